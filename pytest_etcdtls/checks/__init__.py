@@ -1,0 +1,1 @@
+"""The checks, one module per subject. Pure functions of observations: no I/O, no clock, no pytest."""

@@ -1,0 +1,1 @@
+"""Starting an etcd of our own, as a process or in a container. Judges nothing."""

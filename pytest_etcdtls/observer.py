@@ -1,0 +1,147 @@
+"""Observations of one target, each made at most once, within the bounds that the user set.
+
+Keeps what was seen and what could not be had; records every connection. Judges nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import pytest_etcdtls.probes
+from pytest_etcdtls.errors import InconclusiveError, UnobservedError
+from pytest_etcdtls.observations.attempt import Attempt, Way
+from pytest_etcdtls.probes.attempt import make_attempt
+from pytest_etcdtls.probes.registry import Request, probe_for
+from pytest_etcdtls.target import Listener, Target
+
+T = TypeVar("T")
+
+for _module in pkgutil.iter_modules(pytest_etcdtls.probes.__path__):
+    importlib.import_module(f"{pytest_etcdtls.probes.__name__}.{_module.name}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What the user allows.
+
+    Attributes:
+        timeout: seconds that one attempt may take (``--etcd-timeout``).
+        concurrency: attempts at a time per listener (``--etcd-concurrency``).
+        pause: seconds between two attempts (``--etcd-gentle``).
+        max_connections: per listener (``--etcd-max-connections``).
+    """
+
+    timeout: float = 5.0
+    concurrency: int = 4
+    pause: float = 0.0
+    max_connections: int = 200
+
+
+class Observer:
+    """Gets observations of a target.
+
+    Args:
+        target: what to observe.
+        bounds: what the user allows.
+    """
+
+    RETRIES = 2
+
+    def __init__(self, target: Target, bounds: Bounds | None = None) -> None:
+        self.target = target
+        self.bounds = bounds or Bounds()
+        self.connections: list[Attempt] = []
+        self.used: Counter[str] = Counter()
+        self._facts: dict[tuple[str | None, type[Any], str | None], Any] = {}
+        self._lock = threading.Lock()
+
+    def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
+        """Return the observation of that type, made now if it was not made before.
+
+        Args:
+            type_: the observation's class.
+            key: which one of that class, if there are several.
+            listener: of which listener, ``None`` for the whole target.
+
+        Raises:
+            UnobservedError: if it cannot be had, with the same reason each time.
+            RegistrationError: if no probe gets that type.
+        """
+        place = (listener.label if listener else None, type_, key)
+        if place not in self._facts:
+            found = probe_for(type_)
+            try:
+                self._facts[place] = found.function(_View(self, listener), key)
+            except UnobservedError as unobserved:
+                self._facts[place] = unobserved
+        fact = self._facts[place]
+        if isinstance(fact, UnobservedError):
+            raise type(fact)(fact.reason)
+        return cast("T", fact)
+
+    @property
+    def facts(self) -> list[tuple[str | None, str | None, Any]]:
+        """What was observed so far: listener label, key, observation."""
+        return [
+            (label, key, fact)
+            for (label, _, key), fact in self._facts.items()
+            if not isinstance(fact, UnobservedError)
+        ]
+
+    def attempt(self, listener: Listener, requests: Sequence[Request]) -> list[tuple[Attempt, ...]]:
+        """Make the connections and return the tries of each, in the order of the requests."""
+        workers = max(1, min(self.bounds.concurrency, len(requests)))
+        if workers == 1:
+            return [self._tries(listener, request) for request in requests]
+        with ThreadPoolExecutor(workers, thread_name_prefix="etcdtls") as pool:
+            return list(pool.map(lambda request: self._tries(listener, request), requests))
+
+    def _tries(self, listener: Listener, request: Request) -> tuple[Attempt, ...]:
+        tries: list[Attempt] = []
+        while len(tries) <= self.RETRIES:
+            self._claim(listener, bool(tries))
+            tries.append(make_attempt(listener, request, self.bounds.timeout))
+            with self._lock:
+                self.connections.append(tries[-1])
+            if tries[-1].way is not Way.UNCLEAR or tries[-1].local:
+                break
+        return tuple(tries)
+
+    def _claim(self, listener: Listener, again: bool) -> None:
+        with self._lock:
+            if self.used[listener.label] >= self.bounds.max_connections:
+                raise InconclusiveError(
+                    f"{listener.url}: {self.bounds.max_connections} connections were made, the cap; "
+                    "raise it with --etcd-max-connections or select fewer checks with --etcd-check"
+                )
+            first = not self.used[listener.label]
+            self.used[listener.label] += 1
+        if self.bounds.pause and not first:
+            threading.Event().wait(self.bounds.pause)
+
+
+class _View:
+    """An observer as a probe sees it: at one listener."""
+
+    def __init__(self, observer: Observer, listener: Listener | None) -> None:
+        self._observer = observer
+        self.listener = listener
+
+    @property
+    def target(self) -> Target:
+        return self._observer.target
+
+    def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
+        return self._observer.get(type_, key, listener or self.listener)
+
+    def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
+        if self.listener is None:
+            raise TypeError("an observation of the whole target makes no connections of its own")
+        return self._observer.attempt(self.listener, requests)

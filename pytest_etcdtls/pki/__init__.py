@@ -1,0 +1,1 @@
+"""Keys, certificates, certificate lists and identities. No sockets, no etcd flags."""

@@ -1,0 +1,1 @@
+"""Getting facts from a listener. Judges nothing."""

@@ -1,0 +1,143 @@
+"""The probe contract: one function per observation type, and what it may use.
+
+Knows no particular probe. A probe gets what it needs from its :class:`Context`, which bounds and
+records every connection; an observation that cannot be had is an
+:class:`~pytest_etcdtls.errors.UnobservedError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.observations.attempt import Attempt, TLSVersion
+from pytest_etcdtls.observations.attempt import Protocol as Speech
+from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
+from pytest_etcdtls.target import Listener, Target
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to do on one connection.
+
+    Attributes:
+        purpose: a few words for the report.
+        version: the only TLS version to offer; ``None`` for all that we have.
+        speech: what to speak; ``None`` stops after the handshake and one read.
+        path: of the GET; gateway and gRPC calls use it too.
+        body: of a POST; ``None`` makes it a GET.
+        alpn: names to offer; ``None`` for those that fit ``speech``.
+        plaintext: no TLS at all.
+        headers: further request headers.
+    """
+
+    purpose: str
+    identity: Identity = NO_CERTIFICATE
+    version: TLSVersion | None = None
+    speech: Speech = Speech.HTTP1
+    path: str = "/version"
+    body: bytes | None = None
+    alpn: tuple[str, ...] | None = None
+    plaintext: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Context(Protocol):
+    """What a probe may use. Listener is ``None`` for an observation of the whole target."""
+
+    @property
+    def target(self) -> Target:
+        """The target."""
+        ...
+
+    @property
+    def listener(self) -> Listener | None:
+        """The listener to observe."""
+        ...
+
+    def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
+        """Return another observation, of this listener unless another is named.
+
+        Raises:
+            UnobservedError: if it cannot be had.
+        """
+        ...
+
+    def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
+        """Make the connections, some at a time, and return their tries in the order of the requests.
+
+        An unclear attempt is made again, at most twice.
+
+        Raises:
+            InconclusiveError: if the cap on connections would be exceeded.
+        """
+        ...
+
+
+ProbeFunction = Callable[[Context, str | None], Any]
+Cost = Callable[[Target, Listener | None, str | None], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How an observation type is got.
+
+    Attributes:
+        function: gets it.
+        cost: the connections that it makes at most by itself, retries apart.
+        needs: the other observations that it asks for at most (type, key), on the same listener.
+        across: it asks other listeners of the target for them too.
+    """
+
+    function: ProbeFunction
+    cost: Cost
+    needs: Callable[[str | None], Sequence[tuple[type[Any], str | None]]]
+    across: bool = False
+
+
+_PROBES: dict[type[Any], Probe] = {}
+
+
+def probe(
+    type_: type[Any],
+    *,
+    cost: Cost | int,
+    needs: Sequence[tuple[type[Any], str | None]] = (),
+    across: bool = False,
+) -> Callable[[ProbeFunction], ProbeFunction]:
+    """Register the function that gets observations of a type.
+
+    Args:
+        type_: the observation's class.
+        cost: connections at most, retries apart; a number or a function of target, listener and key.
+        needs: other observations that it may ask for.
+        across: they are asked of every listener of the target.
+
+    Raises:
+        RegistrationError: if the type has a probe already.
+    """
+
+    def register(function: ProbeFunction) -> ProbeFunction:
+        if type_ in _PROBES:
+            raise RegistrationError(f"observation type {type_.__name__} has a probe already")
+        price: Cost = cost if callable(cost) else lambda _target, _listener, _key: cost
+        _PROBES[type_] = Probe(function, price, lambda _key: tuple(needs), across)
+        return function
+
+    return register
+
+
+def probe_for(type_: type[Any]) -> Probe:
+    """Return the probe of an observation type.
+
+    Raises:
+        RegistrationError: if it has none.
+    """
+    try:
+        return _PROBES[type_]
+    except KeyError:
+        raise RegistrationError(f"no probe gets observations of type {type_.__name__}") from None

@@ -1,0 +1,179 @@
+"""The check contract: a decorated generator function with a docstring of a fixed shape.
+
+Knows no particular check and runs none; a check that does not keep the contract is refused at import.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin
+
+from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.results import Level, Severity, Statement
+from pytest_etcdtls.target import Role
+
+CheckFunction = Callable[..., Iterator[Statement]]
+Counterexample = Callable[..., Mapping[str, Any]]
+
+EVERY_LISTENER = frozenset(Role)
+CLUSTER = "cluster"
+"""The role and the listener label of a check about the whole target."""
+
+_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
+_FIELD = re.compile(r"^(Spec|Severity|Level|Remediation):\s*(.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """An observation that a check asks for.
+
+    Attributes:
+        type: the observation's class.
+        key: which one of that class, from ``Annotated[Type, "key"]``; ``None`` if there is one only.
+    """
+
+    type: type[Any]
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One registered check.
+
+    Attributes:
+        id: permanent, ``family.fact``.
+        requirement: what must hold, the docstring's first line.
+        explanation: the prose of the docstring.
+        references: the ``Spec:`` lines.
+        remediation: with placeholders ``{peer}`` (``peer-`` or nothing) and ``{side}`` (``peer`` or ``client``).
+        roles: listeners that it judges, empty if it judges the whole target.
+        needs: parameter name to observation.
+        function: the generator.
+        counterexample: from conforming observations to ones that violate, by parameter name.
+    """
+
+    id: str
+    requirement: str
+    explanation: str
+    references: tuple[str, ...]
+    severity: Severity
+    level: Level
+    remediation: str
+    roles: frozenset[Role]
+    needs: Mapping[str, Need]
+    function: CheckFunction
+    counterexample: Counterexample
+
+    @property
+    def family(self) -> str:
+        """The part of the id before the dot."""
+        return self.id.partition(".")[0]
+
+    def remedy(self, role: Role | None) -> str:
+        """Return the remediation with the flags of that role's port."""
+        is_peer = role is Role.PEER
+        return self.remediation.format(peer="peer-" if is_peer else "", side="peer" if is_peer else "client")
+
+
+_CHECKS: dict[str, Check] = {}
+
+
+def check(
+    id_: str, *, on: frozenset[Role] | set[Role], counterexample: Counterexample
+) -> Callable[[CheckFunction], CheckFunction]:
+    """Register a check.
+
+    Args:
+        id_: its permanent id, ``family.fact``, lower case with hyphens.
+        on: roles of the listeners that it judges; empty for the whole target.
+        counterexample: given the observations of a conforming subject under the check's own parameter
+            names, returns those to be replaced so that the check must find something.
+
+    Raises:
+        RegistrationError: if the id is taken or a prefix of another, the function is not a generator,
+            a parameter has no observation type, or the docstring lacks a field or has an unknown value.
+    """
+
+    def register(function: CheckFunction) -> CheckFunction:
+        for other in _CHECKS:
+            if other.startswith(id_) or id_.startswith(other):
+                raise RegistrationError(f"check id {id_!r} is taken, or a prefix of {other!r} or the reverse")
+        _CHECKS[id_] = _build(id_, frozenset(on), function, counterexample)
+        return function
+
+    return register
+
+
+def registered() -> Mapping[str, Check]:
+    """Return the checks registered so far, by id, in order of id."""
+    return dict(sorted(_CHECKS.items()))
+
+
+def _build(id_: str, roles: frozenset[Role], function: CheckFunction, counterexample: Counterexample) -> Check:
+    where = f"check {id_!r} ({function.__module__}.{function.__qualname__})"
+    if not _ID.fullmatch(id_):
+        raise RegistrationError(f"{where}: an id has the form family.fact-in-lower-case")
+    if not inspect.isgeneratorfunction(function):
+        raise RegistrationError(f"{where} is not a generator: yield findings, do not return them")
+    fields, requirement, prose = _parse_docstring(where, inspect.getdoc(function) or "")
+    try:
+        severity, level = Severity(fields["Severity"][0]), Level(fields["Level"][0])
+    except ValueError as error:
+        raise RegistrationError(f"{where}: {error}") from error
+    return Check(
+        id=id_,
+        requirement=requirement,
+        explanation=prose,
+        references=tuple(fields["Spec"]),
+        severity=severity,
+        level=level,
+        remediation=fields["Remediation"][0],
+        roles=roles,
+        needs=_needs(where, function),
+        function=function,
+        counterexample=counterexample,
+    )
+
+
+def _needs(where: str, function: CheckFunction) -> dict[str, Need]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    needs: dict[str, Need] = {}
+    for name in inspect.signature(function).parameters:
+        hint = hints.get(name)
+        if get_origin(hint) is Annotated:
+            observation, key, *_ = get_args(hint)
+            needs[name] = Need(observation, str(key))
+        elif isinstance(hint, type):
+            needs[name] = Need(hint)
+        else:
+            raise RegistrationError(f"{where}: parameter {name!r} is not annotated with an observation type")
+    return needs
+
+
+def _parse_docstring(where: str, text: str) -> tuple[dict[str, list[str]], str, str]:
+    """Split a docstring into fields, first line and prose; fields may go on in indented lines."""
+    lines = text.splitlines()
+    if not lines or not lines[0].strip():
+        raise RegistrationError(f"{where} has no docstring: its first line is the requirement")
+    fields: dict[str, list[str]] = {}
+    prose: list[str] = []
+    for line in lines[1:]:
+        if match := _FIELD.match(line):
+            name, value = match.groups()
+            fields.setdefault(name, []).append(value.strip())
+        elif fields and line.startswith(" "):
+            fields[name][-1] += " " + line.strip()
+        elif fields and line.strip():
+            raise RegistrationError(f"{where}: prose after the fields: {line.strip()!r}")
+        else:
+            prose.append(line)
+    for name in ("Spec", "Severity", "Level", "Remediation"):
+        if not all(fields.get(name, [""])):
+            raise RegistrationError(f"{where}: the docstring lacks the field {name}:")
+        if name != "Spec" and len(fields[name]) > 1:
+            raise RegistrationError(f"{where}: the docstring has {name}: twice")
+    return fields, lines[0].strip(), "\n".join(prose).strip()

@@ -1,0 +1,1 @@
+"""Showing results: terminal text and files. Finds out nothing by itself."""

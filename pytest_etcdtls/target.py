@@ -1,0 +1,152 @@
+"""A target: one etcd cluster, its members' listeners, the credentials we hold, what we know about it.
+
+Values only. This module does not know whether the cluster is somebody's or ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from cryptography import x509
+
+from pytest_etcdtls.pki.identity import Identity, PrivateKey
+
+
+class Role(StrEnum):
+    """What a listener is for, with etcd's usual port."""
+
+    CLIENT = "client"
+    """2379, ``--listen-client-urls``."""
+    PEER = "peer"
+    """2380, ``--listen-peer-urls``."""
+    METRICS = "metrics"
+    """2381, ``--listen-metrics-urls``."""
+    CLIENT_HTTP = "client-http"
+    """``--listen-client-http-urls``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """One URL that a member listens on.
+
+    Attributes:
+        scheme: ``https`` or ``http``.
+        host: name or address in the URL, without brackets.
+        port: in the URL.
+        member: label of the member; listeners of one member have equal hosts.
+        label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
+        connect_to: host and port to connect to instead, as with curl's ``--connect-to``.
+    """
+
+    role: Role
+    scheme: Literal["https", "http"]
+    host: str
+    port: int
+    member: str
+    label: str
+    connect_to: tuple[str, int] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL, an IPv6 address in brackets."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """``host:port``, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where to connect to."""
+        return self.connect_to or (self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustBundle:
+    """Certificates of CAs and where they come from (a file's path, or words)."""
+
+    certificates: tuple[x509.Certificate, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """The key of a CA, held to mint identities in memory.
+
+    Attributes:
+        certificate: the CA's own.
+        key: never shown, never written.
+        key_file: its path, for commands to paste; ``None`` if it is only in memory.
+    """
+
+    certificate: x509.Certificate
+    key: PrivateKey = field(repr=False)
+    certificate_file: str | None = None
+    key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortCredentials:
+    """What we hold for one kind of port: client's or peer's.
+
+    Attributes:
+        server_ca: trust anchors for what is served; ``None`` if not given.
+        identities: good identities, in the order in which they are tried.
+        client_trust: the bundle that etcd was told to trust there; ``None`` if unknown.
+        signing_key: key of a CA in that bundle; ``None`` if not given.
+        revoked: an identity that the CRL in force revokes; ``None`` if none is known.
+    """
+
+    server_ca: TrustBundle | None = None
+    identities: tuple[Identity, ...] = ()
+    client_trust: TrustBundle | None = None
+    signing_key: SigningKey | None = None
+    revoked: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedLeaf:
+    """A certificate that must be served.
+
+    Attributes:
+        host: the listener's host that it is for, ``None`` for all.
+        source: where it comes from: a file's path, or words.
+    """
+
+    role: Role
+    certificate: x509.Certificate
+    source: str
+    host: str | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One etcd cluster to judge.
+
+    Attributes:
+        label: safe in node ids: ``live``, ``etcd-3.6.16``.
+        origin: ``live``, ``process`` or ``container``.
+        etcd_version: where known beforehand (owned clusters), else ``None``.
+        source: image or binary of an owned cluster.
+        client: credentials for client, client-http and metrics listeners.
+        peer: credentials for peer listeners.
+        user: name and password for clusters with authentication on.
+    """
+
+    label: str
+    origin: Literal["live", "process", "container"]
+    listeners: tuple[Listener, ...]
+    client: PortCredentials = PortCredentials()
+    peer: PortCredentials = PortCredentials()
+    expected: tuple[ExpectedLeaf, ...] = ()
+    etcd_version: str | None = None
+    source: str | None = None
+    user: tuple[str, str] | None = field(default=None, repr=False)
+
+    def credentials(self, role: Role) -> PortCredentials:
+        """Return what we hold for a listener of that role."""
+        return self.peer if role is Role.PEER else self.client
