@@ -1,0 +1,119 @@
+"""What an owned cluster shall be: its size, its PKI and every etcd flag that touches TLS.
+
+Values only. This module does not know how a flag is spelled in a version of etcd (``flags``), nor how
+etcd is started (``process``, ``container``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.pki.bundle import PKIPlan
+
+SIZES = (1, 3, 5)
+
+Scheme = Literal["https", "http"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """A cluster to start; the default is mutual TLS on both ports.
+
+    Fields that are etcd's have etcd's own names with underscores for dashes; ``None``, ``False`` and ``()``
+    mean that the flag is not given. Those that name a file hold a logical name of the cluster's PKI
+    (``server.crt``, ``client-ca.crt``, ``crl.der``), the name of one of ``extra_files``, or any other name,
+    which then is a file that does not exist in the PKI directory. A broken cluster is
+    ``dataclasses.replace(ClusterConfig(), client_cert_auth=False, trusted_ca_file=None, expects_health=False)``.
+
+    In the values of ``environment`` and in ``extra_flags``, ``{pki}`` stands for the PKI directory as etcd
+    sees it.
+
+    Attributes:
+        size: number of members: 1, 3 or 5.
+        pki: what the cluster's PKI is like.
+        self_signed_cert_validity: years, for ``auto_tls`` and ``peer_auto_tls``.
+        client_scheme: scheme of ``--listen-client-urls``.
+        peer_scheme: scheme of ``--listen-peer-urls``.
+        plain_client_listener: an ``http`` client listener beside the ``https`` one, on a port of its own.
+        plaintext_on_client_port: an ``http`` client listener on the very port of the ``https`` one.
+        metrics: scheme of ``--listen-metrics-urls``; ``None`` for no such listener.
+        client_http: HTTP split off the gRPC port with ``--listen-client-http-urls``.
+        host: address that members listen on and advertise: ``127.0.0.1`` or ``::1``.
+        extra_files: files written into the PKI directory, by name.
+        extra_flags: passed verbatim, last.
+        environment: of etcd; nothing named ``ETCD_*`` is inherited from ours.
+        config_file: everything is written to ``etcd.conf.yml`` and etcd started with ``--config-file``, the
+            flags beside it (etcd then ignores them). A CRL has no key there, so etcd does not read it.
+        config_file_omits: names of fields that the YAML file lacks although the flags are given.
+        authentication: RBAC is on: user ``root``, a generated password.
+        expects_health: ready means an authenticated ``/health`` as well, not only etcd's own word.
+    """
+
+    size: int = 1
+    pki: PKIPlan = field(default_factory=PKIPlan)
+
+    cert_file: str | None = "server.crt"
+    key_file: str | None = "server.key"
+    client_cert_auth: bool = True
+    trusted_ca_file: str | None = "client-ca.crt"
+    client_crl_file: str | None = None
+    auto_tls: bool = False
+    client_cert_allowed_hostname: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+
+    peer_cert_file: str | None = "peer.crt"
+    peer_key_file: str | None = "peer.key"
+    peer_client_cert_auth: bool = True
+    peer_trusted_ca_file: str | None = "peer-ca.crt"
+    peer_crl_file: str | None = None
+    peer_auto_tls: bool = False
+    peer_cert_allowed_cn: str | None = None
+    peer_cert_allowed_hostname: str | None = None
+    peer_client_cert_file: str | None = None
+    peer_client_key_file: str | None = None
+    peer_skip_client_san_verification: bool = False
+
+    cipher_suites: tuple[str, ...] = ()
+    tls_min_version: str | None = None
+    tls_max_version: str | None = None
+    self_signed_cert_validity: int | None = None
+    enable_pprof: bool = False
+    log_level: str | None = None
+
+    client_scheme: Scheme = "https"
+    peer_scheme: Scheme = "https"
+    plain_client_listener: bool = False
+    plaintext_on_client_port: bool = False
+    metrics: Scheme | None = None
+    client_http: bool = False
+    host: str = "127.0.0.1"
+
+    extra_files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    extra_flags: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    config_file: bool = False
+    config_file_omits: tuple[str, ...] = ()
+    authentication: bool = False
+    expects_health: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what no backend can start.
+
+        Raises:
+            UsageError: for a size or a host that is not supported, or a field name that does not exist.
+        """
+        if self.size not in SIZES:
+            raise UsageError(f"a cluster of {self.size} members cannot be started: use 1, 3 or 5")
+        if self.host not in {"127.0.0.1", "::1"}:
+            raise UsageError(f"an owned cluster listens on 127.0.0.1 or ::1, not on {self.host}")
+        unknown = sorted(set(self.config_file_omits) - set(type(self).__dataclass_fields__))
+        if unknown:
+            raise UsageError(f"config_file_omits names no field of ClusterConfig: {', '.join(unknown)}")
+        for name in self.extra_files:
+            if "/" in name or name in {"", ".", ".."}:
+                raise UsageError(f"extra_files: {name!r} is not a plain file name")
