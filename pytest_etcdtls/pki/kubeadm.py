@@ -1,0 +1,67 @@
+"""kubeadm's etcd PKI: its profiles, the names of a node, and where each file is.
+
+Follows kubeadm's certificate list (``cmd/kubeadm/app/phases/certs``). Generates and writes nothing itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from pytest_etcdtls.pki.plan import MemberNames
+from pytest_etcdtls.pki.profile import Profile
+
+_ONE_YEAR = timedelta(days=365)
+_BACKDATED = timedelta(minutes=-5)
+
+CA_COMMON_NAME: Final = "etcd-ca"
+
+AUTHORITY: Final = Profile(
+    common_name=CA_COMMON_NAME,
+    subject_alt_names=(CA_COMMON_NAME,),
+    key_usage=frozenset({"digitalSignature", "keyEncipherment", "keyCertSign"}),
+    valid_from=_BACKDATED,
+    valid_for=10 * _ONE_YEAR,
+    ca=True,
+    authority_key_identifier=False,
+)
+"""``etcd/ca.crt``: ten years."""
+
+_LEAF = Profile(
+    common_name=None,
+    key_usage=frozenset({"digitalSignature", "keyEncipherment"}),
+    extended_key_usage=("clientAuth",),
+    valid_for=_ONE_YEAR,
+    subject_key_identifier=False,
+)
+
+NODE: Final = replace(_LEAF, subject_alt_names=None, extended_key_usage=("serverAuth", "clientAuth"))
+"""``etcd/server.crt`` and ``etcd/peer.crt``; the common name is the node's."""
+
+HEALTHCHECK_CLIENT: Final = replace(_LEAF, common_name="kube-etcd-healthcheck-client")
+APISERVER_ETCD_CLIENT: Final = replace(_LEAF, common_name="kube-apiserver-etcd-client")
+
+PATHS: Final = {
+    "client-ca.crt": "etcd/ca.crt",
+    "client-ca.key": "etcd/ca.key",
+    "server-ca.crt": "etcd/ca.crt",
+    "server-ca.key": "etcd/ca.key",
+    "peer-ca.crt": "etcd/ca.crt",
+    "peer-ca.key": "etcd/ca.key",
+    "server.crt": "etcd/server.crt",
+    "server.key": "etcd/server.key",
+    "peer.crt": "etcd/peer.crt",
+    "peer.key": "etcd/peer.key",
+    "peer-client.crt": "etcd/healthcheck-client.crt",
+    "peer-client.key": "etcd/healthcheck-client.key",
+    "client.crt": "apiserver-etcd-client.crt",
+    "client.key": "apiserver-etcd-client.key",
+}
+"""Where the files of a node are below its PKI directory, by the names that the other layouts give them."""
+
+
+def node_names(member: MemberNames) -> tuple[str, ...]:
+    """Return the subjectAltNames of a node: its name, localhost, its addresses, 127.0.0.1, ::1."""
+    names = (member.name, "localhost", *member.hosts, "127.0.0.1", "::1")
+    return tuple(dict.fromkeys(names))
