@@ -17,10 +17,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pytest_etcdtls.pki.identity import PrivateKey
 from pytest_etcdtls.pki.profile import Profile
+from pytest_etcdtls.pki.resign import resign
 
 SignatureHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 
 _HASHES: dict[str, type[SignatureHash]] = {
+    # Replaced by SHA-1 after the fact: the cryptography library does not sign certificates with it.
+    "sha1": hashes.SHA256,
     "sha256": hashes.SHA256,
     "sha384": hashes.SHA384,
     "sha512": hashes.SHA512,
@@ -53,6 +56,8 @@ class Issuer:
 
 def signature_hash(key: PrivateKey, name: str | None = None) -> SignatureHash | None:
     """Return the hash to sign with: the named one, else what fits the key; ``None`` for Ed25519.
+
+    For ``sha1`` that is SHA-256, for :func:`resign` to replace.
 
     Raises:
         ValueError: if the name is unknown.
@@ -126,9 +131,7 @@ def build_certificate(
         .subject_name(subject)
         .issuer_name(issuer.name)
         .public_key(key.public_key())
-        .serial_number(
-            x509.random_serial_number() if profile.serial_number is None else profile.serial_number
-        )
+        .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(start + profile.valid_for)
     )
@@ -139,7 +142,11 @@ def build_certificate(
     if profile.authority_key_identifier and issuer.key_identifier is not None:
         identifier = x509.AuthorityKeyIdentifier(issuer.key_identifier, None, None)
         builder = builder.add_extension(identifier, critical=False)
-    return builder.sign(issuer.key, signature_hash(issuer.key, profile.signature_hash))
+    certificate = builder.sign(issuer.key, signature_hash(issuer.key, profile.signature_hash))
+    sha1 = profile.signature_hash == "sha1"
+    if not sha1 and profile.serial_number is None:
+        return certificate
+    return resign(certificate, issuer.key, serial_number=profile.serial_number, sha1=sha1)
 
 
 def _extensions(
