@@ -6,7 +6,6 @@ Takes a certificate apart as DER (X.690), exchanges the fields, and signs again.
 from __future__ import annotations
 
 import warnings
-from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -35,7 +34,7 @@ def resign(
     """
     tbs, algorithm, _ = _children(certificate.public_bytes(Encoding.DER))
     sha1 = sha1 and not isinstance(key, ed25519.Ed25519PrivateKey)
-    hash_ = hashes.SHA1() if sha1 else certificate.signature_hash_algorithm  # noqa: S303 - weak on purpose
+    hash_ = hashes.SHA1() if sha1 else certificate.signature_hash_algorithm or hashes.SHA256()  # noqa: S303 - weak on purpose
     if sha1:
         algorithm = _ECDSA_WITH_SHA1 if isinstance(key, ec.EllipticCurvePrivateKey) else _SHA1_WITH_RSA
     # TBSCertificate: version, serialNumber, signature, issuer ... (RFC 5280 section 4.1).
@@ -54,9 +53,9 @@ def _parse(der: bytes) -> x509.Certificate:
         return x509.load_der_x509_certificate(der)
 
 
-def _sign(key: PrivateKey, data: bytes, hash_: hashes.HashAlgorithm | None) -> bytes:
-    if hash_ is None or isinstance(key, ed25519.Ed25519PrivateKey):
-        return cast(ed25519.Ed25519PrivateKey, key).sign(data)
+def _sign(key: PrivateKey, data: bytes, hash_: hashes.HashAlgorithm) -> bytes:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key.sign(data)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(hash_))
     return key.sign(data, padding.PKCS1v15(), hash_)

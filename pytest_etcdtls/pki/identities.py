@@ -1,0 +1,8 @@
+"""The made identities, under one roof: those that need only the listener, and those that need a CA's key."""
+
+from __future__ import annotations
+
+from pytest_etcdtls.pki.minted import MINTED_NAMES, TWINS, mint, mint_all
+from pytest_etcdtls.pki.untrusted import foreign_ca, lookalike_ca, self_signed
+
+__all__ = ["MINTED_NAMES", "TWINS", "foreign_ca", "lookalike_ca", "mint", "mint_all", "self_signed"]

@@ -1,0 +1,202 @@
+"""Reads certificates and keys from files; whatever is wrong with one is a single message for the user.
+
+Does not know which options there are: the caller says which one named the file.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.utils import CryptographyDeprecationWarning
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.pki.identity import Identity, PrivateKey
+from pytest_etcdtls.pki.pem import CERTIFICATE_LABELS, KEY_LABELS, Block, pem_blocks
+
+MAXIMUM_SIZE: Final = 16 * 1024 * 1024
+"""Octets that a file may have; a system's whole trust store has a fraction of one mebibyte."""
+
+
+def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[x509.Certificate, ...]:
+    """Return the certificates of a PEM file, in its order, or the one of a DER file.
+
+    Args:
+        path: the file; what else it holds is passed over.
+        option: the option that named it, or words; the message begins with it.
+
+    Raises:
+        UsageError: if a certificate cannot be had from it, or not all of them.
+    """
+    data = _read(path, option)
+    blocks = pem_blocks(data)
+    if not blocks:
+        return (_der_certificate(path, option, data),)
+    certificates = [block for block in blocks if block.label in CERTIFICATE_LABELS]
+    if not certificates:
+        raise _error(option, path, f"holds no certificate but {_labels(blocks)}", _certificate_advice(blocks))
+    return tuple(
+        _certificate(path, option, block, f"certificate {number} of {len(certificates)}")
+        for number, block in enumerate(certificates, 1)
+    )
+
+
+def load_trust(path: Path, *, option: str = "CA file") -> tuple[x509.Certificate, ...]:
+    """Return the different certificates of a bundle of CAs, as :func:`load_certificates` does.
+
+    Raises:
+        UsageError: likewise.
+    """
+    return tuple(dict.fromkeys(load_certificates(path, option=option)))
+
+
+def load_key(path: Path, *, option: str = "key file") -> PrivateKey:
+    """Return the private key of a PEM file: PKCS #8, or the older RSA and EC forms.
+
+    Args:
+        path: the file; certificates beside the key are passed over.
+        option: the option that named it, or words; the message begins with it.
+
+    Raises:
+        UsageError: if a key that TLS and etcd can use cannot be had from it.
+    """
+    blocks = pem_blocks(_read(path, option))
+    if not blocks:
+        advice = f"convert it: openssl pkey -inform DER -in {path} -out key.pem"
+        raise _error(option, path, "is not PEM", f"if it is a DER key, {advice}")
+    if any(block.encrypted for block in blocks):
+        advice = f"decrypt it first, into a file that only you can read: openssl pkey -in {path} -out key.pem"
+        raise _error(option, path, "holds an encrypted key, and no passphrase is ever asked for", advice)
+    keys = [block for block in blocks if block.label in KEY_LABELS]
+    if not keys:
+        advice = (
+            "pass the file with the line BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY"
+        )
+        raise _error(option, path, f"holds no private key but {_labels(blocks)}", advice)
+    return _private_key(path, option, keys[0])
+
+
+def load_identity(
+    certificate_path: Path,
+    key_path: Path,
+    name: str,
+    *,
+    options: tuple[str, str] = ("certificate file", "key file"),
+) -> Identity:
+    """Return an identity from a certificate file, leaf first, and the leaf's key.
+
+    Args:
+        certificate_path: PEM of leaf and intermediates; may be the same file as the key's.
+        key_path: PEM of the key.
+        name: the identity's.
+        options: what named the two files; the messages begin with it.
+
+    Raises:
+        UsageError: if one of them cannot be used, or they do not belong together.
+    """
+    chain = load_certificates(certificate_path, option=options[0])
+    key = load_key(key_path, option=options[1])
+    belonging = [number for number, found in enumerate(chain, 1) if _belongs(key, found)]
+    if 1 not in belonging:
+        subject = chain[0].subject.rfc4514_string()
+        happened = f"does not belong to the first certificate of {certificate_path} ({subject})"
+        advice = f"pass the key of that certificate with {options[1]}, or its certificate with {options[0]}"
+        if belonging:
+            happened += f" but to the one at place {belonging[0]}"
+            advice = "put the leaf first in the certificate file, then its intermediates"
+        raise _error(options[1], key_path, happened, advice)
+    return Identity(
+        name=name,
+        chain=chain,
+        key=key,
+        origin=str(certificate_path),
+        certificate_file=str(certificate_path),
+        key_file=str(key_path),
+    )
+
+
+def _read(path: Path, option: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAXIMUM_SIZE + 1)
+    except FileNotFoundError as error:
+        raise _error(option, path, "does not exist", "check the path") from error
+    except IsADirectoryError as error:
+        raise _error(option, path, "is a directory", "name the file in it") from error
+    except PermissionError as error:
+        advice = "run as a user who may read it, or pass a copy that only you can read"
+        raise _error(option, path, "may not be read by this user", advice) from error
+    except (OSError, ValueError) as error:
+        raise _error(option, path, f"cannot be read ({error})", "check the path") from error
+    if not data.strip():
+        raise _error(option, path, "is empty", "check how it was made, and pass the one meant")
+    if len(data) > MAXIMUM_SIZE:
+        raise _error(option, path, "is larger than 16 MiB", "pass a file of certificates or keys only")
+    return data
+
+
+def _der_certificate(path: Path, option: str, data: bytes) -> x509.Certificate:
+    try:
+        return _decoded(data, pem=False)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        advice = "pass a file with the line BEGIN CERTIFICATE, or a certificate in DER"
+        raise _error(option, path, "is neither PEM nor a certificate in DER", advice) from error
+
+
+def _certificate(path: Path, option: str, block: Block, which: str) -> x509.Certificate:
+    if block.data is None:
+        raise _error(option, path, f"{which} is cut off: it has no END line", "copy the file again, whole")
+    try:
+        return _decoded(block.data, pem=True)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        advice = f"see what is wrong with it: openssl x509 -in {path} -noout -text"
+        raise _error(option, path, f"{which} cannot be decoded", advice) from error
+
+
+def _decoded(data: bytes, *, pem: bool) -> x509.Certificate:
+    with warnings.catch_warnings():
+        # A serial number that is not positive is a finding, not a reason to stop under `-W error`.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        certificate = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+    # These are decoded only when asked for, and everybody relies on them.
+    _ = certificate.subject, certificate.issuer, certificate.public_key(), certificate.not_valid_after_utc
+    return certificate
+
+
+def _private_key(path: Path, option: str, block: Block) -> PrivateKey:
+    try:
+        # Not a real ValueError's text in the message: it might show some of the key.
+        key = load_pem_private_key(block.data or b"", None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"
+        raise _error(option, path, "holds a private key that cannot be decoded", advice) from error
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
+        kind = type(key).__name__.removesuffix("PrivateKey")
+        raise _error(option, path, f"holds a key that etcd cannot use ({kind})", "use RSA, EC or Ed25519")
+    return key
+
+
+def _belongs(key: PrivateKey, certificate: x509.Certificate) -> bool:
+    return certificate.public_key() == key.public_key()
+
+
+def _labels(blocks: tuple[Block, ...]) -> str:
+    return ", ".join(dict.fromkeys(f"a {block.label}" for block in blocks))
+
+
+def _certificate_advice(blocks: tuple[Block, ...]) -> str:
+    labels = {block.label for block in blocks}
+    if labels & {"CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"}:
+        return "pass the certificate that the CA made of this request"
+    if "TRUSTED CERTIFICATE" in labels:
+        return "convert it: openssl x509 -in FILE -out certificate.pem (etcd does not read this form either)"
+    return "pass the file with the line BEGIN CERTIFICATE here"
+
+
+def _error(option: str, path: Path, happened: str, advice: str) -> UsageError:
+    return UsageError(f"{option} {path}: {happened}; {advice}")
