@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pytest-etcdtls/etcd
 docker=${DOCKER:-docker}
 name=pytest-etcdtls/etcd
-content=io.github.pytest-etcdtls.content # label: what the image was made of
+content=pytest-etcdtls.content # label: what the image was made of
 built=0
 
 say() { printf 'images: %s\n' "$*"; }

