@@ -62,8 +62,12 @@ def select(patterns: Sequence[str] = ()) -> list[Check]:
         UsageError: if a pattern matches nothing.
     """
     checks = catalogue().values()
-    wanted = {found.id for pattern in patterns if not pattern.startswith("!") for found in _match(pattern, checks)}
-    unwanted = {found.id for pattern in patterns if pattern.startswith("!") for found in _match(pattern[1:], checks)}
+    wanted = {
+        found.id for pattern in patterns if not pattern.startswith("!") for found in _match(pattern, checks)
+    }
+    unwanted = {
+        found.id for pattern in patterns if pattern.startswith("!") for found in _match(pattern[1:], checks)
+    }
     if not any(not pattern.startswith("!") for pattern in patterns):
         wanted = {found.id for found in checks}
     return [found for found in checks if found.id in wanted - unwanted]

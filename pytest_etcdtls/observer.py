@@ -23,6 +23,8 @@ from pytest_etcdtls.target import Listener, Target
 
 T = TypeVar("T")
 
+_OBSERVATIONS = "pytest_etcdtls.observations."
+
 for _module in pkgutil.iter_modules(pytest_etcdtls.probes.__path__):
     importlib.import_module(f"{pytest_etcdtls.probes.__name__}.{_module.name}")
 
@@ -88,11 +90,14 @@ class Observer:
 
     @property
     def facts(self) -> list[tuple[str | None, str | None, Any]]:
-        """What was observed so far: listener label, key, observation."""
+        """What was observed so far: listener label, key, observation.
+
+        Only types of :mod:`pytest_etcdtls.observations`: what probes keep for themselves may hold keys.
+        """
         return [
             (label, key, fact)
-            for (label, _, key), fact in self._facts.items()
-            if not isinstance(fact, UnobservedError)
+            for (label, type_, key), fact in self._facts.items()
+            if not isinstance(fact, UnobservedError) and type_.__module__.startswith(_OBSERVATIONS)
         ]
 
     def attempt(self, listener: Listener, requests: Sequence[Request]) -> list[tuple[Attempt, ...]]:

@@ -49,7 +49,8 @@ class Check:
         requirement: what must hold, the docstring's first line.
         explanation: the prose of the docstring.
         references: the ``Spec:`` lines.
-        remediation: with placeholders ``{peer}`` (``peer-`` or nothing) and ``{side}`` (``peer`` or ``client``).
+        remediation: like ``references`` with placeholders for the port's flags: ``{peer}`` is ``peer-`` or
+            nothing, ``{side}`` is ``peer`` or ``client``.
         roles: listeners that it judges, empty if it judges the whole target.
         needs: parameter name to observation.
         function: the generator.
@@ -75,8 +76,16 @@ class Check:
 
     def remedy(self, role: Role | None) -> str:
         """Return the remediation with the flags of that role's port."""
-        is_peer = role is Role.PEER
-        return self.remediation.format(peer="peer-" if is_peer else "", side="peer" if is_peer else "client")
+        return _with_flags(self.remediation, role)
+
+    def sources(self, role: Role | None) -> tuple[str, ...]:
+        """Return the references with the flags of that role's port."""
+        return tuple(_with_flags(reference, role) for reference in self.references)
+
+
+def _with_flags(text: str, role: Role | None) -> str:
+    is_peer = role is Role.PEER
+    return text.format(peer="peer-" if is_peer else "", side="peer" if is_peer else "client")
 
 
 _CHECKS: dict[str, Check] = {}
@@ -113,7 +122,9 @@ def registered() -> Mapping[str, Check]:
     return dict(sorted(_CHECKS.items()))
 
 
-def _build(id_: str, roles: frozenset[Role], function: CheckFunction, counterexample: Counterexample) -> Check:
+def _build(
+    id_: str, roles: frozenset[Role], function: CheckFunction, counterexample: Counterexample
+) -> Check:
     where = f"check {id_!r} ({function.__module__}.{function.__qualname__})"
     if not _ID.fullmatch(id_):
         raise RegistrationError(f"{where}: an id has the form family.fact-in-lower-case")

@@ -65,11 +65,13 @@ class Judge:
             reason=reason,
             findings=findings,
             remediation=check.remedy(role) if findings else "",
-            references=check.references,
+            references=check.sources(role),
             seconds=round(time.monotonic() - started, 6),
         )
 
-    def _gated(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
+    def _gated(
+        self, check: Check, listener: Listener | None
+    ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
         """Return not-verified if a gate before this check does not let it through."""
         if listener is None:
             return None
@@ -92,7 +94,11 @@ class Judge:
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno} of {where.filename})"
-            return Outcome.BROKEN, f"the check {check.id} itself failed, which is a fault of its code: {text}", ()
+            return (
+                Outcome.BROKEN,
+                f"the check {check.id} itself failed, which is a fault of its code: {text}",
+                (),
+            )
 
     def observations(self, check: Check, listener: Listener | None) -> dict[str, Any]:
         """Return the observations that the check asks for, by parameter name.
@@ -102,7 +108,9 @@ class Judge:
         """
         return {name: self.observer.get(need.type, need.key, listener) for name, need in check.needs.items()}
 
-    def _fold(self, check: Check, statements: Iterable[Statement]) -> tuple[Outcome, str, tuple[Finding, ...]]:
+    def _fold(
+        self, check: Check, statements: Iterable[Statement]
+    ) -> tuple[Outcome, str, tuple[Finding, ...]]:
         findings: list[Finding] = []
         verdicts: list[Verdict] = []
         notes: list[str] = []
@@ -124,7 +132,9 @@ class Judge:
         return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
 
 
-def run_checks(observer: Observer, checks: Sequence[Check] | None = None, *, strict: bool = False) -> list[CheckResult]:
+def run_checks(
+    observer: Observer, checks: Sequence[Check] | None = None, *, strict: bool = False
+) -> list[CheckResult]:
     """Judge a target with the given checks (default: the whole catalogue) and return every result.
 
     Args:
@@ -134,7 +144,9 @@ def run_checks(observer: Observer, checks: Sequence[Check] | None = None, *, str
     """
     judge = Judge(observer, strict=strict)
     chosen = select() if checks is None else checks
-    return [judge.result(check, listener) for check in chosen for listener in subjects(check, observer.target)]
+    return [
+        judge.result(check, listener) for check in chosen for listener in subjects(check, observer.target)
+    ]
 
 
 def _first_url(observer: Observer) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,14 +15,11 @@ class Control:
         identity: name of the good identity, ``None`` if none is known.
         tries: its attempts, the last one counts; empty if none is known.
         twin: the identity is the valid twin of a minted bad one.
-        san_rule: the SANs of its certificate may explain a close after the handshake (peer and
-            https metrics listeners, etcd's ``checkSAN``).
     """
 
     identity: str | None = None
     tries: tuple[Attempt, ...] = ()
     twin: bool = False
-    san_rule: bool = False
 
     @property
     def attempt(self) -> Attempt | None:
@@ -54,15 +51,94 @@ class Admission:
     """All that was seen of one identity on one listener.
 
     Attributes:
+        role: of the listener.
         identity: its name.
+        has_names: its certificate has SANs, so that etcd's SAN rule applies to it where it is in force.
         certificate: its subject and issuer in words, empty for ``none``.
-        reproduce: shell lines that set the identity up, for commands to paste.
-        credential_flags: curl's flags that present it.
+        recipe: shell lines that make an equivalent identity, for commands to paste.
+        files: paths of certificate and key, or the names that the recipe writes; ``None`` for ``none``.
         cells: one per TLS version and protocol that the listener speaks.
     """
 
+    url: str
+    role: str
     identity: str
+    has_names: bool = False
     certificate: str = ""
-    reproduce: tuple[str, ...] = ()
-    credential_flags: str = ""
+    recipe: tuple[str, ...] = ()
+    files: tuple[str, str] | None = None
     cells: tuple[Cell, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A good identity and how it fared on a listener.
+
+    Attributes:
+        origin: where it comes from.
+        minted: it was made here with the CA's key.
+        has_names: its certificate has SANs.
+        tries: by TLS version and protocol; the last try of each counts.
+    """
+
+    identity: str
+    origin: str
+    minted: bool
+    has_names: bool
+    files: tuple[str, str] | None
+    tries: tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
+
+    def attempt(self, version: TLSVersion, protocol: Protocol) -> tuple[Attempt, ...]:
+        """Return the tries in that TLS version and protocol, empty if there were none."""
+        return next((tries for v, p, tries in self.tries if (v, p) == (version, protocol)), ())
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that count."""
+        return tuple(tries[-1] for _, _, tries in self.tries)
+
+    @property
+    def spoken(self) -> tuple[Protocol, ...]:
+        """The protocols in which an answer could be read, in any TLS version."""
+        return tuple(dict.fromkeys(p for _, p, tries in self.tries if tries[-1].response is not None))
+
+    @property
+    def served(self) -> tuple[Attempt, ...]:
+        """The attempts that were served an answer that could be read."""
+        return tuple(attempt for attempt in self.attempts if attempt.response is not None)
+
+    @property
+    def ways(self) -> frozenset[Way]:
+        """The ways in which its attempts ended."""
+        return frozenset(attempt.way for attempt in self.attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """The good identities tried on a listener, in order, until one was accepted.
+
+    Attributes:
+        candidates: in the order tried; the last one is the accepted one, if any was.
+        accepted: the one that was served, ``None`` if none was.
+        san_rule: etcd's SAN rule applies on this listener (peer, https metrics).
+        versions: TLS versions that the listener offers.
+    """
+
+    url: str
+    role: str
+    candidates: tuple[Candidate, ...]
+    accepted: Candidate | None
+    san_rule: bool
+    versions: tuple[TLSVersion, ...]
+
+    @property
+    def reference(self) -> Candidate | None:
+        """The candidate that serves as control: the accepted one, else the one that tells most."""
+        if self.accepted is not None:
+            return self.accepted
+        plain = [found for found in self.candidates if not self.closed_by_san_rule(found)]
+        return (plain or list(self.candidates) or [None])[0]
+
+    def closed_by_san_rule(self, candidate: Candidate) -> bool:
+        """Whether etcd's SAN rule can explain that the candidate was closed after the handshake."""
+        return self.san_rule and candidate.has_names and candidate.ways == {Way.CLOSED}

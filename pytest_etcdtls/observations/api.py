@@ -16,6 +16,8 @@ class Exchange:
         tries: attempts, the last one counts.
     """
 
+    url: str
+    role: str
     path: str
     tries: tuple[Attempt, ...]
 
@@ -48,6 +50,7 @@ class MemberLists:
         by_client: what ``MemberList`` on a client listener says.
     """
 
+    url: str
     by_peer: tuple[MemberRecord, ...]
     by_client: tuple[MemberRecord, ...]
     client_url: str
@@ -55,6 +58,6 @@ class MemberLists:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionAnswers:
-    """``/version`` of several listeners: pairs of URL and parsed body."""
+    """``/version`` of a member's listeners: pairs of URL and parsed body, the peer listener first."""
 
     answers: tuple[tuple[str, dict[str, str]], ...]

@@ -56,6 +56,20 @@ class Stage(StrEnum):
     READ = "read"
 
 
+class Ending(StrEnum):
+    """What the stream itself saw last."""
+
+    OPEN = "open"
+    """Nothing ended it: the answer was complete and we closed."""
+    CLOSE_NOTIFY = "close_notify"
+    ALERT = "alert"
+    EOF = "end of stream"
+    RESET = "reset"
+    TIMEOUT = "time-out"
+    FAILED = "failed"
+    """Our own library or the operating system gave up."""
+
+
 CERTIFICATE_ALERTS = frozenset({40, 42, 43, 44, 45, 46, 48, 49, 51, 116})
 """Alerts that count as a refusal of the certificate (RFC 8446 section 6.2)."""
 
@@ -125,6 +139,7 @@ class Attempt:
         offered_alpn: protocol names offered by ALPN (RFC 7301), none if empty.
         way: how it ended.
         stage: how far it got.
+        ending: what the stream saw last.
         alert: the alert that the server sent, close_notify apart; ``None`` if it sent none.
         detail: the end in words, for people.
         local: the end is a limit of our own library, not the server's doing.
@@ -149,6 +164,7 @@ class Attempt:
     way: Way
     stage: Stage
     started_at: datetime
+    ending: Ending = Ending.OPEN
     asked: TLSVersion | None = None
     offered_alpn: tuple[str, ...] = ()
     alert: int | None = None

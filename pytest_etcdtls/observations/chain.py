@@ -15,9 +15,12 @@ class ServedChain:
     Attributes:
         certificates: leaf first, as sent.
         observed_at: aware UTC; checks of validity use it as their clock.
+        host: the name or address that was asked for.
     """
 
     url: str
+    role: str
+    host: str
     certificates: tuple[x509.Certificate, ...]
     observed_at: datetime
 
@@ -38,6 +41,7 @@ class PathToTrust:
         verified_at: the time at which validity was judged, chosen so that the chain is valid if it ever is.
     """
 
+    url: str
     anchors: tuple[x509.Certificate, ...]
     source: str
     error: str
@@ -73,6 +77,8 @@ class AnnouncedCAs:
         names: the names, by TLS version.
     """
 
+    url: str
+    role: str
     requested: tuple[tuple[str, bool], ...]
     names: tuple[tuple[str, tuple[x509.Name, ...]], ...]
 

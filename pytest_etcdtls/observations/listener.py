@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion
+from pytest_etcdtls.observations.attempt import Attempt, Stage, TLSVersion, Way
+
+PROTOCOL_VERSION = 70
+"""The alert ``protocol_version``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +39,28 @@ class Answer:
         plaintext: the plaintext attempt, where one was made.
     """
 
+    url: str
+    role: str
     tls: tuple[Attempt, ...]
     plaintext: Attempt | None = None
+
+    @property
+    def offered(self) -> tuple[TLSVersion, ...]:
+        """The TLS versions that the listener did not refuse with ``protocol_version`` in the hello.
+
+        That alert comes before any certificate is asked for, so it is about the version and about nobody.
+        """
+        return tuple(
+            attempt.asked
+            for attempt in self.tls
+            if attempt.asked is not None
+            and not (attempt.alert == PROTOCOL_VERSION and attempt.stage is Stage.HANDSHAKE)
+        )
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether anything of TLS came back."""
+        return any(attempt.way is not Way.UNCLEAR for attempt in self.tls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,28 +72,8 @@ class Plaintext:
         tls_works: a TLS handshake on the same port works.
     """
 
+    url: str
+    role: str
+    scheme: str
     tries: tuple[Attempt, ...]
     tls_works: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acceptance:
-    """The good identities tried on the listener, in order, until one was accepted.
-
-    Attributes:
-        tried: attempts in the order made, several per identity.
-        identity: name of the one accepted, ``None`` if none was.
-        accepted: its attempt.
-        versions: TLS versions that it was served in.
-        protocols: protocols that it was served in, of those that the listener is asked for.
-        candidates: names of the good identities known for this listener.
-        san_rule_explains: every candidate that was closed has SANs and the listener applies etcd's SAN rule.
-    """
-
-    tried: tuple[Attempt, ...]
-    identity: str | None
-    accepted: Attempt | None
-    versions: tuple[TLSVersion, ...]
-    protocols: tuple[Protocol, ...]
-    candidates: tuple[str, ...]
-    san_rule_explains: bool = False

@@ -1,0 +1,198 @@
+"""What etcd says of itself: version, health, members."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pytest_etcdtls.observations.api import Exchange, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.observations.attempt import Response, Way
+from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import curl
+from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.target import Role
+
+_WITH_VERSION = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER})
+_WITH_HEALTH = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
+
+
+def answered_with(exchange: Exchange, response: Response) -> Exchange:
+    """Return the exchange with another answer; for counterexamples."""
+    return replace(exchange, tries=(replace(exchange.attempt, response=response),))
+
+
+def unanswered(exchange: Exchange) -> Iterator[Statement]:
+    """Yield inconclusive for an exchange that brought no HTTP answer."""
+    if exchange.attempt.response is None or exchange.attempt.way is not Way.SERVED:
+        yield Verdict(Outcome.INCONCLUSIVE, f"{exchange.url}{exchange.path}: {exchange.attempt.describe()}")
+
+
+def show(response: Response) -> str:
+    """Return status and the beginning of the body."""
+    return f"HTTP {response.status}: {response.body[:200].decode('utf-8', 'replace').strip()}"
+
+
+def _gone(exchange: Exchange) -> Mapping[str, Any]:
+    return {"exchange": answered_with(exchange, Response(status=404, body=b"404 page not found"))}
+
+
+@check("api.version-answers", on=_WITH_VERSION, counterexample=_gone)
+def version_answers(exchange: Annotated[Exchange, "/version"]) -> Iterator[Statement]:
+    """/version answers the good client with 200.
+
+    Spec: etcd Documentation, /version endpoint
+    Severity: high
+    Level: MUST
+    Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
+    """
+    yield from unanswered(exchange)
+    response = exchange.attempt.response
+    if response is not None and response.status != 200:
+        yield Finding(
+            message="/version does not answer with 200",
+            expected="HTTP 200",
+            observed=show(response),
+            reproduce=(
+                curl(exchange.url, role=exchange.role, path="/version", files=("client.crt", "client.key")),
+            ),
+        )
+
+
+def _empty(exchange: Exchange) -> Mapping[str, Any]:
+    return {"exchange": answered_with(exchange, Response(status=200, body=b'{"etcdserver": "latest"}'))}
+
+
+@check("api.version-body", on=_WITH_VERSION, counterexample=_empty)
+def version_is_well_formed(exchange: Annotated[Exchange, "/version"]) -> Iterator[Statement]:
+    """/version names the server's and the cluster's version.
+
+    The cluster's may read not_decided right after the start.
+
+    Spec: etcd Documentation, /version endpoint
+    Severity: medium
+    Level: MUST
+    Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
+    """
+    yield from unanswered(exchange)
+    response = exchange.attempt.response
+    if response is None:
+        return
+    if response.status != 200:
+        yield Verdict(Outcome.NOT_VERIFIED, f"/version answers with HTTP {response.status}")
+        return
+    try:
+        body = json.loads(response.body)
+    except ValueError:
+        body = None
+    fields = body if isinstance(body, dict) else {}
+    good = _is_version(fields.get("etcdserver")) and (
+        fields.get("etcdcluster") == "not_decided" or _is_version(fields.get("etcdcluster"))
+    )
+    if not good:
+        yield Finding(
+            message="/version is not the version document of an etcd",
+            expected='{"etcdserver": "x.y.z", "etcdcluster": "x.y.z"}',
+            observed=show(response),
+            reproduce=(
+                curl(exchange.url, role=exchange.role, path="/version", files=("client.crt", "client.key")),
+            ),
+        )
+
+
+def _is_version(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    numbers = value.partition("-")[0].partition("+")[0].split(".")
+    return len(numbers) == 3 and all(number.isdigit() for number in numbers)
+
+
+def _another_etcd(versions: VersionAnswers) -> Mapping[str, Any]:
+    (first, body), *rest = versions.answers
+    return {"versions": replace(versions, answers=((first, {**body, "etcdserver": "2.3.8"}), *rest))}
+
+
+@check("api.version-agrees", on=frozenset({Role.PEER}), counterexample=_another_etcd)
+def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
+    """Client and peer port of a member report the same versions.
+
+    Otherwise the two ports are not the same etcd: a wrong port forward, a stale instance, a proxy.
+
+    Spec: etcd Documentation, /version endpoint
+    Severity: high
+    Level: MUST
+    Remediation: name listeners of one member; look for a second etcd on that host.
+    """
+    told = {url: (body.get("etcdserver"), body.get("etcdcluster")) for url, body in versions.answers}
+    if len(set(told.values())) > 1:
+        yield Finding(
+            message="the ports of one member report different versions",
+            expected="the same etcdserver and etcdcluster on both ports",
+            observed="; ".join(
+                f"{url}: {server}, cluster {cluster}" for url, (server, cluster) in told.items()
+            ),
+        )
+
+
+def _sick(exchange: Exchange) -> Mapping[str, Any]:
+    body = b'{"health":"false","reason":"NO LEADER"}'
+    return {"exchange": answered_with(exchange, Response(status=503, body=body))}
+
+
+@check("api.health", on=_WITH_HEALTH, counterexample=_sick)
+def the_member_is_healthy(exchange: Annotated[Exchange, "/health"]) -> Iterator[Statement]:
+    """/health says true to the good client.
+
+    Spec: etcd Documentation, /health endpoint
+    Severity: high
+    Level: MUST
+    Remediation: see etcd's log; a member without leader, or with an alarm, is not healthy.
+    """
+    yield from unanswered(exchange)
+    response = exchange.attempt.response
+    if response is None:
+        return
+    try:
+        healthy = response.status == 200 and str(json.loads(response.body)["health"]).lower() == "true"
+    except (ValueError, TypeError, KeyError):
+        healthy = False
+    if not healthy:
+        yield Finding(
+            message="/health does not say true",
+            expected='HTTP 200: {"health":"true"}',
+            observed=show(response),
+            reproduce=(
+                curl(exchange.url, role=exchange.role, path="/health", files=("client.crt", "client.key")),
+            ),
+        )
+
+
+def _one_less(members: MemberLists) -> Mapping[str, Any]:
+    stranger = MemberRecord(id="1", name="stranger", peer_urls=(), client_urls=())
+    return {"members": replace(members, by_peer=(*members.by_peer, stranger))}
+
+
+@check("api.peer-members", on=frozenset({Role.PEER}), counterexample=_one_less)
+def both_ports_list_the_same_members(members: MemberLists) -> Iterator[Statement]:
+    """The peer port's /members agrees with the member list of the client port.
+
+    Spec: etcd Documentation, runtime reconfiguration
+    Severity: high
+    Level: MUST
+    Remediation: name listeners of one cluster; compare with etcdctl member list.
+    """
+    by_peer, by_client = set(members.by_peer), set(members.by_client)
+    if by_peer != by_client:
+        yield Finding(
+            message="the two ports list different members",
+            expected=f"{members.client_url}: {_listed(members.by_client)}",
+            observed=f"{members.url}: {_listed(members.by_peer)}",
+            reproduce=(curl(members.url, role="peer", path="/members", files=("peer.crt", "peer.key")),),
+        )
+
+
+def _listed(members: tuple[MemberRecord, ...]) -> str:
+    rows = (
+        f"{member.id} {member.name} peers {','.join(member.peer_urls)} clients {','.join(member.client_urls)}"
+        for member in sorted(members, key=lambda member: member.id)
+    )
+    return "; ".join(rows)

@@ -1,0 +1,115 @@
+"""The two gates: does the listener answer at all, and is it an etcd that answers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pytest_etcdtls.observations.admission import Acceptance, Candidate
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response, Stage, Way
+from pytest_etcdtls.observations.listener import Answer
+from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.reproduce import curl, s_client
+from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+
+_INTERNAL_ERROR = 80
+
+
+def _without_a_pair(answer: Answer) -> Mapping[str, Any]:
+    def broken(attempt: Attempt) -> Attempt:
+        return replace(attempt, way=Way.OTHER, stage=Stage.HANDSHAKE, alert=_INTERNAL_ERROR, chain=())
+
+    return {"answer": replace(answer, tls=tuple(broken(attempt) for attempt in answer.tls))}
+
+
+@check("listener.answers", on=EVERY_LISTENER, counterexample=_without_a_pair)
+def the_listener_answers(answer: Answer) -> Iterator[Statement]:
+    """The listener answers, in TLS or in plaintext.
+
+    Nothing else can be said about a listener of which nothing was found out. An etcd whose certificate or
+    key is missing or does not fit answers every TLS handshake with the alert internal_error until the files
+    are whole again: it reads them at each handshake.
+
+    Spec: RFC 8446 section 6.2
+    Spec: etcd --{peer}cert-file, --{peer}key-file
+    Severity: critical
+    Level: MUST
+    Remediation: put certificate and key of --{peer}cert-file and --{peer}key-file back as a matching pair;
+        etcd needs no restart for that.
+    """
+    attempts = answer.tls
+    if attempts and answer.speaks_tls:
+        offered = [attempt for attempt in attempts if attempt.asked in answer.offered]
+        if offered and all(attempt.alert == _INTERNAL_ERROR for attempt in offered):
+            yield Finding(
+                message="every handshake ends in internal_error: the served pair is missing or broken",
+                expected="a TLS handshake with a certificate",
+                observed="; ".join(f"{attempt.asked}: {attempt.describe()}" for attempt in offered),
+                reproduce=(s_client(answer.url),),
+            )
+        return
+    plaintext = answer.plaintext
+    if plaintext is None or plaintext.way is not Way.SERVED:
+        last = attempts[0] if attempts else plaintext
+        ending = last.describe() if last else "no attempt was made"
+        yield Verdict(Outcome.INCONCLUSIVE, f"{answer.url} does not answer: {ending}")
+
+
+def _not_an_etcd(acceptance: Acceptance) -> Mapping[str, Any]:
+    def other(candidate: Candidate) -> Candidate:
+        page = Response(status=200, headers={"content-type": "text/html"}, body=b"<html>hello</html>")
+        tries = tuple(
+            (version, speech, tuple(replace(attempt, response=page) for attempt in made))
+            for version, speech, made in candidate.tries
+        )
+        return replace(candidate, tries=tries)
+
+    accepted = acceptance.accepted
+    assert accepted is not None  # noqa: S101 - the conforming sample has one
+    return {"acceptance": replace(acceptance, accepted=other(accepted))}
+
+
+@check("listener.is-etcd", on=EVERY_LISTENER, counterexample=_not_an_etcd)
+def the_listener_is_an_etcd(acceptance: Acceptance) -> Iterator[Statement]:
+    """What an accepted client gets is an etcd's answer.
+
+    A proxy, a load balancer or a wrong port can speak flawless TLS; whatever was found out about it would
+    say nothing about etcd.
+
+    Spec: etcd Documentation, /version and /health endpoints
+    Severity: critical
+    Level: MUST
+    Remediation: name the listener of etcd itself (--listen-{side}-urls), not what stands before it.
+    """
+    accepted = acceptance.accepted
+    if accepted is None:
+        yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client; what answers was not seen")
+        return
+    if any(_of_etcd(attempt) for attempt in accepted.served):
+        return
+    first = accepted.served[0]
+    yield Finding(
+        message="what answers is not an etcd",
+        expected="/version, the JSON gateway or gRPC in etcd's shape",
+        observed="; ".join(f"{attempt.protocol}: {_show(attempt)}" for attempt in accepted.served[:3]),
+        evidence={"identity": accepted.identity},
+        reproduce=(
+            curl(acceptance.url, role=acceptance.role, files=accepted.files, protocol=first.protocol),
+        ),
+    )
+
+
+def _of_etcd(attempt: Attempt) -> bool:
+    response = attempt.response
+    if response is None:
+        return False
+    if attempt.protocol is Protocol.GRPC:
+        return response.headers.get("content-type", "").startswith("application/grpc")
+    return any(word in response.body for word in (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"'))
+
+
+def _show(attempt: Attempt) -> str:
+    response = attempt.response
+    if response is None:
+        return attempt.describe()
+    kind = response.headers.get("content-type", "no content type")
+    return f"HTTP {response.status}, {kind}, {response.body[:60].decode('utf-8', 'replace')!r}"

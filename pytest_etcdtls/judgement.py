@@ -1,0 +1,67 @@
+"""Judging an identity that must be refused, by the refusal table, cell by cell.
+
+Pure; shared by all checks about bad identities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_etcdtls.observations.admission import Admission, Cell
+from pytest_etcdtls.refusal import ControlState, rule
+from pytest_etcdtls.reproduce import curl
+from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
+
+CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})
+"""Identities that etcd itself closes after the handshake, without an alert."""
+
+
+def judge(admission: Admission, who: str) -> Iterator[Statement]:
+    """Judge an identity that must be refused, by the refusal table, cell by cell.
+
+    Args:
+        admission: what was seen of it.
+        who: the identity in words.
+    """
+    served: list[Cell] = []
+    for cell in admission.cells:
+        control = cell.control.attempt
+        state = ControlState(control.way) if control else ControlState.NONE_KNOWN
+        ruling = rule(cell.attempt.way, state, etcd_closes=admission.identity in CLOSED_BY_ETCD)
+        place = f"{cell.version} {cell.protocol}"
+        match ruling.outcome:
+            case Outcome.VIOLATES:
+                served.append(cell)
+            case Outcome.CONFORMS:
+                if ruling.note:
+                    yield Note(ruling.note)
+            case _:
+                reason = f"{place}: {cell.attempt.describe()}"
+                if control is not None:
+                    reason += f"; control {cell.control.identity}: {control.describe()}"
+                yield Verdict(
+                    ruling.outcome, ruling.note if ruling.outcome is Outcome.NOT_VERIFIED else reason
+                )
+    if served:
+        yield _admitted(admission, served, who)
+
+
+def _admitted(admission: Admission, served: list[Cell], who: str) -> Finding:
+    lines = tuple(
+        curl(
+            admission.url,
+            role=admission.role,
+            files=admission.files,
+            version=cell.version,
+            protocol=cell.protocol,
+        )
+        for cell in served
+    )
+    return Finding(
+        message=f"{who} is let in",
+        expected="a certificate alert in every TLS version and protocol",
+        observed="; ".join(f"{cell.version} {cell.protocol}: {cell.attempt.describe()}" for cell in served),
+        evidence={"identity": admission.identity}
+        | ({"certificate": admission.certificate} if admission.certificate else {}),
+        reproduce=admission.recipe + tuple(dict.fromkeys(lines)),
+    )

@@ -1,0 +1,87 @@
+"""What an attempt with a bad identity comes to, given its control: the refusal table.
+
+Pure data and a look-up. The table is the one of ``docs/what-a-refusal-is.md``, cell by cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pytest_etcdtls.observations.attempt import Way
+from pytest_etcdtls.results import Outcome
+
+
+class ControlState(StrEnum):
+    """How the same connection with a good identity ended."""
+
+    SERVED = "served"
+    NONE_KNOWN = "none known"
+    CLOSED = "closed"
+    REFUSED = "refused"
+    OTHER = "other"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """An outcome and what to say about it.
+
+    Attributes:
+        note: for the report, empty if the outcome says it all.
+    """
+
+    outcome: Outcome
+    note: str = ""
+
+
+_VIOLATES = Ruling(Outcome.VIOLATES)
+_INCONCLUSIVE = Ruling(Outcome.INCONCLUSIVE, "the evidence is unclear")
+_SAME_FOR_ALL = Ruling(Outcome.NOT_VERIFIED, "the same happens to the good client")
+_REFUSED_AS_WELL = Ruling(Outcome.NOT_VERIFIED, "the good client is refused as well")
+
+CLOSED_AFTER_SERVED = Ruling(
+    Outcome.INCONCLUSIVE,
+    "the connection was closed without an alert, which etcd does not do to this identity",
+)
+"""The cell that depends on the identity: for those that etcd itself closes it conforms."""
+
+TABLE: Mapping[tuple[Way, ControlState], Ruling] = {
+    **{(Way.SERVED, state): _VIOLATES for state in ControlState},
+    **{(Way.UNCLEAR, state): _INCONCLUSIVE for state in ControlState},
+    (Way.REFUSED, ControlState.SERVED): Ruling(Outcome.CONFORMS),
+    (Way.REFUSED, ControlState.NONE_KNOWN): Ruling(Outcome.CONFORMS, "without control"),
+    (Way.REFUSED, ControlState.CLOSED): Ruling(
+        Outcome.CONFORMS, "TLS let the good client through, etcd closed it"
+    ),
+    (Way.REFUSED, ControlState.REFUSED): _REFUSED_AS_WELL,
+    (Way.REFUSED, ControlState.OTHER): _SAME_FOR_ALL,
+    (Way.REFUSED, ControlState.UNCLEAR): _INCONCLUSIVE,
+    (Way.CLOSED, ControlState.SERVED): CLOSED_AFTER_SERVED,
+    (Way.CLOSED, ControlState.NONE_KNOWN): _INCONCLUSIVE,
+    (Way.CLOSED, ControlState.CLOSED): _SAME_FOR_ALL,
+    (Way.CLOSED, ControlState.REFUSED): _REFUSED_AS_WELL,
+    (Way.CLOSED, ControlState.OTHER): _SAME_FOR_ALL,
+    (Way.CLOSED, ControlState.UNCLEAR): _INCONCLUSIVE,
+    (Way.OTHER, ControlState.SERVED): _INCONCLUSIVE,
+    (Way.OTHER, ControlState.NONE_KNOWN): _INCONCLUSIVE,
+    (Way.OTHER, ControlState.CLOSED): _INCONCLUSIVE,
+    (Way.OTHER, ControlState.REFUSED): _REFUSED_AS_WELL,
+    (Way.OTHER, ControlState.OTHER): _SAME_FOR_ALL,
+    (Way.OTHER, ControlState.UNCLEAR): _INCONCLUSIVE,
+}
+
+
+def rule(way: Way, control: ControlState, *, etcd_closes: bool = False) -> Ruling:
+    """Return what an attempt with a bad identity comes to.
+
+    Args:
+        way: how the attempt ended.
+        control: how the same connection with a good identity ended.
+        etcd_closes: etcd itself closes such a client after the handshake, without an alert: a revoked
+            certificate, or one whose SANs do not cover its address where etcd's SAN rule applies.
+    """
+    if etcd_closes and (way, control) == (Way.CLOSED, ControlState.SERVED):
+        return Ruling(Outcome.CONFORMS)
+    return TABLE[way, control]
