@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.pki.certificate import Issuer, build_certificate, key_identifier, signature_hash
+from pytest_etcdtls.pki.certificate import Issuer, build_certificate, key_identifier
+from pytest_etcdtls.pki.crl import build_crl
 from pytest_etcdtls.pki.identity import Identity, PrivateKey
 from pytest_etcdtls.pki.profile import AUTHORITY, KeyType, Profile, generate_key
 
@@ -38,7 +38,7 @@ class CertificateAuthority:
         self.key_type = key_type
         self.parent = parent
         self._key = key
-        self._revoked: list[x509.RevokedCertificate] = []
+        self._revoked: dict[int, datetime] = {}
         self._crl_number = 0
 
     def __repr__(self) -> str:
@@ -132,11 +132,7 @@ class CertificateAuthority:
 
     def revoke(self, certificate: x509.Certificate) -> None:
         """Put the certificate's serial number on the lists that :meth:`crl` makes from now on."""
-        now = datetime.now(UTC).replace(microsecond=0)
-        revoked = (
-            x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(now)
-        )
-        self._revoked.append(revoked.build())
+        self._revoked[certificate.serial_number] = datetime.now(UTC)
 
     def crl(
         self, encoding: Literal["der", "pem"] = "der", *, valid_for: timedelta = timedelta(days=90)
@@ -147,21 +143,10 @@ class CertificateAuthority:
             encoding: etcd from 3.6 on reads DER only, before it reads both.
             valid_for: from thisUpdate, one hour ago, to nextUpdate; shorter than an hour is stale.
         """
-        start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
         self._crl_number += 1
-        identifier = x509.AuthorityKeyIdentifier(self._key_identifier(), None, None)
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(self.certificate.subject)
-            .last_update(start)
-            .next_update(start + valid_for)
-            .add_extension(x509.CRLNumber(self._crl_number), critical=False)
-            .add_extension(identifier, critical=False)
+        return build_crl(
+            self._issuer(), self._revoked, number=self._crl_number, encoding=encoding, valid_for=valid_for
         )
-        for revoked in self._revoked:
-            builder = builder.add_revoked_certificate(revoked)
-        signed = builder.sign(self._key, signature_hash(self._key))
-        return signed.public_bytes(Encoding.DER if encoding == "der" else Encoding.PEM)
 
     def _issuer(self) -> Issuer:
         return Issuer(self.certificate.subject, self._key, self._key_identifier())

@@ -5,16 +5,16 @@ Knows RFC 5280; does not know what the certificate is for, nor who keeps the key
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
+from pytest_etcdtls.pki.extensions import extensions
 from pytest_etcdtls.pki.identity import PrivateKey
 from pytest_etcdtls.pki.profile import Profile
 from pytest_etcdtls.pki.resign import resign
@@ -27,21 +27,6 @@ _HASHES: dict[str, type[SignatureHash]] = {
     "sha256": hashes.SHA256,
     "sha384": hashes.SHA384,
     "sha512": hashes.SHA512,
-}
-_KEY_USAGES = {
-    "digitalSignature": "digital_signature",
-    "contentCommitment": "content_commitment",
-    "keyEncipherment": "key_encipherment",
-    "dataEncipherment": "data_encipherment",
-    "keyAgreement": "key_agreement",
-    "keyCertSign": "key_cert_sign",
-    "cRLSign": "crl_sign",
-    "encipherOnly": "encipher_only",
-    "decipherOnly": "decipher_only",
-}
-_EXTENDED_KEY_USAGES = {
-    "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH,
-    "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH,
 }
 
 
@@ -84,18 +69,6 @@ def key_identifier(public_key: CertificateIssuerPublicKeyTypes) -> bytes:
     return x509.SubjectKeyIdentifier.from_public_key(public_key).digest
 
 
-def general_name(text: str) -> x509.GeneralName:
-    """Return an IP literal as iPAddress, anything else as dNSName.
-
-    Raises:
-        ValueError: if a name is not ASCII.
-    """
-    try:
-        return x509.IPAddress(ipaddress.ip_address(text))
-    except ValueError:
-        return x509.DNSName(text)
-
-
 def build_certificate(
     profile: Profile,
     key: PrivateKey,
@@ -135,7 +108,7 @@ def build_certificate(
         .not_valid_before(start)
         .not_valid_after(start + profile.valid_for)
     )
-    for extension, critical in _extensions(profile, key, subject, hosts):
+    for extension, critical in extensions(profile, key, subject, hosts):
         builder = builder.add_extension(extension, critical)
     if profile.subject_key_identifier:
         builder = builder.add_extension(x509.SubjectKeyIdentifier(own_identifier), critical=False)
@@ -147,46 +120,3 @@ def build_certificate(
     if not sha1 and profile.serial_number is None:
         return certificate
     return resign(certificate, issuer.key, serial_number=profile.serial_number, sha1=sha1)
-
-
-def _extensions(
-    profile: Profile, key: PrivateKey, subject: x509.Name, hosts: tuple[str, ...]
-) -> list[tuple[x509.ExtensionType, bool]]:
-    extensions: list[tuple[x509.ExtensionType, bool]] = [
-        (x509.BasicConstraints(ca=profile.ca, path_length=profile.path_length if profile.ca else None), True)
-    ]
-    usages = _key_usage(profile, key)
-    if usages is not None:
-        extensions.append((usages, True))
-    if profile.extended_key_usage is not None:
-        purposes = [
-            _EXTENDED_KEY_USAGES.get(name) or x509.ObjectIdentifier(name)
-            for name in profile.extended_key_usage
-        ]
-        extensions.append((x509.ExtendedKeyUsage(purposes), False))
-    names = [
-        general_name(text)
-        for text in (hosts if profile.subject_alt_names is None else profile.subject_alt_names)
-    ]
-    names += [x509.DNSName(text) for text in profile.dns_names]
-    if names:
-        # NOTE: no empty extension, ever: etcd's Go rejects an empty critical subjectAltName as unhandled.
-        extensions.append((x509.SubjectAlternativeName(names), not list(subject)))
-    if profile.unknown_critical_extension is not None:
-        oid = x509.ObjectIdentifier(profile.unknown_critical_extension)
-        extensions.append((x509.UnrecognizedExtension(oid, b"\x05\x00"), True))
-    return extensions
-
-
-def _key_usage(profile: Profile, key: PrivateKey) -> x509.KeyUsage | None:
-    names = profile.key_usage
-    if names is None:
-        rsa_key = isinstance(key, rsa.RSAPrivateKey)
-        names = frozenset({"digitalSignature", "keyEncipherment"} if rsa_key else {"digitalSignature"})
-    if unknown := names - _KEY_USAGES.keys():
-        raise ValueError(
-            f"unknown key usage {', '.join(sorted(unknown))}, known are {', '.join(_KEY_USAGES)}"
-        )
-    if not names:
-        return None
-    return x509.KeyUsage(**{argument: name in names for name, argument in _KEY_USAGES.items()})

@@ -9,6 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from cryptography import x509
+
+from pytest_etcdtls.pki.extensions import general_name
 from pytest_etcdtls.pki.plan import MemberNames
 from pytest_etcdtls.pki.profile import Profile
 
@@ -22,17 +25,18 @@ AUTHORITY: Final = Profile(
     subject_alt_names=(CA_COMMON_NAME,),
     key_usage=frozenset({"digitalSignature", "keyEncipherment", "keyCertSign"}),
     valid_from=_BACKDATED,
-    valid_for=10 * _ONE_YEAR,
+    valid_for=10 * _ONE_YEAR - _BACKDATED,
     ca=True,
     authority_key_identifier=False,
 )
-"""``etcd/ca.crt``: ten years."""
+"""``etcd/ca.crt``, ten years; client-go's ``NewSelfSignedCACert`` puts the CN in as a DNS name."""
 
 _LEAF = Profile(
     common_name=None,
     key_usage=frozenset({"digitalSignature", "keyEncipherment"}),
     extended_key_usage=("clientAuth",),
-    valid_for=_ONE_YEAR,
+    valid_from=_BACKDATED,
+    valid_for=_ONE_YEAR - _BACKDATED,
     subject_key_identifier=False,
 )
 
@@ -62,6 +66,10 @@ PATHS: Final = {
 
 
 def node_names(member: MemberNames) -> tuple[str, ...]:
-    """Return the subjectAltNames of a node: its name, localhost, its addresses, 127.0.0.1, ::1."""
-    names = (member.name, "localhost", *member.hosts, "127.0.0.1", "::1")
-    return tuple(dict.fromkeys(names))
+    """Return the subjectAltNames of a node: its name, localhost, its addresses, 127.0.0.1, ::1.
+
+    The names come first and in alphabetical order, as Go and kubeadm's ``RemoveDuplicateAltNames`` put them.
+    """
+    names = {member.name, "localhost", *member.hosts, "127.0.0.1", "::1"}
+    addresses = {name for name in names if isinstance(general_name(name), x509.IPAddress)}
+    return (*sorted(names - addresses), *sorted(addresses))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,12 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.utils import CryptographyDeprecationWarning
 
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.pki.credential_file import credential_error, read_file
 from pytest_etcdtls.pki.identity import Identity, PrivateKey
 from pytest_etcdtls.pki.pem import CERTIFICATE_LABELS, KEY_LABELS, Block, pem_blocks
-
-MAXIMUM_SIZE: Final = 16 * 1024 * 1024
-"""Octets that a file may have; a system's whole trust store has a fraction of one mebibyte."""
 
 
 def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[x509.Certificate, ...]:
@@ -33,13 +29,15 @@ def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[
     Raises:
         UsageError: if a certificate cannot be had from it, or not all of them.
     """
-    data = _read(path, option)
+    data = read_file(path, option)
     blocks = pem_blocks(data)
     if not blocks:
         return (_der_certificate(path, option, data),)
     certificates = [block for block in blocks if block.label in CERTIFICATE_LABELS]
     if not certificates:
-        raise _error(option, path, f"holds no certificate but {_labels(blocks)}", _certificate_advice(blocks))
+        raise credential_error(
+            option, path, f"holds no certificate but {_labels(blocks)}", _certificate_advice(blocks)
+        )
     return tuple(
         _certificate(path, option, block, f"certificate {number} of {len(certificates)}")
         for number, block in enumerate(certificates, 1)
@@ -65,19 +63,21 @@ def load_key(path: Path, *, option: str = "key file") -> PrivateKey:
     Raises:
         UsageError: if a key that TLS and etcd can use cannot be had from it.
     """
-    blocks = pem_blocks(_read(path, option))
+    blocks = pem_blocks(read_file(path, option))
     if not blocks:
         advice = f"convert it: openssl pkey -inform DER -in {path} -out key.pem"
-        raise _error(option, path, "is not PEM", f"if it is a DER key, {advice}")
+        raise credential_error(option, path, "is not PEM", f"if it is a DER key, {advice}")
     if any(block.encrypted for block in blocks):
         advice = f"decrypt it first, into a file that only you can read: openssl pkey -in {path} -out key.pem"
-        raise _error(option, path, "holds an encrypted key, and no passphrase is ever asked for", advice)
+        raise credential_error(
+            option, path, "holds an encrypted key, and no passphrase is ever asked for", advice
+        )
     keys = [block for block in blocks if block.label in KEY_LABELS]
     if not keys:
         advice = (
             "pass the file with the line BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY"
         )
-        raise _error(option, path, f"holds no private key but {_labels(blocks)}", advice)
+        raise credential_error(option, path, f"holds no private key but {_labels(blocks)}", advice)
     return _private_key(path, option, keys[0])
 
 
@@ -109,7 +109,7 @@ def load_identity(
         if belonging:
             happened += f" but to the one at place {belonging[0]}"
             advice = "put the leaf first in the certificate file, then its intermediates"
-        raise _error(options[1], key_path, happened, advice)
+        raise credential_error(options[1], key_path, happened, advice)
     return Identity(
         name=name,
         chain=chain,
@@ -120,42 +120,24 @@ def load_identity(
     )
 
 
-def _read(path: Path, option: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAXIMUM_SIZE + 1)
-    except FileNotFoundError as error:
-        raise _error(option, path, "does not exist", "check the path") from error
-    except IsADirectoryError as error:
-        raise _error(option, path, "is a directory", "name the file in it") from error
-    except PermissionError as error:
-        advice = "run as a user who may read it, or pass a copy that only you can read"
-        raise _error(option, path, "may not be read by this user", advice) from error
-    except (OSError, ValueError) as error:
-        raise _error(option, path, f"cannot be read ({error})", "check the path") from error
-    if not data.strip():
-        raise _error(option, path, "is empty", "check how it was made, and pass the one meant")
-    if len(data) > MAXIMUM_SIZE:
-        raise _error(option, path, "is larger than 16 MiB", "pass a file of certificates or keys only")
-    return data
-
-
 def _der_certificate(path: Path, option: str, data: bytes) -> x509.Certificate:
     try:
         return _decoded(data, pem=False)
     except (ValueError, UnsupportedAlgorithm) as error:
         advice = "pass a file with the line BEGIN CERTIFICATE, or a certificate in DER"
-        raise _error(option, path, "is neither PEM nor a certificate in DER", advice) from error
+        raise credential_error(option, path, "is neither PEM nor a certificate in DER", advice) from error
 
 
 def _certificate(path: Path, option: str, block: Block, which: str) -> x509.Certificate:
     if block.data is None:
-        raise _error(option, path, f"{which} is cut off: it has no END line", "copy the file again, whole")
+        raise credential_error(
+            option, path, f"{which} is cut off: it has no END line", "copy the file again, whole"
+        )
     try:
         return _decoded(block.data, pem=True)
     except (ValueError, UnsupportedAlgorithm) as error:
         advice = f"see what is wrong with it: openssl x509 -in {path} -noout -text"
-        raise _error(option, path, f"{which} cannot be decoded", advice) from error
+        raise credential_error(option, path, f"{which} cannot be decoded", advice) from error
 
 
 def _decoded(data: bytes, *, pem: bool) -> x509.Certificate:
@@ -174,10 +156,12 @@ def _private_key(path: Path, option: str, block: Block) -> PrivateKey:
         key = load_pem_private_key(block.data or b"", None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"
-        raise _error(option, path, "holds a private key that cannot be decoded", advice) from error
+        raise credential_error(option, path, "holds a private key that cannot be decoded", advice) from error
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         kind = type(key).__name__.removesuffix("PrivateKey")
-        raise _error(option, path, f"holds a key that etcd cannot use ({kind})", "use RSA, EC or Ed25519")
+        raise credential_error(
+            option, path, f"holds a key that etcd cannot use ({kind})", "use RSA, EC or Ed25519"
+        )
     return key
 
 
@@ -196,7 +180,3 @@ def _certificate_advice(blocks: tuple[Block, ...]) -> str:
     if "TRUSTED CERTIFICATE" in labels:
         return "convert it: openssl x509 -in FILE -out certificate.pem (etcd does not read this form either)"
     return "pass the file with the line BEGIN CERTIFICATE here"
-
-
-def _error(option: str, path: Path, happened: str, advice: str) -> UsageError:
-    return UsageError(f"{option} {path}: {happened}; {advice}")
