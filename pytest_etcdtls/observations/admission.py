@@ -137,7 +137,7 @@ class Acceptance:
         if self.accepted is not None:
             return self.accepted
         plain = [found for found in self.candidates if not self.closed_by_san_rule(found)]
-        return (plain or list(self.candidates) or [None])[0]
+        return next(iter(plain or self.candidates), None)
 
     def closed_by_san_rule(self, candidate: Candidate) -> bool:
         """Whether etcd's SAN rule can explain that the candidate was closed after the handshake."""

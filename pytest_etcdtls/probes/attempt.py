@@ -8,12 +8,12 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpcore
 import httpx
-from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Response, Stage, TLSVersion
 from pytest_etcdtls.pki.identity import Identity
@@ -51,7 +51,7 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
         if stream is not None:
             local_address = stream.local_address
             response = _converse(stream, listener, request, alpn)
-        facts = _session_facts(stream)
+        session = _session(stream)
     finally:
         if stream is not None:
             stream.close()
@@ -74,7 +74,12 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
         response=response,
         local_address=local_address,
         milliseconds=round((time.monotonic() - started) * 1000, 3),
-        **facts,
+        version=session.version,
+        cipher=session.cipher,
+        group=session.group,
+        alpn=session.alpn,
+        announced_ca=session.announced_ca,
+        chain=session.chain,
     )
 
 
@@ -152,21 +157,30 @@ def _server_name(listener: Listener) -> str | None:
     return None
 
 
-def _session_facts(stream: WireStream | None) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What the TLS session tells when the attempt is over."""
+
+    version: str | None = None
+    cipher: str | None = None
+    group: str | None = None
+    alpn: str = ""
+    announced_ca: tuple[bytes, ...] = ()
+    chain: tuple[bytes, ...] = ()
+
+
+def _session(stream: WireStream | None) -> _Session:
     if stream is None or stream.tls is None:
-        return {}
+        return _Session()
     tls = stream.tls
     names = tls.get_client_ca_list(as_cryptography=True) if stream.trace.certificate_requested else []
-    chain = tls.get_peer_cert_chain(as_cryptography=True) or []
-    facts: dict[str, object] = {
-        "announced_ca": tuple(name.public_bytes() for name in names),
-        "chain": tuple(certificate.public_bytes(Encoding.DER) for certificate in chain),
-    }
-    if stream.trace.handshake_done:
-        facts |= {
-            "version": tls.get_protocol_version_name(),
-            "cipher": tls.get_cipher_name(),
-            "group": tls.get_group_name(),
-            "alpn": tls.get_alpn_proto_negotiated().decode("ascii", "replace"),
-        }
-    return facts
+    chain = tls.get_peer_cert_chain() or []
+    done = stream.trace.handshake_done
+    return _Session(
+        version=tls.get_protocol_version_name() if done else None,
+        cipher=tls.get_cipher_name() if done else None,
+        group=tls.get_group_name() if done else None,
+        alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") if done else "",
+        announced_ca=tuple(name.public_bytes() for name in names),
+        chain=tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain),
+    )

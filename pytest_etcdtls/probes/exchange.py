@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import httpcore
 import httpx
@@ -76,14 +77,14 @@ class _Transport(httpx.BaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    def __init__(self, stream: object) -> None:
+    def __init__(self, stream: Any) -> None:  # noqa: ANN401 - httpcore types it as sync or async
         self._stream = stream
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream  # type: ignore[attr-defined]  # httpcore types it as sync or async
+        yield from self._stream
 
     def close(self) -> None:
-        self._stream.close()  # type: ignore[attr-defined]
+        self._stream.close()
 
 
 def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:

@@ -1,0 +1,235 @@
+"""One conforming sample of every observation type, for the test over all checks.
+
+A check is run on these (it must stay quiet) and on what its counterexample makes of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pytest_etcdtls.observations.admission import Acceptance, Admission, Candidate, Cell, Control
+from pytest_etcdtls.observations.api import Exchange, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Response, Stage, TLSVersion, Way
+from pytest_etcdtls.observations.chain import (
+    AnnouncedCAs,
+    ClientTrust,
+    ExpectedCertificate,
+    PathToTrust,
+    PortPair,
+    ServedChain,
+)
+from pytest_etcdtls.observations.listener import Answer, ListenerFacts, Plaintext
+from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.registry import Need
+
+NOW = datetime.now(UTC)
+VERSION_BODY = json.dumps({"etcdserver": "3.6.16", "etcdcluster": "3.6.0", "storage": "3.6.0"}).encode()
+BODIES = {
+    "/version": VERSION_BODY,
+    "/health": b'{"health":"true","reason":""}',
+}
+
+
+@functools.cache
+def pki() -> ClusterPKI:
+    """Return a PKI for all samples."""
+    return ClusterPKI.generate(PKIPlan(), [MemberNames("m0")])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sample is taken."""
+
+    role: str
+
+    @property
+    def url(self) -> str:
+        """Its URL."""
+        return "https://127.0.0.1:2380" if self.role == "peer" else "https://127.0.0.1:2379"
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        """What is served there."""
+        return (pki().peers if self.role == "peer" else pki().servers)["m0"].chain
+
+    @property
+    def trusted(self) -> x509.Certificate:
+        """The CA trusted there."""
+        return (pki().peer_ca if self.role == "peer" else pki().client_ca).certificate
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """What is spoken there."""
+        if self.role == "peer":
+            return (Protocol.HTTP1,)
+        return (Protocol.HTTP1, Protocol.GATEWAY, Protocol.GRPC)
+
+    def attempt(self, **changes: Any) -> Attempt:
+        """Return an attempt that was served, changed as said."""
+        facts: dict[str, Any] = {
+            "url": self.url,
+            "purpose": "sample",
+            "identity": "client",
+            "protocol": Protocol.HTTP1,
+            "asked": TLSVersion.TLS1_3,
+            "way": Way.SERVED,
+            "stage": Stage.READ,
+            "started_at": NOW,
+            "version": "TLSv1.3",
+            "cipher": "TLS_AES_128_GCM_SHA256",
+            "group": "x25519",
+            "certificate_requested": True,
+            "announced_ca": (self.trusted.subject.public_bytes(),),
+            "chain": tuple(certificate.public_bytes(Encoding.DER) for certificate in self.chain),
+            "response": Response(status=200, headers={"content-type": "application/json"}, body=VERSION_BODY),
+            "first_bytes": b"HTTP/1.1 200 OK",
+        }
+        return Attempt(**(facts | changes))
+
+    def refused(self, **changes: Any) -> Attempt:
+        """Return an attempt that was refused with a certificate alert."""
+        facts = {"way": Way.REFUSED, "alert": 42, "ending": Ending.ALERT, "response": None, "first_bytes": b""}
+        return self.attempt(**(facts | changes))
+
+    def candidate(self, name: str = "client") -> Candidate:
+        """Return a good identity that was accepted."""
+        return Candidate(
+            identity=name,
+            origin="generated",
+            minted=False,
+            has_names=False,
+            files=("client.crt", "client.key"),
+            tries=tuple(
+                (version, protocol, (self.attempt(identity=name, asked=version, protocol=protocol),))
+                for version in TLSVersion
+                for protocol in self.protocols
+            ),
+        )
+
+
+def _answer(place: Place, key: str | None) -> Answer:
+    attempts = tuple(place.refused(identity="none", asked=version) for version in TLSVersion)
+    return Answer(url=place.url, role=place.role, tls=attempts)
+
+
+def _plaintext(place: Place, key: str | None) -> Plaintext:
+    attempt = place.attempt(
+        identity="none", asked=None, way=Way.UNCLEAR, ending=Ending.EOF, first_bytes=b"", response=None
+    )
+    return Plaintext(url=place.url, role=place.role, scheme="https", tries=(attempt,), tls_works=True)
+
+
+def _acceptance(place: Place, key: str | None) -> Acceptance:
+    candidate = place.candidate()
+    return Acceptance(
+        url=place.url,
+        role=place.role,
+        candidates=(candidate,),
+        accepted=candidate,
+        san_rule=place.role == "peer",
+        versions=tuple(TLSVersion),
+    )
+
+
+def _admission(place: Place, key: str | None) -> Admission:
+    name = str(key)
+    cells = tuple(
+        Cell(
+            version=version,
+            protocol=protocol,
+            tries=(place.refused(identity=name, asked=version, protocol=protocol),),
+            control=Control(identity="client", tries=(place.attempt(asked=version, protocol=protocol),)),
+        )
+        for version in TLSVersion
+        for protocol in place.protocols
+    )
+    files = None if name == "none" else (f"{name}.crt", f"{name}.key")
+    return Admission(url=place.url, role=place.role, identity=name, files=files, cells=cells)
+
+
+def _chain(place: Place, key: str | None) -> ServedChain:
+    return ServedChain(
+        url=place.url, role=place.role, host="127.0.0.1", certificates=place.chain, observed_at=NOW
+    )
+
+
+def _path(place: Place, key: str | None) -> PathToTrust:
+    anchors = ((pki().peer_ca if place.role == "peer" else pki().server_ca).certificate,)
+    return PathToTrust(url=place.url, anchors=anchors, source="ca.crt", error="", verified_at=NOW)
+
+
+def _announced(place: Place, key: str | None) -> AnnouncedCAs:
+    return AnnouncedCAs(
+        url=place.url,
+        role=place.role,
+        requested=tuple((str(version), True) for version in TLSVersion),
+        names=tuple((str(version), (place.trusted.subject,)) for version in TLSVersion),
+    )
+
+
+def _exchange(place: Place, key: str | None) -> Exchange:
+    path = str(key)
+    response = Response(status=200, headers={"content-type": "application/json"}, body=BODIES.get(path, b"{}"))
+    return Exchange(url=place.url, role=place.role, path=path, tries=(place.attempt(response=response),))
+
+
+def _members(place: Place, key: str | None) -> MemberLists:
+    member = MemberRecord(
+        id="8e9e05c52164694d",
+        name="m0",
+        peer_urls=("https://127.0.0.1:2380",),
+        client_urls=("https://127.0.0.1:2379",),
+    )
+    return MemberLists(
+        url=place.url, by_peer=(member,), by_client=(member,), client_url="https://127.0.0.1:2379"
+    )
+
+
+def _versions(place: Place, key: str | None) -> VersionAnswers:
+    body = json.loads(VERSION_BODY)
+    return VersionAnswers(
+        answers=(("https://127.0.0.1:2380", body), ("https://127.0.0.1:2379", dict(body)))
+    )
+
+
+def _facts(place: Place, key: str | None) -> ListenerFacts:
+    port = 2380 if place.role == "peer" else 2379
+    return ListenerFacts(
+        url=place.url,
+        role=place.role,
+        scheme="https",
+        host="127.0.0.1",
+        port=port,
+        member="m0",
+        label=f"{place.role}-m0",
+    )
+
+
+_SAMPLES: dict[type[Any], Any] = {
+    Answer: _answer,
+    Plaintext: _plaintext,
+    Acceptance: _acceptance,
+    Admission: _admission,
+    ServedChain: _chain,
+    PathToTrust: _path,
+    AnnouncedCAs: _announced,
+    Exchange: _exchange,
+    MemberLists: _members,
+    VersionAnswers: _versions,
+    ListenerFacts: _facts,
+    ClientTrust: lambda place, key: ClientTrust(certificates=(place.trusted,), source="ca.crt"),
+    ExpectedCertificate: lambda place, key: ExpectedCertificate(certificate=place.chain[0], source="server.crt"),
+    PortPair: lambda place, key: PortPair(client=_chain(Place("client"), None), peer=_chain(Place("peer"), None)),
+}
+
+
+def sample(need: Need, role: str) -> Any:
+    """Return a conforming observation for what a check asks for on a listener of that role."""
+    return _SAMPLES[need.type](Place(role), need.key)

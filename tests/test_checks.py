@@ -1,0 +1,89 @@
+"""Every check of the catalogue: quiet on a conforming sample, loud on its own counterexample."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conforming import sample
+
+import pytest_etcdtls.checks
+import pytest_etcdtls.observer  # noqa: F401 - registers every probe
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.probes.registry import probe_for
+from pytest_etcdtls.registry import Check
+from pytest_etcdtls.results import Finding, Statement, Verdict
+from pytest_etcdtls.target import Role
+
+EVERY = [pytest.param(check, id=check.id) for check in catalogue().values()]
+
+
+def _role(check: Check) -> str:
+    """Return a role of those that the check judges, a client's if it can."""
+    return Role.CLIENT if Role.CLIENT in check.roles or not check.roles else sorted(check.roles)[-1]
+
+
+def _conforming(check: Check) -> dict[str, Any]:
+    return {name: sample(need, _role(check)) for name, need in check.needs.items()}
+
+
+def _findings(statements: list[Statement]) -> list[Statement]:
+    return [statement for statement in statements if isinstance(statement, Finding)]
+
+
+@pytest.mark.parametrize("check", EVERY)
+def test_quiet_on_what_conforms(check: Check) -> None:
+    statements = list(check.function(**_conforming(check)))
+    assert [said for said in statements if isinstance(said, Finding | Verdict)] == []
+
+
+@pytest.mark.parametrize("check", EVERY)
+def test_loud_on_its_counterexample(check: Check) -> None:
+    observations = _conforming(check)
+    changed = dict(check.counterexample(**observations))
+    assert changed, "the counterexample changes nothing"
+    assert set(changed) <= set(observations)
+    found = _findings(list(check.function(**(observations | changed))))
+    assert found, "the check finds nothing in its own counterexample"
+    for finding in found:
+        assert isinstance(finding, Finding)
+        assert finding.message
+        assert finding.expected
+        assert finding.observed
+
+
+@pytest.mark.parametrize("check", EVERY)
+def test_every_observation_it_asks_for_has_a_probe(check: Check) -> None:
+    assert [probe_for(need.type) for need in check.needs.values()]
+
+
+@pytest.mark.parametrize("check", EVERY)
+@pytest.mark.parametrize("role", list(Role))
+def test_remediation_and_references_have_no_placeholder_left(check: Check, role: Role) -> None:
+    for text in (check.remedy(role), *check.sources(role)):
+        assert text
+        assert "{" not in text
+
+
+def test_ids_are_no_prefix_of_each_other() -> None:
+    ids = sorted(catalogue())
+    assert [(a, b) for a in ids for b in ids if a != b and b.startswith(a)] == []
+
+
+def test_there_are_checks() -> None:
+    assert len(EVERY) >= 23
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(inspect.getfile(pytest_etcdtls.checks)).parent.glob("*.py")), ids=lambda path: path.stem
+)
+def test_no_check_module_reads_a_clock(path: Path) -> None:
+    called = {
+        node.func.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert called & {"now", "utcnow", "today", "time", "monotonic", "perf_counter"} == set()

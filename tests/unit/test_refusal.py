@@ -1,0 +1,64 @@
+"""The refusal table, cell by cell, as the contract has it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_etcdtls.observations.attempt import Way
+from pytest_etcdtls.refusal import TABLE, ControlState, rule
+from pytest_etcdtls.results import Outcome
+
+CONTROLS = ("served", "none known", "closed", "refused", "other", "unclear")
+EXPECTED = {
+    "served": ("violates", "violates", "violates", "violates", "violates", "violates"),
+    "refused": ("conforms", "conforms", "conforms", "not-verified", "not-verified", "inconclusive"),
+    "closed": ("inconclusive", "inconclusive", "not-verified", "not-verified", "not-verified", "inconclusive"),
+    "other": (
+        "inconclusive",
+        "inconclusive",
+        "inconclusive",
+        "not-verified",
+        "not-verified",
+        "inconclusive",
+    ),
+    "unclear": ("inconclusive",) * 6,
+}
+CELLS = [
+    pytest.param(way, control, outcome, id=f"{way}-{control}".replace(" ", "-"))
+    for way, row in EXPECTED.items()
+    for control, outcome in zip(CONTROLS, row, strict=True)
+]
+
+
+@pytest.mark.parametrize(("way", "control", "outcome"), CELLS)
+def test_cell(way: str, control: str, outcome: str) -> None:
+    assert rule(Way(way), ControlState(control)).outcome is Outcome(outcome)
+
+
+def test_the_table_is_complete() -> None:
+    assert set(TABLE) == {(way, control) for way in Way for control in ControlState}
+
+
+def test_a_control_state_is_a_way_or_none_known() -> None:
+    assert {state.value for state in ControlState} == {way.value for way in Way} | {"none known"}
+
+
+@pytest.mark.parametrize("control", list(ControlState))
+def test_what_etcd_itself_closes_conforms_only_against_a_served_control(control: ControlState) -> None:
+    outcome = rule(Way.CLOSED, control, etcd_closes=True).outcome
+    if control is ControlState.SERVED:
+        assert outcome is Outcome.CONFORMS
+    else:
+        assert outcome is TABLE[Way.CLOSED, control].outcome
+
+
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        (ControlState.NONE_KNOWN, "without control"),
+        (ControlState.CLOSED, "TLS let the good client through, etcd closed it"),
+        (ControlState.REFUSED, "the good client is refused as well"),
+    ],
+)
+def test_a_refusal_says_what_its_control_was_worth(control: ControlState, words: str) -> None:
+    assert rule(Way.REFUSED, control).note == words
