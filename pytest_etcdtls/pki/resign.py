@@ -1,6 +1,6 @@
 """Signs what the cryptography library refuses to: SHA-1, and serial numbers that RFC 5280 forbids.
 
-Takes a certificate apart as DER (X.690), exchanges the fields, and signs again. Knows no profiles.
+Takes a certificate apart, exchanges the fields, and signs again. Knows no profiles.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 
+from pytest_etcdtls.pki.der import BIT_STRING, INTEGER, SEQUENCE, children, encode, encode_integer
 from pytest_etcdtls.pki.identity import PrivateKey
 
-_INTEGER, _BIT_STRING, _SEQUENCE = 0x02, 0x03, 0x30
 # AlgorithmIdentifier of sha1WithRSAEncryption and ecdsa-with-SHA1 (RFC 3279 section 2.2).
 _SHA1_WITH_RSA = bytes.fromhex("300d06092a864886f70d0101050500")
 _ECDSA_WITH_SHA1 = bytes.fromhex("300906072a8648ce3d0401")
@@ -32,18 +32,18 @@ def resign(
         serial_number: any integer, zero, negative and more than 20 octets included; ``None`` to keep it.
         sha1: sign with SHA-1; with an Ed25519 key, which has no choice of hash, without effect.
     """
-    tbs, algorithm, _ = _children(certificate.public_bytes(Encoding.DER))
+    tbs, algorithm, _ = children(certificate.public_bytes(Encoding.DER))
     sha1 = sha1 and not isinstance(key, ed25519.Ed25519PrivateKey)
     hash_ = hashes.SHA1() if sha1 else certificate.signature_hash_algorithm or hashes.SHA256()  # noqa: S303 - weak on purpose
     if sha1:
         algorithm = _ECDSA_WITH_SHA1 if isinstance(key, ec.EllipticCurvePrivateKey) else _SHA1_WITH_RSA
     # TBSCertificate: version, serialNumber, signature, issuer ... (RFC 5280 section 4.1).
-    version, serial, _, *rest = _children(tbs)
+    version, serial, _, *rest = children(tbs)
     if serial_number is not None:
-        serial = _encode(_INTEGER, _integer(serial_number))
-    tbs = _encode(_SEQUENCE, b"".join((version, serial, algorithm, *rest)))
-    signature = _encode(_BIT_STRING, b"\0" + _sign(key, tbs, hash_))
-    return _parse(_encode(_SEQUENCE, tbs + algorithm + signature))
+        serial = encode(INTEGER, encode_integer(serial_number))
+    tbs = encode(SEQUENCE, b"".join((version, serial, algorithm, *rest)))
+    signature = encode(BIT_STRING, b"\0" + _sign(key, tbs, hash_))
+    return _parse(encode(SEQUENCE, tbs + algorithm + signature))
 
 
 def _parse(der: bytes) -> x509.Certificate:
@@ -59,37 +59,3 @@ def _sign(key: PrivateKey, data: bytes, hash_: hashes.HashAlgorithm) -> bytes:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(hash_))
     return key.sign(data, padding.PKCS1v15(), hash_)
-
-
-def _integer(value: int) -> bytes:
-    # Shortest two's complement, at least one octet.
-    magnitude = value if value >= 0 else ~value
-    return value.to_bytes(magnitude.bit_length() // 8 + 1, "big", signed=True)
-
-
-def _encode(tag: int, content: bytes) -> bytes:
-    length = len(content)
-    if length < 0x80:
-        return bytes((tag, length)) + content
-    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + content
-
-
-def _children(der: bytes) -> list[bytes]:
-    """Return the elements of a SEQUENCE, each with its tag and length; for DER that is known to be sound."""
-    position, end = _content(der, 0)
-    elements = []
-    while position < end:
-        _, next_position = _content(der, position)
-        elements.append(der[position:next_position])
-        position = next_position
-    return elements
-
-
-def _content(der: bytes, start: int) -> tuple[int, int]:
-    """Return where the content of the element at ``start`` begins and ends."""
-    first = der[start + 1]
-    if first < 0x80:
-        return start + 2, start + 2 + first
-    begin = start + 2 + (first & 0x7F)
-    return begin, begin + int.from_bytes(der[start + 2 : begin], "big")
