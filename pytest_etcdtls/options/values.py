@@ -1,0 +1,67 @@
+"""Values of options: command line before ini file, each read where it is, none replaced for being falsy.
+
+Knows nothing of what the values mean.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_etcdtls.options.table import OPTIONS, Option
+
+_BY_NAME = {option.name: option for option in OPTIONS}
+
+
+class Values:
+    """Reads options by the name of their ini twin.
+
+    Args:
+        config: pytest's.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def text(self, name: str) -> str | None:
+        """Return the value, ``None`` if it is given nowhere."""
+        value = self._value(name)
+        return None if value is None else str(value)
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        """Return every value in order, split at commas on request; the ini's only if the command line has none."""
+        values = [str(value) for value in self._value(name) or ()]
+        if commas:
+            values = [part for value in values for part in value.split(",")]
+        return tuple(value.strip() for value in values)
+
+    def flag(self, name: str) -> bool:
+        """Return whether it is switched on."""
+        return bool(self._value(name))
+
+    def path(self, name: str) -> Path | None:
+        """Return the value as a path: from the directory of invocation, or of the ini file if it stands there."""
+        value = self.text(name)
+        return None if value is None else self.resolve(name, value)
+
+    def resolve(self, name: str, value: str) -> Path:
+        """Return a path out of a value of that option, as :meth:`path` does."""
+        return self._directory(name) / Path(value).expanduser()
+
+    def _value(self, name: str) -> Any:
+        option = _BY_NAME[name]
+        given = self._given(option)
+        if given is None and option.ini:
+            return self._config.getini(name)
+        return given
+
+    def _given(self, option: Option) -> Any:
+        return self._config.getoption(option.dest, None)
+
+    def _directory(self, name: str) -> Path:
+        inipath = self._config.inipath
+        if self._given(_BY_NAME[name]) is not None or inipath is None:
+            return self._config.invocation_params.dir
+        return inipath.parent

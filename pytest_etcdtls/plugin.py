@@ -1,0 +1,42 @@
+"""The pytest plugin: options, fixtures, and the suite when it is asked for.
+
+Imported at every start of pytest, so it imports nothing heavy: hook bodies import what they need.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_etcdtls import fixtures
+from pytest_etcdtls.options import add_options
+
+MARKER = "etcdtls: a check of the etcd TLS conformance suite"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options and their ini twins."""
+    add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Answer what needs no session: the catalogue, one check, the plan."""
+    if not any(config.getoption(name) for name in ("etcd_list_checks", "etcd_explain", "etcd_plan")):
+        return None
+    from pytest_etcdtls.conformance.answers import answer
+
+    return answer(config)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add the marker and the fixtures; add the suite if the command line asks for it."""
+    config.addinivalue_line("markers", MARKER)
+    config.pluginmanager.register(fixtures, "etcdtls-fixtures")
+    from pytest_etcdtls.options.invocation import invocation_of
+
+    invocation = invocation_of(config)
+    if not invocation.suite:
+        return
+    from pytest_etcdtls.conformance.activation import activate
+
+    activate(config, invocation)

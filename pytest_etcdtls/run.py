@@ -1,0 +1,235 @@
+"""One run: its targets, their clusters and observers, each made when it is first asked for, and once.
+
+Shared by the suite and the fixtures of a process. Knows neither pytest nor how a result is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_etcdtls.catalog import select, subjects
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import CLUSTER, Check
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import GATES, Judge
+from pytest_etcdtls.settings.model import Owned, Settings
+from pytest_etcdtls.settings.urls import safe
+from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.waivers import waive
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.cluster.backend import EtcdSource
+
+
+class TargetRun:
+    """One target of a run: a live one, or an owned one that is started when it is first needed.
+
+    Args:
+        outline: the target as far as it is known beforehand: labels and roles of its listeners.
+        settings: of the run.
+        source: what to start it from; ``None`` for a live target, whose outline is all there is to know.
+    """
+
+    def __init__(self, outline: Target, settings: Settings, source: EtcdSource | None = None) -> None:
+        self.outline = outline
+        self.source = source
+        self._settings = settings
+        self._failure: ClusterStartError | None = None
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The owned cluster, started now if it was not.
+
+        Raises:
+            ClusterStartError: if it does not start; it is not tried again.
+            TypeError: for a live target.
+        """
+        if self.source is None:
+            raise TypeError(f"target {self.outline.label} is not ours")
+        if self._failure is not None:
+            raise self._failure
+        from pytest_etcdtls.cluster.backend import start_cluster
+
+        owned = self._settings.owned
+        try:
+            return start_cluster(owned.config, self.source, keep=owned.keep)
+        except ClusterStartError as error:
+            self._failure = error
+            raise
+
+    @cached_property
+    def observer(self) -> Observer:
+        """The one observer of this target; an owned cluster is started for it.
+
+        Raises:
+            ClusterStartError: if that does not start.
+        """
+        target = self.outline if self.source is None else self.cluster.target(self.outline.label)
+        return Observer(target, self._settings.bounds)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The one judge of this target; verdicts, once reached, stand."""
+        return Judge(self.observer, strict=self._settings.strict)
+
+    @property
+    def seen(self) -> Observer | None:
+        """The observer if anything was observed, so that a report starts no cluster."""
+        return self.__dict__.get("observer")
+
+    def subjects(self, checks: Sequence[Check]) -> Iterator[tuple[str, list[Check]]]:
+        """Yield every listener's label, last the word for the whole target, with the checks that judge it."""
+        for listener in self.outline.listeners:
+            yield listener.label, [check for check in checks if listener.role in check.roles]
+        yield CLUSTER, [check for check in checks if subjects(check, self.outline) == [None]]
+
+    def result(self, check: Check, label: str) -> CheckResult:
+        """Return what the check comes to on the listener of that label, or on the whole target.
+
+        A cluster that does not start is inconclusive once, at the first gate; the rest is not verified.
+        """
+        try:
+            judge = self.judge
+        except ClusterStartError as error:
+            if check.id == GATES[0]:
+                return self.unjudged(check, label, Outcome.INCONCLUSIVE, str(error))
+            return self.unjudged(check, label, Outcome.NOT_VERIFIED, "the owned cluster did not start")
+        return judge.result(check, find_listener(judge.observer.target, label))
+
+    def unjudged(self, check: Check, label: str, outcome: Outcome, reason: str) -> CheckResult:
+        """Return a result that no judge came to."""
+        observer = self.seen
+        target = observer.target if observer else self.outline
+        listener = find_listener(target, label)
+        return CheckResult(
+            check=check.id,
+            level=check.level,
+            severity=check.severity,
+            target=target.label,
+            listener=label,
+            role=listener.role if listener else CLUSTER,
+            url=(listener or target.listeners[0]).url,
+            outcome=outcome,
+            reason=reason,
+            references=check.references,
+        )
+
+    def farewell(self) -> str:
+        """Return how to talk to the cluster that is left standing, empty if none is."""
+        cluster: Cluster | None = self.__dict__.get("cluster")
+        return cluster.farewell() if cluster is not None and self._settings.owned.keep else ""
+
+    def stop(self) -> None:
+        """Stop the owned cluster, if it runs."""
+        cluster: Cluster | None = self.__dict__.pop("cluster", None)
+        if cluster is not None:
+            cluster.stop()
+
+
+class Run:
+    """All targets of a run, and the checks that are selected.
+
+    Args:
+        settings: what the user asked for.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.started_at = datetime.now(UTC)
+
+    @cached_property
+    def targets(self) -> tuple[TargetRun, ...]:
+        """The live target if there is one, else the owned ones, none of them started.
+
+        Raises:
+            UsageError: if there is nothing to start an owned cluster from.
+        """
+        if self.settings.live is not None:
+            return (TargetRun(self.settings.live, self.settings),)
+        return self.owned
+
+    @cached_property
+    def owned(self) -> tuple[TargetRun, ...]:
+        """The owned targets, also where a live one is judged; none of them started.
+
+        Raises:
+            UsageError: if there is nothing to start a cluster from.
+        """
+        runs: list[TargetRun] = []
+        for source in _sources(self.settings.owned):
+            label = _unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
+            runs.append(TargetRun(_outline(label, source, self.settings), self.settings, source))
+        return tuple(runs)
+
+    @cached_property
+    def checks(self) -> list[Check]:
+        """The selected checks, in order of id.
+
+        Raises:
+            UsageError: if a pattern matches nothing.
+        """
+        return select(self.settings.patterns)
+
+    def result(self, target: TargetRun, check: Check, label: str) -> CheckResult:
+        """Return what the check comes to there, waivers applied."""
+        return waive(target.result(check, label), self.settings.waivers, self.started_at.date())
+
+    def stop(self) -> None:
+        """Stop every owned cluster."""
+        for target in self.__dict__.get("owned", ()):
+            target.stop()
+
+
+def find_listener(target: Target, label: str) -> Listener | None:
+    """Return the listener of that label, ``None`` for the whole target."""
+    return next((listener for listener in target.listeners if listener.label == label), None)
+
+
+def _sources(owned: Owned) -> list[EtcdSource]:
+    from pytest_etcdtls.cluster.discovery import find_etcd
+
+    chosen: list[tuple[str, str | None, Path | None]] = [
+        *(("container", image, None) for image in owned.images),
+        *(("process", None, binary) for binary in owned.binaries),
+    ]
+    return [
+        find_etcd(backend, image, binary)
+        for backend, image, binary in chosen or [(owned.backend, None, None)]
+    ]
+
+
+def _unique(label: str, taken: Sequence[str]) -> str:
+    unique, number = label, 2
+    while unique in taken:
+        unique, number = f"{label}-{number}", number + 1
+    return unique
+
+
+def _outline(label: str, source: EtcdSource, settings: Settings) -> Target:
+    """Return what is known of an owned cluster before it runs; its ports are not."""
+    config = settings.owned.config
+    listeners = [
+        Listener(
+            role=role,
+            scheme="https",
+            host=config.host,
+            port=0,
+            member=f"m{number}",
+            label=f"{role}-m{number}",
+        )
+        for number in range(config.size)
+        for role in (Role.CLIENT, Role.PEER)
+    ]
+    return Target(
+        label=label,
+        origin=source.kind,
+        listeners=tuple(listeners),
+        etcd_version=source.version,
+        source=str(source.image or source.binary),
+    )

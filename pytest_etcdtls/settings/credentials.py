@@ -1,0 +1,178 @@
+"""Credentials of a live cluster out of the user's files: what is trusted, who we are, who signs.
+
+Reads files, opens no connection. Keys stay in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.pki.loading import load_identity, load_key, load_trust
+from pytest_etcdtls.settings.source import Source, option
+from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
+
+ENVIRONMENT = {
+    "etcd_cacert": "ETCDCTL_CACERT",
+    "etcd_cert": "ETCDCTL_CERT",
+    "etcd_key": "ETCDCTL_KEY",
+    "etcd_user": "ETCDCTL_USER",
+}
+"""etcdctl's variables that stand in for credentials, and for nothing else."""
+
+
+def read_credentials(
+    source: Source, environment: Mapping[str, str]
+) -> tuple[PortCredentials, PortCredentials]:
+    """Return what we hold for client ports and for peer ports.
+
+    Raises:
+        UsageError: if a file is not what it should be, or a pair lacks its half.
+    """
+    client = _identity(source, "client", ("etcd_cert", "etcd_key"), environment)
+    peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {})
+    cacert = _bundle(source, "etcd_cacert", environment)
+    peer_cacert = _bundle(source, "etcd_peer_cacert", {})
+    client_good = (client,) if client else ()
+    peer_good = (peer, *client_good) if peer else client_good
+    # The client's anchor says nothing about whom peers trust: it is not taken for their bundle unless
+    # something of the peers' own was given.
+    of_peers = (peer_cacert or cacert) if peer_cacert or peer else None
+    return (
+        _port(source, ("etcd_trusted_ca", "etcd_ca_key"), cacert, cacert, client_good),
+        _port(
+            source, ("etcd_peer_trusted_ca", "etcd_peer_ca_key"), peer_cacert or cacert, of_peers, peer_good
+        ),
+    )
+
+
+def read_user(source: Source, environment: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return name and password for a cluster with authentication on.
+
+    Raises:
+        UsageError: if one is given without the other, or the password stands on the command line.
+    """
+    name = source.text("etcd_user")
+    file = source.path("etcd_password_file")
+    if name is None and file is None:
+        return _user_of_environment(environment)
+    if name is None or file is None:
+        raise UsageError("--etcd-user and --etcd-password-file go together")
+    if ":" in name:
+        raise UsageError("--etcd-user takes the name alone: a password belongs in --etcd-password-file")
+    try:
+        password = file.read_text().partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"--etcd-password-file {file}: {why}") from error
+    if not password:
+        raise UsageError(f"--etcd-password-file {file}: its first line is empty")
+    return name, password
+
+
+def _user_of_environment(environment: Mapping[str, str]) -> tuple[str, str] | None:
+    value = environment.get(ENVIRONMENT["etcd_user"])
+    if not value:
+        return None
+    name, colon, password = value.partition(":")
+    if not colon:
+        raise UsageError(
+            "ETCDCTL_USER names a user without a password: write NAME:PASSWORD, or use --etcd-user and "
+            "--etcd-password-file"
+        )
+    return name, password
+
+
+def _path(source: Source, name: str, environment: Mapping[str, str]) -> tuple[Path | None, str]:
+    """Return a file's path and how the user named it."""
+    path = source.path(name)
+    if path is not None:
+        return path, option(name)
+    variable = ENVIRONMENT.get(name, "")
+    value = environment.get(variable)
+    return (Path(value).absolute(), variable) if value else (None, option(name))
+
+
+def _identity(
+    source: Source, name: str, options: tuple[str, str], environment: Mapping[str, str]
+) -> Identity | None:
+    if any(source.path(one) is not None for one in options):
+        environment = {}  # a pair comes from one place: half of it from elsewhere would not fit
+    (cert, cert_word), (key, key_word) = (_path(source, one, environment) for one in options)
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        given, missing = (cert_word, key_word) if key is None else (key_word, cert_word)
+        raise UsageError(f"{given} is given without {missing}: a client needs both")
+    return load_identity(cert, key, name)
+
+
+def _bundle(source: Source, name: str, environment: Mapping[str, str]) -> TrustBundle | None:
+    path, _ = _path(source, name, environment)
+    return None if path is None else TrustBundle(tuple(load_trust(path)), str(path))
+
+
+def _port(
+    source: Source,
+    names: tuple[str, str],
+    server_ca: TrustBundle | None,
+    candidate: TrustBundle | None,
+    good: tuple[Identity, ...],
+) -> PortCredentials:
+    trusted_name, key_name = names
+    trusted = _bundle(source, trusted_name, {})
+    if trusted is None and candidate and good and leads_to(good[0].chain, candidate.certificates):
+        trusted = candidate
+    return PortCredentials(
+        server_ca=server_ca,
+        identities=good,
+        client_trust=trusted,
+        signing_key=_signing_key(source, key_name, trusted_name, trusted),
+    )
+
+
+def _signing_key(
+    source: Source, key_name: str, trusted_name: str, trusted: TrustBundle | None
+) -> SigningKey | None:
+    path = source.path(key_name)
+    if path is None:
+        return None
+    if trusted is None:
+        raise UsageError(
+            f"{option(key_name)} needs the bundle that etcd trusts: give {option(trusted_name)} with the certificate "
+            "of that CA in it"
+        )
+    key = load_key(path)
+    for certificate in trusted.certificates:
+        if certificate.public_key() == key.public_key():
+            return SigningKey(certificate, key, certificate_file=trusted.source, key_file=str(path))
+    raise UsageError(
+        f"{option(key_name)} {path} is the key of none of the {len(trusted.certificates)} certificates in "
+        f"{trusted.source}"
+    )
+
+
+def leads_to(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...]) -> bool:
+    """Return whether a chain, leaf first, leads to one of the anchors, by names and signatures alone."""
+    current, rest = chain[0], list(chain[1:])
+    while True:
+        if current in anchors or any(_signed(current, anchor) for anchor in anchors):
+            return True
+        above = next((found for found in rest if _signed(current, found)), None)
+        if above is None:
+            return False
+        rest.remove(above)
+        current = above
+
+
+def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True

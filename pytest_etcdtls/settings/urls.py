@@ -1,0 +1,178 @@
+"""Endpoints as URLs: what is accepted, and the listeners that they make.
+
+Syntax only: no name is looked up, nothing is connected to.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, cast
+from urllib.parse import SplitResult, urlsplit
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.settings.source import Source, option
+from pytest_etcdtls.target import Listener, Role
+
+ROLES = {
+    "etcd_endpoint": Role.CLIENT,
+    "etcd_peer_endpoint": Role.PEER,
+    "etcd_metrics_endpoint": Role.METRICS,
+    "etcd_client_http_endpoint": Role.CLIENT_HTTP,
+}
+"""Option by option, the role of the listeners that it names."""
+
+_EXAMPLE = "write it as etcdctl does, https://10.0.0.11:2379 or https://[fd00::11]:2379"
+
+
+def read_listeners(source: Source) -> tuple[Listener, ...]:
+    """Return every listener that was named, in the order of roles and then of the command line.
+
+    Raises:
+        UsageError: if a URL cannot be used, or one is named twice.
+    """
+    listeners = [
+        parse_endpoint(name, text, role)
+        for name, role in ROLES.items()
+        for text in source.texts(name, commas=True)
+    ]
+    _refuse_duplicates(listeners)
+    return tuple(_connect_to(_label(listeners), source.texts("etcd_connect_to")))
+
+
+def parse_endpoint(name: str, text: str, role: Role) -> Listener:
+    """Return the listener of one URL, its label not yet made unique.
+
+    Args:
+        name: of the option, for messages.
+        text: the URL.
+        role: that the option stands for.
+
+    Raises:
+        UsageError: if the URL cannot be used.
+    """
+    where = f"{option(name)} {text!r}"
+    parts = _split(where, text)
+    host = _host(where, parts)
+    port = _port(where, parts)
+    scheme = cast("Literal['https', 'http']", parts.scheme)
+    label = f"{role}-{safe(host)}-{port}"
+    return Listener(role=role, scheme=scheme, host=host, port=port, member=safe(host), label=label)
+
+
+def safe(text: str) -> str:
+    """Return a text fit for node ids: letters, digits, ``.``, ``_`` and ``-``; an IPv6 address with hyphens."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
+
+
+def _split(where: str, text: str) -> SplitResult:
+    if "://" not in text:
+        raise UsageError(f"{where} has no scheme: {_EXAMPLE}")
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise UsageError(f"{where} is not a URL ({error}): {_EXAMPLE}") from error
+    if parts.scheme not in ("https", "http"):
+        raise UsageError(f"{where}: the scheme is https or http, not {parts.scheme!r}")
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(
+            f"{option_of(where)} carries a user or a password in its URL: use --etcd-user and --etcd-password-file"
+        )
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise UsageError(f"{where} has something behind the port: an endpoint is scheme, host and port alone")
+    return parts
+
+
+def option_of(where: str) -> str:
+    """Return the option of a message's beginning, without the value that may hold a secret."""
+    return where.partition(" ")[0]
+
+
+def _host(where: str, parts: SplitResult) -> str:
+    host = parts.hostname
+    if not host:
+        raise UsageError(f"{where} has no host: {_EXAMPLE}")
+    if ":" in host:
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError as error:
+            raise UsageError(f"{where}: {host!r} is not an IPv6 address: {error}") from error
+    elif not re.fullmatch(r"[A-Za-z0-9._-]+", host):
+        raise UsageError(f"{where}: {host!r} is not a host name or an address")
+    return host
+
+
+def _port(where: str, parts: SplitResult) -> int:
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+    if not port:
+        raise UsageError(f"{where} has no port, and etcdctl assumes none either: {_EXAMPLE}")
+    return port
+
+
+def _refuse_duplicates(listeners: Sequence[Listener]) -> None:
+    seen: dict[tuple[str, int], Listener] = {}
+    for listener in listeners:
+        first = seen.setdefault((listener.host, listener.port), listener)
+        if first is listener:
+            continue
+        if first.role is not listener.role:
+            raise UsageError(
+                f"{listener.authority} is given as {first.role} and as {listener.role} listener: it is one of them"
+            )
+        if first.scheme == listener.scheme:
+            raise UsageError(f"{listener.url} is given twice as {listener.role} listener")
+
+
+def _label(listeners: Sequence[Listener]) -> list[Listener]:
+    """Make labels unique: http beside https on one port, hosts that differ in characters that ids cannot hold."""
+    often = Counter(listener.label for listener in listeners)
+    taken: set[str] = set()
+    labelled = []
+    for listener in listeners:
+        label = listener.label
+        if often[label] > 1 and listener.scheme == "http":
+            label = f"{label}-http"
+        unique, number = label, 2
+        while unique in taken:
+            unique, number = f"{label}-{number}", number + 1
+        taken.add(unique)
+        labelled.append(replace(listener, label=unique))
+    return labelled
+
+
+def _connect_to(listeners: Sequence[Listener], texts: Sequence[str]) -> list[Listener]:
+    rules = [(text, *_parse_connect_to(text)) for text in texts]
+    used: set[str] = set()
+    result = []
+    for listener in listeners:
+        for text, host, port, address, to_port in rules:
+            if host in ("", listener.host) and port in (0, listener.port):
+                used.add(text)
+                there = (address or listener.host, to_port or listener.port)
+                listener = replace(listener, connect_to=there)  # noqa: PLW2901
+                break
+        result.append(listener)
+    for text, *_ in rules:
+        if text not in used:
+            raise UsageError(f"--etcd-connect-to {text!r} fits none of the endpoints given")
+    return result
+
+
+_PLACE = r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*):(\d*)"
+
+
+def _parse_connect_to(text: str) -> tuple[str, int, str, int]:
+    match = re.fullmatch(f"{_PLACE}:{_PLACE}", text)
+    if not match:
+        raise UsageError(f"--etcd-connect-to {text!r}: HOST:PORT:ADDR:PORT, an IPv6 address in brackets")
+    host, port, address, to_port = match.groups()
+    ports = [int(number or 0) for number in (port, to_port)]
+    if max(ports) > 65535:
+        raise UsageError(f"--etcd-connect-to {text!r}: a port is at most 65535")
+    return host.strip("[]").lower(), ports[0], address.strip("[]"), ports[1]

@@ -1,0 +1,148 @@
+"""Waivers: findings that somebody accepted, each with a reason and a date on which that ends.
+
+Reads a TOML file and says of each waiver whether it is used, stale or unused. Knows no particular
+check and shows nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.results import CheckResult, Outcome
+
+_FIELDS = ("check", "listener", "reason", "expires")
+_FOUND = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """One accepted finding.
+
+    Attributes:
+        check: id of the check.
+        listener: glob of listener labels or URLs.
+        reason: why it is accepted, for the report.
+        expires: the last day on which it counts.
+        source: the file, and the number of the waiver in it.
+    """
+
+    check: str
+    reason: str
+    expires: dt.date
+    source: str
+    listener: str = "*"
+
+    def names(self, result: CheckResult) -> bool:
+        """Return whether the waiver is about that check on that listener."""
+        labels = (result.listener, result.url)
+        return result.check == self.check and any(fnmatchcase(label, self.listener) for label in labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What became of the waivers in a run.
+
+    Attributes:
+        used: those that a finding was waived by.
+        stale: those that no longer have a reason to be there, with why; they fail the run.
+        unused: those that this run says nothing about, with why.
+    """
+
+    used: tuple[Waiver, ...]
+    stale: tuple[tuple[Waiver, str], ...]
+    unused: tuple[tuple[Waiver, str], ...]
+
+
+def read_waivers(path: Path) -> tuple[Waiver, ...]:
+    """Return the waivers of a TOML file: an array of tables ``waiver``.
+
+    Raises:
+        UsageError: if the file cannot be read, is not TOML, or a waiver lacks a field or has another.
+    """
+    where = f"--etcd-waivers {path}"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{where}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where} is not TOML: {error}") from error
+    tables = content.pop("waiver", [])
+    if content or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UsageError(f"{where}: nothing but [[waiver]] tables belongs in it")
+    return tuple(_waiver(f"{where}, waiver {number}", table) for number, table in enumerate(tables, 1))
+
+
+def _waiver(where: str, table: Mapping[str, Any]) -> Waiver:
+    unknown = sorted(set(table) - set(_FIELDS))
+    if unknown:
+        raise UsageError(f"{where}: unknown field {unknown[0]!r}; there are {', '.join(_FIELDS)}")
+    for name in ("check", "reason", "listener"):
+        value = table.get(name, "*" if name == "listener" else None)
+        if not isinstance(value, str) or not value.strip():
+            raise UsageError(f"{where}: {name} must be a text and not empty")
+    expires = table.get("expires")
+    if isinstance(expires, dt.datetime):
+        expires = expires.date()
+    if not isinstance(expires, dt.date):
+        raise UsageError(f"{where}: expires must be a date such as 2030-01-31, without quotes")
+    return Waiver(
+        check=table["check"],
+        reason=table["reason"],
+        listener=table.get("listener", "*"),
+        expires=expires,
+        source=where.removeprefix("--etcd-waivers "),
+    )
+
+
+def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> CheckResult:
+    """Return the result as waived if it found something and an unexpired waiver names it."""
+    if result.outcome not in (Outcome.VIOLATES, Outcome.WARNS):
+        return result
+    for waiver in waivers:
+        if today <= waiver.expires and waiver.names(result):
+            reason = f"{waiver.reason} (waived until {waiver.expires}, found {result.outcome})"
+            return replace(result, outcome=Outcome.WAIVED, reason=reason)
+    return result
+
+
+def review(
+    waivers: Sequence[Waiver], results: Iterable[CheckResult], known: Collection[str], today: dt.date
+) -> Review:
+    """Say what became of each waiver.
+
+    Args:
+        waivers: all of them.
+        results: of the run, after :func:`waive`.
+        known: ids of every check there is.
+        today: in UTC.
+    """
+    judged = list(results)
+    used: list[Waiver] = []
+    stale: list[tuple[Waiver, str]] = []
+    unused: list[tuple[Waiver, str]] = []
+    for waiver in waivers:
+        outcomes = {result.outcome for result in judged if waiver.names(result)}
+        if waiver.check not in known:
+            stale.append((waiver, "there is no check of that id"))
+        elif today > waiver.expires:
+            stale.append((waiver, f"it expired on {waiver.expires}"))
+        elif outcomes & _FOUND:
+            used.append(waiver)
+        elif Outcome.CONFORMS in outcomes:
+            stale.append((waiver, "the check conforms now"))
+        else:
+            unused.append((waiver, _why_unused(outcomes)))
+    return Review(tuple(used), tuple(stale), tuple(unused))
+
+
+def _why_unused(outcomes: Collection[Outcome]) -> str:
+    if not outcomes or outcomes == {Outcome.NOT_RUN}:
+        return "its check was not run on a listener that it matches"
+    return f"its check came to {', '.join(sorted(outcomes))}"
