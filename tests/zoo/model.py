@@ -1,0 +1,89 @@
+"""What a member of the zoo is: a deliberately misconfigured cluster and exactly what must be found on it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.results import CheckResult, Outcome
+
+Expectation = Mapping[str, Iterable[str]]
+"""Check ids by listener: ``{"client": ["mtls.no-certificate"], "peer": []}``; ``cluster`` for the target."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misconfigured:
+    """One deliberately misconfigured cluster.
+
+    Attributes:
+        name: in ids and in the kill matrix.
+        what: what is wrong, one sentence.
+        config: the cluster; one that an etcd's version cannot express is left out there.
+        violated: exactly the MUST checks that violate.
+        warned: exactly the SHOULD checks that warn.
+        not_verified: exactly the checks that cannot be judged for want of something.
+        inconclusive: exactly the checks without evidence.
+        after_start: what is done to the running cluster before it is judged.
+        by_version: expectations that replace the ones above on some lines of etcd: ``{"3.4": {...}}``.
+    """
+
+    name: str
+    what: str
+    config: ClusterConfig
+    violated: Expectation = field(default_factory=dict)
+    warned: Expectation = field(default_factory=dict)
+    not_verified: Expectation = field(default_factory=dict)
+    inconclusive: Expectation = field(default_factory=dict)
+    after_start: Callable[[Cluster], None] | None = None
+    by_version: Mapping[str, Mapping[str, Expectation]] = field(default_factory=dict)
+
+    def expected(self, version: str) -> dict[str, dict[str, set[str]]]:
+        """Return the expected check ids by outcome and listener on that version of etcd."""
+        base: dict[str, Expectation] = {
+            Outcome.VIOLATES: self.violated,
+            Outcome.WARNS: self.warned,
+            Outcome.NOT_VERIFIED: self.not_verified,
+            Outcome.INCONCLUSIVE: self.inconclusive,
+            Outcome.BROKEN: {},
+        }
+        for line, changes in self.by_version.items():
+            if version == line or version.startswith(f"{line}."):
+                base |= changes
+        return {
+            str(outcome): {listener: set(ids) for listener, ids in expectation.items() if set(ids)}
+            for outcome, expectation in base.items()
+        }
+
+
+def found(results: Iterable[CheckResult]) -> dict[str, dict[str, set[str]]]:
+    """Return the check ids of the results by outcome and listener, members merged, conforming ones left out."""
+    by_outcome: dict[str, dict[str, set[str]]] = {
+        str(outcome): {}
+        for outcome in (
+            Outcome.VIOLATES,
+            Outcome.WARNS,
+            Outcome.NOT_VERIFIED,
+            Outcome.INCONCLUSIVE,
+            Outcome.BROKEN,
+        )
+    }
+    for outcome, listeners in by_outcome.items():
+        grouped = defaultdict(set)
+        for result in results:
+            if result.outcome == outcome:
+                grouped[result.listener.rpartition("-m")[0] or result.listener].add(result.check)
+        listeners |= grouped
+    return by_outcome
+
+
+def explain(results: Iterable[CheckResult]) -> str:
+    """Return every result that is not conforming, for the message of a failing test."""
+    lines = []
+    for result in results:
+        if result.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE):
+            lines.append(f"{result.listener} {result.check} {result.outcome}: {result.reason}")
+            lines += [f"    {finding.message}; observed {finding.observed}" for finding in result.findings]
+    return "\n".join(lines)

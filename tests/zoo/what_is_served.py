@@ -1,0 +1,92 @@
+"""Clusters that serve the wrong certificate, or none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from zoo.model import Misconfigured
+from zoo.who_is_let_in import BROKEN
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.profile import PEER, SERVER
+from pytest_etcdtls.target import Role
+
+_EXPIRED = {"valid_from": timedelta(days=-2), "valid_for": timedelta(days=1)}
+
+
+def _without_peer_pair(cluster: Cluster) -> None:
+    for member in cluster.members:
+        member.file("peer.crt").unlink()
+        member.file("peer.key").unlink()
+
+
+ZOO = [
+    Misconfigured(
+        name="client-expired",
+        what="the certificate of the client port has expired",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, **_EXPIRED))),
+        violated={"client": ["cert.valid-now"]},
+    ),
+    Misconfigured(
+        name="peer-expired",
+        what="the certificate of the peer port has expired",
+        config=replace(BROKEN, pki=PKIPlan(peer=replace(PEER, **_EXPIRED))),
+        violated={"peer": ["cert.valid-now"]},
+    ),
+    Misconfigured(
+        name="client-wrong-san",
+        what="the certificate of the client port names another host",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, subject_alt_names=("etcd.example",)))),
+        violated={"client": ["cert.covers-endpoint"]},
+    ),
+    Misconfigured(
+        name="client-self-signed",
+        what="the certificate of the client port is signed by itself",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, self_signed=True))),
+        violated={"client": ["cert.trusted"]},
+    ),
+    Misconfigured(
+        name="swapped",
+        what="each port serves the certificate of the other",
+        config=replace(
+            BROKEN,
+            cert_file="peer.crt",
+            key_file="peer.key",
+            peer_cert_file="server.crt",
+            peer_key_file="server.key",
+        ),
+        violated={
+            "client": ["cert.trusted", "cert.matches-expected-file"],
+            "peer": ["cert.trusted", "cert.matches-expected-file"],
+        },
+    ),
+    Misconfigured(
+        name="same-pair-on-both-ports",
+        what="one CA, and both ports serve the pair of the client port",
+        config=replace(
+            BROKEN,
+            pki=PKIPlan(layout=CALayout.SHARED),
+            peer_cert_file="server.crt",
+            peer_key_file="server.key",
+        ),
+        violated={"peer": ["cert.matches-expected-file"]},
+        warned={"peer": ["cert.own-certificate-per-port"]},
+    ),
+    Misconfigured(
+        name="peer-pair-gone",
+        what="certificate and key of the peer port were removed after the start",
+        config=BROKEN,
+        after_start=_without_peer_pair,
+        violated={"peer": ["listener.answers"]},
+        not_verified={
+            "peer": [
+                check.id
+                for check in catalogue().values()
+                if Role.PEER in check.roles and check.id != "listener.answers"
+            ]
+        },
+    ),
+]

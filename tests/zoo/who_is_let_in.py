@@ -1,0 +1,113 @@
+"""Clusters that let in the wrong clients, or not the right ones."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from zoo.model import Misconfigured
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.target import Role
+
+GOOD = ClusterConfig()
+BROKEN = replace(GOOD, expects_health=False)
+
+BAD_IDENTITIES = (
+    "mtls.no-certificate",
+    "mtls.self-signed",
+    "mtls.foreign-ca",
+    "mtls.lookalike-ca",
+    "mtls.expired",
+    "mtls.not-yet-valid",
+    "mtls.server-auth-only",
+)
+
+
+@functools.cache
+def _other_ca() -> bytes:
+    authority = CertificateAuthority.create("some other CA", KeyType.ECDSA_P256)
+    return authority.certificate.public_bytes(Encoding.PEM)
+
+
+def needs_a_client(role: Role) -> list[str]:
+    """Return the checks of a listener that need an accepted client: all API checks."""
+    return [check.id for check in catalogue().values() if check.family == "api" and role in check.roles]
+
+
+def _trust_another_ca_too(cluster: Cluster) -> None:
+    for member in cluster.members:
+        bundle = member.file("client-ca.crt")
+        bundle.write_bytes(bundle.read_bytes() + _other_ca())
+    cluster.restart()
+
+
+NO_ACCEPTED_CLIENT = {
+    "client": ["listener.is-etcd", *BAD_IDENTITIES, *needs_a_client(Role.CLIENT)],
+    "peer": ["api.version-agrees", "api.peer-members"],
+}
+NO_ACCEPTED_PEER = {"peer": ["listener.is-etcd", *BAD_IDENTITIES, *needs_a_client(Role.PEER)]}
+
+ZOO = [
+    Misconfigured(
+        name="client-no-auth",
+        what="the client port asks nobody for a certificate",
+        config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
+        violated={"client": [*BAD_IDENTITIES, "mtls.announced-ca-present"]},
+        not_verified={"client": ["mtls.announced-ca-expected"]},
+    ),
+    Misconfigured(
+        name="peer-no-auth",
+        what="the peer port asks nobody for a certificate",
+        config=replace(BROKEN, peer_client_cert_auth=False, peer_trusted_ca_file=None),
+        violated={"peer": [*BAD_IDENTITIES, "mtls.announced-ca-present"]},
+        not_verified={"peer": ["mtls.announced-ca-expected"]},
+    ),
+    Misconfigured(
+        name="client-wrong-ca",
+        what="the client port trusts another CA than that of the clients",
+        config=replace(BROKEN, trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": _other_ca()}),
+        violated={"client": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
+        not_verified=NO_ACCEPTED_CLIENT,
+    ),
+    Misconfigured(
+        name="peer-wrong-ca",
+        what="the peer port trusts another CA than that of the peers",
+        config=replace(BROKEN, peer_trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": _other_ca()}),
+        violated={"peer": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
+        not_verified=NO_ACCEPTED_PEER,
+    ),
+    Misconfigured(
+        name="client-system-roots",
+        what="client-cert-auth without a trusted CA: every CA in the system's root store is trusted",
+        config=replace(
+            BROKEN,
+            trusted_ca_file=None,
+            extra_files={"roots.crt": _other_ca()},
+            environment={"SSL_CERT_FILE": "{pki}/roots.crt", "SSL_CERT_DIR": "{pki}/none"},
+        ),
+        violated={"client": ["mtls.trusted-client", "mtls.announced-ca-present"]},
+        not_verified={
+            **NO_ACCEPTED_CLIENT,
+            "client": [*NO_ACCEPTED_CLIENT["client"], "mtls.announced-ca-expected"],
+        },
+    ),
+    Misconfigured(
+        name="client-trusts-too-much",
+        what="the bundle of the client port holds one CA more than it should",
+        config=BROKEN,
+        after_start=_trust_another_ca_too,
+        violated={"client": ["mtls.announced-ca-expected"]},
+    ),
+    Misconfigured(
+        name="http-beside-https",
+        what="an http listener on the port of the https one",
+        config=replace(BROKEN, plaintext_on_client_port=True),
+        violated={"client": ["mtls.plaintext-refused"]},
+    ),
+]
