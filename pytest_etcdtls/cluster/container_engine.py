@@ -12,13 +12,14 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_etcdtls.errors import UsageError
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.containers import Container
 
 LABEL = "pytest-etcdtls"
 """Label of everything that is created here; its value tells the clusters apart."""
@@ -148,20 +149,28 @@ def image_version(image: str) -> str:
     Raises:
         UsageError: if no engine answers, the image is not there, or there is no etcd in it.
     """
+    import docker.errors
+
     with engine() as client:
         container = client.containers.create(
             image, entrypoint=["etcd"], command=["--version"], network_mode="none", labels={LABEL: "version"}
         )
         try:
-            container.start()
-            container.wait(timeout=_PATIENCE)
-            output = container.logs().decode(errors="replace")
+            output = _output(container)
+        except docker.errors.APIError as error:
+            raise UsageError(f"{image} has no etcd on its PATH: {_reason(error)}") from error
         finally:
-            with suppress(Exception):
-                container.remove(force=True, v=True)
+            container.remove(force=True, v=True)
     found = _ETCD_VERSION.search(output)
     if found is None:
         raise UsageError(
             f"{image} has no etcd that tells its version; `etcd --version` in it gave: {output.strip()!r}"
         )
     return found[1]
+
+
+def _output(container: Container) -> str:
+    """Run a container to its end and return what it wrote."""
+    container.start()
+    container.wait(timeout=_PATIENCE)
+    return container.logs().decode(errors="replace")

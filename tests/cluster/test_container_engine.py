@@ -1,0 +1,105 @@
+"""The engine and its images, with a real engine, and without one."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from pytest_etcdtls.cluster.container_engine import (
+    engine,
+    engine_available,
+    engine_problem,
+    image_present,
+    image_version,
+    local_images,
+    pull,
+)
+from pytest_etcdtls.errors import UsageError
+
+ABSENT = "pytest-etcdtls/no-such-image:1"
+
+
+@pytest.fixture
+def dead_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    host = f"unix://{tmp_path / 'docker.sock'}"
+    monkeypatch.setenv("DOCKER_HOST", host)
+    return host
+
+
+def test_a_dead_engine_is_named_with_what_to_do(dead_engine: str) -> None:
+    problem = engine_problem()
+    assert problem is not None
+    assert problem.startswith(f"no container engine answers at {dead_engine}: No such file or directory;")
+    assert "DOCKER_HOST" in problem
+    assert not engine_available()
+
+
+def test_an_engine_that_refuses_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    with pytest.raises(UsageError, match=r"no container engine answers at tcp://127\.0\.0\.1:1: .*refused"):
+        image_present(ABSENT)
+
+
+def test_an_address_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "nonsense")
+    with pytest.raises(UsageError, match="no container engine answers at nonsense"):
+        local_images("pytest-etcdtls/etcd")
+
+
+@pytest.mark.usefixtures("dead_engine")
+def test_nothing_of_the_engine_raises_anything_else_without_one() -> None:
+    with pytest.raises(UsageError):
+        image_version(ABSENT)
+    with pytest.raises(UsageError):
+        pull(ABSENT, timeout=1)
+
+
+@pytest.mark.container
+def test_images_at_hand(etcd_images: dict[str, str]) -> None:
+    assert engine_available()
+    assert set(local_images("pytest-etcdtls/etcd")) == set(etcd_images.values())
+    assert all(image_present(image) for image in etcd_images.values())
+    assert not image_present(ABSENT)
+
+
+@pytest.mark.container
+def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str) -> None:
+    assert image_version(etcd_image) == etcd_image.rpartition(":")[2]
+    with engine() as client:
+        assert client.containers.list(all=True, filters={"label": "pytest-etcdtls=version"}) == []
+
+
+@pytest.fixture
+def empty_image() -> Iterator[str]:
+    """An image without an etcd, or anything else."""
+    image = "pytest-etcdtls/empty:test"
+    archive = io.BytesIO()
+    tarfile.open(fileobj=archive, mode="w").close()
+    client = docker.from_env()
+    client.api.import_image_from_data(archive.getvalue(), repository="pytest-etcdtls/empty", tag="test")
+    yield image
+    client.images.remove(image)
+    client.close()
+
+
+@pytest.mark.container
+def test_an_image_without_etcd(empty_image: str) -> None:
+    with pytest.raises(UsageError, match=f"{empty_image} has no etcd on its PATH: .*not found"):
+        image_version(empty_image)
+
+
+@pytest.mark.container
+def test_an_image_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match=f"refuses: No such image: {ABSENT}"):
+        image_version(ABSENT)
+
+
+@pytest.mark.container
+def test_a_registry_that_refuses() -> None:
+    with pytest.raises(UsageError, match=r"refuses: .*connection refused"):
+        pull("127.0.0.1:1/etcd:1", timeout=10)

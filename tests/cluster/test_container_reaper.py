@@ -1,0 +1,46 @@
+"""A neighbour's use of testcontainers is as it was, whatever we start."""
+
+from __future__ import annotations
+
+import pytest
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.labels import LABEL_SESSION_ID, create_labels
+
+from pytest_etcdtls.cluster.container_reaper import reaper_off
+
+IMAGE = "pytest-etcdtls/etcd:3.6.16"
+
+
+@pytest.mark.parametrize("before", [None, True, False])
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_setting_is_put_back(before: bool | None, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", before)
+    image = testcontainers_config.ryuk_image
+    with reaper_off(IMAGE, keep=keep):
+        assert testcontainers_config.ryuk_disabled
+    assert testcontainers_config._ryuk_disabled is before
+    assert testcontainers_config.ryuk_image == image
+
+
+def test_the_setting_is_put_back_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", False)
+    with pytest.raises(RuntimeError), reaper_off(IMAGE, keep=False):
+        raise RuntimeError
+    assert not testcontainers_config.ryuk_disabled
+
+
+def test_what_the_neighbour_sets_later_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Testcontainers reads the environment at first use only; ours must not be that use."""
+    monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", None)
+    monkeypatch.delenv("TESTCONTAINERS_RYUK_DISABLED", raising=False)
+    with reaper_off(IMAGE, keep=False):
+        pass
+    monkeypatch.setenv("TESTCONTAINERS_RYUK_DISABLED", "true")
+    assert testcontainers_config.ryuk_disabled
+
+
+def test_a_kept_container_lacks_the_label_that_a_neighbours_reaper_removes_by() -> None:
+    with reaper_off(IMAGE, keep=False):
+        assert LABEL_SESSION_ID in create_labels(IMAGE, {})
+    with reaper_off(IMAGE, keep=True):
+        assert LABEL_SESSION_ID not in create_labels(IMAGE, {})
