@@ -1,0 +1,64 @@
+"""docker/build-images.sh and the images that it builds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "docker" / "build-images.sh"
+
+
+def build_images(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(SCRIPT)],
+        env={**os.environ, "PYTHON": sys.executable, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_an_engine_it_says_what_to_do() -> None:
+    missing = build_images(DOCKER="no-such-docker")
+    assert missing.returncode == 1
+    assert "there is no no-such-docker on PATH" in missing.stderr
+
+
+@pytest.mark.container
+def test_an_engine_that_does_not_answer(tmp_path: Path) -> None:
+    dead = build_images(DOCKER_HOST=f"unix://{tmp_path / 'docker.sock'}")
+    assert dead.returncode == 1
+    assert "docker does not answer" in dead.stderr
+    assert "DOCKER_HOST" in dead.stderr
+
+
+@pytest.mark.container
+def test_nothing_to_build_from(tmp_path: Path) -> None:
+    result = build_images(XDG_CACHE_HOME=str(tmp_path), PYTHON="no-such-python")
+    assert result.returncode == 1
+    assert "run make etcd first" in result.stderr
+
+
+@pytest.mark.container
+def test_a_second_run_builds_nothing() -> None:
+    assert build_images().returncode == 0
+    again = build_images()
+    assert again.returncode == 0, again.stderr
+    assert "is there already" in again.stdout
+    assert "is ready" not in again.stdout
+
+
+@pytest.mark.container
+def test_an_image_holds_etcd_and_etcdctl_and_no_shell(etcd_image: str) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["docker", "run", "--rm", "--network=none", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    version = etcd_image.rpartition(":")[2]
+    assert f"etcd Version: {version}\n" in run(etcd_image, "--version").stdout
+    assert f"etcdctl version: {version}\n" in run("--entrypoint=etcdctl", etcd_image, "version").stdout
+    assert run("--entrypoint=sh", etcd_image, "-c", "true").returncode != 0

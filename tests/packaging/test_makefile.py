@@ -1,0 +1,61 @@
+"""The Makefile's targets, as far as they cost nothing; .ci/run goes through them for real."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = [ROOT / ".ci" / "run", ROOT / ".ci" / "wheel-test", *sorted((ROOT / "docker").glob("*.sh"))]
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def targets() -> set[str]:
+    found = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert found is not None
+    return set(found[1].split())
+
+
+def test_help_is_the_default_and_names_every_target() -> None:
+    result = make()
+    assert result.returncode == 0, result.stderr
+    assert {line.split()[0] for line in result.stdout.splitlines()} == targets()
+
+
+def test_a_python_that_is_missing(tmp_path: Path) -> None:
+    result = make("conformance", "PYTHON=/nonexistent/python3", f"VENV={tmp_path / 'venv'}")
+    assert result.returncode != 0
+    assert "/nonexistent/python3 is missing or older than 3.11" in result.stdout
+
+
+def test_a_python_that_is_too_old(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    result = make("test", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
+    assert result.returncode != 0
+    assert f"{old} is missing or older than 3.11" in result.stdout
+    assert not (tmp_path / "venv").exists()
+
+
+def test_conformance_and_test_need_neither_docker_nor_go_nor_root() -> None:
+    for target in ("conformance", "test", "wheel-test"):
+        commands = make("--dry-run", "--always-make", target).stdout
+        assert "pytest" in commands or "wheel-test" in commands
+        assert not re.search(r"\b(docker|go|sudo|apt-get)\b", commands), commands
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_parse_and_stop_at_the_first_error(script: Path) -> None:
+    assert "\nset -euo pipefail\n" in script.read_text()
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
