@@ -14,7 +14,6 @@ from pytest_etcdtls.conformance.distribution import (
     keep_in_one_process,
 )
 from pytest_etcdtls.conformance.ledger import Ledger
-from pytest_etcdtls.conformance.nodes import Suite
 from pytest_etcdtls.conformance.session import SuiteSession
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options.invocation import ROOT, Invocation
@@ -40,14 +39,15 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
             known_id == name or known_id.startswith(f"{name}::") for known_id in known
         ):
             raise pytest.UsageError(
-                f"not found: {name}: no check of this suite; --collect-only shows them, and --etcd-check selects"
+                f"not found: {name}: there is no such check in this run; --collect-only shows which there are"
             )
     ledger = Ledger(run)
-    config.pluginmanager.register(SuiteSession(config, invocation, run, ledger), "etcdtls-session")
+    suite = SuiteSession(config, invocation, run, ledger)
+    config.pluginmanager.register(suite, "etcdtls-session")
     if invocation.alone:
         keep_in_one_process(config)
     if is_distributed(config):
-        config.pluginmanager.register(Distribution(config), "etcdtls-distribution")
+        config.pluginmanager.register(Distribution(config, suite), "etcdtls-distribution")
 
 
 def node_ids(run: Run) -> list[str]:

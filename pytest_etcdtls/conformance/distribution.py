@@ -5,11 +5,10 @@ Plan, cap and observations are per run, and so must be the process that judges. 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from typing import Protocol
 
 import pytest
-
-SESSION = "etcdtls-session"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -33,15 +32,27 @@ def keep_in_one_process(config: pytest.Config) -> None:
         config.option.tx = []
 
 
+class SuitePart(Protocol):
+    """What is needed of the suite's part in the session."""
+
+    def suite(self, session: pytest.Session) -> pytest.Collector:
+        """Return a collector of the suite."""
+
+    def select(self, items: Iterable[pytest.Item]) -> None:
+        """Note which items are left to be run."""
+
+
 class Distribution:
     """Runs the suite's items in the controller.
 
     Args:
         config: pytest's.
+        suite: the session's part that knows the items.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, suite: SuitePart) -> None:
         self._config = config
+        self._suite = suite
         self._items: list[pytest.Item] = []
         self._distributed: int | None = None
 
@@ -73,9 +84,8 @@ class Distribution:
             self._distributed = None
 
     def _collect(self, session: pytest.Session) -> None:
-        suite = self._config.pluginmanager.get_plugin(SESSION).suite(session)
-        self._items = list(session.genitems(suite))
+        self._items = list(session.genitems(self._suite.suite(session)))
         self._config.hook.pytest_collection_modifyitems(
             session=session, config=self._config, items=self._items
         )
-        self._config.pluginmanager.get_plugin(SESSION).select(self._items)
+        self._suite.select(self._items)

@@ -6,13 +6,13 @@ No traceback: what is wrong is out there, not in the code that found it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from pytest_etcdtls.report.text import full_result, short_result
 from pytest_etcdtls.results import CheckResult
 
 
-class Violation(Exception):
+class ViolationError(Exception):
     """What is out there does not keep a requirement."""
 
     def __init__(self, result: CheckResult) -> None:
@@ -20,7 +20,7 @@ class Violation(Exception):
         self.result = result
 
 
-class NoVerdict(Exception):
+class NoVerdictError(Exception):
     """A check came to no verdict: the evidence could not be got, or the check itself is broken."""
 
     def __init__(self, result: CheckResult) -> None:
@@ -35,6 +35,13 @@ class Crash:
     message: str
 
 
+class Writer(Protocol):
+    """What is needed of pytest's terminal writer."""
+
+    def line(self, text: str, **markup: bool) -> None:
+        """Write a line."""
+
+
 class ResultRepr:
     """A result as pytest's ``longrepr``: short on the terminal, in full as text (JUnit, HTML)."""
 
@@ -42,7 +49,7 @@ class ResultRepr:
         self.result = result
         self.reprcrash = Crash(headline(result))
 
-    def toterminal(self, writer: Any) -> None:
+    def toterminal(self, writer: Writer) -> None:
         """Write the short form."""
         for line in short_result(self.result):
             writer.line(line.text, **line.markup)

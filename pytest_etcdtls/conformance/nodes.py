@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 
 import pytest_etcdtls
-from pytest_etcdtls.conformance.failures import NoVerdict, Violation
+from pytest_etcdtls.conformance.failures import NoVerdictError, ViolationError
 from pytest_etcdtls.options.invocation import ROOT
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -119,7 +119,7 @@ class CheckItem(pytest.Item):
         result = self._judge()
         match result.outcome:
             case Outcome.INCONCLUSIVE | Outcome.BROKEN:
-                raise NoVerdict(result)
+                raise NoVerdictError(result)
             case Outcome.NOT_APPLICABLE | Outcome.NOT_VERIFIED:
                 pytest.skip(f"{result.outcome}: {result.reason}")
 
@@ -130,10 +130,10 @@ class CheckItem(pytest.Item):
         if self.result.outcome is Outcome.WAIVED:
             pytest.xfail(self.result.reason)
         if self.result.outcome is Outcome.VIOLATES:
-            raise Violation(self.result)
+            raise ViolationError(self.result)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Return what stands above a failure; the words are not the end of the node id, or ``-v`` shows it twice."""
+        """Return what stands above a failure; were it the end of the node id, ``-v`` would show it twice."""
         return self.path, None, f"{self.check.id} on {self.label} of {self.target.outline.label}"
 
     def _judge(self) -> CheckResult:

@@ -6,17 +6,21 @@ Judges nothing itself: items do, and what they came to is read from the reports.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Generator, Iterable
 from typing import Any
 
 import pytest
 
+from pytest_etcdtls.conformance.closing import exit_status, gather, is_dry, problems
+from pytest_etcdtls.conformance.display import show, show_without_terminal
 from pytest_etcdtls.conformance.distribution import is_distributed
-from pytest_etcdtls.conformance.failures import NoVerdict, ResultRepr, Violation
+from pytest_etcdtls.conformance.failures import NoVerdictError, ResultRepr, ViolationError
+from pytest_etcdtls.conformance.headers import header
 from pytest_etcdtls.conformance.ledger import Ledger
 from pytest_etcdtls.conformance.nodes import CheckItem, Suite
 from pytest_etcdtls.options.invocation import Invocation
+from pytest_etcdtls.report.document import write_document
+from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.run import Run
 
@@ -39,6 +43,9 @@ class SuiteSession:
         self._invocation = invocation
         self._run = run
         self.ledger = ledger
+        self._report: Report | None = None
+        self._problems: list[str] = []
+        self._written: list[str] = []
 
     def suite(self, session: pytest.Session) -> Suite:
         """Return a new collector of the suite."""
@@ -73,7 +80,8 @@ class SuiteSession:
         if result is not None:
             setattr(report, ATTRIBUTE, json.dumps(result.to_json()))
             if call.excinfo and (
-                call.excinfo.errisinstance((NoVerdict, Violation)) or result.outcome is Outcome.INCONCLUSIVE
+                call.excinfo.errisinstance((NoVerdictError, ViolationError))
+                or result.outcome is Outcome.INCONCLUSIVE
             ):
                 report.longrepr = ResultRepr(result)
         return report  # type: ignore[no-any-return]
@@ -91,17 +99,34 @@ class SuiteSession:
             return "passed", "w", ("WARNS", {"yellow": True})
         return None
 
+    def pytest_report_header(self) -> list[str]:
+        """Say what is judged, with what."""
+        return header(self._run)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Set the exit code and write the reports."""
-        problems = self.problems()
-        status = int(session.exitstatus)
-        if status == pytest.ExitCode.NO_TESTS_COLLECTED and self.ledger.judged:
-            status = pytest.ExitCode.TESTS_FAILED if self.ledger.failed else pytest.ExitCode.OK
-        if problems and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-            status = pytest.ExitCode.TESTS_FAILED
+        """Set the exit code and write the reports, after Ctrl-C as well."""
+        self._problems = problems(session, self._invocation, self.ledger)
+        status = exit_status(int(session.exitstatus), self.ledger, self._problems)
+        if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:
+            self._report = gather(self._run, self.ledger, status)
+            self._write(self._report)
+            status = exit_status(status, self.ledger, self._problems)
         session.exitstatus = status
+        if not self._config.pluginmanager.has_plugin("terminalreporter") or self._config.option.no_summary:
+            show_without_terminal(self._problems)
 
-    def problems(self) -> list[str]:
-        """Return what fails the run besides results."""
-        return []
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show what came of it."""
+        if self._report is not None:
+            kept = [text for target in self._run.targets if (text := target.farewell())]
+            show(terminalreporter, self._report, self.ledger, [*self._written, *kept], self._problems)
+
+    def _write(self, report: Report) -> None:
+        for path in self._run.settings.reports:
+            try:
+                write_document(report, path)
+            except OSError as error:
+                self._problems.append(f"The report {path} could not be written: {error.strerror}.")
+            else:
+                self._written.append(f"report: {path}")

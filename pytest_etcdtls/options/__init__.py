@@ -6,11 +6,18 @@ it imports nothing but the table.
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import pytest
 
 from pytest_etcdtls.options.table import GROUP, OPTIONS, Kind, Option
 
 _ACTIONS = {Kind.TEXT: "store", Kind.LIST: "append", Kind.FLAG: "store_const"}
+_INI_TYPES: dict[Kind, Literal["string", "linelist", "bool"]] = {
+    Kind.TEXT: "string",
+    Kind.LIST: "linelist",
+    Kind.FLAG: "bool",
+}
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -19,11 +26,11 @@ def add_options(parser: pytest.Parser) -> None:
     for option in OPTIONS:
         group.addoption(option.flag, help=option.help, **_arguments(option))
         if option.ini:
-            parser.addini(option.name, _ini_help(option), type=_ini_type(option), default=None)
+            parser.addini(option.name, _ini_help(option), type=_INI_TYPES[option.kind], default=None)
 
 
-def _arguments(option: Option) -> dict[str, object]:
-    arguments: dict[str, object] = {"action": _ACTIONS[option.kind], "dest": option.dest, "default": None}
+def _arguments(option: Option) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"action": _ACTIONS[option.kind], "dest": option.dest, "default": None}
     if option.kind is Kind.FLAG:
         arguments["const"] = option.const
     else:
@@ -33,7 +40,3 @@ def _arguments(option: Option) -> dict[str, object]:
 
 def _ini_help(option: Option) -> str:
     return f"{GROUP}: as {option.flag}"
-
-
-def _ini_type(option: Option) -> str:
-    return {Kind.TEXT: "string", Kind.LIST: "linelist", Kind.FLAG: "bool"}[option.kind]

@@ -97,8 +97,8 @@ _LIVE = (
     Option("--etcd-peer-key", "private key of --etcd-peer-cert.", "FILE"),
     Option(
         "--etcd-trusted-ca",
-        "the bundle that etcd was told to trust for its clients, its --trusted-ca-file (default: --etcd-cacert "
-        "if the client certificate verifies against it, else unknown).",
+        "the bundle that etcd was told to trust for its clients, its --trusted-ca-file (default: "
+        "--etcd-cacert if the client certificate verifies against it, else unknown).",
         "FILE",
     ),
     Option(
@@ -109,8 +109,8 @@ _LIVE = (
     ),
     Option(
         "--etcd-ca-key",
-        "private key of a CA in the trusted bundle: lets the run mint one-day identities (expired, wrong usage "
-        "...), in memory alone.",
+        "private key of a CA in the trusted bundle: lets the run mint one-day identities (expired, wrong "
+        "usage ...), in memory alone.",
         "FILE",
     ),
     Option("--etcd-peer-ca-key", "the same for the peers' trusted bundle.", "FILE"),
@@ -142,7 +142,8 @@ _OWNED = (
     ),
     Option(
         "--etcd-backend",
-        "how to start an owned cluster: auto, container or process (default auto: what is there, see the header).",
+        "how to start an owned cluster: auto (default: what is there, the header says what), container or "
+        "process.",
         "BACKEND",
     ),
     Option(

@@ -6,7 +6,6 @@ Knows nothing of what the values mean.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,8 +30,8 @@ class Values:
         return None if value is None else str(value)
 
     def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        """Return every value in order, split at commas on request; the ini's only if the command line has none."""
-        values = [str(value) for value in self._value(name) or ()]
+        """Return every value in order, split at commas on request; the ini's if the command line has none."""
+        values = self._list(name)
         if commas:
             values = [part for value in values for part in value.split(",")]
         return tuple(value.strip() for value in values)
@@ -42,7 +41,7 @@ class Values:
         return bool(self._value(name))
 
     def path(self, name: str) -> Path | None:
-        """Return the value as a path: from the directory of invocation, or of the ini file if it stands there."""
+        """Return the value as a path, relative to the ini file's directory if it stands there."""
         value = self.text(name)
         return None if value is None else self.resolve(name, value)
 
@@ -50,14 +49,18 @@ class Values:
         """Return a path out of a value of that option, as :meth:`path` does."""
         return self._directory(name) / Path(value).expanduser()
 
-    def _value(self, name: str) -> Any:
+    def _list(self, name: str) -> list[str]:
+        value = self._value(name)
+        return [str(item) for item in value] if isinstance(value, list) else []
+
+    def _value(self, name: str) -> object:
         option = _BY_NAME[name]
         given = self._given(option)
         if given is None and option.ini:
             return self._config.getini(name)
         return given
 
-    def _given(self, option: Option) -> Any:
+    def _given(self, option: Option) -> object:
         return self._config.getoption(option.dest, None)
 
     def _directory(self, name: str) -> Path:

@@ -1,1 +1,1 @@
-"""Showing results: terminal text and files. Finds out nothing by itself."""
+"""What a run came to, for people and for programs. Knows results and observations, and no pytest."""

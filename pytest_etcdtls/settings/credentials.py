@@ -109,12 +109,12 @@ def _identity(
     if cert is None or key is None:
         given, missing = (cert_word, key_word) if key is None else (key_word, cert_word)
         raise UsageError(f"{given} is given without {missing}: a client needs both")
-    return load_identity(cert, key, name)
+    return load_identity(cert, key, name, options=(cert_word, key_word))
 
 
 def _bundle(source: Source, name: str, environment: Mapping[str, str]) -> TrustBundle | None:
-    path, _ = _path(source, name, environment)
-    return None if path is None else TrustBundle(tuple(load_trust(path)), str(path))
+    path, word = _path(source, name, environment)
+    return None if path is None else TrustBundle(load_trust(path, option=word), str(path))
 
 
 def _port(
@@ -144,10 +144,10 @@ def _signing_key(
         return None
     if trusted is None:
         raise UsageError(
-            f"{option(key_name)} needs the bundle that etcd trusts: give {option(trusted_name)} with the certificate "
-            "of that CA in it"
+            f"{option(key_name)} needs the bundle that etcd trusts: give {option(trusted_name)} with the "
+            "certificate of that CA in it"
         )
-    key = load_key(path)
+    key = load_key(path, option=option(key_name))
     for certificate in trusted.certificates:
         if certificate.public_key() == key.public_key():
             return SigningKey(certificate, key, certificate_file=trusted.source, key_file=str(path))

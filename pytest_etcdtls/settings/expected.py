@@ -48,9 +48,10 @@ def _claim(
         first = claimed.setdefault(listener.label, text)
         if first != text:
             raise UsageError(
-                f"{option(name)} {first!r} and {text!r} both claim {listener.url}: name the host of each as HOST=FILE"
+                f"{option(name)} {first!r} and {text!r} both claim {listener.url}: name the host of each, as "
+                "HOST=FILE"
             )
-    certificate = load_certificates(path)[0]
+    certificate = load_certificates(path, option=option(name))[0]
     return [
         ExpectedLeaf(
             role=listener.role,

@@ -1,4 +1,4 @@
-"""Reads all settings of a run: bad input is one :class:`~pytest_etcdtls.errors.UsageError`, before any connection.
+"""Reads all settings of a run: bad input is one UsageError, before any connection.
 
 Opens files that were named and no connection.
 """

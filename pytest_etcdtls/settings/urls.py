@@ -64,7 +64,7 @@ def parse_endpoint(name: str, text: str, role: Role) -> Listener:
 
 
 def safe(text: str) -> str:
-    """Return a text fit for node ids: letters, digits, ``.``, ``_`` and ``-``; an IPv6 address with hyphens."""
+    """Return a text fit for node ids: letters, digits, ``.``, ``_``, and hyphens for all else."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 
@@ -79,14 +79,15 @@ def _split(where: str, text: str) -> SplitResult:
         raise UsageError(f"{where}: the scheme is https or http, not {parts.scheme!r}")
     if parts.username is not None or parts.password is not None:
         raise UsageError(
-            f"{option_of(where)} carries a user or a password in its URL: use --etcd-user and --etcd-password-file"
+            f"{_option_of(where)} carries a user or a password in its URL: use --etcd-user and "
+            "--etcd-password-file"
         )
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise UsageError(f"{where} has something behind the port: an endpoint is scheme, host and port alone")
     return parts
 
 
-def option_of(where: str) -> str:
+def _option_of(where: str) -> str:
     """Return the option of a message's beginning, without the value that may hold a secret."""
     return where.partition(" ")[0]
 
@@ -123,14 +124,14 @@ def _refuse_duplicates(listeners: Sequence[Listener]) -> None:
             continue
         if first.role is not listener.role:
             raise UsageError(
-                f"{listener.authority} is given as {first.role} and as {listener.role} listener: it is one of them"
+                f"{listener.authority} is given as {first.role} and as {listener.role} listener: say which it is"
             )
         if first.scheme == listener.scheme:
             raise UsageError(f"{listener.url} is given twice as {listener.role} listener")
 
 
 def _label(listeners: Sequence[Listener]) -> list[Listener]:
-    """Make labels unique: http beside https on one port, hosts that differ in characters that ids cannot hold."""
+    """Make labels unique: http beside https on one port, hosts that differ in what ids cannot hold."""
     often = Counter(listener.label for listener in listeners)
     taken: set[str] = set()
     labelled = []
@@ -155,7 +156,7 @@ def _connect_to(listeners: Sequence[Listener], texts: Sequence[str]) -> list[Lis
             if host in ("", listener.host) and port in (0, listener.port):
                 used.add(text)
                 there = (address or listener.host, to_port or listener.port)
-                listener = replace(listener, connect_to=there)  # noqa: PLW2901
+                listener = replace(listener, connect_to=there)
                 break
         result.append(listener)
     for text, *_ in rules:

@@ -1,0 +1,110 @@
+"""The report as JSON, version 1; ``schema-v1.json`` beside this module describes it.
+
+Written as a whole or not at all: a reader never finds half a report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pytest_etcdtls.observations.attempt import Attempt
+from pytest_etcdtls.registry import CLUSTER
+from pytest_etcdtls.report.certificate import utc
+from pytest_etcdtls.report.facts import fields, kind
+from pytest_etcdtls.report.model import Report, Seen, tool
+
+SCHEMA_VERSION = 1
+
+
+def document(report: Report) -> dict[str, Any]:
+    """Return the report in the shape of its schema."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": tool(),
+        "started_at": utc(report.started_at),
+        "seconds": round(report.seconds, 3),
+        "partial": report.partial,
+        "targets": [_target(seen) for seen in report.seen],
+        "results": [result.to_json() for result in report.results],
+        "observations": [entry for seen in report.seen for entry in _observations(seen)],
+        "connections": [_connection(attempt) for seen in report.seen for attempt in seen.connections],
+        "summary": {**report.counts, "connections": report.connections},
+    }
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the report."""
+    text = (files("pytest_etcdtls.report") / f"schema-v{SCHEMA_VERSION}.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def write_document(report: Report, path: Path) -> None:
+    """Write the report to a file, replacing what was there.
+
+    Raises:
+        OSError: if that is not possible; a file that was there is left alone.
+    """
+    text = json.dumps(document(report), indent=2, ensure_ascii=False) + "\n"
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _target(seen: Seen) -> dict[str, Any]:
+    target = seen.target
+    return {
+        "label": target.label,
+        "origin": target.origin,
+        "etcd_version": seen.etcd_version,
+        "source": target.source,
+        "listeners": [
+            {"role": str(listener.role), "url": listener.url, "label": listener.label}
+            for listener in target.listeners
+        ],
+    }
+
+
+def _observations(seen: Seen) -> list[dict[str, Any]]:
+    entries = []
+    for listener, key, fact in seen.observations():
+        place = {
+            "kind": kind(fact),
+            "target": seen.target.label,
+            "role": str(listener.role) if listener else CLUSTER,
+            "url": (listener or seen.target.listeners[0]).url,
+        }
+        if key is not None:
+            place["key"] = key
+        entries.append({**fields(fact), **place})
+    return entries
+
+
+def _connection(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "url": attempt.url,
+        "purpose": attempt.purpose,
+        "identity": attempt.identity,
+        "tls": attempt.version or (str(attempt.asked) if attempt.asked else None),
+        "alpn": attempt.alpn,
+        "outcome": str(attempt.way),
+        "alert": attempt.alert,
+        "milliseconds": round(attempt.milliseconds, 3),
+    }

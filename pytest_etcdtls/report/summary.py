@@ -1,0 +1,173 @@
+"""The summary of a run for a terminal: what is known of each listener, counts, then results, worst first.
+
+Makes lines; does not write them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from pytest_etcdtls.report.certificate import certificate_card, certificate_line
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.text import Line, bold, coloured, full_result, wrapped
+from pytest_etcdtls.results import CheckResult, Outcome, Severity
+from pytest_etcdtls.waivers import Review, Waiver
+
+_WORDS = {
+    Outcome.VIOLATES: "violate",
+    Outcome.INCONCLUSIVE: "inconclusive",
+    Outcome.BROKEN: "broken",
+    Outcome.WARNS: "warn",
+    Outcome.WAIVED: "waived",
+    Outcome.NOT_VERIFIED: "not verified",
+    Outcome.NOT_RUN: "not run",
+    Outcome.NOT_APPLICABLE: "not applicable",
+    Outcome.CONFORMS: "conform",
+}
+"""Outcomes in the order of the summary, worst first."""
+
+_COLOURS = {
+    Outcome.VIOLATES: "red",
+    Outcome.INCONCLUSIVE: "red",
+    Outcome.BROKEN: "red",
+    Outcome.WARNS: "yellow",
+}
+_SEVERITIES = list(Severity)
+
+
+def summary(report: Report, review: Review, *, width: int, verbosity: int) -> Iterator[Line]:
+    """Yield the summary.
+
+    Args:
+        report: of the run.
+        review: what became of the waivers.
+        width: characters per line; lines to paste may be longer.
+        verbosity: pytest's: below zero no certificates and no lists of what was not judged, above zero
+            certificates in full.
+    """
+    if verbosity >= 0:
+        for seen in report.seen:
+            yield from _target(seen, report.started_at, width, verbosity)
+    yield from wrapped(_counts(report), width)
+    for outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN):
+        yield from _in_full(outcome, _of(report, outcome), width)
+    yield from _stale(review, width)
+    if verbosity >= 0:
+        yield from _warnings(_of(report, Outcome.WARNS), width)
+        yield from _waived(_of(report, Outcome.WAIVED), width)
+        yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width)
+        yield from _unused(review, width)
+        if verbosity > 0:
+            yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width)
+
+
+def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
+    found = [result for result in report.results if result.outcome is outcome]
+    return sorted(found, key=lambda result: _SEVERITIES.index(result.severity))
+
+
+def _counts(report: Report) -> str:
+    counts = [
+        f"{report.counts[outcome]} {word}" for outcome, word in _WORDS.items() if report.counts[outcome]
+    ]
+    return f"{', '.join(counts) or 'nothing was judged'}; {report.connections} connections"
+
+
+def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[Line]:
+    version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
+    yield bold(f"{seen.target.label} ({seen.target.origin}{version})")
+    for listener in seen.target.listeners:
+        served = seen.served(listener.label)
+        yield Line(f"  {listener.role} {listener.url}")
+        if served is None:
+            yield Line("    no certificate was seen")
+        elif verbosity > 0:
+            for number, certificate in enumerate(served.certificates):
+                if number:
+                    yield Line(f"    and above it, {number}:")
+                for word, value in certificate_card(certificate, now):
+                    yield from wrapped(value, width, f"    {word + ':':<15}")
+        else:
+            yield from wrapped(certificate_line(served.leaf, now), width, "    ")
+
+
+def _in_full(outcome: Outcome, results: Sequence[CheckResult], width: int) -> Iterator[Line]:
+    if not results:
+        return
+    yield Line()
+    yield coloured(_HEADINGS[outcome], "red")
+    for result in results:
+        yield from _title(result)
+        yield from full_result(result, width)
+
+
+_HEADINGS = {
+    Outcome.VIOLATES: "violations",
+    Outcome.INCONCLUSIVE: "inconclusive: the evidence could not be got",
+    Outcome.BROKEN: "broken: a fault of the check's own code, not of the cluster; please report it",
+}
+
+
+def _title(result: CheckResult) -> Iterator[Line]:
+    yield Line()
+    yield bold(f"{result.check} ({result.level}, {result.severity})")
+    yield Line(f"  on {result.listener} of {result.target}, {result.url}")
+
+
+def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
+    if results:
+        yield Line()
+        yield coloured("warnings", "yellow")
+    for result in results:
+        yield from wrapped(
+            f"{result.check} ({result.severity}) on {result.listener} of {result.target}", width, "  "
+        )
+        for finding in result.findings:
+            yield from wrapped(f"{finding.message} (observed: {finding.observed})", width, "    ")
+        yield from wrapped(result.remediation, width, "    remedy: ")
+
+
+def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
+    if results:
+        yield Line()
+        yield bold("waived")
+    for result in results:
+        yield from wrapped(
+            f"{result.check} on {result.listener} of {result.target}: {result.reason}", width, "  ", "    "
+        )
+
+
+def _grouped(heading: str, results: Iterable[CheckResult], width: int) -> Iterator[Line]:
+    """Yield one entry per reason, with the checks that it stopped."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for result in results:
+        groups.setdefault(result.reason, {}).setdefault(result.check, []).append(result.listener)
+    if groups:
+        yield Line()
+        yield bold(heading)
+    for reason, checks in groups.items():
+        yield from wrapped(reason or "no reason given", width, "  ", "  ")
+        listeners = list(dict.fromkeys(listener for found in checks.values() for listener in found))
+        yield from wrapped(f"{', '.join(checks)} on {', '.join(listeners)}", width, "      ")
+
+
+def _stale(review: Review, width: int) -> Iterator[Line]:
+    yield from _waivers("stale waivers: remove or renew them", review.stale, width, "red")
+
+
+def _unused(review: Review, width: int) -> Iterator[Line]:
+    yield from _waivers("unused waivers", review.unused, width, "bold")
+
+
+def _waivers(heading: str, found: Sequence[tuple[Waiver, str]], width: int, markup: str) -> Iterator[Line]:
+    if found:
+        yield Line()
+        yield coloured(heading, markup)
+    for waiver, why in found:
+        yield from wrapped(
+            f"{waiver.check} on {waiver.listener}: {why} ({waiver.source}: {waiver.reason})",
+            width,
+            "  ",
+            "    ",
+        )
