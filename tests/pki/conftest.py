@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import shutil
 import socket
 import ssl
@@ -24,7 +23,8 @@ from pytest_etcdtls.pki.profile import KeyType
 OpenSSL = Callable[..., "subprocess.CompletedProcess[str]"]
 DEADLINE = 60.0
 """Seconds after which something hangs; never a measure of how long it should take."""
-_SERVES = re.compile(r"ready to serve client requests|serving client (traffic|requests)")
+# NOTE: not "ready to serve client requests": after that line etcd still reads the pair for its listener.
+_SERVES = "serving client traffic securely"
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +91,7 @@ class RunningEtcd:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            if _SERVES.search(line):
+            if _SERVES in line:
                 self.serves.set()
         self.ended.set()
         self.serves.set()
@@ -169,7 +169,7 @@ def start_etcd(tmp_path: Path) -> Iterator[EtcdStarter]:
                 text=True,
                 env={"PATH": "/usr/bin:/bin"},
             )
-            etcd = RunningEtcd(process, *ports)
+            etcd = RunningEtcd(process, client_port=ports[0], peer_port=ports[1])
             running.append(etcd)
             threading.Thread(target=etcd.read_log, daemon=True).start()
             assert etcd.serves.wait(DEADLINE), etcd.log

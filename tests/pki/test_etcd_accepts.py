@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
-from pytest_etcdtls.pki.files import encode_certificates, encode_key, write_files
 from pytest_etcdtls.pki.profile import KeyType
 
-from .conftest import EtcdStarter, Files, store
+from .conftest import EtcdStarter, Files
 
 
 def _written(directory: Path, plan: PKIPlan) -> ClusterPKI:

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.identities import MINTED_NAMES, TWINS, mint, mint_all
+from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.pki.profile import KeyType, generate_key
+
+from .conftest import OpenSSL
+
+
+def facts(identity: Identity) -> dict[str, object]:
+    """What distinguishes one minted identity from another."""
+    leaf, now = identity.chain[0], datetime.now(UTC)
+    extensions = leaf.extensions
+    names = [e.value for e in extensions if isinstance(e.value, x509.SubjectAlternativeName)]
+    return {
+        "subject": leaf.subject.rfc4514_string(),
+        "names": [str(name.value) for name in names[0]] if names else None,
+        "usages": list(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value),
+        "key usage": extensions.get_extension_for_class(x509.KeyUsage).value,
+        "ca": extensions.get_extension_for_class(x509.BasicConstraints).value.ca,
+        "started": leaf.not_valid_before_utc <= now,
+        "ended": leaf.not_valid_after_utc <= now,
+        "lifetime": leaf.not_valid_after_utc - leaf.not_valid_before_utc,
+        "sent": len(identity.chain),
+    }
+
+
+DIFFERENCES: dict[str, dict[str, object]] = {
+    "expired": {"ended": True},
+    "not-yet-valid": {"started": False},
+    "server-auth-only": {"usages": [ExtendedKeyUsageOID.SERVER_AUTH]},
+    "wrong-cn": {"subject": "CN=pytest-etcdtls-wrong-cn"},
+    "wrong-san": {"names": ["192.0.2.1"]},
+    "intermediate-missing": {"sent": 1},
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_bad_one_differs_from_its_twin_in_one_point(authority: CertificateAuthority, name: str) -> None:
+    minted = mint_all(authority)
+    bad, twin = facts(minted[name]), facts(minted[TWINS[name]])
+    assert {key: value for key, value in bad.items() if value != twin[key]} == DIFFERENCES[name]
+
+
+def test_good_ones(ca: CertificateAuthority) -> None:
+    minted = mint_all(ca)
+    for name in sorted(set(TWINS.values())):
+        found = facts(minted[name])
+        assert found["names"] is None
+        assert found["lifetime"] == timedelta(days=1)
+        assert (found["started"], found["ended"]) == (True, False)
+        assert found["usages"] == [ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+def test_all_have_one_key(ca: CertificateAuthority) -> None:
+    minted = mint_all(ca)
+    assert set(minted) == set(MINTED_NAMES)
+    public_keys = [identity.chain[0].public_key() for identity in minted.values()]
+    assert all(key == public_keys[0] for key in public_keys)
+    missing, sent = minted["intermediate-missing"].chain[0], minted["intermediate-sent"].chain
+    assert missing.issuer == sent[0].issuer
+    missing.verify_directly_issued_by(sent[1])
+
+
+def test_single_one_with_a_key_of_the_caller(ca: CertificateAuthority) -> None:
+    key = generate_key(KeyType.ED25519)
+    identity = mint(ca, "wrong-san", key=key, common_name="allowed.example")
+    leaf = identity.chain[0]
+    assert (identity.name, identity.key) == ("wrong-san", key)
+    assert leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "allowed.example"
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(names) == [x509.IPAddress(ipaddress.ip_address("192.0.2.1"))]
+
+
+def test_unknown_name_is_an_error(ca: CertificateAuthority) -> None:
+    with pytest.raises(ValueError, match="unknown identity 'nobody', known are minted, expired"):
+        mint(ca, "nobody")
+
+
+def test_openssl_agrees(ca: CertificateAuthority, tmp_path: Path, openssl: OpenSSL) -> None:
+    faults = {
+        "expired": "certificate has expired",
+        "not-yet-valid": "certificate is not yet valid",
+        "server-auth-only": "certificate purpose",
+        "intermediate-missing": "unable to get local issuer certificate",
+    }
+    (tmp_path / "ca.crt").write_bytes(encode_certificates([ca.certificate]))
+    verify = ("verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", tmp_path / "ca.crt")
+    for name, identity in mint_all(ca).items():
+        (tmp_path / "leaf.crt").write_bytes(encode_certificates(identity.chain))
+        leaf = tmp_path / "leaf.crt"
+        result = openssl(*verify, "-untrusted", leaf, leaf, check=False)
+        assert (result.returncode == 0) is (name not in faults), name
+        assert faults.get(name, "") in result.stderr
