@@ -11,7 +11,7 @@ import pytest
 from conforming import sample
 
 import pytest_etcdtls.checks
-import pytest_etcdtls.observer  # noqa: F401 - registers every probe
+import pytest_etcdtls.observer
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.probes.registry import probe_for
 from pytest_etcdtls.registry import Check
@@ -78,7 +78,9 @@ def test_there_are_checks() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(Path(inspect.getfile(pytest_etcdtls.checks)).parent.glob("*.py")), ids=lambda path: path.stem
+    "path",
+    sorted(Path(inspect.getfile(pytest_etcdtls.checks)).parent.glob("*.py")),
+    ids=lambda path: path.stem,
 )
 def test_no_check_module_reads_a_clock(path: Path) -> None:
     called = {

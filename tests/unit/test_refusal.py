@@ -12,7 +12,14 @@ CONTROLS = ("served", "none known", "closed", "refused", "other", "unclear")
 EXPECTED = {
     "served": ("violates", "violates", "violates", "violates", "violates", "violates"),
     "refused": ("conforms", "conforms", "conforms", "not-verified", "not-verified", "inconclusive"),
-    "closed": ("inconclusive", "inconclusive", "not-verified", "not-verified", "not-verified", "inconclusive"),
+    "closed": (
+        "inconclusive",
+        "inconclusive",
+        "not-verified",
+        "not-verified",
+        "not-verified",
+        "inconclusive",
+    ),
     "other": (
         "inconclusive",
         "inconclusive",

@@ -59,7 +59,7 @@ class Misconfigured:
 
 
 def found(results: Iterable[CheckResult]) -> dict[str, dict[str, set[str]]]:
-    """Return the check ids of the results by outcome and listener, members merged, conforming ones left out."""
+    """Return the check ids by outcome and listener, members merged, without those that conform."""
     by_outcome: dict[str, dict[str, set[str]]] = {
         str(outcome): {}
         for outcome in (

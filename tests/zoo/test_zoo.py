@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from zoo.model import Misconfigured, explain, found
-from zoo.members import ZOO
-
 from pytest_etcdtls.cluster.backend import start_cluster
 from pytest_etcdtls.cluster.discovery import find_etcd
+from zoo.members import ZOO
+from zoo.model import Misconfigured, explain, found
+
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.runner import run_checks

@@ -78,7 +78,9 @@ ZOO = [
     Misconfigured(
         name="peer-wrong-ca",
         what="the peer port trusts another CA than that of the peers",
-        config=replace(BROKEN, peer_trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": _other_ca()}),
+        config=replace(
+            BROKEN, peer_trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": _other_ca()}
+        ),
         violated={"peer": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
         not_verified=NO_ACCEPTED_PEER,
     ),

@@ -1,0 +1,126 @@
+"""Each observation once, every connection counted and capped."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from servers import Handler, Server
+
+from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, RegistrationError
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.probes import registry
+from pytest_etcdtls.probes.registry import Context, Request, probe
+from pytest_etcdtls.target import Listener, Role, Target
+
+pytest_plugins = ["servers"]
+LISTENER = Listener(
+    role=Role.CLIENT, scheme="https", host="127.0.0.1", port=1, member="m0", label="client-m0"
+)
+TARGET = Target(label="t", origin="live", listeners=(LISTENER,))
+
+
+@dataclass(frozen=True)
+class Weather:
+    """A fact of no meaning."""
+
+    text: str
+
+
+@pytest.fixture(autouse=True)
+def _own_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_PROBES", dict(registry._PROBES))
+
+
+def test_an_observation_is_made_once_per_listener_and_key() -> None:
+    asked: list[tuple[str | None, str | None]] = []
+
+    @probe(Weather, cost=0)
+    def _weather(context: Context, key: str | None) -> Weather:
+        asked.append((context.listener.label if context.listener else None, key))
+        return Weather(f"fine {key}")
+
+    observer = Observer(TARGET)
+    for _ in range(2):
+        assert observer.get(Weather, "a", LISTENER) == Weather("fine a")
+        assert observer.get(Weather, "b", LISTENER) == Weather("fine b")
+        assert observer.get(Weather, "a") == Weather("fine a")
+    assert asked == [("client-m0", "a"), ("client-m0", "b"), (None, "a")]
+
+
+def test_what_could_not_be_had_is_remembered_with_its_reason() -> None:
+    asked: list[str | None] = []
+
+    @probe(Weather, cost=0)
+    def _weather(context: Context, key: str | None) -> Weather:
+        asked.append(key)
+        raise NotVerifiedError("pass an umbrella")
+
+    observer = Observer(TARGET)
+    for _ in range(3):
+        with pytest.raises(NotVerifiedError, match="pass an umbrella"):
+            observer.get(Weather, None, LISTENER)
+    assert asked == [None]
+    assert observer.facts == []
+
+
+def test_a_type_without_a_probe_is_a_fault_of_the_check() -> None:
+    with pytest.raises(RegistrationError, match="no probe gets observations of type Weather"):
+        Observer(TARGET).get(Weather, None, LISTENER)
+
+
+def _observe_connections(server: Server, requests: int, bounds: Bounds) -> Observer:
+    @probe(Weather, cost=requests)
+    def _weather(context: Context, key: str | None) -> Weather:
+        made = context.attempt(*(Request(purpose=f"attempt {n}") for n in range(requests)))
+        return Weather(" ".join(str(len(tries)) for tries in made))
+
+    listener = server.listener()
+    observer = Observer(Target(label="t", origin="live", listeners=(listener,)), bounds)
+    observer.get(Weather, None, listener)
+    return observer
+
+
+def _alert(connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
+    connection.recv(4096)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    connection.recv(10)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_attempts_come_back_in_order_and_are_recorded(
+    serve: Callable[[Handler], Server], concurrency: int
+) -> None:
+    server = serve(_alert)
+    observer = _observe_connections(server, 8, Bounds(concurrency=concurrency))
+    assert len(observer.connections) == observer.used["client-m0"] == server.accepted == 8
+    assert {attempt.purpose for attempt in observer.connections} == {f"attempt {n}" for n in range(8)}
+
+
+def test_an_unclear_attempt_is_made_again_at_most_twice(serve: Callable[[Handler], Server]) -> None:
+    server = serve(_hang_up)
+    observer = _observe_connections(server, 1, Bounds())
+    assert server.accepted == observer.used["client-m0"] == 3
+
+
+def test_the_cap_holds_retries_included(serve: Callable[[Handler], Server]) -> None:
+    server = serve(_hang_up)
+    with pytest.raises(InconclusiveError, match=r"5 connections were made, the cap.*--etcd-max-connections"):
+        _observe_connections(server, 10, Bounds(max_connections=5))
+    assert server.accepted == 5
+
+
+def test_what_probes_keep_for_themselves_is_not_in_the_report() -> None:
+    @probe(Weather, cost=0)
+    def _weather(context: Context, key: str | None) -> Weather:
+        return Weather("secret")
+
+    observer = Observer(TARGET)
+    observer.get(Weather, None, LISTENER)
+    assert observer.facts == []

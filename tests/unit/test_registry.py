@@ -1,0 +1,110 @@
+"""The check contract is kept or the check is refused at import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import pytest
+
+from pytest_etcdtls import registry
+from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.observations.api import Exchange
+from pytest_etcdtls.observations.chain import ServedChain
+from pytest_etcdtls.registry import Check, Need, check, registered
+from pytest_etcdtls.results import Level, Severity, Statement
+from pytest_etcdtls.target import Role
+
+GOOD = """Something holds.
+
+Why it matters,
+in two lines.
+
+Spec: RFC 5280 section 4.1
+Spec: etcd --{peer}cert-file
+Severity: high
+Level: MUST
+Remediation: set --{peer}cert-file,
+    and --{side}-crl-file.
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_CHECKS", {})
+
+
+def _register(id_: str = "cert.sample", docstring: str | None = GOOD) -> Check:
+    def sample(chain: ServedChain, exchange: Annotated[Exchange, "/version"]) -> Iterator[Statement]:
+        yield from ()
+
+    sample.__doc__ = docstring
+    check(id_, on={Role.CLIENT}, counterexample=lambda **_: {})(sample)
+    return registered()[id_]
+
+
+def test_a_good_one_is_registered_with_all_that_its_docstring_says() -> None:
+    made = _register()
+    assert made.requirement == "Something holds."
+    assert made.explanation == "Why it matters,\nin two lines."
+    assert made.references == ("RFC 5280 section 4.1", "etcd --{peer}cert-file")
+    assert (made.severity, made.level) == (Severity.HIGH, Level.MUST)
+    assert made.needs == {"chain": Need(ServedChain), "exchange": Need(Exchange, "/version")}
+    assert made.family == "cert"
+
+
+def test_flags_are_those_of_the_port() -> None:
+    made = _register()
+    assert made.remedy(Role.CLIENT) == "set --cert-file, and --client-crl-file."
+    assert made.remedy(Role.PEER) == "set --peer-cert-file, and --peer-crl-file."
+    assert made.sources(Role.PEER)[1] == "etcd --peer-cert-file"
+
+
+@pytest.mark.parametrize(
+    "id_", ["cert", "Cert.sample", "cert.", "cert.a b", "cert.sample.x", "cert.sample_x"]
+)
+def test_an_id_of_another_form_is_refused(id_: str) -> None:
+    with pytest.raises(RegistrationError, match=r"family\.fact"):
+        _register(id_)
+
+
+@pytest.mark.parametrize("second", ["cert.sample", "cert.sample-more", "cert.samp"])
+def test_an_id_that_is_taken_or_a_prefix_is_refused(second: str) -> None:
+    _register("cert.sample")
+    with pytest.raises(RegistrationError, match="prefix"):
+        _register(second)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("Severity: high\n", ""), "lacks the field Severity"),
+        (("Severity: high", "Severity: awful"), "awful"),
+        (("Level: MUST", "Level: MAY"), "MAY"),
+        (("Level: MUST", "Level: MUST\nLevel: SHOULD"), "Level: twice"),
+        (("Spec: RFC 5280 section 4.1\nSpec: etcd --{peer}cert-file\n", ""), "lacks the field Spec"),
+        (("    and --{side}-crl-file.", "\nand more prose"), "prose after the fields"),
+        ((GOOD, ""), "no docstring"),
+    ],
+)
+def test_a_docstring_that_lacks_something_is_refused(change: tuple[str, str], words: str) -> None:
+    with pytest.raises(RegistrationError, match=words):
+        _register(docstring=GOOD.replace(*change))
+
+
+def test_a_function_that_is_no_generator_is_refused() -> None:
+    def returns_nothing(chain: ServedChain) -> Iterator[Statement]:
+        return iter(())
+
+    returns_nothing.__doc__ = GOOD
+    with pytest.raises(RegistrationError, match="not a generator"):
+        check("cert.sample", on={Role.CLIENT}, counterexample=lambda **_: {})(returns_nothing)
+
+
+def test_a_parameter_without_an_observation_type_is_refused() -> None:
+    def untyped(chain) -> Iterator[Statement]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        yield from ()
+
+    untyped.__doc__ = GOOD
+    with pytest.raises(RegistrationError, match="'chain' is not annotated"):
+        check("cert.sample", on={Role.CLIENT}, counterexample=lambda **_: {})(untyped)

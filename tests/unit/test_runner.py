@@ -1,0 +1,183 @@
+"""How observations, gates and a check's statements come to an outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotApplicableError,
+    NotVerifiedError,
+    UnobservedError,
+)
+from pytest_etcdtls.observations.listener import ListenerFacts
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import Check, Need
+from pytest_etcdtls.results import CheckResult, Finding, Level, Note, Outcome, Severity, Statement, Verdict
+from pytest_etcdtls.runner import GATES, Judge
+from pytest_etcdtls.target import Listener, Role, Target
+
+LISTENER = Listener(role=Role.PEER, scheme="https", host="127.0.0.1", port=2380, member="m0", label="peer-m0")
+FINDING = Finding(message="wrong", expected="right", observed="left")
+
+
+class _Observer:
+    """Hands out nothing, or raises what it was given, by observation type."""
+
+    def __init__(self, raises: dict[type[Any], UnobservedError] | None = None) -> None:
+        self.target = Target(label="t", origin="live", listeners=(LISTENER,))
+        self.asked: list[type[Any]] = []
+        self._raises = raises or {}
+
+    def get(self, type_: type[Any], key: str | None = None, listener: Listener | None = None) -> object:
+        self.asked.append(type_)
+        if type_ in self._raises:
+            raise self._raises[type_]
+        return object()
+
+
+def _check(
+    body: Callable[[], Iterator[Statement]], level: Level = Level.MUST, id_: str = "cert.sample"
+) -> Check:
+    return Check(
+        id=id_,
+        requirement="Something holds.",
+        explanation="",
+        references=("RFC 5280 section 4.1",),
+        severity=Severity.HIGH,
+        level=level,
+        remediation="set --{peer}cert-file",
+        roles=frozenset(Role),
+        needs={"facts": Need(ListenerFacts)},
+        function=lambda facts: body(),
+        counterexample=lambda **_: {},
+    )
+
+
+@pytest.fixture
+def gates(monkeypatch: pytest.MonkeyPatch) -> dict[str, Check]:
+    """Gates that let everything through, to be replaced one by one."""
+    checks = {gate: _check(lambda: iter(()), id_=gate) for gate in GATES}
+    monkeypatch.setattr("pytest_etcdtls.runner.catalogue", lambda: checks)
+    return checks
+
+
+def _says(*statements: Statement) -> Callable[[], Iterator[Statement]]:
+    return lambda: iter(statements)
+
+
+def _judge(check: Check, observer: _Observer | None = None, *, strict: bool = False) -> CheckResult:
+    return Judge(cast("Observer", observer or _Observer()), strict=strict).result(check, LISTENER)
+
+
+INCONCLUSIVE = Verdict(Outcome.INCONCLUSIVE, "who knows")
+NOT_VERIFIED = Verdict(Outcome.NOT_VERIFIED, "pass this")
+NOT_APPLICABLE = Verdict(Outcome.NOT_APPLICABLE, "none here")
+
+
+@pytest.mark.usefixtures("gates")
+@pytest.mark.parametrize(
+    ("statements", "outcome", "reason"),
+    [
+        ((), Outcome.CONFORMS, ""),
+        ((Note("by the way"), Note("by the way")), Outcome.CONFORMS, "by the way"),
+        ((FINDING, INCONCLUSIVE, NOT_VERIFIED), Outcome.VIOLATES, ""),
+        ((NOT_VERIFIED, INCONCLUSIVE), Outcome.INCONCLUSIVE, "who knows"),
+        ((NOT_APPLICABLE, NOT_VERIFIED), Outcome.NOT_VERIFIED, "pass this"),
+        ((NOT_APPLICABLE, Note("x")), Outcome.NOT_APPLICABLE, "none here"),
+    ],
+)
+def test_the_worst_statement_decides(
+    statements: tuple[Statement, ...], outcome: Outcome, reason: str
+) -> None:
+    result = _judge(_check(_says(*statements)))
+    assert (result.outcome, result.reason) == (outcome, reason)
+
+
+@pytest.mark.usefixtures("gates")
+@pytest.mark.parametrize(
+    ("level", "strict", "outcome"),
+    [
+        (Level.MUST, False, Outcome.VIOLATES),
+        (Level.SHOULD, False, Outcome.WARNS),
+        (Level.SHOULD, True, Outcome.VIOLATES),
+    ],
+)
+def test_level_and_strictness(level: Level, strict: bool, outcome: Outcome) -> None:
+    result = _judge(_check(_says(FINDING), level), strict=strict)
+    assert result.outcome is outcome
+    assert result.findings == (FINDING,)
+    assert result.remediation == "set --peer-cert-file"
+
+
+@pytest.mark.usefixtures("gates")
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (InconclusiveError("why"), Outcome.INCONCLUSIVE),
+        (NotVerifiedError("why"), Outcome.NOT_VERIFIED),
+        (NotApplicableError("why"), Outcome.NOT_APPLICABLE),
+    ],
+)
+def test_an_observation_that_cannot_be_had(error: UnobservedError, outcome: Outcome) -> None:
+    result = _judge(_check(_says(FINDING), id_="listener.answers"), _Observer({ListenerFacts: error}))
+    assert (result.outcome, result.reason, result.findings) == (outcome, "why", ())
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_check_that_crashes_is_broken_and_says_that_it_is_our_fault() -> None:
+    def crash() -> Iterator[Statement]:
+        raise ZeroDivisionError("oops")
+        yield FINDING
+
+    result = _judge(_check(crash))
+    assert result.outcome is Outcome.BROKEN
+    assert "fault of its code" in result.reason
+    assert "ZeroDivisionError: oops" in result.reason
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize(
+    ("statement", "outcome"),
+    [
+        (FINDING, Outcome.NOT_VERIFIED),
+        (INCONCLUSIVE, Outcome.NOT_VERIFIED),
+        (NOT_VERIFIED, Outcome.CONFORMS),
+        (NOT_APPLICABLE, Outcome.CONFORMS),
+    ],
+)
+def test_a_gate_that_fails_closes_and_is_named(
+    gates: dict[str, Check], gate: str, statement: Statement, outcome: Outcome
+) -> None:
+    gates[gate] = _check(_says(statement), id_=gate)
+    result = _judge(_check(_says()))
+    assert result.outcome is outcome
+    assert (gate in result.reason) == (outcome is Outcome.NOT_VERIFIED)
+
+
+def test_the_second_gate_stands_behind_the_first(gates: dict[str, Check]) -> None:
+    gates[GATES[0]] = _check(_says(INCONCLUSIVE), id_=GATES[0])
+    judge = Judge(cast("Observer", _Observer()))
+    assert judge.result(gates[GATES[0]], LISTENER).outcome is Outcome.INCONCLUSIVE
+    assert judge.result(gates[GATES[1]], LISTENER).outcome is Outcome.NOT_VERIFIED
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_verdict_once_reached_stands() -> None:
+    said = [_says(FINDING), _says()]
+    check = _check(lambda: said.pop(0)())
+    observer = _Observer()
+    judge = Judge(cast("Observer", observer))
+    first = judge.result(check, LISTENER)
+    asked = len(observer.asked)
+    assert judge.result(check, LISTENER) is first
+    assert len(observer.asked) == asked
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_result_survives_json() -> None:
+    result = _judge(_check(_says(FINDING)))
+    assert CheckResult.from_json(result.to_json()) == result
