@@ -18,8 +18,6 @@ from pytest_etcdtls.probes.attempt import make_attempt
 from pytest_etcdtls.probes.registry import Request
 from pytest_etcdtls.target import Listener, Role
 
-pytest_plugins = ["servers"]
-
 Serve = Callable[[Handler], Server]
 EVERY_VERSION = pytest.mark.parametrize("version", list(TLSVersion))
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

@@ -15,7 +15,6 @@ from pytest_etcdtls.probes import registry
 from pytest_etcdtls.probes.registry import Context, Request, probe
 from pytest_etcdtls.target import Listener, Role, Target
 
-pytest_plugins = ["servers"]
 LISTENER = Listener(
     role=Role.CLIENT, scheme="https", host="127.0.0.1", port=1, member="m0", label="client-m0"
 )

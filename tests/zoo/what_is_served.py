@@ -11,10 +11,13 @@ from zoo.who_is_let_in import BROKEN
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import PEER, SERVER
+from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
 from pytest_etcdtls.target import Role
 
-_EXPIRED = {"valid_from": timedelta(days=-2), "valid_for": timedelta(days=1)}
+
+def _expired(profile: Profile) -> PKIPlan:
+    expired = replace(profile, valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
+    return PKIPlan(peer=expired) if profile is PEER else PKIPlan(server=expired)
 
 
 def _without_peer_pair(cluster: Cluster) -> None:
@@ -27,13 +30,13 @@ ZOO = [
     Misconfigured(
         name="client-expired",
         what="the certificate of the client port has expired",
-        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, **_EXPIRED))),
+        config=replace(BROKEN, pki=_expired(SERVER)),
         violated={"client": ["cert.valid-now"]},
     ),
     Misconfigured(
         name="peer-expired",
         what="the certificate of the peer port has expired",
-        config=replace(BROKEN, pki=PKIPlan(peer=replace(PEER, **_EXPIRED))),
+        config=replace(BROKEN, pki=_expired(PEER)),
         violated={"peer": ["cert.valid-now"]},
     ),
     Misconfigured(
