@@ -130,8 +130,8 @@ def test_an_observation_that_cannot_be_had(error: UnobservedError, outcome: Outc
 @pytest.mark.usefixtures("gates")
 def test_a_check_that_crashes_is_broken_and_says_that_it_is_our_fault() -> None:
     def crash() -> Iterator[Statement]:
-        raise ZeroDivisionError("oops")
         yield FINDING
+        raise ZeroDivisionError("oops")
 
     result = _judge(_check(crash))
     assert result.outcome is Outcome.BROKEN
