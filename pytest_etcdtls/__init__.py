@@ -1,7 +1,156 @@
-"""TLS on a live etcd, judged from the wire."""
+"""TLS on a live etcd, judged from the wire.
+
+Every public name, by subject. Names are resolved when they are first used: this package is imported at
+every start of pytest, also where nothing of it is wanted.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from pytest_etcdtls._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from pytest_etcdtls.cluster.config import ClusterConfig
+    from pytest_etcdtls.cluster.interface import Cluster, Member
+    from pytest_etcdtls.errors import (
+        ClusterStartError,
+        EtcdTLSError,
+        InconclusiveError,
+        NotApplicableError,
+        NotVerifiedError,
+        RegistrationError,
+        UnobservedError,
+        UsageError,
+    )
+    from pytest_etcdtls.fixtures.client import WriteRefusedError
+    from pytest_etcdtls.observer import Bounds, Observer
+    from pytest_etcdtls.pki.authority import CertificateAuthority
+    from pytest_etcdtls.pki.bundle import ClusterPKI
+    from pytest_etcdtls.pki.identity import Identity
+    from pytest_etcdtls.pki.plan import CALayout, PKIPlan
+    from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, KeyType, Profile
+    from pytest_etcdtls.registry import check
+    from pytest_etcdtls.results import CheckResult, Finding, Level, Note, Outcome, Severity, Verdict
+    from pytest_etcdtls.runner import run_checks
+    from pytest_etcdtls.target import Listener, PortCredentials, Role, SigningKey, Target, TrustBundle
+
+_MODULES = {
+    "pki.authority": ("CertificateAuthority",),
+    "pki.profile": ("CLIENT", "PEER", "SERVER", "KeyType", "Profile"),
+    "pki.plan": ("CALayout", "PKIPlan"),
+    "pki.bundle": ("ClusterPKI",),
+    "pki.identity": ("Identity",),
+    "cluster.config": ("ClusterConfig",),
+    "cluster.interface": ("Cluster", "Member"),
+    "target": ("Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
+    "observer": ("Bounds", "Observer"),
+    "registry": ("check",),
+    "runner": ("run_checks",),
+    "results": ("CheckResult", "Finding", "Level", "Note", "Outcome", "Severity", "Verdict"),
+    "errors": (
+        "ClusterStartError",
+        "EtcdTLSError",
+        "InconclusiveError",
+        "NotApplicableError",
+        "NotVerifiedError",
+        "RegistrationError",
+        "UnobservedError",
+        "UsageError",
+    ),
+    "fixtures.client": ("WriteRefusedError",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - grouped by subject
+    # keys and certificates
+    "CLIENT",
+    "PEER",
+    "SERVER",
+    "CALayout",
+    "CertificateAuthority",
+    "ClusterPKI",
+    "Identity",
+    "KeyType",
+    "PKIPlan",
+    "Profile",
+    # owned clusters
+    "Cluster",
+    "ClusterConfig",
+    "Member",
+    "start_cluster",
+    # targets
+    "Listener",
+    "PortCredentials",
+    "Role",
+    "SigningKey",
+    "Target",
+    "TrustBundle",
+    # observing and judging
+    "Bounds",
+    "CheckResult",
+    "Finding",
+    "Level",
+    "Note",
+    "Observer",
+    "Outcome",
+    "Severity",
+    "Verdict",
+    "check",
+    "observe",
+    "run_checks",
+    # what goes wrong
+    "ClusterStartError",
+    "EtcdTLSError",
+    "InconclusiveError",
+    "NotApplicableError",
+    "NotVerifiedError",
+    "RegistrationError",
+    "UnobservedError",
+    "UsageError",
+    "WriteRefusedError",
+    "__version__",
+]
+
+
+def observe(target: Target, bounds: Bounds | None = None) -> Observer:
+    """Return an observer of a target; it connects when something is first asked of it.
+
+    Args:
+        target: what to observe.
+        bounds: time-out, concurrency and the cap on connections (default: those of the options).
+    """
+    from pytest_etcdtls.observer import Observer
+
+    return Observer(target, bounds)
+
+
+def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False) -> Cluster:
+    """Start an owned cluster from whatever etcd is at hand; as a context manager it stops itself.
+
+    Args:
+        config: what it shall be (default: one member, mutual TLS on both ports).
+        keep: :meth:`Cluster.stop` leaves it standing.
+
+    Raises:
+        UsageError: if there is no etcd to start, or this one cannot express the configuration.
+        ClusterStartError: if it does not start; the message ends with etcd's own last lines.
+    """
+    from pytest_etcdtls.cluster.backend import start_cluster as start
+    from pytest_etcdtls.cluster.config import ClusterConfig
+    from pytest_etcdtls.cluster.discovery import find_etcd
+
+    return start(config or ClusterConfig(), find_etcd("auto", None, None), keep=keep)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

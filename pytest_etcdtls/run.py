@@ -39,7 +39,7 @@ class TargetRun:
     def __init__(self, outline: Target, settings: Settings, source: EtcdSource | None = None) -> None:
         self.outline = outline
         self.source = source
-        self._settings = settings
+        self.settings = settings
         self._failure: ClusterStartError | None = None
 
     @cached_property
@@ -56,7 +56,7 @@ class TargetRun:
             raise self._failure
         from pytest_etcdtls.cluster.backend import start_cluster
 
-        owned = self._settings.owned
+        owned = self.settings.owned
         try:
             return start_cluster(owned.config, self.source, keep=owned.keep)
         except ClusterStartError as error:
@@ -71,12 +71,12 @@ class TargetRun:
             ClusterStartError: if that does not start.
         """
         target = self.outline if self.source is None else self.cluster.target(self.outline.label)
-        return Observer(target, self._settings.bounds)
+        return Observer(target, self.settings.bounds)
 
     @cached_property
     def judge(self) -> Judge:
         """The one judge of this target; verdicts, once reached, stand."""
-        return Judge(self.observer, strict=self._settings.strict)
+        return Judge(self.observer, strict=self.settings.strict)
 
     @property
     def seen(self) -> Observer | None:
@@ -123,7 +123,7 @@ class TargetRun:
     def farewell(self) -> str:
         """Return how to talk to the cluster that is left standing, empty if none is."""
         cluster: Cluster | None = self.__dict__.get("cluster")
-        return cluster.farewell() if cluster is not None and self._settings.owned.keep else ""
+        return cluster.farewell() if cluster is not None and self.settings.owned.keep else ""
 
     def stop(self) -> None:
         """Stop the owned cluster, if it runs."""

@@ -123,9 +123,7 @@ def _refuse_duplicates(listeners: Sequence[Listener]) -> None:
         if first is listener:
             continue
         if first.role is not listener.role:
-            raise UsageError(
-                f"{listener.authority} is given as {first.role} and as {listener.role} listener: say which it is"
-            )
+            raise UsageError(f"{listener.authority} is given as {first.role} and as {listener.role} listener")
         if first.scheme == listener.scheme:
             raise UsageError(f"{listener.url} is given twice as {listener.role} listener")
 

@@ -1,0 +1,73 @@
+"""The plan of a run: how many connections the selected checks make at most, from what their probes declare.
+
+Touches no network: nothing is observed, and no owned cluster is started.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pytest_etcdtls.catalog import catalogue, subjects
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.probes.registry import probe_for
+from pytest_etcdtls.registry import Check
+from pytest_etcdtls.run import Run
+from pytest_etcdtls.runner import GATES
+from pytest_etcdtls.target import Listener, Target
+
+_Place = tuple[Listener | None, type[Any], str | None]
+
+
+def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
+    """Return how many connections the checks make at most, by listener label, retries apart.
+
+    Each observation is counted once per listener, with all that it may need.
+    """
+    counted: Counter[str] = Counter({listener.label: 0 for listener in target.listeners})
+    known: set[_Place] = set()
+    open_: list[_Place] = list(_first(target, checks))
+    while open_:
+        place = open_.pop()
+        if place in known:
+            continue
+        known.add(place)
+        listener, type_, key = place
+        probe = probe_for(type_)
+        if listener is not None:
+            counted[listener.label] += probe.cost(target, listener, key)
+        around: Sequence[Listener | None] = (
+            target.listeners if probe.across or listener is None else [listener]
+        )
+        open_ += [(there, needed, of) for needed, of in probe.needs(key) for there in (*around, listener)]
+    return dict(counted)
+
+
+def plan_lines(run: Run) -> Iterator[str]:
+    """Yield the plan in words."""
+    bounds = run.settings.bounds
+    for target in run.targets:
+        listeners = {listener.label: listener for listener in target.outline.listeners}
+        for label, number in planned(target.outline, run.checks).items():
+            most = min(number, bounds.max_connections)
+            where = listeners[label].url if target.source is None else "a port chosen at start"
+            yield f"{target.outline.label} {label}, {where}: at most {most} connections"
+            if number > bounds.max_connections:
+                yield f"  {number} may be wanted: what the cap of {most} forbids is inconclusive"
+    yield (
+        f"{len(run.checks)} checks, {bounds.concurrency} connections at a time per listener. Which are made "
+        f"depends on what is found. One that ends unclear is made again, {Observer.RETRIES} times at most; "
+        f"with these the cap is {bounds.max_connections} per listener."
+    )
+
+
+def _first(target: Target, checks: Sequence[Check]) -> Iterator[_Place]:
+    """Yield what the checks ask for themselves, on every listener that they judge, gates first."""
+    for check in checks:
+        for listener in subjects(check, target):
+            gates = [
+                catalogue()[gate] for gate in GATES if listener and listener.role in catalogue()[gate].roles
+            ]
+            for asking in (*gates, check):
+                yield from ((listener, need.type, need.key) for need in asking.needs.values())
