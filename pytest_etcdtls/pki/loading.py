@@ -136,8 +136,9 @@ def _certificate(path: Path, option: str, block: Block, which: str) -> x509.Cert
     try:
         return _decoded(block.data, pem=True)
     except (ValueError, UnsupportedAlgorithm) as error:
+        happened = f"{which} cannot be decoded by the cryptography library"
         advice = f"see what is wrong with it: openssl x509 -in {path} -noout -text"
-        raise credential_error(option, path, f"{which} cannot be decoded", advice) from error
+        raise credential_error(option, path, happened, advice) from error
 
 
 def _decoded(data: bytes, *, pem: bool) -> x509.Certificate:

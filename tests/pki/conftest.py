@@ -101,13 +101,32 @@ class RunningEtcd:
         return "".join(self.lines)
 
     def version(self, server_ca: Path, client: Files | None, *, port: int | None = None) -> str:
-        """Return what became of a GET of ``/version``: ``200``, ``alert …``, ``closed``."""
+        """Return what became of a GET of ``/version``, as :meth:`ask` does."""
+        return self.ask(server_ca, client, "GET", "/version", port=port)
+
+    def gateway(self, server_ca: Path, client: Files) -> str:
+        """Return what became of a range request to the JSON gateway, as :meth:`ask` does."""
+        return self.ask(server_ca, client, "POST", "/v3/kv/range", '{"key": "YQ=="}')
+
+    def ask(
+        self,
+        server_ca: Path,
+        client: Files | None,
+        method: str,
+        path: str,
+        body: str | None = None,
+        *,
+        port: int | None = None,
+    ) -> str:
+        """Return the HTTP status, ``closed``, or the alert's name in OpenSSL's words."""
         context = ssl.create_default_context(cafile=server_ca)
+        # Under TLS 1.3 the alert comes after the handshake and is lost if our request fails to be written.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
         if client is not None:
             context.load_cert_chain(client.certificate, client.key)
         connection = HTTPSConnection("127.0.0.1", port or self.client_port, timeout=DEADLINE, context=context)
         try:
-            connection.request("GET", "/version")
+            connection.request(method, path, body)
             return str(connection.getresponse().status)
         except ssl.SSLCertVerificationError:
             raise

@@ -6,10 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
 from pytest_etcdtls.pki.profile import KeyType
 
-from .conftest import EtcdStarter, Files
+from .conftest import EtcdStarter, Files, store
+
+REFUSED = {
+    "sslv3 alert bad certificate",
+    "sslv3 alert handshake failure",
+    "sslv3 alert certificate expired",
+    "tlsv1 alert unknown ca",
+    "tlsv13 alert certificate required",
+}
+"""Alerts about a certificate, in OpenSSL's words."""
 
 
 def _written(directory: Path, plan: PKIPlan) -> ClusterPKI:
@@ -23,18 +33,19 @@ def _client(pki: ClusterPKI, directory: Path, name: str = "client") -> Files:
     return Files(directory / paths[f"{name}.crt"], directory / paths[f"{name}.key"])
 
 
-def test_every_etcd_serves_the_client(etcd_binary: Path, tmp_path: Path, start_etcd: EtcdStarter) -> None:
-    pki = _written(tmp_path / "pki", PKIPlan())
+@pytest.mark.parametrize("key_type", [KeyType.ECDSA_P256, KeyType.ED25519])
+def test_every_etcd(etcd_binary: Path, tmp_path: Path, start_etcd: EtcdStarter, key_type: KeyType) -> None:
+    pki = _written(tmp_path / "pki", PKIPlan(key_type=key_type))
     paths = pki.paths("m0")
     etcd = start_etcd(etcd_binary, tmp_path / "pki", paths)
-    assert etcd.version(tmp_path / "pki" / paths["server-ca.crt"], _client(pki, tmp_path / "pki")) == "200"
-    assert etcd.version(tmp_path / "pki" / paths["server-ca.crt"], None) != "200"
-    peer = etcd.version(
-        tmp_path / "pki" / paths["peer-ca.crt"],
-        _client(pki, tmp_path / "pki", "peer-client"),
-        port=etcd.peer_port,
-    )
-    assert peer == "200"
+    server_ca, peer_ca = (tmp_path / "pki" / paths[name] for name in ("server-ca.crt", "peer-ca.crt"))
+    client, peer_client = (_client(pki, tmp_path / "pki", name) for name in ("client", "peer-client"))
+    assert etcd.version(server_ca, client) == "200"
+    assert etcd.gateway(server_ca, client) == "200"
+    assert etcd.version(peer_ca, peer_client, port=etcd.peer_port) == "200"
+    assert etcd.version(server_ca, peer_client) in REFUSED
+    assert etcd.version(peer_ca, client, port=etcd.peer_port) in REFUSED
+    assert etcd.version(server_ca, None) in REFUSED
 
 
 @pytest.mark.etcd_version("3.6")
@@ -46,4 +57,70 @@ def test_every_layout_and_key_type(
     pki = _written(tmp_path / "pki", PKIPlan(layout=layout, key_type=key_type))
     paths = pki.paths("m0")
     etcd = start_etcd(etcd_binary, tmp_path / "pki", paths)
-    assert etcd.version(tmp_path / "pki" / paths["server-ca.crt"], _client(pki, tmp_path / "pki")) == "200"
+    server_ca, client = tmp_path / "pki" / paths["server-ca.crt"], _client(pki, tmp_path / "pki")
+    assert etcd.version(server_ca, client) == "200"
+    # The gateway dials etcd itself with server.crt, which in the layout per role is no client of client-ca.
+    assert etcd.gateway(server_ca, client) == ("503" if layout is CALayout.PER_ROLE else "200")
+
+
+@pytest.mark.etcd_version("3.6")
+def test_layout_per_role_with_a_client_certificate_of_etcds_own(
+    etcd_binary: Path, tmp_path: Path, start_etcd: EtcdStarter
+) -> None:
+    pki = _written(tmp_path / "pki", PKIPlan(layout=CALayout.PER_ROLE))
+    paths, client = pki.paths("m0"), _client(pki, tmp_path / "pki")
+    own = (f"--client-cert-file={client.certificate}", f"--client-key-file={client.key}")
+    etcd = start_etcd(etcd_binary, tmp_path / "pki", paths, *own)
+    assert etcd.gateway(tmp_path / "pki" / paths["server-ca.crt"], client) == "200"
+
+
+MADE = {
+    "minted": "200",
+    "intermediate-sent": "200",
+    "wrong-cn": "200",
+    "wrong-san": "200",
+    "expired": "sslv3 alert certificate expired",
+    "not-yet-valid": "sslv3 alert certificate expired",
+    "server-auth-only": "sslv3 alert bad certificate",
+    "intermediate-missing": "tlsv1 alert unknown ca",
+    "self-signed": "tlsv1 alert unknown ca",
+    "foreign-ca": "tlsv1 alert unknown ca",
+    "lookalike-ca": "tlsv1 alert unknown ca",
+    "revoked": "closed",
+}
+"""What the client port of an etcd with a CRL says to each."""
+
+
+@pytest.mark.etcd_version("3.6")
+@pytest.mark.parametrize("layout", [CALayout.PER_PORT, CALayout.INTERMEDIATE])
+def test_made_identities(
+    etcd_binary: Path, tmp_path: Path, start_etcd: EtcdStarter, layout: CALayout
+) -> None:
+    pki = _written(tmp_path / "pki", PKIPlan(layout=layout))
+    paths = pki.paths("m0")
+    etcd = start_etcd(
+        etcd_binary, tmp_path / "pki", paths, f"--client-crl-file={tmp_path / 'pki' / paths['crl.der']}"
+    )
+    trusted = pki.client_ca.certificate
+    made = [
+        *identities.mint_all(pki.client_ca).values(),
+        *(identities.self_signed(), identities.foreign_ca()),
+        *(identities.lookalike_ca([trusted.subject], [trusted]), pki.revoked),
+    ]
+    server_ca = tmp_path / "pki" / paths["server-ca.crt"]
+    assert {identity.name: etcd.version(server_ca, store(identity, tmp_path)) for identity in made} == MADE
+
+
+@pytest.mark.etcd_version("3.6")
+def test_wrong_san_on_the_peer_port(etcd_binary: Path, tmp_path: Path, start_etcd: EtcdStarter) -> None:
+    pki = _written(tmp_path / "pki", PKIPlan())
+    paths = pki.paths("m0")
+    etcd = start_etcd(etcd_binary, tmp_path / "pki", paths, "--peer-cert-allowed-cn=etcd-peer")
+    minted = identities.mint_all(pki.peer_ca, common_name="etcd-peer")
+    answers = {
+        name: etcd.version(
+            tmp_path / "pki" / paths["peer-ca.crt"], store(minted[name], tmp_path), port=etcd.peer_port
+        )
+        for name in ("minted", "wrong-san", "wrong-cn")
+    }
+    assert answers == {"minted": "200", "wrong-san": "closed", "wrong-cn": "sslv3 alert bad certificate"}

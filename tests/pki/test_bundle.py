@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.files import write_files
+from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key
+from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, KeyType
+
+from .conftest import OpenSSL
+
+MEMBERS = (MemberNames("m0"), MemberNames("m1", ("etcd-1.example", "10.0.0.2")))
+OWN_LAYOUTS = [layout for layout in CALayout if layout is not CALayout.KUBEADM]
+SIGNED_BY = {"server": "server-ca", "peer": "peer-ca", "client": "client-ca", "peer-client": "peer-ca"}
+
+
+@pytest.mark.parametrize("layout", list(CALayout))
+def test_written_chains_verify(tmp_path: Path, openssl: OpenSSL, layout: CALayout) -> None:
+    pki = ClusterPKI.generate(PKIPlan(layout=layout), MEMBERS)
+    pki.write(tmp_path)
+    for member in MEMBERS:
+        paths = pki.paths(member.name)
+        for leaf, ca in SIGNED_BY.items():
+            purpose = "sslclient" if leaf.endswith("client") else "sslserver"
+            crt = tmp_path / paths[f"{leaf}.crt"]
+            anchor = tmp_path / paths[f"{ca}.crt"]
+            openssl("verify", "-purpose", purpose, "-CAfile", anchor, "-untrusted", crt, crt)
+            identity = load_identity(crt, tmp_path / paths[f"{leaf}.key"], leaf)
+            assert identity.chain == getattr(pki.leaves[member.name], leaf.replace("-", "_")).chain
+
+
+@pytest.mark.parametrize("layout", OWN_LAYOUTS)
+def test_own_layouts_pass_strict_verification(tmp_path: Path, openssl: OpenSSL, layout: CALayout) -> None:
+    pki = ClusterPKI.generate(PKIPlan(layout=layout), MEMBERS)
+    pki.write(tmp_path)
+    paths = pki.paths("m1")
+    for leaf, ca in SIGNED_BY.items():
+        crt = tmp_path / paths[f"{leaf}.crt"]
+        openssl("verify", "-x509_strict", "-CAfile", tmp_path / paths[f"{ca}.crt"], "-untrusted", crt, crt)
+
+
+@pytest.mark.parametrize(
+    ("layout", "roots"),
+    [
+        (CALayout.PER_PORT, ["etcd client CA", "etcd client CA", "etcd peer CA"]),
+        (CALayout.SHARED, ["etcd CA", "etcd CA", "etcd CA"]),
+        (CALayout.PER_ROLE, ["etcd client CA", "etcd server CA", "etcd peer CA"]),
+        (CALayout.INTERMEDIATE, ["etcd client CA", "etcd client CA", "etcd peer CA"]),
+        (CALayout.KUBEADM, ["etcd-ca", "etcd-ca", "etcd-ca"]),
+    ],
+)
+def test_trust_anchors(layout: CALayout, roots: list[str]) -> None:
+    plan = PKIPlan(layout=layout, key_type=KeyType.ECDSA_P256)
+    pki = ClusterPKI.generate(plan, MEMBERS[:1])
+    anchors = [pki.client_ca.certificate, pki.server_ca.certificate, pki.peer_ca.certificate]
+    names = [anchor.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value for anchor in anchors]
+    assert names == roots
+    assert all(anchor.issuer == anchor.subject for anchor in anchors)
+    assert len({anchor.serial_number for anchor in anchors}) == len(set(roots))
+
+
+def test_intermediates_are_sent_and_not_trusted() -> None:
+    pki = ClusterPKI.generate(PKIPlan(layout=CALayout.INTERMEDIATE), MEMBERS[:1])
+    for identity in (pki.servers["m0"], pki.peers["m0"], pki.client, pki.peer_client, pki.revoked):
+        assert len(identity.chain) == 2
+        assert identity.chain[1].issuer != identity.chain[1].subject
+    assert pki.client_ca.chain == ()
+
+
+def test_ports_do_not_share_an_intermediate() -> None:
+    pki = ClusterPKI.generate(PKIPlan(layout=CALayout.INTERMEDIATE), MEMBERS[:1])
+    assert pki.client.chain[1] == pki.servers["m0"].chain[1] != pki.peers["m0"].chain[1]
+
+
+def test_members_have_their_own_keys_and_names() -> None:
+    pki = ClusterPKI.generate(PKIPlan(), MEMBERS)
+    leaves = [identity.chain[0] for identity in (*pki.servers.values(), *pki.peers.values())]
+    keys = [leaf.public_key() for leaf in leaves]
+    assert all(key not in keys[:place] for place, key in enumerate(keys))
+    names = pki.servers["m1"].chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names] == ["etcd-1.example", "10.0.0.2"]
+
+
+def test_clients_have_no_names() -> None:
+    pki = ClusterPKI.generate(PKIPlan(client=replace(CLIENT, subject_alt_names=("x.example",))), MEMBERS)
+    for identity, expected in ((pki.client, True), (pki.peer_client, False), (pki.revoked, True)):
+        kinds = {type(extension.value) for extension in identity.chain[0].extensions}
+        assert (x509.SubjectAlternativeName in kinds) is expected
+
+
+def test_profiles_of_the_plan_are_followed() -> None:
+    plan = PKIPlan(
+        key_type=KeyType.ED25519,
+        server=replace(SERVER, common_name="s", key_type=KeyType.ECDSA_P384),
+        peer=replace(PEER, common_name="allowed", organization="org"),
+        client=replace(CLIENT, common_name="root"),
+    )
+    pki = ClusterPKI.generate(plan, MEMBERS[:1])
+    leaves = (pki.servers["m0"], pki.peers["m0"], pki.client)
+    subjects = [identity.chain[0].subject.rfc4514_string() for identity in leaves]
+    assert subjects == ["CN=s", "CN=allowed,O=org", "CN=root"]
+    kinds = [type(identity.key).__name__ for identity in leaves]
+    assert kinds == ["ECPrivateKey", "Ed25519PrivateKey", "Ed25519PrivateKey"]
+
+
+def test_files(tmp_path: Path) -> None:
+    pki = ClusterPKI.generate(PKIPlan(), MEMBERS)
+    pki.write(tmp_path / "pki")
+    written = {
+        str(path.relative_to(tmp_path / "pki")) for path in (tmp_path / "pki").rglob("*") if path.is_file()
+    }
+    of_member = {"server.crt", "server.key", "peer.crt", "peer.key"}
+    assert written == {
+        *(f"{member}/{name}" for member in ("m0", "m1") for name in of_member),
+        *("client-ca.crt", "server-ca.crt", "peer-ca.crt"),
+        *("client.crt", "client.key", "peer-client.crt", "peer-client.key"),
+        *("revoked.crt", "revoked.key", "crl.der", "crl.pem", "empty-crl.der"),
+    }
+    assert {str(path) for member in ("m0", "m1") for path in pki.paths(member).values()} == written
+
+
+def test_ca_keys_only_on_request(tmp_path: Path) -> None:
+    pki = ClusterPKI.generate(PKIPlan(layout=CALayout.PER_ROLE), MEMBERS[:1])
+    pki.write(tmp_path, with_ca_keys=True)
+    paths = pki.paths("m0", with_ca_keys=True)
+    anchors = (("client-ca", pki.client_ca), ("server-ca", pki.server_ca), ("peer-ca", pki.peer_ca))
+    for name, authority in anchors:
+        assert load_key(tmp_path / paths[f"{name}.key"]).public_key() == authority.key.public_key()
+        assert f"{name}.key" not in pki.paths("m0")
+
+
+def test_revocation_lists(tmp_path: Path) -> None:
+    pki = ClusterPKI.generate(PKIPlan(), MEMBERS)
+    pki.write(tmp_path)
+    paths = pki.paths("m0")
+    der = x509.load_der_x509_crl((tmp_path / paths["crl.der"]).read_bytes())
+    assert der == x509.load_pem_x509_crl((tmp_path / paths["crl.pem"]).read_bytes())
+    (revoked,) = load_certificates(tmp_path / paths["revoked.crt"])
+    assert [entry.serial_number for entry in der] == [revoked.serial_number]
+    assert der.is_signature_valid(pki.client_ca.key.public_key())
+    empty = x509.load_der_x509_crl((tmp_path / paths["empty-crl.der"]).read_bytes())
+    assert len(empty) == 0
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("layout", [CALayout.PER_PORT, CALayout.KUBEADM])
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path, layout: CALayout, umask: int) -> None:
+    pki = ClusterPKI.generate(PKIPlan(layout=layout, key_type=KeyType.ECDSA_P256), MEMBERS)
+    before = os.umask(umask)
+    try:
+        pki.write(tmp_path / "deep" / "pki", with_ca_keys=True)
+    finally:
+        os.umask(before)
+    modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in (tmp_path / "deep").rglob("*")}
+    assert modes == {(True, 0o700), (False, 0o600)}
+    assert stat.S_IMODE((tmp_path / "deep").stat().st_mode) == 0o700
+
+
+def test_existing_file_is_replaced_not_written_into(tmp_path: Path) -> None:
+    """A file that others may read, or that they hold open, never gets to hold a key."""
+    path = tmp_path / "server.key"
+    path.write_text("old")
+    path.chmod(0o644)
+    with path.open() as held:
+        write_files(tmp_path, {PurePosixPath("server.key"): b"new"})
+        assert held.read() == "old"
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["server.key"]
+
+
+@pytest.mark.parametrize("members", [[], [MemberNames("m0"), MemberNames("m0")]])
+def test_members_need_distinct_names(members: list[MemberNames]) -> None:
+    with pytest.raises(ValueError, match="members with distinct names"):
+        ClusterPKI.generate(PKIPlan(), members)
+
+
+def test_nothing_secret_is_shown() -> None:
+    pki = ClusterPKI.generate(PKIPlan(), MEMBERS)
+    assert "PrivateKey" not in repr(pki)
