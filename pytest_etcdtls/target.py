@@ -98,6 +98,9 @@ class PortCredentials:
         client_trust: the bundle that etcd was told to trust there; ``None`` if unknown.
         signing_key: key of a CA in that bundle; ``None`` if not given.
         revoked: an identity that the CRL in force revokes; ``None`` if none is known.
+        served: key pairs that members serve on that kind of port, as far as we hold them.
+        allowed_cn: the only common names that etcd was told to admit there; empty if no such rule is known.
+        allowed_hostname: names, one of which a certificate must cover to be admitted there; likewise.
     """
 
     server_ca: TrustBundle | None = None
@@ -105,6 +108,9 @@ class PortCredentials:
     client_trust: TrustBundle | None = None
     signing_key: SigningKey | None = None
     revoked: Identity | None = None
+    served: tuple[Identity, ...] = ()
+    allowed_cn: tuple[str, ...] = ()
+    allowed_hostname: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,3 +142,50 @@ class Acceptance:
     def closed_by_san_rule(self, candidate: Candidate) -> bool:
         """Whether etcd's SAN rule can explain that the candidate was closed after the handshake."""
         return self.san_rule and candidate.has_names and candidate.ways == {Way.CLOSED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encounter:
+    """One identity at one place.
+
+    Attributes:
+        identity: its name.
+        closes: etcd itself closes such a client after the handshake, so that a close is a refusal.
+    """
+
+    url: str
+    identity: str
+    version: TLSVersion
+    protocol: Protocol
+    attempt: Attempt
+    closes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encounters:
+    """Every identity that was tried on a listener, in every TLS version and protocol.
+
+    Attributes:
+        role: of the listener.
+        split: what was tried on the HTTP listener that is split off it, empty if there is none.
+        split_url: its URL, empty if there is none.
+    """
+
+    url: str
+    role: str
+    here: tuple[Encounter, ...]
+    split: tuple[Encounter, ...] = ()
+    split_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRevocation:
+    """A revoked identity where HTTP is split off the gRPC port.
+
+    Attributes:
+        grpc: what was seen of it on the gRPC port.
+        http: what was seen of it on the HTTP port.
+    """
+
+    grpc: Admission
+    http: Admission

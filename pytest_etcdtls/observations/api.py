@@ -1,4 +1,4 @@
-"""What etcd answers to an accepted client: version, health, members."""
+"""What etcd answers, to an accepted client and to a stranger: version, health, members, gRPC."""
 
 from __future__ import annotations
 
@@ -20,6 +20,90 @@ class Exchange:
     role: str
     path: str
     tries: tuple[Attempt, ...]
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrangerExchange:
+    """One GET without a certificate.
+
+    Attributes:
+        path: of the URL.
+        tries: attempts, the last one counts.
+        control: the attempt with a good identity that counts; ``None`` if no good identity is known.
+    """
+
+    url: str
+    role: str
+    path: str
+    tries: tuple[Attempt, ...]
+    control: Attempt | None
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NegotiatedExchange:
+    """One GET over HTTP/1.1 on a connection for which ``h2`` was offered by ALPN.
+
+    Attributes:
+        tries: attempts, the last one counts.
+    """
+
+    url: str
+    role: str
+    tries: tuple[Attempt, ...]
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GRPCOverHTTP1:
+    """A gRPC call sent over HTTP/1.1 by the accepted good identity.
+
+    Attributes:
+        tries: attempts, the last one counts.
+    """
+
+    url: str
+    tries: tuple[Attempt, ...]
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeAnswer:
+    """What ``etcdserverpb.KV/Range`` of one key gave, counted only, so that no value is sent.
+
+    Attributes:
+        tries: attempts, the last one counts.
+        status: the gRPC status code; ``None`` if the server sent none.
+        message: the gRPC status message.
+        well_formed: a RangeResponse came back.
+        user: the user whose token was presented, empty if none was.
+        why_not: why the user that was given could not be used, empty if there is no such reason.
+    """
+
+    url: str
+    tries: tuple[Attempt, ...]
+    status: int | None
+    message: str = ""
+    well_formed: bool = False
+    user: str = ""
+    why_not: str = ""
 
     @property
     def attempt(self) -> Attempt:
