@@ -27,7 +27,8 @@ class ClusterConfig:
     mean that the flag is not given. Those that name a file hold a logical name of the cluster's PKI
     (``server.crt``, ``client-ca.crt``, ``crl.der``), the name of one of ``extra_files``, or any other name,
     which then is a file that does not exist in the PKI directory. A broken cluster is
-    ``dataclasses.replace(ClusterConfig(), client_cert_auth=False, trusted_ca_file=None, expects_health=False)``.
+    ``dataclasses.replace(ClusterConfig(), client_cert_auth=False, trusted_ca_file=None)``, with
+    ``expects_health=False`` if its own client may not be served.
 
     In the values of ``environment`` and in ``extra_flags``, ``{pki}`` stands for the PKI directory as etcd
     sees it.

@@ -1,0 +1,126 @@
+"""An owned cluster as a target to judge: its listeners, and everything that we know because we made it.
+
+For processes and containers alike. Judges nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pytest_etcdtls.cluster.interface import Cluster, Member
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.target import (
+    ExpectedLeaf,
+    Listener,
+    PortCredentials,
+    Role,
+    SigningKey,
+    Target,
+    TrustBundle,
+)
+
+
+def build_target(cluster: Cluster, label: str | None = None) -> Target:
+    """Return the target; the label defaults to ``etcd-VERSION``."""
+    return Target(
+        label=label or f"etcd-{cluster.version}",
+        origin=cluster.origin,
+        listeners=tuple(listener for member in cluster.members for listener in _listeners(member)),
+        client=_client_credentials(cluster),
+        peer=_peer_credentials(cluster),
+        expected=tuple(leaf for member in cluster.members for leaf in _expected(cluster, member)),
+        etcd_version=cluster.version,
+        source=cluster.source,
+        user=cluster.user,
+    )
+
+
+def _listeners(member: Member) -> Iterator[Listener]:
+    yield _listener(Role.CLIENT, "client", member.client_url, member)
+    if member.plain_client_url is not None:
+        yield _listener(Role.CLIENT, "client-plain", member.plain_client_url, member)
+    if member.client_http_url is not None:
+        yield _listener(Role.CLIENT_HTTP, "client-http", member.client_http_url, member)
+    if member.metrics_url is not None:
+        yield _listener(Role.METRICS, "metrics", member.metrics_url, member)
+    yield _listener(Role.PEER, "peer", member.peer_url, member)
+
+
+def _listener(role: Role, kind: str, url: str, member: Member) -> Listener:
+    parts = urlsplit(url)
+    scheme: Literal["https", "http"] = "https" if parts.scheme == "https" else "http"
+    return Listener(
+        role=role,
+        scheme=scheme,
+        host=parts.hostname or "",
+        port=parts.port or 0,
+        member=member.name,
+        label=f"{kind}-{member.name}",
+    )
+
+
+def _client_credentials(cluster: Cluster) -> PortCredentials:
+    pki, member = cluster.pki, cluster.members[0]
+    revoked = None
+    if cluster.config.client_crl_file is not None:
+        revoked = _with_files(pki.revoked, member)
+    return PortCredentials(
+        server_ca=_bundle(pki.server_ca, member, "server-ca"),
+        identities=(_with_files(pki.client, member),),
+        client_trust=_bundle(pki.client_ca, member, "client-ca"),
+        signing_key=_signing_key(pki.client_ca, member, "client-ca"),
+        revoked=revoked,
+    )
+
+
+def _peer_credentials(cluster: Cluster) -> PortCredentials:
+    pki, member = cluster.pki, cluster.members[0]
+    peer = pki.peers[member.name]
+    return PortCredentials(
+        server_ca=_bundle(pki.peer_ca, member, "peer-ca"),
+        # The first one has no SAN, so that etcd's SAN rule lets it in also from a bridge's gateway.
+        identities=(_with_files(pki.peer_client, member), _with_files(peer, member)),
+        client_trust=_bundle(pki.peer_ca, member, "peer-ca"),
+        signing_key=_signing_key(pki.peer_ca, member, "peer-ca"),
+    )
+
+
+def _expected(cluster: Cluster, member: Member) -> Iterator[ExpectedLeaf]:
+    """Yield what was meant to be served, whatever the configuration makes of it."""
+    for listener in _listeners(member):
+        if listener.scheme == "http":
+            continue
+        peer = listener.role is Role.PEER
+        identity = (cluster.pki.peers if peer else cluster.pki.servers)[member.name]
+        yield ExpectedLeaf(
+            role=listener.role,
+            certificate=identity.chain[0],
+            source=str(member.file("peer.crt" if peer else "server.crt")),
+            host=listener.host,
+            port=listener.port,
+        )
+
+
+def _bundle(authority: CertificateAuthority, member: Member, name: str) -> TrustBundle:
+    return TrustBundle((authority.certificate,), str(member.file(f"{name}.crt")))
+
+
+def _signing_key(authority: CertificateAuthority, member: Member, name: str) -> SigningKey:
+    key_file = member.file(f"{name}.key")
+    return SigningKey(
+        authority.certificate,
+        authority.key,
+        certificate_file=str(member.file(f"{name}.crt")),
+        key_file=str(key_file) if key_file.exists() else None,
+    )
+
+
+def _with_files(identity: Identity, member: Member) -> Identity:
+    certificate, key = member.file(f"{identity.name}.crt"), member.file(f"{identity.name}.key")
+    if not certificate.exists():
+        return identity
+    return replace(identity, origin=str(certificate), certificate_file=str(certificate), key_file=str(key))
