@@ -104,6 +104,9 @@ def _converse(
         context = _context(request.identity, request.version, alpn, stream.trace)
         if context is None or not stream.handshake(context, _server_name(listener)):
             return None
+        if request.only_to is not None and request.only_to != _leaf(stream):
+            stream.trace.end(Ending.FAILED, "another certificate than before is served; nothing was sent")
+            return None
     stream.trace.stage = Stage.REQUEST
     response = None
     try:
@@ -119,6 +122,11 @@ def _converse(
         stream.trace.end(Ending.FAILED, f"the answer is not {request.speech}: {error}")
     stream.trace.stage = Stage.READ
     return response
+
+
+def _leaf(stream: WireStream) -> bytes | None:
+    certificate = stream.tls.get_peer_certificate() if stream.tls is not None else None
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) if certificate is not None else None
 
 
 def _context(

@@ -1,4 +1,4 @@
-"""One HTTP request on a stream that is already connected, made by httpx.
+"""One HTTP request on a stream that is already connected, made by httpx; gRPC calls go to :mod:`.grpc`.
 
 Knows neither TLS nor how the stream's end is judged.
 """
@@ -13,10 +13,12 @@ import httpcore
 import httpx
 
 from pytest_etcdtls.observations.attempt import Protocol, Response
+from pytest_etcdtls.probes.grpc import call, request_headers
 from pytest_etcdtls.probes.registry import Request
 from pytest_etcdtls.target import Listener
 
 BODY_LIMIT = 64 * 1024
+_USER_AGENT = "pytest-etcdtls"
 _UNUSED_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """httpcore builds one with the system's roots for each pool unless given one; this one is never used."""
 
@@ -94,8 +96,11 @@ def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -
         httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no
             answer could be parsed; what the stream saw decides what that means.
     """
-    http2 = request.speech in (Protocol.HTTP2, Protocol.GRPC)
-    with _Transport(stream, http2=http2) as transport:
+    if request.speech is Protocol.GRPC:
+        more = {"user-agent": _USER_AGENT, **request.headers}
+        grpc_headers = request_headers(listener.scheme, listener.authority, request.path, more)
+        return call(stream, grpc_headers, request.body or b"", BODY_LIMIT)
+    with _Transport(stream, http2=request.speech is Protocol.HTTP2) as transport:
         built = _build(listener, request)
         answer = transport.handle_request(built)
         body = bytearray()
@@ -111,13 +116,8 @@ def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -
 
 
 def _build(listener: Listener, request: Request) -> httpx.Request:
-    headers = {"user-agent": "pytest-etcdtls", "accept": "*/*", **request.headers}
+    headers = {"user-agent": _USER_AGENT, "accept": "*/*", **request.headers}
     match request.speech:
-        case Protocol.GRPC:
-            message = request.body or b""
-            content = b"\0" + len(message).to_bytes(4, "big") + message
-            headers |= {"content-type": "application/grpc", "te": "trailers"}
-            return httpx.Request("POST", listener.url + request.path, headers=headers, content=content)
         case Protocol.GATEWAY:
             content = b"{}" if request.body is None else request.body
             headers |= {"content-type": "application/json", "connection": "close"}

@@ -29,10 +29,11 @@ class Request:
         version: the only TLS version to offer; ``None`` for all that we have.
         speech: what to speak; ``None`` stops after the handshake and one read.
         path: of the GET; gateway and gRPC calls use it too.
-        body: of a POST; ``None`` makes it a GET.
+        body: of a POST; ``None`` makes it a GET. May hold a password, never shown.
         alpn: names to offer; ``None`` for those that fit ``speech``.
         plaintext: no TLS at all.
-        headers: further request headers.
+        headers: further request headers; may hold a token, never shown.
+        only_to: DER of the leaf that must be served, else nothing is sent; ``None`` for any.
     """
 
     purpose: str
@@ -40,10 +41,11 @@ class Request:
     version: TLSVersion | None = None
     speech: Speech = Speech.HTTP1
     path: str = "/version"
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)
     alpn: tuple[str, ...] | None = None
     plaintext: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    only_to: bytes | None = field(default=None, repr=False)
 
 
 class Context(Protocol):
