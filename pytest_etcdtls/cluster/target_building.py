@@ -64,21 +64,20 @@ def _listener(role: Role, kind: str, url: str, member: Member) -> Listener:
 
 
 def _client_credentials(cluster: Cluster) -> PortCredentials:
-    pki, member = cluster.pki, cluster.members[0]
-    revoked = None
-    if cluster.config.client_crl_file is not None:
-        revoked = _with_files(pki.revoked, member)
+    pki, config, member = cluster.pki, cluster.config, cluster.members[0]
     return PortCredentials(
         server_ca=_bundle(pki.server_ca, member, "server-ca"),
         identities=(_with_files(pki.client, member),),
         client_trust=_bundle(pki.client_ca, member, "client-ca"),
         signing_key=_signing_key(pki.client_ca, member, "client-ca"),
-        revoked=revoked,
+        revoked=_with_files(pki.revoked, member) if config.client_crl_file is not None else None,
+        served=_served(cluster, config.cert_file),
+        allowed_hostname=_list(config.client_cert_allowed_hostname),
     )
 
 
 def _peer_credentials(cluster: Cluster) -> PortCredentials:
-    pki, member = cluster.pki, cluster.members[0]
+    pki, config, member = cluster.pki, cluster.config, cluster.members[0]
     peer = pki.peers[member.name]
     return PortCredentials(
         server_ca=_bundle(pki.peer_ca, member, "peer-ca"),
@@ -86,7 +85,20 @@ def _peer_credentials(cluster: Cluster) -> PortCredentials:
         identities=(_with_files(pki.peer_client, member), _with_files(peer, member)),
         client_trust=_bundle(pki.peer_ca, member, "peer-ca"),
         signing_key=_signing_key(pki.peer_ca, member, "peer-ca"),
+        served=_served(cluster, config.peer_cert_file),
+        allowed_cn=_list(config.peer_cert_allowed_cn),
+        allowed_hostname=_list(config.peer_cert_allowed_hostname),
     )
+
+
+def _served(cluster: Cluster, file: str | None) -> tuple[Identity, ...]:
+    """Return what the members serve from that file, where it is one of their own pairs."""
+    pairs = {"server.crt": cluster.pki.servers, "peer.crt": cluster.pki.peers}.get(file or "", {})
+    return tuple(_with_files(pairs[member.name], member) for member in cluster.members if pairs)
+
+
+def _list(value: str | None) -> tuple[str, ...]:
+    return tuple(value.split(",")) if value else ()
 
 
 def _expected(cluster: Cluster, member: Member) -> Iterator[ExpectedLeaf]:
