@@ -48,7 +48,7 @@ def find_binaries() -> dict[str, Path]:
 @functools.cache
 def find_images() -> tuple[dict[str, str], str | None]:
     """Return the local images by version, oldest first, and why there are none: no engine, none built."""
-    from pytest_etcdtls.cluster.container_engine import local_images
+    from pytest_etcdtls.cluster.container_image import local_images
     from pytest_etcdtls.errors import UsageError
 
     try:

@@ -10,10 +10,9 @@ from pathlib import Path
 import docker
 import pytest
 
-from pytest_etcdtls.cluster.container_engine import (
-    engine,
-    engine_available,
-    engine_problem,
+from pytest_etcdtls.cluster.container_engine import engine, engine_available, engine_problem
+from pytest_etcdtls.cluster.container_image import (
+    image_flags,
     image_present,
     image_version,
     local_images,
@@ -71,7 +70,16 @@ def test_images_at_hand(etcd_images: dict[str, str]) -> None:
 def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str) -> None:
     assert image_version(etcd_image) == etcd_image.rpartition(":")[2]
     with engine() as client:
-        assert client.containers.list(all=True, filters={"label": "pytest-etcdtls=version"}) == []
+        assert client.containers.list(all=True, filters={"label": "pytest-etcdtls=question"}) == []
+
+
+@pytest.mark.container
+def test_the_flags_are_asked_of_the_etcd_inside(etcd_image: str) -> None:
+    version = etcd_image.rpartition(":")[2]
+    flags = image_flags(etcd_image, version)
+    assert flags.version == version
+    assert {"client-cert-auth", "trusted-ca-file", "peer-cert-file"} <= flags.names
+    assert ("tls-min-version" in flags) == (version != "3.5.1")
 
 
 @pytest.fixture
@@ -95,7 +103,7 @@ def test_an_image_without_etcd(empty_image: str) -> None:
 
 @pytest.mark.container
 def test_an_image_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match=f"refuses: No such image: {ABSENT}"):
+    with pytest.raises(UsageError, match=f"refuses: .*No such image: {ABSENT}"):
         image_version(ABSENT)
 
 

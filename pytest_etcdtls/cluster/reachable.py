@@ -1,0 +1,70 @@
+"""What a member is to others, whoever runs it: its URLs, its files, its command line.
+
+Does not know how the member is started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_etcdtls.cluster.addresses import MemberAddresses
+from pytest_etcdtls.cluster.pki_files import FileNames
+
+
+@dataclass(kw_only=True)
+class ReachableMember:
+    """The part of a member that processes and containers have in common.
+
+    Attributes:
+        addresses: what it listens on, as seen from this host.
+        argv: its command line; paths, no secret.
+        pki_root: the cluster's PKI directory on this host.
+        files: where each file is below that.
+    """
+
+    addresses: MemberAddresses
+    argv: tuple[str, ...]
+    pki_root: Path
+    files: FileNames = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.addresses.name
+
+    @property
+    def client_url(self) -> str:
+        """The client listener."""
+        return self.addresses.listen_client[0]
+
+    @property
+    def peer_url(self) -> str:
+        """The peer listener."""
+        return self.addresses.listen_peer[0]
+
+    @property
+    def metrics_url(self) -> str | None:
+        """The metrics listener, if there is one."""
+        return next(iter(self.addresses.listen_metrics), None)
+
+    @property
+    def client_http_url(self) -> str | None:
+        """The HTTP listener of a split set-up, if there is one."""
+        return next(iter(self.addresses.listen_client_http), None)
+
+    @property
+    def plain_client_url(self) -> str | None:
+        """The ``http`` client listener on a port of its own, if there is one."""
+        others = self.addresses.listen_client[1:]
+        shared = self.client_url.rpartition(":")[2]
+        return next((url for url in others if url.rpartition(":")[2] != shared), None)
+
+    @property
+    def pki_directory(self) -> Path:
+        """The directory of its own key pairs."""
+        return self.file("server.crt").parent
+
+    def file(self, name: str) -> Path:
+        """Return where a file of that logical name is."""
+        return self.pki_root / self.files.path(name)
