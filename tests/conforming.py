@@ -162,7 +162,7 @@ def _chain(place: Place, key: str | None) -> ServedChain:
 
 def _path(place: Place, key: str | None) -> PathToTrust:
     anchors = ((pki().peer_ca if place.role == "peer" else pki().server_ca).certificate,)
-    return PathToTrust(url=place.url, anchors=anchors, source="ca.crt", error="", verified_at=NOW)
+    return PathToTrust(url=place.url, anchors=anchors, source="ca.crt", error="")
 
 
 def _announced(place: Place, key: str | None) -> AnnouncedCAs:

@@ -33,8 +33,7 @@ def _no_path(path: PathToTrust, chain: ServedChain) -> Mapping[str, Any]:
 def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> Iterator[Statement]:
     """A path leads from the served certificate to the given CA.
 
-    Path and signatures only, judged at a time when the chain is valid; validity, names and usage have checks
-    of their own.
+    Path and signatures only; validity, names and usage have checks of their own.
 
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2

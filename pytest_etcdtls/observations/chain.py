@@ -32,20 +32,18 @@ class ServedChain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathToTrust:
-    """Whether a path was found from the served leaf to a trust anchor, by signatures alone.
+    """Whether a path was found from the served leaf to a trust anchor, by signatures alone, at no time.
 
     Attributes:
         anchors: the trust anchors, as given.
         source: where they come from: a file's path, or ``generated CA``.
         error: why no path was found, empty if one was.
-        verified_at: the time at which validity was judged, chosen so that the chain is valid if it ever is.
     """
 
     url: str
     anchors: tuple[x509.Certificate, ...]
     source: str
     error: str
-    verified_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from cryptography import x509
 from OpenSSL import crypto
 
@@ -20,6 +18,9 @@ from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import Role
+
+_NO_CHECK_TIME = 0x200000
+"""OpenSSL's ``X509_V_FLAG_NO_CHECK_TIME``: validity has checks of its own."""
 
 
 @probe(ServedChain, cost=0, needs=[(Answer, None)])
@@ -51,37 +52,21 @@ def _path(context: Context, key: str | None) -> PathToTrust:
     if bundle is None:
         side = "peer-" if listener.role is Role.PEER else ""
         raise NotVerifiedError(f"needs the CA of what is served: pass --etcd-{side}cacert")
-    when = _valid_time(served)
     return PathToTrust(
         url=listener.url,
         anchors=bundle.certificates,
         source=bundle.source,
-        error=_path_error(served.certificates, bundle.certificates, when),
-        verified_at=when,
+        error=_path_error(served.certificates, bundle.certificates),
     )
 
 
-def _valid_time(served: ServedChain) -> datetime:
-    """Return now if the chain is valid now, else a time at which it is, else one at which the leaf is."""
-    begins = max(certificate.not_valid_before_utc for certificate in served.certificates)
-    ends = min(certificate.not_valid_after_utc for certificate in served.certificates)
-    if begins <= served.observed_at <= ends:
-        return served.observed_at
-    if begins <= ends:
-        return begins
-    return served.leaf.not_valid_before_utc
-
-
-def _path_error(
-    chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...], when: datetime
-) -> str:
+def _path_error(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...]) -> str:
     """Return why no path leads from the leaf to an anchor, empty if one does.
 
     As in Go, every certificate of the bundle is an anchor, an intermediate one too.
     """
     store = crypto.X509Store()
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-    store.set_time(when)
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | _NO_CHECK_TIME)
     for anchor in anchors:
         store.add_cert(crypto.X509.from_cryptography(anchor))
     leaf, *others = (crypto.X509.from_cryptography(certificate) for certificate in chain)
