@@ -18,10 +18,10 @@ from pytest_etcdtls.pki.files import encode_certificates, encode_key, write_file
 from pytest_etcdtls.pki.identity import Identity, PrivateKey
 from pytest_etcdtls.pki.layout import file_paths
 from pytest_etcdtls.pki.leaves import MemberLeaves, issue_leaves
-from pytest_etcdtls.pki.plan import CALayout, MemberNames, PKIPlan
+from pytest_etcdtls.pki.plan import CALayout, MemberNames, PKIPlan, SentChain
 from pytest_etcdtls.pki.tree import AuthorityTree, authority_tree
 
-__all__ = ["CALayout", "ClusterPKI", "MemberNames", "PKIPlan"]
+__all__ = ["CALayout", "ClusterPKI", "MemberNames", "PKIPlan", "SentChain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cryptography import x509
+
 from pytest_etcdtls.pki import kubeadm
-from pytest_etcdtls.pki.identity import Identity
-from pytest_etcdtls.pki.plan import CALayout, MemberNames, PKIPlan
-from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, Profile
-from pytest_etcdtls.pki.tree import AuthorityTree
+from pytest_etcdtls.pki.identity import Identity, PrivateKey
+from pytest_etcdtls.pki.plan import CALayout, MemberNames, PKIPlan, SentChain
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER, PEER_CLIENT, SERVER, Profile, generate_key
+from pytest_etcdtls.pki.tree import AuthorityTree, key_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +35,52 @@ def issue_leaves(
     if plan.layout is CALayout.KUBEADM:
         return {member.name: _kubeadm_node(plan, tree, member) for member in members}
     client = tree.client_issuer.issue(plan.client, name="client")
-    peer_profile = replace(plan.client, common_name="peer-client", subject_alt_names=())
-    peer_client = tree.peer_issuer.issue(peer_profile, name="peer-client")
+    peer_client = tree.peer_issuer.issue(plan.peer_client, name="peer-client")
+    key = generate_key(key_type(plan)) if plan.one_key else None
     return {
-        member.name: MemberLeaves(
-            server=tree.server_issuer.issue(plan.server, name="server", hosts=member.hosts),
-            peer=tree.peer_issuer.issue(plan.peer, name="peer", hosts=member.hosts),
-            client=client,
-            peer_client=peer_client,
-        )
+        member.name: MemberLeaves(*_served(plan, tree, member, key), client, peer_client)
         for member in members
     }
 
 
+def _served(
+    plan: PKIPlan, tree: AuthorityTree, member: MemberNames, key: PrivateKey | None
+) -> tuple[Identity, Identity]:
+    """Issue what a member serves on its client port and on its peer port."""
+    profile = plan.server_exceptions.get(member.name, plan.server)
+    server = tree.server_issuer.issue(profile, name="server", key=key, hosts=member.hosts)
+    peer = tree.peer_issuer.issue(plan.peer, name="peer", key=key, hosts=member.hosts)
+    return (
+        _with_chain(server, tree.server_ca.certificate, plan.sent_chain),
+        _with_chain(peer, tree.peer_ca.certificate, plan.sent_chain),
+    )
+
+
+def _with_chain(identity: Identity, root: x509.Certificate, sent: SentChain) -> Identity:
+    match sent:
+        case SentChain.COMPLETE:
+            return identity
+        case SentChain.LEAF_ONLY:
+            return replace(identity, chain=identity.chain[:1])
+        case SentChain.WITH_ROOT:
+            return replace(identity, chain=(*identity.chain, root))
+
+
 def _kubeadm_node(plan: PKIPlan, tree: AuthorityTree, member: MemberNames) -> MemberLeaves:
-    authority = tree.client_issuer
-    hosts = kubeadm.node_names(member)
-    # kubeadm copies the CA's notBefore into everything that it signs.
-    start = authority.certificate.not_valid_before_utc
+    authority, hosts = tree.client_issuer, kubeadm.node_names(member)
+    # kubeadm copies its CA's notBefore into everything that it signs.
+    start = authority.certificate.not_valid_before_utc if plan.client_authority == AUTHORITY else None
 
     def issue(name: str, planned: Profile, default: Profile, kubeadms: Profile) -> Identity:
-        if planned == default:
-            return authority.issue(
-                replace(kubeadms, common_name=kubeadms.common_name or member.name),
-                name=name,
-                hosts=hosts,
-                not_before=start,
-            )
-        return authority.issue(
-            replace(planned, common_name=planned.common_name or member.name), name=name, hosts=hosts
-        )
+        untouched = planned == default
+        profile = kubeadms if untouched else planned
+        profile = replace(profile, common_name=profile.common_name or member.name)
+        return authority.issue(profile, name=name, hosts=hosts, not_before=start if untouched else None)
 
+    server = plan.server_exceptions.get(member.name, plan.server)
     return MemberLeaves(
-        server=issue("server", plan.server, SERVER, kubeadm.NODE),
+        server=issue("server", server, SERVER, kubeadm.NODE),
         peer=issue("peer", plan.peer, PEER, kubeadm.NODE),
         client=issue("client", plan.client, CLIENT, kubeadm.APISERVER_ETCD_CLIENT),
-        peer_client=issue("peer-client", plan.client, CLIENT, kubeadm.HEALTHCHECK_CLIENT),
+        peer_client=issue("peer-client", plan.peer_client, PEER_CLIENT, kubeadm.HEALTHCHECK_CLIENT),
     )

@@ -5,7 +5,7 @@ Values and key generation only; this module does not know who signs, nor where a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -111,6 +111,9 @@ PEER = Profile(
 
 CLIENT = Profile(common_name="client", extended_key_usage=("clientAuth",))
 """A client; no subjectAltName, so that etcd's SAN rule lets it in from any address."""
+
+PEER_CLIENT = replace(CLIENT, common_name="etcd-peer")
+"""A client of peer ports: the peers' common name, which ``--peer-cert-allowed-cn`` may ask for."""
 
 AUTHORITY = Profile(
     common_name=None,

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan, SentChain
 from pytest_etcdtls.pki.files import write_files
 from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, KeyType
@@ -89,10 +89,46 @@ def test_members_have_their_own_keys_and_names() -> None:
 
 
 def test_clients_have_no_names() -> None:
-    pki = ClusterPKI.generate(PKIPlan(client=replace(CLIENT, subject_alt_names=("x.example",))), MEMBERS)
-    for identity, expected in ((pki.client, True), (pki.peer_client, False), (pki.revoked, True)):
+    pki = ClusterPKI.generate(PKIPlan(), MEMBERS)
+    for identity in (pki.client, pki.peer_client, pki.revoked):
         kinds = {type(extension.value) for extension in identity.chain[0].extensions}
-        assert (x509.SubjectAlternativeName in kinds) is expected
+        assert x509.SubjectAlternativeName not in kinds
+
+
+def test_peer_client_has_the_common_name_of_the_peers() -> None:
+    """So that it is let in where ``--peer-cert-allowed-cn`` asks for that name."""
+    pki = ClusterPKI.generate(PKIPlan(), MEMBERS)
+    assert pki.peer_client.chain[0].subject == pki.peers["m0"].chain[0].subject
+
+
+@pytest.mark.parametrize("layout", [CALayout.PER_PORT, CALayout.KUBEADM])
+def test_members_that_are_not_alike(layout: CALayout) -> None:
+    exception = replace(SERVER, common_name="other", subject_alt_names=("other.example",))
+    plan = PKIPlan(layout=layout, key_type=KeyType.ECDSA_P256, server_exceptions={"m1": exception})
+    pki = ClusterPKI.generate(plan, MEMBERS)
+    subjects = {name: identity.chain[0].subject.rfc4514_string() for name, identity in pki.servers.items()}
+    first = "CN=m0" if layout is CALayout.KUBEADM else "CN=etcd-server"
+    assert subjects == {"m0": first, "m1": "CN=other"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "lengths"),
+    [(SentChain.COMPLETE, 2), (SentChain.LEAF_ONLY, 1), (SentChain.WITH_ROOT, 3)],
+)
+def test_sent_chain(sent: SentChain, lengths: int) -> None:
+    pki = ClusterPKI.generate(PKIPlan(layout=CALayout.INTERMEDIATE, sent_chain=sent), MEMBERS[:1])
+    server, peer = pki.servers["m0"].chain, pki.peers["m0"].chain
+    assert (len(server), len(peer)) == (lengths, lengths)
+    assert len(pki.client.chain) == len(pki.peer_client.chain) == 2
+    assert (server[-1] == pki.server_ca.certificate) is (sent is SentChain.WITH_ROOT)
+    assert (peer[-1] == pki.peer_ca.certificate) is (sent is SentChain.WITH_ROOT)
+
+
+def test_one_key_for_all() -> None:
+    pki = ClusterPKI.generate(PKIPlan(one_key=True), MEMBERS)
+    keys = [identity.key for identity in (*pki.servers.values(), *pki.peers.values())]
+    assert all(key is keys[0] for key in keys)
+    assert pki.client.key is not keys[0]
 
 
 def test_profiles_of_the_plan_are_followed() -> None:
@@ -101,13 +137,14 @@ def test_profiles_of_the_plan_are_followed() -> None:
         server=replace(SERVER, common_name="s", key_type=KeyType.ECDSA_P384),
         peer=replace(PEER, common_name="allowed", organization="org"),
         client=replace(CLIENT, common_name="root"),
+        peer_client=replace(CLIENT, common_name="probe"),
     )
     pki = ClusterPKI.generate(plan, MEMBERS[:1])
-    leaves = (pki.servers["m0"], pki.peers["m0"], pki.client)
+    leaves = (pki.servers["m0"], pki.peers["m0"], pki.client, pki.peer_client)
     subjects = [identity.chain[0].subject.rfc4514_string() for identity in leaves]
-    assert subjects == ["CN=s", "CN=allowed,O=org", "CN=root"]
+    assert subjects == ["CN=s", "CN=allowed,O=org", "CN=root", "CN=probe"]
     kinds = [type(identity.key).__name__ for identity in leaves]
-    assert kinds == ["ECPrivateKey", "Ed25519PrivateKey", "Ed25519PrivateKey"]
+    assert kinds == ["ECPrivateKey", *["Ed25519PrivateKey"] * 3]
 
 
 def test_files(tmp_path: Path) -> None:

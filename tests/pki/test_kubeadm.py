@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
 from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key
-from pytest_etcdtls.pki.profile import SERVER, KeyType
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType
 
 NODE = MemberNames("node-1", ("10.0.0.11",))
 BOTH = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -137,6 +137,17 @@ def test_every_node_has_its_own() -> None:
     paths = (pki.paths("node-1"), pki.paths("node-2"))
     assert files[paths[0]["client-ca.key"]] == files[paths[1]["client-ca.key"]]
     assert files[paths[0]["client.crt"]] != files[paths[1]["client.crt"]]
+
+
+def test_changed_ca_does_not_shift_its_leaves() -> None:
+    expired = replace(AUTHORITY, valid_from=timedelta(days=-400), valid_for=timedelta(days=30))
+    plan = PKIPlan(layout=CALayout.KUBEADM, key_type=KeyType.ECDSA_P256, client_authority=expired)
+    pki = ClusterPKI.generate(plan, [NODE])
+    now = datetime.now(UTC)
+    assert pki.client_ca.certificate.not_valid_after_utc < now
+    assert pki.client_ca.certificate.subject.rfc4514_string() == "CN=etcd-ca"
+    leaf = pki.servers["node-1"].chain[0]
+    assert leaf.not_valid_before_utc < now < leaf.not_valid_after_utc
 
 
 def test_changed_profile_takes_the_place_of_kubeadms() -> None:
