@@ -1,0 +1,56 @@
+"""Clean clusters are clean: every check comes to a verdict, and none finds anything that is not named here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from starting import start_container, start_process
+from zoo.model import explain, found
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import run_checks
+
+NOTHING: dict[str, dict[str, set[str]]] = {
+    "violates": {},
+    "warns": {},
+    "not-verified": {},
+    "inconclusive": {},
+    "broken": {},
+}
+
+
+def _judged(cluster: Cluster) -> tuple[list[CheckResult], Observer]:
+    observer = Observer(cluster.target())
+    return run_checks(observer), observer
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_processes(etcd_binary: Path, size: int) -> None:
+    with start_process(ClusterConfig(size=size), etcd_binary) as cluster:
+        results, observer = _judged(cluster)
+    assert found(results) == NOTHING, explain(results)
+    assert len(results) > 40 * size
+    assert set(observer.used) == {f"{role}-m{n}" for role in ("client", "peer") for n in range(size)}
+
+
+@pytest.mark.container
+@pytest.mark.parametrize("size", [1, 3])
+def test_containers(etcd_image: str, size: int) -> None:
+    with start_container(ClusterConfig(size=size), etcd_image) as cluster:
+        results, _ = _judged(cluster)
+    assert found(results) == NOTHING, explain(results)
+    assert Counter(result.outcome for result in results)[Outcome.CONFORMS] > 40 * size
+
+
+def test_a_second_look_gives_the_same_outcomes(etcd_binary: Path) -> None:
+    with start_process(ClusterConfig(), etcd_binary) as cluster:
+        outcomes = {
+            tuple((result.check, result.listener, result.outcome) for result in _judged(cluster)[0])
+            for _ in range(5)
+        }
+    assert len(outcomes) == 1

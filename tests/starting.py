@@ -1,0 +1,30 @@
+"""Starting a given binary or image in tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_etcdtls.cluster.backend import start_cluster
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.source import EtcdSource
+
+
+def start_process(config: ClusterConfig, binary: Path) -> Cluster:
+    """Start that binary.
+
+    Raises:
+        UsageError: if its version cannot express the configuration.
+    """
+    source = EtcdSource(
+        kind="process", location=str(binary), version=binary_version(binary), why="a test asks for it"
+    )
+    return start_cluster(config, source)
+
+
+def start_container(config: ClusterConfig, image: str) -> Cluster:
+    """Start that image, which is a local one of ours and named by its version."""
+    version = image.rpartition(":")[2]
+    source = EtcdSource(kind="container", location=image, version=version, why="a test asks for it")
+    return start_cluster(config, source)
