@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from pytest_etcdtls.pki.identity import PrivateKey
 from pytest_etcdtls.pki.profile import Profile
 
-_KEY_USAGES = {
+KEY_USAGES = {
     "digitalSignature": "digital_signature",
     "contentCommitment": "content_commitment",
     "keyEncipherment": "key_encipherment",
@@ -88,10 +88,8 @@ def _key_usage(profile: Profile, key: PrivateKey) -> x509.KeyUsage | None:
     if names is None:
         rsa_key = isinstance(key, rsa.RSAPrivateKey)
         names = frozenset({"digitalSignature", "keyEncipherment"} if rsa_key else {"digitalSignature"})
-    if unknown := names - _KEY_USAGES.keys():
-        raise ValueError(
-            f"unknown key usage {', '.join(sorted(unknown))}, known are {', '.join(_KEY_USAGES)}"
-        )
+    if unknown := names - KEY_USAGES.keys():
+        raise ValueError(f"unknown key usage {', '.join(sorted(unknown))}, known are {', '.join(KEY_USAGES)}")
     if not names:
         return None
-    return x509.KeyUsage(**{argument: name in names for name, argument in _KEY_USAGES.items()})
+    return x509.KeyUsage(**{argument: name in names for name, argument in KEY_USAGES.items()})

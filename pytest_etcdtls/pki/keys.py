@@ -1,0 +1,43 @@
+"""Public keys: what they are, and whether they are strong enough for TLS as Go speaks it.
+
+Knows no certificates. Bounds are those of NIST SP 800-131A and of Go's crypto/tls.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+RSA_LEAST_BITS: Final = 2048
+RSA_MOST_BITS: Final = 8192
+"""Go's TLS refuses a peer whose certificate has a larger RSA key (crypto/tls, from 1.20.7 on)."""
+
+_CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+
+STRONG: Final = "RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519"
+
+
+def describe_key(key: CertificatePublicKeyTypes | None) -> str:
+    """Return ``RSA 2048 bits``, ``ECDSA secp256r1`` or ``Ed25519``."""
+    match key:
+        case rsa.RSAPublicKey():
+            return f"RSA {key.key_size} bits"
+        case ec.EllipticCurvePublicKey():
+            return f"ECDSA {key.curve.name}"
+        case ed25519.Ed25519PublicKey():
+            return "Ed25519"
+    return "a key of unknown kind" if key is None else type(key).__name__.removesuffix("PublicKey")
+
+
+def is_strong(key: CertificatePublicKeyTypes | None) -> bool:
+    """Return whether the key is one of :data:`STRONG`."""
+    match key:
+        case rsa.RSAPublicKey():
+            return RSA_LEAST_BITS <= key.key_size <= RSA_MOST_BITS
+        case ec.EllipticCurvePublicKey():
+            return key.curve.name in _CURVES
+        case ed25519.Ed25519PublicKey():
+            return True
+    return False
