@@ -1,18 +1,18 @@
-"""Starts the processes of members and waits for what their logs say, with one deadline.
+"""Starts members and waits for what their logs say, with one deadline.
 
-Does not know how the members are configured, nor what is removed when it fails.
+Does not know how the members are configured, how each is started, nor what is removed when it fails.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from pytest_etcdtls.cluster.failure import start_failure
+from pytest_etcdtls.cluster.interface import Member
 from pytest_etcdtls.cluster.owner import gateway_of
-from pytest_etcdtls.cluster.process_member import ProcessMember
 from pytest_etcdtls.cluster.readiness import ReadinessLog
-from pytest_etcdtls.cluster.watchdog import Watchdog
 from pytest_etcdtls.errors import ClusterStartError
 
 START_SECONDS = 30.0
@@ -26,23 +26,43 @@ class PortTakenError(ClusterStartError):
     """Somebody else listens on a port that was free a moment ago."""
 
 
+class StartableMember(Member, Protocol):
+    """A member as its backend sees it."""
+
+    @property
+    def exit_status(self) -> int | None:
+        """What its etcd ended with; ``None`` while it runs."""
+
+    def start(self) -> None:
+        """Start its etcd; what it listens on is not served yet.
+
+        Raises:
+            OSError: if it cannot be started.
+            PortTakenError: if that is for want of a port.
+        """
+
+    def progress(self) -> ReadinessLog:
+        """Read what its log has got since the last call, and return what that means."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, at most so long; return whether it has ended."""
+
+
 class Launch:
     """One start of one or more members."""
 
-    def __init__(self, what: str, watchdog: Watchdog, seconds: float) -> None:
+    def __init__(self, what: str, seconds: float) -> None:
         """Set the deadline.
 
         Args:
             what: is started, for messages.
-            watchdog: that is told of every process.
             seconds: that all of it may take.
         """
         self._what = what
-        self._watchdog = watchdog
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
 
-    def start(self, members: Sequence[ProcessMember], *, one_by_one: bool) -> None:
+    def start(self, members: Sequence[StartableMember], *, one_by_one: bool) -> None:
         """Start members and wait until etcd's own log says that they serve clients.
 
         Args:
@@ -57,15 +77,14 @@ class Launch:
         """
         for member in members:
             try:
-                process = member.start()
+                member.start()
             except OSError as error:
                 raise self._failure(member, f"it cannot be run: {error}") from error
-            self._watchdog.guard_group(process.pid)
             if one_by_one and member is not members[-1]:
                 self._await([member], lambda log: log.serves_peers, "its peer port does not answer")
         self._await(members, lambda log: log.ready, "it does not serve clients")
 
-    def await_health(self, members: Sequence[ProcessMember]) -> None:
+    def await_health(self, members: Sequence[StartableMember]) -> None:
         """Wait until every member answers an authenticated ``/health`` well.
 
         Raises:
@@ -76,30 +95,29 @@ class Launch:
             while (problem := gateway.health()) is not None:
                 if time.monotonic() > self._deadline:
                     raise self._failure(member, f"not healthy after {self._seconds:g} s: {problem}")
-                if member.process is None or member.process.wait(_HEALTH_GLANCE_SECONDS):
+                if member.wait(_HEALTH_GLANCE_SECONDS):
                     raise self._failure(member, f"it has ended; last answer: {problem}")
 
     def _await(
-        self, members: Sequence[ProcessMember], reached: Callable[[ReadinessLog], bool], otherwise: str
+        self, members: Sequence[StartableMember], reached: Callable[[ReadinessLog], bool], otherwise: str
     ) -> None:
         pending = list(members)
         while pending := [member for member in pending if not self._reached(member, reached)]:
-            process = pending[0].process
-            if time.monotonic() > self._deadline or process is None:
+            if time.monotonic() > self._deadline:
                 raise self._failure(pending[0], f"{otherwise} after {self._seconds:g} s")
-            # Its end wakes us at once; the log, a file that outlives us, is looked at in between.
-            process.wait(_GLANCE_SECONDS)
+            # Its end wakes us at once; the log, which outlives us, is looked at in between.
+            pending[0].wait(_GLANCE_SECONDS)
 
-    def _reached(self, member: ProcessMember, reached: Callable[[ReadinessLog], bool]) -> bool:
+    def _reached(self, member: StartableMember, reached: Callable[[ReadinessLog], bool]) -> bool:
         # In this order, so that the last words of one that has ended are read.
         ended = not member.running
         progress = member.progress()
         if progress.address_in_use:
             raise PortTakenError(str(self._failure(member, "one of its ports is taken")))
-        if ended and member.process is not None:
-            raise self._failure(member, f"it ended with status {member.process.exit_status}")
+        if ended:
+            raise self._failure(member, f"it ended with status {member.exit_status}")
         return reached(progress)
 
-    def _failure(self, member: ProcessMember, happened: str) -> ClusterStartError:
+    def _failure(self, member: StartableMember, happened: str) -> ClusterStartError:
         attempted = f"{self._what}, member {member.name} at {member.client_url}"
         return start_failure(attempted, happened, member.log())

@@ -199,6 +199,7 @@ class ProcessCluster:
                     argv=command_line(self.source, flags, self.config, place),
                     environment=clean_environment({**extra, **self._watchdog.mark}),
                     directory=directory,
+                    watchdog=self._watchdog,
                     pki_root=self.pki_directory,
                     files=files,
                 )
@@ -206,7 +207,7 @@ class ProcessCluster:
         self.members = tuple(members)
 
     def _launch(self, *members: ProcessMember, one_by_one: bool = False) -> None:
-        launch = Launch(f"etcd {self.version} ({self.source})", self._watchdog, self._seconds)
+        launch = Launch(f"etcd {self.version} ({self.source})", self._seconds)
         launch.start(members, one_by_one=one_by_one)
         if self.config.expects_health:
             launch.await_health(members)

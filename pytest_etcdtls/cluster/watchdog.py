@@ -1,4 +1,4 @@
-"""Cleans up after an owner that was killed: ends its processes, removes its directories.
+"""Cleans up after an owner that was killed: ends its processes, runs its commands, removes its directories.
 
 The same file is the owner's side (:class:`Watchdog`) and, run as a script with the standard library alone,
 the watchdog itself. It is a process of its own session, so that Ctrl-C in a terminal does not reach it, and
@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,6 +64,10 @@ class Watchdog:
         """Have a process group killed if the owner dies; on Linux the mark alone would do."""
         self._tell(group=group)
 
+    def guard_command(self, argv: Sequence[str]) -> None:
+        """Have a command run if the owner dies, after processes have been killed."""
+        self._tell(command=list(argv))
+
     def dismiss(self) -> None:
         """Tell it that nothing is left to do, and wait for its end. May be called again."""
         if self._process is None:
@@ -86,6 +90,7 @@ def watch(token: str, owner: int) -> None:
     """Follow the owner's orders to their end, and clean up if it does not say that all is done."""
     groups: set[int] = set()
     directories: list[str] = []
+    commands: list[list[str]] = []
     for line in _orders(sys.stdin.fileno(), owner):
         order = json.loads(line)
         if "done" in order:
@@ -94,11 +99,15 @@ def watch(token: str, owner: int) -> None:
             groups.add(order["group"])
         if "directory" in order:
             directories.append(order["directory"])
+        if "command" in order:
+            commands.append(order["command"])
     if not Path("/proc/self/environ").exists():
         _kill(groups)
     for _ in range(_SWEEPS):
         # Again, since one may have been started at the very moment of the owner's death.
         _kill(_marked(token))
+    for command in commands:
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
 
