@@ -141,6 +141,11 @@ class Target:
         client: credentials for client, client-http and metrics listeners.
         peer: credentials for peer listeners.
         user: name and password for clusters with authentication on.
+        expiry_days: certificates that end within so many days are warned about (``--etcd-expiry-days``).
+        kubernetes_ca: the CA of the Kubernetes cluster that the etcd serves; ``None`` if not given.
+        dials_with_another: roles of the ports of which it is known that etcd, when it is a client there,
+            presents another certificate than the one that it serves (``--client-cert-file``,
+            ``--peer-client-cert-file``).
     """
 
     label: str
@@ -152,6 +157,9 @@ class Target:
     etcd_version: str | None = None
     source: str | None = None
     user: tuple[str, str] | None = field(default=None, repr=False)
+    expiry_days: int = 30
+    kubernetes_ca: TrustBundle | None = None
+    dials_with_another: frozenset[Role] = frozenset()
 
     def credentials(self, role: Role) -> PortCredentials:
         """Return what we hold for a listener of that role."""

@@ -36,7 +36,15 @@ def build_target(cluster: Cluster, label: str | None = None) -> Target:
         etcd_version=cluster.version,
         source=cluster.source,
         user=cluster.user,
+        dials_with_another=frozenset(_dials_with_another(cluster)),
     )
+
+
+def _dials_with_another(cluster: Cluster) -> Iterator[Role]:
+    if cluster.config.client_cert_file is not None:
+        yield from (Role.CLIENT, Role.CLIENT_HTTP)
+    if cluster.config.peer_client_cert_file is not None:
+        yield Role.PEER
 
 
 def _listeners(member: Member) -> Iterator[Listener]:
