@@ -1,7 +1,7 @@
 """Identities made with the key of a CA that etcd trusts: bad ones, and the good twin of each.
 
-All of one CA are made from one key and differ from their twin in one point only. Good ones have no
-subjectAltName, so that etcd's SAN rule lets them in from any address.
+All of one CA are made from one key and differ from their twin in one point only. Unless told otherwise,
+good ones have no subjectAltName, so that etcd's SAN rule lets them in from any address.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
+from cryptography import x509
+
 from pytest_etcdtls.pki import recipes
 from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.extensions import general_name
 from pytest_etcdtls.pki.identity import Identity, PrivateKey
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, KeyType, Profile, generate_key
 from pytest_etcdtls.pki.untrusted import COMMON_NAME
@@ -28,6 +31,7 @@ TWINS: Final[Mapping[str, str]] = MappingProxyType(
         "not-yet-valid": "minted",
         "server-auth-only": "minted",
         "wrong-cn": "minted",
+        "wrong-hostname": "minted",
         "wrong-san": "minted",
         "intermediate-missing": "intermediate-sent",
     }
@@ -37,6 +41,7 @@ TWINS: Final[Mapping[str, str]] = MappingProxyType(
 MINTED_NAMES: Final = ("minted", *TWINS, "intermediate-sent")
 """All names that :func:`mint` knows."""
 
+_VALIDITY = {"expired": recipes.EXPIRED, "not-yet-valid": recipes.NOT_YET_VALID}
 _ONE_DAY = timedelta(days=1)
 _SUB_CA = "pytest-etcdtls intermediate CA"
 
@@ -47,6 +52,7 @@ def mint(
     *,
     key: PrivateKey | None = None,
     common_name: str = COMMON_NAME,
+    subject_alt_names: tuple[str, ...] = (),
     ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
 ) -> Identity:
     """Return one identity, valid for a day unless its fault is another validity.
@@ -56,12 +62,21 @@ def mint(
         name: one of :data:`MINTED_NAMES`.
         key: the leaf's; ``None`` for a new one.
         common_name: of all but ``wrong-cn``. Where etcd admits some names only, one of those.
+        subject_alt_names: of all but ``wrong-san`` and ``wrong-hostname``, which has none. Where etcd admits
+            some hostnames only, one of those and, on a peer port, our address as it sees it.
         ca_files: paths of the CA's certificate and key, for the recipe.
 
     Raises:
         ValueError: if the name is unknown.
     """
-    return mint_all(authority, (name,), key=key, common_name=common_name, ca_files=ca_files)[name]
+    return mint_all(
+        authority,
+        (name,),
+        key=key,
+        common_name=common_name,
+        subject_alt_names=subject_alt_names,
+        ca_files=ca_files,
+    )[name]
 
 
 def mint_all(
@@ -70,6 +85,7 @@ def mint_all(
     *,
     key: PrivateKey | None = None,
     common_name: str = COMMON_NAME,
+    subject_alt_names: tuple[str, ...] = (),
     ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
 ) -> dict[str, Identity]:
     """Return several identities of one key, by name; the arguments are those of :func:`mint`.
@@ -78,7 +94,7 @@ def mint_all(
         ValueError: if a name is unknown.
     """
     key = key or generate_key(KeyType.ECDSA_P256)
-    profiles = _profiles(common_name)
+    profiles = _profiles(common_name, subject_alt_names)
     sub_ca: CertificateAuthority | None = None
     minted = {}
     for name in names:
@@ -98,14 +114,21 @@ def mint_all(
     return minted
 
 
-def _profiles(common_name: str) -> dict[str, Profile]:
-    good = replace(CLIENT, common_name=common_name, valid_for=_ONE_DAY, key_type=KeyType.ECDSA_P256)
+def _profiles(common_name: str, subject_alt_names: tuple[str, ...]) -> dict[str, Profile]:
+    good = replace(
+        CLIENT,
+        common_name=common_name,
+        subject_alt_names=subject_alt_names,
+        valid_for=_ONE_DAY,
+        key_type=KeyType.ECDSA_P256,
+    )
     return {
         "minted": good,
         "expired": replace(good, valid_from=-2 * _ONE_DAY),
         "not-yet-valid": replace(good, valid_from=_ONE_DAY),
         "server-auth-only": replace(good, extended_key_usage=("serverAuth",)),
         "wrong-cn": replace(good, common_name=WRONG_COMMON_NAME),
+        "wrong-hostname": replace(good, subject_alt_names=()),
         "wrong-san": replace(good, subject_alt_names=(WRONG_ADDRESS,)),
         "intermediate-missing": good,
         "intermediate-sent": good,
@@ -113,23 +136,25 @@ def _profiles(common_name: str) -> dict[str, Profile]:
 
 
 def _recipe(name: str, profile: Profile, ca_files: tuple[str, str]) -> tuple[str, ...]:
-    common_name = str(profile.common_name)
-    match name:
-        case "expired":
-            return recipes.leaf_recipe(name, common_name, ca_files, validity=recipes.EXPIRED)
-        case "not-yet-valid":
-            return recipes.leaf_recipe(name, common_name, ca_files, validity=recipes.NOT_YET_VALID)
-        case "server-auth-only":
-            return recipes.leaf_recipe(name, common_name, ca_files, usages=recipes.SERVER_USAGES)
-        case "wrong-san":
-            return recipes.leaf_recipe(name, common_name, ca_files, subject_alt_name=f"IP:{WRONG_ADDRESS}")
-        case "intermediate-missing" | "intermediate-sent":
-            sub_ca = f"{name}-authority"
-            lines = (
-                *recipes.authority_recipe(sub_ca, _SUB_CA, ca_files),
-                *recipes.leaf_recipe(name, common_name, (f"{sub_ca}.crt", f"{sub_ca}.key")),
-            )
-            sent = (f"cat {sub_ca}.crt >> {name}.crt",) if name == "intermediate-sent" else ()
-            return (*lines, *sent)
-        case _:
-            return recipes.leaf_recipe(name, common_name, ca_files)
+    signer, sub_ca = ca_files, f"{name}-authority"
+    before: tuple[str, ...] = ()
+    if name.startswith("intermediate"):
+        before = recipes.authority_recipe(sub_ca, _SUB_CA, ca_files)
+        signer = (f"{sub_ca}.crt", f"{sub_ca}.key")
+    leaf = recipes.leaf_recipe(
+        name,
+        str(profile.common_name),
+        signer,
+        usages=recipes.SERVER_USAGES if name == "server-auth-only" else recipes.CLIENT_USAGES,
+        subject_alt_name=_names(profile),
+        validity=_VALIDITY.get(name),
+    )
+    after = (f"cat {sub_ca}.crt >> {name}.crt",) if name == "intermediate-sent" else ()
+    return (*before, *leaf, *after)
+
+
+def _names(profile: Profile) -> str | None:
+    """Return the subjectAltName in openssl's words."""
+    names = [general_name(name) for name in profile.subject_alt_names or ()]
+    kinds = ("IP" if isinstance(name, x509.IPAddress) else "DNS" for name in names)
+    return ",".join(f"{kind}:{name.value}" for kind, name in zip(kinds, names, strict=True)) or None
