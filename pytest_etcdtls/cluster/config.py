@@ -106,10 +106,13 @@ class ClusterConfig:
         """Refuse what no backend can start.
 
         Raises:
-            UsageError: for a size or a host that is not supported, or a field name that does not exist.
+            UsageError: for a size, a host or a log level that is not supported, a field name that does not
+                exist, or a file name with a directory in it.
         """
         if self.size not in SIZES:
             raise UsageError(f"a cluster of {self.size} members cannot be started: use 1, 3 or 5")
+        if self.log_level not in {None, "info", "debug"}:
+            raise UsageError(f"log_level={self.log_level!r} hides that etcd is ready: use info or debug")
         if self.host not in {"127.0.0.1", "::1"}:
             raise UsageError(f"an owned cluster listens on 127.0.0.1 or ::1, not on {self.host}")
         unknown = sorted(set(self.config_file_omits) - set(type(self).__dataclass_fields__))

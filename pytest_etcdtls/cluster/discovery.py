@@ -118,13 +118,17 @@ def _image(image: str, why: str, announce: Announce) -> EtcdSource:
 
     if problem := engine_problem():
         raise UsageError(problem)
-    if image_present(image):
-        why = f"{why}; the image was there"
-    else:
-        announce(f"pulling {image}, at most {PULL_SECONDS:g} s")
-        pull(image, PULL_SECONDS)
-        why = f"{why}; the image was pulled"
-    return EtcdSource(kind="container", location=image, version=image_version(image), why=why)
+    try:
+        if image_present(image):
+            why = f"{why}; the image was there"
+        else:
+            announce(f"pulling {image}, at most {PULL_SECONDS:g} s")
+            pull(image, PULL_SECONDS)
+            why = f"{why}; the image was pulled"
+        version = image_version(image)
+    except UsageError as error:
+        raise UsageError(f"the image {image} is not to be had: {error}") from error
+    return EtcdSource(kind="container", location=image, version=version, why=why)
 
 
 def _on_path() -> EtcdSource:

@@ -1,0 +1,50 @@
+"""A client that judges nothing, for tests of what a cluster was made to be."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from urllib.parse import urlsplit
+
+from pytest_etcdtls.cluster.interface import Member
+
+
+def get(
+    url: str, member: Member, pair: str | None = "client", *, ca: str | None = None, path: str = "/version"
+) -> int:
+    """Return the HTTP status that a client with that key pair gets, or with none.
+
+    Args:
+        url: of the listener.
+        member: whose files are used.
+        pair: logical name of the key pair, without suffix.
+        ca: logical name of the CA to verify the server with; no verification if not given.
+        path: to ask for.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "http":
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    else:
+        context = ssl.create_default_context(cafile=member.file(ca) if ca else None)
+        if ca is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if pair is not None:
+            context.load_cert_chain(member.file(f"{pair}.crt"), member.file(f"{pair}.key"))
+        connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, timeout=10, context=context
+        )
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def refused(url: str, member: Member, pair: str | None = None) -> bool:
+    """Tell whether TLS refuses that client."""
+    try:
+        get(url, member, pair)
+    except (ssl.SSLError, ConnectionError):
+        return True
+    return False

@@ -1,0 +1,53 @@
+"""Run by tests as a program: an owner that starts a cluster, tells about it, and waits for its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.process import ProcessCluster
+
+
+def main(binary: Path, size: int, directory: Path, manner: str) -> None:
+    """Start, tell, and wait for the end of standard input.
+
+    Args:
+        binary: an etcd.
+        size: number of members.
+        directory: for the cluster.
+        manner: ``fork`` to leave a child behind, ``keep`` to leave the cluster standing, else ``plain``.
+    """
+    keep = manner == "keep"
+    config = ClusterConfig(size=size)
+    cluster = ProcessCluster(config, binary, binary_version(binary), directory=directory, keep=keep)
+    child = _fork() if manner == "fork" else None
+    told = {
+        "etcds": [member.process.pid for member in cluster.members if member.process is not None],
+        "directory": str(cluster.directory),
+        "watchdog": cluster._watchdog.pid,
+        "child": child,
+    }
+    print(json.dumps(told), flush=True)  # noqa: T201
+    with cluster:
+        sys.stdin.read()
+    if keep:
+        print(cluster.farewell(), flush=True)  # noqa: T201
+
+
+def _fork() -> int:
+    """Leave a child that, like one of multiprocessing, has everything open that its parent has."""
+    child = os.fork()
+    if child:
+        return child
+    os.close(1)
+    while True:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])

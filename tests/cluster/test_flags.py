@@ -1,0 +1,80 @@
+"""How flags are spelled, held against what each binary really accepts."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.cluster.binary import binary_flags, binary_version
+from pytest_etcdtls.cluster.command_line import SECURITY_FIELDS
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.flags import FlagSet, version_key
+from pytest_etcdtls.errors import UsageError
+
+VALUES = {"self-signed-cert-validity": "1", "log-level": "info", "tls-max-version": "TLS1.3"}
+VALUES |= {"tls-min-version": "TLS1.2", "listen-client-http-urls": "https://127.0.0.1:1"}
+
+
+def _accepts(binary: Path, *arguments: str) -> str:
+    """Return what etcd says against its flags; with ``--version`` it parses them all and stops."""
+    run = subprocess.run([binary, *arguments, "--version"], capture_output=True, text=True, check=False)
+    return "" if run.returncode == 0 else run.stderr
+
+
+def _spelled(flags: FlagSet) -> dict[str, str]:
+    found = {}
+    for field in (*SECURITY_FIELDS, "listen-client-http-urls", "unsafe-no-fsync"):
+        name = field.replace("_", "-")
+        try:
+            found[name] = flags.spell(name)
+        except UsageError:
+            continue
+    return found
+
+
+def test_every_flag_that_is_spelled_is_accepted(etcd_binary: Path) -> None:
+    spelled = _spelled(binary_flags(etcd_binary))
+    assert len(spelled) > 15
+    assert _accepts(etcd_binary, *(f"--{flag}={VALUES.get(n, 'true')}" for n, flag in spelled.items())) == ""
+
+
+def test_every_flag_that_is_not_spelled_is_unknown(etcd_binary: Path) -> None:
+    spelled = _spelled(binary_flags(etcd_binary))
+    missing = {field.replace("_", "-") for field in SECURITY_FIELDS} - spelled.keys()
+    for name in missing:
+        assert f"flag provided but not defined: -{name}" in _accepts(etcd_binary, f"--{name}=x")
+
+
+def test_every_security_field_is_a_field_of_the_configuration() -> None:
+    assert set(SECURITY_FIELDS) <= set(ClusterConfig.__dataclass_fields__)
+
+
+@pytest.mark.etcd_version("3.4.23", "3.5.1")
+@pytest.mark.parametrize("name", ["tls-min-version", "listen-client-http-urls"])
+def test_what_a_version_lacks_is_a_usage_error(etcd_binary: Path, name: str) -> None:
+    version = binary_version(etcd_binary)
+    with pytest.raises(UsageError, match=f"etcd {version} has no --{name}"):
+        binary_flags(etcd_binary).spell(name)
+
+
+def test_experimental_names_are_used_where_there_is_no_other() -> None:
+    name = "peer-skip-client-san-verification"
+    assert (
+        FlagSet.from_help("3.5.33", f"  --experimental-{name} 'false'").spell(name) == f"experimental-{name}"
+    )
+    both = FlagSet.from_help("3.6.16", f"  --experimental-{name} 'false'\n  --{name} 'false'")
+    assert both.spell(name) == name
+
+
+def test_flags_are_asked_of_a_binary_once(newest_etcd: Path) -> None:
+    assert binary_flags(newest_etcd).names == binary_flags(newest_etcd).names
+    assert "cert-file" in binary_flags(newest_etcd)
+
+
+@pytest.mark.parametrize(
+    ("version", "key"), [("3.6.16", (3, 6, 16)), ("3.7.0-rc.1", (3, 7, 0)), ("v3.5.1", (3, 5, 1))]
+)
+def test_versions_compare_as_numbers(version: str, key: tuple[int, ...]) -> None:
+    assert version_key(version) == key

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.cluster import ports
+from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.errors import ClusterStartError
+
+CLAIM = """
+import json, sys
+from pytest_etcdtls.cluster import ports
+ports.os.getpid = lambda: 7  # all begin at the same block
+claim = ports.claim_ports(25, "127.0.0.1")
+print(json.dumps(claim.ports), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claim against nobody but this test."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+@pytest.fixture
+def taken() -> Iterator[socket.socket]:
+    with socket.socket() as listener:
+        claim = claim_ports(1, "127.0.0.1")
+        listener.bind(("127.0.0.1", claim.ports[0]))
+        listener.listen()
+        claim.release()
+        yield listener
+
+
+def test_concurrent_processes_never_share_a_port() -> None:
+    with ExitStack() as stack:
+        claimants = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", CLAIM],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(6)
+        ]
+        claimed = [port for each in claimants for port in json.loads(each.stdout.readline())]  # type: ignore[union-attr]
+        for each in claimants:
+            each.communicate()
+    assert len(claimed) == len(set(claimed)) == 6 * 25
+
+
+def test_two_claims_of_one_process_are_apart_until_released() -> None:
+    first, second = claim_ports(25, "127.0.0.1"), claim_ports(25, "127.0.0.1")
+    assert not set(first.ports) & set(second.ports)
+    first.release()
+    first.release()
+    again = claim_ports(25, "127.0.0.1")
+    assert again.ports == first.ports
+    second.release()
+    again.release()
+
+
+def test_a_port_that_somebody_listens_on_is_left_out(taken: socket.socket) -> None:
+    claim = claim_ports(25, "127.0.0.1")
+    assert taken.getsockname()[1] not in claim.ports
+    claim.release()
+
+
+def test_claims_are_below_the_ephemeral_range() -> None:
+    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    claim = claim_ports(32, "127.0.0.1")
+    assert max(claim.ports) < first_ephemeral
+    claim.release()
+
+
+def test_blocks_are_skipped_after_a_failure() -> None:
+    first = claim_ports(1, "127.0.0.1")
+    first.release()
+    other = claim_ports(1, "127.0.0.1", skip=1)
+    assert other.ports[0] - first.ports[0] == 32
+    other.release()
+
+
+def test_a_foreign_lock_directory_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (tmp_path / f"pytest-etcdtls-ports-{ports.os.getuid()}").symlink_to(target)
+    claim = claim_ports(3, "127.0.0.1")
+    assert len(claim.ports) == 3
+    assert list(target.iterdir()) == []
+
+
+def test_the_lock_directory_is_private(tmp_path: Path) -> None:
+    claim_ports(1, "127.0.0.1").release()
+    directory = next(tmp_path.glob("pytest-etcdtls-ports-*"))
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_ports_of_ipv6_loopback_are_claimed() -> None:
+    with socket.socket(socket.AF_INET6) as listener:
+        claim = claim_ports(1, "::1")
+        listener.bind(("::1", claim.ports[0]))
+        claim.release()
+
+
+def test_more_than_a_block_has_is_refused() -> None:
+    with pytest.raises(ClusterStartError, match="no block of 33 free ports on"):
+        claim_ports(33, "127.0.0.1")

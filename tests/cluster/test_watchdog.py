@@ -1,0 +1,261 @@
+"""Nothing is left behind, however the owner ends: real owners, real etcds, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_etcdtls.cluster.watchdog import Watchdog
+
+DEADLINE = 60.0
+"""Seconds after which something hangs; never a measure of how long it should take."""
+
+OWNER = Path(__file__).parent / "owner.py"
+
+
+@dataclass
+class Owned:
+    """An owner and what it has told."""
+
+    owner: subprocess.Popen[str]
+    etcds: list[int]
+    directory: Path
+    watchdog: int
+    child: int | None
+
+    def end(self, number: signal.Signals) -> None:
+        """End the owner with a signal, and wait for its end."""
+        self.owner.send_signal(number)
+        self.owner.wait(DEADLINE)
+
+
+Own = Callable[..., Owned]
+
+
+@pytest.fixture
+def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
+    """Run an owner in a process of its own."""
+    with ExitStack() as stack:
+
+        def run(manner: str = "plain", size: int = 1) -> Owned:
+            owner = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, OWNER, newest_etcd, str(size), tmp_path, manner],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            stack.callback(owner.kill)
+            assert owner.stdout is not None
+            told: dict[str, Any] = json.loads(owner.stdout.readline())
+            told["directory"] = Path(told["directory"])
+            return Owned(owner, **told)
+
+        yield run
+
+
+def gone(pid: int) -> bool:
+    """Wait for the end of a process that is nobody's child here."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], DEADLINE)[0])
+    finally:
+        os.close(process)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_killed_owner_leaves_nothing(own: Own, number: signal.Signals) -> None:
+    owned = own(size=3)
+    assert len(owned.etcds) == 3
+    owned.end(number)
+    assert all(gone(pid) for pid in [*owned.etcds, owned.watchdog])
+    assert not owned.directory.exists()
+
+
+def test_a_forked_child_that_lives_on_does_not_hold_it_up(own: Own) -> None:
+    owned = own("fork")
+    assert owned.child is not None
+    try:
+        owned.end(signal.SIGKILL)
+        assert all(gone(pid) for pid in [*owned.etcds, owned.watchdog])
+        assert alive(owned.child)
+        assert not owned.directory.exists()
+    finally:
+        os.kill(owned.child, signal.SIGKILL)
+
+
+def test_the_standard_output_of_a_killed_owner_ends(own: Own) -> None:
+    owned = own()
+    owned.end(signal.SIGKILL)
+    assert owned.owner.stdout is not None
+    readable, _, _ = select.select([owned.owner.stdout], [], [], DEADLINE)
+    assert readable, "somebody still holds the owner's standard output"
+    assert owned.owner.stdout.read() == ""
+    assert all(gone(pid) for pid in owned.etcds)
+
+
+def test_ctrl_c_in_the_terminal_reaches_neither_etcd_nor_watchdog(own: Own) -> None:
+    owned = own()
+    sessions = {os.getsid(pid) for pid in [*owned.etcds, owned.watchdog]}
+    assert len(sessions) == 2
+    assert os.getsid(owned.owner.pid) not in sessions
+
+
+@pytest.mark.parametrize("end", ["interrupt", "close"])
+def test_an_owner_that_ends_by_itself_leaves_nothing(own: Own, end: str) -> None:
+    owned = own()
+    if end == "interrupt":
+        owned.owner.send_signal(signal.SIGINT)
+    assert owned.owner.stdin is not None
+    owned.owner.stdin.close()
+    owned.owner.wait(DEADLINE)
+    # Not even for a moment: who has ended by itself has cleaned up before.
+    assert not any(alive(pid) for pid in [*owned.etcds, owned.watchdog])
+    assert not owned.directory.exists()
+
+
+def test_a_dismissed_watchdog_leaves_everything(tmp_path: Path) -> None:
+    watchdog = Watchdog("dismissed")
+    bystander = _sleeper(watchdog.mark)
+    watchdog.guard_directory(tmp_path)
+    watchdog.guard_group(bystander.pid)
+    pid = watchdog.pid
+    watchdog.dismiss()
+    watchdog.dismiss()
+    assert watchdog.pid is None
+    assert pid is not None
+    assert not alive(pid)
+    assert tmp_path.exists()
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
+def test_a_killed_watchdog_is_no_reason_to_fail(tmp_path: Path) -> None:
+    watchdog = Watchdog("killed")
+    assert watchdog.pid is not None
+    os.kill(watchdog.pid, signal.SIGKILL)
+    assert gone(watchdog.pid)
+    watchdog.guard_directory(tmp_path)
+    watchdog.dismiss()
+    assert tmp_path.exists()
+
+
+def test_processes_that_were_never_reported_are_found_by_their_mark(tmp_path: Path) -> None:
+    marked, other = _sleeper({"PYTEST_ETCDTLS_OWNER": "mine"}), _sleeper({"PYTEST_ETCDTLS_OWNER": "other"})
+    script = (
+        "import sys; from pytest_etcdtls.cluster.watchdog import Watchdog; from pathlib import Path;"
+        f"dog = Watchdog('mine'); dog.guard_directory(Path({str(tmp_path)!r}));"
+        "print(dog.pid, flush=True); import os; os._exit(1)"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert gone(int(told.stdout))
+    assert marked.wait(DEADLINE) == -signal.SIGKILL
+    assert other.poll() is None
+    assert not tmp_path.exists()
+    other.kill()
+    other.wait()
+
+
+def _sleeper(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sleep", "3600"], env=environment, start_new_session=True)
+
+
+SUITE = """
+import sys
+from pathlib import Path
+import pytest
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.process import ProcessCluster
+
+BINARY, HOME, MODE = Path({binary!r}), Path({home!r}), {mode!r}
+
+@pytest.fixture(scope="session")
+def cluster():
+    with ProcessCluster(ClusterConfig(), BINARY, binary_version(BINARY), directory=HOME) as cluster:
+        if MODE == "failing-fixture":
+            raise RuntimeError("a fixture that fails after the start")
+        yield cluster
+
+def test_one(cluster):
+    (HOME / "pid").write_text(str(cluster.members[0].process.pid))
+    Path({fifo!r}).write_text("running")
+    if MODE in ("SIGINT", "SIGKILL"):
+        sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("mode", ["SIGINT", "SIGKILL", "failing-fixture"])
+def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Path, mode: str) -> None:
+    home, fifo = tmp_path / "home", tmp_path / "fifo"
+    home.mkdir()
+    os.mkfifo(fifo)
+    suite = tmp_path / "test_suite.py"
+    suite.write_text(SUITE.format(binary=str(newest_etcd), home=str(home), mode=mode, fifo=str(fifo)))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        tmp_path,
+        suite,
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as run:
+        if mode != "failing-fixture":
+            with fifo.open() as running:
+                running.read()
+            run.send_signal(getattr(signal, mode))
+        assert run.stdin is not None
+        with suppress(BrokenPipeError):
+            run.stdin.close()
+        assert run.stdout is not None
+        output = run.stdout.read()
+        run.wait(DEADLINE)
+    if mode == "failing-fixture":
+        assert "a fixture that fails after the start" in output
+    else:
+        assert gone(int((home / "pid").read_text()))
+    if mode == "SIGKILL":
+        _wait_until_empty(home)
+    assert [path.name for path in home.iterdir() if path.name != "pid"] == []
+
+
+def _wait_until_empty(home: Path) -> None:
+    """Wait for the watchdog, found by what it watches over."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            if any(argument.endswith(b"watchdog.py") for argument in arguments):
+                token = arguments[-3].decode()
+                assert not (home / token).exists() or gone(int(entry.name))
