@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -17,11 +17,15 @@ from typing import Any, TypeVar, cast
 import pytest_etcdtls.probes
 from pytest_etcdtls.errors import InconclusiveError, UnobservedError
 from pytest_etcdtls.observations.attempt import Attempt, Way
+from pytest_etcdtls.observations.greeting import Connection, Greeting, Hello
 from pytest_etcdtls.probes.attempt import make_attempt
+from pytest_etcdtls.probes.greeting import keep_silent, make_greeting
 from pytest_etcdtls.probes.registry import Request, probe_for
 from pytest_etcdtls.target import Listener, Target
 
+S = TypeVar("S")
 T = TypeVar("T")
+C = TypeVar("C", Attempt, Greeting)
 
 _OBSERVATIONS = "pytest_etcdtls.observations."
 
@@ -59,7 +63,7 @@ class Observer:
     def __init__(self, target: Target, bounds: Bounds | None = None) -> None:
         self.target = target
         self.bounds = bounds or Bounds()
-        self.connections: list[Attempt] = []
+        self.connections: list[Connection] = []
         self.used: Counter[str] = Counter()
         self._facts: dict[tuple[str | None, type[Any], str | None], Any] = {}
         self._lock = threading.Lock()
@@ -102,24 +106,47 @@ class Observer:
 
     def attempt(self, listener: Listener, requests: Sequence[Request]) -> list[tuple[Attempt, ...]]:
         """Make the connections and return the tries of each, in the order of the requests."""
-        workers = max(1, min(self.bounds.concurrency, len(requests)))
-        if workers == 1:
-            return [self._tries(listener, request) for request in requests]
-        with ThreadPoolExecutor(workers, thread_name_prefix="etcdtls") as pool:
-            return list(pool.map(lambda request: self._tries(listener, request), requests))
+        return self._each(lambda request: self._attempts(listener, request), requests)
 
-    def _tries(self, listener: Listener, request: Request) -> tuple[Attempt, ...]:
+    def greet(self, listener: Listener, hellos: Sequence[Hello]) -> list[Greeting]:
+        """Send each hello on a connection of its own and return what came back, in order."""
+        return self._each(lambda hello: self._greeting(listener, hello), hellos)
+
+    def keep_silent(self, listener: Listener, purpose: str, patience: float) -> Greeting:
+        """Connect, send nothing for so many seconds, and return whether the server ended that."""
+        self._claim(listener)
+        return self._record(keep_silent(listener, purpose, patience))
+
+    def _each(self, make: Callable[[S], T], asked: Sequence[S]) -> list[T]:
+        workers = max(1, min(self.bounds.concurrency, len(asked)))
+        if workers == 1:
+            return [make(one) for one in asked]
+        with ThreadPoolExecutor(workers, thread_name_prefix="etcdtls") as pool:
+            return list(pool.map(make, asked))
+
+    def _attempts(self, listener: Listener, request: Request) -> tuple[Attempt, ...]:
         tries: list[Attempt] = []
         while len(tries) <= self.RETRIES:
-            self._claim(listener, bool(tries))
-            tries.append(make_attempt(listener, request, self.bounds.timeout))
-            with self._lock:
-                self.connections.append(tries[-1])
+            self._claim(listener)
+            tries.append(self._record(make_attempt(listener, request, self.bounds.timeout)))
             if tries[-1].way is not Way.UNCLEAR or tries[-1].local:
                 break
         return tuple(tries)
 
-    def _claim(self, listener: Listener, again: bool) -> None:
+    def _greeting(self, listener: Listener, hello: Hello) -> Greeting:
+        for _ in range(self.RETRIES + 1):
+            self._claim(listener)
+            greeting = self._record(make_greeting(listener, hello, self.bounds.timeout))
+            if greeting.answered:
+                break
+        return greeting
+
+    def _record(self, connection: C) -> C:
+        with self._lock:
+            self.connections.append(connection)
+        return connection
+
+    def _claim(self, listener: Listener) -> None:
         with self._lock:
             if self.used[listener.label] >= self.bounds.max_connections:
                 raise InconclusiveError(
@@ -147,6 +174,15 @@ class _View:
         return self._observer.get(type_, key, listener or self.listener)
 
     def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
+        return self._observer.attempt(self._here(), requests)
+
+    def greet(self, *hellos: Hello) -> list[Greeting]:
+        return self._observer.greet(self._here(), hellos)
+
+    def keep_silent(self, purpose: str, patience: float) -> Greeting:
+        return self._observer.keep_silent(self._here(), purpose, patience)
+
+    def _here(self) -> Listener:
         if self.listener is None:
             raise TypeError("an observation of the whole target makes no connections of its own")
-        return self._observer.attempt(self.listener, requests)
+        return self.listener

@@ -150,6 +150,9 @@ class Attempt:
         certificate_requested: the server sent a CertificateRequest.
         announced_ca: DER of each distinguished name in the CertificateRequest.
         chain: DER of each certificate served, leaf first.
+        resumed: the handshake finished without the server's certificate: a session was resumed.
+        ticket: the server gave out a session ticket.
+        renegotiated: a second handshake was made on the connection.
         first_bytes: the first application data, at most 64 octets.
         response: the HTTP answer, if one could be parsed.
         local_address: our address and port, as the server's log may show it.
@@ -177,6 +180,9 @@ class Attempt:
     certificate_requested: bool = False
     announced_ca: tuple[bytes, ...] = ()
     chain: tuple[bytes, ...] = ()
+    resumed: bool = False
+    ticket: bool = False
+    renegotiated: bool = False
     first_bytes: bytes = b""
     response: Response | None = None
     local_address: str = ""

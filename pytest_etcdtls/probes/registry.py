@@ -14,7 +14,9 @@ from typing import Any, Protocol, TypeVar
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.observations.attempt import Attempt, TLSVersion
 from pytest_etcdtls.observations.attempt import Protocol as Speech
+from pytest_etcdtls.observations.greeting import Greeting, Hello
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
+from pytest_etcdtls.probes.session import SessionSlot
 from pytest_etcdtls.target import Listener, Target
 
 T = TypeVar("T")
@@ -34,6 +36,9 @@ class Request:
         plaintext: no TLS at all.
         headers: further request headers; may hold a token, never shown.
         only_to: DER of the leaf that must be served, else nothing is sent; ``None`` for any.
+        keep: where the TLS session of this connection is put.
+        resume: the TLS session to offer, of an earlier connection in the same TLS version.
+        renegotiate: ask for a second handshake before the request (TLS 1.2).
     """
 
     purpose: str
@@ -46,6 +51,9 @@ class Request:
     plaintext: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     only_to: bytes | None = field(default=None, repr=False)
+    keep: SessionSlot | None = field(default=None, repr=False)
+    resume: SessionSlot | None = field(default=None, repr=False)
+    renegotiate: bool = False
 
 
 class Context(Protocol):
@@ -73,6 +81,24 @@ class Context(Protocol):
         """Make the connections, some at a time, and return their tries in the order of the requests.
 
         An unclear attempt is made again, at most twice.
+
+        Raises:
+            InconclusiveError: if the cap on connections would be exceeded.
+        """
+        ...
+
+    def greet(self, *hellos: Hello) -> list[Greeting]:
+        """Send each hello on a connection of its own, some at a time; return what came back, in order.
+
+        One that was not answered is sent again, at most twice; the last answer counts.
+
+        Raises:
+            InconclusiveError: if the cap on connections would be exceeded.
+        """
+        ...
+
+    def keep_silent(self, purpose: str, patience: float) -> Greeting:
+        """Connect once and send nothing for so many seconds; return whether the server ended that.
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.

@@ -19,11 +19,10 @@ import httpcore
 from OpenSSL import SSL
 
 from pytest_etcdtls.observations.attempt import Ending, Stage
+from pytest_etcdtls.probes.dial import local_address
 from pytest_etcdtls.probes.trace import Trace
 
 _CHUNK = 65536
-_READ_ALERT = 0x4004
-_LOOP = 0x1001
 _KEPT = 64
 
 
@@ -48,18 +47,39 @@ class WireStream(httpcore.NetworkStream):
         self._socket_end: tuple[Ending, str] | None = None
         self.trace = trace
         self.tls: SSL.Connection | None = None
-        self.local_address = _address(sock)
+        self.local_address = local_address(sock)
+        self.received: bytearray | None = None
+        """Everything that came, if a caller puts a bytearray here beforehand."""
 
     # -- handshake ---------------------------------------------------------------------------
 
-    def handshake(self, context: SSL.Context, server_name: str | None) -> bool:
-        """Make the TLS handshake; return whether it finished on our side."""
+    def begin_tls(self, context: SSL.Context, name: str | None) -> SSL.Connection:
+        """Put TLS on the socket; what the connection shall present can be set on it before the handshake."""
         self.trace.stage = Stage.HANDSHAKE
         self.tls = SSL.Connection(context, None)
-        self.tls.set_info_callback(self._on_info)
-        if server_name is not None:
-            self.tls.set_tlsext_host_name(server_name.encode("idna"))
+        self.tls.set_info_callback(
+            lambda tls, where, value: self.trace.note(where, value, tls.get_state_string())
+        )
+        if name is not None:
+            self.tls.set_tlsext_host_name(name.encode("idna"))
         self.tls.set_connect_state()
+        return self.tls
+
+    def handshake(self) -> bool:
+        """Make the TLS handshake; return whether it finished on our side."""
+        self.trace.handshake_done = self._shake_hands()
+        return self.trace.handshake_done
+
+    def renegotiate(self) -> bool:
+        """Ask for a second handshake on the connection (TLS 1.2); return whether it was made."""
+        assert self.tls is not None  # noqa: S101 - called with TLS only
+        self.trace.stage = Stage.HANDSHAKE
+        self.tls.renegotiate()
+        self.trace.renegotiated = self._shake_hands()
+        return self.trace.renegotiated
+
+    def _shake_hands(self) -> bool:
+        assert self.tls is not None  # noqa: S101 - called with TLS only
         try:
             while True:
                 try:
@@ -76,18 +96,7 @@ class WireStream(httpcore.NetworkStream):
             return False
         except DeadlineError:
             return False
-        self.trace.handshake_done = True
         return True
-
-    def _on_info(self, connection: SSL.Connection, where: int, value: int) -> None:
-        if where & _READ_ALERT == _READ_ALERT:
-            number = value & 0xFF
-            if number == 0:
-                self.trace.close_notify = True
-            elif self.trace.alert is None:
-                self.trace.alert = number
-        elif where & _LOOP == _LOOP and b"certificate request" in connection.get_state_string():
-            self.trace.certificate_requested = True
 
     # -- httpcore's interface ----------------------------------------------------------------
 
@@ -222,6 +231,8 @@ class WireStream(httpcore.NetworkStream):
             self._eof = True
             if self.tls is not None:
                 self._note_socket_end(Ending.EOF, "end of stream without close_notify")
+        if self.received is not None:
+            self.received += data
         return data
 
     def _left(self) -> float:
@@ -252,12 +263,6 @@ class WireStream(httpcore.NetworkStream):
 
 _LOCAL_REASONS = frozenset({"no protocols available", "no ciphers available", "unsupported protocol"})
 """OpenSSL's words for what it will not even try."""
-
-
-def _address(sock: socket.socket) -> str:
-    """Return ``host:port`` as Go's log writes it."""
-    host, port, *_ = sock.getsockname()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _reason(error: SSL.Error) -> str:

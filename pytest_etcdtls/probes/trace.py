@@ -5,9 +5,13 @@ Pure: no sockets. The order of the rules is that of the table; no exception of a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pytest_etcdtls.observations.attempt import CERTIFICATE_ALERTS, Ending, Stage, Way, alert_text
+
+_READ_ALERT = 0x4004
+_LOOP = 0x1001
+"""What OpenSSL's info callback reports: an alert that came, a step of the handshake."""
 
 
 @dataclass(slots=True)
@@ -22,6 +26,9 @@ class Trace:
         detail: the end in words.
         local: the end is a limit of our own library.
         certificate_requested: a CertificateRequest was read.
+        certificate_read: the server's Certificate was read; a resumed handshake has none.
+        ticket_read: a NewSessionTicket was read.
+        renegotiated: a second handshake was made on the connection.
     """
 
     stage: Stage = Stage.CONNECT
@@ -33,7 +40,22 @@ class Trace:
     detail: str = ""
     local: bool = False
     certificate_requested: bool = False
-    states: list[str] = field(default_factory=list)
+    certificate_read: bool = False
+    ticket_read: bool = False
+    renegotiated: bool = False
+
+    def note(self, where: int, value: int, state: bytes) -> None:
+        """Note what OpenSSL's info callback reports."""
+        if where & _READ_ALERT == _READ_ALERT:
+            number = value & 0xFF
+            if number == 0:
+                self.close_notify = True
+            elif self.alert is None:
+                self.alert = number
+        elif where & _LOOP == _LOOP:
+            self.certificate_requested |= b"certificate request" in state
+            self.certificate_read |= b"read server certificate" in state
+            self.ticket_read |= b"read server session ticket" in state
 
     def end(self, ending: Ending, detail: str, *, local: bool = False) -> None:
         """Note how the stream ended; the first end noted stands, and an alert goes before it."""

@@ -12,7 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pytest_etcdtls.observations.attempt import Attempt
+from pytest_etcdtls.observations.greeting import Connection, Greeting
+from pytest_etcdtls.pki.identity import NO_CERTIFICATE
 from pytest_etcdtls.registry import CLUSTER
 from pytest_etcdtls.report.certificate import utc
 from pytest_etcdtls.report.facts import fields, kind
@@ -97,7 +98,9 @@ def _observations(seen: Seen) -> list[dict[str, Any]]:
     return entries
 
 
-def _connection(attempt: Attempt) -> dict[str, Any]:
+def _connection(attempt: Connection) -> dict[str, Any]:
+    if isinstance(attempt, Greeting):
+        return _greeting(attempt)
     return {
         "url": attempt.url,
         "purpose": attempt.purpose,
@@ -107,4 +110,18 @@ def _connection(attempt: Attempt) -> dict[str, Any]:
         "outcome": str(attempt.way),
         "alert": attempt.alert,
         "milliseconds": round(attempt.milliseconds, 3),
+    }
+
+
+def _greeting(greeting: Greeting) -> dict[str, Any]:
+    hello = greeting.server_hello
+    return {
+        "url": greeting.url,
+        "purpose": greeting.purpose,
+        "identity": NO_CERTIFICATE.name,
+        "tls": greeting.offered or None,
+        "alpn": hello.alpn if hello else "",
+        "outcome": greeting.outcome,
+        "alert": greeting.alert,
+        "milliseconds": round(greeting.milliseconds, 3),
     }

@@ -14,8 +14,8 @@ from cryptography.hazmat.backends.openssl.backend import backend
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.observations.api import Exchange
-from pytest_etcdtls.observations.attempt import Attempt
 from pytest_etcdtls.observations.chain import ServedChain
+from pytest_etcdtls.observations.greeting import Connection
 from pytest_etcdtls.report.facts import is_reported
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Listener, Target
@@ -32,7 +32,7 @@ class Seen:
 
     target: Target
     facts: tuple[tuple[str | None, str | None, Any], ...] = ()
-    connections: tuple[Attempt, ...] = ()
+    connections: tuple[Connection, ...] = ()
 
     def observations(self) -> Iterator[tuple[Listener | None, str | None, Any]]:
         """Yield listener, key and observation, those left out that probes only hand to each other."""

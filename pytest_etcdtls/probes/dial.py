@@ -1,0 +1,59 @@
+"""Connecting to a listener, and the names on either end. Knows nothing of what is spoken then."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+
+from pytest_etcdtls.observations.attempt import Ending
+from pytest_etcdtls.target import Listener
+
+
+class DialError(Exception):
+    """There is no TCP connection.
+
+    Attributes:
+        ending: a time-out, or a failure that the operating system named.
+    """
+
+    def __init__(self, ending: Ending, detail: str) -> None:
+        super().__init__(detail)
+        self.ending = ending
+
+
+def dial(listener: Listener, deadline: float) -> socket.socket:
+    """Return a connected socket, for the caller to close.
+
+    Args:
+        listener: where to.
+        deadline: ``time.monotonic()`` at which it is too late.
+
+    Raises:
+        DialError: if there is no connection.
+    """
+    host, port = listener.address
+    try:
+        connected = socket.create_connection((host, port), timeout=max(0.001, deadline - time.monotonic()))
+    except TimeoutError as error:
+        raise DialError(Ending.TIMEOUT, f"no TCP connection to {host} port {port} in time") from error
+    except OSError as error:
+        text = f"no TCP connection to {host} port {port}: {error.strerror or error}"
+        raise DialError(Ending.FAILED, text) from error
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+def local_address(sock: socket.socket) -> str:
+    """Return our ``host:port`` as Go's log writes it."""
+    host, port, *_ = sock.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def server_name(listener: Listener) -> str | None:
+    """Return the name for SNI: none for an address (RFC 6066 section 3)."""
+    try:
+        ipaddress.ip_address(listener.host.partition("%")[0])
+    except ValueError:
+        return listener.host
+    return None
