@@ -141,7 +141,7 @@ def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False) ->
     from pytest_etcdtls.cluster.config import ClusterConfig
     from pytest_etcdtls.cluster.discovery import find_etcd
 
-    return start(config or ClusterConfig(), find_etcd("auto", None, None), keep=keep)
+    return start(config or ClusterConfig(), find_etcd(), keep=keep)
 
 
 def __getattr__(name: str) -> object:

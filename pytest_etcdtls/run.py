@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_etcdtls.catalog import select, subjects
+from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
+from pytest_etcdtls.cluster.discovery import Announce, find_etcd
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.observer import Observer
@@ -22,9 +22,6 @@ from pytest_etcdtls.settings.model import Owned, Settings
 from pytest_etcdtls.settings.urls import safe
 from pytest_etcdtls.target import Listener, Role, Target
 from pytest_etcdtls.waivers import waive
-
-if TYPE_CHECKING:
-    from pytest_etcdtls.cluster.backend import EtcdSource
 
 
 class TargetRun:
@@ -54,8 +51,6 @@ class TargetRun:
             raise TypeError(f"target {self.outline.label} is not ours")
         if self._failure is not None:
             raise self._failure
-        from pytest_etcdtls.cluster.backend import start_cluster
-
         owned = self.settings.owned
         try:
             return start_cluster(owned.config, self.source, keep=owned.keep)
@@ -137,10 +132,12 @@ class Run:
 
     Args:
         settings: what the user asked for.
+        announce: is told before something is fetched that takes a while.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, announce: Announce | None = None) -> None:
         self.settings = settings
+        self._announce = announce
         self.started_at = datetime.now(UTC)
 
     @cached_property
@@ -162,7 +159,7 @@ class Run:
             UsageError: if there is nothing to start a cluster from.
         """
         runs: list[TargetRun] = []
-        for source in _sources(self.settings.owned):
+        for source in _sources(self.settings.owned, self._announce):
             label = _unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
             runs.append(TargetRun(_outline(label, source, self.settings), self.settings, source))
         return tuple(runs)
@@ -191,16 +188,12 @@ def find_listener(target: Target, label: str) -> Listener | None:
     return next((listener for listener in target.listeners if listener.label == label), None)
 
 
-def _sources(owned: Owned) -> list[EtcdSource]:
-    from pytest_etcdtls.cluster.discovery import find_etcd
-
-    chosen: list[tuple[str, str | None, Path | None]] = [
-        *(("container", image, None) for image in owned.images),
-        *(("process", None, binary) for binary in owned.binaries),
-    ]
+def _sources(owned: Owned, announce: Announce | None) -> list[EtcdSource]:
+    if not owned.images and not owned.binaries:
+        return [find_etcd(owned.backend, announce=announce)]
     return [
-        find_etcd(backend, image, binary)
-        for backend, image, binary in chosen or [(owned.backend, None, None)]
+        *(find_etcd("container", image=image, announce=announce) for image in owned.images),
+        *(find_etcd("process", binary=binary) for binary in owned.binaries),
     ]
 
 
@@ -231,5 +224,5 @@ def _outline(label: str, source: EtcdSource, settings: Settings) -> Target:
         origin=source.kind,
         listeners=tuple(listeners),
         etcd_version=source.version,
-        source=str(source.image or source.binary),
+        source=source.location,
     )

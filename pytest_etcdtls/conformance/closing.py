@@ -6,11 +6,15 @@ Decides and gathers; shows nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
 
 from pytest_etcdtls.conformance.ledger import Ledger
+from pytest_etcdtls.errors import UnobservedError
+from pytest_etcdtls.observations.chain import ServedChain
+from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.options.invocation import Invocation
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.run import Run, TargetRun
@@ -56,6 +60,10 @@ def _seen(target: TargetRun) -> Seen:
     observer = target.seen
     if observer is None:
         return Seen(target=target.outline)
+    for listener in observer.target.listeners:
+        if any(label == listener.label and isinstance(fact, Answer) for label, _, fact in observer.facts):
+            with suppress(UnobservedError):
+                observer.get(ServedChain, listener=listener)  # out of the answer, without a connection
     return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
 
 
@@ -74,7 +82,7 @@ def _unverified(ledger: Ledger) -> Iterator[str]:
         return
     for listener in ledger.unverified():
         yield (
-            f"{listener.url} of {listener.target}: no check came to a verdict about {listener.what}; "
+            f"{listener.url} of {listener.target}: {listener.what} came to a verdict; "
             "--etcd-allow-unverified accepts that."
         )
 

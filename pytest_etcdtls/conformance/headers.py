@@ -24,8 +24,7 @@ def header(run: Run) -> list[str]:
 def _owned(target: TargetRun) -> Iterator[str]:
     source = target.source
     if source is not None:
-        taken = source.image or source.binary
-        yield f"  {target.outline.label}: {source.kind} of {taken}, {source.why}"
+        yield f"  {target.outline.label}: {source.kind} of {source.location}, {source.why}"
 
 
 def _live(target: Target) -> Iterator[str]:

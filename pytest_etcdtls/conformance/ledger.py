@@ -22,7 +22,7 @@ _FAMILY = "mtls"
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """A listener about which the run found nothing out."""
+    """A listener about which the run found nothing out; ``what`` says which checks came to no verdict."""
 
     target: str
     url: str
@@ -99,6 +99,6 @@ class Ledger:
                 about_tls = [result for result in results if result.check.startswith(f"{_FAMILY}.")]
                 wanted = about_tls if about_tls and listener.scheme == "https" else results
                 if wanted and not any(result.outcome in VERDICTS for result in wanted):
-                    what = "mutual TLS" if wanted is about_tls else "it"
+                    what = "no check about mutual TLS" if wanted is about_tls else "no check"
                     found.append(Unverified(target.outline.label, listener.url, what))
         return found

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.catalog import catalogue, subjects
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames
 from pytest_etcdtls.probes.registry import probe_for
 from pytest_etcdtls.registry import Check
-from pytest_etcdtls.run import Run
+from pytest_etcdtls.run import Run, TargetRun
 from pytest_etcdtls.runner import GATES
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
 
 _Place = tuple[Listener | None, type[Any], str | None]
 
@@ -49,7 +51,7 @@ def plan_lines(run: Run) -> Iterator[str]:
     bounds = run.settings.bounds
     for target in run.targets:
         listeners = {listener.label: listener for listener in target.outline.listeners}
-        for label, number in planned(target.outline, run.checks).items():
+        for label, number in planned(_foreseen(target), run.checks).items():
             most = min(number, bounds.max_connections)
             where = listeners[label].url if target.source is None else "a port chosen at start"
             yield f"{target.outline.label} {label}, {where}: at most {most} connections"
@@ -59,6 +61,21 @@ def plan_lines(run: Run) -> Iterator[str]:
         f"{len(run.checks)} checks, {bounds.concurrency} connections at a time per listener. Which are made "
         f"depends on what is found. One that ends unclear is made again, {Observer.RETRIES} times at most; "
         f"with these the cap is {bounds.max_connections} per listener."
+    )
+
+
+def _foreseen(run: TargetRun) -> Target:
+    """Return a target with the credentials that an owned cluster would have: they decide what is tried."""
+    if run.source is None:
+        return run.outline
+    config = run.settings.owned.config
+    members = [MemberNames(f"m{number}") for number in range(config.size)]
+    pki = ClusterPKI.generate(replace(config.pki, key_type=None), members)
+    client, peer = (SigningKey(ca.certificate, ca.key) for ca in (pki.client_ca, pki.peer_ca))
+    return replace(
+        run.outline,
+        client=PortCredentials(identities=(pki.client,), signing_key=client),
+        peer=PortCredentials(identities=(pki.peer_client, pki.peers["m0"]), signing_key=peer),
     )
 
 

@@ -6,6 +6,7 @@ The one place that knows both pytest's configuration and our run.
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -28,9 +29,13 @@ def run_of(config: pytest.Config) -> Run:
         live = invocation_of(config).live is not None
         waive = not config.getoption("runxfail")
         try:
-            run = Run(read_settings(Values(config), os.environ, live=live, waive=waive))
+            run = Run(read_settings(Values(config), os.environ, live=live, waive=waive), _announce)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
         config.stash[_RUN] = run
         config.add_cleanup(run.stop)
     return config.stash[_RUN]
+
+
+def _announce(text: str) -> None:
+    sys.stderr.write(f"etcd TLS: {text}\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.options.table import OPTIONS, Option
+from pytest_etcdtls.options.table import ENDPOINTS, OPTIONS, Option
 
 _BY_NAME = {option.name: option for option in OPTIONS}
 
@@ -56,9 +56,13 @@ class Values:
     def _value(self, name: str) -> object:
         option = _BY_NAME[name]
         given = self._given(option)
-        if given is None and option.ini:
+        if given is None and option.ini and not self._replaced(option):
             return self._config.getini(name)
         return given
+
+    def _replaced(self, option: Option) -> bool:
+        """Return whether the ini's endpoint belongs to a cluster that the command line replaces."""
+        return option in ENDPOINTS and any(self._given(other) is not None for other in ENDPOINTS)
 
     def _given(self, option: Option) -> object:
         return self._config.getoption(option.dest, None)

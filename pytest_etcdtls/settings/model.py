@@ -21,14 +21,14 @@ class Owned:
     Attributes:
         backend: ``auto``, ``container`` or ``process``.
         images: one cluster from each.
-        binaries: one cluster from each, after those of the images.
+        binaries: paths, or names to look up on ``PATH``; one cluster from each, behind the images'.
         config: what they shall be.
         keep: they are left standing after the run.
     """
 
     backend: str = "auto"
     images: tuple[str, ...] = ()
-    binaries: tuple[Path, ...] = ()
+    binaries: tuple[str, ...] = ()
     config: ClusterConfig = field(default_factory=ClusterConfig)
     keep: bool = False
 

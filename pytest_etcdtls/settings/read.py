@@ -82,7 +82,7 @@ def read_live_target(source: Source, environment: Mapping[str, str]) -> Target:
 
 def _owned(source: Source) -> Owned:
     images = source.texts("etcd_image")
-    binaries = tuple(source.resolve("etcd_binary", text) for text in source.texts("etcd_binary"))
+    binaries = tuple(_binary(source, text) for text in source.texts("etcd_binary"))
     backend = word(source, "etcd_backend", "auto", _BACKENDS)
     if backend == "process" and images:
         raise UsageError("--etcd-image means a container: it does not go with --etcd-backend=process")
@@ -95,6 +95,12 @@ def _owned(source: Source) -> Owned:
         config=_config(source),
         keep=source.flag("etcd_keep"),
     )
+
+
+def _binary(source: Source, text: str) -> str:
+    """Return a path in full, and a mere name as it is: that is looked up on ``PATH``."""
+    path = source.resolve("etcd_binary", text)
+    return str(path) if os.sep in text or path.exists() else text
 
 
 def _config(source: Source) -> ClusterConfig:

@@ -82,6 +82,8 @@ def _split(where: str, text: str) -> SplitResult:
             f"{_option_of(where)} carries a user or a password in its URL: use --etcd-user and "
             "--etcd-password-file"
         )
+    if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
+        raise UsageError(f"{where}: an IPv6 address stands in brackets: {_EXAMPLE}")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise UsageError(f"{where} has something behind the port: an endpoint is scheme, host and port alone")
     return parts

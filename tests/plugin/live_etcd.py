@@ -1,0 +1,97 @@
+"""A conforming owned etcd, by the options that a user would give for a live one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_etcdtls.cluster.backend import start_cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.discovery import find_etcd
+
+
+@dataclass(frozen=True)
+class Live:
+    """A live cluster as a user knows it.
+
+    Attributes:
+        files: directory of its PKI.
+        client: URL of the client listener.
+        peer: URL of the peer listener.
+    """
+
+    files: Path
+    client: str
+    peer: str
+    options: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self,
+            "options",
+            (
+                f"--etcd-endpoint={self.client}",
+                f"--etcd-peer-endpoint={self.peer}",
+                *self.credentials,
+            ),
+        )
+
+    @property
+    def credentials(self) -> tuple[str, ...]:
+        """The options that say who we are and whom we trust."""
+        return (
+            f"--etcd-cacert={self.files / 'server-ca.crt'}",
+            f"--etcd-cert={self.files / 'client.crt'}",
+            f"--etcd-key={self.files / 'client.key'}",
+            f"--etcd-peer-cacert={self.files / 'peer-ca.crt'}",
+            f"--etcd-peer-cert={self.files / 'peer-client.crt'}",
+            f"--etcd-peer-key={self.files / 'peer-client.key'}",
+        )
+
+    @property
+    def wrong_anchor(self) -> tuple[str, ...]:
+        """Options by which ``cert.trusted`` violates on the client listener and nothing else does."""
+        return (*self.options, f"--etcd-cacert={self.files / 'peer-ca.crt'}")
+
+    @property
+    def client_label(self) -> str:
+        """Label of the client listener."""
+        return f"client-127.0.0.1-{self.client.rpartition(':')[2]}"
+
+    @property
+    def peer_label(self) -> str:
+        """Label of the peer listener."""
+        return f"peer-127.0.0.1-{self.peer.rpartition(':')[2]}"
+
+    def node_id(self, check: str) -> str:
+        """Return the node id of a check on the client listener."""
+        return f"etcdtls::live::{self.client_label}::{check}"
+
+
+@contextmanager
+def start_live(directory: Path) -> Iterator[Live]:
+    """Start the newest etcd at hand and stop it at the end."""
+    with start_cluster(
+        ClusterConfig(), find_etcd("process", binary=newest()), directory=directory
+    ) as cluster:
+        member = cluster.members[0]
+        yield Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
+
+
+def newest() -> Path | None:
+    """Return the newest etcd that `make etcd` has built here; any other will do if there is none."""
+    return max(built().values(), key=_version, default=None)
+
+
+def built() -> dict[str, Path]:
+    """Return the etcds that `make etcd` has built here, by version."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "etcd"
+    return {path.parent.name: path for path in cache.glob("*/etcd")}
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", path.parent.name))

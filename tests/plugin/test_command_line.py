@@ -1,0 +1,246 @@
+"""Options: help, precedence, where endpoints may come from, what ends in exit code 4 and with which words."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from live_etcd import Live
+
+from pytest_etcdtls.options.table import OPTIONS
+
+if TYPE_CHECKING:
+    from plugin.conftest import Ran, Runner
+
+URL = "--etcd-endpoint=https://127.0.0.1:2"
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A socket that would notice any connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def nobody_came(server: socket.socket) -> bool:
+    try:
+        server.accept()
+    except BlockingIOError:
+        return True
+    return False
+
+
+def url_of(server: socket.socket) -> str:
+    return f"https://127.0.0.1:{server.getsockname()[1]}"
+
+
+def refused(ran: Ran) -> str:
+    """Return the one message of a run that ended with exit code 4, before anything."""
+    assert ran.exit_code == 4
+    assert not ran.path.exists()
+    assert "Traceback" not in ran.err + ran.out
+    assert ran.err.count("ERROR: ") == 1
+    return " ".join(ran.err.split())
+
+
+def test_help_has_every_option_and_every_ini_twin(run: Runner) -> None:
+    ran = run("--help", report=False)
+    assert ran.exit_code == 0
+    words = set(re.findall(r"--?[a-z-]+|etcd_[a-z_]+", ran.out))
+    for option in OPTIONS:
+        assert option.flag in words
+        assert (option.name in words) is option.ini
+
+
+@pytest.mark.parametrize("option", ["--etcd-endpint=https://h:1", "--etcd-end=https://h:1", "--etcd-list"])
+def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> None:
+    ran = run(option, report=False)
+    assert ran.exit_code == 4
+    assert f"unrecognized arguments: {option}" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--etcd-endpoint=10.0.0.11:2379"], "no scheme"),
+        ([URL, "--etcd-cacert=missing.crt"], "missing.crt"),
+        ([URL, "--etcd-cert=missing.crt"], "--etcd-key"),
+        ([URL, "--etcd-check=typo"], "matches no check"),
+        ([URL, "--etcd-report=report.txt"], ".json"),
+        ([URL, "--etcd-size=2"], "--etcd-size"),
+        ([URL, "--etcd-waivers=missing.toml"], "--etcd-waivers"),
+        ([URL, "etcdtls::live::typo"], "not found: etcdtls::live::typo"),
+        ([URL, "etcdtls::live::client-127.0.0.1-2::cert"], "not found"),
+        (["--etcd-explain=typo"], "there is no check of that id"),
+        (["--no-etcd-conformance", "--pyargs", "pytest_etcdtls"], "rules the suite out"),
+    ],
+)
+def test_what_cannot_be_used_is_one_message_and_exit_code_4(
+    run: Runner, arguments: list[str], says: str
+) -> None:
+    assert says in refused(run(*arguments, report=False))
+
+
+def test_under_xdist_it_is_one_message_too(run: Runner) -> None:
+    assert "missing.crt" in refused(run(URL, "--etcd-cacert=missing.crt", "-n2", report=False))
+
+
+# Where endpoints may come from.
+
+
+def test_an_endpoint_in_addopts_is_refused(run: Runner, listening: socket.socket) -> None:
+    run.ini(f"addopts = --etcd-endpoint={url_of(listening)}")
+    assert "--etcd-conformance" in refused(run(report=False))
+    assert nobody_came(listening)
+
+
+def test_an_endpoint_in_the_environment_is_refused(
+    run: Runner, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"--etcd-endpoint={url_of(listening)}")
+    assert "PYTEST_ADDOPTS" in refused(run(report=False))
+    assert nobody_came(listening)
+
+
+def test_an_endpoint_in_addopts_does_not_ride_on_another_one(run: Runner, listening: socket.socket) -> None:
+    run.ini(f"addopts = --etcd-endpoint={url_of(listening)}")
+    assert "--etcd-conformance" in refused(run(URL, report=False))
+    assert nobody_came(listening)
+
+
+@pytest.mark.parametrize("where", ["addopts", "etcd_endpoint"])
+def test_endpoints_of_a_file_count_if_the_command_line_says_so(run: Runner, live: Live, where: str) -> None:
+    run.ini(
+        f"addopts = --etcd-endpoint={live.client}" if where == "addopts" else f"etcd_endpoint = {live.client}"
+    )
+    ran = run("--etcd-conformance", "--etcd-check=cert.valid-now")
+    assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
+
+
+def test_an_ini_value_alone_is_just_not_used(run: Runner, listening: socket.socket) -> None:
+    run.ini(f"etcd_endpoint = {url_of(listening)}")
+    run.write(test_user="def test_user(): pass")
+    ran = run(report=False)
+    assert ran.exit_code == 0
+    ran.result.assert_outcomes(passed=1)
+    assert nobody_came(listening)
+
+
+def test_the_word_for_it_does_not_count_in_addopts(run: Runner, listening: socket.socket) -> None:
+    run.ini(f"addopts = --etcd-conformance\netcd_endpoint = {url_of(listening)}")
+    assert "ini file" in refused(run(report=False))
+    assert nobody_came(listening)
+
+
+def test_endpoints_of_the_command_line_replace_all_of_the_ini_file(run: Runner, live: Live) -> None:
+    run.ini("etcd_endpoint = https://127.0.0.1:1\netcd_peer_endpoint = https://127.0.0.1:2")
+    ran = run(f"--etcd-endpoint={live.client}", "--etcd-conformance", "--etcd-check=cert.valid-now")
+    assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
+
+
+def test_an_endpoint_in_a_file_of_arguments_stands_on_the_command_line(run: Runner, live: Live) -> None:
+    (run.directory / "arguments.txt").write_text(
+        f"--etcd-endpoint={live.client}\n--etcd-check=cert.valid-now\n"
+    )
+    ran = run("@arguments.txt")
+    assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
+
+
+# Precedence.
+
+
+def test_the_command_line_goes_before_the_ini_file(run: Runner, live: Live) -> None:
+    run.ini("etcd_check =\n    mtls\n    tls\netcd_timeout = never")
+    ran = run(*live.options, "--etcd-check=cert.valid-now", "--etcd-timeout=5")
+    assert set(ran.outcomes) == {
+        f"{live.client_label}::cert.valid-now",
+        f"{live.peer_label}::cert.valid-now",
+    }
+
+
+def test_a_value_that_is_falsy_is_still_a_value(run: Runner, live: Live) -> None:
+    run.ini("etcd_expiry_days = 40\netcd_user = root")
+    assert "--etcd-user" in refused(run(*live.options, "--etcd-user=", report=False))
+
+
+def test_the_ini_file_goes_before_the_environment_and_its_paths_are_its_own(
+    run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETCDCTL_CACERT", str(live.files / "peer-ca.crt"))
+    (run.directory / "server-ca.crt").write_bytes((live.files / "server-ca.crt").read_bytes())
+    run.ini("etcd_cacert = server-ca.crt")
+    (run.directory / "below").mkdir()
+    monkeypatch.chdir(run.directory / "below")
+    options = (f"--etcd-endpoint={live.client}", "--etcd-check=cert.trusted", f"--rootdir={run.directory}")
+    assert (
+        run(*options, "-c", str(run.directory / "pytest.ini")).result_of("cert.trusted")["outcome"]
+        == "conforms"
+    )
+    (run.directory / "pytest.ini").unlink()
+    assert run(*options).result_of("cert.trusted")["outcome"] == "violates"
+
+
+def test_the_environment_is_etcdctls(run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETCDCTL_CERT", str(live.files / "client.crt"))
+    monkeypatch.setenv("ETCDCTL_KEY", str(live.files / "client.key"))
+    monkeypatch.setenv("ETCDCTL_ENDPOINTS", "https://127.0.0.1:1")
+    ran = run(f"--etcd-endpoint={live.client}", "--etcd-check=mtls.trusted-client")
+    assert ran.result_of("mtls.trusted-client")["outcome"] == "conforms"
+
+
+# Answers without a session.
+
+
+def test_the_catalogue_is_listed(run: Runner) -> None:
+    ran = run("--etcd-list-checks", report=False)
+    assert ran.exit_code == 0
+    assert re.search(r"^mtls\.no-certificate +MUST +critical +\S", ran.out, re.MULTILINE)
+    assert re.search(r"^\d+ checks$", ran.out, re.MULTILINE)
+    assert "mtls" not in run("--etcd-list-checks", "--etcd-check=cert", report=False).out
+
+
+def test_a_check_is_explained(run: Runner) -> None:
+    ran = run("--etcd-explain=cert.trusted", report=False)
+    assert ran.exit_code == 0
+    for words in ("cert.trusted", "MUST", "RFC 5280", "remediation:", "client, peer"):
+        assert words in ran.out
+
+
+def test_the_plan_touches_no_network(run: Runner, listening: socket.socket) -> None:
+    ran = run(f"--etcd-endpoint={url_of(listening)}", "--etcd-plan")
+    assert ran.exit_code == 0
+    assert re.search(
+        r"^live client-127\.0\.0\.1-\d+, https://\S+: at most [1-9]\d* connections$", ran.out, re.MULTILINE
+    )
+    assert nobody_came(listening)
+    assert not ran.path.exists()
+
+
+def test_no_run_makes_more_connections_than_planned(run: Runner, live: Live) -> None:
+    plan = run(*live.options, "--etcd-plan", report=False).out
+    most = {url: int(number) for url, number in re.findall(r", (https://\S+): at most (\d+)", plan)}
+    ran = run(*live.options)
+    made: dict[str, int] = {}
+    for connection in ran.report["connections"]:
+        made[connection["url"]] = made.get(connection["url"], 0) + 1
+    assert set(made) == set(most) == {live.client, live.peer}
+    retries = sum(connection["outcome"] == "unclear" for connection in ran.report["connections"])
+    assert all(made[url] <= most[url] + retries for url in most)
+
+
+def test_a_plan_beyond_the_cap_says_so(run: Runner, live: Live) -> None:
+    ran = run(*live.options, "--etcd-plan", "--etcd-max-connections=3", report=False)
+    assert "at most 3 connections" in ran.out
+    assert "is inconclusive" in ran.out
+
+
+def test_the_cap_is_kept_and_what_it_forbids_is_inconclusive(run: Runner, live: Live) -> None:
+    ran = run(f"--etcd-endpoint={live.client}", *live.credentials, "--etcd-max-connections=4")
+    assert ran.exit_code == 1
+    assert ran.connections == 4
+    assert ran.counts["inconclusive"]
+    assert any("--etcd-max-connections" in result["reason"] for result in ran.report["results"])

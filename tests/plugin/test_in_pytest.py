@@ -1,0 +1,318 @@
+"""The suite beside a user's tests: node ids, selection, and a user's project that changes nothing of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from live_etcd import Live
+
+if TYPE_CHECKING:
+    from plugin.conftest import Ran, Runner
+
+HOSTILE_CONFTEST = """
+    import pytest
+
+    @pytest.fixture(autouse=True)
+    def failing():
+        raise RuntimeError("the user's own fixture")
+
+    @pytest.fixture(autouse=True, scope="session")
+    def failing_too():
+        raise RuntimeError("the user's own session fixture")
+
+    @pytest.fixture(params=["a", "b"])
+    def etcd_endpoint(request):
+        return request.param
+
+    @pytest.fixture
+    def etcd_check():
+        raise RuntimeError
+
+    @pytest.fixture
+    def etcd_target():
+        raise RuntimeError
+
+    def pytest_runtest_setup(item):
+        item.function, item.obj, item.module, item.cls, item.originalname, item.fixturenames, item.funcargs
+        raise RuntimeError("the user's own hook")
+"""
+
+HOSTILE_INI = """\
+python_files = nothing_*.py
+python_functions = nothing
+testpaths = nowhere
+norecursedirs = *
+usefixtures = failing
+empty_parameter_set_mark = fail_at_collect
+xfail_strict = true
+filterwarnings = error
+"""
+
+
+def only_ours(ran: Ran, live: Live) -> None:
+    assert ran.exit_code == 0
+    assert ran.outcomes[f"{live.client_label}::mtls.no-certificate"] == "conforms"
+    assert not {"violates", "inconclusive", "broken", "not-run"} & set(ran.counts)
+
+
+def test_a_users_project_changes_nothing_of_what_is_judged(run: Runner, live: Live) -> None:
+    calm = run(*live.options, "-p", "no:randomly")
+    run.write(conftest=HOSTILE_CONFTEST)
+    run.ini(HOSTILE_INI)
+    ran = run(*live.options, "-p", "no:randomly")
+    only_ours(ran, live)
+    assert ran.outcomes == calm.outcomes
+
+
+def test_a_users_failing_fixture_fails_the_users_tests_alone(run: Runner, live: Live) -> None:
+    run.write(conftest=HOSTILE_CONFTEST, test_user="def test_user(etcd_endpoint): pass")
+    ran = run(*live.options, "--etcd-check=cert.valid-now")
+    assert ran.exit_code == 1
+    ran.result.assert_outcomes(passed=2, errors=2)
+    assert ran.counts == {"conforms": 2}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-p", "no:python"],
+        ["-p", "no:cacheprovider"],
+        ["-p", "no:randomly"],
+        ["-p", "no:junitxml"],
+        ["--import-mode=importlib"],
+        ["--strict-markers", "--strict-config"],
+        ["-W", "error"],
+        ["--noconftest"],
+    ],
+    ids=" ".join,
+)
+def test_pytests_own_settings_change_nothing_of_what_is_judged(
+    run: Runner, live: Live, arguments: list[str]
+) -> None:
+    only_ours(run(*live.options, *arguments), live)
+
+
+def test_no_warning_comes_from_us(run: Runner, live: Live) -> None:
+    ran = run(*live.options, "-W", "always")
+    assert "warnings summary" not in ran.out
+    assert " warning" not in ran.out.splitlines()[-1]
+
+
+def test_beside_a_users_tests_both_run(run: Runner, live: Live) -> None:
+    run.write(test_user="def test_user(): pass\ndef test_fails(): assert False")
+    ran = run(*live.options, "--etcd-check=cert.valid-now")
+    assert ran.exit_code == 1
+    ran.result.assert_outcomes(passed=3, failed=1)
+    assert ran.report["partial"] is False
+
+
+def test_single_tests_named_leave_the_suite_in(run: Runner, live: Live) -> None:
+    run.write(test_user="def test_user(): pass\ndef test_other(): pass")
+    ran = run(*live.options, "--etcd-check=cert.valid-now", "test_user.py::test_user")
+    ran.result.assert_outcomes(passed=3)
+
+
+def test_pyargs_runs_the_suite_alone(run: Runner, live: Live) -> None:
+    run.write(test_user="def test_user(): assert False")
+    only_ours(run(*live.options, "--pyargs", "pytest_etcdtls"), live)
+
+
+def test_without_any_option_a_run_is_unchanged(run: Runner) -> None:
+    run.write(test_user="def test_user(): pass")
+    ran = run(report=False)
+    assert ran.exit_code == 0
+    ran.result.assert_outcomes(passed=1)
+    assert "etcd" not in ran.out.replace("plugins: ", "").replace("etcdtls-", "")
+    assert run("-k", "nothing", report=False).exit_code == 5
+
+
+def test_no_etcd_conformance_leaves_the_suite_out(run: Runner, live: Live) -> None:
+    run.write(test_user="def test_user(etcd_target): assert etcd_target.origin == 'live'")
+    ran = run(*live.options, "--no-etcd-conformance", report=False)
+    assert ran.exit_code == 0
+    ran.result.assert_outcomes(passed=1)
+
+
+# Node ids.
+
+
+def test_node_ids_are_the_contracts(run: Runner, live: Live) -> None:
+    ran = run(*live.options, "--collect-only", "-q", "-p", "no:randomly")
+    ids = [line for line in ran.out.splitlines() if "::" in line]
+    assert live.node_id("mtls.no-certificate") in ids
+    assert f"etcdtls::live::{live.peer_label}::cert.trusted" in ids
+    assert len(ids) == len(set(ids))
+    assert all(id_.count("::") == 3 and not set(id_) & set("[]/@") for id_ in ids)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_an_id_or_a_prefix_of_one_is_an_argument(run: Runner, live: Live, depth: int) -> None:
+    name = "::".join(live.node_id("cert.trusted").split("::")[:depth])
+    ran = run(*live.options, name)
+    assert ran.exit_code == 0
+    listeners = {place.partition("::")[0] for place in ran.outcomes}
+    assert listeners == ({live.client_label} if depth > 2 else {live.client_label, live.peer_label})
+    assert (len(ran.outcomes) == 1) is (depth == 4)
+
+
+def test_an_id_as_it_is_shown_below_the_root_is_an_argument(
+    run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.ini("")
+    below = run.directory / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    options = (*live.options, f"--rootdir={run.directory}")
+    shown = next(
+        word
+        for line in run(*options, "-v").out.splitlines()
+        for word in line.split()
+        if "cert.trusted" in word
+    )
+    ran = run(*options, shown)
+    assert ran.exit_code == 0
+    assert len(ran.outcomes) == 1
+
+
+def test_ids_and_a_users_tests_may_be_named_together(run: Runner, live: Live) -> None:
+    run.write(test_user="def test_user(): pass\ndef test_other(): pass")
+    ran = run(*live.options, live.node_id("cert.trusted"), "test_user.py::test_user")
+    ran.result.assert_outcomes(passed=2)
+
+
+def test_a_directory_named_etcdtls_is_the_users(run: Runner, live: Live) -> None:
+    tests = run.directory / "etcdtls"
+    tests.mkdir()
+    (tests / "test_user.py").write_text("def test_user(): pass")
+    ran = run("etcdtls", report=False)
+    ran.result.assert_outcomes(passed=1)
+
+
+# Selection.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-k", "valid-now"], {"cert.valid-now"}),
+        (["-k", "trusted and not mtls.trusted-client", "-m", "etcdtls"], {"cert.trusted"}),
+        (["--etcd-check=cert.t*"], {"cert.trusted"}),
+        (["--etcd-check=cert", "--etcd-check=!cert.[!t]*"], {"cert.trusted"}),
+    ],
+)
+def test_checks_are_selected_as_tests_are(
+    run: Runner, live: Live, arguments: list[str], expected: set[str]
+) -> None:
+    ran = run(*live.options, *arguments)
+    assert {place.partition("::")[2] for place in ran.outcomes} == expected
+
+
+def test_deselect_takes_prefixes(run: Runner, live: Live) -> None:
+    peer = f"etcdtls::live::{live.peer_label}"
+    ran = run(*live.options, f"--deselect={peer}", f"--deselect={live.node_id('cert.trusted')}")
+    assert ran.outcomes
+    assert not any(place.startswith(live.peer_label) or "cert.trusted" in place for place in ran.outcomes)
+
+
+@pytest.mark.parametrize("where", ["command line", "ini file"])
+def test_asked_for_and_all_deselected_ends_with_1(run: Runner, live: Live, where: str) -> None:
+    run.write(test_user="import pytest\n@pytest.mark.unit\ndef test_user(): pass")
+    run.ini("markers = unit" + ("\naddopts = -m unit" if where == "ini file" else ""))
+    arguments = ["-m", "unit"] if where == "command line" else []
+    ran = run(*live.options, *arguments)
+    assert ran.exit_code == 1
+    ran.result.assert_outcomes(passed=1, deselected=len(deselected(run, live)))
+    assert "none of its checks ran" in " ".join(ran.out.split())
+    assert "--no-etcd-conformance" in ran.out
+    assert run(*live.options, *arguments, "--no-etcd-conformance", report=False).exit_code == 0
+
+
+def deselected(run: Runner, live: Live) -> list[str]:
+    ran = run(*live.options, "--collect-only", "-q", "-m", "etcdtls", report=False)
+    return [line for line in ran.out.splitlines() if line.startswith("etcdtls::")]
+
+
+def test_all_deselected_and_nothing_of_the_users_ends_with_1(run: Runner, live: Live) -> None:
+    assert run(*live.options, "-k", "nothing-of-that-name").exit_code == 1
+
+
+@pytest.mark.parametrize("how", [["-p", "no:terminal"], ["--no-summary"]], ids=" ".join)
+def test_without_a_terminal_the_reason_is_on_stderr(run: Runner, live: Live, how: list[str]) -> None:
+    ran = run(*live.options, "-k", "nothing-of-that-name", *how)
+    assert ran.exit_code == 1
+    assert "none of its checks ran" in ran.err
+
+
+def test_lf_and_stepwise_may_leave_all_of_ours_out(run: Runner, live: Live) -> None:
+    run.write(test_user="def test_fails(): assert False")
+    assert run(*live.options, "--etcd-check=cert.valid-now").exit_code == 1
+    run.write(test_user="def test_fails(): pass")
+    ran = run(*live.options, "--etcd-check=cert.valid-now", "--lf")
+    assert ran.exit_code == 0
+    ran.result.assert_outcomes(passed=1, deselected=2)
+
+
+# What is only looked at.
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--setup-plan", "--setup-only"])
+def test_what_is_only_looked_at_touches_no_network(run: Runner, option: str) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        ran = run(f"--etcd-endpoint=https://127.0.0.1:{server.getsockname()[1]}", option)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert ran.exit_code == 0
+    assert not ran.path.exists()
+    assert "mtls.no-certificate" in ran.out
+
+
+# What other plugins see.
+
+
+def test_hooks_of_others_find_what_they_expect_of_a_test(run: Runner, live: Live) -> None:
+    run.write(
+        conftest="""
+        import json
+        import pytest
+
+        SEEN = []
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                same = item.obj is item.function
+                SEEN.append([item.function.__name__, same, item.module.__name__, item.cls, item.originalname,
+                             list(item.fixturenames), item.funcargs])
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_protocol(item, nextitem):
+            item.get_closest_marker("whatever"), item.location, item.listchain(), item.keywords
+            return (yield)
+
+        def pytest_runtest_logreport(report):
+            if report.when == "setup":
+                json.loads(report.etcdtls), json.dumps(report._to_json())
+
+        def pytest_sessionfinish():
+            print("\\nSEEN", json.dumps(SEEN))
+        """
+    )
+    ran = run(*live.options, live.node_id("cert.trusted"), "-s")
+    assert ran.exit_code == 0
+    line = next(line for line in ran.out.splitlines() if line.startswith("SEEN "))
+    ((function, same, module, cls, original, fixtures, arguments),) = json.loads(line.removeprefix("SEEN "))
+    assert (same, cls, original, fixtures, arguments) == (True, None, "cert.trusted", [], {})
+    assert module.startswith("pytest_etcdtls.checks.")
+    assert function.isidentifier()
+
+
+def test_a_users_broken_module_stops_the_session_and_the_report_says_so(run: Runner, live: Live) -> None:
+    run.write(test_broken="import nothing_of_that_name")
+    ran = run(*live.options)
+    assert ran.exit_code == 2
+    assert ran.report["partial"] is True
+    assert set(ran.counts) == {"not-run"}

@@ -1,0 +1,234 @@
+"""What a result makes of its item and of the run's exit code: the tables of the contract."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+from live_etcd import Live
+
+if TYPE_CHECKING:
+    from plugin.conftest import Runner
+
+NEVER = dt.date(2999, 12, 31)
+EVERY_OUTCOME = {
+    "house.conforms": "conforms",
+    "house.violates": "violates",
+    "house.warns": "warns",
+    "house.not-applicable": "not-applicable",
+    "house.not-verified": "not-verified",
+    "house.inconclusive": "inconclusive",
+    "house.broken": "broken",
+    "house.waits": "conforms",
+}
+
+
+def waivers(directory: Path, *checks: str, listener: str = "*", expires: dt.date = NEVER) -> str:
+    path = directory / "waivers.toml"
+    path.write_text(
+        "".join(
+            f'[[waiver]]\ncheck = "{check}"\nlistener = "{listener}"\nreason = "we know"\nexpires = {expires}\n'
+            for check in checks
+        )
+    )
+    return f"--etcd-waivers={path}"
+
+
+@pytest.fixture
+def house(run: Runner) -> Runner:
+    run.with_house()
+    return run
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of ours that is bound and does not listen: every connection is refused."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+def test_every_outcome_has_its_place_in_pytest(house: Runner, live: Live) -> None:
+    ran = house(*live.options, "--etcd-check=house", "-v")
+    assert ran.exit_code == 1
+    assert dict(ran.outcomes) == {
+        f"{live.client_label}::{check}": out for check, out in EVERY_OUTCOME.items()
+    }
+    ran.result.assert_outcomes(passed=3, failed=1, skipped=2, errors=2)
+    words = {
+        "house.conforms": "PASSED",
+        "house.violates": "FAILED",
+        "house.warns": "WARNS",
+        "house.broken": "ERROR",
+    }
+    for check, word in words.items():
+        ran.result.stdout.fnmatch_lines([f"{live.node_id(check)} {word} *"])
+
+
+def test_a_result_that_is_no_verdict_is_one_line_without_traceback(house: Runner, live: Live) -> None:
+    ran = house(*live.options, "--etcd-check=house.inconclusive")
+    assert ran.exit_code == 1
+    _, heading, text, *_ = [line for line in ran.out.partition("= ERRORS =")[2].splitlines() if line]
+    assert f"ERROR at setup of house.inconclusive on {live.client_label}" in heading
+    assert text == "inconclusive: nobody answered the door"
+    assert "Traceback" not in ran.out
+    assert "nodes.py" not in ran.out
+
+
+def test_a_check_that_fails_itself_is_said_to_be_our_fault(house: Runner, live: Live) -> None:
+    ran = house(*live.options, "--etcd-check=house.broken")
+    assert "ZeroDivisionError" in ran.result_of("house.broken")["reason"]
+    assert "not of the cluster" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("check", "code"),
+    [
+        ("house.conforms", 0),
+        ("house.warns", 0),
+        ("house.violates", 1),
+        ("house.inconclusive", 1),
+        ("house.broken", 1),
+        ("house.not-verified", 1),
+        ("house.not-applicable", 1),
+    ],
+)
+def test_the_exit_code_is_the_contracts(house: Runner, live: Live, check: str, code: int) -> None:
+    ran = house(*live.options, f"--etcd-check={check}")
+    assert ran.exit_code == code
+
+
+def test_a_clean_cluster_ends_with_0(run: Runner, live: Live) -> None:
+    ran = run(*live.options)
+    assert ran.exit_code == 0
+    assert not {"violates", "inconclusive", "broken", "not-run"} & set(ran.counts)
+    assert ran.report["partial"] is False
+
+
+def test_a_violation_ends_with_1_and_is_told_in_full(run: Runner, live: Live) -> None:
+    ran = run(*live.wrong_anchor)
+    assert ran.exit_code == 1
+    violating = [place for place, outcome in ran.outcomes.items() if outcome == "violates"]
+    assert violating == [f"{live.client_label}::cert.trusted"]
+    found = ran.result_of("cert.trusted", live.client_label)
+    (finding,) = found["findings"]
+    assert finding["expected"]
+    assert finding["observed"]
+    summary = ran.out.partition("= etcd TLS conformance =")[2]
+    assert "violations" in summary
+    for words in ("expected:", "observed:", "why:", "remedy:", "see:"):
+        assert words in summary
+    assert all(line in summary for line in finding["reproduce"])
+
+
+def test_strict_makes_a_warning_a_violation(house: Runner, live: Live) -> None:
+    ran = house(*live.options, "--etcd-check=house.warns", "--etcd-strict")
+    assert (ran.exit_code, ran.result_of("house.warns")["outcome"]) == (1, "violates")
+
+
+def test_a_waived_finding_is_expected_to_fail(house: Runner, live: Live) -> None:
+    option = waivers(house.directory, "house.violates", "house.warns")
+    ran = house(*live.options, "--etcd-check=house.violates,house.warns,house.conforms", option)
+    assert ran.exit_code == 0
+    ran.result.assert_outcomes(passed=1, xfailed=2)
+    assert "we know" in ran.result_of("house.violates")["reason"]
+    assert ran.result_of("house.violates")["findings"]
+
+
+def test_a_waiver_does_not_hide_that_nothing_was_found_out(house: Runner, live: Live) -> None:
+    option = waivers(house.directory, "house.inconclusive", "house.broken")
+    ran = house(*live.options, "--etcd-check=house.inconclusive,house.broken", option)
+    assert ran.exit_code == 1
+    ran.result.assert_outcomes(errors=2)
+
+
+def test_runxfail_switches_waivers_off(house: Runner, live: Live) -> None:
+    option = waivers(house.directory, "house.violates")
+    ran = house(*live.options, "--etcd-check=house.violates", option, "--runxfail")
+    assert (ran.exit_code, ran.result_of("house.violates")["outcome"]) == (1, "violates")
+
+
+@pytest.mark.parametrize(
+    ("check", "expires", "says"),
+    [
+        ("house.conforms", NEVER, "the check conforms now"),
+        ("house.typo", NEVER, "there is no check of that id"),
+        ("house.not-verified", dt.date(2020, 1, 1), "it expired on 2020-01-01"),
+    ],
+)
+def test_a_stale_waiver_ends_with_1(
+    house: Runner, live: Live, check: str, expires: dt.date, says: str
+) -> None:
+    option = waivers(house.directory, check, expires=expires)
+    ran = house(*live.options, "--etcd-check=house.conforms,house.not-verified", option)
+    assert ran.exit_code == 1
+    assert "1 stale waiver" in ran.out
+    assert says in ran.out
+
+
+@pytest.mark.parametrize(
+    ("check", "listener"), [("house.warns", "*"), ("house.not-verified", "*"), ("house.conforms", "peer-*")]
+)
+def test_an_unused_waiver_is_listed_and_does_not_fail(
+    house: Runner, live: Live, check: str, listener: str
+) -> None:
+    option = waivers(house.directory, check, listener=listener)
+    ran = house(*live.options, "--etcd-check=house.conforms,house.not-verified", option)
+    assert ran.exit_code == 0
+    assert "unused waivers" in ran.out
+
+
+def test_a_listener_without_a_verdict_about_mutual_tls_ends_with_1(run: Runner, live: Live) -> None:
+    options = (f"--etcd-endpoint={live.client}", "--etcd-check=mtls.expired,cert.valid-now")
+    ran = run(*options)
+    assert ran.counts == {"conforms": 1, "not-verified": 1}
+    assert ran.exit_code == 1
+    assert f"{live.client} of live: no check about mutual TLS came to a verdict" in ran.out.replace("\n", " ")
+    assert run(*options, "--etcd-allow-unverified").exit_code == 0
+
+
+def test_an_endpoint_that_does_not_answer_is_inconclusive_once(run: Runner, closed_port: int) -> None:
+    ran = run(f"--etcd-endpoint=https://127.0.0.1:{closed_port}")
+    assert ran.exit_code == 1
+    assert ran.counts["inconclusive"] == 1
+    assert ran.counts["not-verified"] == len(ran.outcomes) - 1
+    assert ran.result_of("listener.answers")["outcome"] == "inconclusive"
+    reasons = {result["reason"] for result in ran.report["results"] if result["outcome"] == "not-verified"}
+    assert len(reasons) == 1
+
+
+def test_a_cluster_of_which_nothing_is_selected_that_could_be_seen_is_not_green(
+    run: Runner, closed_port: int
+) -> None:
+    ran = run(f"--etcd-endpoint=https://127.0.0.1:{closed_port}", "--etcd-check=cert")
+    assert set(ran.counts) == {"not-verified"}
+    assert ran.exit_code == 1
+
+
+def test_junit_has_classname_name_properties_and_words(house: Runner, live: Live) -> None:
+    ran = house(*live.options, "--etcd-check=house", "--junitxml=junit.xml")
+    root = ElementTree.parse(house.directory / "junit.xml").getroot()  # noqa: S314 - written by pytest just now
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    assert set(cases) == set(EVERY_OUTCOME)
+    assert {case.get("classname") for case in cases.values()} == {f"etcdtls.live.{live.client_label}"}
+    for name, case in cases.items():
+        properties = {entry.get("name"): entry.get("value") for entry in case.iter("property")}
+        assert properties["etcdtls.outcome"] == EVERY_OUTCOME[str(name)]
+        assert properties["etcdtls.url"] == live.client
+    failure = cases["house.violates"].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "violates: the house is on fire"
+    for words in ("expected: no fire", "remedy:   put it out with --water-file.", "curl https://house/fire"):
+        assert words in str(failure.text)
+    error = cases["house.inconclusive"].find("error")
+    assert error is not None
+    assert "nobody answered the door" in str(error.get("message"))
+    skipped = cases["house.not-verified"].find("skipped")
+    assert skipped is not None
+    assert "needs a ladder" in str(skipped.get("message"))
+    assert ran.exit_code == 1

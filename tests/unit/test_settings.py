@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.plan import CALayout
+from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.settings.model import Settings
+from pytest_etcdtls.settings.read import read_settings
+from pytest_etcdtls.settings.urls import parse_endpoint
+from pytest_etcdtls.target import Listener, Role, Target
+
+ENDPOINT = "https://10.0.0.11:2379"
+PEER = "https://10.0.0.11:2380"
+
+
+class Given:
+    """Values as a test gives them."""
+
+    def __init__(self, directory: Path, **values: str | Sequence[str] | bool) -> None:
+        self.directory = directory
+        self.values = values
+
+    def text(self, name: str) -> str | None:
+        value = self.values.get(name)
+        assert value is None or isinstance(value, str)
+        return value
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        value = self.values.get(name, ())
+        assert not isinstance(value, bool)
+        values = [value] if isinstance(value, str) else list(value)
+        return tuple(part for text in values for part in (text.split(",") if commas else [text]))
+
+    def flag(self, name: str) -> bool:
+        return bool(self.values.get(name))
+
+    def path(self, name: str) -> Path | None:
+        value = self.text(name)
+        return None if value is None else self.resolve(name, value)
+
+    def resolve(self, name: str, value: str) -> Path:
+        return self.directory / value
+
+
+def settings(directory: Path, environment: Mapping[str, str] | None = None, **values: object) -> Settings:
+    source = Given(directory, **values)  # type: ignore[arg-type]
+    return read_settings(
+        source, environment or {}, live="etcd_endpoint" in values or "etcd_peer_endpoint" in values
+    )
+
+
+def target(directory: Path, environment: Mapping[str, str] | None = None, **values: object) -> Target:
+    live = settings(directory, environment, **{"etcd_endpoint": ENDPOINT, **values}).live
+    assert live is not None
+    return live
+
+
+def listeners(directory: Path, **values: object) -> tuple[Listener, ...]:
+    return target(directory, **values).listeners
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PKI on disk, with CA keys: client-ca.crt, client.crt, m0/server.crt and so on."""
+    directory = tmp_path_factory.mktemp("pki")
+    pki = ClusterPKI.generate(PKIPlan(layout=CALayout.PER_PORT), [MemberNames("m0")])
+    pki.write(directory, with_ca_keys=True)
+    return directory
+
+
+# endpoints
+
+
+def test_a_listener_of_every_role_has_a_label_fit_for_node_ids(tmp_path: Path) -> None:
+    found = listeners(
+        tmp_path,
+        etcd_endpoint=f"{ENDPOINT},https://10.0.0.12:2379",
+        etcd_peer_endpoint=PEER,
+        etcd_metrics_endpoint="http://10.0.0.11:2381",
+        etcd_client_http_endpoint="https://10.0.0.11:2382/",
+    )
+    assert [(listener.label, listener.member, listener.url) for listener in found] == [
+        ("client-10.0.0.11-2379", "10.0.0.11", ENDPOINT),
+        ("client-10.0.0.12-2379", "10.0.0.12", "https://10.0.0.12:2379"),
+        ("peer-10.0.0.11-2380", "10.0.0.11", PEER),
+        ("metrics-10.0.0.11-2381", "10.0.0.11", "http://10.0.0.11:2381"),
+        ("client-http-10.0.0.11-2382", "10.0.0.11", "https://10.0.0.11:2382"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[fd00::11]:2379", "https://[fe80::1%25eth0]:2379", "https://[::1]:2379"]
+)
+def test_an_ipv6_listener_has_a_label_fit_for_node_ids(tmp_path: Path, url: str) -> None:
+    (listener,) = listeners(tmp_path, etcd_endpoint=url)
+    assert not any(part in listener.label for part in ("::", "[", "]", "/", "@", ":"))
+    assert ":" in listener.host
+    assert "[" not in listener.host
+
+
+def test_hosts_that_differ_in_what_ids_cannot_hold_have_different_labels(tmp_path: Path) -> None:
+    found = listeners(tmp_path, etcd_endpoint=["https://[1:2::3]:4", "https://1-2--3:4"])
+    assert [listener.label for listener in found] == ["client-1-2--3-4", "client-1-2--3-4-2"]
+
+
+def test_http_beside_https_on_one_port_are_two_listeners(tmp_path: Path) -> None:
+    found = listeners(tmp_path, etcd_endpoint=[ENDPOINT, ENDPOINT.replace("https", "http")])
+    assert [listener.label for listener in found] == ["client-10.0.0.11-2379", "client-10.0.0.11-2379-http"]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("10.0.0.11:2379", "no scheme"),
+        ("", "no scheme"),
+        ("unix:///run/etcd.sock", "https or http"),
+        ("https://10.0.0.11", "no port"),
+        ("https://10.0.0.11:0", "no port"),
+        ("https://10.0.0.11:70000", "range"),
+        ("https://10.0.0.11:port", "port"),
+        ("https://:2379", "no host"),
+        ("https://fd00::11:2379", "in brackets"),
+        ("https://[fd00::zz]:2379", "fd00::zz"),
+        ("https://[10.0.0.11:2379", "not a URL"),
+        ("https://a b:2379", "not a host name"),
+        ("https://10.0.0.11:2379/health", "behind the port"),
+        ("https://10.0.0.11:2379?x=1", "behind the port"),
+        ("https://10.0.0.11:2379#x", "behind the port"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_one_message(url: str, says: str) -> None:
+    with pytest.raises(UsageError, match="--etcd-endpoint") as caught:
+        parse_endpoint("etcd_endpoint", url, Role.CLIENT)
+    assert says in str(caught.value)
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match="--etcd-password-file") as caught:
+        parse_endpoint("etcd_endpoint", "https://root:s3cret@10.0.0.11:2379", Role.CLIENT)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"etcd_endpoint": [ENDPOINT, ENDPOINT.upper().replace("HTTPS", "https")]}, "given twice"),
+        ({"etcd_endpoint": [ENDPOINT], "etcd_peer_endpoint": ENDPOINT}, "as client and as peer listener"),
+    ],
+)
+def test_a_listener_given_twice_is_refused(tmp_path: Path, values: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        listeners(tmp_path, **values)
+
+
+@pytest.mark.parametrize(
+    ("rule", "there"),
+    [
+        ("10.0.0.11:2379:127.0.0.1:12379", ("127.0.0.1", 12379)),
+        ("::127.0.0.1:12379", ("127.0.0.1", 12379)),
+        ("10.0.0.11:2379::12379", ("10.0.0.11", 12379)),
+        (":2379:[::1]:", ("::1", 2379)),
+    ],
+)
+def test_connect_to_is_curls(tmp_path: Path, rule: str, there: tuple[str, int]) -> None:
+    (listener,) = listeners(tmp_path, etcd_connect_to=rule)
+    assert (listener.address, listener.url) == (there, ENDPOINT)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("10.0.0.12:2379:127.0.0.1:1", "fits none"),
+        ("127.0.0.1:1", "HOST:PORT:ADDR:PORT"),
+        ("10.0.0.11:2379:127.0.0.1:99999", "65535"),
+    ],
+)
+def test_a_connect_to_that_cannot_be_used_is_refused(tmp_path: Path, rule: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        listeners(tmp_path, etcd_connect_to=rule)
+
+
+# credentials
+
+
+def test_good_identities_come_in_the_order_in_which_they_are_tried(files: Path) -> None:
+    live = target(
+        files,
+        etcd_cert="client.crt",
+        etcd_key="client.key",
+        etcd_peer_cert="peer-client.crt",
+        etcd_peer_key="peer-client.key",
+    )
+    assert [identity.name for identity in live.client.identities] == ["client"]
+    assert [identity.name for identity in live.peer.identities] == ["peer", "client"]
+
+
+def test_what_peers_lack_is_taken_from_the_client(files: Path) -> None:
+    live = target(files, etcd_cacert="server-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
+    assert live.peer.server_ca == live.client.server_ca
+    assert live.peer.identities == live.client.identities
+
+
+def test_the_anchor_is_the_trusted_bundle_if_the_good_certificate_leads_to_it(files: Path) -> None:
+    live = target(files, etcd_cacert="client-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
+    assert live.client.client_trust == live.client.server_ca
+    assert live.client.client_trust is not None
+
+
+@pytest.mark.parametrize("cacert", ["peer-ca.crt", None])
+def test_the_trusted_bundle_is_unknown_otherwise(files: Path, cacert: str | None) -> None:
+    values = {"etcd_cacert": cacert} if cacert else {}
+    live = target(files, etcd_cert="client.crt", etcd_key="client.key", **values)
+    assert live.client.client_trust is None
+
+
+def test_whom_peers_trust_is_not_guessed_from_the_clients_anchor(files: Path) -> None:
+    live = target(files, etcd_cacert="client-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
+    assert live.peer.client_trust is None
+    own = target(
+        files,
+        etcd_peer_cacert="peer-ca.crt",
+        etcd_peer_cert="peer-client.crt",
+        etcd_peer_key="peer-client.key",
+    )
+    assert own.peer.client_trust == own.peer.server_ca
+    assert own.client.client_trust is None
+
+
+def test_a_chain_leads_to_its_root_through_an_intermediate(tmp_path: Path) -> None:
+    pki = ClusterPKI.generate(PKIPlan(layout=CALayout.INTERMEDIATE), [MemberNames("m0")])
+    pki.write(tmp_path)
+    live = target(tmp_path, etcd_cacert="client-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
+    assert len(live.client.identities[0].chain) == 2
+    assert live.client.client_trust is not None
+
+
+def test_a_ca_key_is_matched_by_its_public_key(files: Path) -> None:
+    live = target(files, etcd_trusted_ca="client-ca.crt", etcd_ca_key="client-ca.key")
+    key = live.client.signing_key
+    assert key is not None
+    assert key.certificate.public_key() == key.key.public_key()
+    assert "PRIVATE" not in repr(live)
+    assert "key=" not in repr(key)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"etcd_ca_key": "client-ca.key"}, "--etcd-trusted-ca"),
+        ({"etcd_ca_key": "peer-ca.key", "etcd_trusted_ca": "client-ca.crt"}, "is the key of none"),
+        ({"etcd_cert": "client.crt"}, "without --etcd-key"),
+        ({"etcd_key": "client.key"}, "without --etcd-cert"),
+        ({"etcd_peer_cert": "peer-client.crt"}, "without --etcd-peer-key"),
+        ({"etcd_cert": "client.crt", "etcd_key": "peer-client.key"}, "--etcd-key"),
+        ({"etcd_cert": "client.key", "etcd_key": "client.key"}, "--etcd-cert"),
+        ({"etcd_cacert": "missing.crt"}, "--etcd-cacert"),
+        ({"etcd_cacert": "client.key"}, "--etcd-cacert"),
+        ({"etcd_trusted_ca": "."}, "--etcd-trusted-ca"),
+        ({"etcd_user": "root"}, "--etcd-password-file"),
+        ({"etcd_password_file": "client.crt"}, "go together"),
+        ({"etcd_user": "root:secret", "etcd_password_file": "client.crt"}, "the name alone"),
+        ({"etcd_user": "root", "etcd_password_file": "missing"}, "No such file"),
+        ({"etcd_user": "root", "etcd_password_file": "empty"}, "its first line is empty"),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_one_message(
+    files: Path, values: dict[str, object], says: str
+) -> None:
+    (files / "empty").write_text("\n")
+    with pytest.raises(UsageError) as caught:
+        target(files, **values)
+    assert says in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_etcdctls_variables_stand_in_for_credentials(files: Path) -> None:
+    environment = {
+        "ETCDCTL_CACERT": str(files / "server-ca.crt"),
+        "ETCDCTL_CERT": str(files / "client.crt"),
+        "ETCDCTL_KEY": str(files / "client.key"),
+        "ETCDCTL_USER": "root:s3cret",
+        "ETCDCTL_ENDPOINTS": "https://production:2379",
+    }
+    live = target(files, environment)
+    assert live.client.server_ca is not None
+    assert [identity.origin for identity in live.client.identities] == [str(files / "client.crt")]
+    assert live.user == ("root", "s3cret")
+    assert "s3cret" not in repr(live)
+    assert [listener.url for listener in live.listeners] == [ENDPOINT]
+
+
+def test_an_option_goes_before_etcdctls_variable_and_a_pair_is_not_torn(files: Path) -> None:
+    environment = {"ETCDCTL_CERT": str(files / "client.crt"), "ETCDCTL_KEY": str(files / "client.key")}
+    live = target(files, environment, etcd_cert="peer-client.crt", etcd_key="peer-client.key")
+    assert live.client.identities[0].origin == str(files / "peer-client.crt")
+    with pytest.raises(UsageError, match="without --etcd-key"):
+        target(files, environment, etcd_cert="peer-client.crt")
+
+
+def test_a_user_of_the_environment_needs_a_password(files: Path) -> None:
+    with pytest.raises(UsageError, match="ETCDCTL_USER"):
+        target(files, {"ETCDCTL_USER": "root"})
+
+
+def test_environment_is_not_read_without_a_live_cluster(tmp_path: Path) -> None:
+    assert settings(tmp_path, {"ETCDCTL_USER": "root", "ETCDCTL_CERT": "missing"}).live is None
+
+
+# expected certificates
+
+
+def test_an_expected_certificate_is_for_every_https_listener_of_its_side(files: Path) -> None:
+    live = target(
+        files,
+        etcd_endpoint=[ENDPOINT, "https://10.0.0.12:2379"],
+        etcd_peer_endpoint=PEER,
+        etcd_metrics_endpoint=["https://10.0.0.11:2381", "http://10.0.0.12:2381"],
+        etcd_expect_cert=["10.0.0.11=m0/server.crt", "10.0.0.12=client.crt"],
+        etcd_expect_peer_cert="m0/peer.crt",
+    )
+    assert [(found.role, found.host, found.port, Path(found.source).name) for found in live.expected] == [
+        (Role.CLIENT, "10.0.0.11", 2379, "server.crt"),
+        (Role.METRICS, "10.0.0.11", 2381, "server.crt"),
+        (Role.CLIENT, "10.0.0.12", 2379, "client.crt"),
+        (Role.PEER, "10.0.0.11", 2380, "peer.crt"),
+    ]
+
+
+def test_an_ipv6_host_of_an_expected_certificate_may_stand_in_brackets(files: Path) -> None:
+    live = target(files, etcd_endpoint="https://[fd00::11]:2379", etcd_expect_cert="[fd00::11]=m0/server.crt")
+    assert live.expected[0].host == "fd00::11"
+
+
+def test_a_file_whose_name_has_an_equals_sign_is_a_file(files: Path) -> None:
+    (files / "a=b.crt").write_bytes((files / "m0/server.crt").read_bytes())
+    assert target(files, etcd_expect_cert="a=b.crt").expected[0].host == "10.0.0.11"
+
+
+@pytest.mark.parametrize(
+    ("expect", "says"),
+    [
+        (["m0/server.crt", "client.crt"], "both claim"),
+        (["m0/server.crt", "10.0.0.11=client.crt"], "both claim"),
+        (["10.0.0.99=m0/server.crt"], "fits no listener"),
+        (["10.0.0.11=missing.crt"], "--etcd-expect-cert"),
+        (["client.key"], "--etcd-expect-cert"),
+    ],
+)
+def test_an_expected_certificate_that_cannot_be_used_is_refused(
+    files: Path, expect: list[str], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        target(files, etcd_expect_cert=expect)
+
+
+# everything else
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"etcd_size": "2"}, "--etcd-size '2': one of 1, 3, 5"),
+        ({"etcd_size": "many"}, "--etcd-size"),
+        ({"etcd_key_type": "dsa"}, "--etcd-key-type 'dsa': one of ecdsa-p256"),
+        ({"etcd_backend": "vm"}, "--etcd-backend"),
+        ({"etcd_backend": "process", "etcd_image": "etcd:1"}, "--etcd-image"),
+        ({"etcd_backend": "container", "etcd_binary": "/etcd"}, "--etcd-binary"),
+        ({"etcd_timeout": "soon"}, "--etcd-timeout"),
+        ({"etcd_timeout": "0"}, "--etcd-timeout"),
+        ({"etcd_timeout": "nan"}, "--etcd-timeout"),
+        ({"etcd_concurrency": "0"}, "--etcd-concurrency"),
+        ({"etcd_max_connections": "-1"}, "--etcd-max-connections"),
+        ({"etcd_expiry_days": "1.5"}, "--etcd-expiry-days"),
+        ({"etcd_report": "report.txt"}, r"\.json"),
+        ({"etcd_report": "missing/report.json"}, "must be a directory"),
+        ({"etcd_waivers": "missing.toml"}, "--etcd-waivers"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_one_message(
+    tmp_path: Path, values: dict[str, object], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        settings(tmp_path, **values)
+
+
+def test_what_is_asked_of_an_owned_cluster_goes_into_its_configuration(tmp_path: Path) -> None:
+    owned = settings(tmp_path, etcd_size="3", etcd_key_type="rsa-2048", etcd_keep=True).owned
+    assert owned.config.size == 3
+    assert owned.config.pki.key_type is KeyType.RSA_2048
+    assert owned.keep
+
+
+def test_bounds_are_those_given(tmp_path: Path) -> None:
+    bounds = settings(tmp_path, etcd_timeout="0.5", etcd_concurrency="2", etcd_max_connections="7").bounds
+    assert (bounds.timeout, bounds.concurrency, bounds.pause, bounds.max_connections) == (0.5, 2, 0.0, 7)
+    gentle = settings(tmp_path, etcd_gentle=True, etcd_concurrency="8").bounds
+    assert gentle.concurrency == 1
+    assert gentle.pause > 0

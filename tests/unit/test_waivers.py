@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.results import CheckResult, Level, Outcome, Severity
+from pytest_etcdtls.waivers import Waiver, read_waivers, review, waive
+
+TODAY = dt.date(2030, 6, 15)
+KNOWN = {"cert.trusted", "tls.floor"}
+
+
+def result(outcome: Outcome, check: str = "cert.trusted", listener: str = "client-m0") -> CheckResult:
+    return CheckResult(
+        check=check,
+        level=Level.MUST,
+        severity=Severity.HIGH,
+        target="live",
+        listener=listener,
+        role="client",
+        url="https://10.0.0.11:2379",
+        outcome=outcome,
+        reason="as it was",
+    )
+
+
+def waiver(check: str = "cert.trusted", listener: str = "*", expires: dt.date = TODAY) -> Waiver:
+    return Waiver(
+        check=check, listener=listener, reason="known", expires=expires, source="waivers.toml, waiver 1"
+    )
+
+
+def write(directory: Path, text: str) -> Path:
+    path = directory / "waivers.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_of_waivers_is_read(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '[[waiver]]\ncheck = "cert.trusted"\nlistener = "peer-*"\nreason = "moving"\nexpires = 2030-06-15\n'
+        '[[waiver]]\ncheck = "tls.floor"\nreason = "old"\nexpires = 2030-06-15T10:00:00Z\n',
+    )
+    first, second = read_waivers(path)
+    assert first == Waiver(
+        check="cert.trusted",
+        listener="peer-*",
+        reason="moving",
+        expires=TODAY,
+        source=f"{path}, waiver 1",
+    )
+    assert (second.listener, second.expires) == ("*", TODAY)
+
+
+def test_an_empty_file_has_no_waivers(tmp_path: Path) -> None:
+    assert read_waivers(write(tmp_path, "# none\n")) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[waiver]", "is not TOML"),
+        ("[[waivers]]\n", r"nothing but \[\[waiver\]\]"),
+        ("waiver = 1\n", r"nothing but \[\[waiver\]\]"),
+        ('[[waiver]]\nreason = "r"\nexpires = 2030-01-01\n', "check must be a text"),
+        ('[[waiver]]\ncheck = "a.b"\nexpires = 2030-01-01\n', "reason must be a text"),
+        ('[[waiver]]\ncheck = "a.b"\nreason = " "\nexpires = 2030-01-01\n', "reason must be a text"),
+        ('[[waiver]]\ncheck = "a.b"\nreason = "r"\n', "expires must be a date"),
+        ('[[waiver]]\ncheck = "a.b"\nreason = "r"\nexpires = "2030-01-01"\n', "without quotes"),
+        (
+            '[[waiver]]\ncheck = "a.b"\nreason = "r"\nexpires = 2030-01-01\nhost = "h"\n',
+            "unknown field 'host'",
+        ),
+        ('[[waiver]]\ncheck = "a.b"\nreason = "r"\nexpires = 2030-01-01\nlistener = 1\n', "listener must be"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_message(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        read_waivers(write(tmp_path, text))
+
+
+def test_a_missing_file_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_waivers(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.VIOLATES, Outcome.WARNS])
+def test_a_finding_is_waived_with_the_reason(outcome: Outcome) -> None:
+    waived = waive(result(outcome), [waiver()], TODAY)
+    assert waived.outcome is Outcome.WAIVED
+    assert "known" in waived.reason
+    assert outcome in waived.reason
+
+
+@pytest.mark.parametrize("outcome", sorted(set(Outcome) - {Outcome.VIOLATES, Outcome.WARNS}))
+def test_nothing_else_is_waived(outcome: Outcome) -> None:
+    given = result(outcome)
+    assert waive(given, [waiver()], TODAY) is given
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        waiver(check="tls.floor"),
+        waiver(listener="peer-*"),
+        waiver(expires=TODAY - dt.timedelta(days=1)),
+    ],
+)
+def test_a_waiver_of_something_else_or_of_yesterday_does_not_count(other: Waiver) -> None:
+    given = result(Outcome.VIOLATES)
+    assert waive(given, [other], TODAY) is given
+
+
+@pytest.mark.parametrize("glob", ["client-*", "*", "client-m0", "https://10.0.0.11:*"])
+def test_a_listener_is_matched_by_label_or_url(glob: str) -> None:
+    assert waive(result(Outcome.VIOLATES), [waiver(listener=glob)], TODAY).outcome is Outcome.WAIVED
+
+
+@pytest.mark.parametrize(
+    ("given", "outcomes", "became"),
+    [
+        (waiver(), [Outcome.WAIVED], "used"),
+        (waiver(), [Outcome.CONFORMS, Outcome.WAIVED], "used"),
+        (waiver(), [Outcome.CONFORMS], "stale"),
+        (waiver(), [Outcome.CONFORMS, Outcome.NOT_VERIFIED], "stale"),
+        (waiver(expires=TODAY - dt.timedelta(days=1)), [Outcome.VIOLATES], "stale"),
+        (waiver(check="cert.typo"), [], "stale"),
+        (waiver(), [], "unused"),
+        (waiver(), [Outcome.NOT_VERIFIED], "unused"),
+        (waiver(), [Outcome.INCONCLUSIVE], "unused"),
+        (waiver(), [Outcome.NOT_RUN], "unused"),
+        (waiver(listener="peer-*"), [Outcome.CONFORMS], "unused"),
+    ],
+)
+def test_a_waiver_is_used_stale_or_unused(given: Waiver, outcomes: list[Outcome], became: str) -> None:
+    found = review([given], [result(outcome) for outcome in outcomes], KNOWN, TODAY)
+    assert {"used": len(found.used), "stale": len(found.stale), "unused": len(found.unused)} == {
+        "used": 0,
+        "stale": 0,
+        "unused": 0,
+        became: 1,
+    }
+    assert all(why for _, why in (*found.stale, *found.unused))
