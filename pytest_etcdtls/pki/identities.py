@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from pytest_etcdtls.pki.minted import MINTED_NAMES, TWINS, mint, mint_all
-from pytest_etcdtls.pki.untrusted import foreign_ca, lookalike_ca, self_signed
+from pytest_etcdtls.pki.untrusted import COMMON_NAME, foreign_ca, lookalike_ca, self_signed
 
-__all__ = ["MINTED_NAMES", "TWINS", "foreign_ca", "lookalike_ca", "mint", "mint_all", "self_signed"]
+__all__ = [
+    "COMMON_NAME",
+    "MINTED_NAMES",
+    "TWINS",
+    "foreign_ca",
+    "lookalike_ca",
+    "mint",
+    "mint_all",
+    "self_signed",
+]

@@ -14,8 +14,9 @@ from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, W
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.probes.contact import listener_of, tls_answer, version_path
-from pytest_etcdtls.probes.credentials import MINTED, GoodIdentities, Presentable, Workshop
+from pytest_etcdtls.probes.credentials import MINTED, GoodIdentities, Workshop
 from pytest_etcdtls.probes.exchange import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
+from pytest_etcdtls.probes.presentable import Presentable
 from pytest_etcdtls.probes.registry import Context, Request, probe
 from pytest_etcdtls.target import Listener, Role, Target
 

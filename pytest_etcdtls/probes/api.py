@@ -1,4 +1,4 @@
-"""What etcd answers to an accepted client: version, health, members. Reads only."""
+"""What etcd answers to HTTP requests, of an accepted client and of a stranger. Reads only."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import json
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.observations.admission import Acceptance, Candidate
-from pytest_etcdtls.observations.api import Exchange, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.observations.api import (
+    Exchange,
+    GRPCOverHTTP1,
+    NegotiatedExchange,
+    StrangerExchange,
+    VersionAnswers,
+)
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, Way
 from pytest_etcdtls.observations.listener import Answer, Plaintext
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
-from pytest_etcdtls.probes.contact import listener_of
+from pytest_etcdtls.probes.contact import listener_of, tls_answer, version_path
 from pytest_etcdtls.probes.credentials import GoodIdentities
-from pytest_etcdtls.probes.protobuf import fields, grpc_message
+from pytest_etcdtls.probes.exchange import GRPC_STATUS_PATH
 from pytest_etcdtls.probes.registry import Context, Request, probe
 from pytest_etcdtls.target import Role
-
-_MEMBER_LIST = "/etcdserverpb.Cluster/MemberList"
 
 
 def accepted_client(context: Context) -> tuple[Candidate, Identity]:
@@ -44,9 +48,8 @@ def _exchange(context: Context, key: str | None) -> Exchange:
     identity = NO_CERTIFICATE
     if not plaintext:
         accepted, identity = accepted_client(context)
-        if Protocol.HTTP1 not in accepted.spoken:
-            raise NotApplicableError(f"{listener.url} speaks gRPC only; HTTP is on the split-off listener")
-        if seen := _seen(accepted, path):
+        _needs_http1(accepted, listener.url)
+        if seen := _seen(accepted, listener.role, path):
             return Exchange(url=listener.url, role=listener.role, path=path, tries=(seen,))
     request = Request(
         purpose=f"GET {path}",
@@ -58,83 +61,67 @@ def _exchange(context: Context, key: str | None) -> Exchange:
     return Exchange(url=listener.url, role=listener.role, path=path, tries=context.attempt(request)[0])
 
 
-def _seen(accepted: Candidate, path: str) -> Attempt | None:
+def _needs_http1(accepted: Candidate, url: str) -> None:
+    if Protocol.HTTP1 not in accepted.spoken:
+        raise NotApplicableError(f"{url} speaks gRPC only; HTTP is on the split-off listener")
+
+
+def _seen(accepted: Candidate, role: Role, path: str) -> Attempt | None:
     """Return the answer that was got when the identity was tried, if it was to the same path."""
-    if path != "/version":
+    if path != version_path(role):
         return None
     return next((found for found in accepted.served if found.protocol is Protocol.HTTP1), None)
 
 
-@probe(MemberLists, cost=1, needs=[(Exchange, "/members"), (Acceptance, None)], across=True)
-def _members(context: Context, key: str | None) -> MemberLists:
-    peer = listener_of(context)
-    exchange = context.get(Exchange, "/members")
-    client = next((found for found in context.target.listeners if found.role is Role.CLIENT), None)
-    if client is None:
-        raise NotVerifiedError("needs a client listener of the cluster: pass --etcd-endpoint")
-    by_client = context.get(_ClientMembers, listener=client).members
-    return MemberLists(url=peer.url, by_peer=_from_peer(exchange), by_client=by_client, client_url=client.url)
-
-
-class _ClientMembers:
-    """The member list that a client listener gives, got once per listener."""
-
-    def __init__(self, members: tuple[MemberRecord, ...]) -> None:
-        self.members = members
-
-
-@probe(_ClientMembers, cost=1, needs=[(Acceptance, None)])
-def _client_members(context: Context, key: str | None) -> _ClientMembers:
+@probe(StrangerExchange, cost=1, needs=[(Answer, None), (Acceptance, None)])
+def _stranger(context: Context, key: str | None) -> StrangerExchange:
     listener = listener_of(context)
-    accepted, identity = accepted_client(context)
-    if Protocol.GRPC not in accepted.spoken:
-        raise NotVerifiedError(f"{listener.url} does not answer gRPC to the good client")
-    request = Request(purpose="gRPC MemberList", identity=identity, path=_MEMBER_LIST, speech=Protocol.GRPC)
-    attempt = context.attempt(request)[0][-1]
-    if attempt.response is None:
-        raise InconclusiveError(f"{listener.url}: MemberList {attempt.describe()}")
-    try:
-        members = fields(grpc_message(attempt.response.body)).get(2, [])
-        return _ClientMembers(tuple(_from_grpc(member) for member in members if isinstance(member, bytes)))
-    except ValueError as error:
-        raise NotVerifiedError(f"{listener.url}: MemberList gave no list: {error}") from error
-
-
-def _from_grpc(message: bytes) -> MemberRecord:
-    found = fields(message)
-
-    def texts(number: int) -> tuple[str, ...]:
-        return tuple(
-            value.decode("utf-8", "replace") for value in found.get(number, []) if isinstance(value, bytes)
-        )
-
-    identifier = found.get(1, [0])[0]
-    return MemberRecord(
-        id=f"{identifier:x}" if isinstance(identifier, int) else "",
-        name=(texts(2) or ("",))[0],
-        peer_urls=tuple(sorted(texts(3))),
-        client_urls=tuple(sorted(texts(4))),
+    tls_answer(context)
+    reference = context.get(Acceptance).reference
+    if reference is not None and reference.served:
+        _needs_http1(reference, listener.url)
+    path = str(key)
+    request = Request(purpose=f"GET {path}, no certificate", path=path, speech=Protocol.HTTP1)
+    control = None
+    if reference is not None:
+        control = next((found for found in reference.attempts if found.protocol is Protocol.HTTP1), None)
+    return StrangerExchange(
+        url=listener.url,
+        role=listener.role,
+        path=path,
+        tries=context.attempt(request)[0],
+        control=control,
     )
 
 
-def _from_peer(exchange: Exchange) -> tuple[MemberRecord, ...]:
-    response = exchange.attempt.response
-    if response is None:
-        raise InconclusiveError(f"{exchange.url}/members: {exchange.attempt.describe()}")
-    try:
-        return tuple(
-            MemberRecord(
-                id=f"{member['id']:x}",
-                name=str(member.get("name", "")),
-                peer_urls=tuple(sorted(member["peerURLs"])),
-                client_urls=tuple(sorted(member.get("clientURLs") or ())),
-            )
-            for member in json.loads(response.body)
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise NotVerifiedError(
-            f"{exchange.url}/members is no member list (HTTP {response.status}): {error}"
-        ) from error
+@probe(NegotiatedExchange, cost=1, needs=[(Acceptance, None)])
+def _negotiated(context: Context, key: str | None) -> NegotiatedExchange:
+    listener = listener_of(context)
+    _, identity = accepted_client(context)
+    path = version_path(listener.role)
+    request = Request(
+        purpose=f"GET {path} over HTTP/1.1, h2 offered by ALPN",
+        identity=identity,
+        path=path,
+        speech=Protocol.HTTP1,
+        alpn=("h2",),
+    )
+    return NegotiatedExchange(url=listener.url, role=listener.role, tries=context.attempt(request)[0])
+
+
+@probe(GRPCOverHTTP1, cost=1, needs=[(Acceptance, None)])
+def _grpc_over_http1(context: Context, key: str | None) -> GRPCOverHTTP1:
+    listener = listener_of(context)
+    _, identity = accepted_client(context)
+    request = Request(
+        purpose="gRPC over HTTP/1.1",
+        identity=identity,
+        path=GRPC_STATUS_PATH,
+        speech=Protocol.HTTP1,
+        body=b"\0\0\0\0\0",
+        headers={"content-type": "application/grpc", "te": "trailers"},
+    )
+    return GRPCOverHTTP1(url=listener.url, tries=context.attempt(request)[0])
 
 
 @probe(VersionAnswers, cost=0, needs=[(Exchange, "/version")], across=True)

@@ -1,13 +1,32 @@
-"""Reading the few protocol buffer messages that etcd answers with, by field number.
+"""Writing and reading the few protocol buffer messages that are exchanged with etcd, by field number.
 
 Only the wire format (protobuf.dev, "Encoding"); meanings are with those who ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 Value = int | bytes
+
+
+def encode(message: Mapping[int, Value]) -> bytes:
+    """Return a message of varints and length-delimited fields, in the order given."""
+    encoded = bytearray()
+    for number, value in message.items():
+        if isinstance(value, int):
+            encoded += _as_varint(number << 3) + _as_varint(value)
+        else:
+            encoded += _as_varint(number << 3 | 2) + _as_varint(len(value)) + value
+    return bytes(encoded)
+
+
+def _as_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
 
 
 def fields(message: bytes) -> dict[int, list[Value]]:
