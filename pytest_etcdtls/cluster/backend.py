@@ -30,7 +30,5 @@ def start_cluster(
     if source.kind == "container":
         from pytest_etcdtls.cluster.container import ContainerCluster
 
-        return ContainerCluster(
-            config, source.location, source.version, source.why, directory=directory, keep=keep
-        )
-    return ProcessCluster(config, Path(source.location), source.version, directory=directory, keep=keep)
+        return ContainerCluster(config, source.location, source.version, directory=directory, keep=keep)
+    return ProcessCluster(config, source.location, source.version, directory=directory, keep=keep)

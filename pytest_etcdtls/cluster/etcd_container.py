@@ -5,13 +5,15 @@ Does not know what the flags mean, nor when etcd is ready.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_etcdtls.cluster.container_engine import LABEL, reason
 from pytest_etcdtls.cluster.container_reaper import reaper_off
+from pytest_etcdtls.cluster.launch import PortTakenError
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -23,10 +25,6 @@ _STOP_SECONDS = 1
 _PRIVATE = 0o600
 
 _TAKEN = ("port is already allocated", "address already in use", "ports are not available")
-
-
-class PortTakenError(Exception):
-    """A port on the host that was thought to be free is not; choose others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,54 +59,52 @@ class ContainerPlan:
 
 
 class EtcdContainer:
-    """A running or ended etcd in a container."""
+    """An etcd in a container, created, started and stopped; OSError means that the engine refuses."""
 
     def __init__(self, plan: ContainerPlan) -> None:
-        """Create and start the container.
+        """Nothing is created yet."""
+        with _refusals():
+            self._outer = _describe(plan)
+        self._plan = plan
+        self._position = 0
+
+    def create(self) -> None:
+        """Create the container, copy the files in, and start it for the first time.
 
         Raises:
             PortTakenError: if the host refuses one of the ports.
-            docker.errors.DockerException: if the engine refuses anything else.
         """
-        self._plan = plan
-        self._position = 0
-        self._outer = _describe(plan)
-        with reaper_off(plan.image, keep=plan.keep):
-            _start(self._outer.start)
-
-    @property
-    def _container(self) -> Container:
-        return self._outer.get_wrapped_container()
+        with _refusals(), reaper_off(self._plan.image, keep=self._plan.keep):
+            self._outer.start()
 
     @property
     def running(self) -> bool:
         """Whether it has not ended yet."""
-        return self._state() == "running"
+        return self.exit_status is None
 
     @property
     def exit_status(self) -> int | None:
         """What etcd ended with; ``None`` while it runs."""
-        state = self._state()
-        return None if state == "running" else int(self._container.attrs["State"]["ExitCode"])
-
-    def _state(self) -> str:
-        self._container.reload()
-        return str(self._container.status)
+        with _refusals():
+            self._container.reload()
+        state = self._container.attrs["State"]
+        return None if state["Running"] else int(state["ExitCode"])
 
     def log(self) -> str:
         """Return everything that it has logged, earlier starts included."""
-        return self._container.logs().decode(errors="replace")
+        return self._output().decode(errors="replace")
 
     def new_lines(self) -> list[str]:
         """Return the complete lines that were logged since the last call."""
-        text = self._container.logs()[self._position :]
+        text = self._output()[self._position :]
         end = text.rfind(b"\n") + 1
         self._position += end
         return text[:end].decode(errors="replace").splitlines()
 
     def stop(self) -> None:
         """Ask etcd to stop, kill it after a second; its data stay."""
-        self._container.stop(timeout=_STOP_SECONDS)
+        with _refusals():
+            self._container.stop(timeout=_STOP_SECONDS)
 
     def start(self) -> None:
         """Start it again with the host's files as they are now.
@@ -117,28 +113,48 @@ class EtcdContainer:
             PortTakenError: if somebody has taken one of its ports meanwhile.
         """
         self.copy_files()
-        _start(self._container.start)
+        with _refusals():
+            self._container.start()
 
     def copy_files(self) -> None:
         """Copy the host's files as they are now over those in the container."""
-        for source, target in self._plan.files:
-            self._outer.copy_into_container(source, target, _PRIVATE)
+        with _refusals():
+            for source, target in self._plan.files:
+                self._outer.copy_into_container(source, target, _PRIVATE)
 
     def close(self) -> None:
         """Close the connection to the engine; the container is left as it is."""
         self._outer.get_docker_client().client.close()
 
+    @property
+    def _container(self) -> Container:
+        return self._outer.get_wrapped_container()
 
-def _start(start: Callable[[], object]) -> None:
+    def _output(self) -> bytes:
+        if self._outer.status == "not_started":
+            return b""
+        with _refusals():
+            return self._container.logs()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Word what the engine refuses as the system's errors are.
+
+    Raises:
+        PortTakenError: if a port on the host is taken.
+        OSError: for everything else.
+    """
     import docker.errors
+    import requests
 
     try:
-        start()
-    except docker.errors.APIError as error:
+        yield
+    except (docker.errors.DockerException, requests.RequestException) as error:
         words = reason(error)
         if any(mark in words for mark in _TAKEN):
-            raise PortTakenError(words) from error
-        raise
+            raise PortTakenError(f"the container engine refuses a port: {words}") from error
+        raise OSError(f"the container engine refuses: {words}") from error
 
 
 def _describe(plan: ContainerPlan) -> DockerContainer:
