@@ -6,7 +6,7 @@ Owns the network, the containers and their end. Does not know what is judged on 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -14,9 +14,9 @@ from typing import Literal
 from pytest_etcdtls.cluster.addresses import MemberAddresses
 from pytest_etcdtls.cluster.command_line import Place, command_line
 from pytest_etcdtls.cluster.config_yaml import render
-from pytest_etcdtls.cluster.container_addresses import inside_addresses, published_ports
+from pytest_etcdtls.cluster.container_addresses import at_host, inside_addresses, published_ports
 from pytest_etcdtls.cluster.container_cleanup import cleanup_command, remove_cluster
-from pytest_etcdtls.cluster.container_engine import LABEL, engine
+from pytest_etcdtls.cluster.container_engine import LABEL, engine, published_host
 from pytest_etcdtls.cluster.container_image import image_flags
 from pytest_etcdtls.cluster.container_member import ContainerMember
 from pytest_etcdtls.cluster.etcd_container import ContainerPlan
@@ -27,6 +27,7 @@ from pytest_etcdtls.cluster.pki_files import FileNames
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import MemberNames
 
+_EVERYWHERE = "0.0.0.0"  # noqa: S104
 _HOME = PurePosixPath("/etc/etcd")
 _PLACE = Place(
     data=PurePosixPath("/var/lib/etcd/data"), pki=_HOME / "pki", config_file=_HOME / "etcd.conf.yml"
@@ -61,8 +62,13 @@ class ContainerCluster(OwnedCluster[ContainerMember]):
         return image_flags(self.source, self.version)
 
     def _names(self, name: str) -> MemberNames:
-        # The other members reach it by name.
-        return MemberNames(name, (*MemberNames(name).hosts, name))
+        # The other members reach it by its name, we perhaps by that of the engine's host.
+        host = published_host()
+        return MemberNames(name, (*MemberNames(name).hosts, name, *([host] if host else [])))
+
+    def _addresses(self, name: str, ports: Iterator[int]) -> MemberAddresses:
+        addresses, host = super()._addresses(name, ports), published_host()
+        return at_host(addresses, host) if host else addresses
 
     def _prepare(self) -> None:
         self._watchdog.guard_command(cleanup_command(self.token))
@@ -88,7 +94,8 @@ class ContainerCluster(OwnedCluster[ContainerMember]):
             argv=argv,
             environment={name: _PLACE.fill_in(value) for name, value in self.config.environment.items()},
             ports=published_ports(own),
-            address=self.config.host,
+            # On a host that is not this one its loopback would be out of reach.
+            address=_EVERYWHERE if published_host() else self.config.host,
             files=files,
             keep=self._keep,
         )

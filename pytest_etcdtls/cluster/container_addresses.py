@@ -51,6 +51,24 @@ def inside_addresses(outside: MemberAddresses) -> MemberAddresses:
     )
 
 
+def at_host(addresses: MemberAddresses, host: str) -> MemberAddresses:
+    """Return the addresses with another host, that of an engine which is not on this one."""
+    authority = f"[{host}]" if ":" in host else host
+
+    def move(urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(f"{urlsplit(url).scheme}://{authority}:{_port(url)}" for url in urls)
+
+    return MemberAddresses(
+        name=addresses.name,
+        listen_client=move(addresses.listen_client),
+        advertise_client=move(addresses.advertise_client),
+        listen_peer=move(addresses.listen_peer),
+        advertise_peer=move(addresses.advertise_peer),
+        listen_metrics=move(addresses.listen_metrics),
+        listen_client_http=move(addresses.listen_client_http),
+    )
+
+
 def _port(url: str) -> int:
     port = urlsplit(url).port
     if port is None:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pytest_etcdtls.errors import UsageError
 
@@ -23,6 +24,7 @@ PATIENCE = 10
 """Seconds that one request to a healthy engine may take; not for pulls."""
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
+_THIS_HOST = (None, "", "localhost", "127.0.0.1", "::1")
 _REMEDY = "start Docker, or point DOCKER_HOST at a running engine (podman's socket will do)"
 
 
@@ -88,3 +90,16 @@ def engine_problem() -> str | None:
 def engine_available() -> bool:
     """Tell whether a container engine answers."""
     return engine_problem() is None
+
+
+def published_host() -> str | None:
+    """Return the name or address of the host that publishes ports; ``None`` if it is this one.
+
+    It is that of an engine reached over the network, or what ``TESTCONTAINERS_HOST_OVERRIDE`` says, for an
+    engine whose socket was lent to the container that we run in.
+    """
+    from testcontainers.core.config import testcontainers_config
+    from testcontainers.core.docker_client import get_docker_host
+
+    host = testcontainers_config.tc_host_override or urlsplit(get_docker_host() or "").hostname
+    return None if host in _THIS_HOST else host

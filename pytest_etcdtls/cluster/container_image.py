@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 import time
 
@@ -102,7 +103,11 @@ def _ask_once(image: str, argument: str, _identifier: str) -> str:
     with engine() as client:
         # Whatever the image's own entry point is, a script perhaps: the binary itself is asked.
         container = client.containers.create(
-            image, entrypoint=["etcd"], command=[argument], network_mode="none", labels={LABEL: "question"}
+            image,
+            entrypoint=["etcd"],
+            command=[argument],
+            network_mode="none",
+            labels={LABEL: f"question-{os.getpid()}"},
         )
         try:
             container.start()

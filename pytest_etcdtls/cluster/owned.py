@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeVar
@@ -156,6 +156,10 @@ class OwnedCluster(ABC, Generic[M]):
         """Return what a member's certificates are issued for."""
         return MemberNames(name)
 
+    def _addresses(self, name: str, ports: Iterator[int]) -> MemberAddresses:
+        """Return what a member listens on, as seen from this host, with ports taken from those claimed."""
+        return loopback_addresses(self.config, name, ports)
+
     def _prepare(self) -> None:
         """Lay down what all members share, beside the PKI; once more after everything was discarded."""
 
@@ -201,7 +205,7 @@ class OwnedCluster(ABC, Generic[M]):
         needed = ports_needed(self.config) * self.config.size
         self._claim = claim_ports(needed, self.config.host, skip=attempt)
         ports = iter(self._claim.ports)
-        addresses = [loopback_addresses(self.config, name, ports) for name in member_names(self.config)]
+        addresses = [self._addresses(name, ports) for name in member_names(self.config)]
         self.members = tuple(self._member(addresses, index) for index in range(self.config.size))
 
     def _member_flags(

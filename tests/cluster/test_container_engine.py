@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,10 @@ def test_images_at_hand(etcd_images: dict[str, str]) -> None:
 def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str) -> None:
     assert image_version(etcd_image) == etcd_image.rpartition(":")[2]
     with engine() as client:
-        assert client.containers.list(all=True, filters={"label": "pytest-etcdtls=question"}) == []
+        assert (
+            client.containers.list(all=True, filters={"label": f"pytest-etcdtls=question-{os.getpid()}"})
+            == []
+        )
 
 
 @pytest.mark.container
