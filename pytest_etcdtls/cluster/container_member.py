@@ -35,6 +35,11 @@ class ContainerMember(ReachableMember):
         return self.container is not None and self.container.running
 
     @property
+    def ready(self) -> bool:
+        """Whether it runs and has said since its last start that it serves its clients."""
+        return self.running and self.progress().ready
+
+    @property
     def exit_status(self) -> int | None:
         """What its etcd ended with; ``None`` while it runs."""
         return None if self.container is None else self.container.exit_status

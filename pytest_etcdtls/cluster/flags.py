@@ -28,6 +28,10 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
+class UnknownFlagError(UsageError):
+    """An etcd lacks a flag that a configuration needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class FlagSet:
     """The flags of one etcd.
@@ -53,9 +57,9 @@ class FlagSet:
         """Return the flag's name in this etcd, where up to 3.6 it may begin with ``experimental-``.
 
         Raises:
-            UsageError: if this etcd has no such flag.
+            UnknownFlagError: if this etcd has no such flag.
         """
         for candidate in (name, f"experimental-{name}"):
             if candidate in self.names:
                 return candidate
-        raise UsageError(f"etcd {self.version} has no --{name}")
+        raise UnknownFlagError(f"etcd {self.version} has no --{name}")

@@ -5,6 +5,7 @@ Protocols only. This module does not know how etcd is started or stopped.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -53,8 +54,21 @@ class Member(Protocol):
     def running(self) -> bool:
         """Whether the process or container is alive now."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether it runs and has said since its last start that it serves its clients."""
+
     def file(self, name: str) -> Path:
         """Return where a file of that logical name (``server.crt``, ``client-ca.crt``) is on this host."""
+
+    def replace_files(self, contents: Mapping[str, bytes]) -> None:
+        """Replace files by logical name, in that order, and let etcd see them; it is told nothing.
+
+        A process sees the old file or the new one at any moment; in a container it is missing in between.
+
+        Raises:
+            OSError: if the system or the container engine refuses.
+        """
 
     def log(self) -> str:
         """Return everything that this member has logged so far, earlier starts included."""
@@ -107,11 +121,12 @@ class Cluster(Protocol):
     def stop_member(self, index: int) -> None:
         """Stop one member and keep its data."""
 
-    def start_member(self, index: int) -> None:
-        """Start a stopped member again and wait until it serves clients.
+    def start_member(self, index: int, *, wait: bool = True) -> None:
+        """Start a stopped member again and wait until it serves clients, or do not wait for that.
 
         Raises:
-            ClusterStartError: if it does not.
+            ClusterStartError: if it is waited for and does not.
+            OSError: if it is not waited for and cannot be run at all.
         """
 
     def restart_member(self, index: int) -> None:

@@ -126,13 +126,17 @@ class OwnedCluster(ABC, Generic[M]):
         """Stop one member and keep its data."""
         self._stop([self.members[index]])
 
-    def start_member(self, index: int) -> None:
-        """Start a stopped member again and wait until it serves clients.
+    def start_member(self, index: int, *, wait: bool = True) -> None:
+        """Start a stopped member again and wait until it serves clients, or do not wait for that.
 
         Raises:
-            ClusterStartError: if it does not.
+            ClusterStartError: if it is waited for and does not.
+            OSError: if it is not waited for and cannot be run at all.
         """
-        self._launch(self.members[index])
+        if wait:
+            self._launch(self.members[index])
+        else:
+            self.members[index].start()
 
     def restart_member(self, index: int) -> None:
         """Stop one member and start it again with the files as they are now."""

@@ -38,6 +38,11 @@ class ProcessMember(ReachableMember):
         return self.process is not None and self.process.running
 
     @property
+    def ready(self) -> bool:
+        """Whether it runs and has said since its last start that it serves its clients."""
+        return self.running and self.progress().ready
+
+    @property
     def exit_status(self) -> int | None:
         """What its process ended with; ``None`` while it runs."""
         return None if self.process is None else self.process.exit_status

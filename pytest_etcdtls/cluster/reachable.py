@@ -5,11 +5,13 @@ Does not know how the member is started.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_etcdtls.cluster.addresses import MemberAddresses
 from pytest_etcdtls.cluster.pki_files import FileNames
+from pytest_etcdtls.pki.files import write_files
 
 
 @dataclass(kw_only=True)
@@ -68,3 +70,15 @@ class ReachableMember:
     def file(self, name: str) -> Path:
         """Return where a file of that logical name is."""
         return self.pki_root / self.files.path(name)
+
+    def replace_files(self, contents: Mapping[str, bytes]) -> None:
+        """Replace files by logical name, in that order, and let etcd see them.
+
+        Raises:
+            OSError: if the system or the container engine refuses.
+        """
+        write_files(self.pki_root, {self.files.path(name): content for name, content in contents.items()})
+        self.copy_files()
+
+    def copy_files(self) -> None:
+        """Have etcd see the files of the PKI directory as they are on this host now; a process does."""
