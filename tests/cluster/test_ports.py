@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster import ports
 from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.errors import ClusterStartError
 
@@ -34,6 +34,7 @@ def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def taken() -> Iterator[socket.socket]:
     with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         claim = claim_ports(1, "127.0.0.1")
         listener.bind(("127.0.0.1", claim.ports[0]))
         listener.listen()
@@ -95,7 +96,7 @@ def test_blocks_are_skipped_after_a_failure() -> None:
 def test_a_foreign_lock_directory_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "elsewhere"
     target.mkdir()
-    (tmp_path / f"pytest-etcdtls-ports-{ports.os.getuid()}").symlink_to(target)
+    (tmp_path / f"pytest-etcdtls-ports-{os.getuid()}").symlink_to(target)
     claim = claim_ports(3, "127.0.0.1")
     assert len(claim.ports) == 3
     assert list(target.iterdir()) == []
@@ -109,6 +110,7 @@ def test_the_lock_directory_is_private(tmp_path: Path) -> None:
 
 def test_ports_of_ipv6_loopback_are_claimed() -> None:
     with socket.socket(socket.AF_INET6) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         claim = claim_ports(1, "::1")
         listener.bind(("::1", claim.ports[0]))
         claim.release()

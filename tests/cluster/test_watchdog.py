@@ -217,18 +217,8 @@ def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Pa
     os.mkfifo(fifo)
     suite = tmp_path / "test_suite.py"
     suite.write_text(SUITE.format(binary=str(newest_etcd), home=str(home), mode=mode, fifo=str(fifo)))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-s",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        tmp_path,
-        suite,
-    ]
+    options = ["-q", "-s", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", *options, str(suite)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
     ) as run:

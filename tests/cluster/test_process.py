@@ -1,0 +1,353 @@
+"""Real clusters of processes, on every etcd at hand."""
+
+from __future__ import annotations
+
+import re
+import socket
+import stat
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.clients import agreed_suite, get, refused
+from cluster.conftest import Start
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.flags import version_key
+from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster.process import ProcessCluster
+from pytest_etcdtls.errors import ClusterStartError, UsageError
+from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+
+OK = 200
+GOOD = ClusterConfig()
+
+
+def _modes(directory: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_member_serves_its_own_clients_and_refuses_others(start: Start, etcd_binary: Path) -> None:
+    cluster = start(GOOD, etcd_binary)
+    (member,) = cluster.members
+    assert get(member.client_url, member, "client", ca="server-ca.crt") == OK
+    assert get(member.peer_url, member, "peer-client", ca="peer-ca.crt") == OK
+    assert refused(member.client_url, member)
+    assert refused(member.peer_url, member, "client")
+    assert cluster.version == binary_version(etcd_binary)
+    assert (cluster.origin, cluster.source) == ("process", str(etcd_binary))
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_several_members_form_one_cluster(start: Start, etcd_binary: Path, size: int) -> None:
+    cluster = start(replace(GOOD, size=size), etcd_binary)
+    assert [member.name for member in cluster.members] == [f"m{index}" for index in range(size)]
+    assert all(member.running for member in cluster.members)
+    assert [get(member.client_url, member, path="/health") for member in cluster.members] == [OK] * size
+
+
+def test_every_listener_that_is_asked_for_is_there(start: Start, etcd_binary: Path) -> None:
+    config = replace(GOOD, plain_client_listener=True, metrics="https", host="::1")
+    (member,) = start(config, etcd_binary).members
+    assert member.plain_client_url is not None
+    assert member.metrics_url is not None
+    assert member.client_http_url is None
+    assert "[::1]" in member.client_url
+    assert get(member.client_url, member, ca="server-ca.crt") == OK
+    assert get(member.plain_client_url, member) == OK
+    assert get(member.metrics_url, member, path="/metrics") == OK
+    assert refused(member.metrics_url, member)
+
+
+def test_http_metrics_and_a_shared_port(start: Start, etcd_binary: Path) -> None:
+    (member,) = start(replace(GOOD, plaintext_on_client_port=True, metrics="http"), etcd_binary).members
+    assert member.plain_client_url is None
+    assert member.metrics_url is not None
+    assert get(member.metrics_url, member, path="/metrics") == OK
+    assert get(member.client_url, member) == OK
+    assert get(member.client_url.replace("https://", "http://"), member) == OK
+    assert refused(member.client_url, member)
+
+
+def test_http_throughout(start: Start, etcd_binary: Path) -> None:
+    (member,) = start(replace(GOOD, client_scheme="http", peer_scheme="http"), etcd_binary).members
+    assert get(member.client_url, member) == OK
+    assert get(member.peer_url, member) == OK
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_http_split_off_the_grpc_port(start: Start, etcd_binary: Path) -> None:
+    (member,) = start(replace(GOOD, client_http=True), etcd_binary).members
+    assert member.client_http_url is not None
+    assert get(member.client_http_url, member) == OK
+    assert refused(member.client_url, member, "client"), "no HTTP/1.1 on the gRPC port"
+
+
+@pytest.mark.etcd_version("3.4", "3.5.1")
+@pytest.mark.parametrize(
+    ("config", "flag"),
+    [
+        (replace(GOOD, client_http=True), "listen-client-http-urls"),
+        (replace(GOOD, tls_min_version="TLS1.2"), "tls-min-version"),
+    ],
+)
+def test_what_a_version_cannot_express_leaves_nothing_behind(
+    start: Start, etcd_binary: Path, tmp_path: Path, config: ClusterConfig, flag: str
+) -> None:
+    with pytest.raises(UsageError, match=f"etcd {binary_version(etcd_binary)} has no --{flag}"):
+        start(config, etcd_binary)
+    assert list(tmp_path.iterdir()) == []
+
+
+BROKEN = {
+    "nobody is checked": replace(GOOD, client_cert_auth=False, trusted_ca_file=None),
+    "generated certificates": replace(
+        GOOD, auto_tls=True, cert_file=None, key_file=None, expects_health=False
+    ),
+    "another CA": replace(GOOD, trusted_ca_file="peer-ca.crt", expects_health=False),
+    "no CRL where one should be": replace(GOOD, client_crl_file="missing.der", expects_health=False),
+    "system roots": replace(
+        GOOD,
+        trusted_ca_file=None,
+        extra_files={"roots.crt": b""},
+        environment={"SSL_CERT_FILE": "{pki}/peer-ca.crt", "SSL_CERT_DIR": "{pki}/none"},
+        expects_health=False,
+    ),
+}
+
+
+@pytest.mark.parametrize("config", BROKEN.values(), ids=BROKEN)
+def test_broken_tls_starts_all_the_same(start: Start, etcd_binary: Path, config: ClusterConfig) -> None:
+    (member,) = start(config, etcd_binary).members
+    admitted = [
+        pair for pair in (None, "client", "peer-client") if not refused(member.client_url, member, pair)
+    ]
+    expected: dict[str, list[str | None]] = {
+        "nobody is checked": [None, "client", "peer-client"],
+        "generated certificates": [None, "client", "peer-client"],
+        "another CA": ["peer-client"],
+        "no CRL where one should be": [],
+        "system roots": ["peer-client"],
+    }
+    assert admitted == expected[next(name for name, each in BROKEN.items() if each is config)]
+
+
+def test_what_etcd_refuses_to_start_ends_with_its_own_words(
+    start: Start, etcd_binary: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ClusterStartError) as caught:
+        start(replace(GOOD, cipher_suites=("TLS_NONSENSE",)), etcd_binary)
+    first, *log = str(caught.value).splitlines()
+    assert re.search(
+        rf"etcd {re.escape(binary_version(etcd_binary))} .*m0 at https://127\.0\.0\.1:\d+", first
+    )
+    assert first.endswith("its log ends:")
+    assert 0 < len(log) <= 40
+    assert "TLS_NONSENSE" in "\n".join(log)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_without_leader_is_given_up(start: Start, newest_etcd: Path, tmp_path: Path) -> None:
+    config = replace(GOOD, size=3, peer_trusted_ca_file="client-ca.crt", expects_health=False)
+    with pytest.raises(ClusterStartError, match=r"m0 at .*: it does not serve clients after 2 s"):
+        start(config, newest_etcd, seconds=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_good_cluster_that_is_not_healthy_is_given_up(start: Start, newest_etcd: Path) -> None:
+    with pytest.raises(ClusterStartError, match="not healthy after 2 s: "):
+        start(replace(GOOD, trusted_ca_file="peer-ca.crt"), newest_etcd, seconds=2)
+
+
+def test_ports_that_turn_out_to_be_taken_are_changed(
+    start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody binds between our look and etcd's start: our look is made blind, and a stranger listens."""
+    monkeypatch.setattr("pytest_etcdtls.cluster.ports._is_free", lambda host, port: True)
+    monkeypatch.setattr("pytest_etcdtls.cluster.ports._lock_directory", lambda: None)
+    taken = claim_ports(1, "127.0.0.1").ports[0]
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.bind(("127.0.0.1", taken))
+        stranger.listen()
+        (member,) = start(replace(GOOD, metrics="http"), etcd_binary).members
+        assert get(member.client_url, member) == OK
+    assert f":{taken}" not in member.client_url
+    assert "address already in use" not in member.log()
+
+
+def test_nothing_of_the_users_environment_reaches_etcd(
+    start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETCD_LISTEN_METRICS_URLS", "http://127.0.0.1:1")
+    monkeypatch.setenv("ETCD_CLIENT_CERT_AUTH", "nonsense")
+    monkeypatch.setenv("ETCDCTL_ENDPOINTS", "https://elsewhere.example:2379")
+    monkeypatch.setenv("GODEBUG", "tlsrsakex=1")
+    (member,) = start(replace(GOOD, client_cert_auth=False, trusted_ca_file=None), etcd_binary).members
+    assert member.process is not None
+    environment = Path(f"/proc/{member.process.pid}/environ").read_text().split("\0")
+    assert [each for each in environment if each.startswith(("ETCD", "GODEBUG"))] == []
+    assert get(member.client_url, member, None) == OK
+
+
+def test_files_are_private_and_nothing_of_them_is_shown(start: Start, newest_etcd: Path) -> None:
+    cluster = start(replace(GOOD, extra_files={"extra.key": b"secret"}), newest_etcd)
+    assert stat.S_IMODE(cluster.directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE(cluster.pki_directory.stat().st_mode) == 0o700
+    assert _modes(cluster.pki_directory) == {0o600}
+    assert _modes(cluster.members[0].log_file.parent) <= {0o600}
+    shown = repr(cluster.members) + repr(cluster.target())
+    assert "PRIVATE KEY" not in shown
+    assert "secret" not in shown
+
+
+def test_the_command_line_can_be_shown(start: Start, newest_etcd: Path) -> None:
+    config = replace(GOOD, extra_flags=("--trusted-ca-file={pki}/server-ca.crt",))
+    cluster = start(config, newest_etcd)
+    argv = cluster.members[0].argv
+    assert argv[0] == str(newest_etcd)
+    assert f"--cert-file={cluster.pki_directory}/m0/server.crt" in argv
+    assert argv[-1] == f"--trusted-ca-file={cluster.pki_directory}/server-ca.crt"
+
+
+def test_members_stop_and_start_with_their_data(start: Start, etcd_binary: Path) -> None:
+    cluster = start(replace(GOOD, size=3), etcd_binary)
+    cluster.stop_member(1)
+    assert [member.running for member in cluster.members] == [True, False, True]
+    survivor = cluster.members[0]
+    assert get(survivor.client_url, survivor, path="/health") == OK
+    before = cluster.members[1].log()
+    cluster.start_member(1)
+    assert cluster.members[1].running
+    assert cluster.members[1].log().startswith(before)
+    assert get(cluster.members[1].client_url, cluster.members[1], path="/health") == OK
+
+
+def test_a_restart_reads_the_files_as_they_are_now(start: Start, etcd_binary: Path) -> None:
+    cluster = start(GOOD, etcd_binary)
+    (member,) = cluster.members
+    assert refused(member.client_url, member, "peer-client")
+    bundle = member.file("client-ca.crt")
+    bundle.write_bytes(bundle.read_bytes() + member.file("peer-ca.crt").read_bytes())
+    cluster.restart_member(0)
+    assert get(member.client_url, member, "peer-client") == OK
+    cluster.restart()
+    assert get(member.client_url, member, "peer-client") == OK
+
+
+def test_leaves_can_be_replaced_while_etcd_runs(start: Start, etcd_binary: Path) -> None:
+    (member,) = start(GOOD, etcd_binary).members
+    for suffix in ("crt", "key"):
+        (member.pki_directory / f"server.{suffix}").write_bytes(member.file(f"peer.{suffix}").read_bytes())
+    assert get(member.client_url, member, ca="peer-ca.crt") == OK
+
+
+def test_a_config_file_hides_the_flags_beside_it(start: Start, etcd_binary: Path) -> None:
+    complete = start(replace(GOOD, config_file=True), etcd_binary)
+    assert refused(complete.members[0].client_url, complete.members[0])
+    assert any(argument.startswith("--config-file=") for argument in complete.members[0].argv)
+    hidden = replace(GOOD, config_file=True, config_file_omits=("client_cert_auth", "trusted_ca_file"))
+    (member,) = start(hidden, etcd_binary).members
+    assert "--client-cert-auth=true" in member.argv
+    assert get(member.client_url, member, None) == OK
+
+
+@pytest.mark.parametrize("config_file", [False, True])
+def test_suites_are_in_force(start: Start, etcd_binary: Path, config_file: bool) -> None:
+    suites = ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",)
+    open_to_all = replace(GOOD, client_cert_auth=False, trusted_ca_file=None)
+    (member,) = start(
+        replace(open_to_all, cipher_suites=suites, config_file=config_file), etcd_binary
+    ).members
+    assert agreed_suite(member.client_url, "ECDHE-ECDSA-AES128-GCM-SHA256") is not None
+    assert agreed_suite(member.client_url, "ECDHE-ECDSA-AES256-GCM-SHA384") is None
+
+
+@pytest.mark.parametrize("config_file", [False, True])
+def test_allowed_names_are_in_force(start: Start, etcd_binary: Path, config_file: bool) -> None:
+    config = replace(
+        GOOD,
+        client_cert_allowed_hostname="nobody.example",
+        peer_cert_allowed_cn="nobody",
+        config_file=config_file,
+        expects_health=False,
+    )
+    (member,) = start(config, etcd_binary).members
+    # Etcds before 3.5.15 have no YAML key for allowed names, and ignore what they do not know.
+    enforced = not config_file or version_key(binary_version(etcd_binary)) >= (3, 5, 15)
+    assert refused(member.client_url, member, "client") is enforced
+    assert refused(member.peer_url, member, "peer-client") is enforced
+
+
+def test_a_crl_in_a_config_file_is_not_read(start: Start, etcd_binary: Path) -> None:
+    flags = replace(
+        GOOD, client_crl_file="crl.pem" if version_key(binary_version(etcd_binary)) < (3, 6) else "crl.der"
+    )
+    (member,) = start(flags, etcd_binary).members
+    assert refused(member.client_url, member, "revoked")
+    (member,) = start(replace(flags, config_file=True), etcd_binary).members
+    assert get(member.client_url, member, "revoked") == OK
+
+
+def test_kubeadms_layout(start: Start, etcd_binary: Path) -> None:
+    cluster = start(replace(GOOD, pki=PKIPlan(layout=CALayout.KUBEADM)), etcd_binary)
+    (member,) = cluster.members
+    assert member.pki_directory == cluster.pki_directory / "m0" / "etcd"
+    assert get(member.client_url, member, "client", ca="server-ca.crt") == OK
+    assert get(member.peer_url, member, "peer-client") == OK
+
+
+@pytest.mark.parametrize("layout", [CALayout.SHARED, CALayout.INTERMEDIATE])
+def test_other_layouts(start: Start, newest_etcd: Path, layout: CALayout) -> None:
+    (member,) = start(replace(GOOD, pki=PKIPlan(layout=layout), size=3), newest_etcd).members[:1]
+    assert get(member.client_url, member, "client") == OK
+    assert get(member.peer_url, member, "peer-client") == OK
+
+
+def test_an_impossible_pki_is_a_usage_error(start: Start, newest_etcd: Path, tmp_path: Path) -> None:
+    plan = PKIPlan(server=replace(PKIPlan().server, key_usage=frozenset({"no such usage"})))
+    with pytest.raises(UsageError, match="the PKI that the cluster shall have cannot be generated"):
+        start(replace(GOOD, pki=plan), newest_etcd)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stopping_twice_is_once(start: Start, etcd_binary: Path) -> None:
+    cluster = start(replace(GOOD, size=3), etcd_binary)
+    cluster.stop()
+    cluster.stop()
+    assert not any(member.running for member in cluster.members)
+    assert not cluster.directory.exists()
+
+
+def test_a_kept_cluster_stands_and_the_farewell_works(start: Start, etcd_binary: Path) -> None:
+    cluster = start(replace(GOOD, authentication=True), etcd_binary, keep=True)
+    cluster.stop()
+    try:
+        (member,) = cluster.members
+        assert get(member.client_url, member) == OK
+        assert member.file("client-ca.key").exists()
+        lines = cluster.farewell().splitlines()
+        curl = next(line for line in lines if line.strip().startswith("curl"))
+        answer = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+        assert '"etcdserver"' in answer.stdout
+        etcdctl = etcd_binary.parent / "etcdctl"
+        if etcdctl.exists():
+            line = next(line for line in lines if line.strip().startswith("etcdctl"))
+            line = line.replace("etcdctl", str(etcdctl), 1)
+            answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+            assert cluster.version in answer.stdout
+    finally:
+        subprocess.run(cluster.farewell().splitlines()[-1], shell=True, check=True)  # noqa: S602
+    assert not cluster.directory.exists()
+
+
+def test_a_member_that_dies_is_not_running(start: Start, newest_etcd: Path) -> None:
+    cluster = start(GOOD, newest_etcd)
+    (member,) = cluster.members
+    assert isinstance(cluster, ProcessCluster)
+    assert member.process is not None
+    subprocess.run(["kill", "-9", str(member.process.pid)], check=True)
+    assert member.process.wait(60)
+    assert not member.running

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.conftest import Start
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.owner import gateway_of
+from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.pki.bundle import PKIPlan
+from pytest_etcdtls.pki.profile import CLIENT, SERVER
+
+RANGE = {"key": "AA==", "range_end": "AA=="}
+NAMELESS = ClusterConfig(
+    authentication=True, pki=PKIPlan(client=replace(CLIENT, common_name=None, organization="clients"))
+)
+"""The gateway turns away every certificate with a common name once authentication is on."""
+
+
+def _login(cluster: Cluster) -> dict[str, str]:
+    assert cluster.user is not None
+    name, password = cluster.user
+    return {"name": name, "password": password}
+
+
+def test_authentication_is_on(start: Start, etcd_binary: Path) -> None:
+    cluster = start(NAMELESS, etcd_binary)
+    gateway = gateway_of(cluster.members[0])
+    status, answer = gateway.post("/v3/auth/authenticate", _login(cluster))
+    assert status == 200
+    assert answer["token"]
+    wrong, _ = gateway.post("/v3/auth/authenticate", {**_login(cluster), "password": "wrong"})
+    assert wrong == 400
+    assert gateway.post("/v3/kv/range", RANGE)[0] == 403
+    assert cluster.target().user == cluster.user
+
+
+def test_the_password_is_in_a_private_file_and_never_shown(start: Start, newest_etcd: Path) -> None:
+    cluster = start(ClusterConfig(authentication=True), newest_etcd)
+    assert cluster.user is not None
+    password = cluster.user[1]
+    file = cluster.directory / "root-password"
+    assert file.read_text() == password
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    shown = [repr(cluster), repr(cluster.target()), cluster.farewell(), cluster.members[0].log()]
+    assert not any(password in text for text in [*shown, *cluster.members[0].argv])
+
+
+def test_authentication_survives_a_restart(start: Start, newest_etcd: Path) -> None:
+    cluster = start(replace(NAMELESS, size=3), newest_etcd)
+    cluster.restart()
+    assert gateway_of(cluster.members[0]).post("/v3/auth/authenticate", _login(cluster))[0] == 200
+
+
+def test_a_gateway_that_does_not_work_cannot_turn_it_on(start: Start, etcd_binary: Path) -> None:
+    """etcd's gateway dials etcd with the served certificate, which here is no client's."""
+    plan = PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",)))
+    with pytest.raises(ClusterStartError, match="authentication cannot be turned on: user/add: status 503"):
+        start(ClusterConfig(authentication=True, pki=plan), etcd_binary)
