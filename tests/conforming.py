@@ -11,21 +11,31 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from conforming_tls import SAMPLES as OF_TLS
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.observations.admission import Acceptance, Admission, Candidate, Cell, Control
+from pytest_etcdtls.observations.advertised import OwnURLs
 from pytest_etcdtls.observations.api import Exchange, MemberLists, MemberRecord, VersionAnswers
 from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Response, Stage, TLSVersion, Way
 from pytest_etcdtls.observations.chain import (
     AnnouncedCAs,
+    CAsInUse,
     ClientTrust,
+    Dialling,
     ExpectedCertificate,
+    Issuers,
+    KubernetesCA,
     PathToTrust,
     PortPair,
+    ServedByMembers,
     ServedChain,
 )
+from pytest_etcdtls.observations.hello import HelloVariant, HelloVariants
 from pytest_etcdtls.observations.listener import Answer, ListenerFacts, Plaintext
+from pytest_etcdtls.observations.policy import Policy
+from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
 from pytest_etcdtls.registry import Need
 
@@ -95,7 +105,13 @@ class Place:
 
     def refused(self, **changes: Any) -> Attempt:
         """Return an attempt that was refused with a certificate alert."""
-        facts = {"way": Way.REFUSED, "alert": 42, "ending": Ending.ALERT, "response": None, "first_bytes": b""}
+        facts = {
+            "way": Way.REFUSED,
+            "alert": 42,
+            "ending": Ending.ALERT,
+            "response": None,
+            "first_bytes": b"",
+        }
         return self.attempt(**(facts | changes))
 
     def candidate(self, name: str = "client") -> Candidate:
@@ -162,7 +178,44 @@ def _chain(place: Place, key: str | None) -> ServedChain:
 
 def _path(place: Place, key: str | None) -> PathToTrust:
     anchors = ((pki().peer_ca if place.role == "peer" else pki().server_ca).certificate,)
-    return PathToTrust(url=place.url, anchors=anchors, source="ca.crt", error="")
+    return PathToTrust(
+        url=place.url, anchors=anchors, source="ca.crt", error="", path=(place.chain[0], *anchors)
+    )
+
+
+def _issuers(place: Place, key: str | None) -> Issuers:
+    return Issuers(url=place.url, certificates=_path(place, key).anchors)
+
+
+def _hellos(place: Place, key: str | None) -> HelloVariants:
+    hellos = {"TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3", "ALPN h2": "-alpn h2"}
+    return HelloVariants(
+        url=place.url,
+        variants=tuple(
+            HelloVariant(hello=hello, options=options, tries=(place.refused(),))
+            for hello, options in hellos.items()
+        ),
+    )
+
+
+def _by_members(place: Place, key: str | None) -> ServedByMembers:
+    chains = (("m0", _chain(Place("client"), None)), ("m1", _chain(Place("peer"), None)))
+    return ServedByMembers(chains=chains)
+
+
+def _cas_in_use(place: Place, key: str | None) -> CAsInUse:
+    return CAsInUse(
+        url=place.url,
+        known=((place.trusted, "is trusted for clients"),),
+        announced=(place.trusted.subject,),
+        trust_is_known=True,
+    )
+
+
+@functools.cache
+def _kubernetes_ca() -> KubernetesCA:
+    certificate = CertificateAuthority.create("kubernetes").certificate
+    return KubernetesCA(certificates=(certificate,), source="ca.crt of Kubernetes")
 
 
 def _announced(place: Place, key: str | None) -> AnnouncedCAs:
@@ -176,7 +229,9 @@ def _announced(place: Place, key: str | None) -> AnnouncedCAs:
 
 def _exchange(place: Place, key: str | None) -> Exchange:
     path = str(key)
-    response = Response(status=200, headers={"content-type": "application/json"}, body=BODIES.get(path, b"{}"))
+    response = Response(
+        status=200, headers={"content-type": "application/json"}, body=BODIES.get(path, b"{}")
+    )
     return Exchange(url=place.url, role=place.role, path=path, tries=(place.attempt(response=response),))
 
 
@@ -194,9 +249,7 @@ def _members(place: Place, key: str | None) -> MemberLists:
 
 def _versions(place: Place, key: str | None) -> VersionAnswers:
     body = json.loads(VERSION_BODY)
-    return VersionAnswers(
-        answers=(("https://127.0.0.1:2380", body), ("https://127.0.0.1:2379", dict(body)))
-    )
+    return VersionAnswers(answers=(("https://127.0.0.1:2380", body), ("https://127.0.0.1:2379", dict(body))))
 
 
 def _facts(place: Place, key: str | None) -> ListenerFacts:
@@ -220,13 +273,26 @@ _SAMPLES: dict[type[Any], Any] = {
     ServedChain: _chain,
     PathToTrust: _path,
     AnnouncedCAs: _announced,
+    Issuers: _issuers,
+    HelloVariants: _hellos,
+    ServedByMembers: _by_members,
+    CAsInUse: _cas_in_use,
+    KubernetesCA: lambda place, key: _kubernetes_ca(),
+    Policy: lambda place, key: Policy(expiry_days=30),
+    Dialling: lambda place, key: Dialling(with_another=False),
+    OwnURLs: lambda place, key: OwnURLs(url=place.url, role=place.role, member="m0", advertised=(place.url,)),
     Exchange: _exchange,
     MemberLists: _members,
     VersionAnswers: _versions,
     ListenerFacts: _facts,
     ClientTrust: lambda place, key: ClientTrust(certificates=(place.trusted,), source="ca.crt"),
-    ExpectedCertificate: lambda place, key: ExpectedCertificate(certificate=place.chain[0], source="server.crt"),
-    PortPair: lambda place, key: PortPair(client=_chain(Place("client"), None), peer=_chain(Place("peer"), None)),
+    ExpectedCertificate: lambda place, key: ExpectedCertificate(
+        certificate=place.chain[0], source="server.crt"
+    ),
+    PortPair: lambda place, key: PortPair(
+        client=_chain(Place("client"), None), peer=_chain(Place("peer"), None)
+    ),
+    **OF_TLS,
 }
 
 

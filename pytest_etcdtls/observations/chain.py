@@ -32,18 +32,36 @@ class ServedChain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathToTrust:
-    """Whether a path was found from the served leaf to a trust anchor, by signatures alone, at no time.
+    """Whether a path leads from the served leaf to a trust anchor, by names and signatures alone.
 
     Attributes:
         anchors: the trust anchors, as given.
         source: where they come from: a file's path, or ``generated CA``.
         error: why no path was found, empty if one was.
+        path: leaf first, anchor last; empty if there is none.
+        missing: those of the path that are neither served nor an anchor: they were given to us elsewhere.
+        unknown_issuer: the issuer at which the served chain ends, if nobody gave us its certificate.
     """
 
     url: str
     anchors: tuple[x509.Certificate, ...]
     source: str
     error: str
+    path: tuple[x509.Certificate, ...] = ()
+    missing: tuple[x509.Certificate, ...] = ()
+    unknown_issuer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuers:
+    """The CAs above the served leaf: those of the path to trust, else as far as served or given to us.
+
+    Attributes:
+        certificates: the leaf's own issuer first; at least one.
+    """
+
+    url: str
+    certificates: tuple[x509.Certificate, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,3 +109,49 @@ class ClientTrust:
 
     certificates: tuple[x509.Certificate, ...]
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialling:
+    """What is known of the certificate that etcd presents where it is a client of the listener's port.
+
+    Attributes:
+        with_another: it was told to present another one than the one that it serves; not seen on the wire.
+    """
+
+    with_another: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedByMembers:
+    """What the TLS listeners of at least two members serve: member's label and chain, by listener."""
+
+    chains: tuple[tuple[str, ServedChain], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesCA:
+    """The CA of the Kubernetes cluster that the etcd serves.
+
+    Attributes:
+        source: where it comes from.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CAsInUse:
+    """The CAs that matter on a listener: those that issued what it serves, and those that it trusts.
+
+    Attributes:
+        known: certificates, with words for what they do there.
+        announced: names of the CertificateRequest.
+        trust_is_known: the bundle that etcd was told to trust there is among the known.
+    """
+
+    url: str
+    known: tuple[tuple[x509.Certificate, str], ...]
+    announced: tuple[x509.Name, ...]
+    trust_is_known: bool

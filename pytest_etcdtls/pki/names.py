@@ -19,6 +19,15 @@ def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(_show(name) for name in names)
 
 
+def is_address(name: str) -> bool:
+    """Return whether a host is an IP address rather than a name; a zone is ignored."""
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 def names_host(certificate: x509.Certificate, host: str) -> bool:
     """Return whether the subjectAltName covers a host.
 

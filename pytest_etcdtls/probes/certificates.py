@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from cryptography import x509
-from OpenSSL import crypto
 
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.observations.chain import (
     AnnouncedCAs,
     ClientTrust,
     ExpectedCertificate,
-    PathToTrust,
     PortPair,
+    ServedByMembers,
     ServedChain,
 )
 from pytest_etcdtls.observations.listener import Answer
+from pytest_etcdtls.pki.reading import load
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import Role
-
-_NO_CHECK_TIME = 0x200000
-"""OpenSSL's ``X509_V_FLAG_NO_CHECK_TIME``: validity has checks of its own."""
 
 
 @probe(ServedChain, cost=0, needs=[(Answer, None)])
@@ -30,7 +27,7 @@ def _served(context: Context, key: str | None) -> ServedChain:
     if attempt is None:
         raise InconclusiveError(f"{listener.url} sent no certificate")
     try:
-        certificates = tuple(x509.load_der_x509_certificate(der) for der in attempt.chain)
+        certificates = tuple(load(der) for der in attempt.chain)
     except ValueError as error:
         raise InconclusiveError(
             f"{listener.url} sent a certificate that cannot be parsed: {error}"
@@ -42,39 +39,6 @@ def _served(context: Context, key: str | None) -> ServedChain:
         certificates=certificates,
         observed_at=attempt.started_at,
     )
-
-
-@probe(PathToTrust, cost=0, needs=[(ServedChain, None)])
-def _path(context: Context, key: str | None) -> PathToTrust:
-    listener = listener_of(context)
-    served = context.get(ServedChain)
-    bundle = context.target.credentials(listener.role).server_ca
-    if bundle is None:
-        side = "peer-" if listener.role is Role.PEER else ""
-        raise NotVerifiedError(f"needs the CA of what is served: pass --etcd-{side}cacert")
-    return PathToTrust(
-        url=listener.url,
-        anchors=bundle.certificates,
-        source=bundle.source,
-        error=_path_error(served.certificates, bundle.certificates),
-    )
-
-
-def _path_error(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...]) -> str:
-    """Return why no path leads from the leaf to an anchor, empty if one does.
-
-    As in Go, every certificate of the bundle is an anchor, an intermediate one too.
-    """
-    store = crypto.X509Store()
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | _NO_CHECK_TIME)
-    for anchor in anchors:
-        store.add_cert(crypto.X509.from_cryptography(anchor))
-    leaf, *others = (crypto.X509.from_cryptography(certificate) for certificate in chain)
-    try:
-        crypto.X509StoreContext(store, leaf, others or None).verify_certificate()
-    except crypto.X509StoreContextError as error:
-        return str(error)
-    return ""
 
 
 @probe(ExpectedCertificate, cost=0)
@@ -102,6 +66,23 @@ def _pair(context: Context, key: str | None) -> PortPair:
     if not siblings:
         raise NotVerifiedError("needs a client listener of the same member: pass --etcd-endpoint")
     return PortPair(client=context.get(ServedChain, listener=siblings[0]), peer=context.get(ServedChain))
+
+
+@probe(ServedByMembers, cost=0, needs=[(ServedChain, None)], across=True)
+def _by_members(context: Context, key: str | None) -> ServedByMembers:
+    chains: list[tuple[str, ServedChain]] = []
+    reasons: list[str] = []
+    for listener in context.target.listeners:
+        try:
+            chains.append((listener.member, context.get(ServedChain, listener=listener)))
+        except UnobservedError as unobserved:
+            reasons.append(unobserved.reason)
+    members = {listener.member for listener in context.target.listeners if listener.scheme == "https"}
+    if len(members) < 2:
+        raise NotApplicableError("there is one member only")
+    if len({member for member, _ in chains}) < 2:
+        raise NotVerifiedError("needs what two members serve: " + "; ".join(dict.fromkeys(reasons)))
+    return ServedByMembers(chains=tuple(chains))
 
 
 @probe(AnnouncedCAs, cost=0, needs=[(Answer, None)])

@@ -31,7 +31,7 @@ def shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: 
     if request.keep is not None:
         request.keep.watch(context)
         stream.received = bytearray()
-    tls = stream.begin_tls(context, server_name(listener))
+    tls = stream.begin_tls(context, request.server_name or server_name(listener))
     try:
         _present(tls, context, request.identity)
     except SSL.Error as error:

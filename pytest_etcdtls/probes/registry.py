@@ -34,6 +34,7 @@ class Request:
         body: of a POST; ``None`` makes it a GET. May hold a password, never shown.
         alpn: names to offer; ``None`` for those that fit ``speech``.
         plaintext: no TLS at all.
+        server_name: name to send by SNI; ``None`` for the listener's host, if that is a name.
         headers: further request headers; may hold a token, never shown.
         only_to: DER of the leaf that must be served, else nothing is sent; ``None`` for any.
         keep: where the TLS session of this connection is put.
@@ -49,6 +50,7 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     alpn: tuple[str, ...] | None = None
     plaintext: bool = False
+    server_name: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     only_to: bytes | None = field(default=None, repr=False)
     keep: SessionSlot | None = field(default=None, repr=False)

@@ -1,0 +1,149 @@
+"""The names in the served certificate: the endpoint's, of the right kind, and none that means too much."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from cryptography import x509
+
+from pytest_etcdtls.observations.chain import ServedChain
+from pytest_etcdtls.pki.names import is_address, names_host, subject_alt_names
+from pytest_etcdtls.pki.profile import SERVER
+from pytest_etcdtls.pki.reading import extension
+from pytest_etcdtls.pki.specimen import specimen
+from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.reproduce import show_leaf
+from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    names = extension(certificate, x509.SubjectAlternativeName)
+    return names.get_values_for_type(x509.DNSName) if names else []
+
+
+def named(certificate: x509.Certificate) -> str:
+    """Return the names for reports."""
+    return ", ".join(subject_alt_names(certificate)) or "no subjectAltName"
+
+
+def _elsewhere(chain: ServedChain) -> Mapping[str, Any]:
+    return {"chain": replace(chain, host="elsewhere.invalid")}
+
+
+@check("cert.covers-endpoint", on=EVERY_LISTENER, counterexample=_elsewhere)
+def the_certificate_covers_the_endpoint(chain: ServedChain) -> Iterator[Statement]:
+    """The subjectAltName covers the host of the endpoint.
+
+    Clients that verify names refuse the server otherwise. The common name does not count, and an address in
+    a dNSName does not either.
+
+    Spec: RFC 5280 section 4.2.1.6
+    Spec: RFC 6125 section 6.4
+    Severity: high
+    Level: MUST
+    Remediation: issue the certificate of --{peer}cert-file with this name or address in its subjectAltName.
+    """
+    if names_host(chain.leaf, chain.host):
+        return
+    if not subject_alt_names(chain.leaf):
+        yield Verdict(Outcome.NOT_VERIFIED, "no name is there, see cert.has-subject-alternative-name")
+    elif chain.host in _misplaced(chain.leaf):
+        yield Verdict(Outcome.NOT_VERIFIED, "the address is a dNSName, see cert.address-as-dns-name")
+    else:
+        yield Finding(
+            message=f"the certificate does not cover {chain.host}",
+            expected=f"{chain.host} in the subjectAltName",
+            observed=named(chain.leaf),
+            reproduce=(show_leaf(chain.url),),
+        )
+
+
+def _nameless(chain: ServedChain) -> Mapping[str, Any]:
+    return {"chain": replace(chain, certificates=specimen(replace(SERVER, subject_alt_names=())))}
+
+
+@check("cert.has-subject-alternative-name", on=EVERY_LISTENER, counterexample=_nameless)
+def the_certificate_has_names(chain: ServedChain) -> Iterator[Statement]:
+    """The served certificate has a subjectAltName.
+
+    Go has ignored the common name since 1.15, so a certificate that names its server there alone names none.
+
+    Spec: RFC 5280 section 4.2.1.6
+    Spec: RFC 6125 section 6.4.4
+    Severity: high
+    Level: MUST
+    Remediation: issue the certificate of --{peer}cert-file with the member's names and addresses in its
+        subjectAltName.
+    """
+    if not subject_alt_names(chain.leaf):
+        yield Finding(
+            message="the certificate has no subjectAltName",
+            expected="a subjectAltName with the member's names and addresses",
+            observed=f"no subjectAltName; subject {chain.leaf.subject.rfc4514_string() or '(empty)'}",
+            reproduce=(show_leaf(chain.url),),
+        )
+
+
+def _address_as_name(chain: ServedChain) -> Mapping[str, Any]:
+    leaf = specimen(replace(SERVER, subject_alt_names=("localhost",), dns_names=("10.0.0.1",)))
+    return {"chain": replace(chain, certificates=leaf)}
+
+
+@check("cert.address-as-dns-name", on=EVERY_LISTENER, counterexample=_address_as_name)
+def addresses_are_no_dns_names(chain: ServedChain) -> Iterator[Statement]:
+    """No address stands in a dNSName alone.
+
+    Clients look for an address in the iPAddress entries and nowhere else; one that is a dNSName never
+    matches. One that is there as both is of no harm.
+
+    Spec: RFC 5280 section 4.2.1.6
+    Spec: RFC 6125 section 6.4
+    Severity: high
+    Level: MUST
+    Remediation: issue the certificate of --{peer}cert-file with the address as an IP entry (IP:10.0.0.1, not
+        DNS:10.0.0.1).
+    """
+    for address in _misplaced(chain.leaf):
+        yield Finding(
+            message=f"the address {address} is there as a DNS name, which never matches",
+            expected=f"IP:{address}",
+            observed=named(chain.leaf),
+            reproduce=(show_leaf(chain.url),),
+        )
+
+
+def _misplaced(certificate: x509.Certificate) -> list[str]:
+    """Return the addresses that stand in a dNSName and in no iPAddress."""
+    return [
+        name for name in _dns_names(certificate) if is_address(name) and not names_host(certificate, name)
+    ]
+
+
+def _wildcard(chain: ServedChain) -> Mapping[str, Any]:
+    return {
+        "chain": replace(
+            chain, certificates=specimen(replace(SERVER, subject_alt_names=("localhost", "*.example")))
+        )
+    }
+
+
+@check("cert.wildcard", on=EVERY_LISTENER, counterexample=_wildcard)
+def no_name_is_a_wildcard(chain: ServedChain) -> Iterator[Statement]:
+    """The certificate names its member, not a whole domain.
+
+    The key of a wildcard certificate can stand for every member, and for whatever else has a name there.
+
+    Spec: RFC 6125 section 7.2
+    Spec: etcd Documentation, transport security model
+    Severity: low
+    Level: SHOULD
+    Remediation: issue the certificate of --{peer}cert-file with the member's own names.
+    """
+    wide = [name for name in _dns_names(chain.leaf) if name.startswith("*")]
+    if wide:
+        yield Finding(
+            message="the certificate is good for a whole domain",
+            expected="the member's own names",
+            observed=", ".join(wide),
+            reproduce=(show_leaf(chain.url),),
+        )

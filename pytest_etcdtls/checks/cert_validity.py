@@ -1,0 +1,124 @@
+"""The served certificate is valid, now and for a while, and not for too long."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+
+from pytest_etcdtls.observations.chain import ServedChain
+from pytest_etcdtls.observations.policy import Policy
+from pytest_etcdtls.pki.profile import SERVER
+from pytest_etcdtls.pki.reading import shown
+from pytest_etcdtls.pki.specimen import specimen
+from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.reproduce import show_leaf
+from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+
+LONGEST = timedelta(days=825)
+"""Apple's bound for server certificates of any CA, private ones included; kubeadm issues for a year."""
+
+
+def when(moment: datetime) -> str:
+    """Return a time for reports."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def state_of(certificate: x509.Certificate, now: datetime) -> str:
+    """Return what is wrong with the validity now, empty if nothing is."""
+    if now < certificate.not_valid_before_utc:
+        return "is not yet valid"
+    return "has expired" if now > certificate.not_valid_after_utc else ""
+
+
+def _a_day_late(chain: ServedChain) -> Mapping[str, Any]:
+    return {"chain": replace(chain, observed_at=chain.leaf.not_valid_after_utc + timedelta(days=1))}
+
+
+@check("cert.valid-now", on=EVERY_LISTENER, counterexample=_a_day_late)
+def the_certificate_is_valid_now(chain: ServedChain) -> Iterator[Statement]:
+    """The served certificate is valid at the time of the handshake.
+
+    Clients refuse it otherwise, members among them, and etcd's own gateway, which is a client too.
+
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: critical
+    Level: MUST
+    Remediation: renew the pair of --{peer}cert-file and --{peer}key-file; etcd serves the new one at the next
+        handshake, without restart.
+    """
+    if state := state_of(chain.leaf, chain.observed_at):
+        begins, ends = chain.leaf.not_valid_before_utc, chain.leaf.not_valid_after_utc
+        yield Finding(
+            message=f"the certificate {state}",
+            expected=f"{when(begins)} to {when(ends)} includes the time of the handshake",
+            observed=f"handshake at {when(chain.observed_at)}",
+            reproduce=(show_leaf(chain.url),),
+        )
+
+
+def _an_hour_left(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
+    return {"chain": replace(chain, observed_at=chain.leaf.not_valid_after_utc - timedelta(hours=1))}
+
+
+@check("cert.expires-soon", on=EVERY_LISTENER, counterexample=_an_hour_left)
+def the_certificate_does_not_expireends_soon(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
+    """The served certificate is valid for longer than --etcd-expiry-days from now.
+
+    An expired certificate stops clients and members at once, and etcd does not warn beforehand.
+
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: medium
+    Level: SHOULD
+    Remediation: renew the pair of --{peer}cert-file and --{peer}key-file; etcd serves the new one at the next
+        handshake, without restart.
+    """
+    if state := state_of(chain.leaf, chain.observed_at):
+        yield Verdict(Outcome.NOT_APPLICABLE, f"the certificate {state}, see cert.valid-now")
+        return
+    yield from ends_soon(chain.leaf, "the certificate", chain.observed_at, policy, show_leaf(chain.url))
+
+
+def ends_soon(
+    certificate: x509.Certificate, what: str, now: datetime, policy: Policy, reproduce: str
+) -> Iterator[Finding]:
+    """Yield a finding if the certificate, in words what it is, ends within the days of the policy."""
+    left = certificate.not_valid_after_utc - now
+    if left <= timedelta(days=policy.expiry_days):
+        yield Finding(
+            message=f"{what} expires in {left.days} days",
+            expected=f"more than {policy.expiry_days} days left",
+            observed=f"valid until {when(certificate.not_valid_after_utc)}",
+            evidence={"subject": shown(certificate), "now": when(now)},
+            reproduce=(reproduce,),
+        )
+
+
+def _ten_years(chain: ServedChain) -> Mapping[str, Any]:
+    return {"chain": replace(chain, certificates=specimen(replace(SERVER, valid_for=timedelta(days=3650))))}
+
+
+@check("cert.lifetime", on=EVERY_LISTENER, counterexample=_ten_years)
+def the_certificate_does_not_live_for_ever(chain: ServedChain) -> Iterator[Statement]:
+    """The served certificate is valid for 825 days at most.
+
+    A stolen key is good until the certificate ends, since nobody asks a revocation list about servers.
+    kubeadm issues for a year; 825 days is what Apple's platforms accept of a private CA.
+
+    Spec: Apple 103769, requirements for trusted certificates
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: low
+    Level: SHOULD
+    Remediation: issue the certificate of --{peer}cert-file for a year or less and renew it in time; etcd
+        serves the new one without restart.
+    """
+    lifetime = chain.leaf.not_valid_after_utc - chain.leaf.not_valid_before_utc
+    # notAfter is included, kubeadm dates back by five minutes: a day of grace.
+    if lifetime > LONGEST + timedelta(days=1):
+        yield Finding(
+            message=f"the certificate is valid for {lifetime.days} days",
+            expected=f"{LONGEST.days} days at most",
+            observed=f"{when(chain.leaf.not_valid_before_utc)} to {when(chain.leaf.not_valid_after_utc)}",
+            reproduce=(show_leaf(chain.url),),
+        )
