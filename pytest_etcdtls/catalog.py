@@ -51,26 +51,38 @@ def catalogue() -> Mapping[str, Check]:
     return registered()
 
 
-def select(patterns: Sequence[str] = ()) -> list[Check]:
+def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]:
     """Return the checks that the patterns name, in order of id; all of them for no pattern.
+
+    Checks that must be asked for are among them only if a pattern names nothing else: their id, or a glob
+    that matches them alone.
 
     Args:
         patterns: ids, globs, families or sources (``cis``, ``rfc5280``, ``advisory`` ...);
             ``!pattern`` leaves out. Only-negative patterns leave out of all.
+        opt_in: where no pattern names any, have those that must be asked for as well.
 
     Raises:
         UsageError: if a pattern matches nothing.
     """
     checks = catalogue().values()
     wanted = {
-        found.id for pattern in patterns if not pattern.startswith("!") for found in _match(pattern, checks)
+        found.id
+        for pattern in patterns
+        if not pattern.startswith("!")
+        for found in _asked_for(_match(pattern, checks))
     }
     unwanted = {
         found.id for pattern in patterns if pattern.startswith("!") for found in _match(pattern[1:], checks)
     }
     if not any(not pattern.startswith("!") for pattern in patterns):
-        wanted = {found.id for found in checks}
+        wanted = {found.id for found in checks if opt_in or not found.opt_in}
     return [found for found in checks if found.id in wanted - unwanted]
+
+
+def _asked_for(matched: list[Check]) -> list[Check]:
+    """Return what was matched, without the checks that must be asked for unless there is nothing else."""
+    return [check for check in matched if not check.opt_in] or matched
 
 
 def _match(pattern: str, checks: Iterable[Check]) -> list[Check]:

@@ -55,6 +55,7 @@ class Check:
         needs: parameter name to observation.
         function: the generator.
         counterexample: from conforming observations to ones that violate, by parameter name.
+        opt_in: it runs only when it is asked for by name, since it takes long.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Check:
     needs: Mapping[str, Need]
     function: CheckFunction
     counterexample: Counterexample
+    opt_in: bool = False
 
     @property
     def family(self) -> str:
@@ -92,7 +94,7 @@ _CHECKS: dict[str, Check] = {}
 
 
 def check(
-    id_: str, *, on: frozenset[Role] | set[Role], counterexample: Counterexample
+    id_: str, *, on: frozenset[Role] | set[Role], counterexample: Counterexample, opt_in: bool = False
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check.
 
@@ -101,6 +103,7 @@ def check(
         on: roles of the listeners that it judges; empty for the whole target.
         counterexample: given the observations of a conforming subject under the check's own parameter
             names, returns those to be replaced so that the check must find something.
+        opt_in: leave it out unless it is asked for by name.
 
     Raises:
         RegistrationError: if the id is taken or a prefix of another, the function is not a generator,
@@ -111,7 +114,7 @@ def check(
         for other in _CHECKS:
             if other.startswith(id_) or id_.startswith(other):
                 raise RegistrationError(f"check id {id_!r} is taken, or a prefix of {other!r} or the reverse")
-        _CHECKS[id_] = _build(id_, frozenset(on), function, counterexample)
+        _CHECKS[id_] = _build(id_, frozenset(on), function, counterexample, opt_in)
         return function
 
     return register
@@ -123,7 +126,7 @@ def registered() -> Mapping[str, Check]:
 
 
 def _build(
-    id_: str, roles: frozenset[Role], function: CheckFunction, counterexample: Counterexample
+    id_: str, roles: frozenset[Role], function: CheckFunction, counterexample: Counterexample, opt_in: bool
 ) -> Check:
     where = f"check {id_!r} ({function.__module__}.{function.__qualname__})"
     if not _ID.fullmatch(id_):
@@ -147,6 +150,7 @@ def _build(
         needs=_needs(where, function),
         function=function,
         counterexample=counterexample,
+        opt_in=opt_in,
     )
 
 

@@ -13,6 +13,8 @@ _TLS_FLAGS = {
     TLSVersion.TLS1_2: "--tlsv1.2 --tls-max 1.2",
     TLSVersion.TLS1_3: "--tlsv1.3",
 }
+GET_VERSION = r"printf 'GET /version HTTP/1.0\r\n\r\n'"
+"""A shell command that prints a request."""
 _S_CLIENT_FLAGS = {TLSVersion.TLS1_2: "-tls1_2", TLSVersion.TLS1_3: "-tls1_3"}
 
 
@@ -57,13 +59,32 @@ def etcdctl(url: str, files: tuple[str, str] | None, command: str = "endpoint st
     return " ".join([*parts, command])
 
 
-def s_client(url: str, version: TLSVersion | None = None, options: str = "") -> str:
-    """Return an ``openssl s_client`` line that shows the handshake."""
-    authority = url.partition("://")[2]
-    parts = ["openssl s_client -connect", authority]
+def s_client(
+    url: str,
+    version: TLSVersion | None = None,
+    options: str = "",
+    files: tuple[str, str] | None = None,
+    typed: str = "",
+) -> str:
+    """Return an ``openssl s_client`` line that shows the handshake.
+
+    Args:
+        url: the listener's.
+        version: the only TLS version to offer.
+        options: further ones, verbatim.
+        files: certificate and key to present.
+        typed: a shell command that prints what is typed in; without one the connection is closed at once.
+    """
+    parts = ["openssl s_client -connect", url.partition("://")[2]]
     if version is not None:
         parts.append(_S_CLIENT_FLAGS[version])
-    return " ".join([*parts, options, "</dev/null"]).replace("  ", " ")
+    if options:
+        parts.append(options)
+    if files is not None:
+        parts += ["-cert", shlex.quote(files[0]), "-key", shlex.quote(files[1])]
+    if typed:
+        return f"({typed}; sleep 2) | {' '.join(parts)}"
+    return " ".join([*parts, "</dev/null"])
 
 
 def show_chain(url: str) -> str:

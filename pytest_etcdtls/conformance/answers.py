@@ -30,7 +30,7 @@ def answer(config: pytest.Config) -> int:
     values = Values(config)
     try:
         if values.flag("etcd_list_checks"):
-            _print(_list(select(values.texts("etcd_check", commas=True))))
+            _print(_list(select(values.texts("etcd_check", commas=True), opt_in=True)))
         for identifier in values.texts("etcd_explain"):
             _print(explain(_find(identifier)))
         if values.flag("etcd_plan"):
@@ -53,6 +53,8 @@ def explain(check: Check) -> Iterator[str]:
     yield f"  level:       {check.level}"
     yield f"  severity:    {check.severity}"
     yield f"  judges:      {_judges(check)}"
+    if check.opt_in:
+        yield f"  runs:        only when asked for, with --etcd-check={check.id}"
     for reference in check.references:
         yield from _lines(reference, width, "  reference:   ")
     role = Role.PEER if check.roles == {Role.PEER} else None
@@ -72,7 +74,8 @@ def _list(checks: Iterable[Check]) -> Iterator[str]:
     checks = list(checks)
     width = max((len(check.id) for check in checks), default=0)
     for check in checks:
-        yield f"{check.id:<{width}}  {check.level:<6}  {check.severity:<8}  {check.requirement}"
+        note = " (only when asked for)" if check.opt_in else ""
+        yield f"{check.id:<{width}}  {check.level:<6}  {check.severity:<8}  {check.requirement}{note}"
     yield f"{len(checks)} checks"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 FALLBACK_SCSV = 0x5600
 """Not a suite but a signal: this hello is a second try with a lower version (RFC 7507)."""
@@ -18,6 +19,20 @@ TLS13_SUITES = (0x1301, 0x1302, 0x1303)
 """AES-128-GCM, AES-256-GCM and ChaCha20-Poly1305, which is all that servers implement in TLS 1.3."""
 
 _BROKEN = ("_anon_", "_EXPORT_", "_NULL_", "_RC4_", "_RC2_", "_DES_")
+
+
+class Weakness(StrEnum):
+    """The worst that is to be said of a suite, worst first."""
+
+    BROKEN = "broken"
+    """No authentication, no encryption, or a cipher that is no obstacle: anon, NULL, EXPORT, RC4, DES."""
+    TRIPLE_DES = "triple DES"
+    """A cipher with blocks of 64 bits (CVE-2016-2183)."""
+    STATIC = "no forward secrecy"
+    """Who gets the server's key later reads what was recorded before."""
+    CBC = "CBC"
+    """A block cipher in CBC mode with the MAC before encryption."""
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,24 +48,20 @@ class CipherSuite:
     name: str
 
     @property
-    def is_broken(self) -> bool:
-        """No authentication, no encryption, or a cipher that is no obstacle: anon, NULL, EXPORT, RC4, DES."""
-        return any(word in self.name for word in _BROKEN)
-
-    @property
-    def is_triple_des(self) -> bool:
-        """A cipher with blocks of 64 bits (CVE-2016-2183)."""
-        return "_3DES_" in self.name and not self.is_broken
-
-    @property
     def is_forward_secret(self) -> bool:
-        """The key exchange is ephemeral: who gets the server's key later reads nothing recorded before."""
+        """The key exchange is ephemeral and authenticated."""
         return self.name.startswith(("TLS_ECDHE_", "TLS_DHE_"))
 
     @property
-    def is_cbc(self) -> bool:
-        """A block cipher in CBC mode with the MAC before encryption."""
-        return "_CBC_" in self.name
+    def weakness(self) -> Weakness:
+        """The worst that is to be said of it."""
+        if any(word in self.name for word in _BROKEN):
+            return Weakness.BROKEN
+        if "_3DES_" in self.name:
+            return Weakness.TRIPLE_DES
+        if not self.is_forward_secret:
+            return Weakness.STATIC
+        return Weakness.CBC if "_CBC_" in self.name else Weakness.NONE
 
     @property
     def openssl_name(self) -> str:

@@ -95,7 +95,8 @@ class Renegotiation:
     Attributes:
         announced: its hello says that it knows secure renegotiation (RFC 5746).
         files: certificate and key of the client, for commands to paste.
-        attempt: the connection on which it was asked for; ``None`` if no client is accepted.
+        attempt: the connection on which it was asked for; ``None`` if it could not be.
+        unasked: why it could not be asked for.
     """
 
     url: str
@@ -103,3 +104,4 @@ class Renegotiation:
     announced: bool
     files: tuple[str, str] | None = None
     attempt: Attempt | None = None
+    unasked: str = ""

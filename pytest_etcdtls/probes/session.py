@@ -30,10 +30,12 @@ class SessionSlot:
     tickets: tuple[Ticket, ...] = ()
     _connection: SSL.Connection | None = field(default=None, repr=False)
     _secret: bytes = field(default=b"", repr=False)
+    _watching: bool = False
 
     def watch(self, context: SSL.Context) -> None:
         """Have the context tell us the secret that opens the tickets."""
-        self.context = context
+        self.context, self.session, self.tickets = context, None, ()
+        self._secret, self._watching = b"", True
         context.set_keylog_callback(self._note_secret)
 
     def fill(self, connection: SSL.Connection, received: bytes) -> None:
@@ -48,9 +50,9 @@ class SessionSlot:
         suite = connection.get_cipher_name()
         if self._secret and suite is not None:
             self.tickets = read_tickets(received, self._secret, suite)
-            self._secret = b""
+        self._secret, self._watching = b"", False
 
     def _note_secret(self, connection: SSL.Connection, line: bytes) -> None:
         label, _, rest = line.partition(b" ")
-        if label == _TRAFFIC_SECRET and not self._secret:
+        if label == _TRAFFIC_SECRET and self._watching:
             self._secret = bytes.fromhex(rest.partition(b" ")[2].decode())

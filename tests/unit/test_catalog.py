@@ -46,6 +46,31 @@ def test_leaving_out() -> None:
     assert set(_ids("mtls", "!mtls.no-*")) == set(_ids("mtls")) - {"mtls.no-certificate"}
 
 
+OPT_IN = "tls.stalled-handshake"
+
+
+@pytest.mark.parametrize("patterns", [(), ("*",), ("tls",), ("tls.*",), ("!mtls",), ("rfc8446",)])
+def test_a_check_that_must_be_asked_for_is_left_out(patterns: tuple[str, ...]) -> None:
+    assert _ids(*patterns)
+    assert OPT_IN not in _ids(*patterns)
+
+
+@pytest.mark.parametrize(
+    "patterns", [(OPT_IN,), ("tls.stalled-*",), ("*", OPT_IN), (OPT_IN, "!mtls"), ("mtls", "tls.stalled*")]
+)
+def test_a_check_that_must_be_asked_for_is_there_when_it_is(patterns: tuple[str, ...]) -> None:
+    assert OPT_IN in _ids(*patterns)
+
+
+def test_a_check_that_must_be_asked_for_can_be_left_out_again() -> None:
+    assert _ids(OPT_IN, "tls.version-floor", f"!{OPT_IN}") == ["tls.version-floor"]
+
+
+def test_the_list_of_all_checks_has_those_that_must_be_asked_for() -> None:
+    assert OPT_IN in [check.id for check in select(opt_in=True)]
+    assert OPT_IN not in [check.id for check in select(["mtls"], opt_in=True)]
+
+
 @pytest.mark.parametrize("pattern", ["mtls.no-such-check", "!nothing", "rfc1", "mtsl"])
 def test_a_pattern_that_matches_nothing_is_an_error(pattern: str) -> None:
     with pytest.raises(UsageError, match="matches no check"):

@@ -1,0 +1,145 @@
+"""Cipher suites of TLS 1.2. Each accepted suite is named once, by the check of its worst weakness."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pytest_etcdtls.observations.attempt import TLSVersion
+from pytest_etcdtls.observations.cipher_suites import SUITES, Weakness
+from pytest_etcdtls.observations.protocol import SuiteSupport
+from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.reproduce import s_client
+from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+
+
+def _with(support: SuiteSupport, name: str) -> Mapping[str, Any]:
+    more = tuple(suite for suite in SUITES if suite.name == name)
+    return {"support": replace(support, accepted=(*support.accepted, *more))}
+
+
+def _find(support: SuiteSupport, weakness: Weakness, what: str) -> Iterator[Statement]:
+    weak = [suite for suite in support.accepted if suite.weakness is weakness]
+    if weak:
+        options = f"-cipher '{':'.join(suite.openssl_name for suite in weak)}:@SECLEVEL=0'"
+        yield Finding(
+            message=f"cipher suites {what} are accepted",
+            expected="the alert 40 handshake_failure",
+            observed=", ".join(suite.name for suite in weak),
+            reproduce=(s_client(support.url, TLSVersion.TLS1_2, options),),
+        )
+
+
+def _rc4(support: SuiteSupport) -> Mapping[str, Any]:
+    return _with(support, "TLS_ECDHE_RSA_WITH_RC4_128_SHA")
+
+
+@check("tls.broken-suites", on=EVERY_LISTENER, counterexample=_rc4)
+def no_broken_suite_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+    """No cipher suite without authentication or encryption, or with a broken cipher, is accepted.
+
+    Anonymous and NULL suites, export ciphers, RC2, RC4 and DES. etcd accepts RC4 if --cipher-suites names it.
+
+    Spec: RFC 9325 section 4.1
+    Spec: RFC 7465 section 2
+    Spec: etcd --cipher-suites
+    Severity: high
+    Level: MUST
+    Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, or leave it
+        unset.
+    """
+    yield from _find(support, Weakness.BROKEN, "that protect nothing")
+
+
+def _3des(support: SuiteSupport) -> Mapping[str, Any]:
+    return _with(support, "TLS_RSA_WITH_3DES_EDE_CBC_SHA")
+
+
+@check("tls.triple-des", on=EVERY_LISTENER, counterexample=_3des)
+def no_suite_with_triple_des_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+    """No cipher suite with triple DES is accepted.
+
+    Its blocks of 64 bits repeat after some 32 GB, which a watch or a backup over one connection reaches. Go
+    accepts it by default before version 1.23, with RSA certificates.
+
+    Spec: CVE-2016-2183
+    Spec: RFC 9325 section 4.1
+    Spec: etcd --cipher-suites
+    Severity: medium
+    Level: SHOULD
+    Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA twin, without which etcd does not start.
+    """
+    yield from _find(support, Weakness.TRIPLE_DES, "with triple DES")
+
+
+def _static(support: SuiteSupport) -> Mapping[str, Any]:
+    return _with(support, "TLS_RSA_WITH_AES_128_GCM_SHA256")
+
+
+@check("tls.rsa-key-exchange", on=EVERY_LISTENER, counterexample=_static)
+def no_suite_without_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+    """No cipher suite with RSA key exchange, or another one without forward secrecy, is accepted.
+
+    Whoever gets the server's key one day reads all that was recorded before. Go accepts RSA key exchange by
+    default in modules below go 1.22. Suites that are worse for another reason have checks of their own.
+
+    Spec: RFC 9325 section 4.1
+    Spec: etcd --cipher-suites
+    Severity: medium
+    Level: SHOULD
+    Remediation: name only suites with ECDHE in --cipher-suites, among them
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA twin, without which etcd does not start.
+    """
+    yield from _find(support, Weakness.STATIC, "without forward secrecy")
+
+
+def _cbc(support: SuiteSupport) -> Mapping[str, Any]:
+    return _with(support, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA")
+
+
+@check("tls.cbc-suites", on=EVERY_LISTENER, counterexample=_cbc)
+def no_suite_in_cbc_mode_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+    """No cipher suite in CBC mode is accepted.
+
+    Encryption after authentication made a series of padding oracles possible; implementations carry
+    countermeasures since. Go accepts ECDHE with AES-CBC by default in every version, so every etcd without
+    --cipher-suites does. Suites that are worse for another reason have checks of their own.
+
+    Spec: RFC 9325 section 4.2
+    Spec: RFC 7366
+    Spec: etcd --cipher-suites
+    Severity: low
+    Level: SHOULD
+    Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA twin, or set --tls-min-version=TLS1.3.
+    """
+    yield from _find(support, Weakness.CBC, "in CBC mode")
+
+
+def _only_static(support: SuiteSupport) -> Mapping[str, Any]:
+    return _with(replace(support, accepted=()), "TLS_RSA_WITH_AES_128_GCM_SHA256")
+
+
+@check("tls.forward-secrecy", on=EVERY_LISTENER, counterexample=_only_static)
+def a_suite_with_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
+    """In TLS 1.2, a cipher suite with forward secrecy is accepted.
+
+    Without one, no client can help that what is recorded today is read when the server's key leaks. With
+    --cipher-suites this happens when the only ECDHE suites are for another kind of certificate.
+
+    Spec: RFC 9325 section 4.2
+    Spec: etcd --cipher-suites
+    Severity: high
+    Level: MUST
+    Remediation: name suites with ECDHE for the kind of key in --{peer}cert-file in --cipher-suites:
+        TLS_ECDHE_RSA_ for RSA, TLS_ECDHE_ECDSA_ for ECDSA and Ed25519.
+    """
+    if not support.accepted:
+        yield Verdict(Outcome.INCONCLUSIVE, f"{support.url} accepts none of {len(SUITES)} suites of TLS 1.2")
+    elif not any(suite.is_forward_secret for suite in support.accepted):
+        yield Finding(
+            message="no cipher suite with forward secrecy is accepted in TLS 1.2",
+            expected="a suite with ECDHE",
+            observed=", ".join(suite.name for suite in support.accepted),
+            reproduce=(s_client(support.url, TLSVersion.TLS1_2, "-cipher ECDHE"),),
+        )
