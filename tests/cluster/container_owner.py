@@ -1,0 +1,26 @@
+"""Run by tests as a program: an owner that starts a cluster of containers, tells about it, and waits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.container import ContainerCluster
+
+
+def main(image: str, size: int, directory: Path) -> None:
+    version = image.rpartition(":")[2]
+    with ContainerCluster(ClusterConfig(size=size), image, version, directory=directory) as cluster:
+        told = {
+            "token": cluster.token,
+            "directory": str(cluster.directory),
+            "watchdog": cluster._watchdog.pid,
+        }
+        print(json.dumps(told), flush=True)  # noqa: T201
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

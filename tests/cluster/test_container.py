@@ -1,0 +1,431 @@
+"""Real clusters of containers, on every image at hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from cryptography import x509
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import Reaper
+from testcontainers.core.labels import LABEL_SESSION_ID
+
+from cluster.clients import get, refused
+from pytest_etcdtls.cluster import owned
+from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.container import ContainerCluster
+from pytest_etcdtls.cluster.container_engine import engine
+from pytest_etcdtls.cluster.container_member import ContainerMember
+from pytest_etcdtls.cluster.launch import PortTakenError
+from pytest_etcdtls.cluster.owner import gateway_of
+from pytest_etcdtls.cluster.ports import PortClaim, claim_ports
+from pytest_etcdtls.errors import ClusterStartError, UsageError
+from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.files import encode_certificates, encode_key
+from pytest_etcdtls.target import Role
+
+pytestmark = pytest.mark.container
+
+OK = 200
+GOOD = ClusterConfig()
+DEADLINE = 60.0
+"""Seconds after which something hangs; never a measure of how long it should take."""
+
+Start = Callable[..., ContainerCluster]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a cluster of containers that ends with the test."""
+    with ExitStack() as stack:
+
+        def start_one(config: ClusterConfig, image: str, **options: bool) -> ContainerCluster:
+            version = image.rpartition(":")[2]
+            return stack.enter_context(
+                ContainerCluster(config, image, version, directory=tmp_path, **options)
+            )
+
+        yield start_one
+
+
+@pytest.fixture
+def newest_image(etcd_images: dict[str, str]) -> str:
+    """The newest image at hand, where the version does not matter."""
+    return list(etcd_images.values())[-1]
+
+
+def left_behind(token: str) -> list[str]:
+    """What of a cluster the engine still has."""
+    label = f"pytest-etcdtls={token}"
+    with engine() as client:
+        containers = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+        networks = client.networks.list(filters={"label": label})
+        return [str(container.name) for container in containers] + [str(network.name) for network in networks]
+
+
+def served_certificate(member: ContainerMember) -> x509.Certificate:
+    address = urlsplit(member.client_url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(member.file("client.crt"), member.file("client.key"))
+    with (
+        socket.create_connection((address.hostname, address.port), DEADLINE) as connection,
+        context.wrap_socket(connection) as stream,
+    ):
+        leaf = stream.getpeercert(binary_form=True)
+    assert leaf is not None
+    return x509.load_der_x509_certificate(leaf)
+
+
+def test_a_member_serves_its_own_clients_and_refuses_others(start: Start, etcd_image: str) -> None:
+    cluster = start(GOOD, etcd_image)
+    (member,) = cluster.members
+    assert member.running
+    assert get(member.client_url, member, "client", ca="server-ca.crt") == OK
+    assert get(member.peer_url, member, "peer-client", ca="peer-ca.crt") == OK
+    assert refused(member.client_url, member)
+    assert refused(member.peer_url, member, "client")
+    assert (cluster.origin, cluster.source, cluster.version) == (
+        "container",
+        etcd_image,
+        etcd_image.rpartition(":")[2],
+    )
+
+
+def test_the_urls_are_true_for_clients_on_this_host(start: Start, etcd_image: str) -> None:
+    (member,) = start(GOOD, etcd_image).members
+    status, answer = gateway_of(member).post("/v3/cluster/member/list", {})
+    assert status == OK
+    assert answer["members"][0]["clientURLs"] == [member.client_url]
+    assert urlsplit(member.client_url).hostname == "127.0.0.1"
+    names = served_certificate(member).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value.get_values_for_type(x509.DNSName) == ["localhost", "m0"]
+    assert "127.0.0.1" in map(str, names.value.get_values_for_type(x509.IPAddress))
+
+
+def test_three_members_form_one_cluster_by_their_names(start: Start, etcd_image: str) -> None:
+    cluster = start(replace(GOOD, size=3), etcd_image)
+    assert [member.name for member in cluster.members] == ["m0", "m1", "m2"]
+    status, answer = gateway_of(cluster.members[2]).post("/v3/cluster/member/list", {})
+    assert status == OK
+    assert {(m["name"], *m["peerURLs"]) for m in answer["members"]} == {
+        (f"m{index}", f"https://m{index}:2380") for index in range(3)
+    }
+    assert [get(member.client_url, member, path="/health") for member in cluster.members] == [OK] * 3
+
+
+def test_five_members(start: Start, newest_image: str) -> None:
+    cluster = start(replace(GOOD, size=5), newest_image)
+    assert [get(member.client_url, member, path="/health") for member in cluster.members] == [OK] * 5
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_every_listener_that_is_asked_for_is_published(start: Start, etcd_image: str) -> None:
+    config = replace(GOOD, plain_client_listener=True, metrics="https", client_http=True)
+    cluster = start(config, etcd_image)
+    (member,) = cluster.members
+    assert member.plain_client_url is not None
+    assert member.metrics_url is not None
+    assert member.client_http_url is not None
+    assert get(member.client_http_url, member, ca="server-ca.crt") == OK
+    assert get(member.metrics_url, member, path="/metrics") == OK
+    assert refused(member.metrics_url, member)
+    roles = [listener.role for listener in cluster.target().listeners]
+    assert sorted(roles) == sorted([Role.CLIENT, Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS, Role.PEER])
+
+
+@pytest.mark.etcd_version("3.5.1")
+def test_a_flag_that_the_etcd_in_the_image_lacks(start: Start, etcd_image: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"etcd 3\.5\.1 has no --tls-min-version"):
+        start(replace(GOOD, tls_min_version="TLS1.3"), etcd_image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plain_listener_beside_the_other(start: Start, etcd_image: str) -> None:
+    (member,) = start(replace(GOOD, plain_client_listener=True), etcd_image).members
+    assert member.plain_client_url is not None
+    assert get(member.plain_client_url, member, path="/health") == OK
+    assert refused(member.client_url, member)
+
+
+def test_ports_are_published_on_loopback_alone(start: Start, newest_image: str) -> None:
+    cluster = start(replace(GOOD, metrics="http"), newest_image)
+    with engine() as client:
+        (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.token}"})
+    bindings = container.attrs["NetworkSettings"]["Ports"]
+    assert {port for port, hosts in bindings.items() if hosts} == {"2379/tcp", "2380/tcp", "2381/tcp"}
+    assert {host["HostIp"] for hosts in bindings.values() if hosts for host in hosts} == {"127.0.0.1"}
+
+
+def test_ipv6_loopback(start: Start, newest_image: str) -> None:
+    (member,) = start(replace(GOOD, host="::1"), newest_image).members
+    assert urlsplit(member.client_url).hostname == "::1"
+    assert get(member.client_url, member, ca="server-ca.crt") == OK
+
+
+def test_the_pki_is_copied_in_and_only_root_can_read_it(start: Start, newest_image: str) -> None:
+    cluster = start(replace(GOOD, extra_files={"more.pem": b"more"}), newest_image)
+    with engine() as client:
+        (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.token}"})
+        stream, _ = container.get_archive("/etc/etcd/pki")
+        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+            entries = archive.getmembers()
+    assert container.attrs["Mounts"] == []
+    assert {oct(entry.mode & 0o777) for entry in entries if entry.isfile()} == {"0o600"}
+    assert {oct(entry.mode & 0o777) for entry in entries if entry.isdir()} == {"0o700"}
+    names = {entry.name for entry in entries}
+    assert {"pki/m0/server.key", "pki/client-ca.crt", "pki/more.pem"} <= names
+    assert not any(name.endswith("-ca.key") for name in names)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(GOOD, pki=PKIPlan(layout=CALayout.KUBEADM)),
+        replace(GOOD, pki=PKIPlan(layout=CALayout.INTERMEDIATE)),
+        replace(GOOD, config_file=True),
+        replace(GOOD, client_crl_file="crl.der"),
+        replace(GOOD, size=3, peer_cert_allowed_cn="etcd-peer"),
+    ],
+    ids=["kubeadm", "intermediate", "config-file", "crl", "allowed-cn"],
+)
+def test_configurations(start: Start, newest_image: str, config: ClusterConfig) -> None:
+    cluster = start(config, newest_image)
+    for member in cluster.members:
+        assert get(member.client_url, member, "client", ca="server-ca.crt") == OK
+        assert refused(member.client_url, member)
+    if config.client_crl_file:
+        assert refused(cluster.members[0].client_url, cluster.members[0], "revoked")
+
+
+def test_files_outside_the_flags_are_found_in_the_container(start: Start, newest_image: str) -> None:
+    """Client authentication without a CA means the system's roots; the image has none but these."""
+    config = replace(
+        GOOD,
+        trusted_ca_file=None,
+        environment={"SSL_CERT_FILE": "{pki}/client-ca.crt"},
+    )
+    (member,) = start(config, newest_image).members
+    assert get(member.client_url, member) == OK
+    assert refused(member.client_url, member)
+
+
+def test_authentication_is_on(start: Start, newest_image: str) -> None:
+    cluster = start(replace(GOOD, authentication=True), newest_image)
+    assert cluster.user is not None
+    assert cluster.target().user == cluster.user
+    assert cluster.user[1] not in cluster.members[0].log()
+
+
+def test_a_broken_cluster_is_started_all_the_same(start: Start, newest_image: str) -> None:
+    config = replace(GOOD, client_cert_auth=False, trusted_ca_file=None, expects_health=False)
+    (member,) = start(config, newest_image).members
+    assert get(member.client_url, member, None) == OK
+
+
+def test_an_etcd_that_does_not_come_up_tells_why(newest_image: str, tmp_path: Path) -> None:
+    config = replace(GOOD, cert_file="missing.crt")
+    version = newest_image.rpartition(":")[2]
+    with pytest.raises(ClusterStartError) as caught:
+        ContainerCluster(config, newest_image, version, directory=tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"etcd {version} ({newest_image}), member m0 at https://127.0.0.1:")
+    assert "did not come up: it ended with status 1; its log ends:" in message
+    assert "/etc/etcd/pki/missing.crt" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such image"):
+        ContainerCluster(GOOD, "pytest-etcdtls/no-such-image:1", "3.6.16", directory=tmp_path)
+
+
+def test_members_stop_and_start_with_data_and_log(start: Start, etcd_image: str) -> None:
+    cluster = start(replace(GOOD, size=3), etcd_image)
+    cluster.stop_member(1)
+    first, second, _ = cluster.members
+    assert [member.running for member in cluster.members] == [True, False, True]
+    assert refused(second.client_url, second, "client")
+    key = {"key": "a2V5", "value": "dmFsdWU="}
+    assert gateway_of(first).post("/v3/kv/put", key)[0] == OK
+    before = second.log()
+    cluster.start_member(1)
+    assert second.running
+    assert second.log().startswith(before)
+    answer = gateway_of(second).post("/v3/kv/range", {"key": "a2V5"})[1]
+    assert answer["kvs"][0]["value"] == "dmFsdWU="
+    cluster.restart()
+    assert gateway_of(second).post("/v3/kv/range", {"key": "a2V5"})[1]["kvs"][0]["value"] == "dmFsdWU="
+
+
+def test_a_replaced_pair_is_served_at_the_next_handshake(start: Start, newest_image: str) -> None:
+    cluster = start(GOOD, newest_image)
+    (member,) = cluster.members
+    profile = cluster.pki.plan.server
+    renewed = cluster.pki.server_ca.issue(profile, name="server", hosts=("127.0.0.1",))
+    assert renewed.key is not None
+    member.file("server.crt").write_bytes(encode_certificates(renewed.chain))
+    member.file("server.key").write_bytes(encode_key(renewed.key))
+    assert served_certificate(member) == cluster.pki.servers["m0"].chain[0]
+    member.copy_files()
+    assert served_certificate(member) == renewed.chain[0]
+
+
+def test_a_restart_takes_the_files_as_they_are(start: Start, newest_image: str) -> None:
+    cluster = start(GOOD, newest_image)
+    (member,) = cluster.members
+    bundle = member.file("client-ca.crt")
+    bundle.write_bytes(bundle.read_bytes() + member.file("peer-ca.crt").read_bytes())
+    assert refused(member.client_url, member, "peer-client")
+    cluster.restart_member(0)
+    assert get(member.client_url, member, "peer-client") == OK
+
+
+def test_stop_leaves_nothing_but_the_log(start: Start, newest_image: str, tmp_path: Path) -> None:
+    cluster = start(replace(GOOD, size=3), newest_image)
+    assert len(left_behind(cluster.token)) == 4
+    cluster.stop()
+    assert left_behind(cluster.token) == []
+    assert list(tmp_path.iterdir()) == []
+    assert not cluster.members[0].running
+    assert "serving client traffic" in cluster.members[0].log()
+    cluster.stop()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_port_that_is_taken_meanwhile(
+    start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Somebody else was quicker, once with the first port of the claim, then with the second."""
+    claims: list[PortClaim] = []
+    with ExitStack() as stack:
+
+        def claim_and_lose(count: int, host: str, *, skip: int = 0) -> PortClaim:
+            claim = claim_ports(count, host, skip=skip)
+            if len(claims) < times:
+                other = stack.enter_context(socket.socket())
+                # As etcd binds: connections of an earlier test may still be in TIME_WAIT there.
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                other.bind((host, claim.ports[len(claims)]))
+                other.listen()
+            claims.append(claim)
+            return claim
+
+        monkeypatch.setattr(owned, "claim_ports", claim_and_lose)
+        (member,) = start(GOOD, newest_image).members
+        assert len(claims) == times + 1
+        assert int(member.client_url.rpartition(":")[2]) == claims[-1].ports[0]
+        assert get(member.client_url, member, ca="server-ca.crt") == OK
+
+
+def test_ports_that_are_always_taken(
+    newest_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        claim = PortClaim((taken, taken), None)
+        monkeypatch.setattr(owned, "claim_ports", lambda *_, **__: claim)
+        with pytest.raises(PortTakenError, match=rf"the container engine refuses a port: .*{taken}"):
+            ContainerCluster(GOOD, newest_image, newest_image.rpartition(":")[2], directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("before", [None, True, False])
+def test_a_neighbours_testcontainers_is_left_alone(
+    start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch, before: bool | None
+) -> None:
+    monkeypatch.delenv("TESTCONTAINERS_RYUK_DISABLED", raising=False)
+    monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", before)
+    settings = dict(vars(testcontainers_config))
+    environment = dict(os.environ)
+    cluster = start(GOOD, newest_image)
+    cluster.restart()
+    cluster.stop()
+    assert dict(vars(testcontainers_config)) == settings
+    assert dict(os.environ) == environment
+    assert Reaper._instance is None
+
+
+def test_a_kept_cluster_outlives_us_and_a_neighbours_reaper(start: Start, newest_image: str) -> None:
+    cluster = start(GOOD, newest_image, keep=True)
+    cluster.stop()
+    farewell = cluster.farewell()
+    try:
+        (member,) = cluster.members
+        assert get(member.client_url, member, ca="server-ca.crt") == OK
+        with engine() as client:
+            (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.token}"})
+        assert LABEL_SESSION_ID not in container.labels
+        curl = next(line.strip() for line in farewell.splitlines() if line.strip().startswith("curl "))
+        answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
+        assert json.loads(answer)["etcdserver"] == cluster.version
+    finally:
+        stop = farewell.splitlines()[-1].strip()
+        subprocess.run(["bash", "-c", stop], check=True, stdout=subprocess.DEVNULL)
+    assert left_behind(cluster.token) == []
+    assert not cluster.directory.exists()
+
+
+def test_an_engine_on_another_host(start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address of the loopback network that is not ours plays the engine's host."""
+    monkeypatch.setattr(testcontainers_config, "tc_host_override", "127.0.0.2")
+    cluster = start(replace(GOOD, metrics="https"), newest_image)
+    (member,) = cluster.members
+    assert member.metrics_url is not None
+    for url in (member.client_url, member.peer_url, member.metrics_url):
+        assert urlsplit(url).hostname == "127.0.0.2"
+    assert get(member.client_url, member, ca="server-ca.crt") == OK
+    assert get(member.peer_url, member, "peer-client", ca="peer-ca.crt") == OK
+
+
+def test_the_backend_is_chosen_by_the_source(newest_image: str, tmp_path: Path) -> None:
+    version = newest_image.rpartition(":")[2]
+    source = EtcdSource(kind="container", location=newest_image, version=version, why="a test")
+    with start_cluster(GOOD, source, directory=tmp_path) as cluster:
+        assert cluster.origin == "container"
+        target = cluster.target()
+        assert (target.label, target.origin, target.source) == (f"etcd-{version}", "container", newest_image)
+        assert [listener.label for listener in target.listeners] == ["client-m0", "peer-m0"]
+        assert target.peer.identities[0].name == "peer-client"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "kill"])
+def test_an_owner_that_is_killed_leaves_nothing_behind(
+    newest_image: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    program = Path(__file__).parent / "container_owner.py"
+    with subprocess.Popen(
+        [sys.executable, program, newest_image, "3", tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        text=True,
+    ) as owner:
+        assert owner.stdout is not None
+        told = json.loads(owner.stdout.readline())
+        watchdog = os.pidfd_open(told["watchdog"])
+        assert len(left_behind(told["token"])) == 4
+        owner.send_signal(number)
+        owner.wait(DEADLINE)
+    try:
+        assert select.select([watchdog], [], [], DEADLINE)[0], "the watchdog does not end"
+    finally:
+        os.close(watchdog)
+    assert left_behind(told["token"]) == []
+    assert not Path(told["directory"]).exists()
