@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from starting import start_process
+from zoo.matrix import Row
 from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found
 
@@ -15,7 +16,9 @@ from pytest_etcdtls.runner import run_checks
 
 
 @pytest.mark.parametrize("member", [pytest.param(member, id=member.name) for member in ZOO])
-def test_exactly_the_right_checks_find_it(member: Misconfigured, etcd_binary: Path) -> None:
+def test_exactly_the_right_checks_find_it(
+    member: Misconfigured, etcd_binary: Path, kill_matrix: list[Row]
+) -> None:
     try:
         cluster = start_process(member.config, etcd_binary)
     except UsageError as error:
@@ -24,4 +27,10 @@ def test_exactly_the_right_checks_find_it(member: Misconfigured, etcd_binary: Pa
         if member.after_start is not None:
             member.after_start(cluster)
         results = run_checks(Observer(cluster.target()))
-    assert found(results) == member.expected(cluster.version), explain(results)
+    seen = found(results)
+    assert seen == member.expected(cluster.version), explain(results)
+    killed = {
+        listener: frozenset(seen["violates"].get(listener, ()) | seen["warns"].get(listener, set()))
+        for listener in {*seen["violates"], *seen["warns"]}
+    }
+    kill_matrix.append(Row(name=member.name, what=member.what, version=cluster.version, killed=killed))
