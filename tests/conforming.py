@@ -9,13 +9,23 @@ import functools
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
+import conforming_members
+from conforming_members import split_revocation
 from conforming_tls import SAMPLES as OF_TLS
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.observations.admission import Acceptance, Admission, Candidate, Cell, Control
+from pytest_etcdtls.observations.admission import (
+    Acceptance,
+    Admission,
+    Candidate,
+    Cell,
+    Control,
+    SplitRevocation,
+)
 from pytest_etcdtls.observations.advertised import OwnURLs
 from pytest_etcdtls.observations.api import Exchange, MemberLists, MemberRecord, VersionAnswers
 from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Response, Stage, TLSVersion, Way
@@ -41,6 +51,7 @@ from pytest_etcdtls.registry import Need
 
 NOW = datetime.now(UTC)
 VERSION_BODY = json.dumps({"etcdserver": "3.6.16", "etcdcluster": "3.6.0", "storage": "3.6.0"}).encode()
+HEADERS = {"content-type": "application/json", "date": format_datetime(NOW, usegmt=True)}
 BODIES = {
     "/version": VERSION_BODY,
     "/health": b'{"health":"true","reason":""}',
@@ -98,7 +109,7 @@ class Place:
             "certificate_requested": True,
             "announced_ca": (self.trusted.subject.public_bytes(),),
             "chain": tuple(certificate.public_bytes(Encoding.DER) for certificate in self.chain),
-            "response": Response(status=200, headers={"content-type": "application/json"}, body=VERSION_BODY),
+            "response": Response(status=200, headers=HEADERS, body=VERSION_BODY),
             "first_bytes": b"HTTP/1.1 200 OK",
         }
         return Attempt(**(facts | changes))
@@ -229,9 +240,11 @@ def _announced(place: Place, key: str | None) -> AnnouncedCAs:
 
 def _exchange(place: Place, key: str | None) -> Exchange:
     path = str(key)
-    response = Response(
-        status=200, headers={"content-type": "application/json"}, body=BODIES.get(path, b"{}")
-    )
+    if path in conforming_members.NOT_THERE.get(place.role, ()):
+        response = Response(status=404, body=b"404 page not found")
+    else:
+        headers = {"content-type": "application/json"}
+        response = Response(status=200, headers=headers, body=BODIES.get(path, b"{}"))
     return Exchange(url=place.url, role=place.role, path=path, tries=(place.attempt(response=response),))
 
 
@@ -265,7 +278,13 @@ def _facts(place: Place, key: str | None) -> ListenerFacts:
     )
 
 
+def _split_revocation(place: Place, key: str | None) -> SplitRevocation:
+    return split_revocation(_admission(place, "revoked"), _admission(Place("client-http"), "revoked"))
+
+
 _SAMPLES: dict[type[Any], Any] = {
+    **conforming_members.SAMPLES,
+    SplitRevocation: _split_revocation,
     Answer: _answer,
     Plaintext: _plaintext,
     Acceptance: _acceptance,

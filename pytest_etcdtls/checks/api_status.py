@@ -138,7 +138,7 @@ def _sick(exchange: Exchange) -> Mapping[str, Any]:
     return {"exchange": answered_with(exchange, Response(status=503, body=body))}
 
 
-@check("api.health", on=_WITH_HEALTH, counterexample=_sick)
+@check("api.healthy", on=_WITH_HEALTH, counterexample=_sick)
 def the_member_is_healthy(exchange: Annotated[Exchange, "/health"]) -> Iterator[Statement]:
     """/health says true to the good client.
 

@@ -150,3 +150,21 @@ def a_server_certificate_is_no_client_certificate(
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file.
     """
     yield from judge(admission, "a client certificate with extended key usage serverAuth only")
+
+
+@check("mtls.intermediate-missing", on=_CLIENT_AND_PEER, counterexample=let_in)
+def a_certificate_without_its_intermediate_is_refused(
+    admission: Annotated[Admission, "intermediate-missing"],
+) -> Iterator[Statement]:
+    """A client that does not send the intermediate between its certificate and a trusted CA is refused.
+
+    A server that fetches or remembers what clients do not send, or stops at the leaf, decides by something
+    else than the path. The valid twin sends the intermediate.
+
+    Spec: RFC 8446 section 4.4.2
+    Spec: RFC 5280 section 6.1
+    Severity: high
+    Level: MUST
+    Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file.
+    """
+    yield from judge(admission, "a client that does not send its intermediate certificate")

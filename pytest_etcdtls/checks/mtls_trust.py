@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from cryptography import x509
+
 from pytest_etcdtls.observations.attempt import Attempt, Response, Way
 from pytest_etcdtls.observations.chain import AnnouncedCAs, ClientTrust
 from pytest_etcdtls.observations.listener import Plaintext
@@ -91,6 +93,37 @@ def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTru
                 reproduce=(s_client(announced.url),),
             )
             return
+
+
+def _two(announced: AnnouncedCAs) -> Mapping[str, Any]:
+    def with_another(found: tuple[x509.Name, ...]) -> tuple[x509.Name, ...]:
+        return (*found, x509.Name(list(found[0].rdns) * 2))
+
+    names = tuple((version, with_another(found)) for version, found in announced.names)
+    return {"announced": replace(announced, names=names)}
+
+
+@check("mtls.announced-ca-single", on=EVERY_LISTENER, counterexample=_two)
+def the_listener_trusts_one_ca(announced: AnnouncedCAs) -> Iterator[Statement]:
+    """The listener announces one CA and no more.
+
+    A bundle of several is right while a CA is being replaced; one that stays trusts the old CA for ever.
+
+    Spec: RFC 8446 section 4.2.4
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: low
+    Level: SHOULD
+    Remediation: once every client has a certificate of the new CA, take the old one out of
+        --{peer}trusted-ca-file and restart etcd.
+    """
+    names = {name.public_bytes(): name for _, found in announced.names for name in found}
+    if len(names) > 1:
+        yield Finding(
+            message=f"{len(names)} CAs are announced",
+            expected="one CA",
+            observed=", ".join(sorted(name.rfc4514_string() for name in names.values())),
+            reproduce=(s_client(announced.url),),
+        )
 
 
 def _answered(plaintext: Plaintext) -> Mapping[str, Any]:

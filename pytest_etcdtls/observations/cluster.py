@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography import x509
 
@@ -20,7 +21,7 @@ class ListenerProfile:
         versions: TLS versions that it offers.
         asked: the TLS versions in which it asks for a certificate.
         announced: the names of the CAs that it announces, in any TLS version.
-        leaf: the certificate that it serves.
+        expires_at: notAfter of the certificate that it serves, aware UTC.
     """
 
     url: str
@@ -30,7 +31,7 @@ class ListenerProfile:
     versions: tuple[str, ...]
     asked: tuple[str, ...]
     announced: frozenset[x509.Name]
-    leaf: x509.Certificate
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,19 @@ class SideBySide:
     """The TLS listeners of at least two members, those of one role in a row."""
 
     rows: tuple[tuple[ListenerProfile, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberCount:
+    """How many members the target has, and how many the cluster.
+
+    Attributes:
+        given: members whose listeners were given.
+        listed: members in the longest list that a listener gave; ``None`` if none did.
+    """
+
+    given: int
+    listed: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +80,12 @@ class MemberListing:
     """The member list as one listener gives it.
 
     Attributes:
+        member: label of the listener's member.
         cluster_id: of the cluster that the listener belongs to, ``None`` if it did not tell.
     """
 
     url: str
+    member: str
     members: tuple[MemberRecord, ...]
     cluster_id: str | None = None
 

@@ -80,6 +80,13 @@ class EtcdReleases:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitListeners:
+    """The etcd releases of the members whose HTTP has a listener beside the gRPC port."""
+
+    members: tuple[EtcdRelease, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GoReleases:
     """The Go releases of the target's members, one each."""
 

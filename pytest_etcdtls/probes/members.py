@@ -41,7 +41,7 @@ def _both(context: Context, key: str | None) -> MemberLists:
 def _listing(context: Context, key: str | None) -> MemberListing:
     """Ask a client or a peer listener; an ``http`` one as anybody."""
     if listener_of(context).role is Role.PEER:
-        return _from_peer(context.get(Exchange, "/members"))
+        return _from_peer(context.get(Exchange, "/members"), listener_of(context).member)
     return _from_client(context)
 
 
@@ -83,6 +83,7 @@ def _from_client(context: Context) -> MemberListing:
         message = fields(grpc_message(attempt.response.body))
         return MemberListing(
             url=listener.url,
+            member=listener.member,
             members=tuple(_record(member) for member in message.get(2, []) if isinstance(member, bytes)),
             cluster_id=_cluster_id(message.get(1, [])),
         )
@@ -116,7 +117,7 @@ def _record(message: bytes) -> MemberRecord:
     )
 
 
-def _from_peer(exchange: Exchange) -> MemberListing:
+def _from_peer(exchange: Exchange, member_label: str) -> MemberListing:
     response = exchange.attempt.response
     if response is None:
         raise InconclusiveError(f"{exchange.url}/members: {exchange.attempt.describe()}")
@@ -136,6 +137,7 @@ def _from_peer(exchange: Exchange) -> MemberListing:
         ) from error
     return MemberListing(
         url=exchange.url,
+        member=member_label,
         members=members,
         cluster_id=response.headers.get(_CLUSTER_ID_HEADER, "").lower().lstrip("0") or None,
     )

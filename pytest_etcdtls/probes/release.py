@@ -7,11 +7,18 @@ import re
 from collections.abc import Iterator
 from typing import TypeVar
 
-from pytest_etcdtls.errors import NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.observations.admission import Acceptance
 from pytest_etcdtls.observations.api import Exchange
 from pytest_etcdtls.observations.attempt import Protocol
-from pytest_etcdtls.observations.release import EtcdRelease, EtcdReleases, GoRelease, GoReleases, Release
+from pytest_etcdtls.observations.release import (
+    EtcdRelease,
+    EtcdReleases,
+    GoRelease,
+    GoReleases,
+    Release,
+    SplitListeners,
+)
 from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.protobuf import fields, grpc_message
 from pytest_etcdtls.probes.registry import Context, probe
@@ -64,6 +71,29 @@ def _etcds(context: Context, key: str | None) -> EtcdReleases:
 @probe(GoReleases, cost=0, needs=[(GoRelease, None)], across=True)
 def _gos(context: Context, key: str | None) -> GoReleases:
     return GoReleases(members=_of_members(context, GoRelease))
+
+
+@probe(SplitListeners, cost=0, needs=[(EtcdRelease, None), (Acceptance, None)], across=True)
+def _split(context: Context, key: str | None) -> SplitListeners:
+    split = [listener for listener in context.target.listeners if _has_http_split_off(context, listener)]
+    if not split:
+        raise NotApplicableError("HTTP is not split off the gRPC port")
+    named = any(listener.role is Role.CLIENT_HTTP for listener in context.target.listeners)
+    if named and context.target.client.revoked is not None:
+        raise NotApplicableError("a revoked certificate is at hand to prove it")
+    found = {listener.member: context.get(EtcdRelease, listener=listener) for listener in split}
+    return SplitListeners(members=tuple(found.values()))
+
+
+def _has_http_split_off(context: Context, listener: Listener) -> bool:
+    """Whether it is the HTTP listener itself, or a client listener that speaks nothing but gRPC."""
+    if listener.role is not Role.CLIENT or listener.scheme == "http":
+        return listener.role is Role.CLIENT_HTTP
+    try:
+        accepted = context.get(Acceptance, listener=listener).accepted
+    except UnobservedError:
+        return False
+    return accepted is not None and set(accepted.spoken) == {Protocol.GRPC}
 
 
 def _of_members(context: Context, type_: type[T]) -> tuple[T, ...]:

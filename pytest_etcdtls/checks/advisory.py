@@ -1,0 +1,190 @@
+"""Published advisories that touch TLS: proved on the wire where that does no harm, else inferred.
+
+A version tells what upstream released. A distribution may have fixed it without changing the version: what is
+inferred is a recommendation, and says that it is inferred.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pytest_etcdtls.checks.mtls_refusals import let_in
+from pytest_etcdtls.checks.mtls_revocation import OVER_GRPC, OVER_HTTP, only
+from pytest_etcdtls.observations.admission import SplitRevocation
+from pytest_etcdtls.observations.attempt import Protocol, Way
+from pytest_etcdtls.observations.release import EtcdRelease, EtcdReleases, Release, SplitListeners
+from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import curl, etcdctl
+from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.target import Role
+
+Line = tuple[int, int]
+
+_CRL_FIXED: Mapping[Line, int] = {(3, 5): 32, (3, 6): 13, (3, 7): 0}
+_SPLIT_SINCE: Mapping[Line, int] = {(3, 4): 25, (3, 5): 8}
+_STALLED_FIXED: Mapping[Line, int] = {(3, 5): 33, (3, 6): 14, (3, 7): 1}
+_UNCHECKED_FIXED: Mapping[Line, int] = {(3, 4): 42, (3, 5): 28, (3, 6): 9}
+_GATEWAY_USER_FIXED: Mapping[Line, int] = {(3, 2): 26, (3, 3): 11}
+_ETCD_GATEWAY_FIXED: Mapping[Line, int] = {(3, 3): 23, (3, 4): 10}
+
+
+def is_affected(release: Release, fixed: Mapping[Line, int], since: Mapping[Line, int] | None = None) -> bool:
+    """Return whether a release is older than the fix of its line; lines before all of those have none.
+
+    Args:
+        release: of etcd.
+        fixed: the first patch release with the fix, by line; newer lines have it from the start.
+        since: the first patch release with the fault, by line; older lines never had it, newer always.
+    """
+    if since is not None and (
+        release.line < min(since)
+        or (release.line in since and release < Release(*release.line, since[release.line]))
+    ):
+        return False
+    if release.line in fixed:
+        return release < Release(*release.line, fixed[release.line])
+    return release.line < max(fixed)
+
+
+def _inferred(releases: EtcdReleases, fixed: Mapping[Line, int], what: str) -> Iterator[Statement]:
+    affected = [found for found in releases.members if is_affected(found.release, fixed)]
+    if affected:
+        yield _of_version(affected, fixed, what)
+
+
+def _of_version(affected: list[EtcdRelease], fixed: Mapping[Line, int], what: str) -> Finding:
+    versions = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in sorted(fixed.items()))
+    return Finding(
+        message=f"{what} (inferred from the version)",
+        expected=f"{versions} or newer",
+        observed="; ".join(f"{found.url}: etcd {found.release} ({found.source})" for found in affected),
+        evidence={"kind": "inferred from the version"},
+        reproduce=tuple(
+            curl(found.url, role="client", path="/version", files=("client.crt", "client.key"))
+            for found in affected
+        ),
+    )
+
+
+def _aged(releases: EtcdReleases) -> Mapping[str, Any]:
+    first, *others = releases.members
+    return {"releases": replace(releases, members=(replace(first, release=Release(3, 1, 0)), *others))}
+
+
+def _bypassed(split: SplitRevocation) -> Mapping[str, Any]:
+    return {"split": replace(split, grpc=let_in(split.grpc)["admission"])}
+
+
+@check("advisory.ghsa-3wh4-j44w-pg92-proved", on={Role.CLIENT}, counterexample=_bypassed)
+def the_crl_counts_on_a_split_off_grpc_port(split: SplitRevocation) -> Iterator[Statement]:
+    """A client that the HTTP port refuses as revoked is refused on the gRPC port beside it.
+
+    Where HTTP is split off with --listen-client-http-urls, older etcds did not look at the revocation list on
+    the gRPC port. Proved with a revoked certificate.
+
+    Spec: GHSA-3wh4-j44w-pg92
+    Spec: etcd --client-crl-file, --listen-client-http-urls
+    Severity: critical
+    Level: MUST
+    Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls.
+    """
+    over_http = only(split.http, OVER_HTTP).cells
+    over_grpc = only(split.grpc, OVER_GRPC).cells
+    if not over_grpc or not over_http or any(cell.attempt.way is Way.SERVED for cell in over_http):
+        reason = "the revoked certificate is not refused over HTTP either, see mtls.revoked-http"
+        yield Verdict(Outcome.NOT_VERIFIED, reason)
+        return
+    served = [cell for cell in over_grpc if cell.attempt.way is Way.SERVED]
+    if served:
+        yield Finding(
+            message="the gRPC port does not look at the revocation list",
+            expected=f"a refusal, as on {split.http.url}",
+            observed="; ".join(f"{cell.version}: {cell.attempt.describe()}" for cell in served),
+            evidence={"kind": "proved", "identity": split.grpc.identity},
+            reproduce=(
+                etcdctl(split.grpc.url, split.grpc.files),
+                curl(split.http.url, role="client-http", files=split.http.files, protocol=Protocol.HTTP1),
+            ),
+        )
+
+
+def _aged_split(listeners: SplitListeners) -> Mapping[str, Any]:
+    first, *others = listeners.members
+    old = replace(first, release=Release(3, 5, 21))
+    return {"listeners": replace(listeners, members=(old, *others))}
+
+
+@check("advisory.ghsa-3wh4-j44w-pg92-inferred", on=frozenset(), counterexample=_aged_split)
+def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[Statement]:
+    """No member with HTTP split off is of a release that ignores the revocation list on the gRPC port.
+
+    Judged by the version where no revoked certificate is at hand to prove it, and where HTTP has a listener
+    of its own. Without --client-crl-file it is of no consequence.
+
+    Spec: GHSA-3wh4-j44w-pg92
+    Severity: high
+    Level: SHOULD
+    Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls.
+    """
+    affected = [found for found in listeners.members if is_affected(found.release, _CRL_FIXED, _SPLIT_SINCE)]
+    if affected:
+        yield _of_version(affected, _CRL_FIXED, "the gRPC port may ignore the revocation list")
+
+
+@check("advisory.ghsa-6vch-q96h-7gc3-inferred", on=frozenset(), counterexample=_aged)
+def no_release_waits_for_handshakes_forever(releases: EtcdReleases) -> Iterator[Statement]:
+    """No member is of a release that waits for stalled TLS handshakes for ever.
+
+    Whoever reaches the client port, without any certificate, can open connections until memory runs out. 3.4
+    was not fixed.
+
+    Spec: GHSA-6vch-q96h-7gc3
+    Severity: high
+    Level: SHOULD
+    Remediation: upgrade to etcd 3.5.33, 3.6.14 or 3.7.1; let only clients reach the port.
+    """
+    yield from _inferred(releases, _STALLED_FIXED, "stalled handshakes stay open for ever")
+
+
+@check("advisory.cve-2026-33413-inferred", on=frozenset(), counterexample=_aged)
+def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement]:
+    """No member is of a release that answers some calls without authorisation.
+
+    With authentication on, only transport security protects those calls: they are open to every certificate.
+
+    Spec: CVE-2026-33413
+    Spec: GHSA-q8m4-xhhv-38mg
+    Severity: medium
+    Level: SHOULD
+    Remediation: upgrade to etcd 3.4.42, 3.5.28 or 3.6.9; give certificates to trusted clients only.
+    """
+    yield from _inferred(releases, _UNCHECKED_FIXED, "some calls are not authorised")
+
+
+@check("advisory.cve-2018-16886-inferred", on=frozenset(), counterexample=_aged)
+def no_release_takes_the_servers_name_for_the_users(releases: EtcdReleases) -> Iterator[Statement]:
+    """No member is of a release whose gateway takes the server certificate's common name for the user's.
+
+    With authentication on, everybody who reached the gateway was the user of that name.
+
+    Spec: CVE-2018-16886
+    Severity: high
+    Level: SHOULD
+    Remediation: upgrade to etcd 3.4 or newer (fixed in 3.2.26 and 3.3.11).
+    """
+    yield from _inferred(releases, _GATEWAY_USER_FIXED, "the gateway takes the server's name for the user's")
+
+
+@check("advisory.cve-2020-15136-inferred", on=frozenset(), counterexample=_aged)
+def no_release_has_a_gateway_that_does_not_verify(releases: EtcdReleases) -> Iterator[Statement]:
+    """No member is of a release whose etcd gateway does not verify the endpoints that it is given.
+
+    The command "etcd gateway" checked TLS only of endpoints that came from DNS. Judged by the version of the
+    members: the gateway's own is not seen.
+
+    Spec: CVE-2020-15136
+    Severity: low
+    Level: SHOULD
+    Remediation: upgrade to etcd 3.3.23, 3.4.10 or newer, the gateway as well.
+    """
+    yield from _inferred(releases, _ETCD_GATEWAY_FIXED, "etcd gateway does not verify its endpoints")

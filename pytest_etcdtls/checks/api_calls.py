@@ -1,0 +1,164 @@
+"""The API works for who may use it: the JSON gateway, gRPC over HTTP/2, HTTP/1.1 among peers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pytest_etcdtls.checks.api_answers import answered_throughout
+from pytest_etcdtls.checks.api_status import show
+from pytest_etcdtls.observations.admission import Acceptance, Candidate
+from pytest_etcdtls.observations.api import GRPCOverHTTP1, NegotiatedExchange, RangeAnswer
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response, Way
+from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import curl, etcdctl
+from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
+from pytest_etcdtls.target import Role
+
+_CLIENT_FILES = ("client.crt", "client.key")
+_NEEDS_USER = "authentication is on: pass --etcd-user and --etcd-password-file of a user who may read"
+_DENIED = frozenset({3, 7, 16})
+"""gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""
+
+
+def _out_of_order(acceptance: Acceptance) -> Mapping[str, Any]:
+    answer = Response(status=503, body=b'{"error":"unavailable","code":14}')
+    return answered_throughout(acceptance, answer)
+
+
+@check("api.gateway-works", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=_out_of_order)
+def the_gateway_works(acceptance: Acceptance) -> Iterator[Statement]:
+    """The JSON gateway answers the good client.
+
+    etcd dials its own client port for it, with the served certificate as a client's. With serverAuth alone,
+    or a name that etcd does not admit, /version and gRPC work and the gateway answers 503.
+
+    Spec: etcd --cert-file, --client-cert-file
+    Spec: RFC 5280 section 4.2.1.12
+    Severity: medium
+    Level: MUST
+    Remediation: issue the certificate of --cert-file with clientAuth beside serverAuth, or from etcd 3.5 on
+        give the gateway a pair of its own with --client-cert-file and --client-key-file.
+    """
+    accepted = acceptance.accepted
+    if accepted is None:
+        yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client")
+        return
+    answers = [attempt for attempt in accepted.served if attempt.protocol is Protocol.GATEWAY]
+    if not answers:
+        yield Verdict(Outcome.NOT_APPLICABLE, f"{acceptance.url} has no gateway: HTTP is split off")
+        return
+    yield from _gateway(acceptance, accepted, answers[-1])
+
+
+def _gateway(acceptance: Acceptance, accepted: Candidate, attempt: Attempt) -> Iterator[Statement]:
+    response = attempt.response
+    if response is None or response.status == 200:
+        return
+    if response.status == 404:
+        yield Verdict(Outcome.NOT_APPLICABLE, "the gateway is switched off (--enable-grpc-gateway)")
+    elif response.status in (400, 401, 403):
+        yield Verdict(
+            Outcome.NOT_VERIFIED,
+            "authentication is on, and the gateway turns away certificates with a common name: pass one "
+            f"without, or leave it to gRPC and --etcd-user ({show(response)})",
+        )
+    else:
+        yield Finding(
+            message="the JSON gateway does not work",
+            expected="HTTP 200",
+            observed=show(response),
+            evidence={"identity": accepted.identity},
+            reproduce=(
+                curl(acceptance.url, role=acceptance.role, files=accepted.files, protocol=Protocol.GATEWAY),
+            ),
+        )
+
+
+def _unavailable(answer: RangeAnswer) -> Mapping[str, Any]:
+    return {"answer": replace(answer, status=14, message="etcdserver: no leader", well_formed=False)}
+
+
+@check("api.grpc-range", on={Role.CLIENT}, counterexample=_unavailable)
+def a_key_can_be_asked_for(answer: RangeAnswer) -> Iterator[Statement]:
+    """KV/Range over gRPC answers the good client.
+
+    One key is asked for, from the member itself, and only counted: nothing of its value is transferred.
+
+    Spec: etcd Documentation, API reference, KV service
+    Severity: high
+    Level: MUST
+    Remediation: see etcd's log; what stands before the client port must pass gRPC over HTTP/2 on.
+    """
+    if answer.status in _DENIED:
+        why = answer.why_not or (f"user {answer.user} may not read" if answer.user else "")
+        yield Verdict(Outcome.NOT_VERIFIED, f"{_NEEDS_USER} ({why or answer.message})")
+    elif answer.attempt.way is not Way.SERVED or answer.attempt.response is None:
+        yield Verdict(Outcome.INCONCLUSIVE, f"{answer.url} Range: {answer.attempt.describe()}")
+    elif answer.status != 0 or not answer.well_formed:
+        yield Finding(
+            message="gRPC KV/Range fails",
+            expected="status 0 and a RangeResponse",
+            observed=f"status {answer.status} {answer.message}".strip(),
+            reproduce=(etcdctl(answer.url, _CLIENT_FILES, "get health --count-only --write-out=fields"),),
+        )
+    elif answer.user:
+        yield Note(f"asked as user {answer.user}")
+
+
+def _bridged(call: GRPCOverHTTP1) -> Mapping[str, Any]:
+    answer = Response(status=200, headers={"content-type": "application/grpc"})
+    return {"call": replace(call, tries=(replace(call.attempt, way=Way.SERVED, response=answer),))}
+
+
+@check("api.grpc-over-http2-only", on={Role.CLIENT}, counterexample=_bridged)
+def grpc_needs_http2(call: GRPCOverHTTP1) -> Iterator[Statement]:
+    """No gRPC call is answered over HTTP/1.1.
+
+    etcd gives such a call to its HTTP handlers, which do not know it. An answer comes from a proxy that
+    translates, and then it is the proxy whose certificates etcd sees.
+
+    Spec: etcd Documentation, API reference
+    Severity: info
+    Level: SHOULD
+    Remediation: let clients reach --listen-client-urls without a proxy that terminates TLS.
+    """
+    response = call.attempt.response
+    kind = response.headers.get("content-type", "") if response else ""
+    if response is not None and response.status == 200 and kind.startswith("application/grpc"):
+        yield Finding(
+            message="gRPC is answered over HTTP/1.1",
+            expected="HTTP 404, or a close",
+            observed=f"{show(response)} ({kind})",
+        )
+    else:
+        yield Note(f"gRPC over HTTP/1.1: {call.attempt.describe()}")
+
+
+def _http2(exchange: NegotiatedExchange) -> Mapping[str, Any]:
+    closed = replace(exchange.attempt, way=Way.CLOSED, response=None, detail="close_notify")
+    return {"exchange": replace(exchange, tries=(closed,))}
+
+
+@check("api.peer-over-http1", on={Role.PEER}, counterexample=_http2)
+def peers_speak_http1(exchange: NegotiatedExchange) -> Iterator[Statement]:
+    """The peer port answers HTTP/1.1, also where h2 was negotiated by ALPN.
+
+    raft runs over HTTP/1.1, although etcd announces h2 on that port too. What takes the announcement at its
+    word is not etcd, and members cannot talk through it.
+
+    Spec: etcd Documentation, transport security model
+    Spec: RFC 7301 section 3.2
+    Severity: high
+    Level: MUST
+    Remediation: let members reach --listen-peer-urls without a proxy that terminates TLS.
+    """
+    attempt = exchange.attempt
+    if attempt.way is Way.UNCLEAR:
+        yield Verdict(Outcome.INCONCLUSIVE, f"{exchange.url}: {attempt.describe()}")
+    elif attempt.response is None:
+        yield Finding(
+            message="the peer port does not answer HTTP/1.1 once h2 was offered",
+            expected="HTTP/1.1 200",
+            observed=f"ALPN {attempt.alpn or 'none'}: {attempt.describe()}",
+            reproduce=(curl(exchange.url, role="peer", files=("peer.crt", "peer.key")),),
+        )

@@ -1,0 +1,175 @@
+"""The members side by side, and what they advertise. Asks listeners of the target; names what was not given.
+
+An advertised URL that the user did not name is contacted only on a cluster of our own.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.attempt import Protocol
+from pytest_etcdtls.observations.chain import AnnouncedCAs, ServedChain
+from pytest_etcdtls.observations.cluster import (
+    AdvertisedURL,
+    AdvertisedURLs,
+    ClusterClaim,
+    ClusterClaims,
+    ListenerProfile,
+    MemberCount,
+    MemberListing,
+    MemberListings,
+    SideBySide,
+)
+from pytest_etcdtls.observations.listener import Answer
+from pytest_etcdtls.probes.protobuf import fields, grpc_message
+from pytest_etcdtls.probes.registry import Context, probe
+from pytest_etcdtls.target import Listener, Role, Target
+
+
+@probe(
+    SideBySide,
+    cost=0,
+    needs=[(Answer, None), (AnnouncedCAs, None), (ServedChain, None), (MemberCount, None)],
+    across=True,
+)
+def _side_by_side(context: Context, key: str | None) -> SideBySide:
+    rows: list[tuple[ListenerProfile, ...]] = []
+    for role in Role:
+        row = [_profile(context, listener) for listener in context.target.listeners if listener.role is role]
+        seen = tuple(profile for profile in row if profile is not None)
+        if len({profile.member for profile in seen}) > 1:
+            rows.append(seen)
+    if not rows:
+        raise _one_member_only(context)
+    return SideBySide(rows=tuple(rows))
+
+
+def _profile(context: Context, listener: Listener) -> ListenerProfile | None:
+    """Return what is seen of the listener, ``None`` if nothing of TLS is."""
+    try:
+        announced = context.get(AnnouncedCAs, listener=listener)
+        leaf = context.get(ServedChain, listener=listener).leaf
+    except UnobservedError:
+        return None
+    return ListenerProfile(
+        url=listener.url,
+        role=listener.role,
+        label=listener.label,
+        member=listener.member,
+        versions=tuple(version for version, _ in announced.requested),
+        asked=tuple(version for version, asked in announced.requested if asked),
+        announced=frozenset(name for _, names in announced.names for name in names),
+        expires_at=leaf.not_valid_after_utc,
+    )
+
+
+def _one_member_only(context: Context) -> UnobservedError:
+    """Return why members cannot be compared."""
+    listed = context.get(MemberCount).listed
+    if listed == 1:
+        return NotApplicableError("the cluster has one member")
+    return NotVerifiedError("needs TLS listeners of two members: pass --etcd-endpoint for each of them")
+
+
+@probe(MemberCount, cost=0, needs=[(MemberListings, None)], across=True)
+def _count(context: Context, key: str | None) -> MemberCount:
+    given = len({listener.member for listener in context.target.listeners})
+    try:
+        listings = context.get(MemberListings).listings
+    except UnobservedError:
+        return MemberCount(given=given, listed=None)
+    return MemberCount(given=given, listed=max(len(listing.members) for listing in listings))
+
+
+@probe(ClusterClaims, cost=0, needs=[(Acceptance, None), (MemberListing, None)], across=True)
+def _claims(context: Context, key: str | None) -> ClusterClaims:
+    claims: list[ClusterClaim] = []
+    for listener in context.target.listeners:
+        claim = _claim(context, listener)
+        if claim is not None:
+            claims.append(claim)
+    if len(claims) < 2:
+        raise NotVerifiedError("needs two listeners that tell which cluster they belong to")
+    return ClusterClaims(claims=tuple(claims))
+
+
+def _claim(context: Context, listener: Listener) -> ClusterClaim | None:
+    try:
+        if listener.role is Role.CLIENT and listener.scheme == "https":
+            return _of_status(context, listener)
+        if listener.role in (Role.CLIENT, Role.PEER):
+            cluster_id = context.get(MemberListing, listener=listener).cluster_id
+            return ClusterClaim(url=listener.url, cluster_id=cluster_id) if cluster_id else None
+    except UnobservedError:
+        return None
+    return None
+
+
+def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
+    """Read the header of the StatusResponse that the good client was given."""
+    accepted = context.get(Acceptance, listener=listener).accepted
+    for attempt in accepted.served if accepted else ():
+        if attempt.protocol is not Protocol.GRPC or attempt.response is None:
+            continue
+        try:
+            header = fields(grpc_message(attempt.response.body)).get(1, [b""])[0]
+            found = fields(header) if isinstance(header, bytes) else {}
+        except ValueError:
+            continue
+        cluster_id, member_id = (found.get(number, [0])[0] for number in (1, 2))
+        if isinstance(cluster_id, int) and isinstance(member_id, int) and cluster_id:
+            return ClusterClaim(url=listener.url, cluster_id=f"{cluster_id:x}", member_id=f"{member_id:x}")
+    return None
+
+
+def _advertised_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    # How many URLs are advertised is not known beforehand: one per client listener is usual.
+    return 3 * sum(1 for known in target.listeners if known.role is Role.CLIENT)
+
+
+@probe(AdvertisedURLs, cost=_advertised_cost, needs=[(MemberListings, None), (Answer, None)], across=True)
+def _advertised(context: Context, key: str | None) -> AdvertisedURLs:
+    urls = {
+        url: member.name
+        for listing in context.get(MemberListings).listings
+        for member in listing.members
+        for url in member.client_urls
+    }
+    if not urls:
+        raise NotApplicableError("no member advertises a client URL yet")
+    return AdvertisedURLs(urls=tuple(_contact(context, url, name) for url, name in sorted(urls.items())))
+
+
+def _contact(context: Context, url: str, member: str) -> AdvertisedURL:
+    listener = _known(context, url)
+    if listener is None:
+        why_not = "it was not named, and only named hosts are contacted: pass --etcd-endpoint for it"
+        return AdvertisedURL(url=url, member=member, why_not=f"{why_not}, or --etcd-discover")
+    try:
+        answer = context.get(Answer, listener=listener)
+    except UnobservedError as unobserved:
+        return AdvertisedURL(url=url, member=member, why_not=unobserved.reason)
+    plaintext = (answer.plaintext,) if answer.plaintext is not None else ()
+    return AdvertisedURL(url=url, member=member, attempts=(*answer.tls, *plaintext))
+
+
+def _known(context: Context, url: str) -> Listener | None:
+    """Return the listener of that URL, one made for it if its host may be contacted, else ``None``."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    for listener in context.target.listeners:
+        if (listener.scheme, listener.host, listener.port) == (parts.scheme, host, port):
+            return listener
+    named = {listener.host for listener in context.target.listeners if listener.connect_to is None}
+    if port is None or not (host in named or context.target.origin == "process"):
+        return None
+    return Listener(
+        role=Role.CLIENT,
+        scheme="https" if parts.scheme == "https" else "http",
+        host=host,
+        port=port,
+        member=host,
+        label=f"advertised-{host.replace(':', '.')}-{port}",
+    )
