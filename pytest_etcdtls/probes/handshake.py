@@ -27,13 +27,13 @@ def shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: 
     if request.resume is not None and request.resume.context is not None:
         context = request.resume.context
     else:
-        context = _context(request.version, alpn)
+        context = _context(request.version, alpn, request.identity)
     if request.keep is not None:
         request.keep.watch(context)
         stream.received = bytearray()
     tls = stream.begin_tls(context, request.server_name or server_name(listener))
     try:
-        _present(tls, context, request.identity)
+        _present(tls, request.identity)
     except SSL.Error as error:
         text = f"our OpenSSL does not take the identity {request.identity.name}: {error}"
         stream.trace.end(Ending.FAILED, text, local=True)
@@ -43,7 +43,7 @@ def shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: 
     return stream.handshake() and (not request.renegotiate or stream.renegotiate())
 
 
-def _context(version: TLSVersion | None, alpn: tuple[str, ...]) -> SSL.Context:
+def _context(version: TLSVersion | None, alpn: tuple[str, ...], identity: Identity) -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_verify(SSL.VERIFY_NONE)
     # Weak keys and signatures of either side are for checks to find, not for our library to refuse.
@@ -53,15 +53,16 @@ def _context(version: TLSVersion | None, alpn: tuple[str, ...]) -> SSL.Context:
     context.set_max_proto_version(ceiling)
     if alpn:
         context.set_alpn_protos([name.encode() for name in alpn])
+    # NOTE: a connection has no call for these, and none may be added once there is a connection.
+    for intermediate in identity.chain[1:]:
+        context.add_extra_chain_cert(intermediate)
     return context
 
 
-def _present(tls: SSL.Connection, context: SSL.Context, identity: Identity) -> None:
+def _present(tls: SSL.Connection, identity: Identity) -> None:
     """Set the identity on the connection, so that another one of the same context can present another."""
     if identity.chain and identity.key is not None:
         tls.use_certificate(identity.chain[0])
-        for intermediate in identity.chain[1:]:
-            context.add_extra_chain_cert(intermediate)
         tls.use_privatekey(identity.key)
 
 
