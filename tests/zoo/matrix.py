@@ -47,11 +47,11 @@ def render(rows: Iterable[Row], checks: Iterable[str]) -> str:
     lines = [
         "# The kill matrix",
         "",
-        "Every row is a deliberately misconfigured cluster that was started for real; what is listed was found on",
-        "it, and nothing else was: the sets are asserted equal. A page of `make kill-matrix`; do not edit it.",
+        "Every row is a deliberately misconfigured cluster that was started for real. What is listed was",
+        "found on it, and nothing else was: the sets are asserted equal. `make kill-matrix` writes this page.",
         "",
-        f"{len({row.name for row in rows})} misconfigurations on etcd {', '.join(versions)}: {len(rows)} clusters,",
-        f"{len(rows)} caught, 0 false alarms.",
+        f"{len({row.name for row in rows})} misconfigurations on etcd {', '.join(versions)}:",
+        f"{len(rows)} clusters, {len(rows)} caught, 0 false alarms.",
         "",
         "## By misconfiguration",
         "",
@@ -72,7 +72,7 @@ def _line(rows: list[Row], versions: list[str]) -> str:
         for listener, ids in row.killed.items():
             everywhere[listener] |= ids
     found = "; ".join(f"{where}: {', '.join(sorted(ids))}" for where, ids in sorted(everywhere.items()))
-    counts = " | ".join(str(cells.get(version, "–")) for version in versions)
+    counts = " | ".join(str(cells.get(version, "-")) for version in versions)
     return f"| **{rows[0].name}**: {rows[0].what} | {found} | {counts} |"
 
 
