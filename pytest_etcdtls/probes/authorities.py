@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cryptography import x509
 
-from pytest_etcdtls.errors import NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.observations.chain import AnnouncedCAs, CAsInUse, ClientTrust, Issuers, KubernetesCA
 from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.registry import Context, probe
@@ -13,6 +13,8 @@ from pytest_etcdtls.probes.registry import Context, probe
 @probe(KubernetesCA, cost=0)
 def _kubernetes(context: Context, key: str | None) -> KubernetesCA:
     bundle = context.target.kubernetes_ca
+    if bundle is None and context.target.origin != "live":
+        raise NotApplicableError("this cluster was started here and serves no Kubernetes")
     if bundle is None:
         raise NotVerifiedError(
             "needs the CA of the Kubernetes cluster that the etcd serves: pass --etcd-kubernetes-ca "
