@@ -10,7 +10,8 @@ from zoo.model import Misconfigured
 _MODULES = sorted(
     path.stem
     for path in Path(__file__).parent.glob("*.py")
-    if path.stem not in {"conftest", "matrix", "members", "model"} and not path.stem.startswith("test_")
+    if path.stem not in {"baseline", "conftest", "matrix", "members", "model"}
+    and not path.stem.startswith("test_")
 )
 
 ZOO: list[Misconfigured] = [

@@ -6,8 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from zoo import baseline
+
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.pki.layout import CALayout
+from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.results import CheckResult, Outcome
 
 Expectation = Mapping[str, Iterable[str]]
@@ -23,7 +27,8 @@ class Misconfigured:
         what: what is wrong, one sentence.
         config: the cluster; one that an etcd's version cannot express is left out there.
         violated: exactly the MUST checks that violate.
-        warned: exactly the SHOULD checks that warn.
+        warned: exactly the SHOULD checks that warn, those of a clean cluster apart (``baseline``).
+        calm: those of a clean cluster that do not warn here, since they conform or do not apply.
         not_verified: exactly the checks that cannot be judged for want of something.
         inconclusive: exactly the checks without evidence.
         after_start: what is done to the running cluster before it is judged.
@@ -35,6 +40,7 @@ class Misconfigured:
     config: ClusterConfig
     violated: Expectation = field(default_factory=dict)
     warned: Expectation = field(default_factory=dict)
+    calm: Expectation = field(default_factory=dict)
     not_verified: Expectation = field(default_factory=dict)
     inconclusive: Expectation = field(default_factory=dict)
     after_start: Callable[[Cluster], None] | None = None
@@ -52,10 +58,27 @@ class Misconfigured:
         for line, changes in self.by_version.items():
             if version == line or version.startswith(f"{line}."):
                 base |= changes
-        return {
+        expected = {
             str(outcome): {listener: set(ids) for listener, ids in expectation.items() if set(ids)}
             for outcome, expectation in base.items()
         }
+        self._add_baseline(expected, version)
+        return expected
+
+    def _add_baseline(self, expected: dict[str, dict[str, set[str]]], version: str) -> None:
+        """Add what a clean cluster is warned about, where nothing else is expected of it."""
+        plain = {"client": self.config.client_scheme, "peer": self.config.peer_scheme}
+        for listener, ids in baseline.warned(version, rsa=self._serves_rsa()).items():
+            otherwise = {check for table in expected.values() for check in table.get(listener, ())}
+            added = ids - otherwise - set(self.calm.get(listener, ()))
+            if added and plain.get(listener) != "http":
+                expected[Outcome.WARNS].setdefault(listener, set()).update(added)
+
+    def _serves_rsa(self) -> bool:
+        plan = self.config.pki
+        if plan.key_type is None:
+            return plan.layout is CALayout.KUBEADM
+        return plan.key_type in (KeyType.RSA_2048, KeyType.RSA_4096)
 
 
 def found(results: Iterable[CheckResult]) -> dict[str, dict[str, set[str]]]:
