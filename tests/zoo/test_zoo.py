@@ -30,7 +30,7 @@ def test_exactly_the_right_checks_find_it(
     seen = found(results)
     assert seen == member.expected(cluster.version), explain(results)
     killed = {
-        listener: frozenset(seen["violates"].get(listener, ()) | seen["warns"].get(listener, set()))
+        listener: frozenset(seen["violates"].get(listener, set()) | seen["warns"].get(listener, set()))
         for listener in {*seen["violates"], *seen["warns"]}
     }
     kill_matrix.append(Row(name=member.name, what=member.what, version=cluster.version, killed=killed))
