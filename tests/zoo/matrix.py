@@ -48,7 +48,7 @@ def render(rows: Iterable[Row], checks: Iterable[str]) -> str:
         "# The kill matrix",
         "",
         "Every row is a deliberately misconfigured cluster that was started for real. What is listed was",
-        "found on it, and nothing else was: the sets are asserted equal. `make kill-matrix` writes this page.",
+        "found on it, and nothing else was: the sets are asserted equal. Written by `make kill-matrix`.",
         "",
         f"{len({row.name for row in rows})} misconfigurations on etcd {', '.join(versions)}:",
         f"{len(rows)} clusters, {len(rows)} caught, 0 false alarms.",
