@@ -96,7 +96,7 @@ def _suite_offer(kind: Weakness, rounds: int) -> _Offer:
     )
 
 
-@probe(GroupSupport, cost=_GROUP_ROUNDS + 1, needs=[(Answer, None)])
+@probe(GroupSupport, cost=_GROUP_ROUNDS + 1, needs=[(Answer, None), (SuiteSupport, None)])
 def _groups(context: Context, key: str | None) -> GroupSupport:
     listener, offered = listener_of(context), tls_answer(context).offered
     version = offered[-1]
@@ -108,6 +108,8 @@ def _groups(context: Context, key: str | None) -> GroupSupport:
         chosen=lambda hello: hello.group,
     )
     accepted = _accepted(context, [offer])
+    if not accepted and version is TLSVersion.TLS1_2 and not _exchanges_keys(context):
+        raise NotApplicableError(f"{listener.url} accepts no suite with ECDHE: there is no group to choose")
     return GroupSupport(
         url=listener.url,
         role=listener.role,
@@ -115,6 +117,10 @@ def _groups(context: Context, key: str | None) -> GroupSupport:
         accepted=tuple(GROUPS[code] for code in accepted),
         weak=GROUPS.get(_weak(context), None) if TLSVersion.TLS1_2 in offered else None,
     )
+
+
+def _exchanges_keys(context: Context) -> bool:
+    return any(suite.code in _ECDHE for suite in context.get(SuiteSupport).accepted)
 
 
 def _weak(context: Context) -> int:

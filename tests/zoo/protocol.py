@@ -1,0 +1,98 @@
+"""Clusters that are told, or built, to speak TLS less well than they could."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zoo.model import Misconfigured
+from zoo.who_is_let_in import BROKEN
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.pki.plan import PKIPlan
+from pytest_etcdtls.pki.profile import KeyType
+
+_RSA = PKIPlan(key_type=KeyType.RSA_2048)
+_BOTH = ("client", "peer")
+
+
+def _with_suites(*suites: str, pki: PKIPlan = PKIPlan()) -> ClusterConfig:
+    return replace(BROKEN, pki=pki, cipher_suites=suites)
+
+
+def _on_both(*checks: str) -> dict[str, tuple[str, ...]]:
+    return dict.fromkeys(_BOTH, checks)
+
+
+ZOO = [
+    Misconfigured(
+        name="tls12-only",
+        what="the maximum is TLS 1.2",
+        config=replace(BROKEN, tls_max_version="TLS1.2"),
+        warned=_on_both("tls.tls13-offered"),
+    ),
+    Misconfigured(
+        name="no-hybrid-group",
+        what="post-quantum key exchange is switched off in Go",
+        config=replace(BROKEN, environment={"GODEBUG": "tlsmlkem=0,tlssecpmlkem=0"}),
+        warned=_on_both("tls.hybrid-group"),
+        # No TLS 1.3 there, and so nothing to switch off.
+        by_version={"3.5.1": {"warns": {}}},
+    ),
+    Misconfigured(
+        name="rc4",
+        what="--cipher-suites names one with RC4",
+        config=_with_suites("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA"),
+        violated=_on_both("tls.broken-suites"),
+        calm=_on_both("tls.cbc-suites"),
+    ),
+    Misconfigured(
+        name="triple-des",
+        what="--cipher-suites names one with triple DES",
+        config=_with_suites(
+            "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA", pki=_RSA
+        ),
+        warned=_on_both("tls.triple-des"),
+        calm=_on_both("tls.cbc-suites", "tls.rsa-key-exchange"),
+    ),
+    Misconfigured(
+        name="rsa-key-exchange",
+        what="--cipher-suites names one with RSA key exchange",
+        config=_with_suites(
+            "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_256_GCM_SHA384", pki=_RSA
+        ),
+        warned=_on_both("tls.rsa-key-exchange"),
+        calm=_on_both("tls.cbc-suites", "tls.triple-des"),
+    ),
+    Misconfigured(
+        name="cbc",
+        what="--cipher-suites names one in CBC mode",
+        config=_with_suites(
+            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA"
+        ),
+        warned=_on_both("tls.cbc-suites"),
+    ),
+    Misconfigured(
+        name="no-forward-secrecy",
+        what="the only suite with ECDHE in --cipher-suites is for another kind of key than the served one",
+        config=_with_suites(
+            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_256_GCM_SHA384", pki=_RSA
+        ),
+        violated=_on_both("tls.forward-secrecy"),
+        warned=_on_both("tls.rsa-key-exchange"),
+        calm=_on_both("tls.cbc-suites", "tls.triple-des"),
+        # HTTP/2 forbids such a suite, and without TLS 1.3 there is no other: no gRPC (RFC 9113 section 9.2.2).
+        by_version={
+            "3.5.1": {
+                "violates": {
+                    "client": ["tls.forward-secrecy", "api.gateway-works"],
+                    "peer": ["tls.forward-secrecy"],
+                },
+                "not-verified": {
+                    "client": ["cert.covers-advertised-url"],
+                    "peer": ["api.peer-members"],
+                    "cluster": ["cluster.one-cluster"],
+                },
+            }
+        },
+    ),
+]
