@@ -20,9 +20,22 @@ _CLIENT_PAIR_SINCE = (3, 5)
 """``--client-cert-file`` is there from this line on."""
 
 
-@check("mtls.client-certificate-on-peer-port", on={Role.PEER}, counterexample=let_in)
+def _let_in(admission: Admission, **_: object) -> Mapping[str, Any]:
+    return let_in(admission)
+
+
+def _judge(admission: Admission, stranger: Admission, who: str) -> Iterator[Statement]:
+    """Judge it where strangers are refused; where they are not, roles do not matter."""
+    if any(cell.attempt.way is Way.SERVED for cell in stranger.cells):
+        reason = "everybody is let in, see mtls.no-certificate"
+        yield Verdict(Outcome.NOT_APPLICABLE, reason)
+        return
+    yield from judge(admission, who)
+
+
+@check("mtls.client-certificate-on-peer-port", on={Role.PEER}, counterexample=_let_in)
 def a_client_certificate_is_refused_on_the_peer_port(
-    admission: Annotated[Admission, "client-certificate"],
+    admission: Annotated[Admission, "client-certificate"], stranger: Annotated[Admission, "none"]
 ) -> Iterator[Statement]:
     """A client's certificate is refused on the peer port.
 
@@ -40,12 +53,12 @@ def a_client_certificate_is_refused_on_the_peer_port(
         reason = "etcd closed it, which its rule on SANs explains: it may be let in from its own address"
         yield Verdict(Outcome.NOT_VERIFIED, reason)
         return
-    yield from judge(admission, "a client's certificate on the peer port")
+    yield from _judge(admission, stranger, "a client's certificate on the peer port")
 
 
-@check("mtls.peer-certificate-on-client-port", on={Role.CLIENT}, counterexample=let_in)
+@check("mtls.peer-certificate-on-client-port", on={Role.CLIENT}, counterexample=_let_in)
 def a_peer_certificate_is_refused_on_the_client_port(
-    admission: Annotated[Admission, "peer-certificate"],
+    admission: Annotated[Admission, "peer-certificate"], stranger: Annotated[Admission, "none"]
 ) -> Iterator[Statement]:
     """A peer's certificate is refused on the client port.
 
@@ -57,16 +70,14 @@ def a_peer_certificate_is_refused_on_the_client_port(
     Level: SHOULD
     Remediation: let a CA of their own sign the clients, in --trusted-ca-file.
     """
-    yield from judge(admission, "a peer's certificate on the client port")
+    yield from _judge(admission, stranger, "a peer's certificate on the client port")
 
 
-def _server_let_in(admission: Admission, etcd: EtcdRelease) -> Mapping[str, Any]:
-    return let_in(admission)
-
-
-@check("mtls.server-certificate-as-client", on={Role.CLIENT}, counterexample=_server_let_in)
+@check("mtls.server-certificate-as-client", on={Role.CLIENT}, counterexample=_let_in)
 def the_served_certificate_is_no_client_certificate(
-    admission: Annotated[Admission, "server-certificate"], etcd: EtcdRelease
+    admission: Annotated[Admission, "server-certificate"],
+    stranger: Annotated[Admission, "none"],
+    etcd: EtcdRelease,
 ) -> Iterator[Statement]:
     """The certificate that the client port serves is refused as a client's.
 
@@ -85,4 +96,4 @@ def the_served_certificate_is_no_client_certificate(
             Outcome.NOT_APPLICABLE, f"etcd {etcd.release} has no --client-cert-file for its gateway"
         )
         return
-    yield from judge(admission, "the certificate of the server itself, as a client's,")
+    yield from _judge(admission, stranger, "the certificate of the server itself, as a client's,")
