@@ -1,0 +1,39 @@
+"""What the documents say of checks, files and options is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.catalog import catalogue
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docker/*.md")])
+FAMILIES = {check.family for check in catalogue().values()}
+
+
+def _ids(page: Path) -> set[str]:
+    quoted = re.findall(r"`([a-z]+\.[a-z0-9-]+)`", page.read_text())
+    return {
+        text for text in quoted if text.partition(".")[0] in FAMILIES and not text.endswith((".py", ".md"))
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_check_ids_exist(page: Path) -> None:
+    assert _ids(page) - set(catalogue()) == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(((?!https?:)[^)#]+)[^)]*\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_each_of_etcds_tls_tests_has_a_row_with_a_check_or_a_reason() -> None:
+    rows = re.findall(r"^\| (`Test.*?) \| (.*?) \|", (ROOT / "docs/etcd-tests.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 30
+    for test, answer in rows:
+        assert re.search(r"`[a-z]+\.[a-z0-9-]+`", answer) or answer.startswith(("none:", "the same")), test
