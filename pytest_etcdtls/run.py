@@ -6,6 +6,7 @@ Shared by the suite and the fixtures of a process. Knows neither pytest nor how 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -65,7 +66,9 @@ class TargetRun:
         Raises:
             ClusterStartError: if that does not start.
         """
-        target = self.outline if self.source is None else self.cluster.target(self.outline.label)
+        target = self.outline
+        if self.source is not None:
+            target = replace(self.cluster.target(target.label), expiry_days=self.settings.expiry_days)
         return Observer(target, self.settings.bounds)
 
     @cached_property

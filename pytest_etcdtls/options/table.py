@@ -114,6 +114,11 @@ _LIVE = (
         "FILE",
     ),
     Option("--etcd-peer-ca-key", "the same for the peers' trusted bundle.", "FILE"),
+    Option(
+        "--etcd-kubernetes-ca",
+        "CA of the Kubernetes cluster that the etcd serves: etcd should not trust it.",
+        "FILE",
+    ),
     Option("--etcd-user", "user of a cluster with authentication on; else ETCDCTL_USER.", "NAME"),
     Option("--etcd-password-file", "file with that user's password in its first line.", "FILE"),
     Option(

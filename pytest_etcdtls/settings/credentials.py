@@ -36,8 +36,8 @@ def read_credentials(
     """
     client = _identity(source, "client", ("etcd_cert", "etcd_key"), environment)
     peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {})
-    cacert = _bundle(source, "etcd_cacert", environment)
-    peer_cacert = _bundle(source, "etcd_peer_cacert", {})
+    cacert = read_bundle(source, "etcd_cacert", environment)
+    peer_cacert = read_bundle(source, "etcd_peer_cacert")
     client_good = (client,) if client else ()
     peer_good = (peer, *client_good) if peer else client_good
     # The client's anchor says nothing about whom peers trust: it is not taken for their bundle unless
@@ -112,8 +112,15 @@ def _identity(
     return load_identity(cert, key, name, options=(cert_word, key_word))
 
 
-def _bundle(source: Source, name: str, environment: Mapping[str, str]) -> TrustBundle | None:
-    path, word = _path(source, name, environment)
+def read_bundle(
+    source: Source, name: str, environment: Mapping[str, str] | None = None
+) -> TrustBundle | None:
+    """Return the certificates of a file of CAs, ``None`` if none was named.
+
+    Raises:
+        UsageError: if it holds none.
+    """
+    path, word = _path(source, name, environment or {})
     return None if path is None else TrustBundle(load_trust(path, option=word), str(path))
 
 
@@ -125,7 +132,7 @@ def _port(
     good: tuple[Identity, ...],
 ) -> PortCredentials:
     trusted_name, key_name = names
-    trusted = _bundle(source, trusted_name, {})
+    trusted = read_bundle(source, trusted_name)
     if trusted is None and candidate and good and leads_to(good[0].chain, candidate.certificates):
         trusted = candidate
     return PortCredentials(

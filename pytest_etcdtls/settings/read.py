@@ -14,7 +14,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.observer import Bounds
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.settings.credentials import read_credentials, read_user
+from pytest_etcdtls.settings.credentials import read_bundle, read_credentials, read_user
 from pytest_etcdtls.settings.expected import read_expected
 from pytest_etcdtls.settings.model import Owned, Settings
 from pytest_etcdtls.settings.source import Source, integer, seconds, word
@@ -49,10 +49,10 @@ def read_settings(
     waivers = source.path("etcd_waivers")
     return Settings(
         live=read_live_target(source, environment) if live else None,
+        expiry_days=_expiry_days(source),
         owned=_owned(source),
         patterns=source.texts("etcd_check", commas=True),
         strict=source.flag("etcd_strict"),
-        expiry_days=integer(source, "etcd_expiry_days", 30, least=0),
         allow_unverified=source.flag("etcd_allow_unverified"),
         waivers=read_waivers(waivers) if waivers is not None and waive else (),
         reports=tuple(_report(source, text) for text in source.texts("etcd_report")),
@@ -77,7 +77,13 @@ def read_live_target(source: Source, environment: Mapping[str, str]) -> Target:
         peer=peer,
         expected=read_expected(source, listeners),
         user=read_user(source, environment),
+        expiry_days=_expiry_days(source),
+        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca"),
     )
+
+
+def _expiry_days(source: Source) -> int:
+    return integer(source, "etcd_expiry_days", 30, least=0)
 
 
 def _owned(source: Source) -> Owned:

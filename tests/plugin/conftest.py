@@ -1,22 +1,12 @@
-"""A live etcd for the suite to judge, and runs of pytest in processes of their own, as users have them."""
+"""A live etcd for the suite to judge, and a runner of pytest."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import jsonschema
 import pytest
-from live_etcd import Live, start_live
-
-from pytest_etcdtls.report.document import schema
-
-HOUSE = Path(__file__).parent / "house.py"
-"""Checks of a house's own, one for every outcome, that need no observation."""
+from plugin.live_etcd import Live, start_live
+from plugin.runs import Runner
 
 
 @pytest.fixture(scope="session")
@@ -24,88 +14,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A conforming etcd, by the options that a user gives for a live one."""
     with start_live(tmp_path_factory.mktemp("live")) as found:
         yield found
-
-
-@dataclass
-class Ran:
-    """What a run of pytest came to."""
-
-    result: pytest.RunResult
-    path: Path
-
-    @property
-    def exit_code(self) -> int:
-        return int(self.result.ret)
-
-    @property
-    def out(self) -> str:
-        return self.result.stdout.str()
-
-    @property
-    def err(self) -> str:
-        return self.result.stderr.str()
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The JSON report, which keeps its schema."""
-        document: dict[str, Any] = json.loads(self.path.read_text())
-        jsonschema.validate(document, schema())
-        return document
-
-    @property
-    def outcomes(self) -> Mapping[str, str]:
-        """Outcome by ``LISTENER::CHECK``; each pair is in the report once."""
-        results = self.report["results"]
-        by_id = {f"{result['listener']}::{result['check']}": result["outcome"] for result in results}
-        assert len(by_id) == len(results)
-        return by_id
-
-    @property
-    def counts(self) -> Counter[str]:
-        return Counter(self.outcomes.values())
-
-    @property
-    def connections(self) -> int:
-        return len(self.report["connections"])
-
-    def result_of(self, check: str, listener: str | None = None) -> dict[str, Any]:
-        """Return the only result of a check (on that listener)."""
-        (found,) = (
-            result
-            for result in self.report["results"]
-            if result["check"] == check and listener in (None, result["listener"])
-        )
-        return dict(found)
-
-
-class Runner:
-    """Runs pytest in a process of its own, from a user's directory."""
-
-    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.pytester = pytester
-        self.directory = pytester.path
-        self.report = pytester.path / "report.json"
-        self._monkeypatch = monkeypatch
-
-    def __call__(self, *arguments: str, report: bool = True) -> Ran:
-        """Run pytest with these arguments, and a JSON report."""
-        self.report.unlink(missing_ok=True)
-        options = [f"--etcd-report={self.report}"] if report else []
-        return Ran(self.pytester.runpytest_subprocess(*options, *arguments, timeout=120), self.report)
-
-    def write(self, **files: str) -> None:
-        """Write Python files of the user's."""
-        self.pytester.makepyfile(**files)
-
-    def ini(self, text: str) -> None:
-        """Write ``pytest.ini``."""
-        self.pytester.makefile(".ini", pytest=f"[pytest]\n{text}\n")
-
-    def with_house(self) -> None:
-        """Add the house's own checks: a plugin of the user's, named by ``PYTEST_PLUGINS``."""
-        (self.directory / "house.py").write_text(HOUSE.read_text())
-        self._monkeypatch.setenv("PYTEST_PLUGINS", "house")
-        self._monkeypatch.setenv("PYTHONPATH", str(self.directory), prepend=":")
 
 
 @pytest.fixture

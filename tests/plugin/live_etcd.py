@@ -82,6 +82,10 @@ def start_live(directory: Path) -> Iterator[Live]:
         yield Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
 
 
+_HOME = Path.home()
+"""Before pytester has put another one in its place."""
+
+
 def newest() -> Path | None:
     """Return the newest etcd that `make etcd` has built here; any other will do if there is none."""
     return max(built().values(), key=_version, default=None)
@@ -89,7 +93,7 @@ def newest() -> Path | None:
 
 def built() -> dict[str, Path]:
     """Return the etcds that `make etcd` has built here, by version."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "etcd"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or _HOME / ".cache") / "pytest-etcdtls" / "etcd"
     return {path.parent.name: path for path in cache.glob("*/etcd")}
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
-from live_etcd import Live
+from plugin.live_etcd import Live
+from plugin.runs import Ran, Runner
 
 from pytest_etcdtls.options.table import OPTIONS
-
-if TYPE_CHECKING:
-    from plugin.conftest import Ran, Runner
 
 URL = "--etcd-endpoint=https://127.0.0.1:2"
 

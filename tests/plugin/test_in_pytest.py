@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
-from live_etcd import Live
-
-if TYPE_CHECKING:
-    from plugin.conftest import Ran, Runner
+from plugin.live_etcd import Live
+from plugin.runs import Ran, Runner
 
 HOSTILE_CONFTEST = """
     import pytest

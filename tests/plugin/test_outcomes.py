@@ -6,14 +6,11 @@ import datetime as dt
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
-from live_etcd import Live
-
-if TYPE_CHECKING:
-    from plugin.conftest import Runner
+from plugin.live_etcd import Live
+from plugin.runs import Runner
 
 NEVER = dt.date(2999, 12, 31)
 EVERY_OUTCOME = {
@@ -32,7 +29,8 @@ def waivers(directory: Path, *checks: str, listener: str = "*", expires: dt.date
     path = directory / "waivers.toml"
     path.write_text(
         "".join(
-            f'[[waiver]]\ncheck = "{check}"\nlistener = "{listener}"\nreason = "we know"\nexpires = {expires}\n'
+            f'[[waiver]]\ncheck = "{check}"\nlistener = "{listener}"\n'
+            f'reason = "we know"\nexpires = {expires}\n'
             for check in checks
         )
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,20 +48,20 @@ class Given:
         return self.directory / value
 
 
-def settings(directory: Path, environment: Mapping[str, str] | None = None, **values: object) -> Settings:
-    source = Given(directory, **values)  # type: ignore[arg-type]
+def settings(directory: Path, environment: Mapping[str, str] | None = None, **values: Any) -> Settings:
+    source = Given(directory, **values)
     return read_settings(
         source, environment or {}, live="etcd_endpoint" in values or "etcd_peer_endpoint" in values
     )
 
 
-def target(directory: Path, environment: Mapping[str, str] | None = None, **values: object) -> Target:
+def target(directory: Path, environment: Mapping[str, str] | None = None, **values: Any) -> Target:
     live = settings(directory, environment, **{"etcd_endpoint": ENDPOINT, **values}).live
     assert live is not None
     return live
 
 
-def listeners(directory: Path, **values: object) -> tuple[Listener, ...]:
+def listeners(directory: Path, **values: Any) -> tuple[Listener, ...]:
     return target(directory, **values).listeners
 
 
@@ -152,7 +153,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
         ({"etcd_endpoint": [ENDPOINT], "etcd_peer_endpoint": ENDPOINT}, "as client and as peer listener"),
     ],
 )
-def test_a_listener_given_twice_is_refused(tmp_path: Path, values: dict[str, object], says: str) -> None:
+def test_a_listener_given_twice_is_refused(tmp_path: Path, values: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         listeners(tmp_path, **values)
 
@@ -213,7 +214,7 @@ def test_the_anchor_is_the_trusted_bundle_if_the_good_certificate_leads_to_it(fi
 
 @pytest.mark.parametrize("cacert", ["peer-ca.crt", None])
 def test_the_trusted_bundle_is_unknown_otherwise(files: Path, cacert: str | None) -> None:
-    values = {"etcd_cacert": cacert} if cacert else {}
+    values: dict[str, Any] = {"etcd_cacert": cacert} if cacert else {}
     live = target(files, etcd_cert="client.crt", etcd_key="client.key", **values)
     assert live.client.client_trust is None
 
@@ -269,7 +270,7 @@ def test_a_ca_key_is_matched_by_its_public_key(files: Path) -> None:
     ],
 )
 def test_credentials_that_cannot_be_used_are_one_message(
-    files: Path, values: dict[str, object], says: str
+    files: Path, values: dict[str, Any], says: str
 ) -> None:
     (files / "empty").write_text("\n")
     with pytest.raises(UsageError) as caught:
@@ -382,7 +383,7 @@ def test_an_expected_certificate_that_cannot_be_used_is_refused(
     ],
 )
 def test_a_value_that_cannot_be_used_is_one_message(
-    tmp_path: Path, values: dict[str, object], says: str
+    tmp_path: Path, values: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
         settings(tmp_path, **values)

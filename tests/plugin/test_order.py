@@ -1,0 +1,206 @@
+"""Order, repetition and early ends: a verdict, once reached, stands, and what was not run is said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from plugin.live_etcd import Live, newest
+from plugin.runs import Ran, Runner
+
+SOME = "--etcd-check=listener,cert,mtls.no-certificate"
+
+
+def test_a_rerun_repeats_the_verdict_and_opens_no_connection(run: Runner, live: Live) -> None:
+    options = (*live.wrong_anchor, SOME, "-p", "no:randomly")
+    once = run(*options)
+    again = run(*options, "--reruns=3")
+    assert "3 rerun" in again.out
+    assert again.exit_code == once.exit_code == 1
+    assert again.outcomes == once.outcomes
+    assert again.connections == once.connections
+
+
+def test_a_rerun_of_what_is_inconclusive_or_broken_repeats_it(run: Runner, live: Live) -> None:
+    run.with_house()
+    ran = run(*live.options, "--etcd-check=house.inconclusive,house.broken", "--reruns=2")
+    assert ran.exit_code == 1
+    assert ran.counts == {"inconclusive": 1, "broken": 1}
+    assert "4 rerun" in ran.out
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_any_order_comes_to_the_same(run: Runner, live: Live, seed: int) -> None:
+    calm = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
+    shuffled = run(*live.wrong_anchor, SOME, f"--randomly-seed={seed}")
+    assert shuffled.outcomes == calm.outcomes
+    assert list(shuffled.outcomes) != list(calm.outcomes)
+
+
+def test_lf_runs_what_failed_and_ff_runs_it_first(run: Runner, live: Live) -> None:
+    run.with_house()
+    run.write(test_user="def test_fails(): assert False\ndef test_passes(): pass")
+    options = (*live.options, "--etcd-check=house", "-p", "no:randomly")
+    assert run(*options).exit_code == 1
+    last = run(*options, "--lf")
+    last.result.assert_outcomes(failed=2, errors=2, deselected=5)
+    assert {place.partition("::")[2] for place in last.outcomes} == {
+        "house.violates",
+        "house.inconclusive",
+        "house.broken",
+    }
+    assert last.report["partial"] is False
+    first = run(*options, "--ff")
+    assert [place.partition("::")[2] for place in first.outcomes][:3] == [
+        "house.broken",
+        "house.inconclusive",
+        "house.violates",
+    ]
+
+
+def not_run(ran: Ran) -> set[str]:
+    return {place.partition("::")[2] for place, outcome in ran.outcomes.items() if outcome == "not-run"}
+
+
+@pytest.mark.parametrize("option", ["-x", "--maxfail=1", "--exitfirst"])
+def test_stopped_at_the_first_failure_the_rest_is_not_run(run: Runner, live: Live, option: str) -> None:
+    run.with_house()
+    ran = run(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", option)
+    assert ran.exit_code == 1
+    assert ran.report["partial"] is True
+    assert not_run(ran) == {"house.waits", "house.warns"}
+    assert "2 not run" in ran.out
+
+
+def test_stopped_by_stepwise_it_ends_with_2(run: Runner, live: Live) -> None:
+    run.with_house()
+    options = (*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", "--stepwise")
+    ran = run(*options)
+    assert ran.exit_code == 2
+    assert ran.report["partial"] is True
+    again = run(*options)
+    assert again.exit_code == 2
+    assert {place.partition("::")[2]: outcome for place, outcome in again.outcomes.items()} == {
+        "house.violates": "violates",
+        "house.waits": "not-run",
+        "house.warns": "not-run",
+    }
+
+
+def test_a_users_failure_that_stops_the_run_leaves_ours_not_run(run: Runner, live: Live) -> None:
+    run.write(test_user="def test_fails(): assert False")
+    ran = run(*live.options, "--etcd-check=cert.valid-now", "-x", "-p", "no:randomly")
+    assert ran.exit_code == 1
+    assert set(ran.counts) == {"not-run"}
+    assert "none of its checks ran" not in ran.out
+
+
+class Interrupted:
+    """A run that is interrupted in the middle of a check, when the check itself says that it has begun."""
+
+    def __init__(self, run: Runner) -> None:
+        run.with_house()
+        self.run = run
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "pytest", f"--etcd-report={self.run.report}", *arguments]
+        has_begun, begin = os.pipe()
+        forever, never = os.pipe()
+        with open(has_begun, "rb") as word, open(never, "wb"), open(self.output, "wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.run.directory,
+                pass_fds=(begin, forever),
+                env={
+                    **os.environ,
+                    "HOUSE_STARTED": f"/dev/fd/{begin}",
+                    "HOUSE_FOREVER": f"/dev/fd/{forever}",
+                },
+            )
+            os.close(begin)
+            os.close(forever)
+            assert word.read(7) == b"started", self.output.read_text()
+            process.send_signal(signal.SIGINT)
+            code = process.wait(60)
+        return code, self.output.read_text()
+
+    @property
+    def output(self) -> Path:
+        return self.run.directory / "output"
+
+
+@pytest.fixture
+def interrupted(run: Runner) -> Interrupted:
+    return Interrupted(run)
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["serial", "xdist"])
+def test_ctrl_c_ends_with_2_and_the_report_is_written_and_partial(
+    interrupted: Interrupted, run: Runner, live: Live, workers: list[str]
+) -> None:
+    code, output = interrupted(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", *workers)
+    assert code == 2
+    ran = read(run)
+    assert ran.report["partial"] is True
+    assert {place.partition("::")[2]: outcome for place, outcome in ran.outcomes.items()} == {
+        "house.violates": "violates",
+        "house.waits": "not-run",
+        "house.warns": "not-run",
+    }
+    assert "house is on fire" in output
+
+
+def test_ctrl_c_stops_an_owned_cluster(interrupted: Interrupted, run: Runner, tmp_path: Path) -> None:
+    binary = recording_etcd(tmp_path)
+    code, output = interrupted(
+        "--pyargs", "pytest_etcdtls", f"--etcd-binary={binary}", "--etcd-check=house.waits"
+    )
+    assert code == 2, output
+    started = [int(line) for line in (tmp_path / "pids").read_text().split()]
+    assert len(started) == 1
+    assert not any(is_running(pid) for pid in started)
+
+
+def recording_etcd(directory: Path) -> Path:
+    """Return an etcd that writes down its process id when it starts a member."""
+    script = directory / "etcd"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--version*|*--help*) ;; *) echo $$ >> {directory / "pids"} ;; esac\n'
+        f'exec {newest()} "$@"\n'
+    )
+    script.chmod(0o700)
+    return script
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def read(run: Runner) -> Ran:
+    return Ran(pytest.RunResult(0, [], [], 0.0), run.report, run.report.read_text())
+
+
+def test_a_time_out_by_signal_is_inconclusive_and_stands(
+    run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.with_house()
+    forever = run.directory / "forever"
+    os.mkfifo(forever)
+    monkeypatch.setenv("HOUSE_STARTED", os.devnull)
+    monkeypatch.setenv("HOUSE_FOREVER", str(forever))
+    options = ("--etcd-check=house.waits,house.conforms", "--timeout=1", "--timeout-method=signal")
+    ran = run(*live.options, *options, "--reruns=1")
+    assert ran.exit_code == 1
+    assert ran.counts == {"inconclusive": 1, "conforms": 1}
+    assert "Timeout" in ran.result_of("house.waits")["reason"]
+    assert "Traceback" not in ran.out
