@@ -11,10 +11,9 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SHELLCHECK := $(shell command -v shellcheck)
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd images conformance test coverage lint wheel-test compose-up compose-down clean
+.PHONY: help etcd images conformance test coverage lint wheel-test kill-matrix compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,14 +35,20 @@ coverage: $(VENV)/.test ## show what the last `make test` covered
 	@$(BIN)/coverage report
 
 lint: $(VENV)/.lint ## formatting, lint, types and import layers
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/mypy --strict
-	$(BIN)/lint-imports
-	$(if $(SHELLCHECK),shellcheck .ci/run docker/*.sh,@echo "shellcheck is not installed: scripts are not checked")
+	@status=0; run() { echo "$$*"; "$$@" || status=1; }; \
+	run $(BIN)/ruff format --check; \
+	run $(BIN)/ruff check; \
+	run $(BIN)/mypy --strict; \
+	run $(BIN)/lint-imports; \
+	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/wheel-test docker/*.sh; \
+	else echo "shellcheck is not installed: scripts are not checked"; fi; \
+	exit $$status
 
 wheel-test: $(VENV)/.package ## build the wheel and run its suite in a fresh environment, from another directory
 	@PYTHON=$(BIN)/python .ci/wheel-test $(ARGS)
+
+kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
+	KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest tests/zoo $(ARGS)
 
 compose-up: $(VENV)/.package ## start three members with mutual TLS by docker compose, see docker/README.md
 	@$(BIN)/python docker/write_pki.py docker/pki
