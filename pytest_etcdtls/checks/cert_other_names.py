@@ -7,8 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.checks.cert_names import named
+from pytest_etcdtls.checks.cert_usage import GENERATED
 from pytest_etcdtls.observations.advertised import OwnURLs
 from pytest_etcdtls.observations.chain import ServedChain
+from pytest_etcdtls.pki.auto_tls import is_generated
 from pytest_etcdtls.pki.names import is_address, names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.pki.specimen import specimen
@@ -38,6 +40,9 @@ def the_certificate_covers_loopback(chain: ServedChain) -> Iterator[Statement]:
     """
     if not _is_loopback(chain.host):
         yield Verdict(Outcome.NOT_APPLICABLE, f"{chain.host} is not loopback; --etcd-endpoint names what is")
+        return
+    if is_generated(chain.leaf):
+        yield GENERATED
         return
     if not names_host(chain.leaf, chain.host):
         yield Verdict(Outcome.NOT_VERIFIED, f"{chain.host} itself is not covered, see cert.covers-endpoint")

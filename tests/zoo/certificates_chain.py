@@ -1,0 +1,72 @@
+"""Clusters whose certificates come with too few others, too many, or those of somebody else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zoo.certificates_usage import NOT_AS_CLIENT
+from zoo.model import Misconfigured
+from zoo.who_is_let_in import BROKEN
+
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.profile import AUTHORITY
+
+
+def _serve_the_leaf_alone(cluster: Cluster) -> None:
+    """Restarted, so that the gateway dials with it as well."""
+    for member in cluster.members:
+        leaf = cluster.pki.servers[member.name].chain[0]
+        member.file("server.crt").write_bytes(encode_certificates([leaf]))
+    cluster.restart()
+
+
+def _serve_another_too(cluster: Cluster) -> None:
+    for member in cluster.members:
+        stray = cluster.pki.peers[member.name].chain[0]
+        served = cluster.pki.servers[member.name].chain
+        member.file("server.crt").write_bytes(encode_certificates([*served, stray]))
+
+
+def _give_all_the_first_ones_pair(cluster: Cluster) -> None:
+    first, *others = cluster.members
+    for member in others:
+        for name in ("server.key", "server.crt"):
+            member.file(name).write_bytes(first.file(name).read_bytes())
+
+
+ZOO = [
+    Misconfigured(
+        name="client-intermediate-not-served",
+        what="the client port serves its certificate without the intermediate CA that signed it",
+        config=replace(BROKEN, pki=PKIPlan(layout=CALayout.INTERMEDIATE)),
+        after_start=_serve_the_leaf_alone,
+        violated={"client": ["cert.complete", "api.gateway-works"]},
+    ),
+    Misconfigured(
+        name="client-stray-certificate",
+        what="the client port serves the certificate of the peer port behind its own",
+        config=BROKEN,
+        after_start=_serve_another_too,
+        warned={"client": ["cert.no-stray-certificates"]},
+    ),
+    Misconfigured(
+        name="server-ca-is-none",
+        what="what signed the certificate of the client port says that it is no CA",
+        config=replace(
+            BROKEN,
+            pki=PKIPlan(layout=CALayout.PER_ROLE, server_authority=replace(AUTHORITY, ca=False)),
+        ),
+        violated={"client": ["cert.issuer-is-ca", "api.gateway-works"]},
+        calm=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="one-pair-for-all-members",
+        what="the client ports of all members serve the pair of the first",
+        config=replace(BROKEN, size=3),
+        after_start=_give_all_the_first_ones_pair,
+        violated={"client": ["cert.matches-expected-file"]},
+        warned={"cluster": ["cert.own-key-per-member"]},
+    ),
+]

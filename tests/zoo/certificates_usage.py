@@ -1,0 +1,77 @@
+"""Clusters whose certificates may not be used for what they are used for, or for more than that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zoo.model import Misconfigured
+from zoo.who_is_let_in import BAD_IDENTITIES, BROKEN
+
+from pytest_etcdtls.pki.bundle import PKIPlan
+from pytest_etcdtls.pki.profile import PEER, SERVER, KeyType
+
+_FOR_SERVERS = ("serverAuth",)
+
+NOT_AS_CLIENT = {"client": ["mtls.server-certificate-as-client"]}
+"""What is refused to the gateway is refused to whoever stole the served pair, too."""
+
+_NOT_OURS = ("cert.generated", "cert.trusted", "cert.matches-expected-file")
+_OPEN = ("mtls.announced-ca-present", "mtls.intermediate-missing", *BAD_IDENTITIES)
+_API_IS_OPEN = tuple(f"api.{what}-needs-certificate" for what in ("gateway", "grpc", "health", "metrics"))
+_CANNOT_BE_SAID = ("mtls.announced-ca-expected", "mtls.ticket-not-transferable")
+
+ZOO = [
+    Misconfigured(
+        name="client-for-clients-only",
+        what="the certificate of the client port may be used as a client's only",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, extended_key_usage=("clientAuth",)))),
+        violated={"client": ["cert.server-usage"]},
+    ),
+    Misconfigured(
+        name="client-for-servers-only",
+        what="the certificate of the client port may not be used as a client's, so that the gateway fails",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, extended_key_usage=_FOR_SERVERS))),
+        violated={"client": ["cert.client-usage", "api.gateway-works"]},
+        calm=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="peer-for-servers-only",
+        what="the certificate of the peer port may not be used as a client's, so that no member can join",
+        config=replace(BROKEN, pki=PKIPlan(peer=replace(PEER, extended_key_usage=_FOR_SERVERS))),
+        violated={"peer": ["cert.client-usage"]},
+    ),
+    Misconfigured(
+        name="client-key-may-not-sign",
+        what="the key usage of the client port's certificate is keyEncipherment alone",
+        config=replace(
+            BROKEN,
+            pki=PKIPlan(
+                key_type=KeyType.RSA_2048,
+                server=replace(SERVER, key_usage=frozenset({"keyEncipherment"})),
+            ),
+        ),
+        warned={"client": ["cert.key-usage"]},
+    ),
+    Misconfigured(
+        name="client-is-a-ca",
+        what="the certificate of the client port is a CA's",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, ca=True))),
+        violated={"client": ["cert.not-a-ca"]},
+    ),
+    Misconfigured(
+        name="client-auto-tls",
+        what="the client port serves a certificate that etcd generated, and asks nobody for one",
+        config=replace(BROKEN, auto_tls=True, cert_file=None, key_file=None),
+        violated={"client": [*_NOT_OURS, *_OPEN, *_API_IS_OPEN]},
+        warned={"client": ["api.debug-vars", "mtls.peer-certificate-on-client-port"]},
+        not_verified={"client": [*_CANNOT_BE_SAID, "mtls.server-certificate-as-client"]},
+    ),
+    Misconfigured(
+        name="peer-auto-tls",
+        what="the peer port serves a certificate that etcd generated, and asks nobody for one",
+        config=replace(BROKEN, peer_auto_tls=True, peer_cert_file=None, peer_key_file=None),
+        violated={"peer": [*_NOT_OURS, *_OPEN, "mtls.wrong-san"]},
+        warned={"peer": ["mtls.client-certificate-on-peer-port"]},
+        not_verified={"peer": _CANNOT_BE_SAID},
+    ),
+]

@@ -1,0 +1,60 @@
+"""Clusters whose certificates or CAs end soon, have ended, or never do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from zoo.certificates_usage import NOT_AS_CLIENT
+from zoo.model import Misconfigured
+from zoo.who_is_let_in import BROKEN
+
+from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.profile import AUTHORITY, PEER, SERVER
+
+_TEN_DAYS = timedelta(days=10)
+_TEN_YEARS = timedelta(days=3650)
+
+ZOO = [
+    Misconfigured(
+        name="client-expires-soon",
+        what="the certificate of the client port is valid for ten more days",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, valid_for=_TEN_DAYS))),
+        warned={"client": ["cert.expires-soon"]},
+    ),
+    Misconfigured(
+        name="peer-expires-soon",
+        what="the certificate of the peer port is valid for ten more days",
+        config=replace(BROKEN, pki=PKIPlan(peer=replace(PEER, valid_for=_TEN_DAYS))),
+        warned={"peer": ["cert.expires-soon"]},
+    ),
+    Misconfigured(
+        name="client-ten-years",
+        what="the certificate of the client port is valid for ten years",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, valid_for=_TEN_YEARS))),
+        warned={"client": ["cert.lifetime"]},
+    ),
+    Misconfigured(
+        name="client-ca-expires-soon",
+        what="the CA of the client port is valid for ten more days, what it signed for longer",
+        config=replace(BROKEN, pki=PKIPlan(client_authority=replace(AUTHORITY, valid_for=_TEN_DAYS))),
+        warned={"client": ["cert.ca-expires-soon"]},
+    ),
+    Misconfigured(
+        # A CA of its own for what is served, so that clients are let in: the gateway's certificate is none
+        # of theirs, which is another fault of this layout.
+        name="server-ca-expired",
+        what="the CA of what the client port serves has expired, what it signed has not",
+        config=replace(
+            BROKEN,
+            pki=PKIPlan(
+                layout=CALayout.PER_ROLE,
+                server_authority=replace(
+                    AUTHORITY, valid_from=timedelta(days=-2), valid_for=timedelta(days=1)
+                ),
+            ),
+        ),
+        violated={"client": ["cert.ca-valid-now", "api.gateway-works"]},
+        calm=NOT_AS_CLIENT,
+    ),
+]
