@@ -86,12 +86,18 @@ class Watchdog:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
 
 
-def watch(token: str, owner: int) -> None:
-    """Follow the owner's orders to their end, and clean up if it does not say that all is done."""
+def watch(pipe: int, token: str, owner: int) -> None:
+    """Follow the owner's orders to their end, and clean up if it does not say that all is done.
+
+    Args:
+        pipe: file descriptor that the orders are read from.
+        token: of the owner.
+        owner: its process id.
+    """
     groups: set[int] = set()
     directories: list[str] = []
     commands: list[list[str]] = []
-    for line in _orders(sys.stdin.fileno(), owner):
+    for line in _orders(pipe, owner):
         order = json.loads(line)
         if "done" in order:
             return
@@ -158,4 +164,4 @@ def _kill(groups: Iterable[int]) -> None:
 
 
 if __name__ == "__main__":
-    watch(sys.argv[1], int(sys.argv[2]))
+    watch(sys.stdin.fileno(), sys.argv[1], int(sys.argv[2]))

@@ -32,8 +32,8 @@ def main(binary: Path, size: int, directory: Path, manner: str) -> None:
         "watchdog": cluster._watchdog.pid,
         "child": child,
     }
-    print(json.dumps(told), flush=True)  # noqa: T201
     with cluster:
+        print(json.dumps(told), flush=True)  # noqa: T201
         sys.stdin.read()
     if keep:
         print(cluster.farewell(), flush=True)  # noqa: T201

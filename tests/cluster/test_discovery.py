@@ -198,6 +198,15 @@ def test_an_image_that_cannot_be_pulled_is_tried_once_and_given_up(
         find_etcd("container")
 
 
+@pytest.mark.container
+def test_an_image_that_was_found_can_be_started(tmp_path: Path, etcd_images: dict[str, str]) -> None:
+    etcd_image = list(etcd_images.values())[-1]
+    source = find_etcd(image=etcd_image)
+    with start_cluster(ClusterConfig(), source, directory=tmp_path) as cluster:
+        assert (cluster.origin, cluster.version, cluster.source) == ("container", source.version, etcd_image)
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_was_found_can_be_started(tmp_path: Path, newest_etcd: Path) -> None:
     source = find_etcd(binary=newest_etcd)
     with start_cluster(ClusterConfig(), source, directory=tmp_path) as cluster:

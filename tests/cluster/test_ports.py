@@ -102,6 +102,29 @@ def test_a_foreign_lock_directory_is_not_used(tmp_path: Path, monkeypatch: pytes
     assert list(target.iterdir()) == []
 
 
+def test_without_a_place_for_locks_ports_are_still_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    claim = claim_ports(3, "127.0.0.1")
+    claim.release()
+    assert len(claim.ports) == 3
+
+
+@pytest.mark.parametrize("setting", [None, "1024\t65535\n", "nonsense"])
+def test_without_a_usable_ephemeral_range_the_usual_one_is_assumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None
+) -> None:
+    file = tmp_path / "ip_local_port_range"
+    if setting is not None:
+        file.write_text(setting)
+    monkeypatch.setattr("pytest_etcdtls.cluster.ports._EPHEMERAL", file)
+    claim = claim_ports(32, "127.0.0.1")
+    claim.release()
+    assert max(claim.ports) < 32768
+
+
 def test_the_lock_directory_is_private(tmp_path: Path) -> None:
     claim_ports(1, "127.0.0.1").release()
     directory = next(tmp_path.glob("pytest-etcdtls-ports-*"))

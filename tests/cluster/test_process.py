@@ -6,6 +6,7 @@ import re
 import socket
 import stat
 import subprocess
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def test_several_members_form_one_cluster(start: Start, etcd_binary: Path, size:
     assert [member.name for member in cluster.members] == [f"m{index}" for index in range(size)]
     assert all(member.running for member in cluster.members)
     assert [get(member.client_url, member, path="/health") for member in cluster.members] == [OK] * size
+
+
+def test_several_members_on_ipv6(start: Start, newest_etcd: Path) -> None:
+    cluster = start(replace(GOOD, size=3, host="::1"), newest_etcd)
+    assert all(get(m.client_url, m, ca="server-ca.crt", path="/health") == OK for m in cluster.members)
 
 
 def test_every_listener_that_is_asked_for_is_there(start: Start, etcd_binary: Path) -> None:
@@ -176,6 +182,51 @@ def test_ports_that_turn_out_to_be_taken_are_changed(
         assert get(member.client_url, member) == OK
     assert f":{taken}" not in member.client_url
     assert "address already in use" not in member.log()
+
+
+def test_ports_that_are_taken_again_and_again_are_given_up(
+    start: Start, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_etcdtls.cluster.ports._is_free", lambda host, port: True)
+    monkeypatch.setattr("pytest_etcdtls.cluster.ports._lock_directory", lambda: None)
+    with ExitStack() as stack:
+        for attempt in range(5):
+            stranger = stack.enter_context(socket.socket())
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            stranger.bind(("127.0.0.1", claim_ports(1, "127.0.0.1", skip=attempt).ports[0]))
+            stranger.listen()
+        with pytest.raises(ClusterStartError, match="one of its ports is taken; its log ends:"):
+            start(GOOD, newest_etcd)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_binary_that_cannot_be_run_any_more(start: Start, newest_etcd: Path, tmp_path: Path) -> None:
+    wrapper = _wrapper(tmp_path / "etcd", f'exec {newest_etcd} "$@"')
+    start(GOOD, wrapper).stop()
+    wrapper.chmod(0o600)
+    with pytest.raises(ClusterStartError, match=r"m0 at .*: it cannot be run: .*; its log is empty"):
+        start(GOOD, wrapper)
+
+
+def test_an_etcd_that_ends_before_it_is_healthy(start: Start, newest_etcd: Path, tmp_path: Path) -> None:
+    wrapper = _wrapper(tmp_path / "etcd", f'exec timeout 2 {newest_etcd} "$@"')
+    with pytest.raises(ClusterStartError, match=r"it has ended; last answer: \w+: "):
+        start(replace(GOOD, trusted_ca_file="peer-ca.crt"), wrapper)
+
+
+def _wrapper(path: Path, line: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o700)
+    return path
+
+
+def test_a_system_without_pidfd_will_do(
+    start: Start, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.pidfd_open")
+    cluster = start(replace(GOOD, size=3), newest_etcd)
+    cluster.stop()
+    assert not any(member.running for member in cluster.members)
 
 
 def test_nothing_of_the_users_environment_reaches_etcd(

@@ -8,8 +8,10 @@ import pytest
 
 from cluster.conftest import Start
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.gateway import Gateway
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.cluster.owner import gateway_of
+from pytest_etcdtls.cluster.rbac import enable_authentication
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.pki.bundle import PKIPlan
 from pytest_etcdtls.pki.profile import CLIENT, SERVER
@@ -54,6 +56,17 @@ def test_authentication_survives_a_restart(start: Start, newest_etcd: Path) -> N
     cluster = start(replace(NAMELESS, size=3), newest_etcd)
     cluster.restart()
     assert gateway_of(cluster.members[0]).post("/v3/auth/authenticate", _login(cluster))[0] == 200
+
+
+def test_a_gateway_that_is_not_there_cannot_turn_it_on(tmp_path: Path) -> None:
+    gateway = Gateway("http://127.0.0.1:1", tmp_path / "client.crt", tmp_path / "client.key")
+    with pytest.raises(ClusterStartError, match=r"cannot be turned on: user/add: .*Connection refused"):
+        enable_authentication(gateway)
+
+
+def test_answers_that_are_no_json_are_text(start: Start, newest_etcd: Path) -> None:
+    gateway = gateway_of(start(ClusterConfig(), newest_etcd).members[0])
+    assert gateway.post("/nowhere", {}) == (404, {"text": "404 page not found\n"})
 
 
 def test_a_gateway_that_does_not_work_cannot_turn_it_on(start: Start, etcd_binary: Path) -> None:

@@ -107,6 +107,29 @@ def test_rules_that_are_in_force_are_known(start: Start, newest_etcd: Path) -> N
     assert target.peer.revoked is None
 
 
+def test_ports_that_are_dialled_with_another_certificate_are_known(start: Start, newest_etcd: Path) -> None:
+    config = replace(
+        GOOD,
+        client_cert_file="client.crt",
+        client_key_file="client.key",
+        peer_client_cert_file="peer-client.crt",
+        peer_client_key_file="peer-client.key",
+    )
+    assert start(GOOD, newest_etcd).target().dials_with_another == frozenset()
+    target = start(config, newest_etcd).target()
+    assert target.dials_with_another == {Role.CLIENT, Role.CLIENT_HTTP, Role.PEER}
+
+
+def test_an_identity_without_files_is_given_without_paths(start: Start, newest_etcd: Path) -> None:
+    """kubeadm's layout writes no revoked client."""
+    kubeadm = replace(
+        GOOD, pki=PKIPlan(layout=CALayout.KUBEADM), client_crl_file="crl.der", expects_health=False
+    )
+    revoked = start(kubeadm, newest_etcd).target().client.revoked
+    assert revoked is not None
+    assert (revoked.certificate_file, revoked.key_file) == (None, None)
+
+
 def test_a_ca_key_is_on_disk_only_where_the_cluster_is_kept(start: Start, newest_etcd: Path) -> None:
     assert _key_file(start(GOOD, newest_etcd).target()) is None
     kept = start(GOOD, newest_etcd, keep=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pytest_etcdtls.cluster.watchdog import Watchdog
+from pytest_etcdtls.cluster.watchdog import MARK, Watchdog, watch
 
 DEADLINE = 60.0
 """Seconds after which something hangs; never a measure of how long it should take."""
@@ -31,8 +31,14 @@ class Owned:
     owner: subprocess.Popen[str]
     etcds: list[int]
     directory: Path
-    watchdog: int
+    watchdog: int | None
     child: int | None
+
+    @property
+    def processes(self) -> list[int]:
+        """Everything that must not survive the owner."""
+        assert self.watchdog is not None
+        return [*self.etcds, self.watchdog]
 
     def end(self, number: signal.Signals) -> None:
         """End the owner with a signal, and wait for its end."""
@@ -92,7 +98,7 @@ def test_a_killed_owner_leaves_nothing(own: Own, number: signal.Signals) -> None
     owned = own(size=3)
     assert len(owned.etcds) == 3
     owned.end(number)
-    assert all(gone(pid) for pid in [*owned.etcds, owned.watchdog])
+    assert all(gone(pid) for pid in owned.processes)
     assert not owned.directory.exists()
 
 
@@ -101,11 +107,24 @@ def test_a_forked_child_that_lives_on_does_not_hold_it_up(own: Own) -> None:
     assert owned.child is not None
     try:
         owned.end(signal.SIGKILL)
-        assert all(gone(pid) for pid in [*owned.etcds, owned.watchdog])
+        assert all(gone(pid) for pid in owned.processes)
         assert alive(owned.child)
         assert not owned.directory.exists()
     finally:
         os.kill(owned.child, signal.SIGKILL)
+
+
+def test_a_kept_cluster_survives_its_owner(own: Own) -> None:
+    owned = own("keep")
+    try:
+        assert owned.watchdog is None
+        owned.end(signal.SIGKILL)
+        assert all(alive(pid) for pid in owned.etcds)
+        assert (owned.directory / "pki" / "client-ca.key").exists()
+    finally:
+        for pid in owned.etcds:
+            os.kill(pid, signal.SIGKILL)
+    assert all(gone(pid) for pid in owned.etcds)
 
 
 def test_the_standard_output_of_a_killed_owner_ends(own: Own) -> None:
@@ -120,7 +139,7 @@ def test_the_standard_output_of_a_killed_owner_ends(own: Own) -> None:
 
 def test_ctrl_c_in_the_terminal_reaches_neither_etcd_nor_watchdog(own: Own) -> None:
     owned = own()
-    sessions = {os.getsid(pid) for pid in [*owned.etcds, owned.watchdog]}
+    sessions = {os.getsid(pid) for pid in owned.processes}
     assert len(sessions) == 2
     assert os.getsid(owned.owner.pid) not in sessions
 
@@ -134,7 +153,7 @@ def test_an_owner_that_ends_by_itself_leaves_nothing(own: Own, end: str) -> None
     owned.owner.stdin.close()
     owned.owner.wait(DEADLINE)
     # Not even for a moment: who has ended by itself has cleaned up before.
-    assert not any(alive(pid) for pid in [*owned.etcds, owned.watchdog])
+    assert not any(alive(pid) for pid in owned.processes)
     assert not owned.directory.exists()
 
 
@@ -179,6 +198,48 @@ def test_processes_that_were_never_reported_are_found_by_their_mark(tmp_path: Pa
     assert not tmp_path.exists()
     other.kill()
     other.wait()
+
+
+@pytest.fixture
+def orders() -> Iterator[tuple[int, int]]:
+    """A pipe for orders to a watchdog that is run in this process, where coverage sees it."""
+    read, write = os.pipe()
+    yield read, write
+    os.close(read)
+
+
+def _order(pipe: int, *orders: dict[str, object]) -> None:
+    os.write(pipe, b"".join(json.dumps(order).encode() + b"\n" for order in orders))
+
+
+def test_orders_are_carried_out_at_the_end_of_the_pipe(orders: tuple[int, int], tmp_path: Path) -> None:
+    doomed, trace = tmp_path / "doomed", tmp_path / "trace"
+    doomed.mkdir()
+    marked, other = _sleeper({MARK: "in-process"}), _sleeper({MARK: "somebody else"})
+    command = [sys.executable, "-c", f"open({str(trace)!r}, 'w').close()"]
+    _order(orders[1], {"group": marked.pid}, {"directory": str(doomed)}, {"command": command})
+    os.close(orders[1])
+    watch(orders[0], "in-process", os.getppid())
+    assert marked.wait(DEADLINE) == -signal.SIGKILL
+    assert other.poll() is None
+    assert not doomed.exists()
+    assert trace.exists()
+    other.kill()
+    other.wait()
+
+
+def test_nothing_is_carried_out_after_the_word(orders: tuple[int, int], tmp_path: Path) -> None:
+    _order(orders[1], {"directory": str(tmp_path)}, {"done": True})
+    watch(orders[0], "in-process", os.getppid())
+    os.close(orders[1])
+    assert tmp_path.exists()
+
+
+def test_half_an_order_of_a_dying_owner_is_no_order(orders: tuple[int, int], tmp_path: Path) -> None:
+    os.write(orders[1], json.dumps({"directory": str(tmp_path)}).encode())
+    os.close(orders[1])
+    watch(orders[0], "in-process", os.getppid())
+    assert tmp_path.exists()
 
 
 def _sleeper(environment: dict[str, str]) -> subprocess.Popen[bytes]:

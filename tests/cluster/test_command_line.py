@@ -1,0 +1,123 @@
+"""Flags from configurations, for an etcd that exists only as a list of names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+import pytest
+import yaml
+
+from pytest_etcdtls.cluster.addresses import loopback_addresses, ports_needed
+from pytest_etcdtls.cluster.command_line import SECURITY_FIELDS, Flag, Place, command_line, member_flags
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.config_yaml import render
+from pytest_etcdtls.cluster.flags import FlagSet
+from pytest_etcdtls.cluster.pki_files import FileNames
+from pytest_etcdtls.errors import UsageError
+
+GOOD = ClusterConfig()
+PLACE = Place(
+    data=PurePosixPath("/data"), pki=PurePosixPath("/pki"), config_file=PurePosixPath("/etcd.conf.yml")
+)
+FILES = FileNames(
+    {"server.crt": PurePosixPath("m0/server.crt"), "server.key": PurePosixPath("m0/server.key")}
+)
+NAMES = frozenset(field.replace("_", "-") for field in SECURITY_FIELDS)
+ETCD = FlagSet("3.9.9", NAMES | {"listen-client-http-urls", "unsafe-no-fsync"})
+
+
+def _flags(config: ClusterConfig, etcd: FlagSet = ETCD, index: int = 0) -> tuple[Flag, ...]:
+    ports = iter(range(20000, 20100))
+    members = [loopback_addresses(config, f"m{number}", ports) for number in range(config.size)]
+    return member_flags(config, etcd, members, index, PLACE, FILES, token="token")
+
+
+def _given(config: ClusterConfig, etcd: FlagSet = ETCD, index: int = 0) -> dict[str, str]:
+    return {flag.name: flag.value for flag in _flags(config, etcd, index)}
+
+
+def test_files_are_named_by_their_place_in_the_pki() -> None:
+    given = _given(replace(GOOD, client_crl_file="missing.der", client_cert_file="/elsewhere/client.crt"))
+    assert given["cert-file"] == "/pki/m0/server.crt"
+    assert given["client-crl-file"] == "/pki/missing.der"
+    assert given["client-cert-file"] == "/elsewhere/client.crt"
+
+
+def test_what_is_not_asked_for_is_not_given() -> None:
+    given = _given(replace(GOOD, client_cert_auth=False, trusted_ca_file=None))
+    for name in ("client-cert-auth", "trusted-ca-file", "auto-tls", "cipher-suites", "tls-min-version"):
+        assert name not in given
+    assert given["peer-client-cert-auth"] == "true"
+
+
+def test_lists_and_numbers_are_written_as_etcd_reads_them() -> None:
+    given = _given(replace(GOOD, cipher_suites=("A", "B"), self_signed_cert_validity=2))
+    assert given["cipher-suites"] == "A,B"
+    assert given["self-signed-cert-validity"] == "2"
+
+
+def test_listeners_are_spread_over_flags() -> None:
+    config = replace(GOOD, metrics="http", client_http=True, plain_client_listener=True, size=3)
+    assert ports_needed(config) == 5
+    given = _given(config, index=1)
+    assert given["listen-client-urls"] == "https://127.0.0.1:20005,http://127.0.0.1:20007"
+    assert given["advertise-client-urls"] == "https://127.0.0.1:20005"
+    assert given["listen-metrics-urls"] == "http://127.0.0.1:20008"
+    assert given["listen-client-http-urls"] == "https://127.0.0.1:20009"
+    assert given["initial-cluster"] == ",".join(
+        f"m{number}=https://127.0.0.1:{20001 + 5 * number}" for number in range(3)
+    )
+
+
+def test_a_port_may_serve_both_schemes() -> None:
+    config = replace(GOOD, plaintext_on_client_port=True, host="::1")
+    assert ports_needed(config) == 2
+    assert _given(config)["listen-client-urls"] == "https://[::1]:20000,http://[::1]:20000"
+
+
+def test_several_members_are_given_more_time_to_elect_than_one() -> None:
+    alone, three = _given(GOOD), _given(replace(GOOD, size=3))
+    assert int(alone["election-timeout"]) < int(three["election-timeout"])
+    for given in (alone, three):
+        assert int(given["election-timeout"]) >= 5 * int(given["heartbeat-interval"]), "etcd refuses less"
+
+
+def test_an_etcd_that_always_syncs_is_not_told_otherwise() -> None:
+    assert "unsafe-no-fsync" not in _given(GOOD, FlagSet("3.4.0", NAMES))
+
+
+def test_what_an_etcd_lacks_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match=r"etcd 3\.4\.0 has no --listen-client-http-urls"):
+        _given(replace(GOOD, client_http=True), FlagSet("3.4.0", NAMES))
+
+
+def test_the_command_line_ends_with_what_is_passed_verbatim() -> None:
+    config = replace(GOOD, extra_flags=("--wal-dir={pki}/wal",), config_file=True)
+    argv = command_line("/bin/etcd", _flags(config), config, PLACE)
+    assert argv[:3] == ("/bin/etcd", "--config-file=/etcd.conf.yml", "--name=m0")
+    assert argv[-1] == "--wal-dir=/pki/wal"
+
+
+def test_a_config_file_has_what_the_flags_have() -> None:
+    config = replace(
+        GOOD,
+        cipher_suites=("A", "B"),
+        tls_min_version="TLS1.2",
+        peer_cert_allowed_cn="one,two",
+        client_crl_file="crl.der",
+        config_file_omits=("trusted_ca_file",),
+    )
+    document = yaml.safe_load(render(_flags(config), config))
+    assert document["name"] == "m0"
+    assert document["cipher-suites"] == ["A", "B"]
+    assert document["tls-min-version"] == "TLS1.2"
+    assert document["election-timeout"] == 10
+    assert document["client-transport-security"] == {
+        "cert-file": "/pki/m0/server.crt",
+        "key-file": "/pki/m0/server.key",
+        "client-cert-auth": True,
+        "client-crl-file": "/pki/crl.der",
+    }
+    assert document["peer-transport-security"]["allowed-cn"] == ["one", "two"]
+    assert document["peer-transport-security"]["client-cert-auth"] is True
