@@ -63,7 +63,7 @@ ZOO = [
         what="the client port serves a certificate that etcd generated, and asks nobody for one",
         config=replace(BROKEN, auto_tls=True, cert_file=None, key_file=None),
         violated={"client": [*_NOT_OURS, *_OPEN, *_API_IS_OPEN]},
-        warned={"client": ["api.debug-vars", "mtls.peer-certificate-on-client-port"]},
+        warned={"client": ["api.debug-vars"]},
         not_verified={"client": [*_CANNOT_BE_SAID, "mtls.server-certificate-as-client"]},
     ),
     Misconfigured(
@@ -71,7 +71,6 @@ ZOO = [
         what="the peer port serves a certificate that etcd generated, and asks nobody for one",
         config=replace(BROKEN, peer_auto_tls=True, peer_cert_file=None, peer_key_file=None),
         violated={"peer": [*_NOT_OURS, *_OPEN, "mtls.wrong-san"]},
-        warned={"peer": ["mtls.client-certificate-on-peer-port"]},
         not_verified={"peer": _CANNOT_BE_SAID},
     ),
 ]
