@@ -1,0 +1,5 @@
+"""The servers of our own, as fixtures."""
+
+from servers import pki, serve, tls_context
+
+__all__ = ["pki", "serve", "tls_context"]
