@@ -60,7 +60,8 @@ class GroupSupport:
     Attributes:
         version: the TLS version in which they were looked for, the highest offered.
         accepted: of the known ones, weak ones apart.
-        weak: of the weak ones, which only TLS 1.2 has, the one that the listener chose.
+        weak: of the weak ones, which only TLS 1.2 has, the one that the listener chose. One that wants its
+            certificate's own curve among the groups, as OpenSSL does, refuses an offer without it.
     """
 
     url: str

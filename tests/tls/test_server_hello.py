@@ -1,0 +1,112 @@
+"""What servers answer, whole, in pieces, cut off and scrambled."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from tls.hello_server import ClientHello, Policy, alert, server_hello
+
+from pytest_etcdtls.observations.greeting import TLS1_2, TLS1_3, ServerHello
+from pytest_etcdtls.probes.server_hello import NotTLSError, read_answer
+
+OFFER = ClientHello(
+    version=TLS1_2,
+    suites=(0xC02B, 0x009C),
+    compression=(0, 1),
+    extensions={10: b"\0\x04\0\x1d\0\x17", 16: b"\0\x03\x02h2"},
+)
+OFFER_13 = ClientHello(
+    version=TLS1_2,
+    suites=(0x1301,),
+    compression=(0,),
+    extensions={10: b"\0\x04\0\x1d\0\x17", 43: b"\x02\x03\x04", 51: b"\0\0"},
+)
+
+
+def test_tls12() -> None:
+    data = Policy(compression=1).answer(OFFER)
+    assert read_answer(data) == ServerHello(
+        version=TLS1_2, suite=0xC02B, compression=1, alpn="h2", extensions=frozenset({16, 0xFF01})
+    )
+    whole = read_answer(data, to_key_exchange=True)
+    assert isinstance(whole, ServerHello)
+    assert whole.group == 29
+
+
+def test_a_retry_names_the_group() -> None:
+    answer = read_answer(Policy(groups=(23,)).answer(OFFER_13))
+    assert isinstance(answer, ServerHello)
+    assert (answer.version, answer.group, answer.retry) == (TLS1_3, 23, True)
+
+
+def test_a_hello_without_extensions() -> None:
+    answer = read_answer(server_hello(0x0300, 0x002F, b""))
+    assert answer == ServerHello(version=0x0300, suite=0x002F)
+
+
+def test_alerts() -> None:
+    assert read_answer(alert(70)) == 70
+    assert read_answer(alert(112, level=1)) is None
+    assert read_answer(alert(112, level=1) + alert(40)) == 40
+
+
+def test_it_waits_for_the_key_exchange_and_not_beyond_what_comes_instead() -> None:
+    hello = server_hello(TLS1_2, 0xC02B, b"")
+    assert read_answer(hello, to_key_exchange=True) is None
+    assert read_answer(hello + alert(80), to_key_exchange=True) == 80
+    done = bytes.fromhex("16 03 03 00 04 0e 00 00 00")
+    answer = read_answer(hello + done, to_key_exchange=True)
+    assert isinstance(answer, ServerHello)
+    assert answer.group is None
+
+
+def test_the_hello_may_come_in_several_records() -> None:
+    record = server_hello(TLS1_2, 0xC02B, b"")
+    body = record[5:]
+    pieces = [body[:1], body[1:40], body[40:]]
+    data = b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+    assert read_answer(data) == read_answer(record)
+
+
+@pytest.mark.parametrize("to_key_exchange", [False, True])
+def test_every_beginning_of_an_answer_asks_for_more(to_key_exchange: bool) -> None:
+    data = Policy().answer(OFFER)
+    seen = [read_answer(data[:size], to_key_exchange=to_key_exchange) for size in range(len(data) + 1)]
+    first = next(at for at, answer in enumerate(seen) if answer is not None)
+    assert set(seen[:first]) == {None}
+    assert set(seen[first:]) == {seen[-1]}
+    assert isinstance(seen[-1], ServerHello)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"H",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x16\x02\x00\x00\x01\x00",
+        b"\x16\x03\x03\x00\x04\x0b\0\0\0",
+    ],
+)
+def test_something_else_than_an_answer_of_tls(data: bytes) -> None:
+    with pytest.raises(NotTLSError):
+        read_answer(data)
+
+
+def test_a_server_hello_that_ends_too_early() -> None:
+    with pytest.raises(NotTLSError, match="ends too early"):
+        read_answer(b"\x16\x03\x03\x00\x0a\x02\0\0\x06" + b"\x03\x03" + b"\0" * 4)
+
+
+def test_scrambled_answers_are_never_anything_but_an_answer_or_an_error() -> None:
+    scrambler = random.Random(8446)  # noqa: S311 - the same answers in every run
+    data = Policy().answer(OFFER)
+    for _ in range(3000):
+        scrambled = bytearray(data)
+        for _ in range(scrambler.randrange(1, 6)):
+            scrambled[scrambler.randrange(len(data))] = scrambler.randrange(256)
+        try:
+            answer = read_answer(bytes(scrambled), to_key_exchange=True)
+        except NotTLSError:
+            continue
+        assert answer is None or isinstance(answer, int | ServerHello)
