@@ -32,7 +32,7 @@ class HelloVariants:
     """Hellos that differ in TLS version, ALPN and SNI, the plain one first.
 
     Attributes:
-        steady: the same hello, sent again because others brought another chain, brought the same once more.
+        steady: two hellos that brought different chains brought the same each time that they were sent again.
     """
 
     url: str

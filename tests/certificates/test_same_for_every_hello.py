@@ -1,0 +1,98 @@
+"""What is served depends on the hello: on servers of ours, since an etcd has one certificate per port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from certificates.choosing_server import Choice, choosing, server_name
+from servers import Handler, Server
+from tls.hello_server import TLS1_3, ClientHello, alert
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.profile import SERVER
+from pytest_etcdtls.probes.hello import UNKNOWN_NAME
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.target import Target
+
+Serve = Callable[[Handler], Server]
+
+_CA = CertificateAuthority.create("CA")
+ONE, OTHER = (
+    _CA.issue(replace(SERVER, common_name=name), name=name, hosts=("localhost", "127.0.0.1"))
+    for name in ("one", "other")
+)
+UNRECOGNIZED_NAME = 112
+
+
+def judge(serve: Serve, choose: Choice) -> tuple[CheckResult, Server]:
+    server = serve(choosing(choose))
+    target = Target(label="choosing", origin="live", listeners=(server.listener(),))
+    (result,) = run_checks(Observer(target, Bounds(timeout=10)), select(["cert.same-for-every-hello"]))
+    return result, server
+
+
+def test_one_certificate_conforms_with_five_connections(serve: Serve) -> None:
+    result, server = judge(serve, lambda hello, number: ONE)
+    assert result.outcome is Outcome.CONFORMS, result
+    assert server.accepted == 5
+
+
+def _by_name(hello: ClientHello, number: int) -> bool:
+    return server_name(hello) == UNKNOWN_NAME
+
+
+def _by_any_name(hello: ClientHello, number: int) -> bool:
+    return server_name(hello) is not None
+
+
+def _by_alpn(hello: ClientHello, number: int) -> bool:
+    return "h2" in hello.alpn
+
+
+def _by_version(hello: ClientHello, number: int) -> bool:
+    return TLS1_3 not in hello.versions
+
+
+@pytest.mark.kills("cert.same-for-every-hello")
+@pytest.mark.parametrize(
+    ("other", "hellos"),
+    [
+        (_by_name, {f"SNI {UNKNOWN_NAME}"}),
+        (_by_any_name, {"SNI localhost", f"SNI {UNKNOWN_NAME}"}),
+        (_by_alpn, {"ALPN h2"}),
+        (_by_version, {"TLSv1.3", "ALPN h2", "SNI localhost", f"SNI {UNKNOWN_NAME}"}),
+    ],
+)
+def test_another_certificate_for_some_hellos_violates(
+    serve: Serve, other: Callable[[ClientHello, int], bool], hellos: set[str]
+) -> None:
+    result, server = judge(serve, lambda hello, number: OTHER if other(hello, number) else ONE)
+    assert result.outcome is Outcome.VIOLATES, result
+    (finding,) = result.findings
+    assert {part.partition(": ")[0] for part in finding.observed.split("; ")} == hellos
+    assert len(finding.reproduce) == 1 + len(hellos)
+    assert server.accepted == 5 + 4
+
+
+def test_a_hello_that_is_refused_is_served_nothing_else(serve: Serve) -> None:
+    def choose(hello: ClientHello, number: int) -> object:
+        return alert(UNRECOGNIZED_NAME) if server_name(hello) else ONE
+
+    result, _ = judge(serve, choose)  # type: ignore[arg-type]
+    assert result.outcome is Outcome.CONFORMS, result
+
+
+def test_servers_that_answer_in_turn_are_no_verdict(serve: Serve) -> None:
+    result, _ = judge(serve, lambda hello, number: OTHER if number in (2, 6) else ONE)
+    assert result.outcome is Outcome.NOT_VERIFIED, result
+    assert "by its own address" in result.reason
+
+
+def test_a_renewal_meanwhile_is_no_verdict(serve: Serve) -> None:
+    result, _ = judge(serve, lambda hello, number: ONE if number < 2 else OTHER)
+    assert result.outcome is Outcome.NOT_VERIFIED, result
