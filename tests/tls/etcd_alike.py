@@ -1,0 +1,112 @@
+"""A TLS server of OpenSSL that passes as an etcd, for faults that Go's TLS has not."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from OpenSSL import SSL
+from servers import Handler, Server
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.target import Listener, PortCredentials, Role, Target
+
+_VERSION = b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}'
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(_VERSION), _VERSION)
+)
+
+
+@dataclass(frozen=True)
+class Files:
+    """A PKI, generated and written."""
+
+    pki: ClusterPKI
+    directory: Path
+
+    def context(self, role: Role = Role.CLIENT) -> ssl.SSLContext:
+        """Return a server context as etcd's: it wants a certificate of the clients' CA."""
+        name = "peer" if role is Role.PEER else "server"
+        authority = "peer-ca" if role is Role.PEER else "client-ca"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        pair = self.directory / "m0" / name
+        context.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(self.directory / f"{authority}.crt")
+        return context
+
+    def target(self, *listeners: Listener, revocation: bool = False) -> Target:
+        """Return a target with all credentials of the PKI."""
+        client = PortCredentials(
+            identities=(self.pki.client,), revoked=self.pki.revoked if revocation else None
+        )
+        peer = PortCredentials(identities=(self.pki.peer_client,))
+        return Target(label="alike", origin="live", listeners=listeners, client=client, peer=peer)
+
+
+def judge(target: Target, *checks: str) -> list[CheckResult]:
+    """Judge with these checks; one connection at a time, since the servers take one at a time."""
+    return run_checks(Observer(target, Bounds(timeout=10, concurrency=1)), select(checks))
+
+
+def etcd_alike(
+    context: ssl.SSLContext, refuses: Callable[[ssl.SSLSocket], bool] = lambda _: False
+) -> Handler:
+    """Return what a server does with each connection.
+
+    Args:
+        context: of its TLS.
+        refuses: whether it closes, after the handshake and without an answer, as etcd does for its CRL.
+    """
+
+    def handle(connection: socket.socket) -> None:
+        connection.settimeout(10)
+        with context.wrap_socket(connection, server_side=True) as stream:
+            if not refuses(stream) and _request_came(stream.recv):
+                stream.sendall(ANSWER)
+            with contextlib.suppress(OSError):
+                stream.unwrap()
+
+    return handle
+
+
+def forgetful(context: SSL.Context) -> Handler:
+    """Return the same with pyOpenSSL, which leaves the session id context to the user, who forgot it."""
+
+    def handle(connection: socket.socket) -> None:
+        stream = SSL.Connection(context, connection)
+        stream.set_accept_state()
+        try:
+            stream.do_handshake()
+            if _request_came(stream.recv):
+                stream.sendall(ANSWER)
+            stream.shutdown()
+        except SSL.Error as error:
+            raise OSError(str(error)) from error
+
+    return handle
+
+
+def _request_came(receive: Callable[[int], bytes]) -> bool:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        chunk = receive(4096)
+        if not chunk:
+            return False
+        data += chunk
+    return True
+
+
+def both_ports(servers: Sequence[Server]) -> tuple[Listener, Listener]:
+    """Return two servers as the client and the peer listener of one member."""
+    client, peer = servers
+    return client.listener(role=Role.CLIENT), peer.listener(role=Role.PEER)
