@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import pytest_etcdtls.experiments
 import pytest_etcdtls.probes
 from pytest_etcdtls.errors import InconclusiveError, UnobservedError
 from pytest_etcdtls.observations.attempt import Attempt, Way
@@ -29,8 +30,9 @@ C = TypeVar("C", Attempt, Greeting)
 
 _OBSERVATIONS = "pytest_etcdtls.observations."
 
-for _module in pkgutil.iter_modules(pytest_etcdtls.probes.__path__):
-    importlib.import_module(f"{pytest_etcdtls.probes.__name__}.{_module.name}")
+for _package in (pytest_etcdtls.probes, pytest_etcdtls.experiments):
+    for _module in pkgutil.iter_modules(_package.__path__):
+        importlib.import_module(f"{_package.__name__}.{_module.name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

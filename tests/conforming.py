@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 
+import conforming_experiments
 import conforming_members
 from conforming_members import split_revocation
 from conforming_tls import SAMPLES as OF_TLS
@@ -284,6 +285,7 @@ def _split_revocation(place: Place, key: str | None) -> SplitRevocation:
 
 _SAMPLES: dict[type[Any], Any] = {
     **conforming_members.SAMPLES,
+    **conforming_experiments.SAMPLES,
     SplitRevocation: _split_revocation,
     Answer: _answer,
     Plaintext: _plaintext,

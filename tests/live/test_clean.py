@@ -10,6 +10,7 @@ from starting import start_container, start_process
 from zoo.baseline import warned
 from zoo.model import explain, found
 
+from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.observer import Observer
@@ -23,7 +24,7 @@ def _nothing_but(warnings: dict[str, set[str]]) -> dict[str, dict[str, set[str]]
 
 def _judged(cluster: Cluster) -> tuple[list[CheckResult], Observer]:
     observer = Observer(cluster.target())
-    return run_checks(observer), observer
+    return run_checks(observer, select(["!lifecycle"])), observer
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from zoo import baseline
 
@@ -16,6 +17,9 @@ from pytest_etcdtls.results import CheckResult, Outcome
 
 Expectation = Mapping[str, Iterable[str]]
 """Check ids by listener: ``{"client": ["mtls.no-certificate"], "peer": []}``; ``cluster`` for the target."""
+
+ALL_BUT_LIFECYCLE = ("!lifecycle",)
+"""Patterns of ``--etcd-check``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,9 @@ class Misconfigured:
         not_verified: exactly the checks that cannot be judged for want of something.
         inconclusive: exactly the checks without evidence.
         after_start: what is done to the running cluster before it is judged.
+        etcd: makes of an etcd, in a directory, one that does not behave; ``None`` for etcd as it is.
+        checks: what it is judged by. Most members need no lifecycle check: those start clusters of their own,
+            from the same etcd, and never see how this one was configured.
         by_version: expectations that replace the ones above on some lines of etcd: ``{"3.4": {...}}``.
     """
 
@@ -44,6 +51,8 @@ class Misconfigured:
     not_verified: Expectation = field(default_factory=dict)
     inconclusive: Expectation = field(default_factory=dict)
     after_start: Callable[[Cluster], None] | None = None
+    etcd: Callable[[Path, Path], Path] | None = None
+    checks: tuple[str, ...] = ALL_BUT_LIFECYCLE
     by_version: Mapping[str, Mapping[str, Expectation]] = field(default_factory=dict)
 
     def expected(self, version: str) -> dict[str, dict[str, set[str]]]:
@@ -67,6 +76,8 @@ class Misconfigured:
 
     def _add_baseline(self, expected: dict[str, dict[str, set[str]]], version: str) -> None:
         """Add what a clean cluster is warned about, where nothing else is expected of it."""
+        if self.checks != ALL_BUT_LIFECYCLE:
+            return
         plain = {"client": self.config.client_scheme, "peer": self.config.peer_scheme}
         for listener, ids in baseline.warned(version, rsa=self._serves_rsa()).items():
             otherwise = {check for table in expected.values() for check in table.get(listener, ())}

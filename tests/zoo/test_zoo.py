@@ -10,6 +10,7 @@ from zoo.matrix import Row
 from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found
 
+from pytest_etcdtls.catalog import select
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.runner import run_checks
@@ -17,16 +18,17 @@ from pytest_etcdtls.runner import run_checks
 
 @pytest.mark.parametrize("member", [pytest.param(member, id=member.name) for member in ZOO])
 def test_exactly_the_right_checks_find_it(
-    member: Misconfigured, etcd_binary: Path, kill_matrix: list[Row]
+    member: Misconfigured, etcd_binary: Path, tmp_path: Path, kill_matrix: list[Row]
 ) -> None:
+    binary = member.etcd(etcd_binary, tmp_path) if member.etcd else etcd_binary
     try:
-        cluster = start_process(member.config, etcd_binary)
+        cluster = start_process(member.config, binary)
     except UsageError as error:
         pytest.skip(f"not to be expressed in this version: {error}")
     with cluster:
         if member.after_start is not None:
             member.after_start(cluster)
-        results = run_checks(Observer(cluster.target()))
+        results = run_checks(Observer(cluster.target()), select(member.checks))
     seen = found(results)
     assert seen == member.expected(cluster.version), explain(results)
     killed = {

@@ -1,0 +1,43 @@
+"""etcd as its own client: a certificate for servers only is served, and the gateway dials with another one.
+
+Source: etcd's ``TestTLSClusterOf3WithSpecificUsage``; the flag ``--client-cert-file`` is there for that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.experiments.bench import Bench, step
+from pytest_etcdtls.experiments.setting import setting
+from pytest_etcdtls.observations.attempt import Protocol
+from pytest_etcdtls.observations.experiment import Experiment
+from pytest_etcdtls.pki.plan import PKIPlan
+from pytest_etcdtls.pki.profile import SERVER
+from pytest_etcdtls.target import Role
+
+
+def _separate(bench: Bench) -> Experiment:
+    client = bench.cluster.pki.client
+    return bench.experiment(
+        "separate-client-certificate",
+        step(
+            "started",
+            "etcd serves a certificate for servers only and was given another one to dial with",
+            [
+                bench.trial("good client", Role.CLIENT, client),
+                bench.trial("good client by the gateway", Role.CLIENT, client, Protocol.GATEWAY),
+            ],
+        ),
+    )
+
+
+DIALLING = setting(
+    "dialling",
+    ClusterConfig(
+        pki=PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",))),
+        client_cert_file="client.crt",
+        client_key_file="client.key",
+    ),
+    {"separate-client-certificate": _separate},
+)

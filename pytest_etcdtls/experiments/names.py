@@ -1,0 +1,117 @@
+"""Clients by what their certificates name, where etcd was told whom to admit, and by their address.
+
+Sources: etcd's ``TestEtcdPeerCNAuth``, ``TestEtcdPeerNameAuth``, ``TestNewListenerTLSInfo...``. Where a DNS
+name would make etcd ask its resolver, the certificate has our address as well, which etcd looks at first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.experiments.bench import Bench, issue, step
+from pytest_etcdtls.experiments.setting import setting
+from pytest_etcdtls.observations.experiment import Experiment
+from pytest_etcdtls.pki.minted import WRONG_ADDRESS
+from pytest_etcdtls.pki.plan import PKIPlan
+from pytest_etcdtls.pki.profile import CLIENT, PEER, PEER_CLIENT
+from pytest_etcdtls.target import Role
+
+ADMITTED = "localhost"
+"""The hostname to be admitted. The served certificate covers it too, since the gateway dials with that."""
+
+_OTHER = "other.invalid"
+
+
+def _client_hostname(bench: Bench) -> Experiment:
+    issuer = bench.cluster.pki.authorities.client_issuer
+    named = issue(issuer, CLIENT, "named", subject_alt_names=(ADMITTED,))
+    other = issue(issuer, CLIENT, "other-name", subject_alt_names=(_OTHER,))
+    nameless = issue(issuer, CLIENT, "no-name", common_name=ADMITTED)
+    return bench.experiment(
+        "allowed-hostname",
+        step(
+            "started",
+            f"etcd was told to admit {ADMITTED}",
+            bench.trials("client with the hostname", Role.CLIENT, named),
+            bench.trials("client with another hostname", Role.CLIENT, other),
+            bench.trials("client with the hostname as common name only", Role.CLIENT, nameless),
+        ),
+    )
+
+
+def _peer_cn(bench: Bench) -> Experiment:
+    issuer = bench.cluster.pki.authorities.peer_issuer
+    return bench.experiment(
+        "peer-allowed-cn",
+        step(
+            "started",
+            f"etcd was told to admit {PEER.common_name}",
+            bench.trials("peer with the common name", Role.PEER, issue(issuer, PEER_CLIENT, "named")),
+            bench.trials(
+                "peer with another common name",
+                Role.PEER,
+                issue(issuer, PEER_CLIENT, "other-cn", common_name="another-peer"),
+            ),
+            bench.trials(
+                "peer without a common name",
+                Role.PEER,
+                issue(issuer, PEER_CLIENT, "no-cn", common_name=None, organization="etcd"),
+            ),
+        ),
+    )
+
+
+def _peer_san(bench: Bench) -> Experiment:
+    issuer, us = bench.cluster.pki.authorities.peer_issuer, bench.seen_as(Role.PEER)
+    named = {
+        "peer with another address": (WRONG_ADDRESS,),
+        "peer with our address": (us,),
+        "peer with our address among others": (WRONG_ADDRESS, us),
+        "peer without a name": (),
+    }
+    return bench.experiment(
+        "peer-san",
+        step(
+            "started",
+            f"we come from {us}",
+            *(
+                bench.trials(who, Role.PEER, issue(issuer, PEER_CLIENT, "peer", subject_alt_names=names))
+                for who, names in named.items()
+            ),
+        ),
+    )
+
+
+def _peer_hostname(bench: Bench) -> Experiment:
+    issuer, us = bench.cluster.pki.authorities.peer_issuer, bench.seen_as(Role.PEER)
+    named = issue(issuer, PEER_CLIENT, "named", subject_alt_names=(ADMITTED, us))
+    other = issue(issuer, PEER_CLIENT, "other-name", subject_alt_names=(_OTHER, us))
+    nameless = issue(issuer, PEER_CLIENT, "no-name", common_name=ADMITTED)
+    return bench.experiment(
+        "peer-allowed-hostname",
+        step(
+            "started",
+            f"etcd was told to admit {ADMITTED}; we come from {us}",
+            bench.trials("peer with the hostname", Role.PEER, named),
+            bench.trials("peer with another hostname", Role.PEER, other),
+            bench.trials("peer with the hostname as common name only", Role.PEER, nameless),
+        ),
+    )
+
+
+NAMES = setting(
+    "names",
+    ClusterConfig(
+        pki=PKIPlan(client=replace(CLIENT, subject_alt_names=(ADMITTED,))),
+        client_cert_allowed_hostname=ADMITTED,
+        peer_cert_allowed_cn=PEER.common_name,
+    ),
+    {"allowed-hostname": _client_hostname, "peer-allowed-cn": _peer_cn, "peer-san": _peer_san},
+)
+
+PEER_HOSTNAME = setting(
+    "peer-hostname",
+    ClusterConfig(peer_cert_allowed_hostname=ADMITTED),
+    {"peer-allowed-hostname": _peer_hostname},
+)

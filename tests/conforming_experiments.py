@@ -1,0 +1,190 @@
+"""Conforming samples of experiments: what every etcd did in them when its files or flags were changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pytest_etcdtls.experiments.protocol import LISTED, UNLISTED
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response, Stage, Way
+from pytest_etcdtls.observations.cipher_suites import suite_name
+from pytest_etcdtls.observations.experiment import (
+    Experiment,
+    ForeignMember,
+    RenewalUnderLoad,
+    Step,
+    SuiteOffer,
+    SuiteOffers,
+    Tally,
+    Trial,
+)
+from pytest_etcdtls.observations.greeting import TLS1_2, Greeting, Reply, ServerHello
+
+_NOW = datetime.now(UTC)
+_OLD, _NEW = b"the DER of one certificate", b"the DER of another"
+
+_WAYS: Mapping[str, dict[str, Any]] = {
+    "let in": {"way": Way.SERVED, "stage": Stage.READ, "response": Response(status=200)},
+    "refused": {"way": Way.REFUSED, "stage": Stage.READ, "alert": 42},
+    "closed": {"way": Way.CLOSED, "stage": Stage.READ},
+    "no handshake": {"way": Way.OTHER, "stage": Stage.HANDSHAKE, "alert": 80},
+}
+
+
+def trial(who: str, what: str, *, role: str = "client", leaf: bytes = _OLD, **changes: Any) -> Trial:
+    """Return a trial that ended as said."""
+    facts = {"chain": (leaf,) if what == "let in" else (), **_WAYS[what], **changes}
+    return Trial(
+        who=who,
+        role=role,
+        attempt=Attempt(
+            url="https://127.0.0.1:2379",
+            purpose="sample",
+            identity="client",
+            protocol=Protocol.HTTP1,
+            started_at=_NOW,
+            **facts,
+        ),
+        on_disk=leaf,
+    )
+
+
+def experiment(name: str, steps: Mapping[str, list[Trial]]) -> Experiment:
+    """Return an experiment with these steps."""
+    return Experiment(
+        name=name,
+        etcd_version="3.6.16",
+        flags=(),
+        steps=tuple(Step(name=step, done=f"{step} was done", trials=tuple(t)) for step, t in steps.items()),
+    )
+
+
+def _reload() -> dict[str, list[Trial]]:
+    good = "good client"
+    return {"before": [trial(good, "let in")], "replaced": [trial(good, "let in", leaf=_NEW)]}
+
+
+def _by_client(**clients: str) -> list[Trial]:
+    return [trial(who.replace("_", " "), what) for who, what in clients.items()]
+
+
+def _names(*, good: tuple[str, ...], bad: tuple[str, ...], how: str = "refused") -> dict[str, list[Trial]]:
+    return {"started": [*(trial(who, "let in") for who in good), *(trial(who, how) for who in bad)]}
+
+
+_STRANGER = "client of another CA"
+_VERSIONS = ("good client offering TLSv1.2 only", "good client offering TLSv1.3 only")
+
+
+def _bundle_step(stranger: str) -> list[Trial]:
+    return [trial("good client", "let in"), trial(_STRANGER, stranger)]
+
+
+def _user(who: str, status: str) -> Trial:
+    return trial(who, "let in", response=Response(status=200, headers={"grpc-status": status}))
+
+
+def _gateway(who: str, status: int) -> Trial:
+    return trial(who, "let in", response=Response(status=status))
+
+
+EXPERIMENTS: Mapping[str, Mapping[str, list[Trial]]] = {
+    "leaf-reload": _reload(),
+    "peer-leaf-reload": _reload(),
+    "half-pair-refused": {
+        "half": _by_client(good_client="no handshake"),
+        "whole": _by_client(good_client="let in"),
+        "empty": _by_client(good_client="no handshake"),
+    },
+    "crl-reload": {
+        "empty": _by_client(good_client="let in", named_client="let in"),
+        "listed": _by_client(good_client="let in", named_client="closed"),
+        "taken off": _by_client(good_client="let in", named_client="let in"),
+    },
+    "crl-encoding": {
+        "pem": _by_client(good_client="closed", named_client="closed"),
+        "unreadable": _by_client(good_client="closed", named_client="closed"),
+        "der": _by_client(good_client="let in", named_client="let in"),
+    },
+    "ca-bundle": {
+        "before": _bundle_step("refused"),
+        "added": _bundle_step("refused"),
+        "added, restarted": _bundle_step("let in"),
+        "removed": _bundle_step("let in"),
+        "removed, restarted": _bundle_step("refused"),
+    },
+    "allowed-hostname": _names(
+        good=("client with the hostname",),
+        bad=("client with another hostname", "client with the hostname as common name only"),
+    ),
+    "peer-allowed-cn": _names(
+        good=("peer with the common name",),
+        bad=("peer with another common name", "peer without a common name"),
+    ),
+    "peer-allowed-hostname": _names(
+        good=("peer with the hostname",),
+        bad=("peer with another hostname", "peer with the hostname as common name only"),
+    ),
+    "peer-san": _names(
+        good=("peer with our address", "peer with our address among others", "peer without a name"),
+        bad=("peer with another address",),
+        how="closed",
+    ),
+    "version-floor": _names(good=_VERSIONS[1:], bad=_VERSIONS[:1], how="no handshake"),
+    "version-ceiling": _names(good=_VERSIONS[:1], bad=_VERSIONS[1:], how="no handshake"),
+    "users": {
+        "over gRPC": [
+            _user("certificate with the user's name, key that the user may read", "0"),
+            _user("certificate with the user's name, another key", "7"),
+            _user("certificate with the name of no user", "7"),
+            _user("certificate without a common name", "7"),
+        ],
+        "over the gateway": [
+            _gateway("token of root", 200),
+            _gateway("certificate with the user's name", 400),
+            _gateway("certificate without a common name", 400),
+        ],
+    },
+    "separate-client-certificate": {
+        "started": [trial("good client", "let in"), trial("good client by the gateway", "let in")]
+    },
+}
+
+
+def _greeting(code: int, *, accepted: bool) -> Greeting:
+    return Greeting(
+        url="https://127.0.0.1:2379",
+        purpose="sample",
+        offered="TLSv1.2",
+        reply=Reply.SERVER_HELLO if accepted else Reply.ALERT,
+        started_at=_NOW,
+        server_hello=ServerHello(version=TLS1_2, suite=code) if accepted else None,
+        alert=None if accepted else 40,
+    )
+
+
+def _offers(place: object, key: str | None) -> SuiteOffers:
+    offers = tuple(
+        SuiteOffer(
+            role=role,
+            suite=suite_name(code),
+            listed=code in LISTED,
+            greeting=_greeting(code, accepted=code in LISTED),
+        )
+        for role in ("client", "peer")
+        for code in LISTED + UNLISTED
+    )
+    return SuiteOffers(etcd_version="3.6.16", flags=(), offers=offers)
+
+
+SAMPLES: Mapping[type[Any], Any] = {
+    Experiment: lambda place, key: experiment(str(key), EXPERIMENTS[str(key)]),
+    SuiteOffers: _offers,
+    RenewalUnderLoad: lambda place, key: RenewalUnderLoad(
+        etcd_version="3.6.16", renewals=5, seen=5, paused=False, tallies={"new connections": Tally(served=50)}
+    ),
+    ForeignMember: lambda place, key: ForeignMember(
+        etcd_version="3.6.16", rejected="rejected connection", joined=False, joined_again=True
+    ),
+}

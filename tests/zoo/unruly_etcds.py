@@ -1,0 +1,98 @@
+"""etcds that do not do what every etcd does when its files or flags change."""
+
+from __future__ import annotations
+
+from unruly.programs import deaf, forgetful, gullible, nervous
+from zoo.model import Misconfigured
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+
+_GOOD = ClusterConfig()
+_RULES = [
+    "lifecycle.allowed-hostname",
+    "lifecycle.cipher-suites",
+    "lifecycle.peer-allowed-cn",
+    "lifecycle.peer-allowed-hostname",
+    "lifecycle.peer-san",
+]
+_VERSION_RANGE = ["lifecycle.version-ceiling", "lifecycle.version-floor"]
+
+ZOO = [
+    Misconfigured(
+        name="etcd-reads-files-once",
+        what="an etcd that uses the files of its first start for ever, also after a restart",
+        config=_GOOD,
+        etcd=forgetful(),
+        checks=("lifecycle",),
+        violated={
+            "cluster": [
+                "lifecycle.leaf-reload",
+                "lifecycle.peer-leaf-reload",
+                "lifecycle.half-pair-refused",
+                "lifecycle.crl-reload",
+                "lifecycle.crl-encoding",
+                "lifecycle.ca-bundle-read-at-start",
+                "lifecycle.member-with-foreign-certificate-cannot-join",
+            ]
+        },
+        not_verified={"cluster": ["lifecycle.rotation-loses-no-request"]},
+        inconclusive={"cluster": ["lifecycle.ca-bundle-needs-restart"]},
+    ),
+    Misconfigured(
+        name="etcd-deaf-to-rules",
+        what="an etcd that does not hear of names, TLS versions, suites, or a certificate to dial with",
+        config=_GOOD,
+        etcd=deaf(
+            "client-cert-allowed-hostname",
+            "peer-cert-allowed-cn",
+            "peer-cert-allowed-hostname",
+            "tls-min-version",
+            "tls-max-version",
+            "cipher-suites",
+            "client-cert-file",
+            "client-key-file",
+            experimental_peer_skip_client_san_verification="true",
+            peer_skip_client_san_verification="true",
+        ),
+        checks=("lifecycle",),
+        violated={"cluster": [*_RULES, *_VERSION_RANGE, "lifecycle.separate-client-certificate"]},
+        # These have no such flags.
+        by_version={
+            "3.4.23": {"violates": {"cluster": _RULES}},
+            "3.5.1": {"violates": {"cluster": [*_RULES, "lifecycle.separate-client-certificate"]}},
+        },
+    ),
+    Misconfigured(
+        name="etcd-open-to-clients",
+        what="an etcd that does not hear of client certificates and revocation lists",
+        config=_GOOD,
+        etcd=deaf("client-cert-auth", "trusted-ca-file", "client-crl-file", "peer-crl-file"),
+        checks=("lifecycle",),
+        violated={
+            "cluster": [
+                "lifecycle.allowed-hostname",
+                "lifecycle.ca-bundle-read-at-start",
+                "lifecycle.cn-is-user",
+                "lifecycle.crl-encoding",
+                "lifecycle.crl-reload",
+            ]
+        },
+        warned={"cluster": ["lifecycle.ca-bundle-needs-restart"]},
+    ),
+    Misconfigured(
+        name="etcd-restarted-on-renewal",
+        what="an etcd that is restarted whenever one of its certificates is renewed",
+        config=_GOOD,
+        etcd=nervous(),
+        checks=("lifecycle.rotation-loses-no-request",),
+        violated={"cluster": ["lifecycle.rotation-loses-no-request"]},
+    ),
+    Misconfigured(
+        name="gateway-for-everybody",
+        what="a server in the place of etcd whose gateway takes everybody for a user",
+        config=_GOOD,
+        etcd=gullible(),
+        checks=("lifecycle.cn-ignored-by-gateway",),
+        violated={"cluster": ["lifecycle.cn-ignored-by-gateway"]},
+    ),
+]
