@@ -143,9 +143,9 @@ class Target:
         user: name and password for clusters with authentication on.
         expiry_days: certificates that end within so many days are warned about (``--etcd-expiry-days``).
         kubernetes_ca: the CA of the Kubernetes cluster that the etcd serves; ``None`` if not given.
-        dials_with_another: roles of the ports of which it is known that etcd, when it is a client there,
-            presents another certificate than the one that it serves (``--client-cert-file``,
-            ``--peer-client-cert-file``).
+        dials_with_another: roles of the ports where etcd, when it is a client there itself, presents another
+            certificate than the one that it serves (``--client-cert-file``, ``--peer-client-cert-file``);
+            ``None`` if that is not known.
     """
 
     label: str
@@ -159,7 +159,7 @@ class Target:
     user: tuple[str, str] | None = field(default=None, repr=False)
     expiry_days: int = 30
     kubernetes_ca: TrustBundle | None = None
-    dials_with_another: frozenset[Role] = frozenset()
+    dials_with_another: frozenset[Role] | None = None
 
     def credentials(self, role: Role) -> PortCredentials:
         """Return what we hold for a listener of that role."""

@@ -112,7 +112,8 @@ def the_certificate_is_for_clients_where_etcd_dials(
 
     The JSON gateway dials etcd's own client port with it, members dial each other with it. With serverAuth
     alone the gateway answers 503, and the member cannot join others. From 3.5 on etcd can be given another
-    certificate for that; whether it was is seen at the gateway, and on the peer port not from outside.
+    certificate for that; whether it was is seen at the gateway, but on the peer port not from outside: a
+    cluster of several members is judged only if its configuration is known.
 
     Spec: RFC 5280 section 4.2.1.12
     Spec: etcd --{peer}cert-file, --{peer}client-cert-file
@@ -127,10 +128,16 @@ def the_certificate_is_for_clients_where_etcd_dials(
         yield GENERATED
     elif dialling.with_another:
         yield Note("etcd dials with another certificate than the one that it serves")
-    elif chain.role == Role.PEER:
-        yield _not_for_clients(chain, "members cannot dial each other with it", show_leaf(chain.url))
-    else:
+    elif chain.role != Role.PEER:
         yield from _at_the_gateway(chain, acceptance)
+    elif dialling.with_another is None and dialling.members != 1:
+        yield Verdict(
+            Outcome.NOT_VERIFIED,
+            "it has no clientAuth, and members that have found each other may dial with another certificate: "
+            "pass --etcd-config",
+        )
+    else:
+        yield _not_for_clients(chain, "members cannot dial each other with it", show_leaf(chain.url))
 
 
 def _at_the_gateway(chain: ServedChain, acceptance: Acceptance) -> Iterator[Statement]:

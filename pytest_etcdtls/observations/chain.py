@@ -116,10 +116,13 @@ class Dialling:
     """What is known of the certificate that etcd presents where it is a client of the listener's port.
 
     Attributes:
-        with_another: it was told to present another one than the one that it serves; not seen on the wire.
+        with_another: it was told to present another one than the one that it serves; ``None`` if that is
+            not known, since no connection of ours shows it.
+        members: how many the cluster has; ``None`` if it was not asked, or did not say.
     """
 
-    with_another: bool
+    with_another: bool | None
+    members: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
