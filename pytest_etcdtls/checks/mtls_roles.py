@@ -13,7 +13,7 @@ from pytest_etcdtls.observations.admission import Admission
 from pytest_etcdtls.observations.attempt import Way
 from pytest_etcdtls.observations.release import EtcdRelease
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.results import Outcome, Statement, Verdict
+from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
 _CLIENT_PAIR_SINCE = (3, 5)
@@ -91,9 +91,9 @@ def the_served_certificate_is_no_client_certificate(
     Remediation: give the gateway a pair of its own with --client-cert-file and --client-key-file, and serve a
         certificate with the extended key usage serverAuth alone.
     """
-    if etcd.release.line < _CLIENT_PAIR_SINCE:
-        yield Verdict(
-            Outcome.NOT_APPLICABLE, f"etcd {etcd.release} has no --client-cert-file for its gateway"
-        )
+    statements = list(_judge(admission, stranger, "the certificate of the server itself, as a client's,"))
+    if etcd.release.line < _CLIENT_PAIR_SINCE and any(isinstance(said, Finding) for said in statements):
+        reason = f"etcd {etcd.release} has no --client-cert-file for its gateway, which needs it"
+        yield Verdict(Outcome.NOT_APPLICABLE, reason)
         return
-    yield from _judge(admission, stranger, "the certificate of the server itself, as a client's,")
+    yield from statements

@@ -31,7 +31,8 @@ ZOO = [
         name="client-expired",
         what="the certificate of the client port has expired",
         config=replace(BROKEN, pki=_expired(SERVER)),
-        violated={"client": ["cert.valid-now"]},
+        violated={"client": ["api.gateway-works", "cert.valid-now"]},
+        calm={"client": ["mtls.server-certificate-as-client"]},
     ),
     Misconfigured(
         name="peer-expired",
@@ -44,12 +45,14 @@ ZOO = [
         what="the certificate of the client port names another host",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, subject_alt_names=("etcd.example",)))),
         violated={"client": ["cert.covers-endpoint"]},
+        not_verified={"client": ["cert.covers-loopback"]},
     ),
     Misconfigured(
         name="client-self-signed",
         what="the certificate of the client port is signed by itself",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, self_signed=True))),
-        violated={"client": ["cert.trusted"]},
+        violated={"client": ["api.gateway-works", "cert.trusted"]},
+        calm={"client": ["mtls.server-certificate-as-client"]},
     ),
     Misconfigured(
         name="swapped",
@@ -62,9 +65,10 @@ ZOO = [
             peer_key_file="server.key",
         ),
         violated={
-            "client": ["cert.trusted", "cert.matches-expected-file"],
+            "client": ["api.gateway-works", "cert.trusted", "cert.matches-expected-file"],
             "peer": ["cert.trusted", "cert.matches-expected-file"],
         },
+        calm={"client": ["mtls.server-certificate-as-client"]},
     ),
     Misconfigured(
         name="same-pair-on-both-ports",
@@ -76,7 +80,10 @@ ZOO = [
             peer_key_file="server.key",
         ),
         violated={"peer": ["cert.matches-expected-file"]},
-        warned={"peer": ["cert.own-certificate-per-port"]},
+        warned={
+            "client": ["mtls.peer-certificate-on-client-port"],
+            "peer": ["cert.own-certificate-per-port", "mtls.client-certificate-on-peer-port"],
+        },
     ),
     Misconfigured(
         name="peer-pair-gone",
@@ -88,8 +95,10 @@ ZOO = [
             "peer": [
                 check.id
                 for check in catalogue().values()
-                if Role.PEER in check.roles and check.id != "listener.answers"
-            ]
+                if Role.PEER in check.roles and check.id != "listener.answers" and not check.opt_in
+            ],
+            "client": ["mtls.ticket-not-transferable"],
+            "cluster": ["cluster.one-cluster"],
         },
     ),
 ]

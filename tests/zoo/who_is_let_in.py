@@ -26,7 +26,16 @@ BAD_IDENTITIES = (
     "mtls.expired",
     "mtls.not-yet-valid",
     "mtls.server-auth-only",
+    "mtls.intermediate-missing",
 )
+
+STRANGERS_ANSWERED = (
+    "api.health-needs-certificate",
+    "api.metrics-needs-certificate",
+    "api.gateway-needs-certificate",
+    "api.grpc-needs-certificate",
+)
+"""What violates on a client port that lets in strangers, ``api.debug-vars`` apart, which warns."""
 
 
 @functools.cache
@@ -36,8 +45,15 @@ def _other_ca() -> bytes:
 
 
 def needs_a_client(role: Role) -> list[str]:
-    """Return the checks of a listener that need an accepted client: all API checks."""
-    return [check.id for check in catalogue().values() if check.family == "api" and role in check.roles]
+    """Return the checks of a listener that need an accepted client: all API checks, and some more."""
+    api = [check.id for check in catalogue().values() if check.family == "api" and role in check.roles]
+    return [
+        *api,
+        "cert.covers-advertised-url",
+        "mtls.resumption-keeps-verdict",
+        "tls.early-data",
+        "tls.renegotiation",
+    ]
 
 
 def _trust_another_ca_too(cluster: Cluster) -> None:
@@ -48,25 +64,59 @@ def _trust_another_ca_too(cluster: Cluster) -> None:
 
 
 NO_ACCEPTED_CLIENT = {
-    "client": ["listener.is-etcd", *BAD_IDENTITIES, *needs_a_client(Role.CLIENT)],
-    "peer": ["api.version-agrees", "api.peer-members"],
+    "client": [
+        "listener.is-etcd",
+        *BAD_IDENTITIES,
+        "mtls.peer-certificate-on-client-port",
+        "mtls.server-certificate-as-client",
+        *needs_a_client(Role.CLIENT),
+    ],
+    "peer": ["api.version-agrees", "api.peer-members", "mtls.ticket-not-transferable"],
+    "cluster": ["advisory.go-runtime", "cluster.one-cluster"],
 }
-NO_ACCEPTED_PEER = {"peer": ["listener.is-etcd", *BAD_IDENTITIES, *needs_a_client(Role.PEER)]}
+NO_ACCEPTED_PEER = {
+    "peer": [
+        "listener.is-etcd",
+        *BAD_IDENTITIES,
+        "mtls.wrong-san",
+        "mtls.client-certificate-on-peer-port",
+        *needs_a_client(Role.PEER),
+    ],
+    "client": ["mtls.ticket-not-transferable"],
+    "cluster": ["cluster.one-cluster"],
+}
+
+
+def _in_tls12_only(expectation: dict[str, list[str]]) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Return what cannot be verified by etcd 3.5.1, which has no TLS 1.3."""
+    left = {
+        listener: [check for check in ids if check != "tls.early-data"]
+        for listener, ids in expectation.items()
+    }
+    return {"3.5.1": {"not-verified": left}}
+
+
+_SYSTEM_ROOTS = {
+    **NO_ACCEPTED_CLIENT,
+    "client": [*NO_ACCEPTED_CLIENT["client"], "mtls.announced-ca-expected"],
+}
 
 ZOO = [
     Misconfigured(
         name="client-no-auth",
         what="the client port asks nobody for a certificate",
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
-        violated={"client": [*BAD_IDENTITIES, "mtls.announced-ca-present"]},
-        not_verified={"client": ["mtls.announced-ca-expected"]},
+        violated={"client": [*BAD_IDENTITIES, *STRANGERS_ANSWERED, "mtls.announced-ca-present"]},
+        warned={"client": ["api.debug-vars"]},
+        calm={"client": ["mtls.server-certificate-as-client"]},
+        not_verified={"client": ["mtls.announced-ca-expected", "mtls.ticket-not-transferable"]},
     ),
     Misconfigured(
         name="peer-no-auth",
         what="the peer port asks nobody for a certificate",
         config=replace(BROKEN, peer_client_cert_auth=False, peer_trusted_ca_file=None),
-        violated={"peer": [*BAD_IDENTITIES, "mtls.announced-ca-present"]},
-        not_verified={"peer": ["mtls.announced-ca-expected"]},
+        violated={"peer": [*BAD_IDENTITIES, "mtls.wrong-san", "mtls.announced-ca-present"]},
+        not_verified={"peer": ["mtls.announced-ca-expected", "mtls.ticket-not-transferable"]},
     ),
     Misconfigured(
         name="client-wrong-ca",
@@ -74,6 +124,7 @@ ZOO = [
         config=replace(BROKEN, trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": _other_ca()}),
         violated={"client": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
         not_verified=NO_ACCEPTED_CLIENT,
+        by_version=_in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
     Misconfigured(
         name="peer-wrong-ca",
@@ -83,6 +134,7 @@ ZOO = [
         ),
         violated={"peer": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
         not_verified=NO_ACCEPTED_PEER,
+        by_version=_in_tls12_only(NO_ACCEPTED_PEER),
     ),
     Misconfigured(
         name="client-system-roots",
@@ -94,10 +146,8 @@ ZOO = [
             environment={"SSL_CERT_FILE": "{pki}/roots.crt", "SSL_CERT_DIR": "{pki}/none"},
         ),
         violated={"client": ["mtls.trusted-client", "mtls.announced-ca-present"]},
-        not_verified={
-            **NO_ACCEPTED_CLIENT,
-            "client": [*NO_ACCEPTED_CLIENT["client"], "mtls.announced-ca-expected"],
-        },
+        not_verified=_SYSTEM_ROOTS,
+        by_version=_in_tls12_only(_SYSTEM_ROOTS),
     ),
     Misconfigured(
         name="client-trusts-too-much",
@@ -105,6 +155,7 @@ ZOO = [
         config=BROKEN,
         after_start=_trust_another_ca_too,
         violated={"client": ["mtls.announced-ca-expected"]},
+        warned={"client": ["mtls.announced-ca-single"]},
     ),
     Misconfigured(
         name="http-beside-https",
