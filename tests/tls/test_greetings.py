@@ -1,0 +1,163 @@
+"""Greetings: connections counted, repeated, capped and reported; every way that one can end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import jsonschema
+import pytest
+from servers import Handler, Server, reset
+from tls.hello_server import Policy, alert, parse_client_hello
+
+from pytest_etcdtls.errors import InconclusiveError
+from pytest_etcdtls.observations.greeting import TLS1_2, TLS1_3, Connection, Hello, Reply
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.probes.greeting import make_greeting
+from pytest_etcdtls.report.document import document, schema
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.target import Listener, Target
+
+Serve = Callable[[Handler], Server]
+HELLO = Hello(purpose="t", version=TLS1_2, suites=(0xC02B,))
+
+
+def _read(connection: socket.socket) -> bytes:
+    connection.settimeout(10)
+    return connection.recv(65536)
+
+
+def _saying(data: bytes) -> Handler:
+    def handle(connection: socket.socket) -> None:
+        _read(connection)
+        connection.sendall(data)
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("handler", "reply", "words"),
+    [
+        (
+            Policy().handler(),
+            Reply.SERVER_HELLO,
+            "accepted: TLSv1.2, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        ),
+        (_saying(alert(70)), Reply.ALERT, "alert 70 protocol_version"),
+        (_saying(b""), Reply.ENDED, "closed without an answer"),
+        (_saying(b"220 mail ready\r\n"), Reply.OTHER, "no TLS record"),
+        (_saying(b"\x16\x03\x03\x40\x00" + bytes(0x4000)), Reply.OTHER, "handshake message 0"),
+    ],
+)
+def test_how_it_ends(serve: Serve, handler: Handler, reply: Reply, words: str) -> None:
+    greeting = make_greeting(serve(handler).listener(), HELLO, 10)
+    assert greeting.reply is reply
+    assert words in greeting.describe()
+    assert greeting.answered == (reply in (Reply.SERVER_HELLO, Reply.ALERT))
+    assert greeting.local_address.startswith("127.0.0.1:")
+    assert greeting.milliseconds > 0
+
+
+def test_a_reset(serve: Serve) -> None:
+    def handle(connection: socket.socket) -> None:
+        connection.recv(1)
+        reset(connection)
+
+    greeting = make_greeting(serve(handle).listener(), HELLO, 10)
+    assert greeting.reply is Reply.ENDED
+    assert "reset" in greeting.describe()
+
+
+def test_silence(serve: Serve) -> None:
+    def handle(connection: socket.socket) -> None:
+        connection.settimeout(10)
+        while connection.recv(65536):
+            pass
+
+    greeting = make_greeting(serve(handle).listener(), HELLO, 0.2)
+    assert (greeting.reply, greeting.describe()) == (Reply.SILENCE, "nothing came in time")
+
+
+def test_an_endless_answer_is_given_up(serve: Serve) -> None:
+    def handle(connection: socket.socket) -> None:
+        _read(connection)
+        record = b"\x17\x03\x03\x40\x00" + bytes(0x4000)
+        for _ in range(100):
+            connection.sendall(record)
+
+    greeting = make_greeting(serve(handle).listener(), HELLO, 10)
+    assert greeting.reply is Reply.OTHER
+    assert "no answer of TLS" in greeting.describe()
+
+
+def test_nobody_there() -> None:
+    server = Server(_saying(b""))
+    listener = server.listener()
+    server.close()
+    greeting = make_greeting(listener, HELLO, 10)
+    assert greeting.reply is Reply.ENDED
+    assert "no TCP connection" in greeting.describe()
+    assert greeting.local_address == ""
+
+
+def test_a_name_goes_along_and_an_address_does_not(serve: Serve) -> None:
+    seen: list[bytes | None] = []
+
+    def handle(connection: socket.socket) -> None:
+        seen.append(parse_client_hello(_read(connection)).extensions.get(0))
+        connection.sendall(alert(40))
+
+    listener = serve(handle).listener()
+    make_greeting(listener, HELLO, 10)
+    make_greeting(replace(listener, host="etcd.example", connect_to=listener.address), HELLO, 10)
+    assert seen == [None, b"\x00\x0f\x00\x00\x0cetcd.example"]
+
+
+# -- the observer ------------------------------------------------------------------------------------
+
+
+def _observer(server: Server, bounds: Bounds | None = None) -> tuple[Observer, Listener]:
+    listener = server.listener()
+    return Observer(Target(label="t", origin="live", listeners=(listener,)), bounds), listener
+
+
+def test_an_answer_is_asked_for_once_and_its_lack_three_times(serve: Serve) -> None:
+    answering, silent = serve(_saying(alert(40))), serve(_saying(b""))
+    observer, listener = _observer(answering)
+    assert [greeting.alert for greeting in observer.greet(listener, [HELLO] * 5)] == [40] * 5
+    assert answering.accepted == len(observer.connections) == observer.used[listener.label] == 5
+    observer, listener = _observer(silent)
+    (greeting,) = observer.greet(listener, [HELLO])
+    assert greeting.reply is Reply.ENDED
+    assert silent.accepted == len(observer.connections) == 3
+
+
+def test_the_cap_holds(serve: Serve) -> None:
+    server = serve(_saying(alert(40)))
+    observer, listener = _observer(server, Bounds(max_connections=2))
+    with pytest.raises(InconclusiveError, match="2 connections were made, the cap"):
+        observer.greet(listener, [HELLO] * 3)
+    with pytest.raises(InconclusiveError, match="the cap"):
+        observer.keep_silent(listener, "t", 0.1)
+    assert server.accepted == 2
+
+
+def test_the_report_has_them_among_the_connections(serve: Serve) -> None:
+    server = serve(Policy().handler())
+    observer, listener = _observer(server)
+    hello = replace(HELLO, version=TLS1_3, suites=(0x1301,), purpose="offer")
+    observer.greet(listener, [hello, replace(HELLO, suites=(0x0005,))])
+    observer.keep_silent(listener, "silence", 0.1)
+    connections: tuple[Connection, ...] = tuple(sorted(observer.connections, key=lambda made: made.purpose))
+    seen = Seen(target=observer.target, connections=connections)
+    report = Report(started_at=datetime.now(UTC), seconds=0.0, partial=False, seen=(seen,), results=())
+    written = document(report)
+    jsonschema.validate(written, schema())
+    assert [(entry["purpose"], entry["tls"], entry["outcome"]) for entry in written["connections"]] == [
+        ("offer", "TLSv1.3", "answered"),
+        ("silence", None, "unclear"),
+        ("t", "TLSv1.2", "other"),
+    ]
+    assert {entry["identity"] for entry in written["connections"]} == {"none"}
