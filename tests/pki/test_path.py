@@ -1,0 +1,111 @@
+"""Paths by names and signatures alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.certificate import Issuer, build_certificate
+from pytest_etcdtls.pki.path import ancestors, find_path, is_self_signed, issuers_among, signed_by
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, Profile, generate_key
+
+NOW = datetime.now(UTC)
+ROOT = CertificateAuthority.create("root")
+MIDDLE = ROOT.intermediate("middle")
+LOW = MIDDLE.intermediate("low")
+STRANGER = CertificateAuthority.create("stranger")
+
+
+def leaf_of(authority: CertificateAuthority, profile: Profile = SERVER) -> x509.Certificate:
+    return authority.issue(profile, name="leaf", hosts=("localhost",)).chain[0]
+
+
+def cross_signed(
+    authority: CertificateAuthority, by: CertificateAuthority, profile: Profile = AUTHORITY
+) -> x509.Certificate:
+    """Return a certificate of the authority's name and key that another one has signed."""
+    issuer = Issuer(by.certificate.subject, by.key, None)
+    return build_certificate(profile, authority.key, issuer, subject=authority.certificate.subject)
+
+
+LEAF = leaf_of(LOW)
+
+
+@pytest.mark.parametrize("key_type", list(KeyType))
+@pytest.mark.parametrize("signature_hash", [None, "sha1", "sha384", "sha512"])
+def test_every_signature_is_verified_weak_ones_too(key_type: KeyType, signature_hash: str | None) -> None:
+    authority = CertificateAuthority.create("CA", key_type)
+    leaf = leaf_of(authority, replace(SERVER, signature_hash=signature_hash, key_type=KeyType.ECDSA_P256))
+    namesake = CertificateAuthority.create("CA", key_type)
+    assert signed_by(leaf, authority.certificate)
+    assert not signed_by(leaf, namesake.certificate)
+
+
+def test_a_signature_of_rsa_pss_is_verified() -> None:
+    key = generate_key(KeyType.RSA_2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "PSS")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1))
+    scheme = padding.PSS(padding.MGF1(SHA256()), padding.PSS.DIGEST_LENGTH)
+    assert is_self_signed(builder.sign(key, SHA256(), rsa_padding=scheme))
+
+
+def test_a_key_of_another_kind_under_the_same_name_has_not_signed() -> None:
+    leaf = leaf_of(CertificateAuthority.create("CA", KeyType.ECDSA_P256))
+    for key_type in (KeyType.RSA_2048, KeyType.ED25519):
+        assert not signed_by(leaf, CertificateAuthority.create("CA", key_type).certificate)
+
+
+def test_a_path_leads_over_intermediates_in_any_order() -> None:
+    path = (LEAF, LOW.certificate, MIDDLE.certificate, ROOT.certificate)
+    pool = [STRANGER.certificate, MIDDLE.certificate, LEAF, LOW.certificate]
+    assert find_path(LEAF, pool, [STRANGER.certificate, ROOT.certificate], NOW) == path
+
+
+def test_no_path_without_an_intermediate_or_to_another_anchor() -> None:
+    assert find_path(LEAF, [LOW.certificate], [ROOT.certificate], NOW) is None
+    assert find_path(LEAF, [LOW.certificate, MIDDLE.certificate], [STRANGER.certificate], NOW) is None
+
+
+def test_an_intermediate_and_the_leaf_itself_may_be_anchors() -> None:
+    assert find_path(LEAF, [], [LOW.certificate], NOW) == (LEAF, LOW.certificate)
+    assert find_path(LEAF, [LOW.certificate], [LEAF], NOW) == (LEAF,)
+
+
+def test_ca_certificates_that_signed_each_other_do_not_make_it_go_round() -> None:
+    one, other = CertificateAuthority.create("one"), CertificateAuthority.create("other")
+    pool = [cross_signed(one, other), cross_signed(other, one)]
+    leaf = leaf_of(one)
+    assert find_path(leaf, pool, [ROOT.certificate], NOW) is None
+    assert ancestors(leaf, pool) == frozenset(pool)
+    assert len(issuers_among(leaf, pool, NOW)) == 2
+
+
+def test_what_is_valid_now_is_preferred() -> None:
+    expired = cross_signed(
+        LOW, ROOT, replace(AUTHORITY, valid_from=timedelta(days=-2), valid_for=timedelta(days=1))
+    )
+    valid = cross_signed(LOW, ROOT)
+    for pool in ([expired, valid], [valid, expired]):
+        assert find_path(LEAF, pool, [ROOT.certificate], NOW) == (LEAF, valid, ROOT.certificate)
+        assert issuers_among(LEAF, pool, NOW) == (valid,)
+    assert find_path(LEAF, [expired], [ROOT.certificate], NOW) == (LEAF, expired, ROOT.certificate)
+
+
+def test_issuers_as_far_as_they_are_known() -> None:
+    assert issuers_among(LEAF, [LOW.certificate, ROOT.certificate], NOW) == (LOW.certificate,)
+    assert issuers_among(LEAF, [], NOW) == ()
+    own = leaf_of(ROOT, replace(SERVER, self_signed=True))
+    assert issuers_among(own, [ROOT.certificate, own], NOW) == ()
+
+
+def test_ancestors_are_all_of_them_and_nobody_else() -> None:
+    twin = cross_signed(LOW, ROOT)
+    pool = [STRANGER.certificate, LOW.certificate, twin, MIDDLE.certificate, LEAF]
+    assert ancestors(LEAF, pool) == {LOW.certificate, twin, MIDDLE.certificate}
