@@ -172,6 +172,10 @@ class _View:
     def target(self) -> Target:
         return self._observer.target
 
+    @property
+    def timeout(self) -> float:
+        return self._observer.bounds.timeout
+
     def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
         return self._observer.get(type_, key, listener or self.listener)
 

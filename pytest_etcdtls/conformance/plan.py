@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.catalog import catalogue, subjects
+from pytest_etcdtls.experiments.facts import clusters_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames
 from pytest_etcdtls.probes.registry import probe_for
@@ -57,11 +58,18 @@ def plan_lines(run: Run) -> Iterator[str]:
             yield f"{target.outline.label} {label}, {where}: at most {most} connections"
             if number > bounds.max_connections:
                 yield f"  {number} may be wanted: what the cap of {most} forbids is inconclusive"
+        own = 0 if target.source is None else clusters_for(_needs(run.checks))
+        if own:
+            yield f"{target.outline.label}, lifecycle checks: {own} further clusters, one after the other"
     yield (
         f"{len(run.checks)} checks, {bounds.concurrency} connections at a time per listener. Which are made "
         f"depends on what is found. One that ends unclear is made again, {Observer.RETRIES} times at most; "
         f"with these the cap is {bounds.max_connections} per listener."
     )
+
+
+def _needs(checks: Sequence[Check]) -> Iterator[tuple[type[Any], str | None]]:
+    yield from ((need.type, need.key) for check in checks for need in check.needs.values())
 
 
 def _foreseen(run: TargetRun) -> Target:

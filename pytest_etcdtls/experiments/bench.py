@@ -29,9 +29,6 @@ from pytest_etcdtls.probes.greeting import make_greeting
 from pytest_etcdtls.probes.registry import Request
 from pytest_etcdtls.target import Listener, Role
 
-SECONDS = 5.0
-"""For one attempt, and for a line to appear in etcd's log."""
-
 _TRIES = 3
 _GLANCE_SECONDS = 0.005
 _REMOTE = re.compile(r'(?:"remote-addr":"|rejected connection from ")(\S+?):\d+"')
@@ -48,10 +45,16 @@ _PLACES: Mapping[Role, tuple[tuple[Protocol, TLSVersion | None], ...]] = {
 
 
 class Bench:
-    """A running cluster on which an experiment is made."""
+    """A running cluster on which an experiment is made.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Args:
+        cluster: made for it.
+        seconds: for one attempt, and for a line to appear in etcd's log.
+    """
+
+    def __init__(self, cluster: Cluster, seconds: float) -> None:
         self.cluster = cluster
+        self.seconds = seconds
         self._listeners = {
             (listener.member, listener.role): listener for listener in cluster.target().listeners
         }
@@ -67,20 +70,20 @@ class Bench:
 
     def attempt(self, role: Role, request: Request) -> Attempt:
         """Make a connection; one that ends unclear is made again, at most twice."""
-        attempt = make_attempt(self.listener(role), request, SECONDS)
+        attempt = make_attempt(self.listener(role), request, self.seconds)
         for _ in range(_TRIES - 1):
             if attempt.way is not Way.UNCLEAR or attempt.local:
                 break
-            attempt = make_attempt(self.listener(role), request, SECONDS)
+            attempt = make_attempt(self.listener(role), request, self.seconds)
         return attempt
 
     def greet(self, role: Role, hello: Hello) -> Greeting:
         """Send a hello; one that is not answered is sent again, at most twice."""
-        greeting = make_greeting(self.listener(role), hello, SECONDS)
+        greeting = make_greeting(self.listener(role), hello, self.seconds)
         for _ in range(_TRIES - 1):
             if greeting.answered:
                 break
-            greeting = make_greeting(self.listener(role), hello, SECONDS)
+            greeting = make_greeting(self.listener(role), hello, self.seconds)
         return greeting
 
     def trials(
@@ -120,7 +123,7 @@ class Bench:
         attempt = self.trial("nobody", role, NO_CERTIFICATE).attempt
         if attempt.way is Way.SERVED:
             return attempt.local_address.rpartition(":")[0].strip("[]")
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + self.seconds
         while not (found := _REMOTE.findall(self.member.log())):
             if time.monotonic() > deadline:
                 raise InconclusiveError(

@@ -5,6 +5,7 @@ Source: etcd's ``TestTLSReloadAtomicReplace`` and ``TestTLSReloadCopy``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -64,20 +65,15 @@ def _half_a_pair(bench: Bench) -> Experiment:
     sides = [port(bench, role) for role in (Role.CLIENT, Role.PEER)]
     new = {side.role: another_pair(bench, side.role) for side in sides}
 
-    def tried() -> list[Trial]:
+    def put(files: Callable[[Port], Mapping[str, bytes]]) -> list[Trial]:
+        """Replace files of both ports, then try both."""
+        bench.member.replace_files({name: data for side in sides for name, data in files(side).items()})
         return [trial for side in sides for trial in _good(bench, side, new[side.role])]
 
-    for side in sides:
-        bench.member.replace_files({f"{side.file}.crt": encode_certificates(new[side.role].chain)})
-    half = tried()
-    for side in sides:
-        bench.member.replace_files(as_files(new[side.role], side.file))
-    whole = tried()
-    for side in sides:
-        bench.member.replace_files({f"{side.file}.crt": b""})
-    empty = tried()
-    for side in sides:
-        bench.member.replace_files(as_files(side.served, side.file))
+    half = put(lambda side: {f"{side.file}.crt": encode_certificates(new[side.role].chain)})
+    whole = put(lambda side: as_files(new[side.role], side.file))
+    empty = put(lambda side: {f"{side.file}.crt": b""})
+    put(lambda side: as_files(side.served, side.file))
     return bench.experiment(
         "half-pair-refused",
         step("half", "the certificate was replaced, its key was not yet", half),

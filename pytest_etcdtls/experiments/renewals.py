@@ -16,7 +16,7 @@ from itertools import cycle
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.experiments.bench import SECONDS, Bench
+from pytest_etcdtls.experiments.bench import Bench
 from pytest_etcdtls.experiments.traffic import LostError, Traffic, UnclearError
 from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol
 from pytest_etcdtls.observations.experiment import RenewalUnderLoad
@@ -53,6 +53,7 @@ def renew_under_load(bench: Bench, served: Identity, renew: Callable[[], Identit
     seen = 0
     try:
         with traffic:
+            traffic.await_requests(_BETWEEN)
             for _ in range(RENEWALS):
                 renewed = renew()
                 with gate:
@@ -76,6 +77,7 @@ class _NewConnections:
 
     def __init__(self, bench: Bench) -> None:
         self._listener = bench.listener(Role.CLIENT)
+        self._seconds = bench.seconds
         client = bench.cluster.pki.client
         self._requests = cycle(
             status_request(self._listener, client, None, speech, "renewal under load")
@@ -88,7 +90,7 @@ class _NewConnections:
         Raises:
             LostError, UnclearError: if it is not answered well.
         """
-        attempt = make_attempt(self._listener, next(self._requests), SECONDS)
+        attempt = make_attempt(self._listener, next(self._requests), self._seconds)
         if _is_good(attempt):
             return attempt.chain[0]
         said = f"new connection, {attempt.protocol}: {attempt.describe()}"
@@ -115,7 +117,7 @@ class _OpenConnection:
         context.load_cert_chain(bench.member.file("client.crt"), bench.member.file("client.key"))
         # http.client connects again by itself when it was closed.
         self._connection = http.client.HTTPSConnection(
-            listener.host, listener.port, timeout=SECONDS, context=context
+            listener.host, listener.port, timeout=bench.seconds, context=context
         )
 
     def request(self) -> bytes:

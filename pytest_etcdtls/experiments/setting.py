@@ -69,6 +69,11 @@ def setting(name: str, config: ClusterConfig, experiments: Mapping[str, Conduct]
     return _SETTINGS[name]
 
 
+def setting_of(experiment: str) -> str | None:
+    """Return the name of the setting of an experiment, ``None`` if there is no such experiment."""
+    return _SETTING_OF.get(experiment)
+
+
 def outcome(context: Context, type_: type[T], experiment: str) -> T:
     """Return what came of an experiment of the target; its setting is set up now if it was not.
 
@@ -87,7 +92,7 @@ def outcome(context: Context, type_: type[T], experiment: str) -> T:
 def _conducted(context: Context, key: str | None) -> Conducted:
     chosen = _SETTINGS[str(key)]
     with start_like(context.target, chosen.config) as cluster:
-        bench = Bench(cluster)
+        bench = Bench(cluster, context.timeout)
         return Conducted({name: _made(conduct, bench) for name, conduct in chosen.experiments.items()})
 
 

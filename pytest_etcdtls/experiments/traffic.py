@@ -62,13 +62,13 @@ class Traffic:
             gate: entered for every request.
         """
         self._counts[client] = _Count()
-        thread = threading.Thread(target=self._work, args=(client, request, gate), name=client)
+        # A daemon, so that an interrupt between two lines of ours leaves nothing to wait for.
+        thread = threading.Thread(target=self._work, args=(client, request, gate), name=client, daemon=True)
         self._threads.append(thread)
 
     def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
-        self.await_requests(1)
         return self
 
     def __exit__(self, *_: object) -> None:

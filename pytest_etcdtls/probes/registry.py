@@ -71,6 +71,11 @@ class Context(Protocol):
         """The listener to observe."""
         ...
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that one attempt may take."""
+        ...
+
     def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
         """Return another observation, of this listener unless another is named.
 
