@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from pytest_etcdtls.observations.chain import ExpectedCertificate, PathToTrust, PortPair, ServedChain
 from pytest_etcdtls.pki.identities import self_signed
+from pytest_etcdtls.pki.reading import serial_number
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_chain, show_leaf
 from pytest_etcdtls.results import Finding, Statement
@@ -22,7 +23,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def _shown(certificate: x509.Certificate) -> str:
     subject = certificate.subject.rfc4514_string() or "(empty subject)"
-    return f"{subject}, serial {certificate.serial_number:x}, SHA-256 {fingerprint(certificate)}"
+    return f"{subject}, serial {serial_number(certificate):x}, SHA-256 {fingerprint(certificate)}"
 
 
 def _no_path(path: PathToTrust, chain: ServedChain) -> Mapping[str, Any]:

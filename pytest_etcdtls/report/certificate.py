@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from pytest_etcdtls.pki.names import subject_alt_names
+from pytest_etcdtls.pki.reading import serial_number
 
 _USAGES = {
     "digital_signature": "digitalSignature",
@@ -35,7 +36,7 @@ def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
     return {
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),
-        "serial_number": f"{certificate.serial_number:x}",
+        "serial_number": f"{serial_number(certificate):x}",
         "not_before": utc(certificate.not_valid_before_utc),
         "not_after": utc(certificate.not_valid_after_utc),
         "key": key_words(certificate),
@@ -64,7 +65,7 @@ def certificate_card(certificate: x509.Certificate, now: datetime) -> Iterator[t
     """Yield everything that is shown of a certificate, as pairs of a word and its value."""
     yield "subject", _name(certificate.subject)
     yield "issuer", _name(certificate.issuer)
-    yield "serial number", f"{certificate.serial_number:x}"
+    yield "serial number", f"{serial_number(certificate):x}"
     yield "valid from", utc(certificate.not_valid_before_utc)
     yield "valid until", f"{utc(certificate.not_valid_after_utc)} ({days_left(certificate, now)})"
     yield "key", key_words(certificate)
