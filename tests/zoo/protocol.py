@@ -11,11 +11,12 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.pki.plan import PKIPlan
 from pytest_etcdtls.pki.profile import KeyType
 
+_ECDSA = PKIPlan()
 _RSA = PKIPlan(key_type=KeyType.RSA_2048)
 _BOTH = ("client", "peer")
 
 
-def _with_suites(*suites: str, pki: PKIPlan = PKIPlan()) -> ClusterConfig:
+def _with_suites(*suites: str, pki: PKIPlan = _ECDSA) -> ClusterConfig:
     return replace(BROKEN, pki=pki, cipher_suites=suites)
 
 
@@ -80,7 +81,7 @@ ZOO = [
         violated=_on_both("tls.forward-secrecy"),
         warned=_on_both("tls.rsa-key-exchange"),
         calm=_on_both("tls.cbc-suites", "tls.triple-des"),
-        # HTTP/2 forbids such a suite, and without TLS 1.3 there is no other: no gRPC (RFC 9113 section 9.2.2).
+        # HTTP/2 forbids such a suite (RFC 9113 section 9.2.2), and TLS 1.3 is not offered: no gRPC.
         by_version={
             "3.5.1": {
                 "violates": {
