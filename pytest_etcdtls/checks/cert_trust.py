@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from pytest_etcdtls.observations.chain import ExpectedCertificate, PathToTrust, PortPair, ServedChain
 from pytest_etcdtls.pki.identities import self_signed
-from pytest_etcdtls.pki.reading import serial_number
+from pytest_etcdtls.pki.reading import public_key, serial_number
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_chain, show_leaf
 from pytest_etcdtls.results import Finding, Statement
@@ -88,10 +88,10 @@ def _shared(ports: PortPair) -> Mapping[str, Any]:
 
 @check("cert.own-certificate-per-port", on=frozenset({Role.PEER}), counterexample=_shared)
 def each_port_serves_its_own_certificate(ports: PortPair) -> Iterator[Statement]:
-    """Client and peer port serve certificates of their own.
+    """Client and peer port serve certificates and keys of their own.
 
     A key that serves clients and joins the cluster opens both doors when it leaks; etcd's threat model wants
-    dedicated peer certificates.
+    dedicated peer certificates. Two certificates for one key are no better than one.
 
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
     Spec: CIS Kubernetes 2.4
@@ -99,9 +99,11 @@ def each_port_serves_its_own_certificate(ports: PortPair) -> Iterator[Statement]
     Level: SHOULD
     Remediation: give --peer-cert-file and --peer-key-file a pair of their own.
     """
-    if ports.client.leaf == ports.peer.leaf:
+    same = ports.client.leaf == ports.peer.leaf
+    key = public_key(ports.client.leaf)
+    if same or (key is not None and key == public_key(ports.peer.leaf)):
         yield Finding(
-            message="both ports serve the same certificate",
+            message=f"both ports serve the same {'certificate' if same else 'key, in two certificates'}",
             expected="a certificate and key of its own on each port",
             observed=_shown(ports.peer.leaf),
             evidence={"client port": ports.client.url, "peer port": ports.peer.url},

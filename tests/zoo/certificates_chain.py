@@ -11,7 +11,7 @@ from zoo.who_is_let_in import BROKEN
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
 from pytest_etcdtls.pki.files import encode_certificates
-from pytest_etcdtls.pki.profile import AUTHORITY
+from pytest_etcdtls.pki.profile import AUTHORITY, PEER
 
 
 def _serve_the_leaf_alone(cluster: Cluster) -> None:
@@ -34,6 +34,15 @@ def _give_all_the_first_ones_pair(cluster: Cluster) -> None:
     for member in others:
         for name in ("server.key", "server.crt"):
             member.file(name).write_bytes(first.file(name).read_bytes())
+
+
+def _certify_the_servers_key_for_peers(cluster: Cluster) -> None:
+    for member in cluster.members:
+        server, hosts = cluster.pki.servers[member.name], ("localhost", "127.0.0.1", "::1")
+        issuer = cluster.pki.authorities.peer_issuer
+        peer = issuer.issue(PEER, name="peer", key=server.key, hosts=hosts)
+        member.file("peer.key").write_bytes(member.file("server.key").read_bytes())
+        member.file("peer.crt").write_bytes(encode_certificates(peer.chain))
 
 
 ZOO = [
@@ -68,5 +77,13 @@ ZOO = [
         after_start=_give_all_the_first_ones_pair,
         violated={"client": ["cert.matches-expected-file"]},
         warned={"cluster": ["cert.own-key-per-member"]},
+    ),
+    Misconfigured(
+        name="same-key-on-both-ports",
+        what="the two ports serve different certificates of one key",
+        config=BROKEN,
+        after_start=_certify_the_servers_key_for_peers,
+        violated={"peer": ["cert.matches-expected-file"]},
+        warned={"peer": ["cert.own-certificate-per-port"]},
     ),
 ]
