@@ -20,15 +20,15 @@ _NOTHING_IN_COMMON = frozenset({40, 71})
 """Alerts that answer an offer of which nothing is acceptable: handshake_failure, insufficient_security."""
 
 _SUITE_ROUNDS: Mapping[Weakness, int] = {
-    Weakness.BROKEN: 4,
+    Weakness.BROKEN: 3,
     Weakness.TRIPLE_DES: 3,
     Weakness.STATIC: 6,
-    Weakness.CBC: 5,
-    Weakness.NONE: 5,
+    Weakness.CBC: 4,
+    Weakness.NONE: 4,
 }
 """Suites are offered by weakness, so that no strong one hides a weak one; hellos of each kind at most."""
 
-_GROUP_ROUNDS = 10
+_GROUP_ROUNDS = 8
 
 _ECDHE = tuple(
     suite.code
