@@ -40,12 +40,13 @@ def the_probes_of_kubernetes_have_their_paths(
     """/livez and /readyz are there, from 3.4.29, 3.5.11 and 3.6 on.
 
     kubeadm's manifests probe them. Whether the member is healthy is api.healthy's subject; here the paths
-    have to exist.
+    have to exist. With --enable-v2 etcd 3.5 does not have them on its client port.
 
     Spec: etcd Documentation, health check endpoints
     Severity: low
     Level: MUST
-    Remediation: let probes reach etcd itself on --listen-metrics-urls or --listen-client-urls.
+    Remediation: do not set --enable-v2; let probes reach etcd itself on --listen-metrics-urls or
+        --listen-client-urls.
     """
     if not has_livez(etcd.release):
         yield Verdict(Outcome.NOT_APPLICABLE, f"etcd {etcd.release} has no /livez and /readyz")

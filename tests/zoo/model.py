@@ -11,7 +11,7 @@ from zoo import baseline
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.pki.layout import CALayout
+from pytest_etcdtls.pki.plan import CALayout
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.results import CheckResult, Outcome
 
@@ -39,6 +39,7 @@ class Misconfigured:
         etcd: makes of an etcd, in a directory, one that does not behave; ``None`` for etcd as it is.
         checks: what it is judged by. Most members need no lifecycle check: those start clusters of their own,
             from the same etcd, and never see how this one was configured.
+        lines: the lines of etcd that can be misconfigured so, all if empty.
         by_version: expectations that replace the ones above on some lines of etcd: ``{"3.4": {...}}``.
     """
 
@@ -53,7 +54,12 @@ class Misconfigured:
     after_start: Callable[[Cluster], None] | None = None
     etcd: Callable[[Path, Path], Path] | None = None
     checks: tuple[str, ...] = ALL_BUT_LIFECYCLE
+    lines: tuple[str, ...] = ()
     by_version: Mapping[str, Mapping[str, Expectation]] = field(default_factory=dict)
+
+    def is_of(self, version: str) -> bool:
+        """Whether that version of etcd can be misconfigured so."""
+        return not self.lines or any(version == line or version.startswith(f"{line}.") for line in self.lines)
 
     def expected(self, version: str) -> dict[str, dict[str, set[str]]]:
         """Return the expected check ids by outcome and listener on that version of etcd."""

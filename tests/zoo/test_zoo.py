@@ -11,6 +11,7 @@ from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found
 
 from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.binary import binary_version
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.runner import run_checks
@@ -20,6 +21,8 @@ from pytest_etcdtls.runner import run_checks
 def test_exactly_the_right_checks_find_it(
     member: Misconfigured, etcd_binary: Path, tmp_path: Path, kill_matrix: list[Row]
 ) -> None:
+    if not member.is_of(version := binary_version(etcd_binary)):
+        pytest.skip(f"not to be expressed in this version: {version}")
     binary = member.etcd(etcd_binary, tmp_path) if member.etcd else etcd_binary
     try:
         cluster = start_process(member.config, binary)

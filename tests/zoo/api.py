@@ -1,0 +1,51 @@
+"""Clusters whose API is open wider than it should be, or does not work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zoo.model import Misconfigured
+from zoo.who_is_let_in import BROKEN, GOOD
+
+from pytest_etcdtls.pki.bundle import PKIPlan
+from pytest_etcdtls.pki.profile import SERVER
+
+_SERVERS_ONLY = replace(SERVER, extended_key_usage=("serverAuth",))
+
+ZOO = [
+    Misconfigured(
+        name="gateway-cannot-dial",
+        what="the certificate of the client port is for servers only, and the gateway has none of its own",
+        config=replace(BROKEN, pki=PKIPlan(server=_SERVERS_ONLY)),
+        violated={"client": ["api.gateway-works", "cert.client-usage"]},
+        calm={"client": ["mtls.server-certificate-as-client"]},
+    ),
+    Misconfigured(
+        name="v2-enabled",
+        what="the v2 API is switched on",
+        config=replace(GOOD, extra_flags=("--enable-v2=true",)),
+        warned={"client": ["api.v2-disabled"]},
+        lines=("3.4", "3.5"),
+        # From 3.5.11 on there are /livez and /readyz, but not in the handler of the v2 API.
+        by_version={"3.5.33": {"violates": {"client": ["api.health-endpoints"]}}},
+    ),
+    Misconfigured(
+        name="pprof-enabled",
+        what="profiles are served",
+        config=replace(GOOD, enable_pprof=True),
+        warned={"client": ["api.pprof-hidden"]},
+    ),
+    Misconfigured(
+        name="log-level-debug",
+        what="log level debug, which serves profiles as well",
+        config=replace(GOOD, log_level="debug"),
+        warned={"client": ["api.pprof-hidden"]},
+        lines=("3.5", "3.6", "3.7"),
+    ),
+    Misconfigured(
+        name="authentication-without-user",
+        what="authentication is on: the gateway turns away a certificate with a common name",
+        config=replace(GOOD, authentication=True),
+        not_verified={"client": ["api.gateway-works"]},
+    ),
+]
