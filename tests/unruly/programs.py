@@ -38,6 +38,11 @@ def gullible() -> Unruly:
     return _program("gullible.py", [])
 
 
+def recorded(record: Path) -> Unruly:
+    """Return an etcd as it is, that writes its process id into a file whenever it is started."""
+    return _program("recorded.py", [str(record)])
+
+
 def _program(script: str, arguments: Sequence[str]) -> Unruly:
     def make(etcd: Path, directory: Path) -> Path:
         program = directory / script.removesuffix(".py")

@@ -1,0 +1,22 @@
+"""Targets of which nothing is known but the etcd that they run: all that an experiment asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.target import Listener, Role, Target
+
+
+def of_etcd(source: str, version: str, origin: Literal["live", "process", "container"] = "process") -> Target:
+    """Return a target whose own cluster does not even run."""
+    listener = Listener(
+        role=Role.CLIENT, scheme="https", host="127.0.0.1", port=1, member="m0", label="client-m0"
+    )
+    return Target(label="t", origin=origin, listeners=(listener,), source=source, etcd_version=version)
+
+
+def of_binary(binary: Path) -> Target:
+    """Return a target that runs that binary."""
+    return of_etcd(str(binary), binary_version(binary))

@@ -1,0 +1,108 @@
+"""When clusters are started for experiments, which, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from unruly.programs import deaf, recorded
+
+from lifecycle.targets import of_binary, of_etcd
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.target import Target
+
+DEADLINE = 60.0
+
+
+def _judged(target: Target, *patterns: str) -> list[CheckResult]:
+    return run_checks(Observer(target), select(patterns or ("lifecycle",)))
+
+
+def _started(record: Path) -> list[int]:
+    return [int(line) for line in record.read_text().split()] if record.exists() else []
+
+
+def _await(reached: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + DEADLINE
+    while not reached() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return reached()
+
+
+def _alive(pid: int) -> bool:
+    # A zombie, whose parent was killed before it, is no process any more.
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_nothing_is_started_for_a_live_target(newest_etcd: Path, tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    program = recorded(record)(newest_etcd, tmp_path)
+    results = _judged(of_etcd(str(program), "3.7.3", "live"))
+    assert {result.outcome for result in results} == {Outcome.NOT_APPLICABLE}
+    assert {result.reason for result in results} == {
+        "only on a cluster of our own: it restarts etcd and changes its files"
+    }
+    assert _started(record) == []
+
+
+def test_one_check_starts_one_cluster_once(newest_etcd: Path, tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    target = of_binary(recorded(record)(newest_etcd, tmp_path))
+    observer = Observer(target)
+    for _ in range(2):
+        results = run_checks(observer, select(["lifecycle.leaf-reload", "lifecycle.half-pair-refused"]))
+        assert [result.outcome for result in results] == [Outcome.CONFORMS] * 2
+    assert len(_started(record)) == 1
+    assert not any(map(_alive, _started(record)))
+
+
+def test_connections_of_experiments_are_not_the_targets(newest_etcd: Path) -> None:
+    observer = Observer(of_binary(newest_etcd))
+    run_checks(observer, select(["lifecycle.leaf-reload"]))
+    assert (observer.connections, dict(observer.used)) == ([], {})
+
+
+def test_an_etcd_that_does_not_start_is_inconclusive(newest_etcd: Path, tmp_path: Path) -> None:
+    target = of_binary(deaf(listen_client_urls="nonsense")(newest_etcd, tmp_path))
+    results = _judged(target, "lifecycle.allowed-hostname", "lifecycle.peer-san")
+    assert [result.outcome for result in results] == [Outcome.INCONCLUSIVE] * 2
+    assert all("did not start" in result.reason for result in results)
+
+
+def test_a_binary_that_is_gone_is_inconclusive(tmp_path: Path) -> None:
+    (result,) = _judged(of_etcd(str(tmp_path / "etcd"), "3.7.3"), "lifecycle.leaf-reload")
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert str(tmp_path / "etcd") in result.reason
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
+def test_nothing_outlives_us(newest_etcd: Path, tmp_path: Path, number: signal.Signals) -> None:
+    record, clusters = tmp_path / "record", tmp_path / "clusters"
+    clusters.mkdir()
+    program = recorded(record)(newest_etcd, tmp_path)
+    owner = subprocess.Popen(
+        [sys.executable, "-m", "lifecycle.owner", str(program)],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "TMPDIR": str(clusters)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert _await(lambda: len(_started(record)) >= 4)
+    finally:
+        owner.send_signal(number)
+        owner.wait(DEADLINE)
+    assert _await(lambda: not any(map(_alive, _started(record))))
+    assert _await(lambda: list(clusters.glob("pytest-etcdtls-*/pki")) == [])

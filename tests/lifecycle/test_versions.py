@@ -1,0 +1,36 @@
+"""An etcd that is not what its version says: what it does with a revocation list in PEM tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lifecycle.targets import of_etcd
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import run_checks
+
+
+def _result(binary: Path, version: str) -> CheckResult:
+    (result,) = run_checks(Observer(of_etcd(str(binary), version)), select(["lifecycle.crl-encoding"]))
+    return result
+
+
+@pytest.mark.etcd_version("3.4", "3.5")
+def test_a_list_in_pem_is_read_where_it_should_not_be(etcd_binary: Path) -> None:
+    result = _result(etcd_binary, "3.6.0")
+    assert result.outcome is Outcome.VIOLATES
+    assert [finding.expected for finding in result.findings] == ["everybody refused"]
+
+
+@pytest.mark.etcd_version("3.6", "3.7")
+def test_a_list_in_pem_refuses_everybody_where_it_should_be_read(etcd_binary: Path) -> None:
+    result = _result(etcd_binary, "3.5.33")
+    assert result.outcome is Outcome.VIOLATES
+    assert [finding.expected for finding in result.findings] == ["good clients let in, the list read"]
+
+
+def test_a_version_that_is_none_is_not_judged(newest_etcd: Path) -> None:
+    assert _result(newest_etcd, "unknown").outcome is Outcome.NOT_VERIFIED

@@ -1,0 +1,93 @@
+"""What an experiment comes to, cell by cell: who should be let in, who was, and what the control did."""
+
+from __future__ import annotations
+
+import pytest
+from conforming_experiments import experiment, trial
+
+from pytest_etcdtls.expectation import KEPT_OUT, LET_IN, NO_HANDSHAKE, REFUSED, Expected, judge_steps
+from pytest_etcdtls.observations.attempt import Way
+from pytest_etcdtls.observations.experiment import Experiment, Trial
+from pytest_etcdtls.results import Finding, Verdict
+
+_WAYS = {
+    "let in": Way.SERVED,
+    "refused": Way.REFUSED,
+    "closed": Way.CLOSED,
+    "no handshake": Way.OTHER,
+    "unclear": Way.UNCLEAR,
+}
+
+
+def _trial(who: str, what: str) -> Trial:
+    return trial(who, "closed", way=_WAYS[what]) if what == "unclear" else trial(who, what)
+
+
+def _made(good: str, subject: str) -> Experiment:
+    return experiment("sample", {"start": [_trial("good", good), _trial("subject", subject)]})
+
+
+def _outcomes(made: Experiment, expected: frozenset[Way]) -> list[str]:
+    statements = judge_steps(
+        made, [Expected("start", "good", LET_IN, control=True), Expected("start", "subject", expected)]
+    )
+    return [
+        "finding" if isinstance(said, Finding) else str(said.outcome)
+        for said in statements
+        if isinstance(said, Finding | Verdict)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("expected", "subject", "outcomes"),
+    [
+        (LET_IN, "let in", []),
+        (LET_IN, "refused", ["finding"]),
+        (LET_IN, "closed", ["finding"]),
+        (LET_IN, "no handshake", ["finding"]),
+        (LET_IN, "unclear", ["inconclusive"]),
+        (REFUSED, "let in", ["finding"]),
+        (REFUSED, "refused", []),
+        (REFUSED, "closed", ["inconclusive"]),
+        (REFUSED, "no handshake", ["inconclusive"]),
+        (REFUSED, "unclear", ["inconclusive"]),
+        (KEPT_OUT, "closed", []),
+        (KEPT_OUT, "let in", ["finding"]),
+        (NO_HANDSHAKE, "no handshake", []),
+        (NO_HANDSHAKE, "refused", []),
+        (NO_HANDSHAKE, "closed", ["inconclusive"]),
+        (NO_HANDSHAKE, "let in", ["finding"]),
+    ],
+)
+def test_every_way_against_every_expectation(
+    expected: frozenset[Way], subject: str, outcomes: list[str]
+) -> None:
+    assert _outcomes(_made("let in", subject), expected) == outcomes
+
+
+@pytest.mark.parametrize("good", ["refused", "closed", "no handshake", "unclear"])
+def test_without_its_control_only_who_is_let_in_wrongly_is_found(good: str) -> None:
+    assert _outcomes(_made(good, "let in"), REFUSED) == ["inconclusive", "finding"]
+    assert _outcomes(_made(good, "refused"), LET_IN) == ["inconclusive", "inconclusive"]
+    assert _outcomes(_made(good, "refused"), REFUSED) == ["inconclusive"]
+
+
+def test_a_finding_says_all_that_there_is() -> None:
+    made = _made("let in", "let in")
+    (finding,) = judge_steps(made, [Expected("start", "subject", REFUSED)], ("curl",))
+    assert isinstance(finding, Finding)
+    assert finding.message == "subject: let in (start was done)"
+    assert finding.expected == "not let in"
+    assert "served: HTTP 200" in finding.observed
+    assert finding.evidence == {
+        "etcd": "3.6.16",
+        "started with": "mutual TLS on both ports",
+        "step": "start was done",
+    }
+    assert finding.reproduce == ("curl",)
+
+
+@pytest.mark.parametrize("expected", [Expected("end", "good", LET_IN), Expected("start", "nobody", LET_IN)])
+def test_an_expectation_about_nothing_is_a_fault(expected: Expected) -> None:
+    with pytest.raises(LookupError, match=r"end|nobody"):
+        list(judge_steps(_made("let in", "let in"), [expected]))
