@@ -13,7 +13,14 @@ from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType
 
 ZOO = [
     Misconfigured(
-        # Zero, since etcd does not start with a negative one if it was built with Go 1.23 or newer.
+        # An etcd that was built with Go 1.23 or newer does not start with it.
+        name="client-serial-negative",
+        what="the serial number of the client port's certificate is negative",
+        config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, serial_number=-5))),
+        lines=("3.4", "3.5.1"),
+        warned={"client": ["cert.serial-number"]},
+    ),
+    Misconfigured(
         name="client-serial-zero",
         what="the serial number of the client port's certificate is 0",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, serial_number=0))),
