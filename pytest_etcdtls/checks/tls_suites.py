@@ -106,7 +106,7 @@ def no_suite_in_cbc_mode_is_accepted(support: SuiteSupport) -> Iterator[Statemen
     --cipher-suites does. Suites that are worse for another reason have checks of their own.
 
     Spec: RFC 9325 section 4.2
-    Spec: RFC 7366
+    Spec: RFC 7366 section 1
     Spec: etcd --cipher-suites
     Severity: low
     Level: SHOULD

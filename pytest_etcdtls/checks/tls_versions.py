@@ -71,7 +71,7 @@ def tls13_is_offered(newest: NewestVersion) -> Iterator[Statement]:
     It has no weak suites, encrypts the certificates of both sides, and alone has post-quantum key exchange.
     etcd 3.5.0 to 3.5.7 pin their maximum to TLS 1.2.
 
-    Spec: RFC 8446
+    Spec: RFC 8446 section 1.2
     Spec: etcd --tls-max-version
     Severity: low
     Level: SHOULD

@@ -76,7 +76,7 @@ def test_silence(serve: Serve) -> None:
         while connection.recv(65536):
             pass
 
-    greeting = make_greeting(serve(handle).listener(), HELLO, 0.2)
+    greeting = make_greeting(serve(handle).listener(), HELLO, 1)
     assert (greeting.reply, greeting.describe()) == (Reply.SILENCE, "nothing came in time")
 
 

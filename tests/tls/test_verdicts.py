@@ -1,0 +1,120 @@
+"""When a check of TLS cannot judge it says so, and which way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conforming import sample
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.observations.attempt import Way
+from pytest_etcdtls.observations.greeting import Reply
+from pytest_etcdtls.results import Finding, Note, Outcome, Verdict
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _all(field: str, **changes: Any) -> Change:
+    """Change what every cell of a resumption came to with its session."""
+
+    def change(seen: dict[str, Any]) -> dict[str, Any]:
+        resumption = seen["resumption"]
+        cells = tuple(
+            replace(cell, again=replace(cell.again, **changes)) for cell in getattr(resumption, field)
+        )
+        return {"resumption": replace(resumption, **{field: cells})}
+
+    return change
+
+
+def _fresh_refused(seen: dict[str, Any]) -> dict[str, Any]:
+    good = tuple(
+        replace(cell, fresh=replace(cell.fresh, way=Way.REFUSED)) for cell in seen["resumption"].good
+    )
+    return {"resumption": replace(seen["resumption"], good=good)}
+
+
+def _presented(**changes: Any) -> Change:
+    def change(seen: dict[str, Any]) -> dict[str, Any]:
+        presented = tuple((v, fresh, replace(a, **changes)) for v, fresh, a in seen["foreign"].presented)
+        return {"foreign": replace(seen["foreign"], presented=presented)}
+
+    return change
+
+
+def _odd(**changes: Any) -> Change:
+    return lambda seen: {"variant": replace(seen["variant"], odd=replace(seen["variant"].odd, **changes))}
+
+
+def _renegotiation(**changes: Any) -> Change:
+    return lambda seen: {"renegotiation": replace(seen["renegotiation"], **changes)}
+
+
+def _first_handshake_failed(seen: dict[str, Any]) -> dict[str, Any]:
+    renegotiation = seen["renegotiation"]
+    return {"renegotiation": replace(renegotiation, attempt=replace(renegotiation.attempt, version=None))}
+
+
+def _other_alert(seen: dict[str, Any]) -> dict[str, Any]:
+    choices = tuple(replace(choice, alert=80) for choice in seen["alpn"].choices)
+    return {"alpn": replace(seen["alpn"], choices=choices)}
+
+
+def _unclear(seen: dict[str, Any]) -> dict[str, Any]:
+    newest = seen["newest"]
+    return {"newest": replace(newest, attempt=replace(newest.attempt, way=Way.UNCLEAR))}
+
+
+def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
+    silence = seen["silence"]
+    greeting = replace(silence.greeting, reply=Reply.ENDED, local_address="")
+    return {"silence": replace(silence, greeting=greeting)}
+
+
+@pytest.mark.parametrize(
+    ("id_", "change", "outcome"),
+    [
+        ("mtls.resumption-keeps-verdict", _fresh_refused, Outcome.NOT_VERIFIED),
+        ("mtls.resumption-keeps-verdict", _all("good", way=Way.UNCLEAR), Outcome.INCONCLUSIVE),
+        ("mtls.resumption-keeps-verdict", _all("good", way=Way.CLOSED), Outcome.INCONCLUSIVE),
+        ("mtls.resumption-keeps-verdict", _all("revoked", way=Way.UNCLEAR), Outcome.INCONCLUSIVE),
+        ("mtls.ticket-not-transferable", _presented(way=Way.UNCLEAR), Outcome.INCONCLUSIVE),
+        ("mtls.ticket-not-transferable", _presented(way=Way.SERVED), Outcome.NOT_VERIFIED),
+        ("tls.renegotiation", _renegotiation(attempt=None, unasked="pass a client"), Outcome.NOT_VERIFIED),
+        ("tls.renegotiation", _first_handshake_failed, Outcome.INCONCLUSIVE),
+        ("tls.fallback-signal", _odd(alert=40), Outcome.INCONCLUSIVE),
+        ("tls.alpn-unknown-refused", _other_alert, Outcome.INCONCLUSIVE),
+        ("tls.tls13-offered", _unclear, Outcome.INCONCLUSIVE),
+        ("tls.stalled-handshake", _unconnected, Outcome.INCONCLUSIVE),
+    ],
+)
+def test_no_judgement(id_: str, change: Change, outcome: Outcome) -> None:
+    check = catalogue()[id_]
+    seen = {name: sample(need, "client") for name, need in check.needs.items()}
+    said = list(check.function(**(seen | change(seen))))
+    assert {statement.outcome for statement in said if isinstance(statement, Verdict)} == {outcome}
+    assert not any(isinstance(statement, Finding) for statement in said)
+
+
+@pytest.mark.parametrize(
+    ("id_", "change", "note"),
+    [
+        (
+            "tls.compression",
+            _odd(reply=Reply.ALERT, alert=47, server_hello=None),
+            "a hello that offers compression is refused: alert 47 illegal_parameter",
+        ),
+        (
+            "tls.early-data",
+            lambda seen: {"tickets": replace(seen["tickets"], tickets=())},
+            "no session ticket is given out",
+        ),
+    ],
+)
+def test_a_remark(id_: str, change: Change, note: str) -> None:
+    check = catalogue()[id_]
+    seen = {name: sample(need, "client") for name, need in check.needs.items()}
+    assert list(check.function(**(seen | change(seen)))) == [Note(note)]
