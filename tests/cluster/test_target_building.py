@@ -117,7 +117,7 @@ def test_ports_that_are_dialled_with_another_certificate_are_known(start: Start,
     )
     assert start(GOOD, newest_etcd).target().dials_with_another == frozenset()
     target = start(config, newest_etcd).target()
-    assert target.dials_with_another == {Role.CLIENT, Role.CLIENT_HTTP, Role.PEER}
+    assert target.dials_with_another == frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER})
 
 
 def test_an_identity_without_files_is_given_without_paths(start: Start, newest_etcd: Path) -> None:
