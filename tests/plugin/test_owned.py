@@ -1,0 +1,134 @@
+"""Owned clusters in the suite: started once, stopped always, named alike from run to run."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from plugin.live_etcd import built, newest
+from plugin.runs import Runner
+from plugin.test_order import is_running, recording_etcd
+
+SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """An etcd that writes down its process id when it starts a member."""
+    return recording_etcd(tmp_path)
+
+
+def started(recorded: Path) -> list[int]:
+    pids = recorded.with_name("pids")
+    return [int(pid) for pid in pids.read_text().split()] if pids.exists() else []
+
+
+def test_the_package_alone_judges_an_owned_cluster(run: Runner, recorded: Path) -> None:
+    ran = run("--pyargs", "pytest_etcdtls", f"--etcd-binary={recorded}")
+    assert ran.exit_code == 0
+    assert not {"violates", "inconclusive", "broken", "not-run", "not-verified"} & set(ran.counts)
+    (target,) = ran.report["targets"]
+    assert (target["origin"], target["source"]) == ("process", str(recorded))
+    assert target["label"] == f"etcd-{target['etcd_version']}"
+    assert [listener["label"] for listener in target["listeners"]] == ["client-m0", "peer-m0"]
+    assert str(recorded) in ran.out.partition("collected")[0]
+    (pid,) = started(recorded)
+    assert not is_running(pid)
+
+
+def test_ids_are_known_without_starting_anything(run: Runner, recorded: Path) -> None:
+    ran = run(
+        "--pyargs", "pytest_etcdtls", f"--etcd-binary={recorded}", "--collect-only", "-q", "-p", "no:randomly"
+    )
+    ids = [line for line in ran.out.splitlines() if line.startswith("etcdtls::")]
+    assert any(re.fullmatch(r"etcdtls::etcd-[\d.]+::peer-m0::cert\.trusted", id_) for id_ in ids)
+    for option in ("--setup-plan", "--etcd-plan", "--etcd-list-checks"):
+        assert run("--etcd-conformance", f"--etcd-binary={recorded}", option).exit_code == 0
+    assert not started(recorded)
+    ran = run(f"--etcd-binary={recorded}", ids[0])
+    assert ran.exit_code == 0
+    assert len(ran.outcomes) == 1
+
+
+def test_suite_and_fixtures_share_one_cluster(run: Runner, recorded: Path) -> None:
+    run.write(
+        test_user="""
+        def test_cluster(etcd_cluster, etcd_target, etcd_observer):
+            assert etcd_cluster.members[0].client_url == etcd_target.listeners[0].url
+        """
+    )
+    ran = run("--etcd-conformance", f"--etcd-binary={recorded}", SOME)
+    assert ran.exit_code == 0
+    assert len(started(recorded)) == 1
+
+
+def test_no_cluster_is_started_for_what_is_deselected(run: Runner, recorded: Path) -> None:
+    run.write(test_user="def test_user(): pass")
+    assert run("--etcd-conformance", f"--etcd-binary={recorded}", "-k", "test_user").exit_code == 1
+    assert not started(recorded)
+
+
+def test_under_xdist_the_controller_starts_the_only_one(run: Runner, recorded: Path) -> None:
+    run.write(test_user="import pytest\n@pytest.mark.parametrize('n', range(4))\ndef test_user(n): pass")
+    ran = run("--etcd-conformance", f"--etcd-binary={recorded}", SOME, "-n2")
+    assert ran.exit_code == 0
+    assert len(started(recorded)) == 1
+
+
+def test_each_binary_is_a_target_and_equal_versions_are_told_apart(run: Runner, recorded: Path) -> None:
+    versions = dict(sorted(built().items()))
+    if len(versions) < 2:
+        pytest.skip("needs two versions of etcd: run make etcd")
+    binaries = [*versions.values(), recorded]
+    ran = run("--etcd-conformance", SOME, *(f"--etcd-binary={path}" for path in binaries))
+    assert ran.exit_code == 0
+    labels = [target["label"] for target in ran.report["targets"]]
+    same = next(version for version, path in versions.items() if path == newest())
+    assert labels == [*(f"etcd-{version}" for version in versions), f"etcd-{same}-2"]
+    judged = {result["target"] for result in ran.report["results"]}
+    assert judged == set(labels)
+
+
+def test_size_and_key_type_are_those_asked_for(run: Runner, recorded: Path) -> None:
+    ran = run(
+        "--etcd-conformance", f"--etcd-binary={recorded}", SOME, "--etcd-size=3", "--etcd-key-type=ed25519"
+    )
+    assert ran.exit_code == 0
+    assert len(started(recorded)) == 3
+    (target,) = ran.report["targets"]
+    assert len(target["listeners"]) == 6
+    assert "Ed25519" in ran.out
+
+
+def test_a_cluster_that_does_not_start_is_inconclusive_once(run: Runner, recorded: Path) -> None:
+    first, record, start = recorded.read_text().splitlines()
+    fail = record.replace(f">> {recorded.with_name('pids')}", ">&2; echo no way; exit 3")
+    recorded.write_text("\n".join([first, record, fail, start]))
+    ran = run("--etcd-conformance", f"--etcd-binary={recorded}")
+    assert ran.exit_code == 1
+    assert ran.counts["inconclusive"] == 2
+    assert set(ran.counts) == {"inconclusive", "not-verified"}
+    assert len(started(recorded)) == 1
+    assert "no way" in ran.out
+    assert "Traceback" not in ran.out
+
+
+def test_a_binary_that_is_not_there_ends_with_4(run: Runner) -> None:
+    ran = run("--etcd-conformance", "--etcd-binary=/nonexistent/etcd")
+    assert ran.exit_code == 4
+    assert "/nonexistent/etcd" in ran.err
+    assert not ran.path.exists()
+
+
+def test_a_kept_cluster_stands_and_says_how_to_stop_it(run: Runner, recorded: Path) -> None:
+    ran = run("--etcd-conformance", f"--etcd-binary={recorded}", SOME, "--etcd-keep")
+    (pid,) = started(recorded)
+    try:
+        assert ran.exit_code == 0
+        assert is_running(pid)
+        assert str(pid) in ran.out
+    finally:
+        os.kill(pid, signal.SIGTERM)

@@ -1,0 +1,163 @@
+"""What a run shows: the header, the certificates, the summary, and never a secret."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from plugin.live_etcd import Live
+from plugin.runs import Ran, Runner
+
+SOME = "--etcd-check=listener,cert.trusted,cert.valid-now,mtls.no-certificate"
+
+
+def summary(ran: Ran) -> str:
+    return ran.out.partition("= etcd TLS conformance =")[2]
+
+
+def test_the_header_says_what_is_judged_with_what(run: Runner, live: Live) -> None:
+    head = run(*live.options, SOME).out.partition("collected")[0]
+    assert re.search(r"^etcd TLS: pytest-etcdtls \S+, OpenSSL \d\S* .*, \d+ checks$", head, re.MULTILINE)
+    for words in (live.client, live.peer, "client.crt", "server-ca.crt", "peer-client.crt"):
+        assert words in head
+    assert "client.key" not in head
+
+
+def test_the_summary_has_one_line_for_each_certificate(run: Runner, live: Live) -> None:
+    text = " ".join(summary(run(*live.options, SOME)).split())
+    for side in ("server", "peer"):
+        assert re.search(
+            rf"CN=etcd-{side} by CN=etcd \w+ CA; until \d{{4}}-\d\d-\d\d \(\d+ days left\); ECDSA P-256; "
+            r"serverAuth, clientAuth; DNS:localhost IP:127\.0\.0\.1 IP:::1; SHA-256 [0-9a-f]{16} ",
+            text,
+        )
+
+
+def test_verbose_shows_certificates_in_full(run: Runner, live: Live) -> None:
+    text = summary(run(*live.options, SOME, "-v"))
+    for word in ("subject:", "issuer:", "serial number:", "valid until:", "key usage:", "SHA-256:"):
+        assert word in text
+    assert re.search(r"SHA-256: +[0-9a-f]{64}", text)
+
+
+def test_quiet_shows_counts_and_what_fails(run: Runner, live: Live) -> None:
+    ran = run(*live.wrong_anchor, SOME, "-q")
+    text = summary(ran)
+    assert "1 violates" in text
+    assert "cert.trusted" in text
+    assert "expected:" in text
+    assert "SHA-256" not in text.partition("violations")[0]
+    assert "not verified\n" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--no-header"], ["-q"], ["-qq"], ["-vv"], ["--color=no"]], ids=" ".join
+)
+def test_no_line_is_wider_than_80_but_what_is_to_be_pasted(
+    run: Runner, live: Live, arguments: list[str]
+) -> None:
+    run.with_house()
+    ran = run(*live.options, "--etcd-check=house", *arguments)
+    text = summary(ran).partition("= short test summary info =")[0]
+    pasted = {
+        line
+        for result in ran.report["results"]
+        for finding in result["findings"]
+        for line in finding["reproduce"]
+    }
+    wide = [
+        line
+        for line in text.splitlines()
+        if len(line) > 80 and line.strip() not in pasted and "/" not in line
+    ]
+    assert not wide
+
+
+def test_without_colour_there_is_none_and_with_colour_there_is(run: Runner, live: Live) -> None:
+    assert "\x1b" not in run(*live.wrong_anchor, SOME).out
+    assert "\x1b" in run(*live.wrong_anchor, SOME, "--color=yes").out
+
+
+def test_worst_comes_first_and_each_outcome_in_its_own_way(run: Runner, live: Live) -> None:
+    run.with_house()
+    text = summary(run(*live.options, "--etcd-check=house", "-p", "no:randomly"))
+    places = [
+        text.index(words)
+        for words in (
+            "1 violates, 1 inconclusive, 1 broken, 1 warns, 1 not verified, 1 not applicable, 2 conform",
+            "violations",
+            "house.violates (MUST, critical)",
+            "the house is on fire",
+            "expected: no fire",
+            "observed: fire",
+            "colour: orange",
+            "curl https://house/fire",
+            "why:      The house does not burn. Fire destroys houses.",
+            "remedy:   put it out with --water-file.",
+            "see:      House rules, 2",
+            "inconclusive: the evidence could not be got",
+            "nobody answered the door",
+            "broken: a fault",
+            "ZeroDivisionError",
+            "warnings",
+            "there is smoke (observed: some)",
+            "not verified",
+            "needs a ladder: pass --ladder",
+        )
+    ]
+    assert places == sorted(places)
+
+
+def test_what_is_not_verified_is_grouped_by_reason(run: Runner, live: Live) -> None:
+    ran = run(
+        f"--etcd-endpoint={live.client}", "--etcd-check=mtls.expired,mtls.not-yet-valid", "-p", "no:randomly"
+    )
+    text = summary(ran)
+    assert text.count("--etcd-cert") + text.count("--etcd-ca-key") == 1
+    assert "mtls.expired, mtls.not-yet-valid on" in text
+
+
+def test_nothing_secret_is_shown_or_written(run: Runner, live: Live) -> None:
+    password = run.directory / "password"
+    password.write_text("correct horse battery staple\n")
+    options = (
+        "--etcd-user=root",
+        f"--etcd-password-file={password}",
+        "-vv",
+        "--showlocals",
+        "--setup-show",
+        "-rA",
+    )
+    ran = run(*live.wrong_anchor, *options)
+    key = "".join((live.files / "client.key").read_text().split("\n")[1:-2])
+    for text in (ran.out, ran.err, str(ran.written)):
+        assert "correct horse" not in text
+        assert "PRIVATE KEY" not in text
+        assert key[:40] not in text
+
+
+def test_without_a_terminal_reports_are_written_all_the_same(run: Runner, live: Live) -> None:
+    ran = run(*live.options, SOME, "-p", "no:terminal")
+    assert ran.exit_code == 0
+    assert ran.out.strip() == ""
+    assert ran.counts["conforms"]
+
+
+def test_a_report_that_cannot_be_written_in_the_end_fails_the_run(run: Runner, live: Live) -> None:
+    run.write(
+        conftest="""
+        import os
+
+        def pytest_runtestloop():
+            os.rename("out", "away")
+        """
+    )
+    (run.directory / "out").mkdir()
+    ran = run(*live.options, SOME, "--etcd-report=out/report.json")
+    assert ran.exit_code == 1
+    assert "could not be written" in ran.out
+
+
+def test_several_reports_are_the_same(run: Runner, live: Live) -> None:
+    ran = run(*live.options, SOME, "--etcd-report=again.json")
+    assert (run.directory / "again.json").read_text() == ran.written

@@ -1,0 +1,91 @@
+"""A certificate in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.profile import KeyType, Profile
+from pytest_etcdtls.report.certificate import certificate_card, certificate_facts, certificate_line, days_left
+
+NOW = datetime.now(UTC)
+
+
+def issue(profile: Profile, key_type: KeyType = KeyType.ECDSA_P256) -> x509.Certificate:
+    return CertificateAuthority.create("a CA", key_type).issue(profile, name="leaf").chain[0]
+
+
+SERVER = Profile(
+    common_name="etcd",
+    subject_alt_names=("localhost", "10.0.0.11", "fd00::11"),
+    key_usage=frozenset({"digitalSignature", "keyEncipherment"}),
+    extended_key_usage=("serverAuth", "clientAuth"),
+    valid_for=timedelta(days=90),
+)
+BARE = Profile(
+    common_name=None,
+    subject_alt_names=(),
+    key_usage=frozenset(),
+    extended_key_usage=None,
+    valid_for=timedelta(days=1),
+)
+
+
+def test_the_facts_are_the_certificates() -> None:
+    certificate = issue(SERVER)
+    facts = certificate_facts(certificate)
+    assert facts["subject"] == "CN=etcd"
+    assert facts["issuer"] == "CN=a CA"
+    assert facts["serial_number"] == f"{certificate.serial_number:x}"
+    assert facts["not_after"].endswith("Z")
+    assert facts["key"] == "ECDSA P-256"
+    assert facts["subject_alt_names"] == ["DNS:localhost", "IP:10.0.0.11", "IP:fd00::11"]
+    assert facts["key_usage"] == ["digitalSignature", "keyEncipherment"]
+    assert facts["extended_key_usage"] == ["serverAuth", "clientAuth"]
+    assert len(facts["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("key_type", "words"),
+    [
+        (KeyType.ECDSA_P256, "ECDSA P-256"),
+        (KeyType.ECDSA_P384, "ECDSA P-384"),
+        (KeyType.RSA_2048, "RSA 2048"),
+        (KeyType.ED25519, "Ed25519"),
+    ],
+)
+def test_a_key_is_named_by_type_and_size(key_type: KeyType, words: str) -> None:
+    assert certificate_facts(issue(SERVER, key_type))["key"] == words
+
+
+def test_what_is_missing_is_said() -> None:
+    line = certificate_line(issue(BARE), NOW)
+    for words in ("(empty name)", "no extended key usage", "no subjectAltName"):
+        assert words in line
+    assert "\n" not in line
+
+
+def test_the_card_has_everything_of_the_line() -> None:
+    certificate = issue(SERVER)
+    card = dict(certificate_card(certificate, NOW))
+    assert card["names"] == "DNS:localhost IP:10.0.0.11 IP:fd00::11"
+    assert len(card["SHA-256"]) == 64
+    assert "days left" in card["valid until"]
+
+
+@pytest.mark.parametrize(
+    ("away", "words"),
+    [
+        (timedelta(days=30, hours=1), "30 days left"),
+        (timedelta(days=1, hours=1), "1 day left"),
+        (timedelta(hours=3), "less than a day left"),
+        (timedelta(hours=-3), "expired 1 day ago"),
+        (timedelta(days=-2, hours=-3), "expired 3 days ago"),
+    ],
+)
+def test_days_are_counted(away: timedelta, words: str) -> None:
+    certificate = issue(SERVER)
+    assert days_left(certificate, certificate.not_valid_after_utc - away) == words

@@ -1,0 +1,154 @@
+"""The JSON report: it keeps its schema, whatever it is about, and is written as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from conforming import sample
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.report.document import document, schema, write_document
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.target import Listener, Role, Target
+
+TARGET = Target(
+    label="live",
+    origin="live",
+    listeners=(
+        Listener(
+            role=Role.CLIENT,
+            scheme="https",
+            host="10.0.0.11",
+            port=2379,
+            member="10.0.0.11",
+            label="client-10.0.0.11-2379",
+        ),
+    ),
+    user=("root", "s3cret"),
+)
+
+
+def result(outcome: Outcome, role: str = "client") -> CheckResult:
+    return CheckResult(
+        check="cert.trusted",
+        level=Level.MUST,
+        severity=Severity.HIGH,
+        target="live",
+        listener="client-10.0.0.11-2379",
+        role=role,
+        url="https://10.0.0.11:2379",
+        outcome=outcome,
+        reason="why",
+        findings=(Finding("m", "e", "o", {"a": "b"}, ("curl",)),),
+        remediation="r",
+        references=("RFC 5280",),
+        seconds=0.5,
+    )
+
+
+def report(*results: CheckResult, partial: bool = False) -> Report:
+    label = TARGET.listeners[0].label
+    judging = [check for check in catalogue().values() if not check.roles or Role.CLIENT in check.roles]
+    needs = {(need.type, need.key): need for check in judging for need in check.needs.values()}
+    facts: list[tuple[str | None, str | None, Any]] = [
+        (label, key, sample(need, Role.CLIENT)) for (_, key), need in needs.items()
+    ]
+    facts.append((None, None, facts[0][2]))
+    return Report(
+        started_at=datetime(2030, 1, 1, tzinfo=UTC),
+        seconds=1.5,
+        partial=partial,
+        seen=(Seen(target=TARGET, facts=tuple(facts)),),
+        results=results,
+    )
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_result_of_every_outcome_keeps_the_schema_and_is_counted(outcome: Outcome) -> None:
+    found = json.loads(json.dumps(document(report(result(outcome)))))
+    jsonschema.validate(found, schema())
+    assert found["summary"][outcome] == 1
+    assert sum(found["summary"].values()) == 1
+
+
+def test_an_empty_and_partial_report_keeps_the_schema() -> None:
+    found = document(
+        Report(started_at=datetime(2030, 1, 1, tzinfo=UTC), seconds=0.0, partial=True, seen=(), results=())
+    )
+    jsonschema.validate(json.loads(json.dumps(found)), schema())
+    assert found["partial"] is True
+
+
+def test_a_check_about_the_whole_target_keeps_the_schema() -> None:
+    jsonschema.validate(
+        json.loads(json.dumps(document(report(result(Outcome.WARNS, role="cluster"))))), schema()
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("schema_version",), 2),
+        (("results", 0, "outcome"), "fine"),
+        (("results", 0, "unknown"), 1),
+        (("started_at",), "yesterday"),
+        (("summary", "violates"), -1),
+    ],
+)
+def test_the_schema_refuses_what_is_no_report(path: tuple[str | int, ...], value: object) -> None:
+    found = json.loads(json.dumps(document(report(result(Outcome.CONFORMS)))))
+    place = found
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found, schema())
+
+
+def test_observations_say_of_what_they_are() -> None:
+    entries = document(report())["observations"]
+    assert {(entry["target"], entry["role"]) for entry in entries} == {
+        ("live", "client"),
+        ("live", "cluster"),
+    }
+    admissions = {entry["key"] for entry in entries if entry["kind"] == "admission"}
+    assert {"foreign-ca", "self-signed"} <= admissions
+
+
+def test_no_secret_is_in_it() -> None:
+    assert "s3cret" not in json.dumps(document(report()))
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("old")
+    write_document(report(result(Outcome.CONFORMS)), path)
+    assert json.loads(path.read_text())["schema_version"] == 1
+    assert [found.name for found in tmp_path.iterdir()] == ["report.json"]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o400
+
+
+def test_a_file_that_cannot_be_replaced_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.mkdir()
+    (path / "kept").touch()
+    with pytest.raises(OSError, match=r"report\.json"):
+        write_document(report(), path)
+    assert [found.name for found in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_report_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="missing"):
+        write_document(report(), tmp_path / "missing" / "report.json")
+    assert not list(tmp_path.iterdir())

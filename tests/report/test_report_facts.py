@@ -1,0 +1,112 @@
+"""Observations as JSON-able values: whatever type they are, and never a secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import Enum, StrEnum
+from typing import Any
+
+import pytest
+from conforming import sample
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, Stage, Way
+from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.report.facts import LONGEST, fields, is_reported, jsonable, kind
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Number(Enum):
+    ONE = 1
+
+
+@dataclass(frozen=True)
+class Fact:
+    shown: str
+    secret: str = field(repr=False, default="s3cret")
+
+
+@pytest.fixture(scope="module")
+def pki() -> ClusterPKI:
+    return ClusterPKI.generate(PKIPlan(), [MemberNames("m0")])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (True, True),
+        (1, 1),
+        (0.5, 0.5),
+        ("text", "text"),
+        (Colour.RED, "red"),
+        (Number.ONE, 1),
+        (b"HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\n"),
+        (b"\x00\xff", {"hex": "00ff", "octets": 2}),
+        (b"\x30\x00", {"hex": "3000", "octets": 2}),
+        (datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC), "2030-01-02T03:04:05Z"),
+        (timedelta(minutes=1), 60.0),
+        ((1, "two"), [1, "two"]),
+        (frozenset({"b", "a"}), ["a", "b"]),
+        ({1: (b"x",)}, {"1": ["x"]}),
+        (Fact("yes"), {"shown": "yes"}),
+        (object(), "object"),
+    ],
+)
+def test_a_value_becomes_what_json_knows(value: object, expected: object) -> None:
+    assert jsonable(value) == expected
+    json.dumps(jsonable(value))
+
+
+def test_what_is_long_is_cut() -> None:
+    assert str(jsonable("x" * 5000)).startswith("x" * LONGEST + "... (5000")
+    cut = jsonable(b"\x00" * 5000)
+    assert isinstance(cut, dict)
+    assert (len(str(cut["hex"])), cut["octets"]) == (2 * LONGEST, 5000)
+
+
+def test_a_certificate_becomes_its_facts_and_a_key_nothing(pki: ClusterPKI) -> None:
+    text = json.dumps(jsonable((pki.client, pki.client_ca, pki.client.key, pki.servers)))
+    assert "PRIVATE" not in text
+    assert "private_numbers" not in text
+    assert pki.client.chain[0].subject.rfc4514_string() in text
+    assert f"{pki.client.chain[0].serial_number:x}" in text
+
+
+def test_an_attempt_has_fingerprints_and_names(pki: ClusterPKI) -> None:
+    leaf = pki.servers["m0"].chain[0]
+    attempt = Attempt(
+        url="https://10.0.0.11:2379",
+        purpose="test",
+        identity="none",
+        protocol=Protocol.HTTP1,
+        way=Way.REFUSED,
+        stage=Stage.READ,
+        started_at=datetime(2030, 1, 1, tzinfo=UTC),
+        alert=116,
+        announced_ca=(leaf.issuer.public_bytes(), b"\x00"),
+        chain=(leaf.public_bytes(Encoding.DER),),
+    )
+    found: Any = jsonable(attempt)
+    assert found["chain"] == [leaf.fingerprint(hashes.SHA256()).hex()]
+    assert found["announced_ca"] == [leaf.issuer.rfc4514_string(), {"hex": "00", "octets": 1}]
+    assert (found["way"], found["alert"]) == ("refused", 116)
+
+
+def test_every_observation_that_a_check_asks_for_is_reported() -> None:
+    kinds = set()
+    for check in catalogue().values():
+        for need in check.needs.values():
+            fact = sample(need, "client" if not check.roles or "client" in check.roles else min(check.roles))
+            assert is_reported(fact), need
+            assert json.loads(json.dumps(fields(fact)))
+            kinds.add(kind(fact))
+    assert {"served-chain", "announced-cas", "admission", "plaintext"} <= kinds
+    assert all(word == word.lower() and " " not in word for word in kinds)

@@ -1,0 +1,88 @@
+"""What the plugin costs those who have it installed and do not use it: nothing heavy is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {
+    "cryptography",
+    "OpenSSL",
+    "httpx",
+    "httpcore",
+    "h2",
+    "testcontainers",
+    "docker",
+    "yaml",
+    "jinja2",
+    "filelock",
+}
+
+CHECK = f"""
+import sys
+
+def pytest_sessionfinish():
+    print("\\nHEAVY", sorted({HEAVY!r} & set(sys.modules)))
+    print("OURS", sorted(name for name in sys.modules if name.startswith("pytest_etcdtls")))
+"""
+
+
+def imported(directory: Path, *arguments: str) -> tuple[str, str]:
+    (directory / "conftest.py").write_text(CHECK)
+    (directory / "test_user.py").write_text("def test_user(): pass\n")
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=directory, timeout=120, check=False)
+    lines = dict(
+        line.split(" ", 1) for line in ran.stdout.splitlines() if line.startswith(("HEAVY ", "OURS "))
+    )
+    return lines["HEAVY"], lines["OURS"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--collect-only"], ["-k", "nothing"]], ids=" ".join)
+def test_installed_and_unused_nothing_heavy_is_imported(tmp_path: Path, arguments: list[str]) -> None:
+    heavy, ours = imported(tmp_path, *arguments)
+    assert heavy == "[]"
+    assert "'pytest_etcdtls.plugin'" in ours
+    for part in ("settings", "run", "observer", "conformance", "report", "pki", "cluster", "checks"):
+        assert f"'pytest_etcdtls.{part}" not in ours
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys, pytest\n"
+        "assert pytest.main(['--help']) == 0\n"
+        f"sys.exit(str(sorted({HEAVY!r} & set(sys.modules)) or '') or 0)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_package_resolves_its_names_when_they_are_used(tmp_path: Path) -> None:
+    code = (
+        "import sys, pytest_etcdtls\n"
+        f"assert not {HEAVY!r} & set(sys.modules)\n"
+        "for name in pytest_etcdtls.__all__:\n"
+        "    assert getattr(pytest_etcdtls, name) is not None, name\n"
+        "assert set(pytest_etcdtls.__all__) <= set(dir(pytest_etcdtls))\n"
+        "try:\n"
+        "    pytest_etcdtls.Nothing\n"
+        "except AttributeError as error:\n"
+        "    assert 'Nothing' in str(error)\n"
+        "else:\n"
+        "    raise AssertionError\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_no_public_name_looks_like_a_test() -> None:
+    import pytest_etcdtls
+
+    assert not [name for name in pytest_etcdtls.__all__ if name.lower().startswith("test")]
