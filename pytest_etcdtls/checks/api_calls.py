@@ -30,14 +30,16 @@ def the_gateway_works(acceptance: Acceptance) -> Iterator[Statement]:
     """The JSON gateway answers the good client.
 
     etcd dials its own client port for it, with the served certificate as a client's. With serverAuth alone,
-    or a name that etcd does not admit, /version and gRPC work and the gateway answers 503.
+    /version and gRPC work and the gateway answers 503. With --client-cert-allowed-hostname it always does:
+    etcd then applies that rule to its own dialling too, where it cannot be kept.
 
     Spec: etcd --cert-file, --client-cert-file
     Spec: RFC 5280 section 4.2.1.12
     Severity: medium
     Level: MUST
     Remediation: issue the certificate of --cert-file with clientAuth beside serverAuth, or from etcd 3.5 on
-        give the gateway a pair of its own with --client-cert-file and --client-key-file.
+        give the gateway a pair of its own with --client-cert-file and --client-key-file. Where
+        --client-cert-allowed-hostname is needed, use gRPC.
     """
     accepted = acceptance.accepted
     if accepted is None:

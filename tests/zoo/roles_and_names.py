@@ -1,0 +1,100 @@
+"""Clusters whose certificates open the wrong port, or whose rules about names and revocation do not hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zoo.model import Misconfigured
+from zoo.who_is_let_in import BROKEN, GOOD
+
+from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.profile import CLIENT, PEER
+
+_ONE_CA = PKIPlan(layout=CALayout.SHARED)
+_NAMED_CLIENT = PKIPlan(client=replace(CLIENT, subject_alt_names=("localhost", "127.0.0.1")))
+
+ZOO = [
+    Misconfigured(
+        name="one-ca-for-both-ports",
+        what="one CA signs for both ports, and nothing else keeps clients and peers apart",
+        config=replace(GOOD, pki=_ONE_CA),
+        warned={
+            "client": ["mtls.peer-certificate-on-client-port"],
+            "peer": ["mtls.client-certificate-on-peer-port"],
+        },
+    ),
+    Misconfigured(
+        name="kubeadm-layout",
+        what="kubeadm's certificates: one CA, and node certificates for both roles",
+        config=replace(GOOD, pki=PKIPlan(layout=CALayout.KUBEADM)),
+        warned={
+            "client": ["mtls.peer-certificate-on-client-port"],
+            "peer": ["mtls.client-certificate-on-peer-port"],
+        },
+    ),
+    Misconfigured(
+        name="served-pair-is-a-client",
+        what="the pair that is served is accepted as a client's, as by default",
+        config=GOOD,
+        warned={"client": ["mtls.server-certificate-as-client"]},
+        lines=("3.5", "3.6", "3.7"),
+    ),
+    Misconfigured(
+        name="crl-in-config-file",
+        what="the revocation list is named in a configuration file, where etcd ignores it",
+        config=replace(BROKEN, config_file=True, client_crl_file="crl.der"),
+        violated={"client": ["mtls.revoked-http", "mtls.revoked-grpc"]},
+    ),
+    Misconfigured(
+        name="client-hostname-not-in-force",
+        what="the allowed hostname stands beside a configuration file, which hides it",
+        config=replace(
+            BROKEN,
+            pki=_NAMED_CLIENT,
+            client_cert_allowed_hostname="localhost",
+            config_file=True,
+            config_file_omits=("client_cert_allowed_hostname",),
+        ),
+        violated={"client": ["mtls.wrong-hostname"]},
+    ),
+    Misconfigured(
+        name="peer-hostname-not-in-force",
+        what="the allowed hostname of peers stands beside a configuration file, which hides it",
+        config=replace(
+            BROKEN,
+            peer_cert_allowed_hostname="localhost",
+            config_file=True,
+            config_file_omits=("peer_cert_allowed_hostname",),
+        ),
+        violated={"peer": ["mtls.wrong-peer-hostname"]},
+    ),
+    Misconfigured(
+        name="peer-cn-not-in-force",
+        what="the allowed common name of peers stands beside a configuration file, which hides it",
+        config=replace(
+            BROKEN,
+            peer_cert_allowed_cn=str(PEER.common_name),
+            config_file=True,
+            config_file_omits=("peer_cert_allowed_cn",),
+        ),
+        violated={"peer": ["mtls.wrong-cn"]},
+    ),
+    Misconfigured(
+        name="peer-san-unchecked",
+        what="the rule about SANs is switched off on the peer port",
+        config=replace(BROKEN, peer_skip_client_san_verification=True),
+        violated={"peer": ["mtls.wrong-san"]},
+        lines=("3.4", "3.5", "3.6"),
+    ),
+    Misconfigured(
+        name="client-hostname-in-force",
+        what="the allowed hostname of clients is in force, and keeps the gateway from dialling etcd",
+        config=replace(
+            BROKEN,
+            pki=_NAMED_CLIENT,
+            client_cert_allowed_hostname="localhost",
+            peer_cert_allowed_cn=str(PEER.common_name),
+        ),
+        violated={"client": ["api.gateway-works"]},
+    ),
+]
