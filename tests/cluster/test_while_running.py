@@ -90,6 +90,6 @@ def test_a_member_without_a_leader_is_not_ready(start: Start, newest_etcd: Path)
     before = len(member.log())
     cluster.start_member(0, wait=False)
     # It asks for votes, and gets none.
-    assert _await(lambda: "became candidate" in member.log()[before:])
+    assert _await(lambda: "candidate" in member.log()[before:])
     assert member.running
     assert not member.ready

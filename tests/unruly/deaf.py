@@ -8,7 +8,8 @@ etcd, left_out, added, *arguments = sys.argv[1:]
 if len(arguments) > 1:
     arguments = [flag for flag in arguments if flag.lstrip("-").partition("=")[0] not in left_out.split(",")]
     known = subprocess.run([etcd, "--help"], capture_output=True, text=True, check=False).stdout
-    arguments += [
-        f"--{flag}" for flag in added.split(",") if flag and f"--{flag.partition('=')[0]} " in known
-    ]
+    for flag in filter(None, added.split(",")):
+        # Up to 3.6 some are known under another name, too.
+        old = "" if f"--{flag.partition('=')[0]} " in known else "experimental-"
+        arguments.append(f"--{old}{flag}")
 os.execv(etcd, [etcd, *arguments])  # noqa: S606

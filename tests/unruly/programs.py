@@ -17,7 +17,7 @@ def deaf(*flags: str, **further: str) -> Unruly:
 
     Args:
         flags: without dashes in front, left out.
-        further: flags with underscores for dashes that are added, those that it knows.
+        further: flags with underscores for dashes that are added.
     """
     added = [f"{name.replace('_', '-')}={value}" for name, value in further.items()]
     return _program("deaf.py", [",".join(flags), ",".join(added)])

@@ -51,7 +51,6 @@ ZOO = [
             "cipher-suites",
             "client-cert-file",
             "client-key-file",
-            experimental_peer_skip_client_san_verification="true",
             peer_skip_client_san_verification="true",
         ),
         checks=("lifecycle",),
