@@ -39,7 +39,7 @@ STRANGERS_ANSWERED = (
 
 
 @functools.cache
-def _other_ca() -> bytes:
+def other_ca() -> bytes:
     authority = CertificateAuthority.create("some other CA", KeyType.ECDSA_P256)
     return authority.certificate.public_bytes(Encoding.PEM)
 
@@ -59,7 +59,7 @@ def needs_a_client(role: Role) -> list[str]:
 def _trust_another_ca_too(cluster: Cluster) -> None:
     for member in cluster.members:
         bundle = member.file("client-ca.crt")
-        bundle.write_bytes(bundle.read_bytes() + _other_ca())
+        bundle.write_bytes(bundle.read_bytes() + other_ca())
     cluster.restart()
 
 
@@ -121,7 +121,7 @@ ZOO = [
     Misconfigured(
         name="client-wrong-ca",
         what="the client port trusts another CA than that of the clients",
-        config=replace(BROKEN, trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": _other_ca()}),
+        config=replace(BROKEN, trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={"client": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
         not_verified=NO_ACCEPTED_CLIENT,
         by_version=_in_tls12_only(NO_ACCEPTED_CLIENT),
@@ -129,9 +129,7 @@ ZOO = [
     Misconfigured(
         name="peer-wrong-ca",
         what="the peer port trusts another CA than that of the peers",
-        config=replace(
-            BROKEN, peer_trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": _other_ca()}
-        ),
+        config=replace(BROKEN, peer_trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={"peer": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
         not_verified=NO_ACCEPTED_PEER,
         by_version=_in_tls12_only(NO_ACCEPTED_PEER),
@@ -142,7 +140,7 @@ ZOO = [
         config=replace(
             BROKEN,
             trusted_ca_file=None,
-            extra_files={"roots.crt": _other_ca()},
+            extra_files={"roots.crt": other_ca()},
             environment={"SSL_CERT_FILE": "{pki}/roots.crt", "SSL_CERT_DIR": "{pki}/none"},
         ),
         violated={"client": ["mtls.trusted-client", "mtls.announced-ca-present"]},

@@ -1,0 +1,77 @@
+"""Clusters whose members are not alike, or advertise what they should not.
+
+Those of three members start on one line of etcd only: what they show does not depend on the version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from zoo.model import Misconfigured
+from zoo.who_is_let_in import BROKEN, other_ca
+
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.pki.files import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import SERVER
+
+_ONE_LINE = ("3.6",)
+
+
+def _restart_one_with_another_ca(cluster: Cluster) -> None:
+    bundle = cluster.members[0].file("client-ca.crt")
+    bundle.write_bytes(bundle.read_bytes() + other_ca())
+    cluster.restart_member(1)
+
+
+def _forget_one(cluster: Cluster) -> None:
+    profile = replace(SERVER, valid_for=timedelta(days=20))
+    hosts = ("localhost", "127.0.0.1", "::1")
+    pair = cluster.pki.client_ca.issue(profile, name="server", hosts=hosts)
+    assert pair.key is not None
+    cluster.members[1].file("server.key").write_bytes(encode_key(pair.key))
+    cluster.members[1].file("server.crt").write_bytes(encode_certificates(pair.chain))
+
+
+ZOO = [
+    Misconfigured(
+        name="one-member-with-another-bundle",
+        what="one of three members was restarted after a CA was added to the bundle",
+        config=replace(BROKEN, size=3),
+        after_start=_restart_one_with_another_ca,
+        violated={"cluster": ["cluster.same-ca"], "client": ["mtls.announced-ca-expected"]},
+        warned={"client": ["mtls.announced-ca-single"]},
+        lines=_ONE_LINE,
+    ),
+    Misconfigured(
+        name="one-certificate-forgotten",
+        what="the certificate of one of three members expires long before the others",
+        config=replace(BROKEN, size=3),
+        after_start=_forget_one,
+        violated={"client": ["cert.matches-expected-file"]},
+        warned={
+            "cluster": ["cluster.expiry-spread"],
+            "client": ["cert.expires-soon", "mtls.server-certificate-as-client"],
+        },
+        not_verified={"client": ["mtls.server-certificate-as-client"]},
+        lines=_ONE_LINE,
+    ),
+    Misconfigured(
+        name="advertises-nowhere",
+        what="the advertised client URL leads to nobody",
+        config=replace(BROKEN, extra_flags=("--advertise-client-urls=https://127.0.0.1:1",)),
+        violated={"cluster": ["cluster.advertised-reachable"]},
+    ),
+    Misconfigured(
+        name="advertises-http",
+        what="the advertised client URL is http, and leads to nobody",
+        config=replace(BROKEN, extra_flags=("--advertise-client-urls=http://127.0.0.1:1",)),
+        violated={"cluster": ["cluster.advertised-https", "cluster.advertised-reachable"]},
+    ),
+    Misconfigured(
+        name="peers-without-tls",
+        what="members talk to each other over http",
+        config=replace(BROKEN, peer_scheme="http"),
+        violated={"cluster": ["cluster.peer-urls-https"], "peer": ["mtls.plaintext-refused"]},
+    ),
+]
