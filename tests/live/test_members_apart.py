@@ -1,0 +1,118 @@
+"""Members that are not of one cluster, version or policy: two etcds in one target, as by a wrong endpoint.
+
+No cluster can be started like that, so the targets are put together here; every etcd in them is real.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from starting import start_process
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import Judge
+from pytest_etcdtls.target import PortCredentials, Target
+
+GOOD = ClusterConfig()
+
+
+def _joined(first: Target, second: Target) -> Target:
+    """Return both as one target; the second one's member is ``m1``."""
+    moved = tuple(
+        replace(listener, member="m1", label=f"{listener.role}-m1") for listener in second.listeners
+    )
+    return replace(
+        first,
+        listeners=(*first.listeners, *moved),
+        client=_both(first.client, second.client),
+        peer=_both(first.peer, second.peer),
+    )
+
+
+def _both(first: PortCredentials, second: PortCredentials) -> PortCredentials:
+    renamed = tuple(replace(identity, name=f"{identity.name}-m1") for identity in second.identities)
+    return replace(first, identities=(*first.identities, *renamed), signing_key=None)
+
+
+def _judge(target: Target, check: str) -> CheckResult:
+    return Judge(Observer(target)).result(catalogue()[check], None)
+
+
+@pytest.mark.kills("cluster.one-cluster")
+def test_two_clusters(newest_etcd: Path) -> None:
+    with start_process(GOOD, newest_etcd) as first, start_process(GOOD, newest_etcd) as second:
+        result = _judge(_joined(first.target(), second.target()), "cluster.one-cluster")
+    assert result.outcome is Outcome.VIOLATES
+    assert result.findings[0].observed.count("https://") == 4
+
+
+@pytest.mark.kills("cluster.members-agree")
+def test_a_stale_copy_of_a_member(newest_etcd: Path) -> None:
+    # The same peer URL and token make the same cluster and member IDs.
+    token = ("--initial-cluster-token=copied",)
+    with start_process(replace(GOOD, extra_flags=token), newest_etcd) as first:
+        url = first.members[0].peer_url
+        flags = (*token, f"--initial-advertise-peer-urls={url}", f"--initial-cluster=m0={url}")
+        with start_process(replace(GOOD, extra_flags=flags), newest_etcd) as second:
+            joined = _joined(first.target(), second.target())
+            result = _judge(joined, "cluster.members-agree")
+            one_cluster = _judge(joined, "cluster.one-cluster")
+    assert one_cluster.outcome is Outcome.CONFORMS
+    assert result.outcome is Outcome.VIOLATES
+
+
+@pytest.mark.kills("cluster.same-version")
+@pytest.mark.etcd_version("3.5.1", "3.5.33")
+def test_two_versions(etcd_binary: Path, newest_etcd: Path) -> None:
+    with start_process(GOOD, etcd_binary) as first, start_process(GOOD, newest_etcd) as second:
+        result = _judge(_joined(first.target(), second.target()), "cluster.same-version")
+        versions = {first.version, second.version}
+    assert result.outcome is Outcome.WARNS
+    assert all(version in result.findings[0].observed for version in versions)
+
+
+@pytest.mark.kills("cluster.same-policy")
+@pytest.mark.parametrize(
+    ("config", "observed"),
+    [
+        (replace(GOOD, tls_min_version="TLS1.3"), "offers TLSv1.3, asks"),
+        (replace(GOOD, client_cert_auth=False, trusted_ca_file=None), "asks for a certificate in none"),
+    ],
+    ids=["versions", "certificates"],
+)
+def test_two_policies(config: ClusterConfig, observed: str, newest_etcd: Path) -> None:
+    with start_process(GOOD, newest_etcd) as first, start_process(config, newest_etcd) as second:
+        result = _judge(_joined(first.target(), second.target()), "cluster.same-policy")
+    assert result.outcome is Outcome.VIOLATES
+    assert observed in result.findings[0].observed
+
+
+def test_hosts_that_nobody_named_are_left_alone(newest_etcd: Path) -> None:
+    flags = ("--advertise-client-urls=https://etcd.example:2379",)
+    with start_process(replace(GOOD, extra_flags=flags), newest_etcd) as cluster:
+        observer = Observer(replace(cluster.target(), origin="live"))
+        result = Judge(observer).result(catalogue()["cluster.advertised-reachable"], None)
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert "--etcd-discover" in result.reason
+    assert {urlsplit(attempt.url).hostname for attempt in observer.connections} == {"127.0.0.1"}
+
+
+def test_one_of_three_members_given(newest_etcd: Path) -> None:
+    with start_process(replace(GOOD, size=3), newest_etcd) as cluster:
+        target = cluster.target()
+        listeners = tuple(listener for listener in target.listeners if listener.member == "m0")
+        alone = replace(target, listeners=listeners, origin="live")
+        outcomes = {
+            check: _judge(alone, check)
+            for check in ("cluster.same-ca", "cluster.same-policy", "cluster.expiry-spread")
+        }
+        outcomes["cluster.same-version"] = _judge(replace(alone, etcd_version=None), "cluster.same-version")
+    for result in outcomes.values():
+        assert result.outcome is Outcome.NOT_VERIFIED
+        assert "--etcd-endpoint" in result.reason
