@@ -5,13 +5,14 @@ Shared by the suite and the fixtures of a process. Knows neither pytest nor how 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 
 from pytest_etcdtls.catalog import select, subjects
 from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.discovery import Announce, find_etcd
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.errors import ClusterStartError
@@ -24,6 +25,8 @@ from pytest_etcdtls.settings.urls import safe
 from pytest_etcdtls.target import Listener, Role, Target
 from pytest_etcdtls.waivers import waive
 
+Start = Callable[[ClusterConfig, EtcdSource], Cluster]
+
 
 class TargetRun:
     """One target of a run: a live one, or an owned one that is started when it is first needed.
@@ -31,13 +34,17 @@ class TargetRun:
     Args:
         outline: the target as far as it is known beforehand: labels and roles of its listeners.
         settings: of the run.
+        start: starts a cluster.
         source: what to start it from; ``None`` for a live target, whose outline is all there is to know.
     """
 
-    def __init__(self, outline: Target, settings: Settings, source: EtcdSource | None = None) -> None:
+    def __init__(
+        self, outline: Target, settings: Settings, start: Start, source: EtcdSource | None = None
+    ) -> None:
         self.outline = outline
         self.source = source
         self.settings = settings
+        self._start = start
         self._failure: ClusterStartError | None = None
 
     @cached_property
@@ -52,9 +59,8 @@ class TargetRun:
             raise TypeError(f"target {self.outline.label} is not ours")
         if self._failure is not None:
             raise self._failure
-        owned = self.settings.owned
         try:
-            return start_cluster(owned.config, self.source, keep=owned.keep)
+            return self._start(self.settings.owned.config, self.source)
         except ClusterStartError as error:
             self._failure = error
             raise
@@ -118,17 +124,6 @@ class TargetRun:
             references=check.references,
         )
 
-    def farewell(self) -> str:
-        """Return how to talk to the cluster that is left standing, empty if none is."""
-        cluster: Cluster | None = self.__dict__.get("cluster")
-        return cluster.farewell() if cluster is not None and self.settings.owned.keep else ""
-
-    def stop(self) -> None:
-        """Stop the owned cluster, if it runs."""
-        cluster: Cluster | None = self.__dict__.pop("cluster", None)
-        if cluster is not None:
-            cluster.stop()
-
 
 class Run:
     """All targets of a run, and the checks that are selected.
@@ -141,6 +136,7 @@ class Run:
     def __init__(self, settings: Settings, announce: Announce | None = None) -> None:
         self.settings = settings
         self._announce = announce
+        self._clusters: list[Cluster] = []
         self.started_at = datetime.now(UTC)
 
     @cached_property
@@ -151,7 +147,7 @@ class Run:
             UsageError: if there is nothing to start an owned cluster from.
         """
         if self.settings.live is not None:
-            return (TargetRun(self.settings.live, self.settings),)
+            return (TargetRun(self.settings.live, self.settings, self.start),)
         return self.owned
 
     @cached_property
@@ -164,7 +160,8 @@ class Run:
         runs: list[TargetRun] = []
         for source in _sources(self.settings.owned, self._announce):
             label = _unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
-            runs.append(TargetRun(_outline(label, source, self.settings), self.settings, source))
+            outline = _outline(label, source, self.settings)
+            runs.append(TargetRun(outline, self.settings, self.start, source))
         return tuple(runs)
 
     @cached_property
@@ -180,10 +177,25 @@ class Run:
         """Return what the check comes to there, waivers applied."""
         return waive(target.result(check, label), self.settings.waivers, self.started_at.date())
 
+    def start(self, config: ClusterConfig, source: EtcdSource) -> Cluster:
+        """Start a cluster that is stopped with the run at the latest.
+
+        Raises:
+            UsageError: if that etcd cannot express the configuration.
+            ClusterStartError: if it does not start.
+        """
+        cluster = start_cluster(config, source, keep=self.settings.owned.keep)
+        self._clusters.append(cluster)
+        return cluster
+
+    def farewells(self) -> list[str]:
+        """Return how to talk to each cluster that is left standing."""
+        return [cluster.farewell() for cluster in self._clusters if self.settings.owned.keep]
+
     def stop(self) -> None:
-        """Stop every owned cluster."""
-        for target in self.__dict__.get("owned", ()):
-            target.stop()
+        """Stop every owned cluster, the last one first."""
+        for cluster in reversed(self._clusters):
+            cluster.stop()
 
 
 def find_listener(target: Target, label: str) -> Listener | None:

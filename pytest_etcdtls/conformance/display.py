@@ -31,7 +31,7 @@ def show(
         terminal: pytest's.
         report: of the run.
         ledger: of the run.
-        closing: what else there is to say: files written, clusters kept.
+        closing: what else there is to say, such as files written.
         problems: what fails the run besides results.
     """
     width = terminal._tw.fullwidth

@@ -119,8 +119,7 @@ class SuiteSession:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show what came of it."""
         if self._report is not None:
-            kept = [text for target in self._run.targets if (text := target.farewell())]
-            show(terminalreporter, self._report, self.ledger, [*self._written, *kept], self._problems)
+            show(terminalreporter, self._report, self.ledger, self._written, self._problems)
 
     def _write(self, report: Report) -> None:
         for path in self._run.settings.reports:

@@ -37,5 +37,10 @@ def run_of(config: pytest.Config) -> Run:
     return config.stash[_RUN]
 
 
+def known_run(config: pytest.Config) -> Run | None:
+    """Return the run if anything asked for it."""
+    return config.stash.get(_RUN, None)
+
+
 def _announce(text: str) -> None:
     sys.stderr.write(f"etcd TLS: {text}\n")

@@ -130,8 +130,9 @@ CLIENT = """
         assert etcd_client.post("/v3/kv/range", json=KEY).json()["header"]
 
     @pytest.mark.parametrize("method, path", [
-        ("POST", "/v3/kv/put"), ("POST", "/v3/kv/deleterange"), ("POST", "/v3/kv/txn"), ("PUT", "/v2/keys/a"),
-        ("DELETE", "/v2/keys/a"), ("POST", "/v3/kv/range/../put"), ("POST", "//v3/kv/put"), ("PATCH", "/version"),
+        ("POST", "/v3/kv/put"), ("POST", "/v3/kv/deleterange"), ("POST", "/v3/kv/txn"),
+        ("PUT", "/v2/keys/a"), ("DELETE", "/v2/keys/a"), ("PATCH", "/version"),
+        ("POST", "/v3/kv/range/../put"), ("POST", "//v3/kv/put"),
     ])
     def test_refuses(etcd_client, method, path):
         with pytest.raises(WriteRefusedError, match="--etcd-allow-writes"):

@@ -7,8 +7,8 @@ import pytest
 from pytest_etcdtls.report.text import full_result, short_result, wrapped
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
 
-LONG = "a finding that takes more than one line of a terminal, since it has a lot to say about what is wrong there"
-PASTE = "curl --cacert /etc/etcd/pki/ca.crt --cert client.crt --key client.key https://10.0.0.11:2379/version"
+LONG = "a finding that takes more than one line of a terminal, since it has a lot to say about what is wrong"
+PASTE = "curl --cacert /etc/etcd/pki/ca.crt --cert client.crt --key client.key https://h:2379/version"
 
 
 def result(*findings: Finding, check: str = "cert.trusted") -> CheckResult:
