@@ -1,0 +1,99 @@
+"""Takes etcd's own lines out of what keeps logs: container engines, Kubernetes, the journal.
+
+Does not know the forms of etcd's lines, except where one begins.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+_BEGIN = re.compile(
+    r'\{"level":|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [A-Z] \| '
+    r"|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d{4})\t[a-zA-Z]+\t"
+)
+"""Where a line of etcd begins, whatever stands before it."""
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d))")
+_SYSLOG = re.compile(r"^.{0,120}? \S*etcd\S*?(?:\[\d+\])?: ")
+_CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """One line of etcd.
+
+    Attributes:
+        line: in the file, counted from 1.
+        text: without what was put around it.
+        time: what the wrapping says, aware UTC; ``None`` if it does not tell it whole.
+    """
+
+    line: int
+    text: str
+    time: datetime | None = None
+
+
+def unwrap(text: str) -> Iterator[Wrapped]:
+    """Yield etcd's lines in the order of the file."""
+    realtime: datetime | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("{") and (found := _object(line)) is not None:
+            yield from _of_object(found, line, number)
+        elif line.startswith("__REALTIME_TIMESTAMP="):
+            realtime = _microseconds(line.partition("=")[2])
+        elif line.startswith("MESSAGE="):
+            yield Wrapped(number, line.partition("=")[2], realtime)
+        elif not re.match(r"_*[A-Z][A-Z0-9_]*=", line):  # other fields of a journal export
+            yield _of_text(line, number)
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _of_object(found: dict[str, Any], line: str, number: int) -> Iterator[Wrapped]:
+    if "msg" in found:
+        yield Wrapped(number, line)
+    elif "log" in found:  # Docker's json-file
+        yield Wrapped(number, str(found["log"]).rstrip("\n"), parse_time(found.get("time")))
+    elif "MESSAGE" in found:  # journalctl -o json, which gives octets as a list where they are no text
+        message = found["MESSAGE"]
+        text = bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
+        yield Wrapped(number, text, _microseconds(str(found.get("__REALTIME_TIMESTAMP", ""))))
+
+
+def _of_text(line: str, number: int) -> Wrapped:
+    time = _TIME.search(line[:80])
+    outer = parse_time(time[1]) if time else None
+    if begin := _BEGIN.search(line):
+        return Wrapped(number, line[begin.start() :], outer)
+    for prefix in (_CRI, _SYSLOG):
+        if match := prefix.match(line):
+            return Wrapped(number, line[match.end() :], outer)
+    return Wrapped(number, line, outer)
+
+
+def _microseconds(text: str) -> datetime | None:
+    return datetime.fromtimestamp(int(text) / 1_000_000, UTC) if text.isdigit() else None
+
+
+def parse_time(value: object) -> datetime | None:
+    """Return a time with a zone, or seconds since 1970, as aware UTC; ``None`` for anything else."""
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value.replace(",", "."))
+    except ValueError:
+        return None
+    return found.astimezone(UTC) if found.tzinfo is not None else None
