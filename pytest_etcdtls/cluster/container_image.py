@@ -114,6 +114,6 @@ def _ask_once(image: str, argument: str, _identifier: str) -> str:
             container.wait(timeout=PATIENCE)
             return container.logs().decode(errors="replace")
         except docker.errors.APIError as error:
-            raise UsageError(f"{image} has no etcd on its PATH: {reason(error)}") from error
+            raise UsageError(f"etcd cannot be run in {image}: {reason(error)}") from error
         finally:
             container.remove(force=True, v=True)

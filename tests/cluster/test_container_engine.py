@@ -101,17 +101,17 @@ def empty_image() -> Iterator[str]:
 
 @pytest.mark.container
 def test_an_image_without_etcd(empty_image: str) -> None:
-    with pytest.raises(UsageError, match=f"{empty_image} has no etcd on its PATH: .*not found"):
+    with pytest.raises(UsageError, match=f"etcd cannot be run in {empty_image}: .*not found"):
         image_version(empty_image)
 
 
 @pytest.mark.container
 def test_an_image_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match=f"refuses: .*No such image: {ABSENT}"):
+    with pytest.raises(UsageError, match=r"refuses: .*[Nn]o such image"):
         image_version(ABSENT)
 
 
 @pytest.mark.container
 def test_a_registry_that_refuses() -> None:
-    with pytest.raises(UsageError, match=r"refuses: .*connection refused"):
+    with pytest.raises(UsageError, match="connection refused"):
         pull("127.0.0.1:1/etcd:1", timeout=10)
