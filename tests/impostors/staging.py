@@ -1,0 +1,85 @@
+"""Putting up impostors as the listeners of one target, and judging them."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from impostors.impostor import Answer, Answers, answers, impostor
+from servers import Handler, Server
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.runner import Judge
+from pytest_etcdtls.target import Listener, PortCredentials, Role, SigningKey, Target, TrustBundle
+
+
+@dataclass
+class Stage:
+    """Where impostors are put up.
+
+    Attributes:
+        pki: whose certificates they serve and verify.
+        directory: its files.
+        serve: starts a server.
+        listeners: those put up so far.
+    """
+
+    pki: ClusterPKI
+    directory: Path
+    serve: Callable[[Handler], Server]
+    listeners: list[Listener] = field(default_factory=list)
+
+    def context(self, role: Role = Role.CLIENT, verify: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLContext:
+        """Return a server's context as etcd's: h2 by ALPN, certificates of the CA of that port."""
+        name, authority = ("peer", "peer-ca") if role is Role.PEER else ("server", "client-ca")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        pair = self.directory / "m0" / name
+        context.load_cert_chain(pair.with_suffix(".crt"), pair.with_suffix(".key"))
+        context.load_verify_locations(self.directory / f"{authority}.crt")
+        context.verify_mode = verify
+        context.set_alpn_protocols(["h2"])
+        return context
+
+    def put_up(
+        self,
+        role: Role = Role.CLIENT,
+        *,
+        lies: Answers | None = None,
+        version: str = "3.6.16",
+        context: Callable[[socket.socket], ssl.SSLContext] | None = None,
+        closes: Callable[[ssl.SSLSocket, bytes], bool] = lambda _stream, _first: False,
+    ) -> Listener:
+        """Put up an impostor that tells the truth but for the lies, and return its listener."""
+        told: dict[str, Answer] = {**answers(version), **(lies or {})}
+        usual = self.context(role)
+        server = self.serve(impostor(told, context or (lambda _: usual), closes))
+        self.listeners.append(server.listener(role=role))
+        return self.listeners[-1]
+
+    def target(self) -> Target:
+        """Return the target that the impostors make up, of a live cluster."""
+        pki = self.pki
+        client = PortCredentials(
+            server_ca=TrustBundle((pki.server_ca.certificate,), "ca"),
+            identities=(pki.client,),
+            client_trust=TrustBundle((pki.client_ca.certificate,), "ca"),
+            signing_key=SigningKey(pki.client_ca.certificate, pki.client_ca.key),
+            revoked=pki.revoked,
+        )
+        peer = replace(client, identities=(pki.peer_client,), signing_key=None, revoked=None)
+        return Target(
+            label="impostor", origin="live", listeners=tuple(self.listeners), client=client, peer=peer
+        )
+
+    def judge(self, check: str, listener: Listener | None = None) -> CheckResult:
+        """Judge one check: on the first listener unless another is named, or on the whole target."""
+        found = catalogue()[check]
+        place = (listener or self.listeners[0]) if found.roles else None
+        # The servers take one connection at a time.
+        return Judge(Observer(self.target(), Bounds(timeout=10, concurrency=1))).result(found, place)

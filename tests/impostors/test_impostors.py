@@ -1,0 +1,129 @@
+"""What no etcd can be brought to: answers of something that passes as an etcd, or stands before one.
+
+Real sockets and handshakes; etcd has no flag for a wrong clock, a redirection, or gRPC over HTTP/1.1.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+
+import pytest
+from impostors.hello import offers_tls13
+from impostors.impostor import PREFACE, Answer
+from impostors.staging import Stage
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.results import Level, Outcome
+from pytest_etcdtls.target import Role
+
+HTML = Answer(body=b"<html>It works!</html>", headers={"Content-Type": "text/html"})
+STATUS = "/etcdserverpb.Maintenance/Status"
+
+
+def _is_found(stage: Stage, check: str) -> bool:
+    level = catalogue()[check].level
+    return stage.judge(check).outcome is (Outcome.VIOLATES if level is Level.MUST else Outcome.WARNS)
+
+
+@pytest.mark.parametrize("role", [Role.CLIENT, Role.PEER])
+def test_one_that_tells_no_lies_is_clean(stage: Stage, role: Role) -> None:
+    listener = stage.put_up(role)
+    for check in catalogue().values():
+        if check.family in {"listener", "api"} and role in check.roles:
+            outcome = stage.judge(check.id, listener).outcome
+            assert outcome in (Outcome.CONFORMS, Outcome.NOT_VERIFIED), check.id
+
+
+LIES = [
+    ("listener.is-etcd", Role.PEER, {"/version": HTML}),
+    ("api.version-answers", Role.CLIENT, {"/version": Answer(status=404)}),
+    ("api.version-body", Role.CLIENT, {"/version": HTML}),
+    ("api.healthy", Role.CLIENT, {"/health": Answer(status=503, body=b'{"health":"false"}')}),
+    ("api.no-redirect", Role.CLIENT, {"/version": Answer(status=302, headers={"Location": "/login"})}),
+    (
+        "api.clock-agrees",
+        Role.PEER,
+        {
+            "/version": Answer(
+                body=b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}',
+                headers={"Date": "Sat, 01 Jan 2000 00:00:00 GMT"},
+            )
+        },
+    ),
+    ("api.grpc-range", Role.CLIENT, {"/etcdserverpb.KV/Range": Answer(grpc_status=14)}),
+    (
+        "api.grpc-over-http2-only",
+        Role.CLIENT,
+        {f"http/1.1:{STATUS}": Answer(headers={"Content-Type": "application/grpc"})},
+    ),
+]
+
+
+@pytest.mark.kills(
+    "listener.is-etcd",
+    "api.version-answers",
+    "api.version-body",
+    "api.healthy",
+    "api.no-redirect",
+    "api.clock-agrees",
+    "api.grpc-range",
+    "api.grpc-over-http2-only",
+)
+@pytest.mark.parametrize(("check", "role", "lies"), LIES, ids=[check for check, _, _ in LIES])
+def test_one_lie(stage: Stage, check: str, role: Role, lies: dict[str, Answer]) -> None:
+    stage.put_up(role, lies=lies)
+    assert _is_found(stage, check)
+
+
+@pytest.mark.kills("api.peer-over-http1")
+def test_a_peer_port_that_means_what_it_negotiates(stage: Stage) -> None:
+    stage.put_up(
+        Role.PEER,
+        closes=lambda stream, first: (
+            stream.selected_alpn_protocol() == "h2" and not first.startswith(PREFACE)
+        ),
+    )
+    assert _is_found(stage, "api.peer-over-http1")
+
+
+@pytest.mark.kills("mtls.same-verdict-every-version")
+@pytest.mark.parametrize("role", [Role.CLIENT, Role.PEER])
+def test_a_certificate_is_asked_for_in_tls13_only(stage: Stage, role: Role) -> None:
+    strict, lax = stage.context(role), stage.context(role, ssl.CERT_NONE)
+
+    def by_hello(connection: socket.socket) -> ssl.SSLContext:
+        return strict if offers_tls13(connection) else lax
+
+    stage.put_up(role, context=by_hello)
+    result = stage.judge("mtls.same-verdict-every-version")
+    assert result.outcome is Outcome.VIOLATES
+    assert {finding.evidence["identity"] for finding in result.findings} >= {"none", "foreign-ca"}
+
+
+def _closes_revoked(stage: Stage) -> Callable[[ssl.SSLSocket, bytes], bool]:
+    serial = f"{stage.pki.revoked.chain[0].serial_number:X}"
+
+    def closes(stream: ssl.SSLSocket, first: bytes) -> bool:
+        certificate = stream.getpeercert() or {}
+        return str(certificate.get("serialNumber", "")).lstrip("0") == serial
+
+    return closes
+
+
+@pytest.mark.kills("mtls.same-verdict-grpc-and-http", "advisory.ghsa-3wh4-j44w-pg92-proved")
+def test_the_crl_counts_for_http_only(stage: Stage) -> None:
+    stage.put_up(Role.CLIENT, closes=lambda _stream, first: not first.startswith(PREFACE))
+    stage.put_up(Role.CLIENT_HTTP, closes=_closes_revoked(stage))
+    for check in ("mtls.same-verdict-grpc-and-http", "advisory.ghsa-3wh4-j44w-pg92-proved"):
+        result = stage.judge(check)
+        assert result.outcome is Outcome.VIOLATES
+        assert result.findings[0].evidence["identity"] == "revoked"
+
+
+@pytest.mark.kills("advisory.cve-2018-16886-inferred", "advisory.cve-2020-15136-inferred")
+@pytest.mark.parametrize("check", ["advisory.cve-2018-16886-inferred", "advisory.cve-2020-15136-inferred"])
+def test_a_release_from_before_the_fixes(stage: Stage, check: str) -> None:
+    stage.put_up(version="3.3.10")
+    assert _is_found(stage, check)
