@@ -127,8 +127,8 @@ def half_a_pair_is_refused_until_it_is_whole(
 ) -> Iterator[Statement]:
     """While certificate and key on disk do not belong together nobody is served, and then everybody again.
 
-    Handshakes end with the alert internal_error (80) meanwhile. So renewals should write the key first and
-    rename both files within one directory, or keep the key; whoever copies them one by one loses requests.
+    Handshakes end with the alert internal_error (80) meanwhile. A renewal that changes the key has such a
+    moment, however short; one that keeps the key and renames the new certificate over the old one has none.
 
     Spec: etcd --cert-file, --key-file
     Spec: RFC 8446 section 6.2

@@ -5,16 +5,15 @@ Source: etcd issue 11555, which asks for what is not done: reading the bundle ag
 
 from __future__ import annotations
 
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.experiments.bench import Bench, step
-from pytest_etcdtls.experiments.setting import setting
 from pytest_etcdtls.observations.experiment import Experiment, Trial
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.files import encode_certificates
 from pytest_etcdtls.target import Role
 
 
-def _bundle(bench: Bench) -> Experiment:
+def bundle(bench: Bench) -> Experiment:
+    """Add a CA to the bundles and take it out again, each time before and after a restart."""
     pki = bench.cluster.pki
     added = CertificateAuthority.create("another CA")
     theirs = {
@@ -56,6 +55,3 @@ def _bundle(bench: Bench) -> Experiment:
         step("removed", "the other CA was taken out of both bundles", removed_running),
         step("removed, restarted", "etcd was restarted", removed_restarted),
     )
-
-
-BUNDLES = setting("bundles", ClusterConfig(), {"ca-bundle": _bundle})

@@ -5,19 +5,14 @@ Source: etcd's ``TestTLSClusterOf3WithSpecificUsage``; the flag ``--client-cert-
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.experiments.bench import Bench, step
-from pytest_etcdtls.experiments.setting import setting
 from pytest_etcdtls.observations.attempt import Protocol
 from pytest_etcdtls.observations.experiment import Experiment
-from pytest_etcdtls.pki.plan import PKIPlan
-from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.target import Role
 
 
-def _separate(bench: Bench) -> Experiment:
+def separate(bench: Bench) -> Experiment:
+    """Use the gateway of an etcd that dials with another certificate than it serves."""
     client = bench.cluster.pki.client
     return bench.experiment(
         "separate-client-certificate",
@@ -30,14 +25,3 @@ def _separate(bench: Bench) -> Experiment:
             ],
         ),
     )
-
-
-DIALLING = setting(
-    "dialling",
-    ClusterConfig(
-        pki=PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",))),
-        client_cert_file="client.crt",
-        client_key_file="client.key",
-    ),
-    {"separate-client-certificate": _separate},
-)

@@ -9,11 +9,9 @@ import re
 import threading
 import time
 
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.experiments.bench import Bench, as_files
-from pytest_etcdtls.experiments.setting import setting
 from pytest_etcdtls.observations.experiment import ForeignMember
 from pytest_etcdtls.pki.authority import CertificateAuthority
 
@@ -27,7 +25,8 @@ _LAST = 2
 """Index of the member that comes back; the other two are a quorum."""
 
 
-def _comes_back(bench: Bench) -> ForeignMember:
+def comes_back(bench: Bench) -> ForeignMember:
+    """Restart a member with a foreign peer certificate, then with its own."""
     cluster, pki = bench.cluster, bench.cluster.pki
     names = pki.members[_LAST]
     own = pki.peers[names.name]
@@ -63,10 +62,3 @@ def _await_word(cluster: Cluster, before: list[int]) -> tuple[str, bool]:
             return str(refused[0][0]).strip(), False
         threading.Event().wait(_GLANCE_SECONDS)
     return "", False
-
-
-FOREIGN_MEMBER = setting(
-    "foreign-member",
-    ClusterConfig(size=3),
-    {"member-with-foreign-certificate-cannot-join": _comes_back},
-)

@@ -6,14 +6,9 @@ name would make etcd ask its resolver, the certificate has our address as well, 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.experiments.bench import Bench, issue, step
-from pytest_etcdtls.experiments.setting import setting
 from pytest_etcdtls.observations.experiment import Experiment
 from pytest_etcdtls.pki.minted import WRONG_ADDRESS
-from pytest_etcdtls.pki.plan import PKIPlan
 from pytest_etcdtls.pki.profile import CLIENT, PEER, PEER_CLIENT
 from pytest_etcdtls.target import Role
 
@@ -23,7 +18,8 @@ ADMITTED = "localhost"
 _OTHER = "other.invalid"
 
 
-def _client_hostname(bench: Bench) -> Experiment:
+def client_hostname(bench: Bench) -> Experiment:
+    """Come to the client port with the hostname that is admitted, with another, with none."""
     issuer = bench.cluster.pki.authorities.client_issuer
     named = issue(issuer, CLIENT, "named", subject_alt_names=(ADMITTED,))
     other = issue(issuer, CLIENT, "other-name", subject_alt_names=(_OTHER,))
@@ -40,7 +36,8 @@ def _client_hostname(bench: Bench) -> Experiment:
     )
 
 
-def _peer_cn(bench: Bench) -> Experiment:
+def peer_cn(bench: Bench) -> Experiment:
+    """Come to the peer port with the common name that is admitted, with another, with none."""
     issuer = bench.cluster.pki.authorities.peer_issuer
     return bench.experiment(
         "peer-allowed-cn",
@@ -62,7 +59,8 @@ def _peer_cn(bench: Bench) -> Experiment:
     )
 
 
-def _peer_san(bench: Bench) -> Experiment:
+def peer_san(bench: Bench) -> Experiment:
+    """Come to the peer port with certificates that name our address, others, or none."""
     issuer, us = bench.cluster.pki.authorities.peer_issuer, bench.seen_as(Role.PEER)
     named = {
         "peer with another address": (WRONG_ADDRESS,),
@@ -83,7 +81,8 @@ def _peer_san(bench: Bench) -> Experiment:
     )
 
 
-def _peer_hostname(bench: Bench) -> Experiment:
+def peer_hostname(bench: Bench) -> Experiment:
+    """Come to the peer port with the hostname that is admitted, with another, with none."""
     issuer, us = bench.cluster.pki.authorities.peer_issuer, bench.seen_as(Role.PEER)
     named = issue(issuer, PEER_CLIENT, "named", subject_alt_names=(ADMITTED, us))
     other = issue(issuer, PEER_CLIENT, "other-name", subject_alt_names=(_OTHER, us))
@@ -98,20 +97,3 @@ def _peer_hostname(bench: Bench) -> Experiment:
             bench.trials("peer with the hostname as common name only", Role.PEER, nameless),
         ),
     )
-
-
-NAMES = setting(
-    "names",
-    ClusterConfig(
-        pki=PKIPlan(client=replace(CLIENT, subject_alt_names=(ADMITTED,))),
-        client_cert_allowed_hostname=ADMITTED,
-        peer_cert_allowed_cn=PEER.common_name,
-    ),
-    {"allowed-hostname": _client_hostname, "peer-allowed-cn": _peer_cn, "peer-san": _peer_san},
-)
-
-PEER_HOSTNAME = setting(
-    "peer-hostname",
-    ClusterConfig(peer_cert_allowed_hostname=ADMITTED),
-    {"peer-allowed-hostname": _peer_hostname},
-)

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.experiments.bench import Bench, as_files, step
 from pytest_etcdtls.experiments.renewals import renew_under_load
-from pytest_etcdtls.experiments.setting import setting
-from pytest_etcdtls.observations.experiment import Experiment, Trial
+from pytest_etcdtls.observations.experiment import Experiment, RenewalUnderLoad, Trial
 from pytest_etcdtls.pki.files import encode_certificates
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.target import Role
@@ -48,7 +46,8 @@ def another_pair(bench: Bench, role: Role, *, same_key: bool = False) -> Identit
     return issuer.issue(profile, name=port(bench, role).file, key=key, hosts=pki.members[0].hosts)
 
 
-def _reload(bench: Bench, role: Role) -> Experiment:
+def reload(bench: Bench, role: Role) -> Experiment:
+    """Replace the pair of a port by another, and see what the next handshake gets."""
     side, new = port(bench, role), another_pair(bench, role)
     before = _good(bench, side, side.served)
     bench.member.replace_files(as_files(new, side.file))
@@ -61,7 +60,8 @@ def _reload(bench: Bench, role: Role) -> Experiment:
     )
 
 
-def _half_a_pair(bench: Bench) -> Experiment:
+def half_a_pair(bench: Bench) -> Experiment:
+    """Replace a certificate before its key, empty its file, and see who is served."""
     sides = [port(bench, role) for role in (Role.CLIENT, Role.PEER)]
     new = {side.role: another_pair(bench, side.role) for side in sides}
 
@@ -82,6 +82,12 @@ def _half_a_pair(bench: Bench) -> Experiment:
     )
 
 
+def renewals(bench: Bench) -> RenewalUnderLoad:
+    """Renew the certificate of the client port under load."""
+    served = port(bench, Role.CLIENT).served
+    return renew_under_load(bench, served, lambda: another_pair(bench, Role.CLIENT, same_key=True))
+
+
 def _good(bench: Bench, side: Port, on_disk: Identity) -> tuple[Trial, ...]:
     return bench.trials("good client", side.role, side.client, der(on_disk.chain[0]))
 
@@ -89,17 +95,3 @@ def _good(bench: Bench, side: Port, on_disk: Identity) -> tuple[Trial, ...]:
 def der(certificate: x509.Certificate) -> bytes:
     """Return the certificate as it goes over the wire."""
     return certificate.public_bytes(Encoding.DER)
-
-
-PAIRS = setting(
-    "pairs",
-    ClusterConfig(),
-    {
-        "leaf-reload": lambda bench: _reload(bench, Role.CLIENT),
-        "peer-leaf-reload": lambda bench: _reload(bench, Role.PEER),
-        "half-pair-refused": _half_a_pair,
-        "rotation-loses-no-request": lambda bench: renew_under_load(
-            bench, port(bench, Role.CLIENT).served, lambda: another_pair(bench, Role.CLIENT, same_key=True)
-        ),
-    },
-)

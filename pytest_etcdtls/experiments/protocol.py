@@ -6,9 +6,7 @@ Sources: etcd's ``TestTLSMinMaxVersion``, ``TestEtcdTLSVersion``, ``TestTLSClien
 
 from __future__ import annotations
 
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.experiments.bench import Bench, step
-from pytest_etcdtls.experiments.setting import setting
 from pytest_etcdtls.observations.attempt import TLSVersion
 from pytest_etcdtls.observations.cipher_suites import suite_name
 from pytest_etcdtls.observations.experiment import Experiment, SuiteOffer, SuiteOffers
@@ -22,7 +20,8 @@ UNLISTED = (0xC02C, 0xC009, 0xC00A)
 """ECDHE-ECDSA with AES-256-GCM and AES-CBC-SHA: every etcd has them unless it is told otherwise."""
 
 
-def _versions(bench: Bench, name: str) -> Experiment:
+def versions(bench: Bench, name: str) -> Experiment:
+    """Offer one TLS version after the other, on both ports."""
     pki = bench.cluster.pki
     good = {Role.CLIENT: pki.client, Role.PEER: pki.peer_client}
     return bench.experiment(
@@ -39,7 +38,8 @@ def _versions(bench: Bench, name: str) -> Experiment:
     )
 
 
-def _suites(bench: Bench) -> SuiteOffers:
+def suites(bench: Bench) -> SuiteOffers:
+    """Offer one cipher suite after the other, on both ports."""
     offers = [
         SuiteOffer(
             role=role,
@@ -53,22 +53,3 @@ def _suites(bench: Bench) -> SuiteOffers:
         for code in LISTED + UNLISTED
     ]
     return SuiteOffers(etcd_version=bench.cluster.version, flags=bench.flags, offers=tuple(offers))
-
-
-FLOOR = setting(
-    "floor",
-    ClusterConfig(tls_min_version="TLS1.3"),
-    {"version-floor": lambda bench: _versions(bench, "version-floor")},
-)
-
-CEILING = setting(
-    "ceiling",
-    ClusterConfig(tls_max_version="TLS1.2"),
-    {"version-ceiling": lambda bench: _versions(bench, "version-ceiling")},
-)
-
-SUITES = setting(
-    "suites",
-    ClusterConfig(cipher_suites=tuple(suite_name(code) for code in LISTED)),
-    {"cipher-suites": _suites},
-)

@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.experiments.bench import Bench, step
-from pytest_etcdtls.experiments.setting import setting
 from pytest_etcdtls.observations.experiment import Experiment, Trial
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.target import Role
 
-_FILE = "empty-crl.der"
+CRL_FILE = "empty-crl.der"
 """The list in force; at first it is what its name says."""
 
 
@@ -49,7 +47,7 @@ def _list(bench: Bench, *named: Identity, encoding: Literal["der", "pem"] = "der
     )
     for identity in named:
         issuer.revoke(identity.chain[0])
-    return {_FILE: issuer.crl(encoding)}
+    return {CRL_FILE: issuer.crl(encoding)}
 
 
 def _tried(bench: Bench, clients: _Clients) -> list[Trial]:
@@ -61,7 +59,8 @@ def _tried(bench: Bench, clients: _Clients) -> list[Trial]:
     ]
 
 
-def _reload(bench: Bench) -> Experiment:
+def reload(bench: Bench) -> Experiment:
+    """Put certificates on the list and take them off again."""
     clients = _clients(bench)
     empty = _tried(bench, clients)
     bench.member.replace_files(_list(bench, *clients.named.values()))
@@ -76,11 +75,12 @@ def _reload(bench: Bench) -> Experiment:
     )
 
 
-def _encoding(bench: Bench) -> Experiment:
+def encoding(bench: Bench) -> Experiment:
+    """Put a list in PEM in the place of one in DER, then something that is no list."""
     clients = _clients(bench)
     bench.member.replace_files(_list(bench, *clients.named.values(), encoding="pem"))
     pem = _tried(bench, clients)
-    bench.member.replace_files({_FILE: b"this is no list\n"})
+    bench.member.replace_files({CRL_FILE: b"this is no list\n"})
     unreadable = _tried(bench, clients)
     bench.member.replace_files(_list(bench))
     der = _tried(bench, clients)
@@ -90,10 +90,3 @@ def _encoding(bench: Bench) -> Experiment:
         step("unreadable", "the list's file holds something else", unreadable),
         step("der", "the list is an empty one in DER", der),
     )
-
-
-REVOCATION = setting(
-    "revocation",
-    ClusterConfig(client_crl_file=_FILE, peer_crl_file=_FILE),
-    {"crl-reload": _reload, "crl-encoding": _encoding},
-)

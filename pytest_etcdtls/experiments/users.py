@@ -11,12 +11,10 @@ import http.client
 import json
 import secrets
 
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.gateway import Gateway
 from pytest_etcdtls.cluster.owner import gateway_of
 from pytest_etcdtls.errors import InconclusiveError
 from pytest_etcdtls.experiments.bench import Bench, issue, step
-from pytest_etcdtls.experiments.setting import setting
 from pytest_etcdtls.observations.attempt import Protocol
 from pytest_etcdtls.observations.experiment import Experiment, Trial
 from pytest_etcdtls.pki.identity import Identity
@@ -55,7 +53,8 @@ def turn_on(gateway: Gateway) -> str:
     return password
 
 
-def _users(bench: Bench) -> Experiment:
+def users(bench: Bench) -> Experiment:
+    """Come as several users, over gRPC and over the gateway."""
     password = turn_on(gateway_of(bench.member))
     issuer = bench.cluster.pki.authorities.client_issuer
     reader = issue(issuer, CLIENT, "reader", common_name=READER)
@@ -133,7 +132,3 @@ def _call(gateway: Gateway, method: str, message: dict[str, object]) -> None:
         raise InconclusiveError(f"authentication cannot be set up: {method}: {error}") from error
     if status != http.HTTPStatus.OK:
         raise InconclusiveError(f"authentication cannot be set up: {method}: status {status}, {answer}")
-
-
-# The weakest hash of passwords that etcd has, since nobody attacks them here.
-USERS = setting("users", ClusterConfig(extra_flags=("--bcrypt-cost=4",)), {"users": _users})

@@ -15,6 +15,7 @@ from unruly.programs import deaf, recorded
 
 from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.catalog import select
+from pytest_etcdtls.experiments.facts import clusters_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
@@ -63,10 +64,25 @@ def test_one_check_starts_one_cluster_once(newest_etcd: Path, tmp_path: Path) ->
     target = of_binary(recorded(record)(newest_etcd, tmp_path))
     observer = Observer(target)
     for _ in range(2):
-        results = run_checks(observer, select(["lifecycle.leaf-reload", "lifecycle.half-pair-refused"]))
+        results = run_checks(observer, select(["lifecycle.allowed-hostname", "lifecycle.peer-san"]))
         assert [result.outcome for result in results] == [Outcome.CONFORMS] * 2
     assert len(_started(record)) == 1
     assert not any(map(_alive, _started(record)))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "clusters"),
+    [
+        (["lifecycle"], 8),
+        (["lifecycle.leaf-reload", "lifecycle.crl-*", "lifecycle.ca-bundle-*"], 1),
+        (["lifecycle.cipher-suites", "lifecycle.version-floor", "lifecycle.version-ceiling"], 3),
+        (["lifecycle.member-with-foreign-certificate-cannot-join", "cert"], 1),
+        (["!lifecycle"], 0),
+    ],
+)
+def test_the_plan_knows_how_many_clusters_are_started(patterns: list[str], clusters: int) -> None:
+    needs = [(need.type, need.key) for check in select(patterns) for need in check.needs.values()]
+    assert clusters_for(needs) == clusters
 
 
 def test_connections_of_experiments_are_not_the_targets(newest_etcd: Path) -> None:
