@@ -1,0 +1,94 @@
+"""Endpoints that lead to another port, or another etcd, than they are named as; every etcd is real."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starting import start_process
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import Judge
+from pytest_etcdtls.target import Listener, Role, Target
+
+GOOD = ClusterConfig()
+
+
+def _judge(target: Target, check: str) -> CheckResult:
+    return Judge(Observer(target)).result(catalogue()[check], target.listeners[0])
+
+
+def _of(target: Target, role: Role) -> Listener:
+    return next(listener for listener in target.listeners if listener.role is role)
+
+
+@pytest.mark.kills("api.metrics-scope")
+def test_the_client_port_where_metrics_should_be(etcd_binary: Path) -> None:
+    with start_process(GOOD, etcd_binary) as cluster:
+        target = cluster.target()
+        listener = replace(_of(target, Role.CLIENT), role=Role.METRICS, label="metrics-m0")
+        result = _judge(replace(target, listeners=(listener,)), "api.metrics-scope")
+    assert result.outcome is Outcome.VIOLATES
+    assert "/version: HTTP 200" in result.findings[0].observed
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_metrics_port_serves_metrics_only(scheme: str, etcd_binary: Path) -> None:
+    config = replace(GOOD, metrics="http" if scheme == "http" else "https")
+    with start_process(config, etcd_binary) as cluster:
+        target = cluster.target()
+        result = _judge(replace(target, listeners=(_of(target, Role.METRICS),)), "api.metrics-scope")
+    assert result.outcome is Outcome.CONFORMS
+
+
+@pytest.mark.kills("api.metrics-exposed")
+@pytest.mark.parametrize(
+    ("host", "outcome"), [("etcd.example", Outcome.WARNS), ("localhost", Outcome.CONFORMS)]
+)
+def test_plain_metrics_under_that_name(host: str, outcome: Outcome, newest_etcd: Path) -> None:
+    with start_process(replace(GOOD, metrics="http"), newest_etcd) as cluster:
+        target = cluster.target()
+        listener = _of(target, Role.METRICS)
+        # As curl's --connect-to: the name is judged, the connection stays on loopback.
+        listener = replace(listener, host=host, connect_to=(listener.host, listener.port))
+        result = _judge(replace(target, listeners=(listener,)), "api.metrics-exposed")
+    assert result.outcome is outcome
+
+
+@pytest.mark.kills("api.version-agrees", "api.peer-members")
+@pytest.mark.etcd_version("3.5.1")
+def test_the_peer_port_of_another_etcd(etcd_binary: Path, newest_etcd: Path) -> None:
+    with start_process(GOOD, etcd_binary) as first, start_process(GOOD, newest_etcd) as second:
+        peer = second.target()
+        target = replace(
+            first.target(),
+            listeners=(_of(peer, Role.PEER), _of(first.target(), Role.CLIENT)),
+            peer=peer.peer,
+        )
+        results = [_judge(target, check) for check in ("api.version-agrees", "api.peer-members")]
+    assert [result.outcome for result in results] == [Outcome.VIOLATES, Outcome.VIOLATES]
+
+
+def test_a_range_is_asked_for_as_the_given_user(etcd_binary: Path) -> None:
+    with start_process(replace(GOOD, authentication=True), etcd_binary) as cluster:
+        target = cluster.target()
+        listeners = (_of(target, Role.CLIENT),)
+        as_user = _judge(replace(target, listeners=listeners), "api.grpc-range")
+        as_nobody = _judge(replace(target, listeners=listeners, user=None), "api.grpc-range")
+        wrong = replace(target, listeners=listeners, user=("root", "wrong"))
+        with_wrong_password = _judge(wrong, "api.grpc-range")
+        untrusted = replace(target.client, server_ca=target.peer.server_ca)
+        to_untrusted = Observer(replace(target, listeners=listeners, client=untrusted))
+        not_sent = Judge(to_untrusted).result(catalogue()["api.grpc-range"], listeners[0])
+    assert as_user.outcome is Outcome.CONFORMS
+    assert as_user.reason == "asked as user root"
+    for result in (as_nobody, with_wrong_password, not_sent):
+        assert result.outcome is Outcome.NOT_VERIFIED
+        assert "--etcd-user" in result.reason
+    assert "authentication failed" in with_wrong_password.reason
+    assert "the password was not sent" in not_sent.reason
+    assert not any("Authenticate" in attempt.purpose for attempt in to_untrusted.connections)
