@@ -7,12 +7,42 @@ from dataclasses import replace
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN, GOOD
 
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.observations.attempt import Protocol
 from pytest_etcdtls.pki.bundle import PKIPlan
 from pytest_etcdtls.pki.profile import SERVER
+from pytest_etcdtls.probes.attempt import make_attempt
+from pytest_etcdtls.probes.protobuf import encode
+from pytest_etcdtls.probes.registry import Request
 
 _SERVERS_ONLY = replace(SERVER, extended_key_usage=("serverAuth",))
 
+_ACTIVATE, _NOSPACE = 1, 1
+"""AlarmRequest's action and alarm (etcdserverpb)."""
+
+
+def _raise_alarm(cluster: Cluster) -> None:
+    target = cluster.target()
+    request = Request(
+        purpose="raise an alarm",
+        identity=target.client.identities[0],
+        speech=Protocol.GRPC,
+        path="/etcdserverpb.Maintenance/Alarm",
+        body=encode({1: _ACTIVATE, 3: _NOSPACE}),
+    )
+    response = make_attempt(target.listeners[0], request, timeout=10).response
+    assert response is not None
+    assert response.headers["grpc-status"] == "0"
+
+
 ZOO = [
+    Misconfigured(
+        name="no-space",
+        what="the alarm NOSPACE is raised: the quota of the database is used up",
+        config=GOOD,
+        after_start=_raise_alarm,
+        violated={"client": ["api.healthy"]},
+    ),
     Misconfigured(
         name="gateway-cannot-dial",
         what="the certificate of the client port is for servers only, and the gateway has none of its own",
