@@ -55,7 +55,7 @@ def test_path_comes_before_the_cache(bare: Path, newest_etcd: Path) -> None:
     source = find_etcd()
     assert source.location == str(bare / "bin" / "etcd")
     assert source.version == binary_version(newest_etcd)
-    assert source.why.startswith("etcd on PATH; ")
+    assert source.why.startswith("etcd on PATH")
     assert "no container engine answers" in source.why
 
 
@@ -64,7 +64,8 @@ def test_the_newest_in_the_cache_is_taken_by_number(bare: Path, newest_etcd: Pat
         _in_cache(bare, newest_etcd, version)
     source = find_etcd("process")
     assert source.location == str(bare / "cache/pytest-etcdtls/etcd/3.6.16/etcd")
-    assert source.why == "the newest in the cache; no etcd on PATH"
+    assert source.why.startswith("the newest in the cache")
+    assert source.why.endswith("; no etcd on PATH")
 
 
 @pytest.mark.etcd_version("3.5.1")
@@ -90,7 +91,7 @@ def test_an_etcd_that_cannot_run_is_passed_over(bare: Path, newest_etcd: Path) -
     broken.chmod(0o755)
     _in_cache(bare, newest_etcd, "3.6.16")
     source = find_etcd()
-    assert source.why.startswith("the newest in the cache; ")
+    assert source.why.startswith("the newest in the cache")
     assert f"{broken} is no etcd binary" in source.why
 
 

@@ -20,9 +20,10 @@ def _labels(target: Target) -> list[str]:
     return [listener.label for listener in target.listeners]
 
 
-def test_listeners_have_labels_without_ports(start: Start, newest_etcd: Path) -> None:
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_listeners_have_labels_without_ports(start: Start, etcd_binary: Path) -> None:
     config = replace(GOOD, size=3, metrics="https", client_http=True, plain_client_listener=True)
-    target = start(config, newest_etcd).target()
+    target = start(config, etcd_binary).target()
     kinds = ["client", "client-plain", "client-http", "metrics", "peer"]
     assert _labels(target) == [f"{kind}-m{index}" for index in range(3) for kind in kinds]
     assert {listener.member for listener in target.listeners} == {"m0", "m1", "m2"}
