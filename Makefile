@@ -13,13 +13,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd images conformance test coverage lint wheel-test kill-matrix compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test coverage lint wheel-test kill-matrix compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 etcd: ## build etcd 3.5, 3.6 and 3.7 with Go into ~/.cache/pytest-etcdtls, add Debian's 3.4 where apt has it
 	@PYTHON=$(PYTHON) docker/build-etcd.sh
+
+etcd-affected: ## build an etcd 3.5.21, from before published advisories, for the tests that prove them on it
+	@docker/build-affected.sh
 
 images: $(VENV)/.package ## build a local image of each static etcd at hand, pulling nothing
 	@PYTHON=$(BIN)/python docker/build-images.sh

@@ -48,7 +48,8 @@ class EtcdRelease:
 
     Attributes:
         member: label of the member.
-        source: where it was read: ``/version``, ``/metrics``, or ``the binary`` of an owned cluster.
+        source: where it was read: ``/version``, ``gRPC Status``, ``/metrics``, or ``the binary`` of an owned
+            cluster.
     """
 
     url: str

@@ -1,0 +1,69 @@
+"""Advisories proved on a release that they are about; no other test runs on it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starting import start_process
+from zoo.model import Misconfigured, explain, found
+from zoo.who_is_let_in import GOOD
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.runner import run_checks
+
+_CHECKS = ("listener", "mtls", "api", "cluster", "advisory")
+_KNOWN = ["advisory.cve-2026-33413-inferred", "advisory.ghsa-6vch-q96h-7gc3-inferred"]
+_SPLIT = replace(GOOD, client_http=True)
+
+AFFECTED = [
+    Misconfigured(
+        name="crl-ignored-on-grpc",
+        what="etcd 3.5.21 with HTTP split off: the gRPC port does not look at the revocation list",
+        config=replace(_SPLIT, client_crl_file="crl.der"),
+        checks=_CHECKS,
+        violated={
+            "client": [
+                "advisory.ghsa-3wh4-j44w-pg92-proved",
+                "mtls.revoked-grpc",
+                "mtls.same-verdict-grpc-and-http",
+            ]
+        },
+        warned={"cluster": _KNOWN, "client": ["mtls.server-certificate-as-client"]},
+    ),
+    Misconfigured(
+        name="http-split-off-by-an-affected-release",
+        what="etcd 3.5.21 with HTTP split off, and no revoked certificate at hand to prove what it does",
+        config=_SPLIT,
+        checks=_CHECKS,
+        warned={
+            "cluster": [*_KNOWN, "advisory.ghsa-3wh4-j44w-pg92-inferred"],
+            "client": ["mtls.server-certificate-as-client"],
+        },
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def affected_etcd() -> Path:
+    """An etcd 3.5.21."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    binary = cache / "pytest-etcdtls" / "affected" / "3.5.21" / "etcd"
+    if not binary.exists():
+        pytest.skip("needs an etcd with known faults: run make etcd-affected")
+    return binary
+
+
+@pytest.mark.kills(
+    "advisory.ghsa-3wh4-j44w-pg92-inferred",
+    "advisory.ghsa-3wh4-j44w-pg92-proved",
+    "mtls.same-verdict-grpc-and-http",
+)
+@pytest.mark.parametrize("member", [pytest.param(member, id=member.name) for member in AFFECTED])
+def test_an_affected_release(member: Misconfigured, affected_etcd: Path) -> None:
+    with start_process(member.config, affected_etcd) as cluster:
+        results = run_checks(Observer(cluster.target()), select(member.checks))
+    assert found(results) == member.expected(cluster.version), explain(results)
