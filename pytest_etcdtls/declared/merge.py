@@ -12,13 +12,13 @@ from types import MappingProxyType
 from typing import Final
 
 from pytest_etcdtls.declared.arguments import Argument, parse_arguments, program_mistake, unknown
-from pytest_etcdtls.declared.declaration import Declaration, Form, Mount, Setting, Via
+from pytest_etcdtls.declared.declaration import Declaration, Form, Mount, Place, Setting, Via
 from pytest_etcdtls.declared.etcd_yaml import read_configuration
 from pytest_etcdtls.declared.merger import NO_FLAGS, Merger
 from pytest_etcdtls.declared.systemd_unit import OpenFile
 from pytest_etcdtls.declared.version import tag_version
 from pytest_etcdtls.declared.vocabulary import FLAG_OF
-from pytest_etcdtls.declared.words import Invocation, Variable
+from pytest_etcdtls.declared.words import Invocation, Variable, Word
 from pytest_etcdtls.errors import UsageError
 
 _GO: Final = ("GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -53,10 +53,11 @@ def assemble(
         if stop is not None:
             raise UsageError(f"{stop.place}: {stop.text}")
     flags = list(_told(arguments.given, merger))
-    variables = {variable.name: variable for variable in invocation.environment}
+    environment = (*_of_files(invocation.environment_files, open_file), *invocation.environment)
+    variables = {variable.name: variable for variable in environment}
     config = _config_file(flags, variables)
     if config is None:
-        _merge_flags_and_variables(flags, invocation.environment, merger)
+        _merge_flags_and_variables(flags, environment, merger)
     else:
         _take_configuration(config, flags, variables.values(), merger, open_file)
     return Declaration(
@@ -88,6 +89,18 @@ def _told(given: Iterable[Argument], merger: Merger) -> Iterable[Setting]:
             merger.not_told(setting, ", ".join(argument.unresolved))
         else:
             yield setting
+
+
+def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
+    """Yield the variables of a container's environment files, which know no quotes."""
+    for word in files:
+        found = open_file(word.text, word.place)
+        if found is None:
+            raise UsageError(f"{word.place}: the environment file {word.text} is not here: put a copy beside")
+        for number, line in enumerate(found[1].splitlines(), 1):
+            name, equals, value = line.strip().partition("=")
+            if equals and not name.startswith("#"):
+                yield Variable(name, value, Place(found[0], number))
 
 
 def _config_file(flags: Iterable[Setting], variables: dict[str, Variable]) -> Setting | None:

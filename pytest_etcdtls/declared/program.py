@@ -6,13 +6,15 @@ Knows that the program is etcd, not what its arguments mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_etcdtls.declared.shell_words import assignments, split_commands
 from pytest_etcdtls.declared.words import Invocation, Variable, Word, split_off_etcd
 
 _SHELLS = frozenset({"sh", "bash", "ash", "dash"})
-_OPTIONS_OF_CONTAINERS = ("-e", "--env")
+_RUNTIMES = frozenset({"docker", "podman", "nerdctl"})
+_SETS = ("-e", "--env")
+_READS = ("--env-file",)
 
 
 def find_etcd(words: Sequence[Word], environment: Sequence[Variable]) -> Invocation | None:
@@ -32,8 +34,16 @@ def find_etcd(words: Sequence[Word], environment: Sequence[Variable]) -> Invocat
     split = split_off_etcd(words)
     if split is None:
         return None
-    own = (*assignments(list(words)).values(), *_given_before(split[0]))
-    return Invocation(program=split[1], environment=(*environment, *own), image=_image(split[0]))
+    set_before = assignments(list(words)).values()
+    if not any(word.text.rpartition("/")[2] in _RUNTIMES for word in split[0]):
+        return Invocation(program=split[1], environment=(*environment, *set_before))
+    # A container inherits nothing but what its runtime is told to set.
+    return Invocation(
+        program=split[1],
+        environment=tuple(_variables(split[0], {one.name: one for one in (*environment, *set_before)})),
+        environment_files=tuple(value for option, value in _options(split[0]) if option in _READS),
+        image=_image(split[0]),
+    )
 
 
 def find_in_script(script: Word, environment: Sequence[Variable]) -> list[Invocation]:
@@ -55,15 +65,21 @@ def find_in_script(script: Word, environment: Sequence[Variable]) -> list[Invoca
     return found
 
 
-def _given_before(words: Sequence[Word]) -> Iterator[Variable]:
-    """Yield the variables that a container's runtime is told to set: ``-e NAME=value``."""
+def _options(words: Sequence[Word]) -> Iterator[tuple[str, Word]]:
+    """Yield the options that take a value, with it: ``-e NAME=value``, ``--env-file=FILE``."""
     for number, word in enumerate(words):
         option, equals, rest = word.text.partition("=")
-        if option in _OPTIONS_OF_CONTAINERS:
-            value = rest if equals else (words[number + 1].text if number + 1 < len(words) else "")
-            name, has_value, text = value.partition("=")
-            if has_value:
-                yield Variable(name, text, word.place, ", ".join(word.unresolved))
+        if option in (*_SETS, *_READS) and (equals or number + 1 < len(words)):
+            yield option, Word(rest, word.place, word.unresolved) if equals else words[number + 1]
+
+
+def _variables(words: Sequence[Word], inherited: Mapping[str, Variable]) -> Iterator[Variable]:
+    for option, value in _options(words):
+        name, equals, text = value.text.partition("=")
+        if option in _SETS and equals:
+            yield Variable(name, text, value.place, ", ".join(value.unresolved))
+        elif option in _SETS and name in inherited:
+            yield inherited[name]
 
 
 def _image(words: Sequence[Word]) -> str | None:

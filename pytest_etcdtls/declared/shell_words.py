@@ -72,7 +72,9 @@ def split_commands(text: str, place: Place, variables: Mapping[str, Variable]) -
                 known |= assignments(command)
             command = []
         else:
-            command.append(_word(reader))
+            word = _word(reader)
+            if word.text or word.unresolved not in (("$@",), ("$*",)):  # a script is run without arguments
+                command.append(word)
     if command:
         yield command
 

@@ -49,6 +49,7 @@ class TLSSide:
         generated: etcd generates a self-signed certificate (``--auto-tls``), and what else is declared for
             TLS on this side is dropped.
         admission: who is let in.
+        asks: ``--client-cert-auth`` is on, and not dropped.
         trusted_ca: path of the bundle that clients' certificates must come from.
         allowed_cn: common names that are let in, empty for all.
         allowed_hostname: names of which a certificate must be valid for one, empty for all.
@@ -65,6 +66,7 @@ class TLSSide:
     key: str | None
     generated: bool
     admission: Admission
+    asks: bool
     trusted_ca: str | None
     allowed_cn: tuple[str, ...]
     allowed_hostname: tuple[str, ...]
@@ -99,9 +101,9 @@ def tls_side(
     p = prefix(side)
     certificate, key = declaration.text(f"{p}cert-file"), declaration.text(f"{p}key-file")
     generated = declaration.on(f"{p}auto-tls") and certificate is None and key is None
-    asks = declaration.on(f"{p}client-cert-auth")
+    asks = declaration.on(f"{p}client-cert-auth") and not generated
     ca = None if generated else declaration.text(f"{p}trusted-ca-file")
-    admission = Admission.ANYBODY if generated else _admission(asks, ca, version)
+    admission = _admission(asks, ca, version)
     own = declaration.text(f"{p}client-cert-file") if version_key(version) >= (3, 5) else None
     return TLSSide(
         side=side,
@@ -109,6 +111,7 @@ def tls_side(
         key=None if generated else key,
         generated=generated,
         admission=admission,
+        asks=asks,
         trusted_ca=ca,
         allowed_cn=() if generated else allowed_names(declaration, f"{side}-cert-allowed-cn", version),
         allowed_hostname=()
@@ -118,7 +121,7 @@ def tls_side(
         crl=CRLEffect.NONE if generated else crl_effect(declaration, side, version, admission, crl),
         dials_with=None if generated else own or certificate,
         skips_san_rule=not generated and _skips_san_rule(declaration, side, version),
-        cn_is_user=side == "client" and asks and not generated and admission is not Admission.ANYBODY,
+        cn_is_user=side == "client" and asks,
     )
 
 

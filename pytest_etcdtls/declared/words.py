@@ -62,11 +62,13 @@ class Invocation:
     Attributes:
         program: and its arguments.
         environment: in the order in which it is set.
+        environment_files: read before that, as a container's runtime reads them.
         image: of the container that the command runs it in; ``None`` if it names none.
     """
 
     program: tuple[Word, ...]
     environment: tuple[Variable, ...] = ()
+    environment_files: tuple[Word, ...] = ()
     image: str | None = None
 
 

@@ -1,0 +1,67 @@
+"""Starts an etcd with given arguments, to see whether it starts and what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_etcdtls.cluster.etcd_process import clean_environment
+
+DEADLINE = 60.0
+_SERVES = re.compile(r"serving (?:insecure )?client (?:requests on|traffic)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a start."""
+
+    started: bool
+    log: str
+
+
+def run(
+    binary: Path,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    *,
+    to_the_end: bool = False,
+) -> Run:
+    """Start etcd, wait until it serves clients or ends, and stop it.
+
+    With ``to_the_end`` its word that it serves is not taken for it: it is awaited to end by itself.
+    """
+    process = subprocess.Popen(
+        [binary, *arguments],
+        env=clean_environment(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=directory,
+        start_new_session=True,
+    )
+    watchdog = threading.Timer(DEADLINE, process.kill)
+    watchdog.start()
+    lines: list[str] = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if _SERVES.search(line) and not to_the_end:
+                return Run(True, "".join(lines))
+        return Run(False, "".join(lines))
+    finally:
+        watchdog.cancel()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

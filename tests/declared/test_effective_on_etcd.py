@@ -1,0 +1,188 @@
+"""What is said to be in force is, on every etcd at hand: who is let in where, and what etcd's own log says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starting import start_process
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.declared.command_line import from_command_line
+from pytest_etcdtls.declared.crl_file import CRLFile, read_crl
+from pytest_etcdtls.declared.declaration import Declaration
+from pytest_etcdtls.declared.effective import effective
+from pytest_etcdtls.declared.effective_listener import Effective, EffectiveListener
+from pytest_etcdtls.declared.files import Whereabouts
+from pytest_etcdtls.declared.sides import Admission, CRLEffect, TLSSide
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd_log.entries import read_entries
+from pytest_etcdtls.etcd_log.startup import LoggedTLS, last_startup
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
+from pytest_etcdtls.pki import identities
+from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
+from pytest_etcdtls.probes.attempt import make_attempt
+from pytest_etcdtls.probes.registry import Request
+from pytest_etcdtls.target import Listener, Role
+
+GOOD = ClusterConfig(metrics="https", expects_health=False)
+OPEN = replace(GOOD, client_cert_auth=False, trusted_ca_file=None)
+
+CONFIGURATIONS: Mapping[str, ClusterConfig] = {
+    "mutual TLS": GOOD,
+    "a trusted CA alone": replace(GOOD, client_cert_auth=False, peer_client_cert_auth=False),
+    "no client authentication": OPEN,
+    "system roots": replace(GOOD, trusted_ca_file=None),
+    "generated": replace(GOOD, auto_tls=True, cert_file=None, key_file=None),
+    "generated, not in use": replace(GOOD, auto_tls=True, peer_auto_tls=True),
+    "generated for peers": replace(GOOD, peer_auto_tls=True, peer_cert_file=None, peer_key_file=None),
+    "plaintext beside": replace(GOOD, plain_client_listener=True, metrics="http"),
+    "plaintext on the same port": replace(GOOD, plaintext_on_client_port=True),
+    "plaintext": replace(OPEN, client_scheme="http", peer_scheme="http", metrics="http"),
+    "configuration file": replace(GOOD, config_file=True),
+    "configuration file that lacks it": replace(
+        GOOD, config_file=True, config_file_omits=("client_cert_auth", "trusted_ca_file")
+    ),
+    "configuration file with a CRL": replace(GOOD, config_file=True, client_crl_file="crl.der"),
+    "configuration file with names": replace(
+        GOOD, config_file=True, peer_cert_allowed_cn="nobody", config_file_omits=()
+    ),
+    "CRL": replace(GOOD, client_crl_file="crl.der", peer_crl_file="crl.der"),
+    "CRL in PEM": replace(GOOD, client_crl_file="crl.pem"),
+    "CRL that is not there": replace(GOOD, client_crl_file="gone.der"),
+    "CRL that nobody can be in": replace(OPEN, client_crl_file="crl.der"),
+    "CRL, HTTP split off": replace(GOOD, client_http=True, client_crl_file="crl.der"),
+    "allowed hostname": replace(GOOD, client_cert_allowed_hostname="nobody.example"),
+    "allowed hostname, nobody asked": replace(OPEN, client_cert_allowed_hostname="nobody.example"),
+    "SAN rule off": replace(GOOD, peer_skip_client_san_verification=True),
+    "SAN rule off in the configuration file": replace(
+        GOOD, peer_skip_client_san_verification=True, config_file=True
+    ),
+    "TLS 1.3 alone": replace(GOOD, tls_min_version="TLS1.3"),
+    "TLS 1.2 alone": replace(GOOD, tls_max_version="TLS1.2"),
+    "variables": replace(
+        GOOD,
+        client_cert_auth=False,
+        trusted_ca_file=None,
+        environment={"ETCD_CLIENT_CERT_AUTH": "true", "ETCD_TRUSTED_CA_FILE": "{pki}/client-ca.crt"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_what_is_said_is_in_force(name: str, etcd_binary: Path) -> None:
+    config = CONFIGURATIONS[name]
+    try:
+        cluster = start_process(config, etcd_binary)
+    except UsageError as error:
+        pytest.skip(f"not to be expressed in this version: {error}")
+    with cluster:
+        declaration = _declaration(cluster)
+        crls = _crls(declaration)
+        said = effective(declaration, cluster.version, crls)
+        problems = [*_wire(cluster, said), *_log(cluster, said)]
+    assert not problems, "\n".join(problems)
+
+
+def _declaration(cluster: Cluster) -> Declaration:
+    pki = str(cluster.pki_directory)
+    environment = {name: text.replace("{pki}", pki) for name, text in cluster.config.environment.items()}
+    return from_command_line(cluster.members[0].argv, environment)
+
+
+def _crls(declaration: Declaration) -> dict[str, CRLFile]:
+    where = Whereabouts()
+    settings = [declaration.settings.get(name) for name in ("client-crl-file", "peer-crl-file")]
+    return {setting.value: read_crl(setting, where) for setting in settings if setting is not None}
+
+
+def _wire(cluster: Cluster, said: Effective) -> Iterator[str]:
+    """Yield every difference between what is said and what is seen."""
+    listeners = {(str(one.role), one.url): one for one in cluster.target().listeners}
+    for told in said.listeners:
+        listener = listeners[str(told.role), str(told.url)]
+        if told.plaintext:
+            plain = replace(listener, scheme="http")
+            attempt = make_attempt(plain, Request(purpose="plaintext", plaintext=True), 5)
+            yield from _differs(told, attempt, "plaintext", {Way.SERVED})
+        elif told.tls:
+            attempt = make_attempt(replace(listener, scheme="http"), Request(purpose="p", plaintext=True), 5)
+            yield from _differs(told, attempt, "plaintext", {Way.UNCLEAR})
+        if told.tls:
+            yield from _identities(cluster, told, listener)
+
+
+def _identities(cluster: Cluster, told: EffectiveListener, listener: Listener) -> Iterator[str]:
+    peer = told.role is Role.PEER
+    good = cluster.pki.peer_client if peer else cluster.pki.client
+    authority = cluster.pki.peer_ca if peer else cluster.pki.client_ca
+    presented: dict[str, Identity] = {
+        "none": NO_CERTIFICATE,
+        "good": good,
+        "foreign": identities.foreign_ca(),
+        "wrong-san": identities.mint(authority, "wrong-san"),
+    }
+    if not peer:
+        presented["revoked"] = cluster.pki.revoked
+    for version in TLSVersion:
+        spoken = version >= (told.minimum or version) and version <= (told.maximum or version)
+        for name, identity in presented.items():
+            speech = Protocol.HTTP1 if "http" in told.speaks else Protocol.GRPC
+            path = "/version" if speech is Protocol.HTTP1 else "/grpc.health.v1.Health/Check"
+            if told.role is Role.METRICS:
+                path = "/health"
+            request = Request(purpose=name, identity=identity, version=version, speech=speech, path=path)
+            attempt = make_attempt(listener, request, 5)
+            ways = _ways(told, name) if spoken else {Way.OTHER}
+            yield from _differs(told, attempt, f"{name} in {version}", ways)
+
+
+def _ways(told: EffectiveListener, name: str) -> set[Way]:
+    """Return how an attempt of that identity ends, if what is said is true."""
+    side = told.side
+    assert side is not None
+    if side.admission is Admission.ANYBODY:
+        return {Way.SERVED}
+    if name in ("none", "foreign") or side.admission is Admission.SYSTEM_ROOTS:
+        return {Way.REFUSED}
+    if side.allowed_cn or side.allowed_hostname:
+        return {Way.REFUSED}
+    if name == "wrong-san" and told.san_rule:
+        return {Way.CLOSED}
+    closed = {Way.CLOSED} if "http" in told.speaks else {Way.REFUSED}
+    if told.crl in (CRLEffect.REFUSES_ALL, CRLEffect.UNKNOWN):
+        return closed  # what is not here is nowhere: etcd runs on this very machine
+    if name == "revoked" and told.crl is CRLEffect.ENFORCED:
+        return closed
+    return {Way.SERVED}
+
+
+def _differs(told: EffectiveListener, attempt: Attempt, what: str, ways: set[Way]) -> Iterator[str]:
+    if attempt.way not in ways:
+        expected = " or ".join(sorted(ways))
+        yield f"{told.role} {told.url} ({told.describe()}): {what}: {attempt.describe()}, not {expected}"
+
+
+def _log(cluster: Cluster, said: Effective) -> Iterator[str]:
+    """Yield every difference between what is said and what etcd says of itself."""
+    startup = last_startup(read_entries(cluster.members[0].log()))
+    if startup.etcd_version != cluster.version or not startup.go_version:
+        yield f"the log tells another version: {startup}"
+    for logged, side in ((startup.client, said.sides["client"]), (startup.peer, said.sides["peer"])):
+        if logged is not None and not side.generated and _logged(side) != logged:
+            yield f"the log tells {logged}, not {_logged(side)}"
+        if (logged is not None) != side.has_certificate:
+            yield f"the log tells {logged} for {side}"
+
+
+def _logged(side: TLSSide) -> LoggedTLS:
+    return LoggedTLS(
+        cert=side.certificate or "",
+        key=side.key or "",
+        trusted_ca=side.trusted_ca or "",
+        client_cert_auth=side.asks,
+        crl_file=side.crl_file or "",
+    )

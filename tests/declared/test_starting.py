@@ -1,0 +1,92 @@
+"""What is said to keep etcd from starting does, and nothing else does, on every etcd at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from declared.conftest import Workplace
+from declared.etcd_itself import run
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.declared.command_line import from_command_line
+from pytest_etcdtls.declared.traps import find_traps
+
+PLAIN = ("--listen-client-urls=http://{client}", "--advertise-client-urls=http://{client}")
+URLS = ("--listen-client-urls=https://{client}", "--advertise-client-urls=https://{client}")
+PAIR = ("--cert-file={pki}/server.crt", "--key-file={pki}/server.key")
+CA = "--trusted-ca-file={pki}/client-ca.crt"
+SUITES = "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+
+CASES: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
+    "mutual TLS": ((*URLS, *PAIR, CA, "--client-cert-auth"), {}),
+    "flags with one dash": (
+        ("-listen-client-urls", "http://{client}", "-advertise-client-urls=http://{client}"),
+        {},
+    ),
+    "a switch with a value behind it": ((*PLAIN, "--client-cert-auth", "false"), {}),
+    "a switch with a value of its own": ((*PLAIN, "--client-cert-auth=F"), {}),
+    "a switch with a word": ((*PLAIN, "--client-cert-auth=yes"), {}),
+    "an unknown flag": ((*PLAIN, "--client-cert-athu"), {}),
+    "a flag without its value": ((*PLAIN, "--name"), {}),
+    "two dashes": ((*PLAIN, "--", "--name=a"), {}),
+    "two dashes at the end": ((*PLAIN, "--"), {}),
+    "a flag twice": (("--listen-client-urls=http://{other}", *PLAIN), {}),
+    "a flag of newer versions": ((*PLAIN, "--tls-min-version=TLS1.2"), {}),
+    "a flag of 3.5 and newer": ((*PLAIN, "--self-signed-cert-validity=1"), {}),
+    "a flag that is gone": ((*PLAIN, "--experimental-peer-skip-client-san-verification"), {}),
+    "a flag of 3.6 and newer": ((*PLAIN, "--feature-gates=InitialCorruptCheck=true"), {}),
+    "a flag of etcd 2": ((*PLAIN, "--snapshot"), {}),
+    "flag and variable": (PLAIN, {"ETCD_LISTEN_CLIENT_URLS": "http://{client}"}),
+    "flag and empty variable": ((*PLAIN, "--name=default"), {"ETCD_NAME": ""}),
+    "variables alone": ((PLAIN[1],), {"ETCD_LISTEN_CLIENT_URLS": "http://{client}"}),
+    "an unknown variable": (PLAIN, {"ETCD_CLIENT_CERT_ATHU": "true"}),
+    "a variable with a word": (PLAIN, {"ETCD_CLIENT_CERT_AUTH": "yes"}),
+    "a variable for a switch": (PLAIN, {"ETCD_PRE_VOTE": "TRUE"}),
+    "an empty variable": (PLAIN, {"ETCD_PRE_VOTE": ""}),
+    "a host name": (("--listen-client-urls=http://node1:2379", PLAIN[1]), {}),
+    "no advertised URL": (PLAIN[:1], {}),
+    "a comma at the end": ((f"{PLAIN[0]},", PLAIN[1]), {}),
+    "a blank behind the comma": ((f"{PLAIN[0]}, http://{{other}}", PLAIN[1]), {}),
+    "a slash": ((f"{PLAIN[0]}/", PLAIN[1]), {}),
+    "no certificate": (URLS, {}),
+    "half a pair": ((*URLS, PAIR[0]), {}),
+    "half a pair, and no TLS": ((*PLAIN, PAIR[0]), {}),
+    "half a pair, and auto-tls": ((*URLS, PAIR[0], "--auto-tls"), {}),
+    "metrics without certificate": ((*PLAIN, "--listen-metrics-urls=https://{other}"), {}),
+    "half a pair to dial with": ((*URLS, *PAIR, "--client-cert-file={pki}/client.crt"), {}),
+    "client authentication without TLS": ((*PLAIN, "--client-cert-auth"), {}),
+    "a version above the highest": ((*PLAIN, "--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"), {}),
+    "a version in other words": ((*PLAIN, "--tls-min-version=1.2"), {}),
+    "suites for TLS 1.3": ((*URLS, *PAIR, SUITES, "--tls-min-version=TLS1.3"), {}),
+    "suites": ((*URLS, *PAIR, SUITES), {}),
+    "gRPC and HTTP on one port": ((*URLS, *PAIR, "--listen-client-http-urls=https://{client}"), {}),
+    "a CRL that is not there": ((*URLS, *PAIR, CA, "--client-crl-file={pki}/gone.der"), {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_starts_exactly_if_no_trap_says_otherwise(
+    case: str, etcd_binary: Path, workplace: Workplace
+) -> None:
+    arguments, variables = CASES[case]
+    argv = [*workplace.member(), *map(workplace.fill_in, arguments)]
+    environment = {name: workplace.fill_in(value) for name, value in variables.items()}
+    stops = _stops(argv, environment, etcd_binary)
+    seen = run(etcd_binary, argv, environment, workplace.directory)
+    assert seen.started is not bool(stops), f"{stops}\n{seen.log}"
+
+
+def test_without_a_suite_of_http2_it_ends(etcd_binary: Path, workplace: Workplace) -> None:
+    """Some versions still say that they serve."""
+    suites = "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"
+    argv = [*workplace.member(), *map(workplace.fill_in, (*URLS, *PAIR, suites))]
+    assert _stops(argv, {}, etcd_binary)
+    seen = run(etcd_binary, argv, {}, workplace.directory, to_the_end=True)
+    assert "AES_128_GCM_SHA256" in seen.log or "panic" in seen.log
+
+
+def _stops(argv: list[str], environment: Mapping[str, str], binary: Path) -> list[str]:
+    traps = find_traps(from_command_line(["etcd", *argv], environment), binary_version(binary))
+    return [trap.summary for trap in traps if not trap.starts]
