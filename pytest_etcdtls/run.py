@@ -15,7 +15,7 @@ from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.discovery import Announce, find_etcd
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, UsageError
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import CLUSTER, Check
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -45,7 +45,7 @@ class TargetRun:
         self.source = source
         self.settings = settings
         self._start = start
-        self._failure: ClusterStartError | None = None
+        self._failure: EtcdTLSError | None = None
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -53,6 +53,7 @@ class TargetRun:
 
         Raises:
             ClusterStartError: if it does not start; it is not tried again.
+            UsageError: if this etcd cannot express what was asked for.
             TypeError: for a live target.
         """
         if self.source is None:
@@ -61,7 +62,7 @@ class TargetRun:
             raise self._failure
         try:
             return self._start(self.settings.owned.config, self.source)
-        except ClusterStartError as error:
+        except (ClusterStartError, UsageError) as error:
             self._failure = error
             raise
 
@@ -70,7 +71,7 @@ class TargetRun:
         """The one observer of this target; an owned cluster is started for it.
 
         Raises:
-            ClusterStartError: if that does not start.
+            ClusterStartError, UsageError: if that does not start.
         """
         target = self.outline
         if self.source is not None:
@@ -100,7 +101,7 @@ class TargetRun:
         """
         try:
             judge = self.judge
-        except ClusterStartError as error:
+        except (ClusterStartError, UsageError) as error:
             if check.id == GATES[0]:
                 return self.unjudged(check, label, Outcome.INCONCLUSIVE, str(error))
             return self.unjudged(check, label, Outcome.NOT_VERIFIED, "the owned cluster did not start")

@@ -96,9 +96,9 @@ def _in_full(outcome: Outcome, results: Sequence[CheckResult], width: int) -> It
     if not results:
         return
     yield Line()
-    yield coloured(_HEADINGS[outcome], "red")
+    yield from (coloured(line.text, "red") for line in wrapped(_HEADINGS[outcome], width))
     for result in results:
-        yield from _title(result)
+        yield from _title(result, width)
         yield from full_result(result, width)
 
 
@@ -109,23 +109,27 @@ _HEADINGS = {
 }
 
 
-def _title(result: CheckResult) -> Iterator[Line]:
+def _title(result: CheckResult, width: int) -> Iterator[Line]:
     yield Line()
     yield bold(f"{result.check} ({result.level}, {result.severity})")
-    yield Line(f"  on {result.listener} of {result.target}, {result.url}")
+    yield from wrapped(f"on {result.listener} of {result.target}, {result.url}", width, "  ")
 
 
 def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
+    """Yield one block per warning; listeners of which the same is said share one."""
     if results:
         yield Line()
         yield coloured("warnings", "yellow")
+    blocks: dict[tuple[str, ...], list[CheckResult]] = {}
     for result in results:
-        yield from wrapped(
-            f"{result.check} ({result.severity}) on {result.listener} of {result.target}", width, "  "
-        )
-        for finding in result.findings:
-            yield from wrapped(f"{finding.message} (observed: {finding.observed})", width, "    ")
-        yield from wrapped(result.remediation, width, "    remedy: ")
+        said = [f"{finding.message} (observed: {finding.observed})" for finding in result.findings]
+        blocks.setdefault((result.check, result.target, result.remediation, *said), []).append(result)
+    for (check, target, remediation, *said), alike in blocks.items():
+        listeners = ", ".join(result.listener for result in alike)
+        yield from wrapped(f"{check} ({alike[0].severity}) on {listeners} of {target}", width, "  ")
+        for text in said:
+            yield from wrapped(text, width, "    ")
+        yield from wrapped(remediation, width, "    remedy: ")
 
 
 def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:

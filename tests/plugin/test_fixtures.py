@@ -194,9 +194,8 @@ def test_without_credentials_the_client_says_what_to_pass(run: Runner, live: Liv
 
 def test_an_owned_cluster_is_there_for_a_users_tests(run: Runner, binary: str) -> None:
     run.write(
-        test_user=f"""
-        {WRITES}
-
+        test_writes=WRITES,
+        test_user="""
         def test_pki(etcd_pki, etcd_cluster):
             assert etcd_pki is etcd_cluster.pki
 
@@ -205,13 +204,13 @@ def test_an_owned_cluster_is_there_for_a_users_tests(run: Runner, binary: str) -
             assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
 
         def test_more(etcd_cluster_factory, etcd_cluster):
-            changes = {{"client_cert_auth": False, "trusted_ca_file": None, "expects_health": False}}
+            changes = {"client_cert_auth": False, "trusted_ca_file": None, "expects_health": False}
             with etcd_cluster_factory(**changes) as open_:
                 assert open_.members[0].running
                 assert open_.config.trusted_ca_file is None
                 assert open_.members[0].client_url != etcd_cluster.members[0].client_url
             assert not open_.members[0].running
-        """
+        """,
     )
     ran = run(binary, report=False)
     ran.result.assert_outcomes(passed=4)

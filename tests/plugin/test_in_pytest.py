@@ -8,6 +8,8 @@ import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
+SOME = "--etcd-check=listener,cert,mtls.no-certificate,cluster.same-ca"
+
 HOSTILE_CONFTEST = """
     import pytest
 
@@ -58,6 +60,7 @@ def test_a_users_project_changes_nothing_of_what_is_judged(run: Runner, live: Li
     calm = run(*live.options, "-p", "no:randomly")
     run.write(conftest=HOSTILE_CONFTEST)
     run.ini(HOSTILE_INI)
+    (run.directory / "nowhere").mkdir()
     ran = run(*live.options, "-p", "no:randomly")
     only_ours(ran, live)
     assert ran.outcomes == calm.outcomes
@@ -88,7 +91,7 @@ def test_a_users_failing_fixture_fails_the_users_tests_alone(run: Runner, live: 
 def test_pytests_own_settings_change_nothing_of_what_is_judged(
     run: Runner, live: Live, arguments: list[str]
 ) -> None:
-    only_ours(run(*live.options, *arguments), live)
+    only_ours(run(*live.options, SOME, *arguments), live)
 
 
 def test_no_warning_comes_from_us(run: Runner, live: Live) -> None:
@@ -113,7 +116,7 @@ def test_single_tests_named_leave_the_suite_in(run: Runner, live: Live) -> None:
 
 def test_pyargs_runs_the_suite_alone(run: Runner, live: Live) -> None:
     run.write(test_user="def test_user(): assert False")
-    only_ours(run(*live.options, "--pyargs", "pytest_etcdtls"), live)
+    only_ours(run(*live.options, SOME, "--pyargs", "pytest_etcdtls"), live)
 
 
 def test_without_any_option_a_run_is_unchanged(run: Runner) -> None:
@@ -147,10 +150,12 @@ def test_node_ids_are_the_contracts(run: Runner, live: Live) -> None:
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_an_id_or_a_prefix_of_one_is_an_argument(run: Runner, live: Live, depth: int) -> None:
     name = "::".join(live.node_id("cert.trusted").split("::")[:depth])
-    ran = run(*live.options, name)
+    ran = run(*live.options, SOME, name)
     assert ran.exit_code == 0
     listeners = {place.partition("::")[0] for place in ran.outcomes}
-    assert listeners == ({live.client_label} if depth > 2 else {live.client_label, live.peer_label})
+    assert listeners == (
+        {live.client_label} if depth > 2 else {live.client_label, live.peer_label, "cluster"}
+    )
     assert (len(ran.outcomes) == 1) is (depth == 4)
 
 
@@ -193,7 +198,7 @@ def test_a_directory_named_etcdtls_is_the_users(run: Runner, live: Live) -> None
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["-k", "valid-now"], {"cert.valid-now"}),
+        (["-k", "cert and wildcard"], {"cert.wildcard"}),
         (["-k", "trusted and not mtls.trusted-client", "-m", "etcdtls"], {"cert.trusted"}),
         (["--etcd-check=cert.t*"], {"cert.trusted"}),
         (["--etcd-check=cert", "--etcd-check=!cert.[!t]*"], {"cert.trusted"}),
@@ -218,16 +223,16 @@ def test_asked_for_and_all_deselected_ends_with_1(run: Runner, live: Live, where
     run.write(test_user="import pytest\n@pytest.mark.unit\ndef test_user(): pass")
     run.ini("markers = unit" + ("\naddopts = -m unit" if where == "ini file" else ""))
     arguments = ["-m", "unit"] if where == "command line" else []
-    ran = run(*live.options, *arguments)
+    ran = run(*live.options, SOME, *arguments)
     assert ran.exit_code == 1
     ran.result.assert_outcomes(passed=1, deselected=len(deselected(run, live)))
     assert "none of its checks ran" in " ".join(ran.out.split())
     assert "--no-etcd-conformance" in ran.out
-    assert run(*live.options, *arguments, "--no-etcd-conformance", report=False).exit_code == 0
+    assert run(*live.options, SOME, *arguments, "--no-etcd-conformance", report=False).exit_code == 0
 
 
 def deselected(run: Runner, live: Live) -> list[str]:
-    ran = run(*live.options, "--collect-only", "-q", "-m", "etcdtls", report=False)
+    ran = run(*live.options, SOME, "--collect-only", "-q", "-m", "etcdtls", report=False)
     return [line for line in ran.out.splitlines() if line.startswith("etcdtls::")]
 
 

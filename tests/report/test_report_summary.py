@@ -1,0 +1,99 @@
+"""The summary: worst first, what is alike together, nothing wider than the terminal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.summary import summary
+from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.waivers import Review
+
+NOTHING = Review(used=(), stale=(), unused=())
+LISTENERS = tuple(
+    Listener(role=role, scheme="https", host="10.0.0.11", port=port, member="m0", label=f"{role}-m0")
+    for role, port in ((Role.CLIENT, 2379), (Role.PEER, 2380))
+)
+
+
+def result(
+    outcome: Outcome,
+    listener: int = 0,
+    check: str = "cert.trusted",
+    severity: Severity = Severity.HIGH,
+    message: str = "there is smoke",
+) -> CheckResult:
+    finds = outcome in (Outcome.VIOLATES, Outcome.WARNS)
+    return CheckResult(
+        check=check,
+        level=Level.MUST,
+        severity=severity,
+        target="live",
+        listener=LISTENERS[listener].label,
+        role=LISTENERS[listener].role,
+        url=LISTENERS[listener].url,
+        outcome=outcome,
+        reason="" if finds else f"a reason for {outcome}",
+        findings=(Finding(message, "none", "some"),) if finds else (),
+        remediation="sweep" if finds else "",
+    )
+
+
+def lines(*results: CheckResult, review: Review = NOTHING, verbosity: int = 0, width: int = 80) -> list[str]:
+    report = Report(
+        started_at=datetime(2030, 1, 1, tzinfo=UTC),
+        seconds=1.0,
+        partial=False,
+        seen=(Seen(target=Target(label="live", origin="live", listeners=LISTENERS)),),
+        results=results,
+    )
+    return [line.text for line in summary(report, review, width=width, verbosity=verbosity)]
+
+
+def test_warnings_that_say_the_same_share_a_block() -> None:
+    text = lines(result(Outcome.WARNS), result(Outcome.WARNS, 1), result(Outcome.WARNS, 1, message="fog"))
+    assert "  cert.trusted (high) on client-m0, peer-m0 of live" in text
+    assert "  cert.trusted (high) on peer-m0 of live" in text
+    assert sum("there is smoke" in line for line in text) == 1
+
+
+def test_violations_come_by_severity() -> None:
+    text = lines(
+        result(Outcome.VIOLATES, check="a.low", severity=Severity.LOW),
+        result(Outcome.VIOLATES, check="b.critical", severity=Severity.CRITICAL),
+    )
+    assert text.index("b.critical (MUST, critical)") < text.index("a.low (MUST, low)")
+
+
+def test_the_same_reason_is_given_once() -> None:
+    text = lines(
+        result(Outcome.NOT_VERIFIED, check="a.b"),
+        result(Outcome.NOT_VERIFIED, 1, check="a.b"),
+        result(Outcome.NOT_VERIFIED, check="c.d"),
+    )
+    assert text.count("  a reason for not-verified") == 1
+    assert "      a.b, c.d on client-m0, peer-m0" in text
+
+
+def test_without_any_result_that_is_said() -> None:
+    assert "nothing was judged; 0 connections" in lines()
+
+
+@pytest.mark.parametrize(("verbosity", "shown"), [(-1, False), (0, False), (1, True)])
+def test_what_does_not_apply_is_listed_when_asked_for(verbosity: int, shown: bool) -> None:
+    text = lines(result(Outcome.NOT_APPLICABLE), verbosity=verbosity)
+    assert ("  a reason for not-applicable" in text) is shown
+    assert "1 not applicable; 0 connections" in text
+
+
+def test_a_listener_of_which_no_certificate_was_seen_is_said_so() -> None:
+    assert lines().count("    no certificate was seen") == 2
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    every = [result(outcome, number % 2, message="word " * 60) for number, outcome in enumerate(Outcome)]
+    assert all(len(line) <= width for line in lines(*every, verbosity=1, width=width))
