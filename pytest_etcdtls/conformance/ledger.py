@@ -83,7 +83,8 @@ class Ledger:
     def unverified(self) -> list[Unverified]:
         """Return the listeners that were judged to the end without anything being found out.
 
-        On a TLS listener a verdict about mutual TLS is wanted, if such checks were selected there.
+        On a TLS listener a verdict about mutual TLS is wanted, if such checks were selected there; else
+        any verdict, unless nothing that was selected applies.
         """
         found = []
         for target in self.run.targets:
@@ -97,7 +98,8 @@ class Ledger:
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
                     continue
                 about_tls = [result for result in results if result.check.startswith(f"{_FAMILY}.")]
-                wanted = about_tls if about_tls and listener.scheme == "https" else results
+                applicable = [result for result in results if result.outcome is not Outcome.NOT_APPLICABLE]
+                wanted = about_tls if about_tls and listener.scheme == "https" else applicable
                 if wanted and not any(result.outcome in VERDICTS for result in wanted):
                     what = "no check about mutual TLS" if wanted is about_tls else "no check"
                     found.append(Unverified(target.outline.label, listener.url, what))
