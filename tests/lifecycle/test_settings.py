@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.experiments.facts import clusters_for
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.report.facts import jsonable
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target
@@ -89,6 +91,19 @@ def test_connections_of_experiments_are_not_the_targets(newest_etcd: Path) -> No
     observer = Observer(of_binary(newest_etcd))
     run_checks(observer, select(["lifecycle.leaf-reload"]))
     assert (observer.connections, dict(observer.used)) == ([], {})
+
+
+def test_no_secret_is_among_the_facts(newest_etcd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    password = "the-password-of-root"
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _: password)
+    observer = Observer(of_binary(newest_etcd))
+    results = run_checks(observer, select(["lifecycle.cn-*"]))
+    assert [result.outcome for result in results] == [Outcome.CONFORMS] * 2
+    facts = [jsonable(fact) for _, _, fact in observer.facts]
+    assert len(facts) == 1
+    shown = json.dumps(facts)
+    assert password not in shown
+    assert "PRIVATE KEY" not in shown
 
 
 def test_an_etcd_that_does_not_start_is_inconclusive(newest_etcd: Path, tmp_path: Path) -> None:
