@@ -98,10 +98,12 @@ class Mistake:
 
     Attributes:
         text: what etcd makes of it, and what to write instead.
+        key: of the configuration file that it is about: a version that does not know it passes it over.
     """
 
     place: Place
     text: str
+    key: Setting | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,8 @@ def _read_key(entry: Entry, flag: str | None, spelled: str, found: YAMLConfigura
         return
     problem = _problem(entry, name)
     if problem:
-        found.mistakes.append(Mistake(place=entry.place, text=f"etcd stops: {spelled} {problem}"))
+        text = f"etcd stops: {spelled} {problem}"
+        found.mistakes.append(Mistake(place=entry.place, text=text, key=setting))
     else:
         found.given.append(setting)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from pytest_etcdtls.declared.declaration import Setting, Via
+from pytest_etcdtls.declared.in_force import known_to
 from pytest_etcdtls.declared.listeners import FLAGS, declared_listeners
 from pytest_etcdtls.declared.sides import TLSSide, prefix
 from pytest_etcdtls.declared.trap import Situation, Trap, spellings
@@ -24,6 +25,8 @@ Problem = tuple[str, str, tuple[Setting, ...]]
 def does_not_start(situation: Situation) -> Iterator[Trap]:
     """Yield one trap for each reason why etcd does not start."""
     for mistake in situation.declaration.mistakes:
+        if mistake.key is not None and not known_to(mistake.key, situation.version):
+            continue
         yield Trap(
             id="does-not-start",
             summary=f"{mistake.text} ({mistake.place})",

@@ -12,6 +12,7 @@ from pytest_etcdtls.etcd_log.dial_failures import DialFailure, dial_failures
 from pytest_etcdtls.etcd_log.entries import read_entries
 from pytest_etcdtls.etcd_log.rejections import Rejection, rejections
 from pytest_etcdtls.etcd_log.startup import Startup, last_startup
+from pytest_etcdtls.etcd_log.wrapping import flatten_export
 
 MAXIMUM_SIZE: Final = 64 * 1024 * 1024
 """Octets of a log that are read, its last ones."""
@@ -68,6 +69,7 @@ def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> E
         raise UsageError(f"{option} {path} is a directory: name the file with etcd's log in it") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{option} {path} cannot be read: {error}") from error
+    data = flatten_export(data)
     if b"\0" in data[:4096]:
         raise UsageError(
             f"{option} {path} is binary: export the journal with journalctl -u etcd -o short-iso"

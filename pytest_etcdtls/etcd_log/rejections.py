@@ -22,7 +22,11 @@ _TEXT = re.compile(
     rf"rejected connection from {_STRING} \(error {_STRING}, ServerName {_STRING}"
     r"(?:, IPAddresses (\[.*?\]), DNSNames (\[.*\]))?\)"
 )
-_GRPC = re.compile(rf"Server\.Serve failed to complete security handshake from {_STRING}: (.*)")
+_GRPC = re.compile(
+    rf"Server\.Serve failed to complete security handshake from {_STRING}: (?P<error>.*)"
+    r'|ServerHandshake\(\\?"(?P<address>[^"\\]+)\\?"\) failed: (?P<why>.*?)"?$'
+)
+"""gRPC's own words; in 3.5.33 the second form is logged, and only at debug level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +89,14 @@ def _rejection(entry: LogEntry) -> Rejection | None:
             certificate_names=names,
         )
     if match := _GRPC.search(entry.message):
-        cause = cause_of(match[2], certificate_seen=False)
+        error = match["error"] or match["why"]
+        cause = cause_of(error, certificate_seen=False)
         inside = cause is Cause.PLAINTEXT  # inside the TLS of the peer port
         return Rejection(
             line=entry.line,
             time=entry.time,
-            remote_address=match[1],
-            error=match[2],
+            remote_address=match["address"] or match[1],
+            error=error,
             cause=Cause.HTTP2_ON_PEER_PORT if inside else cause,
             endpoint="peer" if inside else None,
         )

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field, replace
 from pytest_etcdtls.etcd_log.entries import LogEntry
 
 _INFO = re.compile(r"(?:^|, )([a-z-]+) ?= ?([^,]*)")
+_FIRST = ("loaded server configuration", "Loading server configuration from ", "Running: ", "etcd Version: ")
+"""What a start begins with, whichever of them comes first."""
+
 _VERSION = re.compile(r"(?:etcd Version|Go Version): (\S+)")
 
 
@@ -53,8 +56,8 @@ def last_startup(entries: Iterable[LogEntry]) -> Startup:
     """Return what the log says about the last start in it."""
     found = Startup()
     for entry in entries:
-        if entry.message in ("Running: ", "Running:") or entry.message.startswith("etcd Version: "):
-            found = Startup()
+        if found.etcd_version is not None and entry.message.startswith(_FIRST):
+            found = Startup()  # another start begins
         found = _add(found, entry)
     return found
 

@@ -1,7 +1,7 @@
 """Whether the alert on the wire and the line in etcd's log tell the same story.
 
-The table of alerts by cause and Go version was measured on etcd 3.4 to 3.7, built with Go 1.16, 1.19, 1.24 and
-1.26. Between two of these either's alert is taken for right. Judges nothing but the agreement.
+The table of alerts by cause and Go version was measured on etcd 3.4 to 3.7, built with Go 1.16, 1.19, 1.24
+and 1.26. Between two of these either's alert is taken for right. Judges nothing but the agreement.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pytest_etcdtls.etcd_log.rejections import Rejection
 from pytest_etcdtls.observations.attempt import Attempt, TLSVersion, Way, alert_text
 
 _OLD, _NEW, _NEWEST = (1, 19), (1, 24), (1, 26)
-"""The last Go measured with bad_certificate for everything, the first with alerts of their own, the first with
-handshake_failure for no certificate in TLS 1.2."""
+"""The last Go measured with bad_certificate for everything, the first with alerts of their own, the first
+with handshake_failure for no certificate in TLS 1.2."""
 
 _SINCE_1_24: Final[Mapping[Cause, int]] = {Cause.UNKNOWN_CA: 48, Cause.EXPIRED: 45, Cause.NOT_YET_VALID: 45}
 _ALWAYS: Final[Mapping[Cause, int]] = {

@@ -20,6 +20,7 @@ _BEGIN = re.compile(
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d))")
 _SYSLOG = re.compile(r"^.{0,120}? \S*etcd\S*?(?:\[\d+\])?: ")
+_BINARY_FIELD = re.compile(rb"(?<=\n)([A-Z_][A-Z0-9_]*)\n(.{8})", re.DOTALL)
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
 
 
@@ -80,6 +81,26 @@ def _of_text(line: str, number: int) -> Wrapped:
         if match := prefix.match(line):
             return Wrapped(number, line[match.end() :], outer)
     return Wrapped(number, line, outer)
+
+
+def flatten_export(data: bytes) -> bytes:
+    """Return a journal export (``journalctl -o export``) with its binary fields as text.
+
+    A field with a line end in it is its name, a line end, its length in eight octets, its octets
+    (systemd's *Journal Export Formats*); anything else is returned as it is.
+    """
+    if b"__REALTIME_TIMESTAMP=" not in data:
+        return data
+    pieces: list[bytes] = []
+    position = 0
+    while match := _BINARY_FIELD.search(data, position):
+        length = int.from_bytes(match[2], "little")
+        if length > len(data) - match.end():
+            break
+        value = data[match.end() : match.end() + length]
+        pieces += [data[position : match.start()], match[1], b"=", value.strip().replace(b"\n", b" ")]
+        position = match.end() + length
+    return b"".join([*pieces, data[position:]])
 
 
 def _microseconds(text: str) -> datetime | None:

@@ -1,0 +1,93 @@
+"""A configuration file is read as etcd reads it: what etcd stops at is a mistake, what it prints is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from declared.conftest import Workplace
+from declared.etcd_itself import run
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.declared.effective import effective
+from pytest_etcdtls.declared.reading import read_declaration
+from pytest_etcdtls.declared.traps import find_traps
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd_log.entries import read_entries
+from pytest_etcdtls.etcd_log.startup import last_startup
+
+MEMBER = """\
+name: default
+data-dir: {dir}/data
+listen-peer-urls: http://{peer}
+initial-advertise-peer-urls: http://{peer}
+initial-cluster: default=http://{peer}
+listen-client-urls: https://{client}
+advertise-client-urls: https://{client}
+log-outputs: [stderr]
+"""
+SECURITY = """\
+client-transport-security:
+  cert-file: {pki}/server.crt
+  key-file: {pki}/server.key
+  client-cert-auth: true
+  trusted-ca-file: {pki}/client-ca.crt
+"""
+GOOD = MEMBER + SECURITY
+
+CASES: Mapping[str, str] = {
+    "as it should be": GOOD,
+    "capitals in keys": MEMBER
+    + SECURITY.replace("client-transport", "Client-Transport").replace("cert-f", "Cert-F"),
+    "yes for true": GOOD.replace("auth: true", "auth: yes"),
+    "y for true": GOOD.replace("auth: true", "auth: y"),
+    "a string for true": GOOD.replace("auth: true", 'auth: "true"'),
+    "a number for true": GOOD.replace("auth: true", "auth: 1"),
+    "nothing for true": GOOD.replace("auth: true", "auth:"),
+    "a section twice": GOOD
+    + SECURITY.replace("auth: true", "auth: false").replace("trusted-ca-file", "no-ca-file"),
+    "a key twice": GOOD + "  trusted-ca-file: {pki}/server-ca.crt\n",
+    "a list of URLs": GOOD.replace(
+        "listen-client-urls: https://{client}", "listen-client-urls: [https://{client}]"
+    ),
+    "a slash behind a URL": GOOD.replace(
+        "advertise-client-urls: https://{client}", "advertise-client-urls: https://{client}/"
+    ),
+    "a number for a name": GOOD.replace("default", "123"),
+    "suites as a string": GOOD + "cipher-suites: TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256\n",
+    "suites as a list": GOOD + "cipher-suites: [TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]\n",
+    "flags for keys": MEMBER + "cert-file: {pki}/server.crt\nkey-file: {pki}/server.key\n",
+    "unknown keys": GOOD + "  crl-file: {pki}/crl.der\nclient-crl-file: {pki}/crl.der\n",
+    "a field of Go for a key": GOOD + "ClientTLSInfo:\n  CRLFile: {pki}/crl.der\n",
+    "merged mappings": "x: &x\n  cert-file: {pki}/server.crt\n  key-file: {pki}/server.key\n"
+    + MEMBER
+    + "client-transport-security:\n  <<: *x\n  trusted-ca-file: {pki}/client-ca.crt\n",
+    "another document": GOOD + "---\nclient-transport-security: {}\n",
+    "names as a string": GOOD + "  allowed-hostname: one.example\n",
+    "a tabulator": GOOD + "\tname: a\n",
+}
+
+
+@pytest.mark.etcd_version("3.4", "3.5.1", "3.7")
+@pytest.mark.parametrize("case", CASES)
+def test_read_as_etcd_reads_it(case: str, etcd_binary: Path, workplace: Workplace) -> None:
+    path = workplace.directory / "etcd.conf.yml"
+    path.write_text(workplace.fill_in(CASES[case]))
+    version = binary_version(etcd_binary)
+    seen = run(etcd_binary, [f"--config-file={path}"], {}, workplace.directory)
+    try:
+        declaration = read_declaration(path)
+    except UsageError as error:
+        assert not seen.started, f"{error}\n{seen.log}"
+        return
+    stops = [trap.summary for trap in find_traps(declaration, version) if not trap.starts]
+    assert seen.started is not bool(stops), f"{stops}\n{seen.log}"
+    if not seen.started:
+        return
+    startup, side = last_startup(read_entries(seen.log)), effective(declaration, version).sides["client"]
+    assert startup.config_file == str(path)
+    assert startup.client is not None
+    logged = startup.client
+    assert (logged.cert, logged.key, logged.trusted_ca) == (side.certificate, side.key, side.trusted_ca or "")
+    assert (logged.client_cert_auth, logged.crl_file) == (side.asks, side.crl_file or "")

@@ -1,0 +1,124 @@
+"""Every line that real etcds logged is read, and its cause is what was done to them."""
+
+from __future__ import annotations
+
+import pytest
+
+from etcd_log.cases import VERSIONS, Case, cases
+from pytest_etcdtls.etcd_log.causes import Cause
+from pytest_etcdtls.etcd_log.entries import read_entries
+from pytest_etcdtls.etcd_log.explanations import EXPLANATIONS
+from pytest_etcdtls.etcd_log.rejections import rejections
+
+EXPECTED = {
+    "none": Cause.NO_CERTIFICATE,
+    "self-signed": Cause.UNKNOWN_CA,
+    "foreign-ca": Cause.UNKNOWN_CA,
+    "lookalike-ca": Cause.UNKNOWN_CA,
+    "intermediate-missing": Cause.UNKNOWN_CA,
+    "expired": Cause.EXPIRED,
+    "not-yet-valid": Cause.NOT_YET_VALID,
+    "server-auth-only": Cause.USAGE,
+    "wrong-san": Cause.ADDRESS,
+}
+"""By identity, on a cluster with mutual TLS."""
+
+DONE = {
+    "plaintext": Cause.PLAINTEXT,
+    "plaintext HTTP/2": Cause.PLAINTEXT,
+    "sends junk": Cause.PLAINTEXT,
+    "unknown ALPN": Cause.ALPN,
+    "leaves at once": Cause.GONE,
+    "leaves inside the handshake": Cause.GONE,
+    "resets": Cause.GONE,
+    "refuses the server's certificate in TLS 1.2": Cause.REFUSED_BY_CLIENT,
+    "refuses the server's certificate in TLS 1.3": Cause.REFUSED_BY_CLIENT,
+    "says nothing": Cause.SILENT,
+    "no CRL file: client": Cause.CRL_UNREADABLE,
+    "PEM CRL: client": Cause.CRL_UNREADABLE,
+    "allowed hostname: client": Cause.NAME_NOT_ALLOWED,
+    "system roots: client": Cause.UNKNOWN_CA,
+}
+
+
+def _expected(case: Case) -> Cause | None:
+    if case.what.startswith("mutual TLS: "):
+        identity = case.what.removeprefix("mutual TLS: ")
+        too_old = case.attempt is not None and case.attempt.alert == 70
+        return Cause.PROTOCOL_VERSION if too_old else EXPECTED[identity]
+    return DONE.get(case.what)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_cause_is_what_was_done(version: str) -> None:
+    wrong = []
+    known = 0
+    for case in cases(version):
+        expected = _expected(case)
+        if expected is None or not case.own or (case.attempt is not None and case.attempt.alert == 70):
+            continue
+        known += 1
+        causes = {found.cause for found in case.own}
+        if causes != {expected}:
+            wrong.append(f"{case.what} on {case.role}: {causes}, not {expected}\n{case.log}")
+    assert not wrong, "\n".join(wrong)
+    assert known > 40
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_line_is_without_a_cause(version: str) -> None:
+    found = [one for case in cases(version) for one in rejections(read_entries(case.log))]
+    assert not [one for one in found if one.cause is Cause.OTHER]
+    assert len(found) > 80
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_endpoint_is_told_from_3_5_15_on(version: str) -> None:
+    tells = version not in ("3.4.23", "3.5.1")
+    for case in cases(version):
+        for found in case.own:
+            if found.cause is Cause.HTTP2_ON_PEER_PORT:
+                assert found.endpoint == "peer"
+            elif tells:
+                assert found.endpoint == ("peer" if case.role == "peer" else "client")
+            else:
+                assert found.endpoint is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_times_are_those_of_the_connections(version: str) -> None:
+    seen = 0
+    for case in cases(version):
+        for found in case.own:
+            if case.attempt is not None:
+                assert found.time is not None
+                assert abs((found.time - case.attempt.started_at).total_seconds()) < 20
+                seen += 1
+    assert seen > 40
+
+
+@pytest.mark.parametrize("version", ["3.4.23", "3.5.1"])
+def test_http2_on_the_peer_port_is_not_plaintext(version: str) -> None:
+    """Up to 3.5 gRPC expects a second handshake inside the first one, and calls what it gets no TLS.
+
+    3.5.33 does so as well, and says it at debug level only (``shapes/3.5-debug-http2.log``).
+    """
+    found = [case for case in cases(version) if case.what in ("HTTP/2", "gRPC") and case.role == "peer"]
+    assert found
+    for case in found:
+        assert {one.cause for one in case.own} == {Cause.HTTP2_ON_PEER_PORT}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_missing_key_is_not_a_missing_crl(version: str) -> None:
+    found = [
+        case for case in cases(version) if case.what == "the served key is gone" and case.role == "client"
+    ]
+    assert [one.cause for case in found for one in case.own] == [Cause.SERVED_PAIR]
+
+
+def test_every_cause_is_explained() -> None:
+    assert set(EXPLANATIONS) == set(Cause)
+    for explanation in EXPLANATIONS.values():
+        assert explanation.meaning.endswith(".")
+        assert explanation.advice

@@ -1,0 +1,72 @@
+"""Attempts on a running cluster find their lines in its log, and both ends agree; the last start is read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from starting import start_process
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.etcd_log.matching import match_attempts
+from pytest_etcdtls.etcd_log.reading import EtcdLog, parse_log
+from pytest_etcdtls.etcd_log.story import compare_story
+from pytest_etcdtls.observations.attempt import Attempt, TLSVersion, Way
+from pytest_etcdtls.pki import identities
+from pytest_etcdtls.pki.identity import NO_CERTIFICATE
+from pytest_etcdtls.probes.attempt import make_attempt
+from pytest_etcdtls.probes.registry import Request
+
+DEADLINE = 20.0
+
+
+def _log(cluster: Cluster, at_least: int) -> EtcdLog:
+    """Return the log once it has so many rejections: etcd writes a line after it has sent the alert."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        log = parse_log(cluster.members[0].log(), "m0")
+        if len(log.rejections) >= at_least or time.monotonic() > deadline:
+            return log
+        time.sleep(0.01)
+
+
+def _attempts(cluster: Cluster) -> list[Attempt]:
+    authority = cluster.pki.client_ca
+    return [
+        make_attempt(listener, Request(purpose="a test", identity=identity, version=version), 5)
+        for listener in cluster.target().listeners
+        for identity in (
+            NO_CERTIFICATE,
+            identities.foreign_ca(),
+            identities.mint(authority, "expired"),
+            cluster.pki.revoked,
+            cluster.pki.client,
+        )
+        for version in TLSVersion
+    ]
+
+
+def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
+    config = ClusterConfig(client_crl_file="crl.der", metrics="https")
+    with start_process(config, etcd_binary) as cluster:
+        attempts = _attempts(cluster)
+        turned_away = [attempt for attempt in attempts if attempt.way is not Way.SERVED]
+        log = _log(cluster, len(turned_away))
+        version = cluster.version
+    assert log.startup.etcd_version == version
+    found = match_attempts(attempts, log.rejections)
+    assert not found.strangers
+    assert not found.unmentioned
+    assert [one.attempt for one in found.ours] == turned_away
+    stories = [compare_story(one.attempt, one.rejection, log.startup.go_version) for one in found.ours]
+    assert all(story.agree for story in stories), stories
+
+
+def test_the_last_start_counts(newest_etcd: Path) -> None:
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        first = parse_log(cluster.members[0].log(), "m0").startup
+        cluster.restart()
+        log = parse_log(cluster.members[0].log(), "m0")
+    assert log.startup == first
+    assert log.startup.urls["listen-client-urls"] == (cluster.members[0].client_url,)

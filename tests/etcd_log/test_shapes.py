@@ -1,0 +1,153 @@
+"""The same lines in every form and wrapping: as etcd, containers and journals of real machines wrote them."""
+
+from __future__ import annotations
+
+from datetime import timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd_log.causes import Cause
+from pytest_etcdtls.etcd_log.entries import read_entries
+from pytest_etcdtls.etcd_log.reading import parse_log, read_log
+
+SHAPES = Path(__file__).parent / "shapes"
+POKED = [Cause.NO_CERTIFICATE, Cause.UNKNOWN_CA, Cause.EXPIRED, Cause.PLAINTEXT]
+JOURNAL = [Cause.NO_CERTIFICATE, Cause.UNKNOWN_CA, Cause.PLAINTEXT]
+
+DIRECT = ("3.4-text", "3.4-zap", "3.5.1-json", "3.6-console", "3.7-json")
+WRAPPED = (
+    "docker-json-file",
+    "docker-timestamps",
+    "journal-export-3.4",
+    "journal-export-3.6",
+    "journal-json-3.4",
+    "journal-json-3.6",
+    "journal-short-3.4",
+    "journal-short-3.4-stdout",
+    "journal-short-3.6",
+    "journal-short-full-3.6",
+    "journal-short-iso-3.4",
+    "journal-short-iso-3.6",
+    "journal-short-precise-3.6",
+)
+WITHOUT_YEAR = ("journal-short-3.4",)
+"""3.4 under systemd leaves the time to the journal, whose short form has no year."""
+
+
+@pytest.mark.parametrize("name", [*DIRECT, *WRAPPED])
+def test_every_shape_tells_the_same(name: str) -> None:
+    log = read_log(SHAPES / f"{name}.log")
+    assert [one.cause for one in log.rejections] == (POKED if name in DIRECT else JOURNAL)
+    assert {one.remote_host for one in log.rejections} == {"127.0.0.1"}
+    assert all(one.remote_port > 1024 for one in log.rejections)
+    assert len({one.line for one in log.rejections}) == len(log.rejections)
+    assert log.startup.client is not None
+    assert log.startup.client.trusted_ca == "/etc/etcd/pki/ca.crt"
+    assert log.startup.client.client_cert_auth
+    assert log.startup.client.crl_file == ""
+    assert (log.startup.etcd_version or "").startswith(("3.4.", "3.5.1", "3.6.16", "3.7.3"))
+    for one in log.rejections:
+        if name in WITHOUT_YEAR:
+            assert one.time is None
+        else:
+            assert one.time is not None
+            assert (one.time.year, one.time.utcoffset()) == (2026, timedelta())
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "2026-11-25T14:14:53.591475680Z stderr F ",
+        "2026-11-25T14:14:53.591475680+01:00 stdout F ",
+        "[pod/etcd-cp1/etcd] ",
+        "[pod/etcd-cp1/etcd] 2026-11-25T14:14:53.591475680Z ",
+        "etcd-1  | ",
+        "\x1b[36metcd-1  | \x1b[0m",
+    ],
+    ids=[
+        "CRI",
+        "CRI with a zone",
+        "kubectl --prefix",
+        "kubectl --prefix --timestamps",
+        "compose",
+        "compose, coloured",
+    ],
+)
+@pytest.mark.parametrize("name", DIRECT)
+def test_prefixes_of_other_tools(name: str, prefix: str) -> None:
+    """The lines are real, and the prefixes as Kubernetes, kubectl and Docker Compose document them."""
+    text = (SHAPES / f"{name}.log").read_text()
+    plain = parse_log(text, "plain")
+    wrapped = parse_log("".join(f"{prefix}{line}\n" for line in text.splitlines()), "wrapped")
+    assert wrapped.rejections == plain.rejections
+    assert wrapped.startup == plain.startup
+
+
+def test_a_zone_for_times_that_tell_none() -> None:
+    text = (SHAPES / "3.4-text.log").read_text()
+    there = parse_log(text, "x", zone=timezone(timedelta(hours=2))).rejections[0].time
+    here = parse_log(text, "x").rejections[0].time
+    assert there is not None
+    assert here is not None
+    assert here - there == timedelta(hours=2)
+
+
+def test_grpc_at_debug_level() -> None:
+    (found,) = read_log(SHAPES / "3.5-debug-http2.log").rejections
+    assert (found.cause, found.endpoint) == (Cause.HTTP2_ON_PEER_PORT, "peer")
+    assert found.remote_address.startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("version", ["3.4.23", "3.5.1", "3.7.3"])
+def test_members_that_do_not_trust_each_other(version: str) -> None:
+    """A member whose certificate comes from another CA: both sides say so, each in its own words."""
+    log = read_log(SHAPES / f"peers-{version}.log")
+    causes = {one.cause for one in log.dial_failures}
+    assert causes == {Cause.UNKNOWN_CA, Cause.REFUSED_BY_CLIENT}
+    assert not any(one.gateway for one in log.dial_failures)
+    meanings = {one.meaning for one in log.dial_failures}
+    assert any("serves a certificate that this member does not accept" in meaning for meaning in meanings)
+    assert any("refuses this member's certificate" in meaning for meaning in meanings)
+    assert Cause.UNKNOWN_CA in {one.cause for one in log.rejections}
+
+
+def test_console_and_text_have_levels() -> None:
+    for name in ("3.6-console", "3.4-text", "3.7-json"):
+        entries = list(read_entries((SHAPES / f"{name}.log").read_text()))
+        assert {entry.level for entry in entries if entry.message.startswith("rejected")} <= {"warn", "info"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is no log of etcd"),
+        (b"hello\nworld\n", "is no log of etcd"),
+        (b"\x7fELF\x00\x00", "is binary"),
+        (b"LPKSHHRH\x00\x00", "journalctl -u etcd"),
+    ],
+)
+def test_what_is_no_log(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "etcd.log"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=said) as caught:
+        read_log(path)
+    assert str(path) in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a directory"):
+        read_log(tmp_path)
+    with pytest.raises(UsageError, match="does not exist"):
+        read_log(tmp_path / "gone.log")
+
+
+def test_of_a_large_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_etcdtls.etcd_log.reading.MAXIMUM_SIZE", 1000)
+    path = tmp_path / "etcd.log"
+    path.write_text("x" * 5000 + "\n" + (SHAPES / "3.4-text.log").read_text())
+    log = read_log(path)
+    assert log.truncated
+    assert log.rejections
+    assert log.rejections[-1].cause is Cause.PLAINTEXT

@@ -1,0 +1,62 @@
+"""The alert on the wire and the line in the log tell the same story, and a wrong one is noticed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from etcd_log.cases import VERSIONS, cases
+from pytest_etcdtls.etcd_log.causes import Cause
+from pytest_etcdtls.etcd_log.story import compare_story, expected_alerts
+from pytest_etcdtls.observations.attempt import Way
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["Go's version known", "not known"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_both_ends_agree(version: str, known: bool) -> None:
+    compared = 0
+    for case in cases(version):
+        for found in case.own:
+            if case.attempt is not None:
+                story = compare_story(case.attempt, found, case.go if known else None)
+                assert story.agree, (case, story)
+                compared += 1
+    assert compared > 60
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_another_alert_is_another_story(version: str) -> None:
+    for case in cases(version):
+        if case.attempt is not None and case.attempt.alert is not None and case.own:
+            other = replace(case.attempt, alert=51)
+            assert not compare_story(other, case.own[0], case.go).agree, case
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_served_is_never_the_story_of_a_rejection(version: str) -> None:
+    for case in cases(version):
+        for found in case.own:
+            if case.attempt is not None:
+                served = replace(case.attempt, way=Way.SERVED, alert=None, version="TLSv1.3")
+                assert not compare_story(served, found, case.go).agree, case
+
+
+@pytest.mark.parametrize(
+    ("cause", "version", "go", "alerts"),
+    [
+        (Cause.NO_CERTIFICATE, "TLSv1.3", "go1.19.8", {42}),
+        (Cause.NO_CERTIFICATE, "TLSv1.3", "go1.24.0", {116}),
+        (Cause.NO_CERTIFICATE, "TLSv1.2", "go1.24.0", {42}),
+        (Cause.NO_CERTIFICATE, "TLSv1.2", "go1.26.8", {40}),
+        (Cause.NO_CERTIFICATE, "TLSv1.2", "go1.25", {40, 42}),
+        (Cause.NO_CERTIFICATE, "TLSv1.3", "go1.22", {42, 116}),
+        (Cause.NO_CERTIFICATE, None, None, {40, 42, 116}),
+        (Cause.UNKNOWN_CA, "TLSv1.2", "go1.16.3", {42}),
+        (Cause.UNKNOWN_CA, "TLSv1.2", "go1.26.8", {48}),
+        (Cause.EXPIRED, None, None, {42, 45}),
+        (Cause.REVOKED, "TLSv1.3", "go1.26.8", set()),
+    ],
+)
+def test_expected_alerts(cause: Cause, version: str | None, go: str | None, alerts: set[int]) -> None:
+    assert expected_alerts(cause, version, go) == alerts
