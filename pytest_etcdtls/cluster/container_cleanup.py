@@ -1,20 +1,19 @@
 """Removes the containers and the network of a cluster, found by their label, whoever created them.
 
-Also as a program, for the watchdog to run when the owner is gone. Removes only; this module does not know how
-a cluster is started.
+Also from a program of its own, which the watchdog runs when the owner is gone. Removes only; this module does
+not know how a cluster is started.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from pytest_etcdtls.cluster.container_engine import LABEL, engine
+from pytest_etcdtls.cluster.subprogram import command
 from pytest_etcdtls.errors import UsageError
 
 _ROUNDS = 3
@@ -55,13 +54,11 @@ def _at_once(removals: Sequence[Callable[[], object]]) -> None:
 
 
 def cleanup_command(cluster: str) -> tuple[str, ...]:
-    """Return the command line that removes the cluster from outside this process, wherever it is run."""
-    here = str(Path(__file__).parents[2])
-    program = f"import sys; sys.path.insert(0, {here!r}); from {__name__} import main; main({cluster!r})"
-    return (sys.executable, "-c", program)
+    """Return the command line that removes the cluster when its owner is gone."""
+    return command(remove_abandoned, cluster)
 
 
-def main(cluster: str) -> None:
+def remove_abandoned(cluster: str) -> None:
     """Remove what a dead owner has left; an engine that does not answer is asked again."""
     for _ in range(_ROUNDS):
         with suppress(UsageError):

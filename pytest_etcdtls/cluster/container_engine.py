@@ -21,7 +21,7 @@ LABEL = "pytest-etcdtls"
 """Label of everything that is created here; its value tells the clusters apart."""
 
 PATIENCE = 10
-"""Seconds that one request to a healthy engine may take; not for pulls."""
+"""Seconds that one request to a healthy engine may take."""
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _THIS_HOST = (None, "", "localhost", "127.0.0.1", "::1")
@@ -29,11 +29,8 @@ _REMEDY = "start Docker, or point DOCKER_HOST at a running engine (podman's sock
 
 
 @contextmanager
-def engine(timeout: int = PATIENCE) -> Iterator[docker.DockerClient]:
+def engine() -> Iterator[docker.DockerClient]:
     """Yield a client of the container engine and close it at the end.
-
-    Args:
-        timeout: seconds without an answer after which one request is given up.
 
     Raises:
         UsageError: if there is none, if it does not answer, or if it refuses what is asked of it.
@@ -47,7 +44,7 @@ def engine(timeout: int = PATIENCE) -> Iterator[docker.DockerClient]:
         _connect(host)
         environment = {**os.environ, "DOCKER_HOST": host}
         client = docker.from_env(
-            timeout=timeout, environment=environment, use_ssh_client=host.startswith("ssh://")
+            timeout=PATIENCE, environment=environment, use_ssh_client=host.startswith("ssh://")
         )
     except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
         raise UsageError(f"no container engine answers at {host}: {reason(error)}; {_REMEDY}") from error

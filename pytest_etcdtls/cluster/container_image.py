@@ -6,13 +6,14 @@ This module does not know what a cluster is.
 from __future__ import annotations
 
 import functools
-import math
 import os
 import re
-import time
+import subprocess
+import sys
 
 from pytest_etcdtls.cluster.container_engine import LABEL, PATIENCE, engine, reason
 from pytest_etcdtls.cluster.flags import FlagSet
+from pytest_etcdtls.cluster.subprogram import command
 from pytest_etcdtls.errors import UsageError
 
 _VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
@@ -51,18 +52,37 @@ def pull(image: str, timeout: float) -> None:
 
     Args:
         image: its name; without a tag ``latest``.
-        timeout: seconds after which it is given up, also while there is progress.
+        timeout: seconds after which it is given up, whatever is under way.
 
     Raises:
         UsageError: if no engine answers, the registry refuses or the time is over.
     """
-    deadline = time.monotonic() + timeout
-    with engine(timeout=math.ceil(timeout)) as client:
-        for event in client.api.pull(image, stream=True, decode=True):
-            if "error" in event:
-                raise UsageError(f"{image} cannot be pulled: {' '.join(event['error'].split())}")
-            if time.monotonic() > deadline:
-                raise UsageError(f"{image} is not pulled after {timeout:g} s; pull it beforehand")
+    # From another process: docker-py waits without limit, and an engine stops when its client is gone.
+    try:
+        run = subprocess.run(
+            command(pull_without_limit, image),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=timeout,
+            text=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"{image} is not pulled after {timeout:g} s; pull it beforehand") from error
+    if run.returncode:
+        raise UsageError(f"{image} cannot be pulled: {run.stdout.strip() or f'exit code {run.returncode}'}")
+
+
+def pull_without_limit(image: str) -> None:
+    """Pull an image as a program that says on standard output why it fails."""
+    try:
+        with engine() as client:
+            for event in client.api.pull(image, stream=True, decode=True):
+                if "error" in event:
+                    raise UsageError(" ".join(event["error"].split()))
+    except UsageError as error:
+        sys.stdout.write(str(error))
+        sys.exit(1)
 
 
 def image_version(image: str) -> str:

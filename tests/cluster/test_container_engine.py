@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
 import pytest
 
+from cluster.registry import registry
 from pytest_etcdtls.cluster.container_engine import engine, engine_available, engine_problem
 from pytest_etcdtls.cluster.container_image import (
     image_flags,
@@ -20,6 +21,8 @@ from pytest_etcdtls.cluster.container_image import (
     pull,
 )
 from pytest_etcdtls.errors import UsageError
+
+Forget = Callable[[str], str]
 
 ABSENT = "pytest-etcdtls/no-such-image:1"
 
@@ -84,6 +87,58 @@ def test_the_flags_are_asked_of_the_etcd_inside(etcd_image: str) -> None:
     assert flags.version == version
     assert {"client-cert-auth", "trusted-ca-file", "peer-cert-file"} <= flags.names
     assert ("tls-min-version" in flags) == (version != "3.5.1")
+
+
+@pytest.mark.container
+@pytest.mark.etcd_version("3.7")
+def test_an_image_is_pulled(etcd_binaries: dict[str, Path], forgotten: Forget) -> None:
+    version, etcd = list(etcd_binaries.items())[-1]
+    with registry(etcd) as server:
+        image = forgotten(server.image)
+        assert not image_present(image)
+        pull(image, timeout=60)
+        assert image_present(image)
+        assert image_version(image) == version
+
+
+@pytest.mark.container
+@pytest.mark.etcd_version("3.7")
+@pytest.mark.parametrize("silent_about", ["/v2/", "/blobs/"])
+def test_a_registry_that_falls_silent_is_given_up(
+    etcd_binaries: dict[str, Path], forgotten: Forget, silent_about: str
+) -> None:
+    etcd = list(etcd_binaries.values())[-1]
+    with registry(etcd, silent_about=silent_about) as server:
+        image = forgotten(server.image)
+        with pytest.raises(UsageError, match=f"{image} is not pulled after 1 s; pull it beforehand"):
+            pull(image, timeout=1)
+        assert not image_present(image)
+
+
+@pytest.mark.container
+@pytest.mark.etcd_version("3.7")
+def test_an_image_whose_etcd_is_something_else(etcd_binaries: dict[str, Path], forgotten: Forget) -> None:
+    etcdctl = list(etcd_binaries.values())[-1].with_name("etcdctl")
+    with registry(etcdctl) as server:
+        image = forgotten(server.image)
+        pull(image, timeout=60)
+    with pytest.raises(UsageError, match=f"{image} has no etcd that tells its version; .*etcdctl"):
+        image_version(image)
+
+
+@pytest.fixture
+def forgotten() -> Iterator[Forget]:
+    """Have images removed at the end, as far as they are there."""
+    images: list[str] = []
+
+    def forget(image: str) -> str:
+        images.append(image)
+        return image
+
+    yield forget
+    with engine() as client:
+        for image in filter(image_present, images):
+            client.images.remove(image, force=True)
 
 
 @pytest.fixture
