@@ -14,6 +14,7 @@ from pytest_etcdtls._version import __version__
 if TYPE_CHECKING:
     from pytest_etcdtls.cluster.config import ClusterConfig
     from pytest_etcdtls.cluster.interface import Cluster, Member
+    from pytest_etcdtls.cluster.presets import PRESETS, Preset
     from pytest_etcdtls.errors import (
         ClusterStartError,
         EtcdTLSError,
@@ -44,6 +45,7 @@ _MODULES = {
     "pki.identity": ("Identity",),
     "cluster.config": ("ClusterConfig",),
     "cluster.interface": ("Cluster", "Member"),
+    "cluster.presets": ("PRESETS", "Preset"),
     "target": ("Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
     "observer": ("Bounds", "Observer"),
     "registry": ("check",),
@@ -76,9 +78,11 @@ __all__ = [  # noqa: RUF022 - grouped by subject
     "PKIPlan",
     "Profile",
     # owned clusters
+    "PRESETS",
     "Cluster",
     "ClusterConfig",
     "Member",
+    "Preset",
     "start_cluster",
     # targets
     "Listener",

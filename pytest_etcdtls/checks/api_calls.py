@@ -59,10 +59,11 @@ def _gateway(acceptance: Acceptance, accepted: Candidate, attempt: Attempt) -> I
     if response.status == 404:
         yield Verdict(Outcome.NOT_APPLICABLE, "the gateway is switched off (--enable-grpc-gateway)")
     elif response.status in (400, 401, 403):
+        named = b"CommonName" in response.body
+        how = "turns away every certificate with a common name" if named else "wants the token of a user"
         yield Verdict(
             Outcome.NOT_VERIFIED,
-            "authentication is on, and the gateway turns away certificates with a common name: pass one "
-            f"without, or leave it to gRPC and --etcd-user ({show(response)})",
+            f"authentication is on, and the gateway {how}: gRPC is asked with --etcd-user ({show(response)})",
         )
     else:
         yield Finding(

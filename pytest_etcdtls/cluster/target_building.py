@@ -78,7 +78,7 @@ def _client_credentials(cluster: Cluster) -> PortCredentials:
         identities=(_with_files(pki.client, member),),
         client_trust=_bundle(pki.client_ca, member, "client-ca"),
         signing_key=_signing_key(pki.client_ca, member, "client-ca"),
-        revoked=_with_files(pki.revoked, member) if config.client_crl_file is not None else None,
+        revoked=_with_files(pki.revoked, member) if _revokes(config.client_crl_file) else None,
         served=_served(cluster, config.cert_file),
         allowed_hostname=_list(config.client_cert_allowed_hostname),
     )
@@ -97,6 +97,11 @@ def _peer_credentials(cluster: Cluster) -> PortCredentials:
         allowed_cn=_list(config.peer_cert_allowed_cn),
         allowed_hostname=_list(config.peer_cert_allowed_hostname),
     )
+
+
+def _revokes(crl_file: str | None) -> bool:
+    """Whether somebody is on that list, be it unreadable or not there."""
+    return crl_file not in {None, "empty-crl.der"}
 
 
 def _served(cluster: Cluster, file: str | None) -> tuple[Identity, ...]:

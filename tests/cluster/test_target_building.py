@@ -108,6 +108,10 @@ def test_rules_that_are_in_force_are_known(start: Start, newest_etcd: Path) -> N
     assert target.peer.revoked is None
 
 
+def test_nobody_is_revoked_by_a_list_without_entries(start: Start, newest_etcd: Path) -> None:
+    assert start(replace(GOOD, client_crl_file="empty-crl.der"), newest_etcd).target().client.revoked is None
+
+
 def test_ports_that_are_dialled_with_another_certificate_are_known(start: Start, newest_etcd: Path) -> None:
     config = replace(
         GOOD,

@@ -1,0 +1,57 @@
+"""What every preset is warned about besides what every etcd is, and what cannot be verified on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from presets.model import Known
+
+_ONE_CA = Known(
+    warned={
+        "client": ["mtls.peer-certificate-on-client-port"],
+        "peer": ["mtls.client-certificate-on-peer-port"],
+    }
+)
+_DIALS_WITH_ANOTHER = ["mtls.server-certificate-as-client"]
+_NO_CBC = ["tls.cbc-suites"]
+_SPLIT = Known(
+    # grpc-go leaves out the suites that RFC 9113 forbids.
+    calm={"client": _NO_CBC}
+)
+_RBAC = Known(
+    # The gateway turns away every certificate with a common name.
+    not_verified={"client": ["api.gateway-works"]}
+)
+# So it answers one without; Maintenance/Status needs a user since 3.5.28 (CVE-2026-33413).
+_NAMELESS = Known(not_verified=_RBAC.not_verified, by_version={"3.4": Known(), "3.5.1": Known()})
+
+KNOWN: Mapping[str, Known] = {
+    "default": Known(),
+    "kubeadm": _ONE_CA,
+    "kubeadm-three-nodes": _ONE_CA,
+    "one-ca": _ONE_CA,
+    "ca-per-role": Known(calm={"client": _DIALS_WITH_ANOTHER}),
+    "intermediate-ca": Known(),
+    "rsa-2048": Known(),
+    "rsa-4096": Known(),
+    "ecdsa-p384": Known(),
+    "ed25519": Known(),
+    "three-members": Known(),
+    "ipv6": Known(),
+    "split-http": _SPLIT,
+    "metrics-on-loopback": Known(),
+    "metrics-over-https": Known(),
+    "tls-1.3-only": Known(calm={"client": _NO_CBC, "peer": _NO_CBC}),
+    "tls-1.2-only": Known(warned={"client": ["tls.tls13-offered"], "peer": ["tls.tls13-offered"]}),
+    "aead-suites": Known(calm={"client": _NO_CBC, "peer": _NO_CBC}),
+    "crl-without-entries": Known(),
+    "crl-with-entries": Known(),
+    "split-http-with-crl": _SPLIT,
+    "peer-common-name": Known(),
+    "peer-hostname": Known(),
+    "separate-client-certificates": Known(calm={"client": _DIALS_WITH_ANOTHER}),
+    "config-file": Known(),
+    "authentication": _RBAC,
+    "authentication-without-common-name": _NAMELESS,
+    "hardened": Known(calm={"client": [*_NO_CBC, *_DIALS_WITH_ANOTHER], "peer": _NO_CBC}),
+}

@@ -1,0 +1,79 @@
+"""The presets as a page of Markdown, with what each is warned about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from presets.known import KNOWN
+from presets.model import Expectation, Known
+from zoo import baseline
+
+from pytest_etcdtls.cluster.presets import PRESETS
+
+VERSIONS = ("3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3")
+"""Those that the presets are judged on."""
+
+_HEAD = """\
+# Presets
+
+Clusters that are set up right, by name. Start one in a test:
+
+```python
+from pytest_etcdtls import PRESETS
+
+
+def test_my_service_with_kubeadms_certificates(etcd_cluster_factory) -> None:
+    cluster = etcd_cluster_factory(PRESETS["kubeadm"].config)
+```
+
+or change one with `dataclasses.replace`. An etcd that lacks a flag that a preset needs cannot be started so,
+which is a `UsageError`.
+
+Every preset is judged by the whole catalogue, `lifecycle` and what is only for the asking apart, on etcd
+{versions}.
+Each is clean: nothing violates, is inconclusive or broken. What it is warned about, and what cannot be
+verified on it, is exactly what these tables say; the tests compare for equality. This page is written by
+`make docs`.
+"""
+
+
+def presets_page() -> str:
+    """Return the page."""
+    head = _HEAD.format(versions=", ".join(VERSIONS[:-1]) + f" and {VERSIONS[-1]}")
+    return "\n".join([head, *_presets(), "", *_everywhere(), ""])
+
+
+def _presets() -> Iterator[str]:
+    yield "| preset | how it is set up | besides the warnings below |"
+    yield "|---|---|---|"
+    for preset in PRESETS.values():
+        yield f"| `{preset.name}` | {preset.what} | {'; '.join(_known(KNOWN[preset.name]))} |"
+
+
+def _known(known: Known) -> Iterator[str]:
+    yield from _listed("warned: ", known.warned)
+    yield from _listed("not warned: ", known.calm)
+    yield from _listed("not verified: ", known.not_verified)
+    for version, instead in known.by_version.items():
+        yield f"on {version} {', '.join(_known(instead)) or 'nothing'}"
+
+
+def _listed(word: str, expectation: Expectation) -> Iterator[str]:
+    if expectation:
+        yield word + ", ".join(f"{_ids(ids)} on {listener}" for listener, ids in expectation.items())
+
+
+def _ids(ids: Iterable[str]) -> str:
+    return ", ".join(f"`{check}`" for check in sorted(ids))
+
+
+def _everywhere() -> Iterator[str]:
+    """Yield what a cluster of each version is warned about whose configuration does not ask otherwise."""
+    yield "## What every cluster is warned about"
+    yield ""
+    yield "| etcd | on client | on every other https listener | on the cluster | with RSA keys served |"
+    yield "|---|---|---|---|---|"
+    for version in VERSIONS:
+        plain, rsa = baseline.warned(version), baseline.warned(version, rsa=True)
+        columns = (plain["client"], plain["peer"], plain.get("cluster", ()), rsa["peer"] - plain["peer"])
+        yield f"| {version} | {' | '.join(_ids(ids) for ids in columns)} |"

@@ -1,0 +1,70 @@
+"""Every preset is clean on every etcd at hand, with exactly the warnings that are known of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from presets.known import KNOWN
+from starting import start_process
+from zoo.model import explain, found
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.presets import PRESETS, Preset
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.target import Target
+
+ALL = [pytest.param(preset, id=preset.name) for preset in PRESETS.values()]
+
+
+def test_something_is_known_of_each() -> None:
+    assert list(KNOWN) == list(PRESETS)
+
+
+@pytest.mark.parametrize("preset", ALL)
+def test_it_is_clean(preset: Preset, etcd_binary: Path) -> None:
+    try:
+        cluster = start_process(preset.config, etcd_binary)
+    except UsageError as error:
+        pytest.skip(f"not to be expressed in this version: {error}")
+    with cluster:
+        target = cluster.target()
+        observer = Observer(target)
+        results = run_checks(observer, select(["!lifecycle"]))
+    assert found(results) == KNOWN[preset.name].expected(preset.config, cluster.version), explain(results)
+    assert set(observer.used) == {listener.label for listener in target.listeners}
+    assert _keeping_strangers_out(results) == _over_https(target)
+
+
+def _keeping_strangers_out(results: list[CheckResult]) -> set[str]:
+    """Return the listeners where it was seen, so that nothing is clean for want of having been judged."""
+    return {
+        result.listener
+        for result in results
+        if result.check == "mtls.no-certificate" and result.outcome is Outcome.CONFORMS
+    }
+
+
+def _over_https(target: Target) -> set[str]:
+    return {listener.label for listener in target.listeners if listener.scheme == "https"}
+
+
+def test_of_a_live_one_with_authentication_the_user_is_asked_for(etcd_binary: Path) -> None:
+    with start_process(PRESETS["authentication"].config, etcd_binary) as cluster:
+        target = replace(cluster.target(), user=None)
+        results = run_checks(Observer(target), select(["!lifecycle"]))
+    known = KNOWN["authentication"].expected(PRESETS["authentication"].config, cluster.version)
+    known[Outcome.NOT_VERIFIED]["client"] |= {"api.grpc-range"}
+    assert found(results) == known, explain(results)
+    reasons = {r.check: r.reason for r in results if r.outcome is Outcome.NOT_VERIFIED}
+    assert all("--etcd-user" in reason for reason in reasons.values()), reasons
+
+
+def test_with_the_user_the_answer_is_had(etcd_binary: Path) -> None:
+    with start_process(PRESETS["authentication"].config, etcd_binary) as cluster:
+        [result] = run_checks(Observer(cluster.target()), select(["api.grpc-range"]))
+    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "asked as user root")
