@@ -1,21 +1,50 @@
-"""Collects what the zoo's run saw, and writes the kill matrix where ``KILL_MATRIX`` names a file."""
+"""Writes the kill matrix where ``KILL_MATRIX`` names a file, if the whole zoo was run and nothing failed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from zoo.matrix import Row, render
+from zoo.matrix import PROPERTY, Row, render
+from zoo.members import ZOO
 
 from pytest_etcdtls.catalog import catalogue
 
 
-@pytest.fixture(scope="session")
-def kill_matrix() -> Iterator[list[Row]]:
-    """Rows of the kill matrix, one per cluster that was judged as expected."""
-    rows: list[Row] = []
-    yield rows
-    if path := os.environ.get("KILL_MATRIX"):
-        Path(path).write_text(render(rows, catalogue()))
+class Recorder:
+    """Collects what was seen, in the process that sees all reports."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.members = {member.name: member for member in ZOO}
+        self.rows: list[Row] = []
+        self.failed = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.failed |= report.failed
+        if report.when != "call" or not report.passed:
+            return
+        for name, version in (str(value).split() for key, value in report.user_properties if key == PROPERTY):
+            member = self.members[name]
+            row = Row(name=name, what=member.what, version=version, killed=member.found_by(version))
+            self.rows.append(row)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        missing = sorted(self.members.keys() - {row.name for row in self.rows})
+        if self.failed or missing:
+            why = (
+                "a test failed"
+                if self.failed
+                else f"{len(missing)} members were not run, one is {missing[0]}"
+            )
+            terminalreporter.write_line(f"{self.path} is not written: {why}", red=True)
+            return
+        self.path.write_text(render(self.rows, catalogue()))
+        terminalreporter.write_line(f"{self.path} is written")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = os.environ.get("KILL_MATRIX")
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(Path(path)), "kill-matrix")

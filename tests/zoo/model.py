@@ -63,6 +63,30 @@ class Misconfigured:
 
     def expected(self, version: str) -> dict[str, dict[str, set[str]]]:
         """Return the expected check ids by outcome and listener on that version of etcd."""
+        expected = self._own(version)
+        self._add_baseline(expected, version)
+        return expected
+
+    def found_by(self, version: str) -> dict[str, frozenset[str]]:
+        """Return the ids of the checks that find what is wrong, by listener, on that version of etcd.
+
+        What a clean cluster is warned about as well is not among them.
+        """
+        own = self._own(version)
+        violated, warned = own[Outcome.VIOLATES], own[Outcome.WARNS]
+        return {
+            listener: frozenset(violated.get(listener, set()) | warned.get(listener, set()))
+            for listener in sorted({*violated, *warned})
+        }
+
+    def proves(self) -> set[str]:
+        """Return the ids of the checks that find what is wrong on some version of etcd."""
+        tables = [self.violated, self.warned]
+        for changes in self.by_version.values():
+            tables += [changes[outcome] for outcome in ("violates", "warns") if outcome in changes]
+        return {check for table in tables for ids in table.values() for check in ids}
+
+    def _own(self, version: str) -> dict[str, dict[str, set[str]]]:
         base: dict[str, Expectation] = {
             Outcome.VIOLATES: self.violated,
             Outcome.WARNS: self.warned,
@@ -73,12 +97,10 @@ class Misconfigured:
         for line, changes in self.by_version.items():
             if version == line or version.startswith(f"{line}."):
                 base |= changes
-        expected = {
+        return {
             str(outcome): {listener: set(ids) for listener, ids in expectation.items() if set(ids)}
             for outcome, expectation in base.items()
         }
-        self._add_baseline(expected, version)
-        return expected
 
     def _add_baseline(self, expected: dict[str, dict[str, set[str]]], version: str) -> None:
         """Add what a clean cluster is warned about, where nothing else is expected of it."""
