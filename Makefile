@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test coverage lint wheel-test kill-matrix compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test coverage lint wheel-test docs kill-matrix compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 
 wheel-test: $(VENV)/.package ## build the wheel and run its suite in a fresh environment, from another directory
 	@PYTHON=$(BIN)/python .ci/wheel-test $(ARGS)
+
+docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, presets
+	$(BIN)/python tests/pages.py
 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
 	KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest tests/zoo $(ARGS)

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import GENERATED
 
 from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.report.markdown_text import anchor
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docker/*.md")])
@@ -24,6 +26,18 @@ def _ids(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_check_ids_exist(page: Path) -> None:
     assert _ids(page) - set(catalogue()) == set()
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_pages_are_as_the_code_is(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text() == GENERATED[name](), "run make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_a_page_lead_to_a_heading(page: Path) -> None:
+    text = page.read_text()
+    headings = {anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) - headings == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -6,7 +6,6 @@ Makes text; does not know which checks there are, nor what proves them.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
@@ -57,7 +56,7 @@ def _totals(families: Mapping[str, Sequence[Check]]) -> Iterator[str]:
     must = sum(check.level is Level.MUST for check in checks)
     opt_in = sum(check.opt_in for check in checks)
     yield f"{len(checks)} checks in {len(families)} families: {must} MUST, {len(checks) - must} SHOULD;"
-    yield f"{opt_in} of them run only when asked for. `pytest --etcd-list-checks` prints them,"
+    yield f"only when asked for: {opt_in}. `pytest --etcd-list-checks` prints them,"
     yield "`pytest --etcd-explain ID` one in full, and `--etcd-check` selects. Written by `make docs`."
 
 
@@ -89,7 +88,7 @@ def _check(check: Check, proofs: Sequence[str]) -> Iterator[str]:
     if check.opt_in:
         yield f"- runs only when asked for: `--etcd-check={check.id}`"
     if proofs:
-        yield f"- proved by: {_some(proofs)}"
+        yield f"- proved on: {_some(proofs)}"
 
 
 def _judges(check: Check) -> str:

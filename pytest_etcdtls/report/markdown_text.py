@@ -46,5 +46,5 @@ def _address(reference: str) -> str:
 
 
 def anchor(heading: str) -> str:
-    """Return the fragment under which GitHub links a heading: lower case, no punctuation, blanks as hyphens."""
+    """Return the fragment under which GitHub links a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

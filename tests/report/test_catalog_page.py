@@ -1,0 +1,89 @@
+"""The catalogue as Markdown: what is in it for one check, and what characters mean there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.report.catalog_page import catalogue_page
+from pytest_etcdtls.report.markdown_text import anchor, as_text, cell, linked
+from pytest_etcdtls.target import Role
+
+CHECKS = catalogue()
+
+
+def section(identifier: str, *proofs: str) -> list[str]:
+    lines = catalogue_page([CHECKS[identifier]], {identifier: proofs}).splitlines()
+    return lines[lines.index(f"### `{identifier}`") :]
+
+
+def test_a_check_is_shown_in_full() -> None:
+    check = CHECKS["mtls.no-certificate"]
+    text = "\n".join(section("mtls.no-certificate", "some-cluster"))
+    assert f"**{check.requirement}** MUST, critical; on client, peer, metrics, client-http." in text
+    assert " ".join(check.explanation.split()) in text
+    assert "[RFC 8446 section 4.4.2.4](https://www.rfc-editor.org/rfc/rfc8446#section-4.4.2.4)" in text
+    assert "- needs: `Admission` of `none` (all that was seen" in text
+    assert "- proved on: some-cluster" in text
+
+
+def test_flags_are_those_of_the_ports_that_are_judged() -> None:
+    assert "`--[peer-]client-cert-auth=true`" in "\n".join(section("mtls.no-certificate"))
+    check = CHECKS["mtls.no-certificate"]
+    for role, flag in (
+        (Role.PEER, "`--peer-client-cert-auth=true`"),
+        (Role.CLIENT, "`--client-cert-auth=true`"),
+    ):
+        assert flag in catalogue_page([replace(check, roles=frozenset({role}))], {})
+
+
+def test_of_many_proofs_the_rest_is_counted() -> None:
+    line = section("mtls.no-certificate", *"abcdefgh")[-1]
+    assert line == "- proved on: a, b, c, d, e, f and 2 more"
+
+
+def test_one_that_must_be_asked_for_says_how() -> None:
+    [check, *_] = [check for check in CHECKS.values() if check.opt_in]
+    assert f"- runs only when asked for: `--etcd-check={check.id}`" in section(check.id)
+
+
+def test_every_check_is_in_the_table_of_its_family() -> None:
+    page = catalogue_page(CHECKS.values(), {})
+    assert all(f"| [`{name}`](#{anchor(f'`{name}`')}) |" in page for name in CHECKS)
+    assert page.startswith(f"# The checks\n\n{len(CHECKS)} checks in ")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("set --client-cert-auth=true, not --auto-tls.", "set `--client-cert-auth=true`, not `--auto-tls`."),
+        ("/v3/kv answers; and/or", "`/v3/kv` answers; and/or"),
+        ("a * b_c _d [e] <f>", r"a \* b_c \_d \[e\] \<f>"),
+    ],
+)
+def test_text(text: str, expected: str) -> None:
+    assert as_text(text) == expected
+
+
+def test_a_bar_does_not_end_a_cell() -> None:
+    assert cell("--(client|peer)-crl-file or a|b") == r"`--(client\|peer)-crl-file` or a\|b"
+
+
+@pytest.mark.parametrize(
+    ("reference", "address"),
+    [
+        ("RFC 8446", "https://www.rfc-editor.org/rfc/rfc8446"),
+        ("RFC 8996 sections 4, 5", "https://www.rfc-editor.org/rfc/rfc8996#section-4"),
+        ("RFC 5280 appendix B", "https://www.rfc-editor.org/rfc/rfc5280#appendix-B"),
+        ("GHSA-6vch-q96h-7gc3", "https://github.com/advisories/GHSA-6vch-q96h-7gc3"),
+        ("CVE-2018-16886", "https://www.cve.org/CVERecord?id=CVE-2018-16886"),
+    ],
+)
+def test_references(reference: str, address: str) -> None:
+    assert linked(reference) == f"[{reference}]({address})"
+
+
+def test_a_reference_without_an_address_is_text() -> None:
+    assert linked("CIS Kubernetes 2.1, 2.4") == "CIS Kubernetes 2.1, 2.4"
