@@ -72,10 +72,4 @@ ZOO = [
         warned={"client": ["api.pprof-hidden"]},
         lines=("3.5", "3.6", "3.7"),
     ),
-    Misconfigured(
-        name="authentication-without-user",
-        what="authentication is on: the gateway turns away a certificate with a common name",
-        config=replace(GOOD, authentication=True),
-        not_verified={"client": ["api.gateway-works"]},
-    ),
 ]

@@ -24,15 +24,6 @@ ZOO = [
         },
     ),
     Misconfigured(
-        name="kubeadm-layout",
-        what="kubeadm's certificates: one CA, and node certificates for both roles",
-        config=replace(GOOD, pki=PKIPlan(layout=CALayout.KUBEADM)),
-        warned={
-            "client": ["mtls.peer-certificate-on-client-port"],
-            "peer": ["mtls.client-certificate-on-peer-port"],
-        },
-    ),
-    Misconfigured(
         name="served-pair-is-a-client",
         what="the pair that is served is accepted as a client's, as by default",
         config=GOOD,

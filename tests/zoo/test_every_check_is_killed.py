@@ -20,6 +20,10 @@ def test_nothing_is_said_to_be_killed_that_is_not_in_the_catalogue() -> None:
     assert (_killed_in_the_zoo() | set(killed_elsewhere())) - set(catalogue()) == set()
 
 
+def test_something_is_found_on_every_member() -> None:
+    assert [member.name for member in ZOO if not member.proves()] == []
+
+
 def test_names_are_unique() -> None:
     names = [member.name for member in ZOO]
     assert sorted(set(names)) == sorted(names)
