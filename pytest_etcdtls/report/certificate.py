@@ -65,9 +65,9 @@ def certificate_card(certificate: x509.Certificate, now: datetime) -> Iterator[t
     """Yield everything that is shown of a certificate, as pairs of a word and its value."""
     yield "subject", _name(certificate.subject)
     yield "issuer", _name(certificate.issuer)
-    yield "serial number", f"{serial_number(certificate):x}"
-    yield "valid from", utc(certificate.not_valid_before_utc)
-    yield "valid until", f"{utc(certificate.not_valid_after_utc)} ({days_left(certificate, now)})"
+    yield "serial", f"{serial_number(certificate):x}"
+    yield "from", utc(certificate.not_valid_before_utc)
+    yield "until", f"{utc(certificate.not_valid_after_utc)} ({days_left(certificate, now)})"
     yield "key", key_words(certificate)
     yield "signature", signature_words(certificate)
     yield "names", " ".join(_names(certificate)) or "no subjectAltName"

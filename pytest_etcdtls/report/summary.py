@@ -68,9 +68,12 @@ def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
 
 
 def _counts(report: Report) -> str:
-    counts = [
-        f"{report.counts[outcome]} {word}" for outcome, word in _WORDS.items() if report.counts[outcome]
-    ]
+    counts = []
+    for outcome, word in _WORDS.items():
+        number = report.counts[outcome]
+        verb = outcome in (Outcome.VIOLATES, Outcome.WARNS, Outcome.CONFORMS)
+        if number:
+            counts.append(f"{number} {word}{'s' if verb and number == 1 else ''}")
     return f"{', '.join(counts) or 'nothing was judged'}; {report.connections} connections"
 
 
@@ -87,7 +90,7 @@ def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[L
                 if number:
                     yield Line(f"    and above it, {number}:")
                 for word, value in certificate_card(certificate, now):
-                    yield from wrapped(value, width, f"    {word + ':':<15}")
+                    yield from wrapped(value, width, f"    {word + ':':<12}")
         else:
             yield from wrapped(certificate_line(served.leaf, now), width, "    ")
 

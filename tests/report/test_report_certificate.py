@@ -73,7 +73,7 @@ def test_the_card_has_everything_of_the_line() -> None:
     card = dict(certificate_card(certificate, NOW))
     assert card["names"] == "DNS:localhost IP:10.0.0.11 IP:fd00::11"
     assert len(card["SHA-256"]) == 64
-    assert "days left" in card["valid until"]
+    assert "days left" in card["until"]
 
 
 @pytest.mark.parametrize(
