@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,7 +26,7 @@ from testcontainers.core.container import Reaper
 from testcontainers.core.labels import LABEL_SESSION_ID
 
 from cluster.clients import get, refused
-from pytest_etcdtls.cluster import owned
+from pytest_etcdtls.cluster import container, owned
 from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.container import ContainerCluster
@@ -254,6 +255,21 @@ def test_an_etcd_that_does_not_come_up_tells_why(newest_image: str, tmp_path: Pa
 def test_an_image_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such image"):
         ContainerCluster(GOOD, "pytest-etcdtls/no-such-image:1", "3.6.16", directory=tmp_path)
+
+
+def test_an_engine_without_room_for_another_network(
+    newest_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker has about thirty address ranges by default; to take them all would disturb others."""
+    words = "could not find an available, non-overlapping IPv4 address pool"
+
+    def full_engine() -> NoReturn:
+        raise UsageError(f"the container engine refuses: {words}")
+
+    monkeypatch.setattr(container, "engine", full_engine)
+    with pytest.raises(ClusterStartError, match=f"the members' network cannot be created: .*{words}"):
+        ContainerCluster(GOOD, newest_image, newest_image.rpartition(":")[2], directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_members_stop_and_start_with_data_and_log(start: Start, etcd_image: str) -> None:
