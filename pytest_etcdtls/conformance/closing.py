@@ -21,7 +21,7 @@ from pytest_etcdtls.run import Run, TargetRun
 
 _ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 _SELECTIVE = ("lf", "stepwise", "stepwise_skip")
-_DRY = ("collectonly", "setuponly", "setupplan")
+_DRY = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test", "cacheshow")
 
 
 def is_dry(config: pytest.Config) -> bool:
