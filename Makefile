@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test coverage lint wheel-test docs kill-matrix compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test coverage lint wheel-test docs kill-matrix stability compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, 
 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
 	KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest tests/zoo $(ARGS)
+
+stability: $(VENV)/.test ## judge a clean cluster of each etcd 20 times in a row; ARGS=--help says what else
+	@PYTHONPATH=tests $(BIN)/python -m stability.run $(ARGS)
 
 compose-up: $(VENV)/.package ## start three members with mutual TLS by docker compose, see docker/README.md
 	@$(BIN)/python docker/write_pki.py docker/pki
