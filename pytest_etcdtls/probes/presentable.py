@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.observations.chain import ServedChain
@@ -76,11 +77,26 @@ def _client_certificate(context: Context) -> Identity:
 
 
 def _peer_certificate(context: Context) -> Identity:
+    """Return a certificate that is none of the clients': a member's own before that of who only asks it."""
     clients = {identity.chain[0] for identity in context.target.client.identities if identity.chain}
-    for identity in context.target.peer.identities:
-        if identity.chain and identity.chain[0] not in clients:
-            return identity
-    raise NotVerifiedError("needs a certificate of the peers' own: pass --etcd-peer-cert and --etcd-peer-key")
+    own = [
+        identity
+        for identity in context.target.peer.identities
+        if identity.chain and identity.chain[0] not in clients
+    ]
+    if not own:
+        raise NotVerifiedError(
+            "needs a certificate of the peers' own: pass --etcd-peer-cert and --etcd-peer-key"
+        )
+    return next((identity for identity in own if _is_for_servers(identity)), own[0])
+
+
+def _is_for_servers(identity: Identity) -> bool:
+    try:
+        usage = identity.chain[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound:
+        return False
+    return ExtendedKeyUsageOID.SERVER_AUTH in usage.value
 
 
 def _server_certificate(context: Context) -> Identity:

@@ -1,0 +1,104 @@
+"""A gRPC call on a connected stream: trailers, an answer without them, and ends that are no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpcore
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+
+from pytest_etcdtls.probes.grpc import call, request_headers
+from pytest_etcdtls.probes.protobuf import encode, fields
+
+HEADERS = request_headers("https", "127.0.0.1:2379", "/etcdserverpb.KV/Range", {"token": "t"})
+OK = [(":status", "200"), ("content-type", "application/grpc")]
+Peer = Callable[[H2Connection], None]
+
+
+class Wire(httpcore.NetworkStream):
+    """A stream to a peer that says what it is told once the request is there."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._http = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        self._http.initiate_connection()
+        self._peer: Peer | None = peer
+        self.request: dict[str, str] = {}
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for event in self._http.receive_data(buffer) if buffer else []:
+            self.request |= dict(getattr(event, "headers", None) or {})
+        if self._peer is not None:
+            peer, self._peer = self._peer, None
+            peer(self._http)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._http.data_to_send()
+
+
+def _whole(http: H2Connection) -> None:
+    http.send_headers(1, OK)
+    http.send_data(1, b"\0\0\0\0\2\x08\x01")
+    http.send_headers(1, [("grpc-status", "0")], end_stream=True)
+
+
+def test_headers_and_trailers_together() -> None:
+    wire = Wire(_whole)
+    response = call(wire, HEADERS, b"", 1024)
+    assert (response.status, response.body) == (200, b"\0\0\0\0\2\x08\x01")
+    assert response.headers["grpc-status"] == "0"
+    assert (wire.request[":path"], wire.request["token"]) == ("/etcdserverpb.KV/Range", "t")
+
+
+def test_trailers_only() -> None:
+    def peer(http: H2Connection) -> None:
+        http.send_headers(1, [*OK, ("grpc-status", "7"), ("grpc-message", "denied")], end_stream=True)
+
+    response = call(Wire(peer), HEADERS, b"", 1024)
+    assert (response.headers["grpc-status"], response.headers["grpc-message"]) == ("7", "denied")
+    assert response.body == b""
+
+
+def test_a_long_body_is_cut() -> None:
+    def peer(http: H2Connection) -> None:
+        http.send_headers(1, OK)
+        http.send_data(1, b"x" * 4096)
+
+    assert call(Wire(peer), HEADERS, b"", 100).body == b"x" * 100
+
+
+def _reset(http: H2Connection) -> None:
+    http.reset_stream(1, ErrorCodes.REFUSED_STREAM)
+
+
+def _goes_away(http: H2Connection) -> None:
+    http.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+
+
+def _says_nothing(http: H2Connection) -> None:
+    http.data_to_send()
+
+
+@pytest.mark.parametrize("peer", [_reset, _goes_away, _says_nothing])
+def test_no_answer(peer: Peer) -> None:
+    with pytest.raises(httpcore.RemoteProtocolError):
+        call(Wire(peer), HEADERS, b"", 1024)
+
+
+def test_a_peer_that_speaks_http1() -> None:
+    class Http1(httpcore.NetworkStream):
+        def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            pass
+
+        def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            return b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+    with pytest.raises(httpcore.RemoteProtocolError, match="no HTTP/2"):
+        call(Http1(), HEADERS, b"", 1024)
+
+
+def test_messages_are_read_as_they_are_written() -> None:
+    message = encode({1: b"health", 3: 1, 9: 300, 15: 2**63, 16: b"x" * 200})
+    assert fields(message) == {1: [b"health"], 3: [1], 9: [300], 15: [2**63], 16: [b"x" * 200]}

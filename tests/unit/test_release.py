@@ -1,0 +1,109 @@
+"""Versions of etcd and Go, and which published faults they have."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_etcdtls.checks.advisory import is_affected
+from pytest_etcdtls.checks.advisory_go import open_faults
+from pytest_etcdtls.checks.api_answers import has_livez
+from pytest_etcdtls.observations.release import Release
+
+
+def release(text: str) -> Release:
+    found = Release.parse(text)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3.5.33", Release(3, 5, 33)),
+        ("v3.6.0-rc.1", Release(3, 6, 0, final=False)),
+        ("3.7.0-alpha.0", Release(3, 7, 0, final=False)),
+        ("3.5.21-k3s1", Release(3, 5, 21)),
+        ("3.4.23+dfsg-4", Release(3, 4, 23)),
+        ("go1.20", Release(1, 20, 0)),
+        ("go1.24.0 X:nocoverageredesign", Release(1, 24, 0)),
+        ("go1.26rc1", Release(1, 26, 0, final=False)),
+        ("not_decided", None),
+        ("", None),
+        ("devel go1.27-abcdef", None),
+    ],
+)
+def test_parse(text: str, expected: Release | None) -> None:
+    assert Release.parse(text) == expected
+
+
+def test_order() -> None:
+    ordered = ["3.4.45", "3.5.9", "3.5.33", "3.6.0-rc.1", "3.6.0", "3.6.16", "3.10.0"]
+    assert sorted(map(release, reversed(ordered))) == [release(text) for text in ordered]
+    assert str(release("3.6.0-rc.1")) == "3.6.0 before release"
+
+
+FIXED = {(3, 5): 32, (3, 6): 13, (3, 7): 0}
+SINCE = {(3, 4): 25, (3, 5): 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "affected"),
+    [
+        ("3.3.27", False),
+        ("3.4.24", False),
+        ("3.4.25", True),
+        ("3.4.99", True),
+        ("3.5.7", False),
+        ("3.5.8", True),
+        ("3.5.31", True),
+        ("3.5.32", False),
+        ("3.6.0", True),
+        ("3.6.13", False),
+        ("3.7.0-rc.1", True),
+        ("3.7.0", False),
+        ("3.8.0-alpha.0", False),
+        ("4.0.0", False),
+    ],
+)
+def test_affected_by_line(text: str, affected: bool) -> None:
+    assert is_affected(release(text), FIXED, SINCE) is affected
+
+
+def test_lines_before_the_first_fixed_one_have_the_fault() -> None:
+    assert is_affected(release("3.3.27"), FIXED)
+    assert is_affected(release("3.1.0"), {(3, 2): 26, (3, 3): 11})
+    assert not is_affected(release("3.4.0"), {(3, 2): 26, (3, 3): 11})
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("go1.16.3", {"CVE-2022-41724", "CVE-2024-24783", "CVE-2023-45288", "CVE-2025-68121"}),
+        ("go1.19.6", {"CVE-2024-24783", "CVE-2023-45288", "CVE-2025-68121"}),
+        ("go1.21.8", {"CVE-2023-45288", "CVE-2025-68121"}),
+        ("go1.23.12", {"CVE-2025-68121"}),
+        ("go1.24.12", {"CVE-2025-68121"}),
+        ("go1.24.13", set()),
+        ("go1.25.7", set()),
+        ("go1.26.0", set()),
+        ("go1.27.0", set()),
+    ],
+)
+def test_faults_of_go(text: str, faults: set[str]) -> None:
+    assert {fault.partition(" ")[0] for fault in open_faults(release(text))} == faults
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [
+        ("3.3.27", False),
+        ("3.4.28", False),
+        ("3.4.29", True),
+        ("3.5.10", False),
+        ("3.5.11", True),
+        ("3.6.0-rc.1", True),
+        ("3.7.3", True),
+    ],
+)
+def test_probes_of_kubernetes(text: str, there: bool) -> None:
+    assert has_livez(release(text)) is there
