@@ -37,7 +37,7 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
     """
     given: list[Argument] = []
     mistakes: list[Mistake] = []
-    rest = iter(words)
+    rest = _Rest(words)
     for word in rest:
         if word.text == "--":
             mistakes += [_stray(stray, None) for stray in list(rest)[:1]]
@@ -52,7 +52,23 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
     return Arguments(tuple(given), tuple(mistakes))
 
 
-def _flag(word: Word, rest: Iterator[Word]) -> Argument | Mistake:
+class _Rest(Iterator[Word]):
+    """The words that are not read yet; the next one can be looked at."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        self._words = list(reversed(words))
+
+    def __next__(self) -> Word:
+        if not self._words:
+            raise StopIteration
+        return self._words.pop()
+
+    @property
+    def following(self) -> Word | None:
+        return self._words[-1] if self._words else None
+
+
+def _flag(word: Word, rest: _Rest) -> Argument | Mistake:
     dashes = "--" if word.text.startswith("--") else "-"
     name, equals, value = word.text[len(dashes) :].partition("=")
     if not name or name.startswith("-"):
@@ -60,12 +76,18 @@ def _flag(word: Word, rest: Iterator[Word]) -> Argument | Mistake:
     unresolved = word.unresolved
     if not equals and name in SWITCHES:
         value = "true"
-    elif not equals and (following := next(rest, None)) is not None:
+    elif not equals and _takes(name, rest.following):
+        following = next(rest)
         value, unresolved = following.text, (*unresolved, *following.unresolved)
-    elif not equals:
+    elif not equals and name in EVERY_FLAG:
         return Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
     setting = Setting(name=name, value=value, spelled=dashes + name, via=Via.FLAG, place=word.place)
     return _checked(setting, unresolved)
+
+
+def _takes(name: str, following: Word | None) -> bool:
+    """Return whether the word behind a flag is its value; of an unknown flag only if it is no flag itself."""
+    return following is not None and (name in EVERY_FLAG or not following.is_flag)
 
 
 def _checked(setting: Setting, unresolved: tuple[str, ...]) -> Argument | Mistake:

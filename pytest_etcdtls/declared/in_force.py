@@ -40,7 +40,6 @@ def passed_over(declaration: Declaration, version: str | None) -> tuple[Setting,
 
 
 def in_force(declaration: Declaration, version: str | None) -> Declaration:
-    """Return the declaration without what this version ignores."""
-    ignored = {setting.name for setting in passed_over(declaration, version)}
-    kept = {name: setting for name, setting in declaration.settings.items() if name not in ignored}
+    """Return the declaration without what this version does not know."""
+    kept = {name: setting for name, setting in declaration.settings.items() if known_to(setting, version)}
     return replace(declaration, settings=MappingProxyType(kept))

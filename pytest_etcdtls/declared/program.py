@@ -56,7 +56,7 @@ def find_in_script(script: Word, environment: Sequence[Variable]) -> list[Invoca
     found: list[Invocation] = []
     variables = {variable.name: variable for variable in environment}
     for command in split_commands(script.text, script.place, variables):
-        words = [Word("etcd", command[0].place), *command] if command[0].text.startswith("-") else command
+        words = [Word("etcd", command[0].place), *command] if command[0].is_flag else command
         started = find_etcd(words, before)
         if started is None:
             before += assignments(words).values()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pytest_etcdtls.declared.declaration import Form, Place
 from pytest_etcdtls.declared.etcd_yaml import looks_like_configuration
 from pytest_etcdtls.declared.manifest import is_manifest
-from pytest_etcdtls.declared.shell_words import assignments, split_commands
+from pytest_etcdtls.declared.shell_words import split_commands
 from pytest_etcdtls.declared.words import split_off_etcd
 from pytest_etcdtls.errors import UsageError
 
@@ -74,12 +74,9 @@ def _is_list(line: str) -> bool:
 
 
 def _starts_etcd(text: str, file: str) -> bool:
+    """Return whether a text begins with a flag, or is a script in which some command starts etcd."""
     try:
-        for command in split_commands(text, Place(file, 1), {}):
-            if command[0].text.startswith("-") or split_off_etcd(command):
-                return True
-            if not assignments(command):
-                return False
+        commands = list(split_commands(text, Place(file, 1), {}))
     except UsageError:
         return False
-    return False
+    return bool(commands) and (commands[0][0].is_flag or any(map(split_off_etcd, commands)))

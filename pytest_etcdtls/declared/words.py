@@ -5,6 +5,7 @@ Values only. Does not know how a shell, systemd or Kubernetes splits a line into
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -34,6 +35,11 @@ class Word:
     text: str
     place: Place
     unresolved: tuple[str, ...] = ()
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it looks like a flag with its name."""
+        return re.match(r"--?[A-Za-z]", self.text) is not None
 
     @property
     def is_etcd(self) -> bool:
@@ -81,7 +87,8 @@ def split_off_etcd(words: Sequence[Word]) -> tuple[tuple[Word, ...], tuple[Word,
     if first is None or not (first.is_etcd or PurePosixPath(first.text).name in _LAUNCHERS):
         return None
     for number, word in enumerate(words):
-        follows_option = number > 0 and words[number - 1].text.startswith("-")
+        before = words[number - 1].text if number else ""
+        follows_option = before.startswith("-") and before != "--"
         if word.is_etcd and ("bin/" in word.text or not follows_option):
             return tuple(words[:number]), tuple(words[number:])
     return None

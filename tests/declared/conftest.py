@@ -21,6 +21,8 @@ class Workplace:
     client: int
     peer: int
     other: int
+    metrics: int
+    http: int
 
     def fill_in(self, text: str) -> str:
         """Replace ``{pki}``, ``{dir}``, ``{client}``, ``{peer}`` and ``{other}``."""
@@ -60,7 +62,7 @@ def pki_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workplace(tmp_path: Path, pki_files: Path) -> Iterator[Workplace]:
     """Ports and a directory for one etcd."""
-    claim = claim_ports(3, "127.0.0.1")
+    claim = claim_ports(5, "127.0.0.1")
     try:
         yield Workplace(tmp_path, pki_files, *claim.ports)
     finally:

@@ -1,0 +1,38 @@
+"""Declarations from a few words, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_etcdtls.declared.command_line import from_command_line
+from pytest_etcdtls.declared.declaration import Declaration
+from pytest_etcdtls.declared.reading import read_declaration
+
+URLS = ("--listen-client-urls=https://10.0.0.11:2379", "--advertise-client-urls=https://10.0.0.11:2379")
+PEER_URLS = (
+    "--listen-peer-urls=https://10.0.0.11:2380",
+    "--initial-advertise-peer-urls=https://10.0.0.11:2380",
+)
+PAIR = ("--cert-file=/pki/server.crt", "--key-file=/pki/server.key")
+PEER_PAIR = ("--peer-cert-file=/pki/peer.crt", "--peer-key-file=/pki/peer.key")
+CA, PEER_CA = "--trusted-ca-file=/pki/ca.crt", "--peer-trusted-ca-file=/pki/peer-ca.crt"
+AUTH, PEER_AUTH = "--client-cert-auth", "--peer-client-cert-auth"
+GOOD = (*URLS, *PEER_URLS, *PAIR, *PEER_PAIR, CA, PEER_CA, AUTH, PEER_AUTH)
+
+
+def flags(*arguments: str, environment: Mapping[str, str] | None = None) -> Declaration:
+    """Return what a command line declares."""
+    return from_command_line(["etcd", *arguments], environment)
+
+
+def without(*names: str) -> tuple[str, ...]:
+    """Return the good flags without some."""
+    return tuple(flag for flag in GOOD if flag.partition("=")[0].lstrip("-") not in names)
+
+
+def written(directory: Path, text: str, name: str = "declaration") -> Declaration:
+    """Return what a file with that text declares."""
+    path = directory / name
+    path.write_text(text)
+    return read_declaration(path)

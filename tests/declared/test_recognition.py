@@ -1,0 +1,126 @@
+"""The kinds of declarations are told apart by content, and what is none ends in one clear message."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from declared.declaring import written
+from pytest_etcdtls.declared.declaration import Form
+from pytest_etcdtls.declared.reading import read_declaration
+from pytest_etcdtls.errors import UsageError
+
+COMMAND_LINES = [
+    "etcd --name=a",
+    "/usr/local/bin/etcd --name a\n",
+    "--name=a --data-dir=/d",
+    "# a comment\netcd \\\n  --name=a\n",
+    "ETCD_NAME=a etcd",
+    "export ETCD_NAME=a\nexec etcd",
+    "sudo -u etcd /usr/bin/etcd --name=a",
+    "- etcd\n- --name=a\n",
+    "- --name=a\n",
+    '["--name", "a"]',
+    '[\n "/usr/local/bin/etcd",\n "--name=a"\n]\n',
+    "docker run --name etcd -p 2379:2379 gcr.io/etcd-development/etcd:v3.6.0 /usr/local/bin/etcd --name a",
+    "podman run -e ETCD_NAME=a quay.io/coreos/etcd:v3.5.9 etcd",
+    "#!/bin/sh\nset -e\nmkdir -p /d\nulimit -n 65536 && etcd --name=a &\n",
+    "etcd\0--name=a\0",
+]
+
+
+@pytest.mark.parametrize("text", COMMAND_LINES)
+def test_command_lines(text: str, tmp_path: Path) -> None:
+    declaration = written(tmp_path, text)
+    assert (declaration.form, declaration.text("name")) == (Form.COMMAND_LINE, "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("ETCD_NAME=a\n", Form.ENVIRONMENT_FILE),
+        ('# x\n\nETCD_NAME="a"\nETCD_OPTS="--name=b --x"\n', Form.ENVIRONMENT_FILE),
+        ("export ETCD_NAME=a\n", Form.ENVIRONMENT_FILE),
+        ("﻿ETCD_NAME=a\r\nETCD_METRICS=basic\r\n", Form.ENVIRONMENT_FILE),
+        ("name: a\n", Form.YAML),
+        ("---\n# x\nname: 'a'\nclient-transport-security: {}\n", Form.YAML),
+        ("{name: a, data-dir: /d}", Form.YAML),
+        ("NAME: a\nclient-Transport-security:\n", Form.YAML),
+        ("[Unit]\nDescription=x\n[Service]\nExecStart=/bin/etcd --name=a\n", Form.UNIT),
+        ("kind: Pod\nspec: {containers: [{command: [etcd, --name=a]}]}\n", Form.MANIFEST),
+    ],
+)
+def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
+    declaration = written(tmp_path, text)
+    assert (declaration.form, declaration.text("name")) == (form, "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b" \n\n", "is empty"),
+        (b"# nothing but this\n", "holds comments only"),
+        (b"\x7fELF\x02\x01\x01\x00\x00\n\x00", "is binary"),
+        (bytes(range(256)), "is not text"),
+        (b"\xff\xfen\x00a\x00m\x00e\x00", "is not text"),
+        (b"name: a\n" + b"#" * (10 * 1024 * 1024), "is larger than 1 MiB"),
+        (b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "holds a CERTIFICATE"),
+        (b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", "holds a PRIVATE KEY"),
+        (b"hello world\n", "is none of what etcd is declared with"),
+        (b"a: b\nc: [d]\n", "is none of what etcd is declared with"),
+        (b"kubelet --config=/c\n", "is none of what etcd is declared with"),
+        (b"etcd-arg:\n- quota-backend-bytes=1\ntoken: secret\n", "k3s's or RKE2's own configuration"),
+        (b"name: [a\n", r"declaration:\d+: not valid YAML"),
+        (b"name: a\n\tdata-dir: /d\n", r"declaration:2: not valid YAML"),
+        (b"name: *nothing\n", r"declaration:1: not valid YAML"),
+        (b"[" * 20000, "nested too deeply|not valid YAML"),
+        (b"kind: Pod\nspec: {containers: [\n", r"declaration:\d+: not valid YAML"),
+        (b"ETCD_NAME=a\nand then some\n", r"declaration:2: 'and then some' is not NAME=VALUE"),
+        (b'ETCD_NAME="a\n', r"declaration:1: a quotation mark"),
+        (b"etcd --name=a\netcd --name=b\n", "2 commands in it start etcd"),
+        (b"etcdctl\0get\0a\0", "not etcd's command line but that of etcdctl"),
+        (b"- a\n- b\n", "not etcd's command line but that of a"),
+        (
+            b"etcd --cert-file=$CERT\n",
+            r"declaration:1: the value of --cert-file is not in this file \(CERT\)",
+        ),
+    ],
+)
+def test_what_is_none(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "declaration"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=said) as caught:
+        read_declaration(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    assert "secret" not in message
+
+
+def test_directories_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--etcd-config .* is a directory: name the file in it"):
+        read_declaration(tmp_path)
+    with pytest.raises(UsageError, match=r"--etcd-config .*gone.yaml does not exist"):
+        read_declaration(tmp_path / "gone.yaml")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions bind")
+def test_files_that_may_not_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "etcd.yaml"
+    path.write_text("name: a")
+    path.chmod(0)
+    with pytest.raises(UsageError, match="may not be read by this user"):
+        read_declaration(path)
+
+
+def test_a_mapping_that_contains_itself(tmp_path: Path) -> None:
+    declaration = written(tmp_path, "name: a\nclient-transport-security: &x\n  cert-file: /c\n  <<: *x\n")
+    assert declaration.text("cert-file") == "/c"
+
+
+def test_many_aliases_are_no_bomb(tmp_path: Path) -> None:
+    rows = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    assert written(tmp_path, "name: a\n" + "\n".join(rows)).text("name") == "a"

@@ -1,0 +1,127 @@
+"""What tools write is read as etcd reads it: etcd is started with it, and its log compared with what is said.
+
+What etcd is given comes from the file by another way than the reader's. Addresses and paths are the test's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from declared.conftest import Workplace
+from declared.etcd_itself import run
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.declared.declaration import Declaration
+from pytest_etcdtls.declared.effective import effective
+from pytest_etcdtls.declared.reading import read_declaration
+from pytest_etcdtls.declared.sides import TLSSide
+from pytest_etcdtls.declared.traps import find_traps
+from pytest_etcdtls.etcd_log.entries import read_entries
+from pytest_etcdtls.etcd_log.startup import LoggedTLS, last_startup
+
+SHAPES = Path(__file__).parent / "shapes"
+
+
+def _here(shape: str, workplace: Workplace) -> Path:
+    """Write a shape with addresses and paths of this place; return its path."""
+    text = (SHAPES / shape).read_text()
+    addresses = {
+        "127.0.0.1:2379": workplace.other,
+        "127.0.0.1:2381": workplace.metrics,
+        "127.0.0.1:2382": workplace.http,
+        "10.0.0.11:2379": workplace.client,
+        "10.0.0.11:2380": workplace.peer,
+        "10.0.0.21:2379": workplace.client,
+        "10.0.0.21:2380": workplace.peer,
+        "10.0.0.31:2379": workplace.client,
+        "10.0.0.31:2380": workplace.peer,
+    }
+    for address, port in addresses.items():
+        text = text.replace(f"{address}", f"127.0.0.1:{port}")
+    replacements = {
+        "https://127.0.0.1:2380,": "",
+        "http://10.0.0.31:2381,": "",
+        ",etcd2=https://10.0.0.32:2380,etcd3=https://10.0.0.33:2380": "",
+        "=existing": "=new",
+        "/etc/kubernetes/pki/etcd/ca.crt": "{pki}/peer-ca.crt",
+        "/etc/kubernetes/pki/etcd": "{pki}",
+        "/var/lib/rancher/k3s/server/tls/etcd/server-client": "{pki}/server",
+        "/var/lib/rancher/k3s/server/tls/etcd/peer-server-client": "{pki}/peer",
+        "/var/lib/rancher/k3s/server/tls/etcd/server-ca.crt": "{pki}/client-ca.crt",
+        "/var/lib/rancher/k3s/server/tls/etcd/peer-ca.crt": "{pki}/peer-ca.crt",
+        "/var/lib/rancher/k3s/server/db/etcd": "{dir}/data",
+        "/etc/ssl/etcd/ssl/member-node1.pem": "{pki}/peer.crt",
+        "/etc/ssl/etcd/ssl/member-node1-key.pem": "{pki}/peer.key",
+        "/etc/ssl/etcd/ssl/ca.pem": "{pki}/peer-ca.crt",
+        "/var/lib/etcd": "{dir}/data",
+    }
+    for old, new in replacements.items():
+        text = text.replace(old, new)
+    path = workplace.directory / Path(shape).name
+    path.write_text(workplace.fill_in(text))
+    return path
+
+
+def _logged(side: TLSSide) -> LoggedTLS:
+    return LoggedTLS(
+        cert=side.certificate or "",
+        key=side.key or "",
+        trusted_ca=side.trusted_ca or "",
+        client_cert_auth=side.asks,
+        crl_file=side.crl_file or "",
+    )
+
+
+def _compare(
+    declaration: Declaration,
+    binary: Path,
+    workplace: Workplace,
+    arguments: list[str],
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    version = binary_version(binary)
+    seen = run(binary, arguments, environment or {}, workplace.directory)
+    assert seen.started is all(trap.starts for trap in find_traps(declaration, version)), seen.log
+    if not seen.started:
+        return
+    startup, said = last_startup(read_entries(seen.log)), effective(declaration, version)
+    assert startup.etcd_version == version
+    assert (startup.client, startup.peer) == (_logged(said.sides["client"]), _logged(said.sides["peer"]))
+    for flag, urls in startup.urls.items():
+        known = sorted(str(url) for url in declaration.urls(flag))
+        assert sorted(urls) == known, flag
+
+
+@pytest.mark.parametrize("name", ["v1.28", "v1.31", "v1.34"])
+def test_kubeadm(name: str, etcd_binary: Path, workplace: Workplace) -> None:
+    path = _here(f"kubeadm/{name}.yaml", workplace)
+    command = yaml.safe_load(path.read_text())["spec"]["containers"][0]["command"]
+    _compare(read_declaration(path), etcd_binary, workplace, command[1:])
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_k3s(etcd_binary: Path, workplace: Workplace) -> None:
+    path = _here("k3s/config", workplace)
+    _compare(read_declaration(path), etcd_binary, workplace, [f"--config-file={path}"])
+
+
+def test_kubespray(etcd_binary: Path, workplace: Workplace) -> None:
+    path = _here("kubespray/etcd.env", workplace)
+    lines = [line.partition("=") for line in path.read_text().splitlines() if line.startswith("ETCD_")]
+    environment = {name: value for name, _, value in lines}
+    _compare(read_declaration(path), etcd_binary, workplace, ["--log-outputs=stderr"], environment)
+
+
+@pytest.mark.etcd_version("3.4", "3.5.33", "3.6")
+def test_the_sample(etcd_binary: Path, workplace: Workplace) -> None:
+    text = (SHAPES / "yaml/sample.yml").read_text()
+    path = workplace.directory / "sample.yml"
+    text = text.replace("localhost:2379", "{client}").replace("localhost:2380", "{peer}")
+    text = text.replace("initial-cluster:\n", "initial-cluster: default=http://{peer}\n")
+    path.write_text(workplace.fill_in(text.replace("data-dir:", "data-dir: {dir}/data")))
+    declaration = read_declaration(path)
+    seen = run(etcd_binary, [f"--config-file={path}"], {}, workplace.directory)
+    assert seen.started is all(trap.starts for trap in find_traps(declaration, binary_version(etcd_binary)))

@@ -1,0 +1,299 @@
+"""Every trap is found where it is, in the versions that have it, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from declared.declaring import (
+    AUTH,
+    CA,
+    GOOD,
+    PAIR,
+    PEER_CA,
+    PEER_PAIR,
+    PEER_URLS,
+    URLS,
+    flags,
+    without,
+    written,
+)
+from pytest_etcdtls.declared.crl_file import CRLFile, Encoding
+from pytest_etcdtls.declared.declaration import Declaration
+from pytest_etcdtls.declared.effective import effective
+from pytest_etcdtls.declared.sides import Admission, CRLEffect
+from pytest_etcdtls.declared.trap import Trap
+from pytest_etcdtls.declared.traps import find_traps
+from pytest_etcdtls.target import Role
+
+VERSIONS = ("3.3.27", "3.4.23", "3.4.45", "3.5.1", "3.5.14", "3.5.33", "3.6.4", "3.6.16", "3.7.3", None)
+DER = {"/pki/crl": CRLFile(declared="/pki/crl", found="/pki/crl", encoding=Encoding.DER)}
+PEM = {"/pki/crl": CRLFile(declared="/pki/crl", found="/pki/crl", encoding=Encoding.PEM)}
+JUNK = {"/pki/crl": CRLFile(declared="/pki/crl", found="/pki/crl", encoding=Encoding.NEITHER)}
+GONE = {"/pki/crl": CRLFile(declared="/pki/crl")}
+CRL = "--client-crl-file=/pki/crl"
+
+
+def _ids(
+    declaration: Declaration, version: str | None, crls: Mapping[str, CRLFile] | None = None
+) -> list[str]:
+    return sorted({trap.id for trap in find_traps(declaration, version, crls)})
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_mutual_tls_is_no_trap(version: str | None) -> None:
+    assert find_traps(flags(*GOOD), version) == ()
+
+
+ALL = VERSIONS
+FROM_3_4 = VERSIONS[1:]
+SINCE_3_6 = ("3.6.4", "3.6.16", "3.7.3", None)
+
+CASES: Mapping[str, tuple[tuple[str, ...], str, tuple[str | None, ...]]] = {
+    "auto-tls drops it": (
+        (*without("cert-file", "key-file"), "--auto-tls"),
+        "auto-tls-drops-client-auth",
+        ALL,
+    ),
+    "peer-auto-tls drops it": (
+        (*without("peer-cert-file", "peer-key-file"), "--peer-auto-tls"),
+        "auto-tls-drops-client-auth",
+        ALL,
+    ),
+    "auto-tls beside a certificate": ((*GOOD, "--auto-tls"), "auto-tls-ignored", ALL),
+    "no bundle": (without("trusted-ca-file"), "client-auth-without-ca", ALL),
+    "no bundle for peers": (without("peer-trusted-ca-file"), "client-auth-without-ca", ALL),
+    "a bundle alone": (without("client-cert-auth"), "trusted-ca-alone", ALL),
+    "a bundle alone for peers": (without("peer-client-cert-auth"), "trusted-ca-alone", ("3.3.27",)),
+    "http beside": (
+        (*without("listen-client-urls"), "--listen-client-urls=https://10.0.0.11:2379,http://127.0.0.1:2379"),
+        "http-listener-beside-tls",
+        ALL,
+    ),
+    "http on the same port": (
+        (*without("listen-client-urls"), "--listen-client-urls=https://10.0.0.11:2379,http://10.0.0.11:2379"),
+        "http-listener-beside-tls",
+        ALL,
+    ),
+    "peers in plaintext": (
+        (*without("listen-peer-urls"), "--listen-peer-urls=http://10.0.0.11:2380"),
+        "http-listener-beside-tls",
+        ALL,
+    ),
+    "no listening URL": (without("listen-client-urls"), "http-listener-beside-tls", ALL),
+    "names without authentication": (
+        (
+            *URLS,
+            *PEER_URLS,
+            *PAIR,
+            *PEER_PAIR,
+            PEER_CA,
+            "--peer-client-cert-auth",
+            "--client-cert-allowed-hostname=a",
+        ),
+        "allowed-names-without-client-auth",
+        FROM_3_4,
+    ),
+    "a list of names": (
+        (*GOOD, "--client-cert-allowed-hostname=a,b"),
+        "allowed-names-as-one",
+        ("3.4.23", "3.4.45", "3.5.1", "3.5.14"),
+    ),
+    "SAN rule off, by its old name": (
+        (*GOOD, "--experimental-peer-skip-client-san-verification"),
+        "san-check-off",
+        VERSIONS[:-2],
+    ),
+    "SAN rule off": ((*GOOD, "--peer-skip-client-san-verification"), "san-check-off", SINCE_3_6),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_traps_of_flags(case: str, version: str | None) -> None:
+    arguments, id_, versions = CASES[case]
+    found = [trap for trap in find_traps(flags(*arguments), version) if trap.starts]
+    assert [trap.id for trap in found] == ([id_] if version in versions else [])
+
+
+def _only(declaration: Declaration, version: str | None = "3.6.16", **more: Mapping[str, CRLFile]) -> Trap:
+    (trap,) = find_traps(declaration, version, more.get("crls"))
+    return trap
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_trap_is_explained(case: str) -> None:
+    arguments, id_, versions = CASES[case]
+    trap = next(trap for trap in find_traps(flags(*arguments), versions[0]) if trap.id == id_)
+    assert trap.settings
+    for text in (trap.summary, trap.why, trap.remedy):
+        assert len(text) > 10
+        assert "None" not in text
+        assert "  " not in text
+
+
+@pytest.mark.parametrize(
+    ("crls", "version", "ids", "certain"),
+    [
+        (DER, "3.5.33", [], True),
+        (DER, "3.7.3", [], True),
+        (PEM, "3.5.33", [], True),
+        (PEM, "3.6.4", ["crl-encoding"], True),
+        (PEM, None, ["crl-encoding"], False),
+        (JUNK, "3.4.23", ["crl-encoding"], True),
+        (GONE, "3.4.23", ["crl-missing"], False),
+        ({}, "3.7.3", ["crl-missing"], False),
+    ],
+)
+def test_crl_files(crls: Mapping[str, CRLFile], version: str | None, ids: list[str], certain: bool) -> None:
+    traps = find_traps(flags(*GOOD, CRL), version, crls)
+    assert [trap.id for trap in traps] == ids
+    assert all(trap.certain is certain for trap in traps)
+
+
+def test_a_crl_that_nobody_is_asked_for() -> None:
+    declaration = flags(*without("client-cert-auth", "trusted-ca-file"), CRL)
+    assert _only(declaration, crls=DER).id == "crl-without-client-auth"
+    assert effective(declaration, "3.6.16", DER).sides["client"].crl is CRLEffect.IGNORED
+
+
+@pytest.mark.parametrize(
+    ("version", "ignored"),
+    [
+        ("3.4.45", True),
+        ("3.5.31", True),
+        ("3.5.32", False),
+        ("3.6.12", True),
+        ("3.6.13", False),
+        ("3.7.0", False),
+        ("3.8.0", False),
+    ],
+)
+def test_a_crl_on_a_grpc_port(version: str, ignored: bool) -> None:
+    declaration = flags(*GOOD, CRL, "--listen-client-http-urls=https://10.0.0.11:2382")
+    assert _ids(declaration, version, DER) == (["crl-ignored-on-grpc"] if ignored else [])
+    done = effective(declaration, version, DER)
+    assert (done.at(Role.CLIENT)[0].crl is CRLEffect.IGNORED) is ignored
+    assert done.at(Role.CLIENT_HTTP)[0].crl is CRLEffect.ENFORCED
+
+
+def test_a_configuration_file_hides_flags(tmp_path: Path) -> None:
+    (tmp_path / "etcd.yml").write_text("name: a\n")
+    command = f"etcd --config-file={tmp_path}/etcd.yml --client-cert-auth --metrics=basic"
+    trap = _only(written(tmp_path, command))
+    assert trap.id == "config-file-hides-flags"
+    assert [setting.spelled for setting in trap.settings] == ["--client-cert-auth"]
+    assert not find_traps(
+        written(tmp_path, f"etcd --config-file={tmp_path}/etcd.yml --metrics=basic"), "3.6.16"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "advice"),
+    [
+        ("client-cert-auth: true\n", "3.6.16", "client-transport-security: client-cert-auth"),
+        ("client-transport-security: {client-crl-file: /c}\n", "3.6.16", "no documented key is for a CRL"),
+        ("client-transport-security: {trusted-ca-fil: /c}\n", "3.6.16", "perhaps trusted-ca-file is meant"),
+        ("cipher-suite: [a]\n", "3.6.16", "perhaps cipher-suites is meant"),
+        ("client-transport-security: {allowed-cn: [a]}\n", "3.5.14", "client-transport-security: allowed-cn"),
+        ("tls-min-version: TLS1.2\n", "3.4.23", "perhaps tls-min-version is meant"),
+        ("zzzz: 1\n", "3.6.16", "remove zzzz"),
+    ],
+)
+def test_unknown_keys(text: str, version: str, advice: str, tmp_path: Path) -> None:
+    traps = find_traps(written(tmp_path, f"name: a\nenable-grpc-gateway: true\n{text}"), version)
+    assert [trap.id for trap in traps] == ["unknown-key"]
+    assert advice in traps[0].remedy
+    assert traps[0].settings[0].place.line == 3
+
+
+def test_a_field_of_go_is_a_key(tmp_path: Path) -> None:
+    text = "listen-client-urls: https://10.0.0.11:2379\nclient-transport-security:\n  cert-file: /c\n"
+    text += "  key-file: /k\n"
+    text += "  client-cert-auth: true\n  trusted-ca-file: /ca\nClientTLSInfo:\n  CRLFile: /pki/crl\n"
+    text += "listen-peer-urls: unix://a:1\n"
+    declaration = written(tmp_path, text)
+    assert _ids(declaration, "3.6.16", DER) == ["undocumented-key"]
+    assert effective(declaration, "3.6.16", DER).at(Role.CLIENT)[0].crl is CRLEffect.ENFORCED
+
+
+@pytest.mark.parametrize(
+    ("variable", "version", "found"),
+    [
+        ("ETCD_CLIENT_CERT_ATH", "3.6.16", "perhaps ETCD_CLIENT_CERT_AUTH is meant"),
+        ("ETCD_TLS_MIN_VERSION", "3.5.1", "remove it"),
+        ("ETCD_TLS_MIN_VERSION", "3.5.8", None),
+        ("ETCD_PROXY", "3.6.16", None),
+        ("ETCD_UNSUPPORTED_ARCH", "3.6.16", None),
+    ],
+)
+def test_unknown_variables(variable: str, version: str, found: str | None) -> None:
+    traps = find_traps(flags(*GOOD, environment={variable: "TLS1.2"}), version)
+    assert [(trap.id, trap.remedy) for trap in traps] == ([("unknown-variable", found)] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("version", "starts"), [("3.3.27", True), ("3.4.23", False), ("3.7.3", False), (None, False)]
+)
+def test_a_flag_and_its_variable(version: str | None, starts: bool) -> None:
+    trap = _only(flags(*GOOD, environment={"ETCD_CERT_FILE": "/pki/server.crt"}), version)
+    assert (trap.id, trap.starts) == ("variable-beside-flag", starts)
+
+
+@pytest.mark.parametrize(
+    ("flag", "version", "said"),
+    [
+        ("--tls-min-version=TLS1.2", "3.5.7", "it is a flag of 3.4 and newer"),
+        ("--feature-gates=A=true", "3.5.33", "it is a flag of 3.6 and newer"),
+        ("--experimental-initial-corrupt-check", "3.7.0", "it is a flag of 3.3 to 3.6"),
+        ("--client-cert-ath", None, "no version has it"),
+    ],
+)
+def test_unknown_flags(flag: str, version: str | None, said: str) -> None:
+    trap = _only(flags(*GOOD, flag), version)
+    assert (trap.id, trap.starts) == ("flag-unknown-to-version", False)
+    assert said in trap.summary
+
+
+def test_the_gateway_of_3_4_with_a_configuration_file(tmp_path: Path) -> None:
+    declaration = written(tmp_path, "name: a\n")
+    assert _ids(declaration, "3.4.23") == ["gateway-off-in-config-file"]
+    assert _ids(declaration, "3.5.1") == []
+    assert not effective(declaration, "3.4.23").gateway
+    assert effective(flags("--name=a"), "3.4.23").gateway
+    assert effective(written(tmp_path, "enable-grpc-gateway: true\n"), "3.4.23").gateway
+
+
+def test_system_roots_may_be_others() -> None:
+    trap = _only(flags(*without("trusted-ca-file"), environment={"SSL_CERT_FILE": "/etc/own-roots.pem"}))
+    assert "/etc/own-roots.pem" in trap.summary
+
+
+def test_what_is_in_force_is_said_in_words() -> None:
+    done = effective(flags(*GOOD, CRL, "--client-cert-allowed-hostname=a.example"), "3.5.1", DER)
+    assert done.at(Role.CLIENT)[0].describe() == (
+        "who holds a certificate of the trusted CA /pki/ca.crt, valid for a.example; "
+        "revoked certificates are refused; TLSv1.2 to TLSv1.2"
+    )
+    assert done.at(Role.PEER)[0].san_rule
+    assert effective(flags(), "3.6.16").at(Role.CLIENT)[0].describe() == "plaintext: anybody"
+
+
+def test_cn_is_a_user_only_if_client_authentication_is_on() -> None:
+    assert effective(flags(*GOOD)).sides["client"].cn_is_user
+    alone = effective(flags(*without("client-cert-auth"))).sides["client"]
+    assert (alone.cn_is_user, alone.admission) == (False, Admission.TRUSTED_CA)
+
+
+def test_an_own_certificate_to_dial_with() -> None:
+    declaration = flags(*URLS, *PAIR, CA, AUTH, "--client-cert-file=/c", "--client-key-file=/k")
+    assert effective(declaration, "3.5.1").sides["client"].dials_with == "/c"
+    assert effective(flags(*GOOD), "3.5.1").sides["client"].dials_with == "/pki/server.crt"
+
+
+def test_profiles() -> None:
+    assert effective(flags("--log-level=debug")).pprof
+    assert effective(flags("--enable-pprof")).pprof
+    assert not effective(flags()).pprof

@@ -1,0 +1,139 @@
+"""Units with drop-ins and environment files, as they lie in systemd's directories or beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.declared.reading import read_declaration
+from pytest_etcdtls.errors import UsageError
+
+
+def _unit(*lines: str) -> str:
+    return "[Service]\n" + "\n".join(lines) + "\n"
+
+
+def test_drop_ins_of_all_directories_by_name(tmp_path: Path) -> None:
+    unit = tmp_path / "usr/lib/systemd/system/etcd.service"
+    files = {
+        "usr/lib/systemd/system/etcd.service": _unit(
+            "ExecStart=/usr/bin/etcd --name=a", "Environment=ETCD_METRICS=a"
+        ),
+        "usr/lib/systemd/system/etcd.service.d/10.conf": _unit("Environment=ETCD_METRICS=b"),
+        "run/systemd/system/etcd.service.d/10.conf": _unit("Environment=ETCD_METRICS=c ETCD_LOGGER=c"),
+        "etc/systemd/system/etcd.service.d/05.conf": _unit("Environment=ETCD_LOGGER=d"),
+        "etc/systemd/system/etcd.service.d/note.txt": "no drop-in",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    declaration = read_declaration(unit)
+    assert {name: one.value for name, one in declaration.settings.items()} == {
+        "name": "a",
+        "metrics": "c",
+        "logger": "c",
+    }
+    assert declaration.settings["metrics"].place.file == str(
+        tmp_path / "run/systemd/system/etcd.service.d/10.conf"
+    )
+
+
+def test_environment_files_below_the_same_root(tmp_path: Path) -> None:
+    unit = tmp_path / "etc/systemd/system/etcd@one.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text(
+        _unit(
+            "EnvironmentFile=/etc/etcd/%i.env",
+            "EnvironmentFile=-/etc/etcd/gone.env",
+            "Environment=ETCD_NAME=overridden ETCD_DATA_DIR=/d",
+            "ExecStart=/usr/bin/etcd",
+        )
+    )
+    (tmp_path / "etc/etcd").mkdir()
+    (tmp_path / "etc/etcd/one.env").write_text("ETCD_NAME=one\n")
+    declaration = read_declaration(unit)
+    assert (declaration.text("name"), declaration.text("data-dir")) == ("one", "/d")
+    assert [setting.value for setting in declaration.overridden] == ["overridden"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        (("ExecStart=/bin/false", "ExecStart=", "ExecStart=-/usr/bin/etcd --name=a"), "a"),
+        (("ExecStart=@/usr/bin/etcd etcd-of-mine --name=a",), "a"),
+        (("ExecStart=+/usr/bin/etcd --name=$NAME", "Environment=NAME=b"), "$NAME"),
+        (("ExecStart=+/usr/bin/etcd --name=${NAME}", "Environment=NAME=b"), "b"),
+        (("ExecStart=:/usr/bin/etcd --name=${NAME}", "Environment=NAME=b"), "${NAME}"),
+        (("ExecStart=/usr/bin/etcd \\", "# no", "; no", "  --name=a \\", "--metrics=basic"), "a"),
+        (("ExecStart=/usr/bin/nice -n 5 /usr/bin/etcd --name=a",), "a"),
+        (('ExecStart=/bin/sh -c "exec /usr/bin/etcd --name=$$NAME"', "Environment=NAME=b"), "b"),
+        (("Environment=ETCD_NAME=a", "Environment=", "ExecStart=/usr/bin/etcd --name=b"), "b"),
+        (("Environment=ETCD_NAME=a", "UnsetEnvironment=ETCD_NAME", "ExecStart=/usr/bin/etcd --name=b"), "b"),
+    ],
+)
+def test_exec_start(lines: tuple[str, ...], name: str, tmp_path: Path) -> None:
+    unit = tmp_path / "etcd.service"
+    unit.write_text(_unit(*lines))
+    declaration = read_declaration(unit)
+    assert declaration.text("name") == name
+    assert not declaration.shadowed
+
+
+def test_docker_in_a_unit_inherits_nothing(tmp_path: Path) -> None:
+    unit = tmp_path / "etcd.service"
+    unit.write_text(
+        _unit(
+            "Environment=ETCD_NAME=of-the-host PASSED=x ETCD_DATA_DIR=/d",
+            "ExecStart=/usr/bin/docker run --rm --name etcd -e ETCD_DATA_DIR -e ETCD_METRICS=basic \\",
+            "  --env-file /etc/etcd.env -v /var/lib/etcd:/d quay.io/coreos/etcd:v3.5.9 etcd --logger=zap",
+        )
+    )
+    (tmp_path / "etcd.env").write_text('# a comment\nETCD_INITIAL_CLUSTER_STATE="new"\n')
+    declaration = read_declaration(unit)
+    assert {name: one.value for name, one in declaration.settings.items()} == {
+        "initial-cluster-state": '"new"',
+        "data-dir": "/d",
+        "metrics": "basic",
+        "logger": "zap",
+    }
+    assert declaration.version == "3.5.9"
+
+
+def test_what_systemctl_cat_prints(tmp_path: Path) -> None:
+    path = tmp_path / "printed.txt"
+    path.write_text(
+        "# /lib/systemd/system/etcd.service\n[Unit]\nDescription=x\n\n[Service]\nExecStart=/usr/bin/etcd\n\n"
+        "# /etc/systemd/system/etcd.service.d/override.conf\n[Service]\nExecStart=\n"
+        "ExecStart=/usr/bin/etcd --name=%p\n"
+    )
+    setting = read_declaration(path).settings["name"]
+    assert (setting.value, str(setting.place)) == (
+        "etcd",
+        "/etc/systemd/system/etcd.service.d/override.conf:3",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("Type=notify",), r"etcd.service: no ExecStart= is in force"),
+        (("ExecStart=/usr/bin/etcd", "ExecStart="), r"etcd.service: no ExecStart= is in force"),
+        (("ExecStart=/usr/bin/kubelet --config=/c",), r"etcd.service:2: this unit does not start etcd"),
+        (
+            ("ExecStart=/usr/bin/etcd", "EnvironmentFile=/etc/gone.env"),
+            r"etcd.service:3: EnvironmentFile=/etc/gone",
+        ),
+        (("ExecStart=/usr/bin/etcd", "junk"), r"etcd.service:3: 'junk' is neither"),
+        (("ExecStart=/usr/bin/etcd 'a",), r"etcd.service:2: a quotation mark ' is not closed"),
+        (
+            ("ExecStart=/usr/bin/etcd --cert-file=/etc/%H.crt",),
+            r"etcd.service:2: the value of --cert-file is not in",
+        ),
+    ],
+)
+def test_units_that_cannot_be_read(lines: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    unit = tmp_path / "etcd.service"
+    unit.write_text(_unit(*lines))
+    with pytest.raises(UsageError, match=said):
+        read_declaration(unit)

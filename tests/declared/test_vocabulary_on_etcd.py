@@ -1,0 +1,72 @@
+"""The flags that are said to be known to a version are those that every etcd at hand knows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.declared.version import has, line, tag_version, version_key
+from pytest_etcdtls.declared.vocabulary import EVERY_FLAG, IGNORED, flag_known, flag_lines
+
+_NOT_IN_CHANGELOGS = {
+    "experimental-compaction-sleep-interval",
+    "experimental-snapshot-catchup-entries",
+    "experimental-stop-grpc-service-on-defrag",
+}
+"""Flags of 3.5 whose first patch release is not known here: taken to be in all of 3.5."""
+
+
+def _accepted(binary: Path, flag: str) -> bool:
+    done = subprocess.run(
+        [binary, f"--{flag}=1", "--version"], capture_output=True, text=True, check=False, timeout=60
+    )
+    return "not defined" not in done.stdout + done.stderr
+
+
+def test_flags(etcd_binary: Path) -> None:
+    version = binary_version(etcd_binary)
+    known = {name for name in EVERY_FLAG | IGNORED if flag_known(name, version)}
+    done = subprocess.run([etcd_binary, "--help"], capture_output=True, text=True, check=False, timeout=60)
+    documented = set(re.findall(r"^\s+--([a-z0-9-]+)", done.stdout + done.stderr, re.MULTILINE))
+    assert {name for name in documented - known if _accepted(etcd_binary, name)} == set()
+    undocumented = known - documented - (_NOT_IN_CHANGELOGS if line(version) == "3.5" else set())
+    assert {name for name in undocumented if not _accepted(etcd_binary, name)} == set()
+    others = {name for name in EVERY_FLAG - known if name.startswith(("tls-", "listen-", "peer-", "client-"))}
+    assert {name for name in others if _accepted(etcd_binary, name)} == set()
+
+
+def test_lines_in_words() -> None:
+    assert flag_lines("cert-file") == "3.3 and newer"
+    assert flag_lines("enable-v2") == "3.3 to 3.5"
+    assert flag_lines("ca-file") == "3.3"
+    assert flag_lines("nothing") == ""
+
+
+def test_versions() -> None:
+    assert version_key("v3.6.4-0") == (3, 6, 4)
+    assert version_key("3.6") == (3, 6)
+    assert version_key(None) > (3, 99)
+    assert (line("3.6.4"), line(None)) == ("3.6", None)
+    first = {"3.5": 32, "3.6": 13}
+    assert [
+        has(version, first) for version in ("3.5.31", "3.5.32", "3.6", "3.6.13", "3.4.45", "3.8.0", None)
+    ] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_versions_of_images() -> None:
+    assert tag_version("registry.k8s.io/etcd:3.6.4-0") == "3.6.4"
+    assert tag_version("localhost:5000/etcd:v3.5.21-k3s1-build20250612") == "3.5.21"
+    assert tag_version("quay.io/coreos/etcd:v3.5.9@sha256:0123") == "3.5.9"
+    assert tag_version("registry.k8s.io/etcd:latest") is None
+    assert tag_version("registry.k8s.io/etcd") is None
+    assert tag_version(None) is None
