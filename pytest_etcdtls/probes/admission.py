@@ -34,6 +34,9 @@ SAN_RULE_ROLES = frozenset({Role.PEER, Role.METRICS})
 CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})
 """Identities that etcd itself closes after the handshake, without an alert."""
 
+OTHER_ROLES = frozenset({"client-certificate", "peer-certificate", "server-certificate"})
+"""Good identities, tried where they are not meant for."""
+
 Tries = tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
 
 
@@ -167,9 +170,22 @@ def _twin(context: Context, key: str | None) -> Candidate:
     )
 
 
+def _speeches(key: str | None, known: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
+    """Return what is spoken with an identity: one protocol is enough to tell whom a port is for."""
+    return known[:1] if key in OTHER_ROLES else known
+
+
+def _admission_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    if listener is None or listener.scheme == "http":
+        return 0
+    # After a close that decides, the control is repeated.
+    tries = 2 if key in CLOSED_BY_ETCD else 1
+    return tries * len(TLSVersion) * len(_speeches(key, SPEECHES[listener.role]))
+
+
 @probe(
     Admission,
-    cost=lambda target, listener, key: 2 * len(TLSVersion) * len(SPEECHES[listener.role]) if listener else 0,
+    cost=_admission_cost,
     needs=[(Acceptance, None), (Presentable, None), (Candidate, None)],
 )
 def _admission(context: Context, key: str | None) -> Admission:
@@ -178,8 +194,8 @@ def _admission(context: Context, key: str | None) -> Admission:
     presentable = context.get(Presentable, key)
     identity = presentable.identity
     reference = context.get(Candidate, presentable.twin) if presentable.twin else acceptance.reference
-    purpose = f"bad identity {identity.name}"
-    tries = _grid(context, identity, acceptance.versions, spoken(context), purpose)
+    purpose = f"identity {key}" if key in OTHER_ROLES else f"bad identity {identity.name}"
+    tries = _grid(context, identity, acceptance.versions, _speeches(key, spoken(context)), purpose)
     controls = _controls(context, identity, tries, reference, twin=presentable.twin is not None)
     return Admission(
         url=listener.url,
