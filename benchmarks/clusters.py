@@ -1,0 +1,31 @@
+"""What it takes to have a cluster of one's own, against one with etcd's own timing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from timing import Timed, alternate
+
+from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+
+_AS_ETCD = ("--heartbeat-interval=100", "--election-timeout=1000", "--unsafe-no-fsync=false")
+"""etcd's defaults; of two equal flags the last one counts."""
+
+
+def measure(source: EtcdSource, size: int, repeat: int) -> list[Timed]:
+    """Time a cluster from nothing, its PKI included, until it serves clients."""
+    ours = ClusterConfig(size=size)
+    theirs = replace(ours, extra_flags=_AS_ETCD)
+    members = f"{size} member{'s' * (size > 1)}"
+    return alternate(
+        {
+            f"start of {members}, etcd's own timing": lambda: _start(theirs, source),
+            f"start of {members}": lambda: _start(ours, source),
+        },
+        repeat,
+    )
+
+
+def _start(config: ClusterConfig, source: EtcdSource) -> None:
+    start_cluster(config, source).stop()

@@ -1,0 +1,101 @@
+"""What it takes to judge an etcd, against doing it by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from timing import Timed, alternate, command
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.runner import run_checks
+
+
+def measure(source: EtcdSource, repeat: int) -> list[Timed]:
+    """Time one curl, as many handshakes of openssl as the catalogue makes connections, and the catalogue.
+
+    The cluster has one member. It is judged as a live one with client credentials, peer credentials and no
+    CA key.
+    """
+    with start_cluster(ClusterConfig(), source) as cluster, tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        judge = _judging(cluster)
+        connections = _connections(judge, directory)
+        handshake, request = _openssl(cluster), _curl(cluster)
+
+        def by_hand() -> None:
+            for _ in range(connections):
+                # The client ends the connection, so that etcd is not waited for.
+                subprocess.run(handshake, input=b"Q\n", capture_output=True, check=True)
+
+        return alternate(
+            {
+                "one curl": lambda: command(request, directory),
+                f"{connections} times openssl s_client, one by one": by_hand,
+                "the default catalogue, whole run of pytest": lambda: command(judge, directory),
+                "the default catalogue, judging alone": lambda: _judge_here(cluster),
+            },
+            repeat,
+        )
+
+
+def _judging(cluster: Cluster) -> list[str]:
+    member = cluster.members[0]
+    options = {
+        "endpoint": member.client_url,
+        "cacert": member.file("server-ca.crt"),
+        "cert": member.file("client.crt"),
+        "key": member.file("client.key"),
+        "peer-endpoint": member.peer_url,
+        "peer-cacert": member.file("peer-ca.crt"),
+        "peer-cert": member.file("peer.crt"),
+        "peer-key": member.file("peer.key"),
+    }
+    return [
+        *(sys.executable, "-m", "pytest", "--pyargs", "pytest_etcdtls", "-q", "-p", "no:cacheprovider"),
+        *(f"--etcd-{name}={value}" for name, value in options.items()),
+    ]
+
+
+def _connections(judge: Sequence[str], directory: Path) -> int:
+    report = directory / "report.json"
+    command([*judge, f"--etcd-report={report}"], directory)
+    return int(json.loads(report.read_text())["summary"]["connections"])
+
+
+def _judge_here(cluster: Cluster) -> None:
+    """Judge it as a live one, where nothing is known but the options."""
+    owned = cluster.target()
+    client, peer = (
+        replace(credentials, signing_key=None, served=(), revoked=None)
+        for credentials in (owned.client, owned.peer)
+    )
+    live = replace(owned, origin="live", client=client, peer=peer, expected=(), dials_with_another=None)
+    run_checks(Observer(live), select())
+
+
+def _openssl(cluster: Cluster) -> list[str]:
+    member = cluster.members[0]
+    address = member.client_url.removeprefix("https://")
+    return [
+        *("openssl", "s_client", "-connect", address, "-CAfile", str(member.file("server-ca.crt"))),
+        *("-cert", str(member.file("client.crt")), "-key", str(member.file("client.key"))),
+    ]
+
+
+def _curl(cluster: Cluster) -> list[str]:
+    member = cluster.members[0]
+    return [
+        *("curl", "--silent", "--fail", "--cacert", str(member.file("server-ca.crt"))),
+        *("--cert", str(member.file("client.crt")), "--key", str(member.file("client.key"))),
+        f"{member.client_url}/version",
+    ]

@@ -1,0 +1,94 @@
+"""Measures what the plugin costs, in one run, and prints ratios: ``python benchmarks/run.py``.
+
+Nothing here is asserted anywhere. What was measured once is in ``docs/performance.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import clusters
+import judging
+import startup
+from timing import Timed
+
+from pytest_etcdtls.cluster.source import EtcdSource
+
+ROOT = Path(__file__).parents[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what the arguments name and print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", nargs="*", help="startup, judging, clusters (default: all)")
+    parser.add_argument("--repeat", type=int, default=15, help="how often each (default 15)")
+    parser.add_argument("--etcd", metavar="VERSION", help="which of those at hand (default: the newest)")
+    options = parser.parse_args(arguments)
+    source = _etcd(options.etcd)
+    measures: dict[str, Callable[[], Iterator[Sequence[Timed]]]] = {
+        "startup": lambda: iter([startup.measure(options.repeat)]),
+        "judging": lambda: iter([judging.measure(source, options.repeat)]),
+        "clusters": lambda: (clusters.measure(source, size, options.repeat) for size in (1, 3)),
+    }
+    unknown = set(options.what) - set(measures)
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(measures)}")
+    for line in _about(source, options.repeat):
+        print(line)
+    for name in options.what or measures:
+        for timed in measures[name]():
+            print()
+            for line in _table(timed):
+                print(line, flush=True)
+    print(f"\nload at the end: {_load()}")
+    return 0
+
+
+def _etcd(version: str | None) -> EtcdSource:
+    binaries: dict[str, Path] = runpy.run_path(str(ROOT / "conftest.py"))["find_binaries"]()
+    if not binaries:
+        sys.exit("no etcd is at hand: run make etcd")
+    version = version or list(binaries)[-1]
+    if version not in binaries:
+        sys.exit(f"etcd {version} is not at hand: there are {', '.join(binaries)}")
+    return EtcdSource(kind="process", location=str(binaries[version]), version=version, why="asked for")
+
+
+def _about(source: EtcdSource, repeat: int) -> Iterator[str]:
+    import pytest
+
+    programs = f"{_first_line('openssl', 'version')}, {_first_line('curl', '--version')}"
+    yield f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {datetime.now(UTC).date()}"
+    yield f"Python {platform.python_version()}, pytest {pytest.__version__}, "
+    yield f"etcd {source.version}, {programs}"
+    yield f"medians of {repeat}, in turn; load at the start: {_load()}"
+
+
+def _first_line(*arguments: str) -> str:
+    output = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    return " ".join(output.splitlines()[0].split()[:2])
+
+
+def _load() -> str:
+    return " ".join(f"{load:.1f}" for load in os.getloadavg())
+
+
+def _table(timed: Sequence[Timed]) -> Iterator[str]:
+    """Yield the table; the first row is what the others are compared with."""
+    yield "| what | median | half the middle spread | ratio |"
+    yield "|---|--:|--:|--:|"
+    for one in timed:
+        ratio = one.median / timed[0].median
+        yield f"| {one.name} | {one.median:.3f} s | {one.spread:.0%} | {ratio:.2f} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""What the plugin costs a run of pytest that does not use it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from timing import Timed, alternate, command
+
+
+def measure(repeat: int) -> list[Timed]:
+    """Time pytest with one empty test: without the plugin, and with it installed and unused."""
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "test_nothing.py").write_text("def test_nothing(): pass\n")
+        return alternate(
+            {
+                "pytest -p no:etcdtls": lambda: command([*pytest, "-p", "no:etcdtls"], directory),
+                "pytest, plugin installed and unused": lambda: command(pytest, directory),
+            },
+            repeat,
+        )

@@ -1,0 +1,35 @@
+"""The benchmarks run; what they measure is asserted nowhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMPARED = {
+    "startup": ["pytest -p no:etcdtls", "pytest, plugin installed and unused"],
+    "clusters": ["start of 1 member, etcd's own timing", "start of 1 member", "start of 3 members"],
+}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.usefixtures("etcd_binaries")
+@pytest.mark.parametrize("what", COMPARED)
+def test_each_compares_what_it_says(what: str) -> None:
+    result = run("--repeat=1", what)
+    assert result.returncode == 0, result.stderr
+    assert [name for name in COMPARED[what] if f"| {name} | " not in result.stdout] == []
+
+
+@pytest.mark.usefixtures("etcd_binaries")
+def test_an_unknown_name_is_refused() -> None:
+    result = run("speed")
+    assert result.returncode == 2
+    assert "speed: there are startup, judging, clusters" in result.stderr
