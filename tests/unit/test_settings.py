@@ -402,3 +402,18 @@ def test_bounds_are_those_given(tmp_path: Path) -> None:
     gentle = settings(tmp_path, etcd_gentle=True, etcd_concurrency="8").bounds
     assert gentle.concurrency == 1
     assert gentle.pause > 0
+
+
+def test_a_binary_is_a_path_or_a_name_to_be_looked_up(tmp_path: Path) -> None:
+    (tmp_path / "here").touch()
+    owned = settings(tmp_path, etcd_binary=["etcd", "bin/etcd", "here"]).owned
+    assert owned.binaries == ("etcd", str(tmp_path / "bin/etcd"), str(tmp_path / "here"))
+
+
+def test_what_checks_are_measured_by_goes_into_the_target(files: Path) -> None:
+    live = target(files, etcd_expiry_days="7", etcd_kubernetes_ca="peer-ca.crt")
+    assert live.expiry_days == 7
+    assert live.kubernetes_ca is not None
+    assert settings(files, etcd_expiry_days="7").expiry_days == 7
+    with pytest.raises(UsageError, match="--etcd-kubernetes-ca"):
+        target(files, etcd_kubernetes_ca="missing.crt")
