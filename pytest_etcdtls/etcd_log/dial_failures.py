@@ -13,6 +13,9 @@ from datetime import datetime
 from pytest_etcdtls.etcd_log.causes import Cause, cause_of
 from pytest_etcdtls.etcd_log.entries import LogEntry
 
+_NOT_TLS = (Cause.OTHER, Cause.STOPPING, Cause.SILENT, Cause.GONE)
+"""What says nothing about certificates: the other side may just not be there."""
+
 _DIALLED = re.compile(r"health check for peer (\w+) could not connect: (.*)")
 _DIALLED_URL = re.compile(r"failed to reach the peerURL\((\S+)\) of member \w+ \((.*)\)$")
 _GATEWAY = re.compile(r'addrConn\.createTransport failed to connect to \{(?:Addr: ")?([^",\s}]+).*?Err: (.*)')
@@ -56,7 +59,7 @@ def dial_failures(entries: Iterable[LogEntry]) -> Iterator[DialFailure]:
             continue
         target, error, gateway = found
         cause = cause_of(error, certificate_seen=False)
-        if cause not in (Cause.OTHER, Cause.STOPPING, Cause.SILENT) and ("tls" in error or "x509" in error):
+        if cause not in _NOT_TLS:
             yield DialFailure(
                 line=entry.line, time=entry.time, target=target, gateway=gateway, error=error, cause=cause
             )

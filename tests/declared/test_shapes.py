@@ -45,6 +45,25 @@ def test_kubeadm(name: str, version: str) -> None:
     assert "--cert-file" in Path(place.file).read_text().splitlines()[(place.line or 0) - 1]
 
 
+def test_kubeadm_s_second_control_plane_with_an_extra_argument() -> None:
+    """IPv6, an existing cluster, and ``extraArgs`` for a flag that is given: the later one wins."""
+    declaration = read_declaration(SHAPES / "kubeadm" / "v1.34-joined.yaml")
+    assert [str(one.url) for one in declared_listeners(declaration)] == [
+        "https://[::1]:2379",
+        "https://[fd00::12]:2379",
+        "https://[fd00::12]:2381",
+        "https://[fd00::12]:2380",
+    ]
+    assert declaration.words("initial-cluster")[0] == "cp1=https://[fd00::11]:2380"
+    assert [setting.written for setting in declaration.overridden] == [
+        "--listen-metrics-urls=http://[::1]:2381"
+    ]
+    (metrics,) = effective(declaration).at(Role.METRICS)
+    assert metrics.san_rule
+    assert metrics.admission is Admission.TRUSTED_CA
+    assert not find_traps(declaration)
+
+
 @pytest.mark.parametrize("version", ["3.5.9", "3.6.4", None])
 def test_an_old_kubeadm_manifest_with_another_etcd(version: str | None) -> None:
     assert not find_traps(read_declaration(SHAPES / "kubeadm" / "v1.28.yaml"), version)

@@ -60,3 +60,14 @@ def test_served_is_never_the_story_of_a_rejection(version: str) -> None:
 )
 def test_expected_alerts(cause: Cause, version: str | None, go: str | None, alerts: set[int]) -> None:
     assert expected_alerts(cause, version, go) == alerts
+
+
+@pytest.mark.parametrize("cause", [Cause.GONE, Cause.SILENT, Cause.STOPPING, Cause.HTTP2_ON_PEER_PORT])
+def test_what_ends_without_a_verdict(cause: Cause) -> None:
+    case = next(case for case in cases("3.7.3") if case.attempt is not None and case.own)
+    assert case.attempt is not None
+    unclear = replace(case.attempt, way=Way.UNCLEAR, alert=None)
+    rejection = replace(case.own[0], cause=cause)
+    assert compare_story(unclear, rejection).agree
+    served = replace(unclear, way=Way.SERVED)
+    assert not compare_story(served, rejection).agree
