@@ -10,6 +10,7 @@ from typing import Protocol as Shape
 
 from pytest_etcdtls.observations.admission import Encounter, Encounters, SplitRevocation
 from pytest_etcdtls.observations.api import (
+    GatewayAnswer,
     GRPCOverHTTP1,
     MemberRecord,
     NegotiatedExchange,
@@ -180,6 +181,13 @@ SAMPLES: dict[type[Any], Callable[[Any, str | None], Any]] = {
         url=place.url, role=place.role, tries=(place.attempt(),)
     ),
     GRPCOverHTTP1: _grpc_over_http1,
+    GatewayAnswer: lambda place, key: GatewayAnswer(
+        url=place.url,
+        role=place.role,
+        tries=(place.attempt(protocol=Protocol.GATEWAY),),
+        identity="client",
+        files=("client.crt", "client.key"),
+    ),
     RangeAnswer: _range,
     Encounters: _encounters,
     SideBySide: _side_by_side,

@@ -4,11 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.checks.api_answers import answered_throughout
 from pytest_etcdtls.checks.api_status import show
-from pytest_etcdtls.observations.admission import Acceptance, Candidate
-from pytest_etcdtls.observations.api import GRPCOverHTTP1, NegotiatedExchange, RangeAnswer
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response, Way
+from pytest_etcdtls.observations.api import GatewayAnswer, GRPCOverHTTP1, NegotiatedExchange, RangeAnswer
+from pytest_etcdtls.observations.attempt import Protocol, Response, Way
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import curl, etcdctl
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
@@ -20,13 +18,13 @@ _DENIED = frozenset({3, 7, 16})
 """gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""
 
 
-def _out_of_order(acceptance: Acceptance) -> Mapping[str, Any]:
-    answer = Response(status=503, body=b'{"error":"unavailable","code":14}')
-    return answered_throughout(acceptance, answer)
+def _out_of_order(answer: GatewayAnswer) -> Mapping[str, Any]:
+    response = Response(status=503, body=b'{"error":"unavailable","code":14}')
+    return {"answer": replace(answer, tries=(replace(answer.attempt, response=response),))}
 
 
 @check("api.gateway-works", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=_out_of_order)
-def the_gateway_works(acceptance: Acceptance) -> Iterator[Statement]:
+def the_gateway_works(answer: GatewayAnswer) -> Iterator[Statement]:
     """The JSON gateway answers the good client.
 
     etcd dials its own client port for it, with the served certificate as a client's. With serverAuth alone,
@@ -41,40 +39,33 @@ def the_gateway_works(acceptance: Acceptance) -> Iterator[Statement]:
         give the gateway a pair of its own with --client-cert-file and --client-key-file. Where
         --client-cert-allowed-hostname is needed, use gRPC.
     """
-    accepted = acceptance.accepted
-    if accepted is None:
-        yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client")
-        return
-    answers = [attempt for attempt in accepted.served if attempt.protocol is Protocol.GATEWAY]
-    if not answers:
-        yield Verdict(Outcome.NOT_APPLICABLE, f"{acceptance.url} has no gateway: HTTP is split off")
-        return
-    yield from _gateway(acceptance, accepted, answers[-1])
-
-
-def _gateway(acceptance: Acceptance, accepted: Candidate, attempt: Attempt) -> Iterator[Statement]:
-    response = attempt.response
-    if response is None or response.status == 200:
-        return
-    if response.status == 404:
+    response = answer.attempt.response
+    if response is None:
+        yield Verdict(Outcome.INCONCLUSIVE, f"{answer.url} gateway: {answer.attempt.describe()}")
+    elif response.status == 404:
         yield Verdict(Outcome.NOT_APPLICABLE, "the gateway is switched off (--enable-grpc-gateway)")
     elif response.status in (400, 401, 403):
-        named = b"CommonName" in response.body
-        how = "turns away every certificate with a common name" if named else "wants the token of a user"
-        yield Verdict(
-            Outcome.NOT_VERIFIED,
-            f"authentication is on, and the gateway {how}: gRPC is asked with --etcd-user ({show(response)})",
-        )
-    else:
+        yield Verdict(Outcome.NOT_VERIFIED, _why_denied(answer, response))
+    elif response.status != 200:
         yield Finding(
             message="the JSON gateway does not work",
             expected="HTTP 200",
             observed=show(response),
-            evidence={"identity": accepted.identity},
-            reproduce=(
-                curl(acceptance.url, role=acceptance.role, files=accepted.files, protocol=Protocol.GATEWAY),
-            ),
+            evidence={"identity": answer.identity},
+            reproduce=(curl(answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY),),
         )
+    elif answer.user:
+        yield Note(f"asked as user {answer.user}")
+
+
+def _why_denied(answer: GatewayAnswer, response: Response) -> str:
+    if b"CommonName" in response.body:
+        return (
+            "authentication is on, and the gateway turns away every certificate with a common name: pass one "
+            f"without, and --etcd-user ({show(response)})"
+        )
+    why = answer.why_not or (f"user {answer.user} may not" if answer.user else show(response))
+    return f"{_NEEDS_USER} ({why})"
 
 
 def _unavailable(answer: RangeAnswer) -> Mapping[str, Any]:

@@ -85,6 +85,32 @@ class GRPCOverHTTP1:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayAnswer:
+    """What the JSON gateway answered to the accepted good identity.
+
+    Attributes:
+        tries: attempts, the last one counts.
+        identity: its name.
+        files: of its certificate and key.
+        user: the user whose token was presented, empty if none was.
+        why_not: why the user that was given could not be used, empty if there is no such reason.
+    """
+
+    url: str
+    role: str
+    tries: tuple[Attempt, ...]
+    identity: str
+    files: tuple[str, str] | None = None
+    user: str = ""
+    why_not: str = ""
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RangeAnswer:
     """What ``etcdserverpb.KV/Range`` of one key gave, counted only, so that no value is sent.
 

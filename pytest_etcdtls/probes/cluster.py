@@ -97,8 +97,8 @@ def _claims(context: Context, key: str | None) -> ClusterClaims:
 
 def _claim(context: Context, listener: Listener) -> ClusterClaim | None:
     try:
-        if listener.role is Role.CLIENT and listener.scheme == "https":
-            return _of_status(context, listener)
+        if listener.role is Role.CLIENT and (claim := _of_status(context, listener)):
+            return claim
         if listener.role in (Role.CLIENT, Role.PEER):
             cluster_id = context.get(MemberListing, listener=listener).cluster_id
             return ClusterClaim(url=listener.url, cluster_id=cluster_id) if cluster_id else None
@@ -109,6 +109,8 @@ def _claim(context: Context, listener: Listener) -> ClusterClaim | None:
 
 def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
     """Read the header of the StatusResponse that the good client was given."""
+    if listener.scheme == "http":
+        return None
     accepted = context.get(Acceptance, listener=listener).accepted
     for attempt in accepted.served if accepted else ():
         if attempt.protocol is not Protocol.GRPC or attempt.response is None:

@@ -1,27 +1,22 @@
 """A read over gRPC that transfers no value: ``KV/Range`` of one key, counted only, from the member itself.
 
-With authentication on, and a user given, the call is made with that user's token. The password goes only
-to a server whose certificate leads to the given CA and names the host, over a connection that serves it.
+With authentication on, and a user given, the call is made with that user's token.
 """
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, UnobservedError
 from pytest_etcdtls.observations.admission import Acceptance
 from pytest_etcdtls.observations.api import RangeAnswer
 from pytest_etcdtls.observations.attempt import Attempt, Protocol
-from pytest_etcdtls.observations.chain import PathToTrust, ServedChain
 from pytest_etcdtls.pki.identity import Identity
-from pytest_etcdtls.pki.names import names_host
 from pytest_etcdtls.probes.api import accepted_client
 from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.protobuf import encode, fields, grpc_message
 from pytest_etcdtls.probes.registry import Context, Request, probe
+from pytest_etcdtls.probes.user_token import UserToken, trusted_leaf
 
 _RANGE = "/etcdserverpb.KV/Range"
-_AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 # RangeRequest: key, limit, serializable, count_only. The key is the one that etcdctl endpoint health reads.
 _ONE_KEY = encode({1: b"health", 3: 1, 7: 1, 9: 1})
 
@@ -32,8 +27,8 @@ Unauthenticated (``google.golang.org/grpc/codes``)."""
 
 @probe(
     RangeAnswer,
-    cost=lambda target, _listener, _key: 1 if target.user is None else 3,
-    needs=[(Acceptance, None), (PathToTrust, None)],
+    cost=lambda target, _listener, _key: 1 if target.user is None else 2,
+    needs=[(Acceptance, None), (UserToken, None)],
 )
 def _range(context: Context, key: str | None) -> RangeAnswer:
     listener = listener_of(context)
@@ -45,11 +40,11 @@ def _range(context: Context, key: str | None) -> RangeAnswer:
     if context.target.user is None or answer.status not in DENIED:
         return answer
     try:
-        token, leaf = _token(context, identity, context.target.user)
+        token = context.get(UserToken)
+        tries = context.attempt(_request(identity, {"token": token.token}, only_to=trusted_leaf(context)))[0]
     except UnobservedError as unobserved:
         return _answer(listener.url, tries, why_not=unobserved.reason)
-    tries = context.attempt(_request(identity, {"token": token}, only_to=leaf))[0]
-    return _answer(listener.url, tries, user=context.target.user[0])
+    return _answer(listener.url, tries, user=token.user)
 
 
 def _request(identity: Identity, headers: dict[str, str], only_to: bytes | None = None) -> Request:
@@ -62,34 +57,6 @@ def _request(identity: Identity, headers: dict[str, str], only_to: bytes | None 
         headers=headers,
         only_to=only_to,
     )
-
-
-def _token(context: Context, identity: Identity, user: tuple[str, str]) -> tuple[str, bytes]:
-    """Return a token for the user, and the leaf of the server that gave it."""
-    served, path = context.get(ServedChain), context.get(PathToTrust)
-    if path.error or not names_host(served.leaf, served.host):
-        raise NotVerifiedError("the password was not sent: the server's certificate is not trusted")
-    leaf = served.leaf.public_bytes(Encoding.DER)
-    name, password = user
-    request = Request(
-        purpose="gRPC Authenticate",
-        identity=identity,
-        path=_AUTHENTICATE,
-        speech=Protocol.GRPC,
-        body=encode({1: name.encode(), 2: password.encode()}),
-        only_to=leaf,
-    )
-    attempt = context.attempt(request)[0][-1]
-    if attempt.response is None:
-        raise NotVerifiedError(f"no token for user {name}: {attempt.describe()}")
-    try:
-        token = fields(grpc_message(attempt.response.body)).get(2, [b""])[0]
-    except ValueError:
-        token = b""
-    if not isinstance(token, bytes) or not token:
-        said = attempt.response.headers.get("grpc-message", "no token came")
-        raise NotVerifiedError(f"no token for user {name}: {said}")
-    return token.decode("ascii", "replace"), leaf
 
 
 def _answer(url: str, tries: tuple[Attempt, ...], *, user: str = "", why_not: str = "") -> RangeAnswer:

@@ -11,6 +11,8 @@ from starting import start_process
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.bundle import PKIPlan
+from pytest_etcdtls.pki.profile import CLIENT
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Judge
 from pytest_etcdtls.target import Listener, Role, Target
@@ -92,3 +94,19 @@ def test_a_range_is_asked_for_as_the_given_user(etcd_binary: Path) -> None:
     assert "authentication failed" in with_wrong_password.reason
     assert "the password was not sent" in not_sent.reason
     assert not any("Authenticate" in attempt.purpose for attempt in to_untrusted.connections)
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+@pytest.mark.parametrize("split", [False, True], ids=["one port", "HTTP split off"])
+def test_the_gateway_is_asked_as_the_given_user(split: bool, etcd_binary: Path) -> None:
+    nameless = replace(CLIENT, common_name=None, organization="clients")
+    config = replace(GOOD, authentication=True, client_http=split, pki=PKIPlan(client=nameless))
+    with start_process(config, etcd_binary) as cluster:
+        target = cluster.target()
+        place = _of(target, Role.CLIENT_HTTP if split else Role.CLIENT)
+        check = catalogue()["api.gateway-works"]
+        as_user = Judge(Observer(target)).result(check, place)
+        as_nobody = Judge(Observer(replace(target, user=None))).result(check, place)
+    assert (as_user.outcome, as_user.reason) == (Outcome.CONFORMS, "asked as user root")
+    assert as_nobody.outcome is Outcome.NOT_VERIFIED
+    assert "--etcd-user" in as_nobody.reason

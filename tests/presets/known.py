@@ -22,8 +22,8 @@ _RBAC = Known(
     # The gateway turns away every certificate with a common name.
     not_verified={"client": ["api.gateway-works"]}
 )
-# So it answers one without; Maintenance/Status needs a user since 3.5.28 (CVE-2026-33413).
-_NAMELESS = Known(not_verified=_RBAC.not_verified, by_version={"3.4": Known(), "3.5.1": Known()})
+# It answers one without; since 3.5.28 (CVE-2026-33413) it wants a user's token, which is presented.
+_NAMELESS = Known()
 
 KNOWN: Mapping[str, Known] = {
     "default": Known(),

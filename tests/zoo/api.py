@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import BROKEN, GOOD
+from zoo.who_is_let_in import GOOD
 
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.observations.attempt import Protocol
-from pytest_etcdtls.pki.bundle import PKIPlan
-from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.probes.attempt import make_attempt
 from pytest_etcdtls.probes.protobuf import encode
 from pytest_etcdtls.probes.registry import Request
 
-_SERVERS_ONLY = replace(SERVER, extended_key_usage=("serverAuth",))
 
 _ACTIVATE, _NOSPACE = 1, 1
 """AlarmRequest's action and alarm (etcdserverpb)."""
@@ -42,13 +39,6 @@ ZOO = [
         config=GOOD,
         after_start=_raise_alarm,
         violated={"client": ["api.healthy"]},
-    ),
-    Misconfigured(
-        name="gateway-cannot-dial",
-        what="the certificate of the client port is for servers only, and the gateway has none of its own",
-        config=replace(BROKEN, pki=PKIPlan(server=_SERVERS_ONLY)),
-        violated={"client": ["api.gateway-works", "cert.client-usage"]},
-        calm={"client": ["mtls.server-certificate-as-client"]},
     ),
     Misconfigured(
         name="v2-enabled",

@@ -1,0 +1,75 @@
+"""What the JSON gateway answers to the good client, and to the user that was given where it wants one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.api import GatewayAnswer
+from pytest_etcdtls.observations.attempt import Attempt, Protocol
+from pytest_etcdtls.probes.api import accepted_client
+from pytest_etcdtls.probes.contact import listener_of
+from pytest_etcdtls.probes.exchange import GATEWAY_STATUS_PATH
+from pytest_etcdtls.probes.registry import Context, Request, probe
+from pytest_etcdtls.probes.user_token import UserToken, trusted_leaf
+from pytest_etcdtls.target import Listener, Role
+
+_DENIED = frozenset({400, 401, 403})
+
+
+@probe(
+    GatewayAnswer,
+    cost=lambda target, _listener, _key: int(target.user is not None),
+    needs=[(Acceptance, None), (UserToken, None)],
+)
+def _gateway(context: Context, key: str | None) -> GatewayAnswer:
+    listener = listener_of(context)
+    accepted, _ = accepted_client(context)
+    seen = [attempt for attempt in accepted.served if attempt.protocol is Protocol.GATEWAY]
+    if not seen:
+        raise NotApplicableError(f"{listener.url} has no gateway: HTTP is split off")
+    answer = GatewayAnswer(
+        url=listener.url,
+        role=listener.role,
+        tries=(seen[-1],),
+        identity=accepted.identity,
+        files=accepted.files,
+    )
+    if context.target.user is None or not _is_denied(seen[-1]):
+        return answer
+    try:
+        token = context.get(UserToken, listener=_grpc_port(context, listener))
+        tries = _as_user(context, token)
+    except UnobservedError as unobserved:
+        return replace(answer, why_not=unobserved.reason)
+    return replace(answer, tries=tries, user=token.user)
+
+
+def _as_user(context: Context, token: UserToken) -> tuple[Attempt, ...]:
+    _, identity = accepted_client(context)
+    request = Request(
+        purpose="JSON gateway, with a token",
+        identity=identity,
+        path=GATEWAY_STATUS_PATH,
+        speech=Protocol.GATEWAY,
+        headers={"authorization": token.token},
+        only_to=trusted_leaf(context),
+    )
+    return context.attempt(request)[0]
+
+
+def _grpc_port(context: Context, listener: Listener) -> Listener:
+    """Return where a token can be had: beside an HTTP listener the client listener of its member."""
+    if listener.role is Role.CLIENT:
+        return listener
+    for other in context.target.listeners:
+        if other.role is Role.CLIENT and other.member == listener.member and other.scheme == "https":
+            return other
+    raise NotVerifiedError("a token is given by gRPC: pass --etcd-endpoint of the same member")
+
+
+def _is_denied(attempt: Attempt) -> bool:
+    """Whether a user is wanted; a certificate with a common name is turned away with any user."""
+    response = attempt.response
+    return response is not None and response.status in _DENIED and b"CommonName" not in response.body
