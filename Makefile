@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test coverage lint wheel-test docs kill-matrix stability compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test coverage lint zoo wheel-test docs kill-matrix stability compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,10 @@ docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, 
 	$(BIN)/python tests/pages.py
 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
-	KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest tests/zoo $(ARGS)
+	ETCD_MATRIX=whole KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest tests/zoo $(ARGS)
+
+zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
+	ETCD_MATRIX=whole $(BIN)/pytest tests/zoo tests/presets $(ARGS)
 
 stability: $(VENV)/.test ## judge a clean cluster of each etcd 20 times in a row; ARGS=--help says what else
 	@PYTHONPATH=tests $(BIN)/python -m stability.run $(ARGS)

@@ -63,7 +63,9 @@ def find_images() -> tuple[dict[str, str], str | None]:
 def pytest_report_header() -> list[str]:
     binaries = ", ".join(f"{version} ({path})" for version, path in find_binaries().items())
     images, missing = find_images()
+    whole = os.environ.get("ETCD_MATRIX") == "whole"
     return [
+        f"matrix of clusters: {'the whole' if whole else 'each on the newest etcd and one other'} (ETCD_MATRIX)",
         f"etcd binaries: {binaries or 'none; run make etcd'}",
         f"etcd images: {', '.join(images.values()) or missing}",
     ]
@@ -97,7 +99,35 @@ def _parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Pat
     metafunc.parametrize(argument, list(values.values()), ids=list(values), scope="session")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def _thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep each cluster of a matrix on the newest etcd and on one other, unless the whole is asked for.
+
+    The other one goes round from cluster to cluster, so that every version has its share.
+    """
+    if os.environ.get("ETCD_MATRIX") == "whole":
+        return
+    *others, newest = find_binaries() or [""]
+    places = {
+        item: tuple(item.name.partition("[")[2].rstrip("]").split("-", 1))
+        for item in items
+        if item.get_closest_marker("matrix") is not None and others
+    }
+    turns = {
+        cluster: turn for turn, cluster in enumerate(sorted({cluster for _, cluster in places.values()}))
+    }
+    dropped = [
+        item
+        for item, (version, cluster) in places.items()
+        if version not in (newest, others[turns[cluster] % len(others)])
+    ]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        left_out = set(dropped)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _thin_out(config, items)
     for item in items:
         missing = _missing(item)
         if missing is not None:
