@@ -65,7 +65,7 @@ def pytest_report_header() -> list[str]:
     images, missing = find_images()
     whole = os.environ.get("ETCD_MATRIX") == "whole"
     return [
-        f"matrix of clusters: {'the whole' if whole else 'each on the newest etcd and one other'} (ETCD_MATRIX)",
+        f"matrix of clusters: {'the whole' if whole else 'each on the newest etcd and one other'}",
         f"etcd binaries: {binaries or 'none; run make etcd'}",
         f"etcd images: {', '.join(images.values()) or missing}",
     ]
