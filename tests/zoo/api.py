@@ -13,7 +13,6 @@ from pytest_etcdtls.probes.attempt import make_attempt
 from pytest_etcdtls.probes.protobuf import encode
 from pytest_etcdtls.probes.registry import Request
 
-
 _ACTIVATE, _NOSPACE = 1, 1
 """AlarmRequest's action and alarm (etcdserverpb)."""
 
