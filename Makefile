@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test coverage lint zoo wheel-test docs kill-matrix stability compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test coverage lint test-oldest zoo wheel-test docs kill-matrix stability compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
 	ETCD_MATRIX=whole KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest tests/zoo $(ARGS)
 
+test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time
+	$(VENV)-oldest/bin/pytest tests/plugin tests/report tests/test_startup.py $(ARGS)
+
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
 	ETCD_MATRIX=whole $(BIN)/pytest tests/zoo tests/presets $(ARGS)
 
@@ -70,7 +73,7 @@ compose-down: ## remove them and their data
 	@docker/compose.sh down
 
 clean: ## remove what make has made in the work tree; the etcd cache and the images stay
-	rm -rf .venv build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docker/pki
+	rm -rf .venv .venv-oldest build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docker/pki
 
 # Dependency groups need pip 25.1; Python 3.11 comes with an older one.
 $(VENV)/.base:
@@ -87,6 +90,13 @@ $(VENV)/.package: pyproject.toml $(VENV)/.base
 
 $(VENV)/.test: $(VENV)/.package
 	@$(PIP) install --group test
+	@touch $@
+
+$(VENV)-oldest/.oldest: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)-oldest
+	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
+		pytest==8.2.0 pytest-xdist==3.6.1 pytest-randomly==3.16.0 pytest-rerunfailures==15.0 pytest-timeout==2.3.1 \
+		jsonschema 'coverage[toml]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
