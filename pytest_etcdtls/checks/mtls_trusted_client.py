@@ -45,11 +45,10 @@ def a_trusted_client_is_accepted(acceptance: Acceptance) -> Iterator[Statement]:
         yield Verdict(Outcome.NOT_VERIFIED, reason)
         return
     accepted = acceptance.accepted
-    failed = [found for found in acceptance.candidates if found is not accepted and _is_refused(found)]
     if accepted is not None:
-        # On a peer port the client's certificate may rightly be refused; on the others it was named as good.
-        if failed and acceptance.role != Role.PEER:
-            yield from (_not_accepted(acceptance, found) for found in failed if not found.minted)
+        failed = [found for found in acceptance.candidates if found is not accepted and _is_refused(found)]
+        named = [found for found in failed if not found.minted and not _borrowed(acceptance, found)]
+        yield from (_not_accepted(acceptance, found) for found in named)
         missed = [attempt for attempt in accepted.attempts if attempt.protocol in accepted.spoken]
         missed = [attempt for attempt in missed if attempt.way is Way.REFUSED]
         if missed:
@@ -63,10 +62,22 @@ def a_trusted_client_is_accepted(acceptance: Acceptance) -> Iterator[Statement]:
             "TLS accepted the certificate and etcd closed the connection, which its rule on SANs explains: "
             "here they must cover the address we come from. Pass a certificate of that CA without SANs",
         )
-    elif named := [found for found in rest if found.ways & {Way.REFUSED, Way.CLOSED}]:
-        yield _not_accepted(acceptance, named[0])
+    elif failed := [found for found in rest if found.ways & {Way.REFUSED, Way.CLOSED}]:
+        if all(_borrowed(acceptance, found) for found in failed):
+            yield Verdict(
+                Outcome.NOT_VERIFIED,
+                "the certificate for client ports is refused, as it should be where peers have a CA of their "
+                "own: pass --etcd-peer-cert and --etcd-peer-key",
+            )
+        else:
+            yield _not_accepted(acceptance, next(f for f in failed if not _borrowed(acceptance, f)))
     else:
         yield Verdict(Outcome.INCONCLUSIVE, f"{rest[0].identity}: {rest[0].attempts[0].describe()}")
+
+
+def _borrowed(acceptance: Acceptance, candidate: Candidate) -> bool:
+    """Whether it is the certificate for client ports, tried on a peer port for want of a better one."""
+    return acceptance.role == Role.PEER and candidate.identity == "client"
 
 
 def _is_refused(candidate: Candidate) -> bool:

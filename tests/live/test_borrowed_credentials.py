@@ -1,0 +1,45 @@
+"""A peer port to which only the client's certificate can be shown: no verdict where peers have their own CA."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from starting import start_process
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.target import Role, Target
+
+
+def _with_the_clients_only(target: Target) -> Target:
+    """Return the target as it is known when ``--etcd-cert`` is given and ``--etcd-peer-cert`` is not."""
+    peer = replace(
+        target.peer,
+        identities=tuple(replace(identity, name="client") for identity in target.client.identities),
+        signing_key=None,
+    )
+    listeners = tuple(listener for listener in target.listeners if listener.role is Role.PEER)
+    return replace(target, listeners=listeners, peer=peer)
+
+
+def _judged(config: ClusterConfig, binary: Path) -> CheckResult:
+    with start_process(config, binary) as cluster:
+        observer = Observer(_with_the_clients_only(cluster.target()))
+        [result] = run_checks(observer, select(["mtls.trusted-client"]))
+    return result
+
+
+def test_where_peers_have_a_ca_of_their_own(newest_etcd: Path) -> None:
+    result = _judged(ClusterConfig(), newest_etcd)
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert "--etcd-peer-cert" in result.reason
+
+
+def test_where_one_ca_signs_all(newest_etcd: Path) -> None:
+    result = _judged(ClusterConfig(pki=PKIPlan(layout=CALayout.SHARED)), newest_etcd)
+    assert (result.outcome, result.findings) == (Outcome.CONFORMS, ())
