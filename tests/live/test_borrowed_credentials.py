@@ -1,4 +1,4 @@
-"""A peer port to which only the client's certificate can be shown: no verdict where peers have their own CA."""
+"""A peer port to which only a client's certificate can be shown: no verdict where peers have their own CA."""
 
 from __future__ import annotations
 
