@@ -78,6 +78,7 @@ MADE = {
     "minted": "200",
     "intermediate-sent": "200",
     "wrong-cn": "200",
+    "wrong-hostname": "200",
     "wrong-san": "200",
     "expired": "sslv3 alert certificate expired",
     "not-yet-valid": "sslv3 alert certificate expired",
