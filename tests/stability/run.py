@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         sys.exit(str(error))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    record = Record(about=_about(options, chosen))
+    record = Record(about=_about(options, presets, chosen))
     for number, looks, load in _runs(todo, options.runs, options.jobs):
         record.add(number, looks, load)
         options.output.write_text(record.to_json())
@@ -100,14 +100,14 @@ def _look(subject: Subject) -> Look | None:
     return Look.at(str(subject), results, time.monotonic() - started)
 
 
-def _about(options: argparse.Namespace, binaries: Iterable[str]) -> dict[str, object]:
+def _about(options: argparse.Namespace, presets: list[str], binaries: Iterable[str]) -> dict[str, object]:
     return {
         "pytest_etcdtls": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "etcd": list(binaries),
-        "presets": options.preset,
+        "presets": presets,
         "zoo": options.zoo,
         "checks": options.check,
         "jobs": options.jobs,
