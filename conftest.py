@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -58,6 +59,15 @@ def find_images() -> tuple[dict[str, str], str | None]:
     by_version = {image.rpartition(":")[2]: image for image in images}
     missing = None if images else f"no image {IMAGE_REPOSITORY} is built; run make images"
     return {version: by_version[version] for version in sorted(by_version, key=_by_version)}, missing
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C work in what tests start, also where a shell started this run in the background.
+
+    Such a shell has SIGINT ignored, programs inherit that, and Python then installs no handler of its own.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:
