@@ -67,7 +67,7 @@ def _about(source: EtcdSource, repeat: int) -> Iterator[str]:
 
     programs = f"{_first_line('openssl', 'version')}, {_first_line('curl', '--version')}"
     yield f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {datetime.now(UTC).date()}"
-    yield f"Python {platform.python_version()}, pytest {pytest.__version__}, "
+    yield f"Python {platform.python_version()}, pytest {pytest.__version__},"
     yield f"etcd {source.version}, {programs}"
     yield f"medians of {repeat}, in turn; load at the start: {_load()}"
 
