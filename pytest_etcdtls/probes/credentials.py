@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography.x509.oid import NameOID
+
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.pki.names import names_host
 from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import PortCredentials, Role
@@ -67,10 +70,23 @@ def _host(address: str) -> str:
     return address.rpartition(":")[0].strip("[]").partition("%")[0]
 
 
+def _is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
+    """Return whether the rules about names that etcd was told of, if any, let the identity in."""
+    if not identity.chain:
+        return True
+    leaf, hostnames = identity.chain[0], credentials.allowed_hostname
+    common_names = {str(name.value) for name in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
+    return (not credentials.allowed_cn or bool(common_names & set(credentials.allowed_cn))) and (
+        not hostnames or any(names_host(leaf, hostname) for hostname in hostnames)
+    )
+
+
 @probe(GoodIdentities, cost=0, needs=[(Workshop, None)])
 def _good(context: Context, key: str | None) -> GoodIdentities:
     credentials = context.target.credentials(listener_of(context).role)
-    good = credentials.identities
+    # One that the declared rules exclude is rightly refused, and no control.
+    good = tuple(one for one in credentials.identities if _is_admitted(one, credentials))
+    good = good or credentials.identities
     if credentials.signing_key is not None:
         good += (context.get(Workshop).minted[MINTED],)
     return GoodIdentities(good)
