@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_etcdtls.observations.admission import Admission, Cell
-from pytest_etcdtls.refusal import ControlState, rule
+from pytest_etcdtls.refusal import CLOSED_BY_ETCD, ControlState, rule
 from pytest_etcdtls.reproduce import curl
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
-
-CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})
-"""Identities that etcd itself closes after the handshake, without an alert."""
 
 
 def judge(admission: Admission, who: str) -> Iterator[Statement]:

@@ -47,6 +47,9 @@ CLOSED_AFTER_SERVED = Ruling(
 )
 """The cell that depends on the identity: for those that etcd itself closes it conforms."""
 
+CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})
+"""Identities that etcd itself closes after the handshake, without an alert."""
+
 TABLE: Mapping[tuple[Way, ControlState], Ruling] = {
     **{(Way.SERVED, state): _VIOLATES for state in ControlState},
     **{(Way.UNCLEAR, state): _INCONCLUSIVE for state in ControlState},

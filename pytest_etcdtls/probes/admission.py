@@ -18,6 +18,7 @@ from pytest_etcdtls.probes.credentials import MINTED, GoodIdentities, Workshop
 from pytest_etcdtls.probes.exchange import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
 from pytest_etcdtls.probes.presentable import Presentable
 from pytest_etcdtls.probes.registry import Context, Request, probe
+from pytest_etcdtls.refusal import CLOSED_BY_ETCD
 from pytest_etcdtls.target import Listener, Role, Target
 
 SPEECHES: dict[Role, tuple[Protocol, ...]] = {
@@ -30,9 +31,6 @@ SPEECHES: dict[Role, tuple[Protocol, ...]] = {
 
 SAN_RULE_ROLES = frozenset({Role.PEER, Role.METRICS})
 """Where etcd compares a client certificate's SANs with the remote address (client/pkg/transport)."""
-
-CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})
-"""Identities that etcd itself closes after the handshake, without an alert."""
 
 OTHER_ROLES = frozenset({"client-certificate", "peer-certificate", "server-certificate"})
 """Good identities, tried where they are not meant for."""

@@ -16,9 +16,9 @@ from pytest_etcdtls.observations.admission import (
     SplitRevocation,
 )
 from pytest_etcdtls.observations.attempt import Protocol
-from pytest_etcdtls.probes.admission import CLOSED_BY_ETCD
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
 from pytest_etcdtls.probes.registry import Context, probe
+from pytest_etcdtls.refusal import CLOSED_BY_ETCD
 from pytest_etcdtls.target import Listener, Role
 
 _EVERYWHERE = ("none", "self-signed", "foreign-ca", "lookalike-ca")
