@@ -125,16 +125,26 @@ def _orders(pipe: int, owner: int) -> Iterator[bytes]:
     """
     waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
-    # Without the owner as parent it is gone already, and its number may be somebody else's.
-    if hasattr(os, "pidfd_open") and os.getppid() == owner:
-        waiting.register(os.pidfd_open(owner), select.POLLIN)
+    if (process := _pidfd(owner)) is not None:
+        waiting.register(process, select.POLLIN)
+    # An owner that is not our parent was gone before we looked: only what it has written is left to read.
+    timeout = None if os.getppid() == owner else 0
     pending = b""
-    while any(descriptor == pipe for descriptor, _ in waiting.poll()):
+    while any(descriptor == pipe for descriptor, _ in waiting.poll(timeout)):
         chunk = os.read(pipe, 65536)
         if not chunk:
             return
         *lines, pending = (pending + chunk).split(b"\n")
         yield from lines
+
+
+def _pidfd(process: int) -> int | None:
+    """Return a descriptor that tells when a process ends, where the system has such."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    with suppress(ProcessLookupError):
+        return os.pidfd_open(process)
+    return None
 
 
 def _marked(token: str) -> set[int]:

@@ -228,6 +228,20 @@ def test_orders_are_carried_out_at_the_end_of_the_pipe(orders: tuple[int, int], 
     other.wait()
 
 
+def test_an_owner_that_died_before_it_looked_is_not_waited_for(
+    orders: tuple[int, int], tmp_path: Path
+) -> None:
+    """The pipe is open still, as a child that the owner forked would have it."""
+    owner = subprocess.Popen([sys.executable, "-c", ""])
+    owner.wait(DEADLINE)
+    doomed = tmp_path / "doomed"
+    doomed.mkdir()
+    _order(orders[1], {"directory": str(doomed)})
+    watch(orders[0], "in-process", owner.pid)
+    os.close(orders[1])
+    assert not doomed.exists()
+
+
 def test_nothing_is_carried_out_after_the_word(orders: tuple[int, int], tmp_path: Path) -> None:
     _order(orders[1], {"directory": str(tmp_path)}, {"done": True})
     watch(orders[0], "in-process", os.getppid())
