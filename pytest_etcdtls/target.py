@@ -5,26 +5,16 @@ Values only. This module does not know whether the cluster is somebody's or ours
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal
 
 from cryptography import x509
 
+from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.pki.identity import Identity, PrivateKey
-
-
-class Role(StrEnum):
-    """What a listener is for, with etcd's usual port."""
-
-    CLIENT = "client"
-    """2379, ``--listen-client-urls``."""
-    PEER = "peer"
-    """2380, ``--listen-peer-urls``."""
-    METRICS = "metrics"
-    """2381, ``--listen-metrics-urls``."""
-    CLIENT_HTTP = "client-http"
-    """``--listen-client-http-urls``."""
+from pytest_etcdtls.role import Role as Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +120,22 @@ class ExpectedLeaf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unreached:
+    """A listener that is declared and not judged.
+
+    Attributes:
+        member: label of the member.
+        url: as declared.
+        reason: why it is not judged, and what to do.
+    """
+
+    member: str
+    role: Role
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One etcd cluster to judge.
 
@@ -146,6 +152,9 @@ class Target:
         dials_with_another: roles of the ports where etcd, when it is a client there itself, presents another
             certificate than the one that it serves (``--client-cert-file``, ``--peer-client-cert-file``);
             ``None`` if that is not known.
+        declared: what members were told to be, by the label of the member (``--etcd-config``, or the command
+            lines of an owned cluster); empty if that is not known.
+        unreached: declared listeners that are not judged, since they cannot be reached from here.
     """
 
     label: str
@@ -160,6 +169,8 @@ class Target:
     expiry_days: int = 30
     kubernetes_ca: TrustBundle | None = None
     dials_with_another: frozenset[Role] | None = None
+    declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
+    unreached: tuple[Unreached, ...] = ()
 
     def credentials(self, role: Role) -> PortCredentials:
         """Return what we hold for a listener of that role."""

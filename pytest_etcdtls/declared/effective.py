@@ -16,7 +16,7 @@ from pytest_etcdtls.declared.listeners import DeclaredListener, declared_listene
 from pytest_etcdtls.declared.sides import SIDES, Admission, CRLEffect, Side, TLSSide, tls_side
 from pytest_etcdtls.declared.version import has, version_key
 from pytest_etcdtls.observations.attempt import TLSVersion
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 CRL_ON_GRPC = {"3.5": 32, "3.6": 13, "3.7": 0}
 """The patch releases that look at a CRL on a client port without HTTP (GHSA-3wh4-j44w-pg92)."""

@@ -12,7 +12,7 @@ from pytest_etcdtls.declared.listeners import DeclaredListener
 from pytest_etcdtls.declared.sides import Admission, CRLEffect, Side, TLSSide
 from pytest_etcdtls.declared.urls import DeclaredURL
 from pytest_etcdtls.observations.attempt import TLSVersion
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

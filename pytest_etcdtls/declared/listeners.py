@@ -10,7 +10,7 @@ from typing import Final
 
 from pytest_etcdtls.declared.declaration import Declaration, Setting
 from pytest_etcdtls.declared.urls import DeclaredURL, parse_urls
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 FLAGS: Final = {
     Role.CLIENT: "listen-client-urls",

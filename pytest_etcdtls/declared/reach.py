@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.listeners import DeclaredListener, advertised, declared_listeners
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from pytest_etcdtls.declared.crl_file import CRLFile
 from pytest_etcdtls.declared.declaration import Declaration, Setting
 from pytest_etcdtls.declared.effective_listener import Effective, EffectiveListener
 from pytest_etcdtls.declared.sides import SIDES, Side, TLSSide
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pytest_etcdtls.declared.effective_listener import EffectiveListener
 from pytest_etcdtls.declared.sides import Admission, TLSSide, prefix
 from pytest_etcdtls.declared.trap import Situation, Trap, spellings, urls
 from pytest_etcdtls.declared.version import version_key
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 
 def generated_certificates(situation: Situation) -> Iterator[Trap]:

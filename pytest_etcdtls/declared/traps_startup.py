@@ -11,7 +11,7 @@ from pytest_etcdtls.declared.sides import TLSSide, prefix
 from pytest_etcdtls.declared.trap import Situation, Trap, spellings
 from pytest_etcdtls.declared.urls import bind_problem
 from pytest_etcdtls.declared.version import version_key
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 _TLS_VERSIONS = ("TLS1.2", "TLS1.3")
 _NEEDED_BY_HTTP2 = frozenset(

@@ -128,6 +128,32 @@ _LIVE = (
         Kind.LIST,
     ),
     Option("--etcd-expect-peer-cert", "the same for peer listeners. Repeatable.", "[HOST=]FILE", Kind.LIST),
+    Option(
+        "--etcd-config",
+        "what a member was told to be: kubeadm's etcd.yaml, etcd's own configuration file, an environment file, "
+        "a systemd unit or a command line. Gives endpoints and files, and the wire is compared with it. "
+        "Repeatable, one for each member.",
+        "FILE",
+        Kind.LIST,
+    ),
+    Option(
+        "--etcd-pki-dir",
+        "where the declared files are here, or a copy of them; with endpoints and no declaration kubeadm's names "
+        "are looked for there: /etc/kubernetes/pki/etcd.",
+        "DIR",
+    ),
+    Option(
+        "--etcd-log",
+        "etcd's own log, of HOST's member if one is named: the connections that it rejected are set against "
+        "ours. Repeatable.",
+        "[HOST=]FILE",
+        Kind.LIST,
+    ),
+    Option(
+        "--etcd-discover",
+        "ask the cluster for its members and judge every one.",
+        kind=Kind.FLAG,
+    ),
 )
 
 _OWNED = (

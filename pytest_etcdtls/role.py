@@ -1,0 +1,21 @@
+"""What a listener of etcd is for.
+
+A vocabulary of its own, below everything that talks about listeners: declared ones and real ones.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a listener is for, with etcd's usual port."""
+
+    CLIENT = "client"
+    """2379, ``--listen-client-urls``."""
+    PEER = "peer"
+    """2380, ``--listen-peer-urls``."""
+    METRICS = "metrics"
+    """2381, ``--listen-metrics-urls``."""
+    CLIENT_HTTP = "client-http"
+    """``--listen-client-http-urls``."""
