@@ -82,9 +82,12 @@ class ContainerCluster(OwnedCluster[ContainerMember]):
         own, inside = addresses[index], [inside_addresses(published) for published in addresses]
         flags = self._member_flags(inside, index, _PLACE)
         files: list[tuple[Path | bytes, str]] = [(self.pki_directory, str(_HOME))]
-        if self.config.config_file:
-            files.append((render(flags, self.config).encode(), str(_PLACE.config_file)))
+        config_file = self.directory / f"{own.name}.conf.yml" if self.config.config_file else None
+        if config_file is not None:
+            config_file.write_text(render(flags, self.config))
+            files.append((config_file.read_bytes(), str(_PLACE.config_file)))
         argv = command_line("etcd", flags, self.config, _PLACE)
+        variables = {name: _PLACE.fill_in(value) for name, value in self.config.environment.items()}
         plan = ContainerPlan(
             image=self.source,
             name=f"{self.token}-{own.name}",
@@ -92,7 +95,7 @@ class ContainerCluster(OwnedCluster[ContainerMember]):
             network=self._network,
             cluster=self.token,
             argv=argv,
-            environment={name: _PLACE.fill_in(value) for name, value in self.config.environment.items()},
+            environment=variables,
             ports=published_ports(own),
             # On a host that is not this one its loopback would be out of reach.
             address=_EVERYWHERE if published_host() else self.config.host,
@@ -104,6 +107,9 @@ class ContainerCluster(OwnedCluster[ContainerMember]):
             argv=argv,
             pki_root=self.pki_directory,
             files=FileNames.of_member(self.pki, own.name),
+            variables=variables,
+            config_file=config_file,
+            sees_pki_root=False,
             plan=plan,
             listen_urls=(*inside[index].listen_client, *inside[index].listen_client_http),
         )

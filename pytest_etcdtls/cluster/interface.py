@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.target import Target
 
@@ -49,6 +50,10 @@ class Member(Protocol):
     @property
     def argv(self) -> tuple[str, ...]:
         """The command line that etcd was started with, for reports: paths, never a secret."""
+
+    @property
+    def declared(self) -> DeclaredMember | None:
+        """What it was told to be: its command line, its variables, its configuration file."""
 
     @property
     def running(self) -> bool:

@@ -44,8 +44,9 @@ class ProcessCluster(OwnedCluster[ProcessMember]):
         )
         flags = self._member_flags(addresses, index, place)
         directory.mkdir(mode=0o700)
-        if self.config.config_file:
-            Path(place.config_file).write_text(render(flags, self.config))
+        config_file = Path(place.config_file) if self.config.config_file else None
+        if config_file is not None:
+            config_file.write_text(render(flags, self.config))
         extra = {name: place.fill_in(value) for name, value in self.config.environment.items()}
         return ProcessMember(
             addresses=own,
@@ -55,6 +56,8 @@ class ProcessCluster(OwnedCluster[ProcessMember]):
             watchdog=self._watchdog,
             pki_root=self.pki_directory,
             files=FileNames.of_member(self.pki, own.name),
+            variables=extra,
+            config_file=config_file,
         )
 
     def _stop(self, members: Sequence[ProcessMember]) -> None:

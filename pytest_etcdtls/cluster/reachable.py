@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from pytest_etcdtls.cluster.addresses import MemberAddresses
 from pytest_etcdtls.cluster.pki_files import FileNames
+from pytest_etcdtls.declared.command_line import from_command_line
+from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.files import write_files
 
 
@@ -23,12 +27,18 @@ class ReachableMember:
         argv: its command line; paths, no secret.
         pki_root: the cluster's PKI directory on this host.
         files: where each file is below that.
+        variables: of its environment that were asked for.
+        config_file: its ``--config-file`` on this host; ``None`` if it has none.
+        sees_pki_root: its files are to it what they are to us; in a container they are under another path.
     """
 
     addresses: MemberAddresses
     argv: tuple[str, ...]
     pki_root: Path
     files: FileNames = field(repr=False)
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    config_file: Path | None = None
+    sees_pki_root: bool = True
 
     @property
     def name(self) -> str:
@@ -66,6 +76,20 @@ class ReachableMember:
     def pki_directory(self) -> Path:
         """The directory of its own key pairs."""
         return self.file("server.crt").parent
+
+    @property
+    def declared(self) -> DeclaredMember | None:
+        """What it was told to be, read now; ``None`` if that is no declaration that can be read."""
+        try:
+            declaration = from_command_line(
+                self.argv,
+                self.variables,
+                source=f"the command line of {self.name}",
+                find=lambda path: self.config_file,
+            )
+        except UsageError:
+            return None
+        return DeclaredMember.of(declaration, None if self.sees_pki_root else self.pki_root)
 
     def file(self, name: str) -> Path:
         """Return where a file of that logical name is."""

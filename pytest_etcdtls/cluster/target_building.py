@@ -37,6 +37,7 @@ def build_target(cluster: Cluster, label: str | None = None) -> Target:
         source=cluster.source,
         user=cluster.user,
         dials_with_another=frozenset(_dials_with_another(cluster)),
+        declared={member.name: told for member in cluster.members if (told := member.declared) is not None},
     )
 
 

@@ -130,16 +130,16 @@ _LIVE = (
     Option("--etcd-expect-peer-cert", "the same for peer listeners. Repeatable.", "[HOST=]FILE", Kind.LIST),
     Option(
         "--etcd-config",
-        "what a member was told to be: kubeadm's etcd.yaml, etcd's own configuration file, an environment file, "
-        "a systemd unit or a command line. Gives endpoints and files, and the wire is compared with it. "
-        "Repeatable, one for each member.",
+        "what a member was told to be: kubeadm's etcd.yaml, etcd's own configuration file, an environment "
+        "file, a systemd unit or a command line. Gives endpoints and files, and the wire is compared with "
+        "it. Repeatable, one for each member.",
         "FILE",
         Kind.LIST,
     ),
     Option(
         "--etcd-pki-dir",
-        "where the declared files are here, or a copy of them; with endpoints and no declaration kubeadm's names "
-        "are looked for there: /etc/kubernetes/pki/etcd.",
+        "where the declared files are here, or a copy of them; with endpoints and no declaration kubeadm's "
+        "names are looked for there: /etc/kubernetes/pki/etcd.",
         "DIR",
     ),
     Option(

@@ -1,0 +1,80 @@
+"""A declaration as it stands against the etcd that runs: what that version makes of it, at one listener.
+
+Values only. Does not know how the version was found out, nor what the wire says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.effective_listener import Effective, EffectiveListener
+from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.declared.sides import Side, TLSSide
+from pytest_etcdtls.declared.trap import Trap
+from pytest_etcdtls.role import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberDeclaration:
+    """What one member was told to be, and what its etcd makes of it.
+
+    Attributes:
+        label: of the member.
+        told: the declaration and its files.
+        version: of the etcd that runs, as it was seen; ``None`` if it does not tell.
+        effective: what that version does; of today's etcd if neither the wire nor the declaration tells one.
+        traps: what in the declaration does not do what it says, in that version.
+    """
+
+    label: str
+    told: DeclaredMember
+    version: str | None
+    effective: Effective
+    traps: tuple[Trap, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerDeclaration:
+    """What was declared about one listener that is judged.
+
+    Attributes:
+        url: of the listener, as it is judged.
+        role: of the listener.
+        member: what its member was told to be.
+        listener: the declared listener that it is; ``None`` if nothing declares one there.
+    """
+
+    url: str
+    role: Role
+    member: MemberDeclaration
+    listener: EffectiveListener | None
+
+    @property
+    def side(self) -> Side:
+        """Whose settings apply: the peers' on peer listeners, else the clients'."""
+        return "peer" if self.role is Role.PEER else "client"
+
+    @property
+    def tls(self) -> TLSSide:
+        """The TLS settings that apply, also where the declared listener does not speak TLS."""
+        return self.member.effective.sides[self.side]
+
+    def setting(self, name: str) -> Setting | None:
+        """Return the setting in the declaration, ``None`` if it is not given."""
+        return self.member.told.declaration.settings.get(name)
+
+    def traps(self, id_: str) -> Iterator[Trap]:
+        """Yield the traps of that id that concern this listener."""
+        declared = None if self.listener is None else str(self.listener.url)
+        for trap in self.member.traps:
+            if trap.id == id_ and (not trap.listeners or declared in trap.listeners):
+                yield trap
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What the target's members were told to be, one each, in the order of their labels; never empty."""
+
+    members: tuple[MemberDeclaration, ...]
