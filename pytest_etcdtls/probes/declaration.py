@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from pytest_etcdtls.declared.effective_listener import EffectiveListener
 from pytest_etcdtls.declared.member import DeclaredMember
