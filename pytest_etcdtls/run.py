@@ -21,8 +21,7 @@ from pytest_etcdtls.registry import CLUSTER, Check
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import GATES, Judge
 from pytest_etcdtls.settings.model import Owned, Settings
-from pytest_etcdtls.settings.urls import safe
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.target import Listener, Role, Target, safe
 from pytest_etcdtls.waivers import waive
 
 Start = Callable[[ClusterConfig, EtcdSource], Cluster]

@@ -5,6 +5,7 @@ Values only. This module does not know whether the cluster is somebody's or ours
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -25,7 +26,7 @@ class Listener:
         scheme: ``https`` or ``http``.
         host: name or address in the URL, without brackets.
         port: in the URL.
-        member: label of the member; listeners of one member have equal hosts.
+        member: label of the member; listeners of one member have equal hosts, unless the cluster was asked.
         label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
         connect_to: host and port to connect to instead, as with curl's ``--connect-to``.
     """
@@ -52,6 +53,36 @@ class Listener:
     def address(self) -> tuple[str, int]:
         """Where to connect to."""
         return self.connect_to or (self.host, self.port)
+
+
+def safe(text: str) -> str:
+    """Return a text fit for node ids: letters, digits, ``.``, ``_``, and hyphens for all else."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectTo:
+    """Where to connect to instead for some URLs, a rule of ``--etcd-connect-to``.
+
+    Attributes:
+        text: the rule as it was given.
+        host: of the URLs that it is for; empty for any.
+        port: likewise; 0 for any.
+        to_host: where to connect to; empty for the URL's own.
+        to_port: likewise; 0 for the URL's own.
+    """
+
+    text: str
+    host: str = ""
+    port: int = 0
+    to_host: str = ""
+    to_port: int = 0
+
+    def there(self, host: str, port: int) -> tuple[str, int] | None:
+        """Return where to connect to for a URL with that host and port, ``None`` if it is not for it."""
+        if self.host not in ("", host) or self.port not in (0, port):
+            return None
+        return self.to_host or host, self.to_port or port
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +186,9 @@ class Target:
         declared: what members were told to be, by the label of the member (``--etcd-config``, or the command
             lines of an owned cluster); empty if that is not known.
         unreached: declared listeners that are not judged, since they cannot be reached from here.
+        connect_to: rules for URLs that are not known yet; those of ``listeners`` are applied.
+        discover: the cluster is asked for its members, and their listeners are judged too
+            (``--etcd-discover``).
     """
 
     label: str
@@ -171,6 +205,8 @@ class Target:
     dials_with_another: frozenset[Role] | None = None
     declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
     unreached: tuple[Unreached, ...] = ()
+    connect_to: tuple[ConnectTo, ...] = ()
+    discover: bool = False
 
     def credentials(self, role: Role) -> PortCredentials:
         """Return what we hold for a listener of that role."""

@@ -23,6 +23,8 @@ _OPTIONS = {
 def read_expected(source: Source, listeners: Sequence[Listener]) -> tuple[ExpectedLeaf, ...]:
     """Return the certificate that each https listener must serve, where one was named.
 
+    With ``--etcd-discover`` a host may also be that of a listener yet to be found.
+
     Raises:
         UsageError: if a file holds no certificate, a host is none of the endpoints', or two files claim
             one listener.
@@ -41,6 +43,8 @@ def _claim(
 ) -> list[ExpectedLeaf]:
     host, path = _split(source, name, text)
     meant = [listener for listener in served if host in (None, listener.host)]
+    if not meant and host is not None and source.flag("etcd_discover"):
+        return [_of_whoever_is_found(name, host, path)]
     if not meant:
         hosts = ", ".join(sorted({listener.host for listener in served})) or "none"
         raise UsageError(f"{option(name)} {text!r} fits no listener given: their hosts are {hosts}")
@@ -62,6 +66,13 @@ def _claim(
         )
         for listener in meant
     ]
+
+
+def _of_whoever_is_found(name: str, host: str, path: Path) -> ExpectedLeaf:
+    """Return what must be served on listeners of a host that was not named and may be found."""
+    role = Role.PEER if Role.PEER in _OPTIONS[name] else Role.CLIENT
+    certificate = load_certificates(path, option=option(name))[0]
+    return ExpectedLeaf(role=role, certificate=certificate, source=str(path), host=host)
 
 
 def _split(source: Source, name: str, text: str) -> tuple[str | None, Path]:

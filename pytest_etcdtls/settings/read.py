@@ -18,7 +18,7 @@ from pytest_etcdtls.settings.credentials import read_bundle, read_credentials, r
 from pytest_etcdtls.settings.expected import read_expected
 from pytest_etcdtls.settings.model import Owned, Settings
 from pytest_etcdtls.settings.source import Source, integer, seconds, word
-from pytest_etcdtls.settings.urls import read_listeners
+from pytest_etcdtls.settings.urls import read_connect_to, read_listeners
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.waivers import read_waivers
 
@@ -79,6 +79,8 @@ def read_live_target(source: Source, environment: Mapping[str, str]) -> Target:
         user=read_user(source, environment),
         expiry_days=_expiry_days(source),
         kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca"),
+        connect_to=read_connect_to(source),
+        discover=source.flag("etcd_discover"),
     )
 
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.settings.source import Source, option
-from pytest_etcdtls.target import Listener, Role
+from pytest_etcdtls.target import ConnectTo, Listener, Role, safe
 
 ROLES = {
     "etcd_endpoint": Role.CLIENT,
@@ -32,7 +32,8 @@ def read_listeners(source: Source) -> tuple[Listener, ...]:
     """Return every listener that was named, in the order of roles and then of the command line.
 
     Raises:
-        UsageError: if a URL cannot be used, or one is named twice.
+        UsageError: if a URL cannot be used or is named twice, or a rule of ``--etcd-connect-to`` is for none
+            of them and no others will be found.
     """
     listeners = [
         parse_endpoint(name, text, role)
@@ -40,7 +41,17 @@ def read_listeners(source: Source) -> tuple[Listener, ...]:
         for text in source.texts(name, commas=True)
     ]
     _refuse_duplicates(listeners)
-    return tuple(_connect_to(_label(listeners), source.texts("etcd_connect_to")))
+    rules = read_connect_to(source)
+    return tuple(_connect_to(_label(listeners), rules, more=source.flag("etcd_discover")))
+
+
+def read_connect_to(source: Source) -> tuple[ConnectTo, ...]:
+    """Return the rules that say where to connect to instead, in the order in which they were given.
+
+    Raises:
+        UsageError: if one is no such rule.
+    """
+    return tuple(_parse_connect_to(text) for text in source.texts("etcd_connect_to"))
 
 
 def parse_endpoint(name: str, text: str, role: Role) -> Listener:
@@ -61,11 +72,6 @@ def parse_endpoint(name: str, text: str, role: Role) -> Listener:
     scheme = cast("Literal['https', 'http']", parts.scheme)
     label = f"{role}-{safe(host)}-{port}"
     return Listener(role=role, scheme=scheme, host=host, port=port, member=safe(host), label=label)
-
-
-def safe(text: str) -> str:
-    """Return a text fit for node ids: letters, digits, ``.``, ``_``, and hyphens for all else."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 
 def _split(where: str, text: str) -> SplitResult:
@@ -147,28 +153,27 @@ def _label(listeners: Sequence[Listener]) -> list[Listener]:
     return labelled
 
 
-def _connect_to(listeners: Sequence[Listener], texts: Sequence[str]) -> list[Listener]:
-    rules = [(text, *_parse_connect_to(text)) for text in texts]
+def _connect_to(listeners: Sequence[Listener], rules: Sequence[ConnectTo], *, more: bool) -> list[Listener]:
+    """Apply the first rule that fits each listener; with ``more`` to come, others may be for those."""
     used: set[str] = set()
     result = []
     for listener in listeners:
-        for text, host, port, address, to_port in rules:
-            if host in ("", listener.host) and port in (0, listener.port):
-                used.add(text)
-                there = (address or listener.host, to_port or listener.port)
+        for rule in rules:
+            if there := rule.there(listener.host, listener.port):
+                used.add(rule.text)
                 listener = replace(listener, connect_to=there)
                 break
         result.append(listener)
-    for text, *_ in rules:
-        if text not in used:
-            raise UsageError(f"--etcd-connect-to {text!r} fits none of the endpoints given")
+    for rule in rules:
+        if rule.text not in used and not more:
+            raise UsageError(f"--etcd-connect-to {rule.text!r} fits none of the endpoints given")
     return result
 
 
 _PLACE = r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*):(\d*)"
 
 
-def _parse_connect_to(text: str) -> tuple[str, int, str, int]:
+def _parse_connect_to(text: str) -> ConnectTo:
     match = re.fullmatch(f"{_PLACE}:{_PLACE}", text)
     if not match:
         raise UsageError(f"--etcd-connect-to {text!r}: HOST:PORT:ADDR:PORT, an IPv6 address in brackets")
@@ -176,4 +181,10 @@ def _parse_connect_to(text: str) -> tuple[str, int, str, int]:
     ports = [int(number or 0) for number in (port, to_port)]
     if max(ports) > 65535:
         raise UsageError(f"--etcd-connect-to {text!r}: a port is at most 65535")
-    return host.strip("[]").lower(), ports[0], address.strip("[]"), ports[1]
+    return ConnectTo(
+        text=text,
+        host=host.strip("[]").lower(),
+        port=ports[0],
+        to_host=address.strip("[]"),
+        to_port=ports[1],
+    )
