@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from impostors.hello import offers_tls13
-from impostors.impostor import PREFACE, Answer
+from impostors.impostor import PREFACE, Answer, answers
 from impostors.staging import Stage
 
 from pytest_etcdtls.catalog import catalogue
@@ -75,6 +75,37 @@ LIES = [
 def test_one_lie(stage: Stage, check: str, role: Role, lies: dict[str, Answer]) -> None:
     stage.put_up(role, lies=lies)
     assert _is_found(stage, check)
+
+
+HALF_A_PAIR = Answer(status=503, body=b'{"code":14,"message":"remote error: tls: internal error"}')
+"""What the gateway says for a second when it has dialled etcd while the served pair was being replaced."""
+
+
+@pytest.mark.parametrize(("failures", "outcome"), [(2, Outcome.CONFORMS), (3, Outcome.VIOLATES)])
+def test_a_gateway_that_could_not_dial_is_asked_once_more(
+    stage: Stage, failures: int, outcome: Outcome
+) -> None:
+    path, asked = "/v3/maintenance/status", []
+
+    def recovers(stream: ssl.SSLSocket, first: bytes) -> bool:
+        if path.encode() in first:
+            asked.append(path)
+            if len(asked) > failures:
+                stage.told[path] = answers("3.6.16")[path]
+        return False
+
+    stage.put_up(lies={path: HALF_A_PAIR}, closes=recovers)
+    assert stage.judge("api.gateway-works").outcome is outcome
+    # Once in each TLS version, and once more.
+    assert len(asked) == 3
+
+
+def test_a_gateway_whose_certificate_is_refused_is_not_asked_again(stage: Stage) -> None:
+    path = "/v3/maintenance/status"
+    stage.put_up(lies={path: Answer(status=503, body=b'{"message":"remote error: tls: bad certificate"}')})
+    found = stage.judge("api.gateway-works")
+    assert found.outcome is Outcome.VIOLATES
+    assert "bad certificate" in found.findings[0].observed
 
 
 @pytest.mark.kills("api.peer-over-http1")
