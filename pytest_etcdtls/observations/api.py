@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_etcdtls.observations.attempt import Attempt
 
@@ -143,12 +143,16 @@ class MemberRecord:
 
     Attributes:
         id: the member ID, in lower-case hexadecimal without leading zeros.
+        name: empty until the member has been started.
+        client_urls: likewise none until then.
+        learner: it has no vote yet; no part of what makes two records equal.
     """
 
     id: str
     name: str
     peer_urls: tuple[str, ...]
     client_urls: tuple[str, ...]
+    learner: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,7 @@ class ClusterClaims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberListing:
-    """The member list as one listener gives it.
+    """The member list as one listener gives it, a client listener by gRPC unless the gateway was asked.
 
     Attributes:
         member: label of the listener's member.

@@ -40,6 +40,8 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
     except OSError as error:
         text = f"no TCP connection to {host} port {port}: {error.strerror or error}"
         raise DialError(Ending.FAILED, text) from error
+    except UnicodeError as error:
+        raise DialError(Ending.FAILED, f"{host!r} is not a host name: {error}") from error
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
 

@@ -1,21 +1,26 @@
-"""The member list, by gRPC from client listeners and over HTTP from peer listeners. Reads only."""
+"""The member list, by gRPC or gateway from client listeners, over HTTP from peer listeners. Reads only."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.observations.admission import Acceptance
-from pytest_etcdtls.observations.api import Exchange, MemberLists, MemberRecord
-from pytest_etcdtls.observations.attempt import Protocol
+from pytest_etcdtls.observations.api import Exchange, MemberLists
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response
 from pytest_etcdtls.observations.cluster import MemberListing, MemberListings
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE
 from pytest_etcdtls.probes.api import accepted_client
 from pytest_etcdtls.probes.contact import listener_of
-from pytest_etcdtls.probes.protobuf import Value, fields, grpc_message
+from pytest_etcdtls.probes.member_records import from_gateway, from_grpc, from_peer
 from pytest_etcdtls.probes.registry import Context, Request, probe
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.target import Listener, Role, Target
 
+BY_GATEWAY = "gateway"
+"""Key of the member list that the JSON gateway gives, where it is asked for."""
+
+_SPOKEN = {Protocol.GRPC: "gRPC", Protocol.GATEWAY: "its JSON gateway"}
+_GATEWAY_LIST = "/v3/cluster/member/list"
 _MEMBER_LIST = "/etcdserverpb.Cluster/MemberList"
 _CLUSTER_ID_HEADER = "x-etcd-cluster-id"
 
@@ -33,16 +38,23 @@ def _both(context: Context, key: str | None) -> MemberLists:
     )
 
 
-@probe(
-    MemberListing,
-    cost=lambda _target, listener, _key: int(listener is not None and listener.role is Role.CLIENT),
-    needs=[(Acceptance, None), (Exchange, "/members")],
-)
+def _listing_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    if listener is None:
+        return 0
+    if key == BY_GATEWAY:
+        return int(target.discover and listener.role in (Role.CLIENT, Role.CLIENT_HTTP))
+    return int(listener.role is Role.CLIENT)
+
+
+@probe(MemberListing, cost=_listing_cost, needs=[(Acceptance, None), (Exchange, "/members")])
 def _listing(context: Context, key: str | None) -> MemberListing:
-    """Ask a client or a peer listener; an ``http`` one as anybody."""
+    """Ask a client listener by gRPC or, with that key, by the gateway, a peer listener over HTTP.
+
+    An ``http`` one is asked as anybody.
+    """
     if listener_of(context).role is Role.PEER:
         return _from_peer(context.get(Exchange, "/members"), listener_of(context).member)
-    return _from_client(context)
+    return _by_gateway(context) if key == BY_GATEWAY else _by_grpc(context)
 
 
 @probe(MemberListings, cost=0, needs=[(MemberListing, None)], across=True)
@@ -53,7 +65,8 @@ def _listings(context: Context, key: str | None) -> MemberListings:
         if listener.role not in (Role.CLIENT, Role.PEER):
             continue
         try:
-            listings.append(context.get(MemberListing, listener=listener))
+            listing = context.get(MemberListing, listener=listener)
+            listings.append(replace(listing, member=listener.member))
         except UnobservedError as unobserved:
             reasons.append(unobserved.reason)
     if not listings:
@@ -61,60 +74,41 @@ def _listings(context: Context, key: str | None) -> MemberListings:
     return MemberListings(listings=tuple(listings))
 
 
-def _from_client(context: Context) -> MemberListing:
+def _by_grpc(context: Context) -> MemberListing:
+    listener = listener_of(context)
+    attempt = _ask(context, Protocol.GRPC, "gRPC MemberList", _MEMBER_LIST)
+    if attempt.response is None:
+        raise InconclusiveError(f"{listener.url}: MemberList {attempt.describe()}")
+    try:
+        members, cluster_id = from_grpc(attempt.response.body)
+    except ValueError as error:
+        said = attempt.response.headers.get("grpc-message", "")
+        raise NotVerifiedError(f"{listener.url}: MemberList gave no list: {said or error}") from error
+    return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
+
+
+def _by_gateway(context: Context) -> MemberListing:
+    listener = listener_of(context)
+    attempt = _ask(context, Protocol.GATEWAY, "member list by the JSON gateway", _GATEWAY_LIST)
+    if attempt.response is None:
+        raise InconclusiveError(f"{listener.url}{_GATEWAY_LIST}: {attempt.describe()}")
+    try:
+        members, cluster_id = from_gateway(attempt.response.body)
+    except ValueError as error:
+        raise _no_list(f"{listener.url}{_GATEWAY_LIST}", attempt.response, error) from error
+    return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
+
+
+def _ask(context: Context, speech: Protocol, purpose: str, path: str) -> Attempt:
     listener = listener_of(context)
     plaintext = listener.scheme == "http"
     identity = NO_CERTIFICATE
     if not plaintext:
         accepted, identity = accepted_client(context)
-        if Protocol.GRPC not in accepted.spoken:
-            raise NotVerifiedError(f"{listener.url} does not answer gRPC to the good client")
-    request = Request(
-        purpose="gRPC MemberList",
-        identity=identity,
-        path=_MEMBER_LIST,
-        speech=Protocol.GRPC,
-        plaintext=plaintext,
-    )
-    attempt = context.attempt(request)[0][-1]
-    if attempt.response is None:
-        raise InconclusiveError(f"{listener.url}: MemberList {attempt.describe()}")
-    try:
-        message = fields(grpc_message(attempt.response.body))
-        return MemberListing(
-            url=listener.url,
-            member=listener.member,
-            members=tuple(_record(member) for member in message.get(2, []) if isinstance(member, bytes)),
-            cluster_id=_cluster_id(message.get(1, [])),
-        )
-    except ValueError as error:
-        raise NotVerifiedError(f"{listener.url}: MemberList gave no list: {error}") from error
-
-
-def _cluster_id(headers: list[Value]) -> str | None:
-    """Return the cluster ID of a ResponseHeader."""
-    for header in headers:
-        if isinstance(header, bytes):
-            for identifier in fields(header).get(1, []):
-                return f"{identifier:x}" if isinstance(identifier, int) else None
-    return None
-
-
-def _record(message: bytes) -> MemberRecord:
-    found = fields(message)
-
-    def texts(number: int) -> tuple[str, ...]:
-        return tuple(
-            value.decode("utf-8", "replace") for value in found.get(number, []) if isinstance(value, bytes)
-        )
-
-    identifier = found.get(1, [0])[0]
-    return MemberRecord(
-        id=f"{identifier:x}" if isinstance(identifier, int) else "",
-        name=(texts(2) or ("",))[0],
-        peer_urls=tuple(sorted(texts(3))),
-        client_urls=tuple(sorted(texts(4))),
-    )
+        if speech not in accepted.spoken:
+            raise NotVerifiedError(f"{listener.url} gives the good client no answer by {_SPOKEN[speech]}")
+    request = Request(purpose=purpose, identity=identity, path=path, speech=speech, plaintext=plaintext)
+    return context.attempt(request)[0][-1]
 
 
 def _from_peer(exchange: Exchange, member_label: str) -> MemberListing:
@@ -122,22 +116,16 @@ def _from_peer(exchange: Exchange, member_label: str) -> MemberListing:
     if response is None:
         raise InconclusiveError(f"{exchange.url}/members: {exchange.attempt.describe()}")
     try:
-        members = tuple(
-            MemberRecord(
-                id=f"{member['id']:x}",
-                name=str(member.get("name", "")),
-                peer_urls=tuple(sorted(member["peerURLs"])),
-                client_urls=tuple(sorted(member.get("clientURLs") or ())),
-            )
-            for member in json.loads(response.body)
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise NotVerifiedError(
-            f"{exchange.url}/members is no member list (HTTP {response.status}): {error}"
-        ) from error
+        members = from_peer(response.body)
+    except ValueError as error:
+        raise _no_list(f"{exchange.url}/members", response, error) from error
     return MemberListing(
         url=exchange.url,
         member=member_label,
         members=members,
         cluster_id=response.headers.get(_CLUSTER_ID_HEADER, "").lower().lstrip("0") or None,
     )
+
+
+def _no_list(place: str, response: Response, error: ValueError) -> NotVerifiedError:
+    return NotVerifiedError(f"{place} is no member list (HTTP {response.status}): {error}")
