@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.effective_listener import Effective, EffectiveListener
@@ -33,6 +34,12 @@ class MemberDeclaration:
     version: str | None
     effective: Effective
     traps: tuple[Trap, ...]
+
+    @classmethod
+    def of(cls, label: str, told: DeclaredMember, version: str | None) -> Self:
+        """Return what that version of etcd makes of what a member was told."""
+        effective, traps = told.effective(version), told.traps(version)
+        return cls(label=label, told=told, version=version, effective=effective, traps=traps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from pytest_etcdtls.errors import NotApplicableError, UnobservedError
 from pytest_etcdtls.observations.release import EtcdRelease
 from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.registry import Context, probe
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 
 _NOTHING = "nothing says what {} was told to be: --etcd-config names its manifest or configuration"
 
@@ -22,17 +22,7 @@ def _of_listener(context: Context, key: str | None) -> ListenerDeclaration:
     told = context.target.declared.get(listener.member)
     if told is None:
         raise NotApplicableError(_NOTHING.format(listener.url))
-    member = _standing(context, listener.member, told)
-    return ListenerDeclaration(
-        url=listener.url,
-        role=listener.role,
-        member=member,
-        listener=_declared_as(
-            listener,
-            member.effective.at(listener.role),
-            elsewhere=context.target.origin == "container" or listener.connect_to is not None,
-        ),
-    )
+    return listener_declaration(context.target, listener, _standing(context, listener.member, told))
 
 
 @probe(Declarations, cost=0, needs=[(EtcdRelease, None)], across=True)
@@ -43,15 +33,17 @@ def _of_members(context: Context, key: str | None) -> Declarations:
     return Declarations(tuple(_standing(context, label, told) for label, told in declared))
 
 
+def listener_declaration(
+    target: Target, listener: Listener, member: MemberDeclaration
+) -> ListenerDeclaration:
+    """Return what its member's declaration says of a listener."""
+    elsewhere = target.origin == "container" or listener.connect_to is not None
+    declared = _declared_as(listener, member.effective.at(listener.role), elsewhere=elsewhere)
+    return ListenerDeclaration(url=listener.url, role=listener.role, member=member, listener=declared)
+
+
 def _standing(context: Context, label: str, told: DeclaredMember) -> MemberDeclaration:
-    version = next(_versions(context, label), None)
-    return MemberDeclaration(
-        label=label,
-        told=told,
-        version=version,
-        effective=told.effective(version),
-        traps=told.traps(version),
-    )
+    return MemberDeclaration.of(label, told, next(_versions(context, label), None))
 
 
 def _versions(context: Context, label: str) -> Iterator[str]:
