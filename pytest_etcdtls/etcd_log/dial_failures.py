@@ -9,9 +9,18 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pytest_etcdtls.etcd_log.causes import Cause, cause_of
 from pytest_etcdtls.etcd_log.entries import LogEntry
+
+WORDS: Final = (
+    "prober detected unhealthy status",
+    "failed to reach the peer",
+    "could not connect: ",
+    "addrConn.createTransport failed",
+)
+"""What stands in every such line."""
 
 _NOT_TLS = (Cause.OTHER, Cause.STOPPING, Cause.SILENT, Cause.GONE)
 """What says nothing about certificates: the other side may just not be there."""

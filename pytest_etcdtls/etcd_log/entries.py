@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -48,14 +48,15 @@ class LogEntry:
         return value if isinstance(value, str) else json.dumps(value)
 
 
-def read_entries(text: str, *, zone: tzinfo = UTC) -> Iterator[LogEntry]:
+def read_entries(text: str, *, zone: tzinfo = UTC, about: Collection[str] = ()) -> Iterator[LogEntry]:
     """Yield the entries of a log; lines of no known form are entries of their own.
 
     Args:
         text: of the log.
         zone: of the times that do not tell theirs: 3.4's text, gRPC's lines.
+        about: as in :func:`~pytest_etcdtls.etcd_log.wrapping.unwrap`.
     """
-    for wrapped in unwrap(text):
+    for wrapped in unwrap(text, about):
         payload = wrapped.text.strip()
         if payload:
             entry = _parse(payload, wrapped.line, wrapped.time, zone)

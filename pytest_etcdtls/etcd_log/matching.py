@@ -1,45 +1,55 @@
-"""Which line of etcd's log is about which of our attempts.
+"""Which line of etcd's log is about which of our connections.
 
-By the address that we connected from, as etcd saw it; behind NAT by port and time. Does not say whether the
-two agree.
+By the address that we connected from, as etcd saw it; where something in between changes that, by the port
+alone; where it changes both, by the time. Does not say whether the two ends agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.etcd_log.rejections import Rejection
+from pytest_etcdtls.etcd_log.apart import distance
+from pytest_etcdtls.etcd_log.by_time import match_by_time
+from pytest_etcdtls.etcd_log.rejections import Endpoint, Rejection
 from pytest_etcdtls.observations.attempt import Attempt, Way
+from pytest_etcdtls.observations.greeting import Connection, Reply
 
 _SAME_CONNECTION: Final = timedelta(seconds=60)
 """A port may be used again after that; a stalled handshake is rejected after ten seconds at most."""
 
 _BEHIND_NAT: Final = timedelta(seconds=2)
-"""How far the two clocks may differ where nothing but port and time is left."""
+"""How far apart the two may be where nothing but port and time is left."""
+
+
+class By(StrEnum):
+    """What a line was recognised by."""
+
+    ADDRESS = "address and port"
+    PORT = "port and time"
+    TIME = "time"
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One of our attempts, and the line about it.
+    """One of our connections, and the line about it."""
 
-    Attributes:
-        by_address: the addresses are equal; otherwise only port and time are.
-    """
-
-    attempt: Attempt
+    connection: Connection
     rejection: Rejection
-    by_address: bool = True
+    by: By = By.ADDRESS
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What became of all attempts and all lines.
+    """What became of all connections and all lines.
 
     Attributes:
-        ours: attempts with their lines, in the order of the log.
+        ours: connections with their lines, in the order of the log.
         strangers: lines that are not about us.
         unmentioned: attempts that etcd turned away, by an alert or by closing, without a line.
     """
@@ -49,54 +59,143 @@ class Matches:
     unmentioned: tuple[Attempt, ...]
 
 
-def match_attempts(attempts: Sequence[Attempt], rejections: Iterable[Rejection]) -> Matches:
-    """Return which line is about which attempt.
+def match_connections(
+    connections: Sequence[Connection],
+    rejections: Sequence[Rejection],
+    *,
+    endpoints: Mapping[str, Endpoint] = MappingProxyType({}),
+    fits: Callable[[Connection, Rejection], bool] | None = None,
+    alone: bool = False,
+) -> Matches:
+    """Return which line is about which connection.
 
     Args:
-        attempts: those that etcd may have seen; the ones without a local address are passed over.
+        connections: those that etcd may have seen; the ones without a local address are passed over.
         rejections: of one member's log, in its order.
+        endpoints: by the URL of a listener, what the log calls it.
+        fits: whether a line can be about a connection. It is asked where only time is left; ``None`` leaves
+            that out.
+        alone: nobody else connects, so that a line in the time of a connection is about it, fitting or not.
     """
-    left = [attempt for attempt in attempts if attempt.local_address]
-    ours: list[Match] = []
-    strangers: list[Rejection] = []
-    for rejection in rejections:
-        found = _find(left, rejection)
-        if found is None:
-            strangers.append(rejection)
-        else:
-            left.remove(found.attempt)
-            ours.append(found)
-    turned_away = (Way.REFUSED, Way.CLOSED, Way.OTHER)
-    return Matches(
-        ours=tuple(ours),
-        strangers=tuple(strangers),
-        unmentioned=tuple(attempt for attempt in left if attempt.way in turned_away),
-    )
+    found = _Matching(connections, rejections, endpoints)
+    found.by_address()
+    for url in dict.fromkeys(connection.url for connection in connections):
+        here = [one for one in connections if one.url == url]
+        if any(id(one) in found.known for one in here):
+            continue
+        if not found.by_port(here) and fits is not None:
+            found.by_time(here, fits, alone=alone)
+    return found.result(connections)
 
 
-def _find(attempts: Sequence[Attempt], rejection: Rejection) -> Match | None:
-    same = [
-        attempt
-        for attempt in attempts
-        if attempt.local_address == rejection.remote_address
-        and _within(attempt, rejection.time, _SAME_CONNECTION)
-    ]
-    if same:
-        return Match(min(same, key=lambda attempt: _apart(attempt, rejection.time)), rejection)
-    if rejection.time is None:
-        return None
-    near = [
-        attempt
-        for attempt in attempts
-        if attempt.local_address.rpartition(":")[2] == str(rejection.remote_port)
-        and _within(attempt, rejection.time, _BEHIND_NAT)
-    ]
-    return Match(near[0], rejection, by_address=False) if len(near) == 1 else None
+def turned_away(connection: Connection) -> bool:
+    """Whether etcd ended the connection, by an alert or by closing it."""
+    if isinstance(connection, Attempt):
+        return connection.way in (Way.REFUSED, Way.CLOSED, Way.OTHER)
+    return connection.reply is Reply.ALERT
 
 
-def _within(attempt: Attempt, time: datetime | None, limit: timedelta) -> bool:
-    return time is None or _apart(attempt, time) <= limit + timedelta(milliseconds=attempt.milliseconds)
+@dataclass(slots=True)
+class _Matching:
+    """Lines and connections, while they find each other."""
 
+    connections: Sequence[Connection]
+    rejections: Sequence[Rejection]
+    endpoints: Mapping[str, Endpoint]
+    known: dict[int, tuple[int, Match]] = field(default_factory=dict)
+    """By the connection's identity: the line's place, and the match."""
+    _lines: dict[int, None] = field(default_factory=dict)
+    _by_port: dict[str, list[Connection]] = field(default_factory=lambda: defaultdict(list))
 
-def _apart(attempt: Attempt, time: datetime | None) -> timedelta:
-    return abs(attempt.started_at - time) if time is not None else timedelta()
+    def __post_init__(self) -> None:
+        for connection in self.connections:
+            if connection.local_address:
+                self._by_port[connection.local_address.rpartition(":")[2]].append(connection)
+
+    def by_address(self) -> None:
+        for place, rejection in enumerate(self.rejections):
+            same = [
+                connection
+                for connection in self._at_port(rejection)
+                if connection.local_address == rejection.remote_address
+                and distance(connection, rejection.time) <= _SAME_CONNECTION
+            ]
+            if same:
+                nearest = min(same, key=lambda connection: distance(connection, rejection.time))
+                self._add(place, Match(nearest, rejection))
+
+    def by_port(self, here: Sequence[Connection]) -> bool:
+        """Match by port and time; that it was not by accident is seen by how many it is true of."""
+        found: dict[int, Match] = {}
+        left = {id(connection) for connection in here}
+        for place, rejection in self._left():
+            near = [
+                connection
+                for connection in self._at_port(rejection)
+                if id(connection) in left
+                and rejection.time is not None
+                and distance(connection, rejection.time) <= _BEHIND_NAT
+            ]
+            if len(near) == 1:
+                found[place] = Match(near[0], rejection, By.PORT)
+                left.discard(id(near[0]))
+        return self._accept(found, here)
+
+    def by_time(
+        self, here: Sequence[Connection], fits: Callable[[Connection, Rejection], bool], *, alone: bool
+    ) -> bool:
+        """Match by time what fits; again, that must be true of most."""
+        lines = [(place, line) for place, line in self._left() if self._speaks_of(here[0], line)]
+        pairs = match_by_time(here, dict(lines), fits)
+        found = {place: Match(one, self.rejections[place], By.TIME) for place, one in pairs.items()}
+        if not self._accept(found, here):
+            return False
+        if alone:
+            left = [one for one in here if id(one) not in self.known and turned_away(one)]
+            rest = {place: line for place, line in lines if place not in self._lines}
+            for place, one in match_by_time(left, rest, lambda _one, _line: True).items():
+                self._add(place, Match(one, self.rejections[place], By.TIME))
+        return True
+
+    def result(self, connections: Iterable[Connection]) -> Matches:
+        ordered = sorted(self.known.values(), key=lambda found: found[0])
+        return Matches(
+            ours=tuple(match for _, match in ordered),
+            strangers=tuple(line for _, line in self._left()),
+            unmentioned=tuple(
+                one
+                for one in connections
+                if isinstance(one, Attempt)
+                and one.local_address
+                and turned_away(one)
+                and id(one) not in self.known
+            ),
+        )
+
+    def _left(self) -> list[tuple[int, Rejection]]:
+        return [found for found in enumerate(self.rejections) if found[0] not in self._lines]
+
+    def _at_port(self, rejection: Rejection) -> list[Connection]:
+        return [
+            connection
+            for connection in self._by_port.get(str(rejection.remote_port), ())
+            if id(connection) not in self.known and self._speaks_of(connection, rejection)
+        ]
+
+    def _speaks_of(self, connection: Connection, rejection: Rejection) -> bool:
+        endpoint = self.endpoints.get(connection.url)
+        return endpoint is None or rejection.endpoint in (None, endpoint)
+
+    def _accept(self, found: Mapping[int, Match], here: Sequence[Connection]) -> bool:
+        """Keep the matches if at least half of those that were turned away are among them."""
+        matched = {id(match.connection) for match in found.values()}
+        ended = [one for one in here if turned_away(one)]
+        if not matched or sum(id(one) in matched for one in ended) * 2 < len(ended):
+            return False
+        for place, match in found.items():
+            self._add(place, match)
+        return True
+
+    def _add(self, place: int, match: Match) -> None:
+        self.known[id(match.connection)] = (place, match)
+        self._lines[place] = None

@@ -10,12 +10,15 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pytest_etcdtls.etcd_log.causes import Cause, cause_of
 from pytest_etcdtls.etcd_log.entries import LogEntry
 
 Endpoint = Literal["client", "peer"]
+
+WORDS: Final = ("rejected connection", "failed to complete security handshake", "ServerHandshake(")
+"""What stands in every such line."""
 
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 _TEXT = re.compile(

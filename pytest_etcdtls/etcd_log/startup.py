@@ -8,8 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from pytest_etcdtls.etcd_log.entries import LogEntry
+
+WORDS: Final = (
+    "oaded server configuration",
+    "oading server configuration",
+    "Running: ",
+    "etcd Version: ",
+    "Go Version: ",
+    "starting an etcd server",
+    "starting with client TLS",
+    "starting with peer TLS",
+    "ClientTLS: ",
+    "peerTLS: ",
+)
+"""What stands in every line about it."""
 
 _INFO = re.compile(r"(?:^|, )([a-z-]+) ?= ?([^,]*)")
 _FIRST = ("loaded server configuration", "Loading server configuration from ", "Running: ", "etcd Version: ")

@@ -14,6 +14,7 @@ from typing import Final
 from pytest_etcdtls.etcd_log.causes import Cause
 from pytest_etcdtls.etcd_log.rejections import Rejection
 from pytest_etcdtls.observations.attempt import Attempt, TLSVersion, Way, alert_text
+from pytest_etcdtls.observations.greeting import Connection, Greeting, Reply
 
 _OLD, _NEW, _NEWEST = (1, 19), (1, 24), (1, 26)
 """The last Go measured with bad_certificate for everything, the first with alerts of their own, the first
@@ -30,6 +31,9 @@ _ALWAYS: Final[Mapping[Cause, int]] = {
 }
 _CLOSES: Final = frozenset({Cause.ADDRESS, Cause.REVOKED, Cause.CRL_UNREADABLE})
 """What etcd itself refuses, after the handshake and without an alert."""
+
+_ENDED_BY_US = frozenset({Cause.GONE, Cause.SILENT, Cause.STOPPING, Cause.REFUSED_BY_CLIENT, Cause.OTHER})
+"""What etcd can say of a connection that it did not refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def compare_story(attempt: Attempt, rejection: Rejection, go_version: str | None
     elif rejection.cause is Cause.HTTP2_ON_PEER_PORT:
         agree = attempt.way in (Way.CLOSED, Way.UNCLEAR)
         expected = "close_notify, or silence, after the handshake"
-    elif rejection.cause is Cause.STOPPING:
+    elif rejection.cause in (Cause.STOPPING, Cause.OTHER):
         agree = attempt.way is not Way.SERVED
         expected = "the end of the connection"
     else:
@@ -82,6 +86,23 @@ def compare_story(attempt: Attempt, rejection: Rejection, go_version: str | None
         in_the_log=f"{rejection.cause}: {rejection.error}",
         expected=expected,
     )
+
+
+def fits(connection: Connection, rejection: Rejection, go_version: str | None = None) -> bool:
+    """Return whether a connection ended as the reason in the log makes it end; a greeting can be asked too.
+
+    Args:
+        connection: ours.
+        rejection: a line that may be about it.
+        go_version: as in :func:`compare_story`.
+    """
+    if not isinstance(connection, Greeting):
+        return compare_story(connection, rejection, go_version).agree
+    if connection.reply is Reply.ALERT:
+        return rejection.cause is Cause.OTHER or connection.alert in expected_alerts(
+            rejection.cause, None, go_version
+        )
+    return rejection.cause in _ENDED_BY_US
 
 
 def expected_alerts(cause: Cause, version: str | None, go_version: str | None) -> frozenset[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,10 +39,22 @@ class Wrapped:
     time: datetime | None = None
 
 
-def unwrap(text: str) -> Iterator[Wrapped]:
-    """Yield etcd's lines in the order of the file."""
+_UNREADABLE = ('"MESSAGE":[', '"MESSAGE" : [', "__REALTIME_TIMESTAMP=")
+"""What no word can be looked for in, or what tells the time of what follows."""
+
+
+def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
+    """Yield etcd's lines in the order of the file.
+
+    Args:
+        text: of the file.
+        about: words, one of which a line must have, so that the others cost nothing; empty for all lines.
+    """
     realtime: datetime | None = None
-    for number, line in enumerate(text.splitlines(), 1):
+    words = (*about, *_UNREADABLE) if about else ()
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if words and not any(word in line for word in words):
+            continue
         if line.startswith("{") and (found := _object(line)) is not None:
             yield from _of_object(found, line, number)
         elif line.startswith("__REALTIME_TIMESTAMP="):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,10 +10,12 @@ import pytest
 
 from etcd_log.cases import VERSIONS, cases
 from pytest_etcdtls.etcd_log.causes import Cause
+from pytest_etcdtls.etcd_log.clocks import by_our_clock, clock_ahead
 from pytest_etcdtls.etcd_log.entries import read_entries
 from pytest_etcdtls.etcd_log.groups import group
-from pytest_etcdtls.etcd_log.matching import match_attempts
-from pytest_etcdtls.etcd_log.rejections import Rejection, rejections
+from pytest_etcdtls.etcd_log.matching import By, match_connections
+from pytest_etcdtls.etcd_log.rejections import Endpoint, Rejection, rejections
+from pytest_etcdtls.etcd_log.story import fits
 from pytest_etcdtls.observations.attempt import Attempt, Way
 
 
@@ -28,14 +31,15 @@ def _of_mutual_tls(version: str) -> tuple[list[Attempt], list[Rejection]]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_line_finds_its_attempt(version: str) -> None:
     attempts, lines = _of_mutual_tls(version)
-    found = match_attempts(attempts, lines)
+    found = match_connections(attempts, lines)
     assert not found.strangers
     assert not found.unmentioned
     assert [one.rejection for one in found.ours] == lines
     assert all(
-        one.by_address and one.attempt.local_address == one.rejection.remote_address for one in found.ours
+        one.by is By.ADDRESS and one.connection.local_address == one.rejection.remote_address
+        for one in found.ours
     )
-    assert len({id(one.attempt) for one in found.ours}) == len(lines)
+    assert len({id(one.connection) for one in found.ours}) == len(lines)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -43,18 +47,18 @@ def test_behind_nat_port_and_time_decide(version: str) -> None:
     attempts, lines = _of_mutual_tls(version)
     port = attempts[0].local_address.rpartition(":")[2]
     elsewhere = [replace(attempts[0], local_address=f"192.0.2.7:{port}", milliseconds=2.0)]
-    (one,) = match_attempts(elsewhere, lines).ours
-    assert (one.rejection, one.by_address) == (lines[0], False)
+    (one,) = match_connections(elsewhere, lines).ours
+    assert (one.rejection, one.by) == (lines[0], By.PORT)
     later = [replace(elsewhere[0], started_at=elsewhere[0].started_at + timedelta(minutes=5))]
-    assert not match_attempts(later, lines).ours
+    assert not match_connections(later, lines).ours
 
 
 def test_a_port_is_used_again() -> None:
     attempts, lines = _of_mutual_tls("3.6.16")
     first = attempts[0]
     again = replace(first, started_at=first.started_at + timedelta(hours=1), milliseconds=1.0)
-    found = match_attempts([again, first], lines[:1])
-    assert [one.attempt for one in found.ours] == [first]
+    found = match_connections([again, first], lines[:1])
+    assert [one.connection for one in found.ours] == [first]
     assert found.unmentioned == (again,)
 
 
@@ -62,7 +66,7 @@ def test_strangers_and_what_etcd_does_not_mention() -> None:
     attempts, lines = _of_mutual_tls("3.7.3")
     served = replace(attempts[2], way=Way.SERVED, alert=None, local_address="127.0.0.1:1")
     silent = replace(attempts[3], local_address="127.0.0.1:2")
-    found = match_attempts([*attempts[:2], served, silent], lines)
+    found = match_connections([*attempts[:2], served, silent], lines)
     assert len(found.ours) == 2
     assert found.strangers == tuple(lines[2:])
     assert found.unmentioned == (silent,)
@@ -92,3 +96,78 @@ def test_an_ipv6_address() -> None:
     )
     (found,) = rejections(read_entries(line))
     assert (found.remote_host, found.remote_port) == ("fd00::11", 41414)
+
+
+def _behind_a_proxy(version: str) -> tuple[list[Attempt], list[Rejection], Callable[..., bool]]:
+    """Return attempts that ended when they did, and their lines as if a proxy had made the connections."""
+    attempts, lines = _of_mutual_tls(version)
+    go = cases(version)[0].go
+    by_address = {one.local_address: one for one in attempts}
+    there = [
+        replace(one, local_address=f"10.9.9.9:{number}", milliseconds=30.0)
+        for number, one in enumerate(attempts)
+    ]
+    moved = [
+        replace(line, remote_address=f"172.18.0.1:{30000 + number}")
+        for number, line in enumerate(lines)
+        if line.remote_address in by_address
+    ]
+    return there, moved, lambda one, line: fits(one, line, go)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_behind_a_proxy_the_time_decides(version: str) -> None:
+    attempts, lines, fitting = _behind_a_proxy(version)
+    found = match_connections(attempts, lines, fits=fitting)
+    assert {one.by for one in found.ours} == {By.TIME}
+    assert [one.rejection for one in found.ours] == lines
+    assert not found.unmentioned
+    assert not match_connections(attempts, lines).ours
+
+
+def test_behind_a_proxy_a_line_that_fits_nothing_is_ours_only_where_nobody_else_is() -> None:
+    attempts, lines, fitting = _behind_a_proxy("3.7.3")
+    other = replace(lines[0], cause=Cause.EXPIRED, error="expired")
+    found = match_connections(attempts, [other, *lines[1:]], fits=fitting)
+    assert found.strangers == (other,)
+    alone = match_connections(attempts, [other, *lines[1:]], fits=fitting, alone=True)
+    assert not alone.strangers
+    assert alone.ours[0].rejection == other
+    assert alone.ours[0].connection == attempts[0]
+
+
+def test_a_few_lines_at_the_right_time_are_an_accident() -> None:
+    attempts, lines, fitting = _behind_a_proxy("3.7.3")
+    few = lines[: len(lines) // 3]
+    assert not match_connections([replace(one, url="x") for one in attempts], few, fits=fitting).ours
+
+
+def test_a_port_that_is_used_towards_both_ports_of_a_member_at_once() -> None:
+    attempts, lines = _of_mutual_tls("3.7.3")
+    client = next(one for one in lines if one.endpoint == "client")
+    peer = next(one for one in lines if one.endpoint == "peer")
+    here = next(one for one in attempts if one.local_address == client.remote_address)
+    there = next(one for one in attempts if one.local_address == peer.remote_address)
+    same = replace(peer, remote_address=client.remote_address, time=client.time)
+    also = replace(there, local_address=here.local_address, started_at=here.started_at)
+    endpoints: dict[str, Endpoint] = {here.url: "client", there.url: "peer"}
+    found = match_connections([here, also], [same, client], endpoints=endpoints)
+    assert [(one.connection, one.rejection) for one in found.ours] == [(also, same), (here, client)]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(minutes=-7), timedelta(seconds=90)])
+def test_a_log_by_another_clock(ahead: timedelta) -> None:
+    attempts, lines = _of_mutual_tls("3.4.23")
+    there = [replace(one, time=one.time + ahead) for one in lines if one.time is not None]
+    assert not match_connections([replace(one, milliseconds=2.0) for one in attempts], there).ours
+    told = clock_ahead(attempts, there)
+    assert abs(told - ahead) < timedelta(seconds=2)
+    assert not match_connections(attempts, by_our_clock(there, told)).strangers
+
+
+def test_clocks_that_agree_and_too_few_lines_to_tell() -> None:
+    attempts, lines = _of_mutual_tls("3.6.16")
+    assert clock_ahead(attempts, lines) == timedelta()
+    there = [replace(one, time=one.time + timedelta(hours=1)) for one in lines if one.time is not None]
+    assert clock_ahead(attempts, there[:2]) == timedelta()
+    assert clock_ahead(attempts, ()) == timedelta()

@@ -9,7 +9,7 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.etcd_log.matching import match_attempts
+from pytest_etcdtls.etcd_log.matching import match_connections
 from pytest_etcdtls.etcd_log.reading import EtcdLog, parse_log
 from pytest_etcdtls.etcd_log.story import compare_story
 from pytest_etcdtls.observations.attempt import Attempt, TLSVersion, Way
@@ -55,11 +55,15 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
         log = _log(cluster, len(turned_away))
         version = cluster.version
     assert log.startup.etcd_version == version
-    found = match_attempts(attempts, log.rejections)
+    found = match_connections(attempts, log.rejections)
     assert not found.strangers
     assert not found.unmentioned
-    assert [one.attempt for one in found.ours] == turned_away
-    stories = [compare_story(one.attempt, one.rejection, log.startup.go_version) for one in found.ours]
+    assert [one.connection for one in found.ours] == turned_away
+    stories = [
+        compare_story(one.connection, one.rejection, log.startup.go_version)
+        for one in found.ours
+        if isinstance(one.connection, Attempt)
+    ]
     assert all(story.agree for story in stories), stories
 
 
