@@ -1,4 +1,4 @@
-"""What a benchmark that reads the flags of a process says of a declaration: CIS Kubernetes Benchmark 2.1 to 2.7.
+"""What a benchmark that reads a process's flags says of a declaration: CIS Kubernetes Benchmark 2.1 to 2.7.
 
 Reads as such tools do: the flags and ``ETCD_`` variables that etcd was started with, each by itself, and no
 configuration file. What etcd makes of them, and what the wire says, is not its business.
@@ -60,13 +60,7 @@ _RULES: Final = (
     _Rule("2.1", "client", "certificate and key are set", ("cert-file", "key-file"), _all_given),
     _Rule("2.2", "client", "client certificates are asked for", ("client-cert-auth",), _all_true),
     _Rule("2.3", "client", "certificates are not generated", ("auto-tls",), _none_true),
-    _Rule(
-        "2.4",
-        "peer",
-        "the peers' certificate and key are set",
-        ("peer-cert-file", "peer-key-file"),
-        _all_given,
-    ),
+    _Rule("2.4", "peer", "the peers' pair is set", ("peer-cert-file", "peer-key-file"), _all_given),
     _Rule("2.5", "peer", "peers' certificates are asked for", ("peer-client-cert-auth",), _all_true),
     _Rule("2.6", "peer", "the peers' certificates are not generated", ("peer-auto-tls",), _none_true),
     _Rule("2.7", "client", "a CA of etcd's own is named", ("trusted-ca-file",), _all_given),
@@ -85,12 +79,14 @@ def read_flags(declaration: Declaration) -> tuple[BenchmarkItem, ...]:
             side=rule.side,
             title=rule.title,
             passes=rule.passes(flags, rule.flags),
-            reads=tuple(
-                flags[name].written if name in flags else f"--{name} not given" for name in rule.flags
-            ),
+            reads=tuple(_reading(flags, name) for name in rule.flags),
         )
         for rule in _RULES
     )
+
+
+def _reading(flags: Flags, name: str) -> str:
+    return flags[name].written if name in flags else f"--{name} not given"
 
 
 def _on_the_command_line(declaration: Declaration) -> Iterator[Setting]:

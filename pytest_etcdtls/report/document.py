@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pytest_etcdtls.declared.standing import MemberDeclaration
 from pytest_etcdtls.observations.greeting import Connection, Greeting
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE
 from pytest_etcdtls.registry import CLUSTER
+from pytest_etcdtls.report.benchmark import Comparison, compare
 from pytest_etcdtls.report.certificate import utc
+from pytest_etcdtls.report.declared import ListenerRow, members
 from pytest_etcdtls.report.facts import fields, kind
 from pytest_etcdtls.report.model import Report, Seen, tool
 
@@ -30,7 +34,7 @@ def document(report: Report) -> dict[str, Any]:
         "started_at": utc(report.started_at),
         "seconds": round(report.seconds, 3),
         "partial": report.partial,
-        "targets": [_target(seen) for seen in report.seen],
+        "targets": [_target(report, seen) for seen in report.seen],
         "results": [result.to_json() for result in report.results],
         "observations": [entry for seen in report.seen for entry in _observations(seen)],
         "connections": [_connection(attempt) for seen in report.seen for attempt in seen.connections],
@@ -69,7 +73,7 @@ def _umask() -> int:
     return mask
 
 
-def _target(seen: Seen) -> dict[str, Any]:
+def _target(report: Report, seen: Seen) -> dict[str, Any]:
     target = seen.target
     return {
         "label": target.label,
@@ -80,6 +84,50 @@ def _target(seen: Seen) -> dict[str, Any]:
             {"role": str(listener.role), "url": listener.url, "label": listener.label}
             for listener in target.listeners
         ],
+        "declared": [_member(member, rows) for member, rows in members(seen)],
+        "unreached": [
+            {"member": one.member, "role": str(one.role), "url": one.url, "reason": one.reason}
+            for one in target.unreached
+        ],
+        "benchmark": [_comparison(comparison) for comparison in compare(report, seen)],
+    }
+
+
+def _member(member: MemberDeclaration, rows: Sequence[ListenerRow]) -> dict[str, Any]:
+    declaration = member.told.declaration
+    return {
+        "member": member.label,
+        "source": declaration.source,
+        "form": str(declaration.form),
+        "etcd_version": member.version or declaration.version,
+        "listeners": [
+            {
+                "label": row.listener.label,
+                "url": row.listener.url,
+                "declared": [str(setting) for setting in row.declared],
+                "effective": row.effective,
+                "observed": row.observed,
+            }
+            for row in rows
+        ],
+        "unknown": [str(setting) for setting in declaration.unknown],
+        "hidden": [str(setting) for setting in declaration.hidden],
+        "traps": [{"id": trap.id, "summary": trap.summary} for trap in member.traps],
+        "notes": list(declaration.notes),
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "source": "CIS Kubernetes Benchmark",
+        "item": comparison.flags.item,
+        "member": comparison.member,
+        "title": comparison.flags.title,
+        "reads": list(comparison.flags.reads),
+        "flags_say": "pass" if comparison.flags.passes else "fail",
+        "wire_says": str(comparison.wire) if comparison.wire else None,
+        "checks": list(comparison.checks),
+        "differs": comparison.differs,
     }
 
 

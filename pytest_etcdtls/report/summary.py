@@ -5,10 +5,13 @@ Makes lines; does not write them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+from pytest_etcdtls.report.benchmark import compare
 from pytest_etcdtls.report.certificate import certificate_card, certificate_line
+from pytest_etcdtls.report.declared import ListenerRow, members
+from pytest_etcdtls.report.declared_text import benchmark_lines, declared_lines
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.report.text import Line, bold, coloured, full_result, wrapped
 from pytest_etcdtls.results import CheckResult, Outcome, Severity
@@ -44,7 +47,7 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
         review: what became of the waivers.
         width: characters per line; lines to paste may be longer.
         verbosity: pytest's: below zero no certificates and no lists of what was not judged, above zero
-            certificates in full.
+            certificates in full, and of an owned cluster too what it was told to be.
     """
     if verbosity >= 0:
         for seen in report.seen:
@@ -60,6 +63,9 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
         yield from _unused(review, width)
         if verbosity > 0:
             yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width)
+        for seen in report.seen:
+            if _shows_declared(seen, verbosity):
+                yield from benchmark_lines(compare(report, seen), width, every=verbosity > 0)
 
 
 def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
@@ -80,6 +86,7 @@ def _counts(report: Report) -> str:
 def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[Line]:
     version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
     yield bold(f"{seen.target.label} ({seen.target.origin}{version})")
+    declared = _declared(seen) if _shows_declared(seen, verbosity) else {}
     for listener in seen.target.listeners:
         served = seen.served(listener.label)
         yield Line(f"  {listener.role} {listener.url}")
@@ -93,6 +100,18 @@ def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[L
                     yield from wrapped(value, width, f"    {word + ':':<12}")
         else:
             yield from wrapped(certificate_line(served.leaf, now), width, "    ")
+        if listener.label in declared:
+            yield from declared_lines(declared[listener.label], width)
+
+
+def _shows_declared(seen: Seen, verbosity: int) -> bool:
+    """Whether what was declared is shown: of somebody's cluster always, of ours when asked for."""
+    return seen.target.origin == "live" or verbosity > 0
+
+
+def _declared(seen: Seen) -> Mapping[str, ListenerRow]:
+    """Return what was declared, by listener."""
+    return {row.listener.label: row for _, rows in members(seen) for row in rows}
 
 
 def _in_full(outcome: Outcome, results: Sequence[CheckResult], width: int) -> Iterator[Line]:

@@ -1,0 +1,111 @@
+"""A reader of flags beside the wire, on real etcds: where both agree, and where they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from starting import start_process
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.declared.benchmark import read_flags
+from pytest_etcdtls.declared.command_line import from_command_line
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.report.benchmark import compare
+from pytest_etcdtls.report.declared import members
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.summary import summary
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.waivers import Review
+
+GOOD = ("--cert-file=s.crt", "--key-file=s.key", "--client-cert-auth", "--trusted-ca-file=ca.crt")
+
+
+def _passes(*flags: str, **environment: str) -> set[str]:
+    declaration = from_command_line(("etcd", *flags), environment)
+    return {item.item for item in read_flags(declaration) if item.passes}
+
+
+def test_flags_and_variables_are_read_one_by_one() -> None:
+    assert _passes() == {"2.3", "2.6"}
+    assert _passes(*GOOD) == {"2.1", "2.2", "2.3", "2.6", "2.7"}
+    assert _passes("--client-cert-auth=false", "--auto-tls") == {"2.6"}
+    assert "2.2" in _passes(ETCD_CLIENT_CERT_AUTH="true")
+    peers = ("--peer-cert-file=p.crt", "--peer-key-file=p.key", "--peer-client-cert-auth=true")
+    assert _passes(*peers, "--peer-auto-tls=true") == {"2.3", "2.4", "2.5"}
+
+
+def test_a_configuration_file_is_not_read_and_hides_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "etcd.conf.yml"
+    file.write_text("client-transport-security: {client-cert-auth: true}\n")
+    assert _passes(f"--config-file={file}") == {"2.3", "2.6"}
+    assert "2.2" in _passes(f"--config-file={file}", "--client-cert-auth")
+
+
+def _report(cluster: Cluster) -> Report:
+    observer = Observer(cluster.target())
+    results = run_checks(observer, select(["cis", "!lifecycle"]))
+    seen = Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
+    return Report(
+        started_at=datetime.now(UTC), seconds=0.0, partial=False, seen=(seen,), results=tuple(results)
+    )
+
+
+DIFFERENT: dict[str, tuple[ClusterConfig, dict[str, tuple[bool, Outcome]]]] = {
+    "as it should be": (ClusterConfig(), {}),
+    "plaintext beside TLS": (
+        ClusterConfig(plain_client_listener=True),
+        {"2.1": (True, Outcome.VIOLATES)},
+    ),
+    "a trusted CA alone": (ClusterConfig(client_cert_auth=False), {"2.2": (False, Outcome.CONFORMS)}),
+    "generated certificates": (
+        ClusterConfig(auto_tls=True, cert_file=None, key_file=None, expects_health=False),
+        {"2.1": (False, Outcome.CONFORMS), "2.2": (True, Outcome.VIOLATES)},
+    ),
+    "the system's roots": (
+        ClusterConfig(trusted_ca_file=None, expects_health=False),
+        {},
+    ),
+    "a configuration file": (
+        ClusterConfig(config_file=True, config_file_omits=("client_cert_auth", "trusted_ca_file")),
+        {"2.2": (True, Outcome.VIOLATES)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_where_the_wire_says_the_opposite(case: str, newest_etcd: Path) -> None:
+    config, expected = DIFFERENT[case]
+    with start_process(replace(config, expects_health=False), newest_etcd) as cluster:
+        report = _report(cluster)
+    found = compare(report, report.seen[0])
+    assert {one.flags.item for one in found} == {f"2.{number}" for number in range(1, 8)}
+    assert {one.flags.item: (one.flags.passes, one.wire) for one in found if one.differs} == expected, [
+        (one.flags.item, one.wire, one.checks) for one in found
+    ]
+
+
+def test_declared_effective_and_observed_stand_side_by_side(newest_etcd: Path) -> None:
+    config = ClusterConfig(auto_tls=True, cert_file=None, key_file=None, expects_health=False)
+    with start_process(config, newest_etcd) as cluster:
+        report = _report(cluster)
+    ((member, rows),) = members(report.seen[0])
+    client, peer = rows
+    assert "--client-cert-auth=true" in [setting.written for setting in client.declared]
+    assert client.effective.startswith("anybody")
+    assert "lets in client, " in client.observed
+    assert "foreign-ca" in client.observed.partition(";")[0]
+    assert "refuses foreign-ca, none" in peer.observed
+    assert "auto-tls-drops-client-auth" in [trap.id for trap in member.traps]
+    nothing = Review(used=(), stale=(), unused=())
+    text = "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=1))
+    assert "    effective: anybody" in text
+    assert "the wire says the opposite of 2" in " ".join(text.split())
+    assert "2.2 client certificates are asked for, of m0: the flags pass" in " ".join(text.split())
+    quiet = "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=0))
+    assert "effective:" not in quiet
