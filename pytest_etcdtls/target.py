@@ -14,6 +14,7 @@ from typing import Literal
 from cryptography import x509
 
 from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.etcd_log.source import LogSource
 from pytest_etcdtls.pki.identity import Identity, PrivateKey
 from pytest_etcdtls.role import Role as Role
 
@@ -189,6 +190,8 @@ class Target:
         connect_to: rules for URLs that are not known yet; those of ``listeners`` are applied.
         discover: the cluster is asked for its members, and their listeners are judged too
             (``--etcd-discover``).
+        logs: of members, by their label or by host; under the empty string the log of all others
+            (``--etcd-log``, or those of an owned cluster).
     """
 
     label: str
@@ -207,6 +210,11 @@ class Target:
     unreached: tuple[Unreached, ...] = ()
     connect_to: tuple[ConnectTo, ...] = ()
     discover: bool = False
+    logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))
+
+    def log_of(self, listener: Listener) -> LogSource | None:
+        """Return the log of the member behind a listener, ``None`` if it is not at hand."""
+        return self.logs.get(listener.member) or self.logs.get(listener.host) or self.logs.get("")
 
     def credentials(self, role: Role) -> PortCredentials:
         """Return what we hold for a listener of that role."""

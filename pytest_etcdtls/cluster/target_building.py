@@ -11,6 +11,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.cluster.interface import Cluster, Member
+from pytest_etcdtls.etcd_log.source import OwnLog
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.target import (
@@ -38,6 +39,7 @@ def build_target(cluster: Cluster, label: str | None = None) -> Target:
         user=cluster.user,
         dials_with_another=frozenset(_dials_with_another(cluster)),
         declared={member.name: told for member in cluster.members if (told := member.declared) is not None},
+        logs={member.name: OwnLog(f"the log of {member.name}", member.log) for member in cluster.members},
     )
 
 

@@ -41,7 +41,7 @@ def read_expected(source: Source, listeners: Sequence[Listener]) -> tuple[Expect
 def _claim(
     source: Source, name: str, text: str, served: Sequence[Listener], claimed: dict[str, str]
 ) -> list[ExpectedLeaf]:
-    host, path = _split(source, name, text)
+    host, path = split_host(source, name, text)
     meant = [listener for listener in served if host in (None, listener.host)]
     if not meant and host is not None and source.flag("etcd_discover"):
         return [_of_whoever_is_found(name, host, path)]
@@ -75,7 +75,8 @@ def _of_whoever_is_found(name: str, host: str, path: Path) -> ExpectedLeaf:
     return ExpectedLeaf(role=role, certificate=certificate, source=str(path), host=host)
 
 
-def _split(source: Source, name: str, text: str) -> tuple[str | None, Path]:
+def split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
+    """Return the host, ``None`` for all, and the file of a value ``[HOST=]FILE``."""
     whole = source.resolve(name, text)
     host, equals, file = text.partition("=")
     if not equals or whole.exists():

@@ -16,6 +16,7 @@ from pytest_etcdtls.observer import Bounds
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.settings.credentials import read_bundle, read_credentials, read_user
 from pytest_etcdtls.settings.expected import read_expected
+from pytest_etcdtls.settings.logs import read_logs
 from pytest_etcdtls.settings.model import Owned, Settings
 from pytest_etcdtls.settings.source import Source, integer, seconds, word
 from pytest_etcdtls.settings.urls import read_connect_to, read_listeners
@@ -76,6 +77,7 @@ def read_live_target(source: Source, environment: Mapping[str, str]) -> Target:
         client=client,
         peer=peer,
         expected=read_expected(source, listeners),
+        logs=read_logs(source, listeners, more=source.flag("etcd_discover")),
         user=read_user(source, environment),
         expiry_days=_expiry_days(source),
         kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca"),
