@@ -11,15 +11,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import pytest_etcdtls.experiments
 import pytest_etcdtls.probes
 from pytest_etcdtls.errors import InconclusiveError, UnobservedError
 from pytest_etcdtls.observations.attempt import Attempt, Way
+from pytest_etcdtls.observations.discovery import Discovery
 from pytest_etcdtls.observations.greeting import Connection, Greeting, Hello
 from pytest_etcdtls.probes.attempt import make_attempt
+from pytest_etcdtls.probes.discovery import Discovered
 from pytest_etcdtls.probes.greeting import keep_silent, make_greeting
 from pytest_etcdtls.probes.registry import Request, probe_for
 from pytest_etcdtls.target import Listener, Target
@@ -93,6 +95,19 @@ class Observer:
         if isinstance(fact, UnobservedError):
             raise type(fact)(fact.reason)
         return cast("T", fact)
+
+    def discover(self) -> None:
+        """Ask the cluster for its members and observe their listeners too, if the target wants that.
+
+        What was seen of listeners stays; what was seen across all of them is seen anew. The observation
+        ``Discovery`` says what came of it, also if nobody answered.
+        """
+        if not self.target.discover:
+            return
+        listeners = self.get(Discovered).listeners
+        self.get(Discovery)
+        self.target = replace(self.target, listeners=listeners)
+        self._facts = {place: fact for place, fact in self._facts.items() if not probe_for(place[1]).across}
 
     @property
     def facts(self) -> list[tuple[str | None, str | None, Any]]:

@@ -6,6 +6,7 @@ Shared by the suite and the fixtures of a process. Knows neither pytest nor how 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,15 +14,17 @@ from functools import cached_property
 from pytest_etcdtls.catalog import select, subjects
 from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.discovery import Announce, find_etcd
+from pytest_etcdtls.cluster.discovery import Announce
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.errors import ClusterStartError, EtcdTLSError, UsageError
+from pytest_etcdtls.observations.discovery import Discovery
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import CLUSTER, Check
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import GATES, Judge
-from pytest_etcdtls.settings.model import Owned, Settings
-from pytest_etcdtls.target import Listener, Role, Target, safe
+from pytest_etcdtls.settings.model import Settings
+from pytest_etcdtls.settings.owned import owned_outline, owned_sources
+from pytest_etcdtls.target import Listener, Target, safe
 from pytest_etcdtls.waivers import waive
 
 Start = Callable[[ClusterConfig, EtcdSource], Cluster]
@@ -34,14 +37,26 @@ class TargetRun:
         outline: the target as far as it is known beforehand: labels and roles of its listeners.
         settings: of the run.
         start: starts a cluster.
-        source: what to start it from; ``None`` for a live target, whose outline is all there is to know.
+        source: what to start it from; ``None`` for a live target.
+        asks: a live cluster may be asked for its members, if it was said that it should be.
+
+    Attributes:
+        outline: of an owned target, and of a live one that was not asked for its members, what is known
+            beforehand; else its listeners, whether they were named or found.
     """
 
     def __init__(
-        self, outline: Target, settings: Settings, start: Start, source: EtcdSource | None = None
+        self,
+        outline: Target,
+        settings: Settings,
+        start: Start,
+        source: EtcdSource | None = None,
+        *,
+        asks: bool = True,
     ) -> None:
         self.outline = outline
         self.source = source
+        self.asks = asks and outline.discover
         self.settings = settings
         self._start = start
         self._failure: EtcdTLSError | None = None
@@ -67,7 +82,7 @@ class TargetRun:
 
     @cached_property
     def observer(self) -> Observer:
-        """The one observer of this target; an owned cluster is started for it.
+        """The one observer of this target; an owned cluster is started for it, a live one asked who it is.
 
         Raises:
             ClusterStartError, UsageError: if that does not start.
@@ -75,7 +90,23 @@ class TargetRun:
         target = self.outline
         if self.source is not None:
             target = replace(self.cluster.target(target.label), expiry_days=self.settings.expiry_days)
-        return Observer(target, self.settings.bounds)
+        observer = Observer(target, self.settings.bounds)
+        if self.asks:
+            with suppress(Exception):  # the check about the members asks again and says what is broken
+                observer.discover()
+            self.outline = observer.target
+        return observer
+
+    def discover(self) -> None:
+        """Ask a live cluster for its members, if it should be and was not asked yet."""
+        if self.asks:
+            _ = self.observer
+
+    @property
+    def discovery(self) -> Discovery | None:
+        """What came of asking for the members; ``None`` if they were not asked for, or asking broke."""
+        facts = self.seen.facts if self.seen else ()
+        return next((fact for _, _, fact in facts if isinstance(fact, Discovery)), None)
 
     @cached_property
     def judge(self) -> Judge:
@@ -131,10 +162,12 @@ class Run:
     Args:
         settings: what the user asked for.
         announce: is told before something is fetched that takes a while.
+        asks: a live cluster may be asked for its members.
     """
 
-    def __init__(self, settings: Settings, announce: Announce | None = None) -> None:
+    def __init__(self, settings: Settings, announce: Announce | None = None, *, asks: bool = True) -> None:
         self.settings = settings
+        self._asks = asks
         self._announce = announce
         self._clusters: list[Cluster] = []
         self.started_at = datetime.now(UTC)
@@ -147,7 +180,7 @@ class Run:
             UsageError: if there is nothing to start an owned cluster from.
         """
         if self.settings.live is not None:
-            return (TargetRun(self.settings.live, self.settings, self.start),)
+            return (TargetRun(self.settings.live, self.settings, self.start, asks=self._asks),)
         return self.owned
 
     @cached_property
@@ -158,9 +191,9 @@ class Run:
             UsageError: if there is nothing to start a cluster from.
         """
         runs: list[TargetRun] = []
-        for source in _sources(self.settings.owned, self._announce):
+        for source in owned_sources(self.settings.owned, self._announce):
             label = _unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
-            outline = _outline(label, source, self.settings)
+            outline = owned_outline(label, source, self.settings)
             runs.append(TargetRun(outline, self.settings, self.start, source))
         return tuple(runs)
 
@@ -172,6 +205,11 @@ class Run:
             UsageError: if a pattern matches nothing.
         """
         return select(self.settings.patterns)
+
+    def discover(self) -> None:
+        """Ask a live cluster for its members, if it should be and was not asked yet."""
+        for target in self.targets:
+            target.discover()
 
     def result(self, target: TargetRun, check: Check, label: str) -> CheckResult:
         """Return what the check comes to there, waivers applied."""
@@ -203,41 +241,8 @@ def find_listener(target: Target, label: str) -> Listener | None:
     return next((listener for listener in target.listeners if listener.label == label), None)
 
 
-def _sources(owned: Owned, announce: Announce | None) -> list[EtcdSource]:
-    if not owned.images and not owned.binaries:
-        return [find_etcd(owned.backend, announce=announce)]
-    return [
-        *(find_etcd("container", image=image, announce=announce) for image in owned.images),
-        *(find_etcd("process", binary=binary) for binary in owned.binaries),
-    ]
-
-
 def _unique(label: str, taken: Sequence[str]) -> str:
     unique, number = label, 2
     while unique in taken:
         unique, number = f"{label}-{number}", number + 1
     return unique
-
-
-def _outline(label: str, source: EtcdSource, settings: Settings) -> Target:
-    """Return what is known of an owned cluster before it runs; its ports are not."""
-    config = settings.owned.config
-    listeners = [
-        Listener(
-            role=role,
-            scheme="https",
-            host=config.host,
-            port=0,
-            member=f"m{number}",
-            label=f"{role}-m{number}",
-        )
-        for number in range(config.size)
-        for role in (Role.CLIENT, Role.PEER)
-    ]
-    return Target(
-        label=label,
-        origin=source.kind,
-        listeners=tuple(listeners),
-        etcd_version=source.version,
-        source=source.location,
-    )

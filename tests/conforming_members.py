@@ -29,6 +29,14 @@ from pytest_etcdtls.observations.cluster import (
     MemberListings,
     SideBySide,
 )
+from pytest_etcdtls.observations.discovery import (
+    DiscoveredMember,
+    Discovery,
+    Fate,
+    Means,
+    MemberURL,
+    Question,
+)
 from pytest_etcdtls.observations.release import (
     EtcdRelease,
     EtcdReleases,
@@ -153,6 +161,27 @@ def _advertised(place: Place, key: str | None) -> AdvertisedURLs:
     )
 
 
+def discovered(member: MemberRecord, fate: Fate = Fate.FOUND) -> DiscoveredMember:
+    """Return a member whose listeners are judged."""
+    urls = [("client", url) for url in member.client_urls] + [("peer", url) for url in member.peer_urls]
+    return DiscoveredMember(
+        id=member.id,
+        name=member.name,
+        learner=False,
+        started=True,
+        urls=tuple(
+            MemberURL(url=url, role=role, fate=fate, listener=f"{role}-{member.name}") for role, url in urls
+        ),
+    )
+
+
+def _discovery(place: Place, key: str | None) -> Discovery:
+    return Discovery(
+        questions=(Question(url=MEMBERS[0].client_urls[0], means=Means.GRPC),),
+        members=tuple(discovered(member) for member in MEMBERS),
+    )
+
+
 def _etcd(place: Place, key: str | None, member: str = "m0") -> EtcdRelease:
     return EtcdRelease(url=place.url, member=member, release=Release(3, 6, 16), source="/version")
 
@@ -195,6 +224,7 @@ SAMPLES: dict[type[Any], Callable[[Any, str | None], Any]] = {
     ClusterClaims: _claims,
     MemberListings: _listings,
     AdvertisedURLs: _advertised,
+    Discovery: _discovery,
     EtcdRelease: _etcd,
     EtcdReleases: _etcds,
     GoReleases: _gos,

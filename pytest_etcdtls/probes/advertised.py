@@ -36,7 +36,7 @@ def _own_record(context: Context, members: tuple[MemberRecord, ...]) -> MemberRe
     listener = listener_of(context)
     for sibling in context.target.listeners:
         if sibling.member == listener.member and sibling.role is Role.CLIENT:
-            identifier = _member_id(context, sibling)
+            identifier = member_id(context, sibling)
             if found := next((member for member in members if member.id == identifier), None):
                 return found
     return next(
@@ -44,7 +44,7 @@ def _own_record(context: Context, members: tuple[MemberRecord, ...]) -> MemberRe
     )
 
 
-def _member_id(context: Context, listener: Listener) -> str | None:
+def member_id(context: Context, listener: Listener) -> str | None:
     """Return the ID that etcd gave in the header of a gRPC answer when the good client was tried."""
     try:
         accepted = context.get(Acceptance, listener=listener).accepted

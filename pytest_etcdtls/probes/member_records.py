@@ -111,7 +111,7 @@ def _from_message(message: bytes) -> MemberRecord:
 
     identifier = found.get(1, [0])[0]
     return MemberRecord(
-        id=f"{identifier:x}" if isinstance(identifier, int) else "",
+        id=f"{identifier:x}" if isinstance(identifier, int) else "0",
         name=(texts(2) or ("",))[0],
         peer_urls=tuple(sorted(texts(3))),
         client_urls=tuple(sorted(texts(4))),

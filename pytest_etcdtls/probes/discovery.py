@@ -1,0 +1,118 @@
+"""Asking the cluster for its members, and what to judge of them. Asks listeners that were named, no others.
+
+By gRPC first, which works with authentication on; by the JSON gateway; by a peer port's ``/members``. The
+first list counts: whether all members give the same one is for others to judge.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytest_etcdtls.errors import NotApplicableError, UnobservedError
+from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.api import MemberRecord
+from pytest_etcdtls.observations.cluster import MemberListing
+from pytest_etcdtls.observations.discovery import Discovery, Means, Question
+from pytest_etcdtls.probes.advertised import member_id
+from pytest_etcdtls.probes.belonging import labelled, owners
+from pytest_etcdtls.probes.members import BY_GATEWAY
+from pytest_etcdtls.probes.placing import MOST_LISTENERS, Addresses, Placing
+from pytest_etcdtls.probes.registry import Context, probe
+from pytest_etcdtls.target import Listener, Role, Target
+
+MOST_MEMBERS = 128
+"""Members of a list that are looked at."""
+
+_WAYS: tuple[tuple[Means, str | None, frozenset[Role]], ...] = (
+    (Means.GRPC, None, frozenset({Role.CLIENT})),
+    (Means.GATEWAY, BY_GATEWAY, frozenset({Role.CLIENT, Role.CLIENT_HTTP})),
+    (Means.MEMBERS, None, frozenset({Role.PEER})),
+)
+"""The ways to ask in the order in which they are tried: by what, the key of the list, on which listeners."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """What the cluster was asked, and every listener to judge: those that were named, then those found."""
+
+    discovery: Discovery
+    listeners: tuple[Listener, ...]
+
+
+@probe(Discovery, cost=0, needs=[(Discovered, None)])
+def _discovery(context: Context, key: str | None) -> Discovery:
+    return context.get(Discovered).discovery
+
+
+@probe(Discovered, cost=0, needs=[(MemberListing, None), (MemberListing, BY_GATEWAY), (Acceptance, None)])
+def _discovered(context: Context, key: str | None) -> Discovered:
+    target = context.target
+    if not target.discover:
+        raise NotApplicableError("the members are asked for with --etcd-discover alone")
+    questions, records = _ask(context)
+    looked_at = records[:MOST_MEMBERS]
+    owner = owners(target, looked_at, lambda listener: member_id(context, listener)) if looked_at else {}
+    listeners, labels = labelled(target, looked_at, owner)
+    placing = Placing(listeners, target.connect_to, owner, _lookup(context.timeout))
+    members = tuple(placing.member(record, labels[record.id]) for record in looked_at)
+    discovery = Discovery(
+        questions=tuple(questions),
+        members=members,
+        beyond=len(records) - len(looked_at),
+        unused_rules=tuple(placing.unused_rules) if members else (),
+    )
+    return Discovered(discovery, tuple(placing.listeners))
+
+
+def _ask(context: Context) -> tuple[list[Question], tuple[MemberRecord, ...]]:
+    """Ask until somebody gives a list, and return what was asked and the list."""
+    questions: list[Question] = []
+    for means, key, listener in _whom(context.target):
+        try:
+            members = context.get(MemberListing, key, listener).members
+        except UnobservedError as unobserved:
+            questions.append(Question(url=listener.url, means=means, why_not=unobserved.reason))
+            continue
+        why_not = "" if members else "its list is empty"
+        questions.append(Question(url=listener.url, means=means, why_not=why_not))
+        if members:
+            return questions, members
+    return questions, ()
+
+
+def _whom(target: Target) -> Iterator[tuple[Means, str | None, Listener]]:
+    for means, key, roles in _WAYS:
+        yield from ((means, key, listener) for listener in target.listeners if listener.role in roles)
+
+
+def _lookup(seconds: float) -> Addresses:
+    """Return a function that looks names up: each once, not for long, and no more than are ever judged."""
+    known: dict[str, frozenset[str]] = {}
+
+    def addresses(host: str) -> frozenset[str]:
+        if host not in known:
+            known[host] = _addresses(host, seconds) if len(known) < 2 * MOST_LISTENERS else frozenset()
+        return known[host]
+
+    return addresses
+
+
+def _addresses(host: str, seconds: float) -> frozenset[str]:
+    """Return the addresses of a host; none if it has none or does not tell them in time."""
+    found: list[str] = []
+
+    def look() -> None:
+        try:
+            answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return
+        found.extend(str(address[0]) for *_, address in answers)
+
+    # The resolver cannot be interrupted; a thread that waits for it may be left behind.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return frozenset(found)
