@@ -18,15 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from pytest_etcdtls.declared.version import version_key
+
 pytest_plugins = ["pytester"]
 
 IMAGE_REPOSITORY = "pytest-etcdtls/etcd"
 _NEEDS = "needs "
 """Every skip for want of something begins with this word, so that the summary can count them."""
-
-
-def _by_version(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 @functools.cache
@@ -43,7 +41,7 @@ def find_binaries() -> dict[str, Path]:
             found[version[1]] = Path(on_path)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "etcd"
     found |= {binary.parent.name: binary for binary in cache.glob("*/etcd")}
-    return {version: found[version] for version in sorted(found, key=_by_version)}
+    return {version: found[version] for version in sorted(found, key=version_key)}
 
 
 @functools.cache
@@ -58,7 +56,7 @@ def find_images() -> tuple[dict[str, str], str | None]:
         return {}, str(error)
     by_version = {image.rpartition(":")[2]: image for image in images}
     missing = None if images else f"no image {IMAGE_REPOSITORY} is built; run make images"
-    return {version: by_version[version] for version in sorted(by_version, key=_by_version)}, missing
+    return {version: by_version[version] for version in sorted(by_version, key=version_key)}, missing
 
 
 def pytest_configure() -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from pytest_etcdtls.cluster.flags import version_key
+from pytest_etcdtls.declared.version import line, version_key
 from pytest_etcdtls.errors import UsageError
 
 
@@ -36,7 +36,9 @@ def cached_binaries() -> tuple[Path, list[Path]]:
     """Return the directory into which ``make etcd`` builds, and the binaries there, newest version first."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = cache / "pytest-etcdtls" / "etcd"
-    binaries = [path for path in directory.glob("*/etcd") if os.access(path, os.X_OK)]
+    binaries = [
+        path for path in directory.glob("*/etcd") if line(path.parent.name) and os.access(path, os.X_OK)
+    ]
     return directory, sorted(binaries, key=lambda path: version_key(path.parent.name), reverse=True)
 
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from pytest_etcdtls.declared.version import version_key
 from pytest_etcdtls.errors import UsageError
 
 _HELP_FLAG = re.compile(r"^\s+--([a-z0-9-]+)", re.MULTILINE)
@@ -21,11 +22,6 @@ _UNDOCUMENTED = {
     "peer-client-key-file": (3, 5, 0),
 }
 """Flags that some etcds have and do not mention in their help, by the first version that has them."""
-
-
-def version_key(version: str) -> tuple[int, ...]:
-    """Return a version as numbers to compare: ``3.6.16`` as (3, 6, 16), ``3.7.0-rc.1`` as (3, 7, 0)."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 class UnknownFlagError(UsageError):

@@ -16,9 +16,9 @@ from cluster.clients import agreed_suite, get, refused
 from cluster.conftest import Start
 from pytest_etcdtls.cluster.binary import binary_version
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.flags import version_key
 from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.process import ProcessCluster
+from pytest_etcdtls.declared.version import version_key
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from pytest_etcdtls.cluster.backend import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.discovery import find_etcd
+from pytest_etcdtls.declared.version import version_key
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,11 @@ _HOME = Path.home()
 
 def newest() -> Path | None:
     """Return the newest etcd that `make etcd` has built here; any other will do if there is none."""
-    return max(built().values(), key=_version, default=None)
+    found = built()
+    return found[max(found, key=version_key)] if found else None
 
 
 def built() -> dict[str, Path]:
     """Return the etcds that `make etcd` has built here, by version."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or _HOME / ".cache") / "pytest-etcdtls" / "etcd"
     return {path.parent.name: path for path in cache.glob("*/etcd")}
-
-
-def _version(path: Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", path.parent.name))

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_etcdtls.declared.version import version_key
+
 TESTS = Path(__file__).parents[1]
 
 PROPERTY = "zoo"
@@ -53,7 +55,7 @@ def render(rows: Iterable[Row], checks: Iterable[str]) -> str:
         checks: ids of the whole catalogue.
     """
     rows, checks = sorted(rows, key=lambda row: row.name), sorted(checks)
-    versions = sorted({row.version for row in rows}, key=_by_version)
+    versions = sorted({row.version for row in rows}, key=version_key)
     lines = [
         "# The kill matrix",
         "",
@@ -86,7 +88,7 @@ def sums(rows: Iterable[Row], checks: Iterable[str]) -> str:
     rows, checks = list(rows), set(checks)
     here = {check for row in rows for ids in row.killed.values() for check in ids}
     elsewhere = set(killed_elsewhere()) - here
-    versions = sorted({row.version for row in rows}, key=_by_version)
+    versions = sorted({row.version for row in rows}, key=version_key)
     return (
         f"{len({row.name for row in rows})} misconfigurations, {len(rows)} clusters on etcd "
         f"{', '.join(versions)}: each caught by exactly the checks that should find it, 0 false alarms. "
@@ -121,7 +123,3 @@ def _by_check(rows: Iterable[Row], checks: Iterable[str]) -> list[str]:
         proofs = sorted(killers[check]) + [f"`{path}`" for path in sorted(set(elsewhere.get(check, [])))]
         lines.append(f"| `{check}` | {', '.join(proofs)} |")
     return lines
-
-
-def _by_version(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version))
