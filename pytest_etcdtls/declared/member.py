@@ -36,11 +36,13 @@ class DeclaredMember:
         declaration: what it was told to be.
         where: where its files are here.
         crls: its CRL files, by declared path.
+        others: settings of which the file here is known to be another member's; it counts as not here.
     """
 
     declaration: Declaration
     where: Whereabouts
     crls: Mapping[str, CRLFile]
+    others: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, declaration: Declaration, pki_dir: Path | None = None) -> Self:
@@ -62,7 +64,7 @@ class DeclaredMember:
     def file(self, name: str) -> Path | None:
         """Return where the file of a setting is here; ``None`` if it is not, or none is declared."""
         text = self.declaration.text(name)
-        return None if text is None else self.where.find(text)
+        return None if text is None or name in self.others else self.where.find(text)
 
     def required(self, name: str) -> Path | None:
         """Return where the file of a setting is here; ``None`` if none is declared.

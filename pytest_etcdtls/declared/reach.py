@@ -43,16 +43,22 @@ def reach(declaration: Declaration, own_addresses: Iterable[str]) -> tuple[Reach
         declaration: of one member.
         own_addresses: of this machine, loopback left out.
     """
-    own = set(own_addresses)
-    hosts = [url.host for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
-    here = any(host in own for host in hosts) or _runs_alone(declaration)
+    here = runs_here(declaration, own_addresses)
     return tuple(_reach(listener, declaration, here) for listener in declared_listeners(declaration))
 
 
-def _runs_alone(declaration: Declaration) -> bool:
-    """Return whether nothing but loopback is advertised: such a member can only be meant to run here."""
+def runs_here(declaration: Declaration, own_addresses: Iterable[str]) -> bool:
+    """Return whether the member runs on this machine, as its advertised addresses tell.
+
+    Where nothing but loopback is advertised, the member can only be meant to run here.
+
+    Args:
+        declaration: of the member.
+        own_addresses: of this machine, loopback left out.
+    """
     urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
-    return bool(urls) and all(url.is_loopback for url in urls)
+    own = set(own_addresses)
+    return any(url.host in own for url in urls) or (bool(urls) and all(url.is_loopback for url in urls))
 
 
 def _reach(listener: DeclaredListener, declaration: Declaration, here: bool) -> Reach:
