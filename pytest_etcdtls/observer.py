@@ -191,6 +191,10 @@ class _View:
     def timeout(self) -> float:
         return self._observer.bounds.timeout
 
+    @property
+    def connections(self) -> Sequence[Connection]:
+        return tuple(self._observer.connections)
+
     def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
         return self._observer.get(type_, key, listener or self.listener)
 

@@ -24,6 +24,10 @@ class LogSource(Protocol):
     def file(self) -> Path | None:
         """The file, for commands to paste; ``None`` if it is none that is kept."""
 
+    @property
+    def go_version(self) -> str | None:
+        """Of the last start that it showed when the source was made; ``None`` if it did not show one."""
+
     def read(self) -> tuple[str, bool]:
         """Return its text as it is now, and whether that is only the end of it."""
 
@@ -38,10 +42,12 @@ class FileLog:
     Attributes:
         path: it is opened for each reading, so that a rotated log is followed.
         start: device and inode of the file when the source was made, and its size in octets.
+        go_version: of the last start that it showed then.
     """
 
     path: Path
     start: tuple[int, int, int]
+    go_version: str | None = None
 
     @classmethod
     def of(cls, path: Path, *, option: str = "--etcd-log") -> Self:
@@ -50,9 +56,10 @@ class FileLog:
         Raises:
             UsageError: if it does not.
         """
-        read_log(path, option=option)
-        status = path.stat()
-        return cls(path, (status.st_dev, status.st_ino, status.st_size))
+        status = path.stat() if path.exists() else None
+        log = read_log(path, option=option)
+        start = (status.st_dev, status.st_ino, status.st_size) if status else (0, 0, 0)
+        return cls(path, start, log.startup.go_version)
 
     @property
     def name(self) -> str:
@@ -92,6 +99,11 @@ class OwnLog:
     @property
     def file(self) -> Path | None:
         """None: it goes with the cluster."""
+        return None
+
+    @property
+    def go_version(self) -> str | None:
+        """None: all of it is new, its start as well."""
         return None
 
     def read(self) -> tuple[str, bool]:

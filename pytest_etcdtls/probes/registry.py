@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.observations.attempt import Attempt, TLSVersion
 from pytest_etcdtls.observations.attempt import Protocol as Speech
-from pytest_etcdtls.observations.greeting import Greeting, Hello
+from pytest_etcdtls.observations.greeting import Connection, Greeting, Hello
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
 from pytest_etcdtls.probes.session import SessionSlot
 from pytest_etcdtls.target import Listener, Target
@@ -74,6 +74,14 @@ class Context(Protocol):
     @property
     def timeout(self) -> float:
         """Seconds that one attempt may take."""
+        ...
+
+    @property
+    def connections(self) -> Sequence[Connection]:
+        """Every connection that was made to the target so far, for whatever purpose.
+
+        Which there are depends on what was asked before: no fact that a check judges may.
+        """
         ...
 
     def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:

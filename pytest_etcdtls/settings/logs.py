@@ -40,9 +40,10 @@ def read_logs(
             raise UsageError(f"{option(_NAME)} {text!r} fits no listener given: their hosts are {known}")
         for other, first in claimed.items():
             if host is None or other in ("", host):
+                whom = host or other or "every member"
                 raise UsageError(
-                    f"{option(_NAME)} {first!r} and {text!r} both claim {host or other or 'every member'}: name "
-                    "the host of each, as HOST=FILE"
+                    f"{option(_NAME)} {first!r} and {text!r} both claim {whom}: name the host of each, as "
+                    "HOST=FILE"
                 )
         claimed[host or ""] = text
         logs[host or ""] = FileLog.of(path, option=option(_NAME))

@@ -1,0 +1,134 @@
+"""etcd's own log beside what we saw on the wire, listener by listener.
+
+Makes no connections of its own. The log is read once the attempts are over that are looked up in it, and
+again for a moment where lines are missing: etcd writes them after the alert.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.etcd_log.matching import Match, turned_away
+from pytest_etcdtls.etcd_log.reading import parse_log
+from pytest_etcdtls.etcd_log.source import LogSource
+from pytest_etcdtls.etcd_log.story import compare_story
+from pytest_etcdtls.observations.admission import Acceptance, Encounters
+from pytest_etcdtls.observations.attempt import Attempt, Protocol
+from pytest_etcdtls.observations.etcd_log import LogComparison, LoggedAttempt, Unlogged
+from pytest_etcdtls.observations.listener import Answer, Plaintext
+from pytest_etcdtls.observations.release import GoRelease
+from pytest_etcdtls.probes.contact import listener_of, tls_answer
+from pytest_etcdtls.probes.encounters import split_off
+from pytest_etcdtls.probes.looking_up import LookedUp, look_up, printable, read_new
+from pytest_etcdtls.probes.registry import Context, probe
+from pytest_etcdtls.target import Listener
+
+_PATIENCE = 1.0
+"""Seconds that etcd, and what carries its log to the file, may take to write a line."""
+_PAUSE = 0.02
+
+
+@probe(
+    LogComparison,
+    cost=0,
+    needs=[(Answer, None), (Acceptance, None), (Encounters, None), (Plaintext, None), (GoRelease, None)],
+)
+def _comparison(context: Context, key: str | None) -> LogComparison:
+    listener = listener_of(context)
+    if listener.scheme == "http":
+        raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
+    source = context.target.log_of(listener)
+    if source is None:
+        raise NotVerifiedError(
+            "needs etcd's own log, in which it says whom it rejected and why: pass --etcd-log"
+        )
+    attempts = {id(attempt): attempt for attempt in _attempts(context)}
+    go_version = _go_version(context) or source.go_version
+    looked = _look_for(context, source, attempts, go_version)
+    go_version = go_version or looked.log.startup.go_version
+    ours = [match for match in looked.matches.ours if id(match.connection) in attempts]
+    unlogged = [one for one in looked.matches.unmentioned if id(one) in attempts]
+    return LogComparison(
+        url=listener.url,
+        role=listener.role,
+        source=source.name,
+        file=str(source.file or ""),
+        compared=tuple(_compared(ours, go_version)),
+        unlogged=tuple(
+            Unlogged(purpose=one.purpose, identity=one.identity, on_the_wire=one.describe())
+            for one in unlogged
+        ),
+        latest=looked.log.latest,
+        grpc_only=_speaks_grpc_only(context, listener),
+        clock_ahead=looked.ahead,
+        go_version=go_version,
+    )
+
+
+def _attempts(context: Context) -> Iterator[Attempt]:
+    """Yield what was tried on the listener to see who is let in, once that is over."""
+    answer = tls_answer(context)
+    yield from answer.tls
+    for candidate in context.get(Acceptance).candidates:
+        for _, _, tries in candidate.tries:
+            yield from tries
+    yield from (encounter.attempt for encounter in context.get(Encounters).here)
+    with suppress(UnobservedError):
+        yield from context.get(Plaintext).tries
+
+
+def _go_version(context: Context) -> str | None:
+    try:
+        return context.get(GoRelease).text
+    except UnobservedError:
+        return None
+
+
+def _look_for(
+    context: Context, source: LogSource, attempts: Mapping[int, Attempt], go_version: str | None
+) -> LookedUp:
+    """Look until every attempt that was turned away has its line, or for as long as one may take."""
+    expected = {place for place, attempt in attempts.items() if turned_away(attempt)}
+    deadline = time.monotonic() + _PATIENCE
+    known, found = "", _look(context, source, "", go_version)
+    while True:
+        late = time.monotonic() > deadline
+        text = read_new(source)
+        if text != known:
+            known, found = text, _look(context, source, text, go_version)
+        if late or expected <= {id(match.connection) for match in found.matches.ours}:
+            return found
+        threading.Event().wait(_PAUSE)
+
+
+def _look(context: Context, source: LogSource, text: str, go_version: str | None) -> LookedUp:
+    return look_up(context, source, parse_log(text, source.name), go_version=go_version)
+
+
+def _compared(ours: Sequence[Match], go_version: str | None) -> Iterator[LoggedAttempt]:
+    for match in ours:
+        attempt = match.connection
+        if isinstance(attempt, Attempt):
+            story = compare_story(attempt, match.rejection, go_version)
+            yield LoggedAttempt(
+                purpose=attempt.purpose,
+                identity=attempt.identity,
+                version=attempt.asked,
+                protocol=attempt.protocol,
+                on_the_wire=story.on_the_wire,
+                in_the_log=printable(story.in_the_log),
+                expected=story.expected,
+                agree=story.agree,
+                remote_address=printable(match.rejection.remote_address),
+                recognised_by=match.by,
+            )
+
+
+def _speaks_grpc_only(context: Context, listener: Listener) -> bool:
+    accepted = context.get(Acceptance).accepted
+    spoken = set(accepted.spoken) if accepted else set()
+    return spoken == {Protocol.GRPC} or split_off(context, listener) is not None
