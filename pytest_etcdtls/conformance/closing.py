@@ -15,25 +15,27 @@ from pytest_etcdtls.conformance.ledger import Ledger
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.observations.chain import ServedChain
 from pytest_etcdtls.observations.listener import Answer
-from pytest_etcdtls.options.invocation import Invocation
+from pytest_etcdtls.options.invocation import Invocation, is_dry
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.run import Run, TargetRun
 
+DISCOVERY = "cluster.discovered"
+"""The check that says whether every member was found."""
+
 _ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 _SELECTIVE = ("lf", "stepwise", "stepwise_skip")
-_DRY = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test", "cacheshow")
-
-
-def is_dry(config: pytest.Config) -> bool:
-    """Return whether pytest was asked to run nothing."""
-    return any(config.getoption(name, False) for name in _DRY)
 
 
 def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> list[str]:
     """Return what fails the run besides results, one sentence each."""
     if is_dry(session.config) or session.exitstatus not in _ENDED_WELL:
         return []
-    return [*_nothing_ran(session, invocation, ledger), *_unverified(ledger), *_stale(ledger)]
+    return [
+        *_nothing_ran(session, invocation, ledger),
+        *_undiscovered(ledger),
+        *_unverified(ledger),
+        *_stale(ledger),
+    ]
 
 
 def exit_status(status: int, ledger: Ledger, found: list[str]) -> int:
@@ -75,6 +77,19 @@ def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger
             "The suite was asked for on the command line and none of its checks ran: they were deselected "
             "(-k, -m, --deselect, an ini file). --no-etcd-conformance says that this is meant."
         )
+
+
+def _undiscovered(ledger: Ledger) -> Iterator[str]:
+    """Say that the members were not found out where no result says so."""
+    judged = any(result.check == DISCOVERY for result in ledger.results)
+    for target in ledger.run.targets:
+        if not target.asks or target.seen is None or judged:
+            continue
+        if target.discovery is None or target.discovery.source is None:
+            yield (
+                "--etcd-discover: nobody gave the member list, so only the listeners that were named are "
+                f"judged; --etcd-check={DISCOVERY} says who was asked and what came of it."
+            )
 
 
 def _unverified(ledger: Ledger) -> Iterator[str]:

@@ -11,11 +11,6 @@ from typing import Protocol
 import pytest
 
 
-def is_worker(config: pytest.Config) -> bool:
-    """Return whether this process is an xdist worker."""
-    return hasattr(config, "workerinput")
-
-
 def is_distributed(config: pytest.Config) -> bool:
     """Return whether this process is an xdist controller."""
     return bool(

@@ -21,6 +21,23 @@ def header(run: Run) -> list[str]:
     return lines
 
 
+def members(run: Run) -> list[str]:
+    """Return what there is to say of the members of a live cluster once it was asked for them, or was not."""
+    return [
+        f"etcd TLS: {target.outline.label}: {_members(target)}"
+        for target in run.targets
+        if target.outline.discover
+    ]
+
+
+def _members(target: TargetRun) -> str:
+    if not target.asks:
+        return "this is what is named; a run that judges adds what --etcd-discover finds"
+    discovery = target.discovery
+    said = discovery.describe() if discovery else "the members could not be asked for"
+    return f"{said}; {len(target.outline.listeners)} listeners"
+
+
 def _owned(target: TargetRun) -> Iterator[str]:
     source = target.source
     if source is not None:
@@ -31,6 +48,8 @@ def _live(target: Target) -> Iterator[str]:
     for listener in target.listeners:
         there = f" by way of {':'.join(map(str, listener.connect_to))}" if listener.connect_to else ""
         yield f"  {target.label}: {listener.role} {listener.url}{there}"
+    if target.discover:
+        yield f"  {target.label}: --etcd-discover adds every member that the cluster lists"
     yield from _credentials("client", target.client)
     if target.peer != target.client:
         yield from _credentials("peer", target.peer)

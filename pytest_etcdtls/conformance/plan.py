@@ -14,11 +14,13 @@ from pytest_etcdtls.catalog import catalogue, subjects
 from pytest_etcdtls.experiments.facts import clusters_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames
+from pytest_etcdtls.probes.discovery import Discovered
+from pytest_etcdtls.probes.placing import MOST_LISTENERS
 from pytest_etcdtls.probes.registry import probe_for
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.run import Run, TargetRun
 from pytest_etcdtls.runner import GATES
-from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
+from pytest_etcdtls.target import Listener, PortCredentials, Role, SigningKey, Target
 
 _Place = tuple[Listener | None, type[Any], str | None]
 
@@ -31,6 +33,8 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
     counted: Counter[str] = Counter({listener.label: 0 for listener in target.listeners})
     known: set[_Place] = set()
     open_: list[_Place] = list(_first(target, checks))
+    if target.discover:
+        open_.append((None, Discovered, None))
     while open_:
         place = open_.pop()
         if place in known:
@@ -58,6 +62,8 @@ def plan_lines(run: Run) -> Iterator[str]:
             yield f"{target.outline.label} {label}, {where}: at most {most} connections"
             if number > bounds.max_connections:
                 yield f"  {number} may be wanted: what the cap of {most} forbids is inconclusive"
+        if target.outline.discover:
+            yield from _of_whoever_is_found(target.outline, run)
         own = 0 if target.source is None else clusters_for(_needs(run.checks))
         if own:
             yield f"{target.outline.label}, lifecycle checks: {own} further clusters, one after the other"
@@ -65,6 +71,22 @@ def plan_lines(run: Run) -> Iterator[str]:
         f"{len(run.checks)} checks, {bounds.concurrency} connections at a time per listener. Which are made "
         f"depends on what is found. One that ends unclear is made again, {Observer.RETRIES} times at most; "
         f"with these the cap is {bounds.max_connections} per listener."
+    )
+
+
+def _of_whoever_is_found(named: Target, run: Run) -> Iterator[str]:
+    """Yield what each listener adds that is found."""
+    cap = run.settings.bounds.max_connections
+    found = tuple(
+        Listener(role=role, scheme="https", host=role, port=0, member="found", label=f"found {role}")
+        for role in (Role.CLIENT, Role.PEER)
+    )
+    counted = planned(replace(named, listeners=(*named.listeners, *found)), run.checks)
+    each = ", ".join(
+        f"each {listener.role} listener at most {min(counted[listener.label], cap)}" for listener in found
+    )
+    yield (
+        f"{named.label}, what --etcd-discover finds, {MOST_LISTENERS} listeners at most: {each} connections"
     )
 
 

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from pytest_etcdtls.conformance.closing import exit_status, gather, is_dry, problems
+from pytest_etcdtls.conformance.closing import exit_status, gather, problems
 from pytest_etcdtls.conformance.display import show, show_without_terminal
 from pytest_etcdtls.conformance.distribution import is_distributed
 from pytest_etcdtls.conformance.failures import NoVerdictError, ResultRepr, ViolationError
-from pytest_etcdtls.conformance.headers import header
+from pytest_etcdtls.conformance.headers import header, members
 from pytest_etcdtls.conformance.ledger import Ledger
+from pytest_etcdtls.conformance.naming import refuse_unknown_ids
 from pytest_etcdtls.conformance.nodes import CheckItem, Suite
-from pytest_etcdtls.options.invocation import Invocation
+from pytest_etcdtls.options.invocation import Invocation, is_dry
 from pytest_etcdtls.report.document import write_document
 from pytest_etcdtls.report.model import Report
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -48,7 +49,13 @@ class SuiteSession:
         self._written: list[str] = []
 
     def suite(self, session: pytest.Session) -> Suite:
-        """Return a new collector of the suite."""
+        """Return a new collector of the suite; a live cluster is asked for its members by now.
+
+        Raises:
+            pytest.UsageError: if an id was named that no member that was found has.
+        """
+        self._run.discover()
+        refuse_unknown_ids(self._run, self._invocation.ids)
         return Suite.of(session, self._run, self._invocation.ids)
 
     def select(self, items: Iterable[pytest.Item]) -> None:
@@ -102,6 +109,10 @@ class SuiteSession:
     def pytest_report_header(self) -> list[str]:
         """Say what is judged, with what."""
         return header(self._run)
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """Say which members were found."""
+        return members(self._run)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

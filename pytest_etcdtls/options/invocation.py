@@ -23,6 +23,8 @@ ROOT = "etcdtls"
 """First part of every node id of the suite."""
 
 _ID = re.compile(rf"(\.\./)*{ROOT}(::.*)?")
+_DISCOVER = "--etcd-discover"
+_DRY = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test", "cacheshow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,11 @@ def take_arguments(config: pytest.Config) -> tuple[bool, tuple[str, ...]]:
     return bool(package), tuple(re.sub(r"^(\.\./)+", "", argument) for argument in ours)
 
 
+def is_dry(config: pytest.Config) -> bool:
+    """Return whether pytest was asked to run nothing."""
+    return any(config.getoption(name, False) for name in _DRY)
+
+
 _KEY = pytest.StashKey[Invocation]()
 
 
@@ -81,6 +88,11 @@ def _read(config: pytest.Config) -> Invocation:
         )
     here = "--etcd-conformance" in words
     live = _live(config, words, here, conformance)
+    if live is None and _DISCOVER in words:
+        raise pytest.UsageError(
+            f"{_DISCOVER} asks a live cluster for its members, and no endpoint of one is given: pass "
+            f"--etcd-endpoint, or leave {_DISCOVER} away: of an owned cluster every member is judged anyhow"
+        )
     return Invocation(
         suite=conformance is True or (conformance is None and (package or bool(ids) or live is not None)),
         asked=here or package or bool(ids) or live == "command line",

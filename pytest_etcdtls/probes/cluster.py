@@ -5,8 +5,6 @@ An advertised URL that the user did not name is contacted only on a cluster of o
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.observations.admission import Acceptance
 from pytest_etcdtls.observations.attempt import Protocol
@@ -23,6 +21,9 @@ from pytest_etcdtls.observations.cluster import (
     SideBySide,
 )
 from pytest_etcdtls.observations.listener import Answer
+from pytest_etcdtls.probes.discovery import judged_for, why_left_out
+from pytest_etcdtls.probes.member_urls import canonical, parse
+from pytest_etcdtls.probes.placing import MOST_LISTENERS
 from pytest_etcdtls.probes.protobuf import fields, grpc_message
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import Listener, Role, Target
@@ -141,14 +142,17 @@ def _advertised(context: Context, key: str | None) -> AdvertisedURLs:
     }
     if not urls:
         raise NotApplicableError("no member advertises a client URL yet")
+    if len(urls) > MOST_LISTENERS:
+        raise NotVerifiedError(
+            f"{len(urls)} client URLs are advertised; {MOST_LISTENERS} are contacted at most"
+        )
     return AdvertisedURLs(urls=tuple(_contact(context, url, name) for url, name in sorted(urls.items())))
 
 
 def _contact(context: Context, url: str, member: str) -> AdvertisedURL:
     listener = _known(context, url)
     if listener is None:
-        why_not = "it was not named, and only named hosts are contacted: pass --etcd-endpoint for it"
-        return AdvertisedURL(url=url, member=member, why_not=f"{why_not}, or --etcd-discover")
+        return AdvertisedURL(url=url, member=member, why_not=_why_not(context, url))
     try:
         answer = context.get(Answer, listener=listener)
     except UnobservedError as unobserved:
@@ -159,19 +163,38 @@ def _contact(context: Context, url: str, member: str) -> AdvertisedURL:
 
 def _known(context: Context, url: str) -> Listener | None:
     """Return the listener of that URL, one made for it if its host may be contacted, else ``None``."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port
+    try:
+        place = parse(url)
+    except ValueError:
+        return None
     for listener in context.target.listeners:
-        if (listener.scheme, listener.host, listener.port) == (parts.scheme, host, port):
+        if (listener.scheme, canonical(listener.host), listener.port) == (
+            place.scheme,
+            place.host,
+            place.port,
+        ):
             return listener
+    if context.target.discover:
+        return judged_for(context, url)
     named = {listener.host for listener in context.target.listeners if listener.connect_to is None}
-    if port is None or not (host in named or context.target.origin == "process"):
+    if not (place.host in named or context.target.origin == "process"):
         return None
     return Listener(
         role=Role.CLIENT,
-        scheme="https" if parts.scheme == "https" else "http",
-        host=host,
-        port=port,
-        member=host,
-        label=f"advertised-{host.replace(':', '.')}-{port}",
+        scheme=place.scheme,
+        host=place.host,
+        port=place.port,
+        member=place.host,
+        label=f"advertised-{place.host.replace(':', '.')}-{place.port}",
     )
+
+
+def _why_not(context: Context, url: str) -> str:
+    if context.target.discover:
+        return why_left_out(context, url)
+    try:
+        parse(url)
+    except ValueError as error:
+        return str(error)
+    why_not = "it was not named, and only named hosts are contacted: pass --etcd-endpoint for it"
+    return f"{why_not}, or --etcd-discover"

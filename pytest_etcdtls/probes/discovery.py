@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pytest_etcdtls.errors import NotApplicableError, UnobservedError
 from pytest_etcdtls.observations.admission import Acceptance
 from pytest_etcdtls.observations.api import MemberRecord
 from pytest_etcdtls.observations.cluster import MemberListing
-from pytest_etcdtls.observations.discovery import Discovery, Means, Question
+from pytest_etcdtls.observations.discovery import Discovery, Means, MemberURL, Question
 from pytest_etcdtls.probes.advertised import member_id
 from pytest_etcdtls.probes.belonging import labelled, owners
 from pytest_etcdtls.probes.members import BY_GATEWAY
@@ -36,10 +36,29 @@ _WAYS: tuple[tuple[Means, str | None, frozenset[Role]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """What the cluster was asked, and every listener to judge: those that were named, then those found."""
+    """What the cluster was asked, and what is judged because of it.
+
+    Attributes:
+        listeners: those that were named, then those that were found.
+        client_urls: what became of each, by the text that the members advertise.
+    """
 
     discovery: Discovery
     listeners: tuple[Listener, ...]
+    client_urls: Mapping[str, MemberURL]
+
+
+def judged_for(context: Context, url: str) -> Listener | None:
+    """Return the listener that is judged for a client URL, ``None`` if none is."""
+    found = context.get(Discovered).client_urls.get(url)
+    label = found.listener if found else None
+    return next((listener for listener in context.target.listeners if listener.label == label), None)
+
+
+def why_left_out(context: Context, url: str) -> str:
+    """Return why no listener is judged for a client URL."""
+    found = context.get(Discovered).client_urls.get(url)
+    return found.why if found else "the members were asked for, and the list that came does not have it"
 
 
 @probe(Discovery, cost=0, needs=[(Discovered, None)])
@@ -64,7 +83,7 @@ def _discovered(context: Context, key: str | None) -> Discovered:
         beyond=len(records) - len(looked_at),
         unused_rules=tuple(placing.unused_rules) if members else (),
     )
-    return Discovered(discovery, tuple(placing.listeners))
+    return Discovered(discovery, tuple(placing.listeners), placing.client_urls)
 
 
 def _ask(context: Context) -> tuple[list[Question], tuple[MemberRecord, ...]]:

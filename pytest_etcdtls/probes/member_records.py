@@ -78,7 +78,7 @@ def _number(value: object) -> int:
 def _record(member: Mapping[str, Any], identifier: int) -> MemberRecord:
     return MemberRecord(
         id=f"{identifier:x}",
-        name=str(member.get("name", "")),
+        name=_clean(str(member.get("name", ""))),
         peer_urls=_urls(member, "peerURLs"),
         client_urls=_urls(member, "clientURLs"),
         learner=member.get("isLearner") is True,
@@ -89,7 +89,12 @@ def _urls(member: Mapping[str, Any], name: str) -> tuple[str, ...]:
     urls = member.get(name) or []
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise ValueError(f"{name} is no list of texts")
-    return tuple(sorted(urls))
+    return tuple(sorted(map(_clean, urls)))
+
+
+def _clean(text: str) -> str:
+    """Return a text without what a terminal would act upon."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _cluster_id(headers: list[Value]) -> str | None:
@@ -106,7 +111,9 @@ def _from_message(message: bytes) -> MemberRecord:
 
     def texts(number: int) -> tuple[str, ...]:
         return tuple(
-            value.decode("utf-8", "replace") for value in found.get(number, []) if isinstance(value, bytes)
+            _clean(value.decode("utf-8", "replace"))
+            for value in found.get(number, [])
+            if isinstance(value, bytes)
         )
 
     identifier = found.get(1, [0])[0]

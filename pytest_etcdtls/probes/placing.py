@@ -39,6 +39,7 @@ class Placing:
 
     Attributes:
         listeners: those that were named, then those that were found.
+        client_urls: what became of each, by the text that the members advertise.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Placing:
         addresses: Addresses,
     ) -> None:
         self.listeners: list[Listener] = list(named)
+        self.client_urls: dict[str, MemberURL] = {}
         self._rules = rules
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
@@ -70,14 +72,15 @@ class Placing:
             record: of the member list.
             label: of the member.
         """
-        urls = [(Role.CLIENT, url) for url in record.client_urls]
-        urls += [(Role.PEER, url) for url in record.peer_urls]
+        clients = {url: self._place(record.id, label, Role.CLIENT, url) for url in record.client_urls}
+        peers = {url: self._place(record.id, label, Role.PEER, url) for url in record.peer_urls}
+        self.client_urls |= clients | self.client_urls
         return DiscoveredMember(
             id=record.id,
             name=shown(record.name),
             learner=record.learner,
             started=bool(record.name or record.client_urls),
-            urls=tuple(self._place(record.id, label, role, url) for role, url in urls),
+            urls=(*clients.values(), *peers.values()),
         )
 
     def _place(self, identifier: str, label: str, role: Role, url: str) -> MemberURL:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+from pytest_etcdtls.observations.discovery import Discovery
 from pytest_etcdtls.report.benchmark import compare
 from pytest_etcdtls.report.certificate import certificate_card, certificate_line
 from pytest_etcdtls.report.declared import ListenerRow, members
@@ -86,6 +87,9 @@ def _counts(report: Report) -> str:
 def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[Line]:
     version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
     yield bold(f"{seen.target.label} ({seen.target.origin}{version})")
+    for _, _, fact in seen.facts:
+        if isinstance(fact, Discovery):
+            yield from wrapped(fact.describe(), width, "  ", "    ")
     declared = _declared(seen) if _shows_declared(seen, verbosity) else {}
     for listener in seen.target.listeners:
         served = seen.served(listener.label)
