@@ -45,7 +45,7 @@ def effective(
         listeners=tuple(_listeners(seen, sides, version)),
         sides=sides,
         gateway=_gateway(seen, version),
-        pprof=seen.on("enable-pprof") or seen.text("log-level") == "debug" or seen.on("debug"),
+        pprof=seen.on("enable-pprof") or _debugs(seen, version),
     )
 
 
@@ -114,6 +114,13 @@ def _tls_versions(declaration: Declaration, version: str | None) -> tuple[TLSVer
     maximum = _VERSIONS.get(declaration.text("tls-max-version") or "")
     pinned = (3, 5) <= version_key(version) < (3, 5, 8)
     return minimum, TLSVersion.TLS1_2 if pinned else maximum
+
+
+def _debugs(declaration: Declaration, version: str | None) -> bool:
+    """Return whether etcd is told to debug: up to 3.4 by a flag of its own, since then by the log level."""
+    if version_key(version) < (3, 5):
+        return declaration.on("debug")
+    return declaration.text("log-level") == "debug"
 
 
 def _gateway(declaration: Declaration, version: str | None) -> bool:

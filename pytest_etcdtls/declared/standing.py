@@ -41,6 +41,19 @@ class MemberDeclaration:
         effective, traps = told.effective(version), told.traps(version)
         return cls(label=label, told=told, version=version, effective=effective, traps=traps)
 
+    def as_read(self, name: str) -> Setting | None:
+        """Return the setting that a reader of the declaration believes; ``None`` if it is not given.
+
+        Where a configuration file hides flags and variables, that is the hidden one.
+        """
+        hidden = [setting for setting in self.told.declaration.hidden if setting.name == name]
+        return hidden[-1] if hidden else self.told.declaration.settings.get(name)
+
+    @property
+    def starts(self) -> bool:
+        """Whether etcd starts with it at all."""
+        return all(trap.starts for trap in self.traps)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerDeclaration:
@@ -72,11 +85,17 @@ class ListenerDeclaration:
         """Return the setting in the declaration, ``None`` if it is not given."""
         return self.member.told.declaration.settings.get(name)
 
-    def traps(self, id_: str) -> Iterator[Trap]:
-        """Yield the traps of that id that concern this listener."""
+    def traps(self, id_: str | None = None) -> Iterator[Trap]:
+        """Yield the traps of that id, by default of any, that concern this listener."""
         declared = None if self.listener is None else str(self.listener.url)
         for trap in self.member.traps:
-            if trap.id == id_ and (not trap.listeners or declared in trap.listeners):
+            if id_ in (None, trap.id) and (not trap.listeners or declared in trap.listeners):
+                yield trap
+
+    def traps_of(self, setting: Setting) -> Iterator[Trap]:
+        """Yield the traps that the setting is in and that concern this listener, etcd started with it."""
+        for trap in self.traps():
+            if trap.starts and any(other.name == setting.name for other in trap.settings):
                 yield trap
 
 

@@ -22,8 +22,12 @@ def is_about_tls(setting: Setting) -> bool:
 
 
 def hidden_by_file(situation: Situation) -> Iterator[Trap]:
-    """A configuration file makes etcd ignore flags and variables."""
-    hidden = tuple(setting for setting in situation.declaration.hidden if is_about_tls(setting))
+    """A configuration file makes etcd ignore flags and variables; those that it repeats do no harm."""
+    hidden = tuple(
+        setting
+        for setting in situation.declaration.hidden
+        if is_about_tls(setting) and not _says_the_same(situation.seen.settings.get(setting.name), setting)
+    )
     if hidden:
         yield Trap(
             id="config-file-hides-flags",
@@ -33,6 +37,15 @@ def hidden_by_file(situation: Situation) -> Iterator[Trap]:
             remedy="write these settings into the configuration file, or do without it",
             settings=hidden,
         )
+
+
+def _says_the_same(in_force: Setting | None, hidden: Setting) -> bool:
+    """Return whether etcd does what the hidden setting says all the same; a switch is off by default."""
+    if in_force is None:
+        return not hidden.value or (hidden.boolean and not hidden.on)
+    if in_force.boolean and hidden.boolean:
+        return in_force.on is hidden.on
+    return in_force.value == hidden.value
 
 
 def unknown_keys(situation: Situation) -> Iterator[Trap]:

@@ -179,6 +179,29 @@ def test_a_crl_on_a_grpc_port(version: str, ignored: bool) -> None:
     assert done.at(Role.CLIENT_HTTP)[0].crl is CRLEffect.ENFORCED
 
 
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--cert-file=/pki/server.crt",
+        "--client-cert-auth=1",
+        "--auto-tls=false",
+        "--listen-client-urls=https://10.0.0.11:2379",
+    ],
+)
+def test_a_flag_that_the_configuration_file_repeats_does_no_harm(flag: str, tmp_path: Path) -> None:
+    text = "listen-client-urls: https://10.0.0.11:2379\nclient-transport-security:\n"
+    text += "  client-cert-auth: true\n  cert-file: /pki/server.crt\n"
+    (tmp_path / "etcd.yml").write_text(text)
+    declaration = written(tmp_path, f"etcd --config-file={tmp_path}/etcd.yml {flag}")
+    assert "config-file-hides-flags" not in _ids(declaration, "3.6.16")
+
+
+def test_a_flag_that_the_configuration_file_contradicts_is_hidden(tmp_path: Path) -> None:
+    (tmp_path / "etcd.yml").write_text("client-transport-security: {client-cert-auth: false}\n")
+    declaration = written(tmp_path, f"etcd --config-file={tmp_path}/etcd.yml --client-cert-auth")
+    assert _ids(declaration, "3.6.16") == ["config-file-hides-flags"]
+
+
 def test_a_configuration_file_hides_flags(tmp_path: Path) -> None:
     (tmp_path / "etcd.yml").write_text("name: a\n")
     command = f"etcd --config-file={tmp_path}/etcd.yml --client-cert-auth --metrics=basic"
@@ -293,7 +316,17 @@ def test_an_own_certificate_to_dial_with() -> None:
     assert effective(flags(*GOOD), "3.5.1").sides["client"].dials_with == "/pki/server.crt"
 
 
-def test_profiles() -> None:
-    assert effective(flags("--log-level=debug")).pprof
-    assert effective(flags("--enable-pprof")).pprof
-    assert not effective(flags()).pprof
+@pytest.mark.parametrize(
+    ("flag", "version", "served"),
+    [
+        ("--enable-pprof", "3.4.23", True),
+        ("--enable-pprof", None, True),
+        ("--log-level=debug", "3.4.23", False),
+        ("--log-level=debug", "3.5.1", True),
+        ("--log-level=debug", None, True),
+        ("--debug", "3.4.23", True),
+        ("--name=a", None, False),
+    ],
+)
+def test_profiles(flag: str, version: str | None, served: bool) -> None:
+    assert effective(flags(flag), version).pprof is served
