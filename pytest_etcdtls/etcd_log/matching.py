@@ -79,13 +79,10 @@ def match_connections(
     """
     found = _Matching(connections, rejections, endpoints)
     found.by_address()
-    for url in dict.fromkeys(connection.url for connection in connections):
-        here = [one for one in connections if one.url == url]
-        if any(id(one) in found.known for one in here):
-            continue
-        if not found.by_port(here) and fits is not None:
-            found.by_time(here, fits, alone=alone)
-    return found.result(connections)
+    left = [url for url in found.urls() if not found.knows(url) and not found.by_port(url)]
+    if fits is not None:
+        found.by_time(left, fits, alone=alone)
+    return found.result()
 
 
 def turned_away(connection: Connection) -> bool:
@@ -93,6 +90,10 @@ def turned_away(connection: Connection) -> bool:
     if isinstance(connection, Attempt):
         return connection.way in (Way.REFUSED, Way.CLOSED, Way.OTHER)
     return connection.reply is Reply.ALERT
+
+
+def _served(connection: Connection) -> bool:
+    return isinstance(connection, Attempt) and connection.way is Way.SERVED
 
 
 @dataclass(slots=True)
@@ -113,64 +114,87 @@ class _Matching:
                 self._by_port[connection.local_address.rpartition(":")[2]].append(connection)
 
     def by_address(self) -> None:
-        for place, rejection in enumerate(self.rejections):
-            same = [
-                connection
-                for connection in self._at_port(rejection)
-                if connection.local_address == rejection.remote_address
-                and distance(connection, rejection.time) <= _SAME_CONNECTION
-            ]
-            if same:
-                nearest = min(same, key=lambda connection: distance(connection, rejection.time))
-                self._add(place, Match(nearest, rejection))
+        """Match what has the same address, the nearest in time first: ports are used again."""
+        same = [
+            (distance(connection, rejection.time), place, number, connection)
+            for place, rejection in enumerate(self.rejections)
+            for number, connection in enumerate(self._at_port(rejection))
+            if connection.local_address == rejection.remote_address
+        ]
+        for apart, place, _, connection in sorted(same, key=lambda found: found[:3]):
+            if apart <= _SAME_CONNECTION and place not in self._lines and id(connection) not in self.known:
+                self._add(place, Match(connection, self.rejections[place]))
 
-    def by_port(self, here: Sequence[Connection]) -> bool:
+    def by_port(self, url: str) -> bool:
         """Match by port and time; that it was not by accident is seen by how many it is true of."""
         found: dict[int, Match] = {}
-        left = {id(connection) for connection in here}
+        here = {id(connection) for connection in self._at(url)}
         for place, rejection in self._left():
             near = [
                 connection
                 for connection in self._at_port(rejection)
-                if id(connection) in left
+                if id(connection) in here
                 and rejection.time is not None
                 and distance(connection, rejection.time) <= _BEHIND_NAT
             ]
             if len(near) == 1:
                 found[place] = Match(near[0], rejection, By.PORT)
-                left.discard(id(near[0]))
-        return self._accept(found, here)
+                here.discard(id(near[0]))
+        return self._accept(url, found)
 
     def by_time(
-        self, here: Sequence[Connection], fits: Callable[[Connection, Rejection], bool], *, alone: bool
-    ) -> bool:
-        """Match by time what fits; again, that must be true of most."""
-        lines = [(place, line) for place, line in self._left() if self._speaks_of(here[0], line)]
-        pairs = match_by_time(here, dict(lines), fits)
-        found = {place: Match(one, self.rejections[place], By.TIME) for place, one in pairs.items()}
-        if not self._accept(found, here):
-            return False
-        if alone:
-            left = [one for one in here if id(one) not in self.known and turned_away(one)]
-            rest = {place: line for place, line in lines if place not in self._lines}
-            for place, one in match_by_time(left, rest, lambda _one, _line: True).items():
-                self._add(place, Match(one, self.rejections[place], By.TIME))
-        return True
+        self, urls: Sequence[str], fits: Callable[[Connection, Rejection], bool], *, alone: bool
+    ) -> None:
+        """Match by time what fits; a listener of which that finds too little has no lines at all.
 
-    def result(self, connections: Iterable[Connection]) -> Matches:
+        All listeners together, so that each line goes to the connection nearest to it.
+        """
+        pool = [one for url in urls for one in self._at(url)]
+        lines = dict(self._left())
+        pairs = match_by_time(pool, lines, lambda one, line: self._speaks_of(one, line) and fits(one, line))
+        found = {place: Match(one, lines[place], By.TIME) for place, one in pairs.items()}
+        poor = [url for url in urls if not self._is_enough(url, found.values())]
+        if poor and len(poor) < len(urls):
+            self.by_time([url for url in urls if url not in poor], fits, alone=alone)
+        if poor:
+            return
+        for place, match in found.items():
+            self._add(place, match)
+        if alone:
+            self._by_time_alone(pool)
+
+    def _by_time_alone(self, pool: Sequence[Connection]) -> None:
+        """Give what is left of the lines to what is left of the connections, fitting or not."""
+        left = [one for one in pool if id(one) not in self.known and not _served(one)]
+        lines = dict(self._left())
+        for place, one in match_by_time(left, lines, self._speaks_of).items():
+            self._add(place, Match(one, lines[place], By.TIME))
+
+    def urls(self) -> list[str]:
+        """Return the URLs of the listeners that were connected to."""
+        return list(dict.fromkeys(connection.url for connection in self.connections))
+
+    def knows(self, url: str) -> bool:
+        """Whether a connection to that listener has its line."""
+        return any(id(one) in self.known for one in self._at(url))
+
+    def result(self) -> Matches:
         ordered = sorted(self.known.values(), key=lambda found: found[0])
         return Matches(
             ours=tuple(match for _, match in ordered),
             strangers=tuple(line for _, line in self._left()),
             unmentioned=tuple(
                 one
-                for one in connections
+                for one in self.connections
                 if isinstance(one, Attempt)
                 and one.local_address
                 and turned_away(one)
                 and id(one) not in self.known
             ),
         )
+
+    def _at(self, url: str) -> list[Connection]:
+        return [one for one in self.connections if one.url == url]
 
     def _left(self) -> list[tuple[int, Rejection]]:
         return [found for found in enumerate(self.rejections) if found[0] not in self._lines]
@@ -186,15 +210,20 @@ class _Matching:
         endpoint = self.endpoints.get(connection.url)
         return endpoint is None or rejection.endpoint in (None, endpoint)
 
-    def _accept(self, found: Mapping[int, Match], here: Sequence[Connection]) -> bool:
-        """Keep the matches if at least half of those that were turned away are among them."""
-        matched = {id(match.connection) for match in found.values()}
-        ended = [one for one in here if turned_away(one)]
-        if not matched or sum(id(one) in matched for one in ended) * 2 < len(ended):
+    def _accept(self, url: str, found: Mapping[int, Match]) -> bool:
+        """Keep the matches of a listener if they are enough."""
+        if not self._is_enough(url, found.values()):
             return False
         for place, match in found.items():
             self._add(place, match)
         return True
+
+    def _is_enough(self, url: str, found: Iterable[Match]) -> bool:
+        """Whether at least half of those that were turned away there are among them."""
+        here = self._at(url)
+        matched = {id(match.connection) for match in found} & {id(one) for one in here}
+        ended = [one for one in here if turned_away(one)]
+        return bool(matched) and sum(id(one) in matched for one in ended) * 2 >= len(ended)
 
     def _add(self, place: int, match: Match) -> None:
         self.known[id(match.connection)] = (place, match)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
@@ -47,8 +47,10 @@ def _comparison(context: Context, key: str | None) -> LogComparison:
             "needs etcd's own log, in which it says whom it rejected and why: pass --etcd-log"
         )
     attempts = {id(attempt): attempt for attempt in _attempts(context)}
+    grpc_only = _speaks_grpc_only(context, listener)
+    expected = {place for place, one in attempts.items() if turned_away(one) and not grpc_only}
     go_version = _go_version(context) or source.go_version
-    looked = _look_for(context, source, attempts, go_version)
+    looked = _look_for(context, source, expected, go_version)
     go_version = go_version or looked.log.startup.go_version
     ours = [match for match in looked.matches.ours if id(match.connection) in attempts]
     unlogged = [one for one in looked.matches.unmentioned if id(one) in attempts]
@@ -63,7 +65,7 @@ def _comparison(context: Context, key: str | None) -> LogComparison:
             for one in unlogged
         ),
         latest=looked.log.latest,
-        grpc_only=_speaks_grpc_only(context, listener),
+        grpc_only=grpc_only,
         clock_ahead=looked.ahead,
         go_version=go_version,
     )
@@ -88,11 +90,8 @@ def _go_version(context: Context) -> str | None:
         return None
 
 
-def _look_for(
-    context: Context, source: LogSource, attempts: Mapping[int, Attempt], go_version: str | None
-) -> LookedUp:
-    """Look until every attempt that was turned away has its line, or for as long as one may take."""
-    expected = {place for place, attempt in attempts.items() if turned_away(attempt)}
+def _look_for(context: Context, source: LogSource, expected: Set[int], go_version: str | None) -> LookedUp:
+    """Look until every expected attempt has its line, or for as long as one may take."""
     deadline = time.monotonic() + _PATIENCE
     known, found = "", _look(context, source, "", go_version)
     while True:

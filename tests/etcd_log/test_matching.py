@@ -62,6 +62,16 @@ def test_a_port_is_used_again() -> None:
     assert found.unmentioned == (again,)
 
 
+def test_a_port_that_somebody_else_used_a_moment_before() -> None:
+    attempts, lines = _of_mutual_tls("3.6.16")
+    ours, *_ = lines
+    assert ours.time is not None
+    before = replace(ours, time=ours.time - timedelta(seconds=30), cause=Cause.EXPIRED)
+    found = match_connections([replace(attempts[0], milliseconds=2.0)], [before, ours])
+    assert [one.rejection for one in found.ours] == [ours]
+    assert found.strangers == (before,)
+
+
 def test_strangers_and_what_etcd_does_not_mention() -> None:
     attempts, lines = _of_mutual_tls("3.7.3")
     served = replace(attempts[2], way=Way.SERVED, alert=None, local_address="127.0.0.1:1")
