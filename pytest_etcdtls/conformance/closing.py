@@ -14,6 +14,7 @@ import pytest
 from pytest_etcdtls.conformance.ledger import Ledger
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.observations.chain import ServedChain
+from pytest_etcdtls.observations.etcd_log import EtcdLogs
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.options.invocation import Invocation, is_dry
 from pytest_etcdtls.report.model import Report, Seen
@@ -66,6 +67,9 @@ def _seen(target: TargetRun) -> Seen:
         if any(label == listener.label and isinstance(fact, Answer) for label, _, fact in observer.facts):
             with suppress(UnobservedError):
                 observer.get(ServedChain, listener=listener)  # out of the answer, without a connection
+    if observer.connections:
+        with suppress(UnobservedError):
+            observer.get(EtcdLogs)  # at the end, when every connection of ours is known
     return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
 
 

@@ -14,6 +14,7 @@ from pytest_etcdtls.report.certificate import certificate_card, certificate_line
 from pytest_etcdtls.report.declared import ListenerRow, members
 from pytest_etcdtls.report.declared_text import benchmark_lines, declared_lines
 from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.rejected import rejected_lines
 from pytest_etcdtls.report.text import Line, bold, coloured, full_result, wrapped
 from pytest_etcdtls.results import CheckResult, Outcome, Severity
 from pytest_etcdtls.waivers import Review, Waiver
@@ -67,6 +68,7 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
         for seen in report.seen:
             if _shows_declared(seen, verbosity):
                 yield from benchmark_lines(compare(report, seen), width, every=verbosity > 0)
+            yield from rejected_lines(seen, width, every=verbosity > 0)
 
 
 def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
