@@ -72,7 +72,7 @@ def _discovered(context: Context, key: str | None) -> Discovered:
     if not target.discover:
         raise NotApplicableError("the members are asked for with --etcd-discover alone")
     questions, records = _ask(context)
-    looked_at = records[:MOST_MEMBERS]
+    looked_at = sorted(records, key=lambda record: (not record.name, record.name, record.id))[:MOST_MEMBERS]
     owner = owners(target, looked_at, lambda listener: member_id(context, listener)) if looked_at else {}
     listeners, labels = labelled(target, looked_at, owner)
     placing = Placing(listeners, target.connect_to, owner, _lookup(context.timeout))

@@ -56,7 +56,7 @@ class Placing:
         self._addresses = addresses
         self._first: dict[Place, tuple[str, Role]] = {}
         self._judged_for = dict(owner)
-        self._on_loopback = any(is_loopback(listener.address[0]) for listener in named)
+        self._on_loopback = any(is_loopback(listener.host) for listener in named)
 
     @property
     def unused_rules(self) -> Iterator[str]:
@@ -99,7 +99,7 @@ class Placing:
         if its_role is not role:
             return what(Fate.LEFT_OUT, "it is advertised to clients and to peers, and judged as the former")
         candidate = self._listener(role, place, label)
-        if is_loopback(candidate.address[0]) and not self._on_loopback:
+        if is_loopback(place.host) and not (self._on_loopback or candidate.connect_to):
             return what(Fate.LOCAL, "it leads to whoever connects, and the endpoints given are elsewhere")
         known = next((listener for listener in self.listeners if self._is_at(listener, candidate)), None)
         if known is None:

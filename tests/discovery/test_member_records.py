@@ -1,0 +1,115 @@
+"""Member lists of three writings, and what is none of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_etcdtls.observations.api import MemberRecord
+from pytest_etcdtls.probes.member_records import from_gateway, from_grpc, from_peer
+from pytest_etcdtls.probes.protobuf import encode
+
+RECORD = MemberRecord(
+    id="8e9e05c52164694d",
+    name="m0",
+    peer_urls=("https://10.0.0.11:2380",),
+    client_urls=("https://10.0.0.11:2379", "https://10.0.0.12:2379"),
+)
+NUMBER = int(RECORD.id, 16)
+UNSTARTED = MemberRecord(id="7", name="", peer_urls=("https://10.0.0.13:2380",), client_urls=())
+
+
+def grpc(*messages: bytes) -> bytes:
+    body = encode({1: encode({1: 0xC0FFEE, 2: 7})}) + b"".join(encode({2: message}) for message in messages)
+    return b"\0" + len(body).to_bytes(4, "big") + body
+
+
+def test_grpc() -> None:
+    first = encode({1: NUMBER, 2: b"m0", 3: RECORD.peer_urls[0].encode()})
+    first += b"".join(encode({4: url.encode()}) for url in reversed(RECORD.client_urls))
+    second = encode({1: 7, 3: UNSTARTED.peer_urls[0].encode(), 5: 1})
+    members, cluster_id = from_grpc(grpc(first, second))
+    assert members == (RECORD, UNSTARTED)
+    assert [member.learner for member in members] == [False, True]
+    assert cluster_id == "c0ffee"
+
+
+def test_the_gateway() -> None:
+    members = [
+        {
+            "ID": str(NUMBER),
+            "name": "m0",
+            "peerURLs": list(RECORD.peer_urls),
+            "clientURLs": list(RECORD.client_urls),
+        },
+        {"ID": "7", "peerURLs": list(UNSTARTED.peer_urls), "isLearner": True},
+    ]
+    found, cluster_id = from_gateway(
+        json.dumps({"header": {"cluster_id": "12648430"}, "members": members}).encode()
+    )
+    assert found == (RECORD, UNSTARTED)
+    assert [member.learner for member in found] == [False, True]
+    assert cluster_id == "c0ffee"
+
+
+def test_the_peer_port() -> None:
+    members = [
+        {
+            "id": NUMBER,
+            "name": "m0",
+            "peerURLs": list(RECORD.peer_urls),
+            "clientURLs": list(RECORD.client_urls),
+        },
+        {"id": 7, "name": "", "peerURLs": list(UNSTARTED.peer_urls), "isLearner": True},
+    ]
+    found = from_peer(json.dumps(members).encode())
+    assert found == (RECORD, UNSTARTED)
+    assert [member.learner for member in found] == [False, True]
+
+
+def test_the_gateway_leaves_an_empty_list_out() -> None:
+    with pytest.raises(ValueError, match="no list"):
+        from_gateway(b"{}")
+    assert from_gateway(b'{"members": []}') == ((), None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"404 page not found\n",
+        b"null",
+        b'"text"',
+        b"{}",
+        b"[1]",
+        b'[{"peerURLs": []}]',
+        b'[{"id": "x"}]',
+        b'[{"id": -1}]',
+        b'[{"id": 18446744073709551616}]',
+        b'[{"id": 1.5}]',
+        b'[{"id": true, "peerURLs": 5}]',
+        b'[{"id": 1, "peerURLs": "https://m0:2380"}]',
+        b'[{"id": 1, "peerURLs": [1, 2]}]',
+        b'[{"id": 1, "clientURLs": {"a": 1}}]',
+        b"[" * 100_000,
+        b'[{"id": ' + b"9" * 10_000 + b"}]",
+    ],
+    ids=lambda body: body[:30].decode(),
+)
+def test_what_is_no_list_is_one_error(body: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - any, but no other
+        from_peer(body)
+    with pytest.raises(ValueError):  # noqa: PT011 - any, but no other
+        from_gateway(body.replace(b"[", b'{"members": [', 1).replace(b'"id"', b'"ID"'))
+
+
+@pytest.mark.parametrize("body", [b"", b"\0\0\0\0\x09", b"\1\0\0\0\0", b"\0\0\0\0\2\x12\x09"])
+def test_what_is_no_grpc_list_is_one_error(body: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - any, but no other
+        from_grpc(body)
+
+
+def test_nothing_of_it_acts_upon_a_terminal() -> None:
+    (member,), _ = from_grpc(grpc(encode({1: 1, 2: b"m\x1b[31m0\xff", 4: b"https://\x07"})))
+    assert (member.name.isprintable(), member.client_urls) == (True, ("https://?",))

@@ -1,0 +1,210 @@
+"""What every advertised URL leads to, and that nothing is taken for what it may not be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from pytest_etcdtls.observations.api import MemberRecord
+from pytest_etcdtls.observations.discovery import DiscoveredMember, Fate
+from pytest_etcdtls.probes.placing import MOST_LISTENERS, Placing
+from pytest_etcdtls.target import ConnectTo, Listener, Role
+
+
+def record(identifier: str, client: str | Sequence[str], peer: str | Sequence[str] = ()) -> MemberRecord:
+    clients = (client,) if isinstance(client, str) else tuple(client)
+    peers = (peer,) if isinstance(peer, str) else tuple(peer)
+    return MemberRecord(id=identifier, name=f"m{identifier}", peer_urls=peers, client_urls=clients)
+
+
+def named(
+    host: str,
+    port: int = 2379,
+    role: Role = Role.CLIENT,
+    connect_to: tuple[str, int] | None = None,
+    *,
+    plain: bool = False,
+) -> Listener:
+    return Listener(
+        role=role,
+        scheme="http" if plain else "https",
+        host=host,
+        port=port,
+        member=host,
+        label=f"{role}-{host}-{port}",
+        connect_to=connect_to,
+    )
+
+
+def place(
+    listeners: Sequence[Listener],
+    *records: MemberRecord,
+    rules: Sequence[ConnectTo] = (),
+    owner: Mapping[str, str] | None = None,
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Placing, list[DiscoveredMember]]:
+    known = {"localhost": ("127.0.0.1", "::1"), **(names or {})}
+    placing = Placing(listeners, rules, owner or {}, lambda host: frozenset(known.get(host, (host,))))
+    return placing, [placing.member(one, f"m{one.id}") for one in records]
+
+
+def fates(members: Sequence[DiscoveredMember]) -> list[Fate]:
+    return [found.fate for member in members for found in member.urls]
+
+
+HERE = named("10.0.0.1")
+
+
+def test_what_is_found_is_labelled_as_if_it_had_been_named() -> None:
+    placing, members = place(
+        [HERE],
+        record("1", "https://10.0.0.1:2379", "https://10.0.0.1:2380"),
+        record("2", "https://etcd-2.example:2379", "https://[fd00::2]:2380"),
+    )
+    assert [(one.label, one.role, one.member, one.url) for one in placing.listeners] == [
+        ("client-10.0.0.1-2379", "client", "10.0.0.1", "https://10.0.0.1:2379"),
+        ("peer-10.0.0.1-2380", "peer", "m1", "https://10.0.0.1:2380"),
+        ("client-etcd-2.example-2379", "client", "m2", "https://etcd-2.example:2379"),
+        ("peer-fd00--2-2380", "peer", "m2", "https://[fd00::2]:2380"),
+    ]
+    assert fates(members) == [Fate.NAMED, Fate.FOUND, Fate.FOUND, Fate.FOUND]
+
+
+def test_labels_that_ids_cannot_tell_apart_stay_unique() -> None:
+    urls = ("https://[1:2::3]:4", "https://1-2--3:4", "http://1-2--3:4", "http://10.0.0.1:2379")
+    placing, members = place([HERE], record("1", urls))
+    labels = [listener.label for listener in placing.listeners]
+    assert labels[1:] == [
+        "client-1-2--3-4",
+        "client-1-2--3-4-2",
+        "client-1-2--3-4-http",
+        "client-10.0.0.1-2379-http",
+    ]
+    assert fates(members) == [Fate.FOUND] * 4
+
+
+@pytest.mark.parametrize(
+    ("listener", "url"),
+    [
+        (named("fd00:0::1"), "https://[fd00::1]:2379"),
+        (named("localhost"), "https://127.0.0.1:2379"),
+        (named("127.0.0.1"), "https://localhost:2379"),
+        (named("etcd.example"), "https://10.0.0.1:2379"),
+        (named("10.0.0.1"), "https://etcd.example:2379"),
+        (named("etcd.example"), "https://alias.example:2379"),
+        (named("etcd.example", 443, connect_to=("10.0.0.1", 2379)), "https://10.0.0.1:2379"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.url,
+)
+def test_the_same_address_for_certain_is_judged_once(listener: Listener, url: str) -> None:
+    names = {"etcd.example": ["10.0.0.1"], "alias.example": ["10.0.0.1"]}
+    placing, (member,) = place([listener], record("1", url), names=names)
+    assert placing.listeners == [listener]
+    assert (member.urls[0].fate, member.urls[0].listener) == (Fate.NAMED, listener.label)
+
+
+@pytest.mark.parametrize(
+    ("listener", "url"),
+    [
+        (named("several.example"), "https://10.0.0.1:2379"),
+        (named("10.0.0.1"), "https://several.example:2379"),
+        (named("unknown.example"), "https://10.0.0.1:2379"),
+        (named("etcd.example", 2378), "https://10.0.0.1:2379"),
+        (named("etcd.example", plain=True), "https://10.0.0.1:2379"),
+        (named("etcd.example", role=Role.METRICS), "https://10.0.0.1:2379"),
+        (named("127.0.0.1", 12379), "https://127.0.0.1:2379"),
+        (named("etcd.example", connect_to=("127.0.0.1", 2379)), "https://10.0.0.1:2379"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.url,
+)
+def test_what_may_be_another_listener_is_judged_apart(listener: Listener, url: str) -> None:
+    names = {"several.example": ["10.0.0.1", "10.0.0.2"], "unknown.example": [], "etcd.example": ["10.0.0.1"]}
+    placing, (member,) = place([listener], record("1", url), names=names)
+    assert [one.url for one in placing.listeners] == [listener.url, url]
+    assert member.urls[0].fate is Fate.FOUND
+
+
+def test_rules_are_for_what_is_found_as_well() -> None:
+    rules = [
+        ConnectTo(text="a", host="10.0.0.2", port=2379, to_host="127.0.0.1", to_port=22379),
+        ConnectTo(text="b", host="10.0.0.9"),
+    ]
+    placing, members = place([HERE], record("2", "https://10.0.0.2:2379"), rules=rules)
+    assert placing.listeners[1].connect_to == ("127.0.0.1", 22379)
+    assert fates(members) == [Fate.FOUND]
+    assert list(placing.unused_rules) == ["b"]
+
+
+def test_a_rule_that_leads_to_a_named_listener_makes_it_that() -> None:
+    tunnel = named("127.0.0.1", 12379)
+    rules = [ConnectTo(text="r", host="10.0.0.1", to_host="127.0.0.1", to_port=12379)]
+    placing, members = place([tunnel], record("1", "https://10.0.0.1:2379"), rules=rules)
+    assert placing.listeners == [tunnel]
+    assert fates(members) == [Fate.NAMED]
+
+
+def test_a_rule_that_leads_everybody_to_one_place_forgets_nobody() -> None:
+    tunnel = named("etcd.example", connect_to=("127.0.0.1", 12379))
+    rules = [ConnectTo(text="r", to_host="127.0.0.1", to_port=12379)]
+    placing, members = place(
+        [tunnel], record("1", "https://10.0.0.1:2379"), record("2", "https://10.0.0.2:2379"), rules=rules
+    )
+    assert placing.listeners == [tunnel]
+    assert fates(members) == [Fate.NAMED, Fate.LEFT_OUT]
+    assert members[1].urls[0].why == "from here it leads to https://etcd.example:2379 of member 1"
+
+
+def test_a_listener_of_one_member_is_not_another_ones() -> None:
+    placing, members = place(
+        [named("lb.example")],
+        record("2", "https://10.0.0.2:2379"),
+        owner={"client-lb.example-2379": "1"},
+        names={"lb.example": ["10.0.0.2"]},
+    )
+    assert len(placing.listeners) == 1
+    assert fates(members) == [Fate.LEFT_OUT]
+
+
+def test_the_same_url_of_two_members_is_one_members() -> None:
+    urls = "https://etcd.example:2379", "https://etcd.example:2380"
+    placing, members = place([HERE], record("1", *urls), record("2", *urls))
+    assert fates(members) == [Fate.FOUND, Fate.FOUND, Fate.SHARED, Fate.SHARED]
+    assert len(placing.listeners) == 3
+
+
+def test_a_url_for_clients_and_peers_is_judged_as_the_former() -> None:
+    _, members = place([HERE], record("1", "https://10.0.0.5:2379", "https://10.0.0.5:2379"))
+    assert fates(members) == [Fate.FOUND, Fate.LEFT_OUT]
+
+
+def test_loopback_is_not_followed_from_elsewhere() -> None:
+    _, members = place([HERE], record("1", "https://localhost:2379", "https://127.0.0.1:2380"))
+    assert fates(members) == [Fate.LOCAL, Fate.LOCAL]
+    rules = [ConnectTo(text="r", host="127.0.0.1", to_host="10.0.0.1")]
+    _, members = place([HERE], record("1", [], "https://127.0.0.1:2380"), rules=rules)
+    assert fates(members) == [Fate.FOUND]
+
+
+def test_a_url_that_is_named_for_another_role_stays_what_it_was_named() -> None:
+    listener = named("10.0.0.1", role=Role.CLIENT_HTTP)
+    placing, members = place([listener], record("1", "https://10.0.0.1:2379"))
+    assert placing.listeners == [listener]
+    assert fates(members) == [Fate.NAMED]
+
+
+def test_thousands_are_bounded_and_told() -> None:
+    urls = [f"https://10.1.{n // 256}.{n % 256}:2379" for n in range(2000)]
+    looked_up: list[str] = []
+
+    def addresses(host: str) -> frozenset[str]:
+        looked_up.append(host)
+        return frozenset()
+
+    placing = Placing([named("etcd.example")], (), {}, addresses)
+    member = placing.member(record("1", urls), "m1")
+    assert len(placing.listeners) == 1 + MOST_LISTENERS
+    assert len({listener.label for listener in placing.listeners}) == 1 + MOST_LISTENERS
+    left_out = [found for found in member.urls if found.fate is Fate.LEFT_OUT]
+    assert len(left_out) == 2000 - MOST_LISTENERS
+    assert str(MOST_LISTENERS) in left_out[0].why
