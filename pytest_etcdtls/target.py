@@ -187,6 +187,7 @@ class Target:
         declared: what members were told to be, by the label of the member (``--etcd-config``, or the command
             lines of an owned cluster); empty if that is not known.
         unreached: declared listeners that are not judged, since they cannot be reached from here.
+        remarks: which files were found and cannot be used, and why, one sentence each.
         connect_to: rules for URLs that are not known yet; those of ``listeners`` are applied.
         discover: the cluster is asked for its members, and their listeners are judged too
             (``--etcd-discover``).
@@ -208,6 +209,7 @@ class Target:
     dials_with_another: frozenset[Role] | None = None
     declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
     unreached: tuple[Unreached, ...] = ()
+    remarks: tuple[str, ...] = ()
     connect_to: tuple[ConnectTo, ...] = ()
     discover: bool = False
     logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))

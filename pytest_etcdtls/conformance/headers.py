@@ -48,6 +48,14 @@ def _live(target: Target) -> Iterator[str]:
     for listener in target.listeners:
         there = f" by way of {':'.join(map(str, listener.connect_to))}" if listener.connect_to else ""
         yield f"  {target.label}: {listener.role} {listener.url}{there}"
+    for one in target.unreached:
+        yield f"  {target.label}: not judged: {one.role} listener of {one.member}: {one.reason}"
+    for label, told in sorted(target.declared.items()):
+        yield f"  {target.label}: member {label} as {told.declaration.source} declares it"
+    for remark in target.remarks:
+        yield f"  {target.label}: not used: {remark}"
+    for host, log in sorted(target.logs.items()):
+        yield f"  {target.label}: log of {host or 'every member'}: {log.name}"
     if target.discover:
         yield f"  {target.label}: --etcd-discover adds every member that the cluster lists"
     yield from _credentials("client", target.client)

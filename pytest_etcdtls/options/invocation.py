@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from pytest_etcdtls.options.table import ENDPOINTS, Option
+from pytest_etcdtls.options.table import LIVE
 from pytest_etcdtls.options.values import Values
 
 PACKAGE = __name__.partition(".")[0]
@@ -24,6 +24,7 @@ ROOT = "etcdtls"
 
 _ID = re.compile(rf"(\.\./)*{ROOT}(::.*)?")
 _DISCOVER = "--etcd-discover"
+_PKI_DIR = "--etcd-pki-dir"
 _DRY = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test", "cacheshow")
 
 
@@ -88,6 +89,11 @@ def _read(config: pytest.Config) -> Invocation:
         )
     here = "--etcd-conformance" in words
     live = _live(config, words, here, conformance)
+    if live is None and _count(_PKI_DIR, words):
+        raise pytest.UsageError(
+            f"{_PKI_DIR} holds files and no address: add --etcd-config, or --etcd-endpoint of the cluster "
+            "that they are of"
+        )
     if live is None and _DISCOVER in words:
         raise pytest.UsageError(
             f"{_DISCOVER} asks a live cluster for its members, and no endpoint of one is given: pass "
@@ -105,13 +111,15 @@ def _read(config: pytest.Config) -> Invocation:
 def _live(
     config: pytest.Config, words: Sequence[str], here: bool, conformance: bool | None
 ) -> Literal["command line", "ini"] | None:
-    given = [option for option in ENDPOINTS if config.getoption(option.dest) is not None]
-    strangers = [option for option in given if len(config.getoption(option.dest)) > _count(option, words)]
+    given = [option for option in LIVE if config.getoption(option.dest) is not None]
+    strangers = [
+        option for option in given if len(config.getoption(option.dest)) > _count(option.flag, words)
+    ]
     if strangers and not here:
         raise pytest.UsageError(_refusal(strangers[0].flag, "addopts, PYTEST_ADDOPTS or a plugin"))
     if given:
         return "command line"
-    in_file = [option for option in ENDPOINTS if Values(config).texts(option.name)]
+    in_file = [option for option in LIVE if Values(config).texts(option.name)]
     if not in_file:
         return None
     if conformance is True and not here:
@@ -126,8 +134,8 @@ def _refusal(what: str, where: str) -> str:
     )
 
 
-def _count(option: Option, words: Sequence[str]) -> int:
-    return sum(word == option.flag or word.startswith(f"{option.flag}=") for word in words)
+def _count(flag: str, words: Sequence[str]) -> int:
+    return sum(word == flag or word.startswith(f"{flag}=") for word in words)
 
 
 def _words(arguments: Sequence[object], directory: Path) -> Iterator[str]:

@@ -76,6 +76,19 @@ ENDPOINTS = (
 )
 """The options that name live listeners; no environment variable stands in for them."""
 
+CONFIG = Option(
+    "--etcd-config",
+    "what a member of a live cluster was told to be: kubeadm's etcd.yaml, etcd's own configuration file, an "
+    "environment file, a systemd unit or a command line. Gives the endpoints of all roles that no endpoint "
+    "option names, and what credentials are not named; the wire is compared with it. Repeatable, one for "
+    "each member.",
+    "FILE",
+    Kind.LIST,
+)
+
+LIVE = (*ENDPOINTS, CONFIG)
+"""The options that say which live cluster is meant."""
+
 _LIVE = (
     Option(
         "--etcd-connect-to",
@@ -128,18 +141,12 @@ _LIVE = (
         Kind.LIST,
     ),
     Option("--etcd-expect-peer-cert", "the same for peer listeners. Repeatable.", "[HOST=]FILE", Kind.LIST),
-    Option(
-        "--etcd-config",
-        "what a member was told to be: kubeadm's etcd.yaml, etcd's own configuration file, an environment "
-        "file, a systemd unit or a command line. Gives endpoints and files, and the wire is compared with "
-        "it. Repeatable, one for each member.",
-        "FILE",
-        Kind.LIST,
-    ),
+    CONFIG,
     Option(
         "--etcd-pki-dir",
-        "where the declared files are here, or a copy of them; with endpoints and no declaration kubeadm's "
-        "names are looked for there: /etc/kubernetes/pki/etcd.",
+        "where the declared files are here, or copies of them: each by its whole path, by any ending of it, "
+        "at last by its name; in a directory called as the member, if there is one. With endpoints and no "
+        "--etcd-config kubeadm's names are looked for there, as in /etc/kubernetes/pki/etcd.",
         "DIR",
     ),
     Option(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.options.table import ENDPOINTS, OPTIONS, Option
+from pytest_etcdtls.options.table import LIVE, OPTIONS, Option
 
 _BY_NAME = {option.name: option for option in OPTIONS}
 
@@ -61,8 +61,8 @@ class Values:
         return given
 
     def _replaced(self, option: Option) -> bool:
-        """Return whether the ini's endpoint belongs to a cluster that the command line replaces."""
-        return option in ENDPOINTS and any(self._given(other) is not None for other in ENDPOINTS)
+        """Return whether the ini's endpoint or declaration is of a cluster that the command line replaces."""
+        return option in LIVE and any(self._given(other) is not None for other in LIVE)
 
     def _given(self, option: Option) -> object:
         return self._config.getoption(option.dest, None)

@@ -108,6 +108,8 @@ def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[L
             yield from wrapped(certificate_line(served.leaf, now), width, "    ")
         if listener.label in declared:
             yield from declared_lines(declared[listener.label], width)
+    for one in seen.target.unreached:
+        yield from wrapped(f"{one.role} {one.url}: not judged: {one.reason}", width, "  ", "    ")
 
 
 def _shows_declared(seen: Seen, verbosity: int) -> bool:

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.pki.loading import load_identity, load_key, load_trust
+from pytest_etcdtls.settings.defaults import PortDefaults
 from pytest_etcdtls.settings.source import Source, option
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
 
@@ -27,9 +28,16 @@ ENVIRONMENT = {
 
 
 def read_credentials(
-    source: Source, environment: Mapping[str, str]
+    source: Source,
+    environment: Mapping[str, str],
+    defaults: tuple[PortDefaults, PortDefaults] | None = None,
 ) -> tuple[PortCredentials, PortCredentials]:
     """Return what we hold for client ports and for peer ports.
+
+    Args:
+        source: of the values.
+        environment: for etcdctl's variables.
+        defaults: what else is known of client ports and of peer ports; what was named comes first.
 
     Raises:
         UsageError: if a file is not what it should be, or a pair lacks its half.
@@ -38,17 +46,32 @@ def read_credentials(
     peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {})
     cacert = read_bundle(source, "etcd_cacert", environment)
     peer_cacert = read_bundle(source, "etcd_peer_cacert")
-    client_good = (client,) if client else ()
-    peer_good = (peer, *client_good) if peer else client_good
+    of_client, of_peer = defaults or (PortDefaults(), PortDefaults())
+    client_good = _good(client, of_client.identities)
+    peer_good = _good(peer, of_peer.identities, client)
     # The client's anchor says nothing about whom peers trust: it is not taken for their bundle unless
     # something of the peers' own was given.
     of_peers = (peer_cacert or cacert) if peer_cacert or peer else None
-    return (
-        _port(source, ("etcd_trusted_ca", "etcd_ca_key"), cacert, cacert, client_good),
-        _port(
-            source, ("etcd_peer_trusted_ca", "etcd_peer_ca_key"), peer_cacert or cacert, of_peers, peer_good
-        ),
+    client_ca = cacert or of_client.server_ca
+    peer_ca = peer_cacert or of_peer.server_ca or cacert
+    client_names, peer_names = (
+        ("etcd_trusted_ca", "etcd_ca_key"),
+        ("etcd_peer_trusted_ca", "etcd_peer_ca_key"),
     )
+    return (
+        _port(source, client_names, client_ca, cacert, client_good, of_client),
+        _port(source, peer_names, peer_ca, of_peers, peer_good, of_peer),
+    )
+
+
+def _good(
+    first: Identity | None, found: tuple[Identity, ...], last: Identity | None = None
+) -> tuple[Identity, ...]:
+    """Return the good identities in the order in which they are tried, each certificate once."""
+    order = (*((first,) if first else ()), *found, *((last,) if last else ()))
+    # The last one is kept under its own name: on a peer port it is known to be the client's.
+    named = [one.chain[0] for one in (first, last) if one]
+    return tuple(one for one in order if one in (first, last) or one.chain[0] not in named)
 
 
 def read_user(source: Source, environment: Mapping[str, str]) -> tuple[str, str] | None:
@@ -130,9 +153,10 @@ def _port(
     server_ca: TrustBundle | None,
     candidate: TrustBundle | None,
     good: tuple[Identity, ...],
+    defaults: PortDefaults,
 ) -> PortCredentials:
     trusted_name, key_name = names
-    trusted = read_bundle(source, trusted_name)
+    trusted = read_bundle(source, trusted_name) or defaults.client_trust
     if trusted is None and candidate and good and leads_to(good[0].chain, candidate.certificates):
         trusted = candidate
     return PortCredentials(
@@ -140,6 +164,9 @@ def _port(
         identities=good,
         client_trust=trusted,
         signing_key=_signing_key(source, key_name, trusted_name, trusted),
+        served=defaults.served,
+        allowed_cn=defaults.allowed_cn,
+        allowed_hostname=defaults.allowed_hostname,
     )
 
 

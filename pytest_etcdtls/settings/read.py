@@ -16,10 +16,11 @@ from pytest_etcdtls.observer import Bounds
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.settings.credentials import read_bundle, read_credentials, read_user
 from pytest_etcdtls.settings.expected import read_expected
+from pytest_etcdtls.settings.known import read_known
 from pytest_etcdtls.settings.logs import read_logs
 from pytest_etcdtls.settings.model import Owned, Settings
 from pytest_etcdtls.settings.source import Source, integer, seconds, word
-from pytest_etcdtls.settings.urls import read_connect_to, read_listeners
+from pytest_etcdtls.settings.urls import read_connect_to
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.waivers import read_waivers
 
@@ -68,19 +69,24 @@ def read_live_target(source: Source, environment: Mapping[str, str]) -> Target:
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
-    listeners = read_listeners(source)
-    client, peer = read_credentials(source, environment)
+    known = read_known(source)
+    client, peer = read_credentials(source, environment, known.defaults)
+    listeners = known.listeners
     return Target(
         label=LIVE,
         origin="live",
         listeners=listeners,
         client=client,
         peer=peer,
-        expected=read_expected(source, listeners),
+        expected=(*read_expected(source, listeners), *known.expected),
         logs=read_logs(source, listeners, more=source.flag("etcd_discover")),
         user=read_user(source, environment),
         expiry_days=_expiry_days(source),
-        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca"),
+        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca") or known.kubernetes_ca,
+        dials_with_another=known.dials_with_another,
+        declared=known.declared,
+        unreached=known.unreached,
+        remarks=known.remarks,
         connect_to=read_connect_to(source),
         discover=source.flag("etcd_discover"),
     )

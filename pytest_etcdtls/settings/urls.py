@@ -28,18 +28,26 @@ ROLES = {
 _EXAMPLE = "write it as etcdctl does, https://10.0.0.11:2379 or https://[fd00::11]:2379"
 
 
-def read_listeners(source: Source) -> tuple[Listener, ...]:
+def read_named(source: Source) -> list[Listener]:
     """Return every listener that was named, in the order of roles and then of the command line.
 
     Raises:
-        UsageError: if a URL cannot be used or is named twice, or a rule of ``--etcd-connect-to`` is for none
-            of them and no others will be found.
+        UsageError: if a URL cannot be used.
     """
-    listeners = [
+    return [
         parse_endpoint(name, text, role)
         for name, role in ROLES.items()
         for text in source.texts(name, commas=True)
     ]
+
+
+def complete(source: Source, listeners: Sequence[Listener]) -> tuple[Listener, ...]:
+    """Return all listeners with labels of their own, and with the addresses to connect to.
+
+    Raises:
+        UsageError: if one is there twice, or a rule of ``--etcd-connect-to`` is for none of them and no
+            others will be found.
+    """
     _refuse_duplicates(listeners)
     rules = read_connect_to(source)
     return tuple(_connect_to(_label(listeners), rules, more=source.flag("etcd_discover")))
