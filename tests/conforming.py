@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 
+import conforming_declared
 import conforming_experiments
 import conforming_members
+from conforming_log import SAMPLES as OF_LOGS
 from conforming_members import split_revocation
 from conforming_tls import SAMPLES as OF_TLS
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.declared.beside import DeclaredNames
 from pytest_etcdtls.observations.admission import (
     Acceptance,
     Admission,
@@ -283,7 +286,14 @@ def _split_revocation(place: Place, key: str | None) -> SplitRevocation:
     return split_revocation(_admission(place, "revoked"), _admission(Place("client-http"), "revoked"))
 
 
+def _names(place: Place, key: str | None) -> DeclaredNames:
+    identity = "wrong-cn" if place.role == "peer" else "wrong-hostname"
+    return conforming_declared.names(place, _admission(place, identity))
+
+
 _SAMPLES: dict[type[Any], Any] = {
+    **conforming_declared.SAMPLES,
+    DeclaredNames: _names,
     **conforming_members.SAMPLES,
     **conforming_experiments.SAMPLES,
     SplitRevocation: _split_revocation,
@@ -314,6 +324,7 @@ _SAMPLES: dict[type[Any], Any] = {
         client=_chain(Place("client"), None), peer=_chain(Place("peer"), None)
     ),
     **OF_TLS,
+    **OF_LOGS,
 }
 
 

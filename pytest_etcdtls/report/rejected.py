@@ -10,7 +10,7 @@ from datetime import datetime
 
 from pytest_etcdtls.observations.attempt import Way
 from pytest_etcdtls.observations.etcd_log import EtcdLogs, FailedDials, ReadLog, RejectedOthers
-from pytest_etcdtls.observations.greeting import Connection, Greeting, Reply
+from pytest_etcdtls.observations.greeting import Connection, Greeting
 from pytest_etcdtls.report.model import Seen
 from pytest_etcdtls.report.text import Line, bold, wrapped
 
@@ -78,14 +78,14 @@ def _dial(dial: FailedDials) -> str:
 
 def _to_be_found(connections: Sequence[Connection], width: int) -> Iterator[Line]:
     """Yield which lines of ours an operator will find in the log of a live etcd."""
-    away = [one for one in connections if one.local_address and _turned_away(one)]
-    if not away:
+    ended = [one for one in connections if one.local_address and not _served(one)]
+    if not ended:
         return
-    hosts = sorted({one.local_address.rpartition(":")[0] for one in away})
-    first, last = (f"{one.started_at:%H:%M:%S}" for one in (away[0], away[-1]))
-    when = f"{away[0].started_at:%Y-%m-%d} {first}" + (f" to {last}" if last != first else "")
+    hosts = sorted({one.local_address.rpartition(":")[0] for one in ended})
+    first, last = (f"{one.started_at:%H:%M:%S}" for one in (ended[0], ended[-1]))
+    when = f"{ended[0].started_at:%Y-%m-%d} {first}" + (f" to {last}" if last != first else "")
     yield from wrapped(
-        f'etcd will have logged up to {len(away)} connections of ours as "rejected connection", from '
+        f'etcd will have logged up to {len(ended)} connections of ours as "rejected connection", from '
         f"{', '.join(hosts)} at {when} UTC; --etcd-log compares them, and explains all others",
         width,
         "  ",
@@ -93,10 +93,8 @@ def _to_be_found(connections: Sequence[Connection], width: int) -> Iterator[Line
     )
 
 
-def _turned_away(connection: Connection) -> bool:
-    if isinstance(connection, Greeting):
-        return connection.reply is Reply.ALERT
-    return connection.way in (Way.REFUSED, Way.CLOSED, Way.OTHER)
+def _served(connection: Connection) -> bool:
+    return not isinstance(connection, Greeting) and connection.way is Way.SERVED
 
 
 def _rejected(number: int) -> str:

@@ -1,0 +1,191 @@
+"""Both ends of every connection agree on real etcds; a log that tells another story is noticed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starting import start_container, start_process
+
+from pytest_etcdtls.catalog import catalogue, select
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.etcd_log.source import LogSource, OwnLog
+from pytest_etcdtls.observations.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import Judge, run_checks
+from pytest_etcdtls.target import Role
+
+CHECK = "mtls.log-tells-the-same"
+WITH_EVERYTHING = ClusterConfig(metrics="https", client_crl_file="crl.der", peer_crl_file="crl.der")
+
+
+def _results(observer: Observer) -> dict[str, CheckResult]:
+    return {
+        result.listener: result
+        for result in run_checks(observer, select(["mtls", "tls"]))
+        if result.check == CHECK
+    }
+
+
+def _comparisons(observer: Observer) -> dict[str, LogComparison]:
+    return {str(label): fact for label, _, fact in observer.facts if isinstance(fact, LogComparison)}
+
+
+def _all_is_told(cluster: Cluster, by: str) -> None:
+    observer = Observer(cluster.target())
+    results = _results(observer)
+    assert {(result.outcome, result.reason) for result in results.values()} == {(Outcome.CONFORMS, "")}, (
+        results
+    )
+    comparisons = _comparisons(observer)
+    assert set(comparisons) == set(results) >= {"client-m0", "peer-m0"}
+    for found in comparisons.values():
+        assert not found.unlogged
+        assert {one.recognised_by for one in found.compared} == {by}
+        tried = {one.identity for one in found.compared}
+        assert {"none", "foreign-ca", "self-signed", "lookalike-ca"} <= tried
+        assert any("does not look like a TLS handshake" in one.in_the_log for one in found.compared)
+    assert "revoked" in {one.identity for one in comparisons["client-m0"].compared}
+    [log] = observer.get(EtcdLogs).logs
+    assert (log.others, log.failed_dials, log.problem) == ((), (), "")
+    assert log.ours >= sum(len(found.compared) for found in comparisons.values())
+    assert log.etcd_version == cluster.version
+
+
+def test_the_whole_matrix_of_identities(etcd_binary: Path) -> None:
+    with start_process(WITH_EVERYTHING, etcd_binary) as cluster:
+        _all_is_told(cluster, "address and port")
+
+
+@pytest.mark.container
+@pytest.mark.etcd_version("3.5.1", "3.7")
+def test_in_a_container_behind_a_published_port(etcd_image: str) -> None:
+    with start_container(WITH_EVERYTHING, etcd_image) as cluster:
+        _all_is_told(cluster, "time")
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_a_port_for_grpc_alone_is_not_logged(etcd_binary: Path) -> None:
+    with start_process(ClusterConfig(client_http=True), etcd_binary) as cluster:
+        results = _results(Observer(cluster.target()))
+    outcomes = {label: result.outcome for label, result in results.items()}
+    assert outcomes == {
+        "client-m0": Outcome.NOT_APPLICABLE,
+        "client-http-m0": Outcome.CONFORMS,
+        "peer-m0": Outcome.CONFORMS,
+    }
+    assert "gRPC" in results["client-m0"].reason
+
+
+@pytest.fixture(scope="module")
+def cluster(newest_etcd: Path) -> Iterator[Cluster]:
+    """A conforming etcd that several tests judge, each with another log beside it."""
+    with start_process(ClusterConfig(), newest_etcd) as started:
+        yield started
+
+
+def _judged(cluster: Cluster, told: Callable[[], str]) -> dict[Role, CheckResult]:
+    """Judge the cluster as somebody's, with that log."""
+    logs: dict[str, LogSource] = {"": OwnLog("a log", told)}
+    observer = Observer(replace(cluster.target(), origin="live", logs=logs))
+    judge = Judge(observer)
+    return {
+        listener.role: judge.result(catalogue()[CHECK], listener) for listener in observer.target.listeners
+    }
+
+
+@pytest.mark.kills("mtls.log-tells-the-same")
+def test_another_reason_in_the_log(cluster: Cluster) -> None:
+    def told() -> str:
+        expired = "tls: failed to verify certificate: x509: certificate has expired or is not yet valid"
+        return re.sub(
+            r"tls: client didn't provide a certificate", f"{expired}: current time", cluster.members[0].log()
+        )
+
+    for result in _judged(cluster, told).values():
+        assert result.outcome is Outcome.WARNS
+        [finding] = result.findings
+        assert "identity none" in finding.message
+        assert "alert 116 certificate_required" in finding.observed
+        assert "expired certificate: tls: failed to verify" in finding.observed
+        assert "45 certificate_expired" in finding.expected
+        assert finding.evidence["lines recognised by"] == "address and port"
+
+
+@pytest.mark.kills("mtls.log-tells-the-same")
+def test_somebody_whom_the_log_has_rejected_and_the_wire_served(cluster: Cluster) -> None:
+    observer = Observer(cluster.target())
+    client = observer.target.listeners[0]
+    Judge(observer).result(catalogue()["mtls.trusted-client"], client)
+    [served, *_] = [one for one in observer.connections if "good identity" in one.purpose]
+
+    def told() -> str:
+        [line, *_] = [line for line in cluster.members[0].log().splitlines() if "t provide a cert" in line]
+        told = {
+            **json.loads(line),
+            "ts": served.started_at.isoformat(),
+            "remote-addr": served.local_address,
+        }
+        return json.dumps(told, separators=(",", ":"))
+
+    observer.target = replace(observer.target, logs={"": OwnLog("a log", told)})
+    result = Judge(observer).result(catalogue()[CHECK], client)
+    assert result.outcome is Outcome.WARNS
+    assert [finding.evidence["log"] for finding in result.findings] == ["a log"]
+    assert "served: HTTP 200" in result.findings[0].observed
+
+
+def test_the_log_of_another_run(cluster: Cluster) -> None:
+    shape = Path(__file__).parent / "shapes" / "3.7-json.log"
+    for result in _judged(cluster, shape.read_text).values():
+        assert result.outcome is Outcome.NOT_VERIFIED
+        assert (
+            "none of our connections that were turned away is in a log, which ends at 2026-" in result.reason
+        )
+        assert "kubectl logs -f" in result.reason
+
+
+def test_without_a_log(cluster: Cluster) -> None:
+    observer = Observer(replace(cluster.target(), logs={}))
+    for listener in observer.target.listeners:
+        result = Judge(observer).result(catalogue()[CHECK], listener)
+        assert result.outcome is Outcome.NOT_VERIFIED
+        assert result.reason.endswith("pass --etcd-log")
+    assert "bad identity" not in " ".join(one.purpose for one in observer.connections)
+
+
+def test_a_log_by_the_clock_of_another_zone(cluster: Cluster) -> None:
+    def told() -> str:
+        return re.sub(
+            r'"ts":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)Z"', r'"ts":"\1-02:00"', cluster.members[0].log()
+        )
+
+    for result in _judged(cluster, told).values():
+        assert result.outcome is Outcome.CONFORMS
+        assert result.reason == "the clock of a log is +7200 s from ours"
+
+
+def test_a_line_that_is_missing_is_a_remark(cluster: Cluster) -> None:
+    def told() -> str:
+        lines = cluster.members[0].log().splitlines(keepends=True)
+        return "".join(line for line in lines if "certificate signed by unknown authority" not in line)
+
+    for result in _judged(cluster, told).values():
+        assert result.outcome is Outcome.CONFORMS
+        assert "foreign-ca, " in result.reason
+        assert "self-signed" in result.reason
+
+
+def test_a_log_that_cannot_be_read_any_more(cluster: Cluster) -> None:
+    def told() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    for result in _judged(cluster, told).values():
+        assert result.outcome is Outcome.INCONCLUSIVE
+        assert result.reason == "etcd's log, a log, cannot be read any more: No such file or directory"
