@@ -1,0 +1,69 @@
+"""Targets of which a part is named, as a user does who has the rest found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.observations.discovery import Discovery
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.runner import Judge
+from pytest_etcdtls.settings.urls import parse_endpoint
+from pytest_etcdtls.target import Listener, Role, Target
+
+_OPTIONS = {Role.CLIENT: "etcd_endpoint", Role.PEER: "etcd_peer_endpoint"}
+
+
+def named(url: str, role: Role = Role.CLIENT) -> Listener:
+    """Return the listener that a user names so."""
+    return parse_endpoint(_OPTIONS.get(role, f"etcd_{role}_endpoint"), url, role)
+
+
+def live(cluster: Cluster, *listeners: Listener) -> Target:
+    """Return the cluster as a live one, of which only these listeners are named and the rest is to find."""
+    target = cluster.target("live")
+    return Target(
+        label="live",
+        origin="live",
+        listeners=listeners,
+        client=target.client,
+        peer=target.peer,
+        user=target.user,
+        discover=True,
+    )
+
+
+def asked(target: Target, bounds: Bounds | None = None) -> Observer:
+    """Return an observer that has asked the cluster for its members."""
+    observer = Observer(target, bounds)
+    observer.discover()
+    return observer
+
+
+def found(observer: Observer) -> Discovery:
+    """Return what came of asking."""
+    return observer.get(Discovery)
+
+
+def judged(
+    observer: Observer, check: str = "cluster.discovered", listener: Listener | None = None
+) -> CheckResult:
+    """Return what a check comes to."""
+    return Judge(observer).result(catalogue()[check], listener)
+
+
+def urls(observer: Observer) -> set[str]:
+    """Return the URLs that are judged."""
+    return {listener.url for listener in observer.target.listeners}
+
+
+def everything(cluster: Cluster, of: Callable[[int], bool] = lambda _: True) -> set[str]:
+    """Return the client and peer URLs of the members of the cluster."""
+    return {
+        url
+        for index, member in enumerate(cluster.members)
+        for url in (member.client_url, member.peer_url)
+        if of(index)
+    }

@@ -1,0 +1,47 @@
+"""Three members to be found, impostors that lie about members, and a runner of pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from impostors.staging import Stage
+from plugin.runs import Runner
+from servers import Handler, Server, pki, serve
+from starting import start_process
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.pki.bundle import ClusterPKI
+
+__all__ = ["pki", "serve"]
+
+
+@pytest.fixture(scope="session")
+def trio(newest_etcd: Path) -> Iterator[Cluster]:
+    """Three conforming members; who stops one starts it again."""
+    with start_process(ClusterConfig(size=3), newest_etcd) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def stage(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
+    """Where impostors are put up and judged."""
+    return Stage(*pki, serve)
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Runs pytest as a user does; nothing of the environment decides what comes of it."""
+    for name in (
+        "PYTEST_ADDOPTS",
+        "PYTEST_PLUGINS",
+        "ETCDCTL_CACERT",
+        "ETCDCTL_CERT",
+        "ETCDCTL_KEY",
+        "ETCDCTL_USER",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    return Runner(pytester, monkeypatch)

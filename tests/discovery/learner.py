@@ -1,0 +1,76 @@
+"""A learner that joins an owned cluster: with the pairs of its first member, on ports of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.owner import gateway_of
+from pytest_etcdtls.cluster.ports import claim_ports
+
+_SECONDS = 60.0
+_READY = "serving client traffic securely"
+
+
+@dataclass(frozen=True)
+class Learner:
+    client_url: str
+    peer_url: str
+
+
+def add_learner(cluster: Cluster, peer_url: str) -> None:
+    """Make it a member, started or not."""
+    message = {"peerURLs": [peer_url], "isLearner": True}
+    status, answer = gateway_of(cluster.members[0]).post("/v3/cluster/member/add", message)
+    assert status == 200, answer
+
+
+@contextmanager
+def start_learner(cluster: Cluster, directory: Path) -> Iterator[Learner]:
+    """Start one and wait until it serves clients; end it in the end."""
+    claim = claim_ports(2, "127.0.0.1")
+    client, peer = (f"https://127.0.0.1:{port}" for port in claim.ports)
+    add_learner(cluster, peer)
+    log = directory / "learner.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _arguments(cluster, directory, client, peer), stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        _await(process, log)
+        yield Learner(client, peer)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        claim.release()
+
+
+def _arguments(cluster: Cluster, directory: Path, client: str, peer: str) -> list[str]:
+    first = cluster.members[0]
+    own = {
+        "--name": "learner",
+        "--data-dir": str(directory / "data"),
+        "--listen-client-urls": client,
+        "--advertise-client-urls": client,
+        "--listen-peer-urls": peer,
+        "--initial-advertise-peer-urls": peer,
+        "--initial-cluster": f"{first.name}={first.peer_url},learner={peer}",
+    }
+    kept = [word for word in first.argv if word.partition("=")[0] not in own]
+    return [*kept, "--initial-cluster-state=existing", *(f"{flag}={value}" for flag, value in own.items())]
+
+
+def _await(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while _READY not in log.read_text(errors="replace"):
+        assert process.poll() is None, log.read_text(errors="replace")[-2000:]
+        assert time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]
+        threading.Event().wait(0.01)

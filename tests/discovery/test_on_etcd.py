@@ -1,0 +1,268 @@
+"""Real clusters are asked for their members: by whom, by what, and what is found and what not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from discovery.asking import asked, everything, found, judged, live, named, urls
+from discovery.learner import add_learner, start_learner
+from starting import start_process
+from zoo.model import explain
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.conformance.plan import planned
+from pytest_etcdtls.observations.discovery import Fate, Means
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.registry import CLUSTER
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.target import ConnectTo, PortCredentials, Role
+
+GOOD = ClusterConfig()
+
+
+def test_every_member_is_found_by_one_client_endpoint(trio: Cluster) -> None:
+    observer = asked(live(trio, named(trio.members[1].client_url)))
+    assert urls(observer) == everything(trio)
+    assert found(observer).source is not None
+    assert found(observer).questions[-1].means is Means.GRPC
+    assert [member.name for member in found(observer).members] == ["m0", "m1", "m2"]
+    assert {url.fate for member in found(observer).members for url in member.urls} == {Fate.NAMED, Fate.FOUND}
+    result = judged(observer)
+    assert (result.outcome, result.reason) == (
+        Outcome.CONFORMS,
+        f"3 members, by gRPC of {trio.members[1].client_url}: m0, m1, m2",
+    )
+
+
+def test_only_what_was_named_is_asked_and_nothing_is_observed_twice(trio: Cluster) -> None:
+    observer = asked(live(trio, named(trio.members[0].client_url)))
+    before = list(observer.connections)
+    assert {connection.url for connection in before} == {trio.members[0].client_url}
+    observer.discover()
+    judged(observer)
+    assert observer.connections == before
+    purposes = [connection.purpose for connection in before]
+    run_checks(observer)
+    here = [one.purpose for one in observer.connections if one.url == trio.members[0].client_url]
+    assert here[: len(purposes)] == purposes
+    assert here.count("gRPC MemberList") == 1
+
+
+def test_listeners_of_a_member_belong_together(trio: Cluster) -> None:
+    observer = asked(live(trio, named(trio.members[2].client_url)))
+    by_member: dict[str, set[str]] = {}
+    for listener in observer.target.listeners:
+        by_member.setdefault(listener.member, set()).add(listener.url)
+    assert sorted(map(sorted, by_member.values())) == sorted(
+        sorted((member.client_url, member.peer_url)) for member in trio.members
+    )
+
+
+def test_a_member_that_was_found_is_judged_like_one_that_was_named(trio: Cluster) -> None:
+    by_name = live(
+        trio,
+        *(named(member.client_url) for member in trio.members),
+        *(named(member.peer_url, Role.PEER) for member in trio.members),
+    )
+    listed = run_checks(Observer(replace(by_name, discover=False)))
+    looked_for = run_checks(asked(live(trio, named(trio.members[0].client_url))))
+
+    def outcomes(results: list[object]) -> dict[tuple[str, str], object]:
+        return {
+            (result.listener, result.check): result.outcome  # type: ignore[attr-defined]
+            for result in results
+            if result.listener != CLUSTER  # type: ignore[attr-defined]
+        }
+
+    assert outcomes(list(looked_for)) == outcomes(list(listed))
+
+
+@pytest.mark.parametrize("discovers", [False, True])
+def test_no_more_is_planned_than_that(trio: Cluster, discovers: bool) -> None:
+    target = replace(live(trio, named(trio.members[0].client_url)), discover=discovers)
+    observer = asked(target)
+    plan = planned(observer.target, [])
+    assert all(observer.used[label] <= number for label, number in plan.items())
+    assert bool(plan["client-127.0.0.1-" + trio.members[0].client_url.rpartition(":")[2]]) is discovers
+
+
+def test_by_the_peer_port_alone(trio: Cluster) -> None:
+    observer = asked(live(trio, named(trio.members[1].peer_url, Role.PEER)))
+    assert found(observer).questions[-1].means is Means.MEMBERS
+    assert urls(observer) == everything(trio)
+    assert judged(observer).outcome is Outcome.CONFORMS
+
+
+def test_the_next_endpoint_is_asked_where_the_first_is_dead(trio: Cluster) -> None:
+    dead = named("https://127.0.0.1:1")
+    observer = asked(live(trio, dead, named(trio.members[1].client_url)))
+    first, second = found(observer).questions
+    assert "Connection refused" in first.why_not
+    assert (second.url, second.why_not) == (trio.members[1].client_url, "")
+    assert urls(observer) == {dead.url} | everything(trio)
+
+
+@pytest.mark.etcd_version("3.4", "3.5.1", "3.7")
+def test_by_grpc_with_authentication_on(etcd_binary: Path) -> None:
+    with start_process(replace(GOOD, authentication=True), etcd_binary) as cluster:
+        target = replace(live(cluster, named(cluster.members[0].client_url)), user=None)
+        observer = asked(target)
+        result = judged(observer)
+    assert found(observer).questions[-1].means is Means.GRPC
+    assert urls(observer) == everything(cluster)
+    assert result.outcome is Outcome.CONFORMS
+
+
+@pytest.mark.etcd_version("3.5.33", "3.7")
+def test_by_the_gateway_where_http_is_split_off(etcd_binary: Path) -> None:
+    with start_process(replace(GOOD, client_http=True), etcd_binary) as cluster:
+        url = cluster.members[0].client_http_url
+        assert url is not None
+        observer = asked(live(cluster, named(url, Role.CLIENT_HTTP)))
+    assert found(observer).questions[-1].means is Means.GATEWAY
+    assert urls(observer) == everything(cluster) | {url}
+    assert judged(observer).outcome is Outcome.CONFORMS
+
+
+def test_a_name_and_an_address_of_one_listener_are_judged_once(trio: Cluster) -> None:
+    member = trio.members[0]
+    local = [
+        named(member.client_url.replace("127.0.0.1", "localhost")),
+        named(member.peer_url.replace("127.0.0.1", "localhost"), Role.PEER),
+    ]
+    observer = asked(live(trio, *local))
+    assert urls(observer) == {one.url for one in local} | everything(trio, lambda index: index != 0)
+    reachable = judged(observer, "cluster.advertised-reachable")
+    assert (judged(observer).outcome, reachable.outcome) == (Outcome.CONFORMS, Outcome.CONFORMS)
+
+
+def test_rules_are_for_what_is_found_as_well(newest_etcd: Path) -> None:
+    advertised = "https://etcd.example:2379"
+    with start_process(
+        replace(GOOD, extra_flags=(f"--advertise-client-urls={advertised}",)), newest_etcd
+    ) as cluster:
+        member = cluster.members[0]
+        port = int(member.client_url.rpartition(":")[2])
+        rule = ConnectTo(text="r", host="etcd.example", port=2379, to_host="127.0.0.1", to_port=port)
+        by_peer = replace(live(cluster, named(member.peer_url, Role.PEER)), connect_to=(rule,))
+        observer = asked(by_peer)
+        listener = next(one for one in observer.target.listeners if one.url == advertised)
+        answers = judged(observer, "listener.answers", listener)
+        covered = judged(observer, "cert.covers-endpoint", listener)
+        tunnel = asked(replace(by_peer, listeners=(named(member.client_url),)))
+    assert (answers.outcome, covered.outcome) == (Outcome.CONFORMS, Outcome.VIOLATES)
+    assert urls(tunnel) == everything(cluster)
+    assert judged(tunnel).outcome is Outcome.CONFORMS
+
+
+def test_plaintext_that_is_advertised_is_judged_as_such(newest_etcd: Path) -> None:
+    plain = "http://etcd.example:2379"
+    flags = (f"--advertise-client-urls={plain}",)
+    with start_process(
+        replace(GOOD, plaintext_on_client_port=True, extra_flags=flags), newest_etcd
+    ) as cluster:
+        member = cluster.members[0]
+        port = int(member.client_url.rpartition(":")[2])
+        rule = ConnectTo(text="r", host="etcd.example", to_host="127.0.0.1", to_port=port)
+        observer = asked(replace(live(cluster, named(member.client_url)), connect_to=(rule,)))
+        listener = next(one for one in observer.target.listeners if one.url == plain)
+        refused = judged(observer, "mtls.plaintext-refused", listener)
+        advertised = judged(observer, "cluster.advertised-https")
+        discovered = judged(observer)
+    assert (refused.outcome, advertised.outcome) == (Outcome.VIOLATES, Outcome.VIOLATES)
+    assert discovered.outcome is Outcome.CONFORMS
+
+
+@pytest.mark.kills("cluster.discovered")
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://0.0.0.0:2379", "every address of whoever connects"),
+        ("https://[::]:2379", "every address of whoever connects"),
+        ("unix://m0:0", "on its own machine alone"),
+    ],
+)
+def test_a_url_that_leads_nobody_to_the_member(url: str, says: str, newest_etcd: Path) -> None:
+    config = replace(GOOD, extra_flags=(f"--advertise-client-urls={url}",))
+    with start_process(config, newest_etcd) as cluster:
+        observer = asked(live(cluster, named(cluster.members[0].client_url)))
+        result = judged(observer)
+    assert result.outcome is Outcome.VIOLATES
+    assert result.findings[0].message == "m0 cannot be found by the client URLs that it advertises"
+    assert says in result.findings[0].observed
+    assert urls(observer) == everything(cluster)
+
+
+def test_members_that_advertise_one_url_cannot_be_told_apart(newest_etcd: Path) -> None:
+    config = replace(GOOD, size=3, extra_flags=("--advertise-client-urls=https://etcd.example:2379",))
+    with start_process(config, newest_etcd) as cluster:
+        observer = asked(live(cluster, named(cluster.members[0].client_url)), Bounds(timeout=1))
+        result = judged(observer)
+        members = {one.member for one in observer.target.listeners if one.role is Role.PEER}
+    assert result.outcome is Outcome.VIOLATES
+    assert len(result.findings) == 2
+    assert all("advertises it as well" in finding.observed for finding in result.findings)
+    assert len(members) == 3
+
+
+def test_a_member_that_was_not_started_is_not_forgotten(newest_etcd: Path) -> None:
+    with start_process(GOOD, newest_etcd) as cluster:
+        peer = "https://127.0.0.1:1"
+        add_learner(cluster, peer)
+        observer = asked(live(cluster, named(cluster.members[0].client_url)))
+        result = judged(observer)
+        listener = next(one for one in observer.target.listeners if one.url == peer)
+        answers = judged(observer, "listener.answers", listener)
+    assert (result.outcome, answers.outcome) == (Outcome.INCONCLUSIVE, Outcome.INCONCLUSIVE)
+    assert "has not been started and advertises no client URL yet" in result.reason
+
+
+def test_a_learner_is_judged_as_well(newest_etcd: Path, tmp_path: Path) -> None:
+    with start_process(GOOD, newest_etcd) as cluster, start_learner(cluster, tmp_path) as learner:
+        observer = asked(live(cluster, named(cluster.members[0].client_url)))
+        results = run_checks(observer)
+    assert found(observer).describe().endswith("learner (learner), m0")
+    bad = [
+        result
+        for result in results
+        if result.outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN)
+    ]
+    assert explain(bad) == ""
+    assert urls(observer) == everything(cluster) | {learner.client_url, learner.peer_url}
+
+
+def test_nobody_gives_the_list(trio: Cluster) -> None:
+    dead = [named("https://127.0.0.1:1"), named("https://127.0.0.1:2", Role.PEER)]
+    observer = asked(live(trio, *dead))
+    result = judged(observer)
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert observer.target.listeners == tuple(dead)
+    assert result.reason.count("Connection refused") == 2
+    assert "gRPC of https://127.0.0.1:1, the JSON gateway of https://127.0.0.1:1" in result.reason
+    assert "/members of https://127.0.0.1:2" in result.reason
+    assert "Pass an endpoint that answers" in result.reason
+
+
+def test_without_a_certificate_nobody_gives_the_list_and_that_is_not_green(trio: Cluster) -> None:
+    target = live(trio, named(trio.members[0].client_url))
+    observer = asked(replace(target, client=PortCredentials(), peer=PortCredentials()))
+    result = judged(observer)
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert "--etcd-cert" in result.reason
+
+
+def test_a_metrics_listener_knows_no_members(trio: Cluster) -> None:
+    observer = asked(live(trio, named("http://127.0.0.1:1", Role.METRICS)))
+    assert observer.connections == []
+    assert judged(observer).outcome is Outcome.INCONCLUSIVE
+    assert "--etcd-endpoint" in judged(observer).reason
+
+
+def test_unless_it_is_asked_for_nobody_is_asked(trio: Cluster) -> None:
+    observer = asked(replace(live(trio, named(trio.members[0].client_url)), discover=False))
+    assert judged(observer).outcome is Outcome.NOT_APPLICABLE
+    assert observer.connections == []
