@@ -30,8 +30,8 @@ def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[S
     Spec: etcd --logger, --log-outputs
     Severity: medium
     Level: SHOULD
-    Remediation: find out which end is wrong: connect to the member itself, past proxies and load balancers
-        (--etcd-connect-to), with the log of that very member (--etcd-log=HOST=FILE).
+    Remediation: find out which end is wrong: connect to the member itself, past proxies and load balancers,
+        with --etcd-connect-to, and pass the log of that very member as --etcd-log=HOST=FILE to compare.
     """
     differing = [one for one in log.compared if not one.agree]
     for identity in dict.fromkeys(one.identity for one in differing):
