@@ -1,13 +1,12 @@
 """Whether every member was found by what it advertises, where the cluster was asked for its members."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.observations.attempt import Protocol
 from pytest_etcdtls.observations.discovery import (
     JUDGED,
-    DiscoveredMember,
     Discovery,
     Fate,
     Means,
@@ -20,6 +19,10 @@ from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 from pytest_etcdtls.role import Role
 
 _FILES = ("client.crt", "client.key")
+_AT_HAND = JUDGED | {Fate.LEFT_OUT}
+_SHOWN = 9
+"""Members or URLs that are named in one sentence."""
+
 _OPTIONS = {Role.CLIENT: "--etcd-endpoint", Role.PEER: "--etcd-peer-endpoint"}
 
 
@@ -51,14 +54,11 @@ def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
     if discovery.source is None:
         yield Verdict(Outcome.INCONCLUSIVE, _nobody(discovery))
         return
-    for member in discovery.members:
-        for role in (Role.CLIENT, Role.PEER):
-            yield from _found(discovery, member, role)
-    if discovery.beyond:
-        reason = f"{discovery.beyond} more members are listed and not looked at: name their listeners"
-        yield from _unjudged(Outcome.INCONCLUSIVE, reason)
-    for rule in discovery.unused_rules:
-        yield Note(f"--etcd-connect-to {rule!r} fits no listener")
+    for role in (Role.CLIENT, Role.PEER):
+        yield from _astray(discovery, role)
+        yield from _without(discovery, role)
+    yield from _left_out(discovery)
+    yield from _told_besides(discovery)
     yield Note(discovery.describe())
 
 
@@ -75,35 +75,69 @@ def _nobody(discovery: Discovery) -> str:
     )
 
 
-def _found(discovery: Discovery, member: DiscoveredMember, role: Role) -> Iterator[Statement]:
-    """Yield what there is to say of a member's URLs for clients, or for peers."""
-    urls = member.of_role(role)
-    others = [found for found in urls if found.fate not in JUDGED]
-    if not urls:
-        yield from _unjudged(Outcome.INCONCLUSIVE, _without(member, role))
-    elif left_out := [found for found in others if found.fate is Fate.LEFT_OUT]:
-        advice = f"pass {_OPTIONS[role]} or --etcd-connect-to for it"
-        yield from _unjudged(Outcome.INCONCLUSIVE, f"{member.title}: {_shown(left_out)}; {advice}")
-    elif len(others) < len(urls):
-        for found in others:
-            yield Note(f"{member.title}: {_shown([found])}")
-    elif _is_private(discovery, others, role):
-        advice = f"pass {_OPTIONS[role]} on its machine, or with --etcd-connect-to"
-        yield from _unjudged(Outcome.NOT_VERIFIED, f"{member.title}: {_shown(others)}; {advice}")
-    else:
-        yield Finding(
-            message=f"{member.title} cannot be found by the {role} URLs that it advertises",
-            expected="a URL that leads to this member alone",
-            observed=_shown(others),
-            evidence={"member": member.id},
-            reproduce=(_reproduce(discovery.questions[-1]),),
-        )
+def _astray(discovery: Discovery, role: Role) -> Iterator[Statement]:
+    """Yield the members none of whose URLs leads to them, limits and settings of this run apart."""
+    astray = [
+        (member, member.of_role(role))
+        for member in discovery.members
+        if member.of_role(role) and not any(found.fate in _AT_HAND for found in member.of_role(role))
+    ]
+    observed = _some(f"{member.title}: {_shown(urls)}" for member, urls in astray)
+    if not astray:
+        return
+    if role is Role.PEER and _is_private(discovery, astray[0][1]):
+        reason = f"{observed}: pass {_OPTIONS[role]} on its machine, or with --etcd-connect-to"
+        yield from _unjudged(Outcome.NOT_VERIFIED, reason)
+        return
+    who = _some(member.title for member, _ in astray)
+    whose = "they advertise" if len(astray) > 1 else "it advertises"
+    yield Finding(
+        message=f"{who} cannot be found by the {role} URLs that {whose}",
+        expected="a URL that leads to this member alone",
+        observed=observed,
+        reproduce=(_reproduce(discovery.questions[-1]),),
+    )
 
 
-def _without(member: DiscoveredMember, role: Role) -> str:
-    if member.started:
-        return f"member {member.title} advertises no {role} URL, so that listener is not judged: name it"
-    return f"member {member.title} has not been started and advertises no {role} URL yet: start or remove it"
+def _without(discovery: Discovery, role: Role) -> Iterator[Statement]:
+    """Yield the members that advertise no URL of that role."""
+    without = [member for member in discovery.members if not member.of_role(role)]
+    for started, why in (
+        (True, "so that these listeners are not judged: name them"),
+        (False, "since these members have not been started: start or remove them"),
+    ):
+        names = [member.title for member in without if member.started is started]
+        if names:
+            yield from _unjudged(
+                Outcome.INCONCLUSIVE, f"no {role} URL is advertised by {_some(names)}, {why}"
+            )
+
+
+def _left_out(discovery: Discovery) -> Iterator[Statement]:
+    """Yield what a limit or a setting of this run keeps from being judged."""
+    reasons: dict[str, list[str]] = {}
+    for member in discovery.members:
+        for found in member.urls:
+            if found.fate is Fate.LEFT_OUT:
+                reasons.setdefault(found.why, []).append(f"{found.url} of {member.title}")
+    for why, places in reasons.items():
+        advice = f"pass {' or '.join(_OPTIONS.values())}, or --etcd-connect-to"
+        yield from _unjudged(Outcome.INCONCLUSIVE, f"not judged, since {why}: {_some(places)}; {advice}")
+    if discovery.beyond:
+        reason = f"{discovery.beyond} more members are listed and not looked at: name their listeners"
+        yield from _unjudged(Outcome.INCONCLUSIVE, reason)
+
+
+def _told_besides(discovery: Discovery) -> Iterator[Statement]:
+    """Yield URLs that lead nowhere beside others of the member that lead to it, and rules for nothing."""
+    for role in (Role.CLIENT, Role.PEER):
+        for member in discovery.members:
+            urls = member.of_role(role)
+            others = [found for found in urls if found.fate not in _AT_HAND]
+            if 0 < len(others) < len(urls):
+                yield Note(f"{member.title}: {_shown(others)}")
+    for rule in discovery.unused_rules:
+        yield Note(f"--etcd-connect-to {rule!r} fits no listener")
 
 
 def _reproduce(question: Question) -> str:
@@ -115,10 +149,10 @@ def _reproduce(question: Question) -> str:
     return etcdctl(question.url, _FILES, "member list")
 
 
-def _is_private(discovery: Discovery, urls: list[MemberURL], role: Role) -> bool:
+def _is_private(discovery: Discovery, urls: Sequence[MemberURL]) -> bool:
     """Whether it is the peer port of an only member, which nobody needs to find."""
     sole = len(discovery.members) == 1 and not discovery.beyond
-    return role is Role.PEER and sole and all(found.fate is Fate.LOCAL for found in urls)
+    return sole and all(found.fate is Fate.LOCAL for found in urls)
 
 
 def _unjudged(outcome: Outcome, reason: str) -> Iterator[Statement]:
@@ -127,5 +161,11 @@ def _unjudged(outcome: Outcome, reason: str) -> Iterator[Statement]:
     yield Note(reason)
 
 
-def _shown(urls: list[MemberURL]) -> str:
-    return ", ".join(f"{found.url} ({found.why})" for found in urls)
+def _shown(urls: Sequence[MemberURL]) -> str:
+    return _some(f"{found.url or '(empty)'} ({found.why})" for found in urls)
+
+
+def _some(texts: Iterable[str]) -> str:
+    first = list(texts)
+    more = [f"and {len(first) - _SHOWN} more"] if len(first) > _SHOWN else []
+    return ", ".join([*first[:_SHOWN], *more])

@@ -104,7 +104,7 @@ class Placing:
         known = next((listener for listener in self.listeners if self._is_at(listener, candidate)), None)
         if known is None:
             if len(self.listeners) - len(self._named) >= MOST_LISTENERS:
-                return what(Fate.LEFT_OUT, f"{MOST_LISTENERS} listeners are added at most: name it")
+                return what(Fate.LEFT_OUT, f"{MOST_LISTENERS} listeners are added at most")
             self.listeners.append(candidate)
         listener = known or candidate
         for_whom = self._judged_for.setdefault(listener.label, identifier)

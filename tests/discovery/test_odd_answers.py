@@ -1,0 +1,165 @@
+"""Lists that no etcd gives: bounded, told in words, and never a fault of ours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from discovery.asking import asked, found, judged
+from impostors.impostor import CLUSTER, MEMBER, Answer
+from impostors.staging import Stage
+
+from pytest_etcdtls.catalog import catalogue, subjects
+from pytest_etcdtls.observations.discovery import Means
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.probes.placing import MOST_LISTENERS
+from pytest_etcdtls.probes.protobuf import encode
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.runner import Judge
+from pytest_etcdtls.target import Role
+
+BOUNDS = Bounds(timeout=10, concurrency=1)
+"""The servers take one connection at a time."""
+
+ODD = (
+    "unix://m0:0",
+    "http://127.0.0.1:1",
+    "https://0.0.0.0:2379",
+    "https://[::]:2379",
+    "https://127.0.0.1",
+    "https://[::1",
+    "https://a b:1",
+    "https://x\x1b]0;owned\x07:1",
+    "https://user:secret@127.0.0.1:1",
+    "https://" + "a" * 70 + ".example:1",
+    "javascript:alert(1)",
+    "",
+    "https://" + "b" * 2000 + ":1",
+)
+
+
+def member(number: int, *clients: str, name: bytes = b"", peers: tuple[str, ...] = ()) -> bytes:
+    parts = encode({1: number, 2: name or f"m{number}".encode()})
+    parts += b"".join(encode({3: url.encode()}) for url in peers)
+    return parts + b"".join(encode({4: url.encode()}) for url in clients)
+
+
+def by_grpc(*members: bytes) -> dict[str, Answer]:
+    message = encode({1: encode({1: CLUSTER, 2: MEMBER})}) + b"".join(encode({2: one}) for one in members)
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    return {"/etcdserverpb.Cluster/MemberList": Answer(body=body, grpc_status=0)}
+
+
+def ask(stage: Stage) -> Observer:
+    return asked(replace(stage.target(), discover=True), BOUNDS)
+
+
+def test_odd_urls_are_told_one_by_one_and_none_is_followed(stage: Stage) -> None:
+    listener = stage.put_up(lies=by_grpc(member(1, *ODD), member(2, *ODD[2:4], name=b"\x1b[31mred")))
+    observer = ask(stage)
+    result = judged(observer)
+    assert {one.url for one in observer.target.listeners} == {listener.url, "http://127.0.0.1:1"}
+    assert result.outcome is Outcome.VIOLATES
+    assert [finding.message for finding in result.findings] == [
+        "?[31mred cannot be found by the client URLs that it advertises"
+    ]
+    whys = [url.why for one in found(observer).members for url in one.urls]
+    for words in (
+        "Unix socket",
+        "no port",
+        "more than scheme",
+        "2010 characters",
+        "neither https://",
+        "no URL",
+    ):
+        assert any(words in why for why in whys)
+    assert result.reason.isprintable()
+    assert len(max(result.reason.split(), key=len)) < 120
+
+
+def by_peer(number: int) -> dict[str, Answer]:
+    listed = [
+        {"id": n, "clientURLs": [f"https://10.9.{n // 250}.{n % 250}:2379"]} for n in range(1, number + 1)
+    ]
+    return {"/members": Answer(body=json.dumps(listed, separators=(",", ":")).encode())}
+
+
+def test_a_thousand_members_are_bounded_and_told(stage: Stage) -> None:
+    listener = stage.put_up(Role.PEER, lies=by_peer(1000))
+    observer = ask(stage)
+    result = judged(observer)
+    assert len(observer.target.listeners) == 1 + MOST_LISTENERS
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert "872 more members are listed and not looked at" in result.reason
+    assert f"{MOST_LISTENERS} listeners are added at most" in result.reason
+    assert found(observer).describe().startswith(f"1000 members, by /members of {listener.url}: 1, 10, 100, ")
+    assert found(observer).describe().endswith(", and 991 more")
+    assert {one.url for one in observer.connections} == {listener.url}
+
+
+def test_a_list_beyond_what_is_read_is_no_list(stage: Stage) -> None:
+    stage.put_up(Role.PEER, lies=by_peer(5000))
+    result = judged(ask(stage))
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert "is no member list" in result.reason
+
+
+def test_every_check_of_the_whole_target_survives_odd_urls(stage: Stage) -> None:
+    stage.put_up(lies=by_grpc(member(1, *ODD, peers=ODD), member(1, *ODD, peers=ODD)))
+    for discover in (False, True):
+        observer = asked(replace(stage.target(), discover=discover), BOUNDS)
+        judge = Judge(observer)
+        for check in catalogue().values():
+            if subjects(check, observer.target) == [None] and not check.opt_in:
+                result = judge.result(check, None)
+                assert result.outcome is not Outcome.BROKEN, result.reason
+
+
+@pytest.mark.parametrize(
+    ("lies", "means"),
+    [
+        ({"/etcdserverpb.Cluster/MemberList": Answer(grpc_status=14)}, Means.GATEWAY),
+        ({"/etcdserverpb.Cluster/MemberList": Answer(body=b"\0\0\0\0\1\xff", grpc_status=0)}, Means.GATEWAY),
+        (by_grpc(), Means.GATEWAY),
+        (
+            {
+                "/etcdserverpb.Cluster/MemberList": Answer(grpc_status=7),
+                "/v3/cluster/member/list": Answer(status=403, body=b'{"code": 7}'),
+            },
+            Means.MEMBERS,
+        ),
+        (
+            {
+                "/etcdserverpb.Cluster/MemberList": Answer(grpc_status=7),
+                "/v3/cluster/member/list": Answer(body=b"[" * 60_000),
+            },
+            Means.MEMBERS,
+        ),
+    ],
+    ids=["unavailable", "not a message", "empty", "denied", "nested"],
+)
+def test_what_one_way_does_not_give_the_next_one_may(
+    stage: Stage, lies: dict[str, Answer], means: Means
+) -> None:
+    listed = [
+        {"ID": "1", "name": "m0", "peerURLs": ["https://127.0.0.1:1"], "clientURLs": ["https://127.0.0.1:2"]}
+    ]
+    gateway = {"/v3/cluster/member/list": Answer(body=json.dumps({"members": listed}).encode())}
+    stage.put_up(lies={**gateway, **lies})
+    stage.put_up(Role.PEER)
+    observer = ask(stage)
+    assert found(observer).questions[-1].means is means
+    assert all(question.why_not for question in found(observer).questions[:-1])
+    assert len(observer.target.listeners) == 4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"null", b'{"members": 1}', b'[{"id": "x"}]', b'[{"id": 1, "peerURLs": [1]}]', b"[" * 60_000],
+)
+def test_a_peer_port_that_gives_no_list(stage: Stage, body: bytes) -> None:
+    stage.put_up(Role.PEER, lies={"/members": Answer(body=body)})
+    result = judged(ask(stage))
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert "is no member list (HTTP 200)" in result.reason
