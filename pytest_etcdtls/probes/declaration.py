@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator
 
 from pytest_etcdtls.declared.effective_listener import EffectiveListener
@@ -63,19 +64,35 @@ def _declared_as(
 ) -> EffectiveListener | None:
     """Return the declared listener that one that is judged is.
 
-    Its own host and port come first; one on every address has the port alone. Behind a published port or a
+    Its own host and port come first; one on every address has the port alone. No name is looked up: it may
+    stand for any address, but for loopback only if nothing else is declared. Behind a published port or a
     tunnel (``elsewhere``) neither need fit, and the only declared one of that role and scheme is it.
     """
     alike = [one for one in declared if _speaks_scheme(one, listener)]
+
+    def named(one: EffectiveListener) -> bool:
+        names = not (_is_address(one.url.host) and _is_address(listener.host))
+        return names and one.url.port == listener.port
+
     fits: tuple[Callable[[EffectiveListener], bool], ...] = (
         lambda one: (one.url.host, one.url.port) == (listener.host, listener.port),
         lambda one: one.url.port == listener.port and one.url.is_wildcard,
+        lambda one: named(one) and one.url.is_loopback is (listener.host == "localhost"),
+        named,
         lambda one: elsewhere and len(alike) == 1,
     )
     for fit in fits:
         if found := [one for one in alike if fit(one)]:
             return found[0]
     return None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _speaks_scheme(declared: EffectiveListener, listener: Listener) -> bool:

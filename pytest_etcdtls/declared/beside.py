@@ -1,0 +1,102 @@
+"""Parts of a declaration beside what was seen of them: CA bundles, rules about names, listeners.
+
+Values only. Does not know how any of it was seen, nor whether it agrees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.standing import ListenerDeclaration
+from pytest_etcdtls.observations.admission import Admission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredBundle:
+    """The bundle that a listener's clients are declared to come from, as its file is now.
+
+    Attributes:
+        setting: that declares it, as a reader believes.
+        certificates: in the file.
+        source: path of the file here.
+        accepted: name of the good identity that is accepted on the listener; ``None`` if none is.
+        signed: one of the certificates has signed that identity's, directly or by what it sends along.
+    """
+
+    setting: Setting
+    certificates: tuple[x509.Certificate, ...]
+    source: str
+    accepted: str | None = None
+    signed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameRule:
+    """A declared rule about the names in clients' certificates, and what was seen of one that breaks it.
+
+    Attributes:
+        setting: that declares it, as a reader believes.
+        admission: of a certificate that the rule excludes.
+    """
+
+    setting: Setting
+    admission: Admission
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredNames:
+    """The rules about names that are declared for a listener; never empty."""
+
+    rules: tuple[NameRule, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenListener:
+    """A listener that is judged, its declaration, and what it was seen to speak.
+
+    Attributes:
+        tls: something of TLS came back.
+        plaintext: plain HTTP was answered.
+        said: what came back, in words.
+    """
+
+    declaration: ListenerDeclaration
+    tls: bool
+    plaintext: bool
+    said: str
+
+    @property
+    def answers(self) -> bool:
+        """Whether anything came back."""
+        return self.tls or self.plaintext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnseenListener:
+    """A declared listener that is not judged.
+
+    Attributes:
+        member: label of the member.
+        url: as declared.
+        reason: why not, and what to do.
+    """
+
+    member: str
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenersSeen:
+    """The listeners of every declared member.
+
+    Attributes:
+        seen: those that are judged, in the target's order.
+        unseen: those that are only declared.
+    """
+
+    seen: tuple[SeenListener, ...]
+    unseen: tuple[UnseenListener, ...] = ()

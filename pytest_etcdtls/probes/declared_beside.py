@@ -1,0 +1,154 @@
+"""Parts of a declaration beside what is seen of them. Reads the declared CA bundles; connects to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from pytest_etcdtls.declared.beside import (
+    DeclaredBundle,
+    DeclaredNames,
+    ListenersSeen,
+    NameRule,
+    SeenListener,
+    UnseenListener,
+)
+from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.effective_listener import EffectiveListener
+from pytest_etcdtls.declared.sides import prefix
+from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
+from pytest_etcdtls.observations.admission import Acceptance, Admission
+from pytest_etcdtls.observations.listener import Answer, Plaintext
+from pytest_etcdtls.pki.loading import load_trust
+from pytest_etcdtls.pki.path import find_path
+from pytest_etcdtls.probes.contact import listener_of, tls_answer
+from pytest_etcdtls.probes.credentials import GoodIdentities
+from pytest_etcdtls.probes.registry import Context, probe
+from pytest_etcdtls.target import Role
+
+_TLS_ALERT = b"\x15\x03"
+_OPTIONS = {
+    Role.CLIENT: "--etcd-endpoint",
+    Role.PEER: "--etcd-peer-endpoint",
+    Role.METRICS: "--etcd-metrics-endpoint",
+    Role.CLIENT_HTTP: "--etcd-client-http-endpoint",
+}
+
+
+@probe(DeclaredBundle, cost=0, needs=[(ListenerDeclaration, None), (Answer, None), (Acceptance, None)])
+def _bundle(context: Context, key: str | None) -> DeclaredBundle:
+    declaration = context.get(ListenerDeclaration)
+    tls_answer(context)
+    name = f"{prefix(declaration.side)}trusted-ca-file"
+    setting = declaration.member.as_read(name)
+    if setting is None or not setting.value:
+        raise NotApplicableError(f"no --{name} is declared for {declaration.url}")
+    path = declaration.member.told.where.find(setting.value)
+    if path is None:
+        raise NotVerifiedError(f"{setting} is not here: name a directory with copies by --etcd-pki-dir")
+    try:
+        certificates = load_trust(path, option=f"{setting.spelled} ({setting.place})")
+    except UsageError as error:
+        raise NotVerifiedError(str(error)) from error
+    accepted = context.get(Acceptance).accepted
+    return DeclaredBundle(
+        setting=setting,
+        certificates=certificates,
+        source=str(path),
+        accepted=accepted.identity if accepted else None,
+        signed=accepted is not None and _signed(context, accepted.identity, certificates),
+    )
+
+
+def _signed(context: Context, name: str, bundle: tuple[x509.Certificate, ...]) -> bool:
+    identity = next(one for one in context.get(GoodIdentities).identities if one.name == name)
+    leaf, *sent = identity.chain
+    return find_path(leaf, sent, bundle, datetime.now(UTC)) is not None
+
+
+@probe(
+    DeclaredNames,
+    cost=0,
+    needs=[(ListenerDeclaration, None), (Admission, "wrong-hostname"), (Admission, "wrong-cn")],
+)
+def _names(context: Context, key: str | None) -> DeclaredNames:
+    declaration = context.get(ListenerDeclaration)
+    tls_answer(context)
+    rules = tuple(
+        NameRule(setting=setting, admission=context.get(Admission, identity))
+        for word, identity in (("hostname", "wrong-hostname"), ("cn", "wrong-cn"))
+        if (setting := _rule(context, declaration, word)) is not None
+    )
+    if not rules:
+        raise NotApplicableError(f"no rule about the names of certificates is declared for {declaration.url}")
+    return DeclaredNames(rules)
+
+
+def _rule(context: Context, declaration: ListenerDeclaration, word: str) -> Setting | None:
+    """Return the declared rule about hostnames or common names, ``None`` if there is none.
+
+    Raises:
+        NotVerifiedError: if it is not known to what makes identities that break it.
+    """
+    setting = declaration.member.as_read(f"{declaration.side}-cert-allowed-{word}")
+    if setting is None or not setting.value:
+        return None
+    credentials = context.target.credentials(listener_of(context).role)
+    if not (credentials.allowed_hostname if word == "hostname" else credentials.allowed_cn):
+        raise NotVerifiedError(f"{setting} is declared, and no identity that breaks it is known here")
+    return setting
+
+
+@probe(
+    ListenersSeen,
+    cost=0,
+    needs=[(Declarations, None), (ListenerDeclaration, None), (Answer, None), (Plaintext, None)],
+    across=True,
+)
+def _listeners(context: Context, key: str | None) -> ListenersSeen:
+    members = context.get(Declarations).members
+    seen = tuple(_seen(context))
+    unseen = tuple(one for member in members for one in _unseen(context, member, seen))
+    return ListenersSeen(seen=seen, unseen=unseen)
+
+
+def _seen(context: Context) -> Iterator[SeenListener]:
+    for listener in context.target.listeners:
+        if listener.member not in context.target.declared:
+            continue
+        declaration = context.get(ListenerDeclaration, listener=listener)
+        try:
+            answer = context.get(Answer, listener=listener)
+            plain = context.get(Plaintext, listener=listener).tries[-1]
+        except UnobservedError as unobserved:
+            yield SeenListener(declaration=declaration, tls=False, plaintext=False, said=unobserved.reason)
+            continue
+        yield SeenListener(
+            declaration=declaration,
+            tls=answer.speaks_tls,
+            plaintext=bool(plain.first_bytes) and not plain.first_bytes.startswith(_TLS_ALERT),
+            said="; ".join(f"{one.asked or 'plain HTTP'}: {one.describe()}" for one in (*answer.tls, plain)),
+        )
+
+
+def _unseen(
+    context: Context, member: MemberDeclaration, seen: tuple[SeenListener, ...]
+) -> Iterator[UnseenListener]:
+    judged = [
+        one.declaration.listener
+        for one in seen
+        if one.declaration.member.label == member.label and one.declaration.listener is not None
+    ]
+    reasons = {one.url: one.reason for one in context.target.unreached if one.member == member.label}
+    for declared in member.effective.listeners:
+        if not any(_is_same_port(declared, other) for other in judged):
+            url = str(declared.url)
+            reason = reasons.get(url, f"{url} is not among the endpoints: pass {_OPTIONS[declared.role]}")
+            yield UnseenListener(member=member.label, url=url, reason=reason)
+
+
+def _is_same_port(one: EffectiveListener, other: EffectiveListener) -> bool:
+    return (one.role, one.url.address) == (other.role, other.url.address)
