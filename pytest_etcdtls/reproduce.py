@@ -92,6 +92,11 @@ def show_chain(url: str) -> str:
     return s_client(url, options="-showcerts")
 
 
+def show_file(path: str) -> str:
+    """Return a line that prints the first certificate of a file."""
+    return f"openssl x509 -in {shlex.quote(path)} -noout -text"
+
+
 def show_leaf(url: str) -> str:
     """Return a line that prints the served leaf."""
     return s_client(url) + " 2>/dev/null | openssl x509 -noout -text"

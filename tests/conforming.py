@@ -14,6 +14,7 @@ from typing import Any
 
 import conforming_declared
 import conforming_experiments
+import conforming_files
 import conforming_members
 from conforming_log import SAMPLES as OF_LOGS
 from conforming_members import split_revocation
@@ -296,6 +297,7 @@ _SAMPLES: dict[type[Any], Any] = {
     DeclaredNames: _names,
     **conforming_members.SAMPLES,
     **conforming_experiments.SAMPLES,
+    **conforming_files.SAMPLES,
     SplitRevocation: _split_revocation,
     Answer: _answer,
     Plaintext: _plaintext,

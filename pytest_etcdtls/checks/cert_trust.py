@@ -21,7 +21,8 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(SHA256()).hex(":").upper()
 
 
-def _shown(certificate: x509.Certificate) -> str:
+def shown_in_full(certificate: x509.Certificate) -> str:
+    """Return subject, serial number and fingerprint, for reports."""
     subject = certificate.subject.rfc4514_string() or "(empty subject)"
     return f"{subject}, serial {serial_number(certificate):x}, SHA-256 {fingerprint(certificate)}"
 
@@ -49,7 +50,7 @@ def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> 
             message="no path leads from the served certificate to the given CA",
             expected=f"a certificate that leads to {anchors} ({path.source})",
             observed=f"{path.error}; issuer {chain.leaf.issuer.rfc4514_string()}",
-            evidence={"served": "; ".join(_shown(certificate) for certificate in chain.certificates)},
+            evidence={"served": "; ".join(shown_in_full(certificate) for certificate in chain.certificates)},
             reproduce=(show_chain(path.url),),
         )
 
@@ -76,8 +77,8 @@ def the_expected_certificate_is_served(
     if chain.leaf != expected.certificate:
         yield Finding(
             message="another certificate is served than the expected one",
-            expected=f"{_shown(expected.certificate)} ({expected.source})",
-            observed=_shown(chain.leaf),
+            expected=f"{shown_in_full(expected.certificate)} ({expected.source})",
+            observed=shown_in_full(chain.leaf),
             reproduce=(show_leaf(chain.url),),
         )
 
@@ -105,7 +106,7 @@ def each_port_serves_its_own_certificate(ports: PortPair) -> Iterator[Statement]
         yield Finding(
             message=f"both ports serve the same {'certificate' if same else 'key, in two certificates'}",
             expected="a certificate and key of its own on each port",
-            observed=_shown(ports.peer.leaf),
+            observed=shown_in_full(ports.peer.leaf),
             evidence={"client port": ports.client.url, "peer port": ports.peer.url},
             reproduce=(show_leaf(ports.client.url), show_leaf(ports.peer.url)),
         )

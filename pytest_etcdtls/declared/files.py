@@ -35,7 +35,11 @@ class Whereabouts:
 
         Under ``pki_dir`` the longest suffix of the path that exists there counts.
         """
-        return next((path for path in self._candidates(declared) if _exists(path)), None)
+        return next((path for path in self._candidates(declared) if exists(path)), None)
+
+    def is_original(self, declared: str, found: Path) -> bool:
+        """Return whether what was found is the very file that etcd reads, not a copy under another path."""
+        return str(found) in (declared, *self._on_the_node(declared))
 
     def _candidates(self, declared: str) -> Iterator[Path]:
         for path in (*self._on_the_node(declared), declared):
@@ -55,7 +59,8 @@ class Whereabouts:
                 yield mount.outside + declared[len(mount.inside) :]
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Return whether there is such a file; one in a directory that may not be entered is not."""
     try:
         return path.is_file()
     except OSError:

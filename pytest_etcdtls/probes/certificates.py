@@ -51,6 +51,8 @@ def _expected(context: Context, key: str | None) -> ExpectedCertificate:
             and expected.port in (None, listener.port)
         ):
             return ExpectedCertificate(certificate=expected.certificate, source=expected.source)
+    if listener.member in context.target.declared:
+        raise NotApplicableError("no option names it; the declared file is judged by config.served-file")
     option = "--etcd-expect-peer-cert" if listener.role is Role.PEER else "--etcd-expect-cert"
     raise NotVerifiedError(f"needs the certificate that must be served: pass {option}")
 

@@ -5,26 +5,20 @@ Reads files; connects to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 
+from pytest_etcdtls.declared.client_files import APISERVER, ETCDCTL, HEALTHCHECK, client_files
 from pytest_etcdtls.declared.sides import Side, prefix
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.pki.reading import extension, is_for
 from pytest_etcdtls.settings.credentials import leads_to
 from pytest_etcdtls.settings.declared import ToldMember
-from pytest_etcdtls.settings.found_files import FoundFiles, is_here, said
+from pytest_etcdtls.settings.found_files import FoundFiles, said
 from pytest_etcdtls.target import TrustBundle
-
-HEALTHCHECK: Final = "healthcheck-client"
-APISERVER: Final = "apiserver-etcd-client"
-_BESIDE: Final = ("trusted-ca-file", "cert-file", "peer-trusted-ca-file", "peer-cert-file")
-"""The declared files beside which kubeadm's clients are looked for."""
 
 Bundles = Sequence[TrustBundle]
 
@@ -40,9 +34,9 @@ def client_identities(
         files: loads them.
     """
     found = [
-        *(_kubeadms(member, HEALTHCHECK, files) for member in _here_first(members)),
-        *(_kubeadms(member, APISERVER, files) for member in _here_first(members)),
-        *(_etcdctls(member, files) for member in _here_first(members)),
+        *(_client(member, HEALTHCHECK, files) for member in _here_first(members)),
+        *(_client(member, APISERVER, files) for member in _here_first(members)),
+        *(_client(member, ETCDCTL, files) for member in _here_first(members)),
         *(_diallers(member, "client", trusted, files) for member in _here_first(members)),
     ]
     return _chosen(found, trusted)
@@ -56,7 +50,7 @@ def peer_identities(
     kubeadm's client comes first: it has no subjectAltName, so that it is let in from any address.
     """
     found = [
-        *(_kubeadms(member, HEALTHCHECK, files) for member in _here_first(members)),
+        *(_client(member, HEALTHCHECK, files) for member in _here_first(members)),
         *(_diallers(member, "peer", (), files) for member in _here_first(members)),
     ]
     return _chosen(found, trusted)
@@ -67,30 +61,9 @@ def _here_first(members: Sequence[ToldMember]) -> list[ToldMember]:
     return sorted(members, key=lambda member: not member.here)
 
 
-def _kubeadms(member: ToldMember, name: str, files: FoundFiles) -> Identity | None:
-    for directory in _directories(member):
-        certificate = directory / f"{name}.crt"
-        if is_here(certificate):
-            words = f"kubeadm's {name}"
-            return files.pair(certificate, directory / f"{name}.key", name, (words, words))
-    return None
-
-
-def _directories(member: ToldMember) -> Iterator[Path]:
-    """Yield where kubeadm's files may be: beside the declared ones, and for one of them a directory above."""
-    beside = [found.parent for name in _BESIDE if (found := member.told.file(name))]
-    if member.told.where.pki_dir is not None:
-        beside.append(member.told.where.pki_dir)
-    yield from dict.fromkeys([*beside, *(directory.parent for directory in beside)])
-
-
-def _etcdctls(member: ToldMember, files: FoundFiles) -> Identity | None:
-    variables = member.told.declaration.etcdctl
-    names = ("ETCDCTL_CERT", "ETCDCTL_KEY")
-    certificate, key = (
-        member.told.where.find(path) if (path := variables.get(name)) else None for name in names
-    )
-    return files.pair(certificate, key, "etcdctl", names)
+def _client(member: ToldMember, name: str, files: FoundFiles) -> Identity | None:
+    found = next((one for one in client_files(member.told) if one.name == name), None)
+    return None if found is None else files.pair(found.certificate, found.key, name, found.said)
 
 
 def _diallers(member: ToldMember, side: Side, trusted: Bundles, files: FoundFiles) -> Identity | None:

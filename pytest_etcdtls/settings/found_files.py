@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from pytest_etcdtls.declared.files import exists
 from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.identity import Identity
@@ -39,7 +40,7 @@ class FoundFiles:
             name: of the identity.
             words: what led to the files, the certificate's first.
         """
-        if certificate is None or key is None or not (is_here(certificate) and is_here(key)):
+        if certificate is None or key is None or not (exists(certificate) and exists(key)):
             return None
         try:
             return load_identity(certificate, key, name, options=words)
@@ -49,7 +50,7 @@ class FoundFiles:
 
     def chain(self, path: Path | None, words: str) -> tuple[x509.Certificate, ...]:
         """Return the certificates of a file, leaf first; none if it is not here or holds none."""
-        if path is None or not is_here(path):
+        if path is None or not exists(path):
             return ()
         try:
             return load_certificates(path, option=words)
@@ -59,21 +60,13 @@ class FoundFiles:
 
     def bundle(self, path: Path | None, words: str) -> TrustBundle | None:
         """Return the certificates of a file of CAs; ``None`` if it is not here or holds none."""
-        if path is None or not is_here(path):
+        if path is None or not exists(path):
             return None
         try:
             return TrustBundle(load_trust(path, option=words), str(path))
         except UsageError as error:
             self._problems[str(error)] = None
             return None
-
-
-def is_here(path: Path) -> bool:
-    """Return whether there is such a file; one in a directory that may not be entered is not."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def said(told: DeclaredMember, name: str) -> str:

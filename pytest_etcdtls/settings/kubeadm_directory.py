@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_etcdtls.declared.client_files import APISERVER, HEALTHCHECK
 from pytest_etcdtls.declared.pki_directory import Pair, read_pki_directory
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.pki.loading import load_identity, load_trust
 from pytest_etcdtls.pki.names import names_host
-from pytest_etcdtls.settings.declared_identities import APISERVER, HEALTHCHECK
 from pytest_etcdtls.settings.defaults import PortDefaults
 from pytest_etcdtls.target import ExpectedLeaf, Listener, Role, TrustBundle
 

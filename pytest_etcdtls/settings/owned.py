@@ -8,16 +8,21 @@ from pytest_etcdtls.settings.model import Owned, Settings
 from pytest_etcdtls.target import Listener, Role, Target
 
 
-def owned_sources(owned: Owned, announce: Announce | None) -> list[EtcdSource]:
+def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True) -> list[EtcdSource]:
     """Return what each owned cluster is started from.
+
+    Args:
+        owned: what the user asked for.
+        announce: is told before an image is pulled.
+        pulls: a missing one is.
 
     Raises:
         UsageError: if there is nothing to start one from.
     """
     if not owned.images and not owned.binaries:
-        return [find_etcd(owned.backend, announce=announce)]
+        return [find_etcd(owned.backend, announce=announce, pulls=pulls)]
     return [
-        *(find_etcd("container", image=image, announce=announce) for image in owned.images),
+        *(find_etcd("container", image=image, announce=announce, pulls=pulls) for image in owned.images),
         *(find_etcd("process", binary=binary) for binary in owned.binaries),
     ]
 

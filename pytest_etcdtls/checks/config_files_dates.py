@@ -1,0 +1,83 @@
+"""How long what was declared and what clients hold is good for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from shlex import quote
+from typing import Any
+
+from pytest_etcdtls.checks.cert_validity import ends_soon, state_of, when
+from pytest_etcdtls.declared.file_facts import DeclaredFiles, HeldCertificates
+from pytest_etcdtls.observations.policy import Policy
+from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import show_file
+from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
+
+
+def _an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
+    ends = held.certificates[0].certificate.not_valid_after_utc
+    return {"held": replace(held, observed_at=ends - timedelta(hours=1))}
+
+
+@check("config.credentials-expire-soon", on=set(), counterexample=_an_hour_left)
+def credentials_do_not_expire_soon(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
+    """What clients hold, and declared certificates that no listener serves, are valid for a while.
+
+    An expired client is kept out at once, and nothing on the wire shows beforehand that it will be. What
+    listeners serve has checks of its own. The bound is --etcd-expiry-days.
+
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: medium
+    Level: SHOULD
+    Remediation: renew the certificate; a trusted CA goes with everything that it has signed, and etcd reads
+        bundles at start only.
+    """
+    for one in held.certificates:
+        if state := state_of(one.certificate, held.observed_at):
+            begins, ends = one.certificate.not_valid_before_utc, one.certificate.not_valid_after_utc
+            yield Finding(
+                message=f"{one.what} {state}",
+                expected=f"more than {policy.expiry_days} days left",
+                observed=f"valid from {when(begins)} to {when(ends)} ({one.source})",
+                reproduce=(show_file(one.source),),
+            )
+        else:
+            words = f"{one.what} ({one.source})"
+            yield from ends_soon(one.certificate, words, held.observed_at, policy, show_file(one.source))
+
+
+def _never_renewed(files: DeclaredFiles) -> Mapping[str, Any]:
+    ends = [crl.next_update for member in files.members for _, crl in member.crls if crl.next_update]
+    return {"files": replace(files, observed_at=ends[0] + timedelta(days=1))}
+
+
+@check("config.crl-fresh", on=set(), counterexample=_never_renewed)
+def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
+    """No declared revocation list is past the date by which it should have been renewed.
+
+    etcd looks at serial numbers alone and takes a list of any age, so who was revoked since is let in. It
+    reads the file at each connection.
+
+    Spec: RFC 5280 section 5.1.2.5
+    Spec: etcd --client-crl-file, --peer-crl-file
+    Severity: medium
+    Level: SHOULD
+    Remediation: have the CA issue the list anew before each nextUpdate, and put it in the place of the old
+        one.
+    """
+    lists = [(member, setting, crl) for member in files.members for setting, crl in member.crls]
+    if not lists:
+        yield Verdict(Outcome.NOT_APPLICABLE, "no revocation list is declared")
+    for member, setting, crl in lists:
+        if crl.found is None:
+            yield Verdict(Outcome.NOT_VERIFIED, f"{member.label}: the file of {setting} is not here")
+        elif crl.next_update is None:
+            yield Note(f"{crl.found} does not say when it is to be renewed")
+        elif files.observed_at > crl.next_update:
+            yield Finding(
+                message=f"{member.label}: a revocation list is out of date",
+                expected=f"a list that is to be renewed after {when(files.observed_at)}",
+                observed=f"{crl.found}: nextUpdate {when(crl.next_update)}",
+                evidence={"declared": str(setting), "issuer": crl.issuer},
+                reproduce=(f"openssl crl -in {quote(crl.found)} -noout -nextupdate",),
+            )
