@@ -19,6 +19,7 @@ class Cause(StrEnum):
     EXPIRED = "expired certificate"
     NOT_YET_VALID = "certificate not yet valid"
     USAGE = "certificate is not for this use"
+    EXTENSION = "certificate with an unknown critical extension"
     NAME_NOT_ALLOWED = "name in the certificate is not allowed"
     ADDRESS = "names in the certificate do not fit the address"
     REVOKED = "revoked certificate"
@@ -40,7 +41,8 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], Cause], ...]] = tuple(
     (re.compile(pattern), cause)
     for pattern, cause in (
         (r"didn't provide a certificate", Cause.NO_CERTIFICATE),
-        (r"certificate signed by unknown authority|x509: unhandled critical extension", Cause.UNKNOWN_CA),
+        (r"certificate signed by unknown authority", Cause.UNKNOWN_CA),
+        (r"x509: unhandled critical extension", Cause.EXTENSION),
         (r"has expired or is not yet valid.* is before ", Cause.NOT_YET_VALID),
         (r"has expired or is not yet valid", Cause.EXPIRED),
         (r"incompatible key usage", Cause.USAGE),

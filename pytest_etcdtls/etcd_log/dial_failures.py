@@ -50,14 +50,14 @@ class DialFailure:
     @property
     def meaning(self) -> str:
         """What happened, one sentence: the error is seen from the side that connects."""
-        who = "the JSON gateway, which connects to its own server," if self.gateway else "the member "
-        f"{self.target}"
-        if self.error.rpartition("remote error: ")[1]:
-            refused = "refuses the certificate of " if self.gateway else "refuses this member's certificate"
-            return f"{refused}{who}" if self.gateway else f"{who} {refused}"
+        refused = "remote error: " in self.error
+        if self.gateway and refused:
+            return "etcd refuses the certificate of its JSON gateway, which connects to its own server"
         if self.gateway:
-            return f"{who} cannot connect: {self.cause}"
-        return f"{who} serves a certificate that this member does not accept: {self.cause}"
+            return f"the JSON gateway, which connects to its own server, cannot connect: {self.cause}"
+        if refused:
+            return f"the member {self.target} refuses this member's certificate"
+        return f"the member {self.target} serves a certificate that this member does not accept: {self.cause}"
 
 
 def dial_failures(entries: Iterable[LogEntry]) -> Iterator[DialFailure]:

@@ -46,6 +46,10 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "Issue it with clientAuth. From etcd's own address it is the gateway or a member that presents the "
         "served certificate: that needs clientAuth besides serverAuth, or --client-cert-file.",
     ),
+    Cause.EXTENSION: Explanation(
+        "A client presented a certificate with a critical extension that Go does not know.",
+        "Issue it without that extension, or with it not marked critical.",
+    ),
     Cause.NAME_NOT_ALLOWED: Explanation(
         "A certificate of the trusted CA does not have one of the allowed names.",
         "See --client-cert-allowed-hostname, --peer-cert-allowed-cn, --peer-cert-allowed-hostname; the "

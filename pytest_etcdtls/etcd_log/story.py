@@ -23,6 +23,7 @@ with handshake_failure for no certificate in TLS 1.2."""
 _SINCE_1_24: Final[Mapping[Cause, int]] = {Cause.UNKNOWN_CA: 48, Cause.EXPIRED: 45, Cause.NOT_YET_VALID: 45}
 _ALWAYS: Final[Mapping[Cause, int]] = {
     Cause.USAGE: 42,
+    Cause.EXTENSION: 42,
     Cause.NAME_NOT_ALLOWED: 42,
     Cause.PROTOCOL_VERSION: 70,
     Cause.CIPHER_SUITE: 40,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,17 @@ def test_a_port_for_grpc_alone_is_not_logged(etcd_binary: Path) -> None:
     assert "gRPC" in results["client-m0"].reason
 
 
+@pytest.mark.etcd_version("3.5.1")
+def test_with_auto_tls_nobody_is_logged(etcd_binary: Path) -> None:
+    """3.5.1 is the only one that turns somebody away there whom others let in: it has no TLS 1.3."""
+    config = ClusterConfig(auto_tls=True, cert_file=None, key_file=None, expects_health=False)
+    with start_process(config, etcd_binary) as cluster:
+        results = _results(Observer(cluster.target()))
+    assert results["client-m0"].outcome is Outcome.NOT_APPLICABLE
+    assert "auto-tls" in results["client-m0"].reason
+    assert results["peer-m0"].outcome is Outcome.CONFORMS
+
+
 @pytest.fixture(scope="module")
 def cluster(newest_etcd: Path) -> Iterator[Cluster]:
     """A conforming etcd that several tests judge, each with another log beside it."""
@@ -90,9 +101,18 @@ def cluster(newest_etcd: Path) -> Iterator[Cluster]:
         yield started
 
 
+@dataclass(frozen=True)
+class Told(OwnLog):
+    """A log that tells what a test makes it tell, as somebody's file would."""
+
+    @property
+    def file(self) -> Path:
+        return Path("/var/log/etcd.log")
+
+
 def _judged(cluster: Cluster, told: Callable[[], str]) -> dict[Role, CheckResult]:
     """Judge the cluster as somebody's, with that log."""
-    logs: dict[str, LogSource] = {"": OwnLog("a log", told)}
+    logs: dict[str, LogSource] = {"": Told("a log", told)}
     observer = Observer(replace(cluster.target(), origin="live", logs=logs))
     judge = Judge(observer)
     return {
@@ -116,6 +136,7 @@ def test_another_reason_in_the_log(cluster: Cluster) -> None:
         assert "expired certificate: tls: failed to verify" in finding.observed
         assert "45 certificate_expired" in finding.expected
         assert finding.evidence["lines recognised by"] == "address and port"
+        assert re.fullmatch(r"grep -F 127\.0\.0\.1:\d+ /var/log/etcd\.log", finding.reproduce[0])
 
 
 @pytest.mark.kills("mtls.log-tells-the-same")
@@ -134,7 +155,7 @@ def test_somebody_whom_the_log_has_rejected_and_the_wire_served(cluster: Cluster
         }
         return json.dumps(told, separators=(",", ":"))
 
-    observer.target = replace(observer.target, logs={"": OwnLog("a log", told)})
+    observer.target = replace(observer.target, logs={"": Told("a log", told)})
     result = Judge(observer).result(catalogue()[CHECK], client)
     assert result.outcome is Outcome.WARNS
     assert [finding.evidence["log"] for finding in result.findings] == ["a log"]

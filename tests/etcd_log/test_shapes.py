@@ -110,6 +110,7 @@ def test_members_that_do_not_trust_each_other(version: str) -> None:
     meanings = {one.meaning for one in log.dial_failures}
     assert any("serves a certificate that this member does not accept" in meaning for meaning in meanings)
     assert any("refuses this member's certificate" in meaning for meaning in meanings)
+    assert all(one.target in one.meaning for one in log.dial_failures)
     assert Cause.UNKNOWN_CA in {one.cause for one in log.rejections}
 
 
