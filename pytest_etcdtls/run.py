@@ -163,10 +163,14 @@ class Run:
         settings: what the user asked for.
         announce: is told before something is fetched that takes a while.
         asks: a live cluster may be asked for its members.
+        pulls: a missing image may be pulled.
     """
 
-    def __init__(self, settings: Settings, announce: Announce | None = None, *, asks: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, announce: Announce | None = None, *, asks: bool = True, pulls: bool = True
+    ) -> None:
         self.settings = settings
+        self._pulls = pulls
         self._asks = asks
         self._announce = announce
         self._clusters: list[Cluster] = []
@@ -191,7 +195,7 @@ class Run:
             UsageError: if there is nothing to start a cluster from.
         """
         runs: list[TargetRun] = []
-        for source in owned_sources(self.settings.owned, self._announce):
+        for source in owned_sources(self.settings.owned, self._announce, pulls=self._pulls):
             label = _unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
             outline = owned_outline(label, source, self.settings)
             runs.append(TargetRun(outline, self.settings, self.start, source))

@@ -7,12 +7,13 @@ of ``make etcd``, the embedded extra. Starts nothing; this module does not know 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_etcdtls.cluster.binary import binary_version
 from pytest_etcdtls.cluster.binary_places import cached_binaries, embedded_binary, named_binary, path_binary
 from pytest_etcdtls.cluster.source import EtcdSource
+from pytest_etcdtls.declared.version import tag_version
 from pytest_etcdtls.errors import UsageError
 
 DEFAULT_IMAGE = "gcr.io/etcd-development/etcd:v3.6.16"
@@ -39,6 +40,7 @@ def find_etcd(
     binary: str | Path | None = None,
     *,
     announce: Announce | None = None,
+    pulls: bool = True,
 ) -> EtcdSource:
     """Return the etcd to start.
 
@@ -47,12 +49,14 @@ def find_etcd(
         image: decides alone.
         binary: decides alone; a path, or a name that is looked up on ``PATH``.
         announce: is told before something is pulled, which takes a while.
+        pulls: an image that is missing is pulled; else its version is taken from its tag, for what only needs
+            to know which etcd it would be.
 
     Raises:
         UsageError: if what was asked for is not to be had or contradicts itself, or nothing is at hand; the
             message says what was tried and how to get each.
     """
-    announce = announce or _silently
+    pull = _Pull(announce or _silently, pulls)
     if image is not None and binary is not None:
         raise UsageError("an image and a binary make two targets: find each by itself")
     if image is not None:
@@ -60,7 +64,7 @@ def find_etcd(
             raise UsageError(
                 f"--etcd-image={image} means a container, --etcd-backend=process does not allow it"
             )
-        return _image(image, "--etcd-image", announce)
+        return _image(image, "--etcd-image", pull)
     if binary is not None:
         if backend == "container":
             raise UsageError(
@@ -70,12 +74,20 @@ def find_etcd(
         return _process(path, "--etcd-binary")
     match backend:
         case "container":
-            return _image(DEFAULT_IMAGE, "--etcd-backend=container, the default image", announce)
+            return _image(DEFAULT_IMAGE, "--etcd-backend=container, the default image", pull)
         case "process":
             return _first([_on_path, _in_cache, _embedded])
         case "auto":
-            return _first([lambda: _default_image(announce), _on_path, _in_cache, _embedded])
+            return _first([lambda: _default_image(pull), _on_path, _in_cache, _embedded])
     raise UsageError(f"--etcd-backend={backend}: use auto, container or process")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pull:
+    """Whether a missing image may be pulled, and who is told before."""
+
+    announce: Announce
+    allowed: bool
 
 
 class _NotAtHandError(Exception):
@@ -99,14 +111,14 @@ def _silently(_message: str) -> None:
     pass
 
 
-def _default_image(announce: Announce) -> EtcdSource:
+def _default_image(pull: _Pull) -> EtcdSource:
     try:
-        return _image(DEFAULT_IMAGE, "a container engine answers", announce)
+        return _image(DEFAULT_IMAGE, "a container engine answers", pull)
     except UsageError as error:
         raise _NotAtHandError(str(error)) from error
 
 
-def _image(image: str, why: str, announce: Announce) -> EtcdSource:
+def _image(image: str, why: str, wanted: _Pull) -> EtcdSource:
     """Return an image that is there, pulling it once if it is not.
 
     Raises:
@@ -121,14 +133,30 @@ def _image(image: str, why: str, announce: Announce) -> EtcdSource:
     try:
         if image_present(image):
             why = f"{why}; the image was there"
+        elif not wanted.allowed:
+            return _unpulled(image, why)
         else:
-            announce(f"pulling {image}, at most {PULL_SECONDS:g} s")
+            wanted.announce(f"pulling {image}, at most {PULL_SECONDS:g} s")
             pull(image, PULL_SECONDS)
             why = f"{why}; the image was pulled"
         version = image_version(image)
     except UsageError as error:
         raise UsageError(f"the image {image} is not to be had: {error}") from error
     return EtcdSource(kind="container", location=image, version=version, why=why)
+
+
+def _unpulled(image: str, why: str) -> EtcdSource:
+    """Return an image that is not there as far as its name tells.
+
+    Raises:
+        UsageError: if its tag names no version.
+    """
+    version = tag_version(image)
+    if version is None:
+        raise UsageError("it is not there, and nothing is pulled as long as nothing is judged")
+    return EtcdSource(
+        kind="container", location=image, version=version, why=f"{why}; the image is not there yet"
+    )
 
 
 def _on_path() -> EtcdSource:

@@ -37,7 +37,13 @@ def run_of(config: pytest.Config) -> Run:
             raise pytest.UsageError(str(error)) from error
         if settings.live is not None and (listeners := told(config)):
             settings = replace(settings, live=replace(settings.live, listeners=listeners))
-        run = Run(settings, _announce, asks=not (is_dry(config) or is_worker(config)))
+        dry = is_dry(config)
+        run = Run(
+            settings,
+            _announce,
+            asks=not (dry or is_worker(config)),
+            pulls=not (dry or config.getoption("etcd_plan")),
+        )
         config.stash[_RUN] = run
         config.add_cleanup(run.stop)
     return config.stash[_RUN]

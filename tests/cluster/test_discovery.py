@@ -200,6 +200,23 @@ def test_an_image_that_cannot_be_pulled_is_tried_once_and_given_up(
 
 
 @pytest.mark.container
+@pytest.mark.parametrize("backend", ["auto", "container"])
+def test_where_nothing_is_judged_nothing_is_pulled(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setattr(discovery, "DEFAULT_IMAGE", "localhost:1/nothing/etcd:v3.6.16")
+    announced: list[str] = []
+    source = find_etcd(backend, announce=announced.append, pulls=False)
+    assert (source.kind, source.version) == ("container", "3.6.16")
+    assert source.why.endswith("the image is not there yet")
+    assert announced == []
+    with pytest.raises(UsageError, match="nothing is pulled as long as nothing is judged"):
+        find_etcd(image="localhost:1/nothing/etcd:newest", announce=announced.append, pulls=False)
+    assert announced == []
+
+
+@pytest.mark.container
 def test_an_image_that_was_found_can_be_started(tmp_path: Path, etcd_images: dict[str, str]) -> None:
     etcd_image = list(etcd_images.values())[-1]
     source = find_etcd(image=etcd_image)
