@@ -9,7 +9,7 @@ import pytest
 
 from pytest_etcdtls.conformance.distribution import Distribution, is_distributed, keep_in_one_process
 from pytest_etcdtls.conformance.ledger import Ledger
-from pytest_etcdtls.conformance.naming import may_grow, refuse_unknown_ids
+from pytest_etcdtls.conformance.naming import refuse_unknown_ids
 from pytest_etcdtls.conformance.session import SuiteSession
 from pytest_etcdtls.options.invocation import Invocation
 from pytest_etcdtls.options.sharing import is_worker
@@ -25,7 +25,7 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     if is_worker(config):
         return
     run = run_of(config)
-    refuse_unknown_ids(run, () if may_grow(run) else invocation.ids)
+    refuse_unknown_ids(run, invocation.ids)
     ledger = Ledger(run)
     suite = SuiteSession(config, invocation, run, ledger)
     config.pluginmanager.register(suite, "etcdtls-session")
