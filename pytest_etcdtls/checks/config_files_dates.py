@@ -7,7 +7,8 @@ from shlex import quote
 from typing import Any
 
 from pytest_etcdtls.checks.cert_validity import ends_soon, state_of, when
-from pytest_etcdtls.declared.file_facts import DeclaredFiles, HeldCertificates
+from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.file_facts import DeclaredFiles, HeldCertificates, MemberFiles
 from pytest_etcdtls.observations.policy import Policy
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import show_file
@@ -70,7 +71,7 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
         yield Verdict(Outcome.NOT_APPLICABLE, "no revocation list is declared")
     for member, setting, crl in lists:
         if crl.found is None:
-            yield Verdict(Outcome.NOT_VERIFIED, f"{member.label}: the file of {setting} is not here")
+            yield _not_here(member, setting)
         elif crl.next_update is None:
             yield Note(f"{crl.found} does not say when it is to be renewed")
         elif files.observed_at > crl.next_update:
@@ -81,3 +82,11 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
                 evidence={"declared": str(setting), "issuer": crl.issuer},
                 reproduce=(f"openssl crl -in {quote(crl.found)} -noout -nextupdate",),
             )
+
+
+def _not_here(member: MemberFiles, setting: Setting) -> Verdict:
+    files = [file for pair in member.pairs for file in (pair.certificate, pair.key)]
+    if any(file.original for file in files):
+        reason = f"{member.label}: there is no file where {setting} says, see config.crl-missing"
+        return Verdict(Outcome.NOT_APPLICABLE, reason)
+    return Verdict(Outcome.NOT_VERIFIED, f"{member.label}: the file of {setting} is not here")

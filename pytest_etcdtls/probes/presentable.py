@@ -20,7 +20,7 @@ from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
 from pytest_etcdtls.probes.credentials import Workshop
 from pytest_etcdtls.probes.registry import Context, probe
-from pytest_etcdtls.target import PortCredentials
+from pytest_etcdtls.target import PortCredentials, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,19 @@ def _revoked(context: Context) -> Identity:
         return revoked
     if context.target.origin != "live":
         raise NotApplicableError("this cluster was started without a CRL")
+    if not _revokes(context):
+        raise NotApplicableError("no revocation list is declared here")
     raise NotVerifiedError(
         "needs a certificate that the CRL in force revokes, which only an owned cluster has"
     )
+
+
+def _revokes(context: Context) -> bool:
+    """Return whether a revocation list may be in force; what was declared is taken at its word."""
+    listener = listener_of(context)
+    told = context.target.declared.get(listener.member)
+    side = "peer" if listener.role is Role.PEER else "client"
+    return told is None or told.declaration.text(f"{side}-crl-file") is not None
 
 
 def _needs_rule(context: Context, name: str) -> None:

@@ -98,7 +98,7 @@ ZOO = [
                 if Role.PEER in check.roles and check.id != "listener.answers" and not check.opt_in
             ],
             "client": ["mtls.ticket-not-transferable"],
-            "cluster": ["cluster.one-cluster"],
+            "cluster": ["cluster.one-cluster", "config.key-matches-certificate", "config.chain-closes"],
         },
     ),
 ]
