@@ -1,0 +1,208 @@
+"""``--etcd-discover`` as users give it: what runs, what is shown, and that nothing is asked twice."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+from plugin.runs import Ran, Runner
+
+from pytest_etcdtls.cluster.interface import Cluster
+
+SOME = "--etcd-check=listener,mtls.no-certificate,mtls.trusted-client,cluster"
+NOT_GREEN = ("violates", "inconclusive", "broken", "not-run")
+
+
+def credentials(cluster: Cluster) -> tuple[str, ...]:
+    files = cluster.pki_directory
+    return (
+        f"--etcd-cacert={files / 'server-ca.crt'}",
+        f"--etcd-cert={files / 'client.crt'}",
+        f"--etcd-key={files / 'client.key'}",
+        f"--etcd-peer-cacert={files / 'peer-ca.crt'}",
+        f"--etcd-peer-cert={files / 'peer-client.crt'}",
+        f"--etcd-peer-key={files / 'peer-client.key'}",
+    )
+
+
+def options(cluster: Cluster, index: int = 0) -> tuple[str, ...]:
+    """Return what a user gives who knows one client endpoint."""
+    return (f"--etcd-endpoint={cluster.members[index].client_url}", "--etcd-discover", *credentials(cluster))
+
+
+def labels(cluster: Cluster, *indices: int) -> set[str]:
+    """Return the labels of the listeners of these members, of all if none is given."""
+    return {
+        f"{role}-127.0.0.1-{url.rpartition(':')[2]}"
+        for index in indices or range(len(cluster.members))
+        for role, url in (
+            ("client", cluster.members[index].client_url),
+            ("peer", cluster.members[index].peer_url),
+        )
+    }
+
+
+def judged(ran: Ran) -> set[str]:
+    return {place.partition("::")[0] for place in ran.outcomes} - {"cluster"}
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def bad(ran: Ran) -> dict[str, str]:
+    return {place: outcome for place, outcome in ran.outcomes.items() if outcome in NOT_GREEN}
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A port where nobody should come."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        yield server
+
+
+def url_of(server: socket.socket) -> str:
+    return f"https://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_one_endpoint_is_enough_to_judge_three_members(run: Runner, trio: Cluster) -> None:
+    plan = run(*options(trio), "--etcd-plan", report=False).out
+    ran = run(*options(trio), "-p", "no:randomly")
+    assert ran.exit_code == 0
+    assert judged(ran) == labels(trio)
+    assert {one["label"] for one in ran.report["targets"][0]["listeners"]} == labels(trio)
+    assert ran.outcomes["cluster::cluster.discovered"] == "conforms"
+    assert ran.outcomes["cluster::cluster.advertised-reachable"] == "conforms"
+    assert not bad(ran)
+    found = f"3 members, by gRPC of {trio.members[0].client_url}: m0, m1, m2"
+    assert f"etcd TLS: live: {found}; 6 listeners" in ran.out
+    assert words(ran.out).count(found) == 2
+    assert "--etcd-discover adds every member that the cluster lists" in ran.out
+
+    most = dict(re.findall(r"each (client|peer) listener at most (\d+)", plan))
+    made = [one["url"] for one in ran.report["connections"]]
+    for member in trio.members:
+        assert 0 < made.count(member.client_url) <= int(most["client"])
+        assert 0 < made.count(member.peer_url) <= int(most["peer"])
+    (named,) = re.findall(r"live client-\S+, https://\S+: at most (\d+) connections", plan)
+    assert made.count(trio.members[0].client_url) <= int(named)
+    assert [one["purpose"] for one in ran.report["connections"]].count("gRPC MemberList") == 3
+
+
+def test_a_member_that_is_down_is_inconclusive_and_the_others_are_judged(run: Runner, trio: Cluster) -> None:
+    trio.stop_member(2)
+    try:
+        ran = run(*options(trio, 1), SOME)
+    finally:
+        trio.start_member(2)
+    assert ran.exit_code == 1
+    assert judged(ran) == labels(trio)
+    assert {place for place, outcome in ran.outcomes.items() if outcome == "inconclusive"} == {
+        f"{label}::listener.answers" for label in labels(trio, 2)
+    }
+    for label in labels(trio, 0, 1):
+        assert ran.outcomes[f"{label}::mtls.no-certificate"] == "conforms"
+    assert ran.outcomes["cluster::cluster.discovered"] == "conforms"
+
+
+@pytest.mark.parametrize(
+    "dry",
+    [["--collect-only", "-q"], ["--setup-only"], ["--etcd-plan"]],
+    ids=" ".join,
+)
+def test_a_dry_run_touches_no_network_and_says_what_a_run_adds(
+    run: Runner, listening: socket.socket, dry: list[str]
+) -> None:
+    run.write(test_user="def test_user(etcd_target, etcd_endpoint): pass")
+    ran = run(f"--etcd-endpoint={url_of(listening)}", "--etcd-discover", *dry, report=False)
+    assert ran.exit_code == 0
+    with pytest.raises(BlockingIOError):
+        listening.accept()
+    assert re.search(r"--etcd-discover\s+finds", ran.out)
+
+
+def test_nobody_answers_is_one_clear_outcome(run: Runner, listening: socket.socket) -> None:
+    url = url_of(listening)
+    listening.close()
+    ran = run(f"--etcd-endpoint={url}", "--etcd-discover", "-p", "no:randomly")
+    assert ran.exit_code == 1
+    result = ran.result_of("cluster.discovered")
+    assert result["outcome"] == "inconclusive"
+    assert "Connection refused" in result["reason"]
+    assert "--etcd-discover" in result["reason"]
+    assert {place for place, outcome in bad(ran).items()} == {
+        "cluster::cluster.discovered",
+        f"client-127.0.0.1-{url.rpartition(':')[2]}::listener.answers",
+    }
+    assert "Traceback" not in ran.out + ran.err
+
+
+def test_where_no_result_says_so_the_run_is_not_green_all_the_same(run: Runner, trio: Cluster) -> None:
+    without_certificate = (f"--etcd-endpoint={trio.members[0].client_url}", "--etcd-discover")
+    ran = run(*without_certificate, "--etcd-check=mtls.no-certificate")
+    assert ran.counts == {"conforms": 1}
+    assert ran.exit_code == 1
+    assert "nobody gave the member list" in words(ran.out)
+    assert "--etcd-check=cluster.discovered" in words(ran.out)
+
+
+def test_an_id_of_what_is_found_can_be_named(run: Runner, trio: Cluster) -> None:
+    (label,) = (label for label in labels(trio, 1) if label.startswith("peer"))
+    ran = run(*options(trio), f"etcdtls::live::{label}::listener.answers")
+    assert ran.exit_code == 0
+    assert ran.outcomes == {f"{label}::listener.answers": "conforms"}
+    unknown = run(*options(trio), "etcdtls::live::peer-10.0.0.99-2380", report=False)
+    assert unknown.exit_code == 4
+    assert "not found: etcdtls::live::peer-10.0.0.99-2380" in unknown.err
+
+
+TESTS = """
+    import os
+
+    def test_target(etcd_target, etcd_observer):
+        assert len(etcd_target.listeners) == 6
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            assert not any("MemberList" in one.purpose for one in etcd_observer.connections)
+
+    def test_each(etcd_endpoint):
+        assert etcd_endpoint.port
+
+    def test_check(etcd_check):
+        if etcd_check.id == "listener.answers":
+            etcd_check.require()
+"""
+
+
+def test_under_xdist_the_controller_asks_alone(run: Runner, trio: Cluster) -> None:
+    run.write(test_user=TESTS)
+    alone = run(*options(trio), "--etcd-check=listener", "-p", "no:randomly")
+    spread = run(*options(trio), "--etcd-check=listener", "-p", "no:randomly", "-n2")
+    assert alone.exit_code == spread.exit_code == 0
+    assert spread.outcomes == alone.outcomes
+    assert judged(spread) == labels(trio)
+    assert spread.connections == alone.connections
+    assert spread.result.parseoutcomes()["passed"] == alone.result.parseoutcomes()["passed"]
+
+
+def test_workers_see_every_member_without_the_suite(run: Runner, trio: Cluster) -> None:
+    run.write(test_user=TESTS)
+    ran = run(*options(trio), "--etcd-check=listener.answers", "--no-etcd-conformance", "-n1", report=False)
+    assert ran.exit_code == 0
+    ran.result.assert_outcomes(passed=1 + 6 + 6)
+
+
+@pytest.mark.parametrize("more", [[], ["--etcd-conformance"]], ids=" ".join)
+def test_without_an_endpoint_there_is_nobody_to_ask(run: Runner, more: list[str]) -> None:
+    run.write(test_user="def test_user(): pass")
+    ran = run("--etcd-discover", *more, report=False)
+    assert ran.exit_code == 4
+    assert "no endpoint of one is given: pass --etcd-endpoint" in words(ran.err)
+
+
+def test_in_a_file_alone_it_is_just_not_used(run: Runner) -> None:
+    run.write(test_user="def test_user(): pass")
+    run.ini("etcd_discover = true")
+    assert run(report=False).exit_code == 0
