@@ -10,8 +10,8 @@ import pytest
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
 from pytest_etcdtls.settings.expected import read_expected
-from pytest_etcdtls.settings.urls import read_connect_to, read_listeners
-from pytest_etcdtls.target import ConnectTo, Role
+from pytest_etcdtls.settings.urls import complete, read_connect_to, read_named
+from pytest_etcdtls.target import ConnectTo, Listener, Role
 
 RULE = "10.0.0.12:2379:127.0.0.1:12379"
 
@@ -40,16 +40,20 @@ class Given:
         return self.directory / value
 
 
+def listeners(given: Given) -> tuple[Listener, ...]:
+    return complete(given, read_named(given))
+
+
 def test_a_rule_may_be_for_what_is_found(tmp_path: Path) -> None:
     given = Given(tmp_path, discover=True, etcd_connect_to=[RULE])
-    (listener,) = read_listeners(given)
+    (listener,) = listeners(given)
     assert listener.connect_to is None
     (rule,) = read_connect_to(given)
     assert rule == ConnectTo(text=RULE, host="10.0.0.12", port=2379, to_host="127.0.0.1", to_port=12379)
     assert rule.there("10.0.0.12", 2379) == ("127.0.0.1", 12379)
     assert rule.there("10.0.0.12", 2380) is None
     with pytest.raises(UsageError, match="fits none of the endpoints"):
-        read_listeners(Given(tmp_path, discover=False, etcd_connect_to=[RULE]))
+        listeners(Given(tmp_path, discover=False, etcd_connect_to=[RULE]))
 
 
 def test_a_certificate_may_be_expected_of_a_host_that_is_found(tmp_path: Path) -> None:
@@ -59,11 +63,11 @@ def test_a_certificate_may_be_expected_of_a_host_that_is_found(tmp_path: Path) -
         "etcd_expect_peer_cert": ["10.0.0.12=m0/peer.crt"],
     }
     given = Given(tmp_path, discover=True, **values)
-    found = read_expected(given, read_listeners(given))
+    found = read_expected(given, listeners(given))
     assert [(leaf.role, leaf.host, leaf.port) for leaf in found] == [
         (Role.CLIENT, "10.0.0.12", None),
         (Role.PEER, "10.0.0.12", None),
     ]
     given = Given(tmp_path, discover=False, **values)
     with pytest.raises(UsageError, match="fits no listener given"):
-        read_expected(given, read_listeners(given))
+        read_expected(given, listeners(given))
