@@ -30,8 +30,8 @@ class ClusterConfig:
     ``dataclasses.replace(ClusterConfig(), client_cert_auth=False, trusted_ca_file=None)``, with
     ``expects_health=False`` if its own client may not be served.
 
-    In the values of ``environment`` and in ``extra_flags``, ``{pki}`` stands for the PKI directory as etcd
-    sees it.
+    In the values of ``environment``, in ``extra_flags`` and in ``config_file_adds``, ``{pki}`` stands for the
+    PKI directory as etcd sees it.
 
     Attributes:
         size: number of members: 1, 3 or 5.
@@ -50,6 +50,7 @@ class ClusterConfig:
         config_file: everything is written to ``etcd.conf.yml`` and etcd started with ``--config-file``, the
             flags beside it (etcd then ignores them). A CRL has no key there, so etcd does not read it.
         config_file_omits: names of fields that the YAML file lacks although the flags are given.
+        config_file_adds: lines that the YAML file has besides, verbatim, last.
         authentication: RBAC is on: user ``root``, a generated password.
         expects_health: ready means an authenticated ``/health`` as well, not only etcd's own word.
     """
@@ -99,6 +100,7 @@ class ClusterConfig:
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     config_file: bool = False
     config_file_omits: tuple[str, ...] = ()
+    config_file_adds: str = ""
     authentication: bool = False
     expects_health: bool = True
 

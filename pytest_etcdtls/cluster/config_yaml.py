@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from pytest_etcdtls.cluster.command_line import Flag
+from pytest_etcdtls.cluster.command_line import Flag, Place
 from pytest_etcdtls.cluster.config import ClusterConfig
 
 _SECTIONS = ("client-transport-security", "peer-transport-security")
@@ -41,8 +41,8 @@ _LISTS = {"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"}
 _NUMBERS = {"heartbeat-interval", "election-timeout", "self-signed-cert-validity", "bcrypt-cost"}
 
 
-def render(flags: Sequence[Flag], config: ClusterConfig) -> str:
-    """Return the file for these flags, without the fields that ``config_file_omits`` names."""
+def render(flags: Sequence[Flag], config: ClusterConfig, place: Place) -> str:
+    """Return the file for these flags, less ``config_file_omits``, and with ``config_file_adds``."""
     document: dict[str, object] = {}
     sections: dict[str, dict[str, object]] = {name: {} for name in _SECTIONS}
     for flag in flags:
@@ -51,7 +51,7 @@ def render(flags: Sequence[Flag], config: ClusterConfig) -> str:
         section, key = _KEYS.get(flag.field, ("", flag.name))
         (sections[section] if section else document)[key] = _value(key, flag.value)
     document |= {name: section for name, section in sections.items() if section}
-    return yaml.safe_dump(document, sort_keys=False)
+    return yaml.safe_dump(document, sort_keys=False) + place.fill_in(config.config_file_adds)
 
 
 def _value(key: str, text: str) -> object:

@@ -84,7 +84,7 @@ class ContainerCluster(OwnedCluster[ContainerMember]):
         files: list[tuple[Path | bytes, str]] = [(self.pki_directory, str(_HOME))]
         config_file = self.directory / f"{own.name}.conf.yml" if self.config.config_file else None
         if config_file is not None:
-            config_file.write_text(render(flags, self.config))
+            config_file.write_text(render(flags, self.config, _PLACE))
             files.append((config_file.read_bytes(), str(_PLACE.config_file)))
         argv = command_line("etcd", flags, self.config, _PLACE)
         variables = {name: _PLACE.fill_in(value) for name, value in self.config.environment.items()}

@@ -46,7 +46,7 @@ class ProcessCluster(OwnedCluster[ProcessMember]):
         directory.mkdir(mode=0o700)
         config_file = Path(place.config_file) if self.config.config_file else None
         if config_file is not None:
-            config_file.write_text(render(flags, self.config))
+            config_file.write_text(render(flags, self.config, place))
         extra = {name: place.fill_in(value) for name, value in self.config.environment.items()}
         return ProcessMember(
             addresses=own,

@@ -107,8 +107,10 @@ def test_a_config_file_has_what_the_flags_have() -> None:
         peer_cert_allowed_cn="one,two",
         client_crl_file="crl.der",
         config_file_omits=("trusted_ca_file",),
+        config_file_adds="crl-file: '{pki}/crl.der'\n",
     )
-    document = yaml.safe_load(render(_flags(config), config))
+    document = yaml.safe_load(render(_flags(config), config, PLACE))
+    assert document["crl-file"] == "/pki/crl.der"
     assert document["name"] == "m0"
     assert document["cipher-suites"] == ["A", "B"]
     assert document["tls-min-version"] == "TLS1.2"

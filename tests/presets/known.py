@@ -24,6 +24,8 @@ _RBAC = Known(
 )
 # It answers one without; since 3.5.28 (CVE-2026-33413) it wants a user's token, which is presented.
 _NAMELESS = Known()
+# It says nothing of the gateway, which by default is on.
+_NO_GATEWAY = Known(warned={"cluster": ["config.gateway-off-in-config-file"]})
 
 KNOWN: Mapping[str, Known] = {
     "default": Known(),
@@ -50,7 +52,7 @@ KNOWN: Mapping[str, Known] = {
     "peer-common-name": Known(),
     "peer-hostname": Known(),
     "separate-client-certificates": Known(calm={"client": _DIALS_WITH_ANOTHER}),
-    "config-file": Known(),
+    "config-file": Known(by_version={"3.4": _NO_GATEWAY}),
     "authentication": _RBAC,
     "authentication-without-common-name": _NAMELESS,
     "hardened": Known(calm={"client": [*_NO_CBC, *_DIALS_WITH_ANOTHER], "peer": _NO_CBC}),

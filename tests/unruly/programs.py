@@ -23,6 +23,16 @@ def deaf(*flags: str, **further: str) -> Unruly:
     return _program("deaf.py", [",".join(flags), ",".join(added)])
 
 
+def misled(pattern: str, replacement: str) -> Unruly:
+    """Return an etcd that hears something else than it is told.
+
+    Args:
+        pattern: a regular expression, looked for in each argument.
+        replacement: for what it matches, as in :func:`re.sub`.
+    """
+    return _program("misled.py", [pattern, replacement])
+
+
 def forgetful() -> Unruly:
     """Return an etcd that goes on using the files that it was first started with, also after a restart."""
     return _program("forgetful.py", [])

@@ -62,7 +62,13 @@ ZOO = [
         name="client-auto-tls",
         what="the client port serves a certificate that etcd generated, and asks nobody for one",
         config=replace(BROKEN, auto_tls=True, cert_file=None, key_file=None),
-        violated={"client": [*_NOT_OURS, *_OPEN, *_API_IS_OPEN]},
+        violated={
+            "client": [
+                *(*_NOT_OURS, *_OPEN, *_API_IS_OPEN),
+                *("config.client-auth-in-force", "config.trusted-ca-in-force"),
+            ],
+            "cluster": ["config.auto-tls-drops-client-auth"],
+        },
         warned={"client": ["api.debug-vars"]},
         not_verified={"client": [*_CANNOT_BE_SAID, "mtls.server-certificate-as-client"]},
     ),
@@ -70,7 +76,13 @@ ZOO = [
         name="peer-auto-tls",
         what="the peer port serves a certificate that etcd generated, and asks nobody for one",
         config=replace(BROKEN, peer_auto_tls=True, peer_cert_file=None, peer_key_file=None),
-        violated={"peer": [*_NOT_OURS, *_OPEN, "mtls.wrong-san"]},
+        violated={
+            "peer": [
+                *(*_NOT_OURS, *_OPEN, "mtls.wrong-san"),
+                *("config.peer-auth-in-force", "config.peer-trusted-ca-in-force"),
+            ],
+            "cluster": ["config.auto-tls-drops-client-auth"],
+        },
         not_verified={"peer": _CANNOT_BE_SAID},
     ),
 ]

@@ -13,6 +13,9 @@ from pytest_etcdtls.pki.profile import CLIENT, PEER
 _ONE_CA = PKIPlan(layout=CALayout.SHARED)
 _NAMED_CLIENT = PKIPlan(client=replace(CLIENT, subject_alt_names=("localhost", "127.0.0.1")))
 
+_HIDDEN = "config.config-file-hides-flags"
+_GATEWAY_OFF = {"3.4": {"warns": {"cluster": ["config.gateway-off-in-config-file"]}}}
+
 ZOO = [
     Misconfigured(
         name="one-ca-for-both-ports",
@@ -34,7 +37,11 @@ ZOO = [
         name="crl-in-config-file",
         what="the revocation list is named in a configuration file, where etcd ignores it",
         config=replace(BROKEN, config_file=True, client_crl_file="crl.der"),
-        violated={"client": ["mtls.revoked-http", "mtls.revoked-grpc"]},
+        violated={
+            "client": ["mtls.revoked-http", "mtls.revoked-grpc"],
+            "cluster": [_HIDDEN, "config.unknown-key"],
+        },
+        by_version=_GATEWAY_OFF,
     ),
     Misconfigured(
         name="client-hostname-not-in-force",
@@ -46,7 +53,8 @@ ZOO = [
             config_file=True,
             config_file_omits=("client_cert_allowed_hostname",),
         ),
-        violated={"client": ["mtls.wrong-hostname"]},
+        violated={"client": ["mtls.wrong-hostname", "config.allowed-names-in-force"], "cluster": [_HIDDEN]},
+        by_version=_GATEWAY_OFF,
     ),
     Misconfigured(
         name="peer-hostname-not-in-force",
@@ -57,7 +65,11 @@ ZOO = [
             config_file=True,
             config_file_omits=("peer_cert_allowed_hostname",),
         ),
-        violated={"peer": ["mtls.wrong-peer-hostname"]},
+        violated={
+            "peer": ["mtls.wrong-peer-hostname", "config.allowed-names-in-force"],
+            "cluster": [_HIDDEN],
+        },
+        by_version=_GATEWAY_OFF,
     ),
     Misconfigured(
         name="peer-cn-not-in-force",
@@ -68,13 +80,15 @@ ZOO = [
             config_file=True,
             config_file_omits=("peer_cert_allowed_cn",),
         ),
-        violated={"peer": ["mtls.wrong-cn"]},
+        violated={"peer": ["mtls.wrong-cn", "config.allowed-names-in-force"], "cluster": [_HIDDEN]},
+        by_version=_GATEWAY_OFF,
     ),
     Misconfigured(
         name="peer-san-unchecked",
         what="the rule about SANs is switched off on the peer port",
         config=replace(BROKEN, peer_skip_client_san_verification=True),
         violated={"peer": ["mtls.wrong-san"]},
+        warned={"cluster": ["config.san-check-off"]},
         lines=("3.4", "3.5", "3.6"),
     ),
     Misconfigured(

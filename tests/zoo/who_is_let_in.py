@@ -47,8 +47,10 @@ def other_ca() -> bytes:
 def needs_a_client(role: Role) -> list[str]:
     """Return the checks of a listener that need an accepted client: all API checks, and some more."""
     api = [check.id for check in catalogue().values() if check.family == "api" and role in check.roles]
+    services = ["config.gateway-as-declared", "config.pprof-as-declared"] if role is Role.CLIENT else []
     return [
         *api,
+        *services,
         "cert.covers-advertised-url",
         "mtls.resumption-keeps-verdict",
         "tls.early-data",
@@ -87,7 +89,7 @@ NO_ACCEPTED_PEER = {
 }
 
 
-def _in_tls12_only(expectation: dict[str, list[str]]) -> dict[str, dict[str, dict[str, list[str]]]]:
+def in_tls12_only(expectation: dict[str, list[str]]) -> dict[str, dict[str, dict[str, list[str]]]]:
     """Return what cannot be verified by etcd 3.5.1, which has no TLS 1.3."""
     left = {
         listener: [check for check in ids if check != "tls.early-data"]
@@ -124,15 +126,18 @@ ZOO = [
         config=replace(BROKEN, trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={"client": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
         not_verified=NO_ACCEPTED_CLIENT,
-        by_version=_in_tls12_only(NO_ACCEPTED_CLIENT),
+        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
     Misconfigured(
         name="peer-wrong-ca",
         what="the peer port trusts another CA than that of the peers",
         config=replace(BROKEN, peer_trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
-        violated={"peer": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
+        violated={
+            "peer": ["mtls.trusted-client", "mtls.announced-ca-expected"],
+            "cluster": ["config.chain-closes"],
+        },
         not_verified=NO_ACCEPTED_PEER,
-        by_version=_in_tls12_only(NO_ACCEPTED_PEER),
+        by_version=in_tls12_only(NO_ACCEPTED_PEER),
     ),
     Misconfigured(
         name="client-system-roots",
@@ -143,9 +148,12 @@ ZOO = [
             extra_files={"roots.crt": other_ca()},
             environment={"SSL_CERT_FILE": "{pki}/roots.crt", "SSL_CERT_DIR": "{pki}/none"},
         ),
-        violated={"client": ["mtls.trusted-client", "mtls.announced-ca-present"]},
+        violated={
+            "client": ["mtls.trusted-client", "mtls.announced-ca-present"],
+            "cluster": ["config.client-auth-without-ca"],
+        },
         not_verified=_SYSTEM_ROOTS,
-        by_version=_in_tls12_only(_SYSTEM_ROOTS),
+        by_version=in_tls12_only(_SYSTEM_ROOTS),
     ),
     Misconfigured(
         name="client-trusts-too-much",
@@ -159,6 +167,9 @@ ZOO = [
         name="http-beside-https",
         what="an http listener on the port of the https one",
         config=replace(BROKEN, plaintext_on_client_port=True),
-        violated={"client": ["mtls.plaintext-refused"]},
+        violated={
+            "client": ["mtls.plaintext-refused"],
+            "cluster": ["config.http-listener-beside-tls"],
+        },
     ),
 ]

@@ -1,0 +1,296 @@
+"""Clusters that are not what they were told to be, and declarations that say something else than they do.
+
+Where the wire shows nothing of it, a member is judged by the checks of declarations alone. Some etcds here do
+not hear what they are told: what runs was then started with something else than what is declared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unruly.programs import deaf, misled
+from zoo.certificates_usage import NOT_AS_CLIENT
+from zoo.model import Misconfigured
+from zoo.who_is_let_in import (
+    BAD_IDENTITIES,
+    BROKEN,
+    GOOD,
+    NO_ACCEPTED_CLIENT,
+    NO_ACCEPTED_PEER,
+    STRANGERS_ANSWERED,
+    in_tls12_only,
+    other_ca,
+)
+
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.pki.profile import PEER
+
+_DECLARED = ("config",)
+_HIDDEN = "config.config-file-hides-flags"
+_FROM_A_FILE = replace(BROKEN, config_file=True)
+_ECDSA_128 = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+_OPEN = (*BAD_IDENTITIES, "mtls.announced-ca-present")
+_CANNOT_BE_SAID = ("mtls.announced-ca-expected", "mtls.ticket-not-transferable")
+
+_TOLD_APART = {
+    *(*BAD_IDENTITIES, *STRANGERS_ANSWERED, "api.debug-vars"),
+    "mtls.peer-certificate-on-client-port",
+}
+_EVERYBODY_IS_CLOSED = {
+    # Who is closed after the handshake was let in by TLS, so that those whom TLS refuses are told apart.
+    **NO_ACCEPTED_CLIENT,
+    "client": [
+        *("mtls.revoked-http", "mtls.revoked-grpc", "mtls.server-certificate-as-client"),
+        *(check for check in NO_ACCEPTED_CLIENT["client"] if check not in _TOLD_APART),
+    ],
+}
+_NAMES_OF_NOBODY = {
+    "peer": [*_OPEN, "mtls.wrong-san", "mtls.wrong-cn", "config.allowed-names-in-force"],
+    "cluster": ["config.allowed-names-without-client-auth"],
+}
+_REFUSED_AGAIN = {
+    # An old Go has the name compared for a resumed session too, and there is no certificate then.
+    **_NAMES_OF_NOBODY,
+    "peer": [*_NAMES_OF_NOBODY["peer"], "mtls.resumption-keeps-verdict"],
+}
+_NAMES_AS_ONE = {
+    **NO_ACCEPTED_PEER,
+    "peer": [*NO_ACCEPTED_PEER["peer"], "mtls.wrong-cn", "config.allowed-names-in-force"],
+}
+
+
+def _on_both(check: str) -> dict[str, list[str]]:
+    return {"client": [check], "peer": [check]}
+
+
+def _add_a_ca(name: str, cluster: Cluster) -> None:
+    for member in cluster.members:
+        bundle = member.file(name)
+        bundle.write_bytes(bundle.read_bytes() + other_ca())
+
+
+ZOO = [
+    Misconfigured(
+        name="auto-tls-beside-a-certificate",
+        what="--auto-tls is declared beside a certificate, and ignored",
+        config=replace(GOOD, auto_tls=True),
+        checks=_DECLARED,
+        warned={"cluster": ["config.auto-tls-ignored"]},
+    ),
+    Misconfigured(
+        name="trusted-ca-alone",
+        what="a trusted CA is declared without client-cert-auth, and enforced all the same",
+        config=replace(GOOD, client_cert_auth=False),
+        warned={"cluster": ["config.trusted-ca-alone"]},
+    ),
+    Misconfigured(
+        name="peer-names-without-client-auth",
+        what="an allowed common name is declared for peers, of whom no certificate is asked",
+        config=replace(
+            BROKEN,
+            peer_client_cert_auth=False,
+            peer_trusted_ca_file=None,
+            peer_cert_allowed_cn=str(PEER.common_name),
+        ),
+        violated=_NAMES_OF_NOBODY,
+        not_verified={"peer": _CANNOT_BE_SAID},
+        by_version={version: {"violates": _REFUSED_AGAIN} for version in ("3.4.23", "3.5.1")},
+    ),
+    Misconfigured(
+        name="peer-names-as-one",
+        what="two allowed common names are declared for an etcd that takes them for a single one",
+        config=replace(BROKEN, peer_cert_allowed_cn=f"{PEER.common_name},another"),
+        violated={
+            "peer": ["mtls.trusted-client"],
+            "cluster": ["config.allowed-names-as-one"],
+        },
+        not_verified=_NAMES_AS_ONE,
+        by_version=in_tls12_only(_NAMES_AS_ONE),
+        lines=("3.4.23", "3.5.1"),
+    ),
+    Misconfigured(
+        name="crl-in-pem",
+        what="the revocation list is PEM encoded, which etcd reads no more",
+        config=replace(BROKEN, client_crl_file="crl.pem"),
+        violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
+        not_verified=_EVERYBODY_IS_CLOSED,
+        lines=("3.6", "3.7"),
+    ),
+    Misconfigured(
+        name="crl-gone",
+        what="the file of the revocation list does not exist",
+        config=replace(BROKEN, client_crl_file="gone.der"),
+        violated={"client": ["mtls.trusted-client", "config.crl-missing"]},
+        not_verified=_EVERYBODY_IS_CLOSED,
+        by_version=in_tls12_only(_EVERYBODY_IS_CLOSED),
+    ),
+    Misconfigured(
+        name="crl-without-client-auth",
+        what="a revocation list is declared, and no certificate is asked for",
+        config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None, client_crl_file="crl.der"),
+        violated={
+            "client": [*_OPEN, *STRANGERS_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
+            "cluster": ["config.crl-without-client-auth"],
+        },
+        warned={"client": ["api.debug-vars"]},
+        calm=NOT_AS_CLIENT,
+        not_verified={"client": _CANNOT_BE_SAID},
+    ),
+    Misconfigured(
+        name="misspelt-variable",
+        what="an environment variable of etcd's is misspelt",
+        config=replace(GOOD, environment={"ETCD_CLIENT_CERT_ATH": "true"}),
+        checks=_DECLARED,
+        violated={"cluster": ["config.unknown-variable"]},
+    ),
+    Misconfigured(
+        name="misspelt-key",
+        what="a key of the configuration file is misspelt",
+        config=replace(_FROM_A_FILE, config_file_adds="tls-min-verson: TLS1.3\nenable-grpc-gateway: true\n"),
+        checks=_DECLARED,
+        violated={"cluster": ["config.unknown-key"]},
+    ),
+    Misconfigured(
+        name="undocumented-key",
+        what="the revocation list is in force by the name of a field in etcd's source",
+        config=replace(
+            _FROM_A_FILE,
+            config_file_adds="ClientTLSInfo:\n  CRLFile: '{pki}/crl.der'\nenable-grpc-gateway: true\n",
+        ),
+        checks=_DECLARED,
+        warned={"cluster": ["config.undocumented-key"]},
+    ),
+    Misconfigured(
+        name="gateway-off-in-config-file",
+        what="the gateway is switched off by a configuration file that says nothing of it",
+        config=_FROM_A_FILE,
+        checks=_DECLARED,
+        warned={"cluster": ["config.gateway-off-in-config-file"]},
+        lines=("3.4",),
+    ),
+    Misconfigured(
+        name="versions-not-in-force",
+        what="the lowest TLS version stands beside a configuration file, which hides it",
+        config=replace(_FROM_A_FILE, tls_min_version="TLS1.3", config_file_omits=("tls_min_version",)),
+        violated={**_on_both("config.version-range-in-force"), "cluster": [_HIDDEN]},
+        lines=("3.5", "3.6", "3.7"),
+    ),
+    Misconfigured(
+        name="suites-not-in-force",
+        what="the cipher suites stand beside a configuration file, which hides them",
+        config=replace(_FROM_A_FILE, cipher_suites=(_ECDSA_128,), config_file_omits=("cipher_suites",)),
+        violated={**_on_both("config.suites-in-force"), "cluster": [_HIDDEN]},
+        lines=("3.5", "3.6", "3.7"),
+    ),
+    Misconfigured(
+        name="client-auth-hidden",
+        what="client authentication stands beside a configuration file, which hides it, also for metrics",
+        config=replace(
+            _FROM_A_FILE,
+            metrics="https",
+            config_file_omits=("client_cert_auth", "trusted_ca_file"),
+            config_file_adds="enable-grpc-gateway: true\n",
+        ),
+        checks=("config", "mtls.no-certificate"),
+        violated={
+            "client": [
+                "mtls.no-certificate",
+                "config.client-auth-in-force",
+                "config.trusted-ca-in-force",
+            ],
+            "metrics": [
+                "mtls.no-certificate",
+                "config.metrics-as-declared",
+                "config.trusted-ca-in-force",
+            ],
+            "cluster": [_HIDDEN],
+        },
+    ),
+    Misconfigured(
+        name="client-auth-never-heard-of",
+        what="client authentication is declared, and what runs was started without it",
+        config=BROKEN,
+        etcd=deaf("client-cert-auth", "trusted-ca-file"),
+        violated={
+            "client": [
+                *(*_OPEN, *STRANGERS_ANSWERED),
+                *("config.client-auth-in-force", "config.trusted-ca-in-force"),
+            ]
+        },
+        warned={"client": ["api.debug-vars"]},
+        calm=NOT_AS_CLIENT,
+        not_verified={"client": _CANNOT_BE_SAID},
+    ),
+    Misconfigured(
+        name="client-auth-undeclared",
+        what="client authentication is in force, and nothing declares it any more",
+        config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
+        etcd=deaf(client_cert_auth="true"),
+        checks=_DECLARED,
+        violated={"client": ["config.client-auth-in-force"]},
+        not_verified={"client": ["config.gateway-as-declared", "config.pprof-as-declared"]},
+    ),
+    Misconfigured(
+        name="client-bundle-not-read-again",
+        what="a CA was added to the bundle of clients, and etcd was not restarted",
+        config=BROKEN,
+        after_start=lambda cluster: _add_a_ca("client-ca.crt", cluster),
+        checks=_DECLARED,
+        violated={"client": ["config.trusted-ca-in-force"]},
+    ),
+    Misconfigured(
+        name="peer-bundle-not-read-again",
+        what="a CA was added to the bundle of peers, and etcd was not restarted",
+        config=BROKEN,
+        after_start=lambda cluster: _add_a_ca("peer-ca.crt", cluster),
+        checks=_DECLARED,
+        violated={"peer": ["config.peer-trusted-ca-in-force"]},
+    ),
+    Misconfigured(
+        name="plaintext-undeclared",
+        what="the client port answers plaintext, which nothing declares",
+        config=BROKEN,
+        etcd=misled("^--listen-client-urls=https(.*)$", r"--listen-client-urls=https\1,http\1"),
+        violated={"client": ["mtls.plaintext-refused"], "cluster": ["config.listeners-as-declared"]},
+    ),
+    Misconfigured(
+        name="flag-of-no-version",
+        what="a flag is declared that no etcd starts with, and what runs was started without it",
+        config=replace(BROKEN, extra_flags=("--client-cert-ath=true",)),
+        etcd=deaf("client-cert-ath"),
+        checks=_DECLARED,
+        violated={"cluster": ["config.flag-unknown-to-version"]},
+    ),
+    Misconfigured(
+        name="variable-beside-flag",
+        what="a flag and its variable are declared, and what runs was started with one of them",
+        config=replace(BROKEN, environment={"ETCD_CLIENT_CERT_AUTH": "true"}),
+        etcd=deaf("client-cert-auth"),
+        checks=_DECLARED,
+        violated={"cluster": ["config.variable-beside-flag"]},
+    ),
+    Misconfigured(
+        name="suites-without-those-of-http2",
+        what="suites are declared that etcd does not start with, and what runs was started without them",
+        config=replace(BROKEN, cipher_suites=("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",)),
+        etcd=deaf("cipher-suites"),
+        checks=_DECLARED,
+        violated={**_on_both("config.suites-in-force"), "cluster": ["config.does-not-start"]},
+    ),
+    Misconfigured(
+        name="gateway-not-as-declared",
+        what="the gateway is declared to be off, and answers",
+        config=replace(BROKEN, extra_flags=("--enable-grpc-gateway=false",)),
+        etcd=deaf("enable-grpc-gateway"),
+        checks=_DECLARED,
+        warned={"client": ["config.gateway-as-declared"]},
+    ),
+    Misconfigured(
+        name="profiles-not-as-declared",
+        what="profiles are declared, and not served",
+        config=replace(BROKEN, enable_pprof=True),
+        etcd=deaf("enable-pprof"),
+        checks=_DECLARED,
+        warned={"client": ["config.pprof-as-declared"]},
+    ),
+]
