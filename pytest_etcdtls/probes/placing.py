@@ -54,6 +54,7 @@ class Placing:
         self._rules = rules
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
+        self._exactly = {Place(one.scheme, canonical(one.host), one.port): one for one in named}
         self._first: dict[Place, tuple[str, Role]] = {}
         self._judged_for = dict(owner)
         self._on_loopback = any(is_loopback(listener.host) for listener in named)
@@ -101,11 +102,14 @@ class Placing:
         candidate = self._listener(role, place, label)
         if is_loopback(place.host) and not (self._on_loopback or candidate.connect_to):
             return what(Fate.LOCAL, "it leads to whoever connects, and the endpoints given are elsewhere")
-        known = next((listener for listener in self.listeners if self._is_at(listener, candidate)), None)
+        known = self._exactly.get(place) or next(
+            (listener for listener in self.listeners if self._leads_to(listener, candidate)), None
+        )
         if known is None:
             if len(self.listeners) - len(self._named) >= MOST_LISTENERS:
                 return what(Fate.LEFT_OUT, f"{MOST_LISTENERS} listeners are added at most")
             self.listeners.append(candidate)
+            self._exactly[place] = candidate
         listener = known or candidate
         for_whom = self._judged_for.setdefault(listener.label, identifier)
         if for_whom != identifier:
@@ -135,14 +139,10 @@ class Placing:
         names += [f"{label}-{number}" for number in range(2, len(taken) + 3)]
         yield from (name for name in names if name not in taken)
 
-    def _is_at(self, known: Listener, candidate: Listener) -> bool:
-        """Whether a candidate is a listener that is known, or leads to it for certain."""
-        if known.scheme != candidate.scheme:
-            return False
-        if (canonical(known.host), known.port) == (candidate.host, candidate.port):
-            return True
+    def _leads_to(self, known: Listener, candidate: Listener) -> bool:
+        """Whether a candidate with another URL leads to a listener that is known, for certain."""
         (here, port), (there, its_port) = known.address, candidate.address
-        if known.role is not candidate.role or port != its_port:
+        if (known.role, known.scheme, port) != (candidate.role, candidate.scheme, its_port):
             return False
         if known.label not in self._named and not (known.connect_to or candidate.connect_to):
             return False
