@@ -1,0 +1,81 @@
+"""What the plugin says of the same cluster: read from the report of the page's own command, or judged here.
+
+Knows nothing of what the tools of the page say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.settings.read import read_live_target
+
+IDENTITIES = {
+    "mtls.no-certificate": "none",
+    "mtls.foreign-ca": "foreign-ca",
+    "mtls.lookalike-ca": "lookalike-ca",
+    "mtls.self-signed": "self-signed",
+    "mtls.expired": "expired",
+    "mtls.not-yet-valid": "not-yet-valid",
+    "mtls.server-auth-only": "server-auth-only",
+}
+"""Whom a check about refusals sends."""
+
+
+class Ours:
+    """The report of a run."""
+
+    def __init__(self, report: Path) -> None:
+        self._document: Mapping[str, Any] = json.loads(report.read_text())
+
+    def outcomes(self, check: str) -> set[str]:
+        """Return what a check came to, on every https listener that it is about, or on the whole target."""
+        results = [CheckResult.from_json(value) for value in self._document["results"]]
+        return {
+            str(result.outcome)
+            for result in results
+            if result.check == check and (result.role != "metrics" or result.url.startswith("https:"))
+        }
+
+    def alerts(self, check: str, version: str) -> set[int | None]:
+        """Return the alerts that the identity of a check met in a TLS version, on every port and protocol."""
+        purpose = f"bad identity {IDENTITIES[check]}"
+        connections = self._document["connections"]
+        return {seen["alert"] for seen in connections if (seen["purpose"], seen["tls"]) == (purpose, version)}
+
+
+def judged(options: Sequence[str], checks: Iterable[str]) -> list[CheckResult]:
+    """Return what the checks come to on the target that the options name, as on the command line."""
+    target = read_live_target(_Options(options), {})
+    return run_checks(Observer(target), select(sorted(checks)))
+
+
+class _Options:
+    """Options of a command line, as the settings want them."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._given: dict[str, list[str]] = {}
+        for name, _, value in (word.removeprefix("--").partition("=") for word in words):
+            self._given.setdefault(name.replace("-", "_"), []).append(value)
+
+    def text(self, name: str) -> str | None:
+        return next(iter(self.texts(name)[-1:]), None)
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        return tuple(self._given.get(name, ()))
+
+    def flag(self, name: str) -> bool:
+        return name in self._given
+
+    def path(self, name: str) -> Path | None:
+        text = self.text(name)
+        return None if text is None else Path(text)
+
+    def resolve(self, name: str, value: str) -> Path:
+        return Path(value)
