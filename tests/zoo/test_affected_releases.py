@@ -15,7 +15,7 @@ from pytest_etcdtls.catalog import select
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.runner import run_checks
 
-_CHECKS = ("listener", "mtls", "api", "cluster", "advisory")
+_CHECKS = ("listener", "mtls", "api", "cluster", "advisory", "config")
 _KNOWN = ["advisory.cve-2026-33413-inferred", "advisory.ghsa-6vch-q96h-7gc3-inferred"]
 _SPLIT = replace(GOOD, client_http=True)
 
@@ -30,7 +30,8 @@ AFFECTED = [
                 "advisory.ghsa-3wh4-j44w-pg92-proved",
                 "mtls.revoked-grpc",
                 "mtls.same-verdict-grpc-and-http",
-            ]
+            ],
+            "cluster": ["config.crl-ignored-on-grpc"],
         },
         warned={"cluster": _KNOWN, "client": ["mtls.server-certificate-as-client"]},
     ),
@@ -60,6 +61,7 @@ def affected_etcd() -> Path:
 @pytest.mark.kills(
     "advisory.ghsa-3wh4-j44w-pg92-inferred",
     "advisory.ghsa-3wh4-j44w-pg92-proved",
+    "config.crl-ignored-on-grpc",
     "mtls.same-verdict-grpc-and-http",
 )
 @pytest.mark.parametrize("member", [pytest.param(member, id=member.name) for member in AFFECTED])
