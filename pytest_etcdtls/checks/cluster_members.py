@@ -116,7 +116,8 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
     """Every client URL that a member advertises answers.
 
     Clients that ask for the members connect to these, and nobody notices until the endpoints that they
-    started with are gone. Only hosts that were named are contacted, and those of a cluster started here.
+    started with are gone. Only hosts that were named are contacted, those that `--etcd-discover` finds, and
+    those of a cluster started here.
 
     Spec: etcd --advertise-client-urls
     Severity: medium

@@ -158,7 +158,8 @@ _LIVE = (
     ),
     Option(
         "--etcd-discover",
-        "ask the cluster for its members and judge every one.",
+        "ask the cluster for its members (by gRPC, its JSON gateway or a peer port's /members) and judge the "
+        "client and peer listeners that they advertise as well.",
         kind=Kind.FLAG,
     ),
 )

@@ -71,7 +71,11 @@ def _one_member_only(context: Context) -> UnobservedError:
     listed = context.get(MemberCount).listed
     if listed == 1:
         return NotApplicableError("the cluster has one member")
-    return NotVerifiedError("needs TLS listeners of two members: pass --etcd-endpoint for each of them")
+    if context.target.discover:
+        return NotVerifiedError("needs TLS listeners of two members that answer")
+    return NotVerifiedError(
+        "needs TLS listeners of two members: pass --etcd-endpoint for each of them, or --etcd-discover"
+    )
 
 
 @probe(MemberCount, cost=0, needs=[(MemberListings, None)], across=True)
