@@ -24,7 +24,8 @@ def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[S
     They are the two ends of one connection. Where they differ, something between us and etcd answers in its
     place, or the log is another's: operators who look for a refusal there are led astray, and one of the two
     is wrong about who is let in. The verdicts of all other checks are from the wire and stand. Lines that
-    etcd does not write are no fault: from 3.5.24 and 3.6.6 on it keeps to itself who merely went away.
+    etcd does not write are no fault: from 3.5.24 and 3.6.6 on it keeps to itself who merely went away, and
+    from 3.5 on what is alike from the 101st in a second on.
 
     Spec: RFC 8446 section 6.2
     Spec: etcd --logger, --log-outputs
@@ -40,10 +41,9 @@ def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[S
         yield _nothing_there(log)
     elif log.unlogged:
         who = ", ".join(sorted({one.identity for one in log.unlogged}))
-        number = len(log.unlogged)
-        yield Note(
-            f"{log.source} has no line about {number} of our connections that were turned away ({who})"
-        )
+        text = f"{log.source} has no line about {len(log.unlogged)} of our connections that were turned away"
+        why = ": etcd leaves out what is alike from the 101st in a second on" if log.thinned_out else ""
+        yield Note(f"{text} ({who}){why}")
     if log.clock_ahead:
         yield Note(f"the clock of {log.source} is {log.clock_ahead:+.0f} s from ours")
 

@@ -59,6 +59,7 @@ class LogComparison:
         compared: attempts that have a line.
         unlogged: attempts that were turned away and have none.
         latest: time of the log's last entry, ``None`` if that does not tell it whole.
+        thinned_out: so many were rejected in one second that etcd left lines out.
         grpc_only: the listener speaks gRPC alone; etcd does not log what such a listener turns away.
         clock_ahead: seconds by which the log's clock is ahead of ours; 0 if they agree.
         go_version: that etcd was built with, as far as it is known.
@@ -71,6 +72,7 @@ class LogComparison:
     compared: tuple[LoggedAttempt, ...]
     unlogged: tuple[Unlogged, ...]
     latest: datetime | None = None
+    thinned_out: bool = False
     grpc_only: bool = False
     clock_ahead: float = 0.0
     go_version: str | None = None

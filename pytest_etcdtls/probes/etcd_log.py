@@ -1,40 +1,46 @@
 """etcd's own log beside what we saw on the wire, listener by listener.
 
-Makes no connections of its own. The log is read once the attempts are over that are looked up in it, and
-again for a moment where lines are missing: etcd writes them after the alert.
+The log is read once the attempts are over that are looked up in it, and again for a moment where lines are
+missing: etcd writes them after the alert. Connects only where etcd may have left out every single one.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.etcd_log.matching import Match, turned_away
 from pytest_etcdtls.etcd_log.reading import parse_log
+from pytest_etcdtls.etcd_log.sampling import is_thinned_out
 from pytest_etcdtls.etcd_log.source import LogSource
 from pytest_etcdtls.etcd_log.story import compare_story
 from pytest_etcdtls.observations.admission import Acceptance, Encounters
-from pytest_etcdtls.observations.attempt import Attempt, Protocol
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion
 from pytest_etcdtls.observations.etcd_log import LogComparison, LoggedAttempt, Unlogged
 from pytest_etcdtls.observations.listener import Answer, Plaintext
 from pytest_etcdtls.observations.release import GoRelease
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
 from pytest_etcdtls.probes.encounters import split_off
 from pytest_etcdtls.probes.looking_up import LookedUp, look_up, printable, read_new
-from pytest_etcdtls.probes.registry import Context, probe
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.probes.registry import Context, Request, probe
+from pytest_etcdtls.target import Listener, Target
 
 _PATIENCE = 1.0
 """Seconds that etcd, and what carries its log to the file, may take to write a line."""
 _PAUSE = 0.02
 
 
+def _cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    has_log = listener is not None and listener.scheme == "https" and target.log_of(listener) is not None
+    return len(TLSVersion) if has_log else 0
+
+
 @probe(
     LogComparison,
-    cost=0,
+    cost=_cost,
     needs=[(Answer, None), (Acceptance, None), (Encounters, None), (Plaintext, None), (GoRelease, None)],
 )
 def _comparison(context: Context, key: str | None) -> LogComparison:
@@ -46,14 +52,17 @@ def _comparison(context: Context, key: str | None) -> LogComparison:
         raise NotVerifiedError(
             "needs etcd's own log, in which it says whom it rejected and why: pass --etcd-log"
         )
-    attempts = {id(attempt): attempt for attempt in _attempts(context)}
+    attempts = list(_attempts(context))
     grpc_only = _speaks_grpc_only(context, listener)
-    expected = {place for place, one in attempts.items() if turned_away(one) and not grpc_only}
     go_version = _go_version(context) or source.go_version
-    looked = _look_for(context, source, expected, go_version)
+    looked = _look_for(context, source, () if grpc_only else attempts, go_version)
+    ours = _of(attempts, looked)
+    if not ours and not grpc_only and is_thinned_out(looked.log.rejections):
+        attempts += _once_more(context)
+        looked = _look_for(context, source, attempts[-len(TLSVersion) :], go_version)
+        ours = _of(attempts, looked)
     go_version = go_version or looked.log.startup.go_version
-    ours = [match for match in looked.matches.ours if id(match.connection) in attempts]
-    unlogged = [one for one in looked.matches.unmentioned if id(one) in attempts]
+    unlogged = {id(one) for one in looked.matches.unmentioned}
     return LogComparison(
         url=listener.url,
         role=listener.role,
@@ -62,13 +71,30 @@ def _comparison(context: Context, key: str | None) -> LogComparison:
         compared=tuple(_compared(ours, go_version)),
         unlogged=tuple(
             Unlogged(purpose=one.purpose, identity=one.identity, on_the_wire=one.describe())
-            for one in unlogged
+            for one in attempts
+            if id(one) in unlogged
         ),
         latest=looked.log.latest,
+        thinned_out=is_thinned_out(looked.log.rejections),
         grpc_only=grpc_only,
         clock_ahead=looked.ahead,
         go_version=go_version,
     )
+
+
+def _of(attempts: Iterable[Attempt], looked: LookedUp) -> list[Match]:
+    """Return the lines about these attempts."""
+    asked = {id(attempt) for attempt in attempts}
+    return [match for match in looked.matches.ours if id(match.connection) in asked]
+
+
+def _once_more(context: Context) -> list[Attempt]:
+    """Connect without a certificate, now that the second is over in which etcd may have left lines out."""
+    requests = [
+        Request(purpose="no certificate, to be looked up in the log", version=version)
+        for version in TLSVersion
+    ]
+    return [tries[-1] for tries in context.attempt(*requests)]
 
 
 def _attempts(context: Context) -> Iterator[Attempt]:
@@ -90,8 +116,11 @@ def _go_version(context: Context) -> str | None:
         return None
 
 
-def _look_for(context: Context, source: LogSource, expected: Set[int], go_version: str | None) -> LookedUp:
-    """Look until every expected attempt has its line, or for as long as one may take."""
+def _look_for(
+    context: Context, source: LogSource, attempts: Iterable[Attempt], go_version: str | None
+) -> LookedUp:
+    """Look until each of the attempts that was turned away has its line, or for as long as one may take."""
+    expected = {id(attempt) for attempt in attempts if turned_away(attempt)}
     deadline = time.monotonic() + _PATIENCE
     known, found = "", _look(context, source, "", go_version)
     while True:
@@ -99,7 +128,8 @@ def _look_for(context: Context, source: LogSource, expected: Set[int], go_versio
         text = read_new(source)
         if text != known:
             known, found = text, _look(context, source, text, go_version)
-        if late or expected <= {id(match.connection) for match in found.matches.ours}:
+        there = expected & {id(match.connection) for match in found.matches.ours}
+        if late or there == expected or (there and is_thinned_out(found.log.rejections)):
             return found
         threading.Event().wait(_PAUSE)
 

@@ -14,9 +14,13 @@ from starting import start_container, start_process
 from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.etcd_log.reading import parse_log
+from pytest_etcdtls.etcd_log.sampling import is_thinned_out
 from pytest_etcdtls.etcd_log.source import LogSource, OwnLog
+from pytest_etcdtls.observations.attempt import TLSVersion
 from pytest_etcdtls.observations.etcd_log import EtcdLogs, LogComparison
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.probes.registry import Request
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Judge, run_checks
 from pytest_etcdtls.target import Role
@@ -99,6 +103,41 @@ def cluster(newest_etcd: Path) -> Iterator[Cluster]:
     """A conforming etcd that several tests judge, each with another log beside it."""
     with start_process(ClusterConfig(), newest_etcd) as started:
         yield started
+
+
+def test_more_than_a_hundred_in_a_second(cluster: Cluster) -> None:
+    """etcd leaves the others out, whoever they are."""
+    observer = Observer(cluster.target())
+    client, peer = observer.target.listeners
+    flood = [Request(purpose="a flood")] * 150
+    for _ in range(50):
+        Observer(cluster.target(), Bounds(concurrency=8)).attempt(client, flood)
+        if is_thinned_out(parse_log(cluster.members[0].log(), "m0").rejections):
+            break
+    outcomes = [Judge(observer).result(catalogue()[CHECK], listener).outcome for listener in (client, peer)]
+    assert outcomes == [Outcome.CONFORMS, Outcome.CONFORMS]
+    assert _comparisons(observer)["client-m0"].thinned_out
+    assert not _comparisons(observer)["peer-m0"].unlogged
+
+
+def test_where_every_line_was_left_out_it_is_tried_once_more(cluster: Cluster) -> None:
+    observer = Observer(cluster.target())
+    client = observer.target.listeners[0]
+
+    def told() -> str:
+        asked = {one.local_address for one in observer.connections if "to be looked up" in one.purpose}
+        lines = cluster.members[0].log().splitlines(keepends=True)
+        ours = [line for line in lines if any(f'"{address}"' in line for address in asked)]
+        others = [line for line in lines if "rejected connection on client endpoint" in line][:1] * 100
+        return "".join(others + ours)
+
+    observer.target = replace(observer.target, logs={"": OwnLog("a log", told)})
+    result = Judge(observer).result(catalogue()[CHECK], client)
+    assert result.outcome is Outcome.CONFORMS
+    assert "foreign-ca" in result.reason
+    [compared] = _comparisons(observer).values()
+    assert {one.version for one in compared.compared} == set(TLSVersion)
+    assert {one.identity for one in compared.compared} == {"none"}
 
 
 @dataclass(frozen=True)
