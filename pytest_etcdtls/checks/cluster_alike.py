@@ -171,4 +171,6 @@ def every_member_runs_the_same_version(releases: EtcdReleases, count: MemberCoun
 def _one_member(count: MemberCount) -> Verdict:
     if count.listed == 1:
         return Verdict(Outcome.NOT_APPLICABLE, "the cluster has one member")
-    return Verdict(Outcome.NOT_VERIFIED, "needs a second member: pass its --etcd-endpoint, or --etcd-discover")
+    return Verdict(
+        Outcome.NOT_VERIFIED, "needs a second member: pass its --etcd-endpoint, or --etcd-discover"
+    )

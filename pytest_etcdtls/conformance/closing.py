@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pytest_etcdtls.conformance.ledger import Ledger
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.conformance.ledger import FAILING, Ledger
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.observations.chain import ServedChain
 from pytest_etcdtls.observations.etcd_log import EtcdLogs
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.options.invocation import Invocation, is_dry
+from pytest_etcdtls.registry import CLUSTER
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.run import Run, TargetRun
 
@@ -84,16 +86,15 @@ def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger
 
 
 def _undiscovered(ledger: Ledger) -> Iterator[str]:
-    """Say that the members were not found out where no result says so."""
-    judged = any(result.check == DISCOVERY for result in ledger.results)
+    """Say which members are not judged, where the check that says so is not among the results."""
+    if any(result.check == DISCOVERY for result in ledger.results):
+        return
     for target in ledger.run.targets:
-        if not target.asks or target.seen is None or judged:
-            continue
-        if target.discovery is None or target.discovery.source is None:
-            yield (
-                "--etcd-discover: nobody gave the member list, so only the listeners that were named are "
-                f"judged; --etcd-check={DISCOVERY} says who was asked and what came of it."
-            )
+        if target.asks and target.seen is not None:
+            result = ledger.run.result(target, catalogue()[DISCOVERY], CLUSTER)
+            if result.outcome in FAILING:
+                said = result.findings[0].message if result.findings else result.reason
+                yield f"--etcd-discover: {said} ({DISCOVERY}, which was not selected, has it in full)."
 
 
 def _unverified(ledger: Ledger) -> Iterator[str]:

@@ -17,6 +17,9 @@ from pytest_etcdtls.waivers import Review, review
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes by which something is known of a listener."""
 
+FAILING = frozenset({Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN})
+"""Outcomes that fail a run."""
+
 _FAMILY = "mtls"
 
 
@@ -72,8 +75,7 @@ class Ledger:
     @property
     def failed(self) -> bool:
         """Whether a result fails the run."""
-        bad = (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN)
-        return any(result.outcome in bad for result in self._results.values())
+        return any(result.outcome in FAILING for result in self._results.values())
 
     def review_waivers(self) -> Review:
         """Say what became of the waivers."""

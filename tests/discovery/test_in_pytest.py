@@ -146,7 +146,7 @@ def test_where_no_result_says_so_the_run_is_not_green_all_the_same(run: Runner, 
     assert ran.counts == {"conforms": 1}
     assert ran.exit_code == 1
     assert "nobody gave the member list" in words(ran.out)
-    assert "--etcd-check=cluster.discovered" in words(ran.out)
+    assert "(cluster.discovered, which was not selected, has it in full)" in words(ran.out)
 
 
 def test_an_id_of_what_is_found_can_be_named(run: Runner, trio: Cluster) -> None:

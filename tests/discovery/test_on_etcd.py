@@ -256,6 +256,22 @@ def test_without_a_certificate_nobody_gives_the_list_and_that_is_not_green(trio:
     assert "--etcd-cert" in result.reason
 
 
+def test_asking_keeps_to_the_cap(trio: Cluster) -> None:
+    observer = asked(live(trio, named(trio.members[0].client_url)), Bounds(max_connections=3))
+    assert len(observer.connections) == 3
+    assert judged(observer).outcome is Outcome.INCONCLUSIVE
+    assert "--etcd-max-connections" in judged(observer).reason
+
+
+def test_without_a_quorum_the_list_is_given_all_the_same(newest_etcd: Path) -> None:
+    with start_process(replace(GOOD, size=3), newest_etcd) as cluster:
+        for index in (1, 2):
+            cluster.stop_member(index)
+        observer = asked(live(cluster, named(cluster.members[0].client_url)))
+    assert found(observer).questions[-1].means is Means.GRPC
+    assert urls(observer) == everything(cluster)
+
+
 def test_a_metrics_listener_knows_no_members(trio: Cluster) -> None:
     observer = asked(live(trio, named("http://127.0.0.1:1", Role.METRICS)))
     assert observer.connections == []

@@ -1,0 +1,80 @@
+"""A run that asks for members: once, and whatever happens then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from discovery.asking import named
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.options.sharing import tell, told
+from pytest_etcdtls.probes import registry
+from pytest_etcdtls.probes.discovery import Discovered
+from pytest_etcdtls.probes.registry import Context, probe
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.run import Run
+from pytest_etcdtls.settings.model import Settings
+from pytest_etcdtls.target import Listener, Role, Target
+
+NAMED = (named("https://127.0.0.1:1"), named("https://127.0.0.1:2", Role.PEER))
+FOUND = Listener(
+    role=Role.PEER,
+    scheme="https",
+    host="m1.example",
+    port=2380,
+    member="m1",
+    label="peer-m1.example-2380",
+    connect_to=("127.0.0.1", 3),
+)
+
+
+def run(*, asks: bool = True, discover: bool = True) -> Run:
+    target = Target(label="live", origin="live", listeners=NAMED, discover=discover)
+    return Run(Settings(live=target), asks=asks)
+
+
+@pytest.mark.parametrize(("asks", "discover"), [(False, True), (True, False)])
+def test_nobody_is_asked_in_a_dry_run_or_unasked(asks: bool, discover: bool) -> None:
+    asking = run(asks=asks, discover=discover)
+    asking.discover()
+    (target,) = asking.targets
+    assert (target.seen, target.discovery, target.outline.listeners) == (None, None, NAMED)
+    assert target.observer.connections == []
+
+
+def test_a_fault_of_ours_in_asking_is_told_and_the_rest_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_PROBES", {**registry._PROBES})
+    del registry._PROBES[Discovered]
+
+    @probe(Discovered, cost=0)
+    def _broken(context: Context, key: str | None) -> Discovered:
+        raise ZeroDivisionError("a fault of ours")
+
+    asking = run()
+    asking.discover()
+    (target,) = asking.targets
+    assert (target.discovery, target.outline.listeners) == (None, NAMED)
+    result = asking.result(target, catalogue()["cluster.discovered"], "cluster")
+    assert result.outcome is Outcome.BROKEN
+    assert "a fault of ours" in result.reason
+    answers = asking.result(target, catalogue()["listener.answers"], NAMED[0].label)
+    assert answers.outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_worker_is_told_what_the_controller_found() -> None:
+    class Config:
+        workerinput: dict[str, Any]
+
+    config: Any = Config()
+    assert told(config) == ()
+    config.workerinput = {}
+    assert told(config) == ()
+    tell(config.workerinput, (*NAMED, FOUND))
+    assert told(config) == (*NAMED, FOUND)
+    assert {type(value) for one in config.workerinput["etcdtls_listeners"] for value in one.values()} <= {
+        str,
+        int,
+        tuple,
+        type(None),
+    }
