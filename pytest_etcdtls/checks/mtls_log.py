@@ -44,8 +44,8 @@ def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[S
         text = f"{log.source} has no line about {len(log.unlogged)} of our connections that were turned away"
         why = ": etcd leaves out what is alike from the 101st in a second on" if log.thinned_out else ""
         yield Note(f"{text} ({who}){why}")
-    if log.clock_ahead:
-        yield Note(f"the clock of {log.source} is {log.clock_ahead:+.0f} s from ours")
+    if log.clock_ahead and log.file:
+        yield Note(f"times in {log.source} are {log.clock_ahead:+.0f} s from ours")
 
 
 def _differs(log: LogComparison, told: list[LoggedAttempt]) -> Finding:

@@ -228,7 +228,7 @@ def test_a_log_by_the_clock_of_another_zone(cluster: Cluster) -> None:
 
     for result in _judged(cluster, told).values():
         assert result.outcome is Outcome.CONFORMS
-        assert result.reason == "the clock of a log is +7200 s from ours"
+        assert result.reason == "times in a log are +7200 s from ours"
 
 
 def test_a_line_that_is_missing_is_a_remark(cluster: Cluster) -> None:

@@ -1,0 +1,49 @@
+"""A live etcd that logs to a file, and a runner of pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from plugin.live_etcd import Live
+from plugin.runs import Runner
+from starting import start_process
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.process_member import ProcessMember
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A running etcd, by the options that a user would give for it, and the file that it logs to."""
+
+    cluster: Cluster
+    live: Live
+    file: Path
+
+
+def logged(cluster: Cluster) -> Logged:
+    """Return the cluster of one process as somebody's."""
+    [member] = cluster.members
+    assert isinstance(member, ProcessMember)
+    live = Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
+    return Logged(cluster, live, member.log_file)
+
+
+@pytest.fixture(scope="module")
+def etcd(newest_etcd: Path) -> Iterator[Logged]:
+    """The newest etcd."""
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        yield logged(cluster)
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Runs pytest as a user does; nothing of the environment decides what comes of it."""
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    return Runner(pytester, monkeypatch)

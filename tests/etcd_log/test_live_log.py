@@ -1,0 +1,124 @@
+"""The log of a live etcd, while it is written: in every form, rotated, of several members."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starting import start_process
+
+from etcd_log import shipping
+from etcd_log.conftest import Logged, logged
+from etcd_log.shipping import Wrap, shipped
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd_log.source import FileLog, LogSource
+from pytest_etcdtls.observations.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import Judge
+
+CHECK = catalogue()["mtls.log-tells-the-same"]
+SHAPES = (
+    shipping.as_it_is,
+    shipping.json_file,
+    shipping.timestamps,
+    shipping.journal_export,
+    shipping.journal_short,
+    shipping.kubectl_prefix,
+)
+
+
+def _observer(etcd: Logged, log: LogSource) -> Observer:
+    return Observer(replace(etcd.cluster.target(), origin="live", logs={"": log}))
+
+
+def _all_agree(observer: Observer, outcome: Outcome = Outcome.CONFORMS) -> list[CheckResult]:
+    judge = Judge(observer)
+    results = [judge.result(CHECK, listener) for listener in observer.target.listeners]
+    assert {result.outcome for result in results} == {outcome}, results
+    return results
+
+
+@pytest.mark.parametrize("wrap", SHAPES, ids=lambda wrap: wrap.__name__)
+def test_a_log_that_is_being_carried_to_a_file(etcd: Logged, wrap: Wrap, tmp_path: Path) -> None:
+    path = tmp_path / "etcd.log"
+    with shipped(etcd.file, path, wrap):
+        observer = _observer(etcd, FileLog.of(path))
+        results = _all_agree(observer)
+        [log] = observer.get(EtcdLogs).logs
+    assert all(result.reason == "" for result in results)
+    comparisons = [fact for _, _, fact in observer.facts if isinstance(fact, LogComparison)]
+    assert [bool(found.compared) for found in comparisons] == [True, True]
+    assert log.source == str(path)
+    assert log.ours >= sum(len(found.compared) for found in comparisons)
+
+
+@pytest.mark.etcd_version("3.4")
+def test_the_text_of_3_4_on_a_machine_in_another_zone(
+    etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ClusterConfig(environment={"TZ": "Asia/Kolkata"})
+    with start_process(config, etcd_binary) as cluster:
+        etcd = logged(cluster)
+        results = _all_agree(_observer(etcd, FileLog.of(etcd.file)))
+    assert {result.reason for result in results} == {f"times in {etcd.file} are +19800 s from ours"}
+
+
+@pytest.mark.parametrize("how", ["renamed", "truncated"])
+def test_a_log_that_is_rotated_meanwhile(etcd: Logged, how: str, tmp_path: Path) -> None:
+    path = tmp_path / "etcd.log"
+    path.write_text(etcd.file.read_text())
+    source = FileLog.of(path)
+    assert source.read_new() == ""
+    if how == "renamed":
+        path.rename(tmp_path / "etcd.log.1")
+    else:
+        os.truncate(path, 0)
+    path.touch()
+    last = etcd.file.read_text().splitlines(keepends=True)[-1]
+    path.write_text(last)
+    assert source.read_new() == last
+
+
+def test_a_log_that_is_gone_in_the_end(etcd: Logged, tmp_path: Path) -> None:
+    path = tmp_path / "etcd.log"
+    path.write_text(etcd.file.read_text())
+    observer = _observer(etcd, FileLog.of(path))
+    path.unlink()
+    results = _all_agree(observer, Outcome.INCONCLUSIVE)
+    assert {result.reason for result in results} == {
+        f"etcd's log, {path}, cannot be read any more: No such file or directory"
+    }
+    [log] = observer.get(EtcdLogs).logs
+    assert (log.problem, log.members) == ("No such file or directory", ("m0",))
+
+
+def test_only_what_came_since_the_start_is_compared(etcd: Logged) -> None:
+    before = _observer(etcd, FileLog.of(etcd.file))
+    _all_agree(before)
+    source = FileLog.of(etcd.file)
+    assert source.read_new() == ""
+    whole, truncated = source.read()
+    assert not truncated
+    assert "rejected connection" in whole
+    assert source.go_version is not None
+    assert source.go_version.startswith("go1.")
+
+
+def test_members_with_a_log_each(newest_etcd: Path) -> None:
+    with start_process(ClusterConfig(size=3), newest_etcd) as cluster:
+        target = cluster.target()
+        files = [FileLog.of(member.log_file) for member in cluster.members]  # type: ignore[attr-defined]
+        logs: dict[str, LogSource] = {"m0": files[0], "m1": files[1], "": files[2]}
+        observer = Observer(replace(target, origin="live", logs=logs))
+        _all_agree(observer)
+        read = observer.get(EtcdLogs).logs
+        swapped = Observer(replace(target, origin="live", logs={"m0": files[1]}))
+        of_another = Judge(swapped).result(CHECK, target.listeners[0])
+    assert [log.members for log in read] == [("m0",), ("m1",), ("m2",)]
+    assert all(log.ours and not log.others for log in read)
+    assert of_another.outcome is Outcome.NOT_VERIFIED
+    assert "the log that this member is writing now" in of_another.reason

@@ -1,0 +1,200 @@
+"""``--etcd-log`` on a command line: whose log it is, what cannot be one, and what a run says of strangers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from plugin.runs import Ran, Runner
+from starting import start_process
+
+from etcd_log.conftest import Logged, logged
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.settings.logs import read_logs
+from pytest_etcdtls.settings.urls import parse_endpoint
+from pytest_etcdtls.target import Role
+
+SHAPE = Path(__file__).parent / "shapes" / "3.7-json.log"
+LISTENERS = [
+    parse_endpoint("etcd_endpoint", f"https://{host}:2379", Role.CLIENT) for host in ("10.0.0.1", "[fd00::2]")
+]
+
+
+class Given:
+    """Values of the option alone."""
+
+    def __init__(self, directory: Path, values: Sequence[str]) -> None:
+        self.directory = directory
+        self.values = tuple(values)
+
+    def text(self, name: str) -> str | None:
+        raise NotImplementedError(name)
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        assert (name, commas) == ("etcd_log", False)
+        return self.values
+
+    def flag(self, name: str) -> bool:
+        raise NotImplementedError(name)
+
+    def path(self, name: str) -> Path | None:
+        raise NotImplementedError(name)
+
+    def resolve(self, name: str, value: str) -> Path:
+        return self.directory / value
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A directory with logs in it."""
+    for name in ("a.log", "b.log", "odd=name.log"):
+        (tmp_path / name).write_text(SHAPE.read_text())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("values", "logs"),
+    [
+        ([], {}),
+        (["a.log"], {"": "a.log"}),
+        (["a.log", "a.log"], {"": "a.log"}),
+        (["odd=name.log"], {"": "odd=name.log"}),
+        (["10.0.0.1=a.log"], {"10.0.0.1": "a.log"}),
+        (["10.0.0.1=a.log", "[FD00::2]=b.log"], {"10.0.0.1": "a.log", "fd00::2": "b.log"}),
+        (["10.0.0.1=odd=name.log"], {"10.0.0.1": "odd=name.log"}),
+    ],
+    ids=" ".join,
+)
+def test_whose_log_it_is(files: Path, values: list[str], logs: dict[str, str]) -> None:
+    found = read_logs(Given(files, values), LISTENERS)
+    assert {host: Path(log.name).name for host, log in found.items()} == logs
+
+
+def test_hosts_that_are_yet_to_be_found(files: Path) -> None:
+    assert set(read_logs(Given(files, ["10.0.0.9=a.log"]), LISTENERS, more=True)) == {"10.0.0.9"}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["10.0.0.9=a.log"], "fits no listener given: their hosts are 10.0.0.1, fd00::2"),
+        (["a.log", "b.log"], "'a.log' and 'b.log' both claim every member: name the host of each"),
+        (["a.log", "10.0.0.1=b.log"], "both claim 10.0.0.1"),
+        (["10.0.0.1=b.log", "a.log"], "both claim 10.0.0.1"),
+        (["10.0.0.1=a.log", "10.0.0.1=b.log"], "both claim 10.0.0.1"),
+        (["gone.log"], "gone.log does not exist"),
+        (["10.0.0.1=gone.log"], "gone.log does not exist"),
+        (["."], "is a directory"),
+        (["empty.log"], "is empty"),
+        (["words.log"], "is no log of etcd"),
+        (["binary.log"], "is binary"),
+        (["large.log"], "is no log of etcd"),
+        (["/dev/null"], "is no regular file"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used(files: Path, values: list[str], said: str) -> None:
+    (files / "empty.log").touch()
+    (files / "words.log").write_text("hello\n")
+    (files / "binary.log").write_bytes(b"\x7fELF\0\0\0")
+    (files / "large.log").write_bytes(
+        b"Nov 25 16:00:00 host kernel: something else\n" * (10 * 1024 * 1024 // 44)
+    )
+    with pytest.raises(UsageError, match=re.escape(said)) as caught:
+        read_logs(Given(files, values), LISTENERS)
+    assert str(caught.value).startswith("--etcd-log")
+
+
+def test_a_file_that_may_not_be_read(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)  # nobody forbids root anything
+    with pytest.raises(UsageError, match=r"a\.log cannot be read: .*Permission denied"):
+        read_logs(Given(files, ["a.log"]), LISTENERS)
+
+
+def test_a_pipe_is_not_waited_for(files: Path) -> None:
+    subprocess.run(["mkfifo", files / "pipe"], check=True)
+    with pytest.raises(UsageError, match="is no regular file: write the log to one"):
+        read_logs(Given(files, ["pipe"]), LISTENERS)
+
+
+def test_one_message_and_exit_code_4(run: Runner, etcd: Logged) -> None:
+    ran = run(*etcd.live.options, "--etcd-log=gone.log")
+    assert ran.exit_code == 4
+    assert [line for line in ran.err.splitlines() if line] == [
+        f"ERROR: --etcd-log {run.directory / 'gone.log'} does not exist"
+    ]
+
+
+def _summary(ran: Ran) -> str:
+    return " ".join(ran.out.partition("= etcd TLS conformance =")[2].split())
+
+
+def _outcomes(ran: Ran) -> set[str]:
+    return {outcome for name, outcome in ran.outcomes.items() if name.endswith("::mtls.log-tells-the-same")}
+
+
+def _make_strangers(etcd: Logged) -> None:
+    """Connect without a certificate, twice, and once in plaintext HTTP/2 to the port of the peers."""
+    authority = etcd.live.client.removeprefix("https://")
+    for _ in range(2):
+        subprocess.run(
+            ["openssl", "s_client", "-connect", authority], input=b"Q\n", capture_output=True, check=False
+        )
+    plain = etcd.live.peer.replace("https", "http")
+    subprocess.run(["curl", "-s", "--http2-prior-knowledge", plain], capture_output=True, check=False)
+
+
+@pytest.mark.etcd_version("3.5.1", "3.7")
+def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
+    with start_process(ClusterConfig(), etcd_binary) as cluster:
+        client, peer = ("", "") if cluster.version == "3.5.1" else ("client", "peer")
+        etcd = logged(cluster)
+        _make_strangers(etcd)
+        ran = run(*etcd.live.options, f"--etcd-log={etcd.file}", "--etcd-check=mtls,listener,tls")
+        lines = etcd.file.read_text().splitlines()
+    assert ran.exit_code == 0
+    assert f"live: log of every member: {etcd.file}" in ran.out
+    text = _summary(ran)
+    assert re.search(
+        rf"etcd's log {etcd.file} \(127\.0\.0\.1\): \d+ rejected connections are ours, 3 are not", text
+    )
+    where = f" on the {client} endpoint" if client else ""
+    assert re.search(rf"127\.0\.0\.1, 2 times{where}, last at .* UTC \(line \d+\): no client cert", text)
+    assert "A client spoke TLS and presented no certificate. Give it a certificate of the trusted CA" in text
+    assert re.search(r"127\.0\.0\.1, once.*, last at .*: plaintext on a TLS port", text)
+    assert "What arrived first was no TLS" in text
+    assert _outcomes(ran) == {"conforms"}
+    [logs] = [found for found in ran.report["observations"] if found["kind"] == "etcd-logs"]
+    [log] = logs["logs"]
+    assert [(other["host"], other["endpoint"], other["count"]) for other in log["others"]] == [
+        ("127.0.0.1", client, 2),
+        ("127.0.0.1", peer, 1),
+    ]
+    assert log["others"][1]["example"] == "tls: first record does not look like a TLS handshake"
+    for other in log["others"]:
+        assert "rejected connection" in lines[other["line"] - 1]
+
+
+def test_without_a_log_the_operator_is_told_what_to_find(run: Runner, etcd: Logged) -> None:
+    text = _summary(run(*etcd.live.options, "--etcd-check=mtls"))
+    told = re.search(
+        r'etcd will have logged up to (\d+) connections of ours as "rejected connection", from 127\.', text
+    )
+    assert told
+    assert int(told[1]) > 20
+    assert text.count("needs etcd's own log, in which it says whom it rejected and why: pass --etcd-log") == 1
+
+
+def test_from_an_ini_file(run: Runner, etcd: Logged) -> None:
+    (run.directory / "etcd.log").write_text(etcd.file.read_text())
+    run.ini("etcd_log = 127.0.0.1=etcd.log")
+    ran = run(*etcd.live.options, "--etcd-check=mtls.log-tells-the-same")
+    assert _outcomes(ran) == {"not-verified"}
+    assert str(run.directory / "etcd.log") in _summary(ran)

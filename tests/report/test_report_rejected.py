@@ -1,0 +1,117 @@
+"""What the summary says of etcd's own logs: who was rejected and why, and not too much of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, Stage, Way
+from pytest_etcdtls.observations.etcd_log import EtcdLogs, FailedDials, ReadLog, RejectedOthers
+from pytest_etcdtls.observations.greeting import Greeting, Reply
+from pytest_etcdtls.report.model import Seen
+from pytest_etcdtls.report.rejected import rejected_lines
+from pytest_etcdtls.target import Target
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+OTHERS = RejectedOthers(
+    host="10.0.0.7",
+    endpoint="client",
+    cause="no client certificate",
+    count=4,
+    first=NOW,
+    last=NOW,
+    example="tls: client didn't provide a certificate",
+    line=17,
+    meaning="A client spoke TLS and presented no certificate.",
+    advice="Give it one.",
+)
+DIALS = FailedDials(
+    target="m1",
+    cause="certificate of another CA",
+    count=1,
+    last=None,
+    example="remote error: tls: bad certificate",
+    line=3,
+    meaning="the member m1 refuses this member's certificate",
+)
+LOG = ReadLog(source="etcd.log", members=("m0",), ours=1)
+ATTEMPT = Attempt(
+    url="https://10.0.0.11:2379",
+    purpose="a test",
+    identity="none",
+    protocol=Protocol.HTTP1,
+    way=Way.REFUSED,
+    stage=Stage.READ,
+    started_at=NOW,
+    local_address="10.0.0.5:40000",
+)
+
+
+def lines(
+    *logs: ReadLog,
+    origin: Literal["live", "process"] = "live",
+    connections: tuple[Attempt | Greeting, ...] = (),
+    every: bool = False,
+) -> list[str]:
+    facts = ((None, None, EtcdLogs(logs=logs)),) if logs else ()
+    seen = Seen(
+        target=Target(label="live", origin=origin, listeners=()), facts=facts, connections=connections
+    )
+    return [line.text for line in rejected_lines(seen, 80, every=every)]
+
+
+def test_who_how_often_what_it_means_and_what_to_do() -> None:
+    assert lines(replace(LOG, others=(OTHERS,), failed_dials=(DIALS,))) == [
+        "",
+        "etcd's log",
+        "  etcd.log (m0): 1 rejected connection is ours, 4 are not",
+        "    10.0.0.7, 4 times on the client endpoint, last at 2030-01-01 12:00:00 UTC",
+        "      (line 17): no client certificate",
+        "      A client spoke TLS and presented no certificate. Give it one.",
+        "    etcd itself, once (line 3): the member m1 refuses this member's certificate",
+    ]
+
+
+def test_a_cause_is_explained_once_and_a_few_groups_are_shown() -> None:
+    many = tuple(replace(OTHERS, host=f"10.0.1.{number}") for number in range(30))
+    few = lines(replace(LOG, others=many))
+    assert sum("Give it one." in line for line in few) == 1
+    assert sum("10.0.1." in line for line in few) == 5
+    assert few[-1] == "    and 25 more like these: -v and --etcd-report have them"
+    every = lines(replace(LOG, others=many), every=True)
+    assert sum("10.0.1." in line for line in every) == 30
+    assert not any("more like these" in line for line in every)
+
+
+def test_of_an_owned_cluster_only_strangers_are_worth_a_word() -> None:
+    assert lines(LOG, origin="process") == []
+    assert lines(LOG, origin="process", every=True) != []
+    assert any("10.0.0.7" in line for line in lines(replace(LOG, others=(OTHERS,)), origin="process"))
+    assert lines(origin="process", connections=(ATTEMPT,)) == []
+
+
+def test_a_log_that_could_not_be_read_or_not_all_of_it() -> None:
+    assert lines(replace(LOG, problem="No such file or directory"))[-1] == (
+        "  etcd.log (m0) could not be read in the end: No such file or directory"
+    )
+    assert "0 are not (only its end was read)" in " ".join(
+        " ".join(lines(replace(LOG, truncated=True))).split()
+    )
+
+
+def test_without_a_log_what_is_to_be_found_there() -> None:
+    served = replace(ATTEMPT, way=Way.SERVED)
+    greeting = Greeting(
+        url=ATTEMPT.url,
+        purpose="a test",
+        offered="TLSv1.0",
+        reply=Reply.ALERT,
+        started_at=datetime(2030, 1, 1, 12, 0, 3, tzinfo=UTC),
+        local_address="10.0.0.5:40001",
+    )
+    text = " ".join(" ".join(lines(connections=(ATTEMPT, served, greeting))).split())
+    assert text.startswith("etcd's log etcd will have logged up to 2 connections of ours")
+    assert "from 10.0.0.5 at 2030-01-01 12:00:00 to 12:00:03 UTC; --etcd-log compares them" in text
+    assert lines(connections=(served,)) == []
+    assert lines() == []
