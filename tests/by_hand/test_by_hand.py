@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from by_hand.document import Block, Step, read_steps
+from by_hand.once import once
 from by_hand.ours import IDENTITIES
 from by_hand.walk import Walk, can_run, walk_through
 from pytest_etcdtls.cluster.binary import binary_version
@@ -37,7 +38,12 @@ def _name(value: object) -> str | None:
 @pytest.fixture(scope="module")
 def walk(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Walk:
     """The page, walked through with one etcd."""
-    return walk_through(STEPS, etcd_binary, binary_version(etcd_binary), tmp_path_factory.mktemp("by-hand"))
+    version = binary_version(etcd_binary)
+    return once(
+        tmp_path_factory,
+        f"by-hand-{version}",
+        lambda home: walk_through(STEPS, etcd_binary, version, home),
+    )
 
 
 @pytest.mark.parametrize("release", RELEASES)

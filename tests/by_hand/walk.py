@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,16 +82,15 @@ def run_steps(shell: Shell, walk: Walk, steps: Sequence[Step]) -> None:
     """Run the blocks of some steps."""
     for block in (block for step in steps for block in step.blocks if can_run(block)):
         if block.code.startswith("grep") and '"$LOG"' in block.code:
-            _await_log(Path(shell.value("LOG")), block, walk.version)
+            shown = [*((line,) for line in block.prints or ()), *block.fragments(walk.version)]
+            await_words(Path(shell.value("LOG")).read_text, [cell for cell in shown if cell != ("nothing",)])
         walk.ran[block.line] = shell.run(block.code)
 
 
-def _await_log(log: Path, block: Block, version: str) -> None:
-    """Wait until etcd has logged what the block is to show; if it never does, the block will tell."""
-    shown = [*((line,) for line in block.prints or ()), *block.fragments(version)]
-    wanted = [cell for cell in shown if cell != ("nothing",)]
+def await_words(log: Callable[[], str], wanted: Sequence[Sequence[str]]) -> None:
+    """Wait until a log holds one of each; if it never does, let others tell."""
     deadline = time.monotonic() + _LOG_SECONDS
-    while not all(any(words in log.read_text() for words in cell) for cell in wanted):
+    while not all(any(words in log() for words in cell) for cell in wanted):
         if time.monotonic() > deadline:
             return
         time.sleep(0.02)
