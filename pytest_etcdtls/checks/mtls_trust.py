@@ -75,6 +75,10 @@ def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTru
     Remediation: put the CAs of this port's clients, and no other, into the file of
         --{peer}trusted-ca-file and restart etcd: the bundle is read at start only.
     """
+    if trust.declared:
+        reason = "the bundle is known from the declaration alone: see config.trusted-ca-in-force"
+        yield Verdict(Outcome.NOT_APPLICABLE, reason)
+        return
     wanted = {certificate.subject.public_bytes() for certificate in trust.certificates}
     expected = ", ".join(sorted(certificate.subject.rfc4514_string() for certificate in trust.certificates))
     asked = [version for version, requested in announced.requested if requested]

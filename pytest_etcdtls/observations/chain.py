@@ -105,10 +105,12 @@ class ClientTrust:
 
     Attributes:
         source: where it comes from.
+        declared: it is known from the declaration of a live cluster alone.
     """
 
     certificates: tuple[x509.Certificate, ...]
     source: str
+    declared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

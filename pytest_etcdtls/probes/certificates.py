@@ -111,4 +111,15 @@ def _trust(context: Context, key: str | None) -> ClientTrust:
     if bundle is None:
         side = "peer-" if listener.role is Role.PEER else ""
         raise NotVerifiedError(f"needs the bundle that etcd was told to trust: pass --etcd-{side}trusted-ca")
-    return ClientTrust(certificates=bundle.certificates, source=bundle.source)
+    return ClientTrust(
+        certificates=bundle.certificates, source=bundle.source, declared=_is_declared(context, bundle.source)
+    )
+
+
+def _is_declared(context: Context, source: str) -> bool:
+    """Return whether it is the file that the declaration names, and no owned cluster's."""
+    listener = listener_of(context)
+    told = context.target.declared.get(listener.member)
+    side = "peer-" if listener.role is Role.PEER else ""
+    live = context.target.origin == "live"
+    return live and told is not None and str(told.file(f"{side}trusted-ca-file")) == source
