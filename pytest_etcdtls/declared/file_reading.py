@@ -39,6 +39,18 @@ def read_member_files(label: str, told: DeclaredMember) -> MemberFiles:
     )
 
 
+def read_served(told: DeclaredMember, side: Side) -> tuple[FileFact, tuple[x509.Certificate, ...]] | None:
+    """Return the file that a side is told to serve, and its certificates; ``None`` if none is declared.
+
+    Args:
+        told: what the member was told to be.
+        side: of it.
+    """
+    if told.effective().sides[side].certificate is None:
+        return None
+    return _certificates(_declared(told, f"{prefix(side)}cert-file"))
+
+
 def _pairs(told: DeclaredMember) -> Iterator[PairFact]:
     for side, tls in told.effective().sides.items():
         p = prefix(side)
@@ -132,7 +144,8 @@ def _key(fact: FileFact, chain: tuple[x509.Certificate, ...]) -> tuple[FileFact,
     if fact.absent or fact.path is None:
         return fact, None
     try:
-        key = load_key(Path(fact.path), option=fact.said)
+        # Only the public half is looked at.
+        key = load_key(Path(fact.path), option=fact.said, consistent=False)
     except UsageError as error:
         return replace(fact, problem=str(error)), None
     return fact, (key.public_key() == chain[0].public_key()) if chain else None

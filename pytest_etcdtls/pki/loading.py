@@ -53,12 +53,13 @@ def load_trust(path: Path, *, option: str = "CA file") -> tuple[x509.Certificate
     return tuple(dict.fromkeys(load_certificates(path, option=option)))
 
 
-def load_key(path: Path, *, option: str = "key file") -> PrivateKey:
+def load_key(path: Path, *, option: str = "key file", consistent: bool = True) -> PrivateKey:
     """Return the private key of a PEM file: PKCS #8, or the older RSA and EC forms.
 
     Args:
         path: the file; certificates beside the key are passed over.
         option: the option that named it, or words; the message begins with it.
+        consistent: look whether the numbers of an RSA key fit each other, which takes some 50 ms.
 
     Raises:
         UsageError: if a key that TLS and etcd can use cannot be had from it.
@@ -78,7 +79,7 @@ def load_key(path: Path, *, option: str = "key file") -> PrivateKey:
             "pass the file with the line BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY"
         )
         raise credential_error(option, path, f"holds no private key but {_labels(blocks)}", advice)
-    return _private_key(path, option, keys[0])
+    return _private_key(path, option, keys[0], consistent=consistent)
 
 
 def load_identity(
@@ -151,10 +152,10 @@ def _decoded(data: bytes, *, pem: bool) -> x509.Certificate:
     return certificate
 
 
-def _private_key(path: Path, option: str, block: Block) -> PrivateKey:
+def _private_key(path: Path, option: str, block: Block, *, consistent: bool) -> PrivateKey:
     try:
         # Not a real ValueError's text in the message: it might show some of the key.
-        key = load_pem_private_key(block.data or b"", None)
+        key = load_pem_private_key(block.data or b"", None, unsafe_skip_rsa_key_validation=not consistent)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"
         raise credential_error(option, path, "holds a private key that cannot be decoded", advice) from error

@@ -19,7 +19,7 @@ from pytest_etcdtls.declared.file_facts import (
     HeldCertificates,
     MemberFiles,
 )
-from pytest_etcdtls.declared.file_reading import read_member_files
+from pytest_etcdtls.declared.file_reading import read_member_files, read_served
 from pytest_etcdtls.declared.standing import ListenerDeclaration
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.observations.chain import ExpectedCertificate, Issuers, ServedChain
@@ -54,19 +54,17 @@ def _leaf(context: Context, key: str | None) -> DeclaredLeaf:
     if listener.scheme == "http":
         raise NotApplicableError(f"{listener.url} is asked for plain HTTP: no certificate is served")
     declaration = context.get(ListenerDeclaration)
-    files = read_member_files(listener.member, declaration.member.told)
-    pair = next((one for one in files.pairs if one.side == declaration.side and not one.dials), None)
-    if pair is None or declaration.tls.certificate is None:
+    served = read_served(declaration.member.told, declaration.side)
+    if served is None or declaration.tls.certificate is None:
         raise NotApplicableError(f"no file is declared with a certificate for {listener.url}")
-    if not pair.chain:
-        raise NotVerifiedError(pair.certificate.absent or pair.certificate.problem)
-    if _expected(context) == pair.chain[0]:
+    file, chain = served
+    if not chain:
+        raise NotVerifiedError(file.absent or file.problem)
+    if _expected(context) == chain[0]:
         raise NotApplicableError(
             "the very certificate of the declared file is expected anyhow: see cert.matches-expected-file"
         )
-    return DeclaredLeaf(
-        certificate=pair.chain[0], said=pair.certificate.said, source=str(pair.certificate.path)
-    )
+    return DeclaredLeaf(certificate=chain[0], said=file.said, source=str(file.path))
 
 
 def _expected(context: Context) -> x509.Certificate | None:

@@ -5,7 +5,7 @@ Nobody named these files on the command line, so that one that is no good is a r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -23,6 +23,7 @@ class FoundFiles:
     """Loads files and remembers what was wrong with them."""
 
     _problems: dict[str, None] = field(default_factory=dict)
+    _pairs: dict[tuple[Path, Path], Identity | None] = field(default_factory=dict)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -42,11 +43,15 @@ class FoundFiles:
         """
         if certificate is None or key is None or not (exists(certificate) and exists(key)):
             return None
-        try:
-            return load_identity(certificate, key, name, options=words)
-        except UsageError as error:
-            self._problems[str(error)] = None
-            return None
+        files = (certificate, key)
+        if files not in self._pairs:
+            try:
+                self._pairs[files] = load_identity(certificate, key, name, options=words)
+            except UsageError as error:
+                self._problems[str(error)] = None
+                self._pairs[files] = None
+        pair = self._pairs[files]
+        return pair and replace(pair, name=name)
 
     def chain(self, path: Path | None, words: str) -> tuple[x509.Certificate, ...]:
         """Return the certificates of a file, leaf first; none if it is not here or holds none."""

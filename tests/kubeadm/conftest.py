@@ -1,0 +1,19 @@
+"""One kubeadm node that runs, for every test that only reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kubeadm.nodes import Cluster, running
+
+ADDRESS = "127.0.0.11"
+
+
+@pytest.fixture(scope="session")
+def control_plane(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of one node, as kubeadm makes it, with the newest etcd."""
+    with running(tmp_path_factory.mktemp("node"), newest_etcd, [ADDRESS]) as cluster:
+        yield cluster

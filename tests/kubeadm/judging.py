@@ -1,0 +1,87 @@
+"""Options as a user gives them, what they make of a live cluster, and what was found on it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.settings.read import read_live_target
+from pytest_etcdtls.target import Target
+
+Found = Mapping[str, Mapping[str, set[str]]]
+"""Check ids by outcome and role, ``cluster`` for the whole target."""
+
+
+class Given:
+    """Values of options, by the names of their ini twins."""
+
+    def __init__(self, **values: str | Path | Sequence[str | Path] | bool) -> None:
+        self._values = values
+
+    def text(self, name: str) -> str | None:
+        value = self._values.get(name)
+        return None if value is None else str(value)
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        value = self._values.get(name, ())
+        assert not isinstance(value, bool)
+        values = [value] if isinstance(value, str | Path) else value
+        return tuple(part for one in values for part in (str(one).split(",") if commas else [str(one)]))
+
+    def flag(self, name: str) -> bool:
+        return bool(self._values.get(name))
+
+    def path(self, name: str) -> Path | None:
+        value = self.text(name)
+        return None if value is None else Path(value)
+
+    def resolve(self, name: str, value: str) -> Path:
+        return Path(value)
+
+
+def target(**values: str | Path | Sequence[str | Path] | bool) -> Target:
+    """Return the live target of these options."""
+    return read_live_target(Given(**values), {})
+
+
+def judged(target: Target, *patterns: str) -> list[CheckResult]:
+    """Judge with the checks that the patterns of ``--etcd-check`` name."""
+    return run_checks(Observer(target), select(patterns))
+
+
+def found(results: Iterable[CheckResult]) -> Found:
+    """Return what neither conforms nor is not applicable."""
+    seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for result in results:
+        if result.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE):
+            seen[str(result.outcome)][str(result.role)].add(result.check)
+    return {outcome: dict(roles) for outcome, roles in seen.items()}
+
+
+def beyond(results: Found, usual: Found) -> Found:
+    """Return what was found besides the usual."""
+    left: dict[str, dict[str, set[str]]] = {}
+    for outcome, roles in results.items():
+        for role, ids in roles.items():
+            new = ids - usual.get(outcome, {}).get(role, set())
+            if new:
+                left.setdefault(outcome, {})[role] = new
+    return left
+
+
+def told(results: Iterable[CheckResult]) -> str:
+    """Return every result that does not conform, for the message of a failing test."""
+    lines = []
+    for result in results:
+        if result.outcome not in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE):
+            lines.append(f"{result.listener} {result.check} {result.outcome}: {result.reason}")
+            lines += [
+                f"    {one.message}; expected {one.expected}; observed {one.observed}"
+                for one in result.findings
+            ]
+    return "\n".join(lines)

@@ -1,0 +1,207 @@
+"""Control plane nodes as kubeadm lays them out, each below a directory that stands for its root.
+
+The manifest has the paths of a node, and the etcd that runs has the real ones: a copy of it under another
+root is what ``--etcd-pki-dir`` is for.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.etcd_process import EtcdProcess, clean_environment, stop_all
+from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster.readiness import ReadinessLog, Served
+from pytest_etcdtls.cluster.watchdog import Watchdog
+from pytest_etcdtls.declared.vocabulary import flag_known
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.files import encode_certificates
+
+SHAPES = Path(__file__).parents[1] / "declared" / "shapes" / "kubeadm"
+DEADLINE = 60.0
+PKI = "/etc/kubernetes/pki"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One control plane node.
+
+    Attributes:
+        name: of the node, and of its etcd.
+        address: of the node.
+        root: directory that stands for its ``/``.
+        client, peer, metrics: ports, which kubeadm has at 2379, 2380 and 2381 on every node.
+        text: of its manifest.
+    """
+
+    name: str
+    address: str
+    root: Path
+    client: int
+    peer: int
+    metrics: int
+    text: str = field(repr=False)
+
+    @property
+    def pki(self) -> Path:
+        """Directory of the certificates, ``/etc/kubernetes/pki`` on the node."""
+        return self.root / PKI.lstrip("/")
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest."""
+        return self.root / "etc" / "kubernetes" / "manifests" / "etcd.yaml"
+
+    def command(self, changes: Mapping[str, str | None] | None = None) -> list[str]:
+        """Return the arguments of etcd with the real paths, without the program.
+
+        Args:
+            changes: flags by name to be given otherwise, ``None`` to leave one out.
+        """
+        document = yaml.safe_load(changed(self.text, changes or {}))
+        container = document["spec"]["containers"][0]
+        words = [*container["command"][1:], *container.get("args", [])]
+        return [re.sub(r"(?<=[=,])/(?=etc/kubernetes|var/lib)", f"{self.root}/", word) for word in words]
+
+
+def changed(text: str, changes: Mapping[str, str | None]) -> str:
+    """Return a manifest in which flags are given otherwise; one that is not there is added."""
+    for name, value in changes.items():
+        line = re.compile(rf"^    - --{name}=.*\n", re.MULTILINE)
+        new = "" if value is None else f"    - --{name}={value}\n"
+        if at := line.search(text):
+            text = text[: at.start()] + new + text[at.end() :]
+        else:
+            text = text.replace("    - etcd\n", f"    - etcd\n{new}", 1)
+    return text
+
+
+def manifest(shape: str, version: str, changes: Mapping[str, str]) -> str:
+    """Return kubeadm's manifest for an etcd of that version: flags that it does not know are left out."""
+    text = (SHAPES / f"{shape}.yaml").read_text()
+    unknown = [
+        name for name in re.findall(r"^    - --([a-z-]+)=", text, re.M) if not flag_known(name, version)
+    ]
+    text = changed(text, {**changes, **dict.fromkeys(unknown)})
+    return re.sub(r"(image: registry.k8s.io/etcd:)\S+", rf"\g<1>{version}-0", text)
+
+
+@dataclass
+class Cluster:
+    """Nodes whose etcds can be run."""
+
+    binary: Path
+    version: str
+    nodes: tuple[Node, ...]
+    pki: ClusterPKI
+    _watchdog: Watchdog
+    _processes: dict[str, EtcdProcess] = field(default_factory=dict)
+
+    def start(self, *nodes: Node, changes: Mapping[str, str | None] | None = None) -> None:
+        """Start etcd on nodes, and wait until each says that it serves its clients."""
+        logs = []
+        for node in nodes or self.nodes:
+            log = node.root / "etcd.log"
+            argv = [str(self.binary), *node.command(changes)]
+            process = EtcdProcess(argv, {**clean_environment({}), **self._watchdog.mark}, log)
+            self._watchdog.guard_group(process.pid)
+            self._processes[node.name] = process
+            [urls] = [word.partition("=")[2] for word in argv if word.startswith("--listen-client-urls=")]
+            logs.append((process, ReadinessLog(Served.from_urls(urls.split(","))), log))
+        deadline = time.monotonic() + DEADLINE
+        while pending := [found for found in logs if not found[1].ready]:
+            process, progress, log = pending[0]
+            ended = not process.running
+            progress.feed(process.new_lines())
+            assert progress.ready or not ended, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            process.wait(0.01)
+
+    def stop(self, *nodes: Node) -> None:
+        """Stop etcd on nodes."""
+        stop_all([self._processes.pop(node.name) for node in nodes or self.nodes])
+
+
+@contextmanager
+def running(
+    directory: Path,
+    binary: Path,
+    addresses: Sequence[str],
+    changes: Mapping[str, str | None] | None = None,
+) -> Iterator[Cluster]:
+    """Make nodes at these addresses and run their etcds.
+
+    Args:
+        directory: of all that is written.
+        binary: of etcd.
+        addresses: of the nodes; the first is ``cp1``.
+        changes: flags with which etcd is started otherwise than the manifest says.
+    """
+    claim = claim_ports(3 * len(addresses), "127.0.0.1")
+    watchdog = Watchdog(secrets.token_hex(8))
+    try:
+        cluster = _made(directory, binary, addresses, claim.ports, watchdog)
+        try:
+            cluster.start(changes=changes)
+            yield cluster
+        finally:
+            stop_all(cluster._processes.values())
+    finally:
+        watchdog.dismiss()
+        claim.release()
+
+
+def _made(
+    directory: Path, binary: Path, addresses: Sequence[str], ports: Sequence[int], watchdog: Watchdog
+) -> Cluster:
+    version = binary_version(binary)
+    names = [f"cp{number}" for number in range(1, len(addresses) + 1)]
+    members = [MemberNames(name, (address,)) for name, address in zip(names, addresses, strict=True)]
+    pki = ClusterPKI.generate(PKIPlan(layout=CALayout.KUBEADM), members)
+    kubernetes = encode_certificates([CertificateAuthority.create("kubernetes").certificate])
+    places = [ports[3 * number : 3 * number + 3] for number in range(len(names))]
+    peers = ",".join(
+        f"{name}=https://{address}:{place[1]}"
+        for name, address, place in zip(names, addresses, places, strict=True)
+    )
+    nodes = []
+    for name, address, (client, peer, metrics) in zip(names, addresses, places, strict=True):
+        urls = {
+            "advertise-client-urls": f"https://{address}:{client}",
+            "initial-advertise-peer-urls": f"https://{address}:{peer}",
+            "initial-cluster": peers,
+            "listen-client-urls": f"https://127.0.0.1:{client},https://{address}:{client}",
+            "listen-metrics-urls": f"http://127.0.0.1:{metrics}",
+            "listen-peer-urls": f"https://{address}:{peer}",
+            "name": name,
+        }
+        shape = "v1.34" if flag_known("feature-gates", version) else "v1.28"
+        node = Node(
+            name=name,
+            address=address,
+            root=directory / name,
+            client=client,
+            peer=peer,
+            metrics=metrics,
+            text=manifest(shape, version, urls),
+        )
+        node.manifest.parent.mkdir(parents=True)
+        node.manifest.write_text(node.text)
+        (node.root / "var" / "lib").mkdir(parents=True)
+        nodes.append(node)
+    pki.write(directory / "pki")
+    for node in nodes:
+        (directory / "pki" / node.name).rename(node.pki)
+        (node.pki / "ca.crt").write_bytes(kubernetes)
+        for certificate in node.pki.rglob("*.crt"):
+            certificate.chmod(0o644)
+    return Cluster(binary, version, tuple(nodes), pki, watchdog)

@@ -1,0 +1,68 @@
+"""A declaration or a file that has drifted from what runs is found, by exactly the checks that should.
+
+What runs is a conforming kubeadm node; the manifests and the copies of its certificates are what lies.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kubeadm.drifts import DRIFTS, JUDGED, Drift
+from kubeadm.judging import found, judged, target, told
+from kubeadm.nodes import Cluster, Node, changed
+from pytest_etcdtls.results import CheckResult
+
+
+def look_at(drift: Drift, cluster: Cluster, node: Node, directory: Path) -> list[CheckResult]:
+    """Judge what runs by a declaration and files that have drifted from it."""
+    pki, manifest = directory / "pki", directory / "etcd.yaml"
+    shutil.copytree(node.pki, pki)
+    drift.files(cluster, node, pki)
+    words = {
+        "address": node.address,
+        "client": str(node.client),
+        "peer": str(node.peer),
+        "metrics": str(node.metrics),
+        "pki": str(pki),
+    }
+    flags = {name: value and value.format(**words) for name, value in drift.flags.items()}
+    manifest.write_text(changed(node.text, flags))
+    options = {name: value.format(**words) for name, value in drift.options.items()}
+    return judged(target(etcd_config=manifest, etcd_pki_dir=pki, **options), *drift.checks)
+
+
+def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path) -> None:
+    results = look_at(Drift(), control_plane, control_plane.nodes[0], tmp_path)
+    assert found(results) == {}, told(results)
+    assert {result.check for result in results if result.outcome == "conforms"} > {
+        *("config.served-file", "config.peer-served-file", "config.key-matches-certificate"),
+        *("config.chain-closes", "config.credentials-expire-soon", "config.key-file-mode"),
+        *("config.ca-key-beside", "config.trusted-ca-in-force", "config.client-auth-in-force"),
+        "config.listeners-as-declared",
+    }
+
+
+@pytest.mark.kills(
+    "config.served-file",
+    "config.peer-served-file",
+    "config.key-matches-certificate",
+    "config.credentials-expire-soon",
+    "config.crl-fresh",
+    "config.key-file-mode",
+    "config.ca-key-beside",
+)
+@pytest.mark.parametrize("drift", list(DRIFTS))
+def test_exactly_the_right_checks_find_it(drift: str, control_plane: Cluster, tmp_path: Path) -> None:
+    results = look_at(DRIFTS[drift], control_plane, control_plane.nodes[0], tmp_path)
+    assert found(results) == DRIFTS[drift].found, told(results)
+
+
+def test_every_drift_of_a_file_is_judged_by_the_whole() -> None:
+    assert [name for name, drift in DRIFTS.items() if drift.checks != JUDGED] == [
+        "a listener that is not open",
+        "https declared where http is spoken",
+        "http declared where https is spoken",
+    ]
