@@ -74,15 +74,15 @@ def read_members(source: Source) -> tuple[ToldMember, ...]:
 
 
 def hosts_of(declaration: Declaration) -> tuple[str, ...]:
-    """Return the names and addresses that are a member's own, those that only it itself reaches left out.
+    """Return the names and addresses that are a member's own, none that every machine has.
 
-    Where nothing but loopback is declared, that is what is returned.
+    Where nothing but loopback is declared, those that it advertises are returned, or else listens on.
     """
-    urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
-    urls += [listener.url for listener in declared_listeners(declaration)]
-    urls = [url for url in urls if not (url.is_wildcard or url.is_socket)]
-    beyond = [url.host for url in urls if not url.is_loopback]
-    return tuple(dict.fromkeys(beyond or [url.host for url in urls]))
+    told = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
+    every = [*told, *(listener.url for listener in declared_listeners(declaration))]
+    every = [url for url in every if not (url.is_wildcard or url.is_socket)]
+    beyond = [url for url in every if not url.is_loopback]
+    return tuple(dict.fromkeys(url.host for url in beyond or told or every))
 
 
 def pki_directory(source: Source) -> Path | None:

@@ -1,0 +1,176 @@
+"""A cluster as kubeadm makes it needs two options, and conforms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from plugin.runs import Runner
+from zoo.baseline import warned
+
+from kubeadm.conftest import ADDRESS
+from kubeadm.judging import Found, found, judged, target, told
+from kubeadm.nodes import Cluster, running
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.target import Role
+
+ONE_CA: Mapping[str, set[str]] = {
+    "client": {"mtls.peer-certificate-on-client-port"},
+    "peer": {"mtls.client-certificate-on-peer-port"},
+}
+"""What kubeadm's one CA for clients and peers is warned about."""
+_NEEDS_A_CA_KEY = {
+    *("mtls.expired", "mtls.not-yet-valid", "mtls.server-auth-only", "mtls.intermediate-missing"),
+}
+NOT_VERIFIED: Mapping[str, set[str]] = {
+    "client": {*_NEEDS_A_CA_KEY, "mtls.log-tells-the-same"},
+    "peer": {*_NEEDS_A_CA_KEY, "mtls.log-tells-the-same", "mtls.wrong-san"},
+}
+"""What the key of the CA, which is never taken unasked, and etcd's log would tell."""
+
+
+def usual(version: str) -> Found:
+    """Return what is found on a conforming node of kubeadm's with that version of etcd."""
+    warnings = warned(version, rsa=True)
+    for role, checks in ONE_CA.items():
+        warnings.setdefault(role, set()).update(checks)
+    return {"warns": warnings, "not-verified": NOT_VERIFIED}
+
+
+def test_the_one_command(
+    control_plane: Cluster, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = control_plane.nodes[0]
+    run = Runner(pytester, monkeypatch)
+    ran = run(
+        *("--pyargs", "pytest_etcdtls"),
+        *("--etcd-config", str(node.manifest), "--etcd-pki-dir", str(node.pki / "etcd")),
+    )
+    assert ran.exit_code == 0, ran.out
+    assert not set(ran.counts) & {"violates", "inconclusive", "broken", "not-run"}
+    assert ran.counts["conforms"] > 200
+    listeners = {(one["role"], one["url"]) for one in ran.report["targets"][0]["listeners"]}
+    assert listeners == {
+        ("client", f"https://127.0.0.1:{node.client}"),
+        ("client", f"https://{ADDRESS}:{node.client}"),
+        ("peer", f"https://{ADDRESS}:{node.peer}"),
+        ("metrics", f"http://127.0.0.1:{node.metrics}"),
+    }
+    assert "apiserver-etcd-client" in ran.out
+    assert "BEGIN" not in ran.out + str(ran.written)
+
+
+def test_a_node_of_every_version(etcd_binary: Path, tmp_path: Path) -> None:
+    with running(tmp_path, etcd_binary, [ADDRESS]) as cluster:
+        node = cluster.nodes[0]
+        results = judged(target(etcd_config=node.manifest, etcd_pki_dir=node.root), "!lifecycle")
+    assert found(results) == usual(cluster.version), told(results)
+    assert sum(result.outcome is Outcome.CONFORMS for result in results) > 200
+
+
+def test_with_the_keys_of_the_ca_nothing_but_the_log_is_missing(control_plane: Cluster) -> None:
+    node = control_plane.nodes[0]
+    key = node.pki / "etcd" / "ca.key"
+    results = judged(
+        target(etcd_config=node.manifest, etcd_pki_dir=node.pki, etcd_ca_key=key, etcd_peer_ca_key=key),
+        *("mtls", "config", "listener"),
+    )
+    assert found(results).get("not-verified") == {
+        role: {"mtls.log-tells-the-same"} for role in ("client", "peer")
+    }, told(results)
+    assert "violates" not in found(results), told(results)
+
+
+def test_a_minted_client_will_do_where_there_is_no_other(control_plane: Cluster, tmp_path: Path) -> None:
+    node = control_plane.nodes[0]
+    for name in ("ca.crt", "ca.key"):
+        (tmp_path / name).write_bytes((node.pki / "etcd" / name).read_bytes())
+    key = tmp_path / "ca.key"
+    live = target(etcd_config=node.manifest, etcd_pki_dir=tmp_path, etcd_ca_key=key, etcd_peer_ca_key=key)
+    assert (live.client.identities, live.peer.identities) == ((), ())
+    results = judged(live, "mtls.trusted-client", "mtls.expired")
+    assert {result.outcome for result in results} == {Outcome.CONFORMS, Outcome.NOT_APPLICABLE}
+    accepted = [one.reason for one in results if one.check == "mtls.trusted-client" and one.role != "metrics"]
+    assert all("minted" in reason for reason in accepted), accepted
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crt", "ca.key"]
+
+
+def test_kubeadms_directory_without_a_declaration(control_plane: Cluster) -> None:
+    node = control_plane.nodes[0]
+    live = target(
+        etcd_endpoint=f"https://{ADDRESS}:{node.client}",
+        etcd_peer_endpoint=f"https://{ADDRESS}:{node.peer}",
+        etcd_pki_dir=node.pki / "etcd",
+    )
+    # Without a declaration nobody knows whether there is a revocation list.
+    results = judged(live, "!lifecycle", "!mtls.revoked-*")
+    assert found(results) == usual(control_plane.version), told(results)
+    conforming = {result.check for result in results if result.outcome is Outcome.CONFORMS}
+    assert {"cert.matches-expected-file", "cert.trusted", "cert.ca-not-shared-with-kubernetes"} <= conforming
+
+
+@pytest.fixture(scope="module")
+def three_nodes(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    addresses = [f"127.0.0.{number}" for number in (21, 22, 23)]
+    with running(tmp_path_factory.mktemp("nodes"), newest_etcd, addresses) as cluster:
+        yield cluster
+
+
+FAMILIES = ("listener", "config", "cluster", "cert", "mtls.trusted-client")
+
+
+def _by_member(cluster: Cluster, live_label: str) -> str:
+    return next(node.name for node in cluster.nodes if str(node.client) in live_label)
+
+
+def test_three_nodes_and_the_files_of_each(three_nodes: Cluster) -> None:
+    live = target(
+        etcd_config=[node.manifest for node in three_nodes.nodes],
+        etcd_pki_dir=three_nodes.nodes[0].root.parent,
+    )
+    assert set(live.declared) == {"cp1", "cp2", "cp3"}
+    results = judged(live, *FAMILIES)
+    assert found(results) == {}, told(results)
+    served = [one for one in results if one.check == "config.served-file" and one.role == Role.CLIENT]
+    assert [one.outcome for one in served] == [Outcome.CONFORMS] * 6
+
+
+def test_three_nodes_and_the_files_of_one(three_nodes: Cluster) -> None:
+    """Copies of one node's files say nothing of what the others serve."""
+    first = three_nodes.nodes[0]
+    live = target(etcd_config=[node.manifest for node in three_nodes.nodes], etcd_pki_dir=first.pki)
+    results = judged(live, *FAMILIES)
+    assert found(results) == {
+        "not-verified": {
+            "client": {"config.served-file"},
+            "peer": {"config.peer-served-file"},
+            "cluster": {"config.key-matches-certificate", "config.chain-closes"},
+        }
+    }, told(results)
+    [first_label, *others] = [one for one in results if one.check == "config.peer-served-file"]
+    assert first_label.outcome is Outcome.CONFORMS
+    assert all("another member's" in one.reason for one in others)
+
+
+def test_a_member_that_trusts_another_ca(three_nodes: Cluster) -> None:
+    *_, last = three_nodes.nodes
+    bundle = last.pki / "etcd" / "ca.crt"
+    before = bundle.read_bytes()
+    kubernetes = (last.pki / "ca.crt").read_bytes()
+    three_nodes.stop(last)
+    try:
+        # Its peers it knows by another file, so that it still is a member.
+        (last.pki / "etcd" / "peers.crt").write_bytes(before)
+        bundle.write_bytes(kubernetes)
+        three_nodes.start(last, changes={"peer-trusted-ca-file": "/etc/kubernetes/pki/etcd/peers.crt"})
+        live = target(
+            etcd_config=[node.manifest for node in three_nodes.nodes],
+            etcd_pki_dir=three_nodes.nodes[0].root.parent,
+        )
+        results = judged(live, "cluster.same-ca", "mtls.trusted-client", "cert.ca-not-shared-with-kubernetes")
+    finally:
+        three_nodes.stop(last)
+        bundle.write_bytes(before)
+        three_nodes.start(last)
+    assert found(results)["violates"]["cluster"] == {"cluster.same-ca"}, told(results)
