@@ -34,7 +34,9 @@ _PAUSE = 0.02
 
 
 def _cost(target: Target, listener: Listener | None, key: str | None) -> int:
-    has_log = listener is not None and listener.scheme == "https" and target.log_of(listener) is not None
+    if listener is None or listener.scheme == "http":
+        return 0
+    has_log = target.origin != "live" or target.log_of(listener) is not None
     return len(TLSVersion) if has_log else 0
 
 
