@@ -65,9 +65,13 @@ class Node:
         """Return the arguments of etcd with the real paths, without the program.
 
         Args:
-            changes: flags by name to be given otherwise, ``None`` to leave one out.
+            changes: flags by name to be given otherwise, ``None`` to leave one out; ``{metrics}`` in one
+                stands for the port.
         """
-        document = yaml.safe_load(changed(self.text, changes or {}))
+        filled = {
+            name: value and value.format(metrics=self.metrics) for name, value in (changes or {}).items()
+        }
+        document = yaml.safe_load(changed(self.text, filled))
         container = document["spec"]["containers"][0]
         words = [*container["command"][1:], *container.get("args", [])]
         return [re.sub(r"(?<=[=,])/(?=etc/kubernetes|var/lib)", f"{self.root}/", word) for word in words]

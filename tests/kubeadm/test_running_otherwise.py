@@ -1,0 +1,59 @@
+"""An etcd that runs with less than its manifest says: the declaration is right, and what runs is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kubeadm.judging import Found, found, judged, target, told
+from kubeadm.nodes import Cluster, running
+
+ADDRESS = "127.0.0.31"
+STRANGERS = {"mtls.no-certificate", "mtls.self-signed", "mtls.foreign-ca", "mtls.lookalike-ca"}
+NOT_IN_FORCE: Found = {
+    "violates": {
+        "client": {
+            *STRANGERS,
+            *("config.client-auth-in-force", "config.trusted-ca-in-force", "mtls.announced-ca-present"),
+        },
+        "peer": {
+            *STRANGERS,
+            *("config.peer-auth-in-force", "config.peer-trusted-ca-in-force", "mtls.announced-ca-present"),
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def lax(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A node of kubeadm's whose etcd asks nobody for a certificate, and shows metrics beyond loopback."""
+    otherwise: dict[str, str | None] = dict.fromkeys(
+        ("client-cert-auth", "trusted-ca-file", "peer-client-cert-auth", "peer-trusted-ca-file")
+    )
+    otherwise["listen-metrics-urls"] = f"http://127.0.0.1:{{metrics}},http://{ADDRESS}:{{metrics}}"
+    with running(tmp_path_factory.mktemp("lax"), newest_etcd, [ADDRESS], otherwise) as cluster:
+        yield cluster
+
+
+def test_client_authentication_that_is_not_in_force(lax: Cluster) -> None:
+    node = lax.nodes[0]
+    results = judged(
+        target(etcd_config=node.manifest, etcd_pki_dir=node.pki),
+        *("config", "listener", "mtls.trusted-client", "mtls.announced-*", *sorted(STRANGERS)),
+    )
+    assert found(results) == NOT_IN_FORCE, told(results)
+
+
+def test_metrics_on_the_nodes_address_that_are_declared_on_loopback(lax: Cluster) -> None:
+    node = lax.nodes[0]
+    live = target(
+        etcd_config=node.manifest,
+        etcd_pki_dir=node.pki,
+        etcd_metrics_endpoint=[f"http://127.0.0.1:{node.metrics}", f"http://{ADDRESS}:{node.metrics}"],
+    )
+    results = judged(live, "config.listeners-as-declared", "config.metrics-as-declared", "listener.answers")
+    assert found(results) == {"violates": {"cluster": {"config.listeners-as-declared"}}}, told(results)
+    [finding] = next(one for one in results if one.findings).findings
+    assert f"http://{ADDRESS}:{node.metrics}" in finding.message + finding.observed
