@@ -65,7 +65,11 @@ DIFFERENT: dict[str, tuple[ClusterConfig, dict[str, tuple[bool, Outcome]]]] = {
     "a trusted CA alone": (ClusterConfig(client_cert_auth=False), {"2.2": (False, Outcome.CONFORMS)}),
     "generated certificates": (
         ClusterConfig(auto_tls=True, cert_file=None, key_file=None, expects_health=False),
-        {"2.1": (False, Outcome.CONFORMS), "2.2": (True, Outcome.VIOLATES)},
+        {
+            "2.1": (False, Outcome.CONFORMS),
+            "2.2": (True, Outcome.VIOLATES),
+            "2.7": (True, Outcome.VIOLATES),
+        },
     ),
     "the system's roots": (
         ClusterConfig(trusted_ca_file=None, expects_health=False),
@@ -73,7 +77,7 @@ DIFFERENT: dict[str, tuple[ClusterConfig, dict[str, tuple[bool, Outcome]]]] = {
     ),
     "a configuration file": (
         ClusterConfig(config_file=True, config_file_omits=("client_cert_auth", "trusted_ca_file")),
-        {"2.2": (True, Outcome.VIOLATES)},
+        {"2.2": (True, Outcome.VIOLATES), "2.7": (True, Outcome.VIOLATES)},
     ),
 }
 
@@ -105,7 +109,7 @@ def test_declared_effective_and_observed_stand_side_by_side(newest_etcd: Path) -
     nothing = Review(used=(), stale=(), unused=())
     text = "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=1))
     assert "    effective: anybody" in text
-    assert "the wire says the opposite of 2" in " ".join(text.split())
+    assert "the wire says the opposite of 3" in " ".join(text.split())
     assert "2.2 client certificates are asked for, of m0: the flags pass" in " ".join(text.split())
     quiet = "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=0))
-    assert "effective:" not in quiet
+    assert "\n    effective:" not in quiet
