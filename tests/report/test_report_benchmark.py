@@ -108,8 +108,9 @@ def test_declared_effective_and_observed_stand_side_by_side(newest_etcd: Path) -
     assert "auto-tls-drops-client-auth" in [trap.id for trap in member.traps]
     nothing = Review(used=(), stale=(), unused=())
     text = "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=1))
+    assert "    declared:  " in text
     assert "    effective: anybody" in text
     assert "the wire says the opposite of 3" in " ".join(text.split())
     assert "2.2 client certificates are asked for, of m0: the flags pass" in " ".join(text.split())
     quiet = "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=0))
-    assert "\n    effective:" not in quiet
+    assert "    declared:  " not in quiet
