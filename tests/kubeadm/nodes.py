@@ -108,6 +108,7 @@ class Cluster:
     nodes: tuple[Node, ...]
     pki: ClusterPKI
     _watchdog: Watchdog
+    _prefix: tuple[str, ...] = ()
     _processes: dict[str, EtcdProcess] = field(default_factory=dict)
 
     def start(self, *nodes: Node, changes: Mapping[str, str | None] | None = None) -> None:
@@ -115,7 +116,7 @@ class Cluster:
         logs = []
         for node in nodes or self.nodes:
             log = node.root / "etcd.log"
-            argv = [str(self.binary), *node.command(changes)]
+            argv = [*self._prefix, str(self.binary), *node.command(changes)]
             process = EtcdProcess(argv, {**clean_environment({}), **self._watchdog.mark}, log)
             self._watchdog.guard_group(process.pid)
             self._processes[node.name] = process
@@ -141,6 +142,9 @@ def running(
     binary: Path,
     addresses: Sequence[str],
     changes: Mapping[str, str | None] | None = None,
+    *,
+    ports: Sequence[int] = (),
+    prefix: tuple[str, ...] = (),
 ) -> Iterator[Cluster]:
     """Make nodes at these addresses and run their etcds.
 
@@ -149,11 +153,14 @@ def running(
         binary: of etcd.
         addresses: of the nodes; the first is ``cp1``.
         changes: flags with which etcd is started otherwise than the manifest says.
+        ports: of the nodes, three each; by default free ones.
+        prefix: words before the program, which run it elsewhere.
     """
-    claim = claim_ports(3 * len(addresses), "127.0.0.1")
+    claim = None if ports else claim_ports(3 * len(addresses), "127.0.0.1")
     watchdog = Watchdog(secrets.token_hex(8))
     try:
-        cluster = _made(directory, binary, addresses, claim.ports, watchdog)
+        cluster = _made(directory, binary, addresses, claim.ports if claim else ports, watchdog)
+        cluster._prefix = prefix
         try:
             cluster.start(changes=changes)
             yield cluster
@@ -161,7 +168,8 @@ def running(
             stop_all(cluster._processes.values())
     finally:
         watchdog.dismiss()
-        claim.release()
+        if claim is not None:
+            claim.release()
 
 
 def _made(

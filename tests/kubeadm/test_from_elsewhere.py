@@ -1,0 +1,154 @@
+"""A kubeadm node at its own ports and an address of its own, judged on it and from another machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
+from kubeadm.nodes import Cluster, Node, running
+from pytest_etcdtls.cluster.etcd_process import clean_environment
+
+CHECKS = "config,listener,cert.covers-endpoint,cert.trusted,mtls.trusted-client,mtls.no-certificate"
+FOREIGN_BIND = "/proc/sys/net/ipv4/ip_nonlocal_bind"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A node and another machine.
+
+    Attributes:
+        node: that runs etcd.
+        there: the machine that it is.
+        elsewhere: the other machine.
+    """
+
+    cluster: Cluster
+    there: Machine
+    elsewhere: Machine
+
+    @property
+    def node(self) -> Node:
+        return self.cluster.nodes[0]
+
+
+@pytest.fixture(scope="module")
+def site(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    try:
+        with two_machines() as (there, elsewhere):
+            directory = tmp_path_factory.mktemp("site")
+            ports = (2379, 2380, 2381)
+            with running(
+                directory, newest_etcd, [there.address], ports=ports, prefix=there.prefix
+            ) as cluster:
+                yield Site(cluster, there, elsewhere)
+    except NoNamespacesError as error:
+        pytest.skip(f"needs network namespaces (root, iproute2): {error}")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run of pytest came to."""
+
+    exit_code: int
+    out: str
+    report: dict[str, Any]
+
+    def results(self, outcome: str) -> dict[str, str]:
+        """Return the reasons by ``ROLE CHECK``."""
+        found = [one for one in self.report["results"] if one["outcome"] == outcome]
+        return {f"{one['role']} {one['check']}": one["reason"] for one in found}
+
+    @property
+    def urls(self) -> set[str]:
+        return {one["url"] for one in self.report["targets"][0]["listeners"]}
+
+
+def judged_on(machine: Machine, node: Node, pki: Path, directory: Path) -> Ran:
+    """Run pytest on a machine, with the two options."""
+    report = directory / "report.json"
+    done = subprocess.run(
+        [
+            *machine.prefix,
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "pytest_etcdtls"),
+            *(f"--etcd-config={node.manifest}", f"--etcd-pki-dir={pki}", f"--etcd-check={CHECKS}"),
+            f"--etcd-report={report}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        env={**clean_environment({}), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
+        timeout=300,
+    )
+    assert report.exists(), done.stdout + done.stderr
+    return Ran(done.returncode, done.stdout, json.loads(report.read_text()))
+
+
+def test_on_the_node_itself(site: Site, tmp_path: Path) -> None:
+    ran = judged_on(site.there, site.node, site.node.pki / "etcd", tmp_path)
+    assert ran.exit_code == 0, ran.out
+    assert ran.urls == {
+        *("https://127.0.0.1:2379", "https://10.111.0.1:2379", "https://10.111.0.1:2380"),
+        "http://127.0.0.1:2381",
+    }
+    assert [ran.results(outcome) for outcome in ("violates", "warns", "inconclusive", "not-verified")] == [
+        {}
+    ] * 4
+
+
+def test_from_another_machine_loopback_is_not_verified(site: Site, tmp_path: Path) -> None:
+    ran = judged_on(site.elsewhere, site.node, site.node.pki / "etcd", tmp_path)
+    assert ran.exit_code == 0, ran.out
+    assert ran.urls == {"https://10.111.0.1:2379", "https://10.111.0.1:2380"}
+    assert [ran.results(outcome) for outcome in ("violates", "warns", "inconclusive")] == [{}] * 3
+    [(check, reason)] = ran.results("not-verified").items()
+    assert check == "cluster config.listeners-as-declared"
+    for url in ("https://127.0.0.1:2379", "http://127.0.0.1:2381"):
+        assert url in reason
+        assert url in ran.out
+
+
+def test_names_that_do_not_cover_the_prober_are_no_fault(site: Site, tmp_path: Path) -> None:
+    """Of what peers let in only the node's own certificate is at hand, and it has the node's address."""
+    copy = tmp_path / "pki"
+    shutil.copytree(site.node.pki / "etcd", copy)
+    for path in copy.glob("healthcheck-client.*"):
+        path.unlink()
+    ran = judged_on(site.elsewhere, site.node, copy, tmp_path)
+    assert ran.results("violates") == {}, ran.out
+    reasons = ran.results("not-verified")
+    assert "rule on SANs" in reasons["peer mtls.trusted-client"]
+    assert "mtls.trusted-client" not in {
+        check.partition(" ")[2] for check in reasons if check.startswith("client ")
+    }
+    assert "peer mtls.no-certificate" in ran.results("conforms")
+
+
+ASK = """
+from pytest_etcdtls.settings.own_addresses import own_among
+print(sorted(own_among(["10.111.0.1", "10.111.0.2", "192.0.2.7", "fd00::1", "node.example"])))
+"""
+
+
+@pytest.mark.parametrize("bind_anywhere", ["0", "1"], ids=["usual", "as beside keepalived"])
+def test_whose_addresses_are_told_apart(bind_anywhere: str, site: Site) -> None:
+    script = f"echo {bind_anywhere} > {FOREIGN_BIND} && exec {sys.executable} -c '{ASK}'"
+    for machine in (site.there, site.elsewhere):
+        done = subprocess.run(
+            [*machine.prefix, "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ},
+        )
+        assert done.stdout == f"['{machine.address}']\n"
