@@ -13,6 +13,7 @@ from cryptography import x509
 from pytest_etcdtls.declared.client_files import client_files
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.file_facts import BundleFact, ClientFact, FileFact, MemberFiles, PairFact
+from pytest_etcdtls.declared.files import exists
 from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.declared.sides import SIDES, Side, prefix
 from pytest_etcdtls.errors import UsageError
@@ -79,7 +80,7 @@ def _lying(bundle: Path, original: bool) -> Iterator[FileFact]:
     """Yield the files beside a bundle that are called as its key would be; they are not opened."""
     for name in dict.fromkeys((f"{bundle.stem}.key", f"{bundle.stem}-key.pem", "ca.key", "ca-key.pem")):
         path = bundle.with_name(name)
-        if path.is_file():
+        if exists(path):
             yield _with_rights(FileFact(said=f"beside {bundle.name}", path=str(path), original=original))
 
 
@@ -113,7 +114,7 @@ def _absent(told: DeclaredMember, setting: Setting) -> str:
 
 def _found(fact: FileFact, path: Path) -> FileFact:
     fact = _with_rights(replace(fact, path=str(path)))
-    if not path.exists():
+    if not exists(path):
         return replace(fact, absent=f"{path} is not there")
     if not os.access(path, os.R_OK):
         return replace(fact, absent=f"{path} may not be read by this user: run as one who may")

@@ -67,6 +67,14 @@ def exists(path: Path) -> bool:
         return False
 
 
+def is_directory(path: Path) -> bool:
+    """Return whether there is such a directory; one below a directory that may not be entered is not."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def require(setting: Setting, where: Whereabouts) -> Path:
     """Return where the file of a setting is here.
 

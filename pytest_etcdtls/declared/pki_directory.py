@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_etcdtls.declared.files import exists
 from pytest_etcdtls.errors import UsageError
 
 
@@ -50,13 +51,11 @@ def read_pki_directory(directory: Path, *, option: str = "--etcd-pki-dir") -> PK
     Raises:
         UsageError: if there is no ``ca.crt``, or a certificate has no key beside it.
     """
-    if not directory.is_dir():
-        what = "is a file, not a directory" if directory.exists() else "does not exist"
-        raise UsageError(f"{option} {directory} {what}")
+    require_directory(directory, option)
     # The one above has a ca.crt as well, and that is the cluster's own, not etcd's.
-    etcd = directory / "etcd" if (directory / "etcd" / "ca.crt").is_file() else directory
+    etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
     authority = etcd / "ca.crt"
-    if not authority.is_file():
+    if not exists(authority):
         raise UsageError(
             f"{option} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's names of "
             "files are looked for, as in /etc/kubernetes/pki/etcd"
@@ -65,7 +64,7 @@ def read_pki_directory(directory: Path, *, option: str = "--etcd-pki-dir") -> PK
     client = "apiserver-etcd-client"
     return PKIDirectory(
         ca=authority,
-        ca_key=key if key.is_file() else None,
+        ca_key=key if exists(key) else None,
         server=_pair(etcd, "server", option),
         peer=_pair(etcd, "peer", option),
         healthcheck_client=_pair(etcd, "healthcheck-client", option),
@@ -73,10 +72,27 @@ def read_pki_directory(directory: Path, *, option: str = "--etcd-pki-dir") -> PK
     )
 
 
+def require_directory(directory: Path, option: str) -> None:
+    """Refuse what is no directory, or may not be entered by this user.
+
+    Raises:
+        UsageError: if so.
+    """
+    try:
+        if directory.is_dir():
+            return
+        what = "is a file, not a directory" if directory.exists() else "does not exist"
+    except PermissionError:
+        what = "is in a directory that may not be entered by this user: run as one who may, or pass a copy"
+    except OSError as error:
+        what = f"cannot be looked into ({error.strerror})"
+    raise UsageError(f"{option} {directory} {what}")
+
+
 def _pair(directory: Path, name: str, option: str) -> Pair | None:
     pair = Pair(directory / f"{name}.crt", directory / f"{name}.key")
-    if not pair.certificate.is_file():
+    if not exists(pair.certificate):
         return None
-    if not pair.key.is_file():
+    if not exists(pair.key):
         raise UsageError(f"{option}: {pair.certificate} has no {pair.key.name} beside it: copy both")
     return pair

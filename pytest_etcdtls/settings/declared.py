@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_etcdtls.declared.declaration import Declaration
+from pytest_etcdtls.declared.files import is_directory
 from pytest_etcdtls.declared.listeners import advertised, declared_listeners
 from pytest_etcdtls.declared.member import FILES, DeclaredMember
+from pytest_etcdtls.declared.pki_directory import require_directory
 from pytest_etcdtls.declared.reach import Reach, reach, runs_here
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.settings.borrowed_files import disown
 from pytest_etcdtls.settings.own_addresses import own_among
-from pytest_etcdtls.settings.source import Source
+from pytest_etcdtls.settings.source import Source, option
 from pytest_etcdtls.target import Role, safe
 
 CONFIG = "etcd_config"
@@ -92,9 +94,8 @@ def pki_directory(source: Source) -> Path | None:
         UsageError: if it is no directory.
     """
     directory = source.path(PKI_DIR)
-    if directory is not None and not directory.is_dir():
-        what = "is a file, not a directory" if directory.exists() else "does not exist"
-        raise UsageError(f"--etcd-pki-dir {directory} {what}")
+    if directory is not None:
+        require_directory(directory, option(PKI_DIR))
     return directory
 
 
@@ -103,7 +104,7 @@ def _own_directory(directory: Path | None, declaration: Declaration) -> Path | N
     name = declaration.text("name")
     if directory is None or name is None or safe(name) != name or name.strip(".") == "":
         return directory
-    return directory / name if (directory / name).is_dir() else directory
+    return directory / name if is_directory(directory / name) else directory
 
 
 def _refuse_strange_directory(directory: Path | None, told: Sequence[DeclaredMember]) -> None:

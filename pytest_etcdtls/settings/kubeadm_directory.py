@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_etcdtls.declared.client_files import APISERVER, HEALTHCHECK
+from pytest_etcdtls.declared.files import exists
 from pytest_etcdtls.declared.pki_directory import Pair, read_pki_directory
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.pki.loading import load_identity, load_trust
@@ -55,7 +56,7 @@ class KubeadmDirectory:
             peer=_identity(found.peer, "peer-pair"),
             healthcheck=_identity(found.healthcheck_client, HEALTHCHECK),
             apiserver=_identity(found.apiserver_etcd_client, APISERVER),
-            kubernetes_ca=_bundle(above) if found.ca.parent.name == "etcd" and above.is_file() else None,
+            kubernetes_ca=_bundle(above) if found.ca.parent.name == "etcd" and exists(above) else None,
         )
 
     def defaults(self) -> tuple[PortDefaults, PortDefaults]:
