@@ -10,7 +10,7 @@ import pytest
 from by_hand.document import Block, Step, read_steps
 from by_hand.once import once
 from by_hand.ours import IDENTITIES
-from by_hand.walk import Walk, can_run, walk_through
+from by_hand.walk import Walk, can_run, require_tools, walk_through
 from pytest_etcdtls.cluster.binary import binary_version
 
 RELEASES = ("3.4.23", "3.5.33", "3.6.16", "3.7.3")
@@ -38,6 +38,7 @@ def _name(value: object) -> str | None:
 @pytest.fixture(scope="module")
 def walk(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Walk:
     """The page, walked through with one etcd."""
+    require_tools(etcd_binary)
     version = binary_version(etcd_binary)
     return once(
         tmp_path_factory,

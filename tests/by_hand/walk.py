@@ -15,10 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from by_hand.document import Block, Step
 from by_hand.ours import Ours
 from by_hand.shell import Ran, Shell
 
+_TOOLS = ("sh", "openssl", "curl", "diff", "grep", "sed", "timeout")
 _LOG_SECONDS = 10.0
 _INTERFERING = ("PYTEST", "ETCD", "CURL_", "OPENSSL_", "SSL_")
 
@@ -43,6 +46,15 @@ class Walk:
 def can_run(block: Block) -> bool:
     """Return whether this machine has what the block needs."""
     return block.needs is None or shutil.which(block.needs) is not None
+
+
+def require_tools(binary: Path) -> None:
+    """Skip, loudly, on a machine that lacks a tool of the page."""
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if not binary.with_name("etcdctl").exists():
+        missing.append(f"etcdctl beside {binary}")
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
 
 
 def environment(binary: Path, home: Path) -> dict[str, str]:
