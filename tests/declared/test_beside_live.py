@@ -1,0 +1,175 @@
+"""A declaration beside a running etcd: which declared listener is which, bundles as they are now, doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starting import start_process
+
+from declared.declaring import GOOD, flags
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.declared.command_line import from_command_line
+from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.probes.declaration import listener_declaration
+from pytest_etcdtls.registry import Check
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import Judge
+from pytest_etcdtls.target import Listener, Role, Target, Unreached
+
+
+@pytest.fixture(scope="module")
+def cluster(newest_etcd: Path) -> Iterator[Cluster]:
+    with start_process(ClusterConfig(), newest_etcd) as running:
+        yield running
+
+
+def _told(cluster: Cluster, **changes: str) -> Target:
+    """Return the cluster as a target whose declaration has other values for some flags."""
+    argv = [_changed(argument, changes) for argument in cluster.members[0].argv]
+    declaration = from_command_line([argument for argument in argv if argument])
+    return replace(cluster.target(), declared={"m0": DeclaredMember.of(declaration)})
+
+
+def _changed(argument: str, changes: dict[str, str]) -> str:
+    name = argument.lstrip("-").partition("=")[0]
+    value = changes.get(name.replace("-", "_"))
+    return argument if value is None else value and f"--{name}={value}"
+
+
+def _judge(target: Target, id_: str, role: Role | None = None) -> CheckResult:
+    listener = next((one for one in target.listeners if one.role is role), None)
+    return Judge(Observer(target)).result(catalogue()[id_], listener)
+
+
+def test_as_it_was_started(cluster: Cluster) -> None:
+    result = _judge(cluster.target(), "config.listeners-as-declared")
+    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")
+
+
+def test_a_listener_that_is_not_judged_is_not_verified(cluster: Cluster) -> None:
+    target = cluster.target()
+    alone = replace(target, listeners=target.listeners[:1])
+    result = _judge(alone, "config.listeners-as-declared")
+    url = cluster.members[0].peer_url
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert result.reason == f"{url} is not among the endpoints: pass --etcd-peer-endpoint"
+    unreached = Unreached(member="m0", role=Role.PEER, url=url, reason="it is on loopback elsewhere")
+    result = _judge(replace(alone, unreached=(unreached,)), "config.listeners-as-declared")
+    assert (result.outcome, result.reason) == (Outcome.NOT_VERIFIED, "it is on loopback elsewhere")
+
+
+def test_a_listener_that_nothing_declares_is_found(cluster: Cluster) -> None:
+    result = _judge(_told(cluster, listen_client_urls="https://127.0.0.1:1"), "config.listeners-as-declared")
+    (finding,) = result.findings
+    assert finding.message.startswith(f"{cluster.members[0].client_url} answers, and nothing in")
+    assert finding.expected == "--listen-client-urls=https://127.0.0.1:1 (the command line)"
+
+
+def test_a_bundle_that_is_not_here_is_not_verified(cluster: Cluster) -> None:
+    told = _told(cluster, trusted_ca_file="/nowhere/ca.crt")
+    result = _judge(told, "config.trusted-ca-in-force", Role.CLIENT)
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert result.reason.startswith("--trusted-ca-file=/nowhere/ca.crt (the command line) is not here")
+    assert "--etcd-pki-dir" in result.reason
+
+
+def test_a_bundle_that_is_none_is_not_verified(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("no certificate")
+    told = _told(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
+    result = _judge(told, "config.trusted-ca-in-force", Role.CLIENT)
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert "--trusted-ca-file (the command line)" in result.reason
+
+
+def test_without_a_declared_bundle_there_is_nothing_to_judge(cluster: Cluster) -> None:
+    result = _judge(_told(cluster, trusted_ca_file=""), "config.trusted-ca-in-force", Role.CLIENT)
+    assert result.outcome is Outcome.NOT_APPLICABLE
+
+
+def test_a_renewed_ca_of_the_same_name_is_told_by_who_is_let_in(cluster: Cluster, tmp_path: Path) -> None:
+    trusted = cluster.pki.client_ca.certificate
+    name = str(trusted.subject.rdns[0].rfc4514_string()).partition("=")[2]
+    renewed = CertificateAuthority.create(name, KeyType.ECDSA_P256).certificate
+    assert renewed.subject == trusted.subject
+    (tmp_path / "ca.crt").write_bytes(encode_certificates([renewed]))
+    told = _told(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
+    result = _judge(told, "config.trusted-ca-in-force", Role.CLIENT)
+    assert result.outcome is Outcome.VIOLATES
+    assert "the same name and another key" in result.findings[0].observed
+
+
+def test_a_rule_about_names_that_nobody_can_break_here_is_not_verified(cluster: Cluster) -> None:
+    told = _told(cluster, name="m0")
+    declaration = from_command_line([*cluster.members[0].argv, "--client-cert-allowed-hostname=a.example"])
+    told = replace(told, declared={"m0": DeclaredMember.of(declaration)})
+    result = _judge(told, "config.allowed-names-in-force", Role.CLIENT)
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert result.reason.startswith("--client-cert-allowed-hostname=a.example (the command line) is declared")
+
+
+def test_where_nothing_is_declared_nothing_is_judged(cluster: Cluster) -> None:
+    target = replace(cluster.target(), declared={})
+    of_declarations = [
+        check
+        for check in catalogue().values()
+        if any(need.type in (Declarations, ListenerDeclaration) for need in check.needs.values())
+        and check.roles != {Role.METRICS}
+    ]
+    outcomes = {check.id: _judge(target, check.id, _role(check)).outcome for check in of_declarations}
+    assert len(outcomes) > 25
+    assert set(outcomes.values()) == {Outcome.NOT_APPLICABLE}, outcomes
+
+
+def _role(check: Check) -> Role | None:
+    """Return a role that the check judges and the cluster has a listener of."""
+    return next((role for role in (Role.CLIENT, Role.PEER) if role in check.roles), None)
+
+
+MANY = "https://127.0.0.1:2379,https://10.0.0.11:2379,http://127.0.0.1:2382"
+
+
+@pytest.mark.parametrize(
+    ("urls", "judged", "found"),
+    [
+        (MANY, "https://10.0.0.11:2379", "https://10.0.0.11:2379"),
+        (MANY, "https://127.0.0.1:2379", "https://127.0.0.1:2379"),
+        (MANY, "https://localhost:2379", "https://127.0.0.1:2379"),
+        (MANY, "https://node1.example:2379", "https://10.0.0.11:2379"),
+        (MANY, "https://10.0.0.12:2379", None),
+        (MANY, "https://10.0.0.11:2380", None),
+        (MANY, "https://127.0.0.1:2382", None),
+        (MANY, "http://127.0.0.1:2382", "http://127.0.0.1:2382"),
+        ("https://127.0.0.1:2379", "https://node1.example:2379", "https://127.0.0.1:2379"),
+        ("https://localhost:2379", "https://127.0.0.1:2379", "https://localhost:2379"),
+        ("https://0.0.0.0:2379", "https://10.0.0.12:2379", "https://0.0.0.0:2379"),
+        ("https://[::]:2379", "https://node1.example:2379", "https://[::]:2379"),
+        ("unixs:///run/etcd.sock", "https://node1.example:2379", None),
+    ],
+)
+def test_which_declared_listener_one_is(urls: str, judged: str, found: str | None) -> None:
+    scheme, _, authority = judged.partition("://")
+    host, _, port = authority.rpartition(":")
+    listener = Listener(
+        role=Role.CLIENT,
+        scheme="https" if scheme == "https" else "http",
+        host=host,
+        port=int(port),
+        member="m0",
+        label="client-m0",
+    )
+    arguments = [flag for flag in GOOD if not flag.startswith("--listen-client-urls")]
+    told = DeclaredMember.of(flags(*arguments, f"--listen-client-urls={urls}"))
+    target = Target(label="live", origin="live", listeners=(listener,), declared={"m0": told})
+    member = MemberDeclaration.of("m0", told, "3.6.16")
+    one = listener_declaration(target, listener, member).listener
+    assert (None if one is None else str(one.url)) == found

@@ -1,0 +1,357 @@
+"""What the checks of declared against observed say: which setting, and why it is not in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conforming import sample
+
+from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.checks.mtls_refusals import let_in
+from pytest_etcdtls.declared.beside import DeclaredBundle, DeclaredNames, ListenersSeen, UnseenListener
+from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
+from pytest_etcdtls.declared.trap import Trap
+from pytest_etcdtls.observations.admission import Acceptance, Admission, Candidate
+from pytest_etcdtls.observations.attempt import Stage, TLSVersion, Way
+from pytest_etcdtls.observations.chain import AnnouncedCAs
+from pytest_etcdtls.observations.listener import Answer
+from pytest_etcdtls.observations.protocol import SuiteSupport
+from pytest_etcdtls.registry import Need
+from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
+from pytest_etcdtls.role import Role
+
+TWELVE, THIRTEEN = TLSVersion
+
+
+def _judge(id_: str, **observations: Any) -> list[Statement]:
+    check = catalogue()[id_]
+    role = "client" if Role.CLIENT in check.roles or not check.roles else "peer"
+    given = {name: sample(need, role) for name, need in check.needs.items()}
+    assert set(observations) <= set(given)
+    return list(check.function(**(given | observations)))
+
+
+def _declared(
+    *arguments: str, version: str | None = "3.6.16", role: Role = Role.CLIENT
+) -> ListenerDeclaration:
+    member = MemberDeclaration.of("m0", DeclaredMember.of(flags(*arguments)), version)
+    listener = member.effective.at(role)[0]
+    return ListenerDeclaration(url=str(listener.url), role=role, member=member, listener=listener)
+
+
+def _undeclared() -> ListenerDeclaration:
+    return replace(_declared(*GOOD), listener=None)
+
+
+def _message(statements: Iterable[Statement]) -> str:
+    (finding,) = statements
+    assert isinstance(finding, Finding)
+    return finding.message
+
+
+def _outcome(statements: Iterable[Statement]) -> Outcome:
+    (verdict,) = statements
+    assert isinstance(verdict, Verdict)
+    return verdict.outcome
+
+
+def _none(role: str = "client") -> Admission:
+    found: Admission = sample(Need(Admission, "none"), role)
+    return found
+
+
+def _open(role: str = "client") -> Admission:
+    admission: Admission = let_in(_none(role))["admission"]
+    return admission
+
+
+def _ways(way: Way) -> Admission:
+    cells = tuple(
+        replace(cell, tries=tuple(replace(one, way=way) for one in cell.tries)) for cell in _none().cells
+    )
+    return replace(_none(), cells=cells)
+
+
+PER_LISTENER = sorted(
+    check.id
+    for check in catalogue().values()
+    if any(need.type is ListenerDeclaration for need in check.needs.values())
+    and check.id not in ("config.crl-missing",)
+    and check.function.__module__.rpartition(".")[2].startswith("config_")
+    and not check.function.__module__.rpartition(".")[2].startswith("config_files")
+)
+
+
+@pytest.mark.parametrize("id_", PER_LISTENER)
+def test_nothing_is_said_of_a_listener_that_nothing_declares(id_: str) -> None:
+    check = catalogue()[id_]
+    counterexample = check.counterexample(
+        **{name: sample(need, sorted(check.roles)[-1]) for name, need in check.needs.items()}
+    )
+    said = _judge(id_, **{**counterexample, "declaration": _undeclared()})
+    assert _outcome(said) is Outcome.NOT_VERIFIED
+    assert "config.listeners-as-declared" in getattr(said[0], "reason", "")
+
+
+# Client authentication
+
+
+def test_a_setting_is_named_with_its_place_and_the_trap_that_it_is_in() -> None:
+    declaration = _declared(*without("cert-file", "key-file"), "--auto-tls")
+    (finding,) = _judge("config.client-auth-in-force", declaration=declaration, admission=_open())
+    assert isinstance(finding, Finding)
+    assert finding.message.startswith(
+        "--client-cert-auth=true (the command line) is not in force: --auto-tls"
+    )
+    assert finding.evidence["trap"] == "config.auto-tls-drops-client-auth"
+    assert finding.evidence["effective"].startswith("anybody")
+    assert finding.evidence["declared"] == "--client-cert-auth=true (the command line)"
+
+
+def test_what_etcd_would_do_is_told_from_what_runs() -> None:
+    said = _message(_judge("config.client-auth-in-force", declaration=_declared(*GOOD), admission=_open()))
+    assert "etcd 3.6.16, started with this declaration, would do otherwise: it was not restarted" in said
+
+
+def test_with_what_does_not_start_something_else_was_started() -> None:
+    declaration = _declared(*GOOD, "--client-cert-ath")
+    said = _message(_judge("config.client-auth-in-force", declaration=declaration, admission=_open()))
+    assert "etcd 3.6.16 does not start with this declaration" in said
+
+
+def test_a_bundle_alone_declares_it_from_3_4_on() -> None:
+    arguments = without("client-cert-auth")
+    new, old = _declared(*arguments), _declared(*arguments, version="3.3.27")
+    assert _message(_judge("config.client-auth-in-force", declaration=new, admission=_open())).startswith(CA)
+    (note,) = _judge("config.client-auth-in-force", declaration=old, admission=_open())
+    assert isinstance(note, Note)
+
+
+def test_a_bundle_alone_is_a_trap_in_3_3_for_who_reads_it() -> None:
+    declaration = _declared(*without("client-cert-auth"), version="3.3.27")
+    silent = replace(
+        sample(Need(AnnouncedCAs), "client"), requested=tuple((str(version), False) for version in TLSVersion)
+    )
+    said = _message(_judge("config.trusted-ca-in-force", declaration=declaration, announced=silent))
+    assert "--trusted-ca-file alone lets anybody in" in said
+
+
+def test_what_nothing_declares_is_not_in_force_either() -> None:
+    declaration = _declared(*URLS, *PAIR)
+    assert _judge("config.client-auth-in-force", declaration=declaration, admission=_open())[0] == Note(
+        "anybody is let in, as declared"
+    )
+    said = _message(_judge("config.client-auth-in-force", declaration=declaration))
+    assert said.startswith("clients without a certificate are refused, and nothing in the command line asks")
+
+
+def test_a_trap_that_etcd_did_not_fall_into_is_noted() -> None:
+    declaration = _declared(*without("cert-file", "key-file"), "--auto-tls")
+    (note,) = _judge("config.client-auth-in-force", declaration=declaration)
+    assert isinstance(note, Note)
+    assert "started with something else" in note.text
+
+
+@pytest.mark.parametrize("way", [Way.UNCLEAR, Way.OTHER, Way.CLOSED])
+def test_an_unclear_end_says_nothing(way: Way) -> None:
+    assert _outcome(_judge("config.client-auth-in-force", admission=_ways(way))) is Outcome.INCONCLUSIVE
+
+
+# The bundle
+
+
+def _announced(*names: Any) -> AnnouncedCAs:
+    conforming: AnnouncedCAs = sample(Need(AnnouncedCAs), "client")
+    return replace(conforming, names=tuple((version, names) for version, _ in conforming.names))
+
+
+def test_an_empty_list_is_not_the_declared_bundle() -> None:
+    (finding,) = _judge("config.trusted-ca-in-force", announced=_announced())
+    assert isinstance(finding, Finding)
+    assert finding.observed == "TLSv1.2: no CA"
+
+
+@pytest.mark.parametrize(("signed", "accepted", "said"), [(False, "client", 1), (False, None, 0)])
+def test_a_ca_of_the_same_name_and_another_key(signed: bool, accepted: str | None, said: int) -> None:
+    bundle = replace(sample(Need(DeclaredBundle), "client"), signed=signed, accepted=accepted)
+    found = _judge("config.trusted-ca-in-force", bundle=bundle)
+    assert len(found) == said
+    assert all("another key" in one.observed for one in found if isinstance(one, Finding))
+
+
+# Versions and suites
+
+
+def _answer(*spoken: TLSVersion) -> Answer:
+    conforming: Answer = sample(Need(Answer), "client")
+    tls = tuple(
+        attempt
+        if attempt.asked in spoken
+        else replace(attempt, way=Way.OTHER, stage=Stage.HANDSHAKE, alert=70)
+        for attempt in conforming.tls
+    )
+    return replace(conforming, tls=tls)
+
+
+MIN, MAX = "--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spoken", "named"),
+    [
+        ((), (TWELVE, THIRTEEN), None),
+        ((), (TWELVE,), None),
+        ((), (THIRTEEN,), "TLSv1.2 is not spoken, and nothing in the command line forbids it"),
+        ((MIN,), (THIRTEEN,), None),
+        ((MIN,), (TWELVE, THIRTEEN), f"{MIN} (the command line) is not in force"),
+        ((MIN,), (), f"{MIN} (the command line) is not in force"),
+        ((MAX,), (TWELVE,), None),
+        ((MAX,), (TWELVE, THIRTEEN), f"{MAX} (the command line) is not in force"),
+        (("--tls-max-version=TLS1.3",), (TWELVE,), "--tls-max-version=TLS1.3 (the command line) is not"),
+        (("--tls-max-version=TLS1.3",), (TWELVE, THIRTEEN), None),
+    ],
+)
+def test_versions(arguments: tuple[str, ...], spoken: tuple[TLSVersion, ...], named: str | None) -> None:
+    declaration = _declared(*GOOD, *arguments)
+    said = _judge("config.version-range-in-force", declaration=declaration, answer=_answer(*spoken))
+    assert (_message(said).startswith(named)) if named else said == []
+
+
+def test_an_unclear_version_says_nothing() -> None:
+    answer = _answer(TWELVE, THIRTEEN)
+    answer = replace(answer, tls=tuple(replace(one, way=Way.UNCLEAR) for one in answer.tls[:1]))
+    assert _outcome(_judge("config.version-range-in-force", answer=answer)) is Outcome.INCONCLUSIVE
+
+
+def test_plain_http_has_no_versions() -> None:
+    answer = replace(_answer(), tls=())
+    assert _outcome(_judge("config.version-range-in-force", answer=answer)) is Outcome.NOT_APPLICABLE
+
+
+def test_go_has_shorter_names_of_two_suites() -> None:
+    support: SuiteSupport = sample(Need(SuiteSupport), "client")
+    chacha = tuple(suite for suite in support.accepted if "CHACHA" in suite.name)
+    declaration = _declared(
+        *GOOD, "--cipher-suites=TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305,TLS_RSA_WITH_RC4_128_SHA"
+    )
+    (note,) = _judge(
+        "config.suites-in-force", declaration=declaration, support=replace(support, accepted=chacha)
+    )
+    assert note == Note("declared and not accepted here: TLS_RSA_WITH_RC4_128_SHA")
+
+
+def test_without_a_list_go_decides() -> None:
+    said = _judge("config.suites-in-force", declaration=_declared(*GOOD))
+    assert _outcome(said) is Outcome.NOT_APPLICABLE
+
+
+# Names and listeners
+
+
+def test_a_rule_is_not_judged_where_everybody_is_refused() -> None:
+    names: DeclaredNames = sample(Need(DeclaredNames), "client")
+    (rule,) = names.rules
+    cells = tuple(
+        replace(cell, control=replace(cell.control, tries=cell.tries)) for cell in rule.admission.cells
+    )
+    refused = replace(rule, admission=replace(rule.admission, cells=cells))
+    said = _judge("config.allowed-names-in-force", names=DeclaredNames((refused,)))
+    assert {one.outcome for one in said if isinstance(one, Verdict)} == {Outcome.NOT_VERIFIED}
+
+
+def _listeners(**changes: Any) -> ListenersSeen:
+    listeners: ListenersSeen = sample(Need(ListenersSeen), "client")
+    return replace(listeners, seen=tuple(replace(one, **changes) for one in listeners.seen))
+
+
+def test_https_that_answers_plaintext() -> None:
+    said = _message(_judge("config.listeners-as-declared", listeners=_listeners(plaintext=True)))
+    assert "is declared as https and answers plaintext" in said
+
+
+def test_plaintext_beside_tls_may_be_declared() -> None:
+    declaration = _declared(
+        *without("listen-client-urls"), "--listen-client-urls=https://10.0.0.11:2379,http://10.0.0.11:2379"
+    )
+    listeners = _listeners(plaintext=True, declaration=declaration)
+    assert _judge("config.listeners-as-declared", listeners=listeners) == []
+
+
+def test_what_does_not_answer_is_not_verified() -> None:
+    said = _judge("config.listeners-as-declared", listeners=_listeners(tls=False))
+    assert _outcome(said) is Outcome.NOT_VERIFIED
+
+
+def test_what_is_declared_only_is_not_verified() -> None:
+    unseen = UnseenListener(member="m0", url="https://10.0.0.11:2379", reason="is on loopback")
+    said = _judge("config.listeners-as-declared", listeners=replace(_listeners(), unseen=(unseen,)))
+    assert said == [Verdict(Outcome.NOT_VERIFIED, "is on loopback")]
+
+
+# Traps
+
+
+def _with_trap(**facts: Any) -> Declarations:
+    trap = Trap(id="does-not-start", summary="it does not", why="it is so", remedy="correct it", **facts)
+    (first, *_) = sample(Need(Declarations), "client").members
+    return Declarations((replace(first, traps=(trap,)),))
+
+
+def test_an_uncertain_trap_is_no_violation() -> None:
+    said = _judge("config.does-not-start", declarations=_with_trap(certain=False))
+    assert _outcome(said) is Outcome.NOT_VERIFIED
+
+
+def test_an_etcd_that_runs_all_the_same_was_started_with_something_else() -> None:
+    running = _with_trap(starts=False)
+    assert "runs, so it was started with something else" in _message(
+        _judge("config.does-not-start", declarations=running)
+    )
+    unknown = Declarations((replace(running.members[0], version=None),))
+    assert _message(_judge("config.does-not-start", declarations=unknown)) == "m0: it does not"
+
+
+def _acceptance(way: Way, *, has_names: bool = False, role: str = "client") -> Acceptance:
+    acceptance: Acceptance = sample(Need(Acceptance), role)
+
+    def ended(found: Candidate) -> Candidate:
+        tries = tuple((v, p, tuple(replace(a, way=way) for a in made)) for v, p, made in found.tries)
+        return replace(found, tries=tries, has_names=has_names)
+
+    candidates = tuple(map(ended, acceptance.candidates))
+    return replace(acceptance, accepted=None, candidates=candidates)
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "outcome"),
+    [
+        (_acceptance(Way.CLOSED), Outcome.VIOLATES),
+        (_acceptance(Way.CLOSED, has_names=True, role="peer"), Outcome.NOT_VERIFIED),
+        (_acceptance(Way.REFUSED), Outcome.NOT_VERIFIED),
+        (sample(Need(Acceptance), "client"), Outcome.CONFORMS),
+    ],
+)
+def test_whether_etcd_finds_the_list_is_told_by_the_good_client(
+    acceptance: Acceptance, outcome: Outcome
+) -> None:
+    declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der")
+    (said,) = _judge("config.crl-missing", declaration=declaration, acceptance=acceptance)
+    found = {Finding: Outcome.VIOLATES, Note: Outcome.CONFORMS}.get(type(said))
+    assert (found or getattr(said, "outcome", None)) is outcome
+
+
+def test_a_list_that_is_not_looked_at_need_not_be_there() -> None:
+    split = "--listen-client-http-urls=https://10.0.0.11:2382"
+    declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der", split, version="3.5.21")
+    (said,) = _judge("config.crl-missing", declaration=declaration, acceptance=_acceptance(Way.CLOSED))
+    assert isinstance(said, Note)
+
+
+def test_authentication_without_a_bundle_is_in_force_by_the_roots_of_the_system() -> None:
+    declaration = _declared(*URLS, *PAIR, AUTH)
+    assert _judge("config.client-auth-in-force", declaration=declaration) == []
