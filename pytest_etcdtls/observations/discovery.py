@@ -46,7 +46,7 @@ class MemberURL:
         url: as the member advertises it, shortened and with nothing that a terminal would act upon.
         role: of the listener that it stands for: ``client`` or ``peer``.
         listener: label of the listener that is judged for it, empty if none is.
-        why: why it is not judged; on a listener that was named under another URL, that URL.
+        why: why it is not judged; if it is judged under another URL, which.
     """
 
     url: str

@@ -84,42 +84,46 @@ class Placing:
             urls=(*clients.values(), *peers.values()),
         )
 
-    def _place(self, identifier: str, label: str, role: Role, url: str) -> MemberURL:
-        def what(fate: Fate, why: str = "", listener: str = "") -> MemberURL:
-            return MemberURL(url=shown(url), role=role, fate=fate, listener=listener, why=why)
-
+    def _place(self, identifier: str, member: str, role: Role, url: str) -> MemberURL:
         try:
             place = parse(url)
         except LocalURLError as error:
-            return what(Fate.LOCAL, str(error))
+            return _left(url, role, Fate.LOCAL, str(error))
         except ValueError as error:
-            return what(Fate.NOWHERE, str(error))
+            return _left(url, role, Fate.NOWHERE, str(error))
         first, its_role = self._first.setdefault(place, (identifier, role))
         if first != identifier:
-            return what(Fate.SHARED, f"member {first} advertises it as well")
+            return _left(url, role, Fate.SHARED, f"member {first} advertises it as well")
         if its_role is not role:
-            return what(Fate.LEFT_OUT, "it is advertised to clients and to peers, and judged as the former")
-        candidate = self._listener(role, place, label)
+            why = "it is advertised to clients and to peers, and judged as the former"
+            return _left(url, role, Fate.LEFT_OUT, why)
+        candidate = self._candidate(role, place, member)
         if is_loopback(place.host) and not (self._on_loopback or candidate.connect_to):
-            return what(Fate.LOCAL, "it leads to whoever connects, and the endpoints given are elsewhere")
-        known = self._exactly.get(place) or next(
-            (listener for listener in self.listeners if self._leads_to(listener, candidate)), None
+            why = "it leads to whoever connects, and the endpoints given are elsewhere"
+            return _left(url, role, Fate.LOCAL, why)
+        return self._follow(identifier, url, place, candidate)
+
+    def _follow(self, identifier: str, url: str, place: Place, candidate: Listener) -> MemberURL:
+        """Judge where a URL leads to, unless that is judged already for somebody else."""
+        role = candidate.role
+        listener = self._exactly.get(place) or next(
+            (known for known in self.listeners if self._leads_to(known, candidate)), candidate
         )
-        if known is None:
+        if listener is candidate:
             if len(self.listeners) - len(self._named) >= MOST_LISTENERS:
-                return what(Fate.LEFT_OUT, f"{MOST_LISTENERS} listeners are added at most")
+                return _left(url, role, Fate.LEFT_OUT, f"{MOST_LISTENERS} listeners are added at most")
             self.listeners.append(candidate)
             self._exactly[place] = candidate
-        listener = known or candidate
         for_whom = self._judged_for.setdefault(listener.label, identifier)
         if for_whom != identifier:
-            return what(Fate.LEFT_OUT, f"from here it leads to {listener.url} of member {for_whom}")
-        if listener.label not in self._named:
-            return what(Fate.FOUND, listener=listener.label)
+            why = f"from here it leads to {listener.url} of member {for_whom}"
+            return _left(url, role, Fate.LEFT_OUT, why)
+        fate = Fate.NAMED if listener.label in self._named else Fate.FOUND
         same = (canonical(listener.host), listener.port) == (place.host, place.port)
-        return what(Fate.NAMED, "" if same else f"named as {listener.url}", listener.label)
+        why = "" if same else f"judged as {listener.url}"
+        return MemberURL(url=shown(url), role=role, fate=fate, listener=listener.label, why=why)
 
-    def _listener(self, role: Role, place: Place, member: str) -> Listener:
+    def _candidate(self, role: Role, place: Place, member: str) -> Listener:
         rules = (rule.there(place.host, place.port) for rule in self._rules)
         label = f"{role}-{safe(place.host)}-{place.port}"
         return Listener(
@@ -151,6 +155,11 @@ class Placing:
             and not (is_address(here) and is_address(there))
             and _meet(self._addresses(here), self._addresses(there))
         )
+
+
+def _left(url: str, role: Role, fate: Fate, why: str) -> MemberURL:
+    """Return a URL for which no listener is judged."""
+    return MemberURL(url=shown(url), role=role, fate=fate, why=why)
 
 
 def _meet(here: frozenset[str], there: frozenset[str]) -> bool:
