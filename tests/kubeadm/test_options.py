@@ -1,0 +1,118 @@
+"""--etcd-config on a command line, in a file, and where only a plan is wanted: nobody judges by accident."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from plugin.runs import Ran, Runner
+
+from kubeadm.nodes import SHAPES, changed
+
+CHECK = "--etcd-check=config.served-file"
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    return Runner(pytester, monkeypatch)
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A port where somebody would be noticed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+@pytest.fixture
+def manifest(listening: socket.socket, tmp_path: Path) -> Path:
+    """A manifest of a member that is to be met there."""
+    url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+    flags = dict.fromkeys(("advertise-client-urls", "listen-client-urls"), url)
+    peers = dict.fromkeys(("initial-advertise-peer-urls", "listen-peer-urls"), "https://127.0.0.1:1")
+    path = tmp_path / "etcd.yaml"
+    path.write_text(
+        changed((SHAPES / "v1.34.yaml").read_text(), {**flags, **peers, "listen-metrics-urls": None})
+    )
+    return path
+
+
+def nobody_came(server: socket.socket) -> bool:
+    try:
+        server.accept()
+    except BlockingIOError:
+        return True
+    return False
+
+
+def refused(ran: Ran) -> str:
+    assert ran.exit_code == pytest.ExitCode.USAGE_ERROR, ran.out + ran.err
+    assert "Traceback" not in ran.out + ran.err
+    return ran.err
+
+
+@pytest.mark.parametrize("option", ["--etcd-plan", "--collect-only"])
+def test_what_is_only_looked_at_touches_no_network(
+    option: str, run: Runner, manifest: Path, listening: socket.socket
+) -> None:
+    ran = run(f"--etcd-config={manifest}", option, report=False)
+    assert ran.exit_code == 0, ran.out + ran.err
+    assert f"client-127.0.0.1-{listening.getsockname()[1]}" in ran.out
+    if option == "--etcd-plan":
+        assert re.search(r"^live peer-127\.0\.0\.1-1, https://\S+: at most [1-9]", ran.out, re.MULTILINE)
+    assert nobody_came(listening)
+
+
+def test_in_addopts_it_is_refused(run: Runner, manifest: Path, listening: socket.socket) -> None:
+    run.ini(f"addopts = --etcd-config={manifest}")
+    assert "--etcd-conformance" in refused(run(report=False))
+    assert nobody_came(listening)
+
+
+def test_in_the_ini_file_alone_it_is_just_not_used(
+    run: Runner, manifest: Path, listening: socket.socket
+) -> None:
+    run.ini(f"etcd_config = {manifest}")
+    run.write(test_user="def test_user(): pass")
+    ran = run(report=False)
+    ran.result.assert_outcomes(passed=1)
+    assert nobody_came(listening)
+
+
+def test_of_a_file_it_counts_if_the_command_line_says_so(run: Runner, manifest: Path) -> None:
+    run.ini(f"etcd_config = {manifest.name}")
+    (run.directory / manifest.name).write_text(manifest.read_text())
+    ran = run("--etcd-conformance", "--collect-only", "-q", CHECK, report=False)
+    assert ran.exit_code == 0
+    assert re.search(r"^etcdtls::live::client-127\.0\.0\.1-\d+::config\.served-file$", ran.out, re.MULTILINE)
+
+
+def test_another_cluster_on_the_command_line_replaces_that_of_the_file(run: Runner, manifest: Path) -> None:
+    run.ini("etcd_endpoint = https://10.0.0.99:2379\netcd_peer_endpoint = https://10.0.0.99:2380")
+    ran = run(f"--etcd-config={manifest}", "--collect-only", "-q", CHECK, report=False)
+    assert "10.0.0.99" not in ran.out
+    run.ini(f"etcd_config = {manifest}")
+    ran = run("--etcd-endpoint=https://10.0.0.99:2379", "--collect-only", "-q", CHECK, report=False)
+    assert "127.0.0.1" not in ran.out
+    assert "etcdtls::live::client-10.0.0.99-2379::config.served-file" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--etcd-pki-dir=."], "--etcd-pki-dir holds files and no address: add --etcd-config"),
+        (["--etcd-config={manifest}", "--etcd-pki-dir=."], "holds none of the declared files"),
+    ],
+)
+def test_what_cannot_be_used_is_one_message_and_exit_code_4(
+    arguments: list[str], says: str, run: Runner, manifest: Path, listening: socket.socket
+) -> None:
+    given = [argument.format(manifest=manifest) for argument in arguments]
+    assert says in refused(run(*given, report=False))
+    assert nobody_came(listening)

@@ -1,0 +1,117 @@
+"""Checks of declared files: what is a fault, what is not, and what cannot be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from conforming import sample
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.declared.file_facts import BundleFact, DeclaredFiles, FileFact, MemberFiles, PairFact
+from pytest_etcdtls.declared.sides import Side
+from pytest_etcdtls.registry import Need
+from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
+
+Change = Callable[[MemberFiles], MemberFiles]
+
+
+def said(check: str, change: Change, **of_all: Any) -> list[Statement]:
+    """Return what a check says of the conforming files of a member, changed."""
+    files: DeclaredFiles = sample(Need(DeclaredFiles), "client")
+    files = replace(files, members=(change(files.members[0]),), **of_all)
+    return list(catalogue()[check].function(files=files))
+
+
+def with_key(**changes: Any) -> Change:
+    """Return the change of the first pair's key."""
+
+    def change(member: MemberFiles) -> MemberFiles:
+        pair, *rest = member.pairs
+        return replace(member, pairs=(replace(pair, key=replace(pair.key, **changes)), *rest))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"mode": 0o600}, ""),
+        ({"mode": 0o400}, ""),
+        ({"mode": 0o640}, ""),
+        ({"mode": 0o660}, "mode 0660"),
+        ({"mode": 0o604}, "mode 0604"),
+        ({"mode": 0o644, "original": False}, "mode 0644"),
+        ({"owner": 1000}, ""),
+        ({"owner": 2379}, ""),
+        ({"owner": 4711}, "owner 4711"),
+        ({"owner": 4711, "original": False}, ""),
+    ],
+    ids=str,
+)
+def test_rights_to_a_key(changes: dict[str, Any], fault: str) -> None:
+    def change(member: MemberFiles) -> MemberFiles:
+        return with_key(**changes)(replace(member, data_owner=2379))
+
+    found = said("config.key-file-mode", change, reader=1000)
+    assert [fault in one.observed for one in found if isinstance(one, Finding)] == ([True] if fault else [])
+
+
+def test_an_owner_is_nobodys_fault_where_it_is_not_known_who_runs_etcd() -> None:
+    assert (
+        said("config.key-file-mode", lambda member: replace(with_key(owner=7)(member), data_owner=None)) == []
+    )
+
+
+def test_keys_that_are_not_here() -> None:
+    def absent(member: MemberFiles) -> MemberFiles:
+        gone = FileFact(said="--key-file=/pki/server.key", absent="it is not here")
+        return replace(member, pairs=tuple(replace(pair, key=gone, matches=None) for pair in member.pairs))
+
+    for check in ("config.key-file-mode", "config.key-matches-certificate"):
+        verdicts = said(check, absent)
+        assert {one.outcome for one in verdicts if isinstance(one, Verdict)} == {Outcome.NOT_VERIFIED}
+        assert all("it is not here" in one.reason for one in verdicts if isinstance(one, Verdict))
+
+
+@pytest.mark.parametrize(
+    "check",
+    ["config.key-matches-certificate", "config.chain-closes", "config.ca-key-beside", "config.crl-fresh"],
+)
+def test_where_no_file_is_declared(fact: str) -> None:
+    [verdict] = said(f"config.{fact}", lambda member: MemberFiles(label=member.label))
+    assert isinstance(verdict, Verdict)
+    assert verdict.outcome is Outcome.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize(("mode", "kind"), [(0o600, Note), (0o640, Finding), (None, Note)])
+def test_a_ca_key_beside_its_certificate(mode: int | None, kind: type[Statement]) -> None:
+    def lying(member: MemberFiles) -> MemberFiles:
+        key = FileFact(said="beside ca.crt", path="/pki/ca.key", mode=mode)
+        return replace(
+            member, bundles={side: replace(bundle, keys=(key,)) for side, bundle in member.bundles.items()}
+        )
+
+    [statement] = said("config.ca-key-beside", lying)  # once, though both bundles lie there
+    assert isinstance(statement, kind)
+
+
+def test_what_etcd_dials_client_ports_with_must_come_from_the_clients_ca() -> None:
+    def dialling(member: MemberFiles) -> MemberFiles:
+        peer: PairFact = member.pairs[1]
+        return replace(member, pairs=(*member.pairs, replace(peer, side="client", dials=True)))
+
+    [finding] = said("config.chain-closes", dialling)
+    assert isinstance(finding, Finding)
+    assert "does not lead" in finding.message
+
+
+def test_what_client_ports_serve_may_come_from_any_ca() -> None:
+    def another(member: MemberFiles) -> MemberFiles:
+        server, peer = member.pairs
+        of_clients: dict[Side, BundleFact] = {"client": member.bundles["client"]}
+        return replace(member, pairs=(replace(server, chain=peer.chain),), bundles=of_clients)
+
+    assert said("config.chain-closes", another) == []
