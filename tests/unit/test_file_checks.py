@@ -76,10 +76,7 @@ def test_keys_that_are_not_here() -> None:
         assert all("it is not here" in one.reason for one in verdicts if isinstance(one, Verdict))
 
 
-@pytest.mark.parametrize(
-    "check",
-    ["config.key-matches-certificate", "config.chain-closes", "config.ca-key-beside", "config.crl-fresh"],
-)
+@pytest.mark.parametrize("fact", ["key-matches-certificate", "chain-closes", "ca-key-beside", "crl-fresh"])
 def test_where_no_file_is_declared(fact: str) -> None:
     [verdict] = said(f"config.{fact}", lambda member: MemberFiles(label=member.label))
     assert isinstance(verdict, Verdict)
