@@ -8,18 +8,15 @@ ended first: that leaves the fewest over.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
-from pytest_etcdtls.etcd_log.apart import distance, ended_at
+from pytest_etcdtls.etcd_log.apart import distance, ended_at, is_of_the_time
 from pytest_etcdtls.etcd_log.rejections import Rejection
 from pytest_etcdtls.observations.greeting import Connection
 
-_AFTERWARDS: Final = timedelta(seconds=1)
-"""How long after the end of a connection etcd may write the line about it."""
-
-_ROUNDED: Final = timedelta(milliseconds=2)
-"""How much earlier than its connection a line may seem to be: 3.5.0 and 3.5.1 write whole milliseconds."""
+_AROUND: Final = timedelta(seconds=5)
+"""Lines that are further away are not looked at one by one."""
 
 
 def match_by_time(
@@ -38,20 +35,15 @@ def match_by_time(
     if not left:
         return {}
     found: dict[int, Connection] = {}
-    first = min(one.started_at for one in left) - _ROUNDED
-    last = max(map(ended_at, left)) + _AFTERWARDS
+    first, last = min(one.started_at for one in left), max(map(ended_at, left))
     timed = [
         (line.time, place, line)
         for place, line in lines.items()
-        if line.time is not None and first <= line.time <= last
+        if line.time is not None and first - _AROUND <= line.time <= last + _AROUND
     ]
     for time, place, line in sorted(timed, key=lambda one: one[:2]):
-        fitting = [one for one in left if _in_time(one, time) and fits(one, line)]
+        fitting = [one for one in left if is_of_the_time(one, time) and fits(one, line)]
         if fitting:
             found[place] = min(fitting, key=lambda one: (distance(one, time), ended_at(one)))
             left.remove(found[place])
     return found
-
-
-def _in_time(connection: Connection, time: datetime) -> bool:
-    return connection.started_at - _ROUNDED <= time <= ended_at(connection) + _AFTERWARDS

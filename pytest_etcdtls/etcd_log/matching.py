@@ -14,17 +14,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.etcd_log.apart import distance
+from pytest_etcdtls.etcd_log.apart import distance, is_of_the_time
 from pytest_etcdtls.etcd_log.by_time import match_by_time
 from pytest_etcdtls.etcd_log.rejections import Endpoint, Rejection
 from pytest_etcdtls.observations.attempt import Attempt, Way
 from pytest_etcdtls.observations.greeting import Connection, Reply
 
-_SAME_CONNECTION: Final = timedelta(seconds=60)
-"""A port may be used again after that; a stalled handshake is rejected after ten seconds at most."""
-
-_BEHIND_NAT: Final = timedelta(seconds=2)
-"""How far apart the two may be where nothing but port and time is left."""
+CLOCKS_APART: Final = timedelta(seconds=2)
+"""How far the clocks of two machines may differ without its being seen otherwise."""
 
 
 class By(StrEnum):
@@ -66,6 +63,7 @@ def match_connections(
     endpoints: Mapping[str, Endpoint] = MappingProxyType({}),
     fits: Callable[[Connection, Rejection], bool] | None = None,
     alone: bool = False,
+    slack: timedelta = CLOCKS_APART,
 ) -> Matches:
     """Return which line is about which connection.
 
@@ -76,8 +74,9 @@ def match_connections(
         fits: whether a line can be about a connection. It is asked where only time is left; ``None`` leaves
             that out.
         alone: nobody else connects, so that a line in the time of a connection is about it, fitting or not.
+        slack: how far the clocks may differ. Ports are used again, on loopback after a second.
     """
-    found = _Matching(connections, rejections, endpoints)
+    found = _Matching(connections, rejections, endpoints, slack)
     found.by_address()
     left = [url for url in found.urls() if not found.knows(url) and not found.by_port(url)]
     if fits is not None:
@@ -103,6 +102,7 @@ class _Matching:
     connections: Sequence[Connection]
     rejections: Sequence[Rejection]
     endpoints: Mapping[str, Endpoint]
+    slack: timedelta
     known: dict[int, tuple[int, Match]] = field(default_factory=dict)
     """By the connection's identity: the line's place, and the match."""
     _lines: dict[int, None] = field(default_factory=dict)
@@ -120,9 +120,10 @@ class _Matching:
             for place, rejection in enumerate(self.rejections)
             for number, connection in enumerate(self._at_port(rejection))
             if connection.local_address == rejection.remote_address
+            and self._is_of_the_time(connection, rejection)
         ]
-        for apart, place, _, connection in sorted(same, key=lambda found: found[:3]):
-            if apart <= _SAME_CONNECTION and place not in self._lines and id(connection) not in self.known:
+        for _, place, _, connection in sorted(same, key=lambda found: found[:3]):
+            if place not in self._lines and id(connection) not in self.known:
                 self._add(place, Match(connection, self.rejections[place]))
 
     def by_port(self, url: str) -> bool:
@@ -135,7 +136,7 @@ class _Matching:
                 for connection in self._at_port(rejection)
                 if id(connection) in here
                 and rejection.time is not None
-                and distance(connection, rejection.time) <= _BEHIND_NAT
+                and self._is_of_the_time(connection, rejection)
             ]
             if len(near) == 1:
                 found[place] = Match(near[0], rejection, By.PORT)
@@ -209,6 +210,11 @@ class _Matching:
     def _speaks_of(self, connection: Connection, rejection: Rejection) -> bool:
         endpoint = self.endpoints.get(connection.url)
         return endpoint is None or rejection.endpoint in (None, endpoint)
+
+    def _is_of_the_time(self, connection: Connection, rejection: Rejection) -> bool:
+        # Who was served has no line: one that seems to be about him is rather about the port's last user.
+        slack = timedelta() if _served(connection) else self.slack
+        return is_of_the_time(connection, rejection.time, slack)
 
     def _accept(self, url: str, found: Mapping[int, Match]) -> bool:
         """Keep the matches of a listener if they are enough."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pytest_etcdtls.errors import InconclusiveError
 from pytest_etcdtls.etcd_log.clocks import by_our_clock, clock_ahead
-from pytest_etcdtls.etcd_log.matching import Matches, match_connections
+from pytest_etcdtls.etcd_log.matching import CLOCKS_APART, Matches, match_connections
 from pytest_etcdtls.etcd_log.reading import EtcdLog
 from pytest_etcdtls.etcd_log.rejections import Endpoint
 from pytest_etcdtls.etcd_log.source import LogSource
@@ -66,12 +67,14 @@ def look_up(
     connections = [one for one in context.connections if one.url in endpoints]
     ahead = clock_ahead(connections, (new or log).rejections)
     version = go_version or log.startup.go_version
+    ours = context.target.origin != "live"
     matches = match_connections(
         connections,
         by_our_clock(log.rejections, ahead),
         endpoints=endpoints,
         fits=lambda connection, line: fits(connection, line, version),
-        alone=context.target.origin != "live",
+        alone=ours,
+        slack=timedelta() if ours else CLOCKS_APART,
     )
     return LookedUp(log, matches, ahead.total_seconds())
 

@@ -72,6 +72,18 @@ def test_a_port_that_somebody_else_used_a_moment_before() -> None:
     assert found.strangers == (before,)
 
 
+@pytest.mark.parametrize(
+    ("way", "slack", "ours"), [(Way.SERVED, 2, 0), (Way.REFUSED, 2, 1), (Way.REFUSED, 0, 0)]
+)
+def test_the_last_user_of_a_port_that_is_served_now(way: Way, slack: int, ours: int) -> None:
+    attempts, lines = _of_mutual_tls("3.6.16")
+    time = lines[0].time
+    assert time is not None
+    now = replace(attempts[0], way=way, started_at=time + timedelta(seconds=1.5), milliseconds=2.0)
+    found = match_connections([now], lines[:1], slack=timedelta(seconds=slack))
+    assert len(found.ours) == ours
+
+
 def test_strangers_and_what_etcd_does_not_mention() -> None:
     attempts, lines = _of_mutual_tls("3.7.3")
     served = replace(attempts[2], way=Way.SERVED, alert=None, local_address="127.0.0.1:1")
