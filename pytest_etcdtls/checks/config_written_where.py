@@ -58,15 +58,16 @@ def every_key_is_documented(declarations: Declarations) -> Iterator[Statement]:
 
 @trap_check("unknown-variable")
 def every_variable_is_known(declarations: Declarations) -> Iterator[Statement]:
-    """No environment variable is named like etcd's that this etcd does not know.
+    """No environment variable is named, or nearly named, like one about TLS that this etcd does not know.
 
-    It ignores them and warns in its log: a misspelt ETCD_CLIENT_CERT_AUTH admits anybody.
+    It ignores them and warns in its log: a misspelt ETCD_CLIENT_CERT_AUTH admits anybody. It may be meant for
+    something else than etcd.
 
     Spec: etcd Documentation, configuration options
     Severity: medium
-    Level: MUST
-    Remediation: spell it as the flag in capitals with underscores, behind ETCD_; remove those that are for
-        something else.
+    Level: SHOULD
+    Remediation: spell it as the flag in capitals with underscores, behind ETCD_; name those that are for
+        something else otherwise.
     """
     yield from judge_traps(declarations, "unknown-variable")
 

@@ -17,7 +17,11 @@ _ABOUT_TLS = ("cert", "key-file", "ca-file", "crl", "tls", "cipher-suites", "san
 
 def is_about_tls(setting: Setting) -> bool:
     """Return whether a setting matters for TLS: files, switches, names, versions, and where etcd listens."""
-    name = setting.name.lower().replace("_", "-")
+    return _matters(setting.name)
+
+
+def _matters(name: str) -> bool:
+    name = name.lower().replace("_", "-")
     return name in URL_LISTS or any(word in name for word in _ABOUT_TLS)
 
 
@@ -100,7 +104,11 @@ def go_fields(situation: Situation) -> Iterator[Trap]:
 
 
 def unknown_variables(situation: Situation) -> Iterator[Trap]:
-    """An unknown environment variable is ignored with a warning in the log."""
+    """An unknown environment variable is ignored with a warning in the log.
+
+    Many are for something else, such as the script that starts etcd: only those count that are named, or
+    nearly named, like one that matters for TLS.
+    """
     unread = [setting for setting in situation.declaration.unknown if setting.via is Via.VARIABLE]
     unread += [
         setting
@@ -109,6 +117,8 @@ def unknown_variables(situation: Situation) -> Iterator[Trap]:
     ]
     for setting in unread:
         close = difflib.get_close_matches(setting.spelled, sorted(FLAG_OF), 1)
+        if not is_about_tls(setting) and not any(_matters(FLAG_OF[name]) for name in close):
+            continue
         yield Trap(
             id="unknown-variable",
             summary=f"{setting.spelled} is not in force: etcd {_version(situation)}does not know it and only "

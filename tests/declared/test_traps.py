@@ -250,6 +250,10 @@ def test_a_field_of_go_is_a_key(tmp_path: Path) -> None:
         ("ETCD_TLS_MIN_VERSION", "3.5.8", None),
         ("ETCD_PROXY", "3.6.16", None),
         ("ETCD_UNSUPPORTED_ARCH", "3.6.16", None),
+        ("ETCD_CLIENT_CRT_AUTH", "3.6.16", "perhaps ETCD_CLIENT_CERT_AUTH is meant"),
+        ("ETCD_OPTS", "3.6.16", None),
+        ("ETCD_HOST_IP", "3.6.16", None),
+        ("ETCD_VERSION_TAG", "3.6.16", None),
     ],
 )
 def test_unknown_variables(variable: str, version: str, found: str | None) -> None:

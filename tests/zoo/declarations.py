@@ -141,7 +141,7 @@ ZOO = [
         what="an environment variable of etcd's is misspelt",
         config=replace(GOOD, environment={"ETCD_CLIENT_CERT_ATH": "true"}),
         checks=_DECLARED,
-        violated={"cluster": ["config.unknown-variable"]},
+        warned={"cluster": ["config.unknown-variable"]},
     ),
     Misconfigured(
         name="misspelt-key",
