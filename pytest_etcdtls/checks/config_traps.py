@@ -40,9 +40,14 @@ def judge_traps(declarations: Declarations, id_: str) -> Iterator[Statement]:
             else:
                 yield Verdict(
                     Outcome.NOT_VERIFIED,
-                    f"{member.label}: {trap.summary}; this depends on the version of etcd, which is not "
-                    "known: pass a client certificate that is accepted",
+                    f"{member.label}: {trap.summary}; this depends on the version of etcd, {_of(member)}",
                 )
+
+
+def _of(member: MemberDeclaration) -> str:
+    if member.version is None:
+        return "which is not known: pass a client certificate that is accepted"
+    return f"and {member.version} is newer than those that are known here: see its release notes"
 
 
 def _finding(member: MemberDeclaration, trap: Trap) -> Finding:

@@ -9,7 +9,7 @@ from pytest_etcdtls.declared.declaration import Setting, Via
 from pytest_etcdtls.declared.in_force import known_to, passed_over
 from pytest_etcdtls.declared.trap import Situation, Trap, spellings
 from pytest_etcdtls.declared.version import line, version_key
-from pytest_etcdtls.declared.vocabulary import EVERY_FLAG, FLAG_OF, URL_LISTS, flag_lines
+from pytest_etcdtls.declared.vocabulary import EVERY_FLAG, FLAG_OF, LINES, URL_LISTS, flag_lines
 from pytest_etcdtls.declared.vocabulary_yaml import CLIENT_SECTION, GO_FIELDS, SECTIONS
 
 _ABOUT_TLS = ("cert", "key-file", "ca-file", "crl", "tls", "cipher-suites", "san-verification", "allowed")
@@ -69,7 +69,13 @@ def unknown_keys(situation: Situation) -> Iterator[Trap]:
             why="etcd's YAML decoder passes over keys that it does not know.",
             remedy=_advice(setting),
             settings=(setting,),
+            certain=_names_are_known(situation),
         )
+
+
+def _names_are_known(situation: Situation) -> bool:
+    """Return whether it is known which names that etcd has: a newer one may have more."""
+    return line(situation.version) in LINES
 
 
 def _version(situation: Situation) -> str:
@@ -127,6 +133,7 @@ def unknown_variables(situation: Situation) -> Iterator[Trap]:
             "others.",
             remedy=f"perhaps {close[0]} is meant" if close and close[0] != setting.spelled else "remove it",
             settings=(setting,),
+            certain=_names_are_known(situation),
         )
 
 
@@ -148,6 +155,7 @@ def unknown_flags(situation: Situation) -> Iterator[Trap]:
             remedy=f"remove {setting.spelled}" if lines or not close else f"perhaps --{close[0]} is meant",
             settings=(setting,),
             starts=False,
+            certain=_names_are_known(situation),
         )
 
 

@@ -270,6 +270,18 @@ def test_a_flag_and_its_variable(version: str | None, starts: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "certain"), [("3.4.23", True), ("3.7.3", True), ("3.8.0", False), (None, False)]
+)
+def test_a_newer_etcd_may_have_names_that_are_not_known(
+    version: str | None, certain: bool, tmp_path: Path
+) -> None:
+    flag = _only(flags(*GOOD, "--client-cert-ath"), version)
+    variable = _only(flags(*GOOD, environment={"ETCD_CLIENT_CERT_ATH": "true"}), version)
+    key = _only(written(tmp_path, "name: a\nenable-grpc-gateway: true\ncert-fil: a\n"), version)
+    assert [flag.certain, variable.certain, key.certain] == [certain] * 3
+
+
+@pytest.mark.parametrize(
     ("flag", "version", "said"),
     [
         ("--tls-min-version=TLS1.2", "3.5.7", "it is a flag of 3.4 and newer"),
