@@ -51,8 +51,8 @@ class MemberDeclaration:
 
     @property
     def starts(self) -> bool:
-        """Whether etcd starts with it at all."""
-        return all(trap.starts for trap in self.traps)
+        """Whether etcd starts with it, by all that is certain."""
+        return all(trap.starts or not trap.certain for trap in self.traps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
