@@ -22,9 +22,9 @@ def disown(
 ) -> frozenset[str]:
     """Return the settings of which the file here is another member's.
 
-    On the machine that a member runs on, the declared files are its own; elsewhere, without a directory of
-    copies, they are whoever's machine it is. So are copies that several members declare. Then a certificate
-    is the own one of those members whose host it names.
+    Under the very path that is declared lie the files of whoever's machine this is: the member's own, if it
+    runs here. A copy is that of the member that declares it, unless several do. In all other cases a
+    certificate is the own one of those members whose host it names.
 
     Args:
         told: the member.
@@ -37,7 +37,7 @@ def disown(
         file = told.file(pair[0])
         if file is None:
             continue
-        if told.where.pki_dir is None:
+        if told.where.is_original(told.declaration.settings[pair[0]].value, file):
             its_own = here
         else:
             its_own = sum(one.file(pair[0]) == file for one in everybody) == 1

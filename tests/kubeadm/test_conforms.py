@@ -12,7 +12,7 @@ from zoo.baseline import warned
 from kubeadm.conftest import ADDRESS
 from kubeadm.judging import Found, found, judged, target, told
 from kubeadm.nodes import Cluster, running
-from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Role
 
 ONE_CA: Mapping[str, set[str]] = {
@@ -108,6 +108,23 @@ def test_kubeadms_directory_without_a_declaration(control_plane: Cluster) -> Non
     assert found(results) == usual(control_plane.version), told(results)
     conforming = {result.check for result in results if result.outcome is Outcome.CONFORMS}
     assert {"cert.matches-expected-file", "cert.trusted", "cert.ca-not-shared-with-kubernetes"} <= conforming
+
+
+def test_what_is_expected_anyhow_is_judged_once(control_plane: Cluster) -> None:
+    node = control_plane.nodes[0]
+    options = {"etcd_config": node.manifest, "etcd_pki_dir": node.pki}
+    checks = ("config.served-file", "cert.matches-expected-file")
+    usual = judged(target(**options), *checks)
+    named = judged(target(**options, etcd_expect_cert=node.pki / "etcd" / "server.crt"), *checks)
+    another = judged(target(**options, etcd_expect_cert=node.pki / "etcd" / "peer.crt"), *checks)
+
+    def of_clients(results: list[CheckResult]) -> dict[str, Outcome]:
+        return {one.check: one.outcome for one in results if one.role == Role.CLIENT}
+
+    served, matches = "config.served-file", "cert.matches-expected-file"
+    assert of_clients(usual) == {served: Outcome.CONFORMS, matches: Outcome.NOT_APPLICABLE}
+    assert of_clients(named) == {served: Outcome.NOT_APPLICABLE, matches: Outcome.CONFORMS}
+    assert of_clients(another) == {served: Outcome.CONFORMS, matches: Outcome.VIOLATES}
 
 
 @pytest.fixture(scope="module")

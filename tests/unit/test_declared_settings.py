@@ -265,6 +265,8 @@ def test_this_machines_files_are_not_another_members(manifest: Any, pki: Path) -
     live = target(etcd_config=manifest("cp2", here))
     assert live.declared["cp2"].file("cert-file") is None
     assert live.client.client_trust is not None
+    live = target(etcd_config=manifest("cp2", here), etcd_pki_dir=pki / "etcd")
+    assert live.declared["cp2"].file("cert-file") is None
     live = target(etcd_config=manifest("cp1", here))
     assert live.declared["cp1"].file("cert-file") == pki / "etcd" / "server.crt"
 
