@@ -199,7 +199,7 @@ def test_a_directory_named_etcdtls_is_the_users(run: Runner, live: Live) -> None
     ("arguments", "expected"),
     [
         (["-k", "cert and wildcard"], {"cert.wildcard"}),
-        (["-k", "trusted and not mtls.trusted-client", "-m", "etcdtls"], {"cert.trusted"}),
+        (["-k", "trusted and not mtls.trusted-client and not config", "-m", "etcdtls"], {"cert.trusted"}),
         (["--etcd-check=cert.t*"], {"cert.trusted"}),
         (["--etcd-check=cert", "--etcd-check=!cert.[!t]*"], {"cert.trusted"}),
     ],
