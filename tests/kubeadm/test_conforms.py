@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Role
 
+README = Path(__file__).parents[2] / "README.md"
 ONE_CA: Mapping[str, set[str]] = {
     "client": {"mtls.peer-certificate-on-client-port"},
     "peer": {"mtls.client-certificate-on-peer-port"},
@@ -41,12 +44,11 @@ def usual(version: str) -> Found:
 def test_the_one_command(
     control_plane: Cluster, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It is that of the README, with the paths of the node."""
     node = control_plane.nodes[0]
-    run = Runner(pytester, monkeypatch)
-    ran = run(
-        *("--pyargs", "pytest_etcdtls"),
-        *("--etcd-config", str(node.manifest), "--etcd-pki-dir", str(node.pki / "etcd")),
-    )
+    [options] = re.findall(r"^ +(--etcd-config=.*)$", README.read_text(), re.MULTILINE)
+    words = shlex.split(options.replace("/etc/kubernetes", f"{node.root}/etc/kubernetes"))
+    ran = Runner(pytester, monkeypatch)("--pyargs", "pytest_etcdtls", *words)
     assert ran.exit_code == 0, ran.out
     assert not set(ran.counts) & {"violates", "inconclusive", "broken", "not-run"}
     assert ran.counts["conforms"] > 200
