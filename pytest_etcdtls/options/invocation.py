@@ -1,7 +1,7 @@
 """What a command line asks for: the suite or not, on what, and which of its items.
 
-Nobody judges production by accident: only endpoints that stand on the command line itself count, or
-those of a file if ``--etcd-conformance`` stands there. Reads no file of etcd's.
+Nobody judges production by accident: only endpoints and declarations that stand on the command line itself
+count, or those of a file if ``--etcd-conformance`` stands there. Reads no file of etcd's.
 """
 
 from __future__ import annotations

@@ -139,8 +139,22 @@ def three_nodes(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 FAMILIES = ("listener", "config", "cluster", "cert", "mtls.trusted-client")
 
 
-def _by_member(cluster: Cluster, live_label: str) -> str:
-    return next(node.name for node in cluster.nodes if str(node.client) in live_label)
+@pytest.mark.matrix
+@pytest.mark.parametrize("nodes", [pytest.param(3, id="three-nodes")])
+def test_nodes_of_every_version(nodes: int, etcd_binary: Path, tmp_path: Path) -> None:
+    addresses = [f"127.0.0.{number}" for number in range(41, 41 + nodes)]
+    with running(tmp_path, etcd_binary, addresses) as cluster:
+        live = target(etcd_config=[node.manifest for node in cluster.nodes], etcd_pki_dir=tmp_path)
+        results = judged(live, "!lifecycle", "!tls", "!api", "!advisory")
+    expected = {
+        outcome: {role: ids for role, found_there in roles.items() if (ids := _without_tls(found_there))}
+        for outcome, roles in usual(cluster.version).items()
+    }
+    assert found(results) == expected, told(results)
+
+
+def _without_tls(checks: set[str]) -> set[str]:
+    return {check for check in checks if not check.startswith(("tls.", "api.", "advisory."))}
 
 
 def test_three_nodes_and_the_files_of_each(three_nodes: Cluster) -> None:
