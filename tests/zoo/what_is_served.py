@@ -67,6 +67,7 @@ ZOO = [
         violated={
             "client": ["api.gateway-works", "cert.trusted", "cert.matches-expected-file"],
             "peer": ["cert.trusted", "cert.matches-expected-file"],
+            "cluster": ["config.chain-closes"],
         },
         calm={"client": ["mtls.server-certificate-as-client"]},
     ),
