@@ -60,7 +60,7 @@ class LogComparison:
         unlogged: attempts that were turned away and have none.
         latest: time of the log's last entry, ``None`` if that does not tell it whole.
         thinned_out: so many were rejected in one second that etcd left lines out.
-        grpc_only: the listener speaks gRPC alone; etcd does not log what such a listener turns away.
+        nobody: whom etcd does not log, where that is everybody whom such a listener turns away; else empty.
         clock_ahead: seconds by which the log's clock is ahead of ours; 0 if they agree.
         go_version: that etcd was built with, as far as it is known.
     """
@@ -73,7 +73,7 @@ class LogComparison:
     unlogged: tuple[Unlogged, ...]
     latest: datetime | None = None
     thinned_out: bool = False
-    grpc_only: bool = False
+    nobody: str = ""
     clock_ahead: float = 0.0
     go_version: str | None = None
 

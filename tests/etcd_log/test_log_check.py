@@ -120,6 +120,19 @@ def test_more_than_a_hundred_in_a_second(cluster: Cluster) -> None:
     assert not _comparisons(observer)["peer-m0"].unlogged
 
 
+def test_an_etcd_of_ours_that_keeps_it_to_itself(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_etcdtls.probes.etcd_log._FIRST_LINE", 0.1)
+
+    def told() -> str:
+        lines = cluster.members[0].log().splitlines(keepends=True)
+        return "".join(line for line in lines if "rejected connection" not in line)
+
+    observer = Observer(replace(cluster.target(), logs={"": OwnLog("a log", told)}))
+    result = Judge(observer).result(catalogue()[CHECK], observer.target.listeners[0])
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert "a log: leave etcd's --log-level at info" in result.reason
+
+
 def test_where_every_line_was_left_out_it_is_tried_once_more(cluster: Cluster) -> None:
     observer = Observer(cluster.target())
     client = observer.target.listeners[0]
