@@ -111,11 +111,16 @@ def _another_etcd(versions: VersionAnswers) -> Mapping[str, Any]:
     return {"versions": replace(versions, answers=((first, {**body, "etcdserver": "2.3.8"}), *rest))}
 
 
+_BEFORE_ALL_ARE_KNOWN = frozenset({"not_decided", "3.0.0"})
+
+
 @check("api.version-agrees", on=frozenset({Role.PEER}), counterexample=_another_etcd)
 def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
     """Client and peer port of a member report the same versions.
 
-    Otherwise the two ports are not the same etcd: a wrong port forward, a stale instance, a proxy.
+    Otherwise the two ports are not the same etcd: a wrong port forward, a stale instance, a proxy. A cluster
+    that has just been started has the version not_decided or 3.0.0 until its leader knows every member's; the
+    two ports are not asked at the same moment, so that one is not compared.
 
     Spec: etcd Documentation, /version endpoint
     Severity: high
@@ -123,7 +128,9 @@ def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
     Remediation: name listeners of one member; look for a second etcd on that host.
     """
     told = {url: (body.get("etcdserver"), body.get("etcdcluster")) for url, body in versions.answers}
-    if len(set(told.values())) > 1:
+    servers = {server for server, _ in told.values()}
+    clusters = {cluster for _, cluster in told.values()} - _BEFORE_ALL_ARE_KNOWN
+    if len(servers) > 1 or len(clusters) > 1:
         yield Finding(
             message="the ports of one member report different versions",
             expected="the same etcdserver and etcdcluster on both ports",
