@@ -1,0 +1,30 @@
+"""Two ports of one member: when their versions differ, and when only the moment does."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.observations.api import VersionAnswers
+from pytest_etcdtls.results import Finding
+
+
+@pytest.mark.parametrize(
+    ("client", "peer", "differ"),
+    [
+        (("3.7.3", "3.7.0"), ("3.7.3", "3.7.0"), False),
+        (("3.7.3", "3.0.0"), ("3.7.3", "3.7.0"), False),
+        (("3.7.3", "not_decided"), ("3.7.3", "3.0.0"), False),
+        (("3.7.3", "3.6.0"), ("3.7.3", "3.7.0"), True),
+        (("3.7.3", "3.7.0"), ("3.7.2", "3.7.0"), True),
+    ],
+)
+def test_a_cluster_that_has_just_been_started_is_not_two(
+    client: tuple[str, str], peer: tuple[str, str], differ: bool
+) -> None:
+    answers = tuple(
+        (url, dict(zip(("etcdserver", "etcdcluster"), told, strict=True)))
+        for url, told in (("https://127.0.0.1:2379", client), ("https://127.0.0.1:2380", peer))
+    )
+    said = list(catalogue()["api.version-agrees"].function(versions=VersionAnswers(answers=answers)))
+    assert any(isinstance(one, Finding) for one in said) is differ
