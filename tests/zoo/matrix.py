@@ -92,8 +92,8 @@ def sums(rows: Iterable[Row], checks: Iterable[str]) -> str:
     return (
         f"{len({row.name for row in rows})} misconfigurations, {len(rows)} clusters on etcd "
         f"{', '.join(versions)}: each caught by exactly the checks that should find it, 0 false alarms. "
-        f"Of {len(checks)} checks {len(checks & here)} are proved on them, {len(checks & elsewhere)} in tests "
-        "of their own, on other real etcds or on servers that do what no etcd does."
+        f"Of {len(checks)} checks {len(checks & here)} are proved on them, {len(checks & elsewhere)} in "
+        "tests of their own, on other real etcds or on servers that do what no etcd does."
     )
 
 
