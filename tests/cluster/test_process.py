@@ -14,6 +14,7 @@ import pytest
 
 from cluster.clients import agreed_suite, get, refused
 from cluster.conftest import Start
+from pytest_etcdtls.cluster import ports
 from pytest_etcdtls.cluster.binary import binary_version
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.ports import claim_ports
@@ -170,10 +171,11 @@ def test_a_good_cluster_that_is_not_healthy_is_given_up(start: Start, newest_etc
 def test_ports_that_turn_out_to_be_taken_are_changed(
     start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody binds between our look and etcd's start: our look is made blind, and a stranger listens."""
-    monkeypatch.setattr("pytest_etcdtls.cluster.ports._is_free", lambda host, port: True)
-    monkeypatch.setattr("pytest_etcdtls.cluster.ports._lock_directory", lambda: None)
+    """Somebody binds between our look and etcd's start: our look misses the port on which a stranger listens."""
+    look = ports._is_free
+    monkeypatch.setattr(ports, "_lock_directory", lambda: None)
     taken = claim_ports(1, "127.0.0.1").ports[0]
+    monkeypatch.setattr(ports, "_is_free", lambda host, port: port == taken or look(host, port))
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stranger.bind(("127.0.0.1", taken))
