@@ -171,7 +171,7 @@ def test_a_good_cluster_that_is_not_healthy_is_given_up(start: Start, newest_etc
 def test_ports_that_turn_out_to_be_taken_are_changed(
     start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody binds between our look and etcd's start: our look misses the port on which a stranger listens."""
+    """Somebody binds between our look and etcd's start: our look misses the port that a stranger has."""
     look = ports._is_free
     monkeypatch.setattr(ports, "_lock_directory", lambda: None)
     taken = claim_ports(1, "127.0.0.1").ports[0]
