@@ -24,7 +24,9 @@ MARK = "PYTEST_ETCDTLS_OWNER"
 """Environment variable of every process to watch over; its value tells them from all others."""
 
 _GRACE_SECONDS = 5.0
-_SWEEPS = 3
+_SWEEPS = 5
+_MOST_SWEEPS = 250
+_PAUSE_SECONDS = 0.02
 
 
 class Watchdog:
@@ -109,9 +111,13 @@ def watch(pipe: int, token: str, owner: int) -> None:
             commands.append(order["command"])
     if not Path("/proc/self/environ").exists():
         _kill(groups)
-    for _ in range(_SWEEPS):
-        # Again, since one may have been started at the very moment of the owner's death.
+    for sweep in range(_MOST_SWEEPS):
+        # Again and again, since one that was being started at the very moment of the owner's death has no
+        # environment of its own, and is known by nothing, before the kernel has made it etcd.
         _kill(_marked(token))
+        if sweep >= _SWEEPS and not any(_is_becoming(group) for group in groups):
+            break
+        select.select([], [], [], _PAUSE_SECONDS)
     for command in commands:
         subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
     for directory in directories:
@@ -157,6 +163,18 @@ def _marked(token: str) -> set[int]:
             if mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.add(os.getpgid(int(entry.name)))
     return found
+
+
+def _is_becoming(process: int) -> bool:
+    """Whether a process lives and has no environment, as between exec and the program's first instruction."""
+    with suppress(OSError):
+        if (Path("/proc") / str(process) / "environ").read_bytes():
+            return False
+        if (descriptor := _pidfd(process)) is not None:
+            ended = bool(select.select([descriptor], [], [], 0)[0])
+            os.close(descriptor)
+            return not ended
+    return False
 
 
 def _kill(groups: Iterable[int]) -> None:

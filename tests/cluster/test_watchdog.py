@@ -242,6 +242,18 @@ def test_an_owner_that_died_before_it_looked_is_not_waited_for(
     assert not doomed.exists()
 
 
+def test_one_that_is_not_yet_what_it_becomes_is_waited_for(orders: tuple[int, int], tmp_path: Path) -> None:
+    """The kernel has no environment for it yet, as for this one, so that no mark can be seen."""
+    becoming = subprocess.Popen(["sleep", "0.4"], env={}, start_new_session=True)
+    doomed = tmp_path / "doomed"
+    doomed.mkdir()
+    _order(orders[1], {"group": becoming.pid}, {"directory": str(doomed)})
+    os.close(orders[1])
+    watch(orders[0], "in-process", os.getppid())
+    assert becoming.poll() == 0
+    assert not doomed.exists()
+
+
 def test_nothing_is_carried_out_after_the_word(orders: tuple[int, int], tmp_path: Path) -> None:
     _order(orders[1], {"directory": str(tmp_path)}, {"done": True})
     watch(orders[0], "in-process", os.getppid())

@@ -160,11 +160,9 @@ def test_an_id_of_what_is_found_can_be_named(run: Runner, trio: Cluster) -> None
 
 
 TESTS = """
-    import os
-
-    def test_target(etcd_target, etcd_observer):
+    def test_target(request, etcd_target, etcd_observer):
         assert len(etcd_target.listeners) == 6
-        if "PYTEST_XDIST_WORKER" in os.environ:
+        if hasattr(request.config, "workerinput"):
             assert not any("MemberList" in one.purpose for one in etcd_observer.connections)
 
     def test_each(etcd_endpoint):
