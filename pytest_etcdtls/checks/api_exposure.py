@@ -1,6 +1,5 @@
 """What should not be served, or not there: old APIs, profiles, and anything but metrics for Prometheus."""
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
@@ -9,6 +8,7 @@ from pytest_etcdtls.checks.api_status import answered_with, show, unanswered
 from pytest_etcdtls.observations.api import Exchange
 from pytest_etcdtls.observations.attempt import Response, Way
 from pytest_etcdtls.observations.listener import Answer, ListenerFacts
+from pytest_etcdtls.pki.names import is_loopback
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import curl
 from pytest_etcdtls.results import Finding, Note, Statement
@@ -124,17 +124,12 @@ def plain_metrics_stay_on_loopback(answer: Answer, listener: ListenerFacts) -> I
     """
     if listener.scheme == "https":
         yield Note("the metrics listener has TLS")
-    elif answer.plaintext is not None and answer.plaintext.way is Way.SERVED and not _loopback(listener.host):
+    elif (
+        answer.plaintext is not None and answer.plaintext.way is Way.SERVED and not is_loopback(listener.host)
+    ):
         yield Finding(
             message="metrics are served without TLS beyond loopback",
             expected="https, or an address of loopback",
             observed=f"{listener.url}: {answer.plaintext.describe()}",
             reproduce=(curl(listener.url, role=listener.role, path="/metrics"),),
         )
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

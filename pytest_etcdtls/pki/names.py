@@ -28,6 +28,14 @@ def is_address(name: str) -> bool:
     return True
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host is the machine itself, whoever asks (RFC 6761 section 6.3 for names)."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def names_host(certificate: x509.Certificate, host: str) -> bool:
     """Return whether the subjectAltName covers a host.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator
 
 from pytest_etcdtls.declared.effective_listener import EffectiveListener
@@ -10,6 +9,7 @@ from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
 from pytest_etcdtls.errors import NotApplicableError, UnobservedError
 from pytest_etcdtls.observations.release import EtcdRelease
+from pytest_etcdtls.pki.names import is_address
 from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import Listener, Target
@@ -71,7 +71,7 @@ def _declared_as(
     alike = [one for one in declared if _speaks_scheme(one, listener)]
 
     def named(one: EffectiveListener) -> bool:
-        names = not (_is_address(one.url.host) and _is_address(listener.host))
+        names = not (is_address(one.url.host) and is_address(listener.host))
         return names and one.url.port == listener.port
 
     fits: tuple[Callable[[EffectiveListener], bool], ...] = (
@@ -85,14 +85,6 @@ def _declared_as(
         if found := [one for one in alike if fit(one)]:
             return found[0]
     return None
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _speaks_scheme(declared: EffectiveListener, listener: Listener) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import time
 
 from pytest_etcdtls.observations.attempt import Ending
+from pytest_etcdtls.pki.names import is_address
 from pytest_etcdtls.target import Listener
 
 
@@ -54,8 +54,4 @@ def local_address(sock: socket.socket) -> str:
 
 def server_name(listener: Listener) -> str | None:
     """Return the name for SNI: none for an address (RFC 6066 section 3)."""
-    try:
-        ipaddress.ip_address(listener.host.partition("%")[0])
-    except ValueError:
-        return listener.host
-    return None
+    return None if is_address(listener.host) else listener.host

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
+from pytest_etcdtls.pki.names import is_address
+
 LONGEST = 512
 """Characters of a URL that is looked at."""
 
@@ -61,26 +63,9 @@ def parse(text: str) -> Place:
     return Place(cast("Literal['https', 'http']", parts.scheme), _host(parts), _port(parts))
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is the machine itself, whoever asks (RFC 6761 section 6.3 for names)."""
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 def canonical(host: str) -> str:
     """Return a host in the one form in which it can be compared."""
     return str(ipaddress.ip_address(host)) if is_address(host) and "%" not in host else host.lower()
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is an address, and no name that is to be looked up."""
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
 
 
 def _host(parts: SplitResult) -> str:

@@ -10,15 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pytest_etcdtls.observations.api import MemberRecord
 from pytest_etcdtls.observations.discovery import DiscoveredMember, Fate, MemberURL
-from pytest_etcdtls.probes.member_urls import (
-    LocalURLError,
-    Place,
-    canonical,
-    is_address,
-    is_loopback,
-    parse,
-    shown,
-)
+from pytest_etcdtls.pki.names import is_address, is_loopback
+from pytest_etcdtls.probes.member_urls import LocalURLError, Place, canonical, parse, shown
 from pytest_etcdtls.target import ConnectTo, Listener, Role, safe
 
 MOST_LISTENERS = 64

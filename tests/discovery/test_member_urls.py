@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.probes.member_urls import LocalURLError, Place, canonical, is_loopback, parse, shown
+from pytest_etcdtls.pki.names import is_loopback
+from pytest_etcdtls.probes.member_urls import LocalURLError, Place, canonical, parse, shown
 
 
 @pytest.mark.parametrize(
