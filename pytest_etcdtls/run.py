@@ -24,7 +24,7 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import GATES, Judge
 from pytest_etcdtls.settings.model import Settings
 from pytest_etcdtls.settings.owned import owned_outline, owned_sources
-from pytest_etcdtls.target import Listener, Target, safe
+from pytest_etcdtls.target import Listener, Target, safe, unique
 from pytest_etcdtls.waivers import waive
 
 Start = Callable[[ClusterConfig, EtcdSource], Cluster]
@@ -196,7 +196,7 @@ class Run:
         """
         runs: list[TargetRun] = []
         for source in owned_sources(self.settings.owned, self._announce, pulls=self._pulls):
-            label = _unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
+            label = unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
             outline = owned_outline(label, source, self.settings)
             runs.append(TargetRun(outline, self.settings, self.start, source))
         return tuple(runs)
@@ -243,10 +243,3 @@ class Run:
 def find_listener(target: Target, label: str) -> Listener | None:
     """Return the listener of that label, ``None`` for the whole target."""
     return next((listener for listener in target.listeners if listener.label == label), None)
-
-
-def _unique(label: str, taken: Sequence[str]) -> str:
-    unique, number = label, 2
-    while unique in taken:
-        unique, number = f"{label}-{number}", number + 1
-    return unique

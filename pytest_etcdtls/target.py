@@ -6,7 +6,7 @@ Values only. This module does not know whether the cluster is somebody's or ours
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -59,6 +59,14 @@ class Listener:
 def safe(text: str) -> str:
     """Return a text fit for node ids: letters, digits, ``.``, ``_``, and hyphens for all else."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
+
+
+def unique(label: str, taken: Container[str]) -> str:
+    """Return the label, or if it is taken already the first that is not of it with ``-2``, ``-3`` ..."""
+    free, number = label, 2
+    while free in taken:
+        free, number = f"{label}-{number}", number + 1
+    return free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ Reads files; connects to nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.settings.borrowed_files import disown
 from pytest_etcdtls.settings.own_addresses import own_among
 from pytest_etcdtls.settings.source import Source, option
-from pytest_etcdtls.target import Role, safe
+from pytest_etcdtls.target import Role, safe, unique
 
 CONFIG = "etcd_config"
 PKI_DIR = "etcd_pki_dir"
@@ -131,22 +131,15 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
                 )
 
 
-def _labels(declarations: Sequence[Declaration]) -> Iterator[str]:
-    """Yield a label for each: its name, and its host where names are alike."""
+def _labels(declarations: Sequence[Declaration]) -> list[str]:
+    """Return a label for each: its name, and its host where names are alike."""
     names = [safe(declaration.text("name") or "default") for declaration in declarations]
     often = Counter(names)
     longer = [
         name if often[name] == 1 else f"{name}-{safe(next(iter(hosts_of(declaration)), 'nowhere'))}"
         for name, declaration in zip(names, declarations, strict=True)
     ]
-    yield from _unique(longer)
-
-
-def _unique(labels: Iterable[str]) -> Iterator[str]:
-    taken: set[str] = set()
-    for label in labels:
-        unique, number = label, 2
-        while unique in taken:
-            unique, number = f"{label}-{number}", number + 1
-        taken.add(unique)
-        yield unique
+    labels: list[str] = []
+    for label in longer:
+        labels.append(unique(label, labels))
+    return labels

@@ -18,7 +18,7 @@ from pytest_etcdtls.pki.reading import extension, is_for
 from pytest_etcdtls.settings.credentials import leads_to
 from pytest_etcdtls.settings.declared import ToldMember
 from pytest_etcdtls.settings.found_files import FoundFiles, said
-from pytest_etcdtls.target import TrustBundle
+from pytest_etcdtls.target import TrustBundle, unique
 
 Bundles = Sequence[TrustBundle]
 
@@ -119,8 +119,6 @@ def _distinct(identities: Sequence[Identity]) -> tuple[Identity, ...]:
         if kind in kinds or leaf in [one.chain[0] for one in named.values()]:
             continue
         kinds.add(kind)
-        name, number = identity.name, 2
-        while name in named:
-            name, number = f"{identity.name}-{number}", number + 1
+        name = unique(identity.name, named)
         named[name] = replace(identity, name=name)
     return tuple(named.values())

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.settings.source import Source, option
-from pytest_etcdtls.target import ConnectTo, Listener, Role, safe
+from pytest_etcdtls.target import ConnectTo, Listener, Role, safe, unique
 
 ROLES = {
     "etcd_endpoint": Role.CLIENT,
@@ -153,11 +153,9 @@ def _label(listeners: Sequence[Listener]) -> list[Listener]:
         label = listener.label
         if often[label] > 1 and listener.scheme == "http":
             label = f"{label}-http"
-        unique, number = label, 2
-        while unique in taken:
-            unique, number = f"{label}-{number}", number + 1
-        taken.add(unique)
-        labelled.append(replace(listener, label=unique))
+        label = unique(label, taken)
+        taken.add(label)
+        labelled.append(replace(listener, label=label))
     return labelled
 
 
