@@ -19,3 +19,8 @@ class Role(StrEnum):
     """2381, ``--listen-metrics-urls``."""
     CLIENT_HTTP = "client-http"
     """``--listen-client-http-urls``."""
+
+    @property
+    def option(self) -> str:
+        """The option that names such a listener: ``--etcd-endpoint`` a client's, ``--etcd-peer-endpoint``."""
+        return "--etcd-endpoint" if self is Role.CLIENT else f"--etcd-{self}-endpoint"

@@ -23,8 +23,6 @@ _AT_HAND = JUDGED | {Fate.LEFT_OUT}
 _SHOWN = 9
 """Members or URLs that are named in one sentence."""
 
-_OPTIONS = {Role.CLIENT: "--etcd-endpoint", Role.PEER: "--etcd-peer-endpoint"}
-
 
 def _wildcard(discovery: Discovery) -> Mapping[str, Any]:
     first, *others = discovery.members
@@ -86,7 +84,7 @@ def _astray(discovery: Discovery, role: Role) -> Iterator[Statement]:
     if not astray:
         return
     if role is Role.PEER and _is_private(discovery, astray[0][1]):
-        reason = f"{observed}: pass {_OPTIONS[role]} on its machine, or with --etcd-connect-to"
+        reason = f"{observed}: pass {role.option} on its machine, or with --etcd-connect-to"
         yield from _unjudged(Outcome.NOT_VERIFIED, reason)
         return
     who = _some(member.title for member, _ in astray)
@@ -121,7 +119,7 @@ def _left_out(discovery: Discovery) -> Iterator[Statement]:
             if found.fate is Fate.LEFT_OUT:
                 reasons.setdefault(found.why, []).append(f"{found.url} of {member.title}")
     for why, places in reasons.items():
-        advice = f"pass {' or '.join(_OPTIONS.values())}, or --etcd-connect-to"
+        advice = f"pass {Role.CLIENT.option} or {Role.PEER.option}, or --etcd-connect-to"
         yield from _unjudged(Outcome.INCONCLUSIVE, f"not judged, since {why}: {_some(places)}; {advice}")
     if discovery.beyond:
         reason = f"{discovery.beyond} more members are listed and not looked at: name their listeners"

@@ -27,15 +27,8 @@ from pytest_etcdtls.pki.path import find_path
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
 from pytest_etcdtls.probes.credentials import GoodIdentities
 from pytest_etcdtls.probes.registry import Context, probe
-from pytest_etcdtls.target import Role
 
 _TLS_ALERT = b"\x15\x03"
-_OPTIONS = {
-    Role.CLIENT: "--etcd-endpoint",
-    Role.PEER: "--etcd-peer-endpoint",
-    Role.METRICS: "--etcd-metrics-endpoint",
-    Role.CLIENT_HTTP: "--etcd-client-http-endpoint",
-}
 
 
 @probe(DeclaredBundle, cost=0, needs=[(ListenerDeclaration, None), (Answer, None), (Acceptance, None)])
@@ -146,7 +139,7 @@ def _unseen(
     for declared in member.effective.listeners:
         if not any(_is_same_port(declared, other) for other in judged):
             url = str(declared.url)
-            reason = reasons.get(url, f"{url} is not among the endpoints: pass {_OPTIONS[declared.role]}")
+            reason = reasons.get(url, f"{url} is not among the endpoints: pass {declared.role.option}")
             yield UnseenListener(member=member.label, url=url, reason=reason)
 
 

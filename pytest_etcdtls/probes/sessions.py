@@ -18,7 +18,6 @@ from pytest_etcdtls.probes.session import SessionSlot
 from pytest_etcdtls.target import Listener, Role
 
 _OTHER_PORT = {Role.CLIENT: Role.PEER, Role.PEER: Role.CLIENT}
-_OPTIONS = {Role.CLIENT: "--etcd-endpoint", Role.PEER: "--etcd-peer-endpoint"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ def _other_port(listeners: Sequence[Listener], listener: Listener) -> Listener:
     role = _OTHER_PORT[listener.role]
     found = [other for other in listeners if other.role is role and other.member == listener.member]
     if not found:
-        raise NotVerifiedError(f"needs the {role} listener of the same member: pass {_OPTIONS[role]}")
+        raise NotVerifiedError(f"needs the {role} listener of the same member: pass {role.option}")
     secure = [other for other in found if other.scheme == "https"]
     if not secure:
         raise NotApplicableError(f"the {role} listener of the same member has no TLS")
