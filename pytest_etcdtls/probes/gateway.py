@@ -65,27 +65,18 @@ def _may_pass(attempt: Attempt) -> bool:
 def _again(context: Context) -> tuple[Attempt, ...]:
     """Ask once more when the gateway has dialled once more."""
     threading.Event().wait(_BACKOFF_SECONDS)
-    _, identity = accepted_client(context)
-    request = Request(
-        purpose="JSON gateway, once more",
-        identity=identity,
-        path=GATEWAY_STATUS_PATH,
-        speech=Protocol.GATEWAY,
-    )
-    return context.attempt(request)[0]
+    return context.attempt(_request(context, "JSON gateway, once more"))[0]
 
 
 def _as_user(context: Context, token: UserToken) -> tuple[Attempt, ...]:
+    request = _request(context, "JSON gateway, with a token")
+    headers = {"authorization": token.token}
+    return context.attempt(replace(request, headers=headers, only_to=trusted_leaf(context)))[0]
+
+
+def _request(context: Context, purpose: str) -> Request:
     _, identity = accepted_client(context)
-    request = Request(
-        purpose="JSON gateway, with a token",
-        identity=identity,
-        path=GATEWAY_STATUS_PATH,
-        speech=Protocol.GATEWAY,
-        headers={"authorization": token.token},
-        only_to=trusted_leaf(context),
-    )
-    return context.attempt(request)[0]
+    return Request(purpose=purpose, identity=identity, path=GATEWAY_STATUS_PATH, speech=Protocol.GATEWAY)
 
 
 def _grpc_port(context: Context, listener: Listener) -> Listener:
