@@ -5,7 +5,7 @@ Pure; shared by all checks about bad identities.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pytest_etcdtls.observations.admission import Admission, Cell
 from pytest_etcdtls.refusal import CLOSED_BY_ETCD, ControlState, rule
@@ -43,8 +43,14 @@ def judge(admission: Admission, who: str) -> Iterator[Statement]:
         yield _admitted(admission, served, who)
 
 
-def _admitted(admission: Admission, served: list[Cell], who: str) -> Finding:
-    lines = tuple(
+def observed_in(cells: Iterable[Cell]) -> str:
+    """Return what was seen of an identity, TLS version by TLS version and protocol by protocol."""
+    return "; ".join(f"{cell.version} {cell.protocol}: {cell.attempt.describe()}" for cell in cells)
+
+
+def reproduce_in(admission: Admission, cells: Iterable[Cell]) -> tuple[str, ...]:
+    """Return the lines that make such an identity, and that try it in these TLS versions and protocols."""
+    lines = (
         curl(
             admission.url,
             role=admission.role,
@@ -52,13 +58,17 @@ def _admitted(admission: Admission, served: list[Cell], who: str) -> Finding:
             version=cell.version,
             protocol=cell.protocol,
         )
-        for cell in served
+        for cell in cells
     )
+    return admission.recipe + tuple(dict.fromkeys(lines))
+
+
+def _admitted(admission: Admission, served: list[Cell], who: str) -> Finding:
     return Finding(
         message=f"{who} is let in",
         expected="a certificate alert in every TLS version and protocol",
-        observed="; ".join(f"{cell.version} {cell.protocol}: {cell.attempt.describe()}" for cell in served),
+        observed=observed_in(served),
         evidence={"identity": admission.identity}
         | ({"certificate": admission.certificate} if admission.certificate else {}),
-        reproduce=admission.recipe + tuple(dict.fromkeys(lines)),
+        reproduce=reproduce_in(admission, served),
     )

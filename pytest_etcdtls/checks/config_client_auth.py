@@ -8,6 +8,7 @@ from pytest_etcdtls.checks.mtls_refusals import let_in
 from pytest_etcdtls.declared import sides
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.standing import ListenerDeclaration
+from pytest_etcdtls.judgement import observed_in
 from pytest_etcdtls.observations.admission import Admission, Cell
 from pytest_etcdtls.observations.attempt import Way
 from pytest_etcdtls.registry import check
@@ -87,7 +88,7 @@ def _judge(declaration: ListenerDeclaration, admission: Admission) -> Iterator[S
     asks, wanted = _declared(declaration)
     enforced = declaration.tls.admission is not sides.Admission.ANYBODY
     if not served and unclear:
-        yield Verdict(Outcome.INCONCLUSIVE, _shown(unclear))
+        yield Verdict(Outcome.INCONCLUSIVE, observed_in(unclear))
     elif served and wanted:
         yield _differs(declaration, asks, admission, served)
     elif served:
@@ -119,10 +120,6 @@ def _differs(
         setting,
         says="" if setting else "clients without a certificate are refused, and nothing in {} asks for one",
         expected=_REFUSED if served else "anybody is let in",
-        observed=_shown(served or admission.cells),
+        observed=observed_in(served or admission.cells),
         reproduce=(curl(admission.url, role=admission.role, version=cell.version, protocol=cell.protocol),),
     )
-
-
-def _shown(cells: list[Cell] | tuple[Cell, ...]) -> str:
-    return "; ".join(f"{cell.version} {cell.protocol}: {cell.attempt.describe()}" for cell in cells)

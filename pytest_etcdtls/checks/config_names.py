@@ -8,11 +8,10 @@ from pytest_etcdtls.checks.config_in_force import not_in_force, undeclared
 from pytest_etcdtls.checks.mtls_refusals import let_in
 from pytest_etcdtls.declared.beside import DeclaredNames, NameRule
 from pytest_etcdtls.declared.standing import ListenerDeclaration
-from pytest_etcdtls.judgement import judge
+from pytest_etcdtls.judgement import judge, observed_in, reproduce_in
 from pytest_etcdtls.observations.admission import Cell
 from pytest_etcdtls.observations.attempt import Way
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl
 from pytest_etcdtls.results import Finding, Statement
 from pytest_etcdtls.target import Role
 
@@ -54,20 +53,10 @@ def declared_rules_about_names_are_in_force(
 
 def _not_kept(declaration: ListenerDeclaration, rule: NameRule, served: list[Cell]) -> Finding:
     admission = rule.admission
-    lines = tuple(
-        curl(
-            admission.url,
-            role=admission.role,
-            files=admission.files,
-            version=cell.version,
-            protocol=cell.protocol,
-        )
-        for cell in served
-    )
     return not_in_force(
         declaration,
         rule.setting,
         expected=f"a certificate that is not allowed is refused ({admission.certificate})",
-        observed="; ".join(f"{cell.version} {cell.protocol}: {cell.attempt.describe()}" for cell in served),
-        reproduce=admission.recipe + tuple(dict.fromkeys(lines)),
+        observed=observed_in(served),
+        reproduce=reproduce_in(admission, served),
     )
