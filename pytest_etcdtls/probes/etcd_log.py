@@ -134,15 +134,14 @@ def _look_for(
 ) -> LookedUp:
     """Look until each of the attempts that was turned away has its line, or for as long as one may take."""
     expected = {id(attempt) for attempt in attempts if turned_away(attempt)}
-    started = time.monotonic()
-    known, found = "", _look(context, source, "", go_version)
+    started, known = time.monotonic(), None
     while True:
         waited = time.monotonic() - started
         text = read_new(source)
         if text != known:
             known, found = text, _look(context, source, text, go_version)
-        there = expected & {id(match.connection) for match in found.matches.ours}
-        thinned_out = is_thinned_out(found.log.rejections)
+            there = expected & {id(match.connection) for match in found.matches.ours}
+            thinned_out = is_thinned_out(found.log.rejections)
         surely = source.file is None and not there and not thinned_out
         if there == expected or waited > (_FIRST_LINE if surely else _PATIENCE) or (there and thinned_out):
             return found
