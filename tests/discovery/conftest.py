@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from impostors.staging import Stage
-from plugin.runs import Runner
+from plugin.runs import run
+from plugin.unvisited import listening
 from servers import Handler, Server, pki, serve
 from starting import start_process
 
@@ -15,7 +16,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.pki.bundle import ClusterPKI
 
-__all__ = ["pki", "serve"]
+__all__ = ["listening", "pki", "run", "serve"]
 
 
 @pytest.fixture(scope="session")
@@ -29,19 +30,3 @@ def trio(newest_etcd: Path) -> Iterator[Cluster]:
 def stage(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
     """Where impostors are put up and judged."""
     return Stage(*pki, serve)
-
-
-@pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    """Runs pytest as a user does; nothing of the environment decides what comes of it."""
-    for name in (
-        "PYTEST_ADDOPTS",
-        "PYTEST_PLUGINS",
-        "ETCDCTL_CACERT",
-        "ETCDCTL_CERT",
-        "ETCDCTL_KEY",
-        "ETCDCTL_USER",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-    return Runner(pytester, monkeypatch)

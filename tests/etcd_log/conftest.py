@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
-from plugin.runs import Runner
+from plugin.runs import run
 from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.cluster.process_member import ProcessMember
+
+__all__ = ["run"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,3 @@ def etcd(newest_etcd: Path) -> Iterator[Logged]:
     """The newest etcd."""
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         yield logged(cluster)
-
-
-@pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    """Runs pytest as a user does; nothing of the environment decides what comes of it."""
-    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-    return Runner(pytester, monkeypatch)

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from plugin.runs import run
+from plugin.unvisited import listening
 
 from kubeadm.nodes import Cluster, running
+
+__all__ = ["listening", "run"]
 
 ADDRESS = "127.0.0.11"
 

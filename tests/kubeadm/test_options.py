@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from plugin.runs import Ran, Runner
+from plugin.unvisited import nobody_came, url_of
 
 from kubeadm.nodes import SHAPES, changed
 
@@ -16,24 +16,9 @@ CHECK = "--etcd-check=config.served-file"
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-    return Runner(pytester, monkeypatch)
-
-
-@pytest.fixture
-def listening() -> Iterator[socket.socket]:
-    """A port where somebody would be noticed."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
-
-
-@pytest.fixture
 def manifest(listening: socket.socket, tmp_path: Path) -> Path:
     """A manifest of a member that is to be met there."""
-    url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+    url = url_of(listening)
     flags = dict.fromkeys(("advertise-client-urls", "listen-client-urls"), url)
     peers = dict.fromkeys(("initial-advertise-peer-urls", "listen-peer-urls"), "https://127.0.0.1:1")
     path = tmp_path / "etcd.yaml"
@@ -41,14 +26,6 @@ def manifest(listening: socket.socket, tmp_path: Path) -> Path:
         changed((SHAPES / "v1.34.yaml").read_text(), {**flags, **peers, "listen-metrics-urls": None})
     )
     return path
-
-
-def nobody_came(server: socket.socket) -> bool:
-    try:
-        server.accept()
-    except BlockingIOError:
-        return True
-    return False
 
 
 def refused(ran: Ran) -> str:

@@ -101,3 +101,19 @@ class Runner:
         (self.directory / "house.py").write_text(HOUSE.read_text())
         self._monkeypatch.setenv("PYTEST_PLUGINS", "house")
         self._monkeypatch.setenv("PYTHONPATH", str(self.directory), prepend=":")
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Runs pytest as a user does; nothing of the environment decides what comes of it."""
+    for name in (
+        "PYTEST_ADDOPTS",
+        "PYTEST_PLUGINS",
+        "ETCDCTL_CACERT",
+        "ETCDCTL_CERT",
+        "ETCDCTL_KEY",
+        "ETCDCTL_USER",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    return Runner(pytester, monkeypatch)

@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
 
 import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
+from plugin.unvisited import nobody_came, url_of
 
 from pytest_etcdtls.options.table import OPTIONS
 
 URL = "--etcd-endpoint=https://127.0.0.1:2"
-
-
-@pytest.fixture
-def listening() -> Iterator[socket.socket]:
-    """A socket that would notice any connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
-
-
-def nobody_came(server: socket.socket) -> bool:
-    try:
-        server.accept()
-    except BlockingIOError:
-        return True
-    return False
-
-
-def url_of(server: socket.socket) -> str:
-    return f"https://127.0.0.1:{server.getsockname()[1]}"
 
 
 def refused(ran: Ran) -> str:

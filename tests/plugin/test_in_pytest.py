@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
+from plugin.unvisited import nobody_came, url_of
 
 SOME = "--etcd-check=listener,cert,mtls.no-certificate,cluster.same-ca"
 
@@ -262,14 +264,11 @@ def test_lf_and_stepwise_may_leave_all_of_ours_out(run: Runner, live: Live) -> N
 @pytest.mark.parametrize(
     "option", ["--collect-only", "--setup-plan", "--setup-only", "--fixtures", "--cache-show"]
 )
-def test_what_is_only_looked_at_touches_no_network(run: Runner, option: str) -> None:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        ran = run(f"--etcd-endpoint=https://127.0.0.1:{server.getsockname()[1]}", option)
-        with pytest.raises(BlockingIOError):
-            server.accept()
+def test_what_is_only_looked_at_touches_no_network(
+    run: Runner, listening: socket.socket, option: str
+) -> None:
+    ran = run(f"--etcd-endpoint={url_of(listening)}", option)
+    assert nobody_came(listening)
     assert ran.exit_code == 0
     assert not ran.path.exists()
     assert ("mtls.no-certificate" in ran.out) is (option not in ("--fixtures", "--cache-show"))
