@@ -14,6 +14,7 @@ from pytest_etcdtls.cluster.addresses import MemberAddresses
 from pytest_etcdtls.cluster.pki_files import FileNames
 from pytest_etcdtls.declared.command_line import from_command_line
 from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.files import write_files
 
@@ -89,7 +90,7 @@ class ReachableMember:
             )
         except UsageError:
             return None
-        return DeclaredMember.of(declaration, None if self.sees_pki_root else self.pki_root)
+        return declared_member(declaration, None if self.sees_pki_root else self.pki_root)
 
     def file(self, name: str) -> Path:
         """Return where a file of that logical name is."""

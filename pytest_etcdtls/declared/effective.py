@@ -7,12 +7,14 @@ idea is for the traps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from pytest_etcdtls.declared.crl_file import CRLFile
 from pytest_etcdtls.declared.declaration import Declaration, Form
 from pytest_etcdtls.declared.effective_listener import Effective, EffectiveListener
 from pytest_etcdtls.declared.in_force import in_force
 from pytest_etcdtls.declared.listeners import DeclaredListener, declared_listeners, split_http
+from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.declared.sides import SIDES, Admission, CRLEffect, Side, TLSSide, tls_side
 from pytest_etcdtls.declared.version import has, version_key
 from pytest_etcdtls.observations.attempt import TLSVersion
@@ -130,3 +132,12 @@ def _gateway(declaration: Declaration, version: str | None) -> bool:
     # In 3.4 the default of the configuration file is another than that of the flag.
     from_file = declaration.config_file is not None or declaration.form is Form.YAML
     return not (from_file and version_key(version) < (3, 5))
+
+
+@lru_cache(maxsize=256)
+def effective_of(member: DeclaredMember, version: str | None = None) -> Effective:
+    """Return what that version makes of a member's declaration, computed once for each version.
+
+    ``None`` takes the declaration's own version, else that of today's etcd.
+    """
+    return effective(member.declaration, version, member.crls)

@@ -12,6 +12,7 @@ from cryptography import x509
 
 from pytest_etcdtls.declared.client_files import client_files
 from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.file_facts import BundleFact, ClientFact, FileFact, MemberFiles, PairFact
 from pytest_etcdtls.declared.files import exists
 from pytest_etcdtls.declared.member import DeclaredMember
@@ -47,13 +48,13 @@ def read_served(told: DeclaredMember, side: Side) -> tuple[FileFact, tuple[x509.
         told: what the member was told to be.
         side: of it.
     """
-    if told.effective().sides[side].certificate is None:
+    if effective_of(told).sides[side].certificate is None:
         return None
     return _certificates(_declared(told, f"{prefix(side)}cert-file"))
 
 
 def _pairs(told: DeclaredMember) -> Iterator[PairFact]:
-    for side, tls in told.effective().sides.items():
+    for side, tls in effective_of(told).sides.items():
         p = prefix(side)
         if tls.certificate is not None:
             yield _pair(told, side, f"{p}cert-file", f"{p}key-file", dials=False)
@@ -69,7 +70,7 @@ def _pair(told: DeclaredMember, side: Side, certificate_name: str, key_name: str
 
 def _bundle(told: DeclaredMember, side: Side) -> BundleFact | None:
     name = f"{prefix(side)}trusted-ca-file"
-    if told.effective().sides[side].trusted_ca is None:
+    if effective_of(told).sides[side].trusted_ca is None:
         return None
     file, certificates = _certificates(_declared(told, name), trust=True)
     keys = tuple(_lying(Path(file.path), file.original)) if file.path else ()

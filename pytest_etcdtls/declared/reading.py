@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Final
 
 from pytest_etcdtls.declared.command_line import read_command_line
+from pytest_etcdtls.declared.crl_file import read_crl
 from pytest_etcdtls.declared.declaration import Declaration, Form, Mount, Place
 from pytest_etcdtls.declared.environment_file import read_variables
-from pytest_etcdtls.declared.files import Whereabouts
+from pytest_etcdtls.declared.files import Whereabouts, whereabouts
 from pytest_etcdtls.declared.manifest import read_manifest
+from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.declared.merge import assemble
 from pytest_etcdtls.declared.recognition import KINDS, recognise
 from pytest_etcdtls.declared.specifiers import Specifiers
@@ -132,3 +135,20 @@ def _decoded(data: bytes, path: Path, option: str) -> str:
     if "\0" in text and ("\n" in text or not text.endswith("\0")):
         raise UsageError(f"{option} {path} is binary: pass {KINDS}")
     return text.replace("\r\n", "\n")
+
+
+def declared_member(declaration: Declaration, pki_dir: Path | None = None) -> DeclaredMember:
+    """Return the member of a declaration; its CRL files are read now."""
+    where = whereabouts(declaration, pki_dir)
+    settings = [declaration.settings.get(f"{side}-crl-file") for side in ("client", "peer")]
+    crls = {setting.value: read_crl(setting, where) for setting in settings if setting and setting.value}
+    return DeclaredMember(declaration=declaration, where=where, crls=MappingProxyType(crls))
+
+
+def read_member(path: Path, pki_dir: Path | None = None) -> DeclaredMember:
+    """Return the member that a file declares (``--etcd-config``, ``--etcd-pki-dir``).
+
+    Raises:
+        UsageError: if the file cannot be read, or is no declaration of an etcd.
+    """
+    return declared_member(read_declaration(path, pki_dir=pki_dir), pki_dir)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.effective_listener import Effective, EffectiveListener
 from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.declared.sides import Side, TLSSide
 from pytest_etcdtls.declared.trap import Trap
+from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.role import Role
 
 
@@ -38,7 +40,7 @@ class MemberDeclaration:
     @classmethod
     def of(cls, label: str, told: DeclaredMember, version: str | None) -> Self:
         """Return what that version of etcd makes of what a member was told."""
-        effective, traps = told.effective(version), told.traps(version)
+        effective, traps = effective_of(told, version), traps_of(told, version)
         return cls(label=label, told=told, version=version, effective=effective, traps=traps)
 
     def as_read(self, name: str) -> Setting | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 from pytest_etcdtls.declared.crl_file import CRLFile
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.effective import effective
 from pytest_etcdtls.declared.in_force import in_force
+from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.declared.trap import Situation, Trap
 from pytest_etcdtls.declared.traps_client_auth import CLIENT_AUTH_TRAPS
 from pytest_etcdtls.declared.traps_crl import CRL_TRAPS
@@ -44,3 +46,9 @@ def find_traps(
     )
     found = [trap for look_for in _EVERY for trap in look_for(situation)]
     return tuple(sorted(found, key=lambda trap: trap.starts))
+
+
+@lru_cache(maxsize=256)
+def traps_of(member: DeclaredMember, version: str | None = None) -> tuple[Trap, ...]:
+    """Return the traps in a member's declaration for that version, computed once for each version."""
+    return find_traps(member.declaration, version, member.crls)

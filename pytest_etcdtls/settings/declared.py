@@ -16,7 +16,7 @@ from pytest_etcdtls.declared.listeners import advertised, declared_listeners
 from pytest_etcdtls.declared.member import FILES, DeclaredMember
 from pytest_etcdtls.declared.pki_directory import require_directory
 from pytest_etcdtls.declared.reach import Reach, reach, runs_here
-from pytest_etcdtls.declared.reading import read_declaration
+from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.settings.borrowed_files import disown
 from pytest_etcdtls.settings.own_addresses import own_among
@@ -61,7 +61,7 @@ def read_members(source: Source) -> tuple[ToldMember, ...]:
         read_declaration(source.resolve(CONFIG, text), pki_dir=directory) for text in source.texts(CONFIG)
     ]
     _refuse_duplicates(declarations)
-    told = [DeclaredMember.of(one, _own_directory(directory, one)) for one in declarations]
+    told = [declared_member(one, _own_directory(directory, one)) for one in declarations]
     _refuse_strange_directory(directory, told)
     own = own_among(host for one in declarations for host in hosts_of(one))
     here = [runs_here(one, own) for one in declarations]

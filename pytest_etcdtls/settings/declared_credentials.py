@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.declared.sides import Side, TLSSide, prefix
 from pytest_etcdtls.pki.identity import Identity
@@ -70,7 +71,7 @@ def kubernetes_ca(members: Sequence[ToldMember], files: FoundFiles) -> TrustBund
 
 def _side(told: DeclaredMember, side: Side) -> TLSSide:
     """Return one side as the declaration's own version makes it, else as today's etcd does."""
-    return told.effective().sides[side]
+    return effective_of(told).sides[side]
 
 
 def _trusted(members: Sequence[ToldMember], side: Side, files: FoundFiles) -> tuple[TrustBundle, ...]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from pytest_etcdtls.declared.client_files import APISERVER, ETCDCTL, HEALTHCHECK, client_files
+from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.sides import Side, prefix
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.pki.reading import extension, is_for
@@ -73,7 +74,7 @@ def _diallers(member: ToldMember, side: Side, trusted: Bundles, files: FoundFile
     is a client's only if it comes from the CA of clients.
     """
     told, p = member.told, prefix(side)
-    tls = told.effective().sides[side]
+    tls = effective_of(told).sides[side]
     if tls.dials_with is None:
         return None
     own = f"{p}client-" if told.declaration.text(f"{p}client-cert-file") == tls.dials_with else p

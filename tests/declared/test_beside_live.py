@@ -14,7 +14,7 @@ from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.declared.command_line import from_command_line
-from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -37,7 +37,7 @@ def _told(cluster: Cluster, **changes: str) -> Target:
     """Return the cluster as a target whose declaration has other values for some flags."""
     argv = [_changed(argument, changes) for argument in cluster.members[0].argv]
     declaration = from_command_line([argument for argument in argv if argument])
-    return replace(cluster.target(), declared={"m0": DeclaredMember.of(declaration)})
+    return replace(cluster.target(), declared={"m0": declared_member(declaration)})
 
 
 def _changed(argument: str, changes: dict[str, str]) -> str:
@@ -111,7 +111,7 @@ def test_a_renewed_ca_of_the_same_name_is_told_by_who_is_let_in(cluster: Cluster
 def test_a_rule_about_names_that_nobody_can_break_here_is_not_verified(cluster: Cluster) -> None:
     told = _told(cluster, name="m0")
     declaration = from_command_line([*cluster.members[0].argv, "--client-cert-allowed-hostname=a.example"])
-    told = replace(told, declared={"m0": DeclaredMember.of(declaration)})
+    told = replace(told, declared={"m0": declared_member(declaration)})
     result = _judge(told, "config.allowed-names-in-force", Role.CLIENT)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert result.reason.startswith("--client-cert-allowed-hostname=a.example (the command line) is declared")
@@ -168,7 +168,7 @@ def test_which_declared_listener_one_is(urls: str, judged: str, found: str | Non
         label="client-m0",
     )
     arguments = [flag for flag in GOOD if not flag.startswith("--listen-client-urls")]
-    told = DeclaredMember.of(flags(*arguments, f"--listen-client-urls={urls}"))
+    told = declared_member(flags(*arguments, f"--listen-client-urls={urls}"))
     target = Target(label="live", origin="live", listeners=(listener,), declared={"m0": told})
     member = MemberDeclaration.of("m0", told, "3.6.16")
     one = listener_declaration(target, listener, member).listener

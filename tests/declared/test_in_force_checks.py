@@ -13,7 +13,7 @@ from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.checks.mtls_refusals import let_in
 from pytest_etcdtls.declared.beside import DeclaredBundle, DeclaredNames, ListenersSeen, UnseenListener
-from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
 from pytest_etcdtls.declared.trap import Trap
 from pytest_etcdtls.observations.admission import Acceptance, Admission, Candidate
@@ -39,7 +39,7 @@ def _judge(id_: str, **observations: Any) -> list[Statement]:
 def _declared(
     *arguments: str, version: str | None = "3.6.16", role: Role = Role.CLIENT
 ) -> ListenerDeclaration:
-    member = MemberDeclaration.of("m0", DeclaredMember.of(flags(*arguments)), version)
+    member = MemberDeclaration.of("m0", declared_member(flags(*arguments)), version)
     listener = member.effective.at(role)[0]
     return ListenerDeclaration(url=str(listener.url), role=role, member=member, listener=listener)
 
