@@ -14,8 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-import pytest_etcdtls.experiments
-import pytest_etcdtls.probes
 from pytest_etcdtls.errors import InconclusiveError, UnobservedError
 from pytest_etcdtls.observations.attempt import Attempt, Way
 from pytest_etcdtls.observations.discovery import Discovery
@@ -32,7 +30,8 @@ C = TypeVar("C", Attempt, Greeting)
 
 _OBSERVATIONS = "pytest_etcdtls.observations."
 
-for _package in (pytest_etcdtls.probes, pytest_etcdtls.experiments):
+for _name in ("pytest_etcdtls.probes", "pytest_etcdtls.experiments"):
+    _package = importlib.import_module(_name)
     for _module in pkgutil.iter_modules(_package.__path__):
         importlib.import_module(f"{_package.__name__}.{_module.name}")
 
