@@ -24,6 +24,7 @@ from pytest_etcdtls.declared.version import version_key
 pytest_plugins = ["pytester"]
 
 IMAGE_REPOSITORY = "pytest-etcdtls/etcd"
+_FOREIGN = ("ETCD_", "ETCDCTL_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 _NEEDS = "needs "
 """Every skip for want of something begins with this word, so that the summary can count them."""
 
@@ -61,10 +62,14 @@ def find_images() -> tuple[dict[str, str], str | None]:
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C work in what tests start, also where a shell started this run in the background.
+    """Keep what is set where the tests are run away from what they start.
 
-    Such a shell has SIGINT ignored, programs inherit that, and Python then installs no handler of its own.
+    etcd, etcdctl and pytest read these variables. A shell that starts this run in the background has SIGINT
+    ignored, programs inherit that, and Python then installs no handler of its own.
     """
+    for name in [*os.environ]:
+        if name.startswith(_FOREIGN) and name != "ETCD_MATRIX":
+            del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -151,6 +156,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _missing(item: pytest.Item) -> str | None:
     """Return what this machine lacks for the test."""
+    wanted = {name for marker in item.iter_markers("program") for name in marker.args}
+    if lacking := sorted(name for name in wanted if shutil.which(name) is None):
+        return f"{' and '.join(lacking)} on PATH"
+    if item.get_closest_marker("two_etcds") is not None and len(find_binaries()) < 2:
+        return "two versions of etcd: run make etcd"
     container = item.get_closest_marker("container") is not None
     images, problem = find_images() if container else ({}, None)
     if problem is not None:
