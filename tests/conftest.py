@@ -80,12 +80,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def _whole_matrix() -> bool:
+    return os.environ.get("ETCD_MATRIX") == "whole"
+
+
 def pytest_report_header() -> list[str]:
     binaries = ", ".join(f"{version} ({path})" for version, path in find_binaries().items())
     images, missing = find_images()
-    whole = os.environ.get("ETCD_MATRIX") == "whole"
+    part = "the whole" if _whole_matrix() else "each on the newest etcd and one other"
     return [
-        f"matrix of clusters: {'the whole' if whole else 'each on the newest etcd and one other'}",
+        f"matrix of clusters: {part}",
         f"etcd binaries: {binaries or 'none; run make etcd'}",
         f"etcd images: {', '.join(images.values()) or missing}",
     ]
@@ -124,7 +128,7 @@ def _thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
 
     The other one goes round from cluster to cluster, so that every version has its share.
     """
-    if os.environ.get("ETCD_MATRIX") == "whole":
+    if _whole_matrix():
         return
     *others, newest = find_binaries() or [""]
     places = {
@@ -159,6 +163,8 @@ def _missing(item: pytest.Item) -> str | None:
     wanted = {name for marker in item.iter_markers("program") for name in marker.args}
     if lacking := sorted(name for name in wanted if shutil.which(name) is None):
         return f"{' and '.join(lacking)} on PATH"
+    if item.get_closest_marker("whole") is not None and not _whole_matrix():
+        return "ETCD_MATRIX=whole: run make matrix"
     if item.get_closest_marker("two_etcds") is not None and len(find_binaries()) < 2:
         return "two versions of etcd: run make etcd"
     container = item.get_closest_marker("container") is not None

@@ -60,7 +60,9 @@ def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path
         # An etcd without the flag is a finding of its own.
         pytest.param(
             name,
-            marks=[pytest.mark.etcd_version("3.5.33", "3.6", "3.7")] if "tls-min-version" in drift.flags else [],
+            marks=[pytest.mark.etcd_version("3.5.33", "3.6", "3.7")]
+            if "tls-min-version" in drift.flags
+            else [],
         )
         for name, drift in DRIFTS.items()
     ],
