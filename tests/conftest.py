@@ -15,7 +15,9 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -87,9 +89,9 @@ def _whole_matrix() -> bool:
 def pytest_report_header() -> list[str]:
     binaries = ", ".join(f"{version} ({path})" for version, path in find_binaries().items())
     images, missing = find_images()
-    part = "the whole" if _whole_matrix() else "each on the newest etcd and one other"
+    part = "every test on each" if _whole_matrix() else "every test on the newest and one other"
     return [
-        f"matrix of clusters: {part}",
+        f"matrix of etcds: {part}",
         f"etcd binaries: {binaries or 'none; run make etcd'}",
         f"etcd images: {', '.join(images.values()) or missing}",
     ]
@@ -124,30 +126,49 @@ def _parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Pat
 
 
 def _thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each cluster of a matrix on the newest etcd and on one other, unless the whole is asked for.
+    """Keep each test that is for every etcd on the newest and on one other, unless the whole is asked for.
 
-    The other one goes round from cluster to cluster, so that every version has its share.
+    The other one goes round from test to test, so that every version has its share.
     """
     if _whole_matrix():
         return
-    *others, newest = find_binaries() or [""]
-    places = {
-        item: tuple(item.name.partition("[")[2].rstrip("]").split("-", 1))
-        for item in items
-        if item.get_closest_marker("matrix") is not None and others
-    }
-    turns = {
-        cluster: turn for turn, cluster in enumerate(sorted({cluster for _, cluster in places.values()}))
-    }
+    placed = {item: place for item in items if (place := _place(item)) is not None}
+    turns = {test: turn for turn, test in enumerate(sorted({place.test for place in placed.values()}))}
     dropped = [
         item
-        for item, (version, cluster) in places.items()
-        if version not in (newest, others[turns[cluster] % len(others)])
+        for item, place in placed.items()
+        if place.others
+        and place.version not in (place.newest, place.others[turns[place.test] % len(place.others)])
     ]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         left_out = set(dropped)
         items[:] = [item for item in items if item not in left_out]
+
+
+class _Place(NamedTuple):
+    """Where an item stands among those of the same test on other etcds."""
+
+    test: str
+    version: str
+    newest: str
+    others: list[str]
+
+
+def _place(item: pytest.Item) -> _Place | None:
+    """Return it for an item that is for every etcd; not for one that says which versions it needs."""
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return None
+    if item.get_closest_marker("etcd_version") is not None:
+        return None
+    for argument in ("etcd_binary", "etcd_image"):
+        if not (value := item.callspec.params.get(argument)):
+            continue
+        at_hand: Mapping[str, object] = find_binaries() if argument == "etcd_binary" else find_images()[0]
+        *others, newest = at_hand
+        version = next(version for version, found in at_hand.items() if found == value)
+        return _Place(item.nodeid.replace(version, "", 1), version, newest, others)
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

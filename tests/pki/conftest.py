@@ -50,7 +50,7 @@ def _authority(key_type: KeyType) -> CertificateAuthority:
 
 @pytest.fixture(params=[key_type for key_type in KeyType if key_type is not KeyType.RSA_4096])
 def authority(request: pytest.FixtureRequest) -> CertificateAuthority:
-    """A root CA, once of every key type; RSA 4096 takes half a second a key and shows nothing else than 2048."""
+    """A root CA, once of every key type; RSA 4096 takes half a second a key and shows no more than 2048."""
     return _authority(request.param)
 
 
