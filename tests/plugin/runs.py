@@ -23,8 +23,8 @@ from pytest_etcdtls.report.document import schema
 HOUSE = Path(__file__).parent / "house.py"
 """Checks of a house's own, one for every outcome, that need no observation."""
 
-_APART = ("-n", "-W", "--timeout")
-"""Beginnings of options of which something could be left in the process, or that start workers."""
+_APART = ("-W", "--timeout")
+"""Beginnings of options of which something could be left in the process."""
 
 
 # The whole plugin, before any run: what a run in this process imports itself is forgotten at its end.
@@ -90,8 +90,8 @@ class Ran:
 class Runner:
     """Runs pytest from a user's directory.
 
-    In this process, which saves the start of Python and the imports; in one of its own where an option asks
-    for workers or changes the process.
+    In this process, which saves the start of Python and the imports; in one of its own where an option changes
+    the process.
     """
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

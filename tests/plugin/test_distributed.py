@@ -12,9 +12,7 @@ SOME = "--etcd-check=listener,cert,mtls.no-certificate"
 TESTS = "import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test_user(n): assert n"
 
 
-@pytest.mark.parametrize(
-    "how", [["-n2"], ["-n2", "--dist=each"], ["-n2", "--dist=loadgroup"], ["-n1"]], ids=" ".join
-)
+@pytest.mark.parametrize("how", [["-n2"], ["-n2", "--dist=each"], ["-n2", "--dist=loadgroup"]], ids=" ".join)
 def test_each_result_is_there_once_and_no_connection_more(run: Runner, live: Live, how: list[str]) -> None:
     run.write(test_user=TESTS)
     alone = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
@@ -75,8 +73,8 @@ def test_selection_lf_and_reruns_are_as_without(run: Runner, live: Live) -> None
     options = (*live.options, "--etcd-check=house", "-n1")
     assert run(*options, "--reruns=1").counts["violates"] == 1
     assert set(run(*options, "--lf").counts) == {"violates", "inconclusive", "broken"}
-    assert set(run(*options, "-k", "conforms").counts) == {"conforms"}
-    assert set(run(*options, f"--deselect={live.node_id('house.violates')}").counts) >= {"conforms", "warns"}
+    selected = run(*options, "-k", "conforms or warns", f"--deselect={live.node_id('house.conforms')}")
+    assert set(selected.counts) == {"warns"}
 
 
 def test_all_deselected_ends_with_1(run: Runner, live: Live) -> None:
