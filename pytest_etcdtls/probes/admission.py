@@ -13,6 +13,7 @@ from pytest_etcdtls.observations.admission import Acceptance, Admission, Candida
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.pki.reading import extension
 from pytest_etcdtls.probes.contact import listener_of, tls_answer, version_path
 from pytest_etcdtls.probes.credentials import MINTED, GoodIdentities, Workshop
 from pytest_etcdtls.probes.exchange import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
@@ -49,13 +50,7 @@ def status_request(
 
 def has_names(identity: Identity) -> bool:
     """Whether the certificate has a subjectAltName extension."""
-    if not identity.chain:
-        return False
-    try:
-        identity.chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return False
-    return True
+    return bool(identity.chain) and extension(identity.chain[0], x509.SubjectAlternativeName) is not None
 
 
 def _grid(

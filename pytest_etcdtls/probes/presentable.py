@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.observations.chain import ServedChain
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
+from pytest_etcdtls.pki.reading import purposes
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
 from pytest_etcdtls.probes.credentials import Workshop
 from pytest_etcdtls.probes.registry import Context, probe
@@ -102,11 +102,7 @@ def _peer_certificate(context: Context) -> Identity:
 
 
 def _is_for_servers(identity: Identity) -> bool:
-    try:
-        usage = identity.chain[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except x509.ExtensionNotFound:
-        return False
-    return ExtendedKeyUsageOID.SERVER_AUTH in usage.value
+    return "serverAuth" in (purposes(identity.chain[0]) or ())
 
 
 def _server_certificate(context: Context) -> Identity:
