@@ -37,6 +37,7 @@ from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Respo
 from pytest_etcdtls.observations.chain import (
     AnnouncedCAs,
     CAsInUse,
+    CertificateMessage,
     ClientTrust,
     Dialling,
     ExpectedCertificate,
@@ -192,6 +193,14 @@ def _chain(place: Place, key: str | None) -> ServedChain:
     )
 
 
+def _message(place: Place, key: str | None) -> CertificateMessage:
+    return CertificateMessage(
+        url=place.url,
+        certificates=tuple(found.public_bytes(Encoding.DER) for found in place.chain),
+        issuers=_path(place, key).anchors,
+    )
+
+
 def _path(place: Place, key: str | None) -> PathToTrust:
     anchors = ((pki().peer_ca if place.role == "peer" else pki().server_ca).certificate,)
     return PathToTrust(
@@ -303,6 +312,7 @@ _SAMPLES: dict[type[Any], Any] = {
     Plaintext: _plaintext,
     Acceptance: _acceptance,
     Admission: _admission,
+    CertificateMessage: _message,
     ServedChain: _chain,
     PathToTrust: _path,
     AnnouncedCAs: _announced,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from cryptography import x509
@@ -140,6 +141,9 @@ def every_hello_gets_the_same_chain(hellos: HelloVariants) -> Iterator[Statement
 
 
 def _leaf(variant: HelloVariant) -> str:
-    leaf = load(variant.chain[0])
+    try:
+        leaf = load(variant.chain[0])
+    except ValueError:
+        return f"a certificate that cannot be parsed, SHA-256 {sha256(variant.chain[0]).hexdigest()}"
     self_made = ", signed by itself" if is_self_signed(leaf) else ""
     return f"{shown(leaf)}, serial {serial_number(leaf):x}{self_made}, {len(variant.chain)} certificates"

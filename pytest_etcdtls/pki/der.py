@@ -1,4 +1,4 @@
-"""As much of DER (X.690) as it takes to read and to exchange fields of a certificate; knows no certificates."""
+"""As much of DER (X.690) as it takes to read and to exchange fields of a certificate."""
 
 from __future__ import annotations
 

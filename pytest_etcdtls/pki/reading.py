@@ -239,6 +239,13 @@ def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | Non
         return None
 
 
+def key_problem(certificate: x509.Certificate) -> str:
+    """Return why Go does not parse the public key, empty if it does, or does not look into its kind."""
+    tbs, *_ = children(certificate.public_bytes(Encoding.DER))
+    # TBSCertificate: version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo.
+    return go_parser.key_error(children(tbs)[6 if certificate.version is x509.Version.v3 else 5])
+
+
 def signature_hash(certificate: x509.Certificate) -> str | None:
     """Return the hash of the signature as ``sha256``; ``None`` where it has none of its own (Ed25519).
 
