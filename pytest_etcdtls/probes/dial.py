@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
+from typing import Final
 
 from pytest_etcdtls.observations.attempt import Ending
 from pytest_etcdtls.pki.names import is_address
 from pytest_etcdtls.target import Listener
+
+_LONGEST_NAME: Final = 253
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
 
 class DialError(Exception):
@@ -53,5 +58,18 @@ def local_address(sock: socket.socket) -> str:
 
 
 def server_name(listener: Listener) -> str | None:
-    """Return the name for SNI: none for an address (RFC 6066 section 3)."""
-    return None if is_address(listener.host) else listener.host
+    """Return the name for SNI, ``None`` for a host that cannot be sent there."""
+    return sni(listener.host)
+
+
+def sni(host: str) -> str | None:
+    """Return a host as it is sent by SNI: without trailing dot (RFC 6066 section 3), as Go's client does.
+
+    Returns:
+        ``None`` for an address, and for what is no host name in ASCII: empty labels, or long ones. It is not
+        asked whether a label such as ``xn--n3h`` is valid IDNA: clients of etcd do not ask either.
+    """
+    name = host.rstrip(".")
+    if is_address(name) or len(name) > _LONGEST_NAME or not _HOST_NAME.fullmatch(name):
+        return None
+    return name

@@ -61,7 +61,7 @@ class WireStream(httpcore.NetworkStream):
             lambda tls, where, value: self.trace.note(where, value, tls.get_state_string())
         )
         if name is not None:
-            self.tls.set_tlsext_host_name(name.encode("idna"))
+            self.tls.set_tlsext_host_name(name.encode("ascii"))
         self.tls.set_connect_state()
         return self.tls
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 from starting import start_process
+from zoo.model import explain
 
-from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import PKIPlan
-from pytest_etcdtls.pki.profile import CLIENT
+from pytest_etcdtls.pki.profile import CLIENT, SERVER
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import Judge
+from pytest_etcdtls.runner import Judge, run_checks
 from pytest_etcdtls.target import Listener, Role, Target
 
 GOOD = ClusterConfig()
@@ -59,6 +60,26 @@ def test_plain_metrics_under_that_name(host: str, outcome: Outcome, newest_etcd:
         listener = replace(listener, host=host, connect_to=(listener.host, listener.port))
         result = _judge(replace(target, listeners=(listener,)), "api.metrics-exposed")
     assert result.outcome is outcome
+
+
+ODD_HOSTS = ["xn--n3h.com", "etcd.example.", f"{'a' * 64}.example", "under_score"]
+
+
+@pytest.mark.parametrize("host", ODD_HOSTS)
+def test_hosts_that_are_no_idna(host: str, newest_etcd: Path) -> None:
+    odd = (host.rstrip("."), "", f"{'b' * 64}.example", "two..dots", "nul\0.example")
+    config = replace(GOOD, pki=PKIPlan(server=replace(SERVER, dns_names=odd)))
+    with start_process(config, newest_etcd) as cluster:
+        target = cluster.target()
+        listener = _of(target, Role.CLIENT)
+        listener = replace(listener, host=host, connect_to=(listener.host, listener.port))
+        target = replace(target, listeners=(listener,))
+        results = run_checks(Observer(target), select(["!lifecycle", "!cluster", "!advisory"]))
+    bad = (Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.VIOLATES)
+    assert not [result for result in results if result.outcome in bad], explain(results)
+    by_check = {result.check: result.outcome for result in results}
+    for check in ("listener.answers", "cert.covers-endpoint", "cert.same-for-every-hello"):
+        assert by_check[check] is Outcome.CONFORMS
 
 
 @pytest.mark.kills("api.version-agrees", "api.peer-members")
