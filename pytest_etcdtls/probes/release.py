@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.api import Exchange
 from pytest_etcdtls.observations.attempt import Protocol
 from pytest_etcdtls.observations.release import (
@@ -31,7 +31,7 @@ _GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([
 _NEED = "pass a client certificate that is accepted"
 
 
-@probe(EtcdRelease, cost=0, needs=[(Exchange, "/version"), (Acceptance, None)], across=True)
+@probe(EtcdRelease, cost=0, needs=[(Exchange, "/version"), (ServedClient, None)], across=True)
 def _etcd(context: Context, key: str | None) -> EtcdRelease:
     """Take the listener's own word, else that of another listener of the member, else the binary's."""
     listener = listener_of(context)
@@ -73,7 +73,7 @@ def _gos(context: Context, key: str | None) -> GoReleases:
     return GoReleases(members=_of_members(context, GoRelease))
 
 
-@probe(SplitListeners, cost=0, needs=[(EtcdRelease, None), (Acceptance, None)], across=True)
+@probe(SplitListeners, cost=0, needs=[(EtcdRelease, None), (ServedClient, None)], across=True)
 def _split(context: Context, key: str | None) -> SplitListeners:
     split = [listener for listener in context.target.listeners if _has_http_split_off(context, listener)]
     if not split:
@@ -90,7 +90,7 @@ def _has_http_split_off(context: Context, listener: Listener) -> bool:
     if listener.role is not Role.CLIENT or listener.scheme == "http":
         return listener.role is Role.CLIENT_HTTP
     try:
-        accepted = context.get(Acceptance, listener=listener).accepted
+        accepted = context.get(ServedClient, listener=listener).client
     except UnobservedError:
         return False
     return accepted is not None and set(accepted.spoken) == {Protocol.GRPC}
@@ -146,7 +146,7 @@ def _from_version(context: Context, place: Listener) -> str:
 
 def _from_status(context: Context, place: Listener) -> str:
     """Return the version in the StatusResponse that a gRPC-only listener gave."""
-    accepted = context.get(Acceptance, listener=place).accepted
+    accepted = context.get(ServedClient, listener=place).client
     for attempt in accepted.served if accepted else ():
         if attempt.protocol is Protocol.GRPC and attempt.response is not None:
             try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 from pytest_etcdtls.observations.session import ForeignSession, Resumed, Resumption, SessionTickets
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
@@ -44,7 +44,7 @@ def _keep(
     return {v: (tries[-1], slot) for v, tries, slot in zip(versions, made, slots, strict=True)}
 
 
-@probe(Kept, cost=len(TLSVersion), needs=[(Acceptance, None)])
+@probe(Kept, cost=len(TLSVersion), needs=[(ServedClient, None)])
 def _kept(context: Context, key: str | None) -> Kept:
     accepted, identity = accepted_client(context)
     speech = accepted.spoken[0]
