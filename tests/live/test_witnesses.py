@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import PKIPlan
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.pki.plan import CALayout
+from pytest_etcdtls.pki.profile import AUTHORITY
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Judge, run_checks
-from pytest_etcdtls.target import PortCredentials, Role, Target
+from pytest_etcdtls.target import PortCredentials, Role, Target, TrustBundle
 
 OPEN = replace(GOOD, client_cert_auth=False, trusted_ca_file=None, expects_health=False)
 
@@ -200,3 +202,45 @@ def test_without_that_key_it_says_what_to_pass(newest_etcd: Path) -> None:
         result = _judge(_live(cluster), Role.CLIENT, REVOKED[0])[REVOKED[0]]
     assert result.outcome is Outcome.NOT_VERIFIED
     assert "--etcd-ca-key" in result.reason
+
+
+CREDENTIALS = (
+    *("mtls.client-certificate-strength", "mtls.client-certificate-signature"),
+    *("mtls.client-certificate-expires", "mtls.client-ca-strength", "mtls.client-ca-expires"),
+)
+OWN_CA = PKIPlan(
+    layout=CALayout.PER_ROLE, client_authority=replace(AUTHORITY, rsa_bits=1024, valid_for=timedelta(days=10))
+)
+
+
+def _of_credentials(target: Target) -> dict[str, str]:
+    judge = Judge(Observer(target))
+    return {id_: str(judge.result(catalogue()[id_], None).outcome) for id_ in CREDENTIALS}
+
+
+@pytest.mark.parametrize("known_by", ["--etcd-trusted-ca", "announced"])
+def test_a_ca_of_clients_is_judged_wherever_it_is_at_hand(newest_etcd: Path, known_by: str) -> None:
+    with start_process(replace(GOOD, pki=OWN_CA, expects_health=False), newest_etcd) as cluster:
+        target = _live(cluster)
+        trust, served = target.client.client_trust, target.client.server_ca
+        assert trust is not None and served is not None
+        both = TrustBundle((*served.certificates, *trust.certificates), "cas.crt")
+        client = replace(target.client, client_trust=None, server_ca=both)
+        target = replace(target, declared={}, client=client if known_by == "announced" else target.client)
+        outcomes = _of_credentials(target)
+    assert outcomes == {
+        **dict.fromkeys(CREDENTIALS, "conforms"),
+        "mtls.client-ca-strength": "violates",
+        "mtls.client-ca-expires": "warns",
+    }
+
+
+def test_no_client_and_no_ca_of_clients_is_at_hand(newest_etcd: Path) -> None:
+    with start_process(GOOD, newest_etcd) as cluster:
+        target = replace(_live(cluster, client=(), peer=()), declared={})
+        target = replace(
+            target,
+            client=replace(target.client, client_trust=None),
+            peer=replace(target.peer, client_trust=None),
+        )
+        assert _of_credentials(target) == dict.fromkeys(CREDENTIALS, "not-applicable")
