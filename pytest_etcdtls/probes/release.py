@@ -20,6 +20,7 @@ from pytest_etcdtls.observations.release import (
     SplitListeners,
 )
 from pytest_etcdtls.probes.contact import listener_of
+from pytest_etcdtls.probes.presentable import Presentable
 from pytest_etcdtls.probes.protobuf import fields, grpc_message
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import Listener, Role
@@ -73,16 +74,29 @@ def _gos(context: Context, key: str | None) -> GoReleases:
     return GoReleases(members=_of_members(context, GoRelease))
 
 
-@probe(SplitListeners, cost=0, needs=[(EtcdRelease, None), (ServedClient, None)], across=True)
+@probe(
+    SplitListeners,
+    cost=0,
+    needs=[(EtcdRelease, None), (ServedClient, None), (Presentable, None)],
+    across=True,
+)
 def _split(context: Context, key: str | None) -> SplitListeners:
     split = [listener for listener in context.target.listeners if _has_http_split_off(context, listener)]
     if not split:
         raise NotApplicableError("HTTP is not split off the gRPC port")
     named = any(listener.role is Role.CLIENT_HTTP for listener in context.target.listeners)
-    if named and context.target.client.revoked is not None:
+    if named and any(_can_prove(context, listener) for listener in split):
         raise NotApplicableError("a revoked certificate is at hand to prove it")
     found = {listener.member: context.get(EtcdRelease, listener=listener) for listener in split}
     return SplitListeners(members=tuple(found.values()))
+
+
+def _can_prove(context: Context, listener: Listener) -> bool:
+    try:
+        context.get(Presentable, "revoked", listener=listener)
+    except UnobservedError:
+        return False
+    return True
 
 
 def _has_http_split_off(context: Context, listener: Listener) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 from pytest_etcdtls.observations.session import ForeignSession, Resumed, Resumption, SessionTickets
@@ -13,6 +13,7 @@ from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
 from pytest_etcdtls.probes.admission import SPEECHES, status_request
 from pytest_etcdtls.probes.api import accepted_client
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
+from pytest_etcdtls.probes.presentable import Presentable
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.probes.session import SessionSlot
 from pytest_etcdtls.target import Listener, Role
@@ -86,11 +87,18 @@ def _offer_again(
     )
 
 
-@probe(Resumption, cost=3 * len(TLSVersion), needs=[(Kept, None)])
+def _revoked(context: Context) -> Identity | None:
+    try:
+        return context.get(Presentable, "revoked").identity
+    except UnobservedError:
+        return None
+
+
+@probe(Resumption, cost=3 * len(TLSVersion), needs=[(Kept, None), (Presentable, None)])
 def _resumption(context: Context, key: str | None) -> Resumption:
     listener = listener_of(context)
     kept = context.get(Kept)
-    revoked = context.target.credentials(listener.role).revoked
+    revoked = _revoked(context)
     return Resumption(
         url=listener.url,
         role=listener.role,
