@@ -68,6 +68,12 @@ def a_trusted_client_is_accepted(
             "TLS accepted the certificate and etcd closed the connection, which its rule on SANs explains: "
             "here they must cover the address we come from. Pass a certificate of that CA without SANs",
         )
+    elif all(found.excluded and found.ways == {Way.REFUSED} for found in rest):
+        yield Verdict(
+            Outcome.NOT_VERIFIED,
+            f"a declared rule about names excludes the certificate of {rest[0].identity}, which is refused: "
+            f"pass --etcd-{'peer-' if acceptance.role == Role.PEER else ''}cert with one that it allows",
+        )
     elif failed := [found for found in rest if found.ways & {Way.REFUSED, Way.CLOSED}]:
         if all(_borrowed(acceptance, found) for found in failed):
             yield Verdict(

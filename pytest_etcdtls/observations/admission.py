@@ -81,6 +81,7 @@ class Candidate:
         origin: where it comes from.
         minted: it was made here with the CA's key.
         has_names: its certificate has SANs.
+        excluded: a declared rule about names excludes its certificate, so that it is rightly refused.
         tries: by TLS version and protocol; the last try of each counts.
     """
 
@@ -90,6 +91,7 @@ class Candidate:
     has_names: bool
     files: tuple[str, str] | None
     tries: tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
+    excluded: bool = False
 
     def attempt(self, version: TLSVersion, protocol: Protocol) -> tuple[Attempt, ...]:
         """Return the tries in that TLS version and protocol, empty if there were none."""

@@ -24,7 +24,7 @@ from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, W
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
 from pytest_etcdtls.probes.contact import listener_of, tls_answer, version_path
-from pytest_etcdtls.probes.credentials import MINTED, GoodIdentities, Workshop
+from pytest_etcdtls.probes.credentials import MINTED, GoodIdentities, Workshop, is_admitted
 from pytest_etcdtls.probes.exchange import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
 from pytest_etcdtls.probes.presentable import Presentable
 from pytest_etcdtls.probes.registry import Context, Request, probe
@@ -126,6 +126,7 @@ def _acceptance(context: Context, key: str | None) -> Acceptance:
                 has_names=has_names(identity),
                 files=_files(identity),
                 tries=tries,
+                excluded=not is_admitted(identity, context.target.credentials(listener.role)),
             )
         )
         if candidates[-1].served:

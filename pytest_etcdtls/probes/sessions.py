@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.admission import ServedClient
+from pytest_etcdtls.observations.admission import Admission, ServedClient
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 from pytest_etcdtls.observations.session import ForeignSession, Resumed, Resumption, SessionTickets
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
@@ -110,11 +110,13 @@ def _resumption(context: Context, key: str | None) -> Resumption:
     )
 
 
-@probe(ForeignSession, cost=len(TLSVersion), needs=[(Kept, None)], across=True)
+@probe(ForeignSession, cost=len(TLSVersion), needs=[(Kept, None), (Admission, "none")], across=True)
 def _foreign(context: Context, key: str | None) -> ForeignSession:
     listener = listener_of(context)
     offered = tls_answer(context).offered
     other = _other_port(context.target.listeners, listener)
+    if any(cell.attempt.way is Way.SERVED for cell in context.get(Admission, "none").cells):
+        raise NotApplicableError("a client without a certificate is let in, see mtls.no-certificate")
     kept = context.get(Kept, listener=other)
     got = {
         version: (attempt, slot)

@@ -134,6 +134,15 @@ def test_a_good_peer_that_keeps_the_rule_proves_nothing(newest_etcd: Path) -> No
     assert "--etcd-peer-ca-key" in results["mtls.wrong-cn"].reason
 
 
+def test_a_client_that_the_rule_excludes_is_rightly_refused(newest_etcd: Path) -> None:
+    with start_process(replace(GOOD, peer_cert_allowed_cn="etcd-peer"), newest_etcd) as cluster:
+        other = cluster.pki.peer_ca.issue(replace(GOOD.pki.peer_client, common_name="other"), name="peer")
+        target = _live(cluster, cn=("etcd-peer",), peer=(other,))
+        results = _judge(target, Role.PEER, "mtls.trusted-client", *NAMES)
+    assert set(_outcomes(results).values()) == {"not-verified"}
+    assert "a declared rule about names excludes" in results["mtls.trusted-client"].reason
+
+
 SHARED = replace(GOOD, pki=PKIPlan(layout=CALayout.SHARED))
 
 
