@@ -133,7 +133,7 @@ _NO_BUNDLE = {
     },
     "peer": {"cert.ca-not-shared-with-kubernetes"},
 }
-_AUTO = {"client": {"cert.complete", "cert.trusted"}}
+_AUTO = {"client": {"cert.complete", "cert.trusted", "mtls.announced-ca-expected"}}
 _OF_THE_CA = {
     *("cert.ca-expires-soon", "cert.ca-valid-now", "cert.complete", "cert.issuer-is-ca"),
     *("cert.issuer-key-strength", "cert.key-identifiers", "cert.trusted"),
