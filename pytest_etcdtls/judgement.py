@@ -63,9 +63,21 @@ def reproduce_in(admission: Admission, cells: Iterable[Cell]) -> tuple[str, ...]
     return admission.recipe + tuple(dict.fromkeys(lines))
 
 
+_WITNESSES = {
+    "none": "a client without a certificate",
+    "self-signed": "a self-signed certificate",
+    "foreign-ca": "a certificate of a foreign CA",
+}
+
+
 def _admitted(admission: Admission, served: list[Cell], who: str) -> Finding:
+    if admission.instead_of:
+        witness = _WITNESSES.get(admission.identity, admission.identity)
+        message = f"{who} is not kept out: {witness} is let in"
+    else:
+        message = f"{who} is let in"
     return Finding(
-        message=f"{who} is let in",
+        message=message,
         expected="a certificate alert in every TLS version and protocol",
         observed=observed_in(served),
         evidence={"identity": admission.identity}

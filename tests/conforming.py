@@ -29,6 +29,7 @@ from pytest_etcdtls.observations.admission import (
     Candidate,
     Cell,
     Control,
+    ServedClient,
     SplitRevocation,
 )
 from pytest_etcdtls.observations.advertised import OwnURLs
@@ -171,6 +172,10 @@ def _acceptance(place: Place, key: str | None) -> Acceptance:
     )
 
 
+def _served_client(place: Place, key: str | None) -> ServedClient:
+    return ServedClient(url=place.url, role=place.role, client=place.candidate())
+
+
 def _admission(place: Place, key: str | None) -> Admission:
     name = str(key)
     cells = tuple(
@@ -311,6 +316,7 @@ _SAMPLES: dict[type[Any], Any] = {
     Answer: _answer,
     Plaintext: _plaintext,
     Acceptance: _acceptance,
+    ServedClient: _served_client,
     Admission: _admission,
     CertificateMessage: _message,
     ServedChain: _chain,

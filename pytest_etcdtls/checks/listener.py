@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.observations.admission import Acceptance, Candidate
+from pytest_etcdtls.observations.admission import Candidate, ServedClient
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response, Stage, Way
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.registry import EVERY_LISTENER, check
@@ -54,7 +54,7 @@ def the_listener_answers(answer: Answer) -> Iterator[Statement]:
         yield Verdict(Outcome.INCONCLUSIVE, f"{answer.url} does not answer: {ending}")
 
 
-def _not_an_etcd(acceptance: Acceptance) -> Mapping[str, Any]:
+def _not_an_etcd(served: ServedClient) -> Mapping[str, Any]:
     def other(candidate: Candidate) -> Candidate:
         page = Response(status=200, headers={"content-type": "text/html"}, body=b"<html>hello</html>")
         tries = tuple(
@@ -63,38 +63,35 @@ def _not_an_etcd(acceptance: Acceptance) -> Mapping[str, Any]:
         )
         return replace(candidate, tries=tries)
 
-    accepted = acceptance.accepted
-    assert accepted is not None  # noqa: S101 - the conforming sample has one
-    return {"acceptance": replace(acceptance, accepted=other(accepted))}
+    assert served.client is not None  # noqa: S101 - the conforming sample has one
+    return {"served": replace(served, client=other(served.client))}
 
 
 @check("listener.is-etcd", on=EVERY_LISTENER, counterexample=_not_an_etcd)
-def the_listener_is_an_etcd(acceptance: Acceptance) -> Iterator[Statement]:
-    """What an accepted client gets is an etcd's answer.
+def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
+    """What a client that is served gets is an etcd's answer.
 
     A proxy, a load balancer or a wrong port can speak flawless TLS; whatever was found out about it would
-    say nothing about etcd.
+    say nothing about etcd. Judged by the good client, or where none is accepted by one without a certificate.
 
     Spec: etcd Documentation, /version and /health endpoints
     Severity: critical
     Level: MUST
     Remediation: name the listener of etcd itself (--listen-{side}-urls), not what stands before it.
     """
-    accepted = acceptance.accepted
-    if accepted is None:
+    client = served.client
+    if client is None:
         yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client; what answers was not seen")
         return
-    if any(_of_etcd(attempt) for attempt in accepted.served):
+    if any(_of_etcd(attempt) for attempt in client.served):
         return
-    first = accepted.served[0]
+    first = client.served[0]
     yield Finding(
         message="what answers is not an etcd",
         expected="/version, the JSON gateway or gRPC in etcd's shape",
-        observed="; ".join(f"{attempt.protocol}: {_show(attempt)}" for attempt in accepted.served[:3]),
-        evidence={"identity": accepted.identity},
-        reproduce=(
-            curl(acceptance.url, role=acceptance.role, files=accepted.files, protocol=first.protocol),
-        ),
+        observed="; ".join(f"{attempt.protocol}: {_show(attempt)}" for attempt in client.served[:3]),
+        evidence={"identity": client.identity},
+        reproduce=(curl(served.url, role=served.role, files=client.files, protocol=first.protocol),),
     )
 
 

@@ -110,7 +110,8 @@ def a_session_of_the_other_port_is_worth_nothing(foreign: ForeignSession) -> Ite
         if again.way is Way.UNCLEAR:
             yield Verdict(Outcome.INCONCLUSIVE, f"{version}: {again.purpose}: {again.describe()}")
         elif again.way is Way.SERVED and not again.resumed:
-            yield Verdict(Outcome.NOT_VERIFIED, "a client without a certificate is let in, session or not")
+            reason = "a client without a certificate is let in, session or not: see mtls.no-certificate"
+            yield Verdict(Outcome.NOT_APPLICABLE, reason)
         elif again.way is Way.SERVED:
             yield Finding(
                 message=f"a session of {foreign.other} is accepted in {version}",

@@ -83,13 +83,14 @@ def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTru
     expected = ", ".join(sorted(certificate.subject.rfc4514_string() for certificate in trust.certificates))
     asked = [version for version, requested in announced.requested if requested]
     given = {version: {name.public_bytes(): name for name in names} for version, names in announced.names}
-    judged = [version for version in asked if given[version]]
-    if not judged:
-        yield Verdict(Outcome.NOT_VERIFIED, "no CA is announced, see mtls.announced-ca-present")
+    if not asked:
+        reason = "no client certificate is asked for, see mtls.announced-ca-present"
+        yield Verdict(Outcome.NOT_APPLICABLE, reason)
         return
-    for version in judged:
+    for version in asked:
         if set(given[version]) != wanted:
             observed = ", ".join(sorted(name.rfc4514_string() for name in given[version].values()))
+            observed = observed or "an empty list, so that every CA in the system's root store is trusted"
             yield Finding(
                 message="other CAs are announced than those that etcd was told to trust",
                 expected=f"{expected} ({trust.source})",

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from pytest_etcdtls.observations.admission import Acceptance, Candidate
+from pytest_etcdtls.observations.admission import Acceptance, Admission, Candidate
 from pytest_etcdtls.observations.attempt import Way
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import curl
@@ -12,7 +12,7 @@ from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
 
-def _refused(acceptance: Acceptance) -> Mapping[str, Any]:
+def _refused(acceptance: Acceptance, stranger: Admission) -> Mapping[str, Any]:
     def refused(candidate: Candidate) -> Candidate:
         tries = tuple(
             (version, speech, tuple(replace(a, way=Way.REFUSED, alert=42, response=None) for a in made))
@@ -25,7 +25,9 @@ def _refused(acceptance: Acceptance) -> Mapping[str, Any]:
 
 
 @check("mtls.trusted-client", on=EVERY_LISTENER, counterexample=_refused)
-def a_trusted_client_is_accepted(acceptance: Acceptance) -> Iterator[Statement]:
+def a_trusted_client_is_accepted(
+    acceptance: Acceptance, stranger: Annotated[Admission, "none"]
+) -> Iterator[Statement]:
     """A client with a good certificate is accepted.
 
     It is the control of all refusals, and what the cluster is for. A good client that TLS lets in and etcd
@@ -39,6 +41,10 @@ def a_trusted_client_is_accepted(acceptance: Acceptance) -> Iterator[Statement]:
     Remediation: give etcd the CA of its clients with --{peer}trusted-ca-file (read at start only), and a
         DER encoded --{side}-crl-file.
     """
+    if not acceptance.candidates and any(cell.attempt.way is Way.SERVED for cell in stranger.cells):
+        reason = "a client without a certificate is let in, see mtls.no-certificate: nobody needs a good one"
+        yield Verdict(Outcome.NOT_APPLICABLE, reason)
+        return
     if not acceptance.candidates:
         side = "peer-" if acceptance.role == Role.PEER else ""
         reason = f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key"
@@ -61,6 +67,12 @@ def a_trusted_client_is_accepted(acceptance: Acceptance) -> Iterator[Statement]:
             Outcome.NOT_VERIFIED,
             "TLS accepted the certificate and etcd closed the connection, which its rule on SANs explains: "
             "here they must cover the address we come from. Pass a certificate of that CA without SANs",
+        )
+    elif all(found.excluded and found.ways == {Way.REFUSED} for found in rest):
+        yield Verdict(
+            Outcome.NOT_VERIFIED,
+            f"a declared rule about names excludes the certificate of {rest[0].identity}, which is refused: "
+            f"pass --etcd-{'peer-' if acceptance.role == Role.PEER else ''}cert with one that it allows",
         )
     elif failed := [found for found in rest if found.ways & {Way.REFUSED, Way.CLOSED}]:
         if all(_borrowed(acceptance, found) for found in failed):

@@ -20,10 +20,12 @@ class DeclaredBundle:
 
     Attributes:
         setting: that declares it, as a reader believes.
-        certificates: in the file.
+        certificates: in the file; empty if they could not be read.
         source: path of the file here.
         accepted: name of the good identity that is accepted on the listener; ``None`` if none is.
         signed: one of the certificates has signed that identity's, directly or by what it sends along.
+        absent: why the certificates could not be read, and what to do; empty if they were.
+        strangers: names of bad identities that are served though no bundle can hold their CA.
     """
 
     setting: Setting
@@ -31,6 +33,8 @@ class DeclaredBundle:
     source: str
     accepted: str | None = None
     signed: bool = False
+    absent: str = ""
+    strangers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,13 +135,15 @@ def _parsable_names(names: Iterable[bytes]) -> Iterator[x509.Name]:
             yield x509.Name.from_bytes(der)
 
 
-@probe(ClientTrust, cost=0)
+@probe(ClientTrust, cost=0, needs=[(AnnouncedCAs, None)])
 def _trust(context: Context, key: str | None) -> ClientTrust:
     listener = listener_of(context)
     if listener.scheme == "http":
         raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
     bundle = context.target.credentials(listener.role).client_trust
     if bundle is None:
+        if not any(requested for _, requested in context.get(AnnouncedCAs).requested):
+            raise NotApplicableError("no client certificate is asked for, see mtls.announced-ca-present")
         side = "peer-" if listener.role is Role.PEER else ""
         raise NotVerifiedError(f"needs the bundle that etcd was told to trust: pass --etcd-{side}trusted-ca")
     return ClientTrust(

@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.api import GatewayAnswer
 from pytest_etcdtls.observations.attempt import Attempt, Protocol
 from pytest_etcdtls.probes.api import accepted_client
@@ -25,7 +25,7 @@ _BACKOFF_SECONDS = 1.3
 @probe(
     GatewayAnswer,
     cost=lambda target, _listener, _key: 1 + int(target.user is not None),
-    needs=[(Acceptance, None), (UserToken, None)],
+    needs=[(ServedClient, None), (UserToken, None)],
 )
 def _gateway(context: Context, key: str | None) -> GatewayAnswer:
     listener = listener_of(context)

@@ -18,7 +18,6 @@ NOT_AS_CLIENT = {"client": ["mtls.server-certificate-as-client"]}
 _NOT_OURS = ("cert.generated", "cert.trusted", "cert.matches-expected-file")
 _OPEN = ("mtls.announced-ca-present", "mtls.intermediate-missing", *BAD_IDENTITIES)
 _API_IS_OPEN = tuple(f"api.{what}-needs-certificate" for what in ("gateway", "grpc", "health", "metrics"))
-_CANNOT_BE_SAID = ("mtls.announced-ca-expected", "mtls.ticket-not-transferable")
 
 ZOO = [
     Misconfigured(
@@ -70,7 +69,7 @@ ZOO = [
             "cluster": ["config.auto-tls-drops-client-auth"],
         },
         warned={"client": ["api.debug-vars"]},
-        not_verified={"client": [*_CANNOT_BE_SAID, "mtls.server-certificate-as-client"]},
+        calm=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="peer-auto-tls",
@@ -83,6 +82,5 @@ ZOO = [
             ],
             "cluster": ["config.auto-tls-drops-client-auth"],
         },
-        not_verified={"peer": _CANNOT_BE_SAID},
     ),
 ]

@@ -30,7 +30,6 @@ _HIDDEN = "config.config-file-hides-flags"
 _FROM_A_FILE = replace(BROKEN, config_file=True)
 _ECDSA_128 = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
 _OPEN = (*BAD_IDENTITIES, "mtls.announced-ca-present")
-_CANNOT_BE_SAID = ("mtls.announced-ca-expected", "mtls.ticket-not-transferable")
 
 _TOLD_APART = {
     *(*BAD_IDENTITIES, *STRANGERS_ANSWERED, "api.debug-vars"),
@@ -93,7 +92,6 @@ ZOO = [
             peer_cert_allowed_cn=str(PEER.common_name),
         ),
         violated=_NAMES_OF_NOBODY,
-        not_verified={"peer": _CANNOT_BE_SAID},
         by_version={version: {"violates": _REFUSED_AGAIN} for version in ("3.4.23", "3.5.1")},
     ),
     Misconfigured(
@@ -134,7 +132,6 @@ ZOO = [
         },
         warned={"client": ["api.debug-vars"]},
         calm=NOT_AS_CLIENT,
-        not_verified={"client": _CANNOT_BE_SAID},
     ),
     Misconfigured(
         name="misspelt-variable",
@@ -219,7 +216,6 @@ ZOO = [
         },
         warned={"client": ["api.debug-vars"]},
         calm=NOT_AS_CLIENT,
-        not_verified={"client": _CANNOT_BE_SAID},
     ),
     Misconfigured(
         name="client-auth-undeclared",
