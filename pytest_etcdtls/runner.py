@@ -12,7 +12,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pytest_etcdtls.catalog import catalogue, select, subjects
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotApplicableError,
+    NotVerifiedError,
+    RegistrationError,
+    UnobservedError,
+)
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import CLUSTER, Check
 from pytest_etcdtls.results import CheckResult, Finding, Level, Note, Outcome, Statement, Verdict
@@ -55,7 +61,7 @@ class Judge:
         role = listener.role if listener else None
         return CheckResult(
             check=check.id,
-            level=check.level,
+            level=_level(check, role, findings),
             severity=check.severity,
             target=self.observer.target.label,
             listener=listener.label if listener else CLUSTER,
@@ -64,7 +70,7 @@ class Judge:
             outcome=outcome,
             reason=reason,
             findings=findings,
-            remediation=check.remedy(role) if findings else "",
+            remediation=_remediation(check, role, findings),
             references=check.sources(role),
             seconds=round(time.monotonic() - started, 6),
         )
@@ -88,7 +94,7 @@ class Judge:
     def _run(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
         try:
             observations = self.observations(check, listener)
-            return self._fold(check, list(check.function(**observations)))
+            return self._fold(check, listener, list(check.function(**observations)))
         except UnobservedError as unobserved:
             return _UNOBSERVED[type(unobserved)], unobserved.reason, ()
         except Exception as error:
@@ -109,7 +115,7 @@ class Judge:
         return {name: self.observer.get(need.type, need.key, listener) for name, need in check.needs.items()}
 
     def _fold(
-        self, check: Check, statements: Iterable[Statement]
+        self, check: Check, listener: Listener | None, statements: Iterable[Statement]
     ) -> tuple[Outcome, str, tuple[Finding, ...]]:
         findings: list[Finding] = []
         verdicts: list[Verdict] = []
@@ -123,13 +129,28 @@ class Judge:
                 case Note():
                     notes.append(statement.text)
         if findings:
-            failed = check.level is Level.MUST or self.strict
+            level = _level(check, listener.role if listener else None, findings)
+            failed = level is Level.MUST or self.strict
             return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
         for outcome in _WORST_FIRST:
             reasons = dict.fromkeys(verdict.reason for verdict in verdicts if verdict.outcome is outcome)
             if reasons:
                 return outcome, "; ".join(reasons), ()
         return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
+
+
+def _level(check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
+    """Return the strictest level of the findings; without any, the check's on that role."""
+    level = check.level_on(role)
+    lowered = [finding for finding in findings if finding.level is Level.SHOULD]
+    if lowered and level is Level.MUST and not check.lowers:
+        raise RegistrationError(f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}")
+    return Level.SHOULD if lowered and len(lowered) == len(findings) else level
+
+
+def _remediation(check: Check, role: Role | None, findings: Sequence[Finding]) -> str:
+    """Return what mends the findings, each remedy once."""
+    return "; ".join(dict.fromkeys(check.remedy(role, finding.remediation) for finding in findings))
 
 
 def run_checks(

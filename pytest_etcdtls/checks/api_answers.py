@@ -44,7 +44,7 @@ def the_probes_of_kubernetes_have_their_paths(
 
     Spec: etcd Documentation, health check endpoints
     Severity: low
-    Level: MUST
+    Level: SHOULD
     Remediation: do not set --enable-v2; let probes reach etcd itself on --listen-metrics-urls or
         --listen-client-urls.
     """
@@ -92,7 +92,7 @@ def nothing_is_redirected(acceptance: Acceptance) -> Iterator[Statement]:
     Spec: RFC 9110 section 15.4
     Spec: etcd Documentation, /version and /health endpoints
     Severity: medium
-    Level: MUST
+    Level: SHOULD
     Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
     """
     if acceptance.accepted is None:

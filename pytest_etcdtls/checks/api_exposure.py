@@ -11,7 +11,7 @@ from pytest_etcdtls.observations.listener import Answer, ListenerFacts
 from pytest_etcdtls.pki.names import is_loopback
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import curl
-from pytest_etcdtls.results import Finding, Note, Statement
+from pytest_etcdtls.results import Finding, Level, Note, Statement
 from pytest_etcdtls.target import Role
 
 _CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
@@ -78,11 +78,12 @@ def the_metrics_listener_serves_metrics_only(
     """The metrics listener serves health and metrics, and nothing else.
 
     It is opened wider than the client port, often without TLS. Where more answers, it is the client port that
-    was opened: by a port forward, or a proxy.
+    was opened: by a port forward, or a proxy. Over https whoever has no certificate is found by
+    mtls.no-certificate.
 
     Spec: etcd --listen-metrics-urls
     Severity: high
-    Level: MUST
+    Level: MUST, SHOULD where clients need a certificate
     Remediation: let monitoring reach --listen-metrics-urls, and not --listen-client-urls.
     """
     found: list[str] = []
@@ -97,6 +98,7 @@ def the_metrics_listener_serves_metrics_only(
             expected="HTTP 404 for /version, /debug/vars and /v3",
             observed="; ".join(found),
             reproduce=(curl(version.url, role=version.role, path=found[0].partition(":")[0]),),
+            level=Level.SHOULD if version.url.startswith("https:") else None,
         )
 
 

@@ -59,7 +59,7 @@ def the_certificate_is_not_a_ca(chain: ServedChain) -> Iterator[Statement]:
 
     Spec: RFC 5280 section 4.2.1.9
     Severity: high
-    Level: MUST
+    Level: SHOULD
     Remediation: issue the certificate of --{peer}cert-file with basicConstraints CA:FALSE.
     """
     constraints = extension(chain.leaf, x509.BasicConstraints)

@@ -118,7 +118,7 @@ def the_certificate_is_for_clients_where_etcd_dials(
     Spec: RFC 5280 section 4.2.1.12
     Spec: etcd --{peer}cert-file, --{peer}client-cert-file
     Severity: high
-    Level: MUST
+    Level: MUST on peer, else SHOULD
     Remediation: issue the certificate of --{peer}cert-file with clientAuth beside serverAuth, or give etcd
         (3.5 and newer) a pair of its own to dial with: --{peer}client-cert-file and --{peer}client-key-file.
     """

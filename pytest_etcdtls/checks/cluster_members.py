@@ -121,7 +121,7 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
 
     Spec: etcd --advertise-client-urls
     Severity: medium
-    Level: MUST
+    Level: SHOULD
     Remediation: name in --advertise-client-urls what clients can reach, from where they are.
     """
     for found in advertised.urls:
@@ -156,7 +156,7 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
 
     Spec: etcd Documentation, runtime reconfiguration
     Severity: high
-    Level: MUST
+    Level: SHOULD
     Remediation: compare with etcdctl member list --endpoints=..., and see the log of the one that differs.
     """
     # The two ports of one member are compared by api.peer-members.

@@ -33,7 +33,7 @@ def the_gateway_is_as_declared(
 
     Spec: etcd --enable-grpc-gateway
     Severity: low
-    Level: SHOULD
+    Level: MUST
     Remediation: give --enable-grpc-gateway where etcd reads it, and restart it.
     """
     if declaration.listener is None:
@@ -65,7 +65,7 @@ def profiles_are_as_declared(
 
     Spec: etcd --enable-pprof, --log-level
     Severity: low
-    Level: SHOULD
+    Level: MUST
     Remediation: give --enable-pprof and --log-level where etcd reads them, and restart it.
     """
     if declaration.listener is None:

@@ -58,7 +58,7 @@ def unknown_values_are_tolerated(variant: Annotated[OddHello, "unknown-values"])
     Spec: RFC 8701 section 3
     Spec: RFC 8446 section 4.1.2
     Severity: low
-    Level: SHOULD
+    Level: MUST
     Remediation: let etcd itself terminate TLS on this port, or update what does.
     """
     if variant.odd.reply is not Reply.SERVER_HELLO:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography import x509
+
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 
 
@@ -79,6 +81,7 @@ class Candidate:
         minted: it was made here with the CA's key.
         has_names: its certificate has SANs.
         tries: by TLS version and protocol; the last try of each counts.
+        chain: the certificates that it sends, leaf first.
     """
 
     identity: str
@@ -87,6 +90,7 @@ class Candidate:
     has_names: bool
     files: tuple[str, str] | None
     tries: tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
+    chain: tuple[x509.Certificate, ...] = ()
 
     def attempt(self, version: TLSVersion, protocol: Protocol) -> tuple[Attempt, ...]:
         """Return the tries in that TLS version and protocol, empty if there were none."""

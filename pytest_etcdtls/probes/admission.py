@@ -112,6 +112,7 @@ def _acceptance(context: Context, key: str | None) -> Acceptance:
                 has_names=has_names(identity),
                 files=_files(identity),
                 tries=tries,
+                chain=identity.chain,
             )
         )
         if candidates[-1].served:
@@ -165,6 +166,7 @@ def _twin(context: Context, key: str | None) -> Candidate:
         has_names=has_names(identity),
         files=_files(identity),
         tries=_again(context, identity, tries, purpose),
+        chain=identity.chain,
     )
 
 

@@ -49,6 +49,7 @@ def _check(
         references=("RFC 5280 section 4.1",),
         severity=Severity.HIGH,
         level=level,
+        level_text=level,
         remediation="set --{peer}cert-file",
         roles=frozenset(Role),
         needs={"facts": Need(ListenerFacts)},

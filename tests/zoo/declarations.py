@@ -33,7 +33,7 @@ _OPEN = (*BAD_IDENTITIES, "mtls.announced-ca-present")
 _CANNOT_BE_SAID = ("mtls.announced-ca-expected", "mtls.ticket-not-transferable")
 
 _TOLD_APART = {
-    *(*BAD_IDENTITIES, *STRANGERS_ANSWERED, "api.debug-vars"),
+    *(*BAD_IDENTITIES, *STRANGERS_ANSWERED),
     "mtls.peer-certificate-on-client-port",
 }
 _EVERYBODY_IS_CLOSED = {
@@ -132,7 +132,6 @@ ZOO = [
             "client": [*_OPEN, *STRANGERS_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
             "cluster": ["config.crl-without-client-auth"],
         },
-        warned={"client": ["api.debug-vars"]},
         calm=NOT_AS_CLIENT,
         not_verified={"client": _CANNOT_BE_SAID},
     ),
@@ -217,7 +216,6 @@ ZOO = [
                 *("config.client-auth-in-force", "config.trusted-ca-in-force"),
             ]
         },
-        warned={"client": ["api.debug-vars"]},
         calm=NOT_AS_CLIENT,
         not_verified={"client": _CANNOT_BE_SAID},
     ),
@@ -283,7 +281,7 @@ ZOO = [
         config=replace(BROKEN, extra_flags=("--enable-grpc-gateway=false",)),
         etcd=deaf("enable-grpc-gateway"),
         checks=_DECLARED,
-        warned={"client": ["config.gateway-as-declared"]},
+        violated={"client": ["config.gateway-as-declared"]},
     ),
     Misconfigured(
         name="profiles-not-as-declared",
@@ -291,6 +289,6 @@ ZOO = [
         config=replace(BROKEN, enable_pprof=True),
         etcd=deaf("enable-pprof"),
         checks=_DECLARED,
-        warned={"client": ["config.pprof-as-declared"]},
+        violated={"client": ["config.pprof-as-declared"]},
     ),
 ]
