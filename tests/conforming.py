@@ -32,7 +32,14 @@ from pytest_etcdtls.observations.admission import (
     SplitRevocation,
 )
 from pytest_etcdtls.observations.advertised import OwnURLs
-from pytest_etcdtls.observations.api import Exchange, GatewayDial, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.observations.api import (
+    Alarms,
+    Exchange,
+    GatewayDial,
+    MemberLists,
+    MemberRecord,
+    VersionAnswers,
+)
 from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Response, Stage, TLSVersion, Way
 from pytest_etcdtls.observations.chain import (
     AnnouncedCAs,
@@ -313,6 +320,7 @@ _SAMPLES: dict[type[Any], Any] = {
     KubernetesCA: lambda place, key: _kubernetes_ca(),
     Policy: lambda place, key: Policy(expiry_days=30),
     Dialling: lambda place, key: Dialling(with_another=False),
+    Alarms: lambda place, key: Alarms(texts=()),
     GatewayDial: lambda place, key: GatewayDial(
         served=place.chain,
         observed_at=None,

@@ -137,6 +137,17 @@ class GatewayDial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alarms:
+    """The alarms that the member named in the status that it gave to the accepted client.
+
+    Attributes:
+        texts: as etcd writes them, ``memberID:1 alarm:NOSPACE``; empty also where no status was given.
+    """
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RangeAnswer:
     """What ``etcdserverpb.KV/Range`` of one key gave, counted only, so that no value is sent.
 

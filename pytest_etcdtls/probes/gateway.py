@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from typing import TypeVar
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.observations.admission import Acceptance
-from pytest_etcdtls.observations.api import GatewayAnswer, GatewayDial
+from pytest_etcdtls.observations.api import Alarms, GatewayAnswer, GatewayDial
 from pytest_etcdtls.observations.attempt import Attempt, Protocol
 from pytest_etcdtls.observations.chain import AnnouncedCAs, ClientTrust, Dialling, ServedChain
 from pytest_etcdtls.probes.api import accepted_client
@@ -75,6 +76,22 @@ def _dial(context: Context, key: str | None) -> GatewayDial:
         else (),
         allowed_hostname=context.target.credentials(listener.role).allowed_hostname,
     )
+
+
+@probe(Alarms, cost=0, needs=[(Acceptance, None)])
+def _alarms(context: Context, key: str | None) -> Alarms:
+    acceptance = _known(context, Acceptance)
+    accepted = acceptance.accepted if acceptance else None
+    found: dict[str, None] = {}
+    for attempt in accepted.served if accepted else ():
+        if attempt.protocol is not Protocol.GATEWAY or attempt.response is None:
+            continue
+        try:
+            errors = json.loads(attempt.response.body)["errors"]
+            found |= dict.fromkeys(str(error).strip() for error in errors if "alarm:" in str(error))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return Alarms(texts=tuple(found))
 
 
 def _known(context: Context, type_: type[T]) -> T | None:

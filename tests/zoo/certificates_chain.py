@@ -74,7 +74,7 @@ ZOO = [
     ),
     Misconfigured(
         name="ca-per-role-without-client-pair",
-        what="what the client port serves is of a CA of its own, and the gateway has no pair of the clients' CA",
+        what="what the client port serves is of a CA of its own, which the gateway dials with",
         config=replace(BROKEN, pki=PKIPlan(layout=CALayout.PER_ROLE)),
         warned={"client": ["api.gateway-works"]},
         calm=NOT_AS_CLIENT,
