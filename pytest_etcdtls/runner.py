@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.catalog import catalogue, select, subjects
@@ -19,8 +20,10 @@ from pytest_etcdtls.errors import (
     RegistrationError,
     UnobservedError,
 )
+from pytest_etcdtls.observations.admission import Acceptance
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import CLUSTER, Check
+from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, with_files
 from pytest_etcdtls.results import CheckResult, Finding, Level, Note, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Listener, Role
 
@@ -58,6 +61,7 @@ class Judge:
     def _judge(self, check: Check, listener: Listener | None) -> CheckResult:
         started = time.monotonic()
         outcome, reason, findings = self._gated(check, listener) or self._run(check, listener)
+        findings = tuple(self._with_files(finding) for finding in findings)
         role = listener.role if listener else None
         return CheckResult(
             check=check.id,
@@ -74,6 +78,27 @@ class Judge:
             references=check.sources(role),
             seconds=round(time.monotonic() - started, 6),
         )
+
+    def _with_files(self, finding: Finding) -> Finding:
+        """Put the files of the client that a listener accepts into the commands that go to it."""
+        return replace(finding, reproduce=tuple(map(self._filled_in, finding.reproduce)))
+
+    def _filled_in(self, line: str) -> str:
+        target = self.observer.target
+        listener = next((found for found in target.listeners if f"{found.url}" in line), None)
+        role = listener.role if listener else Role.PEER if GOOD_PEER[0] in line else Role.CLIENT
+        found = [
+            (identity.certificate_file, identity.key_file)
+            for identity in target.credentials(role).identities
+            if identity.certificate_file and identity.key_file
+        ]
+        for label, _, fact in self.observer.facts:
+            if listener and label == listener.label and isinstance(fact, Acceptance):
+                accepted = fact.accepted.files if fact.accepted else None
+                found = [accepted, *found] if accepted else found
+        for placeholder in (GOOD_CLIENT, GOOD_PEER):
+            line = with_files(line, placeholder, found[0] if found else placeholder)
+        return line
 
     def _gated(
         self, check: Check, listener: Listener | None

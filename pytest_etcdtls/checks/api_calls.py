@@ -16,11 +16,10 @@ from pytest_etcdtls.observations.attempt import Protocol, Response, Way
 from pytest_etcdtls.pki.path import find_path
 from pytest_etcdtls.pki.reading import is_for, purposes, shown
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl, etcdctl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl, etcdctl
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
-_CLIENT_FILES = ("client.crt", "client.key")
 _NEEDS_USER = "authentication is on: pass --etcd-user and --etcd-password-file of a user who may read"
 _DENIED = frozenset({3, 7, 16})
 """gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""
@@ -78,7 +77,11 @@ def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Stat
             expected="HTTP 200",
             observed=show(response),
             evidence={"identity": answer.identity},
-            reproduce=(curl(answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY),),
+            reproduce=(
+                curl(
+                    answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY, look=STATUS
+                ),
+            ),
             remediation=remediation,
         )
     elif answer.user:
@@ -214,7 +217,9 @@ def a_key_can_be_asked_for(answer: RangeAnswer) -> Iterator[Statement]:
             message="gRPC KV/Range fails",
             expected="status 0 and a RangeResponse",
             observed=f"status {answer.status} {answer.message}".strip(),
-            reproduce=(etcdctl(answer.url, _CLIENT_FILES, "get health --count-only --write-out=fields"),),
+            reproduce=(
+                etcdctl(answer.url, GOOD_CLIENT, "get health --count-only --write-out=fields", '"Count"'),
+            ),
         )
     elif answer.user:
         yield Note(f"asked as user {answer.user}")
@@ -275,5 +280,5 @@ def peers_speak_http1(exchange: NegotiatedExchange) -> Iterator[Statement]:
             message="the peer port does not answer HTTP/1.1 once h2 was offered",
             expected="HTTP/1.1 200",
             observed=f"ALPN {attempt.alpn or 'none'}: {attempt.describe()}",
-            reproduce=(curl(exchange.url, role="peer", files=("peer.crt", "peer.key")),),
+            reproduce=(curl(exchange.url, role="peer", files=GOOD_PEER),),
         )

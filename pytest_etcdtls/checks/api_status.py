@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pytest_etcdtls.observations.api import Alarms, Exchange, MemberLists, MemberRecord, VersionAnswers
 from pytest_etcdtls.observations.attempt import Response, Way
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl
 from pytest_etcdtls.results import Finding, Level, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
@@ -53,7 +53,7 @@ def version_answers(exchange: Annotated[Exchange, "/version"]) -> Iterator[State
             expected="HTTP 200",
             observed=show(response),
             reproduce=(
-                curl(exchange.url, role=exchange.role, path="/version", files=("client.crt", "client.key")),
+                curl(exchange.url, role=exchange.role, path="/version", files=GOOD_CLIENT, look=STATUS),
             ),
         )
 
@@ -94,7 +94,7 @@ def version_is_well_formed(exchange: Annotated[Exchange, "/version"]) -> Iterato
             expected='{"etcdserver": "x.y.z", "etcdcluster": "x.y.z"}',
             observed=show(response),
             reproduce=(
-                curl(exchange.url, role=exchange.role, path="/version", files=("client.crt", "client.key")),
+                curl(exchange.url, role=exchange.role, path="/version", files=GOOD_CLIENT, look=STATUS),
             ),
         )
 
@@ -177,7 +177,7 @@ def the_member_is_healthy(exchange: Annotated[Exchange, "/health"], alarms: Alar
             expected='HTTP 200: {"health":"true"}',
             observed=show(response),
             reproduce=(
-                curl(exchange.url, role=exchange.role, path="/health", files=("client.crt", "client.key")),
+                curl(exchange.url, role=exchange.role, path="/health", files=GOOD_CLIENT, look=STATUS),
             ),
         )
 
@@ -208,7 +208,11 @@ def both_ports_list_the_same_members(members: MemberLists) -> Iterator[Statement
             message="the two ports list different members",
             expected=f"{members.client_url}: {_listed(members.by_client)}",
             observed=f"{members.url}: {_listed(members.by_peer)}",
-            reproduce=(curl(members.url, role="peer", path="/members", files=("peer.crt", "peer.key")),),
+            reproduce=(
+                curl(
+                    members.url, role="peer", path="/members", files=GOOD_PEER, look="the URLs of each member"
+                ),
+            ),
         )
 
 

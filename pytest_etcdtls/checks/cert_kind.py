@@ -42,7 +42,7 @@ def the_certificate_is_not_etcds_own(chain: ServedChain) -> Iterator[Statement]:
             message="etcd generated this certificate for itself (auto-tls)",
             expected="a certificate of your CA",
             observed=f"subject and issuer {shown(chain.leaf)}",
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Issuer" and "Subject": O = etcd in both'),),
         )
 
 
@@ -73,5 +73,5 @@ def the_certificate_is_not_a_ca(chain: ServedChain) -> Iterator[Statement]:
         expected="basicConstraints CA:FALSE, or none",
         observed="CA:TRUE"
         + ("" if constraints.path_length is None else f", pathlen:{constraints.path_length}"),
-        reproduce=(show_leaf(chain.url),),
+        reproduce=(show_leaf(chain.url, '"Basic Constraints": CA:TRUE'),),
     )

@@ -54,7 +54,7 @@ def the_certificate_covers_the_endpoint(chain: ServedChain) -> Iterator[Statemen
             message=f"the certificate does not cover {chain.host}",
             expected=f"{chain.host} in the subjectAltName",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )
 
 
@@ -80,7 +80,7 @@ def the_certificate_has_names(chain: ServedChain) -> Iterator[Statement]:
             message="the certificate has no subjectAltName",
             expected="a subjectAltName with the member's names and addresses",
             observed=f"no subjectAltName; subject {chain.leaf.subject.rfc4514_string() or '(empty)'}",
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )
 
 
@@ -109,7 +109,7 @@ def addresses_are_no_dns_names(chain: ServedChain) -> Iterator[Statement]:
             message=f"the address {address} is there as a DNS name, which never matches",
             expected=f"IP:{address}",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
             level=None if address == chain.host else Level.SHOULD,
         )
 
@@ -147,5 +147,5 @@ def no_name_is_a_wildcard(chain: ServedChain) -> Iterator[Statement]:
             message="the certificate is good for a whole domain",
             expected="the member's own names",
             observed=", ".join(wide),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )

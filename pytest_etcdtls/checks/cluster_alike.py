@@ -10,7 +10,7 @@ from cryptography import x509
 from pytest_etcdtls.observations.cluster import ListenerProfile, MemberCount, SideBySide
 from pytest_etcdtls.observations.release import EtcdReleases, Release
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl, s_client, show_leaf
+from pytest_etcdtls.reproduce import ANNOUNCED, GOOD_CLIENT, curl, s_client, show_leaf
 from pytest_etcdtls.results import Finding, Level, Outcome, Statement, Verdict
 
 _EXPIRY_SPREAD = timedelta(days=30)
@@ -97,7 +97,7 @@ def _alike(
                 message=f"{', '.join(seen.url for seen in odd)} {message} than other members",
                 expected=f"{usual.url}: {show(usual)}",
                 observed="; ".join(f"{seen.url}: {show(seen)}" for seen in odd),
-                reproduce=tuple(s_client(seen.url) for seen in (usual, *odd)),
+                reproduce=tuple(s_client(seen.url, look=ANNOUNCED) for seen in (usual, *odd)),
             )
 
 
@@ -169,7 +169,7 @@ def every_member_runs_the_same_version(releases: EtcdReleases, count: MemberCoun
             expected="one version",
             observed="; ".join(f"{found.url}: {found.release}" for found in releases.members),
             reproduce=tuple(
-                curl(found.url, role="client", files=("client.crt", "client.key"))
+                curl(found.url, role="client", files=GOOD_CLIENT, look='"etcdserver": the version')
                 for found in releases.members
             ),
         )

@@ -15,10 +15,11 @@ from pytest_etcdtls.observations.cluster import (
     MemberListings,
 )
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl, etcdctl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, curl, etcdctl
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
-_FILES = ("client.crt", "client.key")
+_LISTED = "the URLs of each member, peer URLs before client URLs"
+_IDS = '"ClusterID" and "MemberID"'
 _NO_TLS = ("http://", "unix://")
 
 
@@ -86,7 +87,7 @@ def _without_tls(listings: MemberListings, plain: Mapping[str, str], message: st
             message=f"members {message}",
             expected="https URLs",
             observed="; ".join(f"{name or 'a member'}: {url}" for url, name in sorted(plain.items())),
-            reproduce=(etcdctl(listings.listings[0].url, _FILES, "member list"),),
+            reproduce=(etcdctl(listings.listings[0].url, GOOD_CLIENT, "member list", _LISTED),),
         )
 
 
@@ -139,7 +140,7 @@ def _silent(found: AdvertisedURL) -> Statement:
         message=f"{found.url}, which {found.member or 'a member'} advertises, is not reachable",
         expected="an answer",
         observed=last.describe(),
-        reproduce=(curl(found.url, role="client", files=_FILES),),
+        reproduce=(curl(found.url, role="client", files=GOOD_CLIENT),),
     )
 
 
@@ -173,7 +174,7 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
                 message="members of one cluster list different members",
                 expected="the same list from everybody",
                 observed="; ".join(f"{url}: {_shown(members)}" for url, members in lists.items()),
-                reproduce=tuple(etcdctl(url, _FILES, "member list") for url in lists),
+                reproduce=tuple(etcdctl(url, GOOD_CLIENT, "member list", _LISTED) for url in lists),
             )
 
 
@@ -206,7 +207,8 @@ def every_listener_belongs_to_one_cluster(
             expected="one cluster ID",
             observed="; ".join(f"{claim.url}: {claim.cluster_id}" for claim in claims.claims),
             reproduce=tuple(
-                etcdctl(claim.url, _FILES, "endpoint status --write-out=fields") for claim in claims.claims
+                etcdctl(claim.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS)
+                for claim in claims.claims
             ),
         )
         return
@@ -217,7 +219,7 @@ def every_listener_belongs_to_one_cluster(
             message=f"{claim.url} is no member of its cluster",
             expected=f"one of {', '.join(sorted(known))}",
             observed=str(claim.member_id),
-            reproduce=(etcdctl(claim.url, _FILES, "endpoint status --write-out=fields"),),
+            reproduce=(etcdctl(claim.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS),),
         )
     members = {claim.member_id for claim in claims.claims if claim.member_id}
     yield Note(f"cluster {claims.claims[0].cluster_id}, {len(members)} of {len(known)} members seen")
