@@ -25,13 +25,14 @@ _DENIED = frozenset({3, 7, 16})
 """gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""
 
 
-_USAGE, _EXPIRED, _AUTHORITY, _HOSTNAME = "cert.client-usage", "cert.valid-now", "authority", "hostname"
+_EXPIRED, _AUTHORITY, _HOSTNAME, _HALF = "expired", "authority", "hostname", "half a pair"
 _ALERTS = {
     "expired certificate": _EXPIRED,
     "unknown certificate authority": _AUTHORITY,
     "client certificate authentication failed": _HOSTNAME,
+    "tls: internal error": _HALF,
 }
-"""What Go's TLS calls alerts 45 and 48, and what etcd says of an allowed hostname."""
+"""What Go's TLS calls alerts 45, 48 and 80, and what etcd says of an allowed hostname."""
 _NO_GATEWAY = "switch the gateway off with --enable-grpc-gateway=false, or do without the allowed hostname"
 _OWN_PAIR = (
     "give the gateway a pair with --client-cert-file and --client-key-file (etcd 3.5 and newer) that a CA of "
@@ -121,6 +122,11 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
 
 def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str, str]:
     """Return what keeps the served certificate from being a client's."""
+    if told == _HALF:
+        return (
+            "etcd could not load its certificate and key when the gateway dialled it",
+            "put a certificate and the key that belongs to it under --cert-file and --key-file",
+        )
     leaf, *sent = dial.served
     now = dial.observed_at or leaf.not_valid_before_utc
     if told == _HOSTNAME or (told is None and dial.allowed_hostname):

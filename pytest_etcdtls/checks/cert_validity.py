@@ -50,9 +50,10 @@ def the_certificate_is_valid_now(chain: ServedChain) -> Iterator[Statement]:
     """
     if state := state_of(chain.leaf, chain.observed_at):
         begins, ends = chain.leaf.not_valid_before_utc, chain.leaf.not_valid_after_utc
-        ago = f" {span(chain.observed_at - ends)} ago" if chain.observed_at > ends else ""
+        if chain.observed_at > ends:
+            state = f"expired {span(chain.observed_at - ends)} ago"
         yield Finding(
-            message=f"the certificate {state}{ago}",
+            message=f"the certificate {state}",
             expected=f"{when(begins)} to {when(ends)} includes the time of the handshake",
             observed=f"handshake at {when(chain.observed_at)}",
             reproduce=(show_leaf(chain.url),),
