@@ -21,9 +21,6 @@ GOOD_PEER = ("peer.crt", "peer.key")
 """Certificate and key of whichever good client a listener accepts; :func:`with_files` puts their paths in."""
 
 _SERVED = 'an HTTP status line: this client is accepted; "alert" or "Empty reply": it is refused'
-_CALLED = (
-    'a row for the endpoint: this client is accepted; "deadline exceeded" or "certificate": it is refused'
-)
 _NEGOTIATED = '"Cipher is" and the name of a suite: accepted; "(NONE)" and "alert": refused'
 STATUS = "the HTTP status and the body"
 ANNOUNCED = '"Acceptable client certificate CA names", or "No client certificate CA names sent"'
@@ -76,11 +73,12 @@ def etcdctl(url: str, files: tuple[str, str] | None, command: str = "endpoint st
     Up to 3.5 etcdctl forgets --insecure-skip-tls-verify if no other option asks for TLS, and fails with
     "unknown authority"; --insecure-transport=false is such an option.
     """
-    parts = ["ETCDCTL_API=3", "etcdctl", f"--endpoints={url}"]
+    parts = ["etcdctl", f"--endpoints={url}"]
     parts += ["--insecure-transport=false", "--insecure-skip-tls-verify"]
     if files is not None:
         parts += [f"--cert={shlex.quote(files[0])}", f"--key={shlex.quote(files[1])}"]
-    return look_for(" ".join([*parts, command]), look or _CALLED)
+    accepted = f'"{url}," and more in a row: this client is accepted; "deadline exceeded": it is refused'
+    return look_for(" ".join([*parts, command]), look or accepted)
 
 
 def s_client(

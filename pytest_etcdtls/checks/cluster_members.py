@@ -18,6 +18,7 @@ from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, curl, etcdctl
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
+_FAILS = '"Failed to connect" or "Connection refused"'
 _LISTED = "the URLs of each member, peer URLs before client URLs"
 _IDS = '"ClusterID" and "MemberID"'
 _NO_TLS = ("http://", "unix://")
@@ -140,7 +141,7 @@ def _silent(found: AdvertisedURL) -> Statement:
         message=f"{found.url}, which {found.member or 'a member'} advertises, is not reachable",
         expected="an answer",
         observed=last.describe(),
-        reproduce=(curl(found.url, role="client", files=GOOD_CLIENT),),
+        reproduce=(curl(found.url, role="client", files=GOOD_CLIENT, look=_FAILS),),
     )
 
 
