@@ -180,7 +180,7 @@ def _exceptions(where: str, text: str, roles: frozenset[Role]) -> tuple[frozense
     match = _LEVEL_BY_ROLE.fullmatch(text)
     names = set(match[1].split(", ")) if match else set()
     must_on = frozenset(role for role in roles if role.value in names)
-    if len(must_on) != len(names) or not must_on < roles:
+    if not names or len(must_on) != len(names) or not must_on < roles:
         raise RegistrationError(
             f"{where}: Level: {text!r} is not MUST, SHOULD, 'MUST on ROLE, ROLE, else SHOULD' with some of "
             "the roles that are judged, or 'MUST, SHOULD if|for|where ...'"
