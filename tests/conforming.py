@@ -33,7 +33,14 @@ from pytest_etcdtls.observations.admission import (
     SplitRevocation,
 )
 from pytest_etcdtls.observations.advertised import OwnURLs
-from pytest_etcdtls.observations.api import Exchange, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.observations.api import (
+    Alarms,
+    Exchange,
+    GatewayDial,
+    MemberLists,
+    MemberRecord,
+    VersionAnswers,
+)
 from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Response, Stage, TLSVersion, Way
 from pytest_etcdtls.observations.chain import (
     AnnouncedCAs,
@@ -329,6 +336,16 @@ _SAMPLES: dict[type[Any], Any] = {
     KubernetesCA: lambda place, key: _kubernetes_ca(),
     Policy: lambda place, key: Policy(expiry_days=30),
     Dialling: lambda place, key: Dialling(with_another=False),
+    Alarms: lambda place, key: Alarms(texts=()),
+    GatewayDial: lambda place, key: GatewayDial(
+        served=place.chain,
+        observed_at=None,
+        with_another=False,
+        trusted=(place.trusted,),
+        trust_source="ca.crt",
+        announced=(),
+        allowed_hostname=(),
+    ),
     OwnURLs: lambda place, key: OwnURLs(url=place.url, role=place.role, member="m0", advertised=(place.url,)),
     Exchange: _exchange,
     MemberLists: _members,

@@ -12,13 +12,12 @@ from pytest_etcdtls.observations.api import Exchange
 from pytest_etcdtls.observations.attempt import Response
 from pytest_etcdtls.observations.release import EtcdRelease, Release
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import curl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
 _WITH_HEALTH = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
 _LIVEZ_SINCE: Mapping[tuple[int, int], Release] = {(3, 4): Release(3, 4, 29), (3, 5): Release(3, 5, 11)}
-_FILES = ("client.crt", "client.key")
 _CLOCK_TOLERANCE = timedelta(seconds=60)
 
 
@@ -44,7 +43,7 @@ def the_probes_of_kubernetes_have_their_paths(
 
     Spec: etcd Documentation, health check endpoints
     Severity: low
-    Level: MUST
+    Level: SHOULD
     Remediation: do not set --enable-v2; let probes reach etcd itself on --listen-metrics-urls or
         --listen-client-urls.
     """
@@ -59,7 +58,11 @@ def the_probes_of_kubernetes_have_their_paths(
                 message=f"{exchange.path} is not there",
                 expected=f"HTTP 200 or 503 from etcd {etcd.release}",
                 observed=show(response),
-                reproduce=(curl(exchange.url, role=exchange.role, path=exchange.path, files=_FILES),),
+                reproduce=(
+                    curl(
+                        exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS
+                    ),
+                ),
             )
 
 
@@ -92,7 +95,7 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
     Spec: RFC 9110 section 15.4
     Spec: etcd Documentation, /version and /health endpoints
     Severity: medium
-    Level: MUST
+    Level: SHOULD
     Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
     """
     if served.client is None:
@@ -114,6 +117,7 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
                     role=served.role,
                     files=served.client.files,
                     protocol=attempt.protocol,
+                    look='"Location"',
                 ),
             ),
         )
@@ -155,7 +159,7 @@ def the_clocks_agree(served: ServedClient) -> Iterator[Statement]:
             message=f"the member's clock is {abs(theirs - ours).total_seconds():.0f} s {ahead} ours",
             expected=f"within {_CLOCK_TOLERANCE.total_seconds():.0f} s",
             observed=f"Date {theirs:%Y-%m-%d %H:%M:%S} UTC at {ours:%Y-%m-%d %H:%M:%S} UTC",
-            reproduce=(curl(served.url, role=served.role, files=served.client.files) + " -i",),
+            reproduce=(curl(served.url, role=served.role, files=served.client.files, look='"Date"'),),
         )
 
 

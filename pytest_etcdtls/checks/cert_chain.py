@@ -136,7 +136,10 @@ def every_hello_gets_the_same_chain(hellos: HelloVariants) -> Iterator[Statement
             message="what is served depends on the hello",
             expected=f"{first.hello}: {_leaf(first)} for every hello",
             observed="; ".join(f"{found.hello}: {_leaf(found)}" for found in different),
-            reproduce=tuple(s_client(hellos.url, options=found.options) for found in (first, *different)),
+            reproduce=tuple(
+                s_client(hellos.url, options=found.options, look='"s:" and "i:": the certificate served')
+                for found in (first, *different)
+            ),
         )
 
 

@@ -60,7 +60,7 @@ def serial_numbers_are_positive_and_short(chain: ServedChain) -> Iterator[Statem
                 + ("not positive" if serial <= 0 else f"{octets} octets long"),
                 expected="a positive number of at most 20 octets",
                 observed=f"{serial:#x}",
-                reproduce=(show_leaf(chain.url),),
+                reproduce=(show_leaf(chain.url, '"Serial Number"'),),
             )
 
 

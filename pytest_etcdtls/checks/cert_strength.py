@@ -44,7 +44,7 @@ def the_key_is_strong(chain: ServedChain) -> Iterator[Statement]:
             message="the key of the certificate is weak, or of a kind that clients do not take",
             expected=STRONG,
             observed=describe_key(key),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Public-Key"'),),
         )
 
 

@@ -12,6 +12,7 @@ from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.file_facts import DeclaredFiles, HeldCertificates, MemberFiles
 from pytest_etcdtls.observations.policy import Policy
 from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import look_for
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
 
@@ -68,7 +69,9 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
                 expected=f"a list that is to be renewed after {when(files.observed_at)}",
                 observed=f"{crl.found}: nextUpdate {when(crl.next_update)}",
                 evidence={"declared": str(setting), "issuer": crl.issuer},
-                reproduce=(f"openssl crl -in {quote(crl.found)} -noout -nextupdate",),
+                reproduce=(
+                    look_for(f"openssl crl -in {quote(crl.found)} -noout -nextupdate", '"nextUpdate"'),
+                ),
             )
 
 

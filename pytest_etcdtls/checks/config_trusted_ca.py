@@ -11,7 +11,7 @@ from pytest_etcdtls.declared.beside import DeclaredBundle
 from pytest_etcdtls.declared.standing import ListenerDeclaration
 from pytest_etcdtls.observations.chain import AnnouncedCAs
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import s_client
+from pytest_etcdtls.reproduce import ANNOUNCED, s_client
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
@@ -113,5 +113,5 @@ def _differs(
         bundle.setting,
         expected=f"trusted: {', '.join(subjects)} ({bundle.source})",
         observed=observed,
-        reproduce=(s_client(announced.url),),
+        reproduce=(s_client(announced.url, look=ANNOUNCED),),
     )

@@ -124,6 +124,6 @@ def a_session_of_the_other_port_is_worth_nothing(foreign: ForeignSession) -> Ite
 def _lines(got: str, presented: str, version: TLSVersion, files: tuple[str, str] | None) -> tuple[str, ...]:
     again = None if got != presented else files
     return (
-        s_client(got, version, "-sess_out session.pem", files, GET_VERSION),
-        s_client(presented, version, "-sess_in session.pem", again, GET_VERSION),
+        s_client(got, version, "-sess_out session.pem", files, GET_VERSION, look='"HTTP": a session is kept'),
+        s_client(presented, version, "-sess_in session.pem", again, GET_VERSION, look='"Reused" and "HTTP"'),
     )

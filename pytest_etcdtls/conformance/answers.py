@@ -50,7 +50,7 @@ def explain(check: Check) -> Iterator[str]:
         for paragraph in check.explanation.split("\n\n"):
             yield from _lines(" ".join(paragraph.split()), width, "  ")
             yield ""
-    yield f"  level:       {check.level}"
+    yield f"  level:       {check.level_text}"
     yield f"  severity:    {check.severity}"
     yield f"  judges:      {_judges(check)}"
     if check.opt_in:
@@ -74,7 +74,8 @@ def _list(checks: Iterable[Check]) -> Iterator[str]:
     checks = list(checks)
     width = max((len(check.id) for check in checks), default=0)
     for check in checks:
-        note = " (only when asked for)" if check.opt_in else ""
+        note = f" ({check.level_text})" if check.level_text != check.level else ""
+        note += " (only when asked for)" if check.opt_in else ""
         yield f"{check.id:<{width}}  {check.level:<6}  {check.severity:<8}  {check.requirement}{note}"
     yield f"{len(checks)} checks"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography import x509
+
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 
 
@@ -83,6 +85,7 @@ class Candidate:
         has_names: its certificate has SANs.
         excluded: a declared rule about names excludes its certificate, so that it is rightly refused.
         tries: by TLS version and protocol; the last try of each counts.
+        chain: the certificates that it sends, leaf first.
     """
 
     identity: str
@@ -92,6 +95,7 @@ class Candidate:
     files: tuple[str, str] | None
     tries: tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
     excluded: bool = False
+    chain: tuple[x509.Certificate, ...] = ()
 
     def attempt(self, version: TLSVersion, protocol: Protocol) -> tuple[Attempt, ...]:
         """Return the tries in that TLS version and protocol, empty if there were none."""

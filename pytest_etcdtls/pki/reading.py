@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from cryptography import x509
@@ -256,6 +257,15 @@ def signature_hash(certificate: x509.Certificate) -> str | None:
     except _UNPARSABLE:
         return certificate.signature_algorithm_oid.dotted_string
     return algorithm.name if algorithm is not None else None
+
+
+def span(time: timedelta) -> str:
+    """Return a positive time in words: hours below two days, whole days above."""
+    hours = time // timedelta(hours=1)
+    if hours < 1:
+        return "less than an hour"
+    number, unit = (hours, "hour") if hours < 48 else (time.days, "day")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def shown(certificate: x509.Certificate) -> str:

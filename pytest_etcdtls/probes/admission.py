@@ -122,6 +122,7 @@ def _acceptance(context: Context, key: str | None) -> Acceptance:
                 files=_files(identity),
                 tries=tries,
                 excluded=not is_admitted(identity, context.target.credentials(listener.role)),
+                chain=identity.chain,
             )
         )
         if candidates[-1].served:
@@ -175,6 +176,7 @@ def _twin(context: Context, key: str | None) -> Candidate:
         has_names=has_names(identity),
         files=_files(identity),
         tries=_again(context, identity, tries, purpose),
+        chain=identity.chain,
     )
 
 

@@ -6,7 +6,7 @@ Reads the certificate and nothing else; judges nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from pytest_etcdtls.pki.names import subject_alt_names
-from pytest_etcdtls.pki.reading import extension, public_key, serial_number, signature_hash
+from pytest_etcdtls.pki.reading import extension, public_key, serial_number, signature_hash, span
 
 _USAGES = {
     "digital_signature": "digitalSignature",
@@ -77,11 +77,9 @@ def certificate_card(certificate: x509.Certificate, now: datetime) -> Iterator[t
 
 
 def days_left(certificate: x509.Certificate, now: datetime) -> str:
-    """Return ``30 days left``, ``expired 2 days ago`` or ``less than a day left``."""
-    days = (certificate.not_valid_after_utc - now).days
-    if days < 0:
-        return f"expired {-days} day{'s' if days != -1 else ''} ago"
-    return f"{days} day{'s' if days != 1 else ''} left" if days else "less than a day left"
+    """Return ``30 days left``, ``5 hours left`` or ``expired 2 days ago``."""
+    left = certificate.not_valid_after_utc - now
+    return f"expired {span(-left)} ago" if left < timedelta(0) else f"{span(left)} left"
 
 
 def key_words(certificate: x509.Certificate) -> str:

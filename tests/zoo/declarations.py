@@ -32,7 +32,7 @@ _ECDSA_128 = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
 _OPEN = (*BAD_IDENTITIES, "mtls.announced-ca-present")
 
 _TOLD_APART = {
-    *(*BAD_IDENTITIES, *STRANGERS_ANSWERED, "api.debug-vars"),
+    *(*BAD_IDENTITIES, *STRANGERS_ANSWERED),
     "mtls.peer-certificate-on-client-port",
 }
 _EVERYBODY_IS_CLOSED = {
@@ -130,7 +130,6 @@ ZOO = [
             "client": [*_OPEN, *STRANGERS_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
             "cluster": ["config.crl-without-client-auth"],
         },
-        warned={"client": ["api.debug-vars"]},
         calm=NOT_AS_CLIENT,
     ),
     Misconfigured(
@@ -214,7 +213,6 @@ ZOO = [
                 *("config.client-auth-in-force", "config.trusted-ca-in-force"),
             ]
         },
-        warned={"client": ["api.debug-vars"]},
         calm=NOT_AS_CLIENT,
     ),
     Misconfigured(
@@ -279,7 +277,7 @@ ZOO = [
         config=replace(BROKEN, extra_flags=("--enable-grpc-gateway=false",)),
         etcd=deaf("enable-grpc-gateway"),
         checks=_DECLARED,
-        warned={"client": ["config.gateway-as-declared"]},
+        violated={"client": ["config.gateway-as-declared"]},
     ),
     Misconfigured(
         name="profiles-not-as-declared",
@@ -287,6 +285,6 @@ ZOO = [
         config=replace(BROKEN, enable_pprof=True),
         etcd=deaf("enable-pprof"),
         checks=_DECLARED,
-        warned={"client": ["config.pprof-as-declared"]},
+        violated={"client": ["config.pprof-as-declared"]},
     ),
 ]

@@ -34,8 +34,9 @@ STRANGERS_ANSWERED = (
     "api.metrics-needs-certificate",
     "api.gateway-needs-certificate",
     "api.grpc-needs-certificate",
+    "api.debug-vars",
 )
-"""What violates on a client port that lets in strangers, ``api.debug-vars`` apart, which warns."""
+"""What violates on a client port that lets in strangers."""
 
 
 @functools.cache
@@ -104,7 +105,6 @@ ZOO = [
         what="the client port asks nobody for a certificate",
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
         violated={"client": [*BAD_IDENTITIES, *STRANGERS_ANSWERED, "mtls.announced-ca-present"]},
-        warned={"client": ["api.debug-vars"]},
         calm={"client": ["mtls.server-certificate-as-client"]},
     ),
     Misconfigured(
