@@ -47,23 +47,30 @@ def ran(etcd: Logged, *patterns: str) -> ReadLog:
     return log
 
 
+def about(log: ReadLog, number: int) -> bool:
+    """Whether so many lines are said to be of earlier runs, but for some.
+
+    A line may be written after the run before has read the log, and a port may be used again at once.
+    """
+    return abs(sum(run.count for run in log.earlier) - number) <= 5
+
+
 @pytest.mark.etcd_version("3.4", "3.5.1", "3.6")
 def test_a_second_run_recognises_the_first(fresh: Logged) -> None:
     first = ran(fresh, "mtls", "tls", "cert")
     assert (first.earlier, first.others) == ((), ())
     second = ran(fresh, "mtls", "tls", "cert")
     assert second.others == ()
-    # A line may be written after the first run has read the log.
-    assert sum(run.count for run in second.earlier) >= first.ours
+    assert about(second, first.ours)
     assert {run.host for run in second.earlier} == {"127.0.0.1"}
 
 
 def test_a_small_run_recognises_a_whole_one_and_the_other_way_round(fresh: Logged) -> None:
     first = ran(fresh, "mtls", "tls", "cert")
     second = ran(fresh, "mtls")
-    assert sum(run.count for run in second.earlier) >= first.ours
+    assert about(second, first.ours)
     third = ran(fresh, "mtls", "tls", "cert")
-    assert sum(run.count for run in third.earlier) >= first.ours + second.ours
+    assert about(third, first.ours + second.ours)
     assert (second.others, third.others) == ((), ())
 
 
