@@ -89,7 +89,8 @@ def _read(config: pytest.Config) -> Invocation:
         )
     here = "--etcd-conformance" in words
     live = _live(config, words, here, conformance)
-    _refuse_two_clusters(config, live)
+    if conformance is not False:
+        _refuse_two_clusters(config, live)
     if live is None and _count(_PKI_DIR, words):
         raise pytest.UsageError(
             f"{_PKI_DIR} holds files and no address: add --etcd-config, or --etcd-endpoint of the cluster "
@@ -131,7 +132,7 @@ def _live(
 def _refuse_two_clusters(config: pytest.Config, live: str | None) -> None:
     """Refuse a cluster to be judged and another to be started, both on the command line.
 
-    Those of a file are for the fixtures, whose clusters are always owned.
+    Those of a file are for the fixtures, whose clusters are always owned; so are all without the suite.
     """
     options = {"etcd_binary": "--etcd-binary", "etcd_image": "--etcd-image"}
     started = next((name for name in options if config.getoption(name) is not None), None)
@@ -148,7 +149,7 @@ def _refuse_two_clusters(config: pytest.Config, live: str | None) -> None:
         )
     raise pytest.UsageError(
         f"{options[started]} starts an etcd to be judged, and {named} names a live one: leave one of them "
-        f"away, or run twice. The clusters of fixtures, beside a live one, take {started} of the ini file"
+        f"away, or run twice. For the clusters of fixtures beside a live one use {started} in the ini file"
     )
 
 

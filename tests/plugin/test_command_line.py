@@ -172,6 +172,11 @@ def test_the_environment_is_etcdctls(run: Runner, live: Live, monkeypatch: pytes
     assert ran.result_of("mtls.trusted-client")["outcome"] == "conforms"
 
 
+def test_an_etcd_in_the_ini_file_is_for_the_clusters_of_fixtures(run: Runner) -> None:
+    run.ini("etcd_binary = etcd")
+    assert run(URL, "--collect-only", "-q", report=False).exit_code == 0
+
+
 # Answers without a session.
 
 
