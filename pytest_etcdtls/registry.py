@@ -14,14 +14,13 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.results import Level, Severity, Statement
+from pytest_etcdtls.role import CLUSTER as CLUSTER
 from pytest_etcdtls.target import Role
 
 CheckFunction = Callable[..., Iterator[Statement]]
 Counterexample = Callable[..., Mapping[str, Any]]
 
 EVERY_LISTENER = frozenset(Role)
-CLUSTER = "cluster"
-"""The role and the listener label of a check about the whole target."""
 
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
 _FIELD = re.compile(r"^(Spec|Severity|Level|Remediation):\s*(.*)$")

@@ -57,7 +57,7 @@ from pytest_etcdtls.observations.chain import (
     ServedChain,
 )
 from pytest_etcdtls.observations.hello import HelloVariant, HelloVariants
-from pytest_etcdtls.observations.listener import Answer, ListenerFacts, Plaintext
+from pytest_etcdtls.observations.listener import Answer, ListenerFacts, Plaintext, UnnamedPorts
 from pytest_etcdtls.observations.policy import Policy
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
@@ -291,6 +291,20 @@ def _versions(place: Place, key: str | None) -> VersionAnswers:
     return VersionAnswers(answers=(("https://127.0.0.1:2380", body), ("https://127.0.0.1:2379", dict(body))))
 
 
+def _unnamed_ports(place: Place, key: str | None) -> UnnamedPorts:
+    refused = place.attempt(
+        url="http://127.0.0.1:2381",
+        identity="none",
+        asked=None,
+        way=Way.UNCLEAR,
+        stage=Stage.CONNECT,
+        ending=Ending.CONNECTION_REFUSED,
+        first_bytes=b"",
+        response=None,
+    )
+    return UnnamedPorts(tried=(refused,))
+
+
 def _facts(place: Place, key: str | None) -> ListenerFacts:
     port = 2380 if place.role == "peer" else 2379
     return ListenerFacts(
@@ -350,6 +364,7 @@ _SAMPLES: dict[type[Any], Any] = {
     Exchange: _exchange,
     MemberLists: _members,
     VersionAnswers: _versions,
+    UnnamedPorts: _unnamed_ports,
     ListenerFacts: _facts,
     ClientTrust: lambda place, key: ClientTrust(certificates=(place.trusted,), source="ca.crt"),
     ExpectedCertificate: lambda place, key: ExpectedCertificate(

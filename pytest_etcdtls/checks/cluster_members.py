@@ -103,7 +103,7 @@ def _unreachable(advertised: AdvertisedURLs) -> Mapping[str, Any]:
             attempt,
             way=Way.UNCLEAR,
             stage=Stage.CONNECT,
-            ending=Ending.FAILED,
+            ending=Ending.CONNECTION_REFUSED,
             alert=None,
             detail="Connection refused",
         )
@@ -135,7 +135,7 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
 
 def _silent(found: AdvertisedURL) -> Statement:
     last = found.attempts[-1]
-    if last.stage is not Stage.CONNECT or last.ending is not Ending.FAILED:
+    if last.stage is not Stage.CONNECT or last.ending not in (Ending.FAILED, Ending.CONNECTION_REFUSED):
         return Verdict(Outcome.INCONCLUSIVE, f"{found.url}: {last.describe()}")
     return Finding(
         message=f"{found.url}, which {found.member or 'a member'} advertises, is not reachable",

@@ -7,7 +7,14 @@ from datetime import datetime
 
 from cryptography import x509
 
-from pytest_etcdtls.observations.attempt import Attempt
+from pytest_etcdtls.observations.attempt import Attempt, Response
+
+_WORDS_OF_ETCD = (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"')
+
+
+def is_of_etcd(response: Response) -> bool:
+    """Return whether an HTTP answer has etcd's shape: of ``/version``, ``/health`` or the JSON gateway."""
+    return any(word in response.body for word in _WORDS_OF_ETCD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

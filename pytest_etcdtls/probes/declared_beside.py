@@ -1,8 +1,11 @@
-"""Parts of a declaration beside what is seen of them. Reads the declared CA bundles; connects to nothing."""
+"""Parts of a declaration beside what is seen of them. Reads the declared CA bundles; connects to nothing.
+
+Connections to listeners are other observations'; so are those of :mod:`.other_addresses`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -11,6 +14,7 @@ from pytest_etcdtls.declared.beside import (
     DeclaredBundle,
     DeclaredNames,
     ListenersSeen,
+    LoopbackElsewhere,
     NameRule,
     SeenListener,
     UnseenListener,
@@ -21,7 +25,7 @@ from pytest_etcdtls.declared.sides import prefix
 from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
 from pytest_etcdtls.observations.admission import Acceptance, Admission, Cell, Control
-from pytest_etcdtls.observations.attempt import Way
+from pytest_etcdtls.observations.attempt import Attempt, Ending, Way
 from pytest_etcdtls.observations.listener import Answer, Plaintext
 from pytest_etcdtls.pki.loading import load_trust
 from pytest_etcdtls.pki.path import find_path
@@ -144,14 +148,20 @@ def _good_that_breaks(context: Context, setting: Setting, word: str) -> Admissio
 @probe(
     ListenersSeen,
     cost=0,
-    needs=[(Declarations, None), (ListenerDeclaration, None), (Answer, None), (Plaintext, None)],
+    needs=[
+        (Declarations, None),
+        (ListenerDeclaration, None),
+        (Answer, None),
+        (Plaintext, None),
+        (LoopbackElsewhere, None),
+    ],
     across=True,
 )
 def _listeners(context: Context, key: str | None) -> ListenersSeen:
     members = context.get(Declarations).members
     seen = tuple(_seen(context))
     unseen = tuple(one for member in members for one in _unseen(context, member, seen))
-    return ListenersSeen(seen=seen, unseen=unseen)
+    return ListenersSeen(seen=seen, unseen=unseen, elsewhere=context.get(LoopbackElsewhere))
 
 
 def _seen(context: Context) -> Iterator[SeenListener]:
@@ -167,10 +177,20 @@ def _seen(context: Context) -> Iterator[SeenListener]:
             continue
         yield SeenListener(
             declaration=declaration,
-            tls=answer.speaks_tls,
+            tls=answer.speaks_tls or answer.needs_tls,
             plaintext=bool(plain.first_bytes) and not plain.first_bytes.startswith(_TLS_ALERT),
-            said="; ".join(f"{one.asked or 'plain HTTP'}: {one.describe()}" for one in (*answer.tls, plain)),
+            said="; ".join(
+                [
+                    *(f"{one.asked or 'plain HTTP'}: {one.describe()}" for one in (*answer.tls, plain)),
+                    *([f"TLS: {answer.tls_instead.describe()}"] if answer.tls_instead else []),
+                ]
+            ),
+            refused=listener.connect_to is None and _refuses((*answer.tls, plain)),
         )
+
+
+def _refuses(attempts: Sequence[Attempt]) -> bool:
+    return all(attempt.ending is Ending.CONNECTION_REFUSED for attempt in attempts)
 
 
 def _unseen(

@@ -239,10 +239,8 @@ DRIFTS: Mapping[str, Drift] = {
         checks=_OPENED,
         found={
             "inconclusive": {"metrics": {"listener.answers"}},
-            "not-verified": {
-                "metrics": {"listener.is-etcd", "mtls.plaintext-refused"},
-                "cluster": {"config.listeners-as-declared"},
-            },
+            "not-verified": {"metrics": {"listener.is-etcd", "mtls.plaintext-refused"}},
+            "violates": {"cluster": {"config.listeners-as-declared"}},
         },
     ),
     "a listener that is not declared": Drift(
@@ -262,12 +260,9 @@ DRIFTS: Mapping[str, Drift] = {
         flags={"listen-peer-urls": "http://{address}:{peer}"},
         checks=_OPENED,
         found={
-            "violates": {"cluster": {"config.http-listener-beside-tls"}},
+            "violates": {"cluster": {"config.http-listener-beside-tls", "config.listeners-as-declared"}},
             "inconclusive": {"peer": {"listener.answers"}},
-            "not-verified": {
-                "peer": {"listener.is-etcd", "mtls.plaintext-refused"},
-                "cluster": {"config.listeners-as-declared"},
-            },
+            "not-verified": {"peer": {"listener.is-etcd", "mtls.plaintext-refused"}},
         },
     ),
     "clients by name": Drift(

@@ -54,6 +54,7 @@ def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path
     "config.crl-fresh",
     "config.key-file-mode",
     "config.ca-key-beside",
+    "config.listeners-as-declared",
 )
 @pytest.mark.parametrize("drift", list(DRIFTS))
 def test_exactly_the_right_checks_find_it(drift: str, control_plane: Cluster, tmp_path: Path) -> None:

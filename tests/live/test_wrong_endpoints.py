@@ -12,6 +12,7 @@ from zoo.model import explain
 
 from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.conformance.plan import planned
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import PKIPlan
 from pytest_etcdtls.pki.profile import CLIENT, SERVER
@@ -42,6 +43,23 @@ def test_the_client_port_where_metrics_should_be(
         result = _judge(replace(target, listeners=(listener,)), "api.metrics-scope")
     assert result.outcome is outcome
     assert "/version: HTTP 200" in result.findings[0].observed
+
+
+@pytest.mark.parametrize("role", [Role.CLIENT, Role.PEER, Role.METRICS])
+def test_http_where_tls_is_spoken_says_use_https(role: Role, etcd_binary: Path) -> None:
+    with start_process(replace(GOOD, metrics="https"), etcd_binary) as cluster:
+        target = cluster.target()
+        listener = replace(_of(target, role), scheme="http")
+        target = replace(target, listeners=(listener,))
+        observer = Observer(target)
+        result = Judge(observer).result(catalogue()["listener.answers"], listener)
+    assert result.outcome is Outcome.INCONCLUSIVE
+    https = listener.url.replace("http", "https")
+    assert result.reason == f"{listener.url} answers TLS and no plain HTTP: use https, pass {https}"
+    assert (
+        observer.used[listener.label]
+        <= planned(target, [catalogue()["listener.answers"]])[listener.label] + Observer.RETRIES
+    )
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
