@@ -376,6 +376,7 @@ def test_stopping_twice_is_once(start: Start, etcd_binary: Path) -> None:
     assert not cluster.directory.exists()
 
 
+@pytest.mark.program("curl")
 def test_a_kept_cluster_stands_and_the_farewell_works(start: Start, etcd_binary: Path) -> None:
     cluster = start(replace(GOOD, authentication=True), etcd_binary, keep=True)
     cluster.stop()

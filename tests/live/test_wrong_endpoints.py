@@ -106,6 +106,7 @@ def test_hosts_that_are_no_idna(host: str, newest_etcd: Path) -> None:
 
 
 @pytest.mark.kills("api.version-agrees", "api.peer-members")
+@pytest.mark.two_etcds
 @pytest.mark.etcd_version("3.5.1")
 def test_the_peer_port_of_another_etcd(etcd_binary: Path, newest_etcd: Path) -> None:
     with start_process(GOOD, etcd_binary) as first, start_process(GOOD, newest_etcd) as second:

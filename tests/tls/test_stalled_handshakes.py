@@ -56,6 +56,7 @@ def test_a_server_that_hangs_up(serve: Serve) -> None:
     assert _judge(serve(handle))[0] is Outcome.CONFORMS
 
 
+@pytest.mark.whole
 @pytest.mark.etcd_version("3.5.1", "3.7.3")
 def test_etcd(etcd_binary: Path) -> None:
     """It takes as long as the check does: etcd's ten seconds, or the check's twenty."""
