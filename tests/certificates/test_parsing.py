@@ -87,7 +87,7 @@ def test_a_given_ca_with_a_malformed_extension(extension: OtherExtension, newest
         profile = replace(AUTHORITY, other_extensions=(extension,))
         ca = cluster.pki.server_ca
         malformed = ca.issue(
-            replace(profile, common_name="etcd client CA", self_signed=True), name="ca", key=ca.key
+            replace(profile, common_name="etcd client-port CA", self_signed=True), name="ca", key=ca.key
         ).chain[0]
         target = cluster.target()
         bundle = TrustBundle((malformed,), "ca.crt")

@@ -90,8 +90,8 @@ class Ran:
 class Runner:
     """Runs pytest from a user's directory.
 
-    In this process, which saves the start of Python and the imports; in one of its own where an option changes
-    the process.
+    In this process, which saves the start of Python and the imports; in one of its own where an option
+    changes the process.
     """
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
