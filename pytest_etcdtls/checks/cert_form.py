@@ -9,7 +9,7 @@ from cryptography import x509
 from pytest_etcdtls.observations.chain import Issuers, ServedChain
 from pytest_etcdtls.pki.path import ancestors
 from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.pki.reading import extension, serial_number, shown
+from pytest_etcdtls.pki.reading import extension, raw_extensions, serial_number, shown
 from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_chain, show_leaf
@@ -60,7 +60,7 @@ def serial_numbers_are_positive_and_short(chain: ServedChain) -> Iterator[Statem
                 + ("not positive" if serial <= 0 else f"{octets} octets long"),
                 expected="a positive number of at most 20 octets",
                 observed=f"{serial:#x}",
-                reproduce=(show_leaf(chain.url),),
+                reproduce=(show_leaf(chain.url, '"Serial Number"'),),
             )
 
 
@@ -83,20 +83,25 @@ def critical_extensions_are_known(chain: ServedChain) -> Iterator[Statement]:
     Remediation: issue the certificate of --{peer}cert-file without that extension, or not critical.
     """
     for certificate in on_the_path(chain):
-        unknown = [found for found in certificate.extensions if found.critical and not _is_handled(found)]
+        unknown = [
+            found.oid
+            for found in raw_extensions(certificate)
+            if found.critical and not _is_handled(certificate, found.oid)
+        ]
         if unknown:
             yield Finding(
                 message=f"{shown(certificate)} has a critical extension that clients do not know",
                 expected="critical extensions that Go's x509 handles",
-                observed=", ".join(found.oid.dotted_string for found in unknown),
+                observed=", ".join(unknown),
                 reproduce=(show_chain(chain.url),),
             )
 
 
-def _is_handled(found: x509.Extension[x509.ExtensionType]) -> bool:
-    if isinstance(found.value, x509.SubjectAlternativeName):
-        return any(isinstance(name, _NAME_KINDS) for name in found.value)
-    return found.oid.dotted_string in _HANDLED
+def _is_handled(certificate: x509.Certificate, oid: str) -> bool:
+    if oid == x509.SubjectAlternativeName.oid.dotted_string:
+        names = extension(certificate, x509.SubjectAlternativeName)
+        return any(isinstance(name, _NAME_KINDS) for name in names or ())
+    return oid in _HANDLED
 
 
 def _anonymous_key(chain: ServedChain, issuers: Issuers) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from pytest_etcdtls.observations.chain import CAsInUse, Issuers, KubernetesCA
 from pytest_etcdtls.pki.reading import extension, is_for, key_usages, public_key, purposes, shown
 from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import s_client, show_chain
+from pytest_etcdtls.reproduce import ANNOUNCED, s_client, show_chain
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
@@ -90,7 +90,7 @@ def kubernetes_has_another_ca(in_use: CAsInUse, kubernetes: KubernetesCA) -> Ite
             message="etcd and Kubernetes share a CA",
             expected=f"a CA of its own, other than {kubernetes.source}",
             observed="; ".join(dict.fromkeys(f"{shown(found)} {words}" for found, words in shared)),
-            reproduce=(s_client(in_use.url),),
+            reproduce=(s_client(in_use.url, look=ANNOUNCED),),
         )
         return
     subjects = {certificate.subject.public_bytes() for certificate in kubernetes.certificates}

@@ -9,13 +9,14 @@ from pytest_etcdtls.observations.chain import Issuers, ServedChain
 from pytest_etcdtls.pki.keys import STRONG, describe_key, is_strong
 from pytest_etcdtls.pki.path import is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER
-from pytest_etcdtls.pki.reading import public_key, shown, signature_hash
+from pytest_etcdtls.pki.reading import key_problem, public_key, shown, signature_hash
 from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_chain, show_leaf
-from pytest_etcdtls.results import Finding, Statement
+from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 
 _STRONG_HASHES = frozenset({"sha256", "sha384", "sha512"})
+_MALFORMED = Verdict(Outcome.NOT_VERIFIED, "the key cannot be parsed, see cert.well-formed")
 
 
 def _weak_key(chain: ServedChain) -> Mapping[str, Any]:
@@ -36,12 +37,14 @@ def the_key_is_strong(chain: ServedChain) -> Iterator[Statement]:
     Remediation: renew the pair of --{peer}cert-file and --{peer}key-file with an ECDSA P-256 or RSA 2048 key.
     """
     key = public_key(chain.leaf)
-    if not is_strong(key):
+    if key is None and key_problem(chain.leaf):
+        yield _MALFORMED
+    elif not is_strong(key):
         yield Finding(
             message="the key of the certificate is weak, or of a kind that clients do not take",
             expected=STRONG,
             observed=describe_key(key),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Public-Key"'),),
         )
 
 
@@ -64,7 +67,9 @@ def the_issuers_keys_are_strong(issuers: Issuers) -> Iterator[Statement]:
     """
     for issuer in issuers.certificates:
         key = public_key(issuer)
-        if not is_strong(key):
+        if key is None and key_problem(issuer):
+            yield _MALFORMED
+        elif not is_strong(key):
             yield Finding(
                 message=f"the key of the CA {shown(issuer)} is weak, or of a kind that clients do not take",
                 expected=STRONG,

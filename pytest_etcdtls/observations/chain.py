@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateMessage:
+    """The Certificate message as it was sent, and the issuers that were found in it or elsewhere.
+
+    Reports show both as ServedChain and Issuers, as far as they can be parsed.
+
+    Attributes:
+        certificates: DER, leaf first, as sent; whether it can be parsed or not.
+        issuers: the CAs above the leaf, the anchor included; empty if they are not known.
+    """
+
+    url: str
+    certificates: tuple[bytes, ...] = field(repr=False)
+    issuers: tuple[x509.Certificate, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,9 +29,10 @@ class ServedChain:
     """What the listener sent in its Certificate message.
 
     Attributes:
-        certificates: leaf first, as sent.
+        certificates: leaf first, as sent; those that cannot be parsed are left out.
         observed_at: aware UTC; checks of validity use it as their clock.
         host: the name or address that was asked for.
+        unparsable: how many certificates behind the leaf cannot be parsed.
     """
 
     url: str
@@ -23,6 +40,7 @@ class ServedChain:
     host: str
     certificates: tuple[x509.Certificate, ...]
     observed_at: datetime
+    unparsable: int = 0
 
     @property
     def leaf(self) -> x509.Certificate:

@@ -9,14 +9,13 @@ import ipaddress
 
 from cryptography import x509
 
+from pytest_etcdtls.pki.reading import extension
+
 
 def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
     """Return the names as ``DNS:localhost`` and ``IP:127.0.0.1``, other kinds with their type's name."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(_show(name) for name in names)
+    names = extension(certificate, x509.SubjectAlternativeName)
+    return tuple(_show(name) for name in names or ())
 
 
 def is_address(name: str) -> bool:
@@ -43,9 +42,8 @@ def names_host(certificate: x509.Certificate, host: str) -> bool:
         certificate: the server's.
         host: a DNS name, or an IP address without brackets; a zone is ignored.
     """
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    names = extension(certificate, x509.SubjectAlternativeName)
+    if names is None:
         return False
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

@@ -35,6 +35,10 @@ def _path(context: Context, key: str | None) -> PathToTrust:
     path = find_path(leaf, sent, bundle.certificates, when) or find_path(
         leaf, known, bundle.certificates, when
     )
+    if path is None and served.unparsable:
+        raise NotVerifiedError(
+            "a certificate behind the served one cannot be parsed: see cert.well-formed and cert.parsable"
+        )
     if path is None:
         error, unknown_issuer = _no_path(leaf, known, bundle, when)
         return PathToTrust(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.errors import NotVerifiedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.attempt import Attempt, Protocol
 from pytest_etcdtls.observations.chain import PathToTrust, ServedChain
 from pytest_etcdtls.pki.names import names_host
@@ -46,7 +46,7 @@ def trusted_leaf(context: Context) -> bytes:
 @probe(
     UserToken,
     cost=lambda target, _listener, _key: int(target.user is not None),
-    needs=[(Acceptance, None), (ServedChain, None), (PathToTrust, None)],
+    needs=[(ServedClient, None), (ServedChain, None), (PathToTrust, None)],
 )
 def _user_token(context: Context, key: str | None) -> UserToken:
     if context.target.user is None:

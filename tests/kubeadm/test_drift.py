@@ -39,13 +39,14 @@ def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path
     assert found(results) == {}, told(results)
     assert {result.check for result in results if result.outcome == "conforms"} > {
         *("config.served-file", "config.peer-served-file", "config.key-matches-certificate"),
-        *("config.chain-closes", "config.credentials-expire-soon", "config.key-file-mode"),
+        *("config.chain-closes", "mtls.client-certificate-expires", "config.key-file-mode"),
         *("config.ca-key-beside", "config.trusted-ca-in-force", "config.client-auth-in-force"),
         "config.listeners-as-declared",
     }
 
 
 @pytest.mark.kills(
+    "mtls.client-certificate-expires",
     "config.served-file",
     "config.peer-served-file",
     "config.key-matches-certificate",
@@ -53,6 +54,7 @@ def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path
     "config.crl-fresh",
     "config.key-file-mode",
     "config.ca-key-beside",
+    "config.listeners-as-declared",
 )
 @pytest.mark.parametrize(
     "drift",

@@ -63,7 +63,8 @@ def test_no_line_is_wider_than_80_but_what_is_to_be_pasted(
         line
         for result in ran.report["results"]
         for finding in result["findings"]
-        for line in finding["reproduce"]
+        for command in finding["reproduce"]
+        for line in command.splitlines()
     }
     wide = [
         line
