@@ -41,3 +41,19 @@ def is_strong(key: CertificatePublicKeyTypes | None) -> bool:
         case ed25519.Ed25519PublicKey():
             return True
     return False
+
+
+def is_strong_issuer(key: CertificatePublicKeyTypes | None) -> bool:
+    """Return whether the key is strong enough for certificates, where TLS does not limit what is used."""
+    match key:
+        case rsa.RSAPublicKey():
+            return key.key_size >= RSA_LEAST_BITS
+        case ec.EllipticCurvePublicKey():
+            # Go's x509 verifies P-224 too, which is no weaker than RSA of 2048 bits.
+            return key.curve.name in _CURVES | {"secp224r1"}
+    return is_strong(key)
+
+
+def is_too_long(key: CertificatePublicKeyTypes | None) -> bool:
+    """Return whether Go's TLS refuses a server that sends a certificate with it, on the path or not."""
+    return isinstance(key, rsa.RSAPublicKey) and key.key_size > RSA_MOST_BITS
