@@ -35,7 +35,8 @@ def _zero(chain: ServedChain) -> Mapping[str, Any]:
 def serial_numbers_are_not_zero_and_short(chain: ServedChain) -> Iterator[Statement]:
     """Serial numbers are not zero and have 20 octets at most.
 
-    RFC 5280 asks for that of CAs. Go and OpenSSL accept others, some libraries do not.
+    RFC 5280 asks for that of CAs. Go and OpenSSL accept others, some libraries do not. Negative ones are
+    refused, see cert.well-formed.
 
     Spec: RFC 5280 section 4.1.2.2
     Severity: medium
@@ -56,67 +57,32 @@ def serial_numbers_are_not_zero_and_short(chain: ServedChain) -> Iterator[Statem
             )
 
 
-def _negative(chain: ServedChain, path: CertificationPath) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(replace(SERVER, serial_number=-5)))}
-
-
-@check("cert.serial-not-negative", on=EVERY_LISTENER, counterexample=_negative)
-def serial_numbers_are_not_negative(chain: ServedChain, path: CertificationPath) -> Iterator[Statement]:
-    """No certificate that is served, and none of the given CA, has a negative serial number.
-
-    Go refuses to parse such a certificate from 1.23 on, wherever it stands: a client that was built with it
-    does not connect, and an etcd that was built with it does not start with such a pair.
-
-    Spec: RFC 5280 section 4.1.2.2
-    Severity: high
-    Level: MUST
-    Remediation: issue the certificate anew with a random, positive serial number, and put it in its place in
-        the file of --{peer}cert-file or in the CA file.
-    """
-    for certificate in _everything(chain, path):
-        if (serial := serial_number(certificate)) < 0:
-            yield Finding(
-                message=f"the serial number of {shown(certificate)} is negative",
-                expected="a positive number",
-                observed=f"{serial:#x}",
-                reproduce=(show_chain(chain.url),),
-            )
-
-
-def _everything(chain: ServedChain, path: CertificationPath) -> tuple[x509.Certificate, ...]:
-    """Return what a client has to parse: all that is served, used or not, and its CA file."""
-    return tuple(dict.fromkeys((*chain.certificates, *path.certificates, *path.anchors)))
-
-
-def _unheard_of(chain: ServedChain, path: CertificationPath) -> Mapping[str, Any]:
+def _unheard_of(path: CertificationPath) -> Mapping[str, Any]:
     unknown = specimen(replace(SERVER, unknown_critical_extension="1.2.3.4"))
     return {"path": replace(path, certificates=unknown)}
 
 
 @check("cert.critical-extensions", on=EVERY_LISTENER, counterexample=_unheard_of)
-def critical_extensions_are_known(chain: ServedChain, path: CertificationPath) -> Iterator[Statement]:
+def critical_extensions_are_known(path: CertificationPath) -> Iterator[Statement]:
     """Every critical extension is one that Go's x509 handles, on the root as well.
 
     Clients must refuse what they do not understand if it is critical, and do: an unknown extension, a
-    critical subjectAltName without any name, name constraints of a kind that is not supported. Go also
-    refuses authorityKeyIdentifier, subjectKeyIdentifier and authorityInfoAccess if they are critical, which
-    RFC 5280 forbids, in any certificate that is served.
+    critical subjectAltName without any name, critical name constraints of a kind that is not supported.
 
     Spec: RFC 5280 section 4.2
     Severity: high
     Level: MUST
-    Remediation: issue the certificate of --{peer}cert-file, or of its CA, without that extension, or not
+    Remediation: issue the certificate of --{peer}cert-file, or its CA, without that extension, or not
         critical.
     """
-    for certificate in _everything(chain, path):
-        unknown = details(certificate).unhandled if certificate in path.certificates else ()
-        wrong = (*unknown, *details(certificate).wrongly_critical)
-        if wrong:
+    for certificate in path.certificates:
+        unknown = details(certificate).unhandled
+        if unknown:
             yield Finding(
-                message=f"{shown(certificate)} has a critical extension that clients do not accept",
+                message=f"{shown(certificate)} has a critical extension that clients do not know",
                 expected="critical extensions that Go's x509 handles",
-                observed=", ".join(extension_name(oid) for oid in wrong),
-                reproduce=(show_chain(chain.url),),
+                observed=", ".join(extension_name(oid) for oid in unknown),
+                reproduce=(show_chain(path.url),),
             )
 
 

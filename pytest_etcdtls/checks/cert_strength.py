@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.observations.chain import CertificationPath, Issuers, ServedChain
-from pytest_etcdtls.pki.go_verify import signature_scheme
+from pytest_etcdtls.pki.go_verify import signature_scheme, usable_key
 from pytest_etcdtls.pki.keys import STRONG, describe_key, is_strong, is_strong_issuer, is_too_long
 from pytest_etcdtls.pki.path import is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER
-from pytest_etcdtls.pki.reading import key_problem, public_key, shown, signature_hash
+from pytest_etcdtls.pki.reading import key_problem, shown, signature_hash
 from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_chain, show_leaf
@@ -35,7 +35,7 @@ def the_key_is_strong(chain: ServedChain) -> Iterator[Statement]:
     Level: MUST
     Remediation: renew the pair of --{peer}cert-file and --{peer}key-file with an ECDSA P-256 or RSA 2048 key.
     """
-    key = public_key(chain.leaf)
+    key = usable_key(chain.leaf)
     if key is None and key_problem(chain.leaf):
         yield _MALFORMED
     elif not is_strong(key):
@@ -67,7 +67,7 @@ def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain) -> Iterato
     """
     served = chain.certificates[1:]
     for issuer in dict.fromkeys((*issuers.certificates, *served)):
-        key = public_key(issuer)
+        key = usable_key(issuer)
         weak = issuer in issuers.certificates and not is_strong_issuer(key)
         if key is None and key_problem(issuer):
             yield _MALFORMED

@@ -10,11 +10,11 @@ from cryptography import x509
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateMessage:
-    """The Certificate message as it was sent, and the issuers that were found in it or elsewhere.
+    """The Certificate message as it was sent, and the CAs that belong to it.
 
     Attributes:
         certificates: DER, leaf first, as sent; whether it can be parsed or not.
-        issuers: the CAs above the leaf, the anchor included; empty if they are not known.
+        issuers: the CAs above the leaf, and all of the CA file for the listener; empty if they are not known.
     """
 
     url: str

@@ -1,6 +1,6 @@
 """What Go's ``x509.Certificate.Verify`` accepts: the paths that it builds, and what it asks of them.
 
-Follows Go 1.26's verify.go rule by rule, since most clients of etcd, etcd's gateway and the members themselves
+Follows Go 1.26's verify.go rule by rule, since most clients of etcd, its gateway and the members themselves
 are Go: it differs from RFC 5280 in places, and ``tests/oracle`` compares the two. What Go does not parse is
 for :mod:`pytest_etcdtls.pki.go_parser`; an extension that does not parse is passed over here.
 """
@@ -18,16 +18,18 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.pki import go_parser, name_constraints
 from pytest_etcdtls.pki.der import OBJECT_IDENTIFIER, SEQUENCE, MalformedError, Reader
 from pytest_etcdtls.pki.go_parser import DNS, EMAIL, IP, URI, RawExtension
 from pytest_etcdtls.pki.name_constraints import Names
-from pytest_etcdtls.pki.reading import public_key, shown
+from pytest_etcdtls.pki.reading import key_usages, public_key, shown
 
 Path = tuple[x509.Certificate, ...]
 T = TypeVar("T")
+U = TypeVar("U")
 
 SUBJECT_KEY_IDENTIFIER: Final = "2.5.29.14"
 KEY_USAGE: Final = "2.5.29.15"
@@ -45,11 +47,6 @@ AUTHORITY_INFORMATION_ACCESS: Final = "1.3.6.1.5.5.7.1.1"
 _HANDLED = frozenset(f"2.5.29.{number}" for number in (14, 15, 17, 19, 30, 31, 32, 33, 35, 36, 37, 54)) | {
     AUTHORITY_INFORMATION_ACCESS
 }
-NEVER_CRITICAL: Final = frozenset(
-    {SUBJECT_KEY_IDENTIFIER, AUTHORITY_KEY_IDENTIFIER, AUTHORITY_INFORMATION_ACCESS}
-)
-"""Go does not parse a certificate in which one of these is critical."""
-
 _KEY_CERT_SIGN = 5
 _VERSION_WITH_EXTENSIONS = 3
 _SERVER_AUTH, _ANY_PURPOSE = "1.3.6.1.5.5.7.3.1", "2.5.29.37.0"
@@ -60,17 +57,11 @@ _MOST_SIGNATURE_CHECKS = 100
 """Go gives up after so many; so a server cannot keep a client, or us, busy with certificates."""
 
 
-_NAMES = {
-    NAME_CONSTRAINTS: "nameConstraints",
-    SUBJECT_ALT_NAME: "subjectAltName",
-    SUBJECT_KEY_IDENTIFIER: "subjectKeyIdentifier",
-    AUTHORITY_KEY_IDENTIFIER: "authorityKeyIdentifier",
-    AUTHORITY_INFORMATION_ACCESS: "authorityInfoAccess",
-}
+_NAMES = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
 
 
 def extension_name(oid: str) -> str:
-    """Return the name of an extension that Go may refuse to be critical, of others the OID."""
+    """Return the name of an extension that Go handles in part, of others the OID."""
     return f"{_NAMES[oid]} ({oid})" if oid in _NAMES else oid
 
 
@@ -88,9 +79,8 @@ class Details:
         is_ca: of basicConstraints; ``None`` without that extension.
         key_usage: numbers of the bits; empty without the extension.
         names: tag and content of each GeneralName of the subjectAltName.
-        unhandled: critical extensions that Go does not handle, as OIDs; such a certificate is accepted nowhere.
+        unhandled: critical extensions that Go does not handle, as OIDs; none may be on a path.
         policies: contents of their OIDs.
-        wrongly_critical: those of :data:`NEVER_CRITICAL` that are.
     """
 
     version: int
@@ -114,7 +104,6 @@ class Details:
     subject_key: bytes = b""
     authority_key: bytes = b""
     unhandled: tuple[str, ...] = ()
-    wrongly_critical: tuple[str, ...] = ()
 
     def texts(self, tag: int) -> list[str]:
         """Return the names of a kind that is text."""
@@ -146,7 +135,7 @@ def details(certificate: x509.Certificate) -> Details:
             found = go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
     extensions = {extension.oid: extension for extension in found}
 
-    def read(oid: str, reader: Callable[[bytes], T], default: T) -> T:
+    def read(oid: str, reader: Callable[[bytes], T], default: U) -> T | U:
         if oid not in extensions:
             return default
         try:
@@ -154,8 +143,10 @@ def details(certificate: x509.Certificate) -> Details:
         except MalformedError:
             return default
 
-    is_ca, path_length = read(BASIC_CONSTRAINTS, go_parser.basic_constraints, (None, None))
-    names = tuple((tag, content) for tag, content, _ in read(SUBJECT_ALT_NAME, go_parser.general_names, ()))
+    no_constraints: tuple[bool | None, int | None] = None, None
+    is_ca, path_length = read(BASIC_CONSTRAINTS, go_parser.basic_constraints, no_constraints)
+    general_names = read(SUBJECT_ALT_NAME, go_parser.general_names, ())
+    names: Names = tuple((tag, content) for tag, content, _ in general_names)
     permitted, excluded, whole_is_read = read(NAME_CONSTRAINTS, _name_constraints, _NO_CONSTRAINTS)
     explicit, mapping = read(POLICY_CONSTRAINTS, _policy_constraints, (None, None))
 
@@ -175,7 +166,7 @@ def details(certificate: x509.Certificate) -> Details:
         extensions=extensions,
         is_ca=is_ca,
         path_length=path_length,
-        key_usage=frozenset(bit for bit in read(KEY_USAGE, go_parser.key_usage, frozenset()) if bit < 9),
+        key_usage=frozenset(bit for bit in read(KEY_USAGE, go_parser.key_usage, ()) if bit < 9),
         purposes=read(EXTENDED_KEY_USAGE, go_parser.extended_key_usage, ()),
         names=names,
         permitted=permitted,
@@ -191,9 +182,6 @@ def details(certificate: x509.Certificate) -> Details:
         authority_key=read(AUTHORITY_KEY_IDENTIFIER, go_parser.authority_key_identifier, None) or b"",
         unhandled=tuple(
             found.oid for found in extensions.values() if found.critical and not is_handled(found)
-        ),
-        wrongly_critical=tuple(
-            found.oid for found in extensions.values() if found.critical and found.oid in NEVER_CRITICAL
         ),
     )
 
@@ -244,7 +232,7 @@ def _policy_constraints(value: bytes) -> tuple[int | None, int | None]:
 
 # -- signatures -----------------------------------------------------------------------------------
 
-_SHA2 = {"sha256": hashes.SHA256, "sha384": hashes.SHA384, "sha512": hashes.SHA512}
+_SHA2 = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 _LEAST_RSA_BITS = 1024
 _PSS_HASHES = {
     "2.16.840.1.101.3.4.2.1": "sha256",
@@ -298,6 +286,20 @@ def _pss(fields: Reader) -> tuple[str, str] | None:
     return ("pss", name) if salt == _SHA2[name].digest_size else None
 
 
+_KEYS = {"1.2.840.113549.1.1.1", "1.2.840.10045.2.1", "1.3.101.112"}
+"""RSA, not RSASSA-PSS, elliptic curves, Ed25519."""
+
+
+def usable_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
+    """Return the public key, ``None`` for one that Go verifies no signature with."""
+    try:
+        algorithm = Reader(details(certificate).key).inside(SEQUENCE, "key").inside(SEQUENCE, "algorithm")
+        known = algorithm.object_identifier("algorithm") in _KEYS
+    except MalformedError:
+        return None
+    return public_key(certificate) if known else None
+
+
 @functools.lru_cache(maxsize=4096)
 def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """Return whether Go takes the signature for the issuer's, names apart."""
@@ -307,9 +309,9 @@ def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     kind, name = scheme
     signature, signed = certificate.signature, certificate.tbs_certificate_bytes
     try:
-        match public_key(issuer):
+        match usable_key(issuer):
             case rsa.RSAPublicKey() as key if kind in ("rsa", "pss") and key.key_size >= _LEAST_RSA_BITS:
-                hash_ = _SHA2[name]()
+                hash_ = _SHA2[name]
                 scheme_ = (
                     padding.PKCS1v15()
                     if kind == "rsa"
@@ -317,7 +319,7 @@ def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
                 )
                 key.verify(signature, signed, scheme_, hash_)
             case ec.EllipticCurvePublicKey() as key if kind == "ecdsa":
-                key.verify(signature, signed, ec.ECDSA(_SHA2[name]()))
+                key.verify(signature, signed, ec.ECDSA(_SHA2[name]))
             case ed25519.Ed25519PublicKey() as key if kind == "ed25519":
                 key.verify(signature, signed)
             case _:
@@ -354,7 +356,7 @@ def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) 
     if found.path_length is not None and cas_below > found.path_length:
         yield f"pathlen:{found.path_length} with {cas_below} CAs below"
     if found.key_usage and _KEY_CERT_SIGN not in found.key_usage:
-        yield "keyUsage without keyCertSign"
+        yield f"keyUsage {', '.join(sorted(key_usages(issuer) or ()))}"
 
 
 def allows_servers(certificate: x509.Certificate) -> bool:

@@ -14,6 +14,8 @@ from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import Role, Target, TrustBundle
 
+_UNPARSABLE = "a certificate behind the served one cannot be parsed: see cert.well-formed and cert.parsable"
+
 
 @probe(PathToTrust, cost=0, needs=[(ServedChain, None)])
 def _path(context: Context, key: str | None) -> PathToTrust:
@@ -26,11 +28,10 @@ def _path(context: Context, key: str | None) -> PathToTrust:
     leaf, *sent = served.certificates
     anchors, when = bundle.certificates, served.observed_at
     known = (*sent, *_given(context.target))
-    path = find_path(leaf, sent, anchors, when) or find_path(leaf, known, anchors, when)
-    if path is None and served.unparsable:
-        raise NotVerifiedError(
-            "a certificate behind the served one cannot be parsed: see cert.well-formed and cert.parsable"
-        )
+    verified = verified_path(leaf, sent, anchors, when)
+    if verified is None and served.unparsable:
+        raise NotVerifiedError(_UNPARSABLE)
+    path = verified or find_path(leaf, sent, anchors, when) or find_path(leaf, known, anchors, when)
     if path is None:
         error, unknown_issuer = _no_path(leaf, known, bundle, when)
         return PathToTrust(
@@ -41,8 +42,7 @@ def _path(context: Context, key: str | None) -> PathToTrust:
             unknown_issuer=unknown_issuer,
         )
     missing = tuple(found for found in path[1:-1] if found not in sent)
-    verified = verified_path(leaf, sent, anchors, when) is not None
-    unexplained = not verified and not missing and not any(faults(path, when))
+    unexplained = verified is None and not missing and not any(faults(path, when))
     return PathToTrust(
         url=listener.url,
         anchors=anchors,
@@ -50,7 +50,7 @@ def _path(context: Context, key: str | None) -> PathToTrust:
         error="clients written in Go give up: too many certificates are served to try" if unexplained else "",
         path=path,
         missing=missing,
-        verified=verified,
+        verified=verified is not None,
     )
 
 
@@ -58,15 +58,17 @@ def _path(context: Context, key: str | None) -> PathToTrust:
 def _certification_path(context: Context, key: str | None) -> CertificationPath:
     listener = listener_of(context)
     served = context.get(ServedChain)
+    leaf, *sent = served.certificates
+    anchors: Path = ()
     try:
         trust = context.get(PathToTrust)
     except UnobservedError:
-        anchors: Path = ()
+        if served.unparsable:
+            return CertificationPath(url=listener.url, certificates=(leaf,))
     else:
         anchors = trust.anchors
         if trust.path:
             return CertificationPath(url=listener.url, certificates=trust.path, anchors=anchors)
-    leaf, *sent = served.certificates
     above = issuers_among(leaf, (*sent, *_given(context.target)), served.observed_at)
     return CertificationPath(url=listener.url, certificates=(leaf, *above), anchors=anchors)
 
@@ -79,6 +81,8 @@ def _issuers(context: Context, key: str | None) -> Issuers:
         return Issuers(url=listener.url, certificates=tuple(above))
     if is_self_signed(leaf):
         raise NotApplicableError("the served certificate is signed by itself: it has no other issuer")
+    if context.get(ServedChain).unparsable:
+        raise NotVerifiedError(_UNPARSABLE)
     side = "peer-" if listener.role is Role.PEER else ""
     raise NotVerifiedError(
         f"needs the certificate of the issuer {leaf.issuer.rfc4514_string()}, which is neither served nor "

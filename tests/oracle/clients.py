@@ -109,9 +109,9 @@ PYTHON_3_13 = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
 def handshake(case: Case, flags: ssl.VerifyFlags) -> str | None:
-    """Return why a client of this Python's OpenSSL refuses, empty if it does not; ``None`` if it cannot be served.
+    """Return why a client of this Python's OpenSSL refuses, empty if it does not.
 
-    The clock is the machine's: cases are made for now.
+    ``None`` stands for a case that cannot be served. The clock is the machine's: cases are made for now.
     """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.verify_flags |= flags
@@ -173,11 +173,14 @@ def by_cryptography(case: Case) -> str:
             leaf, *others = (x509.load_der_x509_certificate(der) for der in case.chain)
             roots = [x509.load_der_x509_certificate(der) for der in case.roots]
             try:
-                subject: x509.GeneralName = x509.IPAddress(ip_address(case.host))
+                subject: x509.IPAddress | x509.DNSName = x509.IPAddress(ip_address(case.host))
             except ValueError:
                 subject = x509.DNSName(case.host.removesuffix("."))
             verifier = (
-                PolicyBuilder().store(Store(roots)).time(case.now.replace(tzinfo=None)).build_server_verifier(subject)
+                PolicyBuilder()
+                .store(Store(roots))
+                .time(case.now.replace(tzinfo=None))
+                .build_server_verifier(subject)
             )
             verifier.verify(leaf, others)
     except (VerificationError, ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:

@@ -29,19 +29,15 @@ class Exemption:
     applies: Callable[[Case, GoAnswer, Verdicts], bool]
 
 
-def _alone(*checks: str) -> Callable[[Case, GoAnswer, Verdicts], bool]:
-    """Return whether Go accepts what these checks alone find."""
-    return lambda case, go, verdicts: not go.refused and set(verdicts.violated) <= set(checks)
-
-
 _WEAK = re.compile(r"RSA (\d+) bits")
 
 
-def _short_rsa(case: Case, go: GoAnswer, verdicts: Verdicts) -> bool:
-    strength = {"cert.key-strength", "cert.issuer-key-strength"}
-    found: list[Finding] = [one for check in strength for one in verdicts.violated.get(check, ())]
+def _short_rsa(verdicts: Verdicts) -> bool:
+    """Return whether all that is said of keys is that they are RSA of 1024 to 2047 bits."""
+    checks = ("cert.key-strength", "cert.issuer-key-strength")
+    found: list[Finding] = [one for check in checks for one in verdicts.violated.get(check, ())]
     sizes = [_WEAK.fullmatch(one.observed) for one in found]
-    return not go.refused and all(size is not None and 1024 <= int(size[1]) < 2048 for size in sizes)
+    return all(size is not None and 1024 <= int(size[1]) < 2048 for size in sizes)
 
 
 def _loads(der: bytes) -> bool:
@@ -61,46 +57,66 @@ def _unloadable(case: Case, go: GoAnswer, verdicts: Verdicts) -> bool:
     )
 
 
-_MORE = ("cert.not-a-ca", "cert.generated", "cert.address-as-dns-name")
-_SECRECY = (*_MORE, "cert.key-strength", "cert.issuer-key-strength")
+_OF_OURS = frozenset(
+    {
+        "cert.not-a-ca",
+        "cert.generated",
+        "cert.address-as-dns-name",
+        "cert.key-strength",
+        "cert.issuer-key-strength",
+    }
+)
+"""MUST checks that find more than Go refuses."""
+
+
+def _found_by(check: str) -> Callable[[Case, GoAnswer, Verdicts], bool]:
+    """Return whether Go accepts what that check finds, and no other but those of ours."""
+
+    def applies(case: Case, go: GoAnswer, verdicts: Verdicts) -> bool:
+        found = set(verdicts.violated)
+        return not go.refused and check in found and found <= _OF_OURS and _short_rsa(verdicts)
+
+    return applies
+
 
 EXEMPTIONS = (
     Exemption(
         "a server that is a CA",
-        "Go accepts it. Who has the key of the server can issue certificates below the same root: a MUST, since "
-        "that breaks the secrecy of the cluster (cert.not-a-ca)",
-        lambda case, go, verdicts: "cert.not-a-ca" in verdicts.violated and _alone(*_SECRECY)(case, go, verdicts),
+        "Go accepts it. Who has the key of the server can issue certificates below the same root: a MUST, "
+        "since that breaks the secrecy of the cluster (`cert.not-a-ca`)",
+        _found_by("cert.not-a-ca"),
     ),
     Exemption(
         "a certificate as etcd generates it",
-        "Go accepts it if it is in the CA file itself. With auto-tls anybody is let in (cert.generated)",
-        lambda case, go, verdicts: "cert.generated" in verdicts.violated and _alone(*_SECRECY)(case, go, verdicts),
+        "Go accepts it if the CA file has it. With auto-tls anybody is let in (`cert.generated`)",
+        _found_by("cert.generated"),
     ),
     Exemption(
-        "RSA keys of 1024 to 2047 bits",
+        "the server's RSA key has 1024 to 2047 bits",
         "Go refuses RSA below 1024 bits only. Such keys can be broken, and OpenSSL refuses them by default "
-        "(cert.key-strength, cert.issuer-key-strength)",
-        lambda case, go, verdicts: bool(set(verdicts.violated) & {"cert.key-strength", "cert.issuer-key-strength"})
-        and _alone(*_SECRECY)(case, go, verdicts)
-        and _short_rsa(case, go, verdicts),
+        "(`cert.key-strength`)",
+        _found_by("cert.key-strength"),
+    ),
+    Exemption(
+        "a CA's RSA key has 1024 to 2047 bits",
+        "Likewise (`cert.issuer-key-strength`)",
+        _found_by("cert.issuer-key-strength"),
     ),
     Exemption(
         "another address as a DNS name",
         "Go accepts it for the host that was asked for. Clients that dial the address that is misplaced are "
-        "refused (cert.address-as-dns-name)",
-        lambda case, go, verdicts: "cert.address-as-dns-name" in verdicts.violated
-        and _alone(*_SECRECY)(case, go, verdicts),
+        "refused (`cert.address-as-dns-name`)",
+        _found_by("cert.address-as-dns-name"),
     ),
     Exemption(
-        "what this client cannot load",
-        "The cryptography library refuses a served certificate that Go parses, and Go refuses the chain for another "
-        "reason. Without that certificate there is nothing to judge: cert.parsable warns, cert.trusted and what "
-        "follows are not-verified, and the run does not end well",
+        "a served certificate that this client cannot load",
+        "The cryptography library refuses a certificate that Go parses, and Go refuses the chain for another "
+        "reason. What hangs on that certificate is not-verified, and `cert.parsable` warns",
         _unloadable,
     ),
     Exemption(
         "a CA file that this client cannot load",
-        "The cryptography library refuses a certificate in the CA file that Go parses. The option is a usage error, "
+        "The cryptography library refuses a certificate in it that Go parses. The option is a usage error "
         "before any connection; nothing is judged",
         lambda case, go, verdicts: bool(verdicts.unloadable) and go.stage != "roots",
     ),

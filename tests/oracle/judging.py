@@ -63,24 +63,26 @@ def judge(case: Case) -> Verdicts:
         listeners=(listener,),
         client=PortCredentials(server_ca=TrustBundle(anchors, "ca.crt")),
     )
-    judge = _Judge(Observer(target), listener, case)
+    observer = Observer(target)
+    attempt = Place("client").refused(
+        url=listener.url, identity="none", asked=TLSVersion.TLS1_3, started_at=case.now, chain=case.chain
+    )
+    answer = Answer(url=listener.url, role=listener.role, tls=(attempt,))
+    observer._facts[listener.label, Answer, None] = answer
+    return verdicts(observer, listener)
+
+
+def verdicts(observer: Observer, listener: Listener) -> Verdicts:
+    """Return what the checks come to on a listener of which nothing else is judged."""
+    judge = _Judge(observer, listener)
     return of_results([judge.result(check, listener) for check in checks()])
 
 
 class _Judge(Judge):
-    """A judge of a listener that has passed its gates, and has served the chain of a case."""
+    """A judge of a listener that has passed its gates."""
 
-    def __init__(self, observer: Observer, listener: Listener, case: Case) -> None:
+    def __init__(self, observer: Observer, listener: Listener) -> None:
         super().__init__(observer)
-        attempt = Place("client").refused(
-            url=listener.url,
-            identity="none",
-            asked=TLSVersion.TLS1_3,
-            started_at=case.now,
-            chain=case.chain,
-        )
-        answer = Answer(url=listener.url, role=listener.role, tls=(attempt,))
-        observer._facts[listener.label, Answer, None] = answer
         for gate in GATES:
             self._results[gate, listener.label] = CheckResult(
                 check=gate,
