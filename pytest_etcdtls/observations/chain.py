@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
@@ -12,14 +12,16 @@ from cryptography import x509
 class CertificateMessage:
     """The Certificate message as it was sent, and the CAs that belong to it.
 
+    Reports show both as ServedChain and Issuers, as far as they can be parsed.
+
     Attributes:
         certificates: DER, leaf first, as sent; whether it can be parsed or not.
         issuers: the CAs above the leaf, and all of the CA file for the listener; empty if they are not known.
     """
 
     url: str
-    certificates: tuple[bytes, ...]
-    issuers: tuple[x509.Certificate, ...] = ()
+    certificates: tuple[bytes, ...] = field(repr=False)
+    issuers: tuple[x509.Certificate, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
