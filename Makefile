@@ -62,7 +62,7 @@ test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supporte
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
 	ETCD_MATRIX=whole $(BIN)/pytest tests/zoo tests/presets $(ARGS)
 
-oracle: $(VENV)/.test ## compare verdicts on 6000 generated chains with Go's, and 2000 on an etcd; writes docs/certificates.md
+oracle: $(VENV)/.test ## compare verdicts on 6000 generated chains with Go's, and 2000 on an etcd; writes docs/certificate-verdicts.md
 	PYTHONPATH=tests $(BIN)/python -m oracle.table $(ARGS)
 	ETCD_MATRIX=whole $(BIN)/pytest tests/oracle
 

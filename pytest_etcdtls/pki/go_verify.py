@@ -300,6 +300,11 @@ def usable_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | Non
     return public_key(certificate) if known else None
 
 
+def _is_taken(key: rsa.RSAPublicKey) -> bool:
+    """Return whether Go verifies a signature with it (its crypto/rsa)."""
+    return key.key_size >= _LEAST_RSA_BITS and key.public_numbers().e < 1 << 31
+
+
 @functools.lru_cache(maxsize=4096)
 def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """Return whether Go takes the signature for the issuer's, names apart."""
@@ -310,7 +315,7 @@ def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     signature, signed = certificate.signature, certificate.tbs_certificate_bytes
     try:
         match usable_key(issuer):
-            case rsa.RSAPublicKey() as key if kind in ("rsa", "pss") and key.key_size >= _LEAST_RSA_BITS:
+            case rsa.RSAPublicKey() as key if kind in ("rsa", "pss") and _is_taken(key):
                 hash_ = _SHA2[name]
                 scheme_ = (
                     padding.PKCS1v15()

@@ -57,7 +57,8 @@ def _of(tag: int, names: Names) -> list[bytes]:
 
 def _shown(tag: int, content: bytes) -> str:
     if tag == IP:
-        return f"the address {ipaddress.ip_address(content)}"
+        # One of another length is malformed, which is for others to say.
+        return f"the address {ipaddress.ip_address(content) if len(content) in (4, 16) else content.hex()}"
     return f"the {_KINDS[tag]} {content.decode('latin-1')}"
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from servers import Handler, Server
 
 from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observations.chain import PathToTrust
 from pytest_etcdtls.observer import Bounds, Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.identity import Identity
@@ -224,3 +225,18 @@ def test_a_critical_extension_of_names_without_names_is_not_handled(serve: Serve
         "cert.has-subject-alternative-name": "violates",
         "cert.covers-endpoint": "not-verified",
     }
+
+
+@pytest.mark.parametrize("profile", [replace(AUTHORITY, ca=False), OLD], ids=["no CA", "expired"])
+def test_no_password_goes_to_a_server_that_clients_refuse(serve: Serve, profile: Profile) -> None:
+    """The holder of any certificate of the CA can sign one for a server; clients do not take it."""
+    middle = ROOT.issue(replace(profile, common_name="somebody"), name="somebody")
+    forged = issue(CertificateAuthority.from_key(middle.chain[0], middle.key))
+    served = replace(forged, chain=(forged.chain[0], middle.chain[0]))
+    for presented, refused in ((served, True), (issue(MIDDLE), False)):
+        listener = serve(choosing(lambda hello, number, shown=presented: shown)).listener()  # type: ignore[misc]
+        credentials = PortCredentials(server_ca=TrustBundle((ROOT.certificate,), "ca.crt"))
+        target = Target(label="ours", origin="live", listeners=(listener,), client=credentials)
+        path = Observer(target, Bounds(timeout=10)).get(PathToTrust, None, listener)
+        assert path.path != ()
+        assert path.verified is not refused

@@ -162,6 +162,7 @@ def pool() -> dict[str, Key]:
         "rsa-negative": _rsa_spki(-numbers.n),
         "rsa-exponent-1": _rsa_spki(numbers.n, 1),
         "rsa-exponent-0": _rsa_spki(numbers.n, 0),
+        "rsa-exponent-large": _rsa_spki(numbers.n, 2**33 + 1),
         "rsa512": _rsa_spki(_odd(512)),
         "rsa1023": _rsa_spki(_odd(1023)),
         "rsa2047": _rsa_spki(_odd(2047)),

@@ -1,4 +1,4 @@
-"""Writes docs/certificates.md: verdicts of thousands of generated chains beside those of four clients.
+"""Writes docs/certificate-verdicts.md: verdicts on generated chains beside those of four clients.
 
 ``make oracle`` runs it. Exit code 1 if a verdict differs from Go's without an exemption, or one is broken.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import ssl
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from oracle.clients import PYTHON_3_13, GoAnswer, GoClient, by_cryptography, han
 from oracle.exceptions import EXEMPTIONS, agrees, exemption
 from oracle.judging import judge
 
-PAGE = Path(__file__).parents[2] / "docs" / "certificates.md"
+PAGE = Path(__file__).parents[2] / "docs" / "certificate-verdicts.md"
 CHUNK = 250
 
 
@@ -35,6 +36,7 @@ class Row:
         refused: by the CA file: this client takes no such file.
         exempt: name of the exemption, empty for none.
         others: whether OpenSSL, Python and cryptography refuse; ``None`` if it cannot be served to them.
+        words: what OpenSSL and Python say.
         wrong: what is not as it has to be, empty if nothing is.
     """
 
@@ -46,6 +48,7 @@ class Row:
     unloadable: bool
     exempt: str
     others: tuple[bool | None, bool | None, bool]
+    words: tuple[str, str]
     wrong: str
 
 
@@ -55,7 +58,7 @@ def judged(case: Case, answer: GoAnswer) -> Row:
     agreed = agrees(answer, verdicts)
     exempt = None if agreed else exemption(case, answer, verdicts)
     where = f"case {case.number} ({', '.join(case.mutations)})"
-    wrong = [f"{where}: {check} is broken: {reason}" for check, reason in verdicts.broken.items()]
+    wrong = [f"{where}: {check} is broken: {reason}" for check, reason in list(verdicts.broken.items())[:1]]
     if not agreed and exempt is None:
         wrong.append(f"{where}: Go says {answer}, violated are {sorted(verdicts.violated)}")
     openssl, python = (handshake(case, flags) for flags in (ssl.VerifyFlags(0), PYTHON_3_13))
@@ -67,6 +70,7 @@ def judged(case: Case, answer: GoAnswer) -> Row:
         shoulds=tuple(verdicts.warned),
         unloadable=bool(verdicts.unloadable),
         exempt=exempt.name if exempt else "",
+        words=(openssl or "", python or ""),
         others=(_refused(openssl), _refused(python), bool(by_cryptography(case))),
         wrong="; ".join(wrong),
     )
@@ -137,7 +141,7 @@ def page(rows: list[Row], go: str, seed: int) -> str:
         "only if Go refuses**; the exceptions are listed below, and nothing may be broken.",
         "",
         "OpenSSL and Python get the chain in a TLS handshake. What only they refuse is for SHOULD checks,",
-        "which name the client.",
+        "which name the client: see [Certificates](certificates.md).",
         "",
         f"This page: {len(rows)} cases, seeds {seed} to {seed + len(rows) // CHUNK - 1}; {go};",
         f"{ssl.OPENSSL_VERSION} with its defaults, and with the flags that Python sets from 3.13 on (strict,",
@@ -179,6 +183,15 @@ def page(rows: list[Row], go: str, seed: int) -> str:
         "cryptography's verifier is made for the web and is stricter: most of what it refuses beside Go is a",
         "leaf or root that does not follow the CA/Browser Forum's rules. It is no client of etcd.",
         "",
+        "OpenSSL and Python say of what no check names:",
+        "",
+        "| words | OpenSSL | Python 3.13 |",
+        "|---|--:|--:|",
+        *_unnamed(rows),
+        "",
+        "Where there are several certificates for one CA, Go takes any path that is valid, OpenSSL the first",
+        "that it finds.",
+        "",
         "## Exceptions",
         "",
         "| exception | cases | reason |",
@@ -198,6 +211,19 @@ def page(rows: list[Row], go: str, seed: int) -> str:
         refused = sum(check in row.musts and row.go for row in rows)
         lines.append(f"| `{check}` | {count} | {alone} | {refused} |")
     return "\n".join((*lines, ""))
+
+
+def _unnamed(rows: list[Row]) -> list[str]:
+    """Return lines of what OpenSSL and Python say where Go accepts and no check says anything."""
+    said = [Counter(_short(row.words[place]) for row in rows if _is_silent(row, place)) for place in range(2)]
+    return [
+        f"| {words} | {said[0][words]} | {said[1][words]} |" for words, _ in (said[0] + said[1]).most_common()
+    ]
+
+
+def _short(words: str) -> str:
+    """Return the words without what differs from case to case."""
+    return re.sub(r"'[^']*'", "…", words).partition(" (_ssl")[0].rstrip(".")
 
 
 def _is_silent(row: Row, place: int) -> bool:

@@ -26,7 +26,7 @@ from pytest_etcdtls.pki.reading import load
 from pytest_etcdtls.target import PortCredentials, Role, TrustBundle
 
 WHOLE = os.environ.get("ETCD_MATRIX") == "whole"
-COUNT = 2000 if WHOLE else 150
+COUNT = 2000 if WHOLE else 100
 LEAST_SERVED = COUNT // 4
 
 

@@ -87,6 +87,10 @@ func usable(public any) error {
 		if key.N.BitLen() < minRSABits {
 			return fmt.Errorf("RSA key of %d bits", key.N.BitLen())
 		}
+		// crypto/internal/fips140/rsa.checkPublicKey
+		if key.N.Bit(0) == 0 || key.E < 2 || key.E&1 == 0 || key.E > 1<<31-1 {
+			return fmt.Errorf("RSA key with the exponent %d, or an even modulus", key.E)
+		}
 	case *ecdsa.PublicKey:
 		switch key.Curve {
 		case elliptic.P256(), elliptic.P384(), elliptic.P521():
