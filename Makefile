@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest zoo wheel-test docs kill-matrix stability compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest zoo oracle wheel-test docs kill-matrix stability compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,10 @@ test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supporte
 
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
 	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)
+
+oracle: $(VENV)/.test ## compare verdicts on 6000 generated chains with Go's, and 2000 on an etcd; writes docs/certificate-verdicts.md
+	PYTHONPATH=tests $(BIN)/python -m oracle.table $(ARGS)
+	ETCD_MATRIX=whole $(BIN)/pytest tests/oracle
 
 stability: $(VENV)/.test ## judge a clean cluster of each etcd 20 times in a row; ARGS=--help says what else
 	@PYTHONPATH=tests $(BIN)/python -m stability.run $(ARGS)

@@ -46,6 +46,7 @@ from pytest_etcdtls.observations.chain import (
     AnnouncedCAs,
     CAsInUse,
     CertificateMessage,
+    CertificationPath,
     ClientTrust,
     Dialling,
     ExpectedCertificate,
@@ -216,8 +217,18 @@ def _message(place: Place, key: str | None) -> CertificateMessage:
 def _path(place: Place, key: str | None) -> PathToTrust:
     anchors = ((pki().peer_ca if place.role == "peer" else pki().server_ca).certificate,)
     return PathToTrust(
-        url=place.url, anchors=anchors, source="ca.crt", error="", path=(place.chain[0], *anchors)
+        url=place.url,
+        anchors=anchors,
+        source="ca.crt",
+        error="",
+        path=(place.chain[0], *anchors),
+        verified=True,
     )
+
+
+def _certification_path(place: Place, key: str | None) -> CertificationPath:
+    path = _path(place, key)
+    return CertificationPath(url=place.url, certificates=path.path, anchors=path.anchors)
 
 
 def _issuers(place: Place, key: str | None) -> Issuers:
@@ -342,6 +353,7 @@ _SAMPLES: dict[type[Any], Any] = {
     CertificateMessage: _message,
     ServedChain: _chain,
     PathToTrust: _path,
+    CertificationPath: _certification_path,
     AnnouncedCAs: _announced,
     Issuers: _issuers,
     HelloVariants: _hellos,

@@ -19,18 +19,17 @@ from pytest_etcdtls.results import Finding, Statement
 def _which(message: CertificateMessage, number: int, der: bytes) -> str:
     """Return which certificate it is, by its place and its subject, as far as that can be parsed."""
     sent = len(set(message.certificates))
-    place = f"certificate {number} of {sent}" if number <= sent else "the CA above the served certificates"
+    place = f"certificate {number} of {sent}" if number <= sent else "a CA that is not served"
     try:
         return f"{place}, {shown(load(der))},"
     except ValueError:
         return place
 
 
-def _all(message: CertificateMessage) -> Iterator[tuple[str, bytes]]:
-    """Yield every certificate once: those that were sent, then the issuers that were not."""
+def _all(message: CertificateMessage) -> Iterator[tuple[int, bytes]]:
+    """Yield every certificate once: those that were sent, then the CAs that were not."""
     issuers = (issuer.public_bytes(Encoding.DER) for issuer in message.issuers)
-    for number, der in enumerate(dict.fromkeys((*message.certificates, *issuers)), 1):
-        yield _which(message, number, der), der
+    yield from enumerate(dict.fromkeys((*message.certificates, *issuers)), 1)
 
 
 def _with(*extensions: OtherExtension) -> tuple[bytes, ...]:
@@ -45,23 +44,28 @@ def _five_octets(message: CertificateMessage) -> Mapping[str, Any]:
 
 @check("cert.well-formed", on=EVERY_LISTENER, counterexample=_five_octets)
 def go_parses_every_certificate(message: CertificateMessage) -> Iterator[Statement]:
-    """Go parses every certificate that is served, and the CA above them.
+    """Go parses every certificate that is served, and of the given CA file.
 
     A Go client parses the whole Certificate message before it judges anything, and ends the handshake if one
     certificate fails, whatever it is for. etcd parses only the first one of its file, so it serves the others
-    as they are. A CA that does not parse is left out of a Go client's pool without a word.
+    as they are. With a CA file in which one certificate does not parse a client of etcd does not start.
+
+    Among what Go does not parse are a negative serial number, from 1.23 on, a key of an elliptic curve that
+    is written out instead of named, and a critical authorityKeyIdentifier, subjectKeyIdentifier or
+    authorityInfoAccess.
 
     Spec: RFC 5280 section 4.1
     Spec: Go crypto/x509 ParseCertificate
+    Spec: etcd client/pkg/tlsutil NewCertPool
     Severity: high
     Level: MUST
     Remediation: issue the malformed certificate anew with a maintained tool, or take it out of the file of
         --{peer}cert-file if it does not belong to the chain.
     """
-    for which, der in _all(message):
+    for number, der in _all(message):
         if problem := parse_error(der):
             yield Finding(
-                message=f"{which} is malformed: Go clients refuse the handshake",
+                message=f"{_which(message, number, der)} is malformed: Go clients refuse the handshake",
                 expected="certificates that Go's x509.ParseCertificate accepts",
                 observed=problem,
                 reproduce=(show_chain(message.url),),
@@ -86,7 +90,7 @@ def strict_clients_parse_every_certificate(message: CertificateMessage) -> Itera
     Level: SHOULD
     Remediation: issue the certificate of --{peer}cert-file anew without that extension, or well-formed.
     """
-    for which, der in _all(message):
+    for number, der in _all(message):
         if parse_error(der):
             continue
         try:
@@ -95,7 +99,7 @@ def strict_clients_parse_every_certificate(message: CertificateMessage) -> Itera
             problems = [("certificate", str(error))]
         for part, problem in problems:
             yield Finding(
-                message=f"{which} has a part that this client cannot parse: {part}",
+                message=f"{_which(message, number, der)} has a part that this client cannot parse: {part}",
                 expected="a certificate that is DER throughout",
                 observed=problem,
                 reproduce=(show_chain(message.url),),

@@ -8,6 +8,7 @@ from pytest_etcdtls.observations.admission import Acceptance, Candidate
 from pytest_etcdtls.observations.attempt import Protocol, Response
 from pytest_etcdtls.observations.chain import Dialling, ServedChain
 from pytest_etcdtls.pki.auto_tls import is_generated
+from pytest_etcdtls.pki.go_verify import allows_servers
 from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.pki.reading import is_for, key_usages, purposes
 from pytest_etcdtls.pki.specimen import specimen
@@ -42,7 +43,7 @@ def the_certificate_is_for_servers(chain: ServedChain) -> Iterator[Statement]:
     Level: MUST
     Remediation: issue the certificate of --{peer}cert-file with extendedKeyUsage serverAuth, clientAuth.
     """
-    if not is_for(chain.leaf, "serverAuth"):
+    if not allows_servers(chain.leaf):
         yield Finding(
             message="the certificate is not for servers",
             expected="extendedKeyUsage with serverAuth, or none",

@@ -1,14 +1,13 @@
 """What Go's ``crypto/x509.ParseCertificate`` refuses to parse, and what it reads of single extensions.
 
 A Go client ends the handshake when one certificate of the Certificate message does not parse, whatever it is
-for; a Go etcd does not start with such a pair. Follows Go 1.26's parser.go field by field, with these
-exceptions, which have checks of their own: a negative serial number, and the criticality of
-authorityKeyIdentifier, subjectKeyIdentifier and authorityInfoAccess.
+for; a Go etcd does not start with such a pair. Follows Go 1.26's parser.go field by field.
 """
 
 from __future__ import annotations
 
 import calendar
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
@@ -71,6 +70,7 @@ class RawExtension:
     element: bytes
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_error(der: bytes) -> str:
     """Return why Go does not parse a certificate, empty if it does."""
     try:
@@ -106,7 +106,8 @@ def _certificate(der: bytes) -> None:
     outer = whole.inside(SEQUENCE, "the certificate is not DER")
     tbs = outer.inside(SEQUENCE, "the tbsCertificate is not DER")
     version = _version(tbs)
-    tbs.integer("the serial number is not an INTEGER in DER")
+    if tbs.integer("the serial number is not an INTEGER in DER") < 0:
+        raise MalformedError("the serial number is negative, which Go refuses from 1.23 on")
     algorithm = tbs.content(SEQUENCE, "malformed signature algorithm")
     if outer.content(SEQUENCE, "malformed signatureAlgorithm") != algorithm:
         raise MalformedError("signature and signatureAlgorithm differ")
@@ -126,6 +127,8 @@ def _certificate(der: bytes) -> None:
             if found.oid in seen:
                 raise MalformedError(f"the extension {found.oid} is there twice")
             seen.add(found.oid)
+            if found.critical and found.oid in _NEVER_CRITICAL:
+                raise MalformedError(f"the extension {_NEVER_CRITICAL[found.oid]} is critical")
             if reader := _READERS.get(found.oid):
                 reader(found.value)
     outer.bit_string("malformed signature")
@@ -428,7 +431,7 @@ def _is_url(text: str) -> bool:
     rest = rest.partition("?")[0]
     if not rest.startswith("/"):
         # With a scheme that is an opaque URL; without, no colon may stand in the first segment.
-        return match is not None or ":" not in rest.partition("/")[0]
+        return match is not None or (":" not in rest.partition("/")[0] and _unescapes(rest))
     if not rest.startswith("//") or (match is None and rest.startswith("///")):
         return _unescapes(rest)
     authority, slash, path = rest[2:].partition("/")
@@ -513,6 +516,13 @@ def _information_access(value: bytes) -> None:
         description.object_identifier(what)
         description.optional(URI, what)
 
+
+_NEVER_CRITICAL = {
+    "2.5.29.14": "subjectKeyIdentifier",
+    "2.5.29.35": "authorityKeyIdentifier",
+    "1.3.6.1.5.5.7.1.1": "authorityInfoAccess",
+}
+"""RFC 5280 forbids that they are; others that it forbids Go takes."""
 
 _READERS: dict[str, Callable[[bytes], object]] = {
     "2.5.29.14": subject_key_identifier,

@@ -7,6 +7,7 @@ Knows no usage rules: what a field means for a server or a CA is for others to j
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -94,6 +95,7 @@ def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension
     return value if isinstance(value, kind) else None
 
 
+@functools.lru_cache(maxsize=1024)
 def raw_extensions(certificate: x509.Certificate) -> tuple[RawExtension, ...]:
     """Return all extensions in their order, those too that cannot be parsed."""
     try:

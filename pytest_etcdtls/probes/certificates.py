@@ -62,12 +62,15 @@ def _loaded(der: bytes) -> x509.Certificate | None:
 
 @probe(CertificateMessage, cost=0, needs=[(Answer, None), (Issuers, None)])
 def _message(context: Context, key: str | None) -> CertificateMessage:
-    attempt = _with_certificates(context)
+    attempt, listener = _with_certificates(context), listener_of(context)
     try:
         issuers = context.get(Issuers).certificates
     except UnobservedError:
         issuers = ()
-    return CertificateMessage(url=listener_of(context).url, certificates=attempt.chain, issuers=issuers)
+    # A client reads its whole CA file, whatever of it is of use.
+    bundle = context.target.credentials(listener.role).server_ca
+    known = dict.fromkeys((*issuers, *(bundle.certificates if bundle else ())))
+    return CertificateMessage(url=listener.url, certificates=attempt.chain, issuers=tuple(known))
 
 
 @probe(ExpectedCertificate, cost=0)

@@ -34,11 +34,11 @@ def trusted_leaf(context: Context) -> bytes:
     """Return the DER of the leaf that the listener serves, if secrets may be sent to it.
 
     Raises:
-        NotVerifiedError: if it does not lead to the given CA, or names another host.
+        NotVerifiedError: if a client that verifies would refuse it.
         UnobservedError: if that cannot be judged.
     """
     served, path = context.get(ServedChain), context.get(PathToTrust)
-    if path.error or not names_host(served.leaf, served.host):
+    if not path.verified or not names_host(served.leaf, served.host):
         raise NotVerifiedError("the password was not sent: the server's certificate is not trusted")
     return served.leaf.public_bytes(Encoding.DER)
 

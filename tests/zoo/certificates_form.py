@@ -18,7 +18,7 @@ ZOO = [
         what="the serial number of the client port's certificate is negative",
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, serial_number=-5))),
         lines=("3.4", "3.5.1"),
-        warned={"client": ["cert.serial-number"]},
+        violated={"client": ["cert.well-formed"]},
     ),
     Misconfigured(
         name="client-serial-zero",
