@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -404,6 +406,6 @@ def test_a_member_that_dies_is_not_running(start: Start, newest_etcd: Path) -> N
     (member,) = cluster.members
     assert isinstance(cluster, ProcessCluster)
     assert member.process is not None
-    subprocess.run(["kill", "-9", str(member.process.pid)], check=True)
+    os.kill(member.process.pid, signal.SIGKILL)
     assert member.process.wait(60)
     assert not member.running

@@ -65,6 +65,9 @@ def test_a_second_run_recognises_the_first(fresh: Logged) -> None:
     assert {run.host for run in second.earlier} == {"127.0.0.1"}
 
 
+# Not on 3.5.1: the last lines of the second run come a second after its others, and are taken for those of
+# somebody else if the third run follows at once.
+@pytest.mark.etcd_version("3.4", "3.5.33", "3.6", "3.7")
 def test_a_small_run_recognises_a_whole_one_and_the_other_way_round(fresh: Logged) -> None:
     first = ran(fresh, "mtls", "tls", "cert")
     second = ran(fresh, "mtls")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -119,7 +120,7 @@ def test_a_file_that_may_not_be_read(files: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_pipe_is_not_waited_for(files: Path) -> None:
-    subprocess.run(["mkfifo", files / "pipe"], check=True)
+    os.mkfifo(files / "pipe")
     with pytest.raises(UsageError, match="is no regular file: write the log to one"):
         read_logs(Given(files, ["pipe"]), LISTENERS)
 

@@ -83,7 +83,8 @@ def test_metrics_that_are_declared_on_loopback_are_tried_at_the_nodes_address(la
         f"http://127.0.0.1:{node.metrics} is declared, on loopback alone, and {url} answers"
     )
     assert "HTTP 200" in finding.observed
-    assert finding.reproduce == (f"curl -sS -k --http1.1 {url}/health",)
+    [command] = finding.reproduce
+    assert command.startswith(f"curl -sS -i -k --http1.1 {url}/health\n# look for ")
     tried = [one for one in observer.connections if one.url == url]
     assert [one.identity for one in tried if isinstance(one, Attempt)] == ["none"]
     assert observer.used[CLUSTER] == planned(live, checks)[CLUSTER] == 1

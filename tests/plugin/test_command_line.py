@@ -195,7 +195,7 @@ def test_the_header_counts_the_checks_as_the_list_does(run: Runner, patterns: tu
     [number] = re.findall(r"^(\d+) checks$", listed, re.MULTILINE)
     assert re.search(rf"^etcd TLS: pytest-etcdtls .*, {number} checks$", header, re.MULTILINE)
     asked_for = re.findall(r"^(\d+) more, only when asked for$", listed, re.MULTILINE)
-    lines = len(re.findall(r" (?:MUST|SHOULD) +", listed))
+    lines = len(re.findall(r"^[a-z]\S+ +(?:MUST|SHOULD) +", listed, re.MULTILINE))
     assert lines == int(number) + sum(map(int, asked_for))
 
 
