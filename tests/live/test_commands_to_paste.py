@@ -65,6 +65,7 @@ def _paste(command: str, directory: Path, etcd: Path) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
+@pytest.mark.program("openssl", "curl")
 @pytest.mark.etcd_version("3.5.1", "3.6", "3.7")
 def test_each_shape_of_command_shows_what_to_look_for(etcd_binary: Path, tmp_path: Path) -> None:
     if not etcd_binary.with_name("etcdctl").exists():
