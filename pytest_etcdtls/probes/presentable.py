@@ -18,8 +18,9 @@ from pytest_etcdtls.observations.chain import ServedChain
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.go_verify import Path
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
-from pytest_etcdtls.pki.path import Path, find_path
+from pytest_etcdtls.pki.path import find_path
 from pytest_etcdtls.pki.reading import is_for, purposes, serial_number
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
 from pytest_etcdtls.probes.credentials import GoodIdentities, Workshop, is_admitted

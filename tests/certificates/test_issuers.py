@@ -231,6 +231,7 @@ def test_a_critical_extension_of_names_without_names_is_not_handled(serve: Serve
 def test_no_password_goes_to_a_server_that_clients_refuse(serve: Serve, profile: Profile) -> None:
     """The holder of any certificate of the CA can sign one for a server; clients do not take it."""
     middle = ROOT.issue(replace(profile, common_name="somebody"), name="somebody")
+    assert middle.key is not None
     forged = issue(CertificateAuthority.from_key(middle.chain[0], middle.key))
     served = replace(forged, chain=(forged.chain[0], middle.chain[0]))
     for presented, refused in ((served, True), (issue(MIDDLE), False)):

@@ -441,6 +441,9 @@ class World:
     def below(self, ca: Certificate) -> Certificate:
         return self.line[self.line.index(ca) - 1]
 
+    def signed_by(self, ca: Certificate) -> list[Certificate]:
+        return [found for found in self.line if (found.issuer or found) is ca]
+
     def chain(self) -> tuple[bytes, ...]:
         others = [*self.line[1:-1], *self.extra, *([self.root] if self.served_root else [])]
         if self.shuffled:
@@ -1452,7 +1455,7 @@ def digests(world: World) -> None:
     ca = world.ca()
     if world.rng.random() < 0.6:
         ca.key = pool()["rsa2048"]
-    signed = world.rng.choice([found for found in world.line if (found.issuer or found) is ca])
+    signed = world.rng.choice(world.signed_by(ca) or world.line)
     signed.digest = world.rng.choice(("md5", "sha1", "sha224", "sha384", "sha512", "sha3-256"))
 
 
@@ -1460,7 +1463,7 @@ def digests(world: World) -> None:
 def pss(world: World) -> None:
     ca = world.ca()
     ca.key = pool()["rsa2048"]
-    signed = world.rng.choice([found for found in world.line if (found.issuer or found) is ca])
+    signed = world.rng.choice(world.signed_by(ca) or world.line)
     signed.digest, mask, salt = world.rng.choice(
         (
             ("sha256", "sha256", 32),
