@@ -153,7 +153,7 @@ def _make_strangers(etcd: Logged) -> None:
 
 
 @pytest.mark.etcd_version("3.5.1", "3.7")
-@pytest.mark.program("openssl")
+@pytest.mark.program("openssl", "curl")
 def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
     with start_process(ClusterConfig(), etcd_binary) as cluster:
         client, peer = ("", "") if cluster.version == "3.5.1" else ("client", "peer")
