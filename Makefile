@@ -3,17 +3,22 @@
 #
 #   PYTHON=python3.12   which Python the virtual environment is made with
 #   VENV=.venv          where it is; VENV=/somewhere/else keeps the work tree clean
-#   ARGS=...            passed to pytest by conformance and test
+#   ARGS=...            passed to pytest by conformance, test and the other targets that run it; a test run has
+#                       a process for each core, ARGS=-n0 has one
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
 BIN := $(VENV)/bin
+PARALLEL := --numprocesses=auto --dist=worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Without compiled modules each of the many runs of pytest that the tests make compiles the whole plugin.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test coverage lint test-oldest zoo wheel-test docs kill-matrix stability compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest zoo oracle wheel-test docs kill-matrix stability compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +36,15 @@ conformance: $(VENV)/.package ## judge an etcd that is started for it (the embed
 	$(BIN)/pytest --pyargs pytest_etcdtls $(ARGS)
 
 test: $(VENV)/.test ## run the tests that this machine can run and say which it cannot
-	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(ARGS); status=$$?; $(BIN)/coverage combine --quiet; exit $$status
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-coverage: $(VENV)/.test ## show what the last `make test` covered
-	@$(BIN)/coverage report
+matrix: $(VENV)/.test ## the same, with every misconfigured cluster, every preset and every test on every etcd at hand
+	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(ARGS)
+
+coverage: $(VENV)/.test ## run the tests as `make test` does and show what they cover
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS); status=$$?; \
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report || status=1; exit $$status
 
 lint: $(VENV)/.lint ## formatting, lint, types and import layers
 	@status=0; run() { echo "$$*"; "$$@" || status=1; }; \
@@ -43,7 +52,7 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 	run $(BIN)/ruff check; \
 	run $(BIN)/mypy --strict; \
 	run $(BIN)/lint-imports; \
-	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/wheel-test docker/*.sh; \
+	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/bare .ci/wheel-test docker/*.sh; \
 	else echo "shellcheck is not installed: scripts are not checked"; fi; \
 	exit $$status
 
@@ -54,13 +63,17 @@ docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, 
 	$(BIN)/python tests/pages.py
 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
-	ETCD_MATRIX=whole KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest tests/zoo $(ARGS)
+	ETCD_MATRIX=whole KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest $(PARALLEL) tests/zoo $(ARGS)
 
 test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time
-	$(VENV)-oldest/bin/pytest tests/plugin tests/report tests/test_startup.py $(ARGS)
+	$(VENV)-oldest/bin/pytest $(PARALLEL) tests/plugin tests/report tests/test_startup.py $(ARGS)
 
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
-	ETCD_MATRIX=whole $(BIN)/pytest tests/zoo tests/presets $(ARGS)
+	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)
+
+oracle: $(VENV)/.test ## compare verdicts on 6000 generated chains with Go's, and 2000 on an etcd; writes docs/certificate-verdicts.md
+	PYTHONPATH=tests $(BIN)/python -m oracle.table $(ARGS)
+	ETCD_MATRIX=whole $(BIN)/pytest tests/oracle
 
 stability: $(VENV)/.test ## judge a clean cluster of each etcd 20 times in a row; ARGS=--help says what else
 	@PYTHONPATH=tests $(BIN)/python -m stability.run $(ARGS)

@@ -9,6 +9,7 @@ import argparse
 import os
 import platform
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _etcd(version: str | None) -> EtcdSource:
-    binaries: dict[str, Path] = runpy.run_path(str(ROOT / "conftest.py"))["find_binaries"]()
+    binaries: dict[str, Path] = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
     if not binaries:
         sys.exit("no etcd is at hand: run make etcd")
     version = version or list(binaries)[-1]
@@ -73,6 +74,8 @@ def _about(source: EtcdSource, repeat: int) -> Iterator[str]:
 
 
 def _first_line(*arguments: str) -> str:
+    if shutil.which(arguments[0]) is None:
+        return f"no {arguments[0]}"
     output = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
     return " ".join(output.splitlines()[0].split()[:2])
 

@@ -63,12 +63,33 @@ def reproduce_in(admission: Admission, cells: Iterable[Cell]) -> tuple[str, ...]
     return admission.recipe + tuple(dict.fromkeys(lines))
 
 
+_NOBODY_ASKED = (
+    "this port asks nobody for a certificate, and so takes every one, see mtls.no-certificate: set "
+    "--{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give --{peer}cert-file "
+    "explicitly (auto-tls drops both)"
+)
+
+
+_WITNESSES = {
+    "none": "a client without a certificate",
+    "self-signed": "a self-signed certificate",
+    "foreign-ca": "a certificate of a foreign CA",
+}
+
+
 def _admitted(admission: Admission, served: list[Cell], who: str) -> Finding:
+    if admission.instead_of:
+        witness = _WITNESSES.get(admission.identity, admission.identity)
+        message = f"{who} is not kept out: {witness} is let in"
+    else:
+        message = f"{who} is let in"
+    asked = any(cell.attempt.certificate_requested for cell in served)
     return Finding(
-        message=f"{who} is let in",
+        message=message,
         expected="a certificate alert in every TLS version and protocol",
         observed=observed_in(served),
         evidence={"identity": admission.identity}
         | ({"certificate": admission.certificate} if admission.certificate else {}),
         reproduce=reproduce_in(admission, served),
+        remediation="" if asked else _NOBODY_ASKED,
     )

@@ -22,6 +22,7 @@ from pytest_etcdtls.probes.attempt import make_attempt
 from pytest_etcdtls.probes.discovery import Discovered
 from pytest_etcdtls.probes.greeting import keep_silent, make_greeting
 from pytest_etcdtls.probes.registry import Request, probe_for
+from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener, Target
 
 S = TypeVar("S")
@@ -124,6 +125,17 @@ class Observer:
         """Make the connections and return the tries of each, in the order of the requests."""
         return self._each(lambda request: self._attempts(listener, request), requests)
 
+    def attempt_elsewhere(self, asked: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
+        """Connect once to each of these addresses, which are no listeners of the target, without credentials.
+
+        Raises:
+            ValueError: if a request holds a credential.
+            InconclusiveError: if the cap, which they share, would be exceeded.
+        """
+        if any(request.identity.chain or request.headers or request.body for _, request in asked):
+            raise ValueError("a credential is for listeners of the target alone")
+        return self._each(lambda one: self._once(*one), asked)
+
     def greet(self, listener: Listener, hellos: Sequence[Hello]) -> list[Greeting]:
         """Send each hello on a connection of its own and return what came back, in order."""
         return self._each(lambda hello: self._greeting(listener, hello), hellos)
@@ -149,6 +161,10 @@ class Observer:
                 break
         return tuple(tries)
 
+    def _once(self, there: Listener, request: Request) -> Attempt:
+        self._claim(there, label=CLUSTER)
+        return self._record(make_attempt(there, request, self.bounds.timeout))
+
     def _greeting(self, listener: Listener, hello: Hello) -> Greeting:
         for _ in range(self.RETRIES + 1):
             self._claim(listener)
@@ -162,15 +178,16 @@ class Observer:
             self.connections.append(connection)
         return connection
 
-    def _claim(self, listener: Listener) -> None:
+    def _claim(self, listener: Listener, *, label: str = "") -> None:
+        label = label or listener.label
         with self._lock:
-            if self.used[listener.label] >= self.bounds.max_connections:
+            if self.used[label] >= self.bounds.max_connections:
                 raise InconclusiveError(
                     f"{listener.url}: {self.bounds.max_connections} connections were made, the cap; "
                     "raise it with --etcd-max-connections or select fewer checks with --etcd-check"
                 )
-            first = not self.used[listener.label]
-            self.used[listener.label] += 1
+            first = not self.used[label]
+            self.used[label] += 1
         if self.bounds.pause and not first:
             threading.Event().wait(self.bounds.pause)
 
@@ -202,6 +219,9 @@ class _View:
 
     def greet(self, *hellos: Hello) -> list[Greeting]:
         return self._observer.greet(self._here(), hellos)
+
+    def attempt_elsewhere(self, *asked: tuple[Listener, Request]) -> list[Attempt]:
+        return self._observer.attempt_elsewhere(asked)
 
     def keep_silent(self, purpose: str, patience: float) -> Greeting:
         return self._observer.keep_silent(self._here(), purpose, patience)

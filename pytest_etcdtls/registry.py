@@ -14,17 +14,18 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.results import Level, Severity, Statement
+from pytest_etcdtls.role import CLUSTER as CLUSTER
 from pytest_etcdtls.target import Role
 
 CheckFunction = Callable[..., Iterator[Statement]]
 Counterexample = Callable[..., Mapping[str, Any]]
 
 EVERY_LISTENER = frozenset(Role)
-CLUSTER = "cluster"
-"""The role and the listener label of a check about the whole target."""
 
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
 _FIELD = re.compile(r"^(Spec|Severity|Level|Remediation):\s*(.*)$")
+_LEVEL_BY_ROLE = re.compile(r"MUST on ([a-z, -]+), else SHOULD")
+_LEVEL_BY_FINDING = re.compile(r"MUST, SHOULD (if|for|where) \S.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,10 @@ class Check:
         requirement: what must hold, the docstring's first line.
         explanation: the prose of the docstring.
         references: the ``Spec:`` lines.
+        level: the strictest that a finding of it has.
+        level_text: the level as the docstring has it: ``MUST on peer, else SHOULD``.
+        must_on: roles on which it is MUST, where that depends on the role; ``None`` where it does not.
+        lowers: single findings may be SHOULD (``Finding.level``); the docstring says which.
         remediation: like ``references`` with placeholders for the port's flags: ``{peer}`` is ``peer-`` or
             nothing, ``{side}`` is ``peer`` or ``client``.
         roles: listeners that it judges, empty if it judges the whole target.
@@ -64,21 +69,28 @@ class Check:
     references: tuple[str, ...]
     severity: Severity
     level: Level
+    level_text: str
     remediation: str
     roles: frozenset[Role]
     needs: Mapping[str, Need]
     function: CheckFunction
     counterexample: Counterexample
     opt_in: bool = False
+    must_on: frozenset[Role] | None = None
+    lowers: bool = False
 
     @property
     def family(self) -> str:
         """The part of the id before the dot."""
         return self.id.partition(".")[0]
 
-    def remedy(self, role: Role | None) -> str:
-        """Return the remediation with the flags of that role's port."""
-        return _with_flags(self.remediation, role)
+    def level_on(self, role: Role | None) -> Level:
+        """Return the level on a listener of that role, single findings apart."""
+        return self.level if self.must_on is None or role in self.must_on else Level.SHOULD
+
+    def remedy(self, role: Role | None, remediation: str = "") -> str:
+        """Return a remediation, by default the check's own, with the flags of that role's port."""
+        return _with_flags(remediation or self.remediation, role)
 
     def sources(self, role: Role | None) -> tuple[str, ...]:
         """Return the references with the flags of that role's port."""
@@ -135,9 +147,10 @@ def _build(
         raise RegistrationError(f"{where} is not a generator: yield findings, do not return them")
     fields, requirement, prose = _parse_docstring(where, inspect.getdoc(function) or "")
     try:
-        severity, level = Severity(fields["Severity"][0]), Level(fields["Level"][0])
+        severity, level = Severity(fields["Severity"][0]), Level(fields["Level"][0].split()[0].strip(","))
     except ValueError as error:
         raise RegistrationError(f"{where}: {error}") from error
+    must_on, lowers = _exceptions(where, fields["Level"][0], roles)
     return Check(
         id=id_,
         requirement=requirement,
@@ -145,6 +158,9 @@ def _build(
         references=tuple(fields["Spec"]),
         severity=severity,
         level=level,
+        level_text=fields["Level"][0],
+        must_on=must_on,
+        lowers=lowers,
         remediation=fields["Remediation"][0],
         roles=roles,
         needs=_needs(where, function),
@@ -152,6 +168,23 @@ def _build(
         counterexample=counterexample,
         opt_in=opt_in,
     )
+
+
+def _exceptions(where: str, text: str, roles: frozenset[Role]) -> tuple[frozenset[Role] | None, bool]:
+    """Return on which roles the level is MUST, if that depends on them, and whether findings may lower it."""
+    if text in tuple(Level):
+        return None, False
+    if _LEVEL_BY_FINDING.fullmatch(text):
+        return None, True
+    match = _LEVEL_BY_ROLE.fullmatch(text)
+    names = set(match[1].split(", ")) if match else set()
+    must_on = frozenset(role for role in roles if role.value in names)
+    if not names or len(must_on) != len(names) or not must_on < roles:
+        raise RegistrationError(
+            f"{where}: Level: {text!r} is not MUST, SHOULD, 'MUST on ROLE, ROLE, else SHOULD' with some of "
+            "the roles that are judged, or 'MUST, SHOULD if|for|where ...'"
+        )
+    return must_on, False
 
 
 def _needs(where: str, function: CheckFunction) -> dict[str, Need]:

@@ -52,6 +52,9 @@ class Finding:
         observed: what was seen.
         evidence: further facts, as text; never a secret.
         reproduce: shell lines that show the same without this tool.
+        level: a lower one than the check's for this finding, where its docstring announces that.
+        remediation: what mends this finding, where what was seen tells more than the check can; with the
+            placeholders of the docstring's.
     """
 
     message: str
@@ -59,6 +62,8 @@ class Finding:
     observed: str
     evidence: Mapping[str, str] = field(default_factory=dict)
     reproduce: tuple[str, ...] = ()
+    level: Level | None = None
+    remediation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class CheckResult:
         target: label of the target.
         listener: label of the listener, ``cluster`` for a check about the whole target.
         role: the listener's role, ``cluster`` likewise.
+        level: the check's on that role; with findings, the strictest of theirs.
         url: the listener's URL; the first client URL for a check about the whole target.
         reason: why the outcome is what it is; for ``conforms`` the notes, often empty.
         seconds: time that the judgement took, observations made for it included.
@@ -108,8 +114,14 @@ class CheckResult:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON-able values, in the shape of the report."""
-        return asdict(self)
+        """Return the result as JSON-able values, in the shape of the report.
+
+        Level and remediation of single findings are those of the result by then.
+        """
+        value = asdict(self)
+        for finding in value["findings"]:
+            del finding["level"], finding["remediation"]
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:

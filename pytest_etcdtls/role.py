@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+CLUSTER = "cluster"
+"""The role and the listener label of what is about the whole target."""
+
 
 class Role(StrEnum):
     """What a listener is for, with etcd's usual port."""

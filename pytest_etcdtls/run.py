@@ -144,7 +144,7 @@ class TargetRun:
         listener = find_listener(target, label)
         return CheckResult(
             check=check.id,
-            level=check.level,
+            level=check.level_on(listener.role if listener else None),
             severity=check.severity,
             target=target.label,
             listener=label,

@@ -9,12 +9,21 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.catalog import catalogue, select, subjects
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotApplicableError,
+    NotVerifiedError,
+    RegistrationError,
+    UnobservedError,
+)
+from pytest_etcdtls.observations.admission import Acceptance
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import CLUSTER, Check
+from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, with_files
 from pytest_etcdtls.results import CheckResult, Finding, Level, Note, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Listener, Role
 
@@ -52,10 +61,11 @@ class Judge:
     def _judge(self, check: Check, listener: Listener | None) -> CheckResult:
         started = time.monotonic()
         outcome, reason, findings = self._gated(check, listener) or self._run(check, listener)
+        findings = tuple(self._with_files(finding) for finding in findings)
         role = listener.role if listener else None
         return CheckResult(
             check=check.id,
-            level=check.level,
+            level=_level(check, role, findings),
             severity=check.severity,
             target=self.observer.target.label,
             listener=listener.label if listener else CLUSTER,
@@ -64,10 +74,31 @@ class Judge:
             outcome=outcome,
             reason=reason,
             findings=findings,
-            remediation=check.remedy(role) if findings else "",
+            remediation=_remediation(check, role, findings),
             references=check.sources(role),
             seconds=round(time.monotonic() - started, 6),
         )
+
+    def _with_files(self, finding: Finding) -> Finding:
+        """Put the files of the client that a listener accepts into the commands that go to it."""
+        return replace(finding, reproduce=tuple(map(self._filled_in, finding.reproduce)))
+
+    def _filled_in(self, line: str) -> str:
+        target = self.observer.target
+        listener = next((found for found in target.listeners if f"{found.url}" in line), None)
+        role = listener.role if listener else Role.PEER if GOOD_PEER[0] in line else Role.CLIENT
+        found = [
+            (identity.certificate_file, identity.key_file)
+            for identity in target.credentials(role).identities
+            if identity.certificate_file and identity.key_file
+        ]
+        for label, _, fact in self.observer.facts:
+            if listener and label == listener.label and isinstance(fact, Acceptance):
+                accepted = fact.accepted.files if fact.accepted else None
+                found = [accepted, *found] if accepted else found
+        for placeholder in (GOOD_CLIENT, GOOD_PEER):
+            line = with_files(line, placeholder, found[0] if found else placeholder)
+        return line
 
     def _gated(
         self, check: Check, listener: Listener | None
@@ -88,7 +119,7 @@ class Judge:
     def _run(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
         try:
             observations = self.observations(check, listener)
-            return self._fold(check, list(check.function(**observations)))
+            return self._fold(check, listener, list(check.function(**observations)))
         except UnobservedError as unobserved:
             return _UNOBSERVED[type(unobserved)], unobserved.reason, ()
         except Exception as error:
@@ -109,7 +140,7 @@ class Judge:
         return {name: self.observer.get(need.type, need.key, listener) for name, need in check.needs.items()}
 
     def _fold(
-        self, check: Check, statements: Iterable[Statement]
+        self, check: Check, listener: Listener | None, statements: Iterable[Statement]
     ) -> tuple[Outcome, str, tuple[Finding, ...]]:
         findings: list[Finding] = []
         verdicts: list[Verdict] = []
@@ -123,13 +154,28 @@ class Judge:
                 case Note():
                     notes.append(statement.text)
         if findings:
-            failed = check.level is Level.MUST or self.strict
+            level = _level(check, listener.role if listener else None, findings)
+            failed = level is Level.MUST or self.strict
             return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
         for outcome in _WORST_FIRST:
             reasons = dict.fromkeys(verdict.reason for verdict in verdicts if verdict.outcome is outcome)
             if reasons:
                 return outcome, "; ".join(reasons), ()
         return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
+
+
+def _level(check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
+    """Return the strictest level of the findings; without any, the check's on that role."""
+    level = check.level_on(role)
+    lowered = [finding for finding in findings if finding.level is Level.SHOULD]
+    if lowered and level is Level.MUST and not check.lowers:
+        raise RegistrationError(f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}")
+    return Level.SHOULD if lowered and len(lowered) == len(findings) else level
+
+
+def _remediation(check: Check, role: Role | None, findings: Sequence[Finding]) -> str:
+    """Return what mends the findings, each remedy once."""
+    return "; ".join(dict.fromkeys(check.remedy(role, finding.remediation) for finding in findings))
 
 
 def run_checks(

@@ -29,14 +29,24 @@ from pytest_etcdtls.observations.admission import (
     Candidate,
     Cell,
     Control,
+    ServedClient,
     SplitRevocation,
 )
 from pytest_etcdtls.observations.advertised import OwnURLs
-from pytest_etcdtls.observations.api import Exchange, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.observations.api import (
+    Alarms,
+    Exchange,
+    GatewayDial,
+    MemberLists,
+    MemberRecord,
+    VersionAnswers,
+)
 from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Response, Stage, TLSVersion, Way
 from pytest_etcdtls.observations.chain import (
     AnnouncedCAs,
     CAsInUse,
+    CertificateMessage,
+    CertificationPath,
     ClientTrust,
     Dialling,
     ExpectedCertificate,
@@ -48,7 +58,7 @@ from pytest_etcdtls.observations.chain import (
     ServedChain,
 )
 from pytest_etcdtls.observations.hello import HelloVariant, HelloVariants
-from pytest_etcdtls.observations.listener import Answer, ListenerFacts, Plaintext
+from pytest_etcdtls.observations.listener import Answer, ListenerFacts, Plaintext, UnnamedPorts
 from pytest_etcdtls.observations.policy import Policy
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
@@ -170,6 +180,10 @@ def _acceptance(place: Place, key: str | None) -> Acceptance:
     )
 
 
+def _served_client(place: Place, key: str | None) -> ServedClient:
+    return ServedClient(url=place.url, role=place.role, client=place.candidate())
+
+
 def _admission(place: Place, key: str | None) -> Admission:
     name = str(key)
     cells = tuple(
@@ -192,11 +206,29 @@ def _chain(place: Place, key: str | None) -> ServedChain:
     )
 
 
+def _message(place: Place, key: str | None) -> CertificateMessage:
+    return CertificateMessage(
+        url=place.url,
+        certificates=tuple(found.public_bytes(Encoding.DER) for found in place.chain),
+        issuers=_path(place, key).anchors,
+    )
+
+
 def _path(place: Place, key: str | None) -> PathToTrust:
     anchors = ((pki().peer_ca if place.role == "peer" else pki().server_ca).certificate,)
     return PathToTrust(
-        url=place.url, anchors=anchors, source="ca.crt", error="", path=(place.chain[0], *anchors)
+        url=place.url,
+        anchors=anchors,
+        source="ca.crt",
+        error="",
+        path=(place.chain[0], *anchors),
+        verified=True,
     )
+
+
+def _certification_path(place: Place, key: str | None) -> CertificationPath:
+    path = _path(place, key)
+    return CertificationPath(url=place.url, certificates=path.path, anchors=path.anchors)
 
 
 def _issuers(place: Place, key: str | None) -> Issuers:
@@ -270,6 +302,20 @@ def _versions(place: Place, key: str | None) -> VersionAnswers:
     return VersionAnswers(answers=(("https://127.0.0.1:2380", body), ("https://127.0.0.1:2379", dict(body))))
 
 
+def _unnamed_ports(place: Place, key: str | None) -> UnnamedPorts:
+    refused = place.attempt(
+        url="http://127.0.0.1:2381",
+        identity="none",
+        asked=None,
+        way=Way.UNCLEAR,
+        stage=Stage.CONNECT,
+        ending=Ending.CONNECTION_REFUSED,
+        first_bytes=b"",
+        response=None,
+    )
+    return UnnamedPorts(tried=(refused,))
+
+
 def _facts(place: Place, key: str | None) -> ListenerFacts:
     port = 2380 if place.role == "peer" else 2379
     return ListenerFacts(
@@ -302,9 +348,12 @@ _SAMPLES: dict[type[Any], Any] = {
     Answer: _answer,
     Plaintext: _plaintext,
     Acceptance: _acceptance,
+    ServedClient: _served_client,
     Admission: _admission,
+    CertificateMessage: _message,
     ServedChain: _chain,
     PathToTrust: _path,
+    CertificationPath: _certification_path,
     AnnouncedCAs: _announced,
     Issuers: _issuers,
     HelloVariants: _hellos,
@@ -313,10 +362,21 @@ _SAMPLES: dict[type[Any], Any] = {
     KubernetesCA: lambda place, key: _kubernetes_ca(),
     Policy: lambda place, key: Policy(expiry_days=30),
     Dialling: lambda place, key: Dialling(with_another=False),
+    Alarms: lambda place, key: Alarms(texts=()),
+    GatewayDial: lambda place, key: GatewayDial(
+        served=place.chain,
+        observed_at=None,
+        with_another=False,
+        trusted=(place.trusted,),
+        trust_source="ca.crt",
+        announced=(),
+        allowed_hostname=(),
+    ),
     OwnURLs: lambda place, key: OwnURLs(url=place.url, role=place.role, member="m0", advertised=(place.url,)),
     Exchange: _exchange,
     MemberLists: _members,
     VersionAnswers: _versions,
+    UnnamedPorts: _unnamed_ports,
     ListenerFacts: _facts,
     ClientTrust: lambda place, key: ClientTrust(certificates=(place.trusted,), source="ca.crt"),
     ExpectedCertificate: lambda place, key: ExpectedCertificate(

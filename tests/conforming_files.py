@@ -79,11 +79,10 @@ def _files() -> DeclaredFiles:
     return DeclaredFiles(members=(member,), reader=0, observed_at=NOW)
 
 
-def _held() -> HeldCertificates:
-    client = HeldCertificate(
-        what="the certificate of client", source="/pki/client.crt", certificate=_pki().client.chain[0]
-    )
-    return HeldCertificates(certificates=(client,), observed_at=NOW)
+def _held(key: str | None) -> HeldCertificates:
+    certificate = _pki().client_ca.certificate if key == "client-cas" else _pki().client.chain[0]
+    one = HeldCertificate(what="the certificate of client", source="/pki/client.crt", certificate=certificate)
+    return HeldCertificates(certificates=(one,), observed_at=NOW)
 
 
 def _leaf(place: Any, key: str | None) -> DeclaredLeaf:
@@ -95,5 +94,5 @@ def _leaf(place: Any, key: str | None) -> DeclaredLeaf:
 SAMPLES: Final[dict[type[Any], Callable[..., Any]]] = {
     DeclaredFiles: lambda place, key: _files(),
     DeclaredLeaf: _leaf,
-    HeldCertificates: lambda place, key: _held(),
+    HeldCertificates: lambda place, key: _held(key),
 }

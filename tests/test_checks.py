@@ -55,17 +55,19 @@ def test_loud_on_its_counterexample(check: Check) -> None:
         assert finding.observed
 
 
-@pytest.mark.parametrize("check", EVERY)
-def test_every_observation_it_asks_for_has_a_probe(check: Check) -> None:
-    assert [probe_for(need.type) for need in check.needs.values()]
+def test_every_observation_that_is_asked_for_has_a_probe() -> None:
+    for check in catalogue().values():
+        assert [probe_for(need.type) for need in check.needs.values()], check.id
 
 
-@pytest.mark.parametrize("check", EVERY)
-@pytest.mark.parametrize("role", list(Role))
-def test_remediation_and_references_have_no_placeholder_left(check: Check, role: Role) -> None:
-    for text in (check.remedy(role), *check.sources(role)):
-        assert text
-        assert "{" not in text
+def test_remediation_and_references_have_no_placeholder_left() -> None:
+    texts = {
+        (check.id, role, text)
+        for check in catalogue().values()
+        for role in Role
+        for text in (check.remedy(role), *check.sources(role))
+    }
+    assert [said for said in texts if not said[-1] or "{" in said[-1]] == []
 
 
 def test_ids_are_no_prefix_of_each_other() -> None:

@@ -14,7 +14,7 @@ from pytest_etcdtls.observations.admission import SplitRevocation
 from pytest_etcdtls.observations.attempt import Protocol, Way
 from pytest_etcdtls.observations.release import EtcdRelease, EtcdReleases, Release, SplitListeners
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl, etcdctl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, curl, etcdctl
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
@@ -60,7 +60,9 @@ def _of_version(affected: list[EtcdRelease], fixed: Mapping[Line, int], what: st
         observed="; ".join(f"{found.url}: etcd {found.release} ({found.source})" for found in affected),
         evidence={"kind": "inferred from the version"},
         reproduce=tuple(
-            curl(found.url, role="client", path="/version", files=("client.crt", "client.key"))
+            curl(
+                found.url, role="client", path="/version", files=GOOD_CLIENT, look='"etcdserver": the version'
+            )
             for found in affected
         ),
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pytest_etcdtls.observations.release import GoReleases, Release
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, curl
 from pytest_etcdtls.results import Finding, Statement
 
 _FIXED: Mapping[str, tuple[Release, ...]] = {
@@ -65,7 +65,13 @@ def etcd_is_built_with_a_fixed_go(releases: GoReleases) -> Iterator[Statement]:
                 observed=f"{found.url}: {found.text} lacks the fixes of {', '.join(faults)}",
                 evidence={"kind": "inferred from the version"},
                 reproduce=(
-                    curl(found.url, role="client", path="/metrics", files=("client.crt", "client.key"))
-                    + " | grep go_version",
+                    curl(
+                        found.url,
+                        role="client",
+                        path="/metrics",
+                        files=GOOD_CLIENT,
+                        look='"server_go_version"',
+                        then="grep go_version",
+                    ),
                 ),
             )

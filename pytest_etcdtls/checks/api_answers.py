@@ -7,18 +7,17 @@ from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
 from pytest_etcdtls.checks.api_status import answered_with, show, unanswered
-from pytest_etcdtls.observations.admission import Acceptance, Candidate
+from pytest_etcdtls.observations.admission import Candidate, ServedClient
 from pytest_etcdtls.observations.api import Exchange
 from pytest_etcdtls.observations.attempt import Response
 from pytest_etcdtls.observations.release import EtcdRelease, Release
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import curl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
 _WITH_HEALTH = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
 _LIVEZ_SINCE: Mapping[tuple[int, int], Release] = {(3, 4): Release(3, 4, 29), (3, 5): Release(3, 5, 11)}
-_FILES = ("client.crt", "client.key")
 _CLOCK_TOLERANCE = timedelta(seconds=60)
 
 
@@ -44,7 +43,7 @@ def the_probes_of_kubernetes_have_their_paths(
 
     Spec: etcd Documentation, health check endpoints
     Severity: low
-    Level: MUST
+    Level: SHOULD
     Remediation: do not set --enable-v2; let probes reach etcd itself on --listen-metrics-urls or
         --listen-client-urls.
     """
@@ -59,12 +58,16 @@ def the_probes_of_kubernetes_have_their_paths(
                 message=f"{exchange.path} is not there",
                 expected=f"HTTP 200 or 503 from etcd {etcd.release}",
                 observed=show(response),
-                reproduce=(curl(exchange.url, role=exchange.role, path=exchange.path, files=_FILES),),
+                reproduce=(
+                    curl(
+                        exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS
+                    ),
+                ),
             )
 
 
-def answered_throughout(acceptance: Acceptance, response: Response) -> Mapping[str, Any]:
-    """Return the acceptance with another answer to everything; for counterexamples."""
+def answered_throughout(served: ServedClient, response: Response) -> Mapping[str, Any]:
+    """Return the client with another answer to everything; for counterexamples."""
 
     def answered(candidate: Candidate) -> Candidate:
         tries = tuple(
@@ -73,18 +76,18 @@ def answered_throughout(acceptance: Acceptance, response: Response) -> Mapping[s
         )
         return replace(candidate, tries=tries)
 
-    assert acceptance.accepted is not None  # noqa: S101 - the conforming sample has one
-    return {"acceptance": replace(acceptance, accepted=answered(acceptance.accepted))}
+    assert served.client is not None  # noqa: S101 - the conforming sample has one
+    return {"served": replace(served, client=answered(served.client))}
 
 
-def _elsewhere(acceptance: Acceptance) -> Mapping[str, Any]:
+def _elsewhere(served: ServedClient) -> Mapping[str, Any]:
     return answered_throughout(
-        acceptance, Response(status=301, headers={"location": "https://elsewhere.example/"})
+        served, Response(status=301, headers={"location": "https://elsewhere.example/"})
     )
 
 
 @check("api.no-redirect", on=EVERY_LISTENER, counterexample=_elsewhere)
-def nothing_is_redirected(acceptance: Acceptance) -> Iterator[Statement]:
+def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
     """No answer is a redirection.
 
     etcd sends none; clients and peers do not follow any, or take their certificate to where it leads.
@@ -92,14 +95,14 @@ def nothing_is_redirected(acceptance: Acceptance) -> Iterator[Statement]:
     Spec: RFC 9110 section 15.4
     Spec: etcd Documentation, /version and /health endpoints
     Severity: medium
-    Level: MUST
+    Level: SHOULD
     Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
     """
-    if acceptance.accepted is None:
+    if served.client is None:
         yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client")
         return
     seen: set[str] = set()
-    for attempt in acceptance.accepted.served:
+    for attempt in served.client.served:
         response = attempt.response
         if response is None or not 300 <= response.status < 400 or attempt.protocol in seen:
             continue
@@ -110,22 +113,23 @@ def nothing_is_redirected(acceptance: Acceptance) -> Iterator[Statement]:
             observed=f"{attempt.protocol}: HTTP {response.status} to {response.headers.get('location', '?')}",
             reproduce=(
                 curl(
-                    acceptance.url,
-                    role=acceptance.role,
-                    files=acceptance.accepted.files,
+                    served.url,
+                    role=served.role,
+                    files=served.client.files,
                     protocol=attempt.protocol,
+                    look='"Location"',
                 ),
             ),
         )
 
 
-def _long_ago(acceptance: Acceptance) -> Mapping[str, Any]:
+def _long_ago(served: ServedClient) -> Mapping[str, Any]:
     headers = {"date": "Sat, 01 Jan 2000 00:00:00 GMT"}
-    return answered_throughout(acceptance, Response(status=200, headers=headers))
+    return answered_throughout(served, Response(status=200, headers=headers))
 
 
 @check("api.clock-agrees", on={Role.CLIENT, Role.PEER}, counterexample=_long_ago)
-def the_clocks_agree(acceptance: Acceptance) -> Iterator[Statement]:
+def the_clocks_agree(served: ServedClient) -> Iterator[Statement]:
     """The member's clock and ours agree within a minute.
 
     Validity of certificates is judged by the clock of who judges: one that runs ahead lets them expire early,
@@ -137,16 +141,16 @@ def the_clocks_agree(acceptance: Acceptance) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: synchronise the clocks of both machines (chrony, systemd-timesyncd).
     """
-    if acceptance.accepted is None:
+    if served.client is None:
         yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client")
         return
     dated = [
         (attempt.started_at, when)
-        for attempt in acceptance.accepted.served
+        for attempt in served.client.served
         if attempt.response and (when := _date(attempt.response.headers.get("date", "")))
     ]
     if not dated:
-        yield Verdict(Outcome.NOT_APPLICABLE, f"no answer of {acceptance.url} has a Date header")
+        yield Verdict(Outcome.NOT_APPLICABLE, f"no answer of {served.url} has a Date header")
         return
     ours, theirs = min(dated, key=lambda pair: abs(pair[1] - pair[0]))
     if abs(theirs - ours) > _CLOCK_TOLERANCE:
@@ -155,7 +159,7 @@ def the_clocks_agree(acceptance: Acceptance) -> Iterator[Statement]:
             message=f"the member's clock is {abs(theirs - ours).total_seconds():.0f} s {ahead} ours",
             expected=f"within {_CLOCK_TOLERANCE.total_seconds():.0f} s",
             observed=f"Date {theirs:%Y-%m-%d %H:%M:%S} UTC at {ours:%Y-%m-%d %H:%M:%S} UTC",
-            reproduce=(curl(acceptance.url, role=acceptance.role, files=acceptance.accepted.files) + " -i",),
+            reproduce=(curl(served.url, role=served.role, files=served.client.files, look='"Date"'),),
         )
 
 

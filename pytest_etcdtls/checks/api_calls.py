@@ -5,36 +5,61 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.checks.api_status import show
-from pytest_etcdtls.observations.api import GatewayAnswer, GRPCOverHTTP1, NegotiatedExchange, RangeAnswer
+from pytest_etcdtls.observations.api import (
+    GatewayAnswer,
+    GatewayDial,
+    GRPCOverHTTP1,
+    NegotiatedExchange,
+    RangeAnswer,
+)
 from pytest_etcdtls.observations.attempt import Protocol, Response, Way
+from pytest_etcdtls.pki.path import find_path
+from pytest_etcdtls.pki.reading import is_for, purposes, shown
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl, etcdctl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl, etcdctl
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
-_CLIENT_FILES = ("client.crt", "client.key")
 _NEEDS_USER = "authentication is on: pass --etcd-user and --etcd-password-file of a user who may read"
 _DENIED = frozenset({3, 7, 16})
 """gRPC InvalidArgument (no user), PermissionDenied, Unauthenticated."""
 
 
-def _out_of_order(answer: GatewayAnswer) -> Mapping[str, Any]:
+_EXPIRED, _AUTHORITY, _HOSTNAME, _HALF = "expired", "authority", "hostname", "half a pair"
+_ALERTS = {
+    "expired certificate": _EXPIRED,
+    "unknown certificate authority": _AUTHORITY,
+    "client certificate authentication failed": _HOSTNAME,
+    "tls: internal error": _HALF,
+}
+"""What Go's TLS calls alerts 45, 48 and 80, and what etcd says of an allowed hostname."""
+_NO_GATEWAY = "switch the gateway off with --enable-grpc-gateway=false, or do without the allowed hostname"
+_OWN_PAIR = (
+    "give the gateway a pair with --client-cert-file and --client-key-file (etcd 3.5 and newer) that a CA of "
+    "--trusted-ca-file has issued with clientAuth; or, if nobody uses the gateway, switch it off with "
+    "--enable-grpc-gateway=false"
+)
+
+
+def _out_of_order(answer: GatewayAnswer, dial: GatewayDial) -> Mapping[str, Any]:
     response = Response(status=503, body=b'{"error":"unavailable","code":14}')
     return {"answer": replace(answer, tries=(replace(answer.attempt, response=response),))}
 
 
 @check("api.gateway-works", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=_out_of_order)
-def the_gateway_works(answer: GatewayAnswer) -> Iterator[Statement]:
+def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Statement]:
     """The JSON gateway answers the good client.
 
-    etcd dials its own client port for it, with the served certificate as a client's. With serverAuth alone,
-    /version and gRPC work and the gateway answers 503. With --client-cert-allowed-hostname it always does:
-    etcd then applies that rule to its own dialling too, where it cannot be kept.
+    etcd dials its own client port for it, by default with the served certificate as a client's. If the client
+    port refuses that certificate, the gateway answers 503, while /version and gRPC work: the certificate is
+    for servers only, is of a CA that is not trusted for clients, or has expired. With
+    --client-cert-allowed-hostname the gateway never works: etcd then applies that rule to its own dialling
+    too, where it cannot be kept. Nobody is let in or kept out by that but the gateway's own users.
 
-    Spec: etcd --cert-file, --client-cert-file
+    Spec: etcd --cert-file, --client-cert-file, --enable-grpc-gateway
     Spec: RFC 5280 section 4.2.1.12
     Severity: medium
-    Level: MUST
+    Level: SHOULD
     Remediation: issue the certificate of --cert-file with clientAuth beside serverAuth, or from etcd 3.5 on
         give the gateway a pair of its own with --client-cert-file and --client-key-file. Where
         --client-cert-allowed-hostname is needed, use gRPC.
@@ -47,15 +72,120 @@ def the_gateway_works(answer: GatewayAnswer) -> Iterator[Statement]:
     elif response.status in (400, 401, 403):
         yield Verdict(Outcome.NOT_VERIFIED, _why_denied(answer, response))
     elif response.status != 200:
+        why, remediation = _why_down(response, dial)
         yield Finding(
-            message="the JSON gateway does not work",
+            message=f"the JSON gateway does not work: {why}" if why else "the JSON gateway does not work",
             expected="HTTP 200",
             observed=show(response),
             evidence={"identity": answer.identity},
-            reproduce=(curl(answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY),),
+            reproduce=(
+                curl(
+                    answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY, look=STATUS
+                ),
+            ),
+            remediation=remediation,
         )
     elif answer.user:
         yield Note(f"asked as user {answer.user}")
+
+
+def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
+    """Return why the gateway cannot dial etcd, and the remedy; empty texts if it does not look like that.
+
+    The answer often tells nothing ("connection closed", "broken pipe"), and before Go 1.20 the alert is the
+    same for everything. What the certificate is tells more.
+    """
+    text = response.body.decode("utf-8", "replace")
+    if response.status != 503:
+        return "", "see etcd's log, and what stands before the client port"
+    told = next((cause for words, cause in _ALERTS.items() if words in text), None)
+    if dial.with_another:
+        why = {
+            _EXPIRED: "has expired",
+            _AUTHORITY: f"is of a CA that is not trusted for clients ({_trusted(dial)})",
+            _HOSTNAME: f"cannot keep {_hostname(dial)}",
+        }.get(told or "", "is refused, or etcd cannot be dialled for another reason")
+        remedy = (
+            f"use gRPC: {_NO_GATEWAY}"
+            if told == _HOSTNAME
+            else (
+                "renew the pair of --client-cert-file and --client-key-file, from a CA of --trusted-ca-file "
+                "and with clientAuth"
+            )
+        )
+        return f"the gateway dials etcd with the certificate of --client-cert-file, which {why}", remedy
+    if not dial.served:
+        return "", "see etcd's log: the gateway dials etcd's own client port"
+    with_it = f"the gateway dials etcd with the served certificate, {shown(dial.served[0])}"
+    return _why_refused(dial, told, with_it)
+
+
+def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str, str]:
+    """Return what keeps the served certificate from being a client's."""
+    if told == _HALF:
+        return (
+            "etcd could not load its certificate and key when the gateway dialled it",
+            "put a certificate and the key that belongs to it under --cert-file and --key-file",
+        )
+    leaf, *sent = dial.served
+    now = dial.observed_at or leaf.not_valid_before_utc
+    if told == _HOSTNAME or (told is None and dial.allowed_hostname):
+        return (
+            f"etcd applies {_hostname(dial)} to the connection that the gateway makes to it, which cannot "
+            "keep that rule",
+            f"use gRPC: {_NO_GATEWAY}",
+        )
+    if now > leaf.not_valid_after_utc or now < leaf.not_valid_before_utc:
+        state = "has expired" if now > leaf.not_valid_after_utc else "is not yet valid"
+        return (
+            f"{with_it}, which {state}: this follows from cert.valid-now",
+            "renew the pair of --cert-file and --key-file, as cert.valid-now says; the gateway works again "
+            "about a second later",
+        )
+    path = find_path(leaf, sent, dial.trusted, now) if dial.trusted else None
+    if dial.trusted and path is None:
+        return (
+            f"{with_it}, issued by {leaf.issuer.rfc4514_string() or '(empty name)'}, and no path leads from "
+            f"it to a CA that is trusted for clients ({_trusted(dial)})",
+            _OWN_PAIR,
+        )
+    if path and any(now > found.not_valid_after_utc for found in path):
+        return (
+            f"{with_it}, and its CA has expired: this follows from cert.ca-valid-now",
+            "renew the CA and what it issued, as cert.ca-valid-now says",
+        )
+    if not is_for(leaf, "clientAuth"):
+        return (
+            f"{with_it}, whose extendedKeyUsage ({', '.join(purposes(leaf) or ()) or 'empty'}) has no "
+            "clientAuth: incompatible key usage",
+            f"issue the certificate of --cert-file with clientAuth beside serverAuth, or {_OWN_PAIR}",
+        )
+    if told == _AUTHORITY and path is None:
+        return (
+            f"{with_it}, issued by {leaf.issuer.rfc4514_string() or '(empty name)'}, and the client port "
+            f"refuses it as of an unknown CA ({_trusted(dial)})",
+            _OWN_PAIR,
+        )
+    if told == _AUTHORITY:
+        return (
+            f"{with_it}, and the client port refuses it as of an unknown CA, although {dial.trust_source} "
+            "has its CA: there is a fault in the chain, or etcd was not restarted since that CA was added",
+            "mend what the cert checks of this listener find; restart etcd if --trusted-ca-file has changed",
+        )
+    return (
+        f"{with_it}, which the client port seems to refuse; see what the cert checks of this listener find",
+        f"mend what they find, see etcd's log, or {_OWN_PAIR}",
+    )
+
+
+def _trusted(dial: GatewayDial) -> str:
+    names = [found.subject for found in dial.trusted] if dial.trusted else dial.announced
+    shown_names = ", ".join(dict.fromkeys(name.rfc4514_string() for name in names))
+    return f"trusted: {shown_names or 'not known'}"
+
+
+def _hostname(dial: GatewayDial) -> str:
+    return "--client-cert-allowed-hostname" + "".join(f" {name}" for name in dial.allowed_hostname)
 
 
 def _why_denied(answer: GatewayAnswer, response: Response) -> str:
@@ -93,7 +223,9 @@ def a_key_can_be_asked_for(answer: RangeAnswer) -> Iterator[Statement]:
             message="gRPC KV/Range fails",
             expected="status 0 and a RangeResponse",
             observed=f"status {answer.status} {answer.message}".strip(),
-            reproduce=(etcdctl(answer.url, _CLIENT_FILES, "get health --count-only --write-out=fields"),),
+            reproduce=(
+                etcdctl(answer.url, GOOD_CLIENT, "get health --count-only --write-out=fields", '"Count"'),
+            ),
         )
     elif answer.user:
         yield Note(f"asked as user {answer.user}")
@@ -154,5 +286,5 @@ def peers_speak_http1(exchange: NegotiatedExchange) -> Iterator[Statement]:
             message="the peer port does not answer HTTP/1.1 once h2 was offered",
             expected="HTTP/1.1 200",
             observed=f"ALPN {attempt.alpn or 'none'}: {attempt.describe()}",
-            reproduce=(curl(exchange.url, role="peer", files=("peer.crt", "peer.key")),),
+            reproduce=(curl(exchange.url, role="peer", files=GOOD_PEER),),
         )

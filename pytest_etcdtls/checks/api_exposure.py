@@ -10,12 +10,11 @@ from pytest_etcdtls.observations.attempt import Response, Way
 from pytest_etcdtls.observations.listener import Answer, ListenerFacts
 from pytest_etcdtls.pki.names import is_loopback
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl
-from pytest_etcdtls.results import Finding, Note, Statement
+from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl
+from pytest_etcdtls.results import Finding, Level, Note, Statement
 from pytest_etcdtls.target import Role
 
 _CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
-_FILES = ("client.crt", "client.key")
 
 
 def _there(exchange: Exchange) -> Mapping[str, Any]:
@@ -60,7 +59,9 @@ def _absent(exchange: Exchange, message: str) -> Iterator[Statement]:
             message=message,
             expected="HTTP 404",
             observed=show(response),
-            reproduce=(curl(exchange.url, role=exchange.role, path=exchange.path, files=_FILES),),
+            reproduce=(
+                curl(exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS),
+            ),
         )
 
 
@@ -78,11 +79,12 @@ def the_metrics_listener_serves_metrics_only(
     """The metrics listener serves health and metrics, and nothing else.
 
     It is opened wider than the client port, often without TLS. Where more answers, it is the client port that
-    was opened: by a port forward, or a proxy.
+    was opened: by a port forward, or a proxy. Over https whoever has no certificate is found by
+    mtls.no-certificate.
 
     Spec: etcd --listen-metrics-urls
     Severity: high
-    Level: MUST
+    Level: MUST, SHOULD where clients need a certificate
     Remediation: let monitoring reach --listen-metrics-urls, and not --listen-client-urls.
     """
     found: list[str] = []
@@ -96,7 +98,8 @@ def the_metrics_listener_serves_metrics_only(
             message="the metrics listener serves more than health and metrics",
             expected="HTTP 404 for /version, /debug/vars and /v3",
             observed="; ".join(found),
-            reproduce=(curl(version.url, role=version.role, path=found[0].partition(":")[0]),),
+            reproduce=(curl(version.url, role=version.role, path=found[0].partition(":")[0], look=STATUS),),
+            level=Level.SHOULD if version.url.startswith("https:") else None,
         )
 
 
@@ -131,5 +134,5 @@ def plain_metrics_stay_on_loopback(answer: Answer, listener: ListenerFacts) -> I
             message="metrics are served without TLS beyond loopback",
             expected="https, or an address of loopback",
             observed=f"{listener.url}: {answer.plaintext.describe()}",
-            reproduce=(curl(listener.url, role=listener.role, path="/metrics"),),
+            reproduce=(curl(listener.url, role=listener.role, path="/metrics", look=STATUS),),
         )

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls.observations.api import Exchange, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.observations.api import Alarms, Exchange, MemberLists, MemberRecord, VersionAnswers
 from pytest_etcdtls.observations.attempt import Response, Way
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl
+from pytest_etcdtls.results import Finding, Level, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
 _WITH_VERSION = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER})
@@ -42,7 +42,7 @@ def version_answers(exchange: Annotated[Exchange, "/version"]) -> Iterator[State
 
     Spec: etcd Documentation, /version endpoint
     Severity: high
-    Level: MUST
+    Level: SHOULD
     Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
     """
     yield from unanswered(exchange)
@@ -53,7 +53,7 @@ def version_answers(exchange: Annotated[Exchange, "/version"]) -> Iterator[State
             expected="HTTP 200",
             observed=show(response),
             reproduce=(
-                curl(exchange.url, role=exchange.role, path="/version", files=("client.crt", "client.key")),
+                curl(exchange.url, role=exchange.role, path="/version", files=GOOD_CLIENT, look=STATUS),
             ),
         )
 
@@ -70,7 +70,7 @@ def version_is_well_formed(exchange: Annotated[Exchange, "/version"]) -> Iterato
 
     Spec: etcd Documentation, /version endpoint
     Severity: medium
-    Level: MUST
+    Level: SHOULD
     Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
     """
     yield from unanswered(exchange)
@@ -94,7 +94,7 @@ def version_is_well_formed(exchange: Annotated[Exchange, "/version"]) -> Iterato
             expected='{"etcdserver": "x.y.z", "etcdcluster": "x.y.z"}',
             observed=show(response),
             reproduce=(
-                curl(exchange.url, role=exchange.role, path="/version", files=("client.crt", "client.key")),
+                curl(exchange.url, role=exchange.role, path="/version", files=GOOD_CLIENT, look=STATUS),
             ),
         )
 
@@ -124,7 +124,7 @@ def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
 
     Spec: etcd Documentation, /version endpoint
     Severity: high
-    Level: MUST
+    Level: SHOULD
     Remediation: name listeners of one member; look for a second etcd on that host.
     """
     told = {url: (body.get("etcdserver"), body.get("etcdcluster")) for url, body in versions.answers}
@@ -140,37 +140,52 @@ def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
         )
 
 
-def _sick(exchange: Exchange) -> Mapping[str, Any]:
+def _sick(exchange: Exchange, alarms: Alarms) -> Mapping[str, Any]:
     body = b'{"health":"false","reason":"NO LEADER"}'
     return {"exchange": answered_with(exchange, Response(status=503, body=body))}
 
 
 @check("api.healthy", on=_WITH_HEALTH, counterexample=_sick)
-def the_member_is_healthy(exchange: Annotated[Exchange, "/health"]) -> Iterator[Statement]:
+def the_member_is_healthy(exchange: Annotated[Exchange, "/health"], alarms: Alarms) -> Iterator[Statement]:
     """/health says true to the good client.
+
+    A member without a leader serves nobody, and one with the alarm CORRUPT has other data than the rest. With
+    NOSPACE it still serves reads, and what is wrong is not TLS. etcd 3.4 gives no reason here; the status of
+    the member does.
 
     Spec: etcd Documentation, /health endpoint
     Severity: high
-    Level: MUST
-    Remediation: see etcd's log; a member without leader, or with an alarm, is not healthy.
+    Level: MUST, SHOULD if the reason is the alarm NOSPACE
+    Remediation: see etcd's log and `etcdctl alarm list`; a member without leader, or with an alarm, is not
+        healthy.
     """
     yield from unanswered(exchange)
     response = exchange.attempt.response
     if response is None:
         return
     try:
-        healthy = response.status == 200 and str(json.loads(response.body)["health"]).lower() == "true"
-    except (ValueError, TypeError, KeyError):
-        healthy = False
+        body = json.loads(response.body)
+        healthy = response.status == 200 and str(body["health"]).lower() == "true"
+        reason = str(body.get("reason", ""))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        healthy, reason = False, ""
     if not healthy:
         yield Finding(
             message="/health does not say true",
+            evidence={"alarms": "; ".join(alarms.texts)} if alarms.texts else {},
+            level=Level.SHOULD if _is_full(reason, alarms) else None,
             expected='HTTP 200: {"health":"true"}',
             observed=show(response),
             reproduce=(
-                curl(exchange.url, role=exchange.role, path="/health", files=("client.crt", "client.key")),
+                curl(exchange.url, role=exchange.role, path="/health", files=GOOD_CLIENT, look=STATUS),
             ),
         )
+
+
+def _is_full(reason: str, alarms: Alarms) -> bool:
+    """Whether the quota of the database is used up, and no more than that."""
+    said = [reason] if reason else list(alarms.texts)
+    return bool(said) and all("NOSPACE" in text for text in said)
 
 
 def _one_less(members: MemberLists) -> Mapping[str, Any]:
@@ -184,7 +199,7 @@ def both_ports_list_the_same_members(members: MemberLists) -> Iterator[Statement
 
     Spec: etcd Documentation, runtime reconfiguration
     Severity: high
-    Level: MUST
+    Level: SHOULD
     Remediation: name listeners of one cluster; compare with etcdctl member list.
     """
     by_peer, by_client = set(members.by_peer), set(members.by_client)
@@ -193,7 +208,11 @@ def both_ports_list_the_same_members(members: MemberLists) -> Iterator[Statement
             message="the two ports list different members",
             expected=f"{members.client_url}: {_listed(members.by_client)}",
             observed=f"{members.url}: {_listed(members.by_peer)}",
-            reproduce=(curl(members.url, role="peer", path="/members", files=("peer.crt", "peer.key")),),
+            reproduce=(
+                curl(
+                    members.url, role="peer", path="/members", files=GOOD_PEER, look="the URLs of each member"
+                ),
+            ),
         )
 
 

@@ -69,7 +69,7 @@ def debug_variables_are_not_told_to_strangers(
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: low
-    Level: SHOULD
+    Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
     """
     yield from _judge(stranger)

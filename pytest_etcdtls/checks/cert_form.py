@@ -6,7 +6,8 @@ from typing import Any
 
 from cryptography import x509
 
-from pytest_etcdtls.observations.chain import Issuers, ServedChain
+from pytest_etcdtls.observations.chain import CertificationPath, Issuers, ServedChain
+from pytest_etcdtls.pki.go_verify import details, extension_name
 from pytest_etcdtls.pki.path import ancestors
 from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.pki.reading import extension, serial_number, shown
@@ -18,14 +19,6 @@ from pytest_etcdtls.results import Finding, Statement
 _LONGEST_SERIAL = 20
 """Octets."""
 
-_HANDLED = frozenset(f"2.5.29.{number}" for number in (14, 15, 17, 19, 30, 31, 32, 35, 37)) | {
-    "1.3.6.1.5.5.7.1.1"
-}
-"""Extensions that Go's crypto/x509 handles in every release that etcd is built with."""
-
-_NAME_KINDS = (x509.DNSName, x509.RFC822Name, x509.IPAddress, x509.UniformResourceIdentifier)
-"""A critical subjectAltName with none of these counts as not handled there."""
-
 
 def on_the_path(chain: ServedChain) -> tuple[x509.Certificate, ...]:
     """Return the served leaf and those of the certificates behind it that are issuers of it."""
@@ -34,16 +27,16 @@ def on_the_path(chain: ServedChain) -> tuple[x509.Certificate, ...]:
     return (leaf, *(found for found in others if found in issuers))
 
 
-def _negative(chain: ServedChain) -> Mapping[str, Any]:
-    return {"chain": replace(chain, certificates=specimen(replace(SERVER, serial_number=-5)))}
+def _zero(chain: ServedChain) -> Mapping[str, Any]:
+    return {"chain": replace(chain, certificates=specimen(replace(SERVER, serial_number=0)))}
 
 
-@check("cert.serial-number", on=EVERY_LISTENER, counterexample=_negative)
-def serial_numbers_are_positive_and_short(chain: ServedChain) -> Iterator[Statement]:
-    """Serial numbers are positive and have 20 octets at most.
+@check("cert.serial-number", on=EVERY_LISTENER, counterexample=_zero)
+def serial_numbers_are_not_zero_and_short(chain: ServedChain) -> Iterator[Statement]:
+    """Serial numbers are not zero and have 20 octets at most.
 
-    Go refuses negative ones from 1.23 on: an etcd that was built with it does not start with such a
-    certificate, a client that was built with it does not connect. Older ones accept them.
+    RFC 5280 asks for that of CAs. Go and OpenSSL accept others, some libraries do not. Negative ones are
+    refused, see cert.well-formed.
 
     Spec: RFC 5280 section 4.1.2.2
     Severity: medium
@@ -54,49 +47,43 @@ def serial_numbers_are_positive_and_short(chain: ServedChain) -> Iterator[Statem
     for certificate in on_the_path(chain):
         serial = serial_number(certificate)
         octets = serial.bit_length() // 8 + 1
-        if serial <= 0 or octets > _LONGEST_SERIAL:
+        if serial == 0 or octets > _LONGEST_SERIAL:
             yield Finding(
                 message=f"the serial number of {shown(certificate)} is "
-                + ("not positive" if serial <= 0 else f"{octets} octets long"),
+                + (f"{octets} octets long" if serial else "zero"),
                 expected="a positive number of at most 20 octets",
                 observed=f"{serial:#x}",
-                reproduce=(show_leaf(chain.url),),
+                reproduce=(show_leaf(chain.url, '"Serial Number"'),),
             )
 
 
-def _unheard_of(chain: ServedChain) -> Mapping[str, Any]:
-    return {
-        "chain": replace(chain, certificates=specimen(replace(SERVER, unknown_critical_extension="1.2.3.4")))
-    }
+def _unheard_of(path: CertificationPath) -> Mapping[str, Any]:
+    unknown = specimen(replace(SERVER, unknown_critical_extension="1.2.3.4"))
+    return {"path": replace(path, certificates=unknown)}
 
 
 @check("cert.critical-extensions", on=EVERY_LISTENER, counterexample=_unheard_of)
-def critical_extensions_are_known(chain: ServedChain) -> Iterator[Statement]:
-    """Every critical extension is one that Go's x509 handles.
+def critical_extensions_are_known(path: CertificationPath) -> Iterator[Statement]:
+    """Every critical extension is one that Go's x509 handles, on the root as well.
 
-    Clients must refuse what they do not understand if it is critical, and do. A critical subjectAltName
-    without any name is such a case too.
+    Clients must refuse what they do not understand if it is critical, and do: an unknown extension, a
+    critical subjectAltName without any name, critical name constraints of a kind that is not supported.
 
     Spec: RFC 5280 section 4.2
     Severity: high
     Level: MUST
-    Remediation: issue the certificate of --{peer}cert-file without that extension, or not critical.
+    Remediation: issue the certificate of --{peer}cert-file, or its CA, without that extension, or not
+        critical.
     """
-    for certificate in on_the_path(chain):
-        unknown = [found for found in certificate.extensions if found.critical and not _is_handled(found)]
+    for certificate in path.certificates:
+        unknown = details(certificate).unhandled
         if unknown:
             yield Finding(
                 message=f"{shown(certificate)} has a critical extension that clients do not know",
                 expected="critical extensions that Go's x509 handles",
-                observed=", ".join(found.oid.dotted_string for found in unknown),
-                reproduce=(show_chain(chain.url),),
+                observed=", ".join(extension_name(oid) for oid in unknown),
+                reproduce=(show_chain(path.url),),
             )
-
-
-def _is_handled(found: x509.Extension[x509.ExtensionType]) -> bool:
-    if isinstance(found.value, x509.SubjectAlternativeName):
-        return any(isinstance(name, _NAME_KINDS) for name in found.value)
-    return found.oid.dotted_string in _HANDLED
 
 
 def _anonymous_key(chain: ServedChain, issuers: Issuers) -> Mapping[str, Any]:

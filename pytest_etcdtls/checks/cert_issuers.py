@@ -6,11 +6,14 @@ from typing import Any
 
 from cryptography import x509
 
-from pytest_etcdtls.observations.chain import CAsInUse, Issuers, KubernetesCA
-from pytest_etcdtls.pki.reading import extension, is_for, key_usages, public_key, purposes, shown
+from pytest_etcdtls.observations.chain import CAsInUse, CertificationPath, Issuers, KubernetesCA
+from pytest_etcdtls.pki.go_verify import allows_servers, constraint_fault, issuer_faults, policy_fault
+from pytest_etcdtls.pki.names import subject_alt_names
+from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
+from pytest_etcdtls.pki.reading import public_key, purposes, shown
 from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import s_client, show_chain
+from pytest_etcdtls.reproduce import ANNOUNCED, s_client, show_chain
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
@@ -46,20 +49,41 @@ def every_issuer_is_a_ca(issuers: Issuers) -> Iterator[Statement]:
 
 
 def _problems(issuer: x509.Certificate, cas_below: int, *, is_last: bool) -> Iterator[str]:
-    constraints = extension(issuer, x509.BasicConstraints)
-    if constraints is None:
-        # Certificates of version 1 have no extensions; as an anchor Go takes them.
-        if issuer.version is x509.Version.v3 or not is_last:
-            yield "no basicConstraints"
-    elif not constraints.ca:
-        yield "CA:FALSE"
-    elif constraints.path_length is not None and cas_below > constraints.path_length:
-        yield f"pathlen:{constraints.path_length} with {cas_below} CAs below"
-    usages = key_usages(issuer)
-    if usages is not None and "keyCertSign" not in usages:
-        yield f"keyUsage {', '.join(sorted(usages)) or '(empty)'}"
-    if not is_for(issuer, "serverAuth"):
+    yield from issuer_faults(issuer, cas_below, is_anchor=is_last)
+    if not allows_servers(issuer):
         yield f"extendedKeyUsage {', '.join(purposes(issuer) or ())}"
+
+
+def _only_for_others(path: CertificationPath) -> Mapping[str, Any]:
+    # permittedSubtrees: dNSName example.
+    other = OtherExtension("2.5.29.30", bytes.fromhex("300da00b300982076578616d706c65"), critical=True)
+    restricted = replace(AUTHORITY, other_extensions=(other,))
+    return {"path": replace(path, certificates=specimen(authority=restricted))}
+
+
+@check("cert.ca-constraints", on=EVERY_LISTENER, counterexample=_only_for_others)
+def the_cas_may_issue_these_names(path: CertificationPath) -> Iterator[Statement]:
+    """The name and policy constraints of the CAs admit what they issued.
+
+    A CA that is restricted to some names cannot issue a certificate with any other name in it, wanted or not.
+    Go compares every name of the subjectAltName, and never the common name.
+
+    Spec: RFC 5280 section 4.2.1.10
+    Spec: RFC 5280 section 4.2.1.11
+    Severity: high
+    Level: MUST
+    Remediation: issue the certificate of --{peer}cert-file with names that its CA may certify, or with
+        another CA.
+    """
+    for fault in (constraint_fault(path.certificates), policy_fault(path.certificates)):
+        if fault:
+            yield Finding(
+                message=f"the constraints of a CA exclude what is served: {fault}",
+                expected="names and policies that every CA above the certificate admits",
+                observed=", ".join(subject_alt_names(path.certificates[0])) or "no subjectAltName",
+                evidence={"path": "; ".join(shown(certificate) for certificate in path.certificates)},
+                reproduce=(show_chain(path.url),),
+            )
 
 
 def _shared(in_use: CAsInUse, kubernetes: KubernetesCA) -> Mapping[str, Any]:
@@ -90,7 +114,7 @@ def kubernetes_has_another_ca(in_use: CAsInUse, kubernetes: KubernetesCA) -> Ite
             message="etcd and Kubernetes share a CA",
             expected=f"a CA of its own, other than {kubernetes.source}",
             observed="; ".join(dict.fromkeys(f"{shown(found)} {words}" for found, words in shared)),
-            reproduce=(s_client(in_use.url),),
+            reproduce=(s_client(in_use.url, look=ANNOUNCED),),
         )
         return
     subjects = {certificate.subject.public_bytes() for certificate in kubernetes.certificates}

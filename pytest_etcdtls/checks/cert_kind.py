@@ -42,7 +42,7 @@ def the_certificate_is_not_etcds_own(chain: ServedChain) -> Iterator[Statement]:
             message="etcd generated this certificate for itself (auto-tls)",
             expected="a certificate of your CA",
             observed=f"subject and issuer {shown(chain.leaf)}",
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Issuer" and "Subject": O = etcd in both'),),
         )
 
 
@@ -59,7 +59,7 @@ def the_certificate_is_not_a_ca(chain: ServedChain) -> Iterator[Statement]:
 
     Spec: RFC 5280 section 4.2.1.9
     Severity: high
-    Level: MUST
+    Level: SHOULD
     Remediation: issue the certificate of --{peer}cert-file with basicConstraints CA:FALSE.
     """
     constraints = extension(chain.leaf, x509.BasicConstraints)
@@ -73,5 +73,5 @@ def the_certificate_is_not_a_ca(chain: ServedChain) -> Iterator[Statement]:
         expected="basicConstraints CA:FALSE, or none",
         observed="CA:TRUE"
         + ("" if constraints.path_length is None else f", pathlen:{constraints.path_length}"),
-        reproduce=(show_leaf(chain.url),),
+        reproduce=(show_leaf(chain.url, '"Basic Constraints": CA:TRUE'),),
     )

@@ -13,7 +13,7 @@ from pytest_etcdtls.pki.reading import extension
 from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_leaf
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.results import Finding, Level, Outcome, Statement, Verdict
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:
@@ -54,7 +54,7 @@ def the_certificate_covers_the_endpoint(chain: ServedChain) -> Iterator[Statemen
             message=f"the certificate does not cover {chain.host}",
             expected=f"{chain.host} in the subjectAltName",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )
 
 
@@ -80,7 +80,7 @@ def the_certificate_has_names(chain: ServedChain) -> Iterator[Statement]:
             message="the certificate has no subjectAltName",
             expected="a subjectAltName with the member's names and addresses",
             observed=f"no subjectAltName; subject {chain.leaf.subject.rfc4514_string() or '(empty)'}",
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )
 
 
@@ -94,12 +94,13 @@ def addresses_are_no_dns_names(chain: ServedChain) -> Iterator[Statement]:
     """No address stands in a dNSName alone.
 
     Clients look for an address in the iPAddress entries and nowhere else; one that is a dNSName never
-    matches. One that is there as both is of no harm.
+    matches. One that is there as both is of no harm. If it is the address of the endpoint, clients of the
+    endpoint refuse the certificate.
 
     Spec: RFC 5280 section 4.2.1.6
     Spec: RFC 6125 section 6.4
     Severity: high
-    Level: MUST
+    Level: MUST, SHOULD for an address that is not the endpoint's
     Remediation: issue the certificate of --{peer}cert-file with the address as an IP entry (IP:10.0.0.1, not
         DNS:10.0.0.1).
     """
@@ -108,7 +109,8 @@ def addresses_are_no_dns_names(chain: ServedChain) -> Iterator[Statement]:
             message=f"the address {address} is there as a DNS name, which never matches",
             expected=f"IP:{address}",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
+            level=None if address == chain.host else Level.SHOULD,
         )
 
 
@@ -145,5 +147,5 @@ def no_name_is_a_wildcard(chain: ServedChain) -> Iterator[Statement]:
             message="the certificate is good for a whole domain",
             expected="the member's own names",
             observed=", ".join(wide),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )

@@ -54,7 +54,7 @@ def the_certificate_covers_loopback(chain: ServedChain) -> Iterator[Statement]:
             message=f"the certificate does not cover {' and '.join(missing)}",
             expected=f"localhost and {address} in the subjectAltName",
             observed=named(chain.leaf),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )
 
 
@@ -95,5 +95,5 @@ def the_certificate_covers_what_is_advertised(own: OwnURLs, chain: ServedChain) 
             expected=f"the hosts of {', '.join(own.advertised)} in the subjectAltName",
             observed=named(chain.leaf),
             evidence={"member": own.member},
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )

@@ -50,7 +50,7 @@ def every_member_has_keys_of_its_own(served: ServedByMembers) -> Iterator[Statem
                 expected="a key of its own for each member",
                 observed=", ".join(chain.url for _, chain in users),
                 evidence={"SHA-256 of the public key": fingerprint},
-                reproduce=tuple(show_leaf(chain.url) for _, chain in users[:2]),
+                reproduce=tuple(show_leaf(chain.url, '"pub:": the same key') for _, chain in users[:2]),
             )
 
 

@@ -79,7 +79,7 @@ def the_expected_certificate_is_served(
             message="another certificate is served than the expected one",
             expected=f"{shown_in_full(expected.certificate)} ({expected.source})",
             observed=shown_in_full(chain.leaf),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Serial Number"'),),
         )
 
 
@@ -108,5 +108,8 @@ def each_port_serves_its_own_certificate(ports: PortPair) -> Iterator[Statement]
             expected="a certificate and key of its own on each port",
             observed=shown_in_full(ports.peer.leaf),
             evidence={"client port": ports.client.url, "peer port": ports.peer.url},
-            reproduce=(show_leaf(ports.client.url), show_leaf(ports.peer.url)),
+            reproduce=(
+                show_leaf(ports.client.url, '"Serial Number" and the public key'),
+                show_leaf(ports.peer.url, '"Serial Number" and the public key'),
+            ),
         )

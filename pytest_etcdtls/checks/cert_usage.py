@@ -8,11 +8,12 @@ from pytest_etcdtls.observations.admission import Acceptance, Candidate
 from pytest_etcdtls.observations.attempt import Protocol, Response
 from pytest_etcdtls.observations.chain import Dialling, ServedChain
 from pytest_etcdtls.pki.auto_tls import is_generated
+from pytest_etcdtls.pki.go_verify import allows_servers
 from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.pki.reading import is_for, key_usages, purposes
 from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import curl, show_leaf
+from pytest_etcdtls.reproduce import STATUS, curl, show_leaf
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
@@ -42,12 +43,12 @@ def the_certificate_is_for_servers(chain: ServedChain) -> Iterator[Statement]:
     Level: MUST
     Remediation: issue the certificate of --{peer}cert-file with extendedKeyUsage serverAuth, clientAuth.
     """
-    if not is_for(chain.leaf, "serverAuth"):
+    if not allows_servers(chain.leaf):
         yield Finding(
             message="the certificate is not for servers",
             expected="extendedKeyUsage with serverAuth, or none",
             observed=_extended(chain),
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Extended Key Usage"'),),
         )
 
 
@@ -80,7 +81,7 @@ def the_key_may_sign(chain: ServedChain) -> Iterator[Statement]:
             message="the key usage does not allow signatures",
             expected="keyUsage with digitalSignature, or none",
             observed=f"keyUsage {', '.join(sorted(usages)) or '(empty)'}",
-            reproduce=(show_leaf(chain.url),),
+            reproduce=(show_leaf(chain.url, '"Key Usage"'),),
         )
 
 
@@ -118,7 +119,7 @@ def the_certificate_is_for_clients_where_etcd_dials(
     Spec: RFC 5280 section 4.2.1.12
     Spec: etcd --{peer}cert-file, --{peer}client-cert-file
     Severity: high
-    Level: MUST
+    Level: MUST on peer, else SHOULD
     Remediation: issue the certificate of --{peer}cert-file with clientAuth beside serverAuth, or give etcd
         (3.5 and newer) a pair of its own to dial with: --{peer}client-cert-file and --{peer}client-key-file.
     """
@@ -137,7 +138,9 @@ def the_certificate_is_for_clients_where_etcd_dials(
             "pass --etcd-config",
         )
     else:
-        yield _not_for_clients(chain, "members cannot dial each other with it", show_leaf(chain.url))
+        yield _not_for_clients(
+            chain, "members cannot dial each other with it", show_leaf(chain.url, '"Extended Key Usage"')
+        )
 
 
 def _at_the_gateway(chain: ServedChain, acceptance: Acceptance) -> Iterator[Statement]:
@@ -150,7 +153,7 @@ def _at_the_gateway(chain: ServedChain, acceptance: Acceptance) -> Iterator[Stat
     answers = [found.response for found in accepted.served if found.protocol is Protocol.GATEWAY]
     statuses = {response.status for response in answers if response is not None}
     if _UNAVAILABLE in statuses:
-        line = curl(chain.url, role=chain.role, files=accepted.files, protocol=Protocol.GATEWAY)
+        line = curl(chain.url, role=chain.role, files=accepted.files, protocol=Protocol.GATEWAY, look=STATUS)
         yield _not_for_clients(chain, "the gateway answers 503", line)
     elif statuses:
         yield Note(

@@ -10,7 +10,7 @@ from cryptography import x509
 from pytest_etcdtls.observations.chain import ServedChain
 from pytest_etcdtls.observations.policy import Policy
 from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.pki.reading import shown
+from pytest_etcdtls.pki.reading import shown, span
 from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_leaf
@@ -50,6 +50,8 @@ def the_certificate_is_valid_now(chain: ServedChain) -> Iterator[Statement]:
     """
     if state := state_of(chain.leaf, chain.observed_at):
         begins, ends = chain.leaf.not_valid_before_utc, chain.leaf.not_valid_after_utc
+        if chain.observed_at > ends:
+            state = f"expired {span(chain.observed_at - ends)} ago"
         yield Finding(
             message=f"the certificate {state}",
             expected=f"{when(begins)} to {when(ends)} includes the time of the handshake",
@@ -87,7 +89,7 @@ def ends_soon(
     left = certificate.not_valid_after_utc - now
     if left <= timedelta(days=policy.expiry_days):
         yield Finding(
-            message=f"{what} expires in {left.days} days",
+            message=f"{what} expires in {span(left)}",
             expected=f"more than {policy.expiry_days} days left",
             observed=f"valid until {when(certificate.not_valid_after_utc)}",
             evidence={"subject": shown(certificate), "now": when(now)},

@@ -10,8 +10,8 @@ from cryptography import x509
 from pytest_etcdtls.observations.cluster import ListenerProfile, MemberCount, SideBySide
 from pytest_etcdtls.observations.release import EtcdReleases, Release
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl, s_client, show_leaf
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.reproduce import ANNOUNCED, GOOD_CLIENT, curl, s_client, show_leaf
+from pytest_etcdtls.results import Finding, Level, Outcome, Statement, Verdict
 
 _EXPIRY_SPREAD = timedelta(days=30)
 
@@ -59,17 +59,24 @@ def _one_version_less(side_by_side: SideBySide) -> Mapping[str, Any]:
 def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[Statement]:
     """Every member offers the same TLS versions and asks for certificates alike.
 
-    A cluster is as open as its weakest member: clients and attackers reach the same keys through each.
+    A cluster is as open as its weakest member: clients and attackers reach the same keys through each. Which
+    versions are too old is judged on each member by tls.version-floor.
 
     Spec: etcd --client-cert-auth, --peer-client-cert-auth, --tls-min-version, --tls-max-version
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: high
-    Level: MUST
+    Level: MUST, SHOULD where TLS versions alone differ
     Remediation: start every member with the same TLS flags, from the same version of etcd.
     """
-    yield from _alike(
-        side_by_side.rows, lambda seen: (seen.versions, seen.asked), _policy, "has another policy"
-    )
+    yield from _alike(side_by_side.rows, _asks, _policy, "asks for certificates otherwise")
+    alike = tuple(row for row in side_by_side.rows if len({_asks(seen) for seen in row}) == 1)
+    versions = _alike(alike, lambda seen: seen.versions, _policy, "offers other TLS versions")
+    yield from (replace(found, level=Level.SHOULD) for found in versions)
+
+
+def _asks(seen: ListenerProfile) -> tuple[bool, bool]:
+    """Return whether it asks for a certificate in any of its TLS versions, and whether in all."""
+    return bool(seen.asked), set(seen.asked) == set(seen.versions)
 
 
 def _policy(seen: ListenerProfile) -> str:
@@ -81,7 +88,7 @@ def _alike(
     fact: Callable[[ListenerProfile], Hashable],
     show: Callable[[ListenerProfile], str],
     message: str,
-) -> Iterator[Statement]:
+) -> Iterator[Finding]:
     for row in rows:
         odd = _odd_ones(row, fact)
         if odd:
@@ -90,7 +97,7 @@ def _alike(
                 message=f"{', '.join(seen.url for seen in odd)} {message} than other members",
                 expected=f"{usual.url}: {show(usual)}",
                 observed="; ".join(f"{seen.url}: {show(seen)}" for seen in odd),
-                reproduce=tuple(s_client(seen.url) for seen in (usual, *odd)),
+                reproduce=tuple(s_client(seen.url, look=ANNOUNCED) for seen in (usual, *odd)),
             )
 
 
@@ -162,7 +169,7 @@ def every_member_runs_the_same_version(releases: EtcdReleases, count: MemberCoun
             expected="one version",
             observed="; ".join(f"{found.url}: {found.release}" for found in releases.members),
             reproduce=tuple(
-                curl(found.url, role="client", files=("client.crt", "client.key"))
+                curl(found.url, role="client", files=GOOD_CLIENT, look='"etcdserver": the version')
                 for found in releases.members
             ),
         )

@@ -14,11 +14,11 @@ from pytest_etcdtls.observations.discovery import (
     Question,
 )
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl, etcdctl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, curl, etcdctl
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 from pytest_etcdtls.role import Role
 
-_FILES = ("client.crt", "client.key")
+_LISTED = "the URLs of each member"
 _AT_HAND = JUDGED | {Fate.LEFT_OUT}
 _SHOWN = 9
 """Members or URLs that are named in one sentence."""
@@ -140,11 +140,18 @@ def _told_besides(discovery: Discovery) -> Iterator[Statement]:
 
 def _reproduce(question: Question) -> str:
     if question.means is Means.MEMBERS:
-        return curl(question.url, role=Role.PEER, path="/members", files=("peer.crt", "peer.key"))
+        return curl(question.url, role=Role.PEER, path="/members", files=GOOD_PEER, look=_LISTED)
     if question.means is Means.GATEWAY:
         path = "/v3/cluster/member/list"
-        return curl(question.url, role=Role.CLIENT, path=path, files=_FILES, protocol=Protocol.GATEWAY)
-    return etcdctl(question.url, _FILES, "member list")
+        return curl(
+            question.url,
+            role=Role.CLIENT,
+            path=path,
+            files=GOOD_CLIENT,
+            protocol=Protocol.GATEWAY,
+            look=_LISTED,
+        )
+    return etcdctl(question.url, GOOD_CLIENT, "member list", _LISTED)
 
 
 def _is_private(discovery: Discovery, urls: Sequence[MemberURL]) -> bool:

@@ -15,10 +15,12 @@ from pytest_etcdtls.observations.cluster import (
     MemberListings,
 )
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl, etcdctl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, curl, etcdctl
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
-_FILES = ("client.crt", "client.key")
+_FAILS = '"Failed to connect" or "Connection refused"'
+_LISTED = "the URLs of each member, peer URLs before client URLs"
+_IDS = '"ClusterID" and "MemberID"'
 _NO_TLS = ("http://", "unix://")
 
 
@@ -86,7 +88,7 @@ def _without_tls(listings: MemberListings, plain: Mapping[str, str], message: st
             message=f"members {message}",
             expected="https URLs",
             observed="; ".join(f"{name or 'a member'}: {url}" for url, name in sorted(plain.items())),
-            reproduce=(etcdctl(listings.listings[0].url, _FILES, "member list"),),
+            reproduce=(etcdctl(listings.listings[0].url, GOOD_CLIENT, "member list", _LISTED),),
         )
 
 
@@ -101,7 +103,7 @@ def _unreachable(advertised: AdvertisedURLs) -> Mapping[str, Any]:
             attempt,
             way=Way.UNCLEAR,
             stage=Stage.CONNECT,
-            ending=Ending.FAILED,
+            ending=Ending.CONNECTION_REFUSED,
             alert=None,
             detail="Connection refused",
         )
@@ -121,7 +123,7 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
 
     Spec: etcd --advertise-client-urls
     Severity: medium
-    Level: MUST
+    Level: SHOULD
     Remediation: name in --advertise-client-urls what clients can reach, from where they are.
     """
     for found in advertised.urls:
@@ -133,13 +135,13 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
 
 def _silent(found: AdvertisedURL) -> Statement:
     last = found.attempts[-1]
-    if last.stage is not Stage.CONNECT or last.ending is not Ending.FAILED:
+    if last.stage is not Stage.CONNECT or last.ending not in (Ending.FAILED, Ending.CONNECTION_REFUSED):
         return Verdict(Outcome.INCONCLUSIVE, f"{found.url}: {last.describe()}")
     return Finding(
         message=f"{found.url}, which {found.member or 'a member'} advertises, is not reachable",
         expected="an answer",
         observed=last.describe(),
-        reproduce=(curl(found.url, role="client", files=_FILES),),
+        reproduce=(curl(found.url, role="client", files=GOOD_CLIENT, look=_FAILS),),
     )
 
 
@@ -156,7 +158,7 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
 
     Spec: etcd Documentation, runtime reconfiguration
     Severity: high
-    Level: MUST
+    Level: SHOULD
     Remediation: compare with etcdctl member list --endpoints=..., and see the log of the one that differs.
     """
     # The two ports of one member are compared by api.peer-members.
@@ -173,7 +175,7 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
                 message="members of one cluster list different members",
                 expected="the same list from everybody",
                 observed="; ".join(f"{url}: {_shown(members)}" for url, members in lists.items()),
-                reproduce=tuple(etcdctl(url, _FILES, "member list") for url in lists),
+                reproduce=tuple(etcdctl(url, GOOD_CLIENT, "member list", _LISTED) for url in lists),
             )
 
 
@@ -206,7 +208,8 @@ def every_listener_belongs_to_one_cluster(
             expected="one cluster ID",
             observed="; ".join(f"{claim.url}: {claim.cluster_id}" for claim in claims.claims),
             reproduce=tuple(
-                etcdctl(claim.url, _FILES, "endpoint status --write-out=fields") for claim in claims.claims
+                etcdctl(claim.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS)
+                for claim in claims.claims
             ),
         )
         return
@@ -217,7 +220,7 @@ def every_listener_belongs_to_one_cluster(
             message=f"{claim.url} is no member of its cluster",
             expected=f"one of {', '.join(sorted(known))}",
             observed=str(claim.member_id),
-            reproduce=(etcdctl(claim.url, _FILES, "endpoint status --write-out=fields"),),
+            reproduce=(etcdctl(claim.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS),),
         )
     members = {claim.member_id for claim in claims.claims if claim.member_id}
     yield Note(f"cluster {claims.claims[0].cluster_id}, {len(members)} of {len(known)} members seen")

@@ -1,4 +1,4 @@
-"""How long what was declared and what clients hold is good for."""
+"""How long what was declared is good for."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -6,12 +6,13 @@ from datetime import timedelta
 from shlex import quote
 from typing import Any
 
-from pytest_etcdtls.checks.cert_validity import ends_soon, state_of, when
+from pytest_etcdtls.checks.cert_validity import when
+from pytest_etcdtls.checks.mtls_client_credentials import expiring
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.file_facts import DeclaredFiles, HeldCertificates, MemberFiles
 from pytest_etcdtls.observations.policy import Policy
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import show_file
+from pytest_etcdtls.reproduce import look_for
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
 
@@ -22,29 +23,17 @@ def _an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
 
 @check("config.credentials-expire-soon", on=set(), counterexample=_an_hour_left)
 def credentials_do_not_expire_soon(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
-    """What clients hold, and declared certificates that no listener serves, are valid for a while.
+    """Declared certificates that no listener was seen to serve are valid for a while.
 
-    An expired client is kept out at once, and nothing on the wire shows beforehand that it will be. What
-    listeners serve has checks of its own. The bound is --etcd-expiry-days.
+    Such a pair may be served after the next change of files or restart. What listeners serve, what clients
+    present and their CAs have checks of their own. The bound is --etcd-expiry-days.
 
     Spec: RFC 5280 section 4.1.2.5
     Severity: medium
     Level: SHOULD
-    Remediation: renew the certificate; a trusted CA goes with everything that it has signed, and etcd reads
-        bundles at start only.
+    Remediation: renew the certificate; etcd needs no restart for that.
     """
-    for one in held.certificates:
-        if state := state_of(one.certificate, held.observed_at):
-            begins, ends = one.certificate.not_valid_before_utc, one.certificate.not_valid_after_utc
-            yield Finding(
-                message=f"{one.what} {state}",
-                expected=f"more than {policy.expiry_days} days left",
-                observed=f"valid from {when(begins)} to {when(ends)} ({one.source})",
-                reproduce=(show_file(one.source),),
-            )
-        else:
-            words = f"{one.what} ({one.source})"
-            yield from ends_soon(one.certificate, words, held.observed_at, policy, show_file(one.source))
+    yield from expiring(held, policy)
 
 
 def _never_renewed(files: DeclaredFiles) -> Mapping[str, Any]:
@@ -80,7 +69,9 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
                 expected=f"a list that is to be renewed after {when(files.observed_at)}",
                 observed=f"{crl.found}: nextUpdate {when(crl.next_update)}",
                 evidence={"declared": str(setting), "issuer": crl.issuer},
-                reproduce=(f"openssl crl -in {quote(crl.found)} -noout -nextupdate",),
+                reproduce=(
+                    look_for(f"openssl crl -in {quote(crl.found)} -noout -nextupdate", '"nextUpdate"'),
+                ),
             )
 
 

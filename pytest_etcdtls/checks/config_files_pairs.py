@@ -12,6 +12,7 @@ from pytest_etcdtls.declared.file_facts import BundleFact, DeclaredFiles, FileFa
 from pytest_etcdtls.pki.path import find_path, is_self_signed, issuers_among
 from pytest_etcdtls.pki.reading import shown
 from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import look_for
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 
 
@@ -53,7 +54,10 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
                 evidence={"certificate": certificate.said, "key": key.said},
                 reproduce=(
                     f"openssl x509 -in {quote(str(certificate.path))} -noout -pubkey | openssl sha256",
-                    f"openssl pkey -in {quote(str(key.path))} -pubout | openssl sha256",
+                    look_for(
+                        f"openssl pkey -in {quote(str(key.path))} -pubout | openssl sha256",
+                        "the same hash from both",
+                    ),
                 ),
             )
 
@@ -64,7 +68,12 @@ def _unusable(member: MemberFiles, file: FileFact) -> Finding:
         expected="a certificate and its key, in PEM, as etcd reads them",
         observed=file.problem,
         evidence={"declared": file.said},
-        reproduce=(f"cat {quote(str(file.path))} | grep -e -----BEGIN -e -----END",),
+        reproduce=(
+            look_for(
+                f"cat {quote(str(file.path))} | grep -e -----BEGIN -e -----END",
+                '"BEGIN" and "END" of each PEM block',
+            ),
+        ),
     )
 
 
@@ -154,5 +163,9 @@ def _open(
         expected=f"a chain from {shown(leaf)} ({pair.certificate.path}) to {anchors}",
         observed=f"it ends at {shown(top)}, issued by {top.issuer.rfc4514_string() or '(empty)'}",
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
-        reproduce=(f"openssl verify -partial_chain -CAfile {trusted} -untrusted {path} {path}",),
+        reproduce=(
+            look_for(
+                f"openssl verify -partial_chain -CAfile {trusted} -untrusted {path} {path}", '"OK" or "error"'
+            ),
+        ),
     )

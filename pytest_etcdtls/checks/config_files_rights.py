@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_etcdtls.declared.file_facts import DeclaredFiles, FileFact, MemberFiles
 from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import look_for
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
 _OF_OTHERS = 0o007
@@ -46,7 +47,9 @@ def keys_are_for_their_owner(files: DeclaredFiles) -> Iterator[Statement]:
                 expected=f"root, user {member.data_owner} of the data directory, or user {files.reader}",
                 observed=f"{key.path}: owner {key.owner}",
                 evidence={"declared": key.said},
-                reproduce=(f"ls -ln {quote(str(key.path))}",),
+                reproduce=(
+                    look_for(f"ls -ln {quote(str(key.path))}", "the third column: the numeric owner"),
+                ),
             )
     if not any(key.mode is not None for _, key in keys.values()):
         yield Verdict(*_nothing_to_see(files))
@@ -76,7 +79,7 @@ def _open(member: MemberFiles, key: FileFact, what: str) -> Finding:
         expected="0600, or 0640 for a group of etcd's own",
         observed=f"{key.path}: mode {key.mode or 0:04o}",
         evidence={"declared": key.said},
-        reproduce=(f"stat -c '%a %U %n' {quote(str(key.path))}",),
+        reproduce=(look_for(f"stat -c '%a %U %n' {quote(str(key.path))}", "the mode: 600, or 640"),),
     )
 
 
@@ -116,7 +119,7 @@ def no_ca_key_lies_open_beside_its_certificate(files: DeclaredFiles) -> Iterator
                 expected="no such file, or one with mode 0600",
                 observed=f"{key.path}: mode {key.mode:04o}",
                 evidence={"found": key.said},
-                reproduce=(f"stat -c '%a %U %n' {quote(str(key.path))}",),
+                reproduce=(look_for(f"stat -c '%a %U %n' {quote(str(key.path))}", "the mode: 600, or 640"),),
             )
         else:
             yield Note(f"{key.path} lies there, for its owner alone")

@@ -11,7 +11,7 @@ from pytest_etcdtls.declared.version import version_key
 from pytest_etcdtls.observations.api import Exchange, GatewayAnswer
 from pytest_etcdtls.observations.attempt import Protocol, Response
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import curl
+from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
@@ -33,7 +33,7 @@ def the_gateway_is_as_declared(
 
     Spec: etcd --enable-grpc-gateway
     Severity: low
-    Level: SHOULD
+    Level: MUST
     Remediation: give --enable-grpc-gateway where etcd reads it, and restart it.
     """
     if declaration.listener is None:
@@ -45,7 +45,9 @@ def the_gateway_is_as_declared(
     else:
         is_on = answer.attempt.response.status != _ABSENT
         if is_on is not declaration.member.effective.gateway:
-            line = curl(answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY)
+            line = curl(
+                answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY, look=STATUS
+            )
             yield _otherwise(
                 declaration, "enable-grpc-gateway", answer.attempt.response, line, what="JSON gateway"
             )
@@ -65,7 +67,7 @@ def profiles_are_as_declared(
 
     Spec: etcd --enable-pprof, --log-level
     Severity: low
-    Level: SHOULD
+    Level: MUST
     Remediation: give --enable-pprof and --log-level where etcd reads them, and restart it.
     """
     if declaration.listener is None:
@@ -74,7 +76,7 @@ def profiles_are_as_declared(
     yield from unanswered(exchange)
     response = exchange.attempt.response
     if response is not None and (response.status != _ABSENT) is not declaration.member.effective.pprof:
-        line = curl(exchange.url, role=exchange.role, path=exchange.path, files=("client.crt", "client.key"))
+        line = curl(exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS)
         yield _otherwise(declaration, "enable-pprof", response, line, what="handler of profiles")
 
 

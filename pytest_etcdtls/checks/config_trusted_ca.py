@@ -11,8 +11,8 @@ from pytest_etcdtls.declared.beside import DeclaredBundle
 from pytest_etcdtls.declared.standing import ListenerDeclaration
 from pytest_etcdtls.observations.chain import AnnouncedCAs
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import s_client
-from pytest_etcdtls.results import Finding, Statement
+from pytest_etcdtls.reproduce import ANNOUNCED, s_client
+from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
 
@@ -80,13 +80,20 @@ def _judge(
     for version, requested in announced.requested:
         if not requested:
             yield _differs(declaration, bundle, announced, f"{version}: no certificate is asked for")
+        elif bundle.absent and names[version]:
+            continue
         elif {name.public_bytes() for name in names[version]} != wanted:
             shown = ", ".join(sorted(name.rfc4514_string() for name in names[version]))
             yield _differs(declaration, bundle, announced, f"{version}: {shown or 'no CA'}")
         else:
             continue
         return
-    if bundle.accepted is not None and not bundle.signed:
+    if bundle.strangers:
+        observed = f"{', '.join(bundle.strangers)} is let in, which no declared CA can have signed"
+        yield _differs(declaration, bundle, announced, observed)
+    elif bundle.absent:
+        yield Verdict(Outcome.NOT_VERIFIED, bundle.absent)
+    elif bundle.accepted is not None and not bundle.signed:
         yield _differs(
             declaration,
             bundle,
@@ -100,10 +107,11 @@ def _differs(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs, observed: str
 ) -> Finding:
     subjects = sorted(certificate.subject.rfc4514_string() for certificate in bundle.certificates)
+    subjects = subjects or ["the CAs in that file"]
     return not_in_force(
         declaration,
         bundle.setting,
         expected=f"trusted: {', '.join(subjects)} ({bundle.source})",
         observed=observed,
-        reproduce=(s_client(announced.url),),
+        reproduce=(s_client(announced.url, look=ANNOUNCED),),
     )

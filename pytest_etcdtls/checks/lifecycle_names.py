@@ -7,6 +7,7 @@ from pytest_etcdtls.checks.lifecycle_pairs import SERVED, with_trials
 from pytest_etcdtls.expectation import KEPT_OUT, LET_IN, REFUSED, Expected, judge_steps
 from pytest_etcdtls.observations.experiment import Experiment
 from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import look_for
 from pytest_etcdtls.results import Statement
 
 _STARTED = "started"
@@ -19,8 +20,9 @@ def _let_in(who: str) -> Any:  # noqa: ANN401
     return counterexample
 
 
-def _curl(port: int) -> str:
-    return f"curl -sS -k --http1.1 --cert other.crt --key other.key https://127.0.0.1:{port}/version"
+def _curl(port: int, where: str) -> str:
+    command = f"curl -sS -i -k --http1.1 --cert other.crt --key other.key https://127.0.0.1:{port}/version"
+    return look_for(command, f"an HTTP status line: the client is let in ({where})")
 
 
 @check("lifecycle.allowed-hostname", on=set(), counterexample=_let_in("client with another hostname"))
@@ -46,7 +48,7 @@ def only_clients_with_the_hostname_are_admitted(
             Expected(_STARTED, "client with another hostname", REFUSED),
             Expected(_STARTED, "client with the hostname as common name only", REFUSED),
         ],
-        (_curl(2379) + "  # etcd runs with --client-cert-allowed-hostname",),
+        (_curl(2379, "etcd runs with --client-cert-allowed-hostname"),),
     )
 
 
@@ -71,7 +73,7 @@ def only_peers_with_the_common_name_are_admitted(
             Expected(_STARTED, "peer with another common name", REFUSED),
             Expected(_STARTED, "peer without a common name", REFUSED),
         ],
-        (_curl(2380) + "  # etcd runs with --peer-cert-allowed-cn",),
+        (_curl(2380, "etcd runs with --peer-cert-allowed-cn"),),
     )
 
 
@@ -94,7 +96,7 @@ def only_peers_with_the_hostname_are_admitted(
             Expected(_STARTED, "peer with another hostname", REFUSED),
             Expected(_STARTED, "peer with the hostname as common name only", REFUSED),
         ],
-        (_curl(2380) + "  # etcd runs with --peer-cert-allowed-hostname",),
+        (_curl(2380, "etcd runs with --peer-cert-allowed-hostname"),),
     )
 
 
@@ -121,5 +123,5 @@ def a_peer_comes_from_where_its_certificate_says(
             Expected(_STARTED, "peer without a name", LET_IN),
             Expected(_STARTED, "peer with another address", KEPT_OUT),
         ],
-        (_curl(2380) + "  # other.crt has the subjectAltName IP:192.0.2.1",),
+        (_curl(2380, "other.crt has the subjectAltName IP:192.0.2.1"),),
     )

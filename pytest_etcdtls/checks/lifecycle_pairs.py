@@ -8,6 +8,7 @@ from pytest_etcdtls.expectation import LET_IN, NO_HANDSHAKE, Expected, finding, 
 from pytest_etcdtls.observations.attempt import Response, Stage, Way
 from pytest_etcdtls.observations.experiment import Experiment, RenewalUnderLoad, Tally, Trial
 from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import look_for
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
 _GOOD = "good client"
@@ -42,7 +43,7 @@ def _paste(port: str, file: str) -> tuple[str, ...]:
         show % port,
         f"cp new.crt {file}.crt; cp new.key {file}.key  # etcd runs with --cert-file and --key-file of these",
         show % port,
-        "openssl x509 -in new.crt -noout -fingerprint",
+        look_for("openssl x509 -in new.crt -noout -fingerprint", "this fingerprint in the second handshake"),
     )
 
 
@@ -143,7 +144,7 @@ def half_a_pair_is_refused_until_it_is_whole(
         expectations,
         (
             "cp new.crt server.crt  # its key is not there yet",
-            "openssl s_client -connect 127.0.0.1:2379 </dev/null",
+            look_for("openssl s_client -connect 127.0.0.1:2379 </dev/null", '"alert internal error"'),
         ),
     )
     yield from _served_from_disk(experiment, "whole")
@@ -184,7 +185,10 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
             reproduce=(
                 "while :; do curl -fsS -k --cert client.crt --key client.key https://127.0.0.1:2379/version"
                 " || echo lost; done",
-                "cp renewed.crt server.crt.new; mv server.crt.new server.crt  # in another shell",
+                look_for(
+                    "cp renewed.crt server.crt.new; mv server.crt.new server.crt  # in another shell",
+                    '"lost" in the first shell',
+                ),
             ),
         )
     for client, tally in load.tallies.items():

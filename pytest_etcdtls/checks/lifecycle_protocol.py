@@ -6,11 +6,15 @@ from typing import Annotated, Any
 
 from pytest_etcdtls.checks.lifecycle_pairs import SERVED, with_trials
 from pytest_etcdtls.expectation import LET_IN, NO_HANDSHAKE, Expected, judge_steps
+from pytest_etcdtls.observations.attempt import TLSVersion
 from pytest_etcdtls.observations.experiment import Experiment, SuiteOffer, SuiteOffers
 from pytest_etcdtls.observations.greeting import TLS1_2, Reply, ServerHello
 from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import s_client
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 
+_CLIENT_PORT = "https://127.0.0.1:2379"
+_REFUSED = '"alert": refused, as it should be'
 _STARTED = "started"
 _TLS12, _TLS13 = "good client offering TLSv1.2 only", "good client offering TLSv1.3 only"
 
@@ -38,7 +42,7 @@ def no_version_below_the_floor_is_spoken(
     yield from judge_steps(
         experiment,
         [Expected(_STARTED, _TLS13, LET_IN), Expected(_STARTED, _TLS12, NO_HANDSHAKE)],
-        ("openssl s_client -connect 127.0.0.1:2379 -tls1_2 </dev/null  # etcd: --tls-min-version=TLS1.3",),
+        (s_client(_CLIENT_PORT, TLSVersion.TLS1_2, look=f"{_REFUSED} with --tls-min-version=TLS1.3"),),
     )
 
 
@@ -60,7 +64,7 @@ def no_version_above_the_ceiling_is_spoken(
     yield from judge_steps(
         experiment,
         [Expected(_STARTED, _TLS12, LET_IN), Expected(_STARTED, _TLS13, NO_HANDSHAKE)],
-        ("openssl s_client -connect 127.0.0.1:2379 -tls1_3 </dev/null  # etcd: --tls-max-version=TLS1.2",),
+        (s_client(_CLIENT_PORT, TLSVersion.TLS1_3, look=f"{_REFUSED} with --tls-max-version=TLS1.2"),),
     )
 
 
@@ -111,7 +115,11 @@ def _not_as_listed(offers: SuiteOffers, wrong: list[SuiteOffer], *, listed: bool
         ),
         evidence={"etcd": offers.etcd_version, "started with": " ".join(offers.flags)},
         reproduce=(
-            "openssl s_client -connect 127.0.0.1:2379 -tls1_2 -cipher ECDHE-ECDSA-AES256-GCM-SHA384"
-            " </dev/null  # etcd runs with --cipher-suites",
+            s_client(
+                _CLIENT_PORT,
+                TLSVersion.TLS1_2,
+                "-cipher ECDHE-ECDSA-AES256-GCM-SHA384",
+                look=f"{_REFUSED} with --cipher-suites without this suite",
+            ),
         ),
     )

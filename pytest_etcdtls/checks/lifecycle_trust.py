@@ -9,13 +9,14 @@ from pytest_etcdtls.observations.attempt import Way
 from pytest_etcdtls.observations.experiment import Experiment
 from pytest_etcdtls.observations.release import Release
 from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import GOOD_CLIENT, curl
 from pytest_etcdtls.results import Note, Outcome, Statement, Verdict
 
 _GOOD, _STRANGER, _NAMED = "good client", "client of another CA", "named client"
 _PEM_ENDS = Release(3, 6, 0, final=False)
 """The first release that reads a list in DER only."""
 
-_TRY = "curl -sS -k --cert other.crt --key other.key https://127.0.0.1:2379/version"
+_TRY = curl("https://127.0.0.1:2379", role="client", files=("other.crt", "other.key"))
 
 
 def _still_trusted(experiment: Experiment) -> Mapping[str, Any]:
@@ -116,7 +117,7 @@ def a_new_revocation_list_is_in_force_at_once(
         ],
         (
             "openssl crl -in list.pem -outform DER -out crl.der  # etcd runs with --client-crl-file=crl.der",
-            "curl -sS -k --cert revoked.crt --key revoked.key https://127.0.0.1:2379/version",
+            curl("https://127.0.0.1:2379", role="client", files=("revoked.crt", "revoked.key")),
         ),
     )
 
@@ -143,7 +144,7 @@ def a_list_that_cannot_be_read_admits_nobody(
     """
     reproduce = (
         "openssl crl -inform DER -in crl.der -out crl.pem  # etcd runs with --client-crl-file=crl.pem",
-        "curl -sS -k --cert client.crt --key client.key https://127.0.0.1:2379/version",
+        curl("https://127.0.0.1:2379", role="client", files=GOOD_CLIENT),
     )
     yield from judge_steps(
         experiment,

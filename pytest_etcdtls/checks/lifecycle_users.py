@@ -6,15 +6,16 @@ from typing import Annotated, Any
 
 from pytest_etcdtls.checks.lifecycle_pairs import with_trials
 from pytest_etcdtls.expectation import LET_IN, Expected, finding, judge_steps
-from pytest_etcdtls.observations.attempt import Response
+from pytest_etcdtls.observations.attempt import Protocol, Response
 from pytest_etcdtls.observations.experiment import Experiment, ForeignMember, Trial
 from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl, etcdctl, look_for
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 
 _GRPC, _GATEWAY = "over gRPC", "over the gateway"
 _MAY = "certificate with the user's name, key that the user may read"
 _TOKEN = "token of root"  # noqa: S105 - says who comes
-_RANGE = "ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 --insecure-skip-tls-verify"
+_CLIENT_PORT = "https://127.0.0.1:2379"
 
 
 def _denied(experiment: Experiment) -> Mapping[str, Any]:
@@ -47,7 +48,14 @@ def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> I
                 [trial],
                 message=f"{trial.who}: the key {'is read' if status == '0' else 'cannot be read'}",
                 expected="the key is read" if trial.who == _MAY else "permission denied",
-                reproduce=(f"{_RANGE} --cert=reader.crt --key=reader.key get granted",),
+                reproduce=(
+                    etcdctl(
+                        _CLIENT_PORT,
+                        ("reader.crt", "reader.key"),
+                        "get granted",
+                        'the key, or "permission denied"',
+                    ),
+                ),
             )
 
 
@@ -101,8 +109,11 @@ def the_gateway_takes_no_certificate_for_a_user(
                 message=f"{trial.who}: the gateway reads a key",
                 expected="refused without a token",
                 reproduce=(
-                    'curl -sS -k --cert client.crt --key client.key -d \'{"key": "Z3JhbnRlZA=="}\''
-                    " https://127.0.0.1:2379/v3/kv/range  # authentication is on",
+                    look_for(
+                        'curl -sS -i -k --cert client.crt --key client.key -d \'{"key": "Z3JhbnRlZA=="}\''
+                        " https://127.0.0.1:2379/v3/kv/range",
+                        '"kvs": the key is read without a token, while authentication is on',
+                    ),
                 ),
             )
 
@@ -140,8 +151,7 @@ def the_gateway_dials_with_the_certificate_that_it_was_given(
             message="the gateway does not work with a certificate of its own to dial with",
             expected="HTTP 200",
             reproduce=(
-                "curl -sS -k --cert client.crt --key client.key -d '{}' "
-                "https://127.0.0.1:2379/v3/maintenance/status",
+                curl(_CLIENT_PORT, role="client", files=GOOD_CLIENT, protocol=Protocol.GATEWAY, look=STATUS),
             ),
         )
 

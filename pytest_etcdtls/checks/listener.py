@@ -1,15 +1,16 @@
-"""The two gates: does the listener answer at all, and is it an etcd that answers."""
+"""The two gates: does the listener answer, and is it an etcd; and the listeners that nobody named."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.observations.admission import Acceptance, Candidate
+from pytest_etcdtls.observations.admission import Candidate, ServedClient
+from pytest_etcdtls.observations.api import is_of_etcd
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response, Stage, Way
-from pytest_etcdtls.observations.listener import Answer
+from pytest_etcdtls.observations.listener import Answer, UnnamedPorts
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import curl, s_client
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
 _INTERNAL_ERROR = 80
 
@@ -49,12 +50,19 @@ def the_listener_answers(answer: Answer) -> Iterator[Statement]:
         return
     plaintext = answer.plaintext
     if plaintext is None or plaintext.way is not Way.SERVED:
+        if answer.needs_tls:
+            address = answer.url.partition("://")[2]
+            yield Verdict(
+                Outcome.INCONCLUSIVE,
+                f"{answer.url} answers TLS and no plain HTTP: use https, pass https://{address}",
+            )
+            return
         last = attempts[0] if attempts else plaintext
         ending = last.describe() if last else "no attempt was made"
         yield Verdict(Outcome.INCONCLUSIVE, f"{answer.url} does not answer: {ending}")
 
 
-def _not_an_etcd(acceptance: Acceptance) -> Mapping[str, Any]:
+def _not_an_etcd(served: ServedClient) -> Mapping[str, Any]:
     def other(candidate: Candidate) -> Candidate:
         page = Response(status=200, headers={"content-type": "text/html"}, body=b"<html>hello</html>")
         tries = tuple(
@@ -63,38 +71,35 @@ def _not_an_etcd(acceptance: Acceptance) -> Mapping[str, Any]:
         )
         return replace(candidate, tries=tries)
 
-    accepted = acceptance.accepted
-    assert accepted is not None  # noqa: S101 - the conforming sample has one
-    return {"acceptance": replace(acceptance, accepted=other(accepted))}
+    assert served.client is not None  # noqa: S101 - the conforming sample has one
+    return {"served": replace(served, client=other(served.client))}
 
 
 @check("listener.is-etcd", on=EVERY_LISTENER, counterexample=_not_an_etcd)
-def the_listener_is_an_etcd(acceptance: Acceptance) -> Iterator[Statement]:
-    """What an accepted client gets is an etcd's answer.
+def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
+    """What a client that is served gets is an etcd's answer.
 
     A proxy, a load balancer or a wrong port can speak flawless TLS; whatever was found out about it would
-    say nothing about etcd.
+    say nothing about etcd. Judged by the good client, or where none is accepted by one without a certificate.
 
     Spec: etcd Documentation, /version and /health endpoints
     Severity: critical
     Level: MUST
     Remediation: name the listener of etcd itself (--listen-{side}-urls), not what stands before it.
     """
-    accepted = acceptance.accepted
-    if accepted is None:
+    client = served.client
+    if client is None:
         yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client; what answers was not seen")
         return
-    if any(_of_etcd(attempt) for attempt in accepted.served):
+    if any(_of_etcd(attempt) for attempt in client.served):
         return
-    first = accepted.served[0]
+    first = client.served[0]
     yield Finding(
         message="what answers is not an etcd",
         expected="/version, the JSON gateway or gRPC in etcd's shape",
-        observed="; ".join(f"{attempt.protocol}: {_show(attempt)}" for attempt in accepted.served[:3]),
-        evidence={"identity": accepted.identity},
-        reproduce=(
-            curl(acceptance.url, role=acceptance.role, files=accepted.files, protocol=first.protocol),
-        ),
+        observed="; ".join(f"{attempt.protocol}: {_show(attempt)}" for attempt in client.served[:3]),
+        evidence={"identity": client.identity},
+        reproduce=(curl(served.url, role=served.role, files=client.files, protocol=first.protocol),),
     )
 
 
@@ -104,7 +109,7 @@ def _of_etcd(attempt: Attempt) -> bool:
         return False
     if attempt.protocol is Protocol.GRPC:
         return response.headers.get("content-type", "").startswith("application/grpc")
-    return any(word in response.body for word in (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"'))
+    return is_of_etcd(response)
 
 
 def _show(attempt: Attempt) -> str:
@@ -113,3 +118,50 @@ def _show(attempt: Attempt) -> str:
         return attempt.describe()
     kind = response.headers.get("content-type", "no content type")
     return f"HTTP {response.status}, {kind}, {response.body[:60].decode('utf-8', 'replace')!r}"
+
+
+def _metrics_in_plain_http(ports: UnnamedPorts) -> Mapping[str, Any]:
+    first, *others = ports.tried
+    health = Response(status=200, body=b'{"health":"true","reason":""}')
+    served = replace(first, way=Way.SERVED, stage=Stage.READ, response=health, first_bytes=b"HTTP/1.1 200 OK")
+    return {"ports": replace(ports, tried=(served, *others))}
+
+
+@check("listener.undeclared", on=frozenset(), counterexample=_metrics_in_plain_http)
+def nothing_answers_plain_http_unnamed(ports: UnnamedPorts) -> Iterator[Statement]:
+    """No member answers plain HTTP at one of etcd's usual ports that nobody named.
+
+    With `--etcd-discover` alone. A client, peer or metrics URL in http beside the TLS ports needs no
+    certificate, whoever reaches it. Plain HTTP is tried once at 2379, 2380, 2381, 4001 and 7001 on the hosts
+    of the member list, without a credential. Ports that are known listeners have checks of their own.
+
+    Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: high
+    Level: MUST
+    Remediation: take the http URL out of --listen-client-urls, --listen-peer-urls, --listen-metrics-urls or
+        --listen-client-http-urls, or let it listen on 127.0.0.1 alone; if it is meant to be there, name it
+        with --etcd-metrics-endpoint or --etcd-endpoint, or declare it with --etcd-config.
+    """
+    for attempt in ports.tried:
+        if attempt.answers_plaintext:
+            yield _answers_plain_http(attempt)
+        elif attempt.stage is not Stage.CONNECT:
+            yield Note(f"{attempt.url} accepts connections and answers no plain HTTP: {attempt.describe()}")
+    for reason in ports.not_tried:
+        yield Note(reason)
+    if ports.not_tried and not ports.tried:
+        yield Verdict(Outcome.NOT_VERIFIED, "; ".join(ports.not_tried))
+
+
+def _answers_plain_http(attempt: Attempt) -> Finding:
+    response = attempt.response
+    known = response is not None and is_of_etcd(response)
+    who = "an etcd answers" if known else "something that does not say that it is etcd answers"
+    path = "/version" if attempt.url.endswith((":2380", ":7001")) else "/health"
+    return Finding(
+        message=f"{who} plain HTTP at {attempt.url}, on a host of the member list, and nobody named it",
+        expected="no answer to plain HTTP",
+        observed=_show(attempt) if response is not None else f"{attempt.first_bytes[:24]!r}",
+        reproduce=(curl(attempt.url, role="", path=path),),
+    )

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_etcdtls.observations.etcd_log import LogComparison, LoggedAttempt
 from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.reproduce import look_for
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
 _SHOWN = 3
@@ -51,7 +52,8 @@ def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[S
 def _differs(log: LogComparison, told: list[LoggedAttempt]) -> Finding:
     first = told[0]
     grep = tuple(
-        f"grep -F {shlex.quote(one.remote_address)} {shlex.quote(log.file)}" for one in told[:_SHOWN]
+        look_for(f"grep -F {shlex.quote(one.remote_address)} {shlex.quote(log.file)}", '"error"')
+        for one in told[:_SHOWN]
     )
     number = "one connection" if len(told) == 1 else f"{len(told)} connections"
     return Finding(

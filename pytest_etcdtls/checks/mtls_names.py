@@ -17,8 +17,8 @@ def a_client_with_another_hostname_is_refused(
 ) -> Iterator[Statement]:
     """A client whose certificate does not cover the allowed hostname is refused.
 
-    Where a CA signs for others too, this rule alone keeps them out. Judged where the rule is declared; the
-    certificate tried has no subjectAltName, and its valid twin covers the name.
+    Where a CA signs for others too, this rule alone keeps them out. Judged where the rule is declared, by a
+    certificate without subjectAltName, or by any of ours that does not cover the name.
 
     Spec: etcd --client-cert-allowed-hostname
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -36,7 +36,7 @@ def a_peer_with_another_hostname_is_refused(
     """A peer whose certificate does not cover the allowed hostname is refused.
 
     Where a CA signs for others too, this rule alone keeps them out of raft. Judged where the rule is
-    declared; the certificate tried has no subjectAltName, and its valid twin covers the name.
+    declared, by a certificate without subjectAltName, or by any of ours that does not cover the name.
 
     Spec: etcd --peer-cert-allowed-hostname
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
@@ -54,7 +54,7 @@ def a_peer_with_another_common_name_is_refused(
     """A peer whose certificate has another common name than the allowed one is refused.
 
     Where a CA signs for others too, this rule alone keeps them out of raft. Judged where the rule is
-    declared; the valid twin differs in the common name alone.
+    declared, by a certificate that is good but for the common name, or by any of ours that is such.
 
     Spec: etcd --peer-cert-allowed-cn
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary

@@ -96,8 +96,8 @@ def a_certificate_of_a_lookalike_ca_is_refused(
     Spec: RFC 5280 section 6.1.3
     Severity: critical
     Level: MUST
-    Remediation: what terminates TLS here does not verify signatures: let etcd itself do it, with
-        --{peer}trusted-ca-file.
+    Remediation: what terminates TLS here asks for a certificate and does not verify its signature: let etcd
+        itself do it, with --{peer}trusted-ca-file.
     """
     yield from judge(admission, "a client certificate of a look-alike CA")
 

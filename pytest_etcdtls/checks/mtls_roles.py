@@ -47,7 +47,8 @@ def a_client_certificate_is_refused_on_the_peer_port(
     Severity: medium
     Level: SHOULD
     Remediation: let a CA of their own sign the peers, in --peer-trusted-ca-file, or name the peers with
-        --peer-cert-allowed-cn.
+        --peer-cert-allowed-cn. Members dial each other with the pair of --peer-cert-file, which that CA has
+        to issue as well, or with that of --peer-client-cert-file.
     """
     if admission.has_names and any(cell.attempt.way is Way.CLOSED for cell in admission.cells):
         reason = "etcd closed it, which its rule on SANs explains: it may be let in from its own address"
@@ -68,7 +69,9 @@ def a_peer_certificate_is_refused_on_the_client_port(
     Spec: etcd --trusted-ca-file
     Severity: low
     Level: SHOULD
-    Remediation: let a CA of their own sign the clients, in --trusted-ca-file.
+    Remediation: let a CA of their own sign the clients, in --trusted-ca-file. If that CA does not issue the
+        certificate of --cert-file too, the JSON gateway needs a pair of its own from it, with
+        --client-cert-file and --client-key-file (etcd 3.5 and newer).
     """
     yield from _judge(admission, stranger, "a peer's certificate on the client port")
 

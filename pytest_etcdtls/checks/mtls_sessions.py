@@ -110,7 +110,8 @@ def a_session_of_the_other_port_is_worth_nothing(foreign: ForeignSession) -> Ite
         if again.way is Way.UNCLEAR:
             yield Verdict(Outcome.INCONCLUSIVE, f"{version}: {again.purpose}: {again.describe()}")
         elif again.way is Way.SERVED and not again.resumed:
-            yield Verdict(Outcome.NOT_VERIFIED, "a client without a certificate is let in, session or not")
+            reason = "a client without a certificate is let in, session or not: see mtls.no-certificate"
+            yield Verdict(Outcome.NOT_APPLICABLE, reason)
         elif again.way is Way.SERVED:
             yield Finding(
                 message=f"a session of {foreign.other} is accepted in {version}",
@@ -123,6 +124,6 @@ def a_session_of_the_other_port_is_worth_nothing(foreign: ForeignSession) -> Ite
 def _lines(got: str, presented: str, version: TLSVersion, files: tuple[str, str] | None) -> tuple[str, ...]:
     again = None if got != presented else files
     return (
-        s_client(got, version, "-sess_out session.pem", files, GET_VERSION),
-        s_client(presented, version, "-sess_in session.pem", again, GET_VERSION),
+        s_client(got, version, "-sess_out session.pem", files, GET_VERSION, look='"HTTP": a session is kept'),
+        s_client(presented, version, "-sess_in session.pem", again, GET_VERSION, look='"Reused" and "HTTP"'),
     )

@@ -10,7 +10,7 @@ from pytest_etcdtls.observations.attempt import Attempt, Response, Way
 from pytest_etcdtls.observations.chain import AnnouncedCAs, ClientTrust
 from pytest_etcdtls.observations.listener import Plaintext
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import curl, s_client
+from pytest_etcdtls.reproduce import ANNOUNCED, IN_PLAINTEXT, curl, s_client
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 from pytest_etcdtls.target import Role
 
@@ -44,14 +44,14 @@ def the_listener_announces_whom_it_trusts(announced: AnnouncedCAs) -> Iterator[S
             message="no client certificate is asked for",
             expected="a CertificateRequest with the names of the trusted CAs",
             observed=f"no CertificateRequest in {', '.join(silent)}",
-            reproduce=(s_client(announced.url),),
+            reproduce=(s_client(announced.url, look=ANNOUNCED),),
         )
     if empty:
         yield Finding(
             message="the list of announced CAs is empty: every CA in the system's root store is trusted",
             expected="the names of the trusted CAs in the CertificateRequest",
             observed=f"an empty list in {', '.join(empty)}",
-            reproduce=(s_client(announced.url),),
+            reproduce=(s_client(announced.url, look=ANNOUNCED),),
         )
 
 
@@ -83,18 +83,19 @@ def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTru
     expected = ", ".join(sorted(certificate.subject.rfc4514_string() for certificate in trust.certificates))
     asked = [version for version, requested in announced.requested if requested]
     given = {version: {name.public_bytes(): name for name in names} for version, names in announced.names}
-    judged = [version for version in asked if given[version]]
-    if not judged:
-        yield Verdict(Outcome.NOT_VERIFIED, "no CA is announced, see mtls.announced-ca-present")
+    if not asked:
+        reason = "no client certificate is asked for, see mtls.announced-ca-present"
+        yield Verdict(Outcome.NOT_APPLICABLE, reason)
         return
-    for version in judged:
+    for version in asked:
         if set(given[version]) != wanted:
             observed = ", ".join(sorted(name.rfc4514_string() for name in given[version].values()))
+            observed = observed or "an empty list, so that every CA in the system's root store is trusted"
             yield Finding(
                 message="other CAs are announced than those that etcd was told to trust",
                 expected=f"{expected} ({trust.source})",
                 observed=f"{version}: {observed}",
-                reproduce=(s_client(announced.url),),
+                reproduce=(s_client(announced.url, look=ANNOUNCED),),
             )
             return
 
@@ -126,7 +127,7 @@ def the_listener_trusts_one_ca(announced: AnnouncedCAs) -> Iterator[Statement]:
             message=f"{len(names)} CAs are announced",
             expected="one CA",
             observed=", ".join(sorted(name.rfc4514_string() for name in names.values())),
-            reproduce=(s_client(announced.url),),
+            reproduce=(s_client(announced.url, look=ANNOUNCED),),
         )
 
 
@@ -161,7 +162,9 @@ def plain_http_is_refused(plaintext: Plaintext) -> Iterator[Statement]:
             expected="the connection is closed without a byte of an answer",
             observed=attempt.describe(),
             evidence={"first bytes": attempt.first_bytes.decode("latin-1")},
-            reproduce=(curl(plaintext.url.replace("https://", "http://"), role=plaintext.role),),
+            reproduce=(
+                curl(plaintext.url.replace("https://", "http://"), role=plaintext.role, look=IN_PLAINTEXT),
+            ),
         )
     elif not plaintext.tls_works or not (attempt.first_bytes or attempt.ending in ("end of stream", "reset")):
         yield Verdict(Outcome.INCONCLUSIVE, f"plain HTTP: {attempt.describe()}")

@@ -26,7 +26,7 @@ def _show(choice: AlpnChoice) -> str:
 
 
 def _line(alpn: AlpnChoices, choice: AlpnChoice) -> str:
-    return s_client(alpn.url, choice.version, f"-alpn {','.join(alpn.offered)}")
+    return s_client(alpn.url, choice.version, f"-alpn {','.join(alpn.offered)}", look='"ALPN"')
 
 
 @check("tls.alpn-h2", on=frozenset({Role.CLIENT}), counterexample=lambda alpn: _chosen(alpn, "http/1.1"))

@@ -36,7 +36,7 @@ def there_is_no_renegotiation(renegotiation: Renegotiation) -> Iterator[Statemen
             message="the listener does not know secure renegotiation",
             expected="the extension renegotiation_info in its hello",
             observed="a hello without it",
-            reproduce=(s_client(renegotiation.url, TLSVersion.TLS1_2),),
+            reproduce=(s_client(renegotiation.url, TLSVersion.TLS1_2, look='"Secure Renegotiation"'),),
         )
     attempt = renegotiation.attempt
     if attempt is None:
@@ -47,7 +47,13 @@ def there_is_no_renegotiation(renegotiation: Renegotiation) -> Iterator[Statemen
             expected="an alert to the second hello",
             observed="a second handshake",
             reproduce=(
-                s_client(renegotiation.url, TLSVersion.TLS1_2, files=renegotiation.files, typed="echo R"),
+                s_client(
+                    renegotiation.url,
+                    TLSVersion.TLS1_2,
+                    files=renegotiation.files,
+                    typed="echo R",
+                    look='"RENEGOTIATING" and no "no renegotiation" behind it',
+                ),
             ),
         )
     elif attempt.version is None:
@@ -79,7 +85,14 @@ def early_data_is_not_accepted(tickets: SessionTickets) -> Iterator[Statement]:
             expected="tickets without the extension early_data",
             observed=f"up to {most} octets of early data",
             reproduce=(
-                s_client(tickets.url, TLSVersion.TLS1_3, "-sess_out session.pem", tickets.files, GET_VERSION),
+                s_client(
+                    tickets.url,
+                    TLSVersion.TLS1_3,
+                    "-sess_out session.pem",
+                    tickets.files,
+                    GET_VERSION,
+                    look='"Max Early Data": 0 means that none is allowed',
+                ),
                 "openssl sess_id -in session.pem -noout -text | grep 'Max Early Data'",
             ),
         )

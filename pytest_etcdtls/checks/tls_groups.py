@@ -8,7 +8,7 @@ from pytest_etcdtls.observations.attempt import TLSVersion
 from pytest_etcdtls.observations.named_groups import HYBRIDS, MODERN, OTHERS, WEAK, GroupKind
 from pytest_etcdtls.observations.protocol import GroupSupport
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import s_client
+from pytest_etcdtls.reproduce import GROUP, s_client
 from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
 
 
@@ -37,14 +37,14 @@ def keys_are_exchanged_with_a_modern_group(support: GroupSupport) -> Iterator[St
             message="no group of today is accepted",
             expected=f"one of {', '.join(group.name for group in MODERN)}",
             observed=f"{support.version}: {names}",
-            reproduce=(s_client(support.url, support.version, f"-groups {wanted}"),),
+            reproduce=(s_client(support.url, support.version, f"-groups {wanted}", look=GROUP),),
         )
     if support.weak is not None:
         yield Finding(
             message="a weak group is accepted",
             expected="the alert 40 handshake_failure",
             observed=f"TLSv1.2: {support.weak.name}",
-            reproduce=(s_client(support.url, TLSVersion.TLS1_2, f"-groups {support.weak.name}"),),
+            reproduce=(s_client(support.url, TLSVersion.TLS1_2, f"-groups {support.weak.name}", look=GROUP),),
         )
 
 
@@ -74,5 +74,5 @@ def a_post_quantum_group_is_accepted(support: GroupSupport) -> Iterator[Statemen
             message="no post-quantum group is accepted",
             expected=f"one of {', '.join(group.name for group in HYBRIDS)}",
             observed=", ".join(group.name for group in support.accepted),
-            reproduce=(s_client(support.url, TLSVersion.TLS1_3, f"-groups {HYBRIDS[0].name}"),),
+            reproduce=(s_client(support.url, TLSVersion.TLS1_3, f"-groups {HYBRIDS[0].name}", look=GROUP),),
         )

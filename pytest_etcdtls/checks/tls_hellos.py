@@ -8,7 +8,7 @@ from pytest_etcdtls.observations.attempt import TLSVersion
 from pytest_etcdtls.observations.greeting import Reply
 from pytest_etcdtls.observations.protocol import OddHello, SilentConnection
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import s_client
+from pytest_etcdtls.reproduce import look_for, s_client
 from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
 
 
@@ -40,7 +40,7 @@ def nothing_is_compressed(variant: Annotated[OddHello, "compression"]) -> Iterat
             message="TLS compression is selected",
             expected="compression method 0, none",
             observed=f"compression method {hello.compression}",
-            reproduce=(s_client(variant.url, TLSVersion.TLS1_2, "-comp"),),
+            reproduce=(s_client(variant.url, TLSVersion.TLS1_2, "-comp", look='"Compression"'),),
         )
 
 
@@ -58,7 +58,7 @@ def unknown_values_are_tolerated(variant: Annotated[OddHello, "unknown-values"])
     Spec: RFC 8701 section 3
     Spec: RFC 8446 section 4.1.2
     Severity: low
-    Level: SHOULD
+    Level: MUST
     Remediation: let etcd itself terminate TLS on this port, or update what does.
     """
     if variant.odd.reply is not Reply.SERVER_HELLO:
@@ -99,5 +99,10 @@ def a_silent_connection_is_ended(silence: SilentConnection) -> Iterator[Statemen
             message="a connection on which nothing is sent stays open",
             expected="the server ends it",
             observed=f"still open after {silence.patience:.0f} seconds",
-            reproduce=(f"time timeout 30 curl -sS telnet://{authority}",),
+            reproduce=(
+                look_for(
+                    f"time timeout 30 curl -sS telnet://{authority}",
+                    '"real": 30 s means that the connection was not ended',
+                ),
+            ),
         )

@@ -6,14 +6,17 @@ This module does not know what a cluster is.
 from __future__ import annotations
 
 import functools
-import os
 import re
+import secrets
 import subprocess
 import sys
+from contextlib import suppress
 
+from pytest_etcdtls.cluster.container_cleanup import cleanup_command, remove_cluster
 from pytest_etcdtls.cluster.container_engine import LABEL, PATIENCE, engine, reason
 from pytest_etcdtls.cluster.flags import FlagSet
 from pytest_etcdtls.cluster.subprogram import command
+from pytest_etcdtls.cluster.watchdog import Watchdog
 from pytest_etcdtls.errors import UsageError
 
 _VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
@@ -120,20 +123,23 @@ def _ask(image: str, argument: str) -> str:
 def _ask_once(image: str, argument: str, _identifier: str) -> str:
     import docker.errors
 
-    with engine() as client:
-        # Whatever the image's own entry point is, a script perhaps: the binary itself is asked.
-        container = client.containers.create(
-            image,
-            entrypoint=["etcd"],
-            command=[argument],
-            network_mode="none",
-            labels={LABEL: f"question-{os.getpid()}"},
-        )
-        try:
-            container.start()
-            container.wait(timeout=PATIENCE)
-            return container.logs().decode(errors="replace")
-        except docker.errors.APIError as error:
-            raise UsageError(f"etcd cannot be run in {image}: {reason(error)}") from error
-        finally:
-            container.remove(force=True, v=True)
+    token = f"question-{secrets.token_hex(8)}"
+    # As a cluster's: whoever is killed while the container is there leaves none behind.
+    watchdog = Watchdog(token)
+    try:
+        watchdog.guard_command(cleanup_command(token))
+        with engine() as client:
+            # Whatever the image's own entry point is, a script perhaps: the binary itself is asked.
+            container = client.containers.create(
+                image, entrypoint=["etcd"], command=[argument], network_mode="none", labels={LABEL: token}
+            )
+            try:
+                container.start()
+                container.wait(timeout=PATIENCE)
+                return container.logs().decode(errors="replace")
+            except docker.errors.APIError as error:
+                raise UsageError(f"etcd cannot be run in {image}: {reason(error)}") from error
+    finally:
+        with suppress(UsageError):
+            remove_cluster(token)
+        watchdog.dismiss()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
@@ -30,7 +30,8 @@ def answer(config: pytest.Config) -> int:
     values = Values(config)
     try:
         if values.flag("etcd_list_checks"):
-            _print(_list(select(values.texts("etcd_check", commas=True), opt_in=True)))
+            patterns = values.texts("etcd_check", commas=True)
+            _print(_list(select(patterns, opt_in=True), len(select(patterns))))
         for identifier in values.texts("etcd_explain"):
             _print(explain(_find(identifier)))
         if values.flag("etcd_plan"):
@@ -50,7 +51,7 @@ def explain(check: Check) -> Iterator[str]:
         for paragraph in check.explanation.split("\n\n"):
             yield from _lines(" ".join(paragraph.split()), width, "  ")
             yield ""
-    yield f"  level:       {check.level}"
+    yield f"  level:       {check.level_text}"
     yield f"  severity:    {check.severity}"
     yield f"  judges:      {_judges(check)}"
     if check.opt_in:
@@ -70,13 +71,16 @@ def _find(identifier: str) -> Check:
         ) from None
 
 
-def _list(checks: Iterable[Check]) -> Iterator[str]:
-    checks = list(checks)
+def _list(checks: Sequence[Check], selected: int) -> Iterator[str]:
+    """Yield a line for each check, and how many a run has: those that must be asked for are counted apart."""
     width = max((len(check.id) for check in checks), default=0)
     for check in checks:
-        note = " (only when asked for)" if check.opt_in else ""
+        note = f" ({check.level_text})" if check.level_text != check.level else ""
+        note += " (only when asked for)" if check.opt_in else ""
         yield f"{check.id:<{width}}  {check.level:<6}  {check.severity:<8}  {check.requirement}{note}"
-    yield f"{len(checks)} checks"
+    yield f"{selected} checks"
+    if more := len(checks) - selected:
+        yield f"{more} more, only when asked for"
 
 
 def _judges(check: Check) -> str:

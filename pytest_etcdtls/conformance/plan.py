@@ -17,10 +17,12 @@ from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames
 from pytest_etcdtls.probes.discovery import Discovered
 from pytest_etcdtls.probes.placing import MOST_LISTENERS
 from pytest_etcdtls.probes.registry import probe_for
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import CLUSTER, Check
 from pytest_etcdtls.run import Run, TargetRun
 from pytest_etcdtls.runner import GATES
 from pytest_etcdtls.target import Listener, PortCredentials, Role, SigningKey, Target
+
+_ELSEWHERE = "addresses that are no listeners, once each and without a credential"
 
 _Place = tuple[Listener | None, type[Any], str | None]
 
@@ -28,9 +30,11 @@ _Place = tuple[Listener | None, type[Any], str | None]
 def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
     """Return how many connections the checks make at most, by listener label, retries apart.
 
-    Each observation is counted once per listener, with all that it may need.
+    Each observation is counted once per listener, with all that it may need. Addresses that are no listeners
+    are counted together, under the word for the whole target, if there are any.
     """
     counted: Counter[str] = Counter({listener.label: 0 for listener in target.listeners})
+    elsewhere: dict[tuple[type[Any], str | None], int] = {}
     known: set[_Place] = set()
     open_: list[_Place] = list(_first(target, checks))
     if target.discover:
@@ -44,10 +48,14 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
         probe = probe_for(type_)
         if listener is not None:
             counted[listener.label] += probe.cost(target, listener, key)
+        if probe.elsewhere is not None:
+            elsewhere[type_, key] = probe.elsewhere(target)
         around: Sequence[Listener | None] = (
             target.listeners if probe.across or listener is None else [listener]
         )
         open_ += [(there, needed, of) for needed, of in probe.needs(key) for there in (*around, listener)]
+    if more := sum(elsewhere.values()):
+        counted[CLUSTER] = more
     return dict(counted)
 
 
@@ -58,8 +66,11 @@ def plan_lines(run: Run) -> Iterator[str]:
         listeners = {listener.label: listener for listener in target.outline.listeners}
         for label, number in planned(_foreseen(target), run.checks).items():
             most = min(number, bounds.max_connections)
-            where = listeners[label].url if target.source is None else "a port chosen at start"
-            yield f"{target.outline.label} {label}, {where}: at most {most} connections"
+            if label == CLUSTER:
+                yield f"{target.outline.label}, {_ELSEWHERE}: at most {most} connections"
+            else:
+                where = listeners[label].url if target.source is None else "a port chosen at start"
+                yield f"{target.outline.label} {label}, {where}: at most {most} connections"
             if number > bounds.max_connections:
                 yield f"  {number} may be wanted: what the cap of {most} forbids is inconclusive"
         if target.outline.discover:
@@ -81,12 +92,15 @@ def _of_whoever_is_found(named: Target, run: Run) -> Iterator[str]:
         Listener(role=role, scheme="https", host=role, port=0, member="found", label=f"found {role}")
         for role in (Role.CLIENT, Role.PEER)
     )
+    named_alone = planned(named, run.checks).get(CLUSTER, 0)
     counted = planned(replace(named, listeners=(*named.listeners, *found)), run.checks)
+    ports = (counted.get(CLUSTER, 0) - named_alone) // len(found)
     each = ", ".join(
         f"each {listener.role} listener at most {min(counted[listener.label], cap)}" for listener in found
     )
     yield (
         f"{named.label}, what --etcd-discover finds, {MOST_LISTENERS} listeners at most: {each} connections"
+        + (f", each further host at most {ports} in plain HTTP" if ports else "")
     )
 
 

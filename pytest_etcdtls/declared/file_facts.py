@@ -154,7 +154,10 @@ class HeldCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldCertificates:
-    """Clients' certificates and declared ones, each once, without those that a listener was seen to serve.
+    """Certificates of one kind, each once, without those that a listener was seen to serve.
+
+    The kinds are what clients present (key ``clients``), the CAs that etcd is told to trust for them
+    (``client-cas``), and without a key all others that are declared.
 
     Attributes:
         observed_at: aware UTC; checks use it as their clock.

@@ -19,6 +19,7 @@ from pytest_etcdtls.declared.member import DeclaredMember
 from pytest_etcdtls.declared.sides import SIDES, Side, prefix
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.loading import load_certificates, load_key, load_trust
+from pytest_etcdtls.pki.reading import public_key
 
 _HAS_OWNERS = os.name == "posix"
 
@@ -150,7 +151,7 @@ def _key(fact: FileFact, chain: tuple[x509.Certificate, ...]) -> tuple[FileFact,
         key = load_key(Path(fact.path), option=fact.said, consistent=False)
     except UsageError as error:
         return replace(fact, problem=str(error)), None
-    return fact, (key.public_key() == chain[0].public_key()) if chain else None
+    return fact, (key.public_key() == public_key(chain[0])) if chain else None
 
 
 def _data_owner(told: DeclaredMember) -> int | None:

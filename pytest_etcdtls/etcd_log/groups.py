@@ -1,10 +1,12 @@
-"""Rejected connections in groups, for people: who, why, how often, since when."""
+"""Rejected connections in groups, for people: who, why, how often, since when; and those of earlier runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from pytest_etcdtls.etcd_log.causes import Cause
 from pytest_etcdtls.etcd_log.explanations import EXPLANATIONS
@@ -68,3 +70,93 @@ def _group(key: tuple[str, Endpoint | None, Cause], found: list[Rejection]) -> G
         example=found[-1].error,
         line=found[-1].line,
     )
+
+
+OWN_MARKS: Final = ("etcdtls-unknown", "unknown.invalid")
+"""Names that a run of this tool offers by ALPN and by SNI, and nobody else: etcd logs both."""
+
+_BETWEEN: Final = timedelta(seconds=2)
+"""Time between two rejected connections of one run, unless it waits for something."""
+_KINDS: Final = 4
+"""So many kinds of rejected connections, all of them of this run's, are no client's and no health check's."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """Rejected connections that look like those of an earlier run of this tool.
+
+    Attributes:
+        host: that they came from.
+        lines: in the order of time.
+        first: time of the first.
+        last: time of the last.
+    """
+
+    host: str
+    lines: tuple[Rejection, ...]
+    first: datetime
+    last: datetime
+
+
+def earlier_runs(others: Iterable[Rejection], ours: Sequence[Rejection]) -> tuple[EarlierRun, ...]:
+    """Return which rejected connections look like those of earlier runs.
+
+    Those do that came from one host close to one with a name that only this tool sends. So do some in a row
+    from an address of this run, of several kinds, all of which this run's have too.
+
+    Args:
+        others: that are not this run's.
+        ours: this run's.
+    """
+    times = [one.time for one in ours if one.time is not None]
+    span = (max(times) - min(times) if times else timedelta()) + _BETWEEN
+    hosts, kinds = {one.remote_host for one in ours}, {_kind(one) for one in ours}
+    by_host: dict[str, list[tuple[datetime, Rejection]]] = {}
+    for one in others:
+        if one.time is not None:
+            by_host.setdefault(one.remote_host, []).append((one.time, one))
+    found: list[EarlierRun] = []
+    for host, lines in by_host.items():
+        lines.sort(key=lambda line: line[0])
+        marks = [time for time, one in lines if _is_marked(one)]
+        near: list[tuple[datetime, Rejection]] = []
+        rest: list[tuple[datetime, Rejection]] = []
+        for line in lines:
+            at = bisect_left(marks, line[0])
+            close = any(abs(line[0] - mark) <= span for mark in marks[max(0, at - 1) : at + 1])
+            (near if close else rest).append(line)
+        bursts = [*_bursts(near, span)]
+        if host in hosts:
+            bursts += [
+                burst
+                for burst in _bursts(rest, _BETWEEN)
+                if burst[-1][0] - burst[0][0] <= span
+                and len(found_kinds := {_kind(one) for _, one in burst}) >= _KINDS
+                and found_kinds <= kinds
+            ]
+        found += [
+            EarlierRun(host, tuple(one for _, one in burst), burst[0][0], burst[-1][0]) for burst in bursts
+        ]
+    return tuple(sorted(found, key=lambda run: run.first))
+
+
+def _kind(rejection: Rejection) -> tuple[Endpoint | None, Cause, str]:
+    return rejection.endpoint, rejection.cause, rejection.server_name
+
+
+def _is_marked(rejection: Rejection) -> bool:
+    return any(mark == rejection.server_name or mark in rejection.error for mark in OWN_MARKS)
+
+
+def _bursts(
+    lines: Sequence[tuple[datetime, Rejection]], between: timedelta
+) -> Iterator[list[tuple[datetime, Rejection]]]:
+    """Yield lines in the order of time, parted where longer than that nothing came."""
+    burst: list[tuple[datetime, Rejection]] = []
+    for line in lines:
+        if burst and line[0] - burst[-1][0] > between:
+            yield burst
+            burst = []
+        burst.append(line)
+    if burst:
+        yield burst

@@ -78,7 +78,8 @@ def match_connections(
     """
     found = _Matching(connections, rejections, endpoints, slack)
     found.by_address()
-    left = [url for url in found.urls() if not found.knows(url) and not found.by_port(url)]
+    known = [url for url in found.urls() if not endpoints or url in endpoints]
+    left = [url for url in known if not found.knows(url) and not found.by_port(url)]
     if fits is not None:
         found.by_time(left, fits, alone=alone)
     return found.result()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography import x509
+
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 
 
@@ -58,6 +60,8 @@ class Admission:
         recipe: shell lines that make an equivalent identity, for commands to paste.
         files: paths of certificate and key, or the names that the recipe writes; ``None`` for ``none``.
         cells: one per TLS version and protocol that the listener speaks.
+        instead_of: the name of the identity that could not be presented, if this one was served and so
+            decides about it; the cells are then those that were served. Empty for the identity itself.
     """
 
     url: str
@@ -68,6 +72,7 @@ class Admission:
     recipe: tuple[str, ...] = ()
     files: tuple[str, str] | None = None
     cells: tuple[Cell, ...] = ()
+    instead_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +83,9 @@ class Candidate:
         origin: where it comes from.
         minted: it was made here with the CA's key.
         has_names: its certificate has SANs.
+        excluded: a declared rule about names excludes its certificate, so that it is rightly refused.
         tries: by TLS version and protocol; the last try of each counts.
+        chain: the certificates that it sends, leaf first.
     """
 
     identity: str
@@ -87,6 +94,8 @@ class Candidate:
     has_names: bool
     files: tuple[str, str] | None
     tries: tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
+    excluded: bool = False
+    chain: tuple[x509.Certificate, ...] = ()
 
     def attempt(self, version: TLSVersion, protocol: Protocol) -> tuple[Attempt, ...]:
         """Return the tries in that TLS version and protocol, empty if there were none."""
@@ -142,6 +151,21 @@ class Acceptance:
     def closed_by_san_rule(self, candidate: Candidate) -> bool:
         """Whether etcd's SAN rule can explain that the candidate was closed after the handshake."""
         return self.san_rule and candidate.has_names and candidate.ways == {Way.CLOSED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedClient:
+    """A client that a listener serves, whoever that is.
+
+    Attributes:
+        role: of the listener.
+        client: the accepted good identity; without one, the client without a certificate if it is served;
+            ``None`` if neither is.
+    """
+
+    url: str
+    role: str
+    client: Candidate | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from pytest_etcdtls.observations.attempt import Attempt
+from cryptography import x509
+
+from pytest_etcdtls.observations.attempt import Attempt, Response
+
+_WORDS_OF_ETCD = (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"')
+
+
+def is_of_etcd(response: Response) -> bool:
+    """Return whether an HTTP answer has etcd's shape: of ``/version``, ``/health`` or the JSON gateway."""
+    return any(word in response.body for word in _WORDS_OF_ETCD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +118,40 @@ class GatewayAnswer:
     def attempt(self) -> Attempt:
         """The attempt that counts."""
         return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayDial:
+    """What is known of the connection that the gateway makes to etcd's own client port.
+
+    Attributes:
+        served: what the client port serves, leaf first; empty where that is not known.
+        observed_at: when it was served, aware UTC.
+        with_another: etcd was told to dial with another certificate; ``None`` if that is not known.
+        trusted: the bundle that etcd was told to trust for clients; ``None`` if it is not known.
+        trust_source: where the bundle comes from.
+        announced: subjects of the CAs that the client port announces.
+        allowed_hostname: names, one of which etcd was told to demand of client certificates.
+    """
+
+    served: tuple[x509.Certificate, ...]
+    observed_at: datetime | None
+    with_another: bool | None
+    trusted: tuple[x509.Certificate, ...] | None
+    trust_source: str
+    announced: tuple[x509.Name, ...]
+    allowed_hostname: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarms:
+    """The alarms that the member named in the status that it gave to the accepted client.
+
+    Attributes:
+        texts: as etcd writes them, ``memberID:1 alarm:NOSPACE``; empty also where no status was given.
+    """
+
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,8 @@ class Ending(StrEnum):
     EOF = "end of stream"
     RESET = "reset"
     TIMEOUT = "time-out"
+    CONNECTION_REFUSED = "connection refused"
+    """Every address of the host refused the TCP connection."""
     FAILED = "failed"
     """Our own library or the operating system gave up."""
 
@@ -104,6 +106,10 @@ ALERT_NAMES: Mapping[int, str] = {
     120: "no_application_protocol",
 }
 """TLS alert descriptions by number (IANA registry, RFC 8446 section 6)."""
+
+
+_SETTINGS = b"\x04"
+_NEEDS_HTTPS = (b"HTTPS server", b"sent to HTTPS port", b"SSL-enabled server port")
 
 
 def alert_text(number: int) -> str:
@@ -187,6 +193,18 @@ class Attempt:
     response: Response | None = None
     local_address: str = ""
     milliseconds: float = 0.0
+
+    @property
+    def answers_plaintext(self) -> bool:
+        """Whether plain HTTP is served, HTTP/1.1 or the SETTINGS frame of HTTP/2 (RFC 9113 section 3.4).
+
+        What a TLS server says of a request that is not TLS is none: an alert, or an error of status 400 from
+        Go, nginx and Apache.
+        """
+        is_http = self.first_bytes.startswith(b"HTTP/") or self.first_bytes[3:4] == _SETTINGS
+        status, body = (self.response.status, self.response.body) if self.response else (0, b"")
+        complains = status == 400 and any(word in body for word in _NEEDS_HTTPS)
+        return is_http and not complains
 
     def describe(self) -> str:
         """Return the end in words: ``refused in read: alert 116 certificate_required``."""

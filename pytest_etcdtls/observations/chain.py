@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateMessage:
+    """The Certificate message as it was sent, and the CAs that belong to it.
+
+    Reports show both as ServedChain and Issuers, as far as they can be parsed.
+
+    Attributes:
+        certificates: DER, leaf first, as sent; whether it can be parsed or not.
+        issuers: the CAs above the leaf, and all of the CA file for the listener; empty if they are not known.
+    """
+
+    url: str
+    certificates: tuple[bytes, ...] = field(repr=False)
+    issuers: tuple[x509.Certificate, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,9 +29,10 @@ class ServedChain:
     """What the listener sent in its Certificate message.
 
     Attributes:
-        certificates: leaf first, as sent.
+        certificates: leaf first, as sent; those that cannot be parsed are left out.
         observed_at: aware UTC; checks of validity use it as their clock.
         host: the name or address that was asked for.
+        unparsable: how many certificates behind the leaf cannot be parsed.
     """
 
     url: str
@@ -23,6 +40,7 @@ class ServedChain:
     host: str
     certificates: tuple[x509.Certificate, ...]
     observed_at: datetime
+    unparsable: int = 0
 
     @property
     def leaf(self) -> x509.Certificate:
@@ -34,6 +52,8 @@ class ServedChain:
 class PathToTrust:
     """Whether a path leads from the served leaf to a trust anchor, by names and signatures alone.
 
+    Of several it is one that a Go client accepts, if there is one.
+
     Attributes:
         anchors: the trust anchors, as given.
         source: where they come from: a file's path, or ``generated CA``.
@@ -41,6 +61,8 @@ class PathToTrust:
         path: leaf first, anchor last; empty if there is none.
         missing: those of the path that are neither served nor an anchor: they were given to us elsewhere.
         unknown_issuer: the issuer at which the served chain ends, if nobody gave us its certificate.
+        verified: a Go client accepts it, with what is served alone, at the time of the handshake; the host
+            apart.
     """
 
     url: str
@@ -50,6 +72,21 @@ class PathToTrust:
     path: tuple[x509.Certificate, ...] = ()
     missing: tuple[x509.Certificate, ...] = ()
     unknown_issuer: str = ""
+    verified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificationPath:
+    """The path that is judged: to trust if there is one, else as far as certificates are served or given.
+
+    Attributes:
+        certificates: the served leaf first.
+        anchors: the trust anchors, as given; empty if none were.
+    """
+
+    url: str
+    certificates: tuple[x509.Certificate, ...]
+    anchors: tuple[x509.Certificate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

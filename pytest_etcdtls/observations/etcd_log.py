@@ -93,6 +93,7 @@ class RejectedOthers:
         line: of the last, counted from 1 in what was read.
         meaning: what happened.
         advice: what to do.
+        from_here: they came from an address that this run came from too.
     """
 
     host: str
@@ -105,6 +106,24 @@ class RejectedOthers:
     line: int
     meaning: str
     advice: str
+    from_here: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRun:
+    """Rejected connections that look like those of an earlier run of this tool.
+
+    Attributes:
+        host: that they came from.
+        count: how many there are.
+        first: time of the first.
+        last: time of the last.
+    """
+
+    host: str
+    count: int
+    first: datetime
+    last: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +155,7 @@ class ReadLog:
         source: the log's file, or words.
         members: labels of the members whose log it is.
         ours: how many rejected connections in it were ours.
+        earlier: those that look like earlier runs', in the order of time.
         others: the rest of them, the largest group first.
         failed_dials: connections that etcd could not make.
         latest: time of its last entry.
@@ -148,6 +168,7 @@ class ReadLog:
     source: str
     members: tuple[str, ...]
     ours: int = 0
+    earlier: tuple[LoggedRun, ...] = ()
     others: tuple[RejectedOthers, ...] = ()
     failed_dials: tuple[FailedDials, ...] = ()
     latest: datetime | None = None

@@ -37,12 +37,14 @@ class Answer:
     Attributes:
         tls: attempts without a certificate, one per TLS version; empty for an ``http`` URL.
         plaintext: the plaintext attempt, where one was made.
+        tls_instead: a TLS handshake, made where an ``http`` URL does not answer plain HTTP.
     """
 
     url: str
     role: str
     tls: tuple[Attempt, ...]
     plaintext: Attempt | None = None
+    tls_instead: Attempt | None = None
 
     @property
     def offered(self) -> tuple[TLSVersion, ...]:
@@ -62,6 +64,11 @@ class Answer:
         """Whether anything of TLS came back."""
         return any(attempt.way is not Way.UNCLEAR for attempt in self.tls)
 
+    @property
+    def needs_tls(self) -> bool:
+        """Whether an ``http`` URL was asked that speaks TLS alone."""
+        return self.tls_instead is not None and self.tls_instead.way is not Way.UNCLEAR
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plaintext:
@@ -77,3 +84,16 @@ class Plaintext:
     scheme: str
     tries: tuple[Attempt, ...]
     tls_works: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnnamedPorts:
+    """Plain HTTP at etcd's usual ports, on the hosts of the member list, where no listener is known.
+
+    Attributes:
+        tried: one attempt for each address, without credentials.
+        not_tried: why some were not tried, one sentence each.
+    """
+
+    tried: tuple[Attempt, ...]
+    not_tried: tuple[str, ...] = ()

@@ -89,6 +89,8 @@ def _read(config: pytest.Config) -> Invocation:
         )
     here = "--etcd-conformance" in words
     live = _live(config, words, here, conformance)
+    if conformance is not False:
+        _refuse_two_clusters(config, live)
     if live is None and _count(_PKI_DIR, words):
         raise pytest.UsageError(
             f"{_PKI_DIR} holds files and no address: add --etcd-config, or --etcd-endpoint of the cluster "
@@ -125,6 +127,30 @@ def _live(
     if conformance is True and not here:
         raise pytest.UsageError(_refusal(in_file[0].name, "the ini file"))
     return "ini" if here else None
+
+
+def _refuse_two_clusters(config: pytest.Config, live: str | None) -> None:
+    """Refuse a cluster to be judged and another to be started, both on the command line.
+
+    Those of a file are for the fixtures, whose clusters are always owned; so are all without the suite.
+    """
+    options = {"etcd_binary": "--etcd-binary", "etcd_image": "--etcd-image"}
+    started = next((name for name in options if config.getoption(name) is not None), None)
+    if live is None or started is None:
+        return
+    named = next(
+        (one.flag for one in LIVE if config.getoption(one.dest) is not None), "the ini file's endpoint"
+    )
+    if named == "--etcd-config":
+        raise pytest.UsageError(
+            f"{options[started]} starts an etcd, and --etcd-config declares a live one: a declaration is not "
+            f"replayed on another etcd yet. Leave {options[started]} away to judge the live cluster, or "
+            "--etcd-config to judge the etcd that is started"
+        )
+    raise pytest.UsageError(
+        f"{options[started]} starts an etcd to be judged, and {named} names a live one: leave one of them "
+        f"away, or run twice. For the clusters of fixtures beside a live one use {started} in the ini file"
+    )
 
 
 def _refusal(what: str, where: str) -> str:

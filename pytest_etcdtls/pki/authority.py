@@ -15,6 +15,7 @@ from pytest_etcdtls.pki.certificate import Issuer, build_certificate, key_identi
 from pytest_etcdtls.pki.crl import build_crl
 from pytest_etcdtls.pki.identity import Identity, PrivateKey
 from pytest_etcdtls.pki.profile import AUTHORITY, KeyType, Profile, generate_key
+from pytest_etcdtls.pki.reading import extension, public_key
 
 
 class CertificateAuthority:
@@ -76,7 +77,7 @@ class CertificateAuthority:
         Raises:
             ValueError: if the key does not belong to the certificate.
         """
-        if certificate.public_key() != key.public_key():
+        if public_key(certificate) != key.public_key():
             subject = certificate.subject.rfc4514_string()
             raise ValueError(f"the key does not belong to the certificate of {subject}")
         return cls(certificate, key, key_type, None)
@@ -152,10 +153,8 @@ class CertificateAuthority:
         return Issuer(self.certificate.subject, self._key, self._key_identifier())
 
     def _key_identifier(self) -> bytes:
-        try:
-            return self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-        except x509.ExtensionNotFound:
-            return key_identifier(self._key.public_key())
+        identifier = extension(self.certificate, x509.SubjectKeyIdentifier)
+        return identifier.digest if identifier else key_identifier(self._key.public_key())
 
 
 def _with_validity(profile: Profile, valid_from: timedelta | None, valid_for: timedelta | None) -> Profile:

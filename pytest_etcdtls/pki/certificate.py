@@ -108,13 +108,18 @@ def build_certificate(
         .not_valid_before(start)
         .not_valid_after(start + profile.valid_for)
     )
-    for extension, critical in extensions(profile, key, subject, hosts):
-        builder = builder.add_extension(extension, critical)
+    found = extensions(profile, key, subject, hosts)
     if profile.subject_key_identifier:
-        builder = builder.add_extension(x509.SubjectKeyIdentifier(own_identifier), critical=False)
+        found.append((x509.SubjectKeyIdentifier(own_identifier), False))
     if profile.authority_key_identifier and issuer.key_identifier is not None:
-        identifier = x509.AuthorityKeyIdentifier(issuer.key_identifier, None, None)
-        builder = builder.add_extension(identifier, critical=False)
+        found.append((x509.AuthorityKeyIdentifier(issuer.key_identifier, None, None), False))
+    others = {x509.ObjectIdentifier(other.oid): other for other in profile.other_extensions}
+    for extension, critical in found:
+        if extension.oid not in others:
+            builder = builder.add_extension(extension, critical)
+    for oid, other in others.items():
+        if other.value is not None:
+            builder = builder.add_extension(x509.UnrecognizedExtension(oid, other.value), other.critical)
     certificate = builder.sign(issuer.key, signature_hash(issuer.key, profile.signature_hash))
     sha1 = profile.signature_hash == "sha1"
     if not sha1 and profile.serial_number is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_etcdtls.pki.minted import MINTED_NAMES, TWINS, mint, mint_all
+from pytest_etcdtls.pki.minted import MINTED_NAMES, TWINS, mint, mint_all, revoked
 from pytest_etcdtls.pki.untrusted import COMMON_NAME, foreign_ca, lookalike_ca, self_signed
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "lookalike_ca",
     "mint",
     "mint_all",
+    "revoked",
     "self_signed",
 ]

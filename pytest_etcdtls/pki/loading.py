@@ -5,18 +5,18 @@ Does not know which options there are: the caller says which one named the file.
 
 from __future__ import annotations
 
-import warnings
+import base64
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.utils import CryptographyDeprecationWarning
 
 from pytest_etcdtls.pki.credential_file import credential_error, read_file
 from pytest_etcdtls.pki.identity import Identity, PrivateKey
 from pytest_etcdtls.pki.pem import CERTIFICATE_LABELS, KEY_LABELS, Block, pem_blocks
+from pytest_etcdtls.pki.reading import load, public_key
 
 
 def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[x509.Certificate, ...]:
@@ -123,8 +123,8 @@ def load_identity(
 
 def _der_certificate(path: Path, option: str, data: bytes) -> x509.Certificate:
     try:
-        return _decoded(data, pem=False)
-    except (ValueError, UnsupportedAlgorithm) as error:
+        return load(data)
+    except ValueError as error:
         advice = "pass a file with the line BEGIN CERTIFICATE, or a certificate in DER"
         raise credential_error(option, path, "is neither PEM nor a certificate in DER", advice) from error
 
@@ -135,21 +135,21 @@ def _certificate(path: Path, option: str, block: Block, which: str) -> x509.Cert
             option, path, f"{which} is cut off: it has no END line", "copy the file again, whole"
         )
     try:
-        return _decoded(block.data, pem=True)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        happened = f"{which} cannot be decoded by the cryptography library"
+        return load(_octets_of(block.data))
+    except ValueError as error:
+        happened = f"{which} cannot be parsed: {error}"
         advice = f"see what is wrong with it: openssl x509 -in {path} -noout -text"
         raise credential_error(option, path, happened, advice) from error
 
 
-def _decoded(data: bytes, *, pem: bool) -> x509.Certificate:
-    with warnings.catch_warnings():
-        # A serial number that is not positive is a finding, not a reason to stop under `-W error`.
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        certificate = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
-    # These are decoded only when asked for, and everybody relies on them.
-    _ = certificate.subject, certificate.issuer, certificate.public_key(), certificate.not_valid_after_utc
-    return certificate
+def _octets_of(block: bytes) -> bytes:
+    """Return what a PEM block holds: its headers (RFC 1421) and what no Base64 has are passed over.
+
+    Raises:
+        ValueError: if it is not Base64.
+    """
+    lines = block.splitlines()[1:-1]
+    return base64.b64decode(b"".join(line.strip() for line in lines if b":" not in line), validate=True)
 
 
 def _private_key(path: Path, option: str, block: Block, *, consistent: bool) -> PrivateKey:
@@ -168,7 +168,7 @@ def _private_key(path: Path, option: str, block: Block, *, consistent: bool) -> 
 
 
 def _belongs(key: PrivateKey, certificate: x509.Certificate) -> bool:
-    return certificate.public_key() == key.public_key()
+    return public_key(certificate) == key.public_key()
 
 
 def _labels(blocks: tuple[Block, ...]) -> str:

@@ -114,6 +114,20 @@ def mint_all(
     return minted
 
 
+def revoked(authority: CertificateAuthority, *, serial: int, ca_files: tuple[str, str]) -> Identity:
+    """Return a client certificate with the serial number of one that was revoked, valid for a day.
+
+    Args:
+        authority: the CA that signs, which has issued the list.
+        serial: a number on the list.
+        ca_files: paths of the CA's certificate and key, for the recipe.
+    """
+    profile = replace(CLIENT, common_name=COMMON_NAME, serial_number=serial, valid_for=_ONE_DAY)
+    identity = authority.issue(profile, name="revoked", key=generate_key(KeyType.ECDSA_P256))
+    recipe = recipes.leaf_recipe("revoked", COMMON_NAME, ca_files, serial=serial)
+    return replace(identity, origin="minted in memory", recipe=recipe)
+
+
 def _profiles(common_name: str, subject_alt_names: tuple[str, ...]) -> dict[str, Profile]:
     good = replace(
         CLIENT,

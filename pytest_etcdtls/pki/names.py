@@ -6,17 +6,19 @@ Knows nothing of trust. The common name is never looked at.
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from cryptography import x509
+
+from pytest_etcdtls.pki.go_parser import DNS, IP
+from pytest_etcdtls.pki.go_verify import details
+from pytest_etcdtls.pki.reading import extension
 
 
 def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
     """Return the names as ``DNS:localhost`` and ``IP:127.0.0.1``, other kinds with their type's name."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(_show(name) for name in names)
+    names = extension(certificate, x509.SubjectAlternativeName)
+    return tuple(_show(name) for name in names or ())
 
 
 def is_address(name: str) -> bool:
@@ -43,24 +45,37 @@ def names_host(certificate: x509.Certificate, host: str) -> bool:
         certificate: the server's.
         host: a DNS name, or an IP address without brackets; a zone is ignored.
     """
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return False
+    found = details(certificate)
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return any(_matches(name, host) for name in names.get_values_for_type(x509.DNSName))
-    return address in names.get_values_for_type(x509.IPAddress)
+        return any(_matches(pattern, host) for pattern in found.texts(DNS))
+    return _whole(address.packed) in {_whole(content) for tag, content in found.names if tag == IP}
+
+
+def _whole(packed: bytes) -> bytes:
+    """Return an IPv4 address in IPv6 form as IPv4: the same address to Go."""
+    return packed[12:] if len(packed) == 16 and packed.startswith(bytes(10) + b"\xff\xff") else packed
 
 
 def _matches(pattern: str, host: str) -> bool:
-    wanted, given = host.rstrip(".").lower().split("."), pattern.rstrip(".").lower().split(".")
-    if len(wanted) != len(given) or "" in wanted:
-        return False
+    if not (_is_hostname(host.removesuffix("."), wildcard=False) and _is_hostname(pattern, wildcard=True)):
+        # Go compares what is no host name as it stands: db.example.com. names db.example.com. alone.
+        return _lower(pattern) == _lower(host) not in ("", ".")
+    wanted, given = _lower(host.removesuffix(".")).split("."), _lower(pattern).split(".")
     # A wildcard stands for the whole leftmost label and only for that (RFC 6125 section 6.4.3).
-    first_matches = given[0] == wanted[0] or (given[0] == "*" and len(given) > 1)
-    return first_matches and given[1:] == wanted[1:]
+    return len(wanted) == len(given) and given[0] in ("*", wanted[0]) and given[1:] == wanted[1:]
+
+
+def _is_hostname(text: str, *, wildcard: bool) -> bool:
+    first, *others = text.split(".")
+    labels = others if wildcard and first == "*" and others else [first, *others]
+    return all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", label) for label in labels)
+
+
+def _lower(text: str) -> str:
+    """Return it with ASCII letters in lower case, others as they are."""
+    return re.sub("[A-Z]", lambda found: found[0].lower(), text)
 
 
 def _show(name: x509.GeneralName) -> str:

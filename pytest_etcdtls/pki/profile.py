@@ -49,6 +49,20 @@ def generate_key(key_type: KeyType, *, rsa_bits: int | None = None) -> PrivateKe
             return ed25519.Ed25519PrivateKey.generate()
 
 
+@dataclass(frozen=True, slots=True)
+class OtherExtension:
+    """An extension with any content, well-formed or not.
+
+    Attributes:
+        oid: dotted.
+        value: the content of extnValue; ``None`` to leave the extension out.
+    """
+
+    oid: str
+    value: bytes | None
+    critical: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """What to put into one certificate; the defaults are those of a correct leaf.
@@ -77,6 +91,7 @@ class Profile:
         subject_key_identifier: whether there is one.
         authority_key_identifier: whether there is one.
         unknown_critical_extension: dotted OID of a critical extension that nobody knows; ``None`` for none.
+        other_extensions: further ones; one takes the place of what the profile gives under the same OID.
     """
 
     common_name: str | None
@@ -97,6 +112,7 @@ class Profile:
     subject_key_identifier: bool = True
     authority_key_identifier: bool = True
     unknown_critical_extension: str | None = None
+    other_extensions: tuple[OtherExtension, ...] = ()
 
 
 SERVER = Profile(

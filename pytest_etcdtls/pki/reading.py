@@ -1,22 +1,28 @@
 """What stands in a certificate, read so that a strange one neither raises nor warns.
 
+The cryptography library parses all extensions at once and only when asked, so that one that it cannot parse
+costs all the others. Here each is read by itself; where the library is stricter than Go's x509, as Go does.
 Knows no usage rules: what a field means for a server or a CA is for others to judge.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pytest_etcdtls.pki.der import children
+from pytest_etcdtls.pki import go_parser
+from pytest_etcdtls.pki.der import SEQUENCE, MalformedError, children, encode
 from pytest_etcdtls.pki.extensions import KEY_USAGES
+from pytest_etcdtls.pki.go_parser import RawExtension
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
@@ -27,20 +33,34 @@ _PURPOSES = {
 }
 
 
+_UNPARSABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the cryptography library raises for what it cannot parse."""
+
+
 def load(der: bytes) -> x509.Certificate:
-    """Return the certificate, its extensions and key looked into once, so that reading on does not fail.
+    """Return the certificate, its names and times looked into once, so that reading them does not fail.
+
+    Extensions and key are not: use :func:`extension` and :func:`public_key`.
 
     Raises:
-        ValueError: if it, or one of its extensions, cannot be parsed, or an extension is there twice.
+        ValueError: if it, a name or a time cannot be parsed.
     """
-    with warnings.catch_warnings():
-        # It warns of serial numbers that are not positive: that is for a check to say.
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        certificate = x509.load_der_x509_certificate(der)
     try:
-        list(certificate.extensions)
-    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise ValueError(str(error)) from error
+        with warnings.catch_warnings():
+            # It warns of serial numbers that are not positive, and of odd country codes: that is for checks.
+            warnings.simplefilter("ignore")
+            certificate = x509.load_der_x509_certificate(der)
+            _ = certificate.subject, certificate.issuer, certificate.version
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except _UNPARSABLE as error:
+        raise ValueError(go_parser.parse_error(der) or str(error)) from error
     return certificate
 
 
@@ -54,11 +74,138 @@ def serial_number(certificate: x509.Certificate) -> int:
 
 
 def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
-    """Return the value of an extension, ``None`` if there is none."""
+    """Return the value of an extension, ``None`` if there is none, or none that Go could read.
+
+    Of a subjectAltName the names that can be parsed are returned.
+    """
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
+    except _UNPARSABLE:
+        pass
+    raw = next((found for found in raw_extensions(certificate) if found.oid == kind.oid.dotted_string), None)
+    if raw is None:
+        return None
+    value: x509.ExtensionType | None
+    try:
+        value = _alone(certificate, raw.element)
+    except _UNPARSABLE:
+        value = _as_go_reads(certificate, raw)
+    return value if isinstance(value, kind) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def raw_extensions(certificate: x509.Certificate) -> tuple[RawExtension, ...]:
+    """Return all extensions in their order, those too that cannot be parsed."""
+    try:
+        return go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
+    except MalformedError:
+        return ()
+
+
+def unparsable(certificate: x509.Certificate) -> Iterator[tuple[str, str]]:
+    """Yield what the cryptography library cannot parse: the part, and what it says of it."""
+    for raw in raw_extensions(certificate):
+        try:
+            _alone(certificate, raw.element)
+        except _UNPARSABLE as error:
+            yield f"extension {_NAMES.get(raw.oid, raw.oid)}", str(error)
+    try:
+        certificate.public_key()
+    except _UNPARSABLE as error:
+        yield "public key", str(error)
+
+
+_NAMES = {
+    "1.3.6.1.5.5.7.1.1": "authorityInfoAccess",
+    "1.3.6.1.5.5.7.1.24": "TLS feature",
+    "1.3.6.1.4.1.11129.2.4.2": "SCT list",
+    "2.5.29.9": "subjectDirectoryAttributes",
+    "2.5.29.14": "subjectKeyIdentifier",
+    "2.5.29.15": "keyUsage",
+    "2.5.29.16": "privateKeyUsagePeriod",
+    "2.5.29.17": "subjectAltName",
+    "2.5.29.18": "issuerAltName",
+    "2.5.29.19": "basicConstraints",
+    "2.5.29.30": "nameConstraints",
+    "2.5.29.31": "cRLDistributionPoints",
+    "2.5.29.32": "certificatePolicies",
+    "2.5.29.33": "policyMappings",
+    "2.5.29.35": "authorityKeyIdentifier",
+    "2.5.29.36": "policyConstraints",
+    "2.5.29.37": "extendedKeyUsage",
+    "2.5.29.46": "freshestCRL",
+    "2.5.29.54": "inhibitAnyPolicy",
+}
+"""Extensions that stand in certificates, by OID, as RFC 5280 and others call them."""
+
+
+def _alone(certificate: x509.Certificate, extension_: bytes) -> x509.ExtensionType:
+    """Return the extension as the cryptography library parses it when no other stands in the certificate."""
+    tbs, algorithm, signature = children(certificate.public_bytes(Encoding.DER))
+    fields = [field for field in children(tbs) if field[:1] != b"\xa3"]
+    fields.append(encode(0xA3, encode(SEQUENCE, extension_)))
+    tbs = encode(SEQUENCE, b"".join(fields))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = x509.load_der_x509_certificate(encode(SEQUENCE, tbs + algorithm + signature))
+        value: x509.ExtensionType = next(iter(alone.extensions)).value
+        return value
+
+
+def _as_go_reads(certificate: x509.Certificate, raw: RawExtension) -> x509.ExtensionType | None:
+    """Return an extension that the library cannot parse, ``None`` if Go cannot either."""
+    try:
+        if raw.oid == x509.SubjectAlternativeName.oid.dotted_string:
+            return x509.SubjectAlternativeName(list(_parsable_names(certificate, raw)))
+        build = _BY_GO.get(raw.oid)
+        return build(raw.value) if build else None
+    except _UNPARSABLE:
+        return None
+
+
+def _parsable_names(certificate: x509.Certificate, raw: RawExtension) -> Iterator[x509.GeneralName]:
+    for _, _, element in go_parser.general_names(raw.value):
+        # Extension: OID, OCTET STRING of GeneralNames, here with a single one.
+        oid, *_ = children(raw.element)
+        single = encode(SEQUENCE, oid + encode(0x04, encode(SEQUENCE, element)))
+        try:
+            value = _alone(certificate, single)
+        except _UNPARSABLE:
+            continue
+        assert isinstance(value, x509.SubjectAlternativeName)  # noqa: S101 - by its OID
+        yield from value
+
+
+def _basic_constraints(value: bytes) -> x509.BasicConstraints:
+    is_ca, length = go_parser.basic_constraints(value)
+    return x509.BasicConstraints(is_ca, length if is_ca else None)
+
+
+def _key_usage(value: bytes) -> x509.KeyUsage:
+    set_bits = go_parser.key_usage(value)
+    fields = {field: number in set_bits for number, field in enumerate(KEY_USAGES.values())}
+    if not fields["key_agreement"]:
+        # These two mean nothing then, and the library does not take them.
+        fields |= {"encipher_only": False, "decipher_only": False}
+    return x509.KeyUsage(**fields)
+
+
+_BY_GO: dict[str, Callable[[bytes], Any]] = {
+    x509.BasicConstraints.oid.dotted_string: _basic_constraints,
+    x509.KeyUsage.oid.dotted_string: _key_usage,
+    x509.ExtendedKeyUsage.oid.dotted_string: lambda value: x509.ExtendedKeyUsage(
+        [x509.ObjectIdentifier(oid) for oid in go_parser.extended_key_usage(value)]
+    ),
+    x509.SubjectKeyIdentifier.oid.dotted_string: lambda value: x509.SubjectKeyIdentifier(
+        go_parser.subject_key_identifier(value)
+    ),
+    x509.AuthorityKeyIdentifier.oid.dotted_string: lambda value: x509.AuthorityKeyIdentifier(
+        go_parser.authority_key_identifier(value), None, None
+    ),
+}
+"""How to build the extensions that checks look into from what Go reads in them."""
 
 
 def key_usages(certificate: x509.Certificate) -> frozenset[str] | None:
@@ -88,11 +235,18 @@ def is_for(certificate: x509.Certificate, purpose: str) -> bool:
 
 
 def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
-    """Return the public key, ``None`` for a kind that the cryptography library does not know."""
+    """Return the public key, ``None`` for one that the cryptography library does not know or cannot parse."""
     try:
         return certificate.public_key()
-    except (UnsupportedAlgorithm, ValueError):
+    except _UNPARSABLE:
         return None
+
+
+def key_problem(certificate: x509.Certificate) -> str:
+    """Return why Go does not parse the public key, empty if it does, or does not look into its kind."""
+    tbs, *_ = children(certificate.public_bytes(Encoding.DER))
+    # TBSCertificate: version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo.
+    return go_parser.key_error(children(tbs)[6 if certificate.version is x509.Version.v3 else 5])
 
 
 def signature_hash(certificate: x509.Certificate) -> str | None:
@@ -102,9 +256,18 @@ def signature_hash(certificate: x509.Certificate) -> str | None:
     """
     try:
         algorithm = certificate.signature_hash_algorithm
-    except UnsupportedAlgorithm:
+    except _UNPARSABLE:
         return certificate.signature_algorithm_oid.dotted_string
     return algorithm.name if algorithm is not None else None
+
+
+def span(time: timedelta) -> str:
+    """Return a positive time in words: hours below two days, whole days above."""
+    hours = time // timedelta(hours=1)
+    if hours < 1:
+        return "less than an hour"
+    number, unit = (hours, "hour") if hours < 48 else (time.days, "day")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def shown(certificate: x509.Certificate) -> str:

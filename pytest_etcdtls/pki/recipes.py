@@ -31,6 +31,7 @@ def leaf_recipe(
     usages: tuple[str, ...] = CLIENT_USAGES,
     subject_alt_name: str | None = None,
     validity: tuple[str, str] | None = None,
+    serial: int | None = None,
 ) -> tuple[str, ...]:
     """Return the lines that make a leaf.
 
@@ -41,11 +42,12 @@ def leaf_recipe(
         usages: key usages, in the words of openssl's ``x509v3_config``.
         subject_alt_name: likewise; ``None`` for no such extension.
         validity: notBefore and notAfter as ``YYYYMMDDHHMMSSZ``; ``None`` for one day from now.
+        serial: number of a certificate that is valid for one day; ``None`` for a random one.
     """
     names = () if subject_alt_name is None else (f"subjectAltName={subject_alt_name}",)
     request = (*_request(name, common_name), _extensions(name, (_LEAF, *usages, *names)))
     if validity is None or signer is None:
-        return (*request, _sign(name, signer))
+        return (*request, _sign(name, signer, serial))
     return (*request, *_sign_with_dates(name, signer, validity))
 
 
@@ -81,9 +83,10 @@ def _extensions(name: str, lines: tuple[str, ...]) -> str:
     return f"printf '%s\\n' {quoted} > {name}.ext"
 
 
-def _sign(name: str, signer: tuple[str, str] | None) -> str:
+def _sign(name: str, signer: tuple[str, str] | None, serial: int | None = None) -> str:
     by = f"-signkey {name}.key" if signer is None else f"-CA {_quote(signer[0])} -CAkey {_quote(signer[1])}"
-    return f"openssl x509 -req -in {name}.csr {by} -days 1 {_SERIAL} -extfile {name}.ext -out {name}.crt"
+    number = _SERIAL if serial is None else f"-set_serial 0x{serial:x}"
+    return f"openssl x509 -req -in {name}.csr {by} -days 1 {number} -extfile {name}.ext -out {name}.crt"
 
 
 def _sign_with_dates(name: str, signer: tuple[str, str], validity: tuple[str, str]) -> tuple[str, ...]:

@@ -69,7 +69,13 @@ def authority_tree(plan: PKIPlan) -> AuthorityTree:
 def _ca_name(plan: PKIPlan) -> str:
     if plan.layout is CALayout.KUBEADM:
         return kubeadm.CA_COMMON_NAME
-    return "etcd CA" if plan.layout is CALayout.SHARED else "etcd client CA"
+    match plan.layout:
+        case CALayout.SHARED:
+            return "etcd CA"
+        case CALayout.PER_ROLE:
+            return "etcd client CA"
+    # It signs servers and clients of the client port: not "client CA", which would be that of clients alone.
+    return "etcd client-port CA"
 
 
 def _authority(plan: PKIPlan, common_name: str, profile: Profile) -> CertificateAuthority:

@@ -16,6 +16,7 @@ from pytest_etcdtls.pki import recipes
 from pytest_etcdtls.pki.certificate import Issuer, build_certificate, key_identifier
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, KeyType, generate_key
+from pytest_etcdtls.pki.reading import extension, public_key
 
 COMMON_NAME: Final = "pytest-etcdtls"
 """Subject of all that is made to be presented, so that it is recognised in logs."""
@@ -118,13 +119,12 @@ def _model(announced: Sequence[x509.Name], trusted: Sequence[x509.Certificate]) 
 
 
 def _of(certificate: x509.Certificate) -> _Model:
-    public_key = certificate.public_key()
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-        identifier = extension.value.digest
-    except (x509.ExtensionNotFound, ValueError):
-        identifier = x509.SubjectKeyIdentifier.from_public_key(public_key).digest
-    return _Model(certificate.subject, identifier, _like(public_key))
+    key, identifier = public_key(certificate), extension(certificate, x509.SubjectKeyIdentifier)
+    if identifier is not None:
+        return _Model(certificate.subject, identifier.digest, _like(key))
+    if key is None:
+        return _Model(certificate.subject)
+    return _Model(certificate.subject, x509.SubjectKeyIdentifier.from_public_key(key).digest, _like(key))
 
 
 def _like(public_key: object) -> KeyType:

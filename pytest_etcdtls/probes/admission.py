@@ -6,15 +6,26 @@ Every bad identity is tried in each TLS version and protocol that the listener s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from cryptography import x509
 
-from pytest_etcdtls.observations.admission import Acceptance, Admission, Candidate, Cell, Control
+from pytest_etcdtls.errors import NotVerifiedError, UnobservedError
+from pytest_etcdtls.observations.admission import (
+    Acceptance,
+    Admission,
+    Candidate,
+    Cell,
+    Control,
+    ServedClient,
+)
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 from pytest_etcdtls.observations.listener import Answer
-from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
+from pytest_etcdtls.pki.reading import extension
 from pytest_etcdtls.probes.contact import listener_of, tls_answer, version_path
-from pytest_etcdtls.probes.credentials import MINTED, GoodIdentities, Workshop
+from pytest_etcdtls.probes.credentials import MINTED, GoodIdentities, Workshop, is_admitted
 from pytest_etcdtls.probes.exchange import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
 from pytest_etcdtls.probes.presentable import Presentable
 from pytest_etcdtls.probes.registry import Context, Request, probe
@@ -35,6 +46,10 @@ SAN_RULE_ROLES = frozenset({Role.PEER, Role.METRICS})
 OTHER_ROLES = frozenset({"client-certificate", "peer-certificate", "server-certificate"})
 """Good identities, tried where they are not meant for."""
 
+WITNESSES = ("none", "self-signed", "foreign-ca")
+"""Bad identities that need nothing but the listener. Where one of them is served, no rule that is narrower
+keeps anybody out: who is excluded by it presents this one instead."""
+
 Tries = tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
 
 
@@ -49,13 +64,7 @@ def status_request(
 
 def has_names(identity: Identity) -> bool:
     """Whether the certificate has a subjectAltName extension."""
-    if not identity.chain:
-        return False
-    try:
-        identity.chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return False
-    return True
+    return bool(identity.chain) and extension(identity.chain[0], x509.SubjectAlternativeName) is not None
 
 
 def _grid(
@@ -112,6 +121,8 @@ def _acceptance(context: Context, key: str | None) -> Acceptance:
                 has_names=has_names(identity),
                 files=_files(identity),
                 tries=tries,
+                excluded=not is_admitted(identity, context.target.credentials(listener.role)),
+                chain=identity.chain,
             )
         )
         if candidates[-1].served:
@@ -165,6 +176,7 @@ def _twin(context: Context, key: str | None) -> Candidate:
         has_names=has_names(identity),
         files=_files(identity),
         tries=_again(context, identity, tries, purpose),
+        chain=identity.chain,
     )
 
 
@@ -184,27 +196,101 @@ def _admission_cost(target: Target, listener: Listener | None, key: str | None) 
 @probe(
     Admission,
     cost=_admission_cost,
-    needs=[(Acceptance, None), (Presentable, None), (Candidate, None)],
+    needs=[
+        *((Acceptance, None), (Presentable, None), (Candidate, None)),
+        *((Admission, name) for name in WITNESSES),
+    ],
 )
 def _admission(context: Context, key: str | None) -> Admission:
+    try:
+        presentable = context.get(Presentable, key)
+        admission = _presented(context, presentable, key)
+        if presentable.held and not _decides(admission):
+            raise NotVerifiedError(presentable.held)
+    except NotVerifiedError as missing:
+        found = served_instead(context, str(key))
+        if found is None:
+            raise NotVerifiedError(missing.reason) from missing
+        return found
+    return admission
+
+
+def served_instead(context: Context, key: str) -> Admission | None:
+    """Return what was seen of an identity that is served, and so decides about one that cannot be presented.
+
+    Args:
+        context: of the listener.
+        key: name of the identity that cannot be presented.
+    """
+    if key == "revoked" and listener_of(context).member not in context.target.declared:
+        return None  # whether there is a revocation list is not known
+    for name in ("none",) if key in OTHER_ROLES else WITNESSES:
+        with suppress(UnobservedError):
+            seen = context.get(Admission, name)
+            served = tuple(cell for cell in seen.cells if cell.attempt.way is Way.SERVED)
+            if served:
+                return replace(seen, cells=served, instead_of=key)
+    return None
+
+
+def _decides(admission: Admission) -> bool:
+    """Return whether an identity that we happen to hold shows what becomes of all that are like it.
+
+    It does if it is served, or refused by TLS where a good client is served; a close may be due to its names.
+    """
+    ways = {cell.attempt.way for cell in admission.cells}
+    controls = {cell.control.attempt.way for cell in admission.cells if cell.control.attempt}
+    return Way.SERVED in ways or (ways == {Way.REFUSED} and controls == {Way.SERVED})
+
+
+def _presented(context: Context, presentable: Presentable, key: str | None) -> Admission:
     listener = listener_of(context)
     acceptance = context.get(Acceptance)
-    presentable = context.get(Presentable, key)
     identity = presentable.identity
     reference = context.get(Candidate, presentable.twin) if presentable.twin else acceptance.reference
     purpose = f"identity {key}" if key in OTHER_ROLES else f"bad identity {identity.name}"
-    tries = _grid(context, identity, acceptance.versions, _speeches(key, spoken(context)), purpose)
+    places = _speeches(key, spoken(context))
+    tries = _known_tries(context, identity, places)
+    if not tries:
+        tries = _grid(context, identity, acceptance.versions, places, purpose)
     controls = _controls(context, identity, tries, reference, twin=presentable.twin is not None)
     return Admission(
         url=listener.url,
         role=listener.role,
         identity=identity.name,
         has_names=has_names(identity),
-        certificate=_describe(identity),
+        certificate=describe(identity),
         recipe=identity.recipe,
         files=_files(identity),
         cells=tuple(Cell(version=v, protocol=p, tries=made, control=controls[v, p]) for v, p, made in tries),
     )
+
+
+def _known_tries(context: Context, identity: Identity, protocols: Sequence[Protocol]) -> Tries:
+    """Return what was seen when the identity was tried as a good one, empty if it was not."""
+    good = {known.name: known for known in context.get(GoodIdentities).identities}
+    if good.get(identity.name) is not identity:
+        return ()
+    tried = (one for one in context.get(Acceptance).candidates if one.identity == identity.name)
+    return tuple(place for one in tried for place in one.tries if place[1] in protocols)
+
+
+@probe(ServedClient, cost=0, needs=[(Acceptance, None), (Admission, "none")])
+def _served_client(context: Context, key: str | None) -> ServedClient:
+    acceptance = context.get(Acceptance)
+    client = acceptance.accepted
+    if client is None:
+        stranger = context.get(Admission, "none")
+        found = Candidate(
+            identity=NO_CERTIFICATE.name,
+            origin=NO_CERTIFICATE.origin,
+            minted=False,
+            has_names=False,
+            files=None,
+            tries=tuple((cell.version, cell.protocol, cell.tries) for cell in stranger.cells),
+        )
+        client = found if found.served else None
+    return ServedClient(url=acceptance.url, role=acceptance.role, client=client)
 
 
 def _controls(
@@ -231,7 +317,8 @@ def _identity_of(context: Context, reference: Candidate) -> Identity:
     return known.get(reference.identity) or context.get(Workshop).minted[reference.identity]
 
 
-def _describe(identity: Identity) -> str:
+def describe(identity: Identity) -> str:
+    """Return subject and issuer of its certificate in words, empty for ``none``."""
     if not identity.chain:
         return ""
     leaf = identity.chain[0]

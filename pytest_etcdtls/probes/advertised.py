@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_etcdtls.errors import NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.advertised import OwnURLs
 from pytest_etcdtls.observations.api import MemberRecord
 from pytest_etcdtls.observations.attempt import Protocol
@@ -14,7 +14,7 @@ from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import Listener, Role
 
 
-@probe(OwnURLs, cost=0, needs=[(MemberListing, None), (Acceptance, None)], across=True)
+@probe(OwnURLs, cost=0, needs=[(MemberListing, None), (ServedClient, None)], across=True)
 def _own(context: Context, key: str | None) -> OwnURLs:
     listener = listener_of(context)
     tls_answer(context)
@@ -47,7 +47,7 @@ def _own_record(context: Context, members: tuple[MemberRecord, ...]) -> MemberRe
 def member_id(context: Context, listener: Listener) -> str | None:
     """Return the ID that etcd gave in the header of a gRPC answer when the good client was tried."""
     try:
-        accepted = context.get(Acceptance, listener=listener).accepted
+        accepted = context.get(ServedClient, listener=listener).client
     except UnobservedError:
         return None
     for attempt in accepted.served if accepted else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
-from pytest_etcdtls.observations.admission import Acceptance, Candidate
+from pytest_etcdtls.observations.admission import Acceptance, Candidate, ServedClient
 from pytest_etcdtls.observations.api import (
     Exchange,
     GRPCOverHTTP1,
@@ -26,22 +26,26 @@ from pytest_etcdtls.target import Role
 def accepted_client(context: Context) -> tuple[Candidate, Identity]:
     """Return the good identity that the listener accepts, as seen and as presentable.
 
+    Without one it is the client without a certificate, if that is served.
+
     Raises:
         NotVerifiedError: if none is known, or none is accepted.
         UnobservedError: if the listener has no TLS or does not answer.
     """
     acceptance = context.get(Acceptance)
-    accepted = acceptance.accepted
+    accepted = context.get(ServedClient).client
     if accepted is None:
         side = "peer-" if listener_of(context).role is Role.PEER else ""
         if not acceptance.candidates:
             raise NotVerifiedError(f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key")
         raise NotVerifiedError("needs an accepted client, and no good identity is accepted here")
+    if acceptance.accepted is None:
+        return accepted, NO_CERTIFICATE
     known = {identity.name: identity for identity in context.get(GoodIdentities).identities}
     return accepted, known[accepted.identity]
 
 
-@probe(Exchange, cost=1, needs=[(Answer, None), (Acceptance, None), (Plaintext, None)])
+@probe(Exchange, cost=1, needs=[(Answer, None), (ServedClient, None), (Plaintext, None)])
 def _exchange(context: Context, key: str | None) -> Exchange:
     listener = listener_of(context)
     path, plaintext = str(key), listener.scheme == "http"
@@ -94,7 +98,7 @@ def _stranger(context: Context, key: str | None) -> StrangerExchange:
     )
 
 
-@probe(NegotiatedExchange, cost=1, needs=[(Acceptance, None)])
+@probe(NegotiatedExchange, cost=1, needs=[(ServedClient, None)])
 def _negotiated(context: Context, key: str | None) -> NegotiatedExchange:
     listener = listener_of(context)
     _, identity = accepted_client(context)
@@ -109,7 +113,7 @@ def _negotiated(context: Context, key: str | None) -> NegotiatedExchange:
     return NegotiatedExchange(url=listener.url, role=listener.role, tries=context.attempt(request)[0])
 
 
-@probe(GRPCOverHTTP1, cost=1, needs=[(Acceptance, None)])
+@probe(GRPCOverHTTP1, cost=1, needs=[(ServedClient, None)])
 def _grpc_over_http1(context: Context, key: str | None) -> GRPCOverHTTP1:
     listener = listener_of(context)
     _, identity = accepted_client(context)

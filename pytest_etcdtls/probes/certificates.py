@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 from cryptography import x509
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.observations.attempt import Attempt
 from pytest_etcdtls.observations.chain import (
     AnnouncedCAs,
+    CertificateMessage,
     ClientTrust,
     ExpectedCertificate,
+    Issuers,
     PortPair,
     ServedByMembers,
     ServedChain,
@@ -23,22 +29,48 @@ from pytest_etcdtls.target import Role
 @probe(ServedChain, cost=0, needs=[(Answer, None)])
 def _served(context: Context, key: str | None) -> ServedChain:
     listener = listener_of(context)
-    attempt = next((found for found in tls_answer(context).tls if found.chain), None)
-    if attempt is None:
-        raise InconclusiveError(f"{listener.url} sent no certificate")
-    try:
-        certificates = tuple(load(der) for der in attempt.chain)
-    except ValueError as error:
-        raise InconclusiveError(
-            f"{listener.url} sent a certificate that cannot be parsed: {error}"
-        ) from error
+    attempt = _with_certificates(context)
+    leaf, *others = (_loaded(der) for der in attempt.chain)
+    if leaf is None:
+        raise NotVerifiedError(
+            "this client cannot parse the served certificate: see cert.well-formed and cert.parsable"
+        )
+    issuers = tuple(found for found in others if found is not None)
     return ServedChain(
         url=listener.url,
         role=listener.role,
         host=listener.host,
-        certificates=certificates,
+        certificates=(leaf, *issuers),
         observed_at=attempt.started_at,
+        unparsable=len(others) - len(issuers),
     )
+
+
+def _with_certificates(context: Context) -> Attempt:
+    attempt = next((found for found in tls_answer(context).tls if found.chain), None)
+    if attempt is None:
+        raise InconclusiveError(f"{listener_of(context).url} sent no certificate")
+    return attempt
+
+
+def _loaded(der: bytes) -> x509.Certificate | None:
+    try:
+        return load(der)
+    except ValueError:
+        return None
+
+
+@probe(CertificateMessage, cost=0, needs=[(Answer, None), (Issuers, None)])
+def _message(context: Context, key: str | None) -> CertificateMessage:
+    attempt, listener = _with_certificates(context), listener_of(context)
+    try:
+        issuers = context.get(Issuers).certificates
+    except UnobservedError:
+        issuers = ()
+    # A client reads its whole CA file, whatever of it is of use.
+    bundle = context.target.credentials(listener.role).server_ca
+    known = dict.fromkeys((*issuers, *(bundle.certificates if bundle else ())))
+    return CertificateMessage(url=listener.url, certificates=attempt.chain, issuers=tuple(known))
 
 
 @probe(ExpectedCertificate, cost=0)
@@ -95,20 +127,26 @@ def _announced(context: Context, key: str | None) -> AnnouncedCAs:
         url=answer.url,
         role=answer.role,
         requested=tuple((str(attempt.asked), attempt.certificate_requested) for attempt in seen),
-        names=tuple(
-            (str(attempt.asked), tuple(x509.Name.from_bytes(der) for der in attempt.announced_ca))
-            for attempt in seen
-        ),
+        names=tuple((str(attempt.asked), tuple(_parsable_names(attempt.announced_ca))) for attempt in seen),
     )
 
 
-@probe(ClientTrust, cost=0)
+def _parsable_names(names: Iterable[bytes]) -> Iterator[x509.Name]:
+    for der in names:
+        # A CA whose name cannot be parsed is no CA that we were given: such a file is refused.
+        with contextlib.suppress(ValueError, TypeError):
+            yield x509.Name.from_bytes(der)
+
+
+@probe(ClientTrust, cost=0, needs=[(AnnouncedCAs, None)])
 def _trust(context: Context, key: str | None) -> ClientTrust:
     listener = listener_of(context)
     if listener.scheme == "http":
         raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
     bundle = context.target.credentials(listener.role).client_trust
     if bundle is None:
+        if not any(requested for _, requested in context.get(AnnouncedCAs).requested):
+            raise NotApplicableError("no client certificate is asked for, see mtls.announced-ca-present")
         side = "peer-" if listener.role is Role.PEER else ""
         raise NotVerifiedError(f"needs the bundle that etcd was told to trust: pass --etcd-{side}trusted-ca")
     return ClientTrust(

@@ -31,7 +31,7 @@ def client_hello(hello: Hello, server_name: str | None = None) -> bytes:
 
     Args:
         hello: what to offer.
-        server_name: for SNI, ``None`` for an address.
+        server_name: for SNI, in ASCII; ``None`` for an address.
     """
     suites = list(hello.suites)
     if hello.version < TLS1_3:
@@ -52,7 +52,7 @@ def _extensions(hello: Hello, server_name: str | None) -> list[bytes]:
     grease = [_GREASE] if hello.grease else []
     extensions = [_extension(code, b"") for code in grease]
     if server_name is not None:
-        extensions.append(_extension(0, _vector16(b"\0" + _vector16(server_name.encode("idna")))))
+        extensions.append(_extension(0, _vector16(b"\0" + _vector16(server_name.encode("ascii")))))
     extensions.append(_extension(10, _vector16(b"".join(map(_u16, (*grease, *hello.groups))))))
     extensions.append(_extension(11, _vector8(b"\0")))
     extensions.append(_extension(23, b""))

@@ -6,7 +6,7 @@ An advertised URL that the user did not name is contacted only on a cluster of o
 from __future__ import annotations
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.attempt import Protocol
 from pytest_etcdtls.observations.chain import AnnouncedCAs, ServedChain
 from pytest_etcdtls.observations.cluster import (
@@ -88,7 +88,7 @@ def _count(context: Context, key: str | None) -> MemberCount:
     return MemberCount(given=given, listed=max(len(listing.members) for listing in listings))
 
 
-@probe(ClusterClaims, cost=0, needs=[(Acceptance, None), (MemberListing, None)], across=True)
+@probe(ClusterClaims, cost=0, needs=[(ServedClient, None), (MemberListing, None)], across=True)
 def _claims(context: Context, key: str | None) -> ClusterClaims:
     claims: list[ClusterClaim] = []
     for listener in context.target.listeners:
@@ -116,7 +116,7 @@ def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
     """Read the header of the StatusResponse that the good client was given."""
     if listener.scheme == "http":
         return None
-    accepted = context.get(Acceptance, listener=listener).accepted
+    accepted = context.get(ServedClient, listener=listener).client
     for attempt in accepted.served if accepted else ():
         if attempt.protocol is not Protocol.GRPC or attempt.response is None:
             continue

@@ -6,7 +6,7 @@ Presents no certificate.
 from __future__ import annotations
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
+from pytest_etcdtls.observations.attempt import Attempt, Protocol, Stage, TLSVersion, Way
 from pytest_etcdtls.observations.listener import Answer, ListenerFacts, Plaintext
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE
 from pytest_etcdtls.probes.registry import Context, Request, probe
@@ -82,7 +82,24 @@ def _answer(context: Context, key: str | None) -> Answer:
         tls = tuple(tries[-1] for tries in context.attempt(*requests))
         if any(attempt.way is not Way.UNCLEAR for attempt in tls):
             return Answer(url=listener.url, role=listener.role, tls=tls)
-    return Answer(url=listener.url, role=listener.role, tls=tls, plaintext=_plain(context, listener)[-1])
+    plaintext = _plain(context, listener)[-1]
+    return Answer(
+        url=listener.url,
+        role=listener.role,
+        tls=tls,
+        plaintext=plaintext,
+        tls_instead=_tls_instead(context, listener, plaintext),
+    )
+
+
+def _tls_instead(context: Context, listener: Listener, plaintext: Attempt) -> Attempt | None:
+    """Try a TLS handshake where something accepts connections and answers no plain HTTP."""
+    if listener.scheme == "https" or plaintext.way is Way.SERVED or plaintext.stage is Stage.CONNECT:
+        return None
+    [tries] = context.attempt(
+        Request(purpose="TLS where plain HTTP is not answered", path=version_path(listener.role))
+    )
+    return tries[-1]
 
 
 @probe(Plaintext, cost=1, needs=[(Answer, None)])

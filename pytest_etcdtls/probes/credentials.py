@@ -70,7 +70,7 @@ def _host(address: str) -> str:
     return address.rpartition(":")[0].strip("[]").partition("%")[0]
 
 
-def _is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
+def is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
     """Return whether the rules about names that etcd was told of, if any, let the identity in."""
     if not identity.chain:
         return True
@@ -85,7 +85,7 @@ def _is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
 def _good(context: Context, key: str | None) -> GoodIdentities:
     credentials = context.target.credentials(listener_of(context).role)
     # One that the declared rules exclude is rightly refused, and no control.
-    good = tuple(one for one in credentials.identities if _is_admitted(one, credentials))
+    good = tuple(one for one in credentials.identities if is_admitted(one, credentials))
     good = good or credentials.identities
     if credentials.signing_key is not None:
         good += (context.get(Workshop).minted[MINTED],)

@@ -1,8 +1,11 @@
-"""Parts of a declaration beside what is seen of them. Reads the declared CA bundles; connects to nothing."""
+"""Parts of a declaration beside what is seen of them. Reads the declared CA bundles; connects to nothing.
+
+Connections to listeners are other observations'; so are those of :mod:`.other_addresses`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -11,6 +14,7 @@ from pytest_etcdtls.declared.beside import (
     DeclaredBundle,
     DeclaredNames,
     ListenersSeen,
+    LoopbackElsewhere,
     NameRule,
     SeenListener,
     UnseenListener,
@@ -20,18 +24,28 @@ from pytest_etcdtls.declared.effective_listener import EffectiveListener
 from pytest_etcdtls.declared.sides import prefix
 from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
-from pytest_etcdtls.observations.admission import Acceptance, Admission
+from pytest_etcdtls.observations.admission import Acceptance, Admission, Cell, Control
+from pytest_etcdtls.observations.attempt import Attempt, Ending, Way
 from pytest_etcdtls.observations.listener import Answer, Plaintext
 from pytest_etcdtls.pki.loading import load_trust
 from pytest_etcdtls.pki.path import find_path
+from pytest_etcdtls.probes.admission import WITNESSES, describe, served_instead
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
-from pytest_etcdtls.probes.credentials import GoodIdentities
+from pytest_etcdtls.probes.credentials import GoodIdentities, is_admitted
 from pytest_etcdtls.probes.registry import Context, probe
+from pytest_etcdtls.target import PortCredentials
 
 _TLS_ALERT = b"\x15\x03"
 
 
-@probe(DeclaredBundle, cost=0, needs=[(ListenerDeclaration, None), (Answer, None), (Acceptance, None)])
+@probe(
+    DeclaredBundle,
+    cost=0,
+    needs=[
+        *((ListenerDeclaration, None), (Answer, None), (Acceptance, None)),
+        *((Admission, name) for name in WITNESSES),
+    ],
+)
 def _bundle(context: Context, key: str | None) -> DeclaredBundle:
     declaration = context.get(ListenerDeclaration)
     tls_answer(context)
@@ -40,19 +54,26 @@ def _bundle(context: Context, key: str | None) -> DeclaredBundle:
     if setting is None or not setting.value:
         raise NotApplicableError(f"no --{name} is declared for {declaration.url}")
     path = declaration.member.told.where.find(setting.value)
-    if path is None:
-        raise NotVerifiedError(f"{setting} is not here: name a directory with copies by --etcd-pki-dir")
-    try:
-        certificates = load_trust(path, option=f"{setting.spelled} ({setting.place})")
-    except UsageError as error:
-        raise NotVerifiedError(str(error)) from error
+    certificates: tuple[x509.Certificate, ...] = ()
+    absent = f"{setting} is not here: name a directory with copies by --etcd-pki-dir"
+    if path is not None:
+        try:
+            certificates, absent = load_trust(path, option=f"{setting.spelled} ({setting.place})"), ""
+        except UsageError as error:
+            absent = str(error)
     accepted = context.get(Acceptance).accepted
     return DeclaredBundle(
         setting=setting,
         certificates=certificates,
-        source=str(path),
+        source=str(path or setting.value),
+        absent=absent,
         accepted=accepted.identity if accepted else None,
         signed=accepted is not None and _signed(context, accepted.identity, certificates),
+        strangers=tuple(
+            name
+            for name in WITNESSES
+            if any(cell.attempt.way is Way.SERVED for cell in context.get(Admission, name).cells)
+        ),
     )
 
 
@@ -71,41 +92,76 @@ def _names(context: Context, key: str | None) -> DeclaredNames:
     declaration = context.get(ListenerDeclaration)
     tls_answer(context)
     rules = tuple(
-        NameRule(setting=setting, admission=context.get(Admission, identity))
-        for word, identity in (("hostname", "wrong-hostname"), ("cn", "wrong-cn"))
-        if (setting := _rule(context, declaration, word)) is not None
+        NameRule(setting=setting, admission=_excluded(context, setting, word))
+        for word in ("hostname", "cn")
+        if (setting := declaration.member.as_read(f"{declaration.side}-cert-allowed-{word}")) is not None
+        and setting.value
     )
     if not rules:
         raise NotApplicableError(f"no rule about the names of certificates is declared for {declaration.url}")
     return DeclaredNames(rules)
 
 
-def _rule(context: Context, declaration: ListenerDeclaration, word: str) -> Setting | None:
-    """Return the declared rule about hostnames or common names, ``None`` if there is none.
+def _excluded(context: Context, setting: Setting, word: str) -> Admission:
+    """Return what was seen of an identity that a declared rule about hostnames or common names excludes.
 
     Raises:
-        NotVerifiedError: if it is not known to what makes identities that break it.
+        NotVerifiedError: if there is none.
     """
-    setting = declaration.member.as_read(f"{declaration.side}-cert-allowed-{word}")
-    if setting is None or not setting.value:
-        return None
-    credentials = context.target.credentials(listener_of(context).role)
-    if not (credentials.allowed_hostname if word == "hostname" else credentials.allowed_cn):
+    credentials, name = context.target.credentials(listener_of(context).role), f"wrong-{word}"
+    if credentials.allowed_hostname if word == "hostname" else credentials.allowed_cn:
+        return context.get(Admission, name)
+    # What makes identities that break it does not know the rule: members differ in it, or etcd drops it.
+    found = served_instead(context, name) or _good_that_breaks(context, setting, word)
+    if found is None:
         raise NotVerifiedError(f"{setting} is declared, and no identity that breaks it is known here")
-    return setting
+    return found
+
+
+def _good_that_breaks(context: Context, setting: Setting, word: str) -> Admission | None:
+    acceptance = context.get(Acceptance)
+    accepted = acceptance.accepted
+    if accepted is None:
+        return None
+    names = tuple(setting.value.split(","))
+    rule = PortCredentials(
+        allowed_cn=names if word == "cn" else (), allowed_hostname=names if word == "hostname" else ()
+    )
+    good = next(one for one in context.get(GoodIdentities).identities if one.name == accepted.identity)
+    if is_admitted(good, rule):
+        return None
+    cells = tuple(
+        Cell(version=version, protocol=protocol, tries=tries, control=Control())
+        for version, protocol, tries in accepted.tries
+        if tries[-1].way is Way.SERVED
+    )
+    return Admission(
+        url=acceptance.url,
+        role=acceptance.role,
+        identity=good.name,
+        certificate=describe(good),
+        files=accepted.files,
+        cells=cells,
+    )
 
 
 @probe(
     ListenersSeen,
     cost=0,
-    needs=[(Declarations, None), (ListenerDeclaration, None), (Answer, None), (Plaintext, None)],
+    needs=[
+        (Declarations, None),
+        (ListenerDeclaration, None),
+        (Answer, None),
+        (Plaintext, None),
+        (LoopbackElsewhere, None),
+    ],
     across=True,
 )
 def _listeners(context: Context, key: str | None) -> ListenersSeen:
     members = context.get(Declarations).members
     seen = tuple(_seen(context))
     unseen = tuple(one for member in members for one in _unseen(context, member, seen))
-    return ListenersSeen(seen=seen, unseen=unseen)
+    return ListenersSeen(seen=seen, unseen=unseen, elsewhere=context.get(LoopbackElsewhere))
 
 
 def _seen(context: Context) -> Iterator[SeenListener]:
@@ -121,10 +177,20 @@ def _seen(context: Context) -> Iterator[SeenListener]:
             continue
         yield SeenListener(
             declaration=declaration,
-            tls=answer.speaks_tls,
+            tls=answer.speaks_tls or answer.needs_tls,
             plaintext=bool(plain.first_bytes) and not plain.first_bytes.startswith(_TLS_ALERT),
-            said="; ".join(f"{one.asked or 'plain HTTP'}: {one.describe()}" for one in (*answer.tls, plain)),
+            said="; ".join(
+                [
+                    *(f"{one.asked or 'plain HTTP'}: {one.describe()}" for one in (*answer.tls, plain)),
+                    *([f"TLS: {answer.tls_instead.describe()}"] if answer.tls_instead else []),
+                ]
+            ),
+            refused=listener.connect_to is None and _refuses((*answer.tls, plain)),
         )
+
+
+def _refuses(attempts: Sequence[Attempt]) -> bool:
+    return all(attempt.ending is Ending.CONNECTION_REFUSED for attempt in attempts)
 
 
 def _unseen(

@@ -13,16 +13,19 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from pytest_etcdtls.declared.file_facts import (
+    ClientFact,
     DeclaredFiles,
     DeclaredLeaf,
     HeldCertificate,
     HeldCertificates,
     MemberFiles,
+    PairFact,
 )
 from pytest_etcdtls.declared.file_reading import read_member_files, read_served
 from pytest_etcdtls.declared.standing import ListenerDeclaration
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.chain import ExpectedCertificate, Issuers, ServedChain
+from pytest_etcdtls.observations.chain import AnnouncedCAs, ExpectedCertificate, Issuers, ServedChain
+from pytest_etcdtls.pki.reading import shown
 from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.registry import Context, probe
 
@@ -75,21 +78,27 @@ def _expected(context: Context) -> x509.Certificate | None:
 
 
 @probe(
-    HeldCertificates, cost=0, needs=[(ServedChain, None), (Issuers, None), (DeclaredFiles, None)], across=True
+    HeldCertificates,
+    cost=0,
+    needs=[(ServedChain, None), (Issuers, None), (DeclaredFiles, None), (AnnouncedCAs, None)],
+    across=True,
 )
 def _held(context: Context, key: str | None) -> HeldCertificates:
-    seen = set(_seen(context))
+    kinds = {"clients": _clients, "client-cas": _client_cas, None: _declared_pairs}
+    words = {"clients": "of a client ", "client-cas": "of a CA of clients ", None: ""}
+    others = () if key is not None else (*_clients(context), *_client_cas(context))
+    judged = {*_seen(context), *(one.certificate for one in others)}
     held: dict[x509.Certificate, HeldCertificate] = {}
-    for one in (*_clients(context), *_declared(context)):
-        if one.certificate not in seen:
+    for one in kinds[key](context):
+        if one.certificate not in judged:
             held.setdefault(one.certificate, one)
     if not held:
-        raise NotApplicableError("no certificate is held besides those that are served")
+        raise NotApplicableError(f"no certificate {words[key]}is held besides those that other checks judge")
     return HeldCertificates(certificates=tuple(held.values()), observed_at=datetime.now(UTC))
 
 
 def _seen(context: Context) -> Iterator[x509.Certificate]:
-    """Yield what listeners serve, and what stands above it: others judge how long these are valid."""
+    """Yield what listeners serve, and what stands above it: the checks of ``cert`` judge these."""
     for listener in context.target.listeners:
         with suppress(UnobservedError):
             yield context.get(ServedChain, listener=listener).leaf
@@ -97,33 +106,66 @@ def _seen(context: Context) -> Iterator[x509.Certificate]:
 
 
 def _clients(context: Context) -> Iterator[HeldCertificate]:
-    target = context.target
-    for identity in (*target.client.identities, *target.peer.identities):
-        if identity.chain:
-            what = f"the certificate of {identity.name}"
-            yield HeldCertificate(what=what, source=identity.origin, certificate=identity.chain[0])
-
-
-def _declared(context: Context) -> Iterator[HeldCertificate]:
-    try:
-        members = context.get(DeclaredFiles).members
-    except UnobservedError:
-        return
-    for member in members:
-        yield from _of_member(member)
-
-
-def _of_member(member: MemberFiles) -> Iterator[HeldCertificate]:
-    leaves = [(pair.certificate, pair.chain[:1]) for pair in member.pairs]
-    leaves += [(client.certificate, client.chain[:1]) for client in member.clients]
-    for file, chain in leaves:
-        for leaf in chain:
-            what = f"{member.label}: {file.said}"
-            yield HeldCertificate(what=what, source=str(file.path), certificate=leaf)
-    for bundle in member.bundles.values():
-        for certificate in bundle.certificates:
+    """Yield what good identities present, what etcd dials with, and clients' files beside a member's."""
+    served = {pair.chain[0] for member in _members(context) for pair in _pairs(member, dials=False)}
+    for identity in (*context.target.client.identities, *context.target.peer.identities):
+        for certificate in () if served.intersection(identity.chain[:1]) else identity.chain:
+            what = "the certificate of" if certificate == identity.chain[0] else "a CA certificate sent by"
             yield HeldCertificate(
-                what=f"{member.label}: a CA in {bundle.file.said}",
-                source=str(bundle.file.path),
-                certificate=certificate,
+                what=f"{what} {identity.name}", source=identity.origin, certificate=certificate
             )
+    for member in _members(context):
+        yield from (_leaf_of(member, pair) for pair in _pairs(member, dials=True))
+        yield from (_leaf_of(member, client) for client in member.clients if client.chain)
+
+
+def _client_cas(context: Context) -> Iterator[HeldCertificate]:
+    """Yield the CAs that etcd is told to trust, and those of what is served that it announces as trusted."""
+    target = context.target
+    for credentials, side in ((target.client, "clients"), (target.peer, "peers")):
+        bundle = credentials.client_trust
+        for certificate in bundle.certificates if bundle else ():
+            what = f"the trusted CA of {side} {shown(certificate)}"
+            yield HeldCertificate(what=what, source=bundle.source if bundle else "", certificate=certificate)
+    for member in _members(context):
+        for declared in member.bundles.values():
+            for certificate in declared.certificates:
+                what = f"{member.label}: the CA {shown(certificate)} in {declared.file.said}"
+                yield HeldCertificate(what=what, source=str(declared.file.path), certificate=certificate)
+    announced = set(_announced(context))
+    for credentials in (target.client, target.peer):
+        bundle = credentials.server_ca
+        for certificate in bundle.certificates if bundle else ():
+            if bundle is not None and certificate.subject.public_bytes() in announced:
+                what = f"the announced CA {shown(certificate)}"
+                yield HeldCertificate(what=what, source=bundle.source, certificate=certificate)
+
+
+def _announced(context: Context) -> Iterator[bytes]:
+    for listener in context.target.listeners:
+        with suppress(UnobservedError):
+            for _, names in context.get(AnnouncedCAs, listener=listener).names:
+                yield from (name.public_bytes() for name in names)
+
+
+def _members(context: Context) -> tuple[MemberFiles, ...]:
+    try:
+        return context.get(DeclaredFiles).members
+    except UnobservedError:
+        return ()
+
+
+def _declared_pairs(context: Context) -> Iterator[HeldCertificate]:
+    for member in _members(context):
+        yield from (_leaf_of(member, pair) for pair in _pairs(member, dials=False))
+
+
+def _pairs(member: MemberFiles, *, dials: bool) -> Iterator[PairFact]:
+    yield from (pair for pair in member.pairs if pair.chain and pair.dials is dials)
+
+
+def _leaf_of(member: MemberFiles, one: PairFact | ClientFact) -> HeldCertificate:
+    file = one.certificate
+    return HeldCertificate(
+        what=f"{member.label}: {file.said}", source=str(file.path), certificate=one.chain[0]
+    )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import threading
 import time
+from collections.abc import Sequence
+from typing import Final
 
 from pytest_etcdtls.observations.attempt import Ending
 from pytest_etcdtls.pki.names import is_address
 from pytest_etcdtls.target import Listener
+
+_LONGEST_NAME: Final = 253
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
 
 class DialError(Exception):
@@ -33,17 +40,46 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
         DialError: if there is no connection.
     """
     host, port = listener.address
+    patience = max(0.001, deadline - time.monotonic())
     try:
-        connected = socket.create_connection((host, port), timeout=max(0.001, deadline - time.monotonic()))
-    except TimeoutError as error:
-        raise DialError(Ending.TIMEOUT, f"no TCP connection to {host} port {port} in time") from error
+        connected = socket.create_connection((host, port), timeout=patience, all_errors=True)
+    except ExceptionGroup as group:
+        raise _no_connection(host, port, group.exceptions) from group
     except OSError as error:
-        text = f"no TCP connection to {host} port {port}: {error.strerror or error}"
-        raise DialError(Ending.FAILED, text) from error
+        raise _no_connection(host, port, [error]) from error
     except UnicodeError as error:
         raise DialError(Ending.FAILED, f"{host!r} is not a host name: {error}") from error
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
+
+
+def _no_connection(host: str, port: int, errors: Sequence[Exception]) -> DialError:
+    """Return what the last address of a host came to; it is a refusal only if every address refused."""
+    last = errors[-1]
+    if isinstance(last, TimeoutError):
+        return DialError(Ending.TIMEOUT, f"no TCP connection to {host} port {port} in time")
+    refused = all(isinstance(error, ConnectionRefusedError) for error in errors)
+    why = (last.strerror if isinstance(last, OSError) else None) or last
+    text = f"no TCP connection to {host} port {port}: {why}"
+    return DialError(Ending.CONNECTION_REFUSED if refused else Ending.FAILED, text)
+
+
+def addresses_of(host: str, seconds: float) -> frozenset[str]:
+    """Return the addresses of a host; none if it has none or the resolver does not tell them in time."""
+    found: list[str] = []
+
+    def look() -> None:
+        try:
+            answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return
+        found.extend(str(address[0]) for *_, address in answers)
+
+    # The resolver cannot be interrupted; a thread that waits for it may be left behind.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return frozenset(found)
 
 
 def local_address(sock: socket.socket) -> str:
@@ -53,5 +89,18 @@ def local_address(sock: socket.socket) -> str:
 
 
 def server_name(listener: Listener) -> str | None:
-    """Return the name for SNI: none for an address (RFC 6066 section 3)."""
-    return None if is_address(listener.host) else listener.host
+    """Return the name for SNI, ``None`` for a host that cannot be sent there."""
+    return sni(listener.host)
+
+
+def sni(host: str) -> str | None:
+    """Return a host as it is sent by SNI: without trailing dot (RFC 6066 section 3), as Go's client does.
+
+    Returns:
+        ``None`` for an address, and for what is no host name in ASCII: empty labels, or long ones. It is not
+        asked whether a label such as ``xn--n3h`` is valid IDNA: clients of etcd do not ask either.
+    """
+    name = host.rstrip(".")
+    if is_address(name) or len(name) > _LONGEST_NAME or not _HOST_NAME.fullmatch(name):
+        return None
+    return name

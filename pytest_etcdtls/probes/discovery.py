@@ -6,8 +6,6 @@ first list counts: whether all members give the same one is for others to judge.
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +16,7 @@ from pytest_etcdtls.observations.cluster import MemberListing
 from pytest_etcdtls.observations.discovery import Discovery, Means, MemberURL, Question
 from pytest_etcdtls.probes.advertised import member_id
 from pytest_etcdtls.probes.belonging import labelled, owners
+from pytest_etcdtls.probes.dial import addresses_of
 from pytest_etcdtls.probes.members import BY_GATEWAY
 from pytest_etcdtls.probes.placing import MOST_LISTENERS, Addresses, Placing
 from pytest_etcdtls.probes.registry import Context, probe
@@ -113,25 +112,7 @@ def _lookup(seconds: float) -> Addresses:
 
     def addresses(host: str) -> frozenset[str]:
         if host not in known:
-            known[host] = _addresses(host, seconds) if len(known) < 2 * MOST_LISTENERS else frozenset()
+            known[host] = addresses_of(host, seconds) if len(known) < 2 * MOST_LISTENERS else frozenset()
         return known[host]
 
     return addresses
-
-
-def _addresses(host: str, seconds: float) -> frozenset[str]:
-    """Return the addresses of a host; none if it has none or does not tell them in time."""
-    found: list[str] = []
-
-    def look() -> None:
-        try:
-            answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            return
-        found.extend(str(address[0]) for *_, address in answers)
-
-    # The resolver cannot be interrupted; a thread that waits for it may be left behind.
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return frozenset(found)

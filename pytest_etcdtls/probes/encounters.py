@@ -75,6 +75,8 @@ def _at(context: Context, listener: Listener) -> Iterator[Encounter]:
             admission = context.get(Admission, name, listener=listener)
         except UnobservedError:
             continue
+        if admission.instead_of:
+            continue
         for cell in admission.cells:
             yield Encounter(
                 url=listener.url,

@@ -5,6 +5,7 @@ Knows neither TLS nor how the stream's end is judged.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,7 @@ _UNUSED_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 GRPC_STATUS_PATH = "/etcdserverpb.Maintenance/Status"
 GATEWAY_STATUS_PATH = "/v3/maintenance/status"
 """Both are served whatever the authorisation, also with authentication on."""
+_NO_HOST = "etcd.invalid"
 
 
 class _OneStream(httpcore.NetworkBackend):
@@ -116,13 +118,17 @@ def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -
 
 
 def _build(listener: Listener, request: Request) -> httpx.Request:
-    headers = {"user-agent": _USER_AGENT, "accept": "*/*", **request.headers}
+    # NOTE: httpx refuses names that are not valid IDNA (xn--n3h.com), so the URL has none: the connection is
+    # there already, and the server sees the host in this header alone. Go leaves out the zone of an address.
+    host = re.sub(r"%[^\]]*\]", "]", listener.authority)
+    headers = {"host": host, "user-agent": _USER_AGENT, "accept": "*/*", **request.headers}
+    url = f"{listener.scheme}://{_NO_HOST}{request.path}"
     match request.speech:
         case Protocol.GATEWAY:
             content = b"{}" if request.body is None else request.body
             headers |= {"content-type": "application/json", "connection": "close"}
-            return httpx.Request("POST", listener.url + request.path, headers=headers, content=content)
+            return httpx.Request("POST", url, headers=headers, content=content)
         case Protocol.HTTP1:
             headers["connection"] = "close"
     method = "GET" if request.body is None else "POST"
-    return httpx.Request(method, listener.url + request.path, headers=headers, content=request.body)
+    return httpx.Request(method, url, headers=headers, content=request.body)

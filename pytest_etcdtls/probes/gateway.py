@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
+from typing import TypeVar
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.admission import Acceptance
-from pytest_etcdtls.observations.api import GatewayAnswer
+from pytest_etcdtls.observations.admission import Acceptance, ServedClient
+from pytest_etcdtls.observations.api import Alarms, GatewayAnswer, GatewayDial
 from pytest_etcdtls.observations.attempt import Attempt, Protocol
+from pytest_etcdtls.observations.chain import AnnouncedCAs, ClientTrust, Dialling, ServedChain
 from pytest_etcdtls.probes.api import accepted_client
 from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.exchange import GATEWAY_STATUS_PATH
 from pytest_etcdtls.probes.registry import Context, Request, probe
 from pytest_etcdtls.probes.user_token import UserToken, trusted_leaf
 from pytest_etcdtls.target import Listener, Role
+
+T = TypeVar("T")
 
 _DENIED = frozenset({400, 401, 403})
 
@@ -25,7 +30,7 @@ _BACKOFF_SECONDS = 1.3
 @probe(
     GatewayAnswer,
     cost=lambda target, _listener, _key: 1 + int(target.user is not None),
-    needs=[(Acceptance, None), (UserToken, None)],
+    needs=[(ServedClient, None), (UserToken, None)],
 )
 def _gateway(context: Context, key: str | None) -> GatewayAnswer:
     listener = listener_of(context)
@@ -49,6 +54,51 @@ def _gateway(context: Context, key: str | None) -> GatewayAnswer:
     except UnobservedError as unobserved:
         return replace(answer, why_not=unobserved.reason)
     return replace(answer, tries=tries, user=token.user)
+
+
+@probe(
+    GatewayDial,
+    cost=0,
+    needs=[(ServedChain, None), (Dialling, None), (ClientTrust, None), (AnnouncedCAs, None)],
+)
+def _dial(context: Context, key: str | None) -> GatewayDial:
+    listener = listener_of(context)
+    served, trust = _known(context, ServedChain), _known(context, ClientTrust)
+    announced = _known(context, AnnouncedCAs)
+    return GatewayDial(
+        served=served.certificates if served else (),
+        observed_at=served.observed_at if served else None,
+        with_another=context.get(Dialling).with_another,
+        trusted=trust.certificates if trust else None,
+        trust_source=trust.source if trust else "",
+        announced=tuple(dict.fromkeys(name for _, names in announced.names for name in names))
+        if announced
+        else (),
+        allowed_hostname=context.target.credentials(listener.role).allowed_hostname,
+    )
+
+
+@probe(Alarms, cost=0, needs=[(Acceptance, None)])
+def _alarms(context: Context, key: str | None) -> Alarms:
+    acceptance = _known(context, Acceptance)
+    accepted = acceptance.accepted if acceptance else None
+    found: dict[str, None] = {}
+    for attempt in accepted.served if accepted else ():
+        if attempt.protocol is not Protocol.GATEWAY or attempt.response is None:
+            continue
+        try:
+            errors = json.loads(attempt.response.body)["errors"]
+            found |= dict.fromkeys(str(error).strip() for error in errors if "alarm:" in str(error))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return Alarms(texts=tuple(found))
+
+
+def _known(context: Context, type_: type[T]) -> T | None:
+    try:
+        return context.get(type_)
+    except UnobservedError:
+        return None
 
 
 def _may_pass(attempt: Attempt) -> bool:

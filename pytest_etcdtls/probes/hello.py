@@ -15,6 +15,7 @@ from pytest_etcdtls.observations.hello import HelloVariant, HelloVariants
 from pytest_etcdtls.observations.listener import Answer
 from pytest_etcdtls.pki.reading import extension
 from pytest_etcdtls.probes.contact import listener_of, tls_answer, version_path
+from pytest_etcdtls.probes.dial import server_name, sni
 from pytest_etcdtls.probes.registry import Context, Request, probe
 from pytest_etcdtls.target import Listener
 
@@ -62,7 +63,8 @@ def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[
     """Return the hellos that first contact did not send; names are not sent to an address otherwise."""
     names = extension(leaf, x509.SubjectAlternativeName)
     served = names.get_values_for_type(x509.DNSName) if names else []
-    own = next((name for name in served if "*" not in name and name != listener.host), "localhost")
+    # A certificate may hold names that cannot be sent: with empty or long labels, NUL, octets above 127.
+    own = next((name for name in served if sni(name) == name != server_name(listener)), "localhost")
     return [
         _Hello("ALPN h2", "-alpn h2", replace(plain, speech=Protocol.HTTP2)),
         *(

@@ -5,20 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from cryptography import x509
-from OpenSSL import crypto
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.chain import Issuers, PathToTrust, ServedChain
-from pytest_etcdtls.pki.path import Path, find_path, is_self_signed, issuers_among
+from pytest_etcdtls.observations.chain import CertificationPath, Issuers, PathToTrust, ServedChain
+from pytest_etcdtls.pki.go_verify import Path, verified_path
+from pytest_etcdtls.pki.path import faults, find_path, is_self_signed, issuers_among
 from pytest_etcdtls.probes.contact import listener_of
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import Role, Target, TrustBundle
 
-_NO_CHECK_TIME = 0x200000
-"""OpenSSL's ``X509_V_FLAG_NO_CHECK_TIME``: validity has checks of its own."""
-
-_NAME_CONSTRAINTS = range(47, 54)
-"""X509_V_ERR_PERMITTED_VIOLATION to X509_V_ERR_UNSUPPORTED_NAME_SYNTAX (OpenSSL's x509_vfy.h)."""
+_UNPARSABLE = "a certificate behind the served one cannot be parsed: see cert.well-formed and cert.parsable"
 
 
 @probe(PathToTrust, cost=0, needs=[(ServedChain, None)])
@@ -30,56 +26,68 @@ def _path(context: Context, key: str | None) -> PathToTrust:
         side = "peer-" if listener.role is Role.PEER else ""
         raise NotVerifiedError(f"needs the CA of what is served: pass --etcd-{side}cacert")
     leaf, *sent = served.certificates
+    anchors, when = bundle.certificates, served.observed_at
     known = (*sent, *_given(context.target))
-    when = served.observed_at
-    path = find_path(leaf, sent, bundle.certificates, when) or find_path(
-        leaf, known, bundle.certificates, when
-    )
+    verified = verified_path(leaf, sent, anchors, when)
+    if verified is None and served.unparsable:
+        raise NotVerifiedError(_UNPARSABLE)
+    path = verified or find_path(leaf, sent, anchors, when) or find_path(leaf, known, anchors, when)
     if path is None:
         error, unknown_issuer = _no_path(leaf, known, bundle, when)
         return PathToTrust(
             url=listener.url,
-            anchors=bundle.certificates,
+            anchors=anchors,
             source=bundle.source,
             error=error,
             unknown_issuer=unknown_issuer,
         )
+    missing = tuple(found for found in path[1:-1] if found not in sent)
+    unexplained = verified is None and not missing and not any(faults(path, when))
     return PathToTrust(
         url=listener.url,
-        anchors=bundle.certificates,
+        anchors=anchors,
         source=bundle.source,
-        error=_constraint_error(path),
+        error="clients written in Go give up: too many certificates are served to try" if unexplained else "",
         path=path,
-        missing=tuple(found for found in path[1:-1] if found not in sent),
+        missing=missing,
+        verified=verified is not None,
     )
 
 
-@probe(Issuers, cost=0, needs=[(ServedChain, None), (PathToTrust, None)])
+@probe(CertificationPath, cost=0, needs=[(ServedChain, None), (PathToTrust, None)])
+def _certification_path(context: Context, key: str | None) -> CertificationPath:
+    listener = listener_of(context)
+    served = context.get(ServedChain)
+    leaf, *sent = served.certificates
+    anchors: Path = ()
+    try:
+        trust = context.get(PathToTrust)
+    except UnobservedError:
+        if served.unparsable:
+            return CertificationPath(url=listener.url, certificates=(leaf,))
+    else:
+        anchors = trust.anchors
+        if trust.path:
+            return CertificationPath(url=listener.url, certificates=trust.path, anchors=anchors)
+    above = issuers_among(leaf, (*sent, *_given(context.target)), served.observed_at)
+    return CertificationPath(url=listener.url, certificates=(leaf, *above), anchors=anchors)
+
+
+@probe(Issuers, cost=0, needs=[(CertificationPath, None)])
 def _issuers(context: Context, key: str | None) -> Issuers:
     listener = listener_of(context)
-    leaf, *sent = context.get(ServedChain).certificates
-    above = _on_the_path(context)
-    if above is None:
-        when = context.get(ServedChain).observed_at
-        above = issuers_among(leaf, (*sent, *_given(context.target)), when)
+    leaf, *above = context.get(CertificationPath).certificates
     if above:
-        return Issuers(url=listener.url, certificates=above)
+        return Issuers(url=listener.url, certificates=tuple(above))
     if is_self_signed(leaf):
         raise NotApplicableError("the served certificate is signed by itself: it has no other issuer")
+    if context.get(ServedChain).unparsable:
+        raise NotVerifiedError(_UNPARSABLE)
     side = "peer-" if listener.role is Role.PEER else ""
     raise NotVerifiedError(
         f"needs the certificate of the issuer {leaf.issuer.rfc4514_string()}, which is neither served nor "
         f"given: pass --etcd-{side}cacert"
     )
-
-
-def _on_the_path(context: Context) -> Path | None:
-    """Return the CAs of the path to trust, ``None`` if there is no such path."""
-    try:
-        path = context.get(PathToTrust).path
-    except UnobservedError:
-        return None
-    return path[1:] or None
 
 
 def _given(target: Target) -> Path:
@@ -106,21 +114,3 @@ def _no_path(leaf: x509.Certificate, known: Path, bundle: TrustBundle, when: dat
     if any(top.issuer == anchor.subject for anchor in bundle.certificates):
         return f"the given CA has the name {issuer} of the issuer, but another key made the signature", ""
     return f"the chain ends at the issuer {issuer}, of which no certificate is served or given", issuer
-
-
-def _constraint_error(path: Path) -> str:
-    """Return which nameConstraints of a CA exclude the leaf (RFC 5280 section 4.2.1.10), empty for none.
-
-    OpenSSL judges them; whatever else it finds has checks of its own.
-    """
-    leaf, *above = (crypto.X509.from_cryptography(certificate) for certificate in path)
-    if not above:
-        return ""
-    store = crypto.X509Store()
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | _NO_CHECK_TIME)
-    store.add_cert(above[-1])
-    try:
-        crypto.X509StoreContext(store, leaf, above[:-1] or None).verify_certificate()
-    except crypto.X509StoreContextError as error:
-        return str(error) if error.errors[0] in _NAME_CONSTRAINTS else ""
-    return ""

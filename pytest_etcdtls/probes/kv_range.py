@@ -6,7 +6,7 @@ With authentication on, and a user given, the call is made with that user's toke
 from __future__ import annotations
 
 from pytest_etcdtls.errors import NotApplicableError, UnobservedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.api import RangeAnswer
 from pytest_etcdtls.observations.attempt import Attempt, Protocol
 from pytest_etcdtls.pki.identity import Identity
@@ -28,7 +28,7 @@ Unauthenticated (``google.golang.org/grpc/codes``)."""
 @probe(
     RangeAnswer,
     cost=lambda target, _listener, _key: 1 if target.user is None else 2,
-    needs=[(Acceptance, None), (UserToken, None)],
+    needs=[(ServedClient, None), (UserToken, None)],
 )
 def _range(context: Context, key: str | None) -> RangeAnswer:
     listener = listener_of(context)

@@ -5,16 +5,16 @@ Makes no connections. What it finds depends on what was tried before, so no chec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from pytest_etcdtls.errors import NotApplicableError
 from pytest_etcdtls.etcd_log.dial_failures import DialFailure
 from pytest_etcdtls.etcd_log.explanations import EXPLANATIONS
-from pytest_etcdtls.etcd_log.groups import group
+from pytest_etcdtls.etcd_log.groups import EarlierRun, earlier_runs, group
 from pytest_etcdtls.etcd_log.reading import parse_log
 from pytest_etcdtls.etcd_log.rejections import Rejection
 from pytest_etcdtls.etcd_log.source import LogSource
-from pytest_etcdtls.observations.etcd_log import EtcdLogs, FailedDials, ReadLog, RejectedOthers
+from pytest_etcdtls.observations.etcd_log import EtcdLogs, FailedDials, LoggedRun, ReadLog, RejectedOthers
 from pytest_etcdtls.probes.looking_up import look_up, printable
 from pytest_etcdtls.probes.registry import Context, probe
 
@@ -40,11 +40,16 @@ def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> Read
     log = parse_log(text, source.name, truncated=truncated)
     since = log if new == text else parse_log(new, source.name)
     found = look_up(context, source, log, new=since, go_version=source.go_version)
+    ours = [match.rejection for match in found.matches.ours]
+    runs = earlier_runs(found.matches.strangers, ours)
+    earlier = {line.line for run in runs for line in run.lines}
+    others = [line for line in found.matches.strangers if line.line not in earlier]
     return ReadLog(
         source=source.name,
         members=members,
-        ours=len(found.matches.ours),
-        others=tuple(_rejected(found.matches.strangers)),
+        ours=len(ours),
+        earlier=tuple(_logged_run(run) for run in runs),
+        others=tuple(_rejected(others, {line.remote_host for line in ours})),
         failed_dials=tuple(_dials(log.dial_failures)),
         latest=log.latest,
         truncated=truncated,
@@ -53,7 +58,11 @@ def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> Read
     )
 
 
-def _rejected(strangers: Iterable[Rejection]) -> Iterator[RejectedOthers]:
+def _logged_run(run: EarlierRun) -> LoggedRun:
+    return LoggedRun(host=printable(run.host), count=len(run.lines), first=run.first, last=run.last)
+
+
+def _rejected(strangers: Iterable[Rejection], our_hosts: Collection[str]) -> Iterator[RejectedOthers]:
     for found in group(strangers):
         explanation = EXPLANATIONS[found.cause]
         yield RejectedOthers(
@@ -67,6 +76,7 @@ def _rejected(strangers: Iterable[Rejection]) -> Iterator[RejectedOthers]:
             line=found.line,
             meaning=explanation.meaning,
             advice=explanation.advice,
+            from_here=found.host in our_hosts,
         )
 
 

@@ -64,7 +64,9 @@ def look_up(
         go_version: that etcd was built with, if it is known.
     """
     endpoints = _endpoints(context, source)
-    connections = [one for one in context.connections if one.url in endpoints]
+    listeners = {listener.url for listener in context.target.listeners}
+    # Addresses that are no listeners may be this member's: there the port tells, or nothing.
+    connections = [one for one in context.connections if one.url in endpoints or one.url not in listeners]
     ahead = clock_ahead(connections, (new or log).rejections)
     version = go_version or log.startup.go_version
     ours = context.target.origin != "live"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.api import Exchange, MemberLists
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response
 from pytest_etcdtls.observations.cluster import MemberListing, MemberListings
@@ -46,7 +46,7 @@ def _listing_cost(target: Target, listener: Listener | None, key: str | None) ->
     return int(listener.role is Role.CLIENT)
 
 
-@probe(MemberListing, cost=_listing_cost, needs=[(Acceptance, None), (Exchange, "/members")])
+@probe(MemberListing, cost=_listing_cost, needs=[(ServedClient, None), (Exchange, "/members")])
 def _listing(context: Context, key: str | None) -> MemberListing:
     """Ask a client listener by gRPC or, with that key, by the gateway, a peer listener over HTTP.
 

@@ -112,6 +112,17 @@ class Context(Protocol):
         """
         ...
 
+    def attempt_elsewhere(self, *asked: tuple[Listener, Request]) -> list[Attempt]:
+        """Connect once to each of these addresses, none of which is a listener of the target.
+
+        They present nothing and are not made again. They share one cap on connections, and the plan counts
+        them apart: see :attr:`Probe.elsewhere`.
+
+        Raises:
+            InconclusiveError: if the cap on connections would be exceeded.
+        """
+        ...
+
     def keep_silent(self, purpose: str, patience: float) -> Greeting:
         """Connect once and send nothing for so many seconds; return whether the server ended that.
 
@@ -134,12 +145,14 @@ class Probe:
         cost: the connections that it makes at most by itself, retries apart.
         needs: the other observations that it asks for at most (type, key), on the same listener.
         across: it asks other listeners of the target for them too.
+        elsewhere: the connections that it makes at most to addresses that are no listeners of the target.
     """
 
     function: ProbeFunction
     cost: Cost
     needs: Callable[[str | None], Sequence[tuple[type[Any], str | None]]]
     across: bool = False
+    elsewhere: Callable[[Target], int] | None = None
 
 
 _PROBES: dict[type[Any], Probe] = {}
@@ -151,6 +164,7 @@ def probe(
     cost: Cost | int,
     needs: Sequence[tuple[type[Any], str | None]] = (),
     across: bool = False,
+    elsewhere: Callable[[Target], int] | None = None,
 ) -> Callable[[ProbeFunction], ProbeFunction]:
     """Register the function that gets observations of a type.
 
@@ -159,6 +173,7 @@ def probe(
         cost: connections at most, retries apart; a number or a function of target, listener and key.
         needs: other observations that it may ask for.
         across: they are asked of every listener of the target.
+        elsewhere: connections at most to addresses that are no listeners of the target.
 
     Raises:
         RegistrationError: if the type has a probe already.
@@ -168,7 +183,7 @@ def probe(
         if type_ in _PROBES:
             raise RegistrationError(f"observation type {type_.__name__} has a probe already")
         price: Cost = cost if callable(cost) else lambda _target, _listener, _key: cost
-        _PROBES[type_] = Probe(function, price, lambda _key: tuple(needs), across)
+        _PROBES[type_] = Probe(function, price, lambda _key: tuple(needs), across, elsewhere)
         return function
 
     return register

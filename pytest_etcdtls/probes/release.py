@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.api import Exchange
 from pytest_etcdtls.observations.attempt import Protocol
 from pytest_etcdtls.observations.release import (
@@ -20,6 +20,7 @@ from pytest_etcdtls.observations.release import (
     SplitListeners,
 )
 from pytest_etcdtls.probes.contact import listener_of
+from pytest_etcdtls.probes.presentable import Presentable
 from pytest_etcdtls.probes.protobuf import fields, grpc_message
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.target import Listener, Role
@@ -31,7 +32,7 @@ _GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([
 _NEED = "pass a client certificate that is accepted"
 
 
-@probe(EtcdRelease, cost=0, needs=[(Exchange, "/version"), (Acceptance, None)], across=True)
+@probe(EtcdRelease, cost=0, needs=[(Exchange, "/version"), (ServedClient, None)], across=True)
 def _etcd(context: Context, key: str | None) -> EtcdRelease:
     """Take the listener's own word, else that of another listener of the member, else the binary's."""
     listener = listener_of(context)
@@ -73,16 +74,29 @@ def _gos(context: Context, key: str | None) -> GoReleases:
     return GoReleases(members=_of_members(context, GoRelease))
 
 
-@probe(SplitListeners, cost=0, needs=[(EtcdRelease, None), (Acceptance, None)], across=True)
+@probe(
+    SplitListeners,
+    cost=0,
+    needs=[(EtcdRelease, None), (ServedClient, None), (Presentable, None)],
+    across=True,
+)
 def _split(context: Context, key: str | None) -> SplitListeners:
     split = [listener for listener in context.target.listeners if _has_http_split_off(context, listener)]
     if not split:
         raise NotApplicableError("HTTP is not split off the gRPC port")
     named = any(listener.role is Role.CLIENT_HTTP for listener in context.target.listeners)
-    if named and context.target.client.revoked is not None:
+    if named and any(_can_prove(context, listener) for listener in split):
         raise NotApplicableError("a revoked certificate is at hand to prove it")
     found = {listener.member: context.get(EtcdRelease, listener=listener) for listener in split}
     return SplitListeners(members=tuple(found.values()))
+
+
+def _can_prove(context: Context, listener: Listener) -> bool:
+    try:
+        context.get(Presentable, "revoked", listener=listener)
+    except UnobservedError:
+        return False
+    return True
 
 
 def _has_http_split_off(context: Context, listener: Listener) -> bool:
@@ -90,7 +104,7 @@ def _has_http_split_off(context: Context, listener: Listener) -> bool:
     if listener.role is not Role.CLIENT or listener.scheme == "http":
         return listener.role is Role.CLIENT_HTTP
     try:
-        accepted = context.get(Acceptance, listener=listener).accepted
+        accepted = context.get(ServedClient, listener=listener).client
     except UnobservedError:
         return False
     return accepted is not None and set(accepted.spoken) == {Protocol.GRPC}
@@ -146,7 +160,7 @@ def _from_version(context: Context, place: Listener) -> str:
 
 def _from_status(context: Context, place: Listener) -> str:
     """Return the version in the StatusResponse that a gRPC-only listener gave."""
-    accepted = context.get(Acceptance, listener=place).accepted
+    accepted = context.get(ServedClient, listener=place).client
     for attempt in accepted.served if accepted else ():
         if attempt.protocol is Protocol.GRPC and attempt.response is not None:
             try:

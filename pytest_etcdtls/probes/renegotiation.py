@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.attempt import TLSVersion
 from pytest_etcdtls.observations.session import Renegotiation
 from pytest_etcdtls.probes.admission import status_request
@@ -17,7 +17,7 @@ from pytest_etcdtls.probes.versions import PlainHello
 _RENEGOTIATION_INFO = 0xFF01
 
 
-@probe(Renegotiation, cost=1, needs=[(PlainHello, str(TLSVersion.TLS1_2)), (Acceptance, None)])
+@probe(Renegotiation, cost=1, needs=[(PlainHello, str(TLSVersion.TLS1_2)), (ServedClient, None)])
 def _renegotiation(context: Context, key: str | None) -> Renegotiation:
     listener = listener_of(context)
     if TLSVersion.TLS1_2 not in tls_answer(context).offered:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.observations.admission import Admission, ServedClient
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
 from pytest_etcdtls.observations.session import ForeignSession, Resumed, Resumption, SessionTickets
 from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
 from pytest_etcdtls.probes.admission import SPEECHES, status_request
 from pytest_etcdtls.probes.api import accepted_client
 from pytest_etcdtls.probes.contact import listener_of, tls_answer
+from pytest_etcdtls.probes.presentable import Presentable
 from pytest_etcdtls.probes.registry import Context, probe
 from pytest_etcdtls.probes.session import SessionSlot
 from pytest_etcdtls.target import Listener, Role
@@ -44,7 +45,7 @@ def _keep(
     return {v: (tries[-1], slot) for v, tries, slot in zip(versions, made, slots, strict=True)}
 
 
-@probe(Kept, cost=len(TLSVersion), needs=[(Acceptance, None)])
+@probe(Kept, cost=len(TLSVersion), needs=[(ServedClient, None)])
 def _kept(context: Context, key: str | None) -> Kept:
     accepted, identity = accepted_client(context)
     speech = accepted.spoken[0]
@@ -86,11 +87,18 @@ def _offer_again(
     )
 
 
-@probe(Resumption, cost=3 * len(TLSVersion), needs=[(Kept, None)])
+def _revoked(context: Context) -> Identity | None:
+    try:
+        return context.get(Presentable, "revoked").identity
+    except UnobservedError:
+        return None
+
+
+@probe(Resumption, cost=3 * len(TLSVersion), needs=[(Kept, None), (Presentable, None)])
 def _resumption(context: Context, key: str | None) -> Resumption:
     listener = listener_of(context)
     kept = context.get(Kept)
-    revoked = context.target.credentials(listener.role).revoked
+    revoked = _revoked(context)
     return Resumption(
         url=listener.url,
         role=listener.role,
@@ -102,11 +110,13 @@ def _resumption(context: Context, key: str | None) -> Resumption:
     )
 
 
-@probe(ForeignSession, cost=len(TLSVersion), needs=[(Kept, None)], across=True)
+@probe(ForeignSession, cost=len(TLSVersion), needs=[(Kept, None), (Admission, "none")], across=True)
 def _foreign(context: Context, key: str | None) -> ForeignSession:
     listener = listener_of(context)
     offered = tls_answer(context).offered
     other = _other_port(context.target.listeners, listener)
+    if any(cell.attempt.way is Way.SERVED for cell in context.get(Admission, "none").cells):
+        raise NotApplicableError("a client without a certificate is let in, see mtls.no-certificate")
     kept = context.get(Kept, listener=other)
     got = {
         version: (attempt, slot)

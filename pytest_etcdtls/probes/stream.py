@@ -61,7 +61,7 @@ class WireStream(httpcore.NetworkStream):
             lambda tls, where, value: self.trace.note(where, value, tls.get_state_string())
         )
         if name is not None:
-            self.tls.set_tlsext_host_name(name.encode("idna"))
+            self.tls.set_tlsext_host_name(name.encode("ascii"))
         self.tls.set_connect_state()
         return self.tls
 
@@ -261,12 +261,18 @@ class WireStream(httpcore.NetworkStream):
             self.trace.end(Ending.FAILED, text, local=text in _LOCAL_REASONS)
 
 
-_LOCAL_REASONS = frozenset({"no protocols available", "no ciphers available", "unsupported protocol"})
-"""OpenSSL's words for what it will not even try."""
+_CANNOT_PARSE = (
+    "this client's OpenSSL cannot parse the served certificate: see openssl s_client and openssl x509"
+)
+_LOCAL_REASONS = frozenset(
+    {"no protocols available", "no ciphers available", "unsupported protocol", _CANNOT_PARSE}
+)
+"""OpenSSL's words for what it will not even try, and ours for what it gives up."""
 
 
 def _reason(error: SSL.Error) -> str:
     queue = error.args[0] if error.args else ()
     if isinstance(queue, list | tuple) and queue and isinstance(queue[-1], tuple):
-        return str(queue[-1][-1])
+        # The only ASN.1 that a client reads in a handshake is the Certificate message.
+        return _CANNOT_PARSE if queue[-1][-1] == "ASN1 lib" else str(queue[-1][-1])
     return str(error) or type(error).__name__

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.errors import NotVerifiedError
-from pytest_etcdtls.observations.admission import Acceptance
+from pytest_etcdtls.observations.admission import ServedClient
 from pytest_etcdtls.observations.attempt import Attempt, Protocol
 from pytest_etcdtls.observations.chain import PathToTrust, ServedChain
 from pytest_etcdtls.pki.names import names_host
@@ -34,11 +34,11 @@ def trusted_leaf(context: Context) -> bytes:
     """Return the DER of the leaf that the listener serves, if secrets may be sent to it.
 
     Raises:
-        NotVerifiedError: if it does not lead to the given CA, or names another host.
+        NotVerifiedError: if a client that verifies would refuse it.
         UnobservedError: if that cannot be judged.
     """
     served, path = context.get(ServedChain), context.get(PathToTrust)
-    if path.error or not names_host(served.leaf, served.host):
+    if not path.verified or not names_host(served.leaf, served.host):
         raise NotVerifiedError("the password was not sent: the server's certificate is not trusted")
     return served.leaf.public_bytes(Encoding.DER)
 
@@ -46,7 +46,7 @@ def trusted_leaf(context: Context) -> bytes:
 @probe(
     UserToken,
     cost=lambda target, _listener, _key: int(target.user is not None),
-    needs=[(Acceptance, None), (ServedChain, None), (PathToTrust, None)],
+    needs=[(ServedClient, None), (ServedChain, None), (PathToTrust, None)],
 )
 def _user_token(context: Context, key: str | None) -> UserToken:
     if context.target.user is None:

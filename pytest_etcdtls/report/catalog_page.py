@@ -54,8 +54,10 @@ def catalogue_page(checks: Iterable[Check], proofs: Mapping[str, Sequence[str]])
 def _totals(families: Mapping[str, Sequence[Check]]) -> Iterator[str]:
     checks = [check for members in families.values() for check in members]
     must = sum(check.level is Level.MUST for check in checks)
+    partly = sum(check.level_text != check.level for check in checks)
     opt_in = sum(check.opt_in for check in checks)
-    yield f"{len(checks)} checks in {len(families)} families: {must} MUST, {len(checks) - must} SHOULD;"
+    yield f"{len(checks)} checks in {len(families)} families: {must} MUST ({partly} of them SHOULD on some"
+    yield f"listeners or for some findings), {len(checks) - must} SHOULD;"
     yield f"only when asked for: {opt_in}. `pytest --etcd-list-checks` prints them,"
     yield "`pytest --etcd-explain ID` one in full, and `--etcd-check` selects. Written by `make docs`."
 
@@ -67,7 +69,7 @@ def _family(name: str, checks: Sequence[Check], proofs: Mapping[str, Sequence[st
     yield "|---|---|---|---|"
     for check in checks:
         link = f"[`{check.id}`](#{anchor(check.id)})"
-        yield f"| {link} | {check.level} | {check.severity} | {cell(check.requirement)} |"
+        yield f"| {link} | {check.level_text} | {check.severity} | {cell(check.requirement)} |"
     for check in checks:
         yield ""
         yield from _check(check, proofs.get(check.id, ()))
@@ -76,7 +78,7 @@ def _family(name: str, checks: Sequence[Check], proofs: Mapping[str, Sequence[st
 def _check(check: Check, proofs: Sequence[str]) -> Iterator[str]:
     yield f"### `{check.id}`"
     yield ""
-    yield f"**{as_text(check.requirement)}** {check.level}, {check.severity}; {_judges(check)}."
+    yield f"**{as_text(check.requirement)}** {check.level_text}, {check.severity}; {_judges(check)}."
     for paragraph in check.explanation.split("\n\n"):
         if paragraph:
             yield ""

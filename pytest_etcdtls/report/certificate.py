@@ -6,7 +6,7 @@ Reads the certificate and nothing else; judges nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from pytest_etcdtls.pki.names import subject_alt_names
-from pytest_etcdtls.pki.reading import serial_number
+from pytest_etcdtls.pki.reading import extension, public_key, serial_number, signature_hash, span
 
 _USAGES = {
     "digital_signature": "digitalSignature",
@@ -41,7 +41,7 @@ def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
         "not_after": utc(certificate.not_valid_after_utc),
         "key": key_words(certificate),
         "signature": signature_words(certificate),
-        "subject_alt_names": list(_names(certificate)),
+        "subject_alt_names": list(subject_alt_names(certificate)),
         "key_usage": list(key_usage(certificate)),
         "extended_key_usage": list(extended_key_usage(certificate)),
         "sha256": fingerprint(certificate),
@@ -55,7 +55,7 @@ def certificate_line(certificate: x509.Certificate, now: datetime) -> str:
         f"until {certificate.not_valid_after_utc:%Y-%m-%d} ({days_left(certificate, now)})",
         key_words(certificate),
         ", ".join(extended_key_usage(certificate)) or "no extended key usage",
-        " ".join(_names(certificate)) or "no subjectAltName",
+        " ".join(subject_alt_names(certificate)) or "no subjectAltName",
         f"SHA-256 {fingerprint(certificate)[:_SHORT]}",
     ]
     return "; ".join(parts)
@@ -70,27 +70,24 @@ def certificate_card(certificate: x509.Certificate, now: datetime) -> Iterator[t
     yield "until", f"{utc(certificate.not_valid_after_utc)} ({days_left(certificate, now)})"
     yield "key", key_words(certificate)
     yield "signature", signature_words(certificate)
-    yield "names", " ".join(_names(certificate)) or "no subjectAltName"
+    yield "names", " ".join(subject_alt_names(certificate)) or "no subjectAltName"
     yield "key usage", ", ".join(key_usage(certificate)) or "no such extension"
     yield "extended", ", ".join(extended_key_usage(certificate)) or "no such extension"
     yield "SHA-256", fingerprint(certificate)
 
 
 def days_left(certificate: x509.Certificate, now: datetime) -> str:
-    """Return ``30 days left``, ``expired 2 days ago`` or ``less than a day left``."""
-    days = (certificate.not_valid_after_utc - now).days
-    if days < 0:
-        return f"expired {-days} day{'s' if days != -1 else ''} ago"
-    return f"{days} day{'s' if days != 1 else ''} left" if days else "less than a day left"
+    """Return ``30 days left``, ``5 hours left`` or ``expired 2 days ago``."""
+    left = certificate.not_valid_after_utc - now
+    return f"expired {span(-left)} ago" if left < timedelta(0) else f"{span(left)} left"
 
 
 def key_words(certificate: x509.Certificate) -> str:
     """Return type and size of the public key: ``ECDSA P-256``, ``RSA 2048``."""
-    try:
-        key = certificate.public_key()
-    except (ValueError, TypeError) as error:
-        return f"unreadable ({error})"
+    key = public_key(certificate)
     match key:
+        case None:
+            return "unreadable, or of an unknown kind"
         case rsa.RSAPublicKey():
             return f"RSA {key.key_size}"
         case ec.EllipticCurvePublicKey():
@@ -104,29 +101,21 @@ def key_words(certificate: x509.Certificate) -> str:
 
 def signature_words(certificate: x509.Certificate) -> str:
     """Return the signature's hash, or that the algorithm has none of its own."""
-    try:
-        algorithm = certificate.signature_hash_algorithm
-    except ValueError as error:
-        return f"unknown ({error})"
-    return algorithm.name if algorithm else "no separate hash"
+    return signature_hash(certificate) or "no separate hash"
 
 
 def key_usage(certificate: x509.Certificate) -> tuple[str, ...]:
     """Return the key usages by RFC 5280's names, empty without the extension."""
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    usage = extension(certificate, x509.KeyUsage)
+    if usage is None:
         return ()
     return tuple(name for attribute, name in _USAGES.items() if getattr(usage, attribute))
 
 
 def extended_key_usage(certificate: x509.Certificate) -> tuple[str, ...]:
     """Return the extended key usages by name, empty without the extension."""
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
-        return ()
-    return tuple(getattr(oid, "_name", oid.dotted_string) for oid in usage)
+    usage = extension(certificate, x509.ExtendedKeyUsage)
+    return tuple(getattr(oid, "_name", oid.dotted_string) for oid in usage or ())
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
@@ -141,10 +130,3 @@ def utc(when: datetime) -> str:
 
 def _name(name: x509.Name) -> str:
     return name.rfc4514_string() or "(empty name)"
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        return subject_alt_names(certificate)
-    except ValueError as error:
-        return (f"unreadable ({error})",)

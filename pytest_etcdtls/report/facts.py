@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from pytest_etcdtls.observations.attempt import Attempt
+from pytest_etcdtls.pki.reading import load
 from pytest_etcdtls.report.certificate import certificate_facts, utc
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _octets(data: bytes) -> JSON:
     """Return text as text, a DER certificate as its facts, anything else in hexadecimal."""
     if data[:1] == b"\x30":
         try:
-            return certificate_facts(x509.load_der_x509_certificate(data))
+            return certificate_facts(load(data))
         except ValueError:
             return _hexadecimal(data)
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from pytest_etcdtls.observations.attempt import Way
-from pytest_etcdtls.observations.etcd_log import EtcdLogs, FailedDials, ReadLog, RejectedOthers
+from pytest_etcdtls.observations.etcd_log import EtcdLogs, FailedDials, LoggedRun, ReadLog, RejectedOthers
 from pytest_etcdtls.observations.greeting import Connection, Greeting
 from pytest_etcdtls.report.model import Seen
 from pytest_etcdtls.report.text import Line, bold, wrapped
@@ -40,7 +40,7 @@ def rejected_lines(seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
 
 
 def _tells(log: ReadLog) -> bool:
-    return bool(log.others or log.failed_dials or log.problem)
+    return bool(log.others or log.earlier or log.failed_dials or log.problem)
 
 
 def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
@@ -50,9 +50,13 @@ def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
         return
     others = sum(group.count for group in log.others)
     end = " (only its end was read)" if log.truncated else ""
-    whose = f"{_rejected(log.ours)} {_are(log.ours)} ours, {others} {_are(others)} not"
+    earlier = sum(run.count for run in log.earlier)
+    between = f"{earlier} like those of earlier runs, " if earlier else ""
+    whose = f"{_rejected(log.ours)} {_are(log.ours)} ours, {between}{others} {_are(others)} not"
     yield from wrapped(f"{name}: {whose}{end}", width, "  ", "    ")
     shown = _EVERY if every else _GROUPS
+    for run in log.earlier if every else log.earlier[-1:]:
+        yield from wrapped(_earlier(run), width, "    ", "      ")
     explained: set[str] = set()
     for group in log.others[:shown]:
         yield from wrapped(_who(group), width, "    ", "      ")
@@ -66,10 +70,17 @@ def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
         yield from wrapped(f"and {left} more like these: -v and --etcd-report have them", width, "    ")
 
 
+def _earlier(run: LoggedRun) -> str:
+    """Return from where and when something came that looks like an earlier run."""
+    when = f"from {run.first:%Y-%m-%d %H:%M:%S} to {run.last:%H:%M:%S} UTC"
+    return f"{run.host}, {_times(run.count)} {when}: looks like a run of pytest-etcdtls"
+
+
 def _who(group: RejectedOthers) -> str:
     where = f" on the {group.endpoint} endpoint" if group.endpoint else ""
     host = group.host or "an unknown address"
-    return f"{host}, {_times(group.count)}{where}{_last(group.last)} (line {group.line}): {group.cause}"
+    here = ", from an address of this run" if group.from_here else ""
+    return f"{host}, {_times(group.count)}{where}{_last(group.last)} (line {group.line}): {group.cause}{here}"
 
 
 def _dial(dial: FailedDials) -> str:

@@ -17,6 +17,7 @@ from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.report.rejected import rejected_lines
 from pytest_etcdtls.report.text import Line, bold, coloured, full_result, wrapped
 from pytest_etcdtls.results import CheckResult, Outcome, Severity
+from pytest_etcdtls.target import Target
 from pytest_etcdtls.waivers import Review, Waiver
 
 _WORDS = {
@@ -39,6 +40,9 @@ _COLOURS = {
     Outcome.WARNS: "yellow",
 }
 _SEVERITIES = list(Severity)
+_NAMED = 8
+"""Checks that are named for one reason."""
+_NOT_LOOKED_FOR = "Listeners that were not named were not looked for: pass --etcd-discover."
 
 
 def summary(report: Report, review: Review, *, width: int, verbosity: int) -> Iterator[Line]:
@@ -61,10 +65,10 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
     if verbosity >= 0:
         yield from _warnings(_of(report, Outcome.WARNS), width)
         yield from _waived(_of(report, Outcome.WAIVED), width)
-        yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width)
+        yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width, every=verbosity > 0)
         yield from _unused(review, width)
         if verbosity > 0:
-            yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width)
+            yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width, every=True)
         for seen in report.seen:
             if _shows_declared(seen, verbosity):
                 yield from benchmark_lines(compare(report, seen), width, every=verbosity > 0)
@@ -108,8 +112,16 @@ def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[L
             yield from wrapped(certificate_line(served.leaf, now), width, "    ")
         if listener.label in declared:
             yield from declared_lines(declared[listener.label], width)
+    if _leaves_some_out(seen.target):
+        yield from wrapped(_NOT_LOOKED_FOR, width, "  ", "    ")
     for one in seen.target.unreached:
         yield from wrapped(f"{one.role} {one.url}: not judged: {one.reason}", width, "  ", "    ")
+
+
+def _leaves_some_out(target: Target) -> bool:
+    """Whether a member may have listeners that neither a declaration nor an option tells."""
+    members = {listener.member for listener in target.listeners}
+    return target.origin == "live" and not target.discover and not members <= target.declared.keys()
 
 
 def _shows_declared(seen: Seen, verbosity: int) -> bool:
@@ -172,8 +184,8 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
         )
 
 
-def _grouped(heading: str, results: Iterable[CheckResult], width: int) -> Iterator[Line]:
-    """Yield one entry per reason, with the checks that it stopped."""
+def _grouped(heading: str, results: Iterable[CheckResult], width: int, *, every: bool) -> Iterator[Line]:
+    """Yield one entry per reason, with the checks that it stopped: by name, or only how many."""
     groups: dict[str, dict[str, list[str]]] = {}
     for result in results:
         groups.setdefault(result.reason, {}).setdefault(result.check, []).append(result.listener)
@@ -183,7 +195,9 @@ def _grouped(heading: str, results: Iterable[CheckResult], width: int) -> Iterat
     for reason, checks in groups.items():
         yield from wrapped(reason or "no reason given", width, "  ", "  ")
         listeners = list(dict.fromkeys(listener for found in checks.values() for listener in found))
-        yield from wrapped(f"{', '.join(checks)} on {', '.join(listeners)}", width, "      ")
+        named = every or len(checks) <= _NAMED
+        which = ", ".join(checks) if named else f"{len(checks)} checks (-v names them)"
+        yield from wrapped(f"{which} on {', '.join(listeners)}", width, "      ")
 
 
 def _stale(review: Review, width: int) -> Iterator[Line]:

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.pki.loading import load_identity, load_key, load_trust
+from pytest_etcdtls.pki.reading import public_key
 from pytest_etcdtls.settings.defaults import PortDefaults
 from pytest_etcdtls.settings.source import Source, option
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
@@ -183,7 +184,7 @@ def _signing_key(
         )
     key = load_key(path, option=option(key_name))
     for certificate in trusted.certificates:
-        if certificate.public_key() == key.public_key():
+        if public_key(certificate) == key.public_key():
             return SigningKey(certificate, key, certificate_file=trusted.source, key_file=str(path))
     raise UsageError(
         f"{option(key_name)} {path} is the key of none of the {len(trusted.certificates)} certificates in "

@@ -1,8 +1,9 @@
-"""A served certificate for servers only is no fault where etcd dials with another one."""
+"""With which certificate etcd dials itself and other members, and why that fails."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import PKIPlan
-from pytest_etcdtls.pki.profile import PEER, SERVER
-from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.pki.plan import CALayout
+from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER
+from pytest_etcdtls.results import Level, Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target
 
@@ -50,3 +52,52 @@ def test_of_a_live_one_only_the_gateway_tells(etcd_binary: Path, size: int, peer
         seen = outcomes(replace(cluster.target(), origin="live", dials_with_another=None))
     expected = {"client": Outcome.CONFORMS, "peer": peer}
     assert seen == {f"{role}-m{n}": expected[role] for role in expected for n in range(size)}
+
+
+_EXPIRED = replace(SERVER, valid_from=timedelta(days=-2), valid_for=timedelta(days=1, hours=23))
+_NAMED = replace(CLIENT, subject_alt_names=("localhost",))
+_GATEWAY = {
+    "a CA per role": (
+        ClusterConfig(pki=PKIPlan(layout=CALayout.PER_ROLE)),
+        ["issued by CN=etcd server CA", "trusted: CN=etcd client CA"],
+        "--client-cert-file",
+    ),
+    "for servers only": (
+        ClusterConfig(pki=PKIPlan(server=replace(SERVER, extended_key_usage=_FOR_SERVERS))),
+        ["extendedKeyUsage (serverAuth) has no clientAuth: incompatible key usage"],
+        "clientAuth beside serverAuth",
+    ),
+    "expired": (
+        ClusterConfig(pki=PKIPlan(server=_EXPIRED)),
+        ["which has expired: this follows from cert.valid-now"],
+        "as cert.valid-now says",
+    ),
+    "an allowed hostname": (
+        ClusterConfig(pki=PKIPlan(client=_NAMED), client_cert_allowed_hostname="localhost"),
+        ["--client-cert-allowed-hostname localhost", "cannot keep that rule"],
+        "use gRPC",
+    ),
+}
+
+
+@pytest.mark.kills("api.gateway-works")
+@pytest.mark.parametrize(("config", "words", "remedy"), list(_GATEWAY.values()), ids=list(_GATEWAY))
+def test_the_finding_says_why_the_gateway_cannot_dial(
+    config: ClusterConfig, words: list[str], remedy: str, etcd_binary: Path
+) -> None:
+    """From what is served and trusted, since many versions answer "connection closed" and no more."""
+    with start_process(config, etcd_binary) as cluster:
+        target = cluster.target()
+        [result] = run_checks(Observer(target), select(["api.gateway-works"]))
+    assert (result.outcome, result.level) == (Outcome.WARNS, Level.SHOULD)
+    assert [word for word in words if word not in result.findings[0].message] == []
+    assert remedy in result.remediation
+    if "CA" in remedy or words[0].startswith("issued"):
+        assert "--client-key-file" in result.remediation
+
+
+def test_a_certificate_that_has_just_expired_did_not_expire_days_ago(newest_etcd: Path) -> None:
+    with start_process(ClusterConfig(pki=PKIPlan(server=_EXPIRED)), newest_etcd) as cluster:
+        results = run_checks(Observer(cluster.target()), select(["cert.valid-now"]))
+    [message] = [result.findings[0].message for result in results if result.findings]
+    assert message == "the certificate expired 1 hour ago"

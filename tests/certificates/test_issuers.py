@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
+from ipaddress import ip_network
 
 import pytest
 from certificates.choosing_server import choosing
@@ -12,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from servers import Handler, Server
 
 from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observations.chain import PathToTrust
 from pytest_etcdtls.observer import Bounds, Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.identity import Identity
@@ -22,7 +25,13 @@ from pytest_etcdtls.target import PortCredentials, Target, TrustBundle
 
 Serve = Callable[[Handler], Server]
 
-JUDGED = ("cert.trusted", "cert.complete", "cert.issuer-is-ca", "cert.no-stray-certificates")
+JUDGED = (
+    "cert.trusted",
+    "cert.complete",
+    "cert.issuer-is-ca",
+    "cert.ca-constraints",
+    "cert.no-stray-certificates",
+)
 ROOT = CertificateAuthority.create("root")
 MIDDLE = ROOT.intermediate("middle")
 LOW = MIDDLE.intermediate("low")
@@ -118,16 +127,59 @@ def test_usages_of_a_ca_that_suffice_conform(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("permitted", "outcome"), [("localhost", {}), ("example", {"cert.trusted": "violates"})]
+    ("permitted", "outcome"), [("127.0.0.1", {}), ("10.0.0.1", {"cert.ca-constraints": "violates"})]
 )
-def test_names_that_a_ca_may_not_certify_break_the_path(
+def test_names_that_a_ca_may_not_certify_are_found(
     serve: Serve, permitted: str, outcome: dict[str, str]
 ) -> None:
-    constrained = _constrained(x509.DNSName(permitted))
+    constrained = _constrained(x509.IPAddress(ip_network(permitted)))
     found = judge(serve, issue(constrained), [constrained.certificate])
     assert outcomes(found) == outcome
     for result in found.values():
-        assert "permitted subtree violation" in result.findings[0].observed
+        assert "the address 127.0.0.1 is not among the names" in result.findings[0].message
+
+
+PATH = (*JUDGED, "cert.ca-valid-now", "cert.critical-extensions", "cert.signature-hash")
+OLD = replace(AUTHORITY, valid_from=-timedelta(days=20), valid_for=timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OLD,
+        replace(AUTHORITY, ca=False),
+        replace(AUTHORITY, unknown_critical_extension="1.2.3.4"),
+        replace(AUTHORITY, signature_hash="sha1"),
+        replace(AUTHORITY, extended_key_usage=("clientAuth",)),
+    ],
+    ids=["expired", "no CA", "unknown critical extension", "SHA-1", "for clients"],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_another_certificate_of_the_same_ca_does_no_harm(serve: Serve, fault: Profile, first: bool) -> None:
+    """Clients take any path that is valid."""
+    key = generate_key(KeyType.ECDSA_P256)
+    certificates = [
+        ROOT.issue(replace(profile, common_name="middle"), name="middle", key=key).chain[0]
+        for profile in (AUTHORITY, fault)
+    ]
+    served = issue(CertificateAuthority.from_key(certificates[0], key))
+    twins = certificates[::-1] if first else certificates
+    assert judge(serve, replace(served, chain=(served.chain[0], *twins)), checks=PATH) == {}
+    alone = judge(serve, replace(served, chain=(served.chain[0], certificates[1])), checks=PATH)
+    assert [str(found.outcome) for found in alone.values()] == ["violates"]
+
+
+def test_a_cross_signed_root_leads_to_either_anchor(serve: Serve) -> None:
+    key = generate_key(KeyType.ECDSA_P256)
+    profile = replace(AUTHORITY, common_name="new root")
+    own = ROOT.issue(replace(profile, self_signed=True), name="new root", key=key).chain[0]
+    cross = ROOT.issue(profile, name="cross", key=key).chain[0]
+    served = issue(CertificateAuthority.from_key(own, key))
+    chain = replace(served, chain=(served.chain[0], cross))
+    for anchors in ([own], [ROOT.certificate], [own, ROOT.certificate]):
+        assert judge(serve, chain, anchors, checks=PATH) == {}
+    stranger = CertificateAuthority.create("root").certificate
+    assert outcomes(judge(serve, chain, [stranger], checks=PATH)) == {"cert.trusted": "violates"}
 
 
 def _constrained(permitted: x509.GeneralName) -> CertificateAuthority:
@@ -173,3 +225,19 @@ def test_a_critical_extension_of_names_without_names_is_not_handled(serve: Serve
         "cert.has-subject-alternative-name": "violates",
         "cert.covers-endpoint": "not-verified",
     }
+
+
+@pytest.mark.parametrize("profile", [replace(AUTHORITY, ca=False), OLD], ids=["no CA", "expired"])
+def test_no_password_goes_to_a_server_that_clients_refuse(serve: Serve, profile: Profile) -> None:
+    """The holder of any certificate of the CA can sign one for a server; clients do not take it."""
+    middle = ROOT.issue(replace(profile, common_name="somebody"), name="somebody")
+    assert middle.key is not None
+    forged = issue(CertificateAuthority.from_key(middle.chain[0], middle.key))
+    served = replace(forged, chain=(forged.chain[0], middle.chain[0]))
+    for presented, refused in ((served, True), (issue(MIDDLE), False)):
+        listener = serve(choosing(lambda hello, number, shown=presented: shown)).listener()  # type: ignore[misc]
+        credentials = PortCredentials(server_ca=TrustBundle((ROOT.certificate,), "ca.crt"))
+        target = Target(label="ours", origin="live", listeners=(listener,), client=credentials)
+        path = Observer(target, Bounds(timeout=10)).get(PathToTrust, None, listener)
+        assert path.path != ()
+        assert path.verified is not refused

@@ -11,6 +11,7 @@ from servers import Handler, Server
 from tls.hello_server import TLS1_3, ClientHello, alert
 
 from pytest_etcdtls.catalog import select
+from pytest_etcdtls.observations.hello import HelloVariants
 from pytest_etcdtls.observer import Bounds, Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import SERVER
@@ -29,17 +30,23 @@ ONE, OTHER = (
 UNRECOGNIZED_NAME = 112
 
 
-def judge(serve: Serve, choose: Choice) -> tuple[CheckResult, Server]:
+def judge(serve: Serve, choose: Choice) -> tuple[CheckResult, int]:
+    """Return the result and how many connections the observation took; the gates make others after it."""
     server = serve(choosing(choose))
-    target = Target(label="choosing", origin="live", listeners=(server.listener(),))
-    (result,) = run_checks(Observer(target, Bounds(timeout=10)), select(["cert.same-for-every-hello"]))
-    return result, server
+    listener = server.listener()
+    observer = Observer(
+        Target(label="choosing", origin="live", listeners=(listener,)), Bounds(timeout=10, concurrency=1)
+    )
+    observer.get(HelloVariants, listener=listener)
+    connections = server.accepted
+    (result,) = run_checks(observer, select(["cert.same-for-every-hello"]))
+    return result, connections
 
 
 def test_one_certificate_conforms_with_five_connections(serve: Serve) -> None:
-    result, server = judge(serve, lambda hello, number: ONE)
+    result, connections = judge(serve, lambda hello, number: ONE)
     assert result.outcome is Outcome.CONFORMS, result
-    assert server.accepted == 5
+    assert connections == 5
 
 
 def _by_name(hello: ClientHello, number: int) -> bool:
@@ -71,12 +78,12 @@ def _by_version(hello: ClientHello, number: int) -> bool:
 def test_another_certificate_for_some_hellos_violates(
     serve: Serve, other: Callable[[ClientHello, int], bool], hellos: set[str]
 ) -> None:
-    result, server = judge(serve, lambda hello, number: OTHER if other(hello, number) else ONE)
+    result, connections = judge(serve, lambda hello, number: OTHER if other(hello, number) else ONE)
     assert result.outcome is Outcome.VIOLATES, result
     (finding,) = result.findings
     assert {part.partition(": ")[0] for part in finding.observed.split("; ")} == hellos
     assert len(finding.reproduce) == 1 + len(hellos)
-    assert server.accepted == 5 + 4
+    assert connections == 5 + 4
 
 
 def test_a_hello_that_is_refused_is_served_nothing_else(serve: Serve) -> None:

@@ -14,6 +14,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
 from pytest_etcdtls.pki.profile import AUTHORITY
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
@@ -63,6 +64,17 @@ def test_the_same_name_is_no_verdict_if_the_bundle_is_unknown(cluster: Cluster) 
     results = judge(target)
     assert results["client"].outcome is Outcome.NOT_VERIFIED, results
     assert "--etcd-trusted-ca" in results["client"].reason
+
+
+def test_whoever_signed_the_accepted_client_is_trusted_if_the_bundle_is_unknown(newest_etcd: Path) -> None:
+    config = ClusterConfig(pki=PKIPlan(layout=CALayout.PER_ROLE), expects_health=False)
+    with start_process(config, newest_etcd) as cluster:
+        target = cluster.target()
+        kubernetes = TrustBundle((cluster.pki.client_ca.certificate,), "ca.crt")
+        client = replace(target.client, client_trust=None, signing_key=None)
+        results = judge(replace(target, kubernetes_ca=kubernetes, client=client))
+    assert results["client"].outcome is Outcome.WARNS, results
+    assert "has signed the client that is let in" in results["client"].findings[0].observed
 
 
 def test_without_that_ca_a_live_cluster_is_not_verified_and_an_owned_one_not_concerned(

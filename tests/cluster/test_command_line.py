@@ -114,7 +114,7 @@ def test_a_config_file_has_what_the_flags_have() -> None:
     assert document["name"] == "m0"
     assert document["cipher-suites"] == ["A", "B"]
     assert document["tls-min-version"] == "TLS1.2"
-    assert document["election-timeout"] == 10
+    assert document["election-timeout"] == 25
     assert document["client-transport-security"] == {
         "cert-file": "/pki/m0/server.crt",
         "key-file": "/pki/m0/server.key",

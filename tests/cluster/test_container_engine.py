@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import select
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ import docker
 import pytest
 
 from cluster.registry import registry
+from pytest_etcdtls.cluster import container_image
 from pytest_etcdtls.cluster.container_engine import engine, engine_available, engine_problem
 from pytest_etcdtls.cluster.container_image import (
     image_flags,
@@ -24,6 +28,8 @@ from pytest_etcdtls.errors import UsageError
 
 Forget = Callable[[str], str]
 
+DEADLINE = 60
+"""Seconds after which something hangs; never a measure of how long it should take."""
 ABSENT = "pytest-etcdtls/no-such-image:1"
 
 
@@ -71,13 +77,57 @@ def test_images_at_hand(etcd_images: dict[str, str]) -> None:
 
 
 @pytest.mark.container
-def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str) -> None:
+def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    container_image._ask_once.cache_clear()
+    monkeypatch.setattr(
+        "pytest_etcdtls.cluster.container_image.secrets.token_hex", lambda _: f"{os.getpid()}"
+    )
     assert image_version(etcd_image) == etcd_image.rpartition(":")[2]
+    assert _asked(f"question-{os.getpid()}") == []
+
+
+ASKS = """
+import sys
+from docker.models.containers import Container
+from pytest_etcdtls.cluster.container_image import image_version
+
+def wait(container, **_):
+    print(container.labels["pytest-etcdtls"], flush=True)
+    sys.stdin.read()
+
+Container.wait = wait
+image_version(sys.argv[1])
+"""
+
+
+@pytest.mark.container
+def test_whoever_is_killed_while_an_image_is_asked_leaves_no_container(etcd_images: dict[str, str]) -> None:
+    image = list(etcd_images.values())[-1]
+    command = [sys.executable, "-c", ASKS, image]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        label = owner.stdout.readline().strip()
+        [child] = Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split()
+        watchdog = os.pidfd_open(int(child))
+        assert len(_asked(label)) == 1
+        owner.kill()
+        owner.wait(DEADLINE)
+    try:
+        assert select.select([watchdog], [], [], DEADLINE)[0], "the watchdog does not end"
+    finally:
+        os.close(watchdog)
+    assert _asked(label) == []
+
+
+def _asked(label: str) -> list[str]:
+    """Return the containers of a question that the engine still has."""
     with engine() as client:
-        assert (
-            client.containers.list(all=True, filters={"label": f"pytest-etcdtls=question-{os.getpid()}"})
-            == []
+        containers = client.containers.list(
+            all=True, filters={"label": f"pytest-etcdtls={label}"}, ignore_removed=True
         )
+        return [str(container.name) for container in containers]
 
 
 @pytest.mark.container

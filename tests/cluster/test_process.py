@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -376,6 +378,7 @@ def test_stopping_twice_is_once(start: Start, etcd_binary: Path) -> None:
     assert not cluster.directory.exists()
 
 
+@pytest.mark.program("curl")
 def test_a_kept_cluster_stands_and_the_farewell_works(start: Start, etcd_binary: Path) -> None:
     cluster = start(replace(GOOD, authentication=True), etcd_binary, keep=True)
     cluster.stop()
@@ -403,6 +406,6 @@ def test_a_member_that_dies_is_not_running(start: Start, newest_etcd: Path) -> N
     (member,) = cluster.members
     assert isinstance(cluster, ProcessCluster)
     assert member.process is not None
-    subprocess.run(["kill", "-9", str(member.process.pid)], check=True)
+    os.kill(member.process.pid, signal.SIGKILL)
     assert member.process.wait(60)
     assert not member.running

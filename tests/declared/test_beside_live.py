@@ -108,13 +108,23 @@ def test_a_renewed_ca_of_the_same_name_is_told_by_who_is_let_in(cluster: Cluster
     assert "the same name and another key" in result.findings[0].observed
 
 
-def test_a_rule_about_names_that_nobody_can_break_here_is_not_verified(cluster: Cluster) -> None:
-    told = _told(cluster, name="m0")
+def test_a_rule_about_names_that_the_accepted_client_breaks_is_not_in_force(cluster: Cluster) -> None:
     declaration = from_command_line([*cluster.members[0].argv, "--client-cert-allowed-hostname=a.example"])
-    told = replace(told, declared={"m0": declared_member(declaration)})
+    told = replace(cluster.target(), declared={"m0": declared_member(declaration)})
     result = _judge(told, "config.allowed-names-in-force", Role.CLIENT)
+    assert result.outcome is Outcome.VIOLATES
+    (finding,) = result.findings
+    assert finding.message.startswith("--client-cert-allowed-hostname=a.example (the command line) is not in")
+    assert "subject CN=client" in finding.expected
+
+
+def test_a_rule_about_names_that_the_accepted_client_keeps_is_not_verified(cluster: Cluster) -> None:
+    name = cluster.pki.peer_client.chain[0].subject.rfc4514_string().partition("=")[2]
+    declaration = from_command_line([*cluster.members[0].argv, f"--peer-cert-allowed-cn={name}"])
+    told = replace(cluster.target(), declared={"m0": declared_member(declaration)})
+    result = _judge(told, "config.allowed-names-in-force", Role.PEER)
     assert result.outcome is Outcome.NOT_VERIFIED
-    assert result.reason.startswith("--client-cert-allowed-hostname=a.example (the command line) is declared")
+    assert result.reason.startswith(f"--peer-cert-allowed-cn={name} (the command line) is declared")
 
 
 def test_where_nothing_is_declared_nothing_is_judged(cluster: Cluster) -> None:

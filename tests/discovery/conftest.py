@@ -15,8 +15,18 @@ from starting import start_process
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.probes import other_addresses
+from pytest_etcdtls.role import Role
 
 __all__ = ["listening", "pki", "run", "serve"]
+
+
+@pytest.fixture(autouse=True)
+def usual_ports(monkeypatch: pytest.MonkeyPatch) -> dict[int, Role]:
+    """The ports at which listeners are looked for that nobody named: none, unless a test adds some."""
+    ports: dict[int, Role] = {}
+    monkeypatch.setattr(other_addresses, "USUAL_PORTS", ports)
+    return ports
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from plugin.unvisited import nobody_came, url_of
 from pytest_etcdtls.cluster.interface import Cluster
 
 SOME = "--etcd-check=listener,mtls.no-certificate,mtls.trusted-client,cluster"
+NOTHING_ELSE = "--etcd-check=!listener.undeclared"
+"""What listens at etcd's usual ports of this machine is no matter of these tests."""
 NOT_GREEN = ("violates", "inconclusive", "broken", "not-run")
 
 
@@ -29,7 +31,12 @@ def credentials(cluster: Cluster) -> tuple[str, ...]:
 
 def options(cluster: Cluster, index: int = 0) -> tuple[str, ...]:
     """Return what a user gives who knows one client endpoint."""
-    return (f"--etcd-endpoint={cluster.members[index].client_url}", "--etcd-discover", *credentials(cluster))
+    return (
+        f"--etcd-endpoint={cluster.members[index].client_url}",
+        "--etcd-discover",
+        NOTHING_ELSE,
+        *credentials(cluster),
+    )
 
 
 def labels(cluster: Cluster, *indices: int) -> set[str]:

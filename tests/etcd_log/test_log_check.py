@@ -141,7 +141,7 @@ def test_where_every_line_was_left_out_it_is_tried_once_more(cluster: Cluster) -
         asked = {one.local_address for one in observer.connections if "to be looked up" in one.purpose}
         lines = cluster.members[0].log().splitlines(keepends=True)
         ours = [line for line in lines if any(f'"{address}"' in line for address in asked)]
-        others = [line for line in lines if "rejected connection on client endpoint" in line][:1] * 100
+        others = [line for line in lines if "rejected connection" in line][:1] * 100
         return "".join(others + ours)
 
     observer.target = replace(observer.target, logs={"": OwnLog("a log", told)})
@@ -173,6 +173,7 @@ def _judged(cluster: Cluster, told: Callable[[], str]) -> dict[Role, CheckResult
 
 
 @pytest.mark.kills("mtls.log-tells-the-same")
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
 def test_another_reason_in_the_log(cluster: Cluster) -> None:
     def told() -> str:
         expired = "tls: failed to verify certificate: x509: certificate has expired or is not yet valid"
@@ -188,7 +189,9 @@ def test_another_reason_in_the_log(cluster: Cluster) -> None:
         assert "expired certificate: tls: failed to verify" in finding.observed
         assert "45 certificate_expired" in finding.expected
         assert finding.evidence["lines recognised by"] == "address and port"
-        assert re.fullmatch(r"grep -F 127\.0\.0\.1:\d+ /var/log/etcd\.log", finding.reproduce[0])
+        assert re.fullmatch(
+            r"grep -F 127\.0\.0\.1:\d+ /var/log/etcd\.log\n# look for .*", finding.reproduce[0]
+        )
 
 
 @pytest.mark.kills("mtls.log-tells-the-same")

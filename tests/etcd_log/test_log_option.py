@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -119,7 +120,7 @@ def test_a_file_that_may_not_be_read(files: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_pipe_is_not_waited_for(files: Path) -> None:
-    subprocess.run(["mkfifo", files / "pipe"], check=True)
+    os.mkfifo(files / "pipe")
     with pytest.raises(UsageError, match="is no regular file: write the log to one"):
         read_logs(Given(files, ["pipe"]), LISTENERS)
 
@@ -152,6 +153,7 @@ def _make_strangers(etcd: Logged) -> None:
 
 
 @pytest.mark.etcd_version("3.5.1", "3.7")
+@pytest.mark.program("openssl", "curl")
 def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
     with start_process(ClusterConfig(), etcd_binary) as cluster:
         client, peer = ("", "") if cluster.version == "3.5.1" else ("client", "peer")

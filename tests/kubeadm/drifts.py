@@ -17,7 +17,10 @@ from pytest_etcdtls.pki.files import encode_certificates, encode_key
 from pytest_etcdtls.pki.identity import Identity
 
 ETCD = f"{PKI}/etcd"
-JUDGED = ("config", "listener", "cert", "mtls.trusted-client", "mtls.announced-ca-expected")
+JUDGED = (
+    *("config", "listener", "cert", "mtls.trusted-client", "mtls.announced-ca-expected"),
+    *("mtls.client-certificate-expires", "mtls.client-ca-expires"),
+)
 """What can tell of a drift; the rest is about what everybody sees, whatever is declared."""
 
 
@@ -87,6 +90,12 @@ def _expired_client(cluster: Cluster, node: Node, pki: Path) -> None:
 def _expires_next_week(cluster: Cluster, node: Node, pki: Path) -> None:
     profile = replace(kubeadm.APISERVER_ETCD_CLIENT, valid_for=timedelta(days=7))
     put(pki, "apiserver-etcd-client", cluster.pki.client_ca.issue(profile, name="ends"))
+
+
+def _served_next_week(cluster: Cluster, node: Node, pki: Path) -> None:
+    profile = replace(kubeadm.NODE, common_name=node.name, valid_for=timedelta(days=7))
+    hosts = kubeadm.node_names(cluster.pki.members[0])
+    put(pki / "etcd", "server", cluster.pki.client_ca.issue(profile, name="ends", hosts=hosts))
 
 
 def _half_renewed(cluster: Cluster, node: Node, pki: Path) -> None:
@@ -183,10 +192,17 @@ DRIFTS: Mapping[str, Drift] = {
         },
     ),
     "an expired client": Drift(
-        files=_expired_client, found={"warns": {"cluster": {"config.credentials-expire-soon"}}}
+        files=_expired_client, found={"warns": {"cluster": {"mtls.client-certificate-expires"}}}
     ),
     "a client that expires": Drift(
-        files=_expires_next_week, found={"warns": {"cluster": {"config.credentials-expire-soon"}}}
+        files=_expires_next_week, found={"warns": {"cluster": {"mtls.client-certificate-expires"}}}
+    ),
+    "a pair that expires, not served yet": Drift(
+        files=_served_next_week,
+        found={
+            "violates": {"client": {"config.served-file"}},
+            "warns": {"cluster": {"config.credentials-expire-soon"}},
+        },
     ),
     "half a renewed pair": Drift(
         files=_half_renewed, found={"violates": {"cluster": {"config.key-matches-certificate"}}}
@@ -223,10 +239,8 @@ DRIFTS: Mapping[str, Drift] = {
         checks=_OPENED,
         found={
             "inconclusive": {"metrics": {"listener.answers"}},
-            "not-verified": {
-                "metrics": {"listener.is-etcd", "mtls.plaintext-refused"},
-                "cluster": {"config.listeners-as-declared"},
-            },
+            "not-verified": {"metrics": {"listener.is-etcd", "mtls.plaintext-refused"}},
+            "violates": {"cluster": {"config.listeners-as-declared"}},
         },
     ),
     "a listener that is not declared": Drift(
@@ -246,12 +260,9 @@ DRIFTS: Mapping[str, Drift] = {
         flags={"listen-peer-urls": "http://{address}:{peer}"},
         checks=_OPENED,
         found={
-            "violates": {"cluster": {"config.http-listener-beside-tls"}},
+            "violates": {"cluster": {"config.http-listener-beside-tls", "config.listeners-as-declared"}},
             "inconclusive": {"peer": {"listener.answers"}},
-            "not-verified": {
-                "peer": {"listener.is-etcd", "mtls.plaintext-refused"},
-                "cluster": {"config.listeners-as-declared"},
-            },
+            "not-verified": {"peer": {"listener.is-etcd", "mtls.plaintext-refused"}},
         },
     ),
     "clients by name": Drift(

@@ -9,6 +9,15 @@ import pytest
 
 from kubeadm.judging import Found, found, judged, target, told
 from kubeadm.nodes import Cluster, running
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.conformance.plan import planned
+from pytest_etcdtls.declared.beside import LoopbackElsewhere
+from pytest_etcdtls.errors import InconclusiveError
+from pytest_etcdtls.observations.attempt import Attempt
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.registry import CLUSTER
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.runner import run_checks
 
 ADDRESS = "127.0.0.31"
 STRANGERS = {"mtls.no-certificate", "mtls.self-signed", "mtls.foreign-ca", "mtls.lookalike-ca"}
@@ -22,6 +31,7 @@ NOT_IN_FORCE: Found = {
             *STRANGERS,
             *("config.peer-auth-in-force", "config.peer-trusted-ca-in-force", "mtls.announced-ca-present"),
         },
+        "cluster": {"config.listeners-as-declared"},
     },
 }
 
@@ -57,3 +67,47 @@ def test_metrics_on_the_nodes_address_that_are_declared_on_loopback(lax: Cluster
     assert found(results) == {"violates": {"cluster": {"config.listeners-as-declared"}}}, told(results)
     [finding] = next(one for one in results if one.findings).findings
     assert f"http://{ADDRESS}:{node.metrics}" in finding.message + finding.observed
+
+
+@pytest.mark.kills("config.listeners-as-declared")
+def test_metrics_that_are_declared_on_loopback_are_tried_at_the_nodes_address(lax: Cluster) -> None:
+    node = lax.nodes[0]
+    live = target(etcd_config=node.manifest, etcd_pki_dir=node.pki)
+    checks = select(("config.listeners-as-declared",))
+    observer = Observer(live)
+    [result] = run_checks(observer, checks)
+    assert result.outcome is Outcome.VIOLATES
+    [finding] = result.findings
+    url = f"http://{ADDRESS}:{node.metrics}"
+    assert finding.message.startswith(
+        f"http://127.0.0.1:{node.metrics} is declared, on loopback alone, and {url} answers"
+    )
+    assert "HTTP 200" in finding.observed
+    [command] = finding.reproduce
+    assert command.startswith(f"curl -sS -i -k --http1.1 {url}/health\n# look for ")
+    tried = [one for one in observer.connections if one.url == url]
+    assert [one.identity for one in tried if isinstance(one, Attempt)] == ["none"]
+    assert observer.used[CLUSTER] == planned(live, checks)[CLUSTER] == 1
+
+
+def test_the_connection_elsewhere_is_capped(lax: Cluster) -> None:
+    node = lax.nodes[0]
+    live = target(etcd_config=node.manifest, etcd_pki_dir=node.pki)
+    observer = Observer(live, Bounds(max_connections=0))
+    with pytest.raises(InconclusiveError, match="the cap"):
+        observer.get(LoopbackElsewhere)
+    assert observer.connections == []
+
+
+def test_what_connect_to_leads_elsewhere_is_not_tried(lax: Cluster) -> None:
+    node = lax.nodes[0]
+    live = target(
+        etcd_config=node.manifest,
+        etcd_pki_dir=node.pki,
+        etcd_connect_to=[f"{ADDRESS}::127.0.0.1:"],
+    )
+    elsewhere = Observer(live).get(LoopbackElsewhere)
+    assert elsewhere.attempts == ()
+    assert elsewhere.not_tried == (
+        f"no other address of {ADDRESS} was tried, since --etcd-connect-to says how it is reached",
+    )

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = [ROOT / ".ci" / "run", ROOT / ".ci" / "wheel-test", *sorted((ROOT / "docker").glob("*.sh"))]
+SCRIPTS = [
+    *(ROOT / ".ci" / name for name in ("run", "bare", "wheel-test")),
+    *sorted((ROOT / "docker").glob("*.sh")),
+]
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 

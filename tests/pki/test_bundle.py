@@ -49,10 +49,10 @@ def test_own_layouts_pass_strict_verification(tmp_path: Path, openssl: OpenSSL, 
 @pytest.mark.parametrize(
     ("layout", "roots"),
     [
-        (CALayout.PER_PORT, ["etcd client CA", "etcd client CA", "etcd peer CA"]),
+        (CALayout.PER_PORT, ["etcd client-port CA", "etcd client-port CA", "etcd peer CA"]),
         (CALayout.SHARED, ["etcd CA", "etcd CA", "etcd CA"]),
         (CALayout.PER_ROLE, ["etcd client CA", "etcd server CA", "etcd peer CA"]),
-        (CALayout.INTERMEDIATE, ["etcd client CA", "etcd client CA", "etcd peer CA"]),
+        (CALayout.INTERMEDIATE, ["etcd client-port CA", "etcd client-port CA", "etcd peer CA"]),
         (CALayout.KUBEADM, ["etcd-ca", "etcd-ca", "etcd-ca"]),
     ],
 )

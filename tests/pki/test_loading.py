@@ -149,11 +149,11 @@ NO_CERTIFICATES: dict[str, tuple[Maker, str]] = {
     ),
     "damaged": (
         lambda path: path.write_bytes(CERTIFICATES.replace(b"MII", b"MIJ", 1)),
-        "cannot be decoded by the cryptography library; see what is wrong with it: openssl x509 -in",
+        "see what is wrong with it: openssl x509 -in",
     ),
     "not Base64": (
         lambda path: path.write_bytes(CERTIFICATES.replace(b"MII", b"!!!", 1)),
-        "certificate 1 of 2 cannot be decoded",
+        "certificate 1 of 2 cannot be parsed",
     ),
 }
 NO_KEYS: dict[str, tuple[Maker, str]] = {
@@ -277,5 +277,5 @@ def test_certificate_that_openssl_accepts_and_we_cannot_decode(tmp_path: Path, o
         capture_output=True,
         timeout=DEADLINE,
     )
-    with pytest.raises(UsageError, match="certificate 1 of 1 cannot be decoded"):
+    with pytest.raises(UsageError, match="certificate 1 of 1 cannot be parsed"):
         load_certificates(tmp_path / "ca.crt")

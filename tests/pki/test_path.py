@@ -38,13 +38,14 @@ LEAF = leaf_of(LOW)
 
 
 @pytest.mark.parametrize("key_type", list(KeyType))
-@pytest.mark.parametrize("signature_hash", [None, "sha1", "sha384", "sha512"])
-def test_every_signature_is_verified_weak_ones_too(key_type: KeyType, signature_hash: str | None) -> None:
+def test_every_signature_is_verified_weak_ones_too(key_type: KeyType) -> None:
     authority = CertificateAuthority.create("CA", key_type)
-    leaf = leaf_of(authority, replace(SERVER, signature_hash=signature_hash, key_type=KeyType.ECDSA_P256))
     namesake = CertificateAuthority.create("CA", key_type)
-    assert signed_by(leaf, authority.certificate)
-    assert not signed_by(leaf, namesake.certificate)
+    for signature_hash in (None, "sha1", "sha384", "sha512"):
+        profile = replace(SERVER, signature_hash=signature_hash, key_type=KeyType.ECDSA_P256)
+        leaf = leaf_of(authority, profile)
+        assert signed_by(leaf, authority.certificate)
+        assert not signed_by(leaf, namesake.certificate)
 
 
 def test_a_signature_of_rsa_pss_is_verified() -> None:

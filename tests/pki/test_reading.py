@@ -46,8 +46,7 @@ def test_any_serial_number_is_read(serial: int) -> None:
 
 def test_what_is_no_certificate_is_an_error() -> None:
     der = loaded(SERVER).public_bytes(Encoding.DER)
-    names = der.index(b"\x55\x1d\x11")
-    for broken in (b"", b"\x30\x00", der[:-1], der[:names] + b"\x55\x1d\x13" + der[names + 3 :]):
+    for broken in (b"", b"\x30\x00", der[:-1], der + b"\0"):
         with pytest.raises(ValueError, match=r"."):
             load(broken)
 

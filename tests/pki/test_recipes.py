@@ -19,6 +19,8 @@ from .conftest import DEADLINE
 from .test_minted import facts
 from .test_untrusted import ISSUER, authority_key_identifier, raw_name
 
+pytestmark = pytest.mark.program("openssl")
+
 
 def follow(identity: Identity, directory: Path) -> Identity:
     """Run a recipe in a shell of its own and return what it wrote."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live, start_live
@@ -13,7 +14,7 @@ __all__ = ["listening", "run"]
 
 
 @pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A conforming etcd, by the options that a user gives for a live one."""
-    with start_live(tmp_path_factory.mktemp("live")) as found:
+    with start_live(tmp_path_factory.mktemp("live"), newest_etcd) as found:
         yield found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from pathlib import Path
 from pytest_etcdtls.cluster.backend import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.discovery import find_etcd
-from pytest_etcdtls.declared.version import version_key
 
 
 @dataclass(frozen=True)
@@ -73,26 +71,8 @@ class Live:
 
 
 @contextmanager
-def start_live(directory: Path) -> Iterator[Live]:
-    """Start the newest etcd at hand and stop it at the end."""
-    with start_cluster(
-        ClusterConfig(), find_etcd("process", binary=newest()), directory=directory
-    ) as cluster:
+def start_live(directory: Path, binary: Path) -> Iterator[Live]:
+    """Start that etcd and stop it at the end."""
+    with start_cluster(ClusterConfig(), find_etcd("process", binary=binary), directory=directory) as cluster:
         member = cluster.members[0]
         yield Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
-
-
-_HOME = Path.home()
-"""Before pytester has put another one in its place."""
-
-
-def newest() -> Path | None:
-    """Return the newest etcd that `make etcd` has built here; any other will do if there is none."""
-    found = built()
-    return found[max(found, key=version_key)] if found else None
-
-
-def built() -> dict[str, Path]:
-    """Return the etcds that `make etcd` has built here, by version."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or _HOME / ".cache") / "pytest-etcdtls" / "etcd"
-    return {path.parent.name: path for path in cache.glob("*/etcd")}

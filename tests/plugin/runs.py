@@ -1,8 +1,10 @@
-"""Runs of pytest in processes of their own, as users have them, and what came of them."""
+"""Runs of pytest as users have them, and what came of them."""
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +14,23 @@ from typing import Any
 import jsonschema
 import pytest
 
+import pytest_etcdtls
+from pytest_etcdtls import registry
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.registry import registered
 from pytest_etcdtls.report.document import schema
 
 HOUSE = Path(__file__).parent / "house.py"
 """Checks of a house's own, one for every outcome, that need no observation."""
+
+_APART = ("-W", "--timeout")
+"""Beginnings of options of which something could be left in the process."""
+
+
+# The whole plugin, before any run: what a run in this process imports itself is forgotten at its end.
+for _module in pkgutil.walk_packages(pytest_etcdtls.__path__, "pytest_etcdtls."):
+    if not _module.name.endswith("__main__"):
+        importlib.import_module(_module.name)
 
 
 @dataclass
@@ -73,7 +88,11 @@ class Ran:
 
 
 class Runner:
-    """Runs pytest in a process of its own, from a user's directory."""
+    """Runs pytest from a user's directory.
+
+    In this process, which saves the start of Python and the imports; in one of its own where an option
+    changes the process.
+    """
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pytester = pytester
@@ -85,8 +104,20 @@ class Runner:
         """Run pytest with these arguments, and a JSON report."""
         self.report.unlink(missing_ok=True)
         options = [f"--etcd-report={self.report}"] if report else []
-        result = self.pytester.runpytest_subprocess(*options, *arguments, timeout=300)
+        result = self._result([*options, *arguments])
         return Ran(result, self.report, self.report.read_text() if self.report.exists() else None)
+
+    def _result(self, arguments: list[str]) -> pytest.RunResult:
+        if any(argument.startswith(_APART) for argument in arguments):
+            return self.pytester.runpytest_subprocess(*arguments, timeout=300)
+        checks = registered()
+        try:
+            return self.pytester.runpytest_inprocess(*arguments)
+        finally:
+            # Those of a house are no others' business.
+            registry._CHECKS.clear()
+            registry._CHECKS.update(checks)
+            catalogue.cache_clear()
 
     def write(self, **files: str) -> None:
         """Write Python files of the user's."""
@@ -98,9 +129,11 @@ class Runner:
 
     def with_house(self) -> None:
         """Add the house's own checks: a plugin of the user's, named by ``PYTEST_PLUGINS``."""
+        catalogue.cache_clear()
         (self.directory / "house.py").write_text(HOUSE.read_text())
         self._monkeypatch.setenv("PYTEST_PLUGINS", "house")
         self._monkeypatch.setenv("PYTHONPATH", str(self.directory), prepend=":")
+        self._monkeypatch.syspath_prepend(self.directory)
 
 
 @pytest.fixture

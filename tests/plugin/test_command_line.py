@@ -47,6 +47,9 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
         ([URL, "--etcd-cacert=missing.crt"], "missing.crt"),
         ([URL, "--etcd-cert=missing.crt"], "--etcd-key"),
         ([URL, "--etcd-check=typo"], "matches no check"),
+        ([URL, "--etcd-binary=etcd"], "--etcd-binary starts an etcd to be judged, and --etcd-endpoint names"),
+        ([URL, "--etcd-image=etcd:1"], "--etcd-image starts an etcd to be judged"),
+        (["--etcd-config=etcd.yaml", "--etcd-binary=etcd"], "not replayed on another etcd yet"),
         ([URL, "--etcd-report=report.txt"], ".json"),
         ([URL, "--etcd-size=2"], "--etcd-size"),
         ([URL, "--etcd-waivers=missing.toml"], "--etcd-waivers"),
@@ -169,6 +172,11 @@ def test_the_environment_is_etcdctls(run: Runner, live: Live, monkeypatch: pytes
     assert ran.result_of("mtls.trusted-client")["outcome"] == "conforms"
 
 
+def test_an_etcd_in_the_ini_file_is_for_the_clusters_of_fixtures(run: Runner) -> None:
+    run.ini("etcd_binary = etcd")
+    assert run(URL, "--collect-only", "-q", report=False).exit_code == 0
+
+
 # Answers without a session.
 
 
@@ -178,6 +186,17 @@ def test_the_catalogue_is_listed(run: Runner) -> None:
     assert re.search(r"^mtls\.no-certificate +MUST +critical +\S", ran.out, re.MULTILINE)
     assert re.search(r"^\d+ checks$", ran.out, re.MULTILINE)
     assert "mtls" not in run("--etcd-list-checks", "--etcd-check=cert", report=False).out
+
+
+@pytest.mark.parametrize("patterns", [(), ("--etcd-check=cert",), ("--etcd-check=tls.stalled-handshake*",)])
+def test_the_header_counts_the_checks_as_the_list_does(run: Runner, patterns: tuple[str, ...]) -> None:
+    listed = run("--etcd-list-checks", *patterns, report=False).out
+    header = run(URL, "--collect-only", *patterns, report=False).out
+    [number] = re.findall(r"^(\d+) checks$", listed, re.MULTILINE)
+    assert re.search(rf"^etcd TLS: pytest-etcdtls .*, {number} checks$", header, re.MULTILINE)
+    asked_for = re.findall(r"^(\d+) more, only when asked for$", listed, re.MULTILINE)
+    lines = len(re.findall(r"^[a-z]\S+ +(?:MUST|SHOULD) +", listed, re.MULTILINE))
+    assert lines == int(number) + sum(map(int, asked_for))
 
 
 def test_a_check_is_explained(run: Runner) -> None:

@@ -12,9 +12,7 @@ SOME = "--etcd-check=listener,cert,mtls.no-certificate"
 TESTS = "import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test_user(n): assert n"
 
 
-@pytest.mark.parametrize(
-    "how", [["-n2"], ["-n2", "--dist=each"], ["-n2", "--dist=loadgroup"], ["-n1"]], ids=" ".join
-)
+@pytest.mark.parametrize("how", [["-n2"], ["-n2", "--dist=each"], ["-n2", "--dist=loadgroup"]], ids=" ".join)
 def test_each_result_is_there_once_and_no_connection_more(run: Runner, live: Live, how: list[str]) -> None:
     run.write(test_user=TESTS)
     alone = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
@@ -40,22 +38,22 @@ def test_progress_never_goes_beyond_the_whole(run: Runner, live: Live) -> None:
 
 def test_nothing_but_the_suite_is_not_5_and_starts_no_workers(run: Runner, live: Live) -> None:
     for arguments in (["--pyargs", "pytest_etcdtls"], [live.node_id("cert.trusted")]):
-        ran = run(*live.options, SOME, "-n2", *arguments)
+        ran = run(*live.options, SOME, "-n1", *arguments)
         assert ran.exit_code == 0
-        assert "2 workers" not in ran.out
+        assert not re.search(r"\d workers?\b", ran.out)
         assert ran.outcomes
 
 
 def test_users_without_tests_do_not_make_it_5(run: Runner, live: Live) -> None:
-    assert run(*live.options, SOME, "-n2").exit_code == 0
+    assert run(*live.options, SOME, "-n1").exit_code == 0
 
 
 def test_ids_named_beside_a_users_tests_are_not_looked_for_by_workers(run: Runner, live: Live) -> None:
     run.write(test_user=TESTS.replace("assert n", "pass"))
-    ran = run(*live.options, SOME, "-n2", live.node_id("cert.trusted"), "test_user.py")
+    ran = run(*live.options, SOME, "-n1", live.node_id("cert.trusted"), "test_user.py")
     assert ran.exit_code == 0
     ran.result.assert_outcomes(passed=7)
-    ran = run(*live.options, SOME, "-n2", "--pyargs", "pytest_etcdtls", "test_user.py")
+    ran = run(*live.options, SOME, "-n1", "--pyargs", "pytest_etcdtls", "test_user.py")
     assert ran.exit_code == 0
     assert ran.result.parseoutcomes()["passed"] > 7
 
@@ -64,7 +62,7 @@ def test_ids_named_beside_a_users_tests_are_not_looked_for_by_workers(run: Runne
 def test_stopped_at_our_first_failure_no_test_of_the_users_runs(run: Runner, live: Live, option: str) -> None:
     run.with_house()
     run.write(test_user=TESTS)
-    ran = run(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", "-n2", option)
+    ran = run(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", "-n1", option)
     assert ran.exit_code == 1
     ran.result.assert_outcomes(failed=1)
     assert ran.counts == {"violates": 1, "not-run": 2}
@@ -72,23 +70,23 @@ def test_stopped_at_our_first_failure_no_test_of_the_users_runs(run: Runner, liv
 
 def test_selection_lf_and_reruns_are_as_without(run: Runner, live: Live) -> None:
     run.with_house()
-    options = (*live.options, "--etcd-check=house", "-n2")
+    options = (*live.options, "--etcd-check=house", "-n1")
     assert run(*options, "--reruns=1").counts["violates"] == 1
     assert set(run(*options, "--lf").counts) == {"violates", "inconclusive", "broken"}
-    assert set(run(*options, "-k", "conforms").counts) == {"conforms"}
-    assert set(run(*options, f"--deselect={live.node_id('house.violates')}").counts) >= {"conforms", "warns"}
+    selected = run(*options, "-k", "conforms or warns", f"--deselect={live.node_id('house.conforms')}")
+    assert set(selected.counts) == {"warns"}
 
 
 def test_all_deselected_ends_with_1(run: Runner, live: Live) -> None:
     run.write(test_user=TESTS.replace("assert n", "pass"))
-    ran = run(*live.options, SOME, "-n2", "-k", "test_user")
+    ran = run(*live.options, SOME, "-n1", "-k", "test_user")
     assert ran.exit_code == 1
     assert "none of its checks ran" in " ".join(ran.out.split())
 
 
 def test_a_crashing_worker_takes_no_result_of_ours_along(run: Runner, live: Live) -> None:
     run.write(test_user="import os\ndef test_user(): os._exit(1)")
-    ran = run(*live.options, SOME, "-n2", "--max-worker-restart=0")
+    ran = run(*live.options, SOME, "-n1", "--max-worker-restart=0")
     assert ran.exit_code == 1
     assert set(ran.counts) <= {"conforms", "not-verified", "warns", "not-applicable"}
     assert ran.counts["conforms"]
@@ -104,7 +102,7 @@ def test_fixtures_of_a_worker_see_the_live_target(run: Runner, live: Live) -> No
             assert etcd_endpoint.url.startswith("https://127.0.0.1:")
         """
     )
-    ran = run(*live.options, SOME, "-n2", "test_user.py")
+    ran = run(*live.options, SOME, "-n1", "test_user.py")
     assert ran.exit_code == 0
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from plugin.live_etcd import Live, newest
+from plugin.live_etcd import Live
 from plugin.runs import Runner
 
 SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
 
 @pytest.fixture
-def binary() -> str:
-    return f"--etcd-binary={newest() or 'etcd'}"
+def binary(newest_etcd: Path) -> str:
+    return f"--etcd-binary={newest_etcd}"
 
 
 def test_every_check_on_every_listener_by_parametrisation(run: Runner, live: Live) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from plugin.live_etcd import Live, newest
+from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 
 SOME = "--etcd-check=listener,cert,mtls.no-certificate"
@@ -156,8 +156,10 @@ def test_ctrl_c_ends_with_2_and_the_report_is_written_and_partial(
     assert "house is on fire" in output
 
 
-def test_ctrl_c_stops_an_owned_cluster(interrupted: Interrupted, run: Runner, tmp_path: Path) -> None:
-    binary = recording_etcd(tmp_path)
+def test_ctrl_c_stops_an_owned_cluster(
+    interrupted: Interrupted, run: Runner, tmp_path: Path, newest_etcd: Path
+) -> None:
+    binary = recording_etcd(tmp_path, newest_etcd)
     code, output = interrupted(
         "--pyargs", "pytest_etcdtls", f"--etcd-binary={binary}", "--etcd-check=house.waits"
     )
@@ -167,13 +169,13 @@ def test_ctrl_c_stops_an_owned_cluster(interrupted: Interrupted, run: Runner, tm
     assert not any(is_running(pid) for pid in started)
 
 
-def recording_etcd(directory: Path) -> Path:
+def recording_etcd(directory: Path, etcd: Path) -> Path:
     """Return an etcd that writes down its process id when it starts a member."""
     script = directory / "etcd"
     script.write_text(
         "#!/bin/sh\n"
         f'case "$*" in *--version*|*--help*) ;; *) echo $$ >> {directory / "pids"} ;; esac\n'
-        f'exec {newest()} "$@"\n'
+        f'exec {etcd} "$@"\n'
     )
     script.chmod(0o700)
     return script

@@ -121,7 +121,7 @@ def test_a_violation_ends_with_1_and_is_told_in_full(run: Runner, live: Live) ->
     assert "violations" in summary
     for words in ("expected:", "observed:", "why:", "remedy:", "see:"):
         assert words in summary
-    assert all(line in summary for line in finding["reproduce"])
+    assert all(line in summary for command in finding["reproduce"] for line in command.splitlines())
 
 
 def test_strict_makes_a_warning_a_violation(house: Runner, live: Live) -> None:

@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from plugin.live_etcd import built, newest
 from plugin.runs import Runner
 from plugin.test_order import is_running, recording_etcd
 
@@ -16,9 +15,9 @@ SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
 
 @pytest.fixture
-def recorded(tmp_path: Path) -> Path:
+def recorded(tmp_path: Path, newest_etcd: Path) -> Path:
     """An etcd that writes down its process id when it starts a member."""
-    return recording_etcd(tmp_path)
+    return recording_etcd(tmp_path, newest_etcd)
 
 
 def started(recorded: Path) -> list[int]:
@@ -78,16 +77,16 @@ def test_under_xdist_the_controller_starts_the_only_one(run: Runner, recorded: P
     assert len(started(recorded)) == 1
 
 
-def test_each_binary_is_a_target_and_equal_versions_are_told_apart(run: Runner, recorded: Path) -> None:
-    versions = dict(sorted(built().items()))
-    if len(versions) < 2:
-        pytest.skip("needs two versions of etcd: run make etcd")
-    binaries = [*versions.values(), recorded]
+def test_each_binary_is_a_target_and_equal_versions_are_told_apart(
+    run: Runner, recorded: Path, etcd_binaries: dict[str, Path]
+) -> None:
+    *others, newest = etcd_binaries
+    versions = [*others[:1], newest]
+    binaries = [*(etcd_binaries[version] for version in versions), recorded]
     ran = run("--etcd-conformance", SOME, *(f"--etcd-binary={path}" for path in binaries))
     assert ran.exit_code == 0
     labels = [target["label"] for target in ran.report["targets"]]
-    same = next(version for version, path in versions.items() if path == newest())
-    assert labels == [*(f"etcd-{version}" for version in versions), f"etcd-{same}-2"]
+    assert labels == [*(f"etcd-{version}" for version in versions), f"etcd-{newest}-2"]
     judged = {result["target"] for result in ran.report["results"]}
     assert judged == set(labels)
 

@@ -27,7 +27,7 @@ def test_the_summary_has_one_line_for_each_certificate(run: Runner, live: Live) 
     text = " ".join(summary(run(*live.options, SOME)).split())
     for side in ("server", "peer"):
         assert re.search(
-            rf"CN=etcd-{side} by CN=etcd \w+ CA; until \d{{4}}-\d\d-\d\d \(\d+ days left\); ECDSA P-256; "
+            rf"CN=etcd-{side} by CN=etcd [\w-]+ CA; until \d{{4}}-\d\d-\d\d \(\d+ days left\); ECDSA P-256; "
             r"serverAuth, clientAuth; DNS:localhost IP:127\.0\.0\.1 IP:::1; SHA-256 [0-9a-f]{16} ",
             text,
         )
@@ -63,7 +63,8 @@ def test_no_line_is_wider_than_80_but_what_is_to_be_pasted(
         line
         for result in ran.report["results"]
         for finding in result["findings"]
-        for line in finding["reproduce"]
+        for command in finding["reproduce"]
+        for line in command.splitlines()
     }
     wide = [
         line
@@ -83,7 +84,7 @@ def test_worst_comes_first_and_each_outcome_in_its_own_way(run: Runner, live: Li
     text = summary(run(*live.options, "--etcd-check=house", "-p", "no:randomly"))
     expected = (
         "1 violates, 1 inconclusive, 1 broken, 1 warns, 1 not verified, 1 not applicable,",
-        "2 conform; 8 connections",
+        "2 conform; ",
         "violations",
         "house.violates (MUST, critical)",
         "the house is on fire",

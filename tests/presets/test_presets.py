@@ -25,7 +25,6 @@ def test_something_is_known_of_each() -> None:
     assert list(KNOWN) == list(PRESETS)
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize("preset", ALL)
 def test_it_is_clean(preset: Preset, etcd_binary: Path) -> None:
     try:

@@ -80,10 +80,16 @@ def test_the_card_has_everything_of_the_line() -> None:
     ("away", "words"),
     [
         (timedelta(days=30, hours=1), "30 days left"),
-        (timedelta(days=1, hours=1), "1 day left"),
-        (timedelta(hours=3), "less than a day left"),
-        (timedelta(hours=-3), "expired 1 day ago"),
-        (timedelta(days=-2, hours=-3), "expired 3 days ago"),
+        (timedelta(days=2), "2 days left"),
+        (timedelta(days=1, hours=1), "25 hours left"),
+        (timedelta(hours=1), "1 hour left"),
+        (timedelta(minutes=59), "less than an hour left"),
+        (timedelta(minutes=-59), "expired less than an hour ago"),
+        (timedelta(hours=-3), "expired 3 hours ago"),
+        (timedelta(hours=-23, minutes=-59), "expired 23 hours ago"),
+        (timedelta(days=-1, hours=-23), "expired 47 hours ago"),
+        (timedelta(days=-2), "expired 2 days ago"),
+        (timedelta(days=-2, hours=-3), "expired 2 days ago"),
     ],
 )
 def test_days_are_counted(away: timedelta, words: str) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from pytest_etcdtls.observations.attempt import Attempt, Protocol, Stage, Way
-from pytest_etcdtls.observations.etcd_log import EtcdLogs, FailedDials, ReadLog, RejectedOthers
+from pytest_etcdtls.observations.etcd_log import EtcdLogs, FailedDials, LoggedRun, ReadLog, RejectedOthers
 from pytest_etcdtls.observations.greeting import Greeting, Reply
 from pytest_etcdtls.report.model import Seen
 from pytest_etcdtls.report.rejected import rejected_lines
@@ -71,6 +71,17 @@ def test_who_how_often_what_it_means_and_what_to_do() -> None:
         "      A client spoke TLS and presented no certificate. Give it one.",
         "    etcd itself, once (line 3): the member m1 refuses this member's certificate",
     ]
+
+
+def test_earlier_runs_are_said_apart_and_who_comes_from_here() -> None:
+    run = LoggedRun(host="10.0.0.5", count=86, first=NOW, last=NOW)
+    here = replace(OTHERS, host="10.0.0.5", count=1, from_here=True, last=None)
+    text = " ".join(" ".join(lines(replace(LOG, earlier=(run, run), others=(here,)))).split())
+    assert "1 rejected connection is ours, 172 like those of earlier runs, 1 is not" in text
+    looks = "10.0.0.5, 86 times from 2030-01-01 12:00:00 to 12:00:00 UTC: looks like a run of pytest-etcdtls"
+    assert text.count(looks) == 1
+    assert "(line 17): no client certificate, from an address of this run" in text
+    assert len([line for line in lines(replace(LOG, earlier=(run, run)), every=True) if "looks" in line]) == 2
 
 
 def test_a_cause_is_explained_once_and_a_few_groups_are_shown() -> None:

@@ -78,6 +78,18 @@ def test_the_same_reason_is_given_once() -> None:
     assert "      a.b, c.d on client-m0, peer-m0" in text
 
 
+def test_many_checks_of_one_reason_are_counted_unless_all_are_asked_for() -> None:
+    results = [result(Outcome.NOT_VERIFIED, check=f"a.check{number}") for number in range(20)]
+    assert "      20 checks (-v names them) on client-m0" in lines(*results)
+    assert "a.check" not in "".join(lines(*results))
+    assert "a.check19" in "".join(lines(*results, verbosity=1))
+
+
+def test_what_was_not_looked_for_is_said_in_one_line() -> None:
+    said = "  Listeners that were not named were not looked for: pass --etcd-discover."
+    assert lines().count(said) == 1
+
+
 def test_without_any_result_that_is_said() -> None:
     assert "nothing was judged; 0 connections" in lines()
 

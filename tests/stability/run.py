@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as the arguments say and return the exit code."""
     options = _options(arguments)
-    binaries = runpy.run_path(str(ROOT / "conftest.py"))["find_binaries"]()
+    binaries = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
     missing = [version for version in options.etcd if version not in binaries]
     if missing:
         sys.exit(f"etcd {missing[0]} is not at hand: there are {', '.join(binaries)}")

@@ -14,6 +14,8 @@ from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.target import Listener, Role
 
+pytestmark = pytest.mark.program("openssl")
+
 
 @contextmanager
 def _s_server(files: Files, directory: Path, *options: str) -> Iterator[Listener]:

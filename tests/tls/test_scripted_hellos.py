@@ -83,7 +83,7 @@ def test_a_flawless_server_is_found_flawless(serve: Serve) -> None:
         (Policy(compression=64), "tls.compression", "violates"),
         (Policy(secure_renegotiation=False), "tls.renegotiation", "violates"),
         (Policy(honours_fallback=False), "tls.fallback-signal", "warns"),
-        (Policy(tolerates_grease=False), "tls.unknown-extensions-tolerated", "warns"),
+        (Policy(tolerates_grease=False), "tls.unknown-extensions-tolerated", "violates"),
         (Policy(groups=(0x11EC, 29, 19)), "tls.groups", "violates"),
         (Policy(groups=(29, 23)), "tls.hybrid-group", "warns"),
         (Policy(suites=(0xC02B, 0xC007)), "tls.broken-suites", "violates"),

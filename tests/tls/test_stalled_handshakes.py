@@ -38,8 +38,9 @@ def test_a_server_that_waits(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
     outcome, observer = _judge(server)
     assert outcome is Outcome.WARNS
     # Silence is an answer here, and not asked for again.
-    assert [made.purpose for made in observer.connections][-1] == "connection on which nothing is sent"
-    assert len(observer.connections) == server.accepted == 3
+    purposes = [made.purpose for made in observer.connections]
+    assert purposes.count("connection on which nothing is sent") == 1
+    assert len(purposes) == server.accepted
 
 
 def test_a_server_that_hangs_up(serve: Serve) -> None:
@@ -56,6 +57,7 @@ def test_a_server_that_hangs_up(serve: Serve) -> None:
     assert _judge(serve(handle))[0] is Outcome.CONFORMS
 
 
+@pytest.mark.whole
 @pytest.mark.etcd_version("3.5.1", "3.7.3")
 def test_etcd(etcd_binary: Path) -> None:
     """It takes as long as the check does: etcd's ten seconds, or the check's twenty."""

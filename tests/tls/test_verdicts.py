@@ -82,7 +82,7 @@ def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
         ("mtls.resumption-keeps-verdict", _all("good", way=Way.CLOSED), Outcome.INCONCLUSIVE),
         ("mtls.resumption-keeps-verdict", _all("revoked", way=Way.UNCLEAR), Outcome.INCONCLUSIVE),
         ("mtls.ticket-not-transferable", _presented(way=Way.UNCLEAR), Outcome.INCONCLUSIVE),
-        ("mtls.ticket-not-transferable", _presented(way=Way.SERVED), Outcome.NOT_VERIFIED),
+        ("mtls.ticket-not-transferable", _presented(way=Way.SERVED), Outcome.NOT_APPLICABLE),
         ("tls.renegotiation", _renegotiation(attempt=None, unasked="pass a client"), Outcome.NOT_VERIFIED),
         ("tls.renegotiation", _first_handshake_failed, Outcome.INCONCLUSIVE),
         ("tls.fallback-signal", _odd(alert=40), Outcome.INCONCLUSIVE),

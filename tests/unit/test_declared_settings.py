@@ -281,8 +281,8 @@ def test_a_directory_that_holds_none_of_the_files(manifest: Any, tmp_path: Path)
         target(etcd_config=manifest(), etcd_pki_dir=tmp_path / "nowhere")
 
 
-def test_without_the_files_there_still_are_listeners(manifest: Any) -> None:
-    live = target(etcd_config=manifest())
+def test_without_the_files_there_still_are_listeners(manifest: Any, tmp_path: Path) -> None:
+    live = target(etcd_config=manifest("cp1", ("/etc/kubernetes/pki", str(tmp_path / "nowhere"))))
     assert len(live.listeners) == 2
     assert (live.client.identities, live.client.server_ca, live.client.client_trust) == ((), None, None)
 

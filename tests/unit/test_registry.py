@@ -108,3 +108,31 @@ def test_a_parameter_without_an_observation_type_is_refused() -> None:
     untyped.__doc__ = GOOD
     with pytest.raises(RegistrationError, match="'chain' is not annotated"):
         check("cert.sample", on={Role.CLIENT}, counterexample=lambda **_: {})(untyped)
+
+
+def test_a_level_may_depend_on_the_role() -> None:
+    docstring = GOOD.replace("Level: MUST", "Level: MUST on peer, metrics, else SHOULD")
+
+    def sample(chain: ServedChain) -> Iterator[Statement]:
+        yield from ()
+
+    sample.__doc__ = docstring
+    check("cert.sample", on=set(Role), counterexample=lambda **_: {})(sample)
+    made = registered()["cert.sample"]
+    assert (made.level, made.level_text) == (Level.MUST, "MUST on peer, metrics, else SHOULD")
+    assert {role for role in Role if made.level_on(role) is Level.MUST} == {Role.PEER, Role.METRICS}
+    assert not made.lowers
+
+
+def test_a_level_may_depend_on_the_finding() -> None:
+    made = _register(docstring=GOOD.replace("Level: MUST", "Level: MUST, SHOULD where nobody is kept out"))
+    assert (made.level, made.lowers, made.level_on(Role.CLIENT)) == (Level.MUST, True, Level.MUST)
+
+
+@pytest.mark.parametrize(
+    "level", ["MUST on peer, else SHOULD", "MUST on client, else SHOULD", "MUST sometimes", "SHOULD, MUST if"]
+)
+def test_a_level_that_is_none_is_refused(level: str) -> None:
+    """The sample judges the client port alone, so that there is nothing else."""
+    with pytest.raises(RegistrationError, match="Level: "):
+        _register(docstring=GOOD.replace("Level: MUST", f"Level: {level}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -49,6 +50,7 @@ def _check(
         references=("RFC 5280 section 4.1",),
         severity=Severity.HIGH,
         level=level,
+        level_text=level,
         remediation="set --{peer}cert-file",
         roles=frozenset(Role),
         needs={"facts": Need(ListenerFacts)},
@@ -111,6 +113,44 @@ def test_level_and_strictness(level: Level, strict: bool, outcome: Outcome) -> N
     assert result.outcome is outcome
     assert result.findings == (FINDING,)
     assert result.remediation == "set --peer-cert-file"
+
+
+_LOWER = replace(FINDING, level=Level.SHOULD, remediation="renew --{peer}cert-file")
+
+
+@pytest.mark.usefixtures("gates")
+@pytest.mark.parametrize(
+    ("findings", "level", "outcome", "remediation"),
+    [
+        ((_LOWER,), Level.SHOULD, Outcome.WARNS, "renew --peer-cert-file"),
+        ((_LOWER, FINDING), Level.MUST, Outcome.VIOLATES, "renew --peer-cert-file; set --peer-cert-file"),
+    ],
+)
+def test_a_finding_may_lower_the_level_and_name_its_remedy(
+    findings: tuple[Finding, ...], level: Level, outcome: Outcome, remediation: str
+) -> None:
+    result = _judge(replace(_check(_says(*findings)), lowers=True))
+    assert (result.level, result.outcome, result.remediation) == (level, outcome, remediation)
+    assert CheckResult.from_json(result.to_json()).outcome is outcome
+    assert set(result.to_json()["findings"][0]) == {
+        "message",
+        "expected",
+        "observed",
+        "evidence",
+        "reproduce",
+    }
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_lower_level_that_the_docstring_does_not_announce_is_a_fault_of_the_check() -> None:
+    assert _judge(_check(_says(_LOWER))).outcome is Outcome.BROKEN
+
+
+@pytest.mark.usefixtures("gates")
+def test_a_level_by_role() -> None:
+    on_clients = replace(_check(_says(FINDING)), must_on=frozenset({Role.CLIENT}))
+    result = _judge(on_clients)
+    assert (result.level, result.outcome) == (Level.SHOULD, Outcome.WARNS)
 
 
 @pytest.mark.usefixtures("gates")

@@ -37,7 +37,7 @@ ZOO = [
         what="the alarm NOSPACE is raised: the quota of the database is used up",
         config=GOOD,
         after_start=_raise_alarm,
-        violated={"client": ["api.healthy"]},
+        warned={"client": ["api.healthy"]},
     ),
     Misconfigured(
         name="v2-enabled",
@@ -46,7 +46,7 @@ ZOO = [
         warned={"client": ["api.v2-disabled"]},
         lines=("3.4", "3.5"),
         # From 3.5.11 on there are /livez and /readyz, but not in the handler of the v2 API.
-        by_version={"3.5.33": {"violates": {"client": ["api.health-endpoints"]}}},
+        by_version={"3.5.33": {"warns": {"client": ["api.v2-disabled", "api.health-endpoints"]}}},
     ),
     Misconfigured(
         name="pprof-enabled",

@@ -11,7 +11,7 @@ from zoo.who_is_let_in import BROKEN
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
 from pytest_etcdtls.pki.files import encode_certificates
-from pytest_etcdtls.pki.profile import AUTHORITY, PEER
+from pytest_etcdtls.pki.profile import AUTHORITY, PEER, OtherExtension
 
 
 def _serve_the_leaf_alone(cluster: Cluster) -> None:
@@ -45,13 +45,17 @@ def _certify_the_servers_key_for_peers(cluster: Cluster) -> None:
         member.file("peer.crt").write_bytes(encode_certificates(peer.chain))
 
 
+_BELOW_EXAMPLE = OtherExtension("2.5.29.30", bytes.fromhex("300da00b300982076578616d706c65"), critical=True)
+"""A nameConstraints with permittedSubtrees: dNSName example."""
+
 ZOO = [
     Misconfigured(
         name="client-intermediate-not-served",
         what="the client port serves its certificate without the intermediate CA that signed it",
         config=replace(BROKEN, pki=PKIPlan(layout=CALayout.INTERMEDIATE)),
         after_start=_serve_the_leaf_alone,
-        violated={"client": ["cert.complete", "api.gateway-works"]},
+        violated={"client": ["cert.complete"]},
+        warned={"client": ["api.gateway-works"]},
     ),
     Misconfigured(
         name="client-stray-certificate",
@@ -67,7 +71,43 @@ ZOO = [
             BROKEN,
             pki=PKIPlan(layout=CALayout.PER_ROLE, server_authority=replace(AUTHORITY, ca=False)),
         ),
-        violated={"client": ["cert.issuer-is-ca", "api.gateway-works"]},
+        violated={"client": ["cert.issuer-is-ca"]},
+        warned={"client": ["api.gateway-works"]},
+        calm=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="ca-per-role-without-client-pair",
+        what="what the client port serves is of a CA of its own, which the gateway dials with",
+        config=replace(BROKEN, pki=PKIPlan(layout=CALayout.PER_ROLE)),
+        warned={"client": ["api.gateway-works"]},
+        calm=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="server-ca-for-other-names",
+        what="the CA of the client port's certificate may certify names below example alone",
+        config=replace(
+            BROKEN,
+            pki=PKIPlan(
+                layout=CALayout.PER_ROLE,
+                server_authority=replace(AUTHORITY, other_extensions=(_BELOW_EXAMPLE,)),
+            ),
+        ),
+        violated={"client": ["cert.ca-constraints"]},
+        warned={"client": ["api.gateway-works"]},
+        calm=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="root-with-unknown-extension",
+        what="the root that signed the certificate of the client port has a critical extension nobody knows",
+        config=replace(
+            BROKEN,
+            pki=PKIPlan(
+                layout=CALayout.PER_ROLE,
+                server_authority=replace(AUTHORITY, unknown_critical_extension="1.2.3.4"),
+            ),
+        ),
+        violated={"client": ["cert.critical-extensions"]},
+        warned={"client": ["api.gateway-works"]},
         calm=NOT_AS_CLIENT,
     ),
     Misconfigured(

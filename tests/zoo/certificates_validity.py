@@ -10,10 +10,13 @@ from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, PEER, SERVER
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER, SERVER
 
 _TEN_DAYS = timedelta(days=10)
 _TEN_YEARS = timedelta(days=3650)
+
+OF_CLIENTS = ("mtls", "cert", "config", "listener")
+"""What judges a CA of clients alone: with a CA for each role the gateway of etcd is none of its clients."""
 
 ZOO = [
     Misconfigured(
@@ -54,7 +57,48 @@ ZOO = [
                 ),
             ),
         ),
-        violated={"client": ["cert.ca-valid-now", "api.gateway-works"]},
+        violated={"client": ["cert.ca-valid-now"]},
+        warned={"client": ["api.gateway-works"]},
         calm=NOT_AS_CLIENT,
+    ),
+    Misconfigured(
+        name="client-certificate-expires",
+        what="the certificate of a client is valid for ten more days",
+        config=replace(BROKEN, pki=PKIPlan(client=replace(CLIENT, valid_for=_TEN_DAYS))),
+        warned={"cluster": ["mtls.client-certificate-expires"]},
+    ),
+    Misconfigured(
+        name="ca-of-clients-expires",
+        what="the CA that signs clients alone is valid for ten more days",
+        config=replace(
+            BROKEN,
+            pki=PKIPlan(layout=CALayout.PER_ROLE, client_authority=replace(AUTHORITY, valid_for=_TEN_DAYS)),
+        ),
+        checks=OF_CLIENTS,
+        warned={"cluster": ["mtls.client-ca-expires"]},
+    ),
+    Misconfigured(
+        name="client-certificate-weak-key",
+        what="the key of a client has 1024 bits of RSA",
+        config=replace(BROKEN, pki=PKIPlan(client=replace(CLIENT, rsa_bits=1024))),
+        warned={"cluster": ["mtls.client-certificate-strength"]},
+    ),
+    Misconfigured(
+        name="ca-of-clients-weak-key",
+        what="the key of the CA that signs clients alone has 1024 bits of RSA",
+        config=replace(
+            BROKEN,
+            pki=PKIPlan(layout=CALayout.PER_ROLE, client_authority=replace(AUTHORITY, rsa_bits=1024)),
+        ),
+        checks=OF_CLIENTS,
+        violated={"cluster": ["mtls.client-ca-strength"]},
+    ),
+    Misconfigured(
+        name="client-certificate-sha1",
+        what="the certificate of a client is signed with SHA-1, which a Go before 1.18 takes",
+        config=replace(BROKEN, pki=PKIPlan(client=replace(CLIENT, signature_hash="sha1"))),
+        violated={"client": ["mtls.trusted-client"]},
+        warned={"cluster": ["mtls.client-certificate-signature"]},
+        by_version={"3.5.1": {"violates": {}}},
     ),
 ]

@@ -30,10 +30,9 @@ _HIDDEN = "config.config-file-hides-flags"
 _FROM_A_FILE = replace(BROKEN, config_file=True)
 _ECDSA_128 = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
 _OPEN = (*BAD_IDENTITIES, "mtls.announced-ca-present")
-_CANNOT_BE_SAID = ("mtls.announced-ca-expected", "mtls.ticket-not-transferable")
 
 _TOLD_APART = {
-    *(*BAD_IDENTITIES, *STRANGERS_ANSWERED, "api.debug-vars"),
+    *(*BAD_IDENTITIES, *STRANGERS_ANSWERED),
     "mtls.peer-certificate-on-client-port",
 }
 _EVERYBODY_IS_CLOSED = {
@@ -93,7 +92,6 @@ ZOO = [
             peer_cert_allowed_cn=str(PEER.common_name),
         ),
         violated=_NAMES_OF_NOBODY,
-        not_verified={"peer": _CANNOT_BE_SAID},
         by_version={version: {"violates": _REFUSED_AGAIN} for version in ("3.4.23", "3.5.1")},
     ),
     Misconfigured(
@@ -132,9 +130,7 @@ ZOO = [
             "client": [*_OPEN, *STRANGERS_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
             "cluster": ["config.crl-without-client-auth"],
         },
-        warned={"client": ["api.debug-vars"]},
         calm=NOT_AS_CLIENT,
-        not_verified={"client": _CANNOT_BE_SAID},
     ),
     Misconfigured(
         name="misspelt-variable",
@@ -217,9 +213,7 @@ ZOO = [
                 *("config.client-auth-in-force", "config.trusted-ca-in-force"),
             ]
         },
-        warned={"client": ["api.debug-vars"]},
         calm=NOT_AS_CLIENT,
-        not_verified={"client": _CANNOT_BE_SAID},
     ),
     Misconfigured(
         name="client-auth-undeclared",
@@ -283,7 +277,7 @@ ZOO = [
         config=replace(BROKEN, extra_flags=("--enable-grpc-gateway=false",)),
         etcd=deaf("enable-grpc-gateway"),
         checks=_DECLARED,
-        warned={"client": ["config.gateway-as-declared"]},
+        violated={"client": ["config.gateway-as-declared"]},
     ),
     Misconfigured(
         name="profiles-not-as-declared",
@@ -291,6 +285,6 @@ ZOO = [
         config=replace(BROKEN, enable_pprof=True),
         etcd=deaf("enable-pprof"),
         checks=_DECLARED,
-        warned={"client": ["config.pprof-as-declared"]},
+        violated={"client": ["config.pprof-as-declared"]},
     ),
 ]

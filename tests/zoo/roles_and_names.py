@@ -100,6 +100,6 @@ ZOO = [
             client_cert_allowed_hostname="localhost",
             peer_cert_allowed_cn=str(PEER.common_name),
         ),
-        violated={"client": ["api.gateway-works"]},
+        warned={"client": ["api.gateway-works"]},
     ),
 ]

@@ -14,7 +14,6 @@ from zoo.model import Misconfigured, explain, found
 from pytest_etcdtls.errors import UsageError
 
 
-@pytest.mark.matrix
 @pytest.mark.parametrize("member", [pytest.param(member, id=member.name) for member in ZOO])
 def test_exactly_the_right_checks_find_it(
     member: Misconfigured, etcd_binary: Path, tmp_path: Path, record_property: Callable[[str, object], None]

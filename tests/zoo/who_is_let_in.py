@@ -34,8 +34,9 @@ STRANGERS_ANSWERED = (
     "api.metrics-needs-certificate",
     "api.gateway-needs-certificate",
     "api.grpc-needs-certificate",
+    "api.debug-vars",
 )
-"""What violates on a client port that lets in strangers, ``api.debug-vars`` apart, which warns."""
+"""What violates on a client port that lets in strangers."""
 
 
 @functools.cache
@@ -98,27 +99,19 @@ def in_tls12_only(expectation: dict[str, list[str]]) -> dict[str, dict[str, dict
     return {"3.5.1": {"not-verified": left}}
 
 
-_SYSTEM_ROOTS = {
-    **NO_ACCEPTED_CLIENT,
-    "client": [*NO_ACCEPTED_CLIENT["client"], "mtls.announced-ca-expected"],
-}
-
 ZOO = [
     Misconfigured(
         name="client-no-auth",
         what="the client port asks nobody for a certificate",
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
         violated={"client": [*BAD_IDENTITIES, *STRANGERS_ANSWERED, "mtls.announced-ca-present"]},
-        warned={"client": ["api.debug-vars"]},
         calm={"client": ["mtls.server-certificate-as-client"]},
-        not_verified={"client": ["mtls.announced-ca-expected", "mtls.ticket-not-transferable"]},
     ),
     Misconfigured(
         name="peer-no-auth",
         what="the peer port asks nobody for a certificate",
         config=replace(BROKEN, peer_client_cert_auth=False, peer_trusted_ca_file=None),
         violated={"peer": [*BAD_IDENTITIES, "mtls.wrong-san", "mtls.announced-ca-present"]},
-        not_verified={"peer": ["mtls.announced-ca-expected", "mtls.ticket-not-transferable"]},
     ),
     Misconfigured(
         name="client-wrong-ca",
@@ -149,11 +142,11 @@ ZOO = [
             environment={"SSL_CERT_FILE": "{pki}/roots.crt", "SSL_CERT_DIR": "{pki}/none"},
         ),
         violated={
-            "client": ["mtls.trusted-client", "mtls.announced-ca-present"],
+            "client": ["mtls.trusted-client", "mtls.announced-ca-present", "mtls.announced-ca-expected"],
             "cluster": ["config.client-auth-without-ca"],
         },
-        not_verified=_SYSTEM_ROOTS,
-        by_version=in_tls12_only(_SYSTEM_ROOTS),
+        not_verified=NO_ACCEPTED_CLIENT,
+        by_version=in_tls12_only(NO_ACCEPTED_CLIENT),
     ),
     Misconfigured(
         name="client-trusts-too-much",

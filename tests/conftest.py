@@ -6,6 +6,7 @@ Nothing of the plugin is imported at start-up: its entry point loads it, and cov
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -14,7 +15,9 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,6 +26,7 @@ from pytest_etcdtls.declared.version import version_key
 pytest_plugins = ["pytester"]
 
 IMAGE_REPOSITORY = "pytest-etcdtls/etcd"
+_FOREIGN = ("ETCD_", "ETCDCTL_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 _NEEDS = "needs "
 """Every skip for want of something begins with this word, so that the summary can count them."""
 
@@ -60,20 +64,34 @@ def find_images() -> tuple[dict[str, str], str | None]:
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C work in what tests start, also where a shell started this run in the background.
+    """Keep what is set where the tests are run away from what they start.
 
-    Such a shell has SIGINT ignored, programs inherit that, and Python then installs no handler of its own.
+    etcd, etcdctl and pytest read these variables. A shell that starts this run in the background has SIGINT
+    ignored, programs inherit that, and Python then installs no handler of its own.
     """
+    for name in [*os.environ]:
+        if name.startswith(_FOREIGN) and name != "ETCD_MATRIX":
+            del os.environ[name]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Take the thousands of items out of what the garbage collector looks through, again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def _whole_matrix() -> bool:
+    return os.environ.get("ETCD_MATRIX") == "whole"
 
 
 def pytest_report_header() -> list[str]:
     binaries = ", ".join(f"{version} ({path})" for version, path in find_binaries().items())
     images, missing = find_images()
-    whole = os.environ.get("ETCD_MATRIX") == "whole"
+    part = "every test on each" if _whole_matrix() else "every test on the newest and one other"
     return [
-        f"matrix of clusters: {'the whole' if whole else 'each on the newest etcd and one other'}",
+        f"matrix of etcds: {part}",
         f"etcd binaries: {binaries or 'none; run make etcd'}",
         f"etcd images: {', '.join(images.values()) or missing}",
     ]
@@ -108,30 +126,49 @@ def _parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Pat
 
 
 def _thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each cluster of a matrix on the newest etcd and on one other, unless the whole is asked for.
+    """Keep each test that is for every etcd on the newest and on one other, unless the whole is asked for.
 
-    The other one goes round from cluster to cluster, so that every version has its share.
+    The other one goes round from test to test, so that every version has its share.
     """
-    if os.environ.get("ETCD_MATRIX") == "whole":
+    if _whole_matrix():
         return
-    *others, newest = find_binaries() or [""]
-    places = {
-        item: tuple(item.name.partition("[")[2].rstrip("]").split("-", 1))
-        for item in items
-        if item.get_closest_marker("matrix") is not None and others
-    }
-    turns = {
-        cluster: turn for turn, cluster in enumerate(sorted({cluster for _, cluster in places.values()}))
-    }
+    placed = {item: place for item in items if (place := _place(item)) is not None}
+    turns = {test: turn for turn, test in enumerate(sorted({place.test for place in placed.values()}))}
     dropped = [
         item
-        for item, (version, cluster) in places.items()
-        if version not in (newest, others[turns[cluster] % len(others)])
+        for item, place in placed.items()
+        if place.others
+        and place.version not in (place.newest, place.others[turns[place.test] % len(place.others)])
     ]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         left_out = set(dropped)
         items[:] = [item for item in items if item not in left_out]
+
+
+class _Place(NamedTuple):
+    """Where an item stands among those of the same test on other etcds."""
+
+    test: str
+    version: str
+    newest: str
+    others: list[str]
+
+
+def _place(item: pytest.Item) -> _Place | None:
+    """Return it for an item that is for every etcd; not for one that says which versions it needs."""
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return None
+    if item.get_closest_marker("etcd_version") is not None:
+        return None
+    for argument in ("etcd_binary", "etcd_image"):
+        if not (value := item.callspec.params.get(argument)):
+            continue
+        at_hand: Mapping[str, object] = find_binaries() if argument == "etcd_binary" else find_images()[0]
+        *others, newest = at_hand
+        version = next(version for version, found in at_hand.items() if found == value)
+        return _Place(item.nodeid.replace(version, "", 1), version, newest, others)
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -144,6 +181,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _missing(item: pytest.Item) -> str | None:
     """Return what this machine lacks for the test."""
+    wanted = {name for marker in item.iter_markers("program") for name in marker.args}
+    if lacking := sorted(name for name in wanted if shutil.which(name) is None):
+        return f"{' and '.join(lacking)} on PATH"
+    if item.get_closest_marker("whole") is not None and not _whole_matrix():
+        return "ETCD_MATRIX=whole: run make matrix"
+    if item.get_closest_marker("two_etcds") is not None and len(find_binaries()) < 2:
+        return "two versions of etcd: run make etcd"
     container = item.get_closest_marker("container") is not None
     images, problem = find_images() if container else ({}, None)
     if problem is not None:

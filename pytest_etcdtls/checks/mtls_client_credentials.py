@@ -1,0 +1,174 @@
+"""What clients present, and the CAs that sign it: keys, signatures and validity, as far as we hold them.
+
+No listener serves them, so that nothing on the wire shows their faults. What is served, and the CAs above it,
+has checks of its own.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Any
+
+from cryptography import x509
+
+from pytest_etcdtls.checks.cert_validity import ends_soon, state_of, when
+from pytest_etcdtls.declared.file_facts import HeldCertificate, HeldCertificates
+from pytest_etcdtls.observations.policy import Policy
+from pytest_etcdtls.pki.keys import STRONG, describe_key, is_strong
+from pytest_etcdtls.pki.path import is_self_signed
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT
+from pytest_etcdtls.pki.reading import public_key, shown, signature_hash
+from pytest_etcdtls.pki.specimen import specimen
+from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import show_file
+from pytest_etcdtls.results import Finding, Statement
+
+Clients = Annotated[HeldCertificates, "clients"]
+ClientCAs = Annotated[HeldCertificates, "client-cas"]
+
+_STRONG_HASHES = frozenset({"sha256", "sha384", "sha512"})
+
+
+def _instead(held: HeldCertificates, certificate: x509.Certificate) -> Mapping[str, Any]:
+    first = replace(held.certificates[0], certificate=certificate)
+    return {"held": replace(held, certificates=(first,))}
+
+
+def _an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
+    ends = held.certificates[0].certificate.not_valid_after_utc
+    return {"held": replace(held, observed_at=ends - timedelta(hours=1))}
+
+
+def _weak_client(held: HeldCertificates) -> Mapping[str, Any]:
+    return _instead(held, specimen(replace(CLIENT, rsa_bits=1024))[0])
+
+
+@check("mtls.client-certificate-strength", on=set(), counterexample=_weak_client)
+def clients_keys_are_strong(held: Clients) -> Iterator[Statement]:
+    """The keys of clients' certificates are strong.
+
+    Who computes a client's private key from its certificate reads and writes what that client may. A
+    certificate is no secret: with TLS 1.2 it crosses the network in clear text.
+
+    Spec: NIST SP 800-131A section 3
+    Severity: high
+    Level: SHOULD
+    Remediation: issue the client's certificate anew, with an ECDSA P-256 or RSA 2048 key.
+    """
+    yield from _weak_keys(held)
+
+
+def _weak_ca(held: HeldCertificates) -> Mapping[str, Any]:
+    return _instead(held, specimen(authority=replace(AUTHORITY, rsa_bits=1024))[1])
+
+
+@check("mtls.client-ca-strength", on=set(), counterexample=_weak_ca)
+def the_keys_of_clients_cas_are_strong(held: ClientCAs) -> Iterator[Statement]:
+    """The keys of the CAs that clients' certificates are verified with are strong.
+
+    Who computes the private key of such a CA issues certificates that etcd accepts, and reads and writes
+    everything.
+
+    Spec: NIST SP 800-131A section 3
+    Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
+    Severity: critical
+    Level: MUST
+    Remediation: replace the CA: put the new one beside the old one in --trusted-ca-file or
+        --peer-trusted-ca-file, restart member by member, renew the clients' certificates, take the old one
+        out and restart again.
+    """
+    yield from _weak_keys(held)
+
+
+def _weak_keys(held: HeldCertificates) -> Iterator[Finding]:
+    for one in held.certificates:
+        key = public_key(one.certificate)
+        if not is_strong(key):
+            yield Finding(
+                message=f"{one.what} has a weak key",
+                expected=STRONG,
+                observed=describe_key(key),
+                evidence=_evidence(one),
+                reproduce=(show_file(one.source),),
+            )
+
+
+def _sha1(held: HeldCertificates) -> Mapping[str, Any]:
+    return _instead(held, specimen(replace(CLIENT, signature_hash="sha1"))[0])
+
+
+@check("mtls.client-certificate-signature", on=set(), counterexample=_sha1)
+def clients_certificates_are_signed_with_a_good_hash(held: Clients) -> Iterator[Statement]:
+    """Clients' certificates, and what they send along, are signed with a hash of the SHA-2 family.
+
+    Collisions of SHA-1 and MD5 can be made, and with them certificates that a CA never issued. An etcd that
+    was built with Go 1.18 or newer refuses such a client: it is kept out by the next upgrade.
+
+    Spec: RFC 8446 section 4.4.2.4
+    Spec: NIST SP 800-131A section 9
+    Severity: high
+    Level: SHOULD
+    Remediation: issue the client's certificate anew, signed with SHA-256.
+    """
+    for one in held.certificates:
+        name = signature_hash(one.certificate)
+        if name is not None and name not in _STRONG_HASHES and not is_self_signed(one.certificate):
+            yield Finding(
+                message=f"{one.what} is signed with {name}",
+                expected="SHA-256, SHA-384 or SHA-512, or Ed25519",
+                observed=f"{name}, by {one.certificate.issuer.rfc4514_string()}",
+                evidence=_evidence(one),
+                reproduce=(show_file(one.source),),
+            )
+
+
+@check("mtls.client-certificate-expires", on=set(), counterexample=_an_hour_left)
+def clients_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> Iterator[Statement]:
+    """Clients' certificates are valid for longer than --etcd-expiry-days from now.
+
+    An expired client is kept out at once, and nothing on the wire shows beforehand that it will be.
+
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: medium
+    Level: SHOULD
+    Remediation: renew the client's certificate; etcd needs no restart for that.
+    """
+    yield from expiring(held, policy)
+
+
+@check("mtls.client-ca-expires", on=set(), counterexample=_an_hour_left)
+def clients_cas_do_not_expire_soon(held: ClientCAs, policy: Policy) -> Iterator[Statement]:
+    """The CAs of clients are valid for longer than --etcd-expiry-days from now.
+
+    When such a CA expires, every client that it has signed is kept out at once. etcd reads its bundle at
+    start only, so that a new CA takes time to spread.
+
+    Spec: RFC 5280 section 6.1.3
+    Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
+    Severity: medium
+    Level: SHOULD
+    Remediation: put the new CA beside the old one in --trusted-ca-file or --peer-trusted-ca-file, restart
+        member by member, renew the clients' certificates, then take the old one out.
+    """
+    yield from expiring(held, policy)
+
+
+def expiring(held: HeldCertificates, policy: Policy) -> Iterator[Finding]:
+    """Yield a finding for each certificate that is not valid now, or ends within the days of the policy."""
+    for one in held.certificates:
+        if state := state_of(one.certificate, held.observed_at):
+            begins, ends = one.certificate.not_valid_before_utc, one.certificate.not_valid_after_utc
+            yield Finding(
+                message=f"{one.what} {state}",
+                expected=f"more than {policy.expiry_days} days left",
+                observed=f"valid from {when(begins)} to {when(ends)} ({one.source})",
+                evidence=_evidence(one),
+                reproduce=(show_file(one.source),),
+            )
+        else:
+            words = f"{one.what} ({one.source})"
+            yield from ends_soon(one.certificate, words, held.observed_at, policy, show_file(one.source))
+
+
+def _evidence(one: HeldCertificate) -> dict[str, str]:
+    return {"subject": shown(one.certificate), "source": one.source}

@@ -1,0 +1,541 @@
+"""What Go's ``crypto/x509.ParseCertificate`` refuses to parse, and what it reads of single extensions.
+
+A Go client ends the handshake when one certificate of the Certificate message does not parse, whatever it is
+for; a Go etcd does not start with such a pair. Follows Go 1.26's parser.go field by field.
+"""
+
+from __future__ import annotations
+
+import calendar
+import functools
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pytest_etcdtls.pki.der import (
+    BOOLEAN,
+    GENERALIZED_TIME,
+    INTEGER,
+    OBJECT_IDENTIFIER,
+    OCTET_STRING,
+    SEQUENCE,
+    SET,
+    UTC_TIME,
+    MalformedError,
+    Reader,
+    dotted,
+)
+
+EMAIL, DNS, URI, IP = 0x81, 0x82, 0x86, 0x87
+"""Tags of the kinds of GeneralName that Go reads (RFC 5280 section 4.2.1.6)."""
+
+_VERSION, _EXTENSIONS = 0xA0, 0xA3
+_FIELD = {number: 0x80 | number for number in range(3)}
+_NESTED = {number: 0xA0 | number for number in range(2)}
+_PERMITTED, _EXCLUDED = _NESTED[0], _NESTED[1]
+
+_RSA, _DSA, _EC, _ED25519 = (
+    "1.2.840.113549.1.1.1",
+    "1.2.840.10040.4.1",
+    "1.2.840.10045.2.1",
+    "1.3.101.112",
+)
+_CURVES: dict[str, type[ec.EllipticCurve]] = {
+    "1.3.132.0.33": ec.SECP224R1,
+    "1.2.840.10045.3.1.7": ec.SECP256R1,
+    "1.3.132.0.34": ec.SECP384R1,
+    "1.3.132.0.35": ec.SECP521R1,
+}
+_ADDRESS_LENGTHS = (4, 16)
+_PRINTABLE = re.compile(rb"[A-Za-z0-9'()+,\-./ :=?*&]*\Z")
+_NUMERIC = re.compile(rb"[0-9 ]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class RawExtension:
+    """One extension as it stands in a certificate.
+
+    Attributes:
+        oid: dotted.
+        value: the content of extnValue.
+        element: the whole Extension.
+    """
+
+    oid: str
+    critical: bool
+    value: bytes
+    element: bytes
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_error(der: bytes) -> str:
+    """Return why Go does not parse a certificate, empty if it does."""
+    try:
+        _certificate(der)
+    except MalformedError as error:
+        return str(error)
+    return ""
+
+
+def key_error(spki: bytes) -> str:
+    """Return why Go does not parse a SubjectPublicKeyInfo, empty if it does, or does not look into it."""
+    try:
+        _public_key(Reader(spki))
+    except MalformedError as error:
+        return str(error)
+    return ""
+
+
+def raw_extensions(der: bytes) -> tuple[RawExtension, ...]:
+    """Return the extensions of a certificate in their order, without looking into them.
+
+    Raises:
+        MalformedError: if it is not DER down to there.
+    """
+    tbs = Reader(der).inside(SEQUENCE, "certificate").inside(SEQUENCE, "tbsCertificate")
+    while tbs and not tbs.at(_EXTENSIONS):
+        tbs.any_element("tbsCertificate")
+    return tuple(_extensions(tbs)) if tbs else ()
+
+
+def _certificate(der: bytes) -> None:
+    whole = Reader(der)
+    outer = whole.inside(SEQUENCE, "the certificate is not DER")
+    tbs = outer.inside(SEQUENCE, "the tbsCertificate is not DER")
+    version = _version(tbs)
+    if tbs.integer("the serial number is not an INTEGER in DER") < 0:
+        raise MalformedError("the serial number is negative, which Go refuses from 1.23 on")
+    algorithm = tbs.content(SEQUENCE, "malformed signature algorithm")
+    if outer.content(SEQUENCE, "malformed signatureAlgorithm") != algorithm:
+        raise MalformedError("signature and signatureAlgorithm differ")
+    _algorithm(Reader(algorithm), "malformed signature algorithm")
+    _name(Reader(tbs.element(SEQUENCE, "malformed issuer")), "issuer")
+    validity = tbs.inside(SEQUENCE, "malformed validity")
+    _time(validity, "notBefore")
+    _time(validity, "notAfter")
+    _name(Reader(tbs.element(SEQUENCE, "malformed subject")), "subject")
+    _public_key(tbs)
+    if version > 1:
+        for number in (1, 2):
+            tbs.optional(_FIELD[number], "malformed issuerUniqueID or subjectUniqueID")
+    if version > 2:
+        seen: set[str] = set()
+        for found in _extensions(tbs):
+            if found.oid in seen:
+                raise MalformedError(f"the extension {found.oid} is there twice")
+            seen.add(found.oid)
+            if found.critical and found.oid in _NEVER_CRITICAL:
+                raise MalformedError(f"the extension {_NEVER_CRITICAL[found.oid]} is critical")
+            if reader := _READERS.get(found.oid):
+                reader(found.value)
+    outer.bit_string("malformed signature")
+    if whole:
+        raise MalformedError("something stands behind the certificate")
+
+
+def _version(tbs: Reader) -> int:
+    content = tbs.optional(_VERSION, "malformed version")
+    if content is None:
+        return 1
+    reader = Reader(content)
+    version = reader.integer("malformed version", bits=64) + 1
+    if reader or not 1 <= version <= 3:
+        raise MalformedError(f"the version is {version}")
+    return version
+
+
+def _algorithm(reader: Reader, what: str) -> tuple[str, bytes]:
+    """Return the OID and the parameters."""
+    oid = reader.object_identifier(what)
+    return oid, reader.any_element(what)[2] if reader else b""
+
+
+def _name(reader: Reader, which: str) -> None:
+    what = f"malformed {which}"
+    sets = reader.inside(SEQUENCE, what)
+    while sets:
+        attributes = sets.inside(SET, what)
+        while attributes:
+            attribute = attributes.inside(SEQUENCE, what)
+            oid = attribute.object_identifier(what)
+            tag, value, _ = attribute.any_element(what)
+            if problem := _string_problem(tag, value):
+                raise MalformedError(f"the attribute {oid} of the {which} is {problem}")
+
+
+def _string_problem(tag: int, value: bytes) -> str:
+    """Return what is wrong with a DirectoryString, empty if nothing is."""
+    match tag:
+        case 0x14:  # T61String, read as Latin-1
+            return ""
+        case 0x13:
+            return "" if _PRINTABLE.match(value) else "no PrintableString"
+        case 0x12:
+            return "" if _NUMERIC.match(value) else "no NumericString"
+        case 0x16:
+            return "" if value.isascii() else "an IA5String with octets that are not ASCII"
+        case 0x0C:
+            try:
+                value.decode()
+            except UnicodeDecodeError:
+                return "a UTF8String that is not UTF-8"
+            return ""
+        case 0x1E:
+            return "" if _is_bmp(value) else "no BMPString"
+    return f"of an unknown kind of string, tag {tag:#04x}"
+
+
+def _is_bmp(value: bytes) -> bool:
+    points = [int.from_bytes(value[at : at + 2], "big") for at in range(0, len(value), 2)]
+    reserved = (point >= 0xFFFE or 0xFDD0 <= point <= 0xFDEF or 0xD800 <= point <= 0xDFFF for point in points)
+    return len(value) % 2 == 0 and not any(reserved)
+
+
+def _time(reader: Reader, which: str) -> None:
+    if reader.at(UTC_TIME):
+        pattern, what = rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?(Z|[+-]\d{4})\Z", "UTCTime"
+        match = re.match(pattern, reader.content(UTC_TIME, f"{which} is no {what}"))
+    else:
+        pattern, what = rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(Z|[+-]\d{4})\Z", "time in DER"
+        match = re.match(pattern, reader.content(GENERALIZED_TIME, f"{which} is no {what}"))
+    if match is None:
+        raise MalformedError(f"{which} is no {what}")
+    year, month, day, hour, minute, second = (int(group or 0) for group in match.groups()[:6])
+    if what == "UTCTime":
+        year += 1900 if year >= 50 else 2000
+    # The library knows no year 0, whose February has 29 days.
+    is_day = 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year or 2000, month)[1]
+    if not is_day or hour > 23 or minute > 59 or second > 59 or not _is_zone(match[7]):
+        raise MalformedError(f"{which} is no {what}")
+
+
+def _is_zone(text: bytes) -> bool:
+    """Return whether it is Z, or an offset that Go would write as it stands there."""
+    return text == b"Z" or (int(text[1:]) != 0 and int(text[1:3]) <= 24 and int(text[3:]) <= 59)
+
+
+def _public_key(tbs: Reader) -> None:
+    what = "malformed subjectPublicKeyInfo"
+    info = tbs.inside(SEQUENCE, what)
+    oid, parameters = _algorithm(info.inside(SEQUENCE, what), what)
+    octets, unused = info.bit_string(what)
+    if unused:
+        octets = (int.from_bytes(octets, "big") >> unused).to_bytes(len(octets), "big")
+    match oid:
+        case "1.2.840.113549.1.1.1":
+            _rsa_key(parameters, octets)
+        case "1.2.840.10045.2.1":
+            _ec_key(parameters, octets)
+        case "1.3.101.112":
+            if parameters or len(octets) != 32:
+                raise MalformedError("malformed Ed25519 key")
+        case "1.2.840.10040.4.1":
+            _dsa_key(parameters, octets)
+
+
+def _rsa_key(parameters: bytes, octets: bytes) -> None:
+    if parameters != b"\x05\x00":
+        raise MalformedError("the RSA key has no NULL parameters")
+    numbers = Reader(octets).inside(SEQUENCE, "malformed RSA key")
+    modulus = numbers.integer("malformed RSA modulus")
+    exponent = numbers.integer("malformed RSA exponent", bits=64)
+    if modulus <= 0 or exponent <= 0:
+        raise MalformedError("modulus or exponent of the RSA key is not positive")
+
+
+def _ec_key(parameters: bytes, octets: bytes) -> None:
+    if parameters[:1] == bytes((SEQUENCE,)):
+        raise MalformedError("the parameters of the EC key are written out instead of naming a curve")
+    oid = Reader(parameters).object_identifier("malformed parameters of the EC key")
+    curve = _CURVES.get(oid)
+    if curve is None:
+        raise MalformedError(f"the EC key is on a curve that is not supported, {oid}")
+    if octets[:1] != b"\x04":
+        raise MalformedError("the EC key is not an uncompressed point")
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(curve(), octets)
+    except ValueError as error:
+        raise MalformedError("the EC key is not a point of its curve") from error
+
+
+def _dsa_key(parameters: bytes, octets: bytes) -> None:
+    what = "malformed DSA key"
+    numbers = [Reader(octets).integer(what)]
+    values = Reader(parameters).inside(SEQUENCE, what)
+    numbers += [values.integer(what) for _ in range(3)]
+    if min(numbers) <= 0:
+        raise MalformedError(what)
+
+
+def _extensions(tbs: Reader) -> Iterator[RawExtension]:
+    content = tbs.optional(_EXTENSIONS, "malformed extensions")
+    if content is None:
+        return
+    extensions = Reader(content).inside(SEQUENCE, "malformed extensions")
+    while extensions:
+        element = extensions.element(SEQUENCE, "malformed extension")
+        fields = Reader(element).inside(SEQUENCE, "malformed extension")
+        oid = fields.object_identifier("malformed OID of an extension")
+        critical = fields.at(BOOLEAN) and fields.boolean(f"malformed critical field of extension {oid}")
+        value = fields.content(OCTET_STRING, f"malformed value of extension {oid}")
+        yield RawExtension(oid=oid, critical=critical, value=value, element=element)
+
+
+# -- single extensions -----------------------------------------------------------------------
+
+
+def key_usage(value: bytes) -> frozenset[int]:
+    """Return the numbers of the bits that are set."""
+    octets, unused = Reader(value).bit_string("malformed keyUsage")
+    bits = range(len(octets) * 8 - unused)
+    return frozenset(bit for bit in bits if octets[bit // 8] & 0x80 >> bit % 8)
+
+
+def basic_constraints(value: bytes) -> tuple[bool, int | None]:
+    """Return whether it is a CA, and the path length."""
+    what = "malformed basicConstraints"
+    fields = Reader(value).inside(SEQUENCE, what)
+    is_ca = fields.at(BOOLEAN) and fields.boolean(what)
+    length = fields.integer(what, bits=64) if fields.at(INTEGER) else None
+    if length is not None and length < 0:
+        raise MalformedError(what)
+    return is_ca, length
+
+
+def extended_key_usage(value: bytes) -> tuple[str, ...]:
+    """Return the purposes as dotted OIDs."""
+    what = "malformed extendedKeyUsage"
+    purposes = Reader(value).inside(SEQUENCE, what)
+    found: list[str] = []
+    while purposes:
+        found.append(purposes.object_identifier(what))
+    return tuple(found)
+
+
+def authority_key_identifier(value: bytes) -> bytes | None:
+    """Return keyIdentifier."""
+    what = "malformed authorityKeyIdentifier"
+    return Reader(value).inside(SEQUENCE, what).optional(_FIELD[0], what)
+
+
+def subject_key_identifier(value: bytes) -> bytes:
+    """Return the identifier."""
+    return Reader(value).content(OCTET_STRING, "malformed subjectKeyIdentifier")
+
+
+def general_names(value: bytes) -> tuple[tuple[int, bytes, bytes], ...]:
+    """Return tag, content and element of each GeneralName of a subjectAltName, without looking into them."""
+    what = "malformed subjectAltName"
+    names = Reader(value).inside(SEQUENCE, what)
+    found = []
+    while names:
+        found.append(names.any_element(what))
+    return tuple(found)
+
+
+def _subject_alt_name(value: bytes) -> None:
+    for tag, content, _ in general_names(value):
+        if tag in (EMAIL, DNS, URI) and not content.isascii():
+            raise MalformedError(f"a name of the subjectAltName has octets that are not ASCII: {content!r}")
+        if tag == URI and not _is_url(content.decode()):
+            raise MalformedError(f"a URI of the subjectAltName is none: {content!r}")
+        if tag == IP and len(content) not in _ADDRESS_LENGTHS:
+            raise MalformedError(f"an address of the subjectAltName has {len(content)} octets")
+
+
+def _name_constraints(value: bytes) -> None:
+    what = "malformed nameConstraints"
+    outer = Reader(value)
+    fields = outer.inside(SEQUENCE, what)
+    permitted = fields.optional(_PERMITTED, what)
+    excluded = fields.optional(_EXCLUDED, what)
+    if outer or fields or not (permitted or excluded):
+        raise MalformedError(f"{what}, or there is nothing in it")
+    for subtrees in (Reader(permitted or b""), Reader(excluded or b"")):
+        while subtrees:
+            tag, content, _ = subtrees.inside(SEQUENCE, what).any_element(what)
+            _constraint(tag, content)
+
+
+def _constraint(tag: int, content: bytes) -> None:
+    problem = MalformedError(f"a name of nameConstraints cannot be parsed: {content!r}")
+    if tag in (EMAIL, DNS, URI):
+        if not content.isascii():
+            raise problem
+        text = content.decode()
+        if tag == EMAIL and "@" in text:
+            if not _is_mailbox(text):
+                raise problem
+        elif not _is_domain(text, constraint=True) or (tag == URI and _is_address(text)):
+            raise problem
+    elif tag == IP:
+        half = len(content) // 2
+        if len(content) % 2 or half not in _ADDRESS_LENGTHS:
+            raise MalformedError(
+                f"an address of nameConstraints has {len(content)} octets: address and mask have 8 or 32"
+            )
+        if "01" in f"{int.from_bytes(content[half:], 'big'):0{half * 8}b}":
+            raise MalformedError(f"the mask of an address of nameConstraints is none: {content[half:].hex()}")
+
+
+def _is_domain(text: str, *, constraint: bool = False) -> bool:
+    """Return whether Go takes it for a domain: it does not ask for more than this."""
+    if not text:
+        return True
+    if constraint:
+        text = text.removeprefix(".")
+    return all(re.fullmatch(r"[!-~]+", label) for label in text.split("."))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+_ATOM = r"(?:[0-9A-Za-z!#$%&'*+\-/=?^_`{|}~.]|\\[\x00-\x7f])+"
+_QUOTED = r'"(?:[\x01-\x08\x0b\x0c\x0e-\x1f !#-\[\]-\x7f]|\\[\x01-\x09\x0b\x0c\x0e-\x7f])*"'
+
+
+def _is_mailbox(text: str) -> bool:
+    match = re.match(rf"({_QUOTED}|{_ATOM})@(.*)\Z", text, re.DOTALL)
+    if match is None:
+        return False
+    local, domain = match.groups()
+    if not local.startswith('"'):
+        local = re.sub(r"\\(.)", r"\1", local, flags=re.DOTALL)
+        if local.startswith(".") or local.endswith(".") or ".." in local:
+            return False
+    return not domain.endswith(".") and _is_domain(domain)
+
+
+# -- URLs, as net/url parses them -------------------------------------------------------------
+
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
+_HOST_CHARACTERS = r"[A-Za-z0-9\-_.~!$&'()*+,;=:\[\]<>\"]|%25|%[89A-Fa-f][0-9A-Fa-f]"
+
+
+def _is_url(text: str) -> bool:
+    """Return whether Go parses it, and takes its host for a domain."""
+    text, _, fragment = text.partition("#")
+    if re.search(r"[\x00-\x1f\x7f]", text) or text.startswith(":") or not _unescapes(fragment):
+        return False
+    match = _SCHEME.match(text)
+    rest = text[match.end() :] if match else text
+    rest = rest.partition("?")[0]
+    if not rest.startswith("/"):
+        # With a scheme that is an opaque URL; without, no colon may stand in the first segment.
+        return match is not None or (":" not in rest.partition("/")[0] and _unescapes(rest))
+    if not rest.startswith("//") or (match is None and rest.startswith("///")):
+        return _unescapes(rest)
+    authority, slash, path = rest[2:].partition("/")
+    user, _, host = authority.rpartition("@")
+    if not re.fullmatch(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*", user) or not _unescapes(user):
+        return False
+    scheme = match[1].lower() if match else ""
+    return _is_host(host, scheme) and _unescapes(slash + path)
+
+
+def _is_host(host: str, scheme: str) -> bool:
+    if "[" in host:
+        inner, bracket, port = host[1:].rpartition("]")
+        if not host.startswith("[") or "[" in inner or not bracket or not re.fullmatch(r"(:\d*)?", port):
+            return False
+        address = inner.partition("%25")[0]
+        return ":" in address and _is_address(address) and _is_domain(host)
+    # Go 1.26 allows one colon in a host of http, several in one of another scheme.
+    split = str.partition if scheme in ("http", "https") else str.rpartition
+    if ":" in host and not re.fullmatch(r"[0-9]*", split(host, ":")[2]):
+        return False
+    if not re.fullmatch(f"(?:{_HOST_CHARACTERS})*", host):
+        return False
+    decoded = re.sub(r"%(..)", lambda found: chr(int(found[1], 16)), host)
+    # A trailing period is refused in a host, the empty host is none at all.
+    return not host or (not decoded.endswith(".") and _is_domain(decoded))
+
+
+def _unescapes(text: str) -> bool:
+    return not re.search(r"%(?![0-9A-Fa-f]{2})", text)
+
+
+# -- extensions that are read for their form alone --------------------------------------------
+
+
+def _distribution_points(value: bytes) -> None:
+    what = "malformed cRLDistributionPoints"
+    points = Reader(value).inside(SEQUENCE, what)
+    while points:
+        name = points.inside(SEQUENCE, what).optional(_NESTED[0], what)
+        if name is None:
+            continue
+        full_name = Reader(name).inside(_NESTED[0], what)
+        while full_name.at(URI):
+            full_name.content(URI, what)
+
+
+def _policies(value: bytes) -> None:
+    what = "malformed certificatePolicies"
+    policies = Reader(value).inside(SEQUENCE, what)
+    seen: set[bytes] = set()
+    while policies:
+        oid = policies.inside(SEQUENCE, what).content(OBJECT_IDENTIFIER, what)
+        dotted(oid, what, largest=1 << 8 * len(oid))
+        if oid in seen:
+            raise MalformedError("the same policy stands twice in certificatePolicies")
+        seen.add(oid)
+
+
+def _policy_mappings(value: bytes) -> None:
+    what = "malformed policyMappings"
+    mappings = Reader(value).inside(SEQUENCE, what)
+    while mappings:
+        mapping = mappings.inside(SEQUENCE, what)
+        mapping.content(OBJECT_IDENTIFIER, what)
+        mapping.content(OBJECT_IDENTIFIER, what)
+
+
+def _policy_constraints(value: bytes) -> None:
+    what = "malformed policyConstraints"
+    fields = Reader(value).inside(SEQUENCE, what)
+    for number in range(2):
+        if fields.at(_FIELD[number]):
+            fields.integer(what, tag=_FIELD[number], bits=64)
+
+
+def _information_access(value: bytes) -> None:
+    what = "malformed authorityInfoAccess"
+    descriptions = Reader(value).inside(SEQUENCE, what)
+    while descriptions:
+        description = descriptions.inside(SEQUENCE, what)
+        description.object_identifier(what)
+        description.optional(URI, what)
+
+
+_NEVER_CRITICAL = {
+    "2.5.29.14": "subjectKeyIdentifier",
+    "2.5.29.35": "authorityKeyIdentifier",
+    "1.3.6.1.5.5.7.1.1": "authorityInfoAccess",
+}
+"""RFC 5280 forbids that they are; others that it forbids Go takes."""
+
+_READERS: dict[str, Callable[[bytes], object]] = {
+    "2.5.29.14": subject_key_identifier,
+    "2.5.29.15": key_usage,
+    "2.5.29.17": _subject_alt_name,
+    "2.5.29.19": basic_constraints,
+    "2.5.29.30": _name_constraints,
+    "2.5.29.31": _distribution_points,
+    "2.5.29.32": _policies,
+    "2.5.29.33": _policy_mappings,
+    "2.5.29.35": authority_key_identifier,
+    "2.5.29.36": _policy_constraints,
+    "2.5.29.37": extended_key_usage,
+    "2.5.29.54": lambda value: Reader(value).integer("malformed inhibitAnyPolicy", bits=64),
+    "1.3.6.1.5.5.7.1.1": _information_access,
+}

@@ -1,0 +1,555 @@
+"""What Go's ``x509.Certificate.Verify`` accepts: the paths that it builds, and what it asks of them.
+
+Follows Go 1.26's verify.go rule by rule, since most clients of etcd, its gateway and the members themselves
+are Go: it differs from RFC 5280 in places, and ``tests/oracle`` compares the two. What Go does not parse is
+for :mod:`pytest_etcdtls.pki.go_parser`; an extension that does not parse is passed over here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pytest_etcdtls.pki import go_parser, name_constraints
+from pytest_etcdtls.pki.der import OBJECT_IDENTIFIER, SEQUENCE, MalformedError, Reader
+from pytest_etcdtls.pki.go_parser import DNS, EMAIL, IP, URI, RawExtension
+from pytest_etcdtls.pki.name_constraints import Names
+from pytest_etcdtls.pki.reading import key_usages, public_key, shown
+
+Path = tuple[x509.Certificate, ...]
+T = TypeVar("T")
+U = TypeVar("U")
+
+SUBJECT_KEY_IDENTIFIER: Final = "2.5.29.14"
+KEY_USAGE: Final = "2.5.29.15"
+SUBJECT_ALT_NAME: Final = "2.5.29.17"
+BASIC_CONSTRAINTS: Final = "2.5.29.19"
+NAME_CONSTRAINTS: Final = "2.5.29.30"
+POLICIES: Final = "2.5.29.32"
+POLICY_MAPPINGS: Final = "2.5.29.33"
+AUTHORITY_KEY_IDENTIFIER: Final = "2.5.29.35"
+POLICY_CONSTRAINTS: Final = "2.5.29.36"
+EXTENDED_KEY_USAGE: Final = "2.5.29.37"
+INHIBIT_ANY_POLICY: Final = "2.5.29.54"
+AUTHORITY_INFORMATION_ACCESS: Final = "1.3.6.1.5.5.7.1.1"
+
+_HANDLED = frozenset(f"2.5.29.{number}" for number in (14, 15, 17, 19, 30, 31, 32, 33, 35, 36, 37, 54)) | {
+    AUTHORITY_INFORMATION_ACCESS
+}
+_KEY_CERT_SIGN = 5
+_VERSION_WITH_EXTENSIONS = 3
+_SERVER_AUTH, _ANY_PURPOSE = "1.3.6.1.5.5.7.3.1", "2.5.29.37.0"
+_ANY_POLICY = bytes.fromhex("551d2000")
+_READ_KINDS = (EMAIL, DNS, URI, IP)
+
+_MOST_SIGNATURE_CHECKS = 100
+"""Go gives up after so many; so a server cannot keep a client, or us, busy with certificates."""
+
+
+_NAMES = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
+
+
+def extension_name(oid: str) -> str:
+    """Return the name of an extension that Go handles in part, of others the OID."""
+    return f"{_NAMES[oid]} ({oid})" if oid in _NAMES else oid
+
+
+# -- what is read of one certificate ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What Go reads in a certificate, as far as it looks at it again when it verifies.
+
+    Attributes:
+        subject: the whole Name in DER, since that is what Go compares.
+        key: the whole SubjectPublicKeyInfo in DER.
+        signature_algorithm: the AlgorithmIdentifier, without tag and length.
+        is_ca: of basicConstraints; ``None`` without that extension.
+        key_usage: numbers of the bits; empty without the extension.
+        names: tag and content of each GeneralName of the subjectAltName.
+        unhandled: critical extensions that Go does not handle, as OIDs; none may be on a path.
+        policies: contents of their OIDs.
+    """
+
+    version: int
+    subject: bytes
+    issuer: bytes
+    key: bytes
+    signature_algorithm: bytes
+    extensions: dict[str, RawExtension]
+    is_ca: bool | None = None
+    path_length: int | None = None
+    key_usage: frozenset[int] = frozenset()
+    purposes: tuple[str, ...] = ()
+    names: Names = ()
+    permitted: Names = ()
+    excluded: Names = ()
+    policies: tuple[bytes, ...] = ()
+    mappings: tuple[tuple[bytes, bytes], ...] = ()
+    require_explicit_policy: int | None = None
+    inhibit_policy_mapping: int | None = None
+    inhibit_any_policy: int | None = None
+    subject_key: bytes = b""
+    authority_key: bytes = b""
+    unhandled: tuple[str, ...] = ()
+
+    def texts(self, tag: int) -> list[str]:
+        """Return the names of a kind that is text."""
+        return [content.decode("latin-1") for kind, content in self.names if kind == tag]
+
+    @property
+    def is_self_issued(self) -> bool:
+        """Whether subject and issuer are the same."""
+        return self.subject == self.issuer
+
+
+@functools.lru_cache(maxsize=4096)
+def details(certificate: x509.Certificate) -> Details:
+    """Return what Go reads in a certificate."""
+    whole = Reader(certificate.public_bytes(Encoding.DER)).inside(SEQUENCE, "certificate")
+    tbs = whole.inside(SEQUENCE, "tbsCertificate")
+    version = tbs.optional(0xA0, "version")
+    tbs.any_element("serialNumber")
+    algorithm = tbs.content(SEQUENCE, "signature")
+    issuer = tbs.element(SEQUENCE, "issuer")
+    tbs.any_element("validity")
+    subject = tbs.element(SEQUENCE, "subject")
+    key = tbs.element(SEQUENCE, "subjectPublicKeyInfo")
+    number = 1 if version is None else 1 + Reader(version).integer("version")
+    found: tuple[RawExtension, ...] = ()
+    # Extensions of a certificate that says that it is older are not read.
+    if number == _VERSION_WITH_EXTENSIONS:
+        with contextlib.suppress(MalformedError):
+            found = go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
+    extensions = {extension.oid: extension for extension in found}
+
+    def read(oid: str, reader: Callable[[bytes], T], default: U) -> T | U:
+        if oid not in extensions:
+            return default
+        try:
+            return reader(extensions[oid].value)
+        except MalformedError:
+            return default
+
+    no_constraints: tuple[bool | None, int | None] = None, None
+    is_ca, path_length = read(BASIC_CONSTRAINTS, go_parser.basic_constraints, no_constraints)
+    general_names = read(SUBJECT_ALT_NAME, go_parser.general_names, ())
+    names: Names = tuple((tag, content) for tag, content, _ in general_names)
+    permitted, excluded, whole_is_read = read(NAME_CONSTRAINTS, _name_constraints, _NO_CONSTRAINTS)
+    explicit, mapping = read(POLICY_CONSTRAINTS, _policy_constraints, (None, None))
+
+    def is_handled(extension: RawExtension) -> bool:
+        if extension.oid == SUBJECT_ALT_NAME:
+            return any(tag in _READ_KINDS for tag, _ in names)
+        if extension.oid == NAME_CONSTRAINTS:
+            return whole_is_read
+        return extension.oid in _HANDLED
+
+    return Details(
+        version=number,
+        subject=subject,
+        issuer=issuer,
+        key=key,
+        signature_algorithm=algorithm,
+        extensions=extensions,
+        is_ca=is_ca,
+        path_length=path_length,
+        key_usage=frozenset(bit for bit in read(KEY_USAGE, go_parser.key_usage, ()) if bit < 9),
+        purposes=read(EXTENDED_KEY_USAGE, go_parser.extended_key_usage, ()),
+        names=names,
+        permitted=permitted,
+        excluded=excluded,
+        policies=read(POLICIES, _policies, ()),
+        mappings=read(POLICY_MAPPINGS, _policy_mappings, ()),
+        require_explicit_policy=explicit,
+        inhibit_policy_mapping=mapping,
+        inhibit_any_policy=read(
+            INHIBIT_ANY_POLICY, lambda value: Reader(value).integer("inhibitAnyPolicy"), None
+        ),
+        subject_key=read(SUBJECT_KEY_IDENTIFIER, go_parser.subject_key_identifier, b""),
+        authority_key=read(AUTHORITY_KEY_IDENTIFIER, go_parser.authority_key_identifier, None) or b"",
+        unhandled=tuple(
+            found.oid for found in extensions.values() if found.critical and not is_handled(found)
+        ),
+    )
+
+
+_NO_CONSTRAINTS: Final[tuple[Names, Names, bool]] = ((), (), True)
+
+
+def _name_constraints(value: bytes) -> tuple[Names, Names, bool]:
+    """Return what is permitted, what is excluded, and whether Go reads every kind that is there."""
+    what = "nameConstraints"
+    fields = Reader(value).inside(SEQUENCE, what)
+    both: list[Names] = []
+    for tag in (0xA0, 0xA1):
+        subtrees, names = Reader(fields.optional(tag, what) or b""), []
+        while subtrees:
+            kind, content, _ = subtrees.inside(SEQUENCE, what).any_element(what)
+            names.append((kind, content))
+        both.append(tuple(names))
+    permitted, excluded = both
+    return permitted, excluded, all(kind in _READ_KINDS for kind, _ in (*permitted, *excluded))
+
+
+def _policies(value: bytes) -> tuple[bytes, ...]:
+    what = "certificatePolicies"
+    policies, found = Reader(value).inside(SEQUENCE, what), []
+    while policies:
+        found.append(policies.inside(SEQUENCE, what).content(OBJECT_IDENTIFIER, what))
+    return tuple(found)
+
+
+def _policy_mappings(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    what = "policyMappings"
+    mappings, found = Reader(value).inside(SEQUENCE, what), []
+    while mappings:
+        mapping = mappings.inside(SEQUENCE, what)
+        found.append((mapping.content(OBJECT_IDENTIFIER, what), mapping.content(OBJECT_IDENTIFIER, what)))
+    return tuple(found)
+
+
+def _policy_constraints(value: bytes) -> tuple[int | None, int | None]:
+    """Return requireExplicitPolicy and inhibitPolicyMapping."""
+    what = "policyConstraints"
+    fields = Reader(value).inside(SEQUENCE, what)
+    explicit = fields.integer(what, tag=0x80) if fields.at(0x80) else None
+    mapping = fields.integer(what, tag=0x81) if fields.at(0x81) else None
+    return explicit, mapping
+
+
+# -- signatures -----------------------------------------------------------------------------------
+
+_SHA2 = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+_LEAST_RSA_BITS = 1024
+_PSS_HASHES = {
+    "2.16.840.1.101.3.4.2.1": "sha256",
+    "2.16.840.1.101.3.4.2.2": "sha384",
+    "2.16.840.1.101.3.4.2.3": "sha512",
+}
+_ALGORITHMS: Final = {
+    "1.2.840.113549.1.1.11": ("rsa", "sha256"),
+    "1.2.840.113549.1.1.12": ("rsa", "sha384"),
+    "1.2.840.113549.1.1.13": ("rsa", "sha512"),
+    "1.2.840.10045.4.3.2": ("ecdsa", "sha256"),
+    "1.2.840.10045.4.3.3": ("ecdsa", "sha384"),
+    "1.2.840.10045.4.3.4": ("ecdsa", "sha512"),
+    "1.3.101.112": ("ed25519", ""),
+}
+_PSS, _MGF1 = "1.2.840.113549.1.1.10", "1.2.840.113549.1.1.8"
+
+
+@functools.lru_cache(maxsize=4096)
+def signature_scheme(certificate: x509.Certificate) -> tuple[str, str] | None:
+    """Return kind and hash of the signature, ``None`` for one that Go does not verify: SHA-1, for example."""
+    try:
+        fields = Reader(details(certificate).signature_algorithm)
+        oid = fields.object_identifier("algorithm")
+        if oid == _PSS:
+            return _pss(fields)
+    except MalformedError:
+        return None
+    if oid == "1.3.101.112" and fields:
+        return None
+    return _ALGORITHMS.get(oid)
+
+
+def _pss(fields: Reader) -> tuple[str, str] | None:
+    """Return what Go takes of RSASSA-PSS: one hash for both, and a salt of its length."""
+    parameters = fields.inside(SEQUENCE, "parameters")
+
+    def algorithm(reader: Reader) -> tuple[str, Reader]:
+        inner = reader.inside(SEQUENCE, "algorithm")
+        return inner.object_identifier("algorithm"), inner
+
+    oid, rest = algorithm(parameters.inside(0xA0, "hashAlgorithm"))
+    mask, inner = algorithm(parameters.inside(0xA1, "maskGenAlgorithm"))
+    mask_hash, mask_rest = algorithm(inner)
+    salt = parameters.inside(0xA2, "saltLength").integer("saltLength")
+    trailer = parameters.inside(0xA3, "trailerField").integer("trailerField") if parameters.at(0xA3) else 1
+    name = _PSS_HASHES.get(oid)
+    plain = all(found.rest in (b"", b"\x05\x00") for found in (rest, mask_rest))
+    if name is None or mask != _MGF1 or mask_hash != oid or trailer != 1 or not plain:
+        return None
+    return ("pss", name) if salt == _SHA2[name].digest_size else None
+
+
+_KEYS = {"1.2.840.113549.1.1.1", "1.2.840.10045.2.1", "1.3.101.112"}
+"""RSA, not RSASSA-PSS, elliptic curves, Ed25519."""
+
+
+def usable_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
+    """Return the public key, ``None`` for one that Go verifies no signature with."""
+    try:
+        algorithm = Reader(details(certificate).key).inside(SEQUENCE, "key").inside(SEQUENCE, "algorithm")
+        known = algorithm.object_identifier("algorithm") in _KEYS
+    except MalformedError:
+        return None
+    return public_key(certificate) if known else None
+
+
+def _is_taken(key: rsa.RSAPublicKey) -> bool:
+    """Return whether Go verifies a signature with it (its crypto/rsa)."""
+    return key.key_size >= _LEAST_RSA_BITS and key.public_numbers().e < 1 << 31
+
+
+@functools.lru_cache(maxsize=4096)
+def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Return whether Go takes the signature for the issuer's, names apart."""
+    scheme = signature_scheme(certificate)
+    if scheme is None:
+        return False
+    kind, name = scheme
+    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
+    try:
+        match usable_key(issuer):
+            case rsa.RSAPublicKey() as key if kind in ("rsa", "pss") and _is_taken(key):
+                hash_ = _SHA2[name]
+                scheme_ = (
+                    padding.PKCS1v15()
+                    if kind == "rsa"
+                    else padding.PSS(padding.MGF1(hash_), hash_.digest_size)
+                )
+                key.verify(signature, signed, scheme_, hash_)
+            case ec.EllipticCurvePublicKey() as key if kind == "ecdsa":
+                key.verify(signature, signed, ec.ECDSA(_SHA2[name]))
+            case ed25519.Ed25519PublicKey() as key if kind == "ed25519":
+                key.verify(signature, signed)
+            case _:
+                return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+        return False
+    return True
+
+
+# -- one certificate as an issuer -------------------------------------------------------------------
+
+
+def is_current(certificate: x509.Certificate, when: datetime) -> bool:
+    """Return whether it is valid at that time."""
+    # A certificate counts whole seconds, a clock does not: notAfter is the last one.
+    return certificate.not_valid_before_utc <= when and when <= certificate.not_valid_after_utc
+
+
+def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) -> Iterator[str]:
+    """Yield why Go does not take a certificate for an issuer, apart from time and critical extensions.
+
+    Args:
+        issuer: the CA.
+        cas_below: certificates between it and the leaf, self-issued ones included.
+        is_anchor: it is the end of the path.
+    """
+    found = details(issuer)
+    if found.is_ca is None:
+        # Certificates of version 1 have no extensions; as an anchor Go takes them.
+        if found.version == _VERSION_WITH_EXTENSIONS or not is_anchor:
+            yield "no basicConstraints"
+    elif not found.is_ca:
+        yield "CA:FALSE"
+    if found.path_length is not None and cas_below > found.path_length:
+        yield f"pathlen:{found.path_length} with {cas_below} CAs below"
+    if found.key_usage and _KEY_CERT_SIGN not in found.key_usage:
+        yield f"keyUsage {', '.join(sorted(key_usages(issuer) or ()))}"
+
+
+def allows_servers(certificate: x509.Certificate) -> bool:
+    """Return whether the extended key usage, if there is one, allows servers; Go asks that of CAs, too."""
+    purposes = details(certificate).purposes
+    return not purposes or _SERVER_AUTH in purposes or _ANY_PURPOSE in purposes
+
+
+# -- a path as a whole --------------------------------------------------------------------------------
+
+
+def constraint_fault(path: Path) -> str:
+    """Return which name on the path a CA above it excludes, empty if none (RFC 5280 section 4.2.1.10).
+
+    Go compares the subjectAltName of every certificate, self-issued CAs included, and never the subject.
+    """
+    found = [details(certificate) for certificate in path]
+    for place, certificate in enumerate(found):
+        above = [ca for ca in found[place + 1 :] if NAME_CONSTRAINTS in ca.extensions]
+        if not above or SUBJECT_ALT_NAME not in certificate.extensions:
+            continue
+        for ca in above:
+            if problem := name_constraints.fault(certificate.names, ca.permitted, ca.excluded):
+                return problem
+    return ""
+
+
+def policy_fault(path: Path) -> str:
+    """Return why the policies of a path do not do, empty if they do (RFC 9618, which updates RFC 5280 6.1).
+
+    Any policy will do for a TLS client; what can fail is a policyConstraints that asks for one, or a mapping.
+    """
+    below_anchor = len(path) - 1
+    inhibit_any = explicit = mapping = below_anchor + 1
+    # The valid policies of the certificate before, each with the policies that are expected of the next one.
+    valid: dict[bytes, list[bytes]] | None = {_ANY_POLICY: [_ANY_POLICY]}
+    for place in range(below_anchor - 1, -1, -1):
+        found = details(path[place])
+        if not found.policies:
+            valid = None
+        if explicit == 0 and valid is None:
+            return f"{shown(path[place])} has no certificatePolicies, which a CA above it requires"
+        if valid is not None:
+            any_is_valid = inhibit_any > 0 or (place > 0 and found.is_self_issued)
+            valid = _next_policies(valid, found.policies, any_is_valid=any_is_valid)
+            if place and found.mappings:
+                if mapping > 0 and any(_ANY_POLICY in pair for pair in found.mappings):
+                    return f"{shown(path[place])} maps anyPolicy"
+                _map_policies(valid, found.mappings, allowed=mapping > 0)
+        if place:
+            if not found.is_self_issued:
+                explicit, mapping, inhibit_any = (
+                    max(0, explicit - 1),
+                    max(0, mapping - 1),
+                    max(0, inhibit_any - 1),
+                )
+            explicit = _least(explicit, found.require_explicit_policy)
+            mapping = _least(mapping, found.inhibit_policy_mapping)
+            inhibit_any = _least(inhibit_any, found.inhibit_any_policy)
+    if below_anchor:
+        explicit = 0 if details(path[0]).require_explicit_policy == 0 else max(0, explicit - 1)
+        if explicit == 0 and not valid:
+            return "no certificate policy is valid on the whole path, which a CA on it requires"
+    return ""
+
+
+def _least(bound: int, of_certificate: int | None) -> int:
+    # Go takes a negative number for none.
+    return bound if of_certificate is None or of_certificate < 0 else min(bound, of_certificate)
+
+
+def _next_policies(
+    valid: dict[bytes, list[bytes]], policies: Sequence[bytes], *, any_is_valid: bool
+) -> dict[bytes, list[bytes]]:
+    expected = {policy for known in valid.values() for policy in known}
+    following = {
+        policy: [policy]
+        for policy in policies
+        if policy != _ANY_POLICY and (policy in expected or _ANY_POLICY in valid)
+    }
+    if _ANY_POLICY in policies and any_is_valid:
+        following |= {policy: [policy] for policy in expected if policy not in following}
+    return following
+
+
+def _map_policies(
+    valid: dict[bytes, list[bytes]], mappings: Sequence[tuple[bytes, bytes]], *, allowed: bool
+) -> None:
+    if not allowed:
+        for issuers, _ in mappings:
+            valid.pop(issuers, None)
+        return
+    for issuers in dict.fromkeys(found for found, _ in mappings):
+        if issuers in valid or _ANY_POLICY in valid:
+            valid[issuers] = [subjects for found, subjects in mappings if found == issuers]
+
+
+@dataclass(slots=True)
+class _Search:
+    """One run of Go's buildChains."""
+
+    intermediates: Sequence[x509.Certificate]
+    roots: Sequence[x509.Certificate]
+    when: datetime
+    checks: int = 0
+
+    def paths(self, path: Path) -> Iterator[Path]:
+        for candidates, is_anchor in ((self.roots, True), (self.intermediates, False)):
+            for candidate in _plausible_first(path[-1], candidates):
+                self.checks += 1
+                if self.checks > _MOST_SIGNATURE_CHECKS:
+                    return
+                if not self._fits(path, candidate, is_anchor=is_anchor):
+                    continue
+                if is_anchor:
+                    yield (*path, candidate)
+                else:
+                    yield from self.paths((*path, candidate))
+
+    def _fits(self, path: Path, candidate: x509.Certificate, *, is_anchor: bool) -> bool:
+        return (
+            not is_on(path, candidate)
+            and not details(candidate).unhandled
+            and is_current(candidate, self.when)
+            and not any(issuer_faults(candidate, len(path) - 1, is_anchor=is_anchor))
+            and has_signed(candidate, path[-1])
+        )
+
+
+def verified_path(
+    leaf: x509.Certificate,
+    intermediates: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    when: datetime,
+) -> Path | None:
+    """Return the first path that a Go client accepts for a server, ``None`` if there is none.
+
+    The host is not asked for, nor whether all certificates can be parsed.
+
+    Args:
+        leaf: what the server sent first.
+        intermediates: what it sent behind it.
+        roots: the trust anchors.
+        when: the time of the handshake.
+    """
+    if details(leaf).unhandled or not is_current(leaf, when):
+        return None
+    paths: Iterator[Path] = iter([(leaf,)])
+    if leaf not in roots:
+        paths = _Search(tuple(dict.fromkeys(intermediates)), tuple(dict.fromkeys(roots)), when).paths((leaf,))
+    return next((path for path in paths if not any(path_faults(path))), None)
+
+
+def path_faults(path: Path) -> Iterator[str]:
+    """Yield what Go asks of a path as a whole and does not find."""
+    for certificate in path:
+        if not allows_servers(certificate):
+            yield f"the extended key usage of {shown(certificate)} excludes servers"
+    if fault := policy_fault(path):
+        yield fault
+    if fault := constraint_fault(path):
+        yield fault
+
+
+def _plausible_first(
+    certificate: x509.Certificate, candidates: Sequence[x509.Certificate]
+) -> list[x509.Certificate]:
+    """Return those with the issuer's name, those with the key identifier first."""
+    below = details(certificate)
+
+    def rank(candidate: x509.Certificate) -> int:
+        identifier = details(candidate).subject_key
+        if identifier == below.authority_key:
+            return 0
+        return 2 if identifier and below.authority_key else 1
+
+    return sorted((found for found in candidates if details(found).subject == below.issuer), key=rank)
+
+
+def is_on(path: Path, candidate: x509.Certificate) -> bool:
+    """Return whether it stands on the path already, in Go's sense: same name, key and subjectAltName."""
+    wanted = details(candidate)
+    for found in map(details, path):
+        if found.subject != wanted.subject or found.key != wanted.key:
+            continue
+        names = [of.extensions.get(SUBJECT_ALT_NAME) for of in (wanted, found)]
+        if None in names:
+            return names == [None, None]
+        if names[0].value == names[1].value:  # type: ignore[union-attr]
+            return True
+    return False

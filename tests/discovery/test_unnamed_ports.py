@@ -1,0 +1,218 @@
+"""Listeners that nobody named: looked for on the hosts of the member list, in plain HTTP, on real etcds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from discovery.asking import asked, judged, live, named
+from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
+from kubeadm.nodes import Node, running
+from starting import start_process
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.etcd_process import clean_environment
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.conformance.plan import planned
+from pytest_etcdtls.observations.attempt import Attempt
+from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.registry import CLUSTER
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.target import Role, Target
+
+ID = "listener.undeclared"
+
+
+@pytest.fixture(scope="module")
+def with_metrics(newest_etcd: Path) -> Iterator[Cluster]:
+    """One member that serves metrics in plain HTTP."""
+    with start_process(ClusterConfig(metrics="http"), newest_etcd) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def nobodys_port() -> Iterator[int]:
+    """A port where nobody listens."""
+    claim = claim_ports(1, "127.0.0.1")
+    yield claim.ports[0]
+    claim.release()
+
+
+@pytest.fixture
+def metrics_port(with_metrics: Cluster, usual_ports: dict[int, Role], nobodys_port: int) -> int:
+    """Its port, which counts as a usual one, as do its client port and one where nobody listens."""
+    member = with_metrics.members[0]
+    port = int(str(member.metrics_url).rpartition(":")[2])
+    usual_ports[nobodys_port] = Role.CLIENT
+    usual_ports[port] = Role.METRICS
+    usual_ports[int(member.client_url.rpartition(":")[2])] = Role.CLIENT
+    return port
+
+
+def whole(cluster: Cluster) -> Target:
+    return live(cluster, named(cluster.members[0].client_url))
+
+
+def elsewhere(observer: Observer) -> list[Attempt]:
+    """Return the connections to what is no listener of the target."""
+    urls = {listener.url for listener in observer.target.listeners}
+    return [one for one in observer.connections if isinstance(one, Attempt) and one.url not in urls]
+
+
+@pytest.mark.kills("listener.undeclared")
+def test_metrics_that_nobody_named_are_found(with_metrics: Cluster, metrics_port: int) -> None:
+    observer = asked(whole(with_metrics))
+    result = judged(observer, ID)
+    assert result.outcome is Outcome.VIOLATES
+    [finding] = result.findings
+    url = f"http://127.0.0.1:{metrics_port}"
+    assert finding.message == (
+        f"an etcd answers plain HTTP at {url}, on a host of the member list, and nobody named it"
+    )
+    assert finding.observed.startswith("HTTP 200")
+    made = elsewhere(observer)
+    assert len(made) == len({one.url for one in made}) == 2
+    assert {one.identity for one in made} == {"none"}
+    assert observer.used[CLUSTER] == 2 <= planned(observer.target, select((ID,)))[CLUSTER]
+
+
+def test_metrics_that_were_named_are_no_matter_of_it(with_metrics: Cluster, metrics_port: int) -> None:
+    target = whole(with_metrics)
+    url = str(with_metrics.members[0].metrics_url)
+    observer = asked(replace(target, listeners=(*target.listeners, named(url, Role.METRICS))))
+    assert judged(observer, ID).outcome is Outcome.CONFORMS
+    assert url not in {one.url for one in elsewhere(observer)}
+
+
+def test_it_is_quiet_where_nothing_else_listens(
+    trio: Cluster, usual_ports: dict[int, Role], nobodys_port: int
+) -> None:
+    usual_ports[nobodys_port] = Role.METRICS
+    observer = asked(live(trio, named(trio.members[0].client_url)))
+    result = judged(observer, ID)
+    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")
+    assert [one.url for one in elsewhere(observer)] == [f"http://127.0.0.1:{nobodys_port}"]
+
+
+def test_a_tls_port_that_nobody_named_is_a_remark(newest_etcd: Path, usual_ports: dict[int, Role]) -> None:
+    with start_process(ClusterConfig(metrics="https"), newest_etcd) as cluster:
+        url = str(cluster.members[0].metrics_url)
+        usual_ports[int(url.rpartition(":")[2])] = Role.METRICS
+        result = judged(asked(whole(cluster)), ID)
+    assert result.outcome is Outcome.CONFORMS
+    assert f"{url.replace('https', 'http')} accepts connections and answers no plain HTTP" in result.reason
+
+
+def test_without_discovery_it_does_not_apply(with_metrics: Cluster, metrics_port: int) -> None:
+    observer = Observer(replace(whole(with_metrics), discover=False))
+    assert judged(observer, ID).outcome is Outcome.NOT_APPLICABLE
+    assert observer.connections == []
+
+
+def test_where_connect_to_leads_elsewhere_nothing_is_tried(with_metrics: Cluster, metrics_port: int) -> None:
+    client = with_metrics.members[0].client_url
+    port = int(client.rpartition(":")[2])
+    there = replace(named(client), connect_to=("127.0.0.1", port))
+    observer = asked(live(with_metrics, there))
+    result = judged(observer, ID)
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert "--etcd-connect-to says how it is reached" in result.reason
+    assert elsewhere(observer) == []
+
+
+def test_it_is_capped(with_metrics: Cluster, metrics_port: int) -> None:
+    bounds = Bounds(max_connections=1)
+    observer = Observer(whole(with_metrics))
+    observer.discover()
+    observer.bounds = bounds
+    observer.used[CLUSTER] = 1
+    assert judged(observer, ID).outcome is Outcome.INCONCLUSIVE
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run of pytest on another machine came to."""
+
+    exit_code: int
+    out: str
+    report: dict[str, Any]
+
+    @property
+    def result(self) -> CheckResult:
+        [found] = [one for one in self.report["results"] if one["check"] == ID]
+        return CheckResult.from_json(found)
+
+
+@contextmanager
+def node(directory: Path, etcd: Path, changes: dict[str, str | None]) -> Iterator[tuple[Node, Machine]]:
+    """Run kubeadm's etcd at kubeadm's ports on a machine of its own; yield it and another machine."""
+    try:
+        with (
+            two_machines() as (there, elsewhere),
+            running(
+                directory,
+                etcd,
+                [there.address],
+                changes,
+                ports=(2379, 2380, 2381),
+                prefix=there.prefix,
+            ) as cluster,
+        ):
+            yield cluster.nodes[0], elsewhere
+    except NoNamespacesError as error:
+        pytest.skip(f"needs network namespaces (root, iproute2): {error}")
+
+
+def discovered(node: Node, machine: Machine, directory: Path) -> Ran:
+    pki, report = node.pki / "etcd", directory / "report.json"
+    done = subprocess.run(
+        [
+            *machine.prefix,
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "pytest_etcdtls"),
+            *(f"--etcd-endpoint=https://{node.address}:2379", "--etcd-discover"),
+            *(f"--etcd-cacert={pki / 'ca.crt'}", f"--etcd-cert={pki / 'healthcheck-client.crt'}"),
+            *(f"--etcd-key={pki / 'healthcheck-client.key'}", "--etcd-check=listener,mtls.no-certificate"),
+            f"--etcd-report={report}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        env={**clean_environment({}), "COLUMNS": "80", "PYTEST_ADDOPTS": ""},
+        timeout=300,
+    )
+    assert report.exists(), done.stdout + done.stderr
+    return Ran(done.returncode, done.stdout, json.loads(report.read_text()))
+
+
+@pytest.mark.kills("listener.undeclared")
+def test_from_another_machine(newest_etcd: Path, tmp_path: Path) -> None:
+    changes: dict[str, str | None] = {
+        "listen-metrics-urls": "http://0.0.0.0:2381",
+        "listen-client-urls": "https://127.0.0.1:2379,https://10.111.0.1:2379,http://10.111.0.1:4001",
+    }
+    with node(tmp_path / "node", newest_etcd, changes) as (there, elsewhere):
+        ran = discovered(there, elsewhere, tmp_path)
+    assert ran.exit_code == 1, ran.out
+    assert ran.result.outcome is Outcome.VIOLATES
+    urls = [one.message.partition(" at ")[2].partition(",")[0] for one in ran.result.findings]
+    assert urls == ["http://10.111.0.1:2381", "http://10.111.0.1:4001"]
+    made = [one["url"] for one in ran.report["connections"] if one["url"].startswith("http:")]
+    assert sorted(made) == [f"http://10.111.0.1:{port}" for port in (2381, 4001, 7001)]
+    assert "were not looked for" not in ran.out
+
+
+def test_from_another_machine_it_is_quiet_about_loopback(newest_etcd: Path, tmp_path: Path) -> None:
+    with node(tmp_path / "node", newest_etcd, {}) as (there, elsewhere):
+        ran = discovered(there, elsewhere, tmp_path)
+    assert ran.exit_code == 0, ran.out
+    assert (ran.result.outcome, ran.result.reason) == (Outcome.CONFORMS, "")

@@ -1,0 +1,130 @@
+"""Rejected connections of earlier runs in the log of a real etcd, and those that look a little like them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from starting import start_process
+
+from etcd_log.conftest import Logged, logged
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd_log.causes import Cause
+from pytest_etcdtls.etcd_log.groups import OWN_MARKS, earlier_runs
+from pytest_etcdtls.etcd_log.rejections import Rejection
+from pytest_etcdtls.etcd_log.source import FileLog
+from pytest_etcdtls.observations.etcd_log import EtcdLogs, ReadLog
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.probes.alpn import UNKNOWN_ALPN
+from pytest_etcdtls.probes.hello import UNKNOWN_NAME
+from pytest_etcdtls.runner import run_checks
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+OURS = [
+    Rejection(line=0, time=NOW, remote_address="10.0.0.5:1", error="", cause=cause, endpoint="client")
+    for cause in (Cause.NO_CERTIFICATE, Cause.UNKNOWN_CA, Cause.PLAINTEXT, Cause.CIPHER_SUITE)
+]
+
+
+@pytest.fixture
+def fresh(etcd_binary: Path) -> Iterator[Logged]:
+    """An etcd to which nobody has connected."""
+    with start_process(ClusterConfig(), etcd_binary) as cluster:
+        yield logged(cluster)
+
+
+def ran(etcd: Logged, *patterns: str) -> ReadLog:
+    """Run these checks on the etcd, and return what its log says in the end."""
+    target = replace(etcd.cluster.target(), origin="live", logs={"": FileLog.of(etcd.file)})
+    observer = Observer(target)
+    run_checks(observer, select((*patterns, "mtls.log-tells-the-same")))
+    [log] = observer.get(EtcdLogs).logs
+    return log
+
+
+def about(log: ReadLog, number: int) -> bool:
+    """Whether so many lines are said to be of earlier runs, but for some.
+
+    A line may be written after the run before has read the log, and a port may be used again at once.
+    """
+    return abs(sum(run.count for run in log.earlier) - number) <= 5
+
+
+@pytest.mark.etcd_version("3.4", "3.5.1", "3.6")
+def test_a_second_run_recognises_the_first(fresh: Logged) -> None:
+    first = ran(fresh, "mtls", "tls", "cert")
+    assert (first.earlier, first.others) == ((), ())
+    second = ran(fresh, "mtls", "tls", "cert")
+    assert second.others == ()
+    assert about(second, first.ours)
+    assert {run.host for run in second.earlier} == {"127.0.0.1"}
+
+
+# Not on 3.5.1: the last lines of the second run come a second after its others, and are taken for those of
+# somebody else if the third run follows at once.
+@pytest.mark.etcd_version("3.4", "3.5.33", "3.6", "3.7")
+def test_a_small_run_recognises_a_whole_one_and_the_other_way_round(fresh: Logged) -> None:
+    first = ran(fresh, "mtls", "tls", "cert")
+    second = ran(fresh, "mtls")
+    assert about(second, first.ours)
+    third = ran(fresh, "mtls", "tls", "cert")
+    assert about(third, first.ours + second.ours)
+    assert (second.others, third.others) == ((), ())
+
+
+def test_one_client_of_this_machine_is_still_somebody_else(fresh: Logged) -> None:
+    host, port = fresh.cluster.members[0].client_url.partition("://")[2].split(":")
+    with socket.create_connection((host, int(port))) as plain:
+        plain.sendall(b"GET /health HTTP/1.1\r\nHost: etcd\r\n\r\n")
+        assert plain.recv(1) == b""
+    log = ran(fresh, "mtls")
+    assert log.earlier == ()
+    [other] = log.others
+    assert (other.cause, other.count, other.from_here) == (Cause.PLAINTEXT, 1, True)
+
+
+def test_what_marks_a_run_is_what_a_run_sends() -> None:
+    assert (*UNKNOWN_ALPN, UNKNOWN_NAME) == OWN_MARKS
+
+
+def _of(host: str, *, after: timedelta = timedelta(), kinds: int = 4) -> list[Rejection]:
+    """Return lines like ours from a host, an hour before."""
+    time = NOW - timedelta(hours=1) + after
+    return [
+        replace(one, line=number + 1, time=time + timedelta(seconds=number / 10), remote_address=f"{host}:2")
+        for number, one in enumerate(OURS[:kinds])
+    ]
+
+
+def test_several_kinds_in_a_row_from_our_own_address_are_a_run() -> None:
+    [run] = earlier_runs(_of("10.0.0.5"), OURS)
+    assert (run.host, len(run.lines)) == ("10.0.0.5", 4)
+
+
+def test_a_scanner_elsewhere_is_none_unless_it_sends_what_only_we_send() -> None:
+    lines = _of("10.0.0.7")
+    assert earlier_runs(lines, OURS) == ()
+    [run] = earlier_runs([*lines[:-1], replace(lines[-1], server_name=UNKNOWN_NAME)], OURS)
+    assert len(run.lines) == 4
+
+
+def test_few_kinds_are_none() -> None:
+    assert earlier_runs(_of("10.0.0.5", kinds=3) * 5, OURS) == ()
+
+
+def test_a_health_check_beside_an_earlier_run_stays_somebody_elses() -> None:
+    marked = [
+        replace(line, error=f"unsupported application protocols ([{UNKNOWN_ALPN[0]}])")
+        for line in _of("10.0.0.5")
+    ]
+    checks = [
+        replace(OURS[0], line=100 + number, time=NOW - timedelta(hours=2, seconds=number))
+        for number in range(1000)
+    ]
+    [run] = earlier_runs([*marked, *checks], OURS)
+    assert {line.line for line in run.lines} == {1, 2, 3, 4}

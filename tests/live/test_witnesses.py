@@ -1,0 +1,256 @@
+"""What a live cluster shows of a rule without a CA's key: whom we hold and whom it serves decide."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from starting import start_process
+from zoo.who_is_let_in import BAD_IDENTITIES, GOOD, STRANGERS_ANSWERED
+
+from pytest_etcdtls.catalog import catalogue, select
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.declared.command_line import from_command_line
+from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.bundle import PKIPlan
+from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.pki.plan import CALayout
+from pytest_etcdtls.pki.profile import AUTHORITY
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import Judge, run_checks
+from pytest_etcdtls.target import PortCredentials, Role, Target, TrustBundle
+
+OPEN = replace(GOOD, client_cert_auth=False, trusted_ca_file=None, expects_health=False)
+
+
+def _live(
+    cluster: Cluster,
+    *arguments: str,
+    client: Iterable[Identity] | None = None,
+    peer: Iterable[Identity] | None = None,
+    cn: tuple[str, ...] = (),
+    hostname: tuple[str, ...] = (),
+) -> Target:
+    """Return the cluster as somebody's, of which we have neither a CA's key nor a served one.
+
+    Args:
+        cluster: the cluster.
+        arguments: flags that are declared as well.
+        client: the good clients, if others than the cluster's own.
+        peer: the good peers, likewise.
+        cn: allowed common names of peers, as they are read from the declaration.
+        hostname: allowed hostnames of clients, likewise.
+    """
+    target = cluster.target()
+    argv = [*cluster.members[0].argv, *arguments]
+    bare: functools.partial[PortCredentials] = functools.partial(
+        replace, signing_key=None, revoked=None, served=()
+    )
+    return replace(
+        target,
+        origin="live",
+        client=bare(
+            target.client,
+            identities=target.client.identities if client is None else tuple(client),
+            allowed_hostname=hostname,
+        ),
+        peer=bare(
+            target.peer, identities=target.peer.identities if peer is None else tuple(peer), allowed_cn=cn
+        ),
+        declared={"m0": DeclaredMember.of(from_command_line(argv))},
+    )
+
+
+def _judge(target: Target, role: Role, *ids: str) -> dict[str, CheckResult]:
+    judge = Judge(Observer(target))
+    listener = next(one for one in target.listeners if one.role is role)
+    return {id_: judge.result(catalogue()[id_], listener) for id_ in ids}
+
+
+def _outcomes(results: dict[str, CheckResult]) -> dict[str, str]:
+    return {id_: str(result.outcome) for id_, result in results.items()}
+
+
+def test_who_is_let_in_without_a_certificate_decides_about_everybody(etcd_binary: Path) -> None:
+    with start_process(OPEN, etcd_binary) as cluster:
+        target = _live(cluster, "--client-cert-allowed-hostname=a.example", client=())
+        target = replace(target, client=replace(target.client, allowed_hostname=("a.example",)))
+        results = run_checks(Observer(target), select(["listener", "mtls", "api", "config.allowed-names*"]))
+    of_client = [one for one in results if one.role == Role.CLIENT]
+    outcomes = {one.check: one.outcome for one in of_client}
+    assert {check for check, outcome in outcomes.items() if outcome is Outcome.VIOLATES} == {
+        *(*BAD_IDENTITIES, *STRANGERS_ANSWERED, "mtls.announced-ca-present"),
+        *("mtls.wrong-hostname", "config.allowed-names-in-force"),
+    }
+    unverified = {one.check: one.reason for one in of_client if one.outcome is Outcome.NOT_VERIFIED}
+    assert unverified == {}
+    expired = next(one for one in of_client if one.check == "mtls.expired").findings[0]
+    assert expired.message == (
+        "an expired client certificate is not kept out: a client without a certificate is let in"
+    )
+    assert not any("none.crt" in line for line in expired.reproduce)
+
+
+def test_a_bundle_that_is_not_here_is_not_trusted_where_strangers_are_served(newest_etcd: Path) -> None:
+    with start_process(OPEN, newest_etcd) as cluster:
+        target = _live(cluster, "--client-cert-auth=true", "--trusted-ca-file=/nowhere/ca.crt")
+        result = _judge(target, Role.CLIENT, "config.trusted-ca-in-force")["config.trusted-ca-in-force"]
+    assert result.outcome is Outcome.VIOLATES
+    assert "no certificate is asked for" in result.findings[0].observed
+
+
+NAMES = ("mtls.wrong-cn", "config.allowed-names-in-force")
+
+
+def test_a_good_peer_that_breaks_the_declared_rule_shows_that_it_is_not_in_force(newest_etcd: Path) -> None:
+    with start_process(GOOD, newest_etcd) as cluster:
+        target = _live(cluster, "--peer-cert-allowed-cn=another", cn=("another",))
+        results = _judge(target, Role.PEER, *NAMES)
+    assert _outcomes(results) == dict.fromkeys(NAMES, "violates")
+    (finding,) = results["mtls.wrong-cn"].findings
+    assert finding.message == "a peer with another common name than the allowed one is let in"
+    assert finding.evidence["certificate"].startswith("subject CN=etcd-peer")
+
+
+def test_a_good_client_that_breaks_the_rule_about_hostnames(newest_etcd: Path) -> None:
+    ids = ("mtls.wrong-hostname", "config.allowed-names-in-force")
+    with start_process(GOOD, newest_etcd) as cluster:
+        target = _live(cluster, "--client-cert-allowed-hostname=a.example", hostname=("a.example",))
+        assert _outcomes(_judge(target, Role.CLIENT, *ids)) == dict.fromkeys(ids, "violates")
+
+
+def test_a_good_peer_that_keeps_the_rule_proves_nothing(newest_etcd: Path) -> None:
+    config = replace(GOOD, peer_cert_allowed_cn="etcd-peer")
+    with start_process(config, newest_etcd) as cluster:
+        target = _live(cluster, cn=("etcd-peer",))
+        results = _judge(target, Role.PEER, *NAMES, "mtls.expired", "mtls.wrong-san")
+    assert set(_outcomes(results).values()) == {"not-verified"}
+    assert "--etcd-peer-ca-key" in results["mtls.wrong-cn"].reason
+
+
+def test_a_client_that_the_rule_excludes_is_rightly_refused(newest_etcd: Path) -> None:
+    with start_process(replace(GOOD, peer_cert_allowed_cn="etcd-peer"), newest_etcd) as cluster:
+        other = cluster.pki.peer_ca.issue(replace(GOOD.pki.peer_client, common_name="other"), name="peer")
+        target = _live(cluster, cn=("etcd-peer",), peer=(other,))
+        results = _judge(target, Role.PEER, "mtls.trusted-client", *NAMES)
+    assert set(_outcomes(results).values()) == {"not-verified"}
+    assert "a declared rule about names excludes" in results["mtls.trusted-client"].reason
+
+
+SHARED = replace(GOOD, pki=PKIPlan(layout=CALayout.SHARED))
+
+
+@pytest.mark.parametrize(("in_force", "outcome"), [(True, "conforms"), (False, "violates")])
+def test_a_client_of_the_same_ca_tells_whether_the_rule_about_peers_is_in_force(
+    newest_etcd: Path, in_force: bool, outcome: str
+) -> None:
+    config = replace(SHARED, peer_cert_allowed_cn="etcd-peer") if in_force else SHARED
+    with start_process(config, newest_etcd) as cluster:
+        target = _live(
+            cluster,
+            *(() if in_force else ("--peer-cert-allowed-cn=etcd-peer",)),
+            cn=("etcd-peer",),
+            peer=(cluster.pki.peer_client,),
+        )
+        assert _outcomes(_judge(target, Role.PEER, *NAMES)) == dict.fromkeys(NAMES, outcome)
+
+
+def test_a_certificate_with_names_that_etcd_closes_proves_nothing(newest_etcd: Path) -> None:
+    """On a peer port a close may be due to its names: they are for another address here."""
+    config: ClusterConfig = replace(SHARED, peer_cert_allowed_cn="etcd-peer")
+    with start_process(config, newest_etcd) as cluster:
+        elsewhere = cluster.pki.client_ca.issue(
+            replace(config.pki.client, subject_alt_names=("192.0.2.9",)), name="elsewhere"
+        )
+        target = _live(cluster, cn=("etcd-peer",), client=(elsewhere,), peer=(cluster.pki.peer_client,))
+        target = replace(target, client=replace(target.client, client_trust=None))
+        outcomes = _outcomes(_judge(target, Role.PEER, *NAMES))
+    # The rule about names is looked at in the handshake, before the addresses.
+    assert outcomes == dict.fromkeys(NAMES, "conforms")
+
+
+REVOKED = ("mtls.revoked-http", "mtls.revoked-grpc")
+
+
+def test_a_certificate_of_ours_that_the_list_revokes_is_refused(newest_etcd: Path) -> None:
+    with start_process(replace(GOOD, client_crl_file="crl.der"), newest_etcd) as cluster:
+        target = _live(cluster, client=(cluster.pki.client, cluster.pki.revoked))
+        assert _outcomes(_judge(target, Role.CLIENT, *REVOKED)) == dict.fromkeys(REVOKED, "conforms")
+
+
+def test_a_certificate_of_ours_that_the_list_revokes_is_let_in(newest_etcd: Path) -> None:
+    with start_process(GOOD, newest_etcd) as cluster:
+        crl = cluster.members[0].file("crl.der")
+        target = _live(cluster, f"--client-crl-file={crl}", client=(cluster.pki.revoked,))
+        assert _outcomes(_judge(target, Role.CLIENT, *REVOKED)) == dict.fromkeys(REVOKED, "violates")
+
+
+@pytest.mark.parametrize(("in_force", "outcome"), [(True, "conforms"), (False, "violates")])
+def test_with_the_key_of_the_ca_a_listed_serial_number_is_tried(
+    newest_etcd: Path, in_force: bool, outcome: str
+) -> None:
+    with start_process(
+        replace(GOOD, client_crl_file="crl.der") if in_force else GOOD, newest_etcd
+    ) as cluster:
+        crl = cluster.members[0].file("crl.der")
+        target = _live(cluster, *(() if in_force else (f"--client-crl-file={crl}",)))
+        key = cluster.target().client.signing_key
+        target = replace(target, client=replace(target.client, signing_key=key))
+        results = _judge(target, Role.CLIENT, *REVOKED)
+    assert _outcomes(results) == dict.fromkeys(REVOKED, outcome)
+
+
+def test_without_that_key_it_says_what_to_pass(newest_etcd: Path) -> None:
+    with start_process(replace(GOOD, client_crl_file="crl.der"), newest_etcd) as cluster:
+        result = _judge(_live(cluster), Role.CLIENT, REVOKED[0])[REVOKED[0]]
+    assert result.outcome is Outcome.NOT_VERIFIED
+    assert "--etcd-ca-key" in result.reason
+
+
+CREDENTIALS = (
+    *("mtls.client-certificate-strength", "mtls.client-certificate-signature"),
+    *("mtls.client-certificate-expires", "mtls.client-ca-strength", "mtls.client-ca-expires"),
+)
+OWN_CA = PKIPlan(
+    layout=CALayout.PER_ROLE, client_authority=replace(AUTHORITY, rsa_bits=1024, valid_for=timedelta(days=10))
+)
+
+
+def _of_credentials(target: Target) -> dict[str, str]:
+    judge = Judge(Observer(target))
+    return {id_: str(judge.result(catalogue()[id_], None).outcome) for id_ in CREDENTIALS}
+
+
+@pytest.mark.parametrize("known_by", ["--etcd-trusted-ca", "announced"])
+def test_a_ca_of_clients_is_judged_wherever_it_is_at_hand(newest_etcd: Path, known_by: str) -> None:
+    with start_process(replace(GOOD, pki=OWN_CA, expects_health=False), newest_etcd) as cluster:
+        target = _live(cluster)
+        trust, served = target.client.client_trust, target.client.server_ca
+        assert trust is not None
+        assert served is not None
+        both = TrustBundle((*served.certificates, *trust.certificates), "cas.crt")
+        client = replace(target.client, client_trust=None, server_ca=both)
+        target = replace(target, declared={}, client=client if known_by == "announced" else target.client)
+        outcomes = _of_credentials(target)
+    assert outcomes == {
+        **dict.fromkeys(CREDENTIALS, "conforms"),
+        "mtls.client-ca-strength": "violates",
+        "mtls.client-ca-expires": "warns",
+    }
+
+
+def test_no_client_and_no_ca_of_clients_is_at_hand(newest_etcd: Path) -> None:
+    with start_process(GOOD, newest_etcd) as cluster:
+        target = replace(_live(cluster, client=(), peer=()), declared={})
+        target = replace(
+            target,
+            client=replace(target.client, client_trust=None),
+            peer=replace(target.peer, client_trust=None),
+        )
+        assert _of_credentials(target) == dict.fromkeys(CREDENTIALS, "not-applicable")

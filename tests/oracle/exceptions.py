@@ -1,0 +1,135 @@
+"""Where a verdict differs from Go's on purpose, and why: the whole list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oracle.chains import Case
+from oracle.clients import GoAnswer
+from oracle.judging import Verdicts
+
+from pytest_etcdtls.pki.reading import load
+from pytest_etcdtls.results import Finding
+
+
+@dataclass(frozen=True)
+class Exemption:
+    """A kind of case in which "a MUST violates" and "Go refuses" may differ.
+
+    Attributes:
+        name: in the table.
+        reason: why it is so.
+        applies: whether a case is of the kind.
+    """
+
+    name: str
+    reason: str
+    applies: Callable[[Case, GoAnswer, Verdicts], bool]
+
+
+_WEAK = re.compile(r"RSA (\d+) bits")
+
+
+def _short_rsa(verdicts: Verdicts) -> bool:
+    """Return whether all that is said of keys is that they are RSA of 1024 to 2047 bits."""
+    checks = ("cert.key-strength", "cert.issuer-key-strength")
+    found: list[Finding] = [one for check in checks for one in verdicts.violated.get(check, ())]
+    sizes = [_WEAK.fullmatch(one.observed) for one in found]
+    return all(size is not None and 1024 <= int(size[1]) < 2048 for size in sizes)
+
+
+def _loads(der: bytes) -> bool:
+    try:
+        load(der)
+    except ValueError:
+        return False
+    return True
+
+
+def _unloadable(case: Case, go: GoAnswer, verdicts: Verdicts) -> bool:
+    return (
+        go.refused
+        and go.stage not in ("parse", "roots")
+        and not all(map(_loads, case.chain))
+        and "cert.parsable" in verdicts.warned
+    )
+
+
+_OF_OURS = frozenset(
+    {
+        "cert.not-a-ca",
+        "cert.generated",
+        "cert.address-as-dns-name",
+        "cert.key-strength",
+        "cert.issuer-key-strength",
+    }
+)
+"""MUST checks that find more than Go refuses."""
+
+
+def _found_by(check: str) -> Callable[[Case, GoAnswer, Verdicts], bool]:
+    """Return whether Go accepts what that check finds, and no other but those of ours."""
+
+    def applies(case: Case, go: GoAnswer, verdicts: Verdicts) -> bool:
+        found = set(verdicts.violated)
+        return not go.refused and check in found and found <= _OF_OURS and _short_rsa(verdicts)
+
+    return applies
+
+
+EXEMPTIONS = (
+    Exemption(
+        "a server that is a CA",
+        "Go accepts it. Who has the key of the server can issue certificates below the same root: a MUST, "
+        "since that breaks the secrecy of the cluster (`cert.not-a-ca`)",
+        _found_by("cert.not-a-ca"),
+    ),
+    Exemption(
+        "a certificate as etcd generates it",
+        "Go accepts it if the CA file has it. With auto-tls anybody is let in (`cert.generated`)",
+        _found_by("cert.generated"),
+    ),
+    Exemption(
+        "the server's RSA key has 1024 to 2047 bits",
+        "Go refuses RSA below 1024 bits only. Such keys can be broken, and OpenSSL refuses them by default "
+        "(`cert.key-strength`)",
+        _found_by("cert.key-strength"),
+    ),
+    Exemption(
+        "a CA's RSA key has 1024 to 2047 bits",
+        "Likewise (`cert.issuer-key-strength`)",
+        _found_by("cert.issuer-key-strength"),
+    ),
+    Exemption(
+        "another address as a DNS name",
+        "Go accepts it for the host that was asked for. Clients that dial the address that is misplaced are "
+        "refused (`cert.address-as-dns-name`)",
+        _found_by("cert.address-as-dns-name"),
+    ),
+    Exemption(
+        "a served certificate that this client cannot load",
+        "The cryptography library refuses a certificate that Go parses, and Go refuses the chain for another "
+        "reason. What hangs on that certificate is not-verified, and `cert.parsable` warns",
+        _unloadable,
+    ),
+    Exemption(
+        "a CA file that this client cannot load",
+        "The cryptography library refuses a certificate in it that Go parses. The option is a usage error "
+        "before any connection; nothing is judged",
+        lambda case, go, verdicts: bool(verdicts.unloadable) and go.stage != "roots",
+    ),
+)
+
+
+def exemption(case: Case, go: GoAnswer, verdicts: Verdicts) -> Exemption | None:
+    """Return the exemption that a case falls under, ``None`` if the verdict must be Go's."""
+    return next((one for one in EXEMPTIONS if one.applies(case, go, verdicts)), None)
+
+
+def agrees(go: GoAnswer, verdicts: Verdicts) -> bool:
+    """Return whether a MUST violates if and only if Go refuses; a CA file that both refuse is no verdict."""
+    if verdicts.unloadable:
+        return go.stage == "roots"
+    return bool(verdicts.violated) == go.refused

@@ -1,0 +1,109 @@
+"""Judging a generated case as a listener that serves it would be judged, without one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from conforming import Place
+from oracle.chains import Case
+
+from pytest_etcdtls.catalog import catalogue, select
+from pytest_etcdtls.observations.attempt import TLSVersion
+from pytest_etcdtls.observations.listener import Answer
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.reading import load
+from pytest_etcdtls.registry import Check
+from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome
+from pytest_etcdtls.runner import GATES, Judge
+from pytest_etcdtls.target import Listener, PortCredentials, Role, Target, TrustBundle
+
+NEED_CONNECTIONS = frozenset({"cert.same-for-every-hello", "cert.client-usage"})
+"""Checks of the family that are not about the chain but about several handshakes."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the checks of the family ``cert`` come to.
+
+    Attributes:
+        violated: MUST checks that violate, with their findings.
+        warned: SHOULD checks that warn.
+        broken: broken and inconclusive ones, with the reason: all evidence is there.
+        unloadable: what this client cannot load of the CA file; then nothing was judged, since the option
+            that names the file is a usage error.
+    """
+
+    violated: Mapping[str, tuple[Finding, ...]]
+    warned: frozenset[str]
+    broken: Mapping[str, str]
+    unloadable: str = ""
+
+
+@functools.cache
+def checks() -> tuple[Check, ...]:
+    """Return the checks that judge a chain."""
+    chosen = select(("cert",))
+    return tuple(check for check in chosen if Role.CLIENT in check.roles and check.id not in NEED_CONNECTIONS)
+
+
+def judge(case: Case) -> Verdicts:
+    """Judge a case."""
+    try:
+        anchors = tuple(load(der) for der in case.roots)
+    except ValueError as error:
+        return Verdicts({}, frozenset(), {}, str(error))
+    listener = Listener(
+        role=Role.CLIENT, scheme="https", host=case.host, port=2379, member="m0", label="client-m0"
+    )
+    target = Target(
+        label="oracle",
+        origin="live",
+        listeners=(listener,),
+        client=PortCredentials(server_ca=TrustBundle(anchors, "ca.crt")),
+    )
+    observer = Observer(target)
+    attempt = Place("client").refused(
+        url=listener.url, identity="none", asked=TLSVersion.TLS1_3, started_at=case.now, chain=case.chain
+    )
+    answer = Answer(url=listener.url, role=listener.role, tls=(attempt,))
+    observer._facts[listener.label, Answer, None] = answer
+    return verdicts(observer, listener)
+
+
+def verdicts(observer: Observer, listener: Listener) -> Verdicts:
+    """Return what the checks come to on a listener of which nothing else is judged."""
+    judge = _Judge(observer, listener)
+    return of_results([judge.result(check, listener) for check in checks()])
+
+
+class _Judge(Judge):
+    """A judge of a listener that has passed its gates."""
+
+    def __init__(self, observer: Observer, listener: Listener) -> None:
+        super().__init__(observer)
+        for gate in GATES:
+            self._results[gate, listener.label] = CheckResult(
+                check=gate,
+                level=Level.MUST,
+                severity=catalogue()[gate].severity,
+                target=observer.target.label,
+                listener=listener.label,
+                role=listener.role,
+                url=listener.url,
+                outcome=Outcome.CONFORMS,
+            )
+
+
+def of_results(results: list[CheckResult]) -> Verdicts:
+    """Return what results of checks come to."""
+    return Verdicts(
+        violated={found.check: found.findings for found in results if found.outcome is Outcome.VIOLATES},
+        warned=frozenset(found.check for found in results if found.outcome is Outcome.WARNS),
+        broken={
+            found.check: found.reason
+            for found in results
+            if found.outcome in (Outcome.BROKEN, Outcome.INCONCLUSIVE)
+        },
+    )

@@ -1,0 +1,64 @@
+"""The verdicts on certificates are those of a Go client, on generated chains; exceptions are listed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from oracle.chains import cases
+from oracle.clients import GoClient, why_no_go
+from oracle.exceptions import EXEMPTIONS, agrees, exemption
+from oracle.judging import judge
+
+NOW = datetime.now(UTC)
+PER_SEED = 150
+SEEDS = range(4)
+"""Together 600 cases; ``make oracle`` takes thousands."""
+
+
+@pytest.fixture(scope="session")
+def go(tmp_path_factory: pytest.TempPathFactory) -> GoClient:
+    """The Go client, built here; without Go a loud skip."""
+    if missing := why_no_go():
+        pytest.skip(f"needs {missing}")
+    return GoClient(tmp_path_factory.mktemp("oracle"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_must_violates_if_and_only_if_go_refuses(go: GoClient, seed: int) -> None:
+    generated = list(cases(PER_SEED, seed, NOW))
+    answers = go.ask(generated)
+    assert len({answer.refused for answer in answers}) == 2
+    different, broken = [], []
+    for case, answer in zip(generated, answers, strict=True):
+        verdicts = judge(case)
+        where = f"seed {seed}, case {case.number}: {', '.join(case.mutations)}"
+        broken += [f"{where}: {check}: {reason}" for check, reason in verdicts.broken.items()]
+        if not agrees(answer, verdicts) and exemption(case, answer, verdicts) is None:
+            different.append(f"{where}: Go says {answer}, violated are {sorted(verdicts.violated)}")
+    assert broken == []
+    assert different == []
+
+
+def test_a_clean_chain_is_clean() -> None:
+    """Every fiftieth case has no mutation."""
+    for case in (found for found in cases(51, 0, NOW) if not found.mutations):
+        verdicts = judge(case)
+        assert (dict(verdicts.violated), verdicts.broken, verdicts.unloadable) == ({}, {}, "")
+
+
+def test_cases_are_the_same_for_the_same_seed() -> None:
+    one, other = (list(cases(40, 7, NOW)) for _ in range(2))
+    assert [found.mutations for found in one] == [found.mutations for found in other]
+    assert [list(map(len, found.chain)) != [] for found in one] == [True] * 40
+    assert one[3].host == other[3].host
+
+
+def test_exemptions_are_named_once() -> None:
+    assert len({found.name for found in EXEMPTIONS}) == len(EXEMPTIONS)
+
+
+def test_the_go_line_is_that_of_etcds_client() -> None:
+    """etcd 3.6 and 3.7 have a go line of 1.26: it decides GODEBUG defaults."""
+    assert "\ngo 1.26\n" in Path(__file__).with_name("verify").joinpath("go.mod").read_text()
