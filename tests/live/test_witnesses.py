@@ -16,7 +16,7 @@ from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.declared.command_line import from_command_line
-from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import PKIPlan
 from pytest_etcdtls.pki.identity import Identity
@@ -63,7 +63,7 @@ def _live(
         peer=bare(
             target.peer, identities=target.peer.identities if peer is None else tuple(peer), allowed_cn=cn
         ),
-        declared={"m0": DeclaredMember.of(from_command_line(argv))},
+        declared={"m0": declared_member(from_command_line(argv))},
     )
 
 
