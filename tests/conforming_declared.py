@@ -7,18 +7,19 @@ from collections.abc import Callable
 from typing import Any
 from typing import Protocol as Shape
 
-from pytest_etcdtls.declared.beside import (
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.facts.configuration import (
+    Declarations,
     DeclaredBundle,
     DeclaredNames,
+    ListenerDeclaration,
     ListenersSeen,
+    MemberDeclaration,
     NameRule,
     SeenListener,
 )
-from pytest_etcdtls.declared.command_line import from_command_line
-from pytest_etcdtls.declared.reading import declared_member
-from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
-from pytest_etcdtls.observations.cipher_suites import SUITES
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.tls.suites import SUITES
 
 _SUITES = [suite.name for suite in SUITES if suite.name.startswith("TLS_ECDHE_ECDSA_")]
 _ARGUMENTS = (

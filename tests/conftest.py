@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pytest_etcdtls.declared.version import version_key
+from pytest_etcdtls.declared.declaration import version_key
 
 IMAGE_REPOSITORY = "pytest-etcdtls/etcd"
 _FOREIGN = ("ETCD_", "ETCDCTL_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
@@ -48,7 +48,7 @@ def find_binaries() -> dict[str, Path]:
 @functools.cache
 def find_images() -> tuple[dict[str, str], str | None]:
     """Return the local images by version, oldest first, and why there are none: no engine, none built."""
-    from pytest_etcdtls.cluster.container_image import local_images
+    from pytest_etcdtls.cluster.docker import local_images
     from pytest_etcdtls.errors import UsageError
 
     try:

@@ -13,18 +13,22 @@ from declared.declaring import GOOD, flags
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.declared.command_line import from_command_line
-from pytest_etcdtls.declared.reading import declared_member
-from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.facts.configuration import (
+    Declarations,
+    ListenerDeclaration,
+    MemberDeclaration,
+    listener_declaration,
+)
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.probes.declaration import listener_declaration
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge
-from pytest_etcdtls.target import Listener, Role, Target, Unreached
+from pytest_etcdtls.target import Listener, Target, Unreached
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from declared.declaring import GOOD, flags
-from pytest_etcdtls.declared.effective import effective_of
-from pytest_etcdtls.declared.member import FILES
-from pytest_etcdtls.declared.reach import reach
+from pytest_etcdtls.declared.declaration import FILES
+from pytest_etcdtls.declared.effective import CRLEffect, effective_of
+from pytest_etcdtls.declared.flags import EVERY_FLAG
 from pytest_etcdtls.declared.reading import declared_member, read_declaration, read_member
-from pytest_etcdtls.declared.sides import CRLEffect
 from pytest_etcdtls.declared.traps import traps_of
-from pytest_etcdtls.declared.vocabulary import EVERY_FLAG
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.endpoints import reach
 
 SHAPES = Path(__file__).parent / "shapes"
 KUBEADM = SHAPES / "kubeadm" / "v1.34.yaml"
