@@ -79,7 +79,8 @@ def _groups(place: Place, key: str | None) -> GroupSupport:
 
 def _variant(place: Place, key: str | None) -> UnusualClientHello:
     plain = _greeting(place, "TLSv1.2")
-    odd = _alert(place, "TLSv1.2", 86) if key == "fallback" else plain
+    refused = {"fallback": 86, "sha1-signatures": 40}
+    odd = _alert(place, "TLSv1.2", refused[key]) if key in refused else plain
     return UnusualClientHello(url=place.url, role=place.role, version=TLSVersion.TLS1_2, plain=plain, odd=odd)
 
 

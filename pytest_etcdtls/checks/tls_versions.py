@@ -13,6 +13,7 @@ from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import TLS1_0, HelloExchange, Reply, ServerHello
 
 _INAPPROPRIATE_FALLBACK = 86
+_X25519 = 29
 _S_CLIENT_FLAGS = {"TLSv1.0": "-tls1", "TLSv1.1": "-tls1_1"}
 
 
@@ -149,6 +150,48 @@ def nothing_is_compressed(variant: Annotated[UnusualClientHello, "compression"])
             expected="compression method 0, none",
             observed=f"compression method {hello.compression}",
             reproduce=(s_client(variant.url, TLSVersion.TLS1_2, "-comp", look='"Compression"'),),
+        )
+
+
+def _signed_with_sha1(variant: UnusualClientHello) -> Mapping[str, Any]:
+    hello = variant.plain.server_hello
+    assert hello is not None  # noqa: S101 - the conforming sample has one
+    return {
+        "variant": replace(variant, odd=replace(variant.plain, server_hello=replace(hello, group=_X25519)))
+    }
+
+
+@check("tls.sha1-signature", on=EVERY_LISTENER, counterexample=_signed_with_sha1)
+def no_handshake_is_signed_with_sha1(
+    variant: Annotated[UnusualClientHello, "sha1-signatures"],
+) -> Iterator[Statement]:
+    """A client that accepts SHA-1 signatures alone gets no handshake in TLS 1.2.
+
+    SHA-1 collisions are practical: an attacker who can compute them in time can impersonate the server to a
+    client that accepts them. Go signs with SHA-1 by default up to 1.24; TLS 1.3 never does.
+
+    Spec: RFC 9155 section 4
+    Spec: Go 1.25 release notes, crypto/tls (GODEBUG tlssha1)
+    Severity: low
+    Level: SHOULD
+    Remediation: run an etcd that was built with Go 1.25 or newer, or set --tls-min-version=TLS1.3.
+    """
+    hello = variant.odd.server_hello
+    if hello is None:
+        yield Note(f"a hello with SHA-1 signatures alone is refused: {variant.odd.describe()}")
+    elif hello.group is not None:
+        yield Finding(
+            message="the key exchange is signed with SHA-1 if a client offers nothing else",
+            expected="the alert 40 handshake_failure",
+            observed=variant.odd.describe(),
+            reproduce=(
+                s_client(
+                    variant.url,
+                    TLSVersion.TLS1_2,
+                    "-sigalgs ECDSA+SHA1:RSA+SHA1 -cipher ALL:@SECLEVEL=0",
+                    look='"Peer signing digest: SHA1"',
+                ),
+            ),
         )
 
 

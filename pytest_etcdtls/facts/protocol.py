@@ -11,6 +11,7 @@ from pytest_etcdtls.facts.probe import Context, probe
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
 from pytest_etcdtls.tls.hello import (
+    SHA1_SIGNATURES,
     SSL3,
     TLS1_0,
     TLS1_1,
@@ -34,6 +35,7 @@ from pytest_etcdtls.tls.suites import (
     CipherSuite,
     NamedGroup,
     Weakness,
+    suite_name,
 )
 
 
@@ -236,6 +238,11 @@ def _variant(context: Context, key: str | None) -> UnusualClientHello:
     elif key == "compression":
         version = TLSVersion.TLS1_2
         hello = replace(plain_hello(version, "hello with compression"), compression=(1, 64, 0))
+    elif key == "sha1-signatures":
+        version = TLSVersion.TLS1_2
+        hello = plain_hello(version, "hello with SHA-1 signatures alone")
+        suites = tuple(code for code in hello.suites if "ECDHE" in suite_name(code))
+        hello = replace(hello, suites=suites, signatures=SHA1_SIGNATURES, to_key_exchange=True)
     else:
         version = TLSVersion.TLS1_2
         if TLSVersion.TLS1_3 not in offered:

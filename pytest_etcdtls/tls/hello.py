@@ -33,6 +33,19 @@ def version_name(number: int) -> str:
     return VERSION_NAMES.get(number, f"0x{number:04X}")
 
 
+SIGNATURES = (
+    *(0x0403, 0x0503, 0x0603),  # ECDSA on P-256, P-384, P-521
+    *(0x0807, 0x0808),  # Ed25519, Ed448
+    *(0x0804, 0x0805, 0x0806, 0x0809, 0x080A, 0x080B),  # RSA-PSS
+    *(0x0401, 0x0501, 0x0601),  # RSA PKCS #1 v1.5
+    *(0x0203, 0x0201),  # SHA-1 with ECDSA and RSA
+)
+"""Signature schemes of TLS 1.2 and 1.3 (RFC 8446 section 4.2.3)."""
+
+SHA1_SIGNATURES = SIGNATURES[-2:]
+"""ecdsa_sha1 and rsa_pkcs1_sha1, which RFC 9155 forbids."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientHello:
     """What a ClientHello offers.
@@ -47,6 +60,7 @@ class ClientHello:
         alpn: protocol names offered (RFC 7301).
         compression: numbers of compression methods; 0 is none.
         grease: reserved values that no server can know stand among the known ones (RFC 8701).
+        signatures: numbers of signature schemes, in the order offered.
         to_key_exchange: read on to the ServerKeyExchange, which names the group in TLS 1.2.
     """
 
@@ -58,6 +72,7 @@ class ClientHello:
     alpn: tuple[str, ...] = ()
     compression: tuple[int, ...] = (0,)
     grease: bool = False
+    signatures: tuple[int, ...] = SIGNATURES
     to_key_exchange: bool = False
 
 
@@ -295,14 +310,6 @@ _X25519 = 29
 _GREASE = 0x2A2A
 """One of the values that RFC 8701 reserves for suites, groups, extensions and versions."""
 
-_SIGNATURES = (
-    *(0x0403, 0x0503, 0x0603),  # ECDSA on P-256, P-384, P-521
-    *(0x0807, 0x0808),  # Ed25519, Ed448
-    *(0x0804, 0x0805, 0x0806, 0x0809, 0x080A, 0x080B),  # RSA-PSS
-    *(0x0401, 0x0501, 0x0601),  # RSA PKCS #1 v1.5
-    *(0x0203, 0x0201),  # SHA-1 with ECDSA and RSA
-)
-
 
 def client_hello(hello: ClientHello, server_name: str | None = None) -> bytes:
     """Return the record that carries the hello.
@@ -335,7 +342,7 @@ def _offered_extensions(hello: ClientHello, server_name: str | None) -> list[byt
     extensions.append(_extension(11, _vector8(b"\0")))
     extensions.append(_extension(23, b""))
     if hello.version >= TLS1_2:
-        extensions.append(_extension(13, _vector16(b"".join(map(_u16, (*grease, *_SIGNATURES))))))
+        extensions.append(_extension(13, _vector16(b"".join(map(_u16, (*grease, *hello.signatures))))))
     if names := [name.encode("ascii") for name in hello.alpn]:
         names = [_u16(_GREASE), *names] if hello.grease else names
         extensions.append(_extension(16, _vector16(b"".join(map(_vector8, names)))))

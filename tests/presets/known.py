@@ -14,6 +14,8 @@ _ONE_CA = Known(
 )
 _DIALS_WITH_ANOTHER = ["mtls.server-certificate-as-client"]
 _NO_CBC = ["tls.cbc-suites"]
+_NO_SHA1 = ["tls.sha1-signature"]
+"""Ed25519 has no signature scheme with SHA-1."""
 _SPLIT = Known(
     # grpc-go leaves out the suites that RFC 9113 forbids.
     calm={"client": _NO_CBC}
@@ -37,7 +39,7 @@ KNOWN: Mapping[str, Known] = {
     "rsa-2048": Known(),
     "rsa-4096": Known(),
     "ecdsa-p384": Known(),
-    "ed25519": Known(),
+    "ed25519": Known(calm={"client": _NO_SHA1, "peer": _NO_SHA1}),
     "three-members": Known(),
     "ipv6": Known(),
     "split-http": _SPLIT,

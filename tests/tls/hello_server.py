@@ -40,6 +40,10 @@ class ClientHello:
         return _numbers(self.extensions.get(10, b"")[2:])
 
     @property
+    def signatures(self) -> tuple[int, ...]:
+        return _numbers(self.extensions.get(13, b"")[2:])
+
+    @property
     def shares(self) -> tuple[int, ...]:
         body, found = self.extensions.get(51, b"")[2:], []
         while len(body) >= 4:
@@ -111,6 +115,7 @@ class Policy:
         secure_renegotiation: its hello has the extension of RFC 5746.
         honours_fallback: it refuses a hello with TLS_FALLBACK_SCSV in a version below its highest.
         tolerates_grease: it ignores values that it does not know.
+        signs_with_sha1: it answers a client that accepts no other signatures.
         alpn: what it speaks; ``None`` for a server that knows no ALPN.
         odd: answers some hellos itself, with raw bytes; without any the connection is closed.
     """
@@ -122,6 +127,7 @@ class Policy:
     secure_renegotiation: bool = True
     honours_fallback: bool = True
     tolerates_grease: bool = True
+    signs_with_sha1: bool = False
     alpn: tuple[str, ...] | None = ("h2", "http/1.1")
     odd: Callable[[ClientHello], bytes | None] = lambda _: None
 
@@ -161,7 +167,8 @@ class Policy:
         suites = [suite for suite in self.suites if suite in hello.suites]
         if group is None:
             suites = [suite for suite in suites if suite < 0xC000]
-        if not suites:
+        sha1_alone = bool(hello.signatures) and set(hello.signatures) <= {0x0203, 0x0201}
+        if not suites or (sha1_alone and not self.signs_with_sha1):
             return alert(HANDSHAKE_FAILURE)
         extensions = b""
         if self.secure_renegotiation:

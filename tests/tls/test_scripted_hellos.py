@@ -72,6 +72,7 @@ def test_a_flawless_server_is_found_flawless(serve: Serve) -> None:
     "tls.fallback-signal",
     "tls.unknown-extensions-tolerated",
     "tls.groups",
+    "tls.sha1-signature",
 )
 @pytest.mark.parametrize(
     ("policy", "check", "outcome"),
@@ -83,6 +84,7 @@ def test_a_flawless_server_is_found_flawless(serve: Serve) -> None:
         (Policy(compression=64), "tls.compression", "violates"),
         (Policy(secure_renegotiation=False), "tls.renegotiation", "violates"),
         (Policy(honours_fallback=False), "tls.fallback-signal", "warns"),
+        (Policy(signs_with_sha1=True), "tls.sha1-signature", "warns"),
         (Policy(tolerates_grease=False), "tls.unknown-extensions-tolerated", "violates"),
         (Policy(groups=(0x11EC, 29, 19)), "tls.groups", "violates"),
         (Policy(groups=(29, 23)), "tls.hybrid-group", "warns"),
@@ -139,6 +141,7 @@ def test_what_only_one_version_has_does_not_apply_to_the_other(serve: Serve) -> 
         "tls.forward-secrecy",
         "tls.renegotiation",
         "tls.rsa-key-exchange",
+        "tls.sha1-signature",
         "tls.triple-des",
     }
 

@@ -31,9 +31,9 @@ WARNED: Mapping[str, Mapping[str, Iterable[str]]] = {
 
 OF_EVERY_GO = {"tls.cbc-suites"}
 OF_GO: Mapping[str, Iterable[str]] = {
-    "3.4.23": ["tls.hybrid-group"],
-    "3.5.1": ["tls.tls13-offered", "tls.alpn-unknown-refused"],
-    "3.5.16": ["tls.hybrid-group"],
+    "3.4.23": ["tls.hybrid-group", "tls.sha1-signature"],
+    "3.5.1": ["tls.tls13-offered", "tls.alpn-unknown-refused", "tls.sha1-signature"],
+    "3.5.16": ["tls.hybrid-group", "tls.sha1-signature"],
 }
 """On every https listener: what the Go that an etcd was built with does by default, by version of etcd."""
 OF_OLD_GO_WITH_RSA = {"tls.rsa-key-exchange", "tls.triple-des"}
