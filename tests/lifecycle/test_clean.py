@@ -58,6 +58,7 @@ def test_containers(etcd_image: str) -> None:
     assert "not atomic in a container" in load.reason
 
 
+@pytest.mark.whole
 def test_a_second_look_gives_the_same_outcomes(newest_etcd: Path) -> None:
     outcomes = {
         tuple((result.check, result.outcome) for result in _judged(of_binary(newest_etcd))) for _ in range(3)

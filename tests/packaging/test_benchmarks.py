@@ -20,6 +20,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.whole
 @pytest.mark.usefixtures("etcd_binaries")
 @pytest.mark.parametrize("what", COMPARED)
 def test_each_compares_what_it_says(what: str) -> None:

@@ -73,6 +73,8 @@ class Live:
 @contextmanager
 def start_live(directory: Path, binary: Path) -> Iterator[Live]:
     """Start that etcd and stop it at the end."""
-    with start_cluster(ClusterConfig(), find_etcd("process", binary=binary), directory=directory) as cluster:
+    # It stands for the whole session: with intervals of its own it takes next to no time of the processor.
+    config = ClusterConfig(extra_flags=("--heartbeat-interval=100", "--election-timeout=500"))
+    with start_cluster(config, find_etcd("process", binary=binary), directory=directory) as cluster:
         member = cluster.members[0]
         yield Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
