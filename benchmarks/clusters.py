@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from timing import Timed, alternate
 
-from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
+from pytest_etcdtls.cluster.backend import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import EtcdSource
 
 _AS_ETCD = ("--heartbeat-interval=100", "--election-timeout=1000", "--unsafe-no-fsync=false")
 """etcd's defaults; of two equal flags the last one counts."""

@@ -21,7 +21,7 @@ import judging
 import startup
 from timing import Timed
 
-from pytest_etcdtls.cluster.source import EtcdSource
+from pytest_etcdtls.cluster.sources import EtcdSource
 
 ROOT = Path(__file__).parents[1]
 

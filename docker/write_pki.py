@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
 
 MEMBERS = ("etcd-0", "etcd-1", "etcd-2")
 

@@ -25,32 +25,31 @@ if TYPE_CHECKING:
         UnobservedError,
         UsageError,
     )
-    from pytest_etcdtls.fixtures.client import WriteRefusedError
-    from pytest_etcdtls.observer import Bounds, Observer
+    from pytest_etcdtls.observer import Observer
     from pytest_etcdtls.pki.authority import CertificateAuthority
     from pytest_etcdtls.pki.bundle import ClusterPKI
-    from pytest_etcdtls.pki.identity import Identity
-    from pytest_etcdtls.pki.plan import CALayout, PKIPlan
-    from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, KeyType, Profile
+    from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
+    from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, Identity, KeyType, Profile
     from pytest_etcdtls.registry import check
-    from pytest_etcdtls.results import CheckResult, Finding, Level, Note, Outcome, Severity, Verdict
+    from pytest_etcdtls.results import CannotJudge, CheckResult, Finding, Level, Note, Outcome, Severity
+    from pytest_etcdtls.role import Role
     from pytest_etcdtls.runner import run_checks
-    from pytest_etcdtls.target import Listener, PortCredentials, Role, SigningKey, Target, TrustBundle
+    from pytest_etcdtls.suite.embedding import WriteRefusedError
+    from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
 
 _MODULES = {
     "pki.authority": ("CertificateAuthority",),
-    "pki.profile": ("CLIENT", "PEER", "SERVER", "KeyType", "Profile"),
-    "pki.plan": ("CALayout", "PKIPlan"),
+    "pki.profile": ("CLIENT", "Identity", "PEER", "SERVER", "KeyType", "Profile"),
+    "pki.pki_plan": ("CALayout", "PKIPlan"),
     "pki.bundle": ("ClusterPKI",),
-    "pki.identity": ("Identity",),
     "cluster.config": ("ClusterConfig",),
     "cluster.interface": ("Cluster", "Member"),
     "cluster.presets": ("PRESETS", "Preset"),
-    "target": ("Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
-    "observer": ("Bounds", "Observer"),
+    "target": ("Bounds", "Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
+    "observer": ("Observer",),
     "registry": ("check",),
     "runner": ("run_checks",),
-    "results": ("CheckResult", "Finding", "Level", "Note", "Outcome", "Severity", "Verdict"),
+    "results": ("CheckResult", "Finding", "Level", "Note", "Outcome", "Severity", "CannotJudge"),
     "errors": (
         "ClusterStartError",
         "EtcdTLSError",
@@ -61,7 +60,7 @@ _MODULES = {
         "UnobservedError",
         "UsageError",
     ),
-    "fixtures.client": ("WriteRefusedError",),
+    "suite.embedding": ("WriteRefusedError",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -100,7 +99,7 @@ __all__ = [  # noqa: RUF022 - grouped by subject
     "Observer",
     "Outcome",
     "Severity",
-    "Verdict",
+    "CannotJudge",
     "check",
     "observe",
     "run_checks",
@@ -143,7 +142,7 @@ def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False) ->
     """
     from pytest_etcdtls.cluster.backend import start_cluster as start
     from pytest_etcdtls.cluster.config import ClusterConfig
-    from pytest_etcdtls.cluster.discovery import find_etcd
+    from pytest_etcdtls.cluster.sources import find_etcd
 
     return start(config or ClusterConfig(), find_etcd(), keep=keep)
 

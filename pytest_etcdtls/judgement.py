@@ -1,30 +1,30 @@
-"""Judging an identity that must be refused, by the refusal table, cell by cell.
-
-Pure; shared by all checks about bad identities.
-"""
+"""Judging what several checks share: identities that must be refused, and experiments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from pytest_etcdtls.observations.admission import Admission, Cell
+from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
+from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
 from pytest_etcdtls.refusal import CLOSED_BY_ETCD, ControlState, rule
 from pytest_etcdtls.reproduce import curl
-from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.tls.attempt import Ending
 
 
-def judge(admission: Admission, who: str) -> Iterator[Statement]:
+def judge(admission: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge an identity that must be refused, by the refusal table, cell by cell.
 
     Args:
         admission: what was seen of it.
         who: the identity in words.
     """
-    served: list[Cell] = []
+    served: list[AccessCase] = []
     for cell in admission.cells:
         control = cell.control.attempt
-        state = ControlState(control.way) if control else ControlState.NONE_KNOWN
-        ruling = rule(cell.attempt.way, state, etcd_closes=admission.identity in CLOSED_BY_ETCD)
+        state = ControlState(control.ending) if control else ControlState.NONE_KNOWN
+        ruling = rule(cell.attempt.ending, state, etcd_closes=admission.identity in CLOSED_BY_ETCD)
         place = f"{cell.version} {cell.protocol}"
         match ruling.outcome:
             case Outcome.VIOLATES:
@@ -36,19 +36,19 @@ def judge(admission: Admission, who: str) -> Iterator[Statement]:
                 reason = f"{place}: {cell.attempt.describe()}"
                 if control is not None:
                     reason += f"; control {cell.control.identity}: {control.describe()}"
-                yield Verdict(
+                yield CannotJudge(
                     ruling.outcome, ruling.note if ruling.outcome is Outcome.NOT_VERIFIED else reason
                 )
     if served:
         yield _admitted(admission, served, who)
 
 
-def observed_in(cells: Iterable[Cell]) -> str:
+def observed_in(cells: Iterable[AccessCase]) -> str:
     """Return what was seen of an identity, TLS version by TLS version and protocol by protocol."""
     return "; ".join(f"{cell.version} {cell.protocol}: {cell.attempt.describe()}" for cell in cells)
 
 
-def reproduce_in(admission: Admission, cells: Iterable[Cell]) -> tuple[str, ...]:
+def reproduce_in(admission: AccessMatrix, cells: Iterable[AccessCase]) -> tuple[str, ...]:
     """Return the lines that make such an identity, and that try it in these TLS versions and protocols."""
     lines = (
         curl(
@@ -77,7 +77,7 @@ _WITNESSES = {
 }
 
 
-def _admitted(admission: Admission, served: list[Cell], who: str) -> Finding:
+def _admitted(admission: AccessMatrix, served: list[AccessCase], who: str) -> Finding:
     if admission.instead_of:
         witness = _WITNESSES.get(admission.identity, admission.identity)
         message = f"{who} is not kept out: {witness} is let in"
@@ -93,3 +93,112 @@ def _admitted(admission: Admission, served: list[Cell], who: str) -> Finding:
         reproduce=reproduce_in(admission, served),
         remediation="" if asked else _NOBODY_ASKED,
     )
+
+
+LET_IN = frozenset({Ending.SERVED})
+REFUSED = frozenset({Ending.REFUSED})
+"""By TLS, with a certificate alert."""
+KEPT_OUT = frozenset({Ending.REFUSED, Ending.CLOSED})
+"""By TLS, or by etcd itself, which closes the connection after the handshake."""
+NO_HANDSHAKE = frozenset({Ending.REFUSED, Ending.OTHER})
+"""With whatever alert: it is about no certificate of the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What should become of one identity in one step.
+
+    Attributes:
+        step: its name.
+        who: the identity.
+        ways: the ways in which its attempts may end.
+        control: the rest is not judged, apart from who is let in wrongly, if this does not hold.
+    """
+
+    step: str
+    who: str
+    ways: frozenset[Ending]
+    control: bool = False
+
+
+def judge_steps(
+    experiment: Experiment, expectations: Sequence[Expected], reproduce: tuple[str, ...] = ()
+) -> Iterator[Statement]:
+    """Judge an experiment.
+
+    Args:
+        experiment: with a trial at least for every expectation.
+        expectations: what should have happened.
+        reproduce: shell lines for a finding.
+
+    Raises:
+        LookupError: if it has no trial for an expectation.
+    """
+    controlled = True
+    for expected in (found for found in expectations if found.control):
+        others = _others(experiment, expected)
+        controlled = controlled and not others
+        for trial in others:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {trial.describe()}")
+    for expected in (found for found in expectations if not found.control):
+        yield from _judge(experiment, expected, reproduce, controlled=controlled)
+
+
+def _judge(
+    experiment: Experiment, expected: Expected, reproduce: tuple[str, ...], *, controlled: bool
+) -> Iterator[Statement]:
+    others = _others(experiment, expected)
+    let_in = [trial for trial in others if trial.attempt.ending is Ending.SERVED]
+    kept_out = [
+        trial for trial in others if expected.ways == LET_IN and trial.attempt.ending is not Ending.UNCLEAR
+    ]
+    wrong = let_in or (kept_out if controlled else [])
+    for trial in others:
+        if trial not in wrong:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {trial.describe()}")
+    if wrong:
+        becomes = "let in" if let_in else "not let in"
+        yield finding(
+            experiment,
+            experiment.step(expected.step),
+            wrong,
+            message=f"{expected.who}: {becomes} ({_done(experiment, expected)})",
+            expected="not let in" if let_in else "let in",
+            reproduce=reproduce,
+        )
+
+
+def finding(
+    experiment: Experiment,
+    step: Step,
+    trials: Sequence[ExperimentAttempt],
+    *,
+    message: str,
+    expected: str,
+    reproduce: tuple[str, ...] = (),
+) -> Finding:
+    """Return a finding about some trials of a step."""
+    return Finding(
+        message=message,
+        expected=expected,
+        observed="; ".join(trial.describe() for trial in trials),
+        evidence={
+            "etcd": experiment.etcd_version,
+            "started with": " ".join(experiment.flags) or "mutual TLS on both ports",
+            "step": step.done,
+        },
+        reproduce=reproduce,
+    )
+
+
+def _others(experiment: Experiment, expected: Expected) -> list[ExperimentAttempt]:
+    """Return the trials that ended otherwise than expected."""
+    return [
+        trial
+        for trial in experiment.step(expected.step).of(expected.who)
+        if trial.attempt.ending not in expected.ways
+    ]
+
+
+def _done(experiment: Experiment, expected: Expected) -> str:
+    return experiment.step(expected.step).done

@@ -11,48 +11,27 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-import pytest_etcdtls.experiments
-import pytest_etcdtls.probes
+import pytest_etcdtls.facts
 from pytest_etcdtls.errors import InconclusiveError, UnobservedError
-from pytest_etcdtls.observations.attempt import Attempt, Way
-from pytest_etcdtls.observations.discovery import Discovery
-from pytest_etcdtls.observations.greeting import Connection, Greeting, Hello
-from pytest_etcdtls.probes.attempt import make_attempt
-from pytest_etcdtls.probes.discovery import Discovered
-from pytest_etcdtls.probes.greeting import keep_silent, make_greeting
-from pytest_etcdtls.probes.registry import Request, probe_for
+from pytest_etcdtls.facts.discovery import Discovered, Discovery
+from pytest_etcdtls.facts.probe import probe_for
+from pytest_etcdtls.lifecycle import experiment_table as _experiments
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.connection import make_attempt
+from pytest_etcdtls.tls.hello import ClientHello, Connection, HelloExchange, keep_silent, make_greeting
 
 S = TypeVar("S")
 T = TypeVar("T")
-C = TypeVar("C", Attempt, Greeting)
+C = TypeVar("C", Attempt, HelloExchange)
 
-_OBSERVATIONS = "pytest_etcdtls.observations."
-
-for _package in (pytest_etcdtls.probes, pytest_etcdtls.experiments):
-    for _module in pkgutil.iter_modules(_package.__path__):
-        importlib.import_module(f"{_package.__name__}.{_module.name}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What the user allows.
-
-    Attributes:
-        timeout: seconds that one attempt may take (``--etcd-timeout``).
-        concurrency: attempts at a time per listener (``--etcd-concurrency``).
-        pause: seconds between two attempts (``--etcd-gentle``).
-        max_connections: per listener (``--etcd-max-connections``).
-    """
-
-    timeout: float = 5.0
-    concurrency: int = 4
-    pause: float = 0.0
-    max_connections: int = 200
+for _module in pkgutil.iter_modules(pytest_etcdtls.facts.__path__):
+    importlib.import_module(f"{pytest_etcdtls.facts.__name__}.{_module.name}")
+_ = _experiments  # imported for the probes that it registers
 
 
 class Observer:
@@ -114,12 +93,12 @@ class Observer:
     def facts(self) -> list[tuple[str | None, str | None, Any]]:
         """What was observed so far: listener label, key, observation.
 
-        Only types of :mod:`pytest_etcdtls.observations`: what probes keep for themselves may hold keys.
+        Only what its probe says may be reported: what probes keep for themselves may hold keys.
         """
         return [
             (label, key, fact)
             for (label, type_, key), fact in self._facts.items()
-            if not isinstance(fact, UnobservedError) and type_.__module__.startswith(_OBSERVATIONS)
+            if not isinstance(fact, UnobservedError) and probe_for(type_).reported
         ]
 
     def attempt(self, listener: Listener, requests: Sequence[Request]) -> list[tuple[Attempt, ...]]:
@@ -137,11 +116,11 @@ class Observer:
             raise ValueError("a credential is for listeners of the target alone")
         return self._each(lambda one: self._once(*one), asked)
 
-    def greet(self, listener: Listener, hellos: Sequence[Hello]) -> list[Greeting]:
+    def greet(self, listener: Listener, hellos: Sequence[ClientHello]) -> list[HelloExchange]:
         """Send each hello on a connection of its own and return what came back, in order."""
         return self._each(lambda hello: self._greeting(listener, hello), hellos)
 
-    def keep_silent(self, listener: Listener, purpose: str, patience: float) -> Greeting:
+    def keep_silent(self, listener: Listener, purpose: str, patience: float) -> HelloExchange:
         """Connect, send nothing for so many seconds, and return whether the server ended that."""
         self._claim(listener)
         return self._record(keep_silent(listener, purpose, patience))
@@ -158,7 +137,7 @@ class Observer:
         while len(tries) <= self.RETRIES:
             self._claim(listener)
             tries.append(self._record(make_attempt(listener, request, self.bounds.timeout)))
-            if tries[-1].way is not Way.UNCLEAR or tries[-1].local:
+            if tries[-1].ending is not Ending.UNCLEAR or tries[-1].local:
                 break
         return tuple(tries)
 
@@ -166,7 +145,7 @@ class Observer:
         self._claim(there, label=CLUSTER)
         return self._record(make_attempt(there, request, self.bounds.timeout))
 
-    def _greeting(self, listener: Listener, hello: Hello) -> Greeting:
+    def _greeting(self, listener: Listener, hello: ClientHello) -> HelloExchange:
         for _ in range(self.RETRIES + 1):
             self._claim(listener)
             greeting = self._record(make_greeting(listener, hello, self.bounds.timeout))
@@ -218,13 +197,13 @@ class _View:
     def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
         return self._observer.attempt(self._here(), requests)
 
-    def greet(self, *hellos: Hello) -> list[Greeting]:
+    def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
         return self._observer.greet(self._here(), hellos)
 
     def attempt_elsewhere(self, *asked: tuple[Listener, Request]) -> list[Attempt]:
         return self._observer.attempt_elsewhere(asked)
 
-    def keep_silent(self, purpose: str, patience: float) -> Greeting:
+    def keep_silent(self, purpose: str, patience: float) -> HelloExchange:
         return self._observer.keep_silent(self._here(), purpose, patience)
 
     def _here(self) -> Listener:

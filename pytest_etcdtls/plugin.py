@@ -23,7 +23,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Answer what needs no session: the catalogue, one check, the plan."""
     if not any(config.getoption(name) for name in ("etcd_list_checks", "etcd_explain", "etcd_plan")):
         return None
-    from pytest_etcdtls.conformance.answers import answer
+    from pytest_etcdtls.suite.plan import answer
 
     return answer(config)
 
@@ -32,11 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Add the marker and the fixtures; add the suite if the command line asks for it."""
     config.addinivalue_line("markers", MARKER)
     config.pluginmanager.register(fixtures, "etcdtls-fixtures")
-    from pytest_etcdtls.options.invocation import invocation_of
+    from pytest_etcdtls.options import invocation_of
 
     invocation = invocation_of(config)
     if not invocation.suite:
         return
-    from pytest_etcdtls.conformance.activation import activate
+    from pytest_etcdtls.suite.session import activate
 
     activate(config, invocation)

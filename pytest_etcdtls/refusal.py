@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pytest_etcdtls.observations.attempt import Way
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.tls.attempt import Ending
 
 
 class ControlState(StrEnum):
@@ -50,41 +50,41 @@ CLOSED_AFTER_SERVED = Ruling(
 CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})
 """Identities that etcd itself closes after the handshake, without an alert."""
 
-TABLE: Mapping[tuple[Way, ControlState], Ruling] = {
-    **{(Way.SERVED, state): _VIOLATES for state in ControlState},
-    **{(Way.UNCLEAR, state): _INCONCLUSIVE for state in ControlState},
-    (Way.REFUSED, ControlState.SERVED): Ruling(Outcome.CONFORMS),
-    (Way.REFUSED, ControlState.NONE_KNOWN): Ruling(Outcome.CONFORMS, "without control"),
-    (Way.REFUSED, ControlState.CLOSED): Ruling(
+TABLE: Mapping[tuple[Ending, ControlState], Ruling] = {
+    **{(Ending.SERVED, state): _VIOLATES for state in ControlState},
+    **{(Ending.UNCLEAR, state): _INCONCLUSIVE for state in ControlState},
+    (Ending.REFUSED, ControlState.SERVED): Ruling(Outcome.CONFORMS),
+    (Ending.REFUSED, ControlState.NONE_KNOWN): Ruling(Outcome.CONFORMS, "without control"),
+    (Ending.REFUSED, ControlState.CLOSED): Ruling(
         Outcome.CONFORMS, "TLS let the good client through, etcd closed it"
     ),
-    (Way.REFUSED, ControlState.REFUSED): _REFUSED_AS_WELL,
-    (Way.REFUSED, ControlState.OTHER): _SAME_FOR_ALL,
-    (Way.REFUSED, ControlState.UNCLEAR): _INCONCLUSIVE,
-    (Way.CLOSED, ControlState.SERVED): CLOSED_AFTER_SERVED,
-    (Way.CLOSED, ControlState.NONE_KNOWN): _INCONCLUSIVE,
-    (Way.CLOSED, ControlState.CLOSED): _SAME_FOR_ALL,
-    (Way.CLOSED, ControlState.REFUSED): _REFUSED_AS_WELL,
-    (Way.CLOSED, ControlState.OTHER): _SAME_FOR_ALL,
-    (Way.CLOSED, ControlState.UNCLEAR): _INCONCLUSIVE,
-    (Way.OTHER, ControlState.SERVED): _INCONCLUSIVE,
-    (Way.OTHER, ControlState.NONE_KNOWN): _INCONCLUSIVE,
-    (Way.OTHER, ControlState.CLOSED): _INCONCLUSIVE,
-    (Way.OTHER, ControlState.REFUSED): _REFUSED_AS_WELL,
-    (Way.OTHER, ControlState.OTHER): _SAME_FOR_ALL,
-    (Way.OTHER, ControlState.UNCLEAR): _INCONCLUSIVE,
+    (Ending.REFUSED, ControlState.REFUSED): _REFUSED_AS_WELL,
+    (Ending.REFUSED, ControlState.OTHER): _SAME_FOR_ALL,
+    (Ending.REFUSED, ControlState.UNCLEAR): _INCONCLUSIVE,
+    (Ending.CLOSED, ControlState.SERVED): CLOSED_AFTER_SERVED,
+    (Ending.CLOSED, ControlState.NONE_KNOWN): _INCONCLUSIVE,
+    (Ending.CLOSED, ControlState.CLOSED): _SAME_FOR_ALL,
+    (Ending.CLOSED, ControlState.REFUSED): _REFUSED_AS_WELL,
+    (Ending.CLOSED, ControlState.OTHER): _SAME_FOR_ALL,
+    (Ending.CLOSED, ControlState.UNCLEAR): _INCONCLUSIVE,
+    (Ending.OTHER, ControlState.SERVED): _INCONCLUSIVE,
+    (Ending.OTHER, ControlState.NONE_KNOWN): _INCONCLUSIVE,
+    (Ending.OTHER, ControlState.CLOSED): _INCONCLUSIVE,
+    (Ending.OTHER, ControlState.REFUSED): _REFUSED_AS_WELL,
+    (Ending.OTHER, ControlState.OTHER): _SAME_FOR_ALL,
+    (Ending.OTHER, ControlState.UNCLEAR): _INCONCLUSIVE,
 }
 
 
-def rule(way: Way, control: ControlState, *, etcd_closes: bool = False) -> Ruling:
+def rule(ending: Ending, control: ControlState, *, etcd_closes: bool = False) -> Ruling:
     """Return what an attempt with a bad identity comes to.
 
     Args:
-        way: how the attempt ended.
+        ending: how the attempt ended.
         control: how the same connection with a good identity ended.
         etcd_closes: etcd itself closes such a client after the handshake, without an alert: a revoked
             certificate, or one whose SANs do not cover its address where etcd's SAN rule applies.
     """
-    if etcd_closes and (way, control) == (Way.CLOSED, ControlState.SERVED):
+    if etcd_closes and (ending, control) == (Ending.CLOSED, ControlState.SERVED):
         return Ruling(Outcome.CONFORMS)
-    return TABLE[way, control]
+    return TABLE[ending, control]

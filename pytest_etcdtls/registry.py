@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.results import Level, Severity, Statement
 from pytest_etcdtls.role import CLUSTER as CLUSTER
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 CheckFunction = Callable[..., Iterator[Statement]]
 Counterexample = Callable[..., Mapping[str, Any]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 
-from pytest_etcdtls.observations.attempt import Protocol, TLSVersion
+from pytest_etcdtls.role import Protocol, TLSVersion
 
 _TLS_FLAGS = {
     TLSVersion.TLS1_2: "--tlsv1.2 --tls-max 1.2",

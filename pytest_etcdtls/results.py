@@ -67,7 +67,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CannotJudge:
     """A check's own word that it cannot judge: not-applicable, not-verified or inconclusive."""
 
     outcome: Outcome
@@ -81,7 +81,7 @@ class Note:
     text: str
 
 
-Statement = Finding | Verdict | Note
+Statement = Finding | CannotJudge | Note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,4 @@
-"""What a listener of etcd is for.
-
-A vocabulary of its own, below everything that talks about listeners: declared ones and real ones.
-"""
+"""What a listener is for, which TLS versions it is asked for, and which protocols."""
 
 from __future__ import annotations
 
@@ -27,3 +24,23 @@ class Role(StrEnum):
     def option(self) -> str:
         """The option that names such a listener: ``--etcd-endpoint`` a client's, ``--etcd-peer-endpoint``."""
         return "--etcd-endpoint" if self is Role.CLIENT else f"--etcd-{self}-endpoint"
+
+
+class TLSVersion(StrEnum):
+    """A protocol version, spelled as in RFC 8446 and RFC 5246."""
+
+    TLS1_2 = "TLSv1.2"
+    TLS1_3 = "TLSv1.3"
+
+
+class Protocol(StrEnum):
+    """What is spoken after the handshake."""
+
+    HTTP1 = "http/1.1"
+    """A GET over HTTP/1.1."""
+    HTTP2 = "h2"
+    """A GET over HTTP/2."""
+    GATEWAY = "gateway"
+    """A POST to etcd's JSON gateway, over HTTP/1.1."""
+    GRPC = "grpc"
+    """A unary gRPC call over HTTP/2."""

@@ -9,14 +9,33 @@ import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
 
-from pytest_etcdtls.declared.member import DeclaredMember
-from pytest_etcdtls.etcd_log.source import LogSource
-from pytest_etcdtls.pki.identity import Identity, PrivateKey
+from pytest_etcdtls.declared.declaration import DeclaredMember
+from pytest_etcdtls.pki.profile import Identity, PrivateKey
 from pytest_etcdtls.role import Role as Role
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.etcd_log.parse import LogSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What the user allows.
+
+    Attributes:
+        timeout: seconds that one attempt may take (``--etcd-timeout``).
+        concurrency: attempts at a time per listener (``--etcd-concurrency``).
+        pause: seconds between two attempts (``--etcd-gentle``).
+        max_connections: per listener (``--etcd-max-connections``).
+    """
+
+    timeout: float = 5.0
+    concurrency: int = 4
+    pause: float = 0.0
+    max_connections: int = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

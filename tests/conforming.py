@@ -22,27 +22,24 @@ from conforming_tls import SAMPLES as OF_TLS
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.declared.beside import DeclaredNames
-from pytest_etcdtls.observations.admission import (
-    Acceptance,
-    Admission,
+from pytest_etcdtls.facts.access import (
+    AcceptedClient,
+    AccessCase,
+    AccessMatrix,
     Candidate,
-    Cell,
     Control,
     ServedClient,
     SplitRevocation,
 )
-from pytest_etcdtls.observations.advertised import OwnURLs
-from pytest_etcdtls.observations.api import (
+from pytest_etcdtls.facts.api import (
     Alarms,
-    Exchange,
     GatewayDial,
+    GetExchange,
     MemberLists,
     MemberRecord,
     VersionAnswers,
 )
-from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Response, Stage, TLSVersion, Way
-from pytest_etcdtls.observations.chain import (
+from pytest_etcdtls.facts.certificates import (
     AnnouncedCAs,
     CAsInUse,
     CertificateMessage,
@@ -50,6 +47,8 @@ from pytest_etcdtls.observations.chain import (
     ClientTrust,
     Dialling,
     ExpectedCertificate,
+    HelloVariant,
+    HelloVariants,
     Issuers,
     KubernetesCA,
     PathToTrust,
@@ -57,12 +56,15 @@ from pytest_etcdtls.observations.chain import (
     ServedByMembers,
     ServedChain,
 )
-from pytest_etcdtls.observations.hello import HelloVariant, HelloVariants
-from pytest_etcdtls.observations.listener import Answer, ListenerFacts, Plaintext, UnnamedPorts
-from pytest_etcdtls.observations.policy import Policy
+from pytest_etcdtls.facts.configuration import DeclaredNames
+from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts, Plaintext, Policy, UnnamedPorts
+from pytest_etcdtls.facts.member_list import OwnURLs
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
 from pytest_etcdtls.registry import Need
+from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
 
 NOW = datetime.now(UTC)
 VERSION_BODY = json.dumps({"etcdserver": "3.6.16", "etcdcluster": "3.6.0", "storage": "3.6.0"}).encode()
@@ -115,8 +117,8 @@ class Place:
             "identity": "client",
             "protocol": Protocol.HTTP1,
             "asked": TLSVersion.TLS1_3,
-            "way": Way.SERVED,
-            "stage": Stage.READ,
+            "ending": Ending.SERVED,
+            "phase": Phase.READ,
             "started_at": NOW,
             "version": "TLSv1.3",
             "cipher": "TLS_AES_128_GCM_SHA256",
@@ -132,9 +134,9 @@ class Place:
     def refused(self, **changes: Any) -> Attempt:
         """Return an attempt that was refused with a certificate alert."""
         facts = {
-            "way": Way.REFUSED,
+            "ending": Ending.REFUSED,
             "alert": 42,
-            "ending": Ending.ALERT,
+            "stream_end": StreamEnd.ALERT,
             "response": None,
             "first_bytes": b"",
         }
@@ -145,7 +147,7 @@ class Place:
         return Candidate(
             identity=name,
             origin="generated",
-            minted=False,
+            issued=False,
             has_names=False,
             files=("client.crt", "client.key"),
             tries=tuple(
@@ -156,21 +158,26 @@ class Place:
         )
 
 
-def _answer(place: Place, key: str | None) -> Answer:
+def _answer(place: Place, key: str | None) -> FirstContact:
     attempts = tuple(place.refused(identity="none", asked=version) for version in TLSVersion)
-    return Answer(url=place.url, role=place.role, tls=attempts)
+    return FirstContact(url=place.url, role=place.role, tls=attempts)
 
 
 def _plaintext(place: Place, key: str | None) -> Plaintext:
     attempt = place.attempt(
-        identity="none", asked=None, way=Way.UNCLEAR, ending=Ending.EOF, first_bytes=b"", response=None
+        identity="none",
+        asked=None,
+        ending=Ending.UNCLEAR,
+        stream_end=StreamEnd.EOF,
+        first_bytes=b"",
+        response=None,
     )
     return Plaintext(url=place.url, role=place.role, scheme="https", tries=(attempt,), tls_works=True)
 
 
-def _acceptance(place: Place, key: str | None) -> Acceptance:
+def _acceptance(place: Place, key: str | None) -> AcceptedClient:
     candidate = place.candidate()
-    return Acceptance(
+    return AcceptedClient(
         url=place.url,
         role=place.role,
         candidates=(candidate,),
@@ -184,10 +191,10 @@ def _served_client(place: Place, key: str | None) -> ServedClient:
     return ServedClient(url=place.url, role=place.role, client=place.candidate())
 
 
-def _admission(place: Place, key: str | None) -> Admission:
+def _admission(place: Place, key: str | None) -> AccessMatrix:
     name = str(key)
     cells = tuple(
-        Cell(
+        AccessCase(
             version=version,
             protocol=protocol,
             tries=(place.refused(identity=name, asked=version, protocol=protocol),),
@@ -197,7 +204,7 @@ def _admission(place: Place, key: str | None) -> Admission:
         for protocol in place.protocols
     )
     files = None if name == "none" else (f"{name}.crt", f"{name}.key")
-    return Admission(url=place.url, role=place.role, identity=name, files=files, cells=cells)
+    return AccessMatrix(url=place.url, role=place.role, identity=name, files=files, cells=cells)
 
 
 def _chain(place: Place, key: str | None) -> ServedChain:
@@ -275,14 +282,14 @@ def _announced(place: Place, key: str | None) -> AnnouncedCAs:
     )
 
 
-def _exchange(place: Place, key: str | None) -> Exchange:
+def _exchange(place: Place, key: str | None) -> GetExchange:
     path = str(key)
     if path in conforming_members.NOT_THERE.get(place.role, ()):
         response = Response(status=404, body=b"404 page not found")
     else:
         headers = {"content-type": "application/json"}
         response = Response(status=200, headers=headers, body=BODIES.get(path, b"{}"))
-    return Exchange(url=place.url, role=place.role, path=path, tries=(place.attempt(response=response),))
+    return GetExchange(url=place.url, role=place.role, path=path, tries=(place.attempt(response=response),))
 
 
 def _members(place: Place, key: str | None) -> MemberLists:
@@ -307,9 +314,9 @@ def _unnamed_ports(place: Place, key: str | None) -> UnnamedPorts:
         url="http://127.0.0.1:2381",
         identity="none",
         asked=None,
-        way=Way.UNCLEAR,
-        stage=Stage.CONNECT,
-        ending=Ending.CONNECTION_REFUSED,
+        ending=Ending.UNCLEAR,
+        phase=Phase.CONNECT,
+        stream_end=StreamEnd.CONNECTION_REFUSED,
         first_bytes=b"",
         response=None,
     )
@@ -345,11 +352,11 @@ _SAMPLES: dict[type[Any], Any] = {
     **conforming_experiments.SAMPLES,
     **conforming_files.SAMPLES,
     SplitRevocation: _split_revocation,
-    Answer: _answer,
+    FirstContact: _answer,
     Plaintext: _plaintext,
-    Acceptance: _acceptance,
+    AcceptedClient: _acceptance,
     ServedClient: _served_client,
-    Admission: _admission,
+    AccessMatrix: _admission,
     CertificateMessage: _message,
     ServedChain: _chain,
     PathToTrust: _path,
@@ -373,7 +380,7 @@ _SAMPLES: dict[type[Any], Any] = {
         allowed_hostname=(),
     ),
     OwnURLs: lambda place, key: OwnURLs(url=place.url, role=place.role, member="m0", advertised=(place.url,)),
-    Exchange: _exchange,
+    GetExchange: _exchange,
     MemberLists: _members,
     VersionAnswers: _versions,
     UnnamedPorts: _unnamed_ports,

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from typing import Any
 from typing import Protocol as Shape
 
-from pytest_etcdtls.declared.beside import (
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.facts.configuration import (
+    Declarations,
     DeclaredBundle,
     DeclaredNames,
+    ListenerDeclaration,
     ListenersSeen,
+    MemberDeclaration,
     NameRule,
     SeenListener,
 )
-from pytest_etcdtls.declared.command_line import from_command_line
-from pytest_etcdtls.declared.member import DeclaredMember
-from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
-from pytest_etcdtls.observations.cipher_suites import SUITES
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.tls.suites import SUITES
 
 _SUITES = [suite.name for suite in SUITES if suite.name.startswith("TLS_ECDHE_ECDSA_")]
 _ARGUMENTS = (
@@ -53,7 +54,7 @@ class Place(Shape):
 @functools.cache
 def _member(label: str = "m0") -> MemberDeclaration:
     declaration = from_command_line(("etcd", *_ARGUMENTS))
-    return MemberDeclaration.of(label, DeclaredMember.of(declaration), "3.6.16")
+    return MemberDeclaration.of(label, declared_member(declaration), "3.6.16")
 
 
 def _of_listener(place: Place, key: str | None) -> ListenerDeclaration:

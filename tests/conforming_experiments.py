@@ -6,36 +6,39 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pytest_etcdtls.experiments.protocol import LISTED, UNLISTED
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response, Stage, Way
-from pytest_etcdtls.observations.cipher_suites import suite_name
-from pytest_etcdtls.observations.experiment import (
+from pytest_etcdtls.facts.experiments import (
+    Counts,
     Experiment,
+    ExperimentAttempt,
     ForeignMember,
     RenewalUnderLoad,
     Step,
     SuiteOffer,
     SuiteOffers,
-    Tally,
-    Trial,
 )
-from pytest_etcdtls.observations.greeting import TLS1_2, Greeting, Reply, ServerHello
+from pytest_etcdtls.lifecycle.rules import LISTED, UNLISTED
+from pytest_etcdtls.role import Protocol
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
+from pytest_etcdtls.tls.hello import TLS1_2, HelloExchange, Reply, ServerHello
+from pytest_etcdtls.tls.suites import suite_name
 
 _NOW = datetime.now(UTC)
 _OLD, _NEW = b"the DER of one certificate", b"the DER of another"
 
 _WAYS: Mapping[str, dict[str, Any]] = {
-    "let in": {"way": Way.SERVED, "stage": Stage.READ, "response": Response(status=200)},
-    "refused": {"way": Way.REFUSED, "stage": Stage.READ, "alert": 42},
-    "closed": {"way": Way.CLOSED, "stage": Stage.READ},
-    "no handshake": {"way": Way.OTHER, "stage": Stage.HANDSHAKE, "alert": 80},
+    "let in": {"ending": Ending.SERVED, "phase": Phase.READ, "response": Response(status=200)},
+    "refused": {"ending": Ending.REFUSED, "phase": Phase.READ, "alert": 42},
+    "closed": {"ending": Ending.CLOSED, "phase": Phase.READ},
+    "no handshake": {"ending": Ending.OTHER, "phase": Phase.HANDSHAKE, "alert": 80},
 }
 
 
-def trial(who: str, what: str, *, role: str = "client", leaf: bytes = _OLD, **changes: Any) -> Trial:
+def trial(
+    who: str, what: str, *, role: str = "client", leaf: bytes = _OLD, **changes: Any
+) -> ExperimentAttempt:
     """Return a trial that ended as said."""
     facts = {"chain": (leaf,) if what == "let in" else (), **_WAYS[what], **changes}
-    return Trial(
+    return ExperimentAttempt(
         who=who,
         role=role,
         attempt=Attempt(
@@ -50,7 +53,7 @@ def trial(who: str, what: str, *, role: str = "client", leaf: bytes = _OLD, **ch
     )
 
 
-def experiment(name: str, steps: Mapping[str, list[Trial]]) -> Experiment:
+def experiment(name: str, steps: Mapping[str, list[ExperimentAttempt]]) -> Experiment:
     """Return an experiment with these steps."""
     return Experiment(
         name=name,
@@ -60,16 +63,18 @@ def experiment(name: str, steps: Mapping[str, list[Trial]]) -> Experiment:
     )
 
 
-def _reload() -> dict[str, list[Trial]]:
+def _reload() -> dict[str, list[ExperimentAttempt]]:
     good = "good client"
     return {"before": [trial(good, "let in")], "replaced": [trial(good, "let in", leaf=_NEW)]}
 
 
-def _by_client(**clients: str) -> list[Trial]:
+def _by_client(**clients: str) -> list[ExperimentAttempt]:
     return [trial(who.replace("_", " "), what) for who, what in clients.items()]
 
 
-def _names(*, good: tuple[str, ...], bad: tuple[str, ...], how: str = "refused") -> dict[str, list[Trial]]:
+def _names(
+    *, good: tuple[str, ...], bad: tuple[str, ...], how: str = "refused"
+) -> dict[str, list[ExperimentAttempt]]:
     return {"started": [*(trial(who, "let in") for who in good), *(trial(who, how) for who in bad)]}
 
 
@@ -77,19 +82,19 @@ _STRANGER = "client of another CA"
 _VERSIONS = ("good client offering TLSv1.2 only", "good client offering TLSv1.3 only")
 
 
-def _bundle_step(stranger: str) -> list[Trial]:
+def _bundle_step(stranger: str) -> list[ExperimentAttempt]:
     return [trial("good client", "let in"), trial(_STRANGER, stranger)]
 
 
-def _user(who: str, status: str) -> Trial:
+def _user(who: str, status: str) -> ExperimentAttempt:
     return trial(who, "let in", response=Response(status=200, headers={"grpc-status": status}))
 
 
-def _gateway(who: str, status: int) -> Trial:
+def _gateway(who: str, status: int) -> ExperimentAttempt:
     return trial(who, "let in", response=Response(status=status))
 
 
-EXPERIMENTS: Mapping[str, Mapping[str, list[Trial]]] = {
+EXPERIMENTS: Mapping[str, Mapping[str, list[ExperimentAttempt]]] = {
     "leaf-reload": _reload(),
     "peer-leaf-reload": _reload(),
     "half-pair-refused": {
@@ -152,8 +157,8 @@ EXPERIMENTS: Mapping[str, Mapping[str, list[Trial]]] = {
 }
 
 
-def _greeting(code: int, *, accepted: bool) -> Greeting:
-    return Greeting(
+def _greeting(code: int, *, accepted: bool) -> HelloExchange:
+    return HelloExchange(
         url="https://127.0.0.1:2379",
         purpose="sample",
         offered="TLSv1.2",
@@ -182,7 +187,11 @@ SAMPLES: Mapping[type[Any], Any] = {
     Experiment: lambda place, key: experiment(str(key), EXPERIMENTS[str(key)]),
     SuiteOffers: _offers,
     RenewalUnderLoad: lambda place, key: RenewalUnderLoad(
-        etcd_version="3.6.16", renewals=5, seen=5, paused=False, tallies={"new connections": Tally(served=50)}
+        etcd_version="3.6.16",
+        renewals=5,
+        seen=5,
+        paused=False,
+        tallies={"new connections": Counts(served=50)},
     ),
     ForeignMember: lambda place, key: ForeignMember(
         etcd_version="3.6.16", rejected="rejected connection", joined=False, joined_again=True

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pytest_etcdtls.declared.crl_file import CRLFile, Encoding
-from pytest_etcdtls.declared.declaration import Place, Setting, Via
-from pytest_etcdtls.declared.file_facts import (
+from pytest_etcdtls.declared.declaration import CRLFile, Encoding, Setting, SourceLine, Via
+from pytest_etcdtls.declared.files import (
     BundleFact,
     DeclaredFiles,
     DeclaredLeaf,
@@ -19,7 +18,8 @@ from pytest_etcdtls.declared.file_facts import (
     MemberFiles,
     PairFact,
 )
-from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
 
 NOW: Final = datetime.now(UTC)
 
@@ -58,7 +58,7 @@ def _files() -> DeclaredFiles:
         value="/pki/crl.der",
         spelled="--client-crl-file",
         via=Via.FLAG,
-        place=Place("etcd.yaml", 9),
+        place=SourceLine("etcd.yaml", 9),
     )
     crl = CRLFile(
         declared="/pki/crl.der",

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from pytest_etcdtls.etcd_log.causes import Cause
-from pytest_etcdtls.etcd_log.matching import By
-from pytest_etcdtls.etcd_log.rejections import Rejection
-from pytest_etcdtls.etcd_log.story import compare_story
-from pytest_etcdtls.observations.attempt import Attempt, TLSVersion
-from pytest_etcdtls.observations.etcd_log import LogComparison, LoggedAttempt
+from pytest_etcdtls.etcd_log.events import Cause, Rejection
+from pytest_etcdtls.etcd_log.matching import MatchedBy, compare_story
+from pytest_etcdtls.facts.etcd_log import LogComparison, LoggedAttempt
+from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.tls.attempt import Attempt
 
 
 class Place(Protocol):
@@ -53,7 +52,7 @@ def log_comparison(place: Place, key: str | None) -> LogComparison:
                 expected=story.expected,
                 agree=story.agree,
                 remote_address=line.remote_address,
-                recognised_by=By.ADDRESS,
+                recognised_by=MatchedBy.ADDRESS,
             )
             for version, story in stories.items()
         ),

@@ -8,36 +8,34 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from typing import Protocol as Shape
 
-from pytest_etcdtls.observations.admission import Encounter, Encounters, SplitRevocation
-from pytest_etcdtls.observations.api import (
+from pytest_etcdtls.facts.access import IdentityAttempt, IdentityAttempts, SplitRevocation
+from pytest_etcdtls.facts.api import (
     GatewayAnswer,
     GRPCOverHTTP1,
     MemberRecord,
     NegotiatedExchange,
     RangeAnswer,
-    StrangerExchange,
+    UnauthenticatedExchange,
 )
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response, TLSVersion, Way
-from pytest_etcdtls.observations.cluster import (
+from pytest_etcdtls.facts.discovery import (
+    DiscoveredMember,
+    Discovery,
+    MemberURL,
+    QueriedBy,
+    Question,
+    Reachability,
+)
+from pytest_etcdtls.facts.member_list import MemberListing, MemberListings
+from pytest_etcdtls.facts.members import (
     AdvertisedURL,
     AdvertisedURLs,
     ClusterClaim,
     ClusterClaims,
     ListenerProfile,
     MemberCount,
-    MemberListing,
-    MemberListings,
     SideBySide,
 )
-from pytest_etcdtls.observations.discovery import (
-    DiscoveredMember,
-    Discovery,
-    Fate,
-    Means,
-    MemberURL,
-    Question,
-)
-from pytest_etcdtls.observations.release import (
+from pytest_etcdtls.facts.release import (
     EtcdRelease,
     EtcdReleases,
     GoRelease,
@@ -45,6 +43,8 @@ from pytest_etcdtls.observations.release import (
     Release,
     SplitListeners,
 )
+from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 
 NOT_THERE = {
     "metrics": {"/version", "/debug/vars", "/v3/maintenance/status"},
@@ -83,8 +83,8 @@ class Place(Shape):
     def refused(self, **changes: Any) -> Attempt: ...
 
 
-def _stranger(place: Place, key: str | None) -> StrangerExchange:
-    return StrangerExchange(
+def _stranger(place: Place, key: str | None) -> UnauthenticatedExchange:
+    return UnauthenticatedExchange(
         url=place.url,
         role=place.role,
         path=str(key),
@@ -101,9 +101,11 @@ def _range(place: Place, key: str | None) -> RangeAnswer:
     return RangeAnswer(url=place.url, tries=(place.attempt(),), status=0, well_formed=True)
 
 
-def _encounters(place: Place, key: str | None) -> Encounters:
-    def encounter(identity: str, version: TLSVersion, protocol: Protocol, attempt: Attempt) -> Encounter:
-        return Encounter(
+def _encounters(place: Place, key: str | None) -> IdentityAttempts:
+    def encounter(
+        identity: str, version: TLSVersion, protocol: Protocol, attempt: Attempt
+    ) -> IdentityAttempt:
+        return IdentityAttempt(
             url=place.url, identity=identity, version=version, protocol=protocol, attempt=attempt
         )
 
@@ -113,7 +115,7 @@ def _encounters(place: Place, key: str | None) -> Encounters:
         for protocol in place.protocols
         for identity, attempt in (("client", place.attempt()), ("none", place.refused()))
     ]
-    return Encounters(url=place.url, role=place.role, here=tuple(here))
+    return IdentityAttempts(url=place.url, role=place.role, here=tuple(here))
 
 
 def profile(place: Place, member: str) -> ListenerProfile:
@@ -161,7 +163,7 @@ def _advertised(place: Place, key: str | None) -> AdvertisedURLs:
     )
 
 
-def discovered(member: MemberRecord, fate: Fate = Fate.FOUND) -> DiscoveredMember:
+def discovered(member: MemberRecord, fate: Reachability = Reachability.FOUND) -> DiscoveredMember:
     """Return a member whose listeners are judged."""
     urls = [("client", url) for url in member.client_urls] + [("peer", url) for url in member.peer_urls]
     return DiscoveredMember(
@@ -177,7 +179,7 @@ def discovered(member: MemberRecord, fate: Fate = Fate.FOUND) -> DiscoveredMembe
 
 def _discovery(place: Place, key: str | None) -> Discovery:
     return Discovery(
-        questions=(Question(url=MEMBERS[0].client_urls[0], means=Means.GRPC),),
+        questions=(Question(url=MEMBERS[0].client_urls[0], means=QueriedBy.GRPC),),
         members=tuple(discovered(member) for member in MEMBERS),
     )
 
@@ -199,13 +201,13 @@ def split_revocation(grpc: Any, http: Any) -> SplitRevocation:
     """Return a revoked identity that both ports of a split set-up refuse, from two admissions of it."""
 
     def closed(cell: Any) -> Any:
-        return replace(cell, tries=(replace(cell.attempt, way=Way.CLOSED, alert=None),))
+        return replace(cell, tries=(replace(cell.attempt, ending=Ending.CLOSED, alert=None),))
 
     return SplitRevocation(grpc=grpc, http=replace(http, cells=tuple(closed(cell) for cell in http.cells)))
 
 
 SAMPLES: dict[type[Any], Callable[[Any, str | None], Any]] = {
-    StrangerExchange: _stranger,
+    UnauthenticatedExchange: _stranger,
     NegotiatedExchange: lambda place, key: NegotiatedExchange(
         url=place.url, role=place.role, tries=(place.attempt(),)
     ),
@@ -218,7 +220,7 @@ SAMPLES: dict[type[Any], Callable[[Any, str | None], Any]] = {
         files=("client.crt", "client.key"),
     ),
     RangeAnswer: _range,
-    Encounters: _encounters,
+    IdentityAttempts: _encounters,
     SideBySide: _side_by_side,
     MemberCount: lambda place, key: MemberCount(given=2, listed=2),
     ClusterClaims: _claims,

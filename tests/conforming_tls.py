@@ -5,28 +5,29 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pytest_etcdtls.observations.attempt import Ending, TLSVersion, Way
-from pytest_etcdtls.observations.cipher_suites import SUITES, Weakness
-from pytest_etcdtls.observations.greeting import TLS1_2, Greeting, Reply, ServerHello
-from pytest_etcdtls.observations.named_groups import HYBRIDS, MODERN
-from pytest_etcdtls.observations.protocol import (
+from pytest_etcdtls.facts.protocol import (
     AlpnChoice,
     AlpnChoices,
     GroupSupport,
     NewestVersion,
-    OddHello,
     OldVersions,
     SilentConnection,
     SuiteSupport,
+    UnusualClientHello,
 )
-from pytest_etcdtls.observations.session import (
+from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.tls.attempt import (
+    Ending,
     ForeignSession,
     Renegotiation,
     Resumed,
     Resumption,
     SessionTickets,
+    StreamEnd,
     Ticket,
 )
+from pytest_etcdtls.tls.hello import TLS1_2, HelloExchange, Reply, ServerHello
+from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, SUITES, Weakness
 
 if TYPE_CHECKING:
     from conforming import Place
@@ -35,7 +36,7 @@ NOW = datetime.now(UTC)
 _FILES = ("client.crt", "client.key")
 
 
-def _greeting(place: Place, offered: str, **changes: Any) -> Greeting:
+def _greeting(place: Place, offered: str, **changes: Any) -> HelloExchange:
     facts: dict[str, Any] = {
         "url": place.url,
         "purpose": "sample",
@@ -45,10 +46,10 @@ def _greeting(place: Place, offered: str, **changes: Any) -> Greeting:
         "server_hello": ServerHello(version=TLS1_2, suite=0xC02F, group=29, extensions=frozenset({0xFF01})),
         "local_address": "127.0.0.1:50000",
     }
-    return Greeting(**(facts | changes))
+    return HelloExchange(**(facts | changes))
 
 
-def _alert(place: Place, offered: str, number: int) -> Greeting:
+def _alert(place: Place, offered: str, number: int) -> HelloExchange:
     return _greeting(place, offered, reply=Reply.ALERT, server_hello=None, alert=number)
 
 
@@ -76,10 +77,10 @@ def _groups(place: Place, key: str | None) -> GroupSupport:
     )
 
 
-def _variant(place: Place, key: str | None) -> OddHello:
+def _variant(place: Place, key: str | None) -> UnusualClientHello:
     plain = _greeting(place, "TLSv1.2")
     odd = _alert(place, "TLSv1.2", 86) if key == "fallback" else plain
-    return OddHello(url=place.url, role=place.role, version=TLSVersion.TLS1_2, plain=plain, odd=odd)
+    return UnusualClientHello(url=place.url, role=place.role, version=TLSVersion.TLS1_2, plain=plain, odd=odd)
 
 
 def _alpn(place: Place, key: str | None) -> AlpnChoices:
@@ -110,7 +111,12 @@ def _resumption(place: Place, key: str | None) -> Resumption:
         attempt = place.attempt(asked=version, identity=identity, **changes)
         return Resumed(version=version, identity=identity, fresh=attempt, again=attempt)
 
-    closed = {"way": Way.CLOSED, "ending": Ending.CLOSE_NOTIFY, "first_bytes": b"", "response": None}
+    closed = {
+        "ending": Ending.CLOSED,
+        "stream_end": StreamEnd.CLOSE_NOTIFY,
+        "first_bytes": b"",
+        "response": None,
+    }
     return Resumption(
         url=place.url,
         role=place.role,
@@ -135,7 +141,12 @@ def _foreign(place: Place, key: str | None) -> ForeignSession:
 
 def _renegotiation(place: Place, key: str | None) -> Renegotiation:
     attempt = place.attempt(
-        asked=TLSVersion.TLS1_2, version="TLSv1.2", way=Way.OTHER, alert=10, response=None, first_bytes=b""
+        asked=TLSVersion.TLS1_2,
+        version="TLSv1.2",
+        ending=Ending.OTHER,
+        alert=10,
+        response=None,
+        first_bytes=b"",
     )
     return Renegotiation(url=place.url, role=place.role, announced=True, files=_FILES, attempt=attempt)
 
@@ -145,7 +156,7 @@ SAMPLES: dict[type[Any], Any] = {
     OldVersions: _old,
     SuiteSupport: _suites,
     GroupSupport: _groups,
-    OddHello: _variant,
+    UnusualClientHello: _variant,
     AlpnChoices: _alpn,
     SilentConnection: _silence,
     SessionTickets: _tickets,

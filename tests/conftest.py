@@ -12,7 +12,6 @@ import importlib.util
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections import Counter
 from collections.abc import Mapping
@@ -21,9 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pytest_etcdtls.declared.version import version_key
-
-pytest_plugins = ["pytester"]
+from pytest_etcdtls.declared.declaration import version_key
 
 IMAGE_REPOSITORY = "pytest-etcdtls/etcd"
 _FOREIGN = ("ETCD_", "ETCDCTL_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
@@ -51,7 +48,7 @@ def find_binaries() -> dict[str, Path]:
 @functools.cache
 def find_images() -> tuple[dict[str, str], str | None]:
     """Return the local images by version, oldest first, and why there are none: no engine, none built."""
-    from pytest_etcdtls.cluster.container_image import local_images
+    from pytest_etcdtls.cluster.docker import local_images
     from pytest_etcdtls.errors import UsageError
 
     try:
@@ -66,14 +63,11 @@ def find_images() -> tuple[dict[str, str], str | None]:
 def pytest_configure() -> None:
     """Keep what is set where the tests are run away from what they start.
 
-    etcd, etcdctl and pytest read these variables. A shell that starts this run in the background has SIGINT
-    ignored, programs inherit that, and Python then installs no handler of its own.
+    etcd, etcdctl and pytest read these variables.
     """
     for name in [*os.environ]:
         if name.startswith(_FOREIGN) and name != "ETCD_MATRIX":
             del os.environ[name]
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -11,7 +11,7 @@ from zoo.matrix import killed_elsewhere
 from zoo.members import ZOO
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.report.catalog_page import catalogue_page
+from pytest_etcdtls.report.reference import catalogue_page
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
-from pytest_etcdtls.target import Listener, Role
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener
 
 Handler = Callable[[socket.socket], None]
 

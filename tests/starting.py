@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_etcdtls.cluster.backend import start_cluster
-from pytest_etcdtls.cluster.binary import binary_version
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.cluster.source import EtcdSource
+from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
 
 
 def start_process(config: ClusterConfig, binary: Path) -> Cluster:

@@ -9,7 +9,7 @@ import pytest
 from pages import GENERATED
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.report.markdown_text import anchor
+from pytest_etcdtls.report.reference import anchor
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docker/*.md")])

@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.checks.mtls_refusals import let_in
-from pytest_etcdtls.checks.mtls_revocation import OVER_GRPC, OVER_HTTP, only
-from pytest_etcdtls.observations.admission import SplitRevocation
-from pytest_etcdtls.observations.attempt import Protocol, Way
-from pytest_etcdtls.observations.release import EtcdRelease, EtcdReleases, Release, SplitListeners
+from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, let_in, only
+from pytest_etcdtls.facts.access import SplitRevocation
+from pytest_etcdtls.facts.release import EtcdRelease, EtcdReleases, GoReleases, Release, SplitListeners
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, curl, etcdctl
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.tls.attempt import Ending
 
 Line = tuple[int, int]
 
@@ -92,11 +91,11 @@ def the_crl_counts_on_a_split_off_grpc_port(split: SplitRevocation) -> Iterator[
     """
     over_http = only(split.http, OVER_HTTP).cells
     over_grpc = only(split.grpc, OVER_GRPC).cells
-    if not over_grpc or not over_http or any(cell.attempt.way is Way.SERVED for cell in over_http):
+    if not over_grpc or not over_http or any(cell.attempt.ending is Ending.SERVED for cell in over_http):
         reason = "the revoked certificate is not refused over HTTP either, see mtls.revoked-http"
-        yield Verdict(Outcome.NOT_VERIFIED, reason)
+        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
-    served = [cell for cell in over_grpc if cell.attempt.way is Way.SERVED]
+    served = [cell for cell in over_grpc if cell.attempt.ending is Ending.SERVED]
     if served:
         yield Finding(
             message="the gRPC port does not look at the revocation list",
@@ -190,3 +189,71 @@ def no_release_has_a_gateway_that_does_not_verify(releases: EtcdReleases) -> Ite
     Remediation: upgrade to etcd 3.3.23, 3.4.10 or newer, the gateway as well.
     """
     yield from _inferred(releases, _ETCD_GATEWAY_FIXED, "etcd gateway does not verify its endpoints")
+
+
+_FIXED: Mapping[str, tuple[Release, ...]] = {
+    "CVE-2022-41724 (large handshake records panic)": (Release(1, 19, 6), Release(1, 20, 1)),
+    "CVE-2024-24783 (a client certificate with an unknown key panics)": (
+        Release(1, 21, 8),
+        Release(1, 22, 1),
+    ),
+    "CVE-2023-45288 (HTTP/2 CONTINUATION flood)": (Release(1, 21, 9), Release(1, 22, 2)),
+    "CVE-2025-68121 (resumption after the CAs have changed)": (
+        Release(1, 24, 13),
+        Release(1, 25, 7),
+        Release(1, 26, 0),
+    ),
+}
+"""Faults that a client of a TLS server can reach, by the first fixed releases (Go vulnerability database)."""
+
+
+def open_faults(release: Release) -> list[str]:
+    """Return the faults that this Go release still has."""
+    return [name for name, fixed in _FIXED.items() if _lacks(release, fixed)]
+
+
+def _lacks(release: Release, fixed: tuple[Release, ...]) -> bool:
+    of_line = next((fix for fix in fixed if fix.line == release.line), None)
+    return release < of_line if of_line else release < fixed[-1]
+
+
+def _aged_go(releases: GoReleases) -> Mapping[str, Any]:
+    first, *others = releases.members
+    old = replace(first, release=Release(1, 16, 3), text="go1.16.3")
+    return {"releases": replace(releases, members=(old, *others))}
+
+
+@check("advisory.go-runtime", on=frozenset(), counterexample=_aged_go)
+def etcd_is_built_with_a_fixed_go(releases: GoReleases) -> Iterator[Statement]:
+    """Every member is built with a Go release that has the published fixes for TLS servers.
+
+    etcd's version does not tell: what counts is the Go release that the binary was built with, which /metrics
+    names. Inferred from it.
+
+    Spec: CVE-2025-68121
+    Spec: CVE-2024-24783
+    Spec: CVE-2023-45288
+    Spec: CVE-2022-41724
+    Severity: medium
+    Level: SHOULD
+    Remediation: upgrade etcd to the newest patch release of its line, or rebuild it with a newer Go.
+    """
+    for found in releases.members:
+        faults = open_faults(found.release)
+        if faults:
+            yield Finding(
+                message=f"etcd was built with {found.text}, which lacks fixes (inferred from the version)",
+                expected=f"Go {max(fixed[-1] for fixed in _FIXED.values())} or newer",
+                observed=f"{found.url}: {found.text} lacks the fixes of {', '.join(faults)}",
+                evidence={"kind": "inferred from the version"},
+                reproduce=(
+                    curl(
+                        found.url,
+                        role="client",
+                        path="/metrics",
+                        files=GOOD_CLIENT,
+                        look='"server_go_version"',
+                        then="grep go_version",
+                    ),
+                ),
+            )

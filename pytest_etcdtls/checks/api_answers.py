@@ -1,20 +1,20 @@
 """What the answers tell besides their bodies: which paths there are, redirections, the clock."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
-from pytest_etcdtls.checks.api_status import answered_with, show, unanswered
-from pytest_etcdtls.observations.admission import Candidate, ServedClient
-from pytest_etcdtls.observations.api import Exchange
-from pytest_etcdtls.observations.attempt import Response
-from pytest_etcdtls.observations.release import EtcdRelease, Release
+from pytest_etcdtls.facts.access import Candidate, ServedClient
+from pytest_etcdtls.facts.api import Alarms, GetExchange, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.facts.release import EtcdRelease, Release
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl
+from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.tls.attempt import Ending, Response
 
 _WITH_HEALTH = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
 _LIVEZ_SINCE: Mapping[tuple[int, int], Release] = {(3, 4): Release(3, 4, 29), (3, 5): Release(3, 5, 11)}
@@ -26,15 +26,15 @@ def has_livez(release: Release) -> bool:
     return release >= _LIVEZ_SINCE.get(release.line, Release(3, 6, 0, final=False))
 
 
-def _missing(etcd: EtcdRelease, livez: Exchange, readyz: Exchange) -> Mapping[str, Any]:
+def _missing(etcd: EtcdRelease, livez: GetExchange, readyz: GetExchange) -> Mapping[str, Any]:
     return {"readyz": answered_with(readyz, Response(status=404, body=b"404 page not found"))}
 
 
 @check("api.health-endpoints", on=_WITH_HEALTH, counterexample=_missing)
 def the_probes_of_kubernetes_have_their_paths(
     etcd: EtcdRelease,
-    livez: Annotated[Exchange, "/livez"],
-    readyz: Annotated[Exchange, "/readyz"],
+    livez: Annotated[GetExchange, "/livez"],
+    readyz: Annotated[GetExchange, "/readyz"],
 ) -> Iterator[Statement]:
     """/livez and /readyz are there, from 3.4.29, 3.5.11 and 3.6 on.
 
@@ -48,7 +48,7 @@ def the_probes_of_kubernetes_have_their_paths(
         --listen-client-urls.
     """
     if not has_livez(etcd.release):
-        yield Verdict(Outcome.NOT_APPLICABLE, f"etcd {etcd.release} has no /livez and /readyz")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"etcd {etcd.release} has no /livez and /readyz")
         return
     for exchange in (livez, readyz):
         yield from unanswered(exchange)
@@ -71,8 +71,8 @@ def answered_throughout(served: ServedClient, response: Response) -> Mapping[str
 
     def answered(candidate: Candidate) -> Candidate:
         tries = tuple(
-            (version, speech, tuple(replace(attempt, response=response) for attempt in made))
-            for version, speech, made in candidate.tries
+            (version, protocol, tuple(replace(attempt, response=response) for attempt in made))
+            for version, protocol, made in candidate.tries
         )
         return replace(candidate, tries=tries)
 
@@ -99,7 +99,7 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
     Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
     """
     if served.client is None:
-        yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client")
+        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
         return
     seen: set[str] = set()
     for attempt in served.client.served:
@@ -142,7 +142,7 @@ def the_clocks_agree(served: ServedClient) -> Iterator[Statement]:
     Remediation: synchronise the clocks of both machines (chrony, systemd-timesyncd).
     """
     if served.client is None:
-        yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client")
+        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
         return
     dated = [
         (attempt.started_at, when)
@@ -150,7 +150,7 @@ def the_clocks_agree(served: ServedClient) -> Iterator[Statement]:
         if attempt.response and (when := _date(attempt.response.headers.get("date", "")))
     ]
     if not dated:
-        yield Verdict(Outcome.NOT_APPLICABLE, f"no answer of {served.url} has a Date header")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"no answer of {served.url} has a Date header")
         return
     ours, theirs = min(dated, key=lambda pair: abs(pair[1] - pair[0]))
     if abs(theirs - ours) > _CLOCK_TOLERANCE:
@@ -169,3 +169,216 @@ def _date(text: str) -> datetime | None:
     except ValueError:
         return None
     return when if when.tzinfo else None
+
+
+_WITH_VERSION = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER})
+
+
+def answered_with(exchange: GetExchange, response: Response) -> GetExchange:
+    """Return the exchange with another answer; for counterexamples."""
+    return replace(exchange, tries=(replace(exchange.attempt, response=response),))
+
+
+def unanswered(exchange: GetExchange) -> Iterator[Statement]:
+    """Yield inconclusive for an exchange that brought no HTTP answer."""
+    if exchange.attempt.response is None or exchange.attempt.ending is not Ending.SERVED:
+        yield CannotJudge(
+            Outcome.INCONCLUSIVE, f"{exchange.url}{exchange.path}: {exchange.attempt.describe()}"
+        )
+
+
+def show(response: Response) -> str:
+    """Return status and the beginning of the body."""
+    return f"HTTP {response.status}: {response.body[:200].decode('utf-8', 'replace').strip()}"
+
+
+def _gone(exchange: GetExchange) -> Mapping[str, Any]:
+    return {"exchange": answered_with(exchange, Response(status=404, body=b"404 page not found"))}
+
+
+@check("api.version-answers", on=_WITH_VERSION, counterexample=_gone)
+def version_answers(exchange: Annotated[GetExchange, "/version"]) -> Iterator[Statement]:
+    """/version answers the good client with 200.
+
+    Spec: etcd Documentation, /version endpoint
+    Severity: high
+    Level: SHOULD
+    Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
+    """
+    yield from unanswered(exchange)
+    response = exchange.attempt.response
+    if response is not None and response.status != 200:
+        yield Finding(
+            message="/version does not answer with 200",
+            expected="HTTP 200",
+            observed=show(response),
+            reproduce=(
+                curl(exchange.url, role=exchange.role, path="/version", files=GOOD_CLIENT, look=STATUS),
+            ),
+        )
+
+
+def _empty(exchange: GetExchange) -> Mapping[str, Any]:
+    return {"exchange": answered_with(exchange, Response(status=200, body=b'{"etcdserver": "latest"}'))}
+
+
+@check("api.version-body", on=_WITH_VERSION, counterexample=_empty)
+def version_is_well_formed(exchange: Annotated[GetExchange, "/version"]) -> Iterator[Statement]:
+    """/version names the server's and the cluster's version.
+
+    The cluster's may read not_decided right after the start.
+
+    Spec: etcd Documentation, /version endpoint
+    Severity: medium
+    Level: SHOULD
+    Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
+    """
+    yield from unanswered(exchange)
+    response = exchange.attempt.response
+    if response is None:
+        return
+    if response.status != 200:
+        yield CannotJudge(Outcome.NOT_VERIFIED, f"/version answers with HTTP {response.status}")
+        return
+    try:
+        body = json.loads(response.body)
+    except ValueError:
+        body = None
+    fields = body if isinstance(body, dict) else {}
+    good = _is_version(fields.get("etcdserver")) and (
+        fields.get("etcdcluster") == "not_decided" or _is_version(fields.get("etcdcluster"))
+    )
+    if not good:
+        yield Finding(
+            message="/version is not the version document of an etcd",
+            expected='{"etcdserver": "x.y.z", "etcdcluster": "x.y.z"}',
+            observed=show(response),
+            reproduce=(
+                curl(exchange.url, role=exchange.role, path="/version", files=GOOD_CLIENT, look=STATUS),
+            ),
+        )
+
+
+def _is_version(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    numbers = value.partition("-")[0].partition("+")[0].split(".")
+    return len(numbers) == 3 and all(number.isdigit() for number in numbers)
+
+
+def _another_etcd(versions: VersionAnswers) -> Mapping[str, Any]:
+    (first, body), *rest = versions.answers
+    return {"versions": replace(versions, answers=((first, {**body, "etcdserver": "2.3.8"}), *rest))}
+
+
+_BEFORE_ALL_ARE_KNOWN = frozenset({"not_decided", "3.0.0"})
+
+
+@check("api.version-agrees", on=frozenset({Role.PEER}), counterexample=_another_etcd)
+def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
+    """Client and peer port of a member report the same versions.
+
+    Otherwise the two ports are not the same etcd: a wrong port forward, a stale instance, a proxy. A cluster
+    that has just been started has the version not_decided or 3.0.0 until its leader knows every member's; the
+    two ports are not asked at the same moment, so that one is not compared.
+
+    Spec: etcd Documentation, /version endpoint
+    Severity: high
+    Level: SHOULD
+    Remediation: name listeners of one member; look for a second etcd on that host.
+    """
+    told = {url: (body.get("etcdserver"), body.get("etcdcluster")) for url, body in versions.answers}
+    servers = {server for server, _ in told.values()}
+    clusters = {cluster for _, cluster in told.values()} - _BEFORE_ALL_ARE_KNOWN
+    if len(servers) > 1 or len(clusters) > 1:
+        yield Finding(
+            message="the ports of one member report different versions",
+            expected="the same etcdserver and etcdcluster on both ports",
+            observed="; ".join(
+                f"{url}: {server}, cluster {cluster}" for url, (server, cluster) in told.items()
+            ),
+        )
+
+
+def _sick(exchange: GetExchange, alarms: Alarms) -> Mapping[str, Any]:
+    body = b'{"health":"false","reason":"NO LEADER"}'
+    return {"exchange": answered_with(exchange, Response(status=503, body=body))}
+
+
+@check("api.healthy", on=_WITH_HEALTH, counterexample=_sick)
+def the_member_is_healthy(exchange: Annotated[GetExchange, "/health"], alarms: Alarms) -> Iterator[Statement]:
+    """/health says true to the good client.
+
+    A member without a leader serves nobody, and one with the alarm CORRUPT has other data than the rest. With
+    NOSPACE it still serves reads, and what is wrong is not TLS. etcd 3.4 gives no reason here; the status of
+    the member does.
+
+    Spec: etcd Documentation, /health endpoint
+    Severity: high
+    Level: MUST, SHOULD if the reason is the alarm NOSPACE
+    Remediation: see etcd's log and `etcdctl alarm list`; a member without leader, or with an alarm, is not
+        healthy.
+    """
+    yield from unanswered(exchange)
+    response = exchange.attempt.response
+    if response is None:
+        return
+    try:
+        body = json.loads(response.body)
+        healthy = response.status == 200 and str(body["health"]).lower() == "true"
+        reason = str(body.get("reason", ""))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        healthy, reason = False, ""
+    if not healthy:
+        yield Finding(
+            message="/health does not say true",
+            evidence={"alarms": "; ".join(alarms.texts)} if alarms.texts else {},
+            level=Level.SHOULD if _is_full(reason, alarms) else None,
+            expected='HTTP 200: {"health":"true"}',
+            observed=show(response),
+            reproduce=(
+                curl(exchange.url, role=exchange.role, path="/health", files=GOOD_CLIENT, look=STATUS),
+            ),
+        )
+
+
+def _is_full(reason: str, alarms: Alarms) -> bool:
+    """Whether the quota of the database is used up, and no more than that."""
+    said = [reason] if reason else list(alarms.texts)
+    return bool(said) and all("NOSPACE" in text for text in said)
+
+
+def _one_less(members: MemberLists) -> Mapping[str, Any]:
+    stranger = MemberRecord(id="1", name="stranger", peer_urls=(), client_urls=())
+    return {"members": replace(members, by_peer=(*members.by_peer, stranger))}
+
+
+@check("api.peer-members", on=frozenset({Role.PEER}), counterexample=_one_less)
+def both_ports_list_the_same_members(members: MemberLists) -> Iterator[Statement]:
+    """The peer port's /members agrees with the member list of the client port.
+
+    Spec: etcd Documentation, runtime reconfiguration
+    Severity: high
+    Level: SHOULD
+    Remediation: name listeners of one cluster; compare with etcdctl member list.
+    """
+    by_peer, by_client = set(members.by_peer), set(members.by_client)
+    if by_peer != by_client:
+        yield Finding(
+            message="the two ports list different members",
+            expected=f"{members.client_url}: {_listed(members.by_client)}",
+            observed=f"{members.url}: {_listed(members.by_peer)}",
+            reproduce=(
+                curl(
+                    members.url, role="peer", path="/members", files=GOOD_PEER, look="the URLs of each member"
+                ),
+            ),
+        )
+
+
+def _listed(members: tuple[MemberRecord, ...]) -> str:
+    rows = (
+        f"{member.id} {member.name} peers {','.join(member.peer_urls)} clients {','.join(member.client_urls)}"
+        for member in sorted(members, key=lambda member: member.id)
+    )
+    return "; ".join(rows)

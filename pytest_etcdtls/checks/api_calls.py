@@ -4,21 +4,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.checks.api_status import show
-from pytest_etcdtls.observations.api import (
+from pytest_etcdtls.checks.api_answers import show
+from pytest_etcdtls.facts.api import (
     GatewayAnswer,
     GatewayDial,
     GRPCOverHTTP1,
     NegotiatedExchange,
     RangeAnswer,
 )
-from pytest_etcdtls.observations.attempt import Protocol, Response, Way
+from pytest_etcdtls.pki.certificate import is_for, purposes, shown
 from pytest_etcdtls.pki.path import find_path
-from pytest_etcdtls.pki.reading import is_for, purposes, shown
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl, etcdctl
-from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.tls.attempt import Ending, Response
 
 _NEEDS_USER = "authentication is on: pass --etcd-user and --etcd-password-file of a user who may read"
 _DENIED = frozenset({3, 7, 16})
@@ -66,11 +66,11 @@ def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Stat
     """
     response = answer.attempt.response
     if response is None:
-        yield Verdict(Outcome.INCONCLUSIVE, f"{answer.url} gateway: {answer.attempt.describe()}")
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{answer.url} gateway: {answer.attempt.describe()}")
     elif response.status == 404:
-        yield Verdict(Outcome.NOT_APPLICABLE, "the gateway is switched off (--enable-grpc-gateway)")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "the gateway is switched off (--enable-grpc-gateway)")
     elif response.status in (400, 401, 403):
-        yield Verdict(Outcome.NOT_VERIFIED, _why_denied(answer, response))
+        yield CannotJudge(Outcome.NOT_VERIFIED, _why_denied(answer, response))
     elif response.status != 200:
         why, remediation = _why_down(response, dial)
         yield Finding(
@@ -215,9 +215,9 @@ def a_key_can_be_asked_for(answer: RangeAnswer) -> Iterator[Statement]:
     """
     if answer.status in _DENIED:
         why = answer.why_not or (f"user {answer.user} may not read" if answer.user else "")
-        yield Verdict(Outcome.NOT_VERIFIED, f"{_NEEDS_USER} ({why or answer.message})")
-    elif answer.attempt.way is not Way.SERVED or answer.attempt.response is None:
-        yield Verdict(Outcome.INCONCLUSIVE, f"{answer.url} Range: {answer.attempt.describe()}")
+        yield CannotJudge(Outcome.NOT_VERIFIED, f"{_NEEDS_USER} ({why or answer.message})")
+    elif answer.attempt.ending is not Ending.SERVED or answer.attempt.response is None:
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{answer.url} Range: {answer.attempt.describe()}")
     elif answer.status != 0 or not answer.well_formed:
         yield Finding(
             message="gRPC KV/Range fails",
@@ -233,7 +233,7 @@ def a_key_can_be_asked_for(answer: RangeAnswer) -> Iterator[Statement]:
 
 def _bridged(call: GRPCOverHTTP1) -> Mapping[str, Any]:
     answer = Response(status=200, headers={"content-type": "application/grpc"})
-    return {"call": replace(call, tries=(replace(call.attempt, way=Way.SERVED, response=answer),))}
+    return {"call": replace(call, tries=(replace(call.attempt, ending=Ending.SERVED, response=answer),))}
 
 
 @check("api.grpc-over-http2-only", on={Role.CLIENT}, counterexample=_bridged)
@@ -261,7 +261,7 @@ def grpc_needs_http2(call: GRPCOverHTTP1) -> Iterator[Statement]:
 
 
 def _http2(exchange: NegotiatedExchange) -> Mapping[str, Any]:
-    closed = replace(exchange.attempt, way=Way.CLOSED, response=None, detail="close_notify")
+    closed = replace(exchange.attempt, ending=Ending.CLOSED, response=None, detail="close_notify")
     return {"exchange": replace(exchange, tries=(closed,))}
 
 
@@ -279,8 +279,8 @@ def peers_speak_http1(exchange: NegotiatedExchange) -> Iterator[Statement]:
     Remediation: let members reach --listen-peer-urls without a proxy that terminates TLS.
     """
     attempt = exchange.attempt
-    if attempt.way is Way.UNCLEAR:
-        yield Verdict(Outcome.INCONCLUSIVE, f"{exchange.url}: {attempt.describe()}")
+    if attempt.ending is Ending.UNCLEAR:
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{exchange.url}: {attempt.describe()}")
     elif attempt.response is None:
         yield Finding(
             message="the peer port does not answer HTTP/1.1 once h2 was offered",

@@ -4,25 +4,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls.checks.api_status import answered_with, show, unanswered
-from pytest_etcdtls.observations.api import Exchange
-from pytest_etcdtls.observations.attempt import Response, Way
-from pytest_etcdtls.observations.listener import Answer, ListenerFacts
+from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
+from pytest_etcdtls.checks.mtls_refusals import let_in
+from pytest_etcdtls.facts.access import AccessMatrix
+from pytest_etcdtls.facts.api import GetExchange, UnauthenticatedExchange
+from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
 from pytest_etcdtls.pki.names import is_loopback
+from pytest_etcdtls.refusal import ControlState, rule
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl
-from pytest_etcdtls.results import Finding, Level, Note, Statement
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 
 _CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
 
 
-def _there(exchange: Exchange) -> Mapping[str, Any]:
+def _there(exchange: GetExchange) -> Mapping[str, Any]:
     return {"exchange": answered_with(exchange, Response(status=200, body=b"{}"))}
 
 
 @check("api.v2-disabled", on=_CLIENT_PORTS, counterexample=_there)
-def the_v2_api_is_off(exchange: Annotated[Exchange, "/v2/keys"]) -> Iterator[Statement]:
+def the_v2_api_is_off(exchange: Annotated[GetExchange, "/v2/keys"]) -> Iterator[Statement]:
     """The v2 API is not served.
 
     Its key space is another one than v3's, with its own authentication, which is off unless set up apart.
@@ -36,7 +39,7 @@ def the_v2_api_is_off(exchange: Annotated[Exchange, "/v2/keys"]) -> Iterator[Sta
 
 
 @check("api.pprof-hidden", on=_CLIENT_PORTS, counterexample=_there)
-def profiles_are_off(exchange: Annotated[Exchange, "/debug/pprof/"]) -> Iterator[Statement]:
+def profiles_are_off(exchange: Annotated[GetExchange, "/debug/pprof/"]) -> Iterator[Statement]:
     """Profiles are not served.
 
     Heap and goroutine profiles hold what etcd has in memory, and taking one costs time. Log level debug
@@ -51,7 +54,7 @@ def profiles_are_off(exchange: Annotated[Exchange, "/debug/pprof/"]) -> Iterator
     yield from _absent(exchange, "profiles are served")
 
 
-def _absent(exchange: Exchange, message: str) -> Iterator[Statement]:
+def _absent(exchange: GetExchange, message: str) -> Iterator[Statement]:
     yield from unanswered(exchange)
     response = exchange.attempt.response
     if response is not None and response.status != 404:
@@ -65,16 +68,16 @@ def _absent(exchange: Exchange, message: str) -> Iterator[Statement]:
         )
 
 
-def _client_port(version: Exchange, variables: Exchange, gateway: Exchange) -> Mapping[str, Any]:
+def _client_port(version: GetExchange, variables: GetExchange, gateway: GetExchange) -> Mapping[str, Any]:
     answer = Response(status=200, body=b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}')
     return {"version": answered_with(version, answer)}
 
 
 @check("api.metrics-scope", on={Role.METRICS}, counterexample=_client_port)
 def the_metrics_listener_serves_metrics_only(
-    version: Annotated[Exchange, "/version"],
-    variables: Annotated[Exchange, "/debug/vars"],
-    gateway: Annotated[Exchange, "/v3/maintenance/status"],
+    version: Annotated[GetExchange, "/version"],
+    variables: Annotated[GetExchange, "/debug/vars"],
+    gateway: Annotated[GetExchange, "/v3/maintenance/status"],
 ) -> Iterator[Statement]:
     """The metrics listener serves health and metrics, and nothing else.
 
@@ -103,9 +106,9 @@ def the_metrics_listener_serves_metrics_only(
         )
 
 
-def _from_outside(answer: Answer, listener: ListenerFacts) -> Mapping[str, Any]:
+def _from_outside(answer: FirstContact, listener: ListenerFacts) -> Mapping[str, Any]:
     url = "http://192.0.2.1:2381"
-    attempt = replace(answer.tls[0], way=Way.SERVED, alert=None, response=Response(status=200))
+    attempt = replace(answer.tls[0], ending=Ending.SERVED, alert=None, response=Response(status=200))
     return {
         "answer": replace(answer, tls=(), plaintext=attempt),
         "listener": replace(listener, scheme="http", host="192.0.2.1", url=url),
@@ -113,7 +116,7 @@ def _from_outside(answer: Answer, listener: ListenerFacts) -> Mapping[str, Any]:
 
 
 @check("api.metrics-exposed", on={Role.METRICS}, counterexample=_from_outside)
-def plain_metrics_stay_on_loopback(answer: Answer, listener: ListenerFacts) -> Iterator[Statement]:
+def plain_metrics_stay_on_loopback(answer: FirstContact, listener: ListenerFacts) -> Iterator[Statement]:
     """A metrics listener without TLS is on loopback only.
 
     Metrics tell versions, addresses of the members, sizes and load to everybody who reaches the port.
@@ -128,7 +131,9 @@ def plain_metrics_stay_on_loopback(answer: Answer, listener: ListenerFacts) -> I
     if listener.scheme == "https":
         yield Note("the metrics listener has TLS")
     elif (
-        answer.plaintext is not None and answer.plaintext.way is Way.SERVED and not is_loopback(listener.host)
+        answer.plaintext is not None
+        and answer.plaintext.ending is Ending.SERVED
+        and not is_loopback(listener.host)
     ):
         yield Finding(
             message="metrics are served without TLS beyond loopback",
@@ -136,3 +141,129 @@ def plain_metrics_stay_on_loopback(answer: Answer, listener: ListenerFacts) -> I
             observed=f"{listener.url}: {answer.plaintext.describe()}",
             reproduce=(curl(listener.url, role=listener.role, path="/metrics", look=STATUS),),
         )
+
+
+_WITH_HTTP = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
+_WITH_GATEWAY = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
+
+
+def _answered(stranger: UnauthenticatedExchange) -> Mapping[str, Any]:
+    answer = replace(stranger.attempt, ending=Ending.SERVED, alert=None, response=Response(status=200))
+    return {"stranger": replace(stranger, tries=(answer,))}
+
+
+@check("api.health-needs-certificate", on=_WITH_HTTP, counterexample=_answered)
+def health_is_not_told_to_strangers(
+    stranger: Annotated[UnauthenticatedExchange, "/health"],
+) -> Iterator[Statement]:
+    """/health does not answer without a certificate.
+
+    Load balancers and probes that cannot present one have the metrics listener for that; a hole for them in
+    the client port is a hole for everybody.
+
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: medium
+    Level: MUST
+    Remediation: require certificates for every path, and let probes ask --listen-metrics-urls instead.
+    """
+    yield from _judge(stranger)
+
+
+@check("api.metrics-needs-certificate", on=_WITH_HTTP, counterexample=_answered)
+def metrics_are_not_told_to_strangers(
+    stranger: Annotated[UnauthenticatedExchange, "/metrics"],
+) -> Iterator[Statement]:
+    """/metrics does not answer without a certificate.
+
+    Metrics tell versions, addresses of the members, sizes and load.
+
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: medium
+    Level: MUST
+    Remediation: require certificates for every path, and let Prometheus ask --listen-metrics-urls on
+        loopback instead.
+    """
+    yield from _judge(stranger)
+
+
+@check("api.debug-vars", on=_WITH_GATEWAY, counterexample=_answered)
+def debug_variables_are_not_told_to_strangers(
+    stranger: Annotated[UnauthenticatedExchange, "/debug/vars"],
+) -> Iterator[Statement]:
+    """/debug/vars does not answer without a certificate.
+
+    etcd always serves it, with its whole command line; its threat model relies on mutual TLS to protect it.
+
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: low
+    Level: MUST
+    Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
+    """
+    yield from _judge(stranger)
+
+
+@check("api.gateway-needs-certificate", on=_WITH_GATEWAY, counterexample=let_in)
+def the_gateway_does_not_answer_strangers(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
+    """The JSON gateway does not answer without a certificate.
+
+    Through it everything can be read and written with curl.
+
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: critical
+    Level: MUST
+    Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
+    """
+    yield from _judge_cells(admission, Protocol.GATEWAY, "the JSON gateway")
+
+
+@check("api.grpc-needs-certificate", on={Role.CLIENT}, counterexample=let_in)
+def grpc_does_not_answer_strangers(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
+    """No gRPC call is answered without a certificate.
+
+    It is what every client uses to read and write keys.
+
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: critical
+    Level: MUST
+    Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
+    """
+    yield from _judge_cells(admission, Protocol.GRPC, "gRPC")
+
+
+def _judge(stranger: UnauthenticatedExchange) -> Iterator[Statement]:
+    line = curl(stranger.url, role=stranger.role, path=stranger.path)
+    yield from _one(stranger.attempt, stranger.control, stranger.path, line)
+
+
+def _judge_cells(admission: AccessMatrix, protocol: Protocol, what: str) -> Iterator[Statement]:
+    cells = [cell for cell in admission.cells if cell.protocol is protocol]
+    if not cells:
+        yield CannotJudge(
+            Outcome.NOT_APPLICABLE, f"{admission.url} does not answer {what} to the good client"
+        )
+    for cell in cells:
+        line = curl(admission.url, role=admission.role, version=cell.version, protocol=protocol)
+        statements = list(_one(cell.attempt, cell.control.attempt, f"{what} in {cell.version}", line))
+        yield from statements
+        if any(isinstance(statement, Finding) for statement in statements):
+            return
+
+
+def _one(attempt: Attempt, control: Attempt | None, what: str, line: str) -> Iterator[Statement]:
+    ruling = rule(attempt.ending, ControlState(control.ending) if control else ControlState.NONE_KNOWN)
+    if ruling.outcome is Outcome.VIOLATES:
+        if not _turned_away(attempt):
+            yield Finding(
+                message=f"{what} answers without a certificate",
+                expected="a certificate alert",
+                observed=attempt.describe(),
+                reproduce=(line,),
+            )
+    elif ruling.outcome is not Outcome.CONFORMS:
+        reason = ruling.note if ruling.outcome is Outcome.NOT_VERIFIED else attempt.describe()
+        yield CannotJudge(ruling.outcome, f"{what}: {reason}")
+
+
+def _turned_away(attempt: Attempt) -> bool:
+    """Whether the answer is an error of HTTP: somebody was let in, to nothing."""
+    return attempt.response is not None and attempt.response.status >= 400

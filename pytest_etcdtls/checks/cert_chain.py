@@ -2,20 +2,39 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.observations.chain import PathToTrust, ServedChain
-from pytest_etcdtls.observations.hello import HelloVariant, HelloVariants
+from pytest_etcdtls.checks.cert_validity import ends_soon, state_of, when
+from pytest_etcdtls.facts.certificates import (
+    CAsInUse,
+    CertificationPath,
+    ExpectedCertificate,
+    HelloVariant,
+    HelloVariants,
+    Issuers,
+    KubernetesCA,
+    PathToTrust,
+    PortPair,
+    ServedChain,
+)
+from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.pki.authority import specimen
+from pytest_etcdtls.pki.certificate import load, public_key, purposes, serial_number, shown
+from pytest_etcdtls.pki.go_verify import allows_servers, constraint_fault, issuer_faults, policy_fault
 from pytest_etcdtls.pki.identities import self_signed
+from pytest_etcdtls.pki.names import subject_alt_names
 from pytest_etcdtls.pki.path import ancestors, is_self_signed, signed_by
-from pytest_etcdtls.pki.reading import load, serial_number, shown
+from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import s_client, show_chain
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.reproduce import ANNOUNCED, s_client, show_chain, show_leaf
+from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.role import Role
 
 
 def subjects(certificates: tuple[x509.Certificate, ...]) -> str:
@@ -50,7 +69,7 @@ def the_chain_is_complete(path: PathToTrust, chain: ServedChain) -> Iterator[Sta
             reproduce=(show_chain(chain.url),),
         )
     elif path.unknown_issuer:
-        yield Verdict(
+        yield CannotJudge(
             Outcome.NOT_VERIFIED,
             f"the issuer {path.unknown_issuer} is not known, nor what lies beyond: see cert.trusted",
         )
@@ -126,7 +145,7 @@ def every_hello_gets_the_same_chain(hellos: HelloVariants) -> Iterator[Statement
     first, *others = [found for found in hellos.variants if found.chain]
     different = [found for found in others if found.chain != first.chain]
     if different and not hellos.steady:
-        yield Verdict(
+        yield CannotJudge(
             Outcome.NOT_VERIFIED,
             "the same hello gets another certificate each time: it was being renewed, or several servers "
             "answer in turn. Run it again, or name each member by its own address",
@@ -150,3 +169,269 @@ def _leaf(variant: HelloVariant) -> str:
         return f"a certificate that cannot be parsed, SHA-256 {sha256(variant.chain[0]).hexdigest()}"
     self_made = ", signed by itself" if is_self_signed(leaf) else ""
     return f"{shown(leaf)}, serial {serial_number(leaf):x}{self_made}, {len(variant.chain)} certificates"
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 fingerprint as ``openssl x509 -fingerprint -sha256`` writes it."""
+    return certificate.fingerprint(SHA256()).hex(":").upper()
+
+
+def shown_in_full(certificate: x509.Certificate) -> str:
+    """Return subject, serial number and fingerprint, for reports."""
+    subject = certificate.subject.rfc4514_string() or "(empty subject)"
+    return f"{subject}, serial {serial_number(certificate):x}, SHA-256 {fingerprint(certificate)}"
+
+
+def _no_path(path: PathToTrust, chain: ServedChain) -> Mapping[str, Any]:
+    return {"path": replace(path, error="unable to get local issuer certificate")}
+
+
+@check("cert.trusted", on=EVERY_LISTENER, counterexample=_no_path)
+def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> Iterator[Statement]:
+    """A path leads from the served certificate to the given CA.
+
+    Path and signatures only; validity, names and usage have checks of their own.
+
+    Spec: RFC 5280 section 6.1
+    Spec: RFC 8446 section 4.4.2
+    Severity: high
+    Level: MUST
+    Remediation: serve a certificate of that CA with --{peer}cert-file, intermediates behind it in the same
+        file, or name the CA that signed it.
+    """
+    if path.error:
+        anchors = ", ".join(sorted(anchor.subject.rfc4514_string() for anchor in path.anchors))
+        yield Finding(
+            message="no path leads from the served certificate to the given CA",
+            expected=f"a certificate that leads to {anchors} ({path.source})",
+            observed=f"{path.error}; issuer {chain.leaf.issuer.rfc4514_string()}",
+            evidence={"served": "; ".join(shown_in_full(certificate) for certificate in chain.certificates)},
+            reproduce=(show_chain(path.url),),
+        )
+
+
+def _another(chain: ServedChain, expected: ExpectedCertificate) -> Mapping[str, Any]:
+    return {"chain": replace(chain, certificates=self_signed().chain)}
+
+
+@check("cert.matches-expected-file", on=frozenset({Role.CLIENT, Role.PEER}), counterexample=_another)
+def the_expected_certificate_is_served(
+    chain: ServedChain, expected: ExpectedCertificate
+) -> Iterator[Statement]:
+    """The certificate that is served is the one that is expected.
+
+    The file on disk and what is on the wire differ after a rotation that went to the wrong place, with
+    swapped files, behind a proxy, or where a configuration file hides the flags.
+
+    Spec: etcd --{peer}cert-file
+    Severity: high
+    Level: MUST
+    Remediation: put the expected certificate, with its key, where --{peer}cert-file points; etcd reads it at
+        the next handshake.
+    """
+    if chain.leaf != expected.certificate:
+        yield Finding(
+            message="another certificate is served than the expected one",
+            expected=f"{shown_in_full(expected.certificate)} ({expected.source})",
+            observed=shown_in_full(chain.leaf),
+            reproduce=(show_leaf(chain.url, '"Serial Number"'),),
+        )
+
+
+def _shared(ports: PortPair) -> Mapping[str, Any]:
+    return {"ports": replace(ports, client=ports.peer)}
+
+
+@check("cert.own-certificate-per-port", on=frozenset({Role.PEER}), counterexample=_shared)
+def each_port_serves_its_own_certificate(ports: PortPair) -> Iterator[Statement]:
+    """Client and peer port serve certificates and keys of their own.
+
+    A key that serves clients and joins the cluster opens both doors when it leaks; etcd's threat model wants
+    dedicated peer certificates. Two certificates for one key are no better than one.
+
+    Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
+    Spec: CIS Kubernetes 2.4
+    Severity: medium
+    Level: SHOULD
+    Remediation: give --peer-cert-file and --peer-key-file a pair of their own.
+    """
+    same = ports.client.leaf == ports.peer.leaf
+    key = public_key(ports.client.leaf)
+    if same or (key is not None and key == public_key(ports.peer.leaf)):
+        yield Finding(
+            message=f"both ports serve the same {'certificate' if same else 'key, in two certificates'}",
+            expected="a certificate and key of its own on each port",
+            observed=shown_in_full(ports.peer.leaf),
+            evidence={"client port": ports.client.url, "peer port": ports.peer.url},
+            reproduce=(
+                show_leaf(ports.client.url, '"Serial Number" and the public key'),
+                show_leaf(ports.peer.url, '"Serial Number" and the public key'),
+            ),
+        )
+
+
+def _no_ca(issuers: Issuers) -> Mapping[str, Any]:
+    return {"issuers": replace(issuers, certificates=specimen()[:1])}
+
+
+@check("cert.issuer-is-ca", on=EVERY_LISTENER, counterexample=_no_ca)
+def every_issuer_is_a_ca(issuers: Issuers) -> Iterator[Statement]:
+    """Every certificate above the served one is a CA's that may issue it.
+
+    It says CA:TRUE, its path length suffices, its key usage, if there is one, allows keyCertSign, and its
+    extended key usage, if there is one, allows serverAuth: Go applies that of a CA to what it issued.
+
+    Spec: RFC 5280 section 4.2.1.9
+    Spec: RFC 5280 section 4.2.1.3
+    Severity: high
+    Level: MUST
+    Remediation: issue the certificate of --{peer}cert-file with a CA certificate (basicConstraints CA:TRUE,
+        keyUsage keyCertSign).
+    """
+    for below, issuer in enumerate(issuers.certificates):
+        is_last = issuer is issuers.certificates[-1]
+        problems = list(_problems(issuer, below, is_last=is_last))
+        if problems:
+            yield Finding(
+                message=f"{shown(issuer)} may not have issued what is served",
+                expected="CA:TRUE, a path length that suffices, keyCertSign, no usage that excludes servers",
+                observed=", ".join(problems),
+                reproduce=(show_chain(issuers.url),),
+            )
+
+
+def _problems(issuer: x509.Certificate, cas_below: int, *, is_last: bool) -> Iterator[str]:
+    yield from issuer_faults(issuer, cas_below, is_anchor=is_last)
+    if not allows_servers(issuer):
+        yield f"extendedKeyUsage {', '.join(purposes(issuer) or ())}"
+
+
+def _only_for_others(path: CertificationPath) -> Mapping[str, Any]:
+    # permittedSubtrees: dNSName example.
+    other = OtherExtension("2.5.29.30", bytes.fromhex("300da00b300982076578616d706c65"), critical=True)
+    restricted = replace(AUTHORITY, other_extensions=(other,))
+    return {"path": replace(path, certificates=specimen(authority=restricted))}
+
+
+@check("cert.ca-constraints", on=EVERY_LISTENER, counterexample=_only_for_others)
+def the_cas_may_issue_these_names(path: CertificationPath) -> Iterator[Statement]:
+    """The name and policy constraints of the CAs admit what they issued.
+
+    A CA that is restricted to some names cannot issue a certificate with any other name in it, wanted or not.
+    Go compares every name of the subjectAltName, and never the common name.
+
+    Spec: RFC 5280 section 4.2.1.10
+    Spec: RFC 5280 section 4.2.1.11
+    Severity: high
+    Level: MUST
+    Remediation: issue the certificate of --{peer}cert-file with names that its CA may certify, or with
+        another CA.
+    """
+    for fault in (constraint_fault(path.certificates), policy_fault(path.certificates)):
+        if fault:
+            yield Finding(
+                message=f"the constraints of a CA exclude what is served: {fault}",
+                expected="names and policies that every CA above the certificate admits",
+                observed=", ".join(subject_alt_names(path.certificates[0])) or "no subjectAltName",
+                evidence={"path": "; ".join(shown(certificate) for certificate in path.certificates)},
+                reproduce=(show_chain(path.url),),
+            )
+
+
+def _shared_with_kubernetes(in_use: CAsInUse, kubernetes: KubernetesCA) -> Mapping[str, Any]:
+    return {"in_use": replace(in_use, known=((kubernetes.certificates[0], "is trusted for clients"),))}
+
+
+@check(
+    "cert.ca-not-shared-with-kubernetes",
+    on=frozenset({Role.CLIENT, Role.PEER}),
+    counterexample=_shared_with_kubernetes,
+)
+def kubernetes_has_another_ca(in_use: CAsInUse, kubernetes: KubernetesCA) -> Iterator[Statement]:
+    """No CA of etcd is the CA of the Kubernetes cluster; keys are compared, not paths.
+
+    Every kubelet and every user has a client certificate of the Kubernetes CA. Where etcd trusts it, each of
+    them reads and writes every secret of the cluster, past all of Kubernetes' authorisation.
+
+    Spec: CIS Kubernetes 2.7
+    Severity: high
+    Level: SHOULD
+    Remediation: give etcd a CA of its own: --{peer}trusted-ca-file and the pair of --{peer}cert-file, and the
+        API server its client certificate of it (--etcd-certfile).
+    """
+    keys = [public_key(certificate) for certificate in kubernetes.certificates]
+    shared = [(found, words) for found, words in in_use.known if public_key(found) in keys]
+    if shared:
+        yield Finding(
+            message="etcd and Kubernetes share a CA",
+            expected=f"a CA of its own, other than {kubernetes.source}",
+            observed="; ".join(dict.fromkeys(f"{shown(found)} {words}" for found, words in shared)),
+            reproduce=(s_client(in_use.url, look=ANNOUNCED),),
+        )
+        return
+    subjects = {certificate.subject.public_bytes() for certificate in kubernetes.certificates}
+    alike = [name.rfc4514_string() for name in in_use.announced if name.public_bytes() in subjects]
+    if alike and not in_use.trust_is_known:
+        yield CannotJudge(
+            Outcome.NOT_VERIFIED,
+            f"a CA of the same name is announced, {', '.join(alike)}, but its key is not known: "
+            "pass --etcd-trusted-ca or --etcd-peer-trusted-ca",
+        )
+
+
+def _past_the_ca(issuers: Issuers, chain: ServedChain) -> Mapping[str, Any]:
+    after = max(found.not_valid_after_utc for found in issuers.certificates) + timedelta(days=1)
+    return {"chain": replace(chain, observed_at=after)}
+
+
+@check("cert.ca-valid-now", on=EVERY_LISTENER, counterexample=_past_the_ca)
+def the_issuers_are_valid_now(issuers: Issuers, chain: ServedChain) -> Iterator[Statement]:
+    """Every CA above the served certificate is valid at the time of the handshake.
+
+    Go judges the root as well: when it has expired, nothing that it ever signed is accepted any more.
+
+    Spec: RFC 5280 section 6.1.3
+    Severity: critical
+    Level: MUST
+    Remediation: renew the CA, give the new one to clients and to --{peer}trusted-ca-file (read at start
+        only), then renew the pair of --{peer}cert-file.
+    """
+    for issuer in issuers.certificates:
+        if state := state_of(issuer, chain.observed_at):
+            begins, ends = issuer.not_valid_before_utc, issuer.not_valid_after_utc
+            yield Finding(
+                message=f"the CA {shown(issuer)} {state}",
+                expected=f"{when(begins)} to {when(ends)} includes the time of the handshake",
+                observed=f"handshake at {when(chain.observed_at)}",
+                reproduce=(show_chain(chain.url),),
+            )
+
+
+def _ca_has_an_hour(issuers: Issuers, chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
+    last = issuers.certificates[-1].not_valid_after_utc
+    return {"chain": replace(chain, observed_at=last - timedelta(hours=1))}
+
+
+@check("cert.ca-expires-soon", on=EVERY_LISTENER, counterexample=_ca_has_an_hour)
+def the_issuers_do_not_expireends_soon(
+    issuers: Issuers, chain: ServedChain, policy: Policy
+) -> Iterator[Statement]:
+    """Every CA above the served certificate is valid for longer than --etcd-expiry-days from now.
+
+    A new CA takes longer to spread than a new certificate: etcd reads its bundle at start only.
+
+    Spec: RFC 5280 section 6.1.3
+    Spec: etcd --{peer}trusted-ca-file
+    Severity: medium
+    Level: SHOULD
+    Remediation: put the new CA beside the old one into --{peer}trusted-ca-file and the clients' bundles,
+        restart member by member, then renew the certificates, then take the old one out.
+    """
+    now = chain.observed_at
+    if expired := [shown(found) for found in issuers.certificates if state_of(found, now)]:
+        yield CannotJudge(
+            Outcome.NOT_APPLICABLE, f"{', '.join(expired)} is not valid now, see cert.ca-valid-now"
+        )
+        return
+    for issuer in issuers.certificates:
+        yield from ends_soon(issuer, f"the CA {shown(issuer)}", now, policy, show_chain(chain.url))

@@ -5,16 +5,31 @@ from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.observations.chain import CertificationPath, Issuers, ServedChain
-from pytest_etcdtls.pki.go_verify import details, extension_name
-from pytest_etcdtls.pki.path import ancestors
-from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.pki.reading import extension, serial_number, shown
-from pytest_etcdtls.pki.specimen import specimen
+from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers, ServedChain
+from pytest_etcdtls.pki.authority import specimen
+from pytest_etcdtls.pki.certificate import (
+    STRONG,
+    describe_key,
+    extension,
+    is_strong,
+    is_strong_issuer,
+    is_too_long,
+    key_problem,
+    load,
+    serial_number,
+    shown,
+    signature_hash,
+    unparsable,
+)
+from pytest_etcdtls.pki.go_parser import parse_error
+from pytest_etcdtls.pki.go_verify import details, extension_name, signature_scheme, usable_key
+from pytest_etcdtls.pki.path import ancestors, is_self_signed
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_chain, show_leaf
-from pytest_etcdtls.results import Finding, Statement
+from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 
 _LONGEST_SERIAL = 20
 """Octets."""
@@ -132,3 +147,189 @@ def _disagreement(certificate: x509.Certificate, issuer: x509.Certificate) -> st
     if referred != subject.digest:
         return f"{referred.hex(':')} is not {subject.digest.hex(':')}"
     return ""
+
+
+def _which(message: CertificateMessage, number: int, der: bytes) -> str:
+    """Return which certificate it is, by its place and its subject, as far as that can be parsed."""
+    sent = len(set(message.certificates))
+    place = f"certificate {number} of {sent}" if number <= sent else "a CA that is not served"
+    try:
+        return f"{place}, {shown(load(der))},"
+    except ValueError:
+        return place
+
+
+def _all(message: CertificateMessage) -> Iterator[tuple[int, bytes]]:
+    """Yield every certificate once: those that were sent, then the CAs that were not."""
+    issuers = (issuer.public_bytes(Encoding.DER) for issuer in message.issuers)
+    yield from enumerate(dict.fromkeys((*message.certificates, *issuers)), 1)
+
+
+def _with(*extensions: OtherExtension) -> tuple[bytes, ...]:
+    leaf, issuer = specimen(replace(SERVER, other_extensions=extensions))
+    return tuple(found.public_bytes(Encoding.DER) for found in (leaf, issuer))
+
+
+def _five_octets(message: CertificateMessage) -> Mapping[str, Any]:
+    address = OtherExtension("2.5.29.17", bytes.fromhex("300787057f00000100"))
+    return {"message": replace(message, certificates=_with(address))}
+
+
+@check("cert.well-formed", on=EVERY_LISTENER, counterexample=_five_octets)
+def go_parses_every_certificate(message: CertificateMessage) -> Iterator[Statement]:
+    """Go parses every certificate that is served, and of the given CA file.
+
+    A Go client parses the whole Certificate message before it judges anything, and ends the handshake if one
+    certificate fails, whatever it is for. etcd parses only the first one of its file, so it serves the others
+    as they are. With a CA file in which one certificate does not parse a client of etcd does not start.
+
+    Among what Go does not parse are a negative serial number, from 1.23 on, a key of an elliptic curve that
+    is written out instead of named, and a critical authorityKeyIdentifier, subjectKeyIdentifier or
+    authorityInfoAccess.
+
+    Spec: RFC 5280 section 4.1
+    Spec: Go crypto/x509 ParseCertificate
+    Spec: etcd client/pkg/tlsutil NewCertPool
+    Severity: high
+    Level: MUST
+    Remediation: issue the malformed certificate anew with a maintained tool, or take it out of the file of
+        --{peer}cert-file if it does not belong to the chain.
+    """
+    for number, der in _all(message):
+        if problem := parse_error(der):
+            yield Finding(
+                message=f"{_which(message, number, der)} is malformed: Go clients refuse the handshake",
+                expected="certificates that Go's x509.ParseCertificate accepts",
+                observed=problem,
+                reproduce=(show_chain(message.url),),
+            )
+
+
+def _broken_issuer_name(message: CertificateMessage) -> Mapping[str, Any]:
+    return {"message": replace(message, certificates=_with(OtherExtension("2.5.29.18", b"\x05\x00")))}
+
+
+@check("cert.parsable", on=EVERY_LISTENER, counterexample=_broken_issuer_name)
+def strict_clients_parse_every_certificate(message: CertificateMessage) -> Iterator[Statement]:
+    """Strict clients parse every certificate as well, each of its extensions and its key.
+
+    Go does not look into extensions that it does not use, and takes some encodings that are not DER. The
+    cryptography library of Python, which this client is built on, does not. What it cannot parse is not
+    judged; all other parts of the certificate are.
+
+    Spec: RFC 5280 section 4.2
+    Spec: X.690 section 11
+    Severity: low
+    Level: SHOULD
+    Remediation: issue the certificate of --{peer}cert-file anew without that extension, or well-formed.
+    """
+    for number, der in _all(message):
+        if parse_error(der):
+            continue
+        try:
+            problems = list(unparsable(load(der)))
+        except ValueError as error:
+            problems = [("certificate", str(error))]
+        for part, problem in problems:
+            yield Finding(
+                message=f"{_which(message, number, der)} has a part that this client cannot parse: {part}",
+                expected="a certificate that is DER throughout",
+                observed=problem,
+                reproduce=(show_chain(message.url),),
+            )
+
+
+_MALFORMED = CannotJudge(Outcome.NOT_VERIFIED, "the key cannot be parsed, see cert.well-formed")
+
+
+def _weak_key(chain: ServedChain) -> Mapping[str, Any]:
+    return {"chain": replace(chain, certificates=specimen(replace(SERVER, rsa_bits=1024)))}
+
+
+@check("cert.key-strength", on=EVERY_LISTENER, counterexample=_weak_key)
+def the_key_is_strong(chain: ServedChain) -> Iterator[Statement]:
+    """The key of the served certificate is strong, and of a kind that Go's TLS takes.
+
+    Who computes the private key from the public one is the server. OpenSSL's default refuses RSA below 2048
+    bits, Go from 1.24 on below 1024, and from 1.20.7 on above 8192.
+
+    Spec: NIST SP 800-131A section 3
+    Spec: RFC 8446 section 4.2.3
+    Severity: high
+    Level: MUST
+    Remediation: renew the pair of --{peer}cert-file and --{peer}key-file with an ECDSA P-256 or RSA 2048 key.
+    """
+    key = usable_key(chain.leaf)
+    if key is None and key_problem(chain.leaf):
+        yield _MALFORMED
+    elif not is_strong(key):
+        yield Finding(
+            message="the key of the certificate is weak, or of a kind that clients do not take",
+            expected=STRONG,
+            observed=describe_key(key),
+            reproduce=(show_leaf(chain.url, '"Public-Key"'),),
+        )
+
+
+def _weak_issuer(issuers: Issuers, chain: ServedChain) -> Mapping[str, Any]:
+    _, issuer = specimen(authority=replace(AUTHORITY, rsa_bits=1024))
+    return {"issuers": replace(issuers, certificates=(issuer,))}
+
+
+@check("cert.issuer-key-strength", on=EVERY_LISTENER, counterexample=_weak_issuer)
+def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain) -> Iterator[Statement]:
+    """The keys of the CAs above the served certificate are strong.
+
+    Who computes the key of a CA is every server, and every client where etcd trusts the same CA. Go's TLS
+    refuses RSA above 8192 bits in whatever certificate is served.
+
+    Spec: NIST SP 800-131A section 3
+    Severity: critical
+    Level: MUST
+    Remediation: replace the CA: give a new one to clients and to --{peer}trusted-ca-file (read at start
+        only), then renew the pair of --{peer}cert-file.
+    """
+    served = chain.certificates[1:]
+    for issuer in dict.fromkeys((*issuers.certificates, *served)):
+        key = usable_key(issuer)
+        weak = issuer in issuers.certificates and not is_strong_issuer(key)
+        if key is None and key_problem(issuer):
+            yield _MALFORMED
+        elif weak or (issuer in served and is_too_long(key)):
+            yield Finding(
+                message=f"the key of the CA {shown(issuer)} is weak, or of a kind that clients do not take",
+                expected=STRONG,
+                observed=describe_key(key),
+                reproduce=(show_chain(issuers.url),),
+            )
+
+
+def _sha1(path: CertificationPath) -> Mapping[str, Any]:
+    return {"path": replace(path, certificates=specimen(replace(SERVER, signature_hash="sha1")))}
+
+
+@check("cert.signature-hash", on=EVERY_LISTENER, counterexample=_sha1)
+def signatures_are_made_with_a_good_hash(path: CertificationPath) -> Iterator[Statement]:
+    """The served certificate, and each CA up to the given one, is signed with a hash of the SHA-2 family.
+
+    Collisions of SHA-1 and MD5 can be made, and with them certificates that a CA never issued. Go refuses
+    SHA-1 from 1.18 on. What a certificate signed for itself says nothing and is not judged, nor who signed
+    the given CA.
+
+    Spec: RFC 8446 section 4.4.2.4
+    Spec: NIST SP 800-131A section 9
+    Severity: high
+    Level: MUST
+    Remediation: issue the certificate of --{peer}cert-file anew, signed with SHA-256.
+    """
+    for certificate in path.certificates:
+        if certificate in path.anchors or is_self_signed(certificate):
+            continue
+        if signature_scheme(certificate) is None:
+            name = signature_hash(certificate)
+            yield Finding(
+                message=f"{shown(certificate)} is signed with {name}",
+                expected="SHA-256, SHA-384 or SHA-512 with RSA or ECDSA, or Ed25519",
+                observed=f"{name}, by {certificate.issuer.rfc4514_string()}",
+                reproduce=(show_chain(path.url),),
+            )

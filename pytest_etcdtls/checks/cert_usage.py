@@ -4,21 +4,37 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.observations.admission import Acceptance, Candidate
-from pytest_etcdtls.observations.attempt import Protocol, Response
-from pytest_etcdtls.observations.chain import Dialling, ServedChain
-from pytest_etcdtls.pki.auto_tls import is_generated
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from pytest_etcdtls.facts.access import AcceptedClient, Candidate
+from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers, ServedChain
+from pytest_etcdtls.pki import go_parser
+from pytest_etcdtls.pki.authority import specimen
+from pytest_etcdtls.pki.certificate import (
+    extension,
+    is_for,
+    is_generated,
+    key_usages,
+    load,
+    public_key,
+    purposes,
+    raw_extensions,
+    shown,
+)
+from pytest_etcdtls.pki.go_parser import MalformedError, Reader
 from pytest_etcdtls.pki.go_verify import allows_servers
-from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.pki.reading import is_for, key_usages, purposes
-from pytest_etcdtls.pki.specimen import specimen
+from pytest_etcdtls.pki.path import is_self_signed
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import STATUS, curl, show_leaf
-from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.reproduce import STATUS, curl, show_chain, show_leaf
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.tls.attempt import Response
 
 _UNAVAILABLE = 503
-GENERATED = Verdict(Outcome.NOT_APPLICABLE, "etcd generated the certificate, see cert.generated")
+GENERATED = CannotJudge(Outcome.NOT_APPLICABLE, "etcd generated the certificate, see cert.generated")
 """What checks say of a certificate that is as etcd makes it, and is found by a check of its own."""
 
 
@@ -85,12 +101,12 @@ def the_key_may_sign(chain: ServedChain) -> Iterator[Statement]:
         )
 
 
-def _gateway_down(chain: ServedChain, acceptance: Acceptance, dialling: Dialling) -> Mapping[str, Any]:
+def _gateway_down(chain: ServedChain, acceptance: AcceptedClient, dialling: Dialling) -> Mapping[str, Any]:
     def down(candidate: Candidate) -> Candidate:
         unavailable = Response(status=_UNAVAILABLE, body=b'{"error":"tls: bad certificate","code":14}')
         tries = tuple(
-            (version, speech, tuple(replace(attempt, response=unavailable) for attempt in made))
-            for version, speech, made in candidate.tries
+            (version, protocol, tuple(replace(attempt, response=unavailable) for attempt in made))
+            for version, protocol, made in candidate.tries
         )
         return replace(candidate, tries=tries)
 
@@ -107,7 +123,7 @@ def _gateway_down(chain: ServedChain, acceptance: Acceptance, dialling: Dialling
     counterexample=_gateway_down,
 )
 def the_certificate_is_for_clients_where_etcd_dials(
-    chain: ServedChain, acceptance: Acceptance, dialling: Dialling
+    chain: ServedChain, acceptance: AcceptedClient, dialling: Dialling
 ) -> Iterator[Statement]:
     """The extended key usage, if there is one, allows clientAuth where etcd dials with the certificate.
 
@@ -132,7 +148,7 @@ def the_certificate_is_for_clients_where_etcd_dials(
     elif chain.role != Role.PEER:
         yield from _at_the_gateway(chain, acceptance)
     elif dialling.with_another is None and dialling.members != 1:
-        yield Verdict(
+        yield CannotJudge(
             Outcome.NOT_VERIFIED,
             "it has no clientAuth, and members that have found each other may dial with another certificate: "
             "pass --etcd-config",
@@ -143,10 +159,10 @@ def the_certificate_is_for_clients_where_etcd_dials(
         )
 
 
-def _at_the_gateway(chain: ServedChain, acceptance: Acceptance) -> Iterator[Statement]:
+def _at_the_gateway(chain: ServedChain, acceptance: AcceptedClient) -> Iterator[Statement]:
     accepted = acceptance.accepted
     if accepted is None:
-        yield Verdict(
+        yield CannotJudge(
             Outcome.NOT_VERIFIED, "it has no clientAuth; needs an accepted client to try the gateway"
         )
         return
@@ -160,7 +176,7 @@ def _at_the_gateway(chain: ServedChain, acceptance: Acceptance) -> Iterator[Stat
             "the gateway works all the same: it dials with another certificate, or nobody is asked for one"
         )
     else:
-        yield Verdict(Outcome.NOT_APPLICABLE, f"{chain.url} has no gateway: HTTP is split off")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{chain.url} has no gateway: HTTP is split off")
 
 
 def _not_for_clients(chain: ServedChain, consequence: str, line: str) -> Finding:
@@ -170,3 +186,281 @@ def _not_for_clients(chain: ServedChain, consequence: str, line: str) -> Finding
         observed=_extended(chain),
         reproduce=(line,),
     )
+
+
+_FOR_SERVERS = frozenset({"serverAuth", "2.16.840.1.113730.4.1", "1.3.6.1.4.1.311.10.3.3"})
+"""Extended key usages that OpenSSL takes for a server's: serverAuth, Netscape's and Microsoft's SGC."""
+
+_NS_CERT_TYPE = "2.16.840.1.113730.1.1"
+_NS_SSL_SERVER = 1
+"""Number of the bit."""
+
+
+def _message(
+    message: CertificateMessage, leaf: Profile = SERVER, ca: Profile = AUTHORITY
+) -> Mapping[str, Any]:
+    served, issuer = specimen(leaf, authority=ca)
+    der = served.public_bytes(Encoding.DER)
+    return {"message": replace(message, certificates=(der,), issuers=(issuer,))}
+
+
+def _path(message: CertificateMessage) -> Iterator[x509.Certificate | CannotJudge | Note]:
+    """Yield the leaf and the CAs above it, or why they are not judged."""
+    try:
+        leaf = load(message.certificates[0])
+    except ValueError:
+        yield CannotJudge(
+            Outcome.NOT_VERIFIED,
+            "this client cannot parse the served certificate: see cert.well-formed and cert.parsable",
+        )
+        return
+    if is_generated(leaf):
+        yield GENERATED
+        return
+    yield leaf
+    yield from message.issuers
+    if not message.issuers:
+        yield Note("the CAs above the served certificate are not known, so they were not judged")
+
+
+def _any_purpose(message: CertificateMessage) -> Mapping[str, Any]:
+    return _message(message, replace(SERVER, extended_key_usage=("2.5.29.37.0",)))
+
+
+@check("cert.openssl-purpose", on=EVERY_LISTENER, counterexample=_any_purpose)
+def openssl_takes_the_certificate_for_a_server(message: CertificateMessage) -> Iterator[Statement]:
+    """The certificate and its CAs name serverAuth where they name any extended key usage.
+
+    OpenSSL does not take anyExtendedKeyUsage for serverAuth, neither in the served certificate nor in a CA
+    above it, and it refuses a server whose nsCertType does not say that it is one. Clients that are built on
+    it, Python of every version among them, refuse the handshake. Go accepts both.
+
+    Spec: RFC 5280 section 4.2.1.12
+    Spec: OpenSSL openssl-verification-options, Certificate Extensions
+    Severity: medium
+    Level: SHOULD
+    Remediation: issue the certificate of --{peer}cert-file with extendedKeyUsage serverAuth, clientAuth and
+        without nsCertType, from a CA without extendedKeyUsage.
+    """
+    for number, found in enumerate(_path(message)):
+        if isinstance(found, CannotJudge | Note):
+            yield found
+            continue
+        named = purposes(found)
+        if named is not None and "anyExtendedKeyUsage" in named and not _FOR_SERVERS & set(named):
+            yield _refused(message, found, "OpenSSL and Python", f"extendedKeyUsage {', '.join(named)}")
+        if number == 0 and _ns_cert_type_excludes_servers(found):
+            yield _refused(message, found, "OpenSSL and Python", "nsCertType without SSL server")
+
+
+def _ns_cert_type_excludes_servers(certificate: x509.Certificate) -> bool:
+    value = next((raw.value for raw in raw_extensions(certificate) if raw.oid == _NS_CERT_TYPE), None)
+    if value is None:
+        return False
+    try:
+        octets, _ = Reader(value).bit_string("malformed nsCertType")
+    except MalformedError:
+        return False
+    return not octets or not octets[0] & 0x80 >> _NS_SSL_SERVER
+
+
+def _without_key_usage(message: CertificateMessage) -> Mapping[str, Any]:
+    return _message(message, ca=replace(AUTHORITY, key_usage=frozenset()))
+
+
+@check("cert.x509-strict", on=EVERY_LISTENER, counterexample=_without_key_usage)
+def strict_clients_accept_the_chain(message: CertificateMessage) -> Iterator[Statement]:
+    """The chain keeps the rules that Python 3.13 and openssl -x509_strict insist on.
+
+    From 3.13 on ssl.create_default_context sets VERIFY_X509_STRICT, and refuses a chain that breaks a rule of
+    RFC 5280: a CA without keyUsage or of version 1, basicConstraints that are not critical, empty names. Go,
+    earlier Pythons and OpenSSL by default accept it. Missing key identifiers are for cert.key-identifiers.
+
+    Spec: RFC 5280 section 4.2
+    Spec: Python ssl.VERIFY_X509_STRICT
+    Severity: low
+    Level: SHOULD
+    Remediation: issue the certificate of --{peer}cert-file, or its CA, anew with what is missing; a CA has
+        critical basicConstraints CA:TRUE and keyUsage keyCertSign, cRLSign.
+    """
+    for number, found in enumerate(_path(message)):
+        if isinstance(found, CannotJudge | Note):
+            yield found
+            continue
+        for problem in _strict_problems(found, is_issuer=number > 0):
+            yield _refused(message, found, "Python 3.13 and newer", problem)
+
+
+def _refused(message: CertificateMessage, certificate: x509.Certificate, who: str, problem: str) -> Finding:
+    return Finding(
+        message=f"{who} clients refuse {shown(certificate)}",
+        expected="a chain that these clients accept as well as Go",
+        observed=problem,
+        reproduce=(show_chain(message.url),),
+    )
+
+
+def _strict_problems(certificate: x509.Certificate, *, is_issuer: bool) -> Iterator[str]:
+    """Yield the rules of OpenSSL's ``check_chain`` under ``X509_V_FLAG_X509_STRICT`` that are broken.
+
+    What Go refuses too is left out: an issuer that is no CA, or may not sign, is for cert.issuer-is-ca.
+    """
+    is_ca, path_length, critical = _basic_constraints(certificate)
+    usages = key_usages(certificate)
+    if certificate.version is not x509.Version.v3:
+        if is_issuer and is_self_signed(certificate):
+            yield f"version {certificate.version.name[1:]}, which has no basicConstraints"
+        return
+    if is_issuer and not is_ca:
+        return
+    if is_ca and not critical:
+        yield "basicConstraints not critical (refused where Python is built with OpenSSL 3, not 4)"
+    if is_ca and usages is None:
+        yield "a CA without keyUsage"
+    if not is_ca and usages is not None and "keyCertSign" in usages:
+        yield "keyUsage keyCertSign without basicConstraints CA:TRUE"
+    if path_length is not None and not is_ca:
+        yield "basicConstraints with a path length, but without CA:TRUE"
+    elif path_length is not None and not is_issuer and usages is not None and "keyCertSign" not in usages:
+        yield "basicConstraints with a path length, but keyUsage without keyCertSign"
+    yield from _empty_names(certificate, is_ca=is_ca, signs_crls="cRLSign" in (usages or ()))
+
+
+def _basic_constraints(certificate: x509.Certificate) -> tuple[bool, int | None, bool]:
+    """Return CA, path length and whether it is critical.
+
+    The library does not return a path length without CA:TRUE.
+    """
+    oid = x509.BasicConstraints.oid.dotted_string
+    for raw in raw_extensions(certificate):
+        if raw.oid == oid:
+            try:
+                return (*go_parser.basic_constraints(raw.value), raw.critical)
+            except MalformedError:
+                break
+    return False, None, True
+
+
+def _empty_names(certificate: x509.Certificate, *, is_ca: bool, signs_crls: bool) -> Iterator[str]:
+    names = extension(certificate, x509.SubjectAlternativeName)
+    oid = x509.SubjectAlternativeName.oid.dotted_string
+    critical = any(raw.critical for raw in raw_extensions(certificate) if raw.oid == oid)
+    if not list(certificate.issuer):
+        yield "an empty issuer"
+    if not list(certificate.subject):
+        if is_ca or signs_crls or names is None:
+            yield "an empty subject"
+        elif not critical:
+            yield "an empty subject with a subjectAltName that is not critical (OpenSSL 3, not 4)"
+    if names is not None and not list(names) and not critical:
+        yield "an empty subjectAltName"
+
+
+def _made_by_etcd(chain: ServedChain) -> Mapping[str, Any]:
+    leaf, _ = specimen(replace(SERVER, common_name=None, organization="etcd", self_signed=True))
+    return {"chain": replace(chain, certificates=(leaf,))}
+
+
+@check("cert.generated", on=EVERY_LISTENER, counterexample=_made_by_etcd)
+def the_certificate_is_not_etcds_own(chain: ServedChain) -> Iterator[Statement]:
+    """The served certificate was issued by a CA, not generated by etcd.
+
+    With auto-tls each member signs a certificate for itself, which nobody can verify, and which expires in
+    place: it is kept in the data directory. What counts more, the generated settings replace
+    client-cert-auth and the trusted CA, so that everybody is let in.
+
+    Spec: CIS Kubernetes 2.3, 2.6
+    Spec: etcd --auto-tls, --peer-auto-tls
+    Severity: critical
+    Level: MUST
+    Remediation: take out --{peer}auto-tls and give etcd a pair of your CA with --{peer}cert-file and
+        --{peer}key-file.
+    """
+    if is_generated(chain.leaf):
+        yield Finding(
+            message="etcd generated this certificate for itself (auto-tls)",
+            expected="a certificate of your CA",
+            observed=f"subject and issuer {shown(chain.leaf)}",
+            reproduce=(show_leaf(chain.url, '"Issuer" and "Subject": O = etcd in both'),),
+        )
+
+
+def _a_ca(chain: ServedChain) -> Mapping[str, Any]:
+    return {"chain": replace(chain, certificates=specimen(replace(SERVER, ca=True)))}
+
+
+@check("cert.not-a-ca", on=EVERY_LISTENER, counterexample=_a_ca)
+def the_certificate_is_not_a_ca(chain: ServedChain) -> Iterator[Statement]:
+    """The served certificate is not a CA's.
+
+    Who has the key of such a server can issue certificates that lead to the same root: clients of the cluster
+    included, if that is the CA that etcd trusts.
+
+    Spec: RFC 5280 section 4.2.1.9
+    Severity: high
+    Level: SHOULD
+    Remediation: issue the certificate of --{peer}cert-file with basicConstraints CA:FALSE.
+    """
+    constraints = extension(chain.leaf, x509.BasicConstraints)
+    if constraints is None or not constraints.ca:
+        return
+    if is_generated(chain.leaf):
+        yield GENERATED
+        return
+    yield Finding(
+        message="the served certificate is a CA certificate",
+        expected="basicConstraints CA:FALSE, or none",
+        observed="CA:TRUE"
+        + ("" if constraints.path_length is None else f", pathlen:{constraints.path_length}"),
+        reproduce=(show_leaf(chain.url, '"Basic Constraints": CA:TRUE'),),
+    )
+
+
+def _one_for_all(served: ServedByMembers) -> Mapping[str, Any]:
+    _, first = served.chains[0]
+    return {
+        "served": replace(
+            served,
+            chains=tuple(
+                (member, replace(chain, certificates=first.certificates)) for member, chain in served.chains
+            ),
+        )
+    }
+
+
+@check("cert.own-key-per-member", on=frozenset(), counterexample=_one_for_all)
+def every_member_has_keys_of_its_own(served: ServedByMembers) -> Iterator[Statement]:
+    """Every member serves with keys of its own.
+
+    A key that was copied to every node is stolen from the weakest, stands for all of them, and cannot be
+    taken away from one alone.
+
+    Spec: etcd Documentation, transport security model
+    Severity: medium
+    Level: SHOULD
+    Remediation: give each member a pair of its own in --cert-file, --key-file, --peer-cert-file and
+        --peer-key-file.
+    """
+    by_key: dict[str, list[tuple[str, ServedChain]]] = {}
+    for member, chain in served.chains:
+        by_key.setdefault(_fingerprint(chain), []).append((member, chain))
+    for fingerprint, users in by_key.items():
+        members = dict.fromkeys(member for member, _ in users)
+        if len(members) > 1:
+            yield Finding(
+                message=f"the members {', '.join(members)} share a key",
+                expected="a key of its own for each member",
+                observed=", ".join(chain.url for _, chain in users),
+                evidence={"SHA-256 of the public key": fingerprint},
+                reproduce=tuple(show_leaf(chain.url, '"pub:": the same key') for _, chain in users[:2]),
+            )
+
+
+def _fingerprint(chain: ServedChain) -> str:
+    """Return the SHA-256 of the public key; of the whole certificate if its key cannot be read."""
+    key = public_key(chain.leaf)
+    if key is None:
+        return chain.leaf.fingerprint(SHA256()).hex()
+    digest = Hash(SHA256())
+    digest.update(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    return digest.finalize().hex()

@@ -7,14 +7,14 @@ from typing import Any
 
 from cryptography import x509
 
-from pytest_etcdtls.observations.chain import ServedChain
-from pytest_etcdtls.observations.policy import Policy
+from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.pki.authority import specimen
+from pytest_etcdtls.pki.certificate import shown, span
 from pytest_etcdtls.pki.profile import SERVER
-from pytest_etcdtls.pki.reading import shown, span
-from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_leaf
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 
 LONGEST = timedelta(days=825)
 """Apple's bound for server certificates of any CA, private ones included; kubeadm issues for a year."""
@@ -77,7 +77,7 @@ def the_certificate_does_not_expireends_soon(chain: ServedChain, policy: Policy)
         handshake, without restart.
     """
     if state := state_of(chain.leaf, chain.observed_at):
-        yield Verdict(Outcome.NOT_APPLICABLE, f"the certificate {state}, see cert.valid-now")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"the certificate {state}, see cert.valid-now")
         return
     yield from ends_soon(chain.leaf, "the certificate", chain.observed_at, policy, show_leaf(chain.url))
 

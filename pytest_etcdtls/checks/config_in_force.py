@@ -1,18 +1,622 @@
-"""Declared beside observed: how a declaration that is not in force is told, and why it is not."""
+"""What is declared is in force."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
 
-from pytest_etcdtls.declared.declaration import Setting
-from pytest_etcdtls.declared.standing import ListenerDeclaration
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from cryptography import x509
+
+from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
+from pytest_etcdtls.checks.mtls_refusals import let_in
+from pytest_etcdtls.declared import effective as sides
+from pytest_etcdtls.declared.declaration import FLAGS, Setting, version_key
+from pytest_etcdtls.declared.effective import EffectiveListener
+from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
+from pytest_etcdtls.facts.api import GatewayAnswer, GetExchange
+from pytest_etcdtls.facts.certificates import AnnouncedCAs
+from pytest_etcdtls.facts.configuration import (
+    DeclaredBundle,
+    DeclaredNames,
+    ListenerDeclaration,
+    ListenersSeen,
+    LoopbackAttempt,
+    NameRule,
+    SeenListener,
+)
+from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact
+from pytest_etcdtls.facts.protocol import SuiteSupport
+from pytest_etcdtls.judgement import judge, observed_in, reproduce_in
+from pytest_etcdtls.registry import EVERY_LISTENER, check
+from pytest_etcdtls.reproduce import ANNOUNCED, GOOD_CLIENT, STATUS, curl, s_client
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
+from pytest_etcdtls.tls.suites import SUITES
+
+_REFUSED = "a client without a certificate is refused"
+
+
+def _open(declaration: ListenerDeclaration, admission: AccessMatrix) -> Mapping[str, Any]:
+    return let_in(admission)
+
+
+@check("config.client-auth-in-force", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=_open)
+def declared_client_authentication_is_in_force(
+    declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
+) -> Iterator[Statement]:
+    """Clients without a certificate are refused where that is declared, and only there.
+
+    A reader of --client-cert-auth=true believes that they are. The flag is dropped by --auto-tls, hidden by a
+    configuration file, or was added without restarting etcd.
+
+    Spec: etcd --client-cert-auth, --trusted-ca-file
+    Spec: CIS Kubernetes 2.2
+    Severity: critical
+    Level: MUST
+    Remediation: give --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
+        restart it.
+    """
+    yield from _judge_client_auth(declaration, admission)
+
+
+@check("config.peer-auth-in-force", on={Role.PEER}, counterexample=_open)
+def declared_peer_authentication_is_in_force(
+    declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
+) -> Iterator[Statement]:
+    """Peers without a certificate are refused where that is declared, and only there.
+
+    A reader of --peer-client-cert-auth=true believes that they are. The flag is dropped by --peer-auto-tls,
+    hidden by a configuration file, or was added without restarting etcd.
+
+    Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
+    Spec: CIS Kubernetes 2.5
+    Severity: critical
+    Level: MUST
+    Remediation: give --peer-client-cert-auth=true, --peer-trusted-ca-file and --peer-cert-file where etcd
+        reads them, and restart it.
+    """
+    yield from _judge_client_auth(declaration, admission)
+
+
+@check("config.metrics-as-declared", on={Role.METRICS}, counterexample=_open)
+def metrics_are_open_to_whom_they_are_declared(
+    declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
+) -> Iterator[Statement]:
+    """Over https, metrics are served to whom the client port's settings let in.
+
+    --listen-metrics-urls has no TLS flags of its own: its https URLs take those of the client port, client
+    authentication included. On http URLs anybody reads them, as declared.
+
+    Spec: etcd --listen-metrics-urls, --client-cert-auth
+    Severity: high
+    Level: MUST
+    Remediation: give --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
+        restart it.
+    """
+    yield from _judge_client_auth(declaration, admission)
+
+
+def _judge_client_auth(declaration: ListenerDeclaration, admission: AccessMatrix) -> Iterator[Statement]:
+    if declaration.listener is None:
+        yield from undeclared(declaration)
+        return
+    served = [cell for cell in admission.cells if cell.attempt.ending is Ending.SERVED]
+    unclear = [cell for cell in admission.cells if cell.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
+    asks, wanted = _declared_client_auth(declaration)
+    enforced = declaration.tls.admission is not sides.ClientAuthentication.ANYBODY
+    if not served and unclear:
+        yield CannotJudge(Outcome.INCONCLUSIVE, observed_in(unclear))
+    elif served and wanted:
+        yield _accepts_otherwise(declaration, asks, admission, served)
+    elif served:
+        yield Note("anybody is let in, as declared")
+    elif not wanted:
+        yield _accepts_otherwise(declaration, None, admission, [])
+    elif not enforced:
+        yield Note(
+            "in force, though etcd would not do so with this declaration: it was started with something else"
+        )
+
+
+def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | None, bool]:
+    """Return what declares client authentication, and whether it is declared; a bundle alone may do so."""
+    p = sides.prefix(declaration.side)
+    asks = declaration.member.as_read(f"{p}client-cert-auth")
+    if asks is not None and asks.on:
+        return asks, True
+    enforced = declaration.tls.admission is not sides.ClientAuthentication.ANYBODY
+    return declaration.member.as_read(f"{p}trusted-ca-file") if enforced else None, enforced
+
+
+def _accepts_otherwise(
+    declaration: ListenerDeclaration,
+    setting: Setting | None,
+    admission: AccessMatrix,
+    served: list[AccessCase],
+) -> Finding:
+    cell = served[0] if served else admission.cells[0]
+    return not_in_force(
+        declaration,
+        setting,
+        says="" if setting else "clients without a certificate are refused, and nothing in {} asks for one",
+        expected=_REFUSED if served else "anybody is let in",
+        observed=observed_in(served or admission.cells),
+        reproduce=(curl(admission.url, role=admission.role, version=cell.version, protocol=cell.protocol),),
+    )
+
+
+def _another(
+    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
+) -> Mapping[str, Any]:
+    foreign = x509.Name(list(bundle.certificates[0].subject.rdns) * 2)
+    return {
+        "announced": replace(announced, names=tuple((version, (foreign,)) for version, _ in announced.names))
+    }
+
+
+@check(
+    "config.trusted-ca-in-force",
+    on={Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS},
+    counterexample=_another,
+)
+def the_declared_bundle_is_trusted(
+    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
+) -> Iterator[Statement]:
+    """The CAs that are trusted are those in the declared bundle, as the file is now.
+
+    etcd reads --trusted-ca-file at its start only: a CA that was added is refused, and one that was taken out
+    is trusted, until it is restarted.
+
+    Spec: etcd --trusted-ca-file
+    Spec: RFC 8446 section 4.2.4
+    Spec: CIS Kubernetes 2.7
+    Severity: high
+    Level: MUST
+    Remediation: restart etcd, which reads the bundle at its start only; give --trusted-ca-file where etcd
+        reads it.
+    """
+    yield from _judge_announced(declaration, bundle, announced)
+
+
+@check("config.peer-trusted-ca-in-force", on={Role.PEER}, counterexample=_another)
+def the_declared_bundle_of_peers_is_trusted(
+    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
+) -> Iterator[Statement]:
+    """The CAs that are trusted for peers are those in the declared bundle, as the file is now.
+
+    etcd reads --peer-trusted-ca-file at its start only: a CA that was added is refused, and one that was
+    taken out is trusted, until it is restarted.
+
+    Spec: etcd --peer-trusted-ca-file
+    Spec: RFC 8446 section 4.2.4
+    Spec: CIS Kubernetes 2.7
+    Severity: high
+    Level: MUST
+    Remediation: restart etcd, which reads the bundle at its start only; give --peer-trusted-ca-file where
+        etcd reads it.
+    """
+    yield from _judge_announced(declaration, bundle, announced)
+
+
+def _judge_announced(
+    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
+) -> Iterator[Statement]:
+    if declaration.listener is None:
+        yield from undeclared(declaration)
+        return
+    wanted = {certificate.subject.public_bytes() for certificate in bundle.certificates}
+    names = dict(announced.names)
+    for version, requested in announced.requested:
+        if not requested:
+            yield _announces_otherwise(
+                declaration, bundle, announced, f"{version}: no certificate is asked for"
+            )
+        elif bundle.absent and names[version]:
+            continue
+        elif {name.public_bytes() for name in names[version]} != wanted:
+            shown = ", ".join(sorted(name.rfc4514_string() for name in names[version]))
+            yield _announces_otherwise(declaration, bundle, announced, f"{version}: {shown or 'no CA'}")
+        else:
+            continue
+        return
+    if bundle.strangers:
+        observed = f"{', '.join(bundle.strangers)} is let in, which no declared CA can have signed"
+        yield _announces_otherwise(declaration, bundle, announced, observed)
+    elif bundle.absent:
+        yield CannotJudge(Outcome.NOT_VERIFIED, bundle.absent)
+    elif bundle.accepted is not None and not bundle.signed:
+        yield _announces_otherwise(
+            declaration,
+            bundle,
+            announced,
+            f"{bundle.accepted} is let in, whose certificate none of them has signed: the trusted CA has "
+            "the same name and another key",
+        )
+
+
+def _announces_otherwise(
+    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs, observed: str
+) -> Finding:
+    subjects = sorted(certificate.subject.rfc4514_string() for certificate in bundle.certificates)
+    subjects = subjects or ["the CAs in that file"]
+    return not_in_force(
+        declaration,
+        bundle.setting,
+        expected=f"trusted: {', '.join(subjects)} ({bundle.source})",
+        observed=observed,
+        reproduce=(s_client(announced.url, look=ANNOUNCED),),
+    )
+
+
+def _broken(declaration: ListenerDeclaration, names: DeclaredNames) -> Mapping[str, Any]:
+    rules = tuple(replace(rule, admission=let_in(rule.admission)["admission"]) for rule in names.rules)
+    return {"names": DeclaredNames(rules)}
+
+
+@check(
+    "config.allowed-names-in-force",
+    on={Role.CLIENT, Role.CLIENT_HTTP, Role.PEER},
+    counterexample=_broken,
+)
+def declared_rules_about_names_are_in_force(
+    declaration: ListenerDeclaration, names: DeclaredNames
+) -> Iterator[Statement]:
+    """A certificate that a declared rule about names excludes is refused.
+
+    Where a CA signs for others too, such a rule alone keeps them out. It is dropped with generated
+    certificates, and hidden by a configuration file that does not have it.
+
+    Spec: etcd --{side}-cert-allowed-hostname, --peer-cert-allowed-cn
+    Severity: high
+    Level: MUST
+    Remediation: give --{side}-cert-allowed-hostname, or for peers --peer-cert-allowed-cn, where etcd reads
+        it, and restart it.
+    """
+    if declaration.listener is None:
+        yield from undeclared(declaration)
+        return
+    for rule in names.rules:
+        served = [cell for cell in rule.admission.cells if cell.attempt.ending is Ending.SERVED]
+        if served:
+            yield _not_kept(declaration, rule, served)
+        else:
+            yield from judge(rule.admission, "a client whose names are not allowed")
+
+
+def _not_kept(declaration: ListenerDeclaration, rule: NameRule, served: list[AccessCase]) -> Finding:
+    admission = rule.admission
+    return not_in_force(
+        declaration,
+        rule.setting,
+        expected=f"a certificate that is not allowed is refused ({admission.certificate})",
+        observed=observed_in(served),
+        reproduce=reproduce_in(admission, served),
+    )
+
+
+_VERSIONS = {"TLS1.2": TLSVersion.TLS1_2, "TLS1.3": TLSVersion.TLS1_3}
+_CHACHA = "_CHACHA20_POLY1305"
+
+
+def _floor_missed(declaration: ListenerDeclaration, answer: FirstContact) -> Mapping[str, Any]:
+    tls = tuple(
+        replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=PROTOCOL_VERSION)
+        for attempt in answer.tls
+    )
+    return {"answer": replace(answer, tls=tls)}
+
+
+@check("config.version-range-in-force", on=EVERY_LISTENER, counterexample=_floor_missed)
+def declared_versions_are_in_force(
+    declaration: ListenerDeclaration, answer: FirstContact
+) -> Iterator[Statement]:
+    """The TLS versions that are spoken are the declared ones; undeclared, TLS 1.2 is among them.
+
+    --tls-min-version and --tls-max-version are for every TLS listener of the member. Without a ceiling Go
+    decides whether TLS 1.3 is spoken, and etcd 3.5.0 to 3.5.7 do not speak it.
+
+    Spec: etcd --tls-min-version, --tls-max-version
+    Spec: RFC 8446 section 4.2.1
+    Severity: high
+    Level: MUST
+    Remediation: give --tls-min-version and --tls-max-version where etcd reads them, and restart it.
+    """
+    if not answer.tls:
+        yield CannotJudge(
+            Outcome.NOT_APPLICABLE, f"{answer.url} is asked for plain HTTP: there is no TLS to judge"
+        )
+        return
+    if declaration.listener is None:
+        yield from undeclared(declaration)
+        return
+    for attempt in answer.tls:
+        if attempt.asked is None:
+            continue
+        if attempt.ending is Ending.UNCLEAR:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.asked}: {attempt.describe()}")
+        else:
+            yield from _version(
+                declaration, attempt, attempt.asked, served_protocols=attempt.asked in answer.offered
+            )
+
+
+def _version(
+    declaration: ListenerDeclaration, attempt: Attempt, version: TLSVersion, *, served_protocols: bool
+) -> Iterator[Statement]:
+    minimum, maximum = (declaration.member.as_read(f"tls-{end}-version") for end in ("min", "max"))
+    floor, ceiling = _of(minimum) or TLSVersion.TLS1_2, _of(maximum)
+    if served_protocols and version < floor:
+        yield _spoken_or_not(declaration, minimum, attempt, served_protocols=served_protocols)
+    elif served_protocols and ceiling is not None and version > ceiling:
+        yield _spoken_or_not(declaration, maximum, attempt, served_protocols=served_protocols)
+    elif not served_protocols and floor <= version <= (ceiling or floor):
+        # Without a ceiling Go decides what is spoken above the floor.
+        bound = maximum if version is ceiling else minimum
+        yield _spoken_or_not(declaration, bound, attempt, served_protocols=served_protocols)
+
+
+def _of(setting: Setting | None) -> TLSVersion | None:
+    return _VERSIONS.get(setting.value) if setting is not None else None
+
+
+def _spoken_or_not(
+    declaration: ListenerDeclaration, setting: Setting | None, attempt: Attempt, *, served_protocols: bool
+) -> Finding:
+    return not_in_force(
+        declaration,
+        setting,
+        says="" if setting else f"{attempt.asked} is not spoken, and nothing in {{}} forbids it",
+        expected=f"{attempt.asked} is {'refused' if served_protocols else 'spoken'}",
+        observed=f"{attempt.asked}: {attempt.describe()}",
+        reproduce=(s_client(attempt.url, attempt.asked),),
+    )
+
+
+def _one_more(declaration: ListenerDeclaration, support: SuiteSupport) -> Mapping[str, Any]:
+    more = tuple(suite for suite in SUITES if suite.name == "TLS_RSA_WITH_AES_128_GCM_SHA256")
+    return {"support": replace(support, accepted=(*support.accepted, *more))}
+
+
+@check("config.suites-in-force", on=EVERY_LISTENER, counterexample=_one_more)
+def declared_suites_are_in_force(
+    declaration: ListenerDeclaration, support: SuiteSupport
+) -> Iterator[Statement]:
+    """Where cipher suites are declared, no other is accepted in TLS 1.2.
+
+    TLS 1.3 has suites of its own, which --cipher-suites does not touch. A declared suite that is not accepted
+    is no fault: those for another kind of key cannot be, and HTTP/2 forbids some.
+
+    Spec: etcd --cipher-suites
+    Spec: RFC 5246 section 7.4.1.3
+    Severity: medium
+    Level: MUST
+    Remediation: give --cipher-suites where etcd reads it, and restart it.
+    """
+    if declaration.listener is None:
+        yield from undeclared(declaration)
+        return
+    setting = declaration.member.as_read("cipher-suites")
+    if setting is None or not setting.value:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "no --cipher-suites are declared: Go decides")
+        return
+    listed = {_iana(name) for name in setting.value.split(",")}
+    accepted = {suite.name: suite for suite in support.accepted}
+    others = sorted(accepted.keys() - listed)
+    if others:
+        options = f"-cipher '{':'.join(accepted[name].openssl_name for name in others)}:@SECLEVEL=0'"
+        yield not_in_force(
+            declaration,
+            setting,
+            expected="no other suite of TLS 1.2 is accepted",
+            observed=f"accepted as well: {', '.join(others)}",
+            reproduce=(s_client(support.url, TLSVersion.TLS1_2, options),),
+        )
+    elif missing := sorted(listed & {suite.name for suite in SUITES} - accepted.keys()):
+        yield Note(f"declared and not accepted here: {', '.join(missing)}")
+
+
+def _iana(name: str) -> str:
+    """Return the registered name of a suite: Go knows two by shorter ones, too."""
+    return f"{name}_SHA256" if name.endswith(_CHACHA) else name
+
+
+_CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
+_ABSENT = 404
+
+
+def _off(declaration: ListenerDeclaration, answer: GatewayAnswer) -> Mapping[str, Any]:
+    return {"answer": replace(answer, tries=(replace(answer.attempt, response=Response(status=_ABSENT)),))}
+
+
+@check("config.gateway-as-declared", on=_CLIENT_PORTS, counterexample=_off)
+def the_gateway_is_as_declared(
+    declaration: ListenerDeclaration, answer: GatewayAnswer
+) -> Iterator[Statement]:
+    """The JSON gateway answers where it is declared, or not declared to be off, and nowhere else.
+
+    It is on by default, but off in 3.4 if a configuration file says nothing of it.
+
+    Spec: etcd --enable-grpc-gateway
+    Severity: low
+    Level: MUST
+    Remediation: give --enable-grpc-gateway where etcd reads it, and restart it.
+    """
+    if declaration.listener is None:
+        yield from undeclared(declaration)
+    elif version_key(declaration.member.version) < (3, 4):
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "the gateway of etcd 3.3 has another path")
+    elif answer.attempt.response is None:
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{answer.url} gateway: {answer.attempt.describe()}")
+    else:
+        is_on = answer.attempt.response.status != _ABSENT
+        if is_on is not declaration.member.effective.gateway:
+            line = curl(
+                answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY, look=STATUS
+            )
+            yield _otherwise(
+                declaration, "enable-grpc-gateway", answer.attempt.response, line, what="JSON gateway"
+            )
+
+
+def _served(declaration: ListenerDeclaration, exchange: GetExchange) -> Mapping[str, Any]:
+    return {"exchange": answered_with(exchange, Response(status=200, body=b"profiles"))}
+
+
+@check("config.pprof-as-declared", on=_CLIENT_PORTS, counterexample=_served)
+def profiles_are_as_declared(
+    declaration: ListenerDeclaration, exchange: Annotated[GetExchange, "/debug/pprof/"]
+) -> Iterator[Statement]:
+    """Profiles are served where that is declared, and nowhere else.
+
+    Log level debug declares them as well from 3.5 on; before, --debug does.
+
+    Spec: etcd --enable-pprof, --log-level
+    Severity: low
+    Level: MUST
+    Remediation: give --enable-pprof and --log-level where etcd reads them, and restart it.
+    """
+    if declaration.listener is None:
+        yield from undeclared(declaration)
+        return
+    yield from unanswered(exchange)
+    response = exchange.attempt.response
+    if response is not None and (response.status != _ABSENT) is not declaration.member.effective.pprof:
+        line = curl(exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS)
+        yield _otherwise(declaration, "enable-pprof", response, line, what="handler of profiles")
+
+
+def _otherwise(
+    declaration: ListenerDeclaration, name: str, response: Response, line: str, *, what: str
+) -> Finding:
+    there = response.status != _ABSENT
+    says = f"the {what} {'answers' if there else 'does not answer'}, and {{}} does not say so"
+    return not_in_force(
+        declaration,
+        declaration.member.as_read(name),
+        says=says,
+        expected="HTTP 404" if there else "an answer",
+        observed=show(response),
+        reproduce=(line,),
+    )
+
+
+def _undeclared(listeners: ListenersSeen) -> Mapping[str, Any]:
+    first, *others = listeners.seen
+    stray = replace(first, declaration=replace(first.declaration, listener=None))
+    return {"listeners": replace(listeners, seen=(stray, *others))}
+
+
+@check("config.listeners-as-declared", on=set(), counterexample=_undeclared)
+def listeners_are_as_declared(listeners: ListenersSeen) -> Iterator[Statement]:
+    """Every listener is declared, answers as declared, and on no other address.
+
+    One that nothing declares belongs to something else, or etcd was started with another declaration. So it
+    was where a declared listener refuses connections while others of the member answer. A listener that is
+    declared on loopback is tried once at the addresses that its member advertises: plain HTTP on every
+    address is what such a declaration rules out. Those that are declared and cannot be reached from here are
+    not verified.
+
+    Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls, --listen-client-http-urls
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: high
+    Level: MUST
+    Remediation: restart etcd with what is declared, or declare what runs; name endpoints as etcd listens
+        there, and with --etcd-connect-to how they are reached.
+    """
+    for seen in listeners.seen:
+        declared = seen.declaration.listener
+        if seen.refused and declared is not None and (others := listeners.beside(seen)):
+            yield _refusing(seen, declared, others)
+        elif not seen.answers:
+            yield CannotJudge(Outcome.NOT_VERIFIED, f"{seen.declaration.url} does not answer: {seen.said}")
+        elif declared is None:
+            yield _nowhere_declared(seen)
+        elif seen.plaintext and not declared.plaintext:
+            yield _plaintext(seen, declared)
+        elif not seen.plaintext and not declared.tls:
+            yield _tls_alone(seen, declared)
+    for found in listeners.elsewhere.attempts:
+        if found.answers:
+            yield _beyond_loopback(found)
+    for reason in listeners.elsewhere.not_tried:
+        yield Note(reason)
+    for unseen in listeners.unseen:
+        yield CannotJudge(Outcome.NOT_VERIFIED, unseen.reason)
+
+
+def _nowhere_declared(seen: SeenListener) -> Finding:
+    declaration = seen.declaration
+    same = declaration.member.effective.at(declaration.role)
+    return Finding(
+        message=f"{declaration.url} answers, and nothing in {declaration.member.told.declaration.source} "
+        f"declares such a {declaration.role} listener",
+        expected="; ".join(map(_declared, same)) or f"no --{FLAGS[declaration.role]} is declared",
+        observed=seen.said,
+    )
+
+
+def _refusing(seen: SeenListener, declared: EffectiveListener, others: Sequence[SeenListener]) -> Finding:
+    url = seen.declaration.url
+    answering = ", ".join(other.declaration.url for other in others)
+    return Finding(
+        message=f"{declared.url} is declared, and {url} refuses TCP connections, while the same member "
+        f"answers at {answering}: etcd was started with something else, or a firewall refuses in its place",
+        expected=_declared(declared),
+        observed=seen.said.rpartition("; ")[2],
+        reproduce=(curl(url, role=seen.declaration.role),),
+    )
+
+
+def _tls_alone(seen: SeenListener, declared: EffectiveListener) -> Finding:
+    return Finding(
+        message=f"{declared.url} is declared as http and answers TLS alone: etcd was started with something "
+        "else, or something else answers here",
+        expected=_declared(declared),
+        observed=seen.said,
+        reproduce=(s_client(seen.declaration.url),),
+    )
+
+
+def _beyond_loopback(found: LoopbackAttempt) -> Finding:
+    attempt, declared = found.attempt, found.declared
+    body = attempt.response.body[:60].decode("utf-8", "replace") if attempt.response else ""
+    setting = declared.setting or f"{declared.url}, which is etcd's default"
+    return Finding(
+        message=f"{declared.url} is declared, on loopback alone, and {attempt.url} answers: etcd was started "
+        "with something else, or something else answers there",
+        expected=f"{setting}: no answer at another address",
+        observed=attempt.describe() + (f" {body!r}" if body else ""),
+        reproduce=(curl(attempt.url, role=declared.role),),
+    )
+
+
+def _plaintext(seen: SeenListener, declared: EffectiveListener) -> Finding:
+    return Finding(
+        message=f"{declared.url} is declared as https and answers plaintext: etcd was started with something "
+        "else, or something else answers here",
+        expected=_declared(declared),
+        observed=seen.said,
+        reproduce=(
+            curl(
+                seen.declaration.url.replace("https://", "http://"),
+                role=seen.declaration.role,
+            ),
+        ),
+    )
+
+
+def _declared(listener: EffectiveListener) -> str:
+    """Return how a listener is declared, with file and line."""
+    setting = listener.declared.setting
+    return str(setting) if setting is not None else f"{listener.url}, which is etcd's default"
 
 
 def undeclared(declaration: ListenerDeclaration) -> Iterator[Statement]:
     """Yield not-verified for a listener that nothing declares: another check says so."""
     if declaration.listener is None:
-        yield Verdict(
+        yield CannotJudge(
             Outcome.NOT_VERIFIED, f"nothing declares {declaration.url}, see config.listeners-as-declared"
         )
 

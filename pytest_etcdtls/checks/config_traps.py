@@ -1,4 +1,4 @@
-"""Declarations that do something else than they say: what the checks of all traps have in common."""
+"""Settings that do something else than they say."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.declared.standing import Declarations, MemberDeclaration
-from pytest_etcdtls.declared.trap import Trap
-from pytest_etcdtls.registry import CheckFunction, Counterexample, check
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.declared.effective import CRLEffect
+from pytest_etcdtls.declared.traps import Trap
+from pytest_etcdtls.facts.access import AcceptedClient, Candidate
+from pytest_etcdtls.facts.configuration import Declarations, ListenerDeclaration, MemberDeclaration
+from pytest_etcdtls.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.tls.attempt import Ending
 
 
 def trap_check(id_: str) -> Callable[[CheckFunction], CheckFunction]:
@@ -38,7 +41,7 @@ def judge_traps(declarations: Declarations, id_: str) -> Iterator[Statement]:
             if trap.certain:
                 yield _finding(member, trap)
             else:
-                yield Verdict(
+                yield CannotJudge(
                     Outcome.NOT_VERIFIED,
                     f"{member.label}: {trap.summary}; this depends on the version of etcd, {_of(member)}",
                 )
@@ -66,3 +69,361 @@ def _finding(member: MemberDeclaration, trap: Trap) -> Finding:
         observed="; ".join(map(str, trap.settings)) or member.told.declaration.source,
         evidence=evidence,
     )
+
+
+@trap_check("auto-tls-drops-client-auth")
+def generated_certificates_drop_nothing(declarations: Declarations) -> Iterator[Statement]:
+    """Nothing that is declared for clients is dropped because certificates are generated.
+
+    With --auto-tls and no certificate etcd replaces all of that side's TLS settings, client-cert-auth and
+    trusted CA included, and starts without an error. A reader of the flags sees client authentication on.
+
+    Spec: etcd --auto-tls, --peer-auto-tls
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: critical
+    Level: MUST
+    Remediation: give --cert-file and --key-file and remove --auto-tls; for peers --peer-cert-file,
+        --peer-key-file and --peer-auto-tls.
+    """
+    yield from judge_traps(declarations, "auto-tls-drops-client-auth")
+
+
+@trap_check("auto-tls-ignored")
+def nothing_is_declared_as_generated_that_is_not(declarations: Declarations) -> Iterator[Statement]:
+    """--auto-tls does not stand beside a certificate.
+
+    etcd then ignores it and warns in its log. Who reads the flags takes the served certificate for a
+    generated one, and once the certificate is removed from the declaration, everybody is let in.
+
+    Spec: etcd --auto-tls, --peer-auto-tls
+    Severity: low
+    Level: SHOULD
+    Remediation: remove --auto-tls and --peer-auto-tls.
+    """
+    yield from judge_traps(declarations, "auto-tls-ignored")
+
+
+@trap_check("client-auth-without-ca")
+def client_authentication_has_a_bundle(declarations: Declarations) -> Iterator[Statement]:
+    """Client authentication is declared together with the CA of the clients.
+
+    Alone it verifies clients against the root store of the system: whoever has a certificate of any public
+    CA is let in, and the cluster's own clients are refused.
+
+    Spec: etcd --client-cert-auth, --trusted-ca-file
+    Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: critical
+    Level: MUST
+    Remediation: give --trusted-ca-file with the CA that signs clients, --peer-trusted-ca-file with that of
+        the members.
+    """
+    yield from judge_traps(declarations, "client-auth-without-ca")
+
+
+@trap_check("trusted-ca-alone")
+def a_bundle_has_client_authentication(declarations: Declarations) -> Iterator[Statement]:
+    """A trusted CA is declared together with client authentication.
+
+    From 3.4 on a bundle alone enforces client certificates, so that a reader of the flags fails a cluster
+    that is closed; in 3.3 it does nothing. The common name of a certificate is no user's name then.
+
+    Spec: etcd --trusted-ca-file, --client-cert-auth
+    Severity: low
+    Level: SHOULD
+    Remediation: say what is meant: --client-cert-auth=true, --peer-client-cert-auth=true.
+    """
+    yield from judge_traps(declarations, "trusted-ca-alone")
+
+
+@trap_check("http-listener-beside-tls")
+def no_plaintext_is_declared_beside_tls(declarations: Declarations) -> Iterator[Statement]:
+    """No http listener is declared beside TLS settings of the same side.
+
+    Those apply to https URLs only; the other answers everybody, also on the very same port. etcd opens one
+    unasked where TLS is declared and no listening URL is.
+
+    Spec: etcd --listen-client-urls, --listen-peer-urls
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: critical
+    Level: MUST
+    Remediation: name https URLs only in --listen-client-urls, --listen-client-http-urls and
+        --listen-peer-urls.
+    """
+    yield from judge_traps(declarations, "http-listener-beside-tls")
+
+
+@trap_check("allowed-names-without-client-auth")
+def allowed_names_have_client_authentication(declarations: Declarations) -> Iterator[Statement]:
+    """Allowed names are declared together with client authentication.
+
+    They are compared with certificates that clients are only asked for with --client-cert-auth or a trusted
+    CA; alone they keep nobody out.
+
+    Spec: etcd --client-cert-allowed-hostname, --peer-cert-allowed-cn, --peer-cert-allowed-hostname
+    Severity: critical
+    Level: MUST
+    Remediation: give --client-cert-auth=true and --trusted-ca-file, for peers --peer-client-cert-auth=true
+        and --peer-trusted-ca-file.
+    """
+    yield from judge_traps(declarations, "allowed-names-without-client-auth")
+
+
+@trap_check("allowed-names-as-one")
+def a_list_of_names_is_read_as_one(declarations: Declarations) -> Iterator[Statement]:
+    """A list of allowed names is declared only for an etcd that reads lists.
+
+    Before 3.5.15 the whole list is one single name, which nobody has, so nobody is let in.
+
+    Spec: etcd --client-cert-allowed-hostname, --peer-cert-allowed-cn, --peer-cert-allowed-hostname
+    Severity: high
+    Level: MUST
+    Remediation: give one name, or upgrade to etcd 3.5.15 or newer.
+    """
+    yield from judge_traps(declarations, "allowed-names-as-one")
+
+
+@trap_check("san-check-off")
+def the_san_rule_is_not_switched_off(declarations: Declarations) -> Iterator[Statement]:
+    """The rule that a member's certificate must fit its address is not switched off.
+
+    Without it a stolen member certificate works from anywhere.
+
+    Spec: etcd --peer-skip-client-san-verification
+    Spec: etcd Documentation, transport security model, notes for TLS authentication
+    Severity: medium
+    Level: SHOULD
+    Remediation: give members certificates with their addresses and remove the switch, before 3.6
+        --experimental-peer-skip-client-san-verification.
+    """
+    yield from judge_traps(declarations, "san-check-off")
+
+
+@trap_check("crl-without-client-auth")
+def a_revocation_list_has_client_authentication(declarations: Declarations) -> Iterator[Statement]:
+    """A revocation list is declared together with client authentication.
+
+    Revoked certificates are recognised only where clients send one; alone the list keeps nobody out.
+
+    Spec: etcd --client-crl-file, --peer-crl-file
+    Severity: critical
+    Level: MUST
+    Remediation: give --client-cert-auth=true and --trusted-ca-file, for peers --peer-client-cert-auth=true
+        and --peer-trusted-ca-file.
+    """
+    yield from judge_traps(declarations, "crl-without-client-auth")
+
+
+@trap_check("crl-encoding")
+def the_revocation_list_can_be_read(declarations: Declarations) -> Iterator[Statement]:
+    """The declared revocation list is one that this etcd can read.
+
+    From 3.6 on that is DER alone; 3.4 and 3.5 read PEM too. One that cannot be read refuses everybody who
+    shows a certificate, after the handshake and without an alert.
+
+    Spec: etcd --client-crl-file, --peer-crl-file
+    Spec: RFC 5280 section 5
+    Severity: critical
+    Level: MUST
+    Remediation: convert it with openssl crl -in crl.pem -outform DER -out crl.der; it is read at every
+        connection, etcd need not be restarted.
+    """
+    yield from judge_traps(declarations, "crl-encoding")
+
+
+@trap_check("crl-ignored-on-grpc")
+def the_revocation_list_counts_for_grpc(declarations: Declarations) -> Iterator[Statement]:
+    """The declared revocation list counts on the port for gRPC, too.
+
+    With --listen-client-http-urls etcd does not look at it there before 3.5.32, 3.6.13 and 3.7.0, and revoked
+    clients read and write keys.
+
+    Spec: GHSA-3wh4-j44w-pg92
+    Spec: etcd --client-crl-file, --listen-client-http-urls
+    Severity: critical
+    Level: MUST
+    Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls.
+    """
+    yield from judge_traps(declarations, "crl-ignored-on-grpc")
+
+
+def _gone(declaration: ListenerDeclaration, acceptance: AcceptedClient) -> Mapping[str, Any]:
+    trap = Trap(id="crl-missing", summary="it is not here", why="", remedy="put it there", certain=False)
+    member = replace(declaration.member, traps=(trap,))
+
+    def closed(found: Candidate) -> Candidate:
+        tries = tuple(
+            (v, p, tuple(replace(a, ending=Ending.CLOSED) for a in made)) for v, p, made in found.tries
+        )
+        return replace(found, has_names=False, tries=tries)
+
+    candidates = tuple(map(closed, acceptance.candidates))
+    return {
+        "declaration": replace(declaration, member=member),
+        "acceptance": replace(acceptance, accepted=None, candidates=candidates),
+    }
+
+
+@check("config.crl-missing", on=EVERY_LISTENER, counterexample=_gone)
+def the_revocation_list_is_there(
+    declaration: ListenerDeclaration, acceptance: AcceptedClient
+) -> Iterator[Statement]:
+    """The declared revocation list is where etcd looks for it.
+
+    It looks at every connection, and closes those of all who show a certificate if there is none. Judged
+    where the file is not to be found here: whether etcd finds it is told by the good client.
+
+    Spec: etcd --{side}-crl-file
+    Severity: critical
+    Level: MUST
+    Remediation: put a DER encoded list where --{side}-crl-file says; etcd need not be restarted.
+    """
+    for trap in declaration.traps("crl-missing"):
+        if declaration.listener is not None and declaration.listener.crl is CRLEffect.IGNORED:
+            yield Note("etcd does not look at it on this port, see config.crl-ignored-on-grpc")
+        elif acceptance.accepted is not None:
+            yield Note(f"{trap.summary}; here the good client {acceptance.accepted.identity} is let in")
+        elif closed := [found for found in acceptance.candidates if _is_closed(acceptance, found)]:
+            yield Finding(
+                message="the revocation list is neither here nor, by all that is seen, where etcd looks",
+                expected=trap.remedy,
+                observed="; ".join(
+                    f"{found.identity}: {attempt.asked} {attempt.protocol}: {attempt.describe()}"
+                    for found in closed
+                    for attempt in found.attempts
+                ),
+                evidence={"declared": "; ".join(map(str, trap.settings)), "why": trap.why},
+            )
+        else:
+            yield CannotJudge(
+                Outcome.NOT_VERIFIED,
+                f"{trap.summary}; a good client would tell, and none is let in: pass --etcd-pki-dir, a "
+                "directory with a copy",
+            )
+
+
+def _is_closed(acceptance: AcceptedClient, candidate: Candidate) -> bool:
+    return candidate.ways == {Ending.CLOSED} and not acceptance.closed_by_san_rule(candidate)
+
+
+@trap_check("config-file-hides-flags")
+def no_configuration_file_hides_flags(declarations: Declarations) -> Iterator[Statement]:
+    """No flag or variable about TLS says something else than the configuration file beside it.
+
+    With --config-file etcd ignores all other flags and all environment variables; one line of its log says
+    so, at level info. --client-cert-auth given that way admits anybody. Those that the file repeats do no
+    harm.
+
+    Spec: etcd --config-file
+    Spec: etcd Documentation, configuration options
+    Severity: critical
+    Level: MUST
+    Remediation: write these settings into the configuration file, or do without it.
+    """
+    yield from judge_traps(declarations, "config-file-hides-flags")
+
+
+@trap_check("unknown-key")
+def every_key_is_known(declarations: Declarations) -> Iterator[Statement]:
+    """The configuration file has no key that this etcd does not know.
+
+    etcd passes over unknown and misspelt keys without a word. There is none for a revocation list: named in
+    the file, revoked clients are let in.
+
+    Spec: etcd --config-file
+    Spec: etcd etcd.conf.yml.sample
+    Severity: high
+    Level: MUST
+    Remediation: write the key as this etcd's etcd.conf.yml.sample has it; a revocation list needs the flag
+        --client-crl-file, and everything else then, too.
+    """
+    yield from judge_traps(declarations, "unknown-key")
+
+
+@trap_check("undocumented-key")
+def every_key_is_documented(declarations: Declarations) -> Iterator[Statement]:
+    """The configuration file has no key that is in force by accident.
+
+    Go's decoder takes the name of a field for a key where the field has none of its own. That works today,
+    and no documentation says so.
+
+    Spec: etcd etcd.conf.yml.sample
+    Severity: low
+    Level: SHOULD
+    Remediation: start etcd with flags instead of a configuration file.
+    """
+    yield from judge_traps(declarations, "undocumented-key")
+
+
+@trap_check("unknown-variable")
+def every_variable_is_known(declarations: Declarations) -> Iterator[Statement]:
+    """No environment variable is named, or nearly named, like one about TLS that this etcd does not know.
+
+    It ignores them and warns in its log: a misspelt ETCD_CLIENT_CERT_AUTH admits anybody. It may be meant for
+    something else than etcd.
+
+    Spec: etcd Documentation, configuration options
+    Severity: medium
+    Level: SHOULD
+    Remediation: spell it as the flag in capitals with underscores, behind ETCD_; name those that are for
+        something else otherwise.
+    """
+    yield from judge_traps(declarations, "unknown-variable")
+
+
+@trap_check("flag-unknown-to-version")
+def every_flag_is_known(declarations: Declarations) -> Iterator[Statement]:
+    """Every declared flag is one that the running version of etcd has.
+
+    An unknown one ends etcd before it opens a port. An etcd that runs all the same was started with
+    something else: what is declared is not in force, and the next restart fails.
+
+    Spec: etcd CHANGELOG, flags added and removed
+    Severity: high
+    Level: MUST
+    Remediation: give the flags of this version (etcd --help), and restart etcd with them.
+    """
+    yield from judge_traps(declarations, "flag-unknown-to-version")
+
+
+@trap_check("variable-beside-flag")
+def nothing_is_declared_twice(declarations: Declarations) -> Iterator[Statement]:
+    """No setting is given both as a flag and as an environment variable.
+
+    From 3.4 on etcd refuses to choose and ends, even if both are equal; in 3.3 the flag wins.
+
+    Spec: etcd Documentation, configuration options
+    Severity: medium
+    Level: MUST
+    Remediation: remove one of the two, and restart etcd.
+    """
+    yield from judge_traps(declarations, "variable-beside-flag")
+
+
+@trap_check("gateway-off-in-config-file")
+def a_gateway_that_is_off_is_declared_so(declarations: Declarations) -> Iterator[Statement]:
+    """A JSON gateway that does not answer is declared to be off.
+
+    Up to 3.4 a configuration file switches it off by saying nothing, while the flag's default is on.
+
+    Spec: etcd --enable-grpc-gateway
+    Severity: info
+    Level: SHOULD
+    Remediation: write enable-grpc-gateway into the configuration file, true or false.
+    """
+    yield from judge_traps(declarations, "gateway-off-in-config-file")
+
+
+@trap_check("does-not-start")
+def etcd_starts_with_what_is_declared(declarations: Declarations) -> Iterator[Statement]:
+    """The declaration is one with which etcd starts.
+
+    An etcd that runs all the same was started with something else: what is declared is not in force, and
+    the next restart fails.
+
+    Spec: etcd Documentation, configuration options
+    Severity: high
+    Level: MUST
+    Remediation: correct the declaration, and restart etcd with it.
+    """
+    yield from judge_traps(declarations, "does-not-start")

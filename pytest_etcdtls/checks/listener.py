@@ -4,26 +4,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.observations.admission import Candidate, ServedClient
-from pytest_etcdtls.observations.api import is_of_etcd
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, Response, Stage, Way
-from pytest_etcdtls.observations.listener import Answer, UnnamedPorts
+from pytest_etcdtls.facts.access import Candidate, ServedClient
+from pytest_etcdtls.facts.api import is_of_etcd
+from pytest_etcdtls.facts.listener import FirstContact, UnnamedPorts
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import curl, s_client
-from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Protocol
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
 
 _INTERNAL_ERROR = 80
 
 
-def _without_a_pair(answer: Answer) -> Mapping[str, Any]:
+def _without_a_pair(answer: FirstContact) -> Mapping[str, Any]:
     def broken(attempt: Attempt) -> Attempt:
-        return replace(attempt, way=Way.OTHER, stage=Stage.HANDSHAKE, alert=_INTERNAL_ERROR, chain=())
+        return replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=_INTERNAL_ERROR, chain=())
 
     return {"answer": replace(answer, tls=tuple(broken(attempt) for attempt in answer.tls))}
 
 
 @check("listener.answers", on=EVERY_LISTENER, counterexample=_without_a_pair)
-def the_listener_answers(answer: Answer) -> Iterator[Statement]:
+def the_listener_answers(answer: FirstContact) -> Iterator[Statement]:
     """The listener answers, in TLS or in plaintext.
 
     Nothing else can be said about a listener of which nothing was found out. An etcd whose certificate or
@@ -49,25 +50,25 @@ def the_listener_answers(answer: Answer) -> Iterator[Statement]:
             )
         return
     plaintext = answer.plaintext
-    if plaintext is None or plaintext.way is not Way.SERVED:
+    if plaintext is None or plaintext.ending is not Ending.SERVED:
         if answer.needs_tls:
             address = answer.url.partition("://")[2]
-            yield Verdict(
+            yield CannotJudge(
                 Outcome.INCONCLUSIVE,
                 f"{answer.url} answers TLS and no plain HTTP: use https, pass https://{address}",
             )
             return
         last = attempts[0] if attempts else plaintext
-        ending = last.describe() if last else "no attempt was made"
-        yield Verdict(Outcome.INCONCLUSIVE, f"{answer.url} does not answer: {ending}")
+        stream_end = last.describe() if last else "no attempt was made"
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{answer.url} does not answer: {stream_end}")
 
 
 def _not_an_etcd(served: ServedClient) -> Mapping[str, Any]:
     def other(candidate: Candidate) -> Candidate:
         page = Response(status=200, headers={"content-type": "text/html"}, body=b"<html>hello</html>")
         tries = tuple(
-            (version, speech, tuple(replace(attempt, response=page) for attempt in made))
-            for version, speech, made in candidate.tries
+            (version, protocol, tuple(replace(attempt, response=page) for attempt in made))
+            for version, protocol, made in candidate.tries
         )
         return replace(candidate, tries=tries)
 
@@ -89,7 +90,7 @@ def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
     """
     client = served.client
     if client is None:
-        yield Verdict(Outcome.NOT_VERIFIED, "needs an accepted client; what answers was not seen")
+        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client; what answers was not seen")
         return
     if any(_of_etcd(attempt) for attempt in client.served):
         return
@@ -123,7 +124,9 @@ def _show(attempt: Attempt) -> str:
 def _metrics_in_plain_http(ports: UnnamedPorts) -> Mapping[str, Any]:
     first, *others = ports.tried
     health = Response(status=200, body=b'{"health":"true","reason":""}')
-    served = replace(first, way=Way.SERVED, stage=Stage.READ, response=health, first_bytes=b"HTTP/1.1 200 OK")
+    served = replace(
+        first, ending=Ending.SERVED, phase=Phase.READ, response=health, first_bytes=b"HTTP/1.1 200 OK"
+    )
     return {"ports": replace(ports, tried=(served, *others))}
 
 
@@ -146,12 +149,12 @@ def nothing_answers_plain_http_unnamed(ports: UnnamedPorts) -> Iterator[Statemen
     for attempt in ports.tried:
         if attempt.answers_plaintext:
             yield _answers_plain_http(attempt)
-        elif attempt.stage is not Stage.CONNECT:
+        elif attempt.phase is not Phase.CONNECT:
             yield Note(f"{attempt.url} accepts connections and answers no plain HTTP: {attempt.describe()}")
     for reason in ports.not_tried:
         yield Note(reason)
     if ports.not_tried and not ports.tried:
-        yield Verdict(Outcome.NOT_VERIFIED, "; ".join(ports.not_tried))
+        yield CannotJudge(Outcome.NOT_VERIFIED, "; ".join(ports.not_tried))
 
 
 def _answers_plain_http(attempt: Attempt) -> Finding:

@@ -12,13 +12,12 @@ from typing import Annotated, Any
 from cryptography import x509
 
 from pytest_etcdtls.checks.cert_validity import ends_soon, state_of, when
-from pytest_etcdtls.declared.file_facts import HeldCertificate, HeldCertificates
-from pytest_etcdtls.observations.policy import Policy
-from pytest_etcdtls.pki.keys import STRONG, describe_key, is_strong
+from pytest_etcdtls.declared.files import HeldCertificate, HeldCertificates
+from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.pki.authority import specimen
+from pytest_etcdtls.pki.certificate import STRONG, describe_key, is_strong, public_key, shown, signature_hash
 from pytest_etcdtls.pki.path import is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT
-from pytest_etcdtls.pki.reading import public_key, shown, signature_hash
-from pytest_etcdtls.pki.specimen import specimen
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import show_file
 from pytest_etcdtls.results import Finding, Statement

@@ -1,29 +1,31 @@
 """Who is let in depends on who it is, not on the TLS version or the protocol."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.observations.admission import Encounter, Encounters
-from pytest_etcdtls.observations.attempt import Protocol, Response, TLSVersion, Way
+from pytest_etcdtls.facts.access import IdentityAttempt, IdentityAttempts
+from pytest_etcdtls.facts.etcd_log import LogComparison, LoggedAttempt
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import curl
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.reproduce import curl, look_for
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.tls.attempt import Ending, Response
 
 
-def _let_in(encounter: Encounter) -> Encounter:
-    served = replace(encounter.attempt, way=Way.SERVED, alert=None, response=Response(status=200))
+def _let_in(encounter: IdentityAttempt) -> IdentityAttempt:
+    served = replace(encounter.attempt, ending=Ending.SERVED, alert=None, response=Response(status=200))
     return replace(encounter, attempt=served)
 
 
-def _by_version(encounters: Encounters) -> Mapping[str, Any]:
+def _by_version(encounters: IdentityAttempts) -> Mapping[str, Any]:
     here = tuple(_let_in(found) if found.version is TLSVersion.TLS1_2 else found for found in encounters.here)
     return {"encounters": replace(encounters, here=here)}
 
 
 @check("mtls.same-verdict-every-version", on=EVERY_LISTENER, counterexample=_by_version)
-def every_tls_version_decides_alike(encounters: Encounters) -> Iterator[Statement]:
+def every_tls_version_decides_alike(encounters: IdentityAttempts) -> Iterator[Statement]:
     """Whoever is let in or refused in one TLS version is so in the other.
 
     What terminates TLS may verify certificates in one version and forget to in the other; a scanner that
@@ -37,7 +39,7 @@ def every_tls_version_decides_alike(encounters: Encounters) -> Iterator[Statemen
     Remediation: let etcd itself terminate TLS, in every version, on --listen-{side}-urls.
     """
     if len({found.version for found in encounters.here}) < 2:
-        yield Verdict(Outcome.NOT_APPLICABLE, "only one TLS version is offered")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "only one TLS version is offered")
         return
     for protocol in dict.fromkeys(found.protocol for found in encounters.here):
         of_protocol = [found for found in encounters.here if found.protocol is protocol]
@@ -45,13 +47,13 @@ def every_tls_version_decides_alike(encounters: Encounters) -> Iterator[Statemen
             yield from _alike([found for found in of_protocol if found.identity == identity], encounters.role)
 
 
-def _over_grpc(encounters: Encounters) -> Mapping[str, Any]:
+def _over_grpc(encounters: IdentityAttempts) -> Mapping[str, Any]:
     here = tuple(_let_in(found) if found.protocol is Protocol.GRPC else found for found in encounters.here)
     return {"encounters": replace(encounters, here=here)}
 
 
 @check("mtls.same-verdict-grpc-and-http", on={Role.CLIENT}, counterexample=_over_grpc)
-def grpc_and_http_decide_alike(encounters: Encounters) -> Iterator[Statement]:
+def grpc_and_http_decide_alike(encounters: IdentityAttempts) -> Iterator[Statement]:
     """Whoever is let in or refused over HTTP is so over gRPC.
 
     Where HTTP is split off, two listeners decide: before 3.5.32, 3.6.13 and 3.7.0 only the one for HTTP
@@ -64,9 +66,9 @@ def grpc_and_http_decide_alike(encounters: Encounters) -> Iterator[Statement]:
     Remediation: give both listeners the same rules: upgrade etcd, or drop --listen-client-http-urls.
     """
     everything = (*encounters.here, *encounters.split)
-    spoken = {found.protocol is Protocol.GRPC for found in everything}
-    if spoken != {True, False}:
-        yield _one_alone(grpc=spoken == {True})
+    served_protocols = {found.protocol is Protocol.GRPC for found in everything}
+    if served_protocols != {True, False}:
+        yield _one_alone(grpc=served_protocols == {True})
         return
     for version in dict.fromkeys(found.version for found in everything):
         of_version = [found for found in everything if found.version is version]
@@ -75,25 +77,25 @@ def grpc_and_http_decide_alike(encounters: Encounters) -> Iterator[Statement]:
             yield from _alike(_one_of_each(of_identity), encounters.role)
 
 
-def _one_alone(*, grpc: bool) -> Verdict:
+def _one_alone(*, grpc: bool) -> CannotJudge:
     if grpc:
         reason = "HTTP has a listener of its own: pass --etcd-client-http-endpoint"
-        return Verdict(Outcome.NOT_VERIFIED, reason)
-    return Verdict(Outcome.NOT_APPLICABLE, "gRPC was not spoken here")
+        return CannotJudge(Outcome.NOT_VERIFIED, reason)
+    return CannotJudge(Outcome.NOT_APPLICABLE, "gRPC was not spoken here")
 
 
-def _one_of_each(encounters: Iterable[Encounter]) -> list[Encounter]:
+def _one_of_each(encounters: Iterable[IdentityAttempt]) -> list[IdentityAttempt]:
     """Return what decides for gRPC and for HTTP; of several ways of HTTP, one that was served."""
-    chosen: dict[bool, Encounter] = {}
+    chosen: dict[bool, IdentityAttempt] = {}
     for found in encounters:
         over_grpc = found.protocol is Protocol.GRPC
-        if over_grpc not in chosen or found.attempt.way is Way.SERVED:
+        if over_grpc not in chosen or found.attempt.ending is Ending.SERVED:
             chosen[over_grpc] = found
     return list(chosen.values())
 
 
-def _alike(encounters: list[Encounter], role: str) -> Iterator[Statement]:
-    served = [found for found in encounters if found.attempt.way is Way.SERVED]
+def _alike(encounters: list[IdentityAttempt], role: str) -> Iterator[Statement]:
+    served = [found for found in encounters if found.attempt.ending is Ending.SERVED]
     refused = [found for found in encounters if _is_refused(found)]
     if served and refused:
         yield Finding(
@@ -105,15 +107,17 @@ def _alike(encounters: list[Encounter], role: str) -> Iterator[Statement]:
         )
 
 
-def _is_refused(encounter: Encounter) -> bool:
-    return encounter.attempt.way is Way.REFUSED or (encounter.closes and encounter.attempt.way is Way.CLOSED)
+def _is_refused(encounter: IdentityAttempt) -> bool:
+    return encounter.attempt.ending is Ending.REFUSED or (
+        encounter.closes and encounter.attempt.ending is Ending.CLOSED
+    )
 
 
-def _shown(encounter: Encounter) -> str:
+def _shown(encounter: IdentityAttempt) -> str:
     return f"{encounter.url} {encounter.version} {encounter.protocol}: {encounter.attempt.describe()}"
 
 
-def _line(encounter: Encounter, role: str) -> str:
+def _line(encounter: IdentityAttempt, role: str) -> str:
     name = encounter.identity
     return curl(
         encounter.url,
@@ -121,4 +125,78 @@ def _line(encounter: Encounter, role: str) -> str:
         version=encounter.version,
         protocol=encounter.protocol,
         files=None if name == "none" else (f"{name}.crt", f"{name}.key"),
+    )
+
+
+_SHOWN = 3
+
+
+def _another_story(log: LogComparison) -> Mapping[str, Any]:
+    first, *others = log.compared
+    return {"log": replace(log, compared=(replace(first, agree=False), *others))}
+
+
+@check("mtls.log-tells-the-same", on=EVERY_LISTENER, counterexample=_another_story)
+def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[Statement]:
+    """The alert on the wire and the line in etcd's log give the same reason for a refusal.
+
+    They are the two ends of one connection. Where they differ, something between us and etcd answers in its
+    place, or the log is another's: operators who look for a refusal there are led astray, and one of the two
+    is wrong about who is let in. The verdicts of all other checks are from the wire and stand. Lines that
+    etcd does not write are no fault: from 3.5.24 and 3.6.6 on it keeps to itself who merely went away, and
+    from 3.5 on what is alike from the 101st in a second on.
+
+    Spec: RFC 8446 section 6.2
+    Spec: etcd --logger, --log-outputs
+    Severity: medium
+    Level: SHOULD
+    Remediation: find out which end is wrong: connect to the member itself, past proxies and load balancers,
+        with --etcd-connect-to, and pass the log of that very member as --etcd-log=HOST=FILE to compare.
+    """
+    differing = [one for one in log.compared if not one.agree]
+    for identity in dict.fromkeys(one.identity for one in differing):
+        yield _differs(log, [one for one in differing if one.identity == identity])
+    if log.unlogged and not log.compared:
+        yield _nothing_there(log)
+    elif log.unlogged:
+        who = ", ".join(sorted({one.identity for one in log.unlogged}))
+        text = f"{log.source} has no line about {len(log.unlogged)} of our connections that were turned away"
+        why = ": etcd leaves out what is alike from the 101st in a second on" if log.thinned_out else ""
+        yield Note(f"{text} ({who}){why}")
+    if log.clock_ahead and log.file:
+        yield Note(f"times in {log.source} are {log.clock_ahead:+.0f} s from ours")
+
+
+def _differs(log: LogComparison, told: list[LoggedAttempt]) -> Finding:
+    first = told[0]
+    grep = tuple(
+        look_for(f"grep -F {shlex.quote(one.remote_address)} {shlex.quote(log.file)}", '"error"')
+        for one in told[:_SHOWN]
+    )
+    number = "one connection" if len(told) == 1 else f"{len(told)} connections"
+    return Finding(
+        message=f"the wire and etcd's log differ about {number} with the identity {first.identity}",
+        expected=f"for what is in the log, {first.expected}",
+        observed="; ".join(_both(one) for one in told[:_SHOWN]) + (" ..." if len(told) > _SHOWN else ""),
+        evidence={"log": log.source, "lines recognised by": first.recognised_by},
+        reproduce=grep if log.file else (),
+    )
+
+
+def _both(one: LoggedAttempt) -> str:
+    place = f"{one.version} {one.protocol}" if one.version else "plaintext"
+    return f"{place}: on the wire {one.on_the_wire}, in the log {one.in_the_log}"
+
+
+def _nothing_there(log: LogComparison) -> CannotJudge:
+    if log.nobody:
+        return CannotJudge(Outcome.NOT_APPLICABLE, f"etcd does not log {log.nobody}")
+    if not log.file:
+        reason = f"nobody whom this port turned away is in {log.source}: leave etcd's --log-level at info"
+        return CannotJudge(Outcome.NOT_VERIFIED, reason)
+    until = f", which ends at {log.latest:%Y-%m-%d %H:%M:%S} UTC" if log.latest else ""
+    return CannotJudge(
+        Outcome.NOT_VERIFIED,
+        f"none of our connections that were turned away is in {log.source}{until}: pass the log that this "
+        "member is writing now, as kubectl logs -f, docker logs -f or journalctl -f put it into a file",
     )

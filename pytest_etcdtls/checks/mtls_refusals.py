@@ -4,22 +4,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
+from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
 from pytest_etcdtls.judgement import judge
-from pytest_etcdtls.observations.admission import Admission, Cell
-from pytest_etcdtls.observations.attempt import Response, Stage, Way
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.results import Statement
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.results import CannotJudge, Outcome, Statement
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 
 _CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
 
 
-def let_in(admission: Admission) -> Mapping[str, Any]:
+def let_in(admission: AccessMatrix) -> Mapping[str, Any]:
     """Return what would be seen if the identity were served; the counterexample of every refusal."""
 
-    def served(cell: Cell) -> Cell:
+    def served(cell: AccessCase) -> AccessCase:
         tries = tuple(
-            replace(attempt, way=Way.SERVED, stage=Stage.READ, alert=None, response=Response(status=200))
+            replace(
+                attempt, ending=Ending.SERVED, phase=Phase.READ, alert=None, response=Response(status=200)
+            )
             for attempt in cell.tries
         )
         return replace(cell, tries=tries)
@@ -28,7 +30,9 @@ def let_in(admission: Admission) -> Mapping[str, Any]:
 
 
 @check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=let_in)
-def a_client_without_a_certificate_is_refused(admission: Annotated[Admission, "none"]) -> Iterator[Statement]:
+def a_client_without_a_certificate_is_refused(
+    admission: Annotated[AccessMatrix, "none"],
+) -> Iterator[Statement]:
     """A client without a certificate is refused.
 
     Whoever reaches the port would read and write the whole key space, in Kubernetes every Secret; on a peer
@@ -48,7 +52,7 @@ def a_client_without_a_certificate_is_refused(admission: Annotated[Admission, "n
 
 @check("mtls.self-signed", on=EVERY_LISTENER, counterexample=let_in)
 def a_self_signed_certificate_is_refused(
-    admission: Annotated[Admission, "self-signed"],
+    admission: Annotated[AccessMatrix, "self-signed"],
 ) -> Iterator[Statement]:
     """A client with a self-signed certificate is refused.
 
@@ -66,7 +70,7 @@ def a_self_signed_certificate_is_refused(
 
 @check("mtls.foreign-ca", on=EVERY_LISTENER, counterexample=let_in)
 def a_certificate_of_a_foreign_ca_is_refused(
-    admission: Annotated[Admission, "foreign-ca"],
+    admission: Annotated[AccessMatrix, "foreign-ca"],
 ) -> Iterator[Statement]:
     """A client with a certificate of another CA is refused.
 
@@ -85,7 +89,7 @@ def a_certificate_of_a_foreign_ca_is_refused(
 
 @check("mtls.lookalike-ca", on=EVERY_LISTENER, counterexample=let_in)
 def a_certificate_of_a_lookalike_ca_is_refused(
-    admission: Annotated[Admission, "lookalike-ca"],
+    admission: Annotated[AccessMatrix, "lookalike-ca"],
 ) -> Iterator[Statement]:
     """A client with a certificate of a CA that only looks like the trusted one is refused.
 
@@ -103,7 +107,7 @@ def a_certificate_of_a_lookalike_ca_is_refused(
 
 
 @check("mtls.expired", on=_CLIENT_AND_PEER, counterexample=let_in)
-def an_expired_certificate_is_refused(admission: Annotated[Admission, "expired"]) -> Iterator[Statement]:
+def an_expired_certificate_is_refused(admission: Annotated[AccessMatrix, "expired"]) -> Iterator[Statement]:
     """A client with an expired certificate is refused.
 
     Short validity is worth nothing where it is not enforced.
@@ -120,7 +124,7 @@ def an_expired_certificate_is_refused(admission: Annotated[Admission, "expired"]
 
 @check("mtls.not-yet-valid", on=_CLIENT_AND_PEER, counterexample=let_in)
 def a_certificate_that_is_not_yet_valid_is_refused(
-    admission: Annotated[Admission, "not-yet-valid"],
+    admission: Annotated[AccessMatrix, "not-yet-valid"],
 ) -> Iterator[Statement]:
     """A client with a certificate that is not yet valid is refused.
 
@@ -137,7 +141,7 @@ def a_certificate_that_is_not_yet_valid_is_refused(
 
 @check("mtls.server-auth-only", on=_CLIENT_AND_PEER, counterexample=let_in)
 def a_server_certificate_is_no_client_certificate(
-    admission: Annotated[Admission, "server-auth-only"],
+    admission: Annotated[AccessMatrix, "server-auth-only"],
 ) -> Iterator[Statement]:
     """A client with a certificate for servers only is refused.
 
@@ -154,7 +158,7 @@ def a_server_certificate_is_no_client_certificate(
 
 @check("mtls.intermediate-missing", on=_CLIENT_AND_PEER, counterexample=let_in)
 def a_certificate_without_its_intermediate_is_refused(
-    admission: Annotated[Admission, "intermediate-missing"],
+    admission: Annotated[AccessMatrix, "intermediate-missing"],
 ) -> Iterator[Statement]:
     """A client that does not send the intermediate between its certificate and a trusted CA is refused.
 
@@ -168,3 +172,142 @@ def a_certificate_without_its_intermediate_is_refused(
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file.
     """
     yield from judge(admission, "a client that does not send its intermediate certificate")
+
+
+OVER_HTTP = frozenset({Protocol.HTTP1, Protocol.HTTP2, Protocol.GATEWAY})
+OVER_GRPC = frozenset({Protocol.GRPC})
+
+
+def only(admission: AccessMatrix, protocols: frozenset[Protocol]) -> AccessMatrix:
+    """Return the part of the admission that was seen in those protocols."""
+    return replace(admission, cells=tuple(cell for cell in admission.cells if cell.protocol in protocols))
+
+
+def _served_over(protocols: frozenset[Protocol], admission: AccessMatrix) -> Mapping[str, Any]:
+    served: AccessMatrix = let_in(only(admission, protocols))["admission"]
+    others = only(admission, frozenset(Protocol) - protocols)
+    return {"admission": replace(admission, cells=(*served.cells, *others.cells))}
+
+
+def _over_http(admission: AccessMatrix) -> Mapping[str, Any]:
+    return _served_over(OVER_HTTP, admission)
+
+
+def _over_grpc(admission: AccessMatrix) -> Mapping[str, Any]:
+    return _served_over(OVER_GRPC, admission)
+
+
+@check("mtls.revoked-http", on=EVERY_LISTENER, counterexample=_over_http)
+def a_revoked_certificate_is_refused_over_http(
+    admission: Annotated[AccessMatrix, "revoked"],
+) -> Iterator[Statement]:
+    """A client with a revoked certificate is refused over HTTP.
+
+    etcd compares serial numbers with the list at every connection and closes after the handshake. A YAML
+    configuration has no key for the list: given there, it is ignored without a word.
+
+    Spec: etcd --{side}-crl-file
+    Spec: RFC 5280 section 5
+    Severity: critical
+    Level: MUST
+    Remediation: give etcd the list with the flag --{side}-crl-file, not in a configuration file, DER encoded.
+    """
+    seen = only(admission, OVER_HTTP)
+    if not seen.cells:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{admission.url} does not speak HTTP to clients")
+    yield from judge(seen, "a client with a revoked certificate")
+
+
+@check("mtls.revoked-grpc", on={Role.CLIENT}, counterexample=_over_grpc)
+def a_revoked_certificate_is_refused_over_grpc(
+    admission: Annotated[AccessMatrix, "revoked"],
+) -> Iterator[Statement]:
+    """A client with a revoked certificate is refused over gRPC.
+
+    gRPC is what clients use to read and write keys. Where HTTP has a listener of its own, the list was not
+    looked at on the gRPC port before etcd 3.5.32, 3.6.13 and 3.7.0.
+
+    Spec: etcd --client-crl-file
+    Spec: RFC 5280 section 5
+    Severity: critical
+    Level: MUST
+    Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls; give the list
+        with the flag --client-crl-file, not in a configuration file, DER encoded.
+    """
+    seen = only(admission, OVER_GRPC)
+    if not seen.cells:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{admission.url} does not speak gRPC to clients")
+    yield from judge(seen, "a client with a revoked certificate")
+
+
+@check("mtls.wrong-hostname", on={Role.CLIENT}, counterexample=let_in)
+def a_client_with_another_hostname_is_refused(
+    admission: Annotated[AccessMatrix, "wrong-hostname"],
+) -> Iterator[Statement]:
+    """A client whose certificate does not cover the allowed hostname is refused.
+
+    Where a CA signs for others too, this rule alone keeps them out. Judged where the rule is declared, by a
+    certificate without subjectAltName, or by any of ours that does not cover the name.
+
+    Spec: etcd --client-cert-allowed-hostname
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: high
+    Level: MUST
+    Remediation: set --client-cert-allowed-hostname where etcd reads it: a configuration file hides flags.
+    """
+    yield from judge(admission, "a client whose certificate does not cover the allowed hostname")
+
+
+@check("mtls.wrong-peer-hostname", on={Role.PEER}, counterexample=let_in)
+def a_peer_with_another_hostname_is_refused(
+    admission: Annotated[AccessMatrix, "wrong-hostname"],
+) -> Iterator[Statement]:
+    """A peer whose certificate does not cover the allowed hostname is refused.
+
+    Where a CA signs for others too, this rule alone keeps them out of raft. Judged where the rule is
+    declared, by a certificate without subjectAltName, or by any of ours that does not cover the name.
+
+    Spec: etcd --peer-cert-allowed-hostname
+    Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
+    Severity: high
+    Level: MUST
+    Remediation: set --peer-cert-allowed-hostname where etcd reads it: a configuration file hides flags.
+    """
+    yield from judge(admission, "a peer whose certificate does not cover the allowed hostname")
+
+
+@check("mtls.wrong-cn", on={Role.PEER}, counterexample=let_in)
+def a_peer_with_another_common_name_is_refused(
+    admission: Annotated[AccessMatrix, "wrong-cn"],
+) -> Iterator[Statement]:
+    """A peer whose certificate has another common name than the allowed one is refused.
+
+    Where a CA signs for others too, this rule alone keeps them out of raft. Judged where the rule is
+    declared, by a certificate that is good but for the common name, or by any of ours that is such.
+
+    Spec: etcd --peer-cert-allowed-cn
+    Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
+    Severity: high
+    Level: MUST
+    Remediation: set --peer-cert-allowed-cn where etcd reads it: a configuration file hides flags.
+    """
+    yield from judge(admission, "a peer with another common name than the allowed one")
+
+
+@check("mtls.wrong-san", on={Role.PEER, Role.METRICS}, counterexample=let_in)
+def a_certificate_for_another_address_is_refused(
+    admission: Annotated[AccessMatrix, "wrong-san"],
+) -> Iterator[Statement]:
+    """A certificate whose SANs do not cover the address it comes from is refused.
+
+    etcd compares them on peer and https metrics listeners: a member's certificate is of no use from another
+    machine. The refusal is a close after the handshake, without an alert.
+
+    Spec: etcd Documentation, transport security model, notes for TLS authentication
+    Spec: etcd --peer-skip-client-san-verification
+    Severity: medium
+    Level: MUST
+    Remediation: do not set --peer-skip-client-san-verification (before 3.7
+        --experimental-peer-skip-client-san-verification).
+    """
+    yield from judge(admission, "a client whose certificate is for another address")

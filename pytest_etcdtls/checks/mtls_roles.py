@@ -5,37 +5,39 @@ not look at them unless it is told to: these are recommendations.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pytest_etcdtls.checks.mtls_refusals import let_in
+from pytest_etcdtls.facts.access import AccessMatrix
+from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.judgement import judge
-from pytest_etcdtls.observations.admission import Admission
-from pytest_etcdtls.observations.attempt import Way
-from pytest_etcdtls.observations.release import EtcdRelease
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.reproduce import GET_VERSION, s_client
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.tls.attempt import Ending, ForeignSession, Response, Resumed, Resumption
 
 _CLIENT_PAIR_SINCE = (3, 5)
 """``--client-cert-file`` is there from this line on."""
 
 
-def _let_in(admission: Admission, **_: object) -> Mapping[str, Any]:
+def _let_in(admission: AccessMatrix, **_: object) -> Mapping[str, Any]:
     return let_in(admission)
 
 
-def _judge(admission: Admission, stranger: Admission, who: str) -> Iterator[Statement]:
+def _judge(admission: AccessMatrix, stranger: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge it where strangers are refused; where they are not, roles do not matter."""
-    if any(cell.attempt.way is Way.SERVED for cell in stranger.cells):
+    if any(cell.attempt.ending is Ending.SERVED for cell in stranger.cells):
         reason = "everybody is let in, see mtls.no-certificate"
-        yield Verdict(Outcome.NOT_APPLICABLE, reason)
+        yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
     yield from judge(admission, who)
 
 
 @check("mtls.client-certificate-on-peer-port", on={Role.PEER}, counterexample=_let_in)
 def a_client_certificate_is_refused_on_the_peer_port(
-    admission: Annotated[Admission, "client-certificate"], stranger: Annotated[Admission, "none"]
+    admission: Annotated[AccessMatrix, "client-certificate"], stranger: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """A client's certificate is refused on the peer port.
 
@@ -50,16 +52,16 @@ def a_client_certificate_is_refused_on_the_peer_port(
         --peer-cert-allowed-cn. Members dial each other with the pair of --peer-cert-file, which that CA has
         to issue as well, or with that of --peer-client-cert-file.
     """
-    if admission.has_names and any(cell.attempt.way is Way.CLOSED for cell in admission.cells):
+    if admission.has_names and any(cell.attempt.ending is Ending.CLOSED for cell in admission.cells):
         reason = "etcd closed it, which its rule on SANs explains: it may be let in from its own address"
-        yield Verdict(Outcome.NOT_VERIFIED, reason)
+        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
     yield from _judge(admission, stranger, "a client's certificate on the peer port")
 
 
 @check("mtls.peer-certificate-on-client-port", on={Role.CLIENT}, counterexample=_let_in)
 def a_peer_certificate_is_refused_on_the_client_port(
-    admission: Annotated[Admission, "peer-certificate"], stranger: Annotated[Admission, "none"]
+    admission: Annotated[AccessMatrix, "peer-certificate"], stranger: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """A peer's certificate is refused on the client port.
 
@@ -78,8 +80,8 @@ def a_peer_certificate_is_refused_on_the_client_port(
 
 @check("mtls.server-certificate-as-client", on={Role.CLIENT}, counterexample=_let_in)
 def the_served_certificate_is_no_client_certificate(
-    admission: Annotated[Admission, "server-certificate"],
-    stranger: Annotated[Admission, "none"],
+    admission: Annotated[AccessMatrix, "server-certificate"],
+    stranger: Annotated[AccessMatrix, "none"],
     etcd: EtcdRelease,
 ) -> Iterator[Statement]:
     """The certificate that the client port serves is refused as a client's.
@@ -97,6 +99,124 @@ def the_served_certificate_is_no_client_certificate(
     statements = list(_judge(admission, stranger, "the certificate of the server itself, as a client's,"))
     if etcd.release.line < _CLIENT_PAIR_SINCE and any(isinstance(said, Finding) for said in statements):
         reason = f"etcd {etcd.release} has no --client-cert-file for its gateway, which needs it"
-        yield Verdict(Outcome.NOT_APPLICABLE, reason)
+        yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
     yield from statements
+
+
+_CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
+
+
+def _refused_again(resumption: Resumption) -> Mapping[str, Any]:
+    def refused(resumed: Resumed) -> Resumed:
+        again = replace(resumed.fresh, ending=Ending.OTHER, alert=80, resumed=True, response=None)
+        return replace(resumed, again=again)
+
+    return {"resumption": replace(resumption, good=tuple(refused(resumed) for resumed in resumption.good))}
+
+
+@check("mtls.resumption-keeps-verdict", on=_CLIENT_AND_PEER, counterexample=_refused_again)
+def a_resumed_session_keeps_the_verdict(resumption: Resumption) -> Iterator[Statement]:
+    """Who resumes a session is let in exactly if a full handshake would let them in.
+
+    A resumed handshake shows no certificate; what the server remembers of it must be judged again, a
+    revocation list above all. The other way round, a server that forgets it locks out good clients from their
+    second connection on.
+
+    Spec: RFC 8446 section 2.2
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Spec: etcd --{side}-crl-file
+    Severity: high
+    Level: MUST
+    Remediation: let etcd itself terminate TLS on this port: it judges a resumed session by revocation list
+        and SANs like any other.
+    """
+    for resumed in resumption.good:
+        yield from _judge_good(resumption, resumed)
+    for resumed in resumption.revoked:
+        yield from _judge_revoked(resumption, resumed)
+
+
+def _judge_good(resumption: Resumption, resumed: Resumed) -> Iterator[Statement]:
+    again, place = resumed.again, f"{resumed.identity} in {resumed.version}"
+    if resumed.fresh.ending is not Ending.SERVED:
+        yield CannotJudge(Outcome.NOT_VERIFIED, f"{place} is not let in afresh: {resumed.fresh.describe()}")
+    elif again is None:
+        yield Note(f"{resumed.version}: no session is given out")
+    elif again.ending is Ending.SERVED:
+        yield Note(f"{resumed.version}: {'resumed' if again.resumed else 'not resumed'}")
+    elif again.ending in (Ending.UNCLEAR, Ending.CLOSED):
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{place} with its session: {again.describe()}")
+    else:
+        yield Finding(
+            message=f"the good client is let in afresh, and not with its session, in {resumed.version}",
+            expected=resumed.fresh.describe(),
+            observed=again.describe(),
+            evidence={"identity": resumed.identity},
+            reproduce=_lines(resumption.url, resumption.url, resumed.version, resumption.files),
+        )
+
+
+def _judge_revoked(resumption: Resumption, resumed: Resumed) -> Iterator[Statement]:
+    again, place = resumed.again, f"{resumed.identity} in {resumed.version}"
+    if resumed.fresh.ending is Ending.SERVED or again is None:
+        return
+    if again.ending is Ending.SERVED:
+        yield Finding(
+            message=f"a client that is refused afresh is let in with its session, in {resumed.version}",
+            expected=resumed.fresh.describe(),
+            observed=again.describe(),
+            evidence={"identity": resumed.identity},
+            reproduce=_lines(resumption.url, resumption.url, resumed.version, resumption.files),
+        )
+    elif again.ending is Ending.UNCLEAR:
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{place} with its session: {again.describe()}")
+
+
+def _carried_over(foreign: ForeignSession) -> Mapping[str, Any]:
+    presented = tuple(
+        (
+            version,
+            fresh,
+            replace(again, ending=Ending.SERVED, alert=None, resumed=True, response=Response(status=200)),
+        )
+        for version, fresh, again in foreign.presented
+    )
+    return {"foreign": replace(foreign, presented=presented)}
+
+
+@check("mtls.ticket-not-transferable", on=_CLIENT_AND_PEER, counterexample=_carried_over)
+def a_session_of_the_other_port_is_worth_nothing(foreign: ForeignSession) -> Iterator[Statement]:
+    """A session of the member's other port lets nobody in here.
+
+    Whoever may speak to clients' port could otherwise speak to the peers', with no certificate that is valid
+    there: ports that share their ticket keys share their clients.
+
+    Spec: RFC 8446 section 4.6.1
+    Spec: RFC 9325 section 3.4
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: critical
+    Level: MUST
+    Remediation: let etcd itself terminate TLS on both ports: it has ticket keys of its own for each listener.
+    """
+    for version, _, again in foreign.presented:
+        if again.ending is Ending.UNCLEAR:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{version}: {again.purpose}: {again.describe()}")
+        elif again.ending is Ending.SERVED and not again.resumed:
+            reason = "a client without a certificate is let in, session or not: see mtls.no-certificate"
+            yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
+        elif again.ending is Ending.SERVED:
+            yield Finding(
+                message=f"a session of {foreign.other} is accepted in {version}",
+                expected="a full handshake, in which a client without a certificate is refused",
+                observed=f"resumed; {again.describe()}",
+                reproduce=_lines(foreign.other, foreign.url, version, foreign.files),
+            )
+
+
+def _lines(got: str, presented: str, version: TLSVersion, files: tuple[str, str] | None) -> tuple[str, ...]:
+    again = None if got != presented else files
+    return (
+        s_client(got, version, "-sess_out session.pem", files, GET_VERSION, look='"HTTP": a session is kept'),
+        s_client(presented, version, "-sess_in session.pem", again, GET_VERSION, look='"Reused" and "HTTP"'),
+    )

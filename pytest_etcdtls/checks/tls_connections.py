@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from pytest_etcdtls.observations.attempt import TLSVersion
-from pytest_etcdtls.observations.session import Renegotiation, SessionTickets, Ticket
+from pytest_etcdtls.facts.protocol import AlpnChoice, AlpnChoices
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import GET_VERSION, s_client
-from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.tls.attempt import Renegotiation, SessionTickets, Ticket, alert_text
 
 
 def _made(renegotiation: Renegotiation) -> Mapping[str, Any]:
@@ -40,7 +41,7 @@ def there_is_no_renegotiation(renegotiation: Renegotiation) -> Iterator[Statemen
         )
     attempt = renegotiation.attempt
     if attempt is None:
-        yield Verdict(Outcome.NOT_VERIFIED, renegotiation.unasked)
+        yield CannotJudge(Outcome.NOT_VERIFIED, renegotiation.unasked)
     elif attempt.renegotiated:
         yield Finding(
             message="a client can renegotiate",
@@ -57,7 +58,7 @@ def there_is_no_renegotiation(renegotiation: Renegotiation) -> Iterator[Statemen
             ),
         )
     elif attempt.version is None:
-        yield Verdict(Outcome.INCONCLUSIVE, f"{attempt.purpose}: {attempt.describe()}")
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.purpose}: {attempt.describe()}")
 
 
 def _invited(tickets: SessionTickets) -> Mapping[str, Any]:
@@ -96,3 +97,68 @@ def early_data_is_not_accepted(tickets: SessionTickets) -> Iterator[Statement]:
                 "openssl sess_id -in session.pem -noout -text | grep 'Max Early Data'",
             ),
         )
+
+
+_NO_APPLICATION_PROTOCOL = 120
+
+
+def _chosen(alpn: AlpnChoices, selected: str) -> Mapping[str, Any]:
+    choices = tuple(replace(choice, selected=selected, alert=None) for choice in alpn.choices)
+    return {"alpn": replace(alpn, choices=choices)}
+
+
+def _show(choice: AlpnChoice) -> str:
+    if choice.alert is not None:
+        return f"{choice.version}: alert {alert_text(choice.alert)}"
+    return f"{choice.version}: {choice.selected or 'no protocol selected'}"
+
+
+def _line(alpn: AlpnChoices, choice: AlpnChoice) -> str:
+    return s_client(alpn.url, choice.version, f"-alpn {','.join(alpn.offered)}", look='"ALPN"')
+
+
+@check("tls.alpn-h2", on=frozenset({Role.CLIENT}), counterexample=lambda alpn: _chosen(alpn, "http/1.1"))
+def http2_is_selected(alpn: Annotated[AlpnChoices, "known"]) -> Iterator[Statement]:
+    """A client that offers h2 and http/1.1 gets h2.
+
+    gRPC needs HTTP/2, and clients of today refuse a connection on which it was not selected. Something before
+    etcd that selects http/1.1, or nothing, breaks them all.
+
+    Spec: RFC 7301 section 3.2
+    Spec: RFC 9113 section 3.2
+    Severity: high
+    Level: MUST
+    Remediation: let what terminates TLS on this port pass TCP through to etcd, or select h2 in it.
+    """
+    for choice in alpn.choices:
+        if choice.selected != "h2":
+            yield Finding(
+                message=f"h2 is not selected in {choice.version}",
+                expected="h2",
+                observed=_show(choice),
+                reproduce=(_line(alpn, choice),),
+            )
+
+
+@check("tls.alpn-unknown-refused", on=EVERY_LISTENER, counterexample=lambda alpn: _chosen(alpn, ""))
+def an_unknown_protocol_is_refused(alpn: Annotated[AlpnChoices, "unknown"]) -> Iterator[Statement]:
+    """A client that offers unknown protocols only is refused.
+
+    A connection that was meant for another protocol could otherwise be turned to etcd (ALPACA). Go refuses it
+    since version 1.17.
+
+    Spec: RFC 7301 section 3.2
+    Severity: low
+    Level: SHOULD
+    Remediation: use an etcd that is built with Go 1.17 or newer.
+    """
+    for choice in alpn.choices:
+        if choice.alert is None:
+            yield Finding(
+                message=f"unknown protocols are ignored in {choice.version}",
+                expected="the alert 120 no_application_protocol",
+                observed=_show(choice),
+                reproduce=(_line(alpn, choice),),
+            )
+        elif choice.alert != _NO_APPLICATION_PROTOCOL:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"unknown protocols in {_show(choice)}")

@@ -4,18 +4,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls.observations.attempt import TLSVersion, Way
-from pytest_etcdtls.observations.greeting import TLS1_0, Greeting, Reply, ServerHello
-from pytest_etcdtls.observations.protocol import NewestVersion, OddHello, OldVersions
+from pytest_etcdtls.facts.protocol import NewestVersion, OldVersions, SilentConnection, UnusualClientHello
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import s_client
-from pytest_etcdtls.results import Finding, Outcome, Statement, Verdict
+from pytest_etcdtls.reproduce import look_for, s_client
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.tls.hello import TLS1_0, HelloExchange, Reply, ServerHello
 
 _INAPPROPRIATE_FALLBACK = 86
 _S_CLIENT_FLAGS = {"TLSv1.0": "-tls1", "TLSv1.1": "-tls1_1"}
 
 
-def accepted(greeting: Greeting, server_hello: ServerHello) -> Greeting:
+def accepted(greeting: HelloExchange, server_hello: ServerHello) -> HelloExchange:
     """Return the greeting as if the server had accepted the hello; for counterexamples."""
     return replace(greeting, reply=Reply.SERVER_HELLO, server_hello=server_hello, alert=None)
 
@@ -56,11 +57,11 @@ def no_version_below_tls12_is_accepted(old: OldVersions) -> Iterator[Statement]:
         )
     for greeting in old.greetings:
         if not greeting.answered:
-            yield Verdict(Outcome.INCONCLUSIVE, f"{greeting.offered}: {greeting.describe()}")
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{greeting.offered}: {greeting.describe()}")
 
 
 def _refused(newest: NewestVersion) -> Mapping[str, Any]:
-    attempt = replace(newest.attempt, way=Way.OTHER, alert=70, version=None)
+    attempt = replace(newest.attempt, ending=Ending.OTHER, alert=70, version=None)
     return {"newest": replace(newest, offered=False, attempt=attempt)}
 
 
@@ -77,8 +78,8 @@ def tls13_is_offered(newest: NewestVersion) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: leave --tls-max-version unset or set it to TLS1.3, and use etcd 3.4.25, 3.5.8 or newer.
     """
-    if newest.offered and newest.attempt.way is Way.UNCLEAR:
-        yield Verdict(Outcome.INCONCLUSIVE, f"TLSv1.3: {newest.attempt.describe()}")
+    if newest.offered and newest.attempt.ending is Ending.UNCLEAR:
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"TLSv1.3: {newest.attempt.describe()}")
     elif not newest.offered:
         yield Finding(
             message="TLS 1.3 is not offered",
@@ -88,13 +89,13 @@ def tls13_is_offered(newest: NewestVersion) -> Iterator[Statement]:
         )
 
 
-def _ignored(variant: OddHello) -> Mapping[str, Any]:
+def _ignored(variant: UnusualClientHello) -> Mapping[str, Any]:
     return {"variant": replace(variant, odd=variant.plain)}
 
 
 @check("tls.fallback-signal", on=EVERY_LISTENER, counterexample=_ignored)
 def the_signal_of_a_fallback_is_honoured(
-    variant: Annotated[OddHello, "fallback"],
+    variant: Annotated[UnusualClientHello, "fallback"],
 ) -> Iterator[Statement]:
     """A hello in TLS 1.2 that says it is a fallback is refused, as TLS 1.3 is offered.
 
@@ -114,4 +115,104 @@ def the_signal_of_a_fallback_is_honoured(
             reproduce=(s_client(variant.url, TLSVersion.TLS1_2, "-fallback_scsv"),),
         )
     elif odd.alert != _INAPPROPRIATE_FALLBACK:
-        yield Verdict(Outcome.INCONCLUSIVE, f"{odd.purpose}: {odd.describe()}, without the signal accepted")
+        yield CannotJudge(
+            Outcome.INCONCLUSIVE, f"{odd.purpose}: {odd.describe()}, without the signal accepted"
+        )
+
+
+def _deflated(variant: UnusualClientHello) -> Mapping[str, Any]:
+    hello = variant.plain.server_hello
+    assert hello is not None  # noqa: S101 - the conforming sample has one
+    return {
+        "variant": replace(variant, odd=replace(variant.plain, server_hello=replace(hello, compression=1)))
+    }
+
+
+@check("tls.compression", on=EVERY_LISTENER, counterexample=_deflated)
+def nothing_is_compressed(variant: Annotated[UnusualClientHello, "compression"]) -> Iterator[Statement]:
+    """Compression is not selected when a client offers it.
+
+    The length of what is compressed tells about its content (CRIME); etcd's own values would leak that way.
+
+    Spec: RFC 9325 section 3.3
+    Spec: CVE-2012-4929
+    Severity: high
+    Level: MUST
+    Remediation: let etcd itself terminate TLS on this port, which never compresses.
+    """
+    hello = variant.odd.server_hello
+    if hello is None:
+        yield Note(f"a hello that offers compression is refused: {variant.odd.describe()}")
+    elif hello.compression:
+        yield Finding(
+            message="TLS compression is selected",
+            expected="compression method 0, none",
+            observed=f"compression method {hello.compression}",
+            reproduce=(s_client(variant.url, TLSVersion.TLS1_2, "-comp", look='"Compression"'),),
+        )
+
+
+def _intolerant(variant: UnusualClientHello) -> Mapping[str, Any]:
+    odd = replace(variant.odd, reply=Reply.ALERT, alert=47, server_hello=None)
+    return {"variant": replace(variant, odd=odd)}
+
+
+@check("tls.unknown-extensions-tolerated", on=EVERY_LISTENER, counterexample=_intolerant)
+def unknown_values_are_tolerated(
+    variant: Annotated[UnusualClientHello, "unknown-values"],
+) -> Iterator[Statement]:
+    """Unknown extensions, suites, groups and versions in a hello are ignored.
+
+    A listener that stumbles over them locks out the clients of tomorrow.
+
+    Spec: RFC 8701 section 3
+    Spec: RFC 8446 section 4.1.2
+    Severity: low
+    Level: MUST
+    Remediation: let etcd itself terminate TLS on this port, or update what does.
+    """
+    if variant.odd.reply is not Reply.SERVER_HELLO:
+        yield Finding(
+            message="a hello with values that the listener cannot know is refused",
+            expected=f"as without them: {variant.plain.describe()}",
+            observed=variant.odd.describe(),
+            evidence={"version": str(variant.version)},
+        )
+
+
+def _still_open(silence: SilentConnection) -> Mapping[str, Any]:
+    greeting = replace(silence.greeting, reply=Reply.SILENCE, detail="nothing came in time")
+    return {"silence": replace(silence, greeting=greeting)}
+
+
+@check("tls.stalled-handshake", on=EVERY_LISTENER, counterexample=_still_open, opt_in=True)
+def a_silent_connection_is_ended(silence: SilentConnection) -> Iterator[Statement]:
+    """A connection on which nothing is sent is ended.
+
+    Everybody who reaches the port, with no certificate at all, could otherwise use up the server's file
+    descriptors with connections that never begin a handshake. etcd ends them after ten seconds since 3.5.33,
+    3.6.14 and 3.7.1, on peer ports after five in every version, and not on the gRPC port of a set-up with
+    --listen-client-http-urls. The check waits for twenty.
+
+    Spec: GHSA-6vch-q96h-7gc3
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: medium
+    Level: SHOULD
+    Remediation: use etcd 3.5.33, 3.6.14, 3.7.1 or newer, and let a firewall bound who reaches the port.
+    """
+    greeting = silence.greeting
+    if not greeting.local_address:
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{silence.url}: {greeting.describe()}")
+    elif greeting.reply is Reply.SILENCE:
+        authority = silence.url.partition("://")[2]
+        yield Finding(
+            message="a connection on which nothing is sent stays open",
+            expected="the server ends it",
+            observed=f"still open after {silence.patience:.0f} seconds",
+            reproduce=(
+                look_for(
+                    f"time timeout 30 curl -sS telnet://{authority}",
+                    '"real": 30 s means that the connection was not ended',
+                ),
+            ),
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.cluster.process import ProcessCluster
-from pytest_etcdtls.cluster.source import EtcdSource
+from pytest_etcdtls.cluster.sources import EtcdSource
 
 __all__ = ["EtcdSource", "start_cluster"]
 
@@ -19,7 +19,7 @@ def start_cluster(
 
     Args:
         config: what to start.
-        source: which etcd, from :func:`~pytest_etcdtls.cluster.discovery.find_etcd`.
+        source: which etcd, from :func:`~pytest_etcdtls.cluster.sources.find_etcd`.
         directory: where the cluster makes its own; the system's temporary one if not given.
         keep: leave it standing at the end.
 

@@ -1,18 +1,156 @@
-"""From a configuration to etcd's flags: the command line of one member.
-
-Pure; paths are those that etcd sees, on this host or in a container. Does not start anything.
-"""
+"""From a configuration to etcd's command line or configuration file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Self
 
-from pytest_etcdtls.cluster.addresses import MemberAddresses
+import yaml
+
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.flags import FlagSet
-from pytest_etcdtls.cluster.pki_files import FileNames
+from pytest_etcdtls.declared.declaration import version_key
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
+
+_HELP_FLAG = re.compile(r"^\s+--([a-z0-9-]+)", re.MULTILINE)
+
+_UNDOCUMENTED = {
+    "unsafe-no-fsync": (3, 4, 10),
+    "client-cert-file": (3, 5, 0),
+    "client-key-file": (3, 5, 0),
+    "peer-client-cert-file": (3, 5, 0),
+    "peer-client-key-file": (3, 5, 0),
+}
+"""Flags that some etcds have and do not mention in their help, by the first version that has them."""
+
+
+class UnknownFlagError(UsageError):
+    """An etcd lacks a flag that a configuration needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlagSet:
+    """The flags of one etcd.
+
+    Attributes:
+        version: of that etcd.
+        names: without dashes in front.
+    """
+
+    version: str
+    names: frozenset[str]
+
+    @classmethod
+    def from_help(cls, version: str, text: str) -> Self:
+        """Read what ``etcd --help`` printed, and add what that version has without mentioning it."""
+        hidden = {name for name, first in _UNDOCUMENTED.items() if version_key(version) >= first}
+        return cls(version, frozenset(_HELP_FLAG.findall(text)) | hidden)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def spell(self, name: str) -> str:
+        """Return the flag's name in this etcd, where up to 3.6 it may begin with ``experimental-``.
+
+        Raises:
+            UnknownFlagError: if this etcd has no such flag.
+        """
+        for candidate in (name, f"experimental-{name}"):
+            if candidate in self.names:
+                return candidate
+        raise UnknownFlagError(f"etcd {self.version} has no --{name}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberAddresses:
+    """The URLs of one member.
+
+    Attributes:
+        name: of the member.
+        listen_client: ``--listen-client-urls``.
+        advertise_client: ``--advertise-client-urls``.
+        listen_peer: ``--listen-peer-urls``.
+        advertise_peer: ``--initial-advertise-peer-urls``, and the member's part of ``--initial-cluster``.
+        listen_metrics: ``--listen-metrics-urls``; empty for none.
+        listen_client_http: ``--listen-client-http-urls``; empty for none.
+    """
+
+    name: str
+    listen_client: tuple[str, ...]
+    advertise_client: tuple[str, ...]
+    listen_peer: tuple[str, ...]
+    advertise_peer: tuple[str, ...]
+    listen_metrics: tuple[str, ...] = ()
+    listen_client_http: tuple[str, ...] = ()
+
+
+def ports_needed(config: ClusterConfig) -> int:
+    """Return how many ports one member needs."""
+    return 2 + config.plain_client_listener + (config.metrics is not None) + config.client_http
+
+
+def loopback_addresses(config: ClusterConfig, name: str, ports: Iterator[int]) -> MemberAddresses:
+    """Return the addresses of a member that listens on ``config.host``.
+
+    Args:
+        config: what is asked for.
+        name: of the member.
+        ports: as many as :func:`ports_needed` says are taken from it.
+    """
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    client_port = next(ports)
+    client = f"{config.client_scheme}://{host}:{client_port}"
+    peer = f"{config.peer_scheme}://{host}:{next(ports)}"
+    listen = [client]
+    if config.plaintext_on_client_port:
+        listen.append(f"http://{host}:{client_port}")
+    if config.plain_client_listener:
+        listen.append(f"http://{host}:{next(ports)}")
+    return MemberAddresses(
+        name=name,
+        listen_client=tuple(listen),
+        advertise_client=(client,),
+        listen_peer=(peer,),
+        advertise_peer=(peer,),
+        listen_metrics=(f"{config.metrics}://{host}:{next(ports)}",) if config.metrics else (),
+        listen_client_http=(f"{config.client_scheme}://{host}:{next(ports)}",) if config.client_http else (),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FileNames:
+    """Paths below the PKI directory by logical name, for one member."""
+
+    known: Mapping[str, PurePosixPath]
+
+    @classmethod
+    def of_member(cls, pki: ClusterPKI, member: str) -> Self:
+        """Return those of a member, the CA keys included where they are written."""
+        return cls({**pki.paths(member, with_ca_keys=True), **pki.paths(member)})
+
+    def path(self, name: str) -> PurePosixPath:
+        """Return where a file is; a name that nobody knows is a file at the top, there or not."""
+        return self.known.get(name, PurePosixPath(name))
+
+
+def write_pki(pki: ClusterPKI, config: ClusterConfig, directory: Path, *, with_ca_keys: bool) -> None:
+    """Write the PKI and the extra files: 0600 in directories with 0700.
+
+    An extra file with the logical name of a generated one takes its place, for every member.
+
+    Raises:
+        OSError: if the system refuses.
+    """
+    extra = {
+        FileNames.of_member(pki, member.name).path(name): content
+        for member in pki.members
+        for name, content in config.extra_files.items()
+    }
+    write_files(directory, {**pki.files(with_ca_keys=with_ca_keys), **extra})
+
 
 SECURITY_FIELDS = (
     *("cert_file", "key_file", "client_cert_auth", "trusted_ca_file", "client_crl_file", "auto_tls"),
@@ -45,7 +183,7 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class MemberPaths:
     """Where etcd finds its things, as it sees them.
 
     Attributes:
@@ -68,7 +206,7 @@ def member_flags(
     flags: FlagSet,
     addresses: Sequence[MemberAddresses],
     index: int,
-    place: Place,
+    place: MemberPaths,
     files: FileNames,
     *,
     token: str,
@@ -104,7 +242,9 @@ def member_flags(
     )
 
 
-def command_line(program: str, flags: Sequence[Flag], config: ClusterConfig, place: Place) -> tuple[str, ...]:
+def command_line(
+    program: str, flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths
+) -> tuple[str, ...]:
     """Return the whole command line; it holds paths and no secret."""
     from_file = (f"--config-file={place.config_file}",) if config.config_file else ()
     return (program, *from_file, *map(str, flags), *map(place.fill_in, config.extra_flags))
@@ -133,7 +273,7 @@ def _timing(config: ClusterConfig, flags: FlagSet) -> Iterator[Flag]:
     yield Flag("", "log-outputs", "stderr")
 
 
-def _security(config: ClusterConfig, flags: FlagSet, place: Place, files: FileNames) -> Iterator[Flag]:
+def _security(config: ClusterConfig, flags: FlagSet, place: MemberPaths, files: FileNames) -> Iterator[Flag]:
     for field in SECURITY_FIELDS:
         value = getattr(config, field)
         if value is None or value is False or value == ():
@@ -146,3 +286,53 @@ def _security(config: ClusterConfig, flags: FlagSet, place: Place, files: FileNa
         elif isinstance(value, tuple):
             value = ",".join(value)
         yield Flag(field, name, str(value))
+
+
+_SECTIONS = ("client-transport-security", "peer-transport-security")
+
+_KEYS = {
+    **{
+        field: (_SECTIONS[0], field.replace("_", "-"))
+        for field in (
+            *("cert_file", "key_file", "client_cert_auth", "trusted_ca_file", "auto_tls"),
+            # etcd has no key for a CRL. Who translates flags into keys writes this, and etcd ignores it.
+            *("client_cert_file", "client_key_file", "client_crl_file"),
+        )
+    },
+    "client_cert_allowed_hostname": (_SECTIONS[0], "allowed-hostname"),
+    "peer_cert_file": (_SECTIONS[1], "cert-file"),
+    "peer_key_file": (_SECTIONS[1], "key-file"),
+    "peer_client_cert_auth": (_SECTIONS[1], "client-cert-auth"),
+    "peer_trusted_ca_file": (_SECTIONS[1], "trusted-ca-file"),
+    "peer_auto_tls": (_SECTIONS[1], "auto-tls"),
+    "peer_client_cert_file": (_SECTIONS[1], "client-cert-file"),
+    "peer_client_key_file": (_SECTIONS[1], "client-key-file"),
+    "peer_crl_file": (_SECTIONS[1], "crl-file"),
+    "peer_cert_allowed_cn": (_SECTIONS[1], "allowed-cn"),
+    "peer_cert_allowed_hostname": (_SECTIONS[1], "allowed-hostname"),
+    "peer_skip_client_san_verification": (_SECTIONS[1], "skip-client-san-verification"),
+}
+
+_LISTS = {"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"}
+_NUMBERS = {"heartbeat-interval", "election-timeout", "self-signed-cert-validity", "bcrypt-cost"}
+
+
+def render(flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths) -> str:
+    """Return the file for these flags, less ``config_file_omits``, and with ``config_file_adds``."""
+    document: dict[str, object] = {}
+    sections: dict[str, dict[str, object]] = {name: {} for name in _SECTIONS}
+    for flag in flags:
+        if flag.field in config.config_file_omits:
+            continue
+        section, key = _KEYS.get(flag.field, ("", flag.name))
+        (sections[section] if section else document)[key] = _value(key, flag.value)
+    document |= {name: section for name, section in sections.items() if section}
+    return yaml.safe_dump(document, sort_keys=False) + place.fill_in(config.config_file_adds)
+
+
+def _value(key: str, text: str) -> object:
+    if key in _LISTS:
+        return text.split(",")
+    if key in _NUMBERS:
+        return int(text)
+    return True if text == "true" else text

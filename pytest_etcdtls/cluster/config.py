@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.bundle import PKIPlan
+from pytest_etcdtls.pki.pki_plan import PKIPlan
 
 SIZES = (1, 3, 5)
 

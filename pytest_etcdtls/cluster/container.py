@@ -6,30 +6,352 @@ Owns the network, the containers and their end. Does not know what is judged on 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
-from pytest_etcdtls.cluster.addresses import MemberAddresses
-from pytest_etcdtls.cluster.command_line import Place, command_line
-from pytest_etcdtls.cluster.config_yaml import render
-from pytest_etcdtls.cluster.container_addresses import at_host, inside_addresses, published_ports
-from pytest_etcdtls.cluster.container_cleanup import cleanup_command, remove_cluster
-from pytest_etcdtls.cluster.container_engine import LABEL, engine, published_host
-from pytest_etcdtls.cluster.container_image import image_flags
-from pytest_etcdtls.cluster.container_member import ContainerMember
-from pytest_etcdtls.cluster.etcd_container import ContainerPlan
-from pytest_etcdtls.cluster.farewell import farewell
-from pytest_etcdtls.cluster.flags import FlagSet
-from pytest_etcdtls.cluster.owned import OwnedCluster
-from pytest_etcdtls.cluster.pki_files import FileNames
+from pytest_etcdtls.cluster.command_line import (
+    FileNames,
+    FlagSet,
+    MemberAddresses,
+    MemberPaths,
+    command_line,
+    render,
+)
+from pytest_etcdtls.cluster.docker import (
+    LABEL,
+    cleanup_command,
+    engine,
+    image_flags,
+    published_host,
+    reaper_off,
+    reason,
+    remove_cluster,
+)
+from pytest_etcdtls.cluster.owned import OwnedCluster, PortTakenError, farewell
+from pytest_etcdtls.cluster.owned_member import ReachableMember, ReadinessLog, Served
 from pytest_etcdtls.errors import ClusterStartError, UsageError
-from pytest_etcdtls.pki.bundle import MemberNames
+from pytest_etcdtls.pki.pki_plan import MemberNames
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+    from testcontainers.core.container import DockerContainer
+
+
+CLIENT, PEER, METRICS, CLIENT_HTTP, PLAIN = 2379, 2380, 2381, 2382, 2383
+"""Ports in the container."""
+
+
+def published_ports(outside: MemberAddresses) -> Mapping[int, int]:
+    """Return the ports on the host by those in the container."""
+    client = _port(outside.listen_client[0])
+    listeners = {
+        CLIENT: outside.listen_client[:1],
+        PEER: outside.listen_peer,
+        METRICS: outside.listen_metrics,
+        CLIENT_HTTP: outside.listen_client_http,
+        PLAIN: tuple(url for url in outside.listen_client if _port(url) != client),
+    }
+    return {inside: _port(urls[0]) for inside, urls in listeners.items() if urls}
+
+
+def inside_addresses(outside: MemberAddresses) -> MemberAddresses:
+    """Return what the etcd in the container listens on and advertises.
+
+    Clients are told the published URLs, which are true on this host. Peers find each other by name on the
+    cluster's own network.
+
+    Args:
+        outside: what is published on the host.
+    """
+    inside = {published: port for port, published in published_ports(outside).items()}
+
+    def listen(urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(f"{urlsplit(url).scheme}://0.0.0.0:{inside[_port(url)]}" for url in urls)
+
+    return MemberAddresses(
+        name=outside.name,
+        listen_client=listen(outside.listen_client),
+        advertise_client=outside.advertise_client,
+        listen_peer=listen(outside.listen_peer),
+        advertise_peer=tuple(
+            f"{urlsplit(url).scheme}://{outside.name}:{PEER}" for url in outside.listen_peer
+        ),
+        listen_metrics=listen(outside.listen_metrics),
+        listen_client_http=listen(outside.listen_client_http),
+    )
+
+
+def at_host(addresses: MemberAddresses, host: str) -> MemberAddresses:
+    """Return the addresses with another host, that of an engine which is not on this one."""
+    authority = f"[{host}]" if ":" in host else host
+
+    def move(urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(f"{urlsplit(url).scheme}://{authority}:{_port(url)}" for url in urls)
+
+    return MemberAddresses(
+        name=addresses.name,
+        listen_client=move(addresses.listen_client),
+        advertise_client=move(addresses.advertise_client),
+        listen_peer=move(addresses.listen_peer),
+        advertise_peer=move(addresses.advertise_peer),
+        listen_metrics=move(addresses.listen_metrics),
+        listen_client_http=move(addresses.listen_client_http),
+    )
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    if port is None:
+        raise ValueError(f"{url} has no port")
+    return port
+
+
+_STOP_SECONDS = 1
+"""How long etcd may take to stop by itself; whole seconds, the engine knows no others."""
+
+_PRIVATE = 0o600
+
+_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerPlan:
+    """What to create.
+
+    Attributes:
+        image: with an ``etcd`` on its ``PATH``.
+        name: of the container, unique to the engine.
+        host_name: under which the other members reach it on the network.
+        network: name of the network.
+        cluster: value of the label by which the container is found and removed.
+        argv: command line, ``etcd`` first.
+        environment: of etcd, beside the image's own.
+        ports: on the host, by port in the container.
+        address: of the host on which they are published.
+        files: what is copied in, and where to: a directory of the host into that one, content as that file.
+        keep: whether the container shall outlive this process.
+    """
+
+    image: str
+    name: str
+    host_name: str
+    network: str
+    cluster: str
+    argv: Sequence[str]
+    environment: Mapping[str, str] = field(repr=False)
+    ports: Mapping[int, int]
+    address: str
+    files: Sequence[tuple[Path | bytes, str]] = field(repr=False)
+    keep: bool
+
+
+class EtcdContainer:
+    """An etcd in a container, created, started and stopped; OSError means that the engine refuses."""
+
+    def __init__(self, plan: ContainerPlan) -> None:
+        """Nothing is created yet."""
+        with _refusals():
+            self._outer = _describe(plan)
+        self._plan = plan
+        self._position = 0
+
+    def create(self) -> None:
+        """Create the container, copy the files in, and start it for the first time.
+
+        Raises:
+            PortTakenError: if the host refuses one of the ports.
+        """
+        with _refusals(), reaper_off(self._plan.image, keep=self._plan.keep):
+            self._outer.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.exit_status is None
+
+    @property
+    def exit_status(self) -> int | None:
+        """What etcd ended with; ``None`` while it runs."""
+        with _refusals():
+            self._container.reload()
+        state = self._container.attrs["State"]
+        return None if state["Running"] else int(state["ExitCode"])
+
+    def log(self) -> str:
+        """Return everything that it has logged, earlier starts included."""
+        return self._output().decode(errors="replace")
+
+    def new_lines(self) -> list[str]:
+        """Return the complete lines that were logged since the last call."""
+        text = self._output()[self._position :]
+        end = text.rfind(b"\n") + 1
+        self._position += end
+        return text[:end].decode(errors="replace").splitlines()
+
+    def stop(self) -> None:
+        """Ask etcd to stop, kill it after a second; its data stay."""
+        with _refusals():
+            self._container.stop(timeout=_STOP_SECONDS)
+
+    def start(self) -> None:
+        """Start it again with the host's files as they are now.
+
+        Raises:
+            PortTakenError: if somebody has taken one of its ports meanwhile.
+        """
+        self.copy_files()
+        with _refusals():
+            self._container.start()
+
+    def copy_files(self) -> None:
+        """Copy the host's files as they are now over those in the container."""
+        with _refusals():
+            for source, target in self._plan.files:
+                self._outer.copy_into_container(source, target, _PRIVATE)
+
+    def close(self) -> None:
+        """Close the connection to the engine; the container is left as it is."""
+        self._outer.get_docker_client().client.close()
+
+    @property
+    def _container(self) -> Container:
+        return self._outer.get_wrapped_container()
+
+    def _output(self) -> bytes:
+        if self._outer.status == "not_started":
+            return b""
+        with _refusals():
+            return self._container.logs()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Word what the engine refuses as the system's errors are.
+
+    Raises:
+        PortTakenError: if a port on the host is taken.
+        OSError: for everything else.
+    """
+    import docker.errors
+    import requests
+
+    try:
+        yield
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        words = reason(error)
+        if any(mark in words for mark in _TAKEN):
+            raise PortTakenError(f"the container engine refuses a port: {words}") from error
+        raise OSError(f"the container engine refuses: {words}") from error
+
+
+def _describe(plan: ContainerPlan) -> DockerContainer:
+    from testcontainers.core.container import DockerContainer
+
+    container = DockerContainer(plan.image)
+    # Without the prefix that testcontainers may be told to put before names: this image was found by its own.
+    container.image = plan.image
+    container.with_name(plan.name).with_command(list(plan.argv[1:])).with_envs(**plan.environment)
+    for inside, outside in plan.ports.items():
+        # testcontainers publishes on all addresses; docker-py, which gets this, takes a pair as well.
+        container.ports[f"{inside}/tcp"] = (plan.address, outside)  # type: ignore[assignment]
+    for source, target in plan.files:
+        container.with_copy_into_container(source, target, _PRIVATE)
+    api = container.get_docker_client().client.api
+    return container.with_kwargs(
+        # The binary itself, whatever script the image begins with, as root: the files are root's alone.
+        entrypoint=[plan.argv[0]],
+        user="0",
+        hostname=plan.host_name,
+        labels={LABEL: plan.cluster},
+        network=plan.network,
+        networking_config={plan.network: api.create_endpoint_config(aliases=[plan.host_name])},
+    )
+
+
+@dataclass(kw_only=True)
+class ContainerMember(ReachableMember):
+    """An etcd server that runs in a container.
+
+    Attributes:
+        plan: of its container.
+        listen_urls: on which it serves clients, as seen in the container.
+    """
+
+    plan: ContainerPlan = field(repr=False)
+    listen_urls: tuple[str, ...]
+    container: EtcdContainer | None = field(default=None, repr=False)
+    _progress: ReadinessLog = field(default_factory=lambda: ReadinessLog(()), repr=False)
+    _last_log: str = field(default="", repr=False)
+
+    @property
+    def running(self) -> bool:
+        """Whether its container runs now."""
+        return self.container is not None and self.container.running
+
+    @property
+    def ready(self) -> bool:
+        """Whether it runs and has said since its last start that it serves its clients."""
+        return self.running and self.progress().ready
+
+    @property
+    def exit_status(self) -> int | None:
+        """What its etcd ended with; ``None`` while it runs."""
+        return None if self.container is None else self.container.exit_status
+
+    def log(self) -> str:
+        """Return everything that it has logged so far, also when the container is gone."""
+        return self._last_log if self.container is None else self.container.log()
+
+    def start(self) -> None:
+        """Start its container; what it listens on is not served yet.
+
+        Raises:
+            OSError: if the engine refuses.
+            PortTakenError: if it does so for want of a port.
+        """
+        self._progress = ReadinessLog(Served.from_urls(self.listen_urls))
+        if self.container is None:
+            self.container = EtcdContainer(self.plan)
+            self.container.create()
+        else:
+            self.container.start()
+
+    def progress(self) -> ReadinessLog:
+        """Read what its log has got since the last call, and return what that means."""
+        if self.container is not None:
+            self._progress.feed(self.container.new_lines())
+        return self._progress
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, at most so long; return whether it has ended."""
+        # The engine tells of an end only to a request that blocks until then.
+        time.sleep(seconds)
+        return not self.running
+
+    def copy_files(self) -> None:
+        """Have etcd see the files of the PKI directory as they are on this host now."""
+        if self.container is not None:
+            self.container.copy_files()
+
+    def forget(self) -> None:
+        """Let go of a container that is about to be removed; its log is kept."""
+        if self.container is None:
+            return
+        with suppress(OSError):
+            self._last_log = self.container.log()
+        self.container.close()
+        self.container = None
+
 
 _EVERYWHERE = "0.0.0.0"  # noqa: S104
 _HOME = PurePosixPath("/etc/etcd")
-_PLACE = Place(
+_PLACE = MemberPaths(
     data=PurePosixPath("/var/lib/etcd/data"), pki=_HOME / "pki", config_file=_HOME / "etcd.conf.yml"
 )
 
@@ -39,7 +361,7 @@ class ContainerCluster(OwnedCluster[ContainerMember]):
 
     The PKI is copied in, nothing of the host is mounted: an engine on another machine, or in another
     container, sees the same files. What is replaced in ``pki_directory`` while a member runs reaches it with
-    :meth:`~pytest_etcdtls.cluster.container_member.ContainerMember.copy_files`, or when it is started again.
+    :meth:`~pytest_etcdtls.cluster.container.ContainerMember.copy_files`, or when it is started again.
     """
 
     origin: Literal["process", "container"] = "container"

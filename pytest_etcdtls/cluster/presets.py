@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.pki.plan import CALayout, PKIPlan
+from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, KeyType
 
 

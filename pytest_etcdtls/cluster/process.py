@@ -2,21 +2,197 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shlex
-from collections.abc import Sequence
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pytest_etcdtls.cluster.addresses import MemberAddresses
-from pytest_etcdtls.cluster.binary import binary_flags
-from pytest_etcdtls.cluster.command_line import Place, command_line
-from pytest_etcdtls.cluster.config_yaml import render
-from pytest_etcdtls.cluster.etcd_process import EtcdProcess, clean_environment, stop_all
-from pytest_etcdtls.cluster.farewell import farewell
-from pytest_etcdtls.cluster.flags import FlagSet
-from pytest_etcdtls.cluster.owned import OwnedCluster
-from pytest_etcdtls.cluster.pki_files import FileNames
-from pytest_etcdtls.cluster.process_member import ProcessMember
+from pytest_etcdtls.cluster.command_line import (
+    FileNames,
+    FlagSet,
+    MemberAddresses,
+    MemberPaths,
+    command_line,
+    render,
+)
+from pytest_etcdtls.cluster.owned import OwnedCluster, farewell
+from pytest_etcdtls.cluster.owned_member import ReachableMember, ReadinessLog, Served
+from pytest_etcdtls.cluster.sources import binary_flags, clean_environment
+from pytest_etcdtls.cluster.watchdog import Watchdog
+
+_STOP_SECONDS = 0.5
+"""How long etcd may take to stop by itself; a leader waits longer for a successor that stops as well."""
+
+
+class EtcdProcess:
+    """A running or ended etcd.
+
+    Attributes:
+        pid: of the process, which leads a session and a process group of its own.
+    """
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        """Start etcd; its output is appended to the log.
+
+        Raises:
+            OSError: if the system cannot start it.
+        """
+        self._log = log
+        self._position = log.stat().st_size if log.exists() else 0
+        with open(log, "ab", opener=_private) as output:
+            # A session of its own: Ctrl-C in the terminal is for us, and etcd stops when we say so.
+            self._process = subprocess.Popen(
+                argv,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=log.parent,
+            )
+        self.pid = self._process.pid
+        self._exit = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    @property
+    def exit_status(self) -> int | None:
+        """As :attr:`subprocess.Popen.returncode`."""
+        return self._process.poll()
+
+    def new_lines(self) -> list[str]:
+        """Return the complete lines that were written since the last call."""
+        with self._log.open("rb") as log:
+            log.seek(self._position)
+            text = log.read()
+        end = text.rfind(b"\n") + 1
+        self._position += end
+        return text[:end].decode(errors="replace").splitlines()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, at most so long; return whether it has ended."""
+        if self._exit is not None:
+            select.select([self._exit], [], [], max(0.0, seconds))
+            return not self.running
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, seconds))
+        return not self.running
+
+    def reap(self) -> None:
+        """Wait for its end without limit, after a kill."""
+        self._process.wait()
+        self._close()
+
+    def abandon(self) -> None:
+        """Leave it running when we end."""
+        self._close()
+        # Popen warns when it is collected before its process has ended, unless it believes that it has.
+        self._process.returncode = 0
+
+    def _close(self) -> None:
+        if self._exit is not None:
+            os.close(self._exit)
+            self._exit = None
+
+
+def stop_all(processes: Iterable[EtcdProcess]) -> None:
+    """Stop processes together: ask, and after half a second kill. May be called again."""
+    alive = [process for process in processes if process.running]
+    for process in alive:
+        _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for process in alive:
+        if not process.wait(deadline - time.monotonic()):
+            _signal(process, signal.SIGKILL)
+    for process in alive:
+        process.reap()
+
+
+def _signal(process: EtcdProcess, number: signal.Signals) -> None:
+    # The group, since the binary may be a wrapper script that does not exec.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+@dataclass(kw_only=True)
+class ProcessMember(ReachableMember):
+    """An etcd server that runs as a process on this host.
+
+    Attributes:
+        environment: all of its environment.
+        directory: of the member; its data and its log are here.
+        watchdog: that is told of its process.
+    """
+
+    environment: Mapping[str, str] = field(repr=False)
+    directory: Path
+    watchdog: Watchdog = field(repr=False)
+    process: EtcdProcess | None = field(default=None, repr=False)
+    _progress: ReadinessLog = field(default_factory=lambda: ReadinessLog(()), repr=False)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is alive now."""
+        return self.process is not None and self.process.running
+
+    @property
+    def ready(self) -> bool:
+        """Whether it runs and has said since its last start that it serves its clients."""
+        return self.running and self.progress().ready
+
+    @property
+    def exit_status(self) -> int | None:
+        """What its process ended with; ``None`` while it runs."""
+        return None if self.process is None else self.process.exit_status
+
+    @property
+    def log_file(self) -> Path:
+        """Where it logs."""
+        return self.directory / "etcd.log"
+
+    def log(self) -> str:
+        """Return everything that it has logged so far."""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def start(self) -> None:
+        """Start its process; what it listens on is not served yet.
+
+        Raises:
+            OSError: if the system cannot start it.
+        """
+        listen = (*self.addresses.listen_client, *self.addresses.listen_client_http)
+        self._progress = ReadinessLog(Served.from_urls(listen))
+        self.process = EtcdProcess(self.argv, self.environment, self.log_file)
+        self.watchdog.guard_group(self.process.pid)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end of its process, at most so long; return whether it has ended."""
+        return self.process is None or self.process.wait(seconds)
+
+    def progress(self) -> ReadinessLog:
+        """Read what its log has got since the last call, and return what that means."""
+        if self.process is not None:
+            self._progress.feed(self.process.new_lines())
+        return self._progress
+
+    def forget(self) -> None:
+        """Remove data and log of a process that has ended."""
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class ProcessCluster(OwnedCluster[ProcessMember]):
@@ -37,7 +213,7 @@ class ProcessCluster(OwnedCluster[ProcessMember]):
     def _member(self, addresses: Sequence[MemberAddresses], index: int) -> ProcessMember:
         own = addresses[index]
         directory = self.directory / own.name
-        place = Place(
+        place = MemberPaths(
             data=PurePosixPath(directory, "data"),
             pki=PurePosixPath(self.pki_directory),
             config_file=PurePosixPath(directory, "etcd.conf.yml"),

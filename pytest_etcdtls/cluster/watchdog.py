@@ -16,9 +16,23 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+
+def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]:
+    """Return a command line that calls a module's function with one argument, wherever it is run.
+
+    Args:
+        function: importable by its name; it may end the program with :func:`sys.exit`.
+        argument: no secret, as command lines can be read by others.
+    """
+    here = str(Path(__file__).parents[2])
+    module, name = function.__module__, function.__name__
+    program = f"import sys; sys.path.insert(0, {here!r}); from {module} import {name}; {name}({argument!r})"
+    return (sys.executable, "-c", program)
+
 
 MARK = "PYTEST_ETCDTLS_OWNER"
 """Environment variable of every process to watch over; its value tells them from all others."""

@@ -1,22 +1,275 @@
-"""What etcd really does, listener by listener, with what it was told.
-
-Puts declaration, version and what is known of the CRL files together. Opens nothing; whether it is a good
-idea is for the traps.
-"""
+"""What an etcd of a given version makes of a declaration, on each side and each listener."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final, Literal
 
-from pytest_etcdtls.declared.crl_file import CRLFile
-from pytest_etcdtls.declared.declaration import Declaration, Form
-from pytest_etcdtls.declared.effective_listener import Effective, EffectiveListener
-from pytest_etcdtls.declared.in_force import in_force
-from pytest_etcdtls.declared.listeners import DeclaredListener, declared_listeners, split_http
-from pytest_etcdtls.declared.sides import SIDES, Admission, CRLEffect, Side, TLSSide, tls_side
-from pytest_etcdtls.declared.version import has, version_key
-from pytest_etcdtls.observations.attempt import TLSVersion
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.declared.declaration import (
+    CRLFile,
+    Declaration,
+    DeclaredListener,
+    DeclaredMember,
+    DeclaredURL,
+    Encoding,
+    Form,
+    declared_listeners,
+    has,
+    split_http,
+    version_key,
+)
+from pytest_etcdtls.declared.flags import in_force
+from pytest_etcdtls.role import Role, TLSVersion
+
+Side = Literal["client", "peer"]
+SIDES: Final[tuple[Side, ...]] = ("client", "peer")
+
+_LISTS_OF_NAMES: Final = {"3.5": 15}
+"""The patch releases from which on allowed names may be lists."""
+
+
+class ClientAuthentication(StrEnum):
+    """Who is let in by TLS."""
+
+    ANYBODY = "anybody"
+    """No certificate is asked for."""
+    TRUSTED_CA = "who holds a certificate of the trusted CA"
+    SYSTEM_ROOTS = "who holds a certificate of any CA in the system's root store"
+
+
+class CRLEffect(StrEnum):
+    """What a CRL does."""
+
+    NONE = "no CRL"
+    ENFORCED = "revoked certificates are refused"
+    REFUSES_ALL = "everybody who shows a certificate is refused"
+    IGNORED = "the CRL is not looked at"
+    UNKNOWN = "the file is not here, so it is not known whether etcd can read it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSSide:
+    """TLS on one side.
+
+    Attributes:
+        certificate: path of what is served as it is declared; ``None`` if it is generated or there is none.
+        key: path of its key.
+        generated: etcd generates a self-signed certificate (``--auto-tls``), and what else is declared for
+            TLS on this side is dropped.
+        admission: who is let in.
+        asks: ``--client-cert-auth`` is on, and not dropped.
+        trusted_ca: path of the bundle that clients' certificates must come from.
+        allowed_cn: common names that are let in, empty for all.
+        allowed_hostname: names of which a certificate must be valid for one, empty for all.
+        crl_file: path of the CRL.
+        crl: what it does, on listeners where etcd looks at it.
+        dials_with: path of the certificate with which etcd itself connects: its gateway on the client side, a
+            member to its peers on the peer side.
+        skips_san_rule: the SAN rule does not apply.
+        cn_is_user: a certificate's CN is the user's name where authentication is on.
+    """
+
+    side: Side
+    certificate: str | None
+    key: str | None
+    generated: bool
+    admission: ClientAuthentication
+    asks: bool
+    trusted_ca: str | None
+    allowed_cn: tuple[str, ...]
+    allowed_hostname: tuple[str, ...]
+    crl_file: str | None
+    crl: CRLEffect
+    dials_with: str | None
+    skips_san_rule: bool
+    cn_is_user: bool
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether it can serve TLS."""
+        return self.generated or self.certificate is not None
+
+
+def prefix(side: Side) -> str:
+    """Return what the side's flags begin with."""
+    return "peer-" if side == "peer" else ""
+
+
+def tls_side(
+    declaration: Declaration, side: Side, version: str | None, crl: CRLFile | None = None
+) -> TLSSide:
+    """Return what TLS is on one side.
+
+    Args:
+        declaration: of the member.
+        side: of it.
+        version: of etcd; ``None`` stands for today's.
+        crl: the file of that side's CRL, if one is declared and was looked at.
+    """
+    p = prefix(side)
+    certificate, key = declaration.text(f"{p}cert-file"), declaration.text(f"{p}key-file")
+    generated = declaration.on(f"{p}auto-tls") and certificate is None and key is None
+    asks = declaration.on(f"{p}client-cert-auth") and not generated
+    ca = None if generated else declaration.text(f"{p}trusted-ca-file")
+    admission = _admission(asks, ca, version)
+    own = declaration.text(f"{p}client-cert-file") if version_key(version) >= (3, 5) else None
+    return TLSSide(
+        side=side,
+        certificate=None if generated else certificate,
+        key=None if generated else key,
+        generated=generated,
+        admission=admission,
+        asks=asks,
+        trusted_ca=ca,
+        allowed_cn=() if generated else allowed_names(declaration, f"{side}-cert-allowed-cn", version),
+        allowed_hostname=()
+        if generated
+        else allowed_names(declaration, f"{side}-cert-allowed-hostname", version),
+        crl_file=None if generated else declaration.text(f"{side}-crl-file"),
+        crl=CRLEffect.NONE if generated else crl_effect(declaration, side, version, admission, crl),
+        dials_with=None if generated else own or certificate,
+        skips_san_rule=not generated and _skips_san_rule(declaration, side, version),
+        cn_is_user=side == "client" and asks,
+    )
+
+
+def _admission(asks: bool, ca: str | None, version: str | None) -> ClientAuthentication:
+    if ca is not None and (asks or version_key(version) >= (3, 4)):
+        return ClientAuthentication.TRUSTED_CA
+    return ClientAuthentication.SYSTEM_ROOTS if asks else ClientAuthentication.ANYBODY
+
+
+def allowed_names(declaration: Declaration, name: str, version: str | None) -> tuple[str, ...]:
+    """Return the allowed names; before 3.5.15 a list with commas is one single name."""
+    text = declaration.text(name)
+    if text is None:
+        return ()
+    return declaration.words(name) if has(version, _LISTS_OF_NAMES) else (text,)
+
+
+def crl_effect(
+    declaration: Declaration,
+    side: Side,
+    version: str | None,
+    admission: ClientAuthentication,
+    crl: CRLFile | None,
+) -> CRLEffect:
+    """Return what the CRL of a side does where etcd looks at it."""
+    if declaration.text(f"{side}-crl-file") is None:
+        return CRLEffect.NONE
+    if admission is ClientAuthentication.ANYBODY:
+        return CRLEffect.IGNORED  # nobody is asked for a certificate that could be in it
+    if crl is None or crl.found is None:
+        return CRLEffect.UNKNOWN
+    if crl.encoding is Encoding.DER:
+        return CRLEffect.ENFORCED
+    readable = crl.encoding is Encoding.PEM and version_key(version) < (3, 6)
+    return CRLEffect.ENFORCED if readable else CRLEffect.REFUSES_ALL
+
+
+def _skips_san_rule(declaration: Declaration, side: Side, version: str | None) -> bool:
+    setting = declaration.settings
+    names = [f"{side}-skip-client-san-verification"]
+    if side == "peer" and version_key(version) < (3, 7):
+        names.append("experimental-peer-skip-client-san-verification")
+    return any(name in setting and setting[name].on for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectiveListener:
+    """What one listener does.
+
+    Attributes:
+        declared: the URL and what declares it.
+        tls: TLS is spoken on this port.
+        plaintext: plaintext is answered on this port.
+        side: TLS settings that apply, ``None`` where no TLS is spoken.
+        crl: what the CRL does here.
+        san_rule: a certificate's names must fit the address that it comes from.
+        speaks: ``grpc``, ``http``.
+        minimum: the lowest TLS version, ``None`` where no TLS is spoken.
+        maximum: the highest; ``None`` where Go decides.
+        cipher_suites: Go's names of those allowed in TLS 1.2; empty where Go decides.
+    """
+
+    declared: DeclaredListener
+    tls: bool
+    plaintext: bool
+    side: TLSSide | None = None
+    crl: CRLEffect = CRLEffect.NONE
+    san_rule: bool = False
+    speaks: frozenset[str] = frozenset({"http"})
+    minimum: TLSVersion | None = None
+    maximum: TLSVersion | None = None
+    cipher_suites: tuple[str, ...] = ()
+
+    @property
+    def role(self) -> Role:
+        """What the listener is for."""
+        return self.declared.role
+
+    @property
+    def url(self) -> DeclaredURL:
+        """Where it listens."""
+        return self.declared.url
+
+    @property
+    def admission(self) -> ClientAuthentication:
+        """Who is let in; where plaintext is answered that is anybody."""
+        return ClientAuthentication.ANYBODY if self.plaintext or self.side is None else self.side.admission
+
+    def describe(self) -> str:
+        """Return who is let in, in a few words for people."""
+        if self.side is None:
+            return "plaintext: anybody"
+        parts = [self._who(self.side)]
+        if self.plaintext:
+            parts.insert(0, "plaintext beside TLS: anybody")
+        if self.crl is not CRLEffect.NONE:
+            parts.append(str(self.crl))
+        if self.san_rule:
+            parts.append("names in it must fit the address that it comes from")
+        versions = (
+            f"{self.minimum} and newer" if self.maximum is None else f"{self.minimum} to {self.maximum}"
+        )
+        return "; ".join([*parts, versions])
+
+    def _who(self, side: TLSSide) -> str:
+        who = str(side.admission)
+        if side.trusted_ca and side.admission is ClientAuthentication.TRUSTED_CA:
+            who += f" {side.trusted_ca}"
+        if side.admission is not ClientAuthentication.ANYBODY and side.allowed_cn:
+            who += f", with the CN {' or '.join(side.allowed_cn)}"
+        if side.admission is not ClientAuthentication.ANYBODY and side.allowed_hostname:
+            who += f", valid for {' or '.join(side.allowed_hostname)}"
+        return who
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """What a member really does.
+
+    Attributes:
+        version: of etcd that this holds for; ``None`` if it is not known and today's is meant.
+        listeners: in the order of roles.
+        sides: TLS settings by side, ``client`` and ``peer``.
+        gateway: the JSON gateway answers on the listeners that speak HTTP.
+        pprof: profiles are served on the client port.
+    """
+
+    version: str | None
+    listeners: tuple[EffectiveListener, ...]
+    sides: Mapping[Side, TLSSide] = field(default_factory=dict)
+    gateway: bool = True
+    pprof: bool = False
+
+    def at(self, role: Role) -> tuple[EffectiveListener, ...]:
+        """Return the listeners of a role."""
+        return tuple(listener for listener in self.listeners if listener.role is role)
+
 
 CRL_ON_GRPC = {"3.5": 32, "3.6": 13, "3.7": 0}
 """The patch releases that look at a CRL on a client port without HTTP (GHSA-3wh4-j44w-pg92)."""
@@ -63,7 +316,7 @@ def _listeners(
             continue
         side = sides["peer" if listener.role is Role.PEER else "client"]
         minimum, maximum = _tls_versions(declaration, version)
-        asked = side.admission is not Admission.ANYBODY
+        asked = side.admission is not ClientAuthentication.ANYBODY
         yield EffectiveListener(
             declared=listener,
             tls=True,
@@ -130,3 +383,12 @@ def _gateway(declaration: Declaration, version: str | None) -> bool:
     # In 3.4 the default of the configuration file is another than that of the flag.
     from_file = declaration.config_file is not None or declaration.form is Form.YAML
     return not (from_file and version_key(version) < (3, 5))
+
+
+@lru_cache(maxsize=256)
+def effective_of(member: DeclaredMember, version: str | None = None) -> Effective:
+    """Return what that version makes of a member's declaration, computed once for each version.
+
+    ``None`` takes the declaration's own version, else that of today's etcd.
+    """
+    return effective(member.declaration, version, member.crls)

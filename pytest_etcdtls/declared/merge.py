@@ -1,31 +1,208 @@
-"""Flags, environment variables and a configuration file come to the settings that etcd takes.
-
-As ``etcdmain`` does it: a configuration file makes etcd ignore both flags and variables, a flag goes before
-its variable, the last of equal flags counts. Opens no file: the configuration file comes from a function of
-the caller. Does not know what the settings mean.
-"""
+"""Flags, environment variables and a configuration file come to the settings that etcd takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.declared.arguments import Argument, parse_arguments, program_mistake, unknown
-from pytest_etcdtls.declared.declaration import Declaration, Form, Mount, Place, Setting, Via
+from pytest_etcdtls.declared.declaration import (
+    Declaration,
+    Form,
+    Mistake,
+    Mount,
+    Setting,
+    SourceLine,
+    Via,
+    parse_urls,
+    tag_version,
+)
 from pytest_etcdtls.declared.etcd_yaml import read_configuration
-from pytest_etcdtls.declared.merger import NO_FLAGS, Merger
-from pytest_etcdtls.declared.systemd_unit import OpenFile
-from pytest_etcdtls.declared.version import tag_version
-from pytest_etcdtls.declared.vocabulary import FLAG_OF
-from pytest_etcdtls.declared.words import Invocation, Variable, Word
+from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
+from pytest_etcdtls.declared.shell import ProgramStart, Variable, Word
+from pytest_etcdtls.declared.systemd import OpenFile
 from pytest_etcdtls.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One flag as it is given; ``unresolved`` as in :class:`~pytest_etcdtls.declared.shell.Word`."""
+
+    setting: Setting
+    unresolved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a command line comes to, in its order."""
+
+    given: tuple[Argument, ...]
+    mistakes: tuple[Mistake, ...] = ()
+
+
+def parse_arguments(words: Sequence[Word]) -> Arguments:
+    """Return the flags in the words that follow the program.
+
+    Go stops at the first word that is no flag, and etcd then refuses to start. What follows is read all the
+    same, since it tells what was meant.
+    """
+    given: list[Argument] = []
+    mistakes: list[Mistake] = []
+    rest = _Rest(words)
+    for word in rest:
+        if word.text == "--":
+            mistakes += [_stray(stray, None) for stray in list(rest)[:1]]
+        elif len(word.text) < 2 or not word.text.startswith("-"):
+            mistakes.append(_stray(word, given[-1].setting if given else None))
+        else:
+            found = _flag(word, rest)
+            if isinstance(found, Mistake):
+                mistakes.append(found)
+            else:
+                given.append(found)
+    return Arguments(tuple(given), tuple(mistakes))
+
+
+class _Rest(Iterator[Word]):
+    """The words that are not read yet; the next one can be looked at."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        self._words = list(reversed(words))
+
+    def __next__(self) -> Word:
+        if not self._words:
+            raise StopIteration
+        return self._words.pop()
+
+    @property
+    def following(self) -> Word | None:
+        return self._words[-1] if self._words else None
+
+
+def _flag(word: Word, rest: _Rest) -> Argument | Mistake:
+    dashes = "--" if word.text.startswith("--") else "-"
+    name, equals, value = word.text[len(dashes) :].partition("=")
+    if not name or name.startswith("-"):
+        return Mistake(place=word.place, text=f"etcd stops: {word.text!r} is not the form of a flag")
+    unresolved = word.unresolved
+    if not equals and name in SWITCHES:
+        value = "true"
+    elif not equals and _takes(name, rest.following):
+        following = next(rest)
+        value, unresolved = following.text, (*unresolved, *following.unresolved)
+    elif not equals and name in EVERY_FLAG:
+        return Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
+    setting = Setting(name=name, value=value, spelled=dashes + name, via=Via.FLAG, place=word.place)
+    return _checked(setting, unresolved)
+
+
+def _takes(name: str, following: Word | None) -> bool:
+    """Return whether the word behind a flag is its value; of an unknown flag only if it is no flag itself."""
+    return following is not None and (name in EVERY_FLAG or not following.is_flag)
+
+
+def _checked(setting: Setting, unresolved: tuple[str, ...]) -> Argument | Mistake:
+    if setting.name in SWITCHES - IGNORED and not setting.boolean and not unresolved:
+        return Mistake(
+            place=setting.place,
+            text=f"etcd stops: {setting.value!r} is no value of {setting.spelled}; write true or false",
+        )
+    return Argument(setting, unresolved)
+
+
+def _stray(word: Word, before: Setting | None) -> Mistake:
+    text = f"etcd stops: {word.text!r} is not a flag"
+    if before is not None and before.name in SWITCHES and before.value == "true":
+        text += f"; a switch takes its value after an equals sign: {before.spelled}={word.text}"
+    return Mistake(place=word.place, text=text)
+
+
+def unknown(setting: Setting) -> bool:
+    """Return whether no etcd has a flag of that name."""
+    return setting.name not in EVERY_FLAG | IGNORED
+
+
+def program_mistake(first: Word | None, place: SourceLine) -> Mistake | None:
+    """Return a mistake if the word after the program makes etcd something else than a server."""
+    if first is None or first.text not in ("gateway", "grpc-proxy"):
+        return None
+    return Mistake(place=place, text=f"etcd {first.text} is a proxy, not a member")
+
+
+NO_FLAGS: Final = frozenset({"ETCD_UNSUPPORTED_ARCH", "ETCD_VERSION"})
+"""Variables that etcd knows and that stand for no flag."""
+
+_ADDS_UP: Final = frozenset({"feature-gates"})
+"""Flags of which a later one adds to an earlier one."""
+
+_MUST_BE_KNOWN: Final = names(
+    """
+    cert-file key-file client-cert-auth trusted-ca-file client-crl-file auto-tls client-cert-allowed-hostname
+    peer-cert-file peer-key-file peer-client-cert-auth peer-trusted-ca-file peer-crl-file peer-auto-tls
+    peer-cert-allowed-cn peer-cert-allowed-hostname listen-client-urls listen-peer-urls listen-metrics-urls
+    listen-client-http-urls cipher-suites tls-min-version tls-max-version config-file
+    """
+)
+"""Settings without whose values nothing can be said about TLS."""
+
+
+@dataclass
+class Merger:
+    """What has been merged so far."""
+
+    settings: dict[str, Setting] = field(default_factory=dict)
+    overridden: list[Setting] = field(default_factory=list)
+    shadowed: list[Setting] = field(default_factory=list)
+    hidden: list[Setting] = field(default_factory=list)
+    unknown: list[Setting] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def put(self, setting: Setting) -> None:
+        """Take a setting that goes before those of the same name so far."""
+        before = self.settings.get(setting.name)
+        if before is not None and setting.name in _ADDS_UP:
+            value = f"{before.value},{setting.value}"
+            setting = Setting(
+                name=setting.name, value=value, spelled=setting.spelled, via=setting.via, place=setting.place
+            )
+        elif before is not None:
+            self.overridden.append(before)
+        self.settings[setting.name] = setting
+
+    def check_urls(self, setting: Setting) -> None:
+        """Take note of a URL that etcd refuses."""
+        if setting.name in URL_LISTS:
+            self.mistakes += [
+                Mistake(place=setting.place, text=f"etcd stops: {setting.spelled} has {problem}")
+                for problem in parse_urls(setting.value).problems
+            ]
+
+    def check_variable(self, setting: Setting) -> None:
+        """Take note of a variable whose value is none of a switch."""
+        is_switch = setting.name in SWITCHES - IGNORED
+        if setting.via is Via.VARIABLE and setting.value and is_switch and not setting.boolean:
+            text = f"etcd stops: {setting.value!r} is no value of {setting.spelled}; write true or false"
+            self.mistakes.append(Mistake(place=setting.place, text=text))
+
+    def not_told(self, setting: Setting, why: str) -> None:
+        """Take note of a setting whose value is not known.
+
+        Raises:
+            UsageError: if it matters.
+        """
+        what = f"{setting.place}: the value of {setting.spelled} is not in this file ({why})"
+        if setting.name in _MUST_BE_KNOWN:
+            raise UsageError(f"{what}: pass a copy with the value written out")
+        self.notes.append(what)
+
 
 _GO: Final = ("GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def assemble(
-    invocation: Invocation,
+    invocation: ProgramStart,
     *,
     form: Form,
     source: str,
@@ -100,7 +277,7 @@ def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
         for number, line in enumerate(found[1].splitlines(), 1):
             name, equals, value = line.strip().partition("=")
             if equals and not name.startswith("#"):
-                yield Variable(name, value, Place(found[0], number))
+                yield Variable(name, value, SourceLine(found[0], number))
 
 
 def _config_file(flags: Iterable[Setting], variables: dict[str, Variable]) -> Setting | None:

@@ -1,27 +1,177 @@
-"""Reads a declaration from a file, whatever kind it is, together with the files that it refers to.
-
-Opens files and nothing else. Whatever is wrong with one is a single message that names file and line.
-"""
+"""Reads a declaration from a file of any supported kind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.declared.command_line import read_command_line
-from pytest_etcdtls.declared.declaration import Declaration, Form, Mount, Place
-from pytest_etcdtls.declared.environment_file import read_variables
-from pytest_etcdtls.declared.files import Whereabouts
-from pytest_etcdtls.declared.manifest import read_manifest
+from pytest_etcdtls.declared.declaration import (
+    Declaration,
+    DeclaredMember,
+    Form,
+    Mount,
+    SourceLine,
+    Whereabouts,
+)
+from pytest_etcdtls.declared.etcd_yaml import documents, items, looks_like_configuration, place_of, text_of
+from pytest_etcdtls.declared.files import read_crl, whereabouts
+from pytest_etcdtls.declared.kubernetes import is_manifest, read_manifest
 from pytest_etcdtls.declared.merge import assemble
-from pytest_etcdtls.declared.recognition import KINDS, recognise
-from pytest_etcdtls.declared.specifiers import Specifiers
-from pytest_etcdtls.declared.systemd_unit import invocation, read_service
-from pytest_etcdtls.declared.unit_files import drop_ins, root_of, unit_name
-from pytest_etcdtls.declared.words import Invocation, Word
+from pytest_etcdtls.declared.shell import (
+    ProgramStart,
+    Variable,
+    Word,
+    find_etcd,
+    find_in_script,
+    split_commands,
+    split_off_etcd,
+)
+from pytest_etcdtls.declared.systemd import (
+    Specifiers,
+    drop_ins,
+    invocation,
+    read_service,
+    read_variables,
+    root_of,
+    unit_name,
+)
 from pytest_etcdtls.errors import UsageError
+
+
+def from_command_line(
+    argv: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    source: str = "the command line",
+    find: Callable[[str], Path | None] | None = None,
+) -> Declaration:
+    """Return the declaration that a started etcd's own command line is.
+
+    Args:
+        argv: program and arguments.
+        environment: that etcd was started with; variables that are not etcd's do not matter.
+        source: where it comes from, in words.
+        find: returns where a path of etcd's is here, for ``--config-file``; ``None`` takes paths as they are.
+
+    Raises:
+        UsageError: if it is no etcd server's, or its configuration file cannot be read.
+    """
+    place = SourceLine(source)
+
+    def open_file(path: str, named_at: SourceLine) -> tuple[str, str] | None:
+        here = Path(path) if find is None else find(path)
+        if here is None or not here.is_file():
+            return None
+        try:
+            return str(here), here.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{named_at}: {here} cannot be read: {error}") from error
+
+    invocation = ProgramStart(
+        program=tuple(Word(text, place) for text in argv),
+        environment=tuple(Variable(name, value, place) for name, value in (environment or {}).items()),
+    )
+    return assemble(invocation, form=Form.COMMAND_LINE, source=source, open_file=open_file)
+
+
+def read_command_line(text: str, file: str) -> ProgramStart:
+    """Return how etcd is started by a text.
+
+    Raises:
+        UsageError: if no command in it starts etcd, or several do.
+    """
+    if "\0" in text:
+        return _of_words([Word(part, SourceLine(file)) for part in text.split("\0") if part], file)
+    if text.lstrip().startswith(("- ", "[")):
+        roots = documents(text, file)
+        nodes = items(roots[0]) if roots else []
+        return _of_words([Word(text_of(node) or "", place_of(node, file)) for node in nodes], file)
+    found = find_in_script(Word(text, SourceLine(file, 1)), ())
+    if len(found) != 1:
+        raise UsageError(f"{file}: {len(found) or 'no'} commands in it start etcd, and exactly one is wanted")
+    return found[0]
+
+
+def _of_words(words: list[Word], file: str) -> ProgramStart:
+    if words and words[0].text.startswith("-"):
+        words.insert(0, Word("etcd", words[0].place))
+    found = find_etcd(words, ())
+    if found is None:
+        program = words[0].text if words else "nothing"
+        raise UsageError(f"{file}: this is not etcd's command line but that of {program}")
+    return found
+
+
+_SECTION = re.compile(r"^\s*\[(Unit|Service|Install)\]\s*$", re.MULTILINE)
+_MENTION = re.compile(r"^\s*[#;].*\bETCD_[A-Z]", re.MULTILINE)
+_OF_K3S = re.compile(
+    r"^(etcd-arg|write-kubeconfig-mode|cluster-init|node-name|tls-san|kube-apiserver-arg)\s*:", re.M
+)
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
+
+KINDS = (
+    "a Kubernetes manifest (kubeadm: /etc/kubernetes/manifests/etcd.yaml), an etcd.conf.yml, an environment "
+    "file with ETCD_ variables, a systemd unit, or a command line"
+)
+
+
+def recognise(text: str, file: str) -> Form:
+    """Return what kind of declaration a text is.
+
+    Raises:
+        UsageError: if it is none, or not valid as what it looks like.
+    """
+    if _SECTION.search(text):
+        return Form.UNIT
+    if is_manifest(text):
+        return Form.MANIFEST
+    lines = list(_significant(text))
+    if not lines:
+        if _MENTION.search(text):
+            return Form.ENVIRONMENT_FILE  # as Debian ships it: every line a comment
+        raise UsageError(f"{file} holds comments only: pass {KINDS}")
+    if _is_list(lines[0]) or _starts_etcd(text, file):
+        return Form.COMMAND_LINE
+    if re.match(r"(export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=", lines[0]):
+        return Form.ENVIRONMENT_FILE
+    if _OF_K3S.search(text):
+        raise UsageError(
+            f"{file} is k3s's or RKE2's own configuration: etcd's is the file that they write to "
+            "server/db/etcd/config below their data directory, /var/lib/rancher/k3s or /var/lib/rancher/rke2"
+        )
+    if _PEM.search(text):
+        raise UsageError(
+            f"{file} holds a {_PEM.findall(text)[0]}, not what etcd was told to be: pass {KINDS}"
+        )
+    if looks_like_configuration(text, file):
+        return Form.YAML
+    raise UsageError(f"{file} is none of what etcd is declared with: pass {KINDS}")
+
+
+def _significant(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped and stripped[0] not in "#;" and stripped != "---":
+            yield stripped
+
+
+def _is_list(line: str) -> bool:
+    """Return whether a text is a list of arguments, as copied from a manifest or ``docker inspect``."""
+    return line.startswith(("- ", "[")) or line == "-"
+
+
+def _starts_etcd(text: str, file: str) -> bool:
+    """Return whether a text begins with a flag, or is a script in which some command starts etcd."""
+    try:
+        commands = list(split_commands(text, SourceLine(file, 1), {}))
+    except UsageError:
+        return False
+    return bool(commands) and (commands[0][0].is_flag or any(map(split_off_etcd, commands)))
+
 
 MAXIMUM_SIZE: Final = 1024 * 1024
 """Octets that a declaration may have; real ones have some kilobytes."""
@@ -52,13 +202,13 @@ def read_declaration(
     return assemble(started, form=form, source=str(path), open_file=files.open, mounts=files.mounts)
 
 
-def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> Invocation:
+def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> ProgramStart:
     file = str(path)
     if form is Form.YAML:
-        place = Place(file)
-        return Invocation(program=(Word("etcd", place), Word(f"--config-file={file}", place)))
+        place = SourceLine(file)
+        return ProgramStart(program=(Word("etcd", place), Word(f"--config-file={file}", place)))
     if form is Form.ENVIRONMENT_FILE:
-        return Invocation(program=(), environment=tuple(read_variables(text, file)))
+        return ProgramStart(program=(), environment=tuple(read_variables(text, file)))
     if form is Form.COMMAND_LINE:
         return read_command_line(text, file)
     texts = [(file, text), *((str(one), _read(one, option)) for one in drop_ins(path))]
@@ -75,7 +225,7 @@ class _Files:
     root: Path
     mounts: tuple[Mount, ...] = ()
 
-    def open(self, path: str, named_at: Place) -> tuple[str, str] | None:
+    def open(self, path: str, named_at: SourceLine) -> tuple[str, str] | None:
         """Return path and text of a file: under ``--etcd-pki-dir``, else beside, else where it is named."""
         if path == str(self.declaration):
             return path, self.text
@@ -132,3 +282,20 @@ def _decoded(data: bytes, path: Path, option: str) -> str:
     if "\0" in text and ("\n" in text or not text.endswith("\0")):
         raise UsageError(f"{option} {path} is binary: pass {KINDS}")
     return text.replace("\r\n", "\n")
+
+
+def declared_member(declaration: Declaration, pki_dir: Path | None = None) -> DeclaredMember:
+    """Return the member of a declaration; its CRL files are read now."""
+    where = whereabouts(declaration, pki_dir)
+    settings = [declaration.settings.get(f"{side}-crl-file") for side in ("client", "peer")]
+    crls = {setting.value: read_crl(setting, where) for setting in settings if setting and setting.value}
+    return DeclaredMember(declaration=declaration, where=where, crls=MappingProxyType(crls))
+
+
+def read_member(path: Path, pki_dir: Path | None = None) -> DeclaredMember:
+    """Return the member that a file declares (``--etcd-config``, ``--etcd-pki-dir``).
+
+    Raises:
+        UsageError: if the file cannot be read, or is no declaration of an etcd.
+    """
+    return declared_member(read_declaration(path, pki_dir=pki_dir), pki_dir)

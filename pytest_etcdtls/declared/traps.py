@@ -1,22 +1,732 @@
-"""Every trap that a declaration holds, explained."""
+"""Settings that do something else than they say."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
-from pytest_etcdtls.declared.crl_file import CRLFile
-from pytest_etcdtls.declared.declaration import Declaration
-from pytest_etcdtls.declared.effective import effective
-from pytest_etcdtls.declared.in_force import in_force
-from pytest_etcdtls.declared.trap import Situation, Trap
-from pytest_etcdtls.declared.traps_client_auth import CLIENT_AUTH_TRAPS
-from pytest_etcdtls.declared.traps_crl import CRL_TRAPS
-from pytest_etcdtls.declared.traps_merging import MERGING_TRAPS
-from pytest_etcdtls.declared.traps_names import NAME_TRAPS
-from pytest_etcdtls.declared.traps_startup import does_not_start
+from pytest_etcdtls.declared.declaration import (
+    FLAGS,
+    CRLFile,
+    Declaration,
+    DeclaredMember,
+    Encoding,
+    Setting,
+    Via,
+    bind_problem,
+    declared_listeners,
+    has,
+    line,
+    version_key,
+)
+from pytest_etcdtls.declared.effective import (
+    SIDES,
+    ClientAuthentication,
+    CRLEffect,
+    Effective,
+    EffectiveListener,
+    Side,
+    TLSSide,
+    effective,
+    prefix,
+)
+from pytest_etcdtls.declared.flags import (
+    CLIENT_SECTION,
+    EVERY_FLAG,
+    FLAG_OF,
+    GO_FIELDS,
+    LINES,
+    SECTIONS,
+    URL_LISTS,
+    flag_lines,
+    in_force,
+    known_to,
+    passed_over,
+)
+from pytest_etcdtls.role import Role
 
-_EVERY: Final[tuple[Callable[[Situation], Iterator[Trap]], ...]] = (
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trap:
+    """Something in a declaration that does not do what it says.
+
+    Attributes:
+        id: what it is called, a slug.
+        summary: what etcd does, one sentence.
+        why: the explanation for people.
+        remedy: what to write instead, with the names of flags.
+        settings: that make it.
+        listeners: URLs that it concerns; empty for the whole member.
+        starts: ``False`` if etcd does not even start with it.
+        certain: ``False`` if it depends on something that is not known here, such as the version.
+    """
+
+    id: str
+    summary: str
+    why: str
+    remedy: str
+    settings: tuple[Setting, ...] = ()
+    listeners: tuple[str, ...] = ()
+    starts: bool = True
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrapContext:
+    """What a trap is looked for in.
+
+    Attributes:
+        declaration: as it was read.
+        seen: without what this version ignores.
+        effective: what etcd makes of it.
+        crls: the CRL files that were looked at, by declared path.
+    """
+
+    declaration: Declaration
+    seen: Declaration
+    effective: Effective
+    crls: Mapping[str, CRLFile] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str | None:
+        """Of etcd, ``None`` if it is not known."""
+        return self.effective.version
+
+    def settings(self, *names: str) -> tuple[Setting, ...]:
+        """Return those of the settings that are given."""
+        return tuple(self.seen.settings[name] for name in names if name in self.seen.settings)
+
+    def sides(self) -> tuple[TLSSide, ...]:
+        """Return both sides."""
+        return tuple(self.effective.sides[side] for side in SIDES)
+
+    def secure(self, side: Side) -> tuple[EffectiveListener, ...]:
+        """Return the listeners of a side that speak TLS."""
+        return tuple(
+            listener
+            for listener in self.effective.listeners
+            if listener.tls and (listener.role is Role.PEER) == (side == "peer")
+        )
+
+
+def urls(listeners: tuple[EffectiveListener, ...]) -> tuple[str, ...]:
+    """Return the URLs of listeners."""
+    return tuple(str(listener.url) for listener in listeners)
+
+
+def spellings(settings: tuple[Setting, ...]) -> str:
+    """Return how settings are spelled, in one line."""
+    return ", ".join(setting.spelled for setting in settings)
+
+
+def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
+    """``--auto-tls`` replaces all that is declared for TLS on its side."""
+    for side in situation.sides():
+        p = prefix(side.side)
+        auto = situation.settings(f"{p}auto-tls")
+        if not auto or not auto[0].on:
+            continue
+        dropped = tuple(
+            setting for setting in _of_side(situation, side) if setting.value and setting.value != "false"
+        )
+        if side.generated and dropped:
+            yield Trap(
+                id="auto-tls-drops-client-auth",
+                summary=f"--{p}auto-tls lets anybody in: {spellings(dropped)} beside it are dropped",
+                why="etcd generates a certificate and with it all of that side's TLS settings anew; what is "
+                "declared for client certificates, names and revocation is lost without an error, on all of "
+                "3.4 to 3.7.",
+                remedy=f"give --{p}cert-file and --{p}key-file and remove --{p}auto-tls",
+                settings=(*auto, *dropped),
+                listeners=urls(situation.secure(side.side)),
+            )
+        elif not side.generated:
+            yield Trap(
+                id="auto-tls-ignored",
+                summary=f"--{p}auto-tls is ignored, since a certificate is given",
+                why="etcd only warns about it in its log; what is served is the certificate that is "
+                "declared.",
+                remedy=f"remove --{p}auto-tls",
+                settings=(*auto, *situation.settings(f"{p}cert-file")),
+            )
+
+
+def _of_side(situation: TrapContext, side: TLSSide) -> tuple[Setting, ...]:
+    p = prefix(side.side)
+    return situation.settings(
+        f"{p}client-cert-auth",
+        f"{p}trusted-ca-file",
+        f"{side.side}-crl-file",
+        f"{side.side}-cert-allowed-hostname",
+        f"{side.side}-cert-allowed-cn",
+    )
+
+
+def no_bundle(situation: TrapContext) -> Iterator[Trap]:
+    """``--client-cert-auth`` without a trusted CA means the system's root store."""
+    for side in situation.sides():
+        p = prefix(side.side)
+        secure = situation.secure(side.side)
+        if side.admission is not ClientAuthentication.SYSTEM_ROOTS or not secure:
+            continue
+        roots = situation.declaration.go_environment.get("SSL_CERT_FILE")
+        yield Trap(
+            id="client-auth-without-ca",
+            summary=f"--{p}client-cert-auth without --{p}trusted-ca-file lets in whoever has a certificate "
+            f"of any CA in {roots or 'the root store of the system'}, and refuses the cluster's own clients",
+            why="without a bundle Go verifies client certificates against the roots that it would verify web "
+            "sites with.",
+            remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
+            settings=situation.settings(f"{p}client-cert-auth"),
+            listeners=urls(secure),
+        )
+
+
+def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
+    """A trusted CA alone enforces client certificates from 3.4 on, and nothing in 3.3."""
+    old = version_key(situation.version) < (3, 4)
+    for side in situation.sides():
+        p = prefix(side.side)
+        given = situation.settings(f"{p}trusted-ca-file")
+        asks = situation.seen.on(f"{p}client-cert-auth")
+        if not given or asks or side.generated or not situation.secure(side.side) or (p and not old):
+            continue
+        yield Trap(
+            id="trusted-ca-alone",
+            summary=f"--{p}trusted-ca-file alone lets anybody in"
+            if old
+            else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not on, "
+            "but the CN of a certificate is no user's name",
+            why="etcd 3.3 verifies clients only if it is told to authenticate them; from 3.4 on a bundle is "
+            "enough for TLS, while authentication by CN still asks for the switch.",
+            remedy=f"say what is meant: --{p}client-cert-auth=true",
+            settings=(*given, *situation.settings(f"{p}client-cert-auth")),
+            listeners=urls(situation.secure(side.side)),
+        )
+
+
+def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
+    """An ``http`` listener answers everybody, whatever is declared for TLS."""
+    for side in situation.sides():
+        plain = tuple(found for found in situation.effective.listeners if _is_open(found, side))
+        if not plain or not (side.has_certificate or side.admission is not ClientAuthentication.ANYBODY):
+            continue
+        unasked = [found for found in plain if found.declared.setting is None]
+        shared = [found for found in plain if found.tls]
+        summary = f"{', '.join(urls(plain))} answers anybody in plaintext, whatever is declared for TLS"
+        if unasked:
+            summary += "; etcd opens it because no listening URL is given"
+        if shared:
+            summary += "; it is the very port that speaks TLS"
+        p = prefix(side.side)
+        yield Trap(
+            id="http-listener-beside-tls",
+            summary=summary,
+            why="etcd's TLS settings apply to https:// URLs only; on the others everything can be read and "
+            "written without a certificate. The log warns once, at start.",
+            remedy=f"write https:// in --listen-{side.side}-urls, or remove the URL",
+            settings=(
+                *dict.fromkeys(found.declared.setting for found in plain if found.declared.setting),
+                *situation.settings(f"{p}client-cert-auth", f"{p}cert-file"),
+            ),
+            listeners=urls(plain),
+        )
+
+
+def _is_open(listener: EffectiveListener, side: TLSSide) -> bool:
+    roles = (Role.PEER,) if side.side == "peer" else (Role.CLIENT, Role.CLIENT_HTTP)
+    return listener.plaintext and listener.role in roles and not listener.url.is_socket
+
+
+CLIENT_AUTH_TRAPS = (
+    generated_certificates,
+    no_bundle,
+    bundle_alone,
+    plaintext_beside_tls,
+)
+
+_LOCKS_OUT = (
+    "etcd reads the file at every connection, after the handshake, and takes any error for a refusal: it "
+    "closes the connection without an alert, or on a gRPC port of its own with bad_certificate; who shows no "
+    "certificate is refused by TLS as ever."
+)
+
+
+def crl_traps(situation: TrapContext) -> Iterator[Trap]:
+    """Yield what is wrong with the CRL of each side."""
+    for side in situation.sides():
+        if side.crl_file is not None and situation.secure(side.side):
+            yield from _without_effect(situation, side)
+            yield from _unreadable(situation, side)
+            yield from _not_on_grpc(situation, side)
+
+
+def _without_effect(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
+    if side.admission is ClientAuthentication.ANYBODY:
+        p = prefix(side.side)
+        yield Trap(
+            id="crl-without-client-auth",
+            summary=f"--{side.side}-crl-file keeps nobody out: no certificate is asked for",
+            why="revoked certificates can only be recognised where clients send one.",
+            remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
+            settings=situation.settings(f"{side.side}-crl-file"),
+            listeners=urls(situation.secure(side.side)),
+        )
+
+
+def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
+    if side.admission is ClientAuthentication.ANYBODY or side.crl_file is None:
+        return
+    crl = situation.crls.get(side.crl_file)
+    settings, listeners = situation.settings(f"{side.side}-crl-file"), urls(situation.secure(side.side))
+    if crl is None or crl.found is None:
+        yield Trap(
+            id="crl-missing",
+            summary=f"{side.crl_file} is not here; where etcd does not find it, everybody who shows a "
+            "certificate is refused",
+            why=_LOCKS_OUT,
+            remedy="put the CRL there, in DER",
+            settings=settings,
+            listeners=listeners,
+            certain=False,
+        )
+    elif crl.encoding is Encoding.PEM and version_key(situation.version) >= (3, 6):
+        yield Trap(
+            id="crl-encoding",
+            summary=f"{side.crl_file} is PEM, which etcd reads up to 3.5 only: from 3.6 on everybody who "
+            "shows a certificate is refused",
+            why=f"{_LOCKS_OUT} The log says x509: malformed crl.",
+            remedy=f"convert it: openssl crl -in {crl.found} -outform DER -out crl.der",
+            settings=settings,
+            listeners=listeners,
+            certain=situation.version is not None,
+        )
+    elif crl.encoding is None or crl.encoding is Encoding.NEITHER:
+        yield Trap(
+            id="crl-encoding",
+            summary=f"{side.crl_file} is no CRL that etcd can read: everybody who shows a certificate is "
+            "refused",
+            why=_LOCKS_OUT,
+            remedy="replace it by a CRL in DER",
+            settings=settings,
+            listeners=listeners,
+        )
+
+
+def _not_on_grpc(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
+    ignoring = tuple(
+        listener
+        for listener in situation.secure(side.side)
+        if listener.crl is CRLEffect.IGNORED and side.crl is not CRLEffect.IGNORED
+    )
+    if ignoring:
+        yield Trap(
+            id="crl-ignored-on-grpc",
+            summary=f"revoked clients are served by gRPC on {', '.join(urls(ignoring))}: etcd "
+            f"{situation.version} does not look at the CRL there",
+            why="with --listen-client-http-urls the client port is gRPC's own, and its TLS never saw the CRL "
+            "before 3.5.32, 3.6.13 and 3.7.0 (GHSA-3wh4-j44w-pg92; never fixed in 3.4). HTTP refuses them.",
+            remedy="upgrade etcd, or remove --listen-client-http-urls",
+            settings=situation.settings("client-crl-file", "listen-client-http-urls"),
+            listeners=urls(ignoring),
+        )
+
+
+CRL_TRAPS = (crl_traps,)
+
+
+def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
+    """Allowed names are compared with certificates that nobody is asked for."""
+    for side in situation.sides():
+        given = situation.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
+        if (
+            not given
+            or side.generated
+            or side.admission is not ClientAuthentication.ANYBODY
+            or not situation.secure(side.side)
+        ):
+            continue
+        p = prefix(side.side)
+        yield Trap(
+            id="allowed-names-without-client-auth",
+            summary=f"{spellings(given)} keeps nobody out: no certificate is asked for",
+            why="names are compared after a client's certificate has been verified, and without "
+            f"--{p}client-cert-auth and a trusted CA no client sends one. etcd's own gateway is refused all "
+            "the same.",
+            remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
+            settings=given,
+            listeners=urls(situation.secure(side.side)),
+        )
+
+
+def names_as_one(situation: TrapContext) -> Iterator[Trap]:
+    """Before 3.5.15 a list of allowed names is one name, which nobody has."""
+    if has(situation.version, {"3.5": 15}):
+        return
+    for setting in situation.settings(
+        "client-cert-allowed-hostname", "peer-cert-allowed-cn", "peer-cert-allowed-hostname"
+    ):
+        if "," in setting.value:
+            yield Trap(
+                id="allowed-names-as-one",
+                summary=f"etcd {situation.version} takes {setting.written} for one single name, so nobody is "
+                "let in",
+                why="lists with commas are understood from 3.5.15 and 3.6 on.",
+                remedy=f"give one name in {setting.spelled}, or upgrade etcd",
+                settings=(setting,),
+            )
+
+
+def san_rule_off(situation: TrapContext) -> Iterator[Trap]:
+    """A stolen member certificate works from anywhere."""
+    for side in situation.sides():
+        if side.skips_san_rule and side.admission is not ClientAuthentication.ANYBODY:
+            found = situation.settings(
+                f"{side.side}-skip-client-san-verification", "experimental-peer-skip-client-san-verification"
+            )
+            yield Trap(
+                id="san-check-off",
+                summary=f"certificates are accepted from any address: {spellings(found)} is on",
+                why="where it applies, on peer and https metrics listeners, etcd compares the names in a "
+                "client's certificate with the address that it comes from.",
+                remedy="give members certificates with their addresses and remove the switch",
+                settings=found,
+            )
+
+
+NAME_TRAPS = (names_without_client_auth, names_as_one, san_rule_off)
+
+_ABOUT_TLS = ("cert", "key-file", "ca-file", "crl", "tls", "cipher-suites", "san-verification", "allowed")
+
+
+def is_about_tls(setting: Setting) -> bool:
+    """Return whether a setting matters for TLS: files, switches, names, versions, and where etcd listens."""
+    return _matters(setting.name)
+
+
+def _matters(name: str) -> bool:
+    name = name.lower().replace("_", "-")
+    return name in URL_LISTS or any(word in name for word in _ABOUT_TLS)
+
+
+def hidden_by_file(situation: TrapContext) -> Iterator[Trap]:
+    """A configuration file makes etcd ignore flags and variables; those that it repeats do no harm."""
+    hidden = tuple(
+        setting
+        for setting in situation.declaration.hidden
+        if is_about_tls(setting) and not _says_the_same(situation.seen.settings.get(setting.name), setting)
+    )
+    if hidden:
+        yield Trap(
+            id="config-file-hides-flags",
+            summary=f"etcd reads {situation.declaration.config_file} and ignores {spellings(hidden)}",
+            why="with a configuration file all other flags and all environment variables are ignored; one "
+            "line of the log says so, at level info.",
+            remedy="write these settings into the configuration file, or do without it",
+            settings=hidden,
+        )
+
+
+def _says_the_same(in_force: Setting | None, hidden: Setting) -> bool:
+    """Return whether etcd does what the hidden setting says all the same; a switch is off by default."""
+    if in_force is None:
+        return not hidden.value or (hidden.boolean and not hidden.on)
+    if in_force.boolean and hidden.boolean:
+        return in_force.on is hidden.on
+    return in_force.value == hidden.value
+
+
+def unknown_keys(situation: TrapContext) -> Iterator[Trap]:
+    """An unknown key in the configuration file is ignored without a word."""
+    here = situation.declaration.unknown
+    unread = [setting for setting in here if setting.via is Via.KEY]
+    unread += [
+        setting
+        for setting in passed_over(situation.declaration, situation.version)
+        if setting.via is Via.KEY and is_about_tls(setting)
+    ]
+    for setting in unread:
+        yield Trap(
+            id="unknown-key",
+            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}has no such key and says "
+            "nothing",
+            why="etcd's YAML decoder passes over keys that it does not know.",
+            remedy=_advice(setting),
+            settings=(setting,),
+            certain=_names_are_known(situation),
+        )
+
+
+def _names_are_known(situation: TrapContext) -> bool:
+    """Return whether it is known which names that etcd has: a newer one may have more."""
+    return line(situation.version) in LINES
+
+
+def _version(situation: TrapContext) -> str:
+    return f"{situation.version} " if situation.version else ""
+
+
+def _advice(setting: Setting) -> str:
+    key = setting.spelled.rpartition(".")[2].lower()
+    if "crl" in key:
+        return "no documented key is for a CRL: give everything by flags, the CRL by --client-crl-file"
+    for section, keys in SECTIONS.items():
+        for name, flag in keys.items():
+            if key in (flag, name):
+                return f"write it as {section}: {name}, and see which versions read it"
+    names = sorted({*EVERY_FLAG, *SECTIONS, *SECTIONS[CLIENT_SECTION]})
+    close = difflib.get_close_matches(key, names, 1)
+    return f"perhaps {close[0]} is meant" if close else f"remove {setting.spelled}"
+
+
+def go_fields(situation: TrapContext) -> Iterator[Trap]:
+    """Go's own names of fields are keys as well, which no documentation mentions."""
+    for setting in situation.seen.settings.values():
+        if setting.via is Via.KEY and setting.spelled.partition(".")[0].lower() in GO_FIELDS:
+            yield Trap(
+                id="undocumented-key",
+                summary=f"{setting.spelled} is in force, though no documentation has such a key",
+                why="Go's decoder takes the name of a field for a key where the field has no name of its "
+                "own, so that this works today, by accident.",
+                remedy="start etcd with flags instead of a configuration file",
+                settings=(setting,),
+            )
+
+
+def unknown_variables(situation: TrapContext) -> Iterator[Trap]:
+    """An unknown environment variable is ignored with a warning in the log.
+
+    Many are for something else, such as the script that starts etcd: only those count that are named, or
+    nearly named, like one that matters for TLS.
+    """
+    unread = [setting for setting in situation.declaration.unknown if setting.via is Via.VARIABLE]
+    unread += [
+        setting
+        for setting in passed_over(situation.declaration, situation.version)
+        if setting.via is Via.VARIABLE and is_about_tls(setting)
+    ]
+    for setting in unread:
+        close = difflib.get_close_matches(setting.spelled, sorted(FLAG_OF), 1)
+        if not is_about_tls(setting) and not any(_matters(FLAG_OF[name]) for name in close):
+            continue
+        yield Trap(
+            id="unknown-variable",
+            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}does not know it and only "
+            "warns",
+            why="an environment variable stands for a flag in capitals with underscores, and etcd ignores "
+            "others.",
+            remedy=f"perhaps {close[0]} is meant" if close and close[0] != setting.spelled else "remove it",
+            settings=(setting,),
+            certain=_names_are_known(situation),
+        )
+
+
+def unknown_flags(situation: TrapContext) -> Iterator[Trap]:
+    """An unknown flag stops etcd."""
+    flags = [setting for setting in situation.declaration.unknown if setting.via is Via.FLAG]
+    given = (*situation.declaration.settings.values(), *situation.declaration.hidden)
+    flags += [
+        setting for setting in given if setting.via is Via.FLAG and not known_to(setting, situation.version)
+    ]
+    for setting in flags:
+        lines = flag_lines(setting.name)
+        close = difflib.get_close_matches(setting.name, sorted(EVERY_FLAG), 1)
+        known = f"it is a flag of {lines}" if lines else "no version has it"
+        yield Trap(
+            id="flag-unknown-to-version",
+            summary=f"etcd {_version(situation)}does not start with {setting.spelled}: {known}",
+            why="an unknown flag ends etcd before it reads anything; what runs was started with other flags.",
+            remedy=f"remove {setting.spelled}" if lines or not close else f"perhaps --{close[0]} is meant",
+            settings=(setting,),
+            starts=False,
+            certain=_names_are_known(situation),
+        )
+
+
+def variables_beside_flags(situation: TrapContext) -> Iterator[Trap]:
+    """From 3.4 on a flag and its variable together stop etcd."""
+    for setting in situation.declaration.shadowed:
+        flag = situation.declaration.settings[setting.name]
+        old = version_key(situation.version) < (3, 4)
+        yield Trap(
+            id="variable-beside-flag",
+            summary=f"{setting.spelled} is ignored, since {flag.spelled} is given"
+            if old
+            else f"etcd does not start: {setting.spelled} and {flag.spelled} are both given",
+            why="up to 3.3 the flag goes before the variable; from 3.4 on etcd refuses to choose, even if "
+            "both are equal or the variable is empty.",
+            remedy=f"remove one of {setting} and {flag}",
+            settings=(setting, flag),
+            starts=old,
+        )
+
+
+def gateway_off(situation: TrapContext) -> Iterator[Trap]:
+    """The configuration file of 3.4 has another default than the flag."""
+    if situation.effective.gateway or "enable-grpc-gateway" in situation.seen.settings:
+        return
+    yield Trap(
+        id="gateway-off-in-config-file",
+        summary="the JSON gateway (/v3/...) does not answer",
+        why=f"etcd {line(situation.version)} switches it on by the flag's default, and the configuration "
+        "file has none.",
+        remedy="write enable-grpc-gateway: true into the configuration file if it is wanted",
+    )
+
+
+MERGING_TRAPS = (
+    hidden_by_file,
+    unknown_keys,
+    go_fields,
+    unknown_variables,
+    unknown_flags,
+    variables_beside_flags,
+    gateway_off,
+)
+
+_TLS_VERSIONS = ("TLS1.2", "TLS1.3")
+_NEEDED_BY_HTTP2 = frozenset(
+    {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"}
+)
+
+Problem = tuple[str, str, tuple[Setting, ...]]
+"""What is wrong, what to write instead, and the settings that it is about."""
+
+
+def does_not_start(situation: TrapContext) -> Iterator[Trap]:
+    """Yield one trap for each reason why etcd does not start."""
+    for mistake in situation.declaration.mistakes:
+        if mistake.key is not None and not known_to(mistake.key, situation.version):
+            continue
+        yield Trap(
+            id="does-not-start",
+            summary=f"{mistake.text} ({mistake.place})",
+            why="etcd ends before it opens a port; what runs was started with something else.",
+            remedy="correct the line",
+            starts=False,
+        )
+    for rule in _RULES:
+        for summary, remedy, settings in rule(situation):
+            yield Trap(
+                id="does-not-start",
+                summary=f"etcd does not start: {summary}",
+                why="etcd ends with an error in its log; what runs was started with something else.",
+                remedy=remedy,
+                settings=settings,
+                starts=False,
+            )
+
+
+def _certificates(situation: TrapContext) -> Iterator[Problem]:
+    for side in situation.sides():
+        if not situation.secure(side.side) or side.generated:
+            continue
+        p = prefix(side.side)
+        settings = situation.settings(f"{p}cert-file", f"{p}key-file")
+        if side.certificate is None and side.key is None:
+            listeners = situation.secure(side.side)
+            yield (
+                f"{listeners[0].url} wants a certificate, and --{p}cert-file and --{p}key-file are not given",
+                f"give --{p}cert-file and --{p}key-file",
+                tuple(one.declared.setting for one in listeners[:1] if one.declared.setting),
+            )
+        elif side.certificate is None or side.key is None:
+            missing = "cert-file" if side.certificate is None else "key-file"
+            yield f"{spellings(settings)} is given without --{p}{missing}", f"give --{p}{missing}", settings
+        yield from _dialling_pair(situation, side)
+
+
+def _dialling_pair(situation: TrapContext, side: TLSSide) -> Iterator[Problem]:
+    p = prefix(side.side)
+    pair = (f"{p}client-cert-file", f"{p}client-key-file")
+    given = situation.settings(*pair)
+    if len([setting for setting in given if setting.value]) == 1:
+        yield f"{spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
+
+
+def _names(situation: TrapContext) -> Iterator[Problem]:
+    for side in situation.sides():
+        if side.allowed_cn and side.allowed_hostname and situation.secure(side.side):
+            given = situation.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
+            yield f"{spellings(given)} exclude each other", "give one of them", given
+
+
+def _addresses(situation: TrapContext) -> Iterator[Problem]:
+    declared = declared_listeners(situation.seen)
+    for listener in declared:
+        problem = bind_problem(listener.url)
+        if problem and listener.setting:
+            yield problem, f"write an address in --{FLAGS[listener.role]}", (listener.setting,)
+    ports = {listener.url.address for listener in declared if listener.role is Role.CLIENT_HTTP}
+    shared = [found for found in declared if found.role is Role.CLIENT and found.url.address in ports]
+    if shared:
+        given = situation.settings(FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
+        yield f"{shared[0].url} is listed in both {spellings(given)}", "give HTTP a port of its own", given
+
+
+def _advertised(situation: TrapContext) -> Iterator[Problem]:
+    setting = situation.seen.settings.get(FLAGS[Role.CLIENT])
+    if (
+        setting is not None
+        and setting.via is not Via.KEY
+        and not situation.seen.text("advertise-client-urls")
+    ):
+        yield (
+            f"{setting.spelled} is given without --advertise-client-urls",
+            "give --advertise-client-urls",
+            (setting,),
+        )
+
+
+def _tls_versions(situation: TrapContext) -> Iterator[Problem]:
+    given = situation.settings("tls-min-version", "tls-max-version")
+    for setting in given:
+        if setting.value and setting.value not in _TLS_VERSIONS:
+            yield f"{setting.written} is not a version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
+    minimum, maximum = situation.seen.text("tls-min-version"), situation.seen.text("tls-max-version")
+    if (minimum, maximum) == ("TLS1.3", "TLS1.2"):
+        yield "the lowest TLS version is above the highest", "turn them round", given
+
+
+def _suites(situation: TrapContext) -> Iterator[Problem]:
+    suites = situation.seen.words("cipher-suites")
+    if not suites:
+        return
+    given = situation.settings("cipher-suites", "tls-min-version")
+    if situation.seen.text("tls-min-version") == "TLS1.3":
+        yield "--cipher-suites do not go with TLS 1.3 alone, whose suites Go decides", "remove them", given
+    elif situation.secure("client") and not _NEEDED_BY_HTTP2.intersection(suites):
+        yield (
+            f"{given[0].written} lacks a suite that HTTP/2 needs",
+            f"add {' or '.join(sorted(_NEEDED_BY_HTTP2))}",
+            given,
+        )
+
+
+def _renamed(situation: TrapContext) -> Iterator[Problem]:
+    """In 3.6 a flag and its old name, with ``experimental-`` in front, exclude each other."""
+    if version_key(situation.version)[:2] != (3, 6):
+        return
+    for name in situation.seen.settings:
+        if f"experimental-{name}" in situation.seen.settings:
+            given = situation.settings(name, f"experimental-{name}")
+            yield f"{spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given
+
+
+_RULES: tuple[Callable[[TrapContext], Iterator[Problem]], ...] = (
+    _certificates,
+    _names,
+    _addresses,
+    _advertised,
+    _tls_versions,
+    _suites,
+    _renamed,
+)
+
+_EVERY: Final[tuple[Callable[[TrapContext], Iterator[Trap]], ...]] = (
     does_not_start,
     *MERGING_TRAPS,
     *CLIENT_AUTH_TRAPS,
@@ -36,7 +746,7 @@ def find_traps(
         crls: the CRL files that were looked at, by declared path.
     """
     done = effective(declaration, version, crls)
-    situation = Situation(
+    situation = TrapContext(
         declaration=declaration,
         seen=in_force(declaration, done.version),
         effective=done,
@@ -44,3 +754,9 @@ def find_traps(
     )
     found = [trap for look_for in _EVERY for trap in look_for(situation)]
     return tuple(sorted(found, key=lambda trap: trap.starts))
+
+
+@lru_cache(maxsize=256)
+def traps_of(member: DeclaredMember, version: str | None = None) -> tuple[Trap, ...]:
+    """Return the traps in a member's declaration for that version, computed once for each version."""
+    return find_traps(member.declaration, version, member.crls)

@@ -5,21 +5,256 @@ Does not know etcd's flags, nor where the cluster runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Final, Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from pytest_etcdtls.pki import kubeadm
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.files import encode_certificates, encode_key, write_files
-from pytest_etcdtls.pki.identity import Identity, PrivateKey
-from pytest_etcdtls.pki.layout import file_paths
-from pytest_etcdtls.pki.leaves import MemberLeaves, issue_leaves
-from pytest_etcdtls.pki.plan import CALayout, MemberNames, PKIPlan, SentChain
-from pytest_etcdtls.pki.tree import AuthorityTree, authority_tree
+from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan, SentChain
+from pytest_etcdtls.pki.profile import (
+    AUTHORITY,
+    CLIENT,
+    PEER,
+    PEER_CLIENT,
+    SERVER,
+    Identity,
+    KeyType,
+    PrivateKey,
+    Profile,
+    generate_key,
+)
+
+_OF_MEMBER = ("server.crt", "server.key", "peer.crt", "peer.key")
+_OF_CLUSTER = (
+    *("client-ca.crt", "server-ca.crt", "peer-ca.crt"),
+    *("client.crt", "client.key", "peer-client.crt", "peer-client.key"),
+    *("revoked.crt", "revoked.key", "crl.der", "crl.pem", "empty-crl.der"),
+)
+_CA_KEYS = ("client-ca.key", "server-ca.key", "peer-ca.key")
+
+
+def file_paths(layout: CALayout, member: str, *, with_ca_keys: bool = False) -> dict[str, PurePosixPath]:
+    """Return where each file is, relative to the PKI directory, by its logical name.
+
+    Args:
+        layout: kubeadm's has no CRL, no revoked identity, and always its CA key.
+        member: the member's name.
+        with_ca_keys: whether ``client-ca.key``, ``server-ca.key`` and ``peer-ca.key`` are there.
+    """
+    if layout is CALayout.KUBEADM:
+        return {name: PurePosixPath(member, path) for name, path in kubeadm.PATHS.items()}
+    paths = {name: PurePosixPath(member, name) for name in _OF_MEMBER}
+    paths |= {name: PurePosixPath(name) for name in _OF_CLUSTER}
+    if with_ca_keys:
+        paths |= {name: PurePosixPath(name) for name in _CA_KEYS}
+    return paths
+
+
+def encode_certificates(certificates: Iterable[x509.Certificate]) -> bytes:
+    """Return the certificates as PEM, one after the other."""
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+
+
+def encode_key(key: PrivateKey, *, traditional: bool = False) -> bytes:
+    """Return the key as unencrypted PEM, which every etcd reads.
+
+    Args:
+        key: the private key.
+        traditional: ``RSA PRIVATE KEY`` or ``EC PRIVATE KEY`` as kubeadm writes them, instead of PKCS #8.
+    """
+    # Ed25519 has no older form.
+    traditional = traditional and not isinstance(key, ed25519.Ed25519PrivateKey)
+    form = PrivateFormat.TraditionalOpenSSL if traditional else PrivateFormat.PKCS8
+    return key.private_bytes(Encoding.PEM, form, NoEncryption())
+
+
+def write_files(directory: Path, files: Mapping[PurePosixPath, bytes]) -> None:
+    """Write files below the directory: 0600 each, 0700 every directory that is not there yet.
+
+    Both are created that way, so that a key is at no time readable by others; a file that exists is
+    replaced, never written into.
+
+    Raises:
+        OSError: if the system refuses.
+    """
+    _make_directory(directory)
+    for path, content in files.items():
+        for parent in reversed(path.parents):
+            _make_directory(directory / parent)
+        _replace_file(directory / path, content)
+
+
+def _make_directory(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    temporary.replace(path)
+
+
+_ONE_CA: Final = (CALayout.SHARED, CALayout.KUBEADM)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityTree:
+    """The CAs that sign the leaves of each role; the trust anchor is the root of each.
+
+    Attributes:
+        client_issuer: signs clients.
+        server_issuer: signs what is served on client ports.
+        peer_issuer: signs what is served and presented on peer ports.
+    """
+
+    client_issuer: CertificateAuthority
+    server_issuer: CertificateAuthority
+    peer_issuer: CertificateAuthority
+
+    @property
+    def client_ca(self) -> CertificateAuthority:
+        """The CA whose certificate etcd trusts for its clients."""
+        return self.client_issuer.root
+
+    @property
+    def server_ca(self) -> CertificateAuthority:
+        """The trust anchor of what is served on client ports."""
+        return self.server_issuer.root
+
+    @property
+    def peer_ca(self) -> CertificateAuthority:
+        """The CA whose certificate the members trust for each other."""
+        return self.peer_issuer.root
+
+
+def key_type(plan: PKIPlan) -> KeyType:
+    """Return the kind of the keys of a plan: the one that it names, else what is usual for its layout."""
+    if plan.key_type is not None:
+        return plan.key_type
+    return KeyType.RSA_2048 if plan.layout is CALayout.KUBEADM else KeyType.ECDSA_P256
+
+
+def authority_tree(plan: PKIPlan) -> AuthorityTree:
+    """Generate the CAs of a plan.
+
+    Raises:
+        ValueError: if a profile asks for what cannot be encoded.
+    """
+    client = _authority(plan, _ca_name(plan), plan.client_authority)
+    if plan.layout in _ONE_CA:
+        return AuthorityTree(client, client, client)
+    peer = _authority(plan, "etcd peer CA", plan.peer_authority)
+    server = client
+    if plan.layout is CALayout.PER_ROLE:
+        server = _authority(plan, "etcd server CA", plan.server_authority)
+    return AuthorityTree(client, server, peer)
+
+
+def _ca_name(plan: PKIPlan) -> str:
+    if plan.layout is CALayout.KUBEADM:
+        return kubeadm.CA_COMMON_NAME
+    match plan.layout:
+        case CALayout.SHARED:
+            return "etcd CA"
+        case CALayout.PER_ROLE:
+            return "etcd client CA"
+    # It signs servers and clients of the client port: not "client CA", which would be that of clients alone.
+    return "etcd client-port CA"
+
+
+def _authority(plan: PKIPlan, common_name: str, profile: Profile) -> CertificateAuthority:
+    if plan.layout is CALayout.KUBEADM:
+        profile = kubeadm.AUTHORITY if profile == AUTHORITY else profile
+    root = CertificateAuthority.create(common_name, key_type(plan), profile=profile)
+    if plan.layout is not CALayout.INTERMEDIATE:
+        return root
+    return root.intermediate(f"{common_name} intermediate", profile=plan.intermediate_authority)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLeaves:
+    """The identities of one member, and those of the clients that come with it."""
+
+    server: Identity
+    peer: Identity
+    client: Identity
+    peer_client: Identity
+
+
+def issue_leaves(
+    plan: PKIPlan, tree: AuthorityTree, members: Sequence[MemberNames]
+) -> Mapping[str, MemberLeaves]:
+    """Issue what every member has, by its name.
+
+    Raises:
+        ValueError: if a profile asks for what cannot be encoded.
+    """
+    if plan.layout is CALayout.KUBEADM:
+        return {member.name: _kubeadm_node(plan, tree, member) for member in members}
+    client = tree.client_issuer.issue(plan.client, name="client")
+    peer_client = tree.peer_issuer.issue(plan.peer_client, name="peer-client")
+    key = generate_key(key_type(plan)) if plan.one_key else None
+    return {
+        member.name: MemberLeaves(*_served(plan, tree, member, key), client, peer_client)
+        for member in members
+    }
+
+
+def _served(
+    plan: PKIPlan, tree: AuthorityTree, member: MemberNames, key: PrivateKey | None
+) -> tuple[Identity, Identity]:
+    """Issue what a member serves on its client port and on its peer port."""
+    profile = plan.server_exceptions.get(member.name, plan.server)
+    server = tree.server_issuer.issue(profile, name="server", key=key, hosts=member.hosts)
+    peer = tree.peer_issuer.issue(plan.peer, name="peer", key=key, hosts=member.hosts)
+    return (
+        _with_chain(server, tree.server_ca.certificate, plan.sent_chain),
+        _with_chain(peer, tree.peer_ca.certificate, plan.sent_chain),
+    )
+
+
+def _with_chain(identity: Identity, root: x509.Certificate, sent: SentChain) -> Identity:
+    match sent:
+        case SentChain.COMPLETE:
+            return identity
+        case SentChain.LEAF_ONLY:
+            return replace(identity, chain=identity.chain[:1])
+        case SentChain.WITH_ROOT:
+            return replace(identity, chain=(*identity.chain, root))
+
+
+def _kubeadm_node(plan: PKIPlan, tree: AuthorityTree, member: MemberNames) -> MemberLeaves:
+    authority, hosts = tree.client_issuer, kubeadm.node_names(member)
+    # kubeadm copies its CA's notBefore into everything that it signs.
+    start = authority.certificate.not_valid_before_utc if plan.client_authority == AUTHORITY else None
+
+    def issue(name: str, planned: Profile, default: Profile, kubeadms: Profile) -> Identity:
+        untouched = planned == default
+        profile = kubeadms if untouched else planned
+        profile = replace(profile, common_name=profile.common_name or member.name)
+        return authority.issue(profile, name=name, hosts=hosts, not_before=start if untouched else None)
+
+    server = plan.server_exceptions.get(member.name, plan.server)
+    return MemberLeaves(
+        server=issue("server", server, SERVER, kubeadm.NODE),
+        peer=issue("peer", plan.peer, PEER, kubeadm.NODE),
+        client=issue("client", plan.client, CLIENT, kubeadm.APISERVER_ETCD_CLIENT),
+        peer_client=issue("peer-client", plan.peer_client, PEER_CLIENT, kubeadm.HEALTHCHECK_CLIENT),
+    )
+
 
 __all__ = ["CALayout", "ClusterPKI", "MemberNames", "PKIPlan", "SentChain"]
 

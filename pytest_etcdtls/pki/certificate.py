@@ -1,127 +1,342 @@
-"""Builds and signs one X.509 certificate from a profile.
-
-Knows RFC 5280; does not know what the certificate is for, nor who keeps the keys.
-"""
+"""What a certificate says, read so that an unusual one neither raises nor warns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, Final, TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
-from cryptography.x509.oid import NameOID
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pytest_etcdtls.pki.extensions import extensions
-from pytest_etcdtls.pki.identity import PrivateKey
-from pytest_etcdtls.pki.profile import Profile
-from pytest_etcdtls.pki.resign import resign
+from pytest_etcdtls.pki import go_parser
+from pytest_etcdtls.pki.go_parser import SEQUENCE, MalformedError, RawExtension, children, encode
+from pytest_etcdtls.pki.profile import KEY_USAGES
 
-SignatureHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+RSA_LEAST_BITS: Final = 2048
+RSA_MOST_BITS: Final = 8192
+"""Go's TLS refuses a peer whose certificate has a larger RSA key (crypto/tls, from 1.20.7 on)."""
 
-_HASHES: dict[str, type[SignatureHash]] = {
-    # Replaced by SHA-1 after the fact: the cryptography library does not sign certificates with it.
-    "sha1": hashes.SHA256,
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
+_RSA_LARGEST_EXPONENT: Final = 2**31 - 1
+"""Of Go's crypto/rsa."""
+
+_CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+
+STRONG: Final = "RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519"
+
+
+def describe_key(key: CertificatePublicKeyTypes | None) -> str:
+    """Return ``RSA 2048 bits``, ``ECDSA secp256r1`` or ``Ed25519``."""
+    match key:
+        case rsa.RSAPublicKey():
+            return f"RSA {key.key_size} bits"
+        case ec.EllipticCurvePublicKey():
+            return f"ECDSA {key.curve.name}"
+        case ed25519.Ed25519PublicKey():
+            return "Ed25519"
+    return "a key of unknown kind" if key is None else type(key).__name__.removesuffix("PublicKey")
+
+
+def is_strong(key: CertificatePublicKeyTypes | None) -> bool:
+    """Return whether the key is one of :data:`STRONG`."""
+    match key:
+        case rsa.RSAPublicKey():
+            return RSA_LEAST_BITS <= key.key_size <= RSA_MOST_BITS and _fits_go(key)
+        case ec.EllipticCurvePublicKey():
+            return key.curve.name in _CURVES
+        case ed25519.Ed25519PublicKey():
+            return True
+    return False
+
+
+def is_strong_issuer(key: CertificatePublicKeyTypes | None) -> bool:
+    """Return whether the key is strong enough for certificates, where TLS does not limit what is used."""
+    match key:
+        case rsa.RSAPublicKey():
+            return key.key_size >= RSA_LEAST_BITS and _fits_go(key)
+        case ec.EllipticCurvePublicKey():
+            # Go's x509 verifies P-224 too, which is no weaker than RSA of 2048 bits.
+            return key.curve.name in _CURVES | {"secp224r1"}
+    return is_strong(key)
+
+
+def _fits_go(key: rsa.RSAPublicKey) -> bool:
+    return key.public_numbers().e <= _RSA_LARGEST_EXPONENT
+
+
+def is_too_long(key: CertificatePublicKeyTypes | None) -> bool:
+    """Return whether Go's TLS refuses a server that sends a certificate with it, on the path or not."""
+    return isinstance(key, rsa.RSAPublicKey) and key.key_size > RSA_MOST_BITS
+
+
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
+
+_PURPOSES = {
+    ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth",
+    ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Issuer:
-    """Who signs: the name to state, the key, and the key identifier to refer to (``None`` for none)."""
+_UNPARSABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the cryptography library raises for what it cannot parse."""
 
-    name: x509.Name
-    key: PrivateKey
-    key_identifier: bytes | None
 
+def load(der: bytes) -> x509.Certificate:
+    """Return the certificate, its names and times looked into once, so that reading them does not fail.
 
-def signature_hash(key: PrivateKey, name: str | None = None) -> SignatureHash | None:
-    """Return the hash to sign with: the named one, else what fits the key; ``None`` for Ed25519.
-
-    For ``sha1`` that is SHA-256, for :func:`resign` to replace.
+    Extensions and key are not: use :func:`extension` and :func:`public_key`.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: if it, a name or a time cannot be parsed.
     """
-    if isinstance(key, ed25519.Ed25519PrivateKey):
+    try:
+        with warnings.catch_warnings():
+            # It warns of serial numbers that are not positive, and of odd country codes: that is for checks.
+            warnings.simplefilter("ignore")
+            certificate = x509.load_der_x509_certificate(der)
+            _ = certificate.subject, certificate.issuer, certificate.version
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except _UNPARSABLE as error:
+        raise ValueError(go_parser.parse_error(der) or str(error)) from error
+    return certificate
+
+
+def serial_number(certificate: x509.Certificate) -> int:
+    """Return the serial number, also one that RFC 5280 forbids."""
+    tbs, *_ = children(certificate.public_bytes(Encoding.DER))
+    # TBSCertificate: [0] version, absent in version 1, then serialNumber (RFC 5280 section 4.1).
+    fields = children(tbs)
+    element = fields[1] if certificate.version is x509.Version.v3 else fields[0]
+    return int.from_bytes(element[2:], "big", signed=True)
+
+
+def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
+    """Return the value of an extension, ``None`` if there is none, or none that Go could read.
+
+    Of a subjectAltName the names that can be parsed are returned.
+    """
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
         return None
-    if name is not None:
-        if name not in _HASHES:
-            raise ValueError(f"unknown signature hash {name!r}, known are {', '.join(_HASHES)}")
-        return _HASHES[name]()
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.key_size > 256:
-        return hashes.SHA384()
-    return hashes.SHA256()
+    except _UNPARSABLE:
+        pass
+    raw = next((found for found in raw_extensions(certificate) if found.oid == kind.oid.dotted_string), None)
+    if raw is None:
+        return None
+    value: x509.ExtensionType | None
+    try:
+        value = _alone(certificate, raw.element)
+    except _UNPARSABLE:
+        value = _as_go_reads(certificate, raw)
+    return value if isinstance(value, kind) else None
 
 
-def distinguished_name(common_name: str | None, organization: str | None = None) -> x509.Name:
-    """Return a Name of O and CN, in this order, as far as given."""
-    attributes = [(NameOID.ORGANIZATION_NAME, organization), (NameOID.COMMON_NAME, common_name)]
-    return x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes if value is not None])
+@functools.lru_cache(maxsize=1024)
+def raw_extensions(certificate: x509.Certificate) -> tuple[RawExtension, ...]:
+    """Return all extensions in their order, those too that cannot be parsed."""
+    try:
+        return go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
+    except MalformedError:
+        return ()
 
 
-def key_identifier(public_key: CertificateIssuerPublicKeyTypes) -> bytes:
-    """Return the key identifier by method 1 of RFC 5280 section 4.2.1.2."""
-    return x509.SubjectKeyIdentifier.from_public_key(public_key).digest
+def unparsable(certificate: x509.Certificate) -> Iterator[tuple[str, str]]:
+    """Yield what the cryptography library cannot parse: the part, and what it says of it."""
+    for raw in raw_extensions(certificate):
+        try:
+            _alone(certificate, raw.element)
+        except _UNPARSABLE as error:
+            yield f"extension {_NAMES.get(raw.oid, raw.oid)}", str(error)
+    try:
+        certificate.public_key()
+    except _UNPARSABLE as error:
+        yield "public key", str(error)
 
 
-def build_certificate(
-    profile: Profile,
-    key: PrivateKey,
-    issuer: Issuer | None = None,
-    *,
-    hosts: tuple[str, ...] = (),
-    not_before: datetime | None = None,
-    subject: x509.Name | None = None,
-    subject_key_identifier: bytes | None = None,
-) -> x509.Certificate:
-    """Return a signed certificate.
+_NAMES = {
+    "1.3.6.1.5.5.7.1.1": "authorityInfoAccess",
+    "1.3.6.1.5.5.7.1.24": "TLS feature",
+    "1.3.6.1.4.1.11129.2.4.2": "SCT list",
+    "2.5.29.9": "subjectDirectoryAttributes",
+    "2.5.29.14": "subjectKeyIdentifier",
+    "2.5.29.15": "keyUsage",
+    "2.5.29.16": "privateKeyUsagePeriod",
+    "2.5.29.17": "subjectAltName",
+    "2.5.29.18": "issuerAltName",
+    "2.5.29.19": "basicConstraints",
+    "2.5.29.30": "nameConstraints",
+    "2.5.29.31": "cRLDistributionPoints",
+    "2.5.29.32": "certificatePolicies",
+    "2.5.29.33": "policyMappings",
+    "2.5.29.35": "authorityKeyIdentifier",
+    "2.5.29.36": "policyConstraints",
+    "2.5.29.37": "extendedKeyUsage",
+    "2.5.29.46": "freshestCRL",
+    "2.5.29.54": "inhibitAnyPolicy",
+}
+"""Extensions that stand in certificates, by OID, as RFC 5280 and others call them."""
 
-    Args:
-        profile: what to put into it.
-        key: its own key; signs it too if there is no issuer or the profile says self-signed.
-        issuer: who signs.
-        hosts: names that a ``subject_alt_names`` of ``None`` stands for.
-        not_before: instead of the profile's ``valid_from``; aware. ``valid_for`` counts from it.
-        subject: instead of the profile's names.
-        subject_key_identifier: instead of the key's own.
 
-    Raises:
-        ValueError: if the profile asks for what cannot be encoded.
-    """
-    if subject is None:
-        subject = distinguished_name(profile.common_name, profile.organization)
-    own_identifier = subject_key_identifier or key_identifier(key.public_key())
-    if issuer is None or profile.self_signed:
-        issuer = Issuer(subject, key, own_identifier)
-    start = (not_before or datetime.now(UTC) + profile.valid_from).replace(microsecond=0)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + profile.valid_for)
+def _alone(certificate: x509.Certificate, extension_: bytes) -> x509.ExtensionType:
+    """Return the extension as the cryptography library parses it when no other stands in the certificate."""
+    tbs, algorithm, signature = children(certificate.public_bytes(Encoding.DER))
+    fields = [field for field in children(tbs) if field[:1] != b"\xa3"]
+    fields.append(encode(0xA3, encode(SEQUENCE, extension_)))
+    tbs = encode(SEQUENCE, b"".join(fields))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = x509.load_der_x509_certificate(encode(SEQUENCE, tbs + algorithm + signature))
+        value: x509.ExtensionType = next(iter(alone.extensions)).value
+        return value
+
+
+def _as_go_reads(certificate: x509.Certificate, raw: RawExtension) -> x509.ExtensionType | None:
+    """Return an extension that the library cannot parse, ``None`` if Go cannot either."""
+    try:
+        if raw.oid == x509.SubjectAlternativeName.oid.dotted_string:
+            return x509.SubjectAlternativeName(list(_parsable_names(certificate, raw)))
+        build = _BY_GO.get(raw.oid)
+        return build(raw.value) if build else None
+    except _UNPARSABLE:
+        return None
+
+
+def _parsable_names(certificate: x509.Certificate, raw: RawExtension) -> Iterator[x509.GeneralName]:
+    for _, _, element in go_parser.general_names(raw.value):
+        # Extension: OID, OCTET STRING of GeneralNames, here with a single one.
+        oid, *_ = children(raw.element)
+        single = encode(SEQUENCE, oid + encode(0x04, encode(SEQUENCE, element)))
+        try:
+            value = _alone(certificate, single)
+        except _UNPARSABLE:
+            continue
+        assert isinstance(value, x509.SubjectAlternativeName)  # noqa: S101 - by its OID
+        yield from value
+
+
+def _basic_constraints(value: bytes) -> x509.BasicConstraints:
+    is_ca, length = go_parser.basic_constraints(value)
+    return x509.BasicConstraints(is_ca, length if is_ca else None)
+
+
+def _key_usage(value: bytes) -> x509.KeyUsage:
+    set_bits = go_parser.key_usage(value)
+    fields = {field: number in set_bits for number, field in enumerate(KEY_USAGES.values())}
+    if not fields["key_agreement"]:
+        # These two mean nothing then, and the library does not take them.
+        fields |= {"encipher_only": False, "decipher_only": False}
+    return x509.KeyUsage(**fields)
+
+
+_BY_GO: dict[str, Callable[[bytes], Any]] = {
+    x509.BasicConstraints.oid.dotted_string: _basic_constraints,
+    x509.KeyUsage.oid.dotted_string: _key_usage,
+    x509.ExtendedKeyUsage.oid.dotted_string: lambda value: x509.ExtendedKeyUsage(
+        [x509.ObjectIdentifier(oid) for oid in go_parser.extended_key_usage(value)]
+    ),
+    x509.SubjectKeyIdentifier.oid.dotted_string: lambda value: x509.SubjectKeyIdentifier(
+        go_parser.subject_key_identifier(value)
+    ),
+    x509.AuthorityKeyIdentifier.oid.dotted_string: lambda value: x509.AuthorityKeyIdentifier(
+        go_parser.authority_key_identifier(value), None, None
+    ),
+}
+"""How to build the extensions that checks look into from what Go reads in them."""
+
+
+def key_usages(certificate: x509.Certificate) -> frozenset[str] | None:
+    """Return the key usage bits by their RFC 5280 names, ``None`` without that extension."""
+    usage = extension(certificate, x509.KeyUsage)
+    if usage is None:
+        return None
+    # Without keyAgreement these two mean nothing, and asking for them raises (RFC 5280 section 4.2.1.3).
+    undefined = set() if usage.key_agreement else {"encipherOnly", "decipherOnly"}
+    return frozenset(
+        name for name, field in KEY_USAGES.items() if name not in undefined and getattr(usage, field)
     )
-    found = extensions(profile, key, subject, hosts)
-    if profile.subject_key_identifier:
-        found.append((x509.SubjectKeyIdentifier(own_identifier), False))
-    if profile.authority_key_identifier and issuer.key_identifier is not None:
-        found.append((x509.AuthorityKeyIdentifier(issuer.key_identifier, None, None), False))
-    others = {x509.ObjectIdentifier(other.oid): other for other in profile.other_extensions}
-    for extension, critical in found:
-        if extension.oid not in others:
-            builder = builder.add_extension(extension, critical)
-    for oid, other in others.items():
-        if other.value is not None:
-            builder = builder.add_extension(x509.UnrecognizedExtension(oid, other.value), other.critical)
-    certificate = builder.sign(issuer.key, signature_hash(issuer.key, profile.signature_hash))
-    sha1 = profile.signature_hash == "sha1"
-    if not sha1 and profile.serial_number is None:
-        return certificate
-    return resign(certificate, issuer.key, serial_number=profile.serial_number, sha1=sha1)
+
+
+def purposes(certificate: x509.Certificate) -> tuple[str, ...] | None:
+    """Return the extended key usages, unknown ones as dotted OIDs; ``None`` without that extension."""
+    usages = extension(certificate, x509.ExtendedKeyUsage)
+    if usages is None:
+        return None
+    return tuple(_PURPOSES.get(oid, oid.dotted_string) for oid in usages)
+
+
+def is_for(certificate: x509.Certificate, purpose: str) -> bool:
+    """Return whether the extended key usage, if there is one, names the purpose or any (as in Go's x509)."""
+    named = purposes(certificate)
+    return named is None or purpose in named or "anyExtendedKeyUsage" in named
+
+
+def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
+    """Return the public key, ``None`` for one that the cryptography library does not know or cannot parse."""
+    try:
+        return certificate.public_key()
+    except _UNPARSABLE:
+        return None
+
+
+def key_problem(certificate: x509.Certificate) -> str:
+    """Return why Go does not parse the public key, empty if it does, or does not look into its kind."""
+    tbs, *_ = children(certificate.public_bytes(Encoding.DER))
+    # TBSCertificate: version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo.
+    return go_parser.key_error(children(tbs)[6 if certificate.version is x509.Version.v3 else 5])
+
+
+def signature_hash(certificate: x509.Certificate) -> str | None:
+    """Return the hash of the signature as ``sha256``; ``None`` where it has none of its own (Ed25519).
+
+    An algorithm that the cryptography library does not know is named by its OID.
+    """
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except _UNPARSABLE:
+        return certificate.signature_algorithm_oid.dotted_string
+    return algorithm.name if algorithm is not None else None
+
+
+def span(time: timedelta) -> str:
+    """Return a positive time in words: hours below two days, whole days above."""
+    hours = time // timedelta(hours=1)
+    if hours < 1:
+        return "less than an hour"
+    number, unit = (hours, "hour") if hours < 48 else (time.days, "day")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def shown(certificate: x509.Certificate) -> str:
+    """Return the subject for reports."""
+    return certificate.subject.rfc4514_string() or "(empty subject)"
+
+
+_SUBJECT: Final = [(NameOID.ORGANIZATION_NAME, "etcd")]
+"""``SelfCert`` in etcd's client/pkg/transport: an organization, no common name."""
+
+
+def is_generated(certificate: x509.Certificate) -> bool:
+    """Return whether etcd made the certificate: issuer and subject are O=etcd and nothing else.
+
+    What else stands in it changes: from 3.6 on it is marked as a CA and has a subjectKeyIdentifier, before
+    it is not and has none.
+    """
+    return all(
+        [(attribute.oid, attribute.value) for attribute in name] == _SUBJECT
+        for name in (certificate.subject, certificate.issuer)
+    )

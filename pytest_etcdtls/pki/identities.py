@@ -1,9 +1,404 @@
-"""The made identities, under one roof: those that need only the listener, and those that need a CA's key."""
+"""The identities that a run makes, and the openssl commands that make the like."""
 
 from __future__ import annotations
 
-from pytest_etcdtls.pki.minted import MINTED_NAMES, TWINS, mint, mint_all, revoked
-from pytest_etcdtls.pki.untrusted import COMMON_NAME, foreign_ca, lookalike_ca, self_signed
+import base64
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pytest_etcdtls.errors import NotVerifiedError
+from pytest_etcdtls.pki import identities as recipes
+from pytest_etcdtls.pki.authority import (
+    CertificateAuthority,
+    Issuer,
+    build_certificate,
+    general_name,
+    key_identifier,
+)
+from pytest_etcdtls.pki.certificate import extension, public_key
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, KeyType, PrivateKey, Profile, generate_key
+
+EXPIRED: Final = ("20200101000000Z", "20200102000000Z")
+"""notBefore and notAfter that stay in the past."""
+NOT_YET_VALID: Final = ("20490101000000Z", "20490102000000Z")
+"""notBefore and notAfter that stay in the future, yet fit UTCTime (RFC 5280 section 4.1.2.5.1)."""
+
+CLIENT_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=clientAuth")
+SERVER_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth")
+_LEAF: Final = "basicConstraints=critical,CA:FALSE"
+_CA: Final = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
+_IDENTIFIERS: Final = ("subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
+_SERIAL: Final = "-set_serial 0x$(openssl rand -hex 16)"
+
+
+def leaf_recipe(
+    name: str,
+    common_name: str,
+    signer: tuple[str, str] | None,
+    *,
+    usages: tuple[str, ...] = CLIENT_USAGES,
+    subject_alt_name: str | None = None,
+    validity: tuple[str, str] | None = None,
+    serial: int | None = None,
+) -> tuple[str, ...]:
+    """Return the lines that make a leaf.
+
+    Args:
+        name: of the identity, and so of the files.
+        common_name: its subject.
+        signer: files of the CA's certificate and key, ``None`` for a self-signed one.
+        usages: key usages, in the words of openssl's ``x509v3_config``.
+        subject_alt_name: likewise; ``None`` for no such extension.
+        validity: notBefore and notAfter as ``YYYYMMDDHHMMSSZ``; ``None`` for one day from now.
+        serial: number of a certificate that is valid for one day; ``None`` for a random one.
+    """
+    names = () if subject_alt_name is None else (f"subjectAltName={subject_alt_name}",)
+    request = (*_request(name, common_name), _extensions(name, (_LEAF, *usages, *names)))
+    if validity is None or signer is None:
+        return (*request, _sign(name, signer, serial))
+    return (*request, *_sign_with_dates(name, signer, validity))
+
+
+def authority_recipe(name: str, common_name: str, signer: tuple[str, str] | None = None) -> tuple[str, ...]:
+    """Return the lines that make a CA, self-signed or signed by another one."""
+    return (*_request(name, common_name), _extensions(name, _CA), _sign(name, signer))
+
+
+def lookalike_authority_recipe(name: str, certificate: bytes, new_key: str) -> tuple[str, ...]:
+    """Return the lines that make a CA with the names and identifiers of a certificate, and a key of its own.
+
+    Args:
+        name: of the files.
+        certificate: DER of the certificate to look like; it is public.
+        new_key: arguments of ``openssl genpkey``.
+    """
+    encoded = base64.b64encode(certificate).decode()
+    return (
+        f"printf %s {encoded} | openssl base64 -d -A > {name}.der",
+        f"openssl genpkey {new_key} -out {name}.key",
+        f"openssl x509 -inform DER -in {name}.der -signkey {name}.key -days 1 -out {name}.crt",
+    )
+
+
+def _request(name: str, common_name: str) -> tuple[str, ...]:
+    subject = shlex.quote(f"/CN={common_name}")
+    key = f"-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key"
+    return (f"openssl req -new {key} -subj {subject} -out {name}.csr",)
+
+
+def _extensions(name: str, lines: tuple[str, ...]) -> str:
+    quoted = " ".join(shlex.quote(line) for line in (*lines, *_IDENTIFIERS))
+    return f"printf '%s\\n' {quoted} > {name}.ext"
+
+
+def _sign(name: str, signer: tuple[str, str] | None, serial: int | None = None) -> str:
+    by = f"-signkey {name}.key" if signer is None else f"-CA {_quote(signer[0])} -CAkey {_quote(signer[1])}"
+    number = _SERIAL if serial is None else f"-set_serial 0x{serial:x}"
+    return f"openssl x509 -req -in {name}.csr {by} -days 1 {number} -extfile {name}.ext -out {name}.crt"
+
+
+def _sign_with_dates(name: str, signer: tuple[str, str], validity: tuple[str, str]) -> tuple[str, ...]:
+    # `openssl x509` takes dates from 3.4 on only; `openssl ca` always did, but wants a configuration.
+    lines = (
+        *("[ca]", "default_ca=d", "[d]", f"database={name}.db", "new_certs_dir=.", "rand_serial=yes"),
+        *("default_md=default", "policy=p", "[p]", "commonName=supplied"),
+    )
+    quoted = " ".join(shlex.quote(line) for line in lines)
+    by = f"-cert {_quote(signer[0])} -keyfile {_quote(signer[1])}"
+    dates = f"-startdate {validity[0]} -enddate {validity[1]}"
+    files = f"-extfile {name}.ext -in {name}.csr -out {name}.crt"
+    return (
+        f": > {name}.db",
+        f"printf '%s\\n' {quoted} > {name}.cnf",
+        f"openssl ca -batch -notext -config {name}.cnf {by} {dates} {files}",
+    )
+
+
+def _quote(path: str) -> str:
+    return shlex.quote(path)
+
+
+COMMON_NAME: Final = "pytest-etcdtls"
+"""Subject of all that is made to be presented, so that it is recognised in logs."""
+_ONE_DAY = timedelta(days=1)
+_LEAF_PROFILE = replace(CLIENT, common_name=COMMON_NAME, valid_for=_ONE_DAY)
+_FOREIGN_CA = replace(AUTHORITY, common_name="pytest-etcdtls foreign CA", valid_for=_ONE_DAY)
+
+_GENPKEY: Final = {
+    KeyType.ECDSA_P256: "-algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+    KeyType.ECDSA_P384: "-algorithm EC -pkeyopt ec_paramgen_curve:P-384",
+    KeyType.RSA_2048: "-algorithm RSA -pkeyopt rsa_keygen_bits:2048",
+    KeyType.ED25519: "-algorithm ED25519",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What is known of the CA to look like."""
+
+    subject: x509.Name
+    key_identifier: bytes | None = None
+    key_type: KeyType = KeyType.ECDSA_P256
+
+
+def self_signed() -> Identity:
+    """Return a client certificate that its own key has signed."""
+    key = generate_key(KeyType.ECDSA_P256)
+    return Identity(
+        name="self-signed",
+        chain=(build_certificate(_LEAF_PROFILE, key),),
+        key=key,
+        origin="made in memory",
+        recipe=recipes.leaf_recipe("self-signed", COMMON_NAME, None),
+    )
+
+
+def foreign_ca() -> Identity:
+    """Return a client certificate of a CA that nobody trusts; only the leaf is sent."""
+    key = generate_key(KeyType.ECDSA_P256)
+    certificate = build_certificate(_FOREIGN_CA, key)
+    issuer = Issuer(certificate.subject, key, key_identifier(key.public_key()))
+    files = ("foreign-ca-authority.crt", "foreign-ca-authority.key")
+    recipe = (
+        *recipes.authority_recipe("foreign-ca-authority", str(_FOREIGN_CA.common_name)),
+        *recipes.leaf_recipe("foreign-ca", COMMON_NAME, files),
+    )
+    return _client("foreign-ca", issuer, recipe)
+
+
+def lookalike_ca(announced: Sequence[x509.Name], trusted: Sequence[x509.Certificate]) -> Identity:
+    """Return a client certificate of a CA that looks like a trusted one and has another key.
+
+    Its issuer is, byte for byte in DER, the name of a CA that the server announces, and its
+    authorityKeyIdentifier that of the trusted CA of this name, as far as known. Preferred is an announced
+    name whose CA is known, then the first announced, then the first trusted.
+
+    Args:
+        announced: names of the CertificateRequest, parsed from DER so that they keep their encoding.
+        trusted: certificates that the server is known to trust.
+
+    Raises:
+        NotVerifiedError: if neither is known, so that there is nothing to look like.
+    """
+    model = _model(announced, trusted)
+    key = generate_key(model.key_type)
+    identifier = model.key_identifier or key_identifier(key.public_key())
+    certificate = build_certificate(
+        _FOREIGN_CA, key, subject=model.subject, subject_key_identifier=identifier
+    )
+    files = ("lookalike-ca-authority.crt", "lookalike-ca-authority.key")
+    recipe = (
+        *recipes.lookalike_authority_recipe(
+            "lookalike-ca-authority", certificate.public_bytes(Encoding.DER), _GENPKEY[model.key_type]
+        ),
+        *recipes.leaf_recipe("lookalike-ca", COMMON_NAME, files),
+    )
+    return _client("lookalike-ca", Issuer(model.subject, key, identifier), recipe)
+
+
+def _client(name: str, issuer: Issuer, recipe: tuple[str, ...]) -> Identity:
+    key = generate_key(KeyType.ECDSA_P256)
+    leaf = build_certificate(_LEAF_PROFILE, key, issuer)
+    return Identity(name=name, chain=(leaf,), key=key, origin="made in memory", recipe=recipe)
+
+
+def _model(announced: Sequence[x509.Name], trusted: Sequence[x509.Certificate]) -> _Model:
+    # NOTE: Names are compared as DER: two that are equal as text may differ in their string types.
+    known = {certificate.subject.public_bytes(): certificate for certificate in reversed(trusted)}
+    for name in announced:
+        if certificate := known.get(name.public_bytes()):
+            return _of(certificate)
+    if announced:
+        return _Model(announced[0])
+    if trusted:
+        return _of(trusted[0])
+    raise NotVerifiedError(
+        "the server announces no CA and none that it trusts is known, so there is none to look like: "
+        "pass --etcd-trusted-ca or --etcd-peer-trusted-ca"
+    )
+
+
+def _of(certificate: x509.Certificate) -> _Model:
+    key, identifier = public_key(certificate), extension(certificate, x509.SubjectKeyIdentifier)
+    if identifier is not None:
+        return _Model(certificate.subject, identifier.digest, _like(key))
+    if key is None:
+        return _Model(certificate.subject)
+    return _Model(certificate.subject, x509.SubjectKeyIdentifier.from_public_key(key).digest, _like(key))
+
+
+def _like(public_key: object) -> KeyType:
+    """Return the kind of key with which the signature algorithm alone does not give the forgery away."""
+    match public_key:
+        case rsa.RSAPublicKey():
+            return KeyType.RSA_2048
+        case ed25519.Ed25519PublicKey():
+            return KeyType.ED25519
+        case ec.EllipticCurvePublicKey(curve=ec.SECP384R1()):
+            return KeyType.ECDSA_P384
+        case _:
+            return KeyType.ECDSA_P256
+
+
+WRONG_COMMON_NAME: Final = "pytest-etcdtls-wrong-cn"
+WRONG_ADDRESS: Final = "192.0.2.1"
+"""An address of nobody (RFC 5737). It is judged at once; for a DNS name etcd would ask its resolver."""
+
+TWINS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "expired": "issued",
+        "not-yet-valid": "issued",
+        "server-auth-only": "issued",
+        "wrong-cn": "issued",
+        "wrong-hostname": "issued",
+        "wrong-san": "issued",
+        "intermediate-missing": "intermediate-sent",
+    }
+)
+"""The good identity that each bad one differs from in one point only."""
+
+MINTED_NAMES: Final = ("issued", *TWINS, "intermediate-sent")
+"""All names that :func:`mint` knows."""
+
+_VALIDITY = {"expired": recipes.EXPIRED, "not-yet-valid": recipes.NOT_YET_VALID}
+_SUB_CA = "pytest-etcdtls intermediate CA"
+
+
+def mint(
+    authority: CertificateAuthority,
+    name: str,
+    *,
+    key: PrivateKey | None = None,
+    common_name: str = COMMON_NAME,
+    subject_alt_names: tuple[str, ...] = (),
+    ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
+) -> Identity:
+    """Return one identity, valid for a day unless its fault is another validity.
+
+    Args:
+        authority: the CA that signs.
+        name: one of :data:`MINTED_NAMES`.
+        key: the leaf's; ``None`` for a new one.
+        common_name: of all but ``wrong-cn``. Where etcd admits some names only, one of those.
+        subject_alt_names: of all but ``wrong-san`` and ``wrong-hostname``, which has none. Where etcd admits
+            some hostnames only, one of those and, on a peer port, our address as it sees it.
+        ca_files: paths of the CA's certificate and key, for the recipe.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    return mint_all(
+        authority,
+        (name,),
+        key=key,
+        common_name=common_name,
+        subject_alt_names=subject_alt_names,
+        ca_files=ca_files,
+    )[name]
+
+
+def mint_all(
+    authority: CertificateAuthority,
+    names: Iterable[str] = MINTED_NAMES,
+    *,
+    key: PrivateKey | None = None,
+    common_name: str = COMMON_NAME,
+    subject_alt_names: tuple[str, ...] = (),
+    ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
+) -> dict[str, Identity]:
+    """Return several identities of one key, by name; the arguments are those of :func:`mint`.
+
+    Raises:
+        ValueError: if a name is unknown.
+    """
+    key = key or generate_key(KeyType.ECDSA_P256)
+    profiles = _profiles(common_name, subject_alt_names)
+    sub_ca: CertificateAuthority | None = None
+    issued = {}
+    for name in names:
+        if name not in profiles:
+            raise ValueError(f"unknown identity {name!r}, known are {', '.join(profiles)}")
+        below = name.startswith("intermediate")
+        if below and sub_ca is None:
+            sub_ca = authority.intermediate(
+                _SUB_CA, profile=replace(AUTHORITY, valid_for=_ONE_DAY, path_length=0)
+            )
+        signer = sub_ca if below and sub_ca is not None else authority
+        identity = signer.issue(profiles[name], name=name, key=key)
+        if name == "intermediate-missing":
+            identity = replace(identity, chain=identity.chain[:1])
+        recipe = _recipe(name, profiles[name], ca_files)
+        issued[name] = replace(identity, origin="minted in memory", recipe=recipe)
+    return issued
+
+
+def revoked(authority: CertificateAuthority, *, serial: int, ca_files: tuple[str, str]) -> Identity:
+    """Return a client certificate with the serial number of one that was revoked, valid for a day.
+
+    Args:
+        authority: the CA that signs, which has issued the list.
+        serial: a number on the list.
+        ca_files: paths of the CA's certificate and key, for the recipe.
+    """
+    profile = replace(CLIENT, common_name=COMMON_NAME, serial_number=serial, valid_for=_ONE_DAY)
+    identity = authority.issue(profile, name="revoked", key=generate_key(KeyType.ECDSA_P256))
+    recipe = recipes.leaf_recipe("revoked", COMMON_NAME, ca_files, serial=serial)
+    return replace(identity, origin="minted in memory", recipe=recipe)
+
+
+def _profiles(common_name: str, subject_alt_names: tuple[str, ...]) -> dict[str, Profile]:
+    good = replace(
+        CLIENT,
+        common_name=common_name,
+        subject_alt_names=subject_alt_names,
+        valid_for=_ONE_DAY,
+        key_type=KeyType.ECDSA_P256,
+    )
+    return {
+        "issued": good,
+        "expired": replace(good, valid_from=-2 * _ONE_DAY),
+        "not-yet-valid": replace(good, valid_from=_ONE_DAY),
+        "server-auth-only": replace(good, extended_key_usage=("serverAuth",)),
+        "wrong-cn": replace(good, common_name=WRONG_COMMON_NAME),
+        "wrong-hostname": replace(good, subject_alt_names=()),
+        "wrong-san": replace(good, subject_alt_names=(WRONG_ADDRESS,)),
+        "intermediate-missing": good,
+        "intermediate-sent": good,
+    }
+
+
+def _recipe(name: str, profile: Profile, ca_files: tuple[str, str]) -> tuple[str, ...]:
+    signer, sub_ca = ca_files, f"{name}-authority"
+    before: tuple[str, ...] = ()
+    if name.startswith("intermediate"):
+        before = recipes.authority_recipe(sub_ca, _SUB_CA, ca_files)
+        signer = (f"{sub_ca}.crt", f"{sub_ca}.key")
+    leaf = recipes.leaf_recipe(
+        name,
+        str(profile.common_name),
+        signer,
+        usages=recipes.SERVER_USAGES if name == "server-auth-only" else recipes.CLIENT_USAGES,
+        subject_alt_name=_names(profile),
+        validity=_VALIDITY.get(name),
+    )
+    after = (f"cat {sub_ca}.crt >> {name}.crt",) if name == "intermediate-sent" else ()
+    return (*before, *leaf, *after)
+
+
+def _names(profile: Profile) -> str | None:
+    """Return the subjectAltName in openssl's words."""
+    names = [general_name(name) for name in profile.subject_alt_names or ()]
+    kinds = ("IP" if isinstance(name, x509.IPAddress) else "DNS" for name in names)
+    return ",".join(f"{kind}:{name.value}" for kind, name in zip(kinds, names, strict=True)) or None
+
 
 __all__ = [
     "COMMON_NAME",

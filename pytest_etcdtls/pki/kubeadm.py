@@ -11,8 +11,8 @@ from typing import Final
 
 from cryptography import x509
 
-from pytest_etcdtls.pki.extensions import general_name
-from pytest_etcdtls.pki.plan import MemberNames
+from pytest_etcdtls.pki.authority import general_name
+from pytest_etcdtls.pki.pki_plan import MemberNames
 from pytest_etcdtls.pki.profile import Profile
 
 _ONE_YEAR = timedelta(days=365)

@@ -6,17 +6,91 @@ Does not know which options there are: the caller says which one named the file.
 from __future__ import annotations
 
 import base64
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from pytest_etcdtls.pki.credential_file import credential_error, read_file
-from pytest_etcdtls.pki.identity import Identity, PrivateKey
-from pytest_etcdtls.pki.pem import CERTIFICATE_LABELS, KEY_LABELS, Block, pem_blocks
-from pytest_etcdtls.pki.reading import load, public_key
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.pki.certificate import load, public_key
+from pytest_etcdtls.pki.profile import Identity, PrivateKey
+
+CERTIFICATE_LABELS: Final = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
+KEY_LABELS: Final = frozenset({"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "DSA PRIVATE KEY"})
+ENCRYPTED_LABEL: Final = "ENCRYPTED PRIVATE KEY"
+
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block.
+
+    Attributes:
+        label: what its first line says that it is.
+        data: from its first line to its last; ``None`` if it has no last line.
+    """
+
+    label: str
+    data: bytes | None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it is a key under a password, by its label or by the headers of RFC 1421."""
+        return self.label == ENCRYPTED_LABEL or b"ENCRYPTED" in (self.data or b"")[:200]
+
+
+def pem_blocks(text: bytes) -> tuple[Block, ...]:
+    """Return all blocks in order; empty if it is no PEM file."""
+    blocks = []
+    for begin in _BEGIN.finditer(text):
+        end = text.find(b"-----END " + begin[1] + b"-----", begin.end())
+        following = _BEGIN.search(text, begin.end())
+        whole = end >= 0 and (following is None or end < following.start())
+        last = end + len(begin[0]) - len(b"BEGIN") + len(b"END")
+        blocks.append(Block(begin[1].decode(), text[begin.start() : last] if whole else None))
+    return tuple(blocks)
+
+
+MAXIMUM_SIZE: Final = 16 * 1024 * 1024
+"""Octets that a file may have; a system's whole trust store has a fraction of one mebibyte."""
+
+
+def credential_error(option: str, path: Path, happened: str, advice: str) -> UsageError:
+    """Return the error that says which option named which file, what happened, and what to do."""
+    return UsageError(f"{option} {path}: {happened}; {advice}")
+
+
+def read_file(path: Path, option: str) -> bytes:
+    """Return what is in the file; a pipe will do as well.
+
+    Raises:
+        UsageError: if it cannot be read, is empty, or too large to be what it should be.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAXIMUM_SIZE + 1)
+    except FileNotFoundError as error:
+        raise credential_error(option, path, "does not exist", "check the path") from error
+    except IsADirectoryError as error:
+        raise credential_error(option, path, "is a directory", "name the file in it") from error
+    except PermissionError as error:
+        advice = "run as a user who may read it, or pass a copy that only you can read"
+        raise credential_error(option, path, "may not be read by this user", advice) from error
+    except (OSError, ValueError) as error:
+        raise credential_error(option, path, f"cannot be read ({error})", "check the path") from error
+    if not data.strip():
+        raise credential_error(option, path, "is empty", "check how it was made, and pass the one meant")
+    if len(data) > MAXIMUM_SIZE:
+        raise credential_error(
+            option, path, "is larger than 16 MiB", "pass a file of certificates or keys only"
+        )
+    return data
 
 
 def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[x509.Certificate, ...]:

@@ -10,9 +10,9 @@ import re
 
 from cryptography import x509
 
+from pytest_etcdtls.pki.certificate import extension
 from pytest_etcdtls.pki.go_parser import DNS, IP
 from pytest_etcdtls.pki.go_verify import details
-from pytest_etcdtls.pki.reading import extension
 
 
 def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
+from pytest_etcdtls.pki.certificate import public_key, shown
 from pytest_etcdtls.pki.go_verify import (
     Path,
     details,
@@ -25,7 +26,6 @@ from pytest_etcdtls.pki.go_verify import (
     path_faults,
     verified_path,
 )
-from pytest_etcdtls.pki.reading import public_key, shown
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,17 +1,42 @@
-"""What a certificate shall contain: key types and issuing profiles.
-
-Values and key generation only; this module does not know who signs, nor where anything is written.
-"""
+"""Identities, and what a certificate contains: key types and issuing profiles."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pytest_etcdtls.pki.identity import PrivateKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A named good or bad credential.
+
+    Attributes:
+        name: the word used in reports: ``none``, ``client``, ``foreign-ca``, ``expired`` ...
+        chain: certificates to send, leaf first; empty for ``none``.
+        key: private key of the leaf, ``None`` for ``none``; never shown.
+        origin: where it comes from, for reports: a file's path, ``minted in memory`` ...
+        certificate_file: path of the certificate, for commands to paste; ``None`` if it is only in memory.
+        key_file: path of the key, likewise.
+        recipe: ``openssl`` lines that make an equivalent identity, for one that was made here. They write
+            ``NAME.crt`` and ``NAME.key``, with NAME the identity's name.
+    """
+
+    name: str
+    chain: tuple[x509.Certificate, ...] = ()
+    key: PrivateKey | None = field(default=None, repr=False)
+    origin: str = "made"
+    certificate_file: str | None = None
+    key_file: str | None = None
+    recipe: tuple[str, ...] = ()
+
+
+NO_CERTIFICATE = Identity(name="none", origin="no certificate is presented")
 
 
 class KeyType(StrEnum):
@@ -138,3 +163,15 @@ AUTHORITY = Profile(
     ca=True,
 )
 """A CA; its common name is given when it is made."""
+
+KEY_USAGES = {
+    "digitalSignature": "digital_signature",
+    "contentCommitment": "content_commitment",
+    "keyEncipherment": "key_encipherment",
+    "dataEncipherment": "data_encipherment",
+    "keyAgreement": "key_agreement",
+    "keyCertSign": "key_cert_sign",
+    "cRLSign": "crl_sign",
+    "encipherOnly": "encipher_only",
+    "decipherOnly": "decipher_only",
+}

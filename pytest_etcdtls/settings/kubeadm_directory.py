@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.declared.client_files import APISERVER, HEALTHCHECK
-from pytest_etcdtls.declared.files import exists
-from pytest_etcdtls.declared.pki_directory import Pair, read_pki_directory
-from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.declared.declaration import exists
+from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK, Pair, read_pki_directory
 from pytest_etcdtls.pki.loading import load_identity, load_trust
 from pytest_etcdtls.pki.names import names_host
-from pytest_etcdtls.settings.defaults import PortDefaults
-from pytest_etcdtls.target import ExpectedLeaf, Listener, Role, TrustBundle
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.credentials import PortDefaults
+from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle
 
 _OPTION = "--etcd-pki-dir"
 

@@ -1,28 +1,122 @@
-"""Reads all settings of a run: bad input is one UsageError, before any connection.
-
-Opens files that were named and no connection.
-"""
+"""The settings of one run, read once and checked before any connection."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import Announce, EtcdSource, find_etcd
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.observer import Bounds
+from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.settings.credentials import read_bundle, read_credentials, read_user
-from pytest_etcdtls.settings.expected import read_expected
-from pytest_etcdtls.settings.known import read_known
-from pytest_etcdtls.settings.logs import read_logs
-from pytest_etcdtls.settings.model import Owned, Settings
-from pytest_etcdtls.settings.source import Source, integer, seconds, word
-from pytest_etcdtls.settings.urls import read_connect_to
-from pytest_etcdtls.target import Target
-from pytest_etcdtls.waivers import read_waivers
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.credentials import (
+    read_bundle,
+    read_credentials,
+    read_expected,
+    read_user,
+    split_host,
+)
+from pytest_etcdtls.settings.declarations import read_known
+from pytest_etcdtls.settings.endpoints import read_connect_to
+from pytest_etcdtls.settings.source import Source, integer, option, seconds, word
+from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.waivers import Waiver, read_waivers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """How owned clusters are started.
+
+    Attributes:
+        backend: ``auto``, ``container`` or ``process``.
+        images: one cluster from each.
+        binaries: paths, or names to look up on ``PATH``; one cluster from each, behind the images'.
+        config: what they shall be.
+        keep: they are left standing after the run.
+    """
+
+    backend: str = "auto"
+    images: tuple[str, ...] = ()
+    binaries: tuple[str, ...] = ()
+    config: ClusterConfig = field(default_factory=ClusterConfig)
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one run is about.
+
+    Attributes:
+        live: the live cluster, ``None`` if an owned one is meant.
+        owned: how owned clusters are started.
+        patterns: of ``--etcd-check``.
+        strict: a SHOULD that is not kept violates.
+        expiry_days: certificates that expire within so many days are warned about.
+        allow_unverified: a TLS listener without any verdict about mutual TLS does not fail the run.
+        waivers: those of the file; none if waivers are switched off.
+        reports: files to write.
+        bounds: of all observing.
+        allow_writes: the fixture ``etcd_client`` may write to a live cluster.
+    """
+
+    live: Target | None = None
+    owned: Owned = field(default_factory=Owned)
+    patterns: tuple[str, ...] = ()
+    strict: bool = False
+    expiry_days: int = 30
+    allow_unverified: bool = False
+    waivers: tuple[Waiver, ...] = ()
+    reports: tuple[Path, ...] = ()
+    bounds: Bounds = field(default_factory=Bounds)
+    allow_writes: bool = False
+
+
+def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True) -> list[EtcdSource]:
+    """Return what each owned cluster is started from.
+
+    Args:
+        owned: what the user asked for.
+        announce: is told before an image is pulled.
+        pulls: a missing one is.
+
+    Raises:
+        UsageError: if there is nothing to start one from.
+    """
+    if not owned.images and not owned.binaries:
+        return [find_etcd(owned.backend, announce=announce, pulls=pulls)]
+    return [
+        *(find_etcd("container", image=image, announce=announce, pulls=pulls) for image in owned.images),
+        *(find_etcd("process", binary=binary) for binary in owned.binaries),
+    ]
+
+
+def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
+    """Return the members and the roles of their listeners; which ports they have is not known."""
+    config = settings.owned.config
+    listeners = [
+        Listener(
+            role=role,
+            scheme="https",
+            host=config.host,
+            port=0,
+            member=f"m{number}",
+            label=f"{role}-m{number}",
+        )
+        for number in range(config.size)
+        for role in (Role.CLIENT, Role.PEER)
+    ]
+    return Target(
+        label=label,
+        origin=source.kind,
+        listeners=tuple(listeners),
+        etcd_version=source.version,
+        source=source.location,
+    )
+
 
 REPORT_SUFFIXES = (".json",)
 """What ``--etcd-report`` can write."""
@@ -151,3 +245,40 @@ def _report(source: Source, text: str) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"--etcd-report {text!r}: {path.parent} cannot be written to")
     return path
+
+
+_NAME = "etcd_log"
+
+
+def read_logs(
+    source: Source, listeners: Sequence[Listener], *, more: bool = False
+) -> Mapping[str, LogSource]:
+    """Return the logs by host, the one for all hosts under the empty string.
+
+    Args:
+        source: of the values.
+        listeners: that were named.
+        more: listeners of other hosts may be found later.
+
+    Raises:
+        UsageError: if a file holds no etcd's log, a host is none of the endpoints', or two files claim one
+            member.
+    """
+    claimed: dict[str, str] = {}
+    logs: dict[str, LogSource] = {}
+    hosts = sorted({listener.host for listener in listeners})
+    for text in dict.fromkeys(source.texts(_NAME)):
+        host, path = split_host(source, _NAME, text)
+        if host is not None and host not in hosts and not more:
+            known = ", ".join(hosts) or "none"
+            raise UsageError(f"{option(_NAME)} {text!r} fits no listener given: their hosts are {known}")
+        for other, first in claimed.items():
+            if host is None or other in ("", host):
+                whom = host or other or "every member"
+                raise UsageError(
+                    f"{option(_NAME)} {first!r} and {text!r} both claim {whom}: name the host of each, as "
+                    "HOST=FILE"
+                )
+        claimed[host or ""] = text
+        logs[host or ""] = FileLog.of(path, option=option(_NAME))
+    return logs

@@ -13,7 +13,7 @@ from by_hand.once import once
 from by_hand.shell import Shell
 from by_hand.walk import await_words, environment, require_tools
 from by_hand.wrong import KUBEADM, Found, find
-from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.results import Outcome
 
 STEPS = {step.title.partition(".")[0]: step for step in read_steps()}

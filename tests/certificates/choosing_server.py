@@ -11,7 +11,7 @@ from OpenSSL import SSL
 from servers import Handler
 from tls.hello_server import ClientHello, parse_client_hello
 
-from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.pki.profile import Identity
 
 Choice = Callable[[ClientHello, int], Identity | bytes]
 """Given a hello and the number of the connection, what to serve, or a record to send and no more."""

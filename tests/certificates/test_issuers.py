@@ -14,14 +14,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from servers import Handler, Server
 
 from pytest_etcdtls.catalog import select
-from pytest_etcdtls.observations.chain import PathToTrust
-from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.facts.certificates import PathToTrust
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.identity import Identity
-from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, SERVER, KeyType, Profile, generate_key
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, SERVER, Identity, KeyType, Profile, generate_key
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
-from pytest_etcdtls.target import PortCredentials, Target, TrustBundle
+from pytest_etcdtls.target import Bounds, PortCredentials, Target, TrustBundle
 
 Serve = Callable[[Handler], Server]
 
@@ -163,8 +162,8 @@ def test_another_certificate_of_the_same_ca_does_no_harm(serve: Serve, fault: Pr
         for profile in (AUTHORITY, fault)
     ]
     served = issue(CertificateAuthority.from_key(certificates[0], key))
-    twins = certificates[::-1] if first else certificates
-    assert judge(serve, replace(served, chain=(served.chain[0], *twins)), checks=PATH) == {}
+    counterparts = certificates[::-1] if first else certificates
+    assert judge(serve, replace(served, chain=(served.chain[0], *counterparts)), checks=PATH) == {}
     alone = judge(serve, replace(served, chain=(served.chain[0], certificates[1])), checks=PATH)
     assert [str(found.outcome) for found in alone.values()] == ["violates"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster.binary import binary_version
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.process import ProcessCluster
+from pytest_etcdtls.cluster.sources import binary_version
 
 Start = Callable[..., ProcessCluster]
 

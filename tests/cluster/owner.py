@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from pytest_etcdtls.cluster.binary import binary_version
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.process import ProcessCluster
+from pytest_etcdtls.cluster.sources import binary_version
 
 
 def main(binary: Path, size: int, directory: Path, manner: str) -> None:

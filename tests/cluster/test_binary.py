@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster import binary
-from pytest_etcdtls.cluster.binary import binary_flags, binary_version
+from pytest_etcdtls.cluster import sources as binary
+from pytest_etcdtls.cluster.sources import binary_flags, binary_version
 from pytest_etcdtls.errors import UsageError
 
 

@@ -8,16 +8,23 @@ from pathlib import PurePosixPath
 import pytest
 import yaml
 
-from pytest_etcdtls.cluster.addresses import loopback_addresses, ports_needed
-from pytest_etcdtls.cluster.command_line import SECURITY_FIELDS, Flag, Place, command_line, member_flags
+from pytest_etcdtls.cluster.command_line import (
+    SECURITY_FIELDS,
+    FileNames,
+    Flag,
+    FlagSet,
+    MemberPaths,
+    command_line,
+    loopback_addresses,
+    member_flags,
+    ports_needed,
+    render,
+)
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.config_yaml import render
-from pytest_etcdtls.cluster.flags import FlagSet
-from pytest_etcdtls.cluster.pki_files import FileNames
 from pytest_etcdtls.errors import UsageError
 
 GOOD = ClusterConfig()
-PLACE = Place(
+PLACE = MemberPaths(
     data=PurePosixPath("/data"), pki=PurePosixPath("/pki"), config_file=PurePosixPath("/etcd.conf.yml")
 )
 FILES = FileNames(

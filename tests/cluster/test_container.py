@@ -27,18 +27,16 @@ from testcontainers.core.labels import LABEL_SESSION_ID
 
 from cluster.clients import get, refused
 from pytest_etcdtls.cluster import container, owned
-from pytest_etcdtls.cluster.backend import EtcdSource, start_cluster
+from pytest_etcdtls.cluster.backend import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.container import ContainerCluster
-from pytest_etcdtls.cluster.container_engine import engine
-from pytest_etcdtls.cluster.container_member import ContainerMember
-from pytest_etcdtls.cluster.launch import PortTakenError
-from pytest_etcdtls.cluster.owner import gateway_of
-from pytest_etcdtls.cluster.ports import PortClaim, claim_ports
+from pytest_etcdtls.cluster.container import ContainerCluster, ContainerMember
+from pytest_etcdtls.cluster.docker import engine
+from pytest_etcdtls.cluster.owned import PortClaim, PortTakenError, claim_ports, gateway_of
+from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import ClusterStartError, UsageError
-from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
-from pytest_etcdtls.pki.files import encode_certificates, encode_key
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
+from pytest_etcdtls.role import Role
 
 pytestmark = pytest.mark.container
 

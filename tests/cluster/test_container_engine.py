@@ -15,9 +15,11 @@ import docker
 import pytest
 
 from cluster.registry import registry
-from pytest_etcdtls.cluster import container_image
-from pytest_etcdtls.cluster.container_engine import engine, engine_available, engine_problem
-from pytest_etcdtls.cluster.container_image import (
+from pytest_etcdtls.cluster import docker as container_image
+from pytest_etcdtls.cluster.docker import (
+    engine,
+    engine_available,
+    engine_problem,
     image_flags,
     image_present,
     image_version,
@@ -79,9 +81,7 @@ def test_images_at_hand(etcd_images: dict[str, str]) -> None:
 @pytest.mark.container
 def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     container_image._ask_once.cache_clear()
-    monkeypatch.setattr(
-        "pytest_etcdtls.cluster.container_image.secrets.token_hex", lambda _: f"{os.getpid()}"
-    )
+    monkeypatch.setattr("pytest_etcdtls.cluster.docker.secrets.token_hex", lambda _: f"{os.getpid()}")
     assert image_version(etcd_image) == etcd_image.rpartition(":")[2]
     assert _asked(f"question-{os.getpid()}") == []
 

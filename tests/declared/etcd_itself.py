@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.cluster.etcd_process import clean_environment
+from pytest_etcdtls.cluster.sources import clean_environment
 
 DEADLINE = 60.0
 _SERVES = re.compile(r"serving (?:insecure )?client (?:requests on|traffic)")

@@ -13,18 +13,22 @@ from declared.declaring import GOOD, flags
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.declared.command_line import from_command_line
-from pytest_etcdtls.declared.member import DeclaredMember
-from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.facts.configuration import (
+    Declarations,
+    ListenerDeclaration,
+    MemberDeclaration,
+    listener_declaration,
+)
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.probes.declaration import listener_declaration
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge
-from pytest_etcdtls.target import Listener, Role, Target, Unreached
+from pytest_etcdtls.target import Listener, Target, Unreached
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def _told(cluster: Cluster, **changes: str) -> Target:
     """Return the cluster as a target whose declaration has other values for some flags."""
     argv = [_changed(argument, changes) for argument in cluster.members[0].argv]
     declaration = from_command_line([argument for argument in argv if argument])
-    return replace(cluster.target(), declared={"m0": DeclaredMember.of(declaration)})
+    return replace(cluster.target(), declared={"m0": declared_member(declaration)})
 
 
 def _changed(argument: str, changes: dict[str, str]) -> str:
@@ -110,7 +114,7 @@ def test_a_renewed_ca_of_the_same_name_is_told_by_who_is_let_in(cluster: Cluster
 
 def test_a_rule_about_names_that_the_accepted_client_breaks_is_not_in_force(cluster: Cluster) -> None:
     declaration = from_command_line([*cluster.members[0].argv, "--client-cert-allowed-hostname=a.example"])
-    told = replace(cluster.target(), declared={"m0": DeclaredMember.of(declaration)})
+    told = replace(cluster.target(), declared={"m0": declared_member(declaration)})
     result = _judge(told, "config.allowed-names-in-force", Role.CLIENT)
     assert result.outcome is Outcome.VIOLATES
     (finding,) = result.findings
@@ -121,7 +125,7 @@ def test_a_rule_about_names_that_the_accepted_client_breaks_is_not_in_force(clus
 def test_a_rule_about_names_that_the_accepted_client_keeps_is_not_verified(cluster: Cluster) -> None:
     name = cluster.pki.peer_client.chain[0].subject.rfc4514_string().partition("=")[2]
     declaration = from_command_line([*cluster.members[0].argv, f"--peer-cert-allowed-cn={name}"])
-    told = replace(cluster.target(), declared={"m0": DeclaredMember.of(declaration)})
+    told = replace(cluster.target(), declared={"m0": declared_member(declaration)})
     result = _judge(told, "config.allowed-names-in-force", Role.PEER)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert result.reason.startswith(f"--peer-cert-allowed-cn={name} (the command line) is declared")
@@ -178,7 +182,7 @@ def test_which_declared_listener_one_is(urls: str, judged: str, found: str | Non
         label="client-m0",
     )
     arguments = [flag for flag in GOOD if not flag.startswith("--listen-client-urls")]
-    told = DeclaredMember.of(flags(*arguments, f"--listen-client-urls={urls}"))
+    told = declared_member(flags(*arguments, f"--listen-client-urls={urls}"))
     target = Target(label="live", origin="live", listeners=(listener,), declared={"m0": told})
     member = MemberDeclaration.of("m0", told, "3.6.16")
     one = listener_declaration(target, listener, member).listener

@@ -9,13 +9,13 @@ import pytest
 
 from declared.conftest import Workplace
 from declared.etcd_itself import run
-from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.effective import effective
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.entries import read_entries
-from pytest_etcdtls.etcd_log.startup import last_startup
+from pytest_etcdtls.etcd_log.events import last_startup
+from pytest_etcdtls.etcd_log.lines import read_entries
 
 MEMBER = """\
 name: default

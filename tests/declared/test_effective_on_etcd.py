@@ -11,22 +11,26 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.declared.command_line import from_command_line
-from pytest_etcdtls.declared.crl_file import CRLFile, read_crl
-from pytest_etcdtls.declared.declaration import Declaration
-from pytest_etcdtls.declared.effective import effective
-from pytest_etcdtls.declared.effective_listener import Effective, EffectiveListener
-from pytest_etcdtls.declared.files import Whereabouts
-from pytest_etcdtls.declared.sides import Admission, CRLEffect, TLSSide
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Whereabouts
+from pytest_etcdtls.declared.effective import (
+    ClientAuthentication,
+    CRLEffect,
+    Effective,
+    EffectiveListener,
+    TLSSide,
+    effective,
+)
+from pytest_etcdtls.declared.files import read_crl
+from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.entries import read_entries
-from pytest_etcdtls.etcd_log.startup import LoggedTLS, last_startup
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion, Way
+from pytest_etcdtls.etcd_log.events import LoggedTLS, last_startup
+from pytest_etcdtls.etcd_log.lines import read_entries
 from pytest_etcdtls.pki import identities
-from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
-from pytest_etcdtls.probes.attempt import make_attempt
-from pytest_etcdtls.probes.registry import Request
-from pytest_etcdtls.target import Listener, Role
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.connection import make_attempt
 
 GOOD = ClusterConfig(metrics="https", expects_health=False)
 OPEN = replace(GOOD, client_cert_auth=False, trusted_ca_file=None)
@@ -107,10 +111,10 @@ def _wire(cluster: Cluster, said: Effective) -> Iterator[str]:
         if told.plaintext:
             plain = replace(listener, scheme="http")
             attempt = make_attempt(plain, Request(purpose="plaintext", plaintext=True), 5)
-            yield from _differs(told, attempt, "plaintext", {Way.SERVED})
+            yield from _differs(told, attempt, "plaintext", {Ending.SERVED})
         elif told.tls:
             attempt = make_attempt(replace(listener, scheme="http"), Request(purpose="p", plaintext=True), 5)
-            yield from _differs(told, attempt, "plaintext", {Way.UNCLEAR})
+            yield from _differs(told, attempt, "plaintext", {Ending.UNCLEAR})
         if told.tls:
             yield from _identities(cluster, told, listener)
 
@@ -128,40 +132,40 @@ def _identities(cluster: Cluster, told: EffectiveListener, listener: Listener) -
     if not peer:
         presented["revoked"] = cluster.pki.revoked
     for version in TLSVersion:
-        spoken = version >= (told.minimum or version) and version <= (told.maximum or version)
+        served_protocols = version >= (told.minimum or version) and version <= (told.maximum or version)
         for name, identity in presented.items():
-            speech = Protocol.HTTP1 if "http" in told.speaks else Protocol.GRPC
-            path = "/version" if speech is Protocol.HTTP1 else "/grpc.health.v1.Health/Check"
+            protocol = Protocol.HTTP1 if "http" in told.speaks else Protocol.GRPC
+            path = "/version" if protocol is Protocol.HTTP1 else "/grpc.health.v1.Health/Check"
             if told.role is Role.METRICS:
                 path = "/health"
-            request = Request(purpose=name, identity=identity, version=version, speech=speech, path=path)
+            request = Request(purpose=name, identity=identity, version=version, protocol=protocol, path=path)
             attempt = make_attempt(listener, request, 5)
-            ways = _ways(told, name) if spoken else {Way.OTHER}
+            ways = _ways(told, name) if served_protocols else {Ending.OTHER}
             yield from _differs(told, attempt, f"{name} in {version}", ways)
 
 
-def _ways(told: EffectiveListener, name: str) -> set[Way]:
+def _ways(told: EffectiveListener, name: str) -> set[Ending]:
     """Return how an attempt of that identity ends, if what is said is true."""
     side = told.side
     assert side is not None
-    if side.admission is Admission.ANYBODY:
-        return {Way.SERVED}
-    if name in ("none", "foreign") or side.admission is Admission.SYSTEM_ROOTS:
-        return {Way.REFUSED}
+    if side.admission is ClientAuthentication.ANYBODY:
+        return {Ending.SERVED}
+    if name in ("none", "foreign") or side.admission is ClientAuthentication.SYSTEM_ROOTS:
+        return {Ending.REFUSED}
     if side.allowed_cn or side.allowed_hostname:
-        return {Way.REFUSED}
+        return {Ending.REFUSED}
     if name == "wrong-san" and told.san_rule:
-        return {Way.CLOSED}
-    closed = {Way.CLOSED} if "http" in told.speaks else {Way.REFUSED}
+        return {Ending.CLOSED}
+    closed = {Ending.CLOSED} if "http" in told.speaks else {Ending.REFUSED}
     if told.crl in (CRLEffect.REFUSES_ALL, CRLEffect.UNKNOWN):
         return closed  # what is not here is nowhere: etcd runs on this very machine
     if name == "revoked" and told.crl is CRLEffect.ENFORCED:
         return closed
-    return {Way.SERVED}
+    return {Ending.SERVED}
 
 
-def _differs(told: EffectiveListener, attempt: Attempt, what: str, ways: set[Way]) -> Iterator[str]:
-    if attempt.way not in ways:
+def _differs(told: EffectiveListener, attempt: Attempt, what: str, ways: set[Ending]) -> Iterator[str]:
+    if attempt.ending not in ways:
         expected = " or ".join(sorted(ways))
         yield f"{told.role} {told.url} ({told.describe()}): {what}: {attempt.describe()}, not {expected}"
 

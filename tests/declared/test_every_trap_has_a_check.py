@@ -10,7 +10,7 @@ import pytest
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.checks import config_traps
-from pytest_etcdtls.declared import trap as declared_trap
+from pytest_etcdtls.declared import traps as declared_trap
 from pytest_etcdtls.results import Level
 
 _SHOULD = {

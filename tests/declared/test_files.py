@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from declared.declaring import flags
-from pytest_etcdtls.declared.crl_file import Encoding, read_crl
-from pytest_etcdtls.declared.declaration import Mount
-from pytest_etcdtls.declared.files import Whereabouts, require, whereabouts
-from pytest_etcdtls.declared.pki_directory import read_pki_directory
+from pytest_etcdtls.declared.declaration import Encoding, Mount, Whereabouts, require
+from pytest_etcdtls.declared.files import read_crl, read_pki_directory, whereabouts
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
 
 SHAPES = Path(__file__).parent / "shapes"
 SERVER = "/etc/kubernetes/pki/etcd/server.crt"

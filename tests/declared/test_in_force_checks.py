@@ -12,18 +12,25 @@ from conforming import sample
 from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.checks.mtls_refusals import let_in
-from pytest_etcdtls.declared.beside import DeclaredBundle, DeclaredNames, ListenersSeen, UnseenListener
-from pytest_etcdtls.declared.member import DeclaredMember
-from pytest_etcdtls.declared.standing import Declarations, ListenerDeclaration, MemberDeclaration
-from pytest_etcdtls.declared.trap import Trap
-from pytest_etcdtls.observations.admission import Acceptance, Admission, Candidate
-from pytest_etcdtls.observations.attempt import Stage, TLSVersion, Way
-from pytest_etcdtls.observations.chain import AnnouncedCAs
-from pytest_etcdtls.observations.listener import Answer
-from pytest_etcdtls.observations.protocol import SuiteSupport
+from pytest_etcdtls.declared.reading import declared_member
+from pytest_etcdtls.declared.traps import Trap
+from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
+from pytest_etcdtls.facts.certificates import AnnouncedCAs
+from pytest_etcdtls.facts.configuration import (
+    Declarations,
+    DeclaredBundle,
+    DeclaredNames,
+    ListenerDeclaration,
+    ListenersSeen,
+    MemberDeclaration,
+    UnseenListener,
+)
+from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.registry import Need
-from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Role, TLSVersion
+from pytest_etcdtls.tls.attempt import Ending, Phase
 
 TWELVE, THIRTEEN = TLSVersion
 
@@ -39,7 +46,7 @@ def _judge(id_: str, **observations: Any) -> list[Statement]:
 def _declared(
     *arguments: str, version: str | None = "3.6.16", role: Role = Role.CLIENT
 ) -> ListenerDeclaration:
-    member = MemberDeclaration.of("m0", DeclaredMember.of(flags(*arguments)), version)
+    member = MemberDeclaration.of("m0", declared_member(flags(*arguments)), version)
     listener = member.effective.at(role)[0]
     return ListenerDeclaration(url=str(listener.url), role=role, member=member, listener=listener)
 
@@ -56,23 +63,24 @@ def _message(statements: Iterable[Statement]) -> str:
 
 def _outcome(statements: Iterable[Statement]) -> Outcome:
     (verdict,) = statements
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, CannotJudge)
     return verdict.outcome
 
 
-def _none(role: str = "client") -> Admission:
-    found: Admission = sample(Need(Admission, "none"), role)
+def _none(role: str = "client") -> AccessMatrix:
+    found: AccessMatrix = sample(Need(AccessMatrix, "none"), role)
     return found
 
 
-def _open(role: str = "client") -> Admission:
-    admission: Admission = let_in(_none(role))["admission"]
+def _open(role: str = "client") -> AccessMatrix:
+    admission: AccessMatrix = let_in(_none(role))["admission"]
     return admission
 
 
-def _ways(way: Way) -> Admission:
+def _ways(ending: Ending) -> AccessMatrix:
     cells = tuple(
-        replace(cell, tries=tuple(replace(one, way=way) for one in cell.tries)) for cell in _none().cells
+        replace(cell, tries=tuple(replace(one, ending=ending) for one in cell.tries))
+        for cell in _none().cells
     )
     return replace(_none(), cells=cells)
 
@@ -157,9 +165,9 @@ def test_a_trap_that_etcd_did_not_fall_into_is_noted() -> None:
     assert "started with something else" in note.text
 
 
-@pytest.mark.parametrize("way", [Way.UNCLEAR, Way.OTHER, Way.CLOSED])
-def test_an_unclear_end_says_nothing(way: Way) -> None:
-    assert _outcome(_judge("config.client-auth-in-force", admission=_ways(way))) is Outcome.INCONCLUSIVE
+@pytest.mark.parametrize("ending", [Ending.UNCLEAR, Ending.OTHER, Ending.CLOSED])
+def test_an_unclear_end_says_nothing(ending: Ending) -> None:
+    assert _outcome(_judge("config.client-auth-in-force", admission=_ways(ending))) is Outcome.INCONCLUSIVE
 
 
 # The bundle
@@ -187,12 +195,12 @@ def test_a_ca_of_the_same_name_and_another_key(signed: bool, accepted: str | Non
 # Versions and suites
 
 
-def _answer(*spoken: TLSVersion) -> Answer:
-    conforming: Answer = sample(Need(Answer), "client")
+def _answer(*served_protocols: TLSVersion) -> FirstContact:
+    conforming: FirstContact = sample(Need(FirstContact), "client")
     tls = tuple(
         attempt
-        if attempt.asked in spoken
-        else replace(attempt, way=Way.OTHER, stage=Stage.HANDSHAKE, alert=70)
+        if attempt.asked in served_protocols
+        else replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=70)
         for attempt in conforming.tls
     )
     return replace(conforming, tls=tls)
@@ -202,7 +210,7 @@ MIN, MAX = "--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "spoken", "named"),
+    ("arguments", "served_protocols", "named"),
     [
         ((), (TWELVE, THIRTEEN), None),
         ((), (TWELVE,), None),
@@ -216,15 +224,17 @@ MIN, MAX = "--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"
         (("--tls-max-version=TLS1.3",), (TWELVE, THIRTEEN), None),
     ],
 )
-def test_versions(arguments: tuple[str, ...], spoken: tuple[TLSVersion, ...], named: str | None) -> None:
+def test_versions(
+    arguments: tuple[str, ...], served_protocols: tuple[TLSVersion, ...], named: str | None
+) -> None:
     declaration = _declared(*GOOD, *arguments)
-    said = _judge("config.version-range-in-force", declaration=declaration, answer=_answer(*spoken))
+    said = _judge("config.version-range-in-force", declaration=declaration, answer=_answer(*served_protocols))
     assert (_message(said).startswith(named)) if named else said == []
 
 
 def test_an_unclear_version_says_nothing() -> None:
     answer = _answer(TWELVE, THIRTEEN)
-    answer = replace(answer, tls=tuple(replace(one, way=Way.UNCLEAR) for one in answer.tls[:1]))
+    answer = replace(answer, tls=tuple(replace(one, ending=Ending.UNCLEAR) for one in answer.tls[:1]))
     assert _outcome(_judge("config.version-range-in-force", answer=answer)) is Outcome.INCONCLUSIVE
 
 
@@ -261,7 +271,7 @@ def test_a_rule_is_not_judged_where_everybody_is_refused() -> None:
     )
     refused = replace(rule, admission=replace(rule.admission, cells=cells))
     said = _judge("config.allowed-names-in-force", names=DeclaredNames((refused,)))
-    assert {one.outcome for one in said if isinstance(one, Verdict)} == {Outcome.NOT_VERIFIED}
+    assert {one.outcome for one in said if isinstance(one, CannotJudge)} == {Outcome.NOT_VERIFIED}
 
 
 def _listeners(**changes: Any) -> ListenersSeen:
@@ -290,7 +300,7 @@ def test_what_does_not_answer_is_not_verified() -> None:
 def test_what_is_declared_only_is_not_verified() -> None:
     unseen = UnseenListener(member="m0", url="https://10.0.0.11:2379", reason="is on loopback")
     said = _judge("config.listeners-as-declared", listeners=replace(_listeners(), unseen=(unseen,)))
-    assert said == [Verdict(Outcome.NOT_VERIFIED, "is on loopback")]
+    assert said == [CannotJudge(Outcome.NOT_VERIFIED, "is on loopback")]
 
 
 # Traps
@@ -316,11 +326,11 @@ def test_an_etcd_that_runs_all_the_same_was_started_with_something_else() -> Non
     assert _message(_judge("config.does-not-start", declarations=unknown)) == "m0: it does not"
 
 
-def _acceptance(way: Way, *, has_names: bool = False, role: str = "client") -> Acceptance:
-    acceptance: Acceptance = sample(Need(Acceptance), role)
+def _acceptance(ending: Ending, *, has_names: bool = False, role: str = "client") -> AcceptedClient:
+    acceptance: AcceptedClient = sample(Need(AcceptedClient), role)
 
     def ended(found: Candidate) -> Candidate:
-        tries = tuple((v, p, tuple(replace(a, way=way) for a in made)) for v, p, made in found.tries)
+        tries = tuple((v, p, tuple(replace(a, ending=ending) for a in made)) for v, p, made in found.tries)
         return replace(found, tries=tries, has_names=has_names)
 
     candidates = tuple(map(ended, acceptance.candidates))
@@ -330,14 +340,14 @@ def _acceptance(way: Way, *, has_names: bool = False, role: str = "client") -> A
 @pytest.mark.parametrize(
     ("acceptance", "outcome"),
     [
-        (_acceptance(Way.CLOSED), Outcome.VIOLATES),
-        (_acceptance(Way.CLOSED, has_names=True, role="peer"), Outcome.NOT_VERIFIED),
-        (_acceptance(Way.REFUSED), Outcome.NOT_VERIFIED),
-        (sample(Need(Acceptance), "client"), Outcome.CONFORMS),
+        (_acceptance(Ending.CLOSED), Outcome.VIOLATES),
+        (_acceptance(Ending.CLOSED, has_names=True, role="peer"), Outcome.NOT_VERIFIED),
+        (_acceptance(Ending.REFUSED), Outcome.NOT_VERIFIED),
+        (sample(Need(AcceptedClient), "client"), Outcome.CONFORMS),
     ],
 )
 def test_whether_etcd_finds_the_list_is_told_by_the_good_client(
-    acceptance: Acceptance, outcome: Outcome
+    acceptance: AcceptedClient, outcome: Outcome
 ) -> None:
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der")
     (said,) = _judge("config.crl-missing", declaration=declaration, acceptance=acceptance)
@@ -348,7 +358,7 @@ def test_whether_etcd_finds_the_list_is_told_by_the_good_client(
 def test_a_list_that_is_not_looked_at_need_not_be_there() -> None:
     split = "--listen-client-http-urls=https://10.0.0.11:2382"
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der", split, version="3.5.21")
-    (said,) = _judge("config.crl-missing", declaration=declaration, acceptance=_acceptance(Way.CLOSED))
+    (said,) = _judge("config.crl-missing", declaration=declaration, acceptance=_acceptance(Ending.CLOSED))
     assert isinstance(said, Note)
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from declared.declaring import GOOD, flags
-from pytest_etcdtls.declared.member import FILES, DeclaredMember
-from pytest_etcdtls.declared.reach import reach
-from pytest_etcdtls.declared.reading import read_declaration
-from pytest_etcdtls.declared.sides import CRLEffect
-from pytest_etcdtls.declared.vocabulary import EVERY_FLAG
+from pytest_etcdtls.declared.declaration import FILES
+from pytest_etcdtls.declared.effective import CRLEffect, effective_of
+from pytest_etcdtls.declared.flags import EVERY_FLAG
+from pytest_etcdtls.declared.reading import declared_member, read_declaration, read_member
+from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.endpoints import reach
 
 SHAPES = Path(__file__).parent / "shapes"
 KUBEADM = SHAPES / "kubeadm" / "v1.34.yaml"
@@ -66,22 +67,22 @@ def test_a_member_that_advertises_loopback_runs_here() -> None:
 
 def test_a_member_knows_its_files(pki_files: Path) -> None:
     declaration = flags(*GOOD, "--client-crl-file=/pki/crl.pem", "--peer-crl-file=/pki/gone.der")
-    member = DeclaredMember.of(declaration, pki_files)
+    member = declared_member(declaration, pki_files)
     assert member.file("cert-file") == member.required("cert-file") == pki_files / "server.crt"
     assert member.file("client-cert-file") is member.required("client-cert-file") is None
     assert member.file("peer-crl-file") is None
     with pytest.raises(UsageError, match=r"--peer-crl-file=/pki/gone\.der is not here"):
         member.required("peer-crl-file")
-    assert member.effective("3.5.33").sides["client"].crl is CRLEffect.ENFORCED
-    assert member.effective("3.6.16").sides["client"].crl is CRLEffect.REFUSES_ALL
-    assert [trap.id for trap in member.traps("3.6.16")] == ["crl-encoding", "crl-missing"]
+    assert effective_of(member, "3.5.33").sides["client"].crl is CRLEffect.ENFORCED
+    assert effective_of(member, "3.6.16").sides["client"].crl is CRLEffect.REFUSES_ALL
+    assert [trap.id for trap in traps_of(member, "3.6.16")] == ["crl-encoding", "crl-missing"]
 
 
 def test_a_member_is_read_with_its_version() -> None:
-    member = DeclaredMember.read(KUBEADM)
-    assert member.effective().version == "3.6.4"
-    assert member.effective("3.7.3").version == "3.7.3"
-    assert member.traps() == ()
+    member = read_member(KUBEADM)
+    assert effective_of(member).version == "3.6.4"
+    assert effective_of(member, "3.7.3").version == "3.7.3"
+    assert traps_of(member) == ()
 
 
 def test_files_are_flags() -> None:

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.declared.declaration import Form, Via
-from pytest_etcdtls.declared.effective import effective
-from pytest_etcdtls.declared.listeners import advertised, declared_listeners
+from pytest_etcdtls.declared.declaration import Form, Via, advertised, declared_listeners
+from pytest_etcdtls.declared.effective import ClientAuthentication, effective
 from pytest_etcdtls.declared.reading import read_declaration
-from pytest_etcdtls.declared.sides import Admission
 from pytest_etcdtls.declared.traps import find_traps
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 SHAPES = Path(__file__).parent / "shapes"
 
@@ -30,7 +28,7 @@ def test_kubeadm(name: str, version: str) -> None:
     ]
     assert [str(url) for url in advertised(declaration, Role.CLIENT)] == ["https://10.0.0.11:2379"]
     sides = effective(declaration).sides
-    assert {side.admission for side in sides.values()} == {Admission.TRUSTED_CA}
+    assert {side.admission for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
     assert {side.trusted_ca for side in sides.values()} == {"/etc/kubernetes/pki/etcd/ca.crt"}
     assert sides["client"].certificate == "/etc/kubernetes/pki/etcd/server.crt"
     assert sides["peer"].dials_with == "/etc/kubernetes/pki/etcd/peer.crt"
@@ -60,7 +58,7 @@ def test_kubeadm_s_second_control_plane_with_an_extra_argument() -> None:
     ]
     (metrics,) = effective(declaration).at(Role.METRICS)
     assert metrics.san_rule
-    assert metrics.admission is Admission.TRUSTED_CA
+    assert metrics.admission is ClientAuthentication.TRUSTED_CA
     assert not find_traps(declaration)
 
 

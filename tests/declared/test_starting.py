@@ -9,8 +9,8 @@ import pytest
 
 from declared.conftest import Workplace
 from declared.etcd_itself import run
-from pytest_etcdtls.cluster.binary import binary_version
-from pytest_etcdtls.declared.command_line import from_command_line
+from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.declared.traps import find_traps
 
 PLAIN = ("--listen-client-urls=http://{client}", "--advertise-client-urls=http://{client}")

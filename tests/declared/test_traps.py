@@ -20,13 +20,10 @@ from declared.declaring import (
     without,
     written,
 )
-from pytest_etcdtls.declared.crl_file import CRLFile, Encoding
-from pytest_etcdtls.declared.declaration import Declaration
-from pytest_etcdtls.declared.effective import effective
-from pytest_etcdtls.declared.sides import Admission, CRLEffect
-from pytest_etcdtls.declared.trap import Trap
-from pytest_etcdtls.declared.traps import find_traps
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Encoding
+from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect, effective
+from pytest_etcdtls.declared.traps import Trap, find_traps
+from pytest_etcdtls.role import Role
 
 VERSIONS = ("3.3.27", "3.4.23", "3.4.45", "3.5.1", "3.5.14", "3.5.33", "3.6.4", "3.6.16", "3.7.3", None)
 DER = {"/pki/crl": CRLFile(declared="/pki/crl", found="/pki/crl", encoding=Encoding.DER)}
@@ -323,7 +320,7 @@ def test_what_is_in_force_is_said_in_words() -> None:
 def test_cn_is_a_user_only_if_client_authentication_is_on() -> None:
     assert effective(flags(*GOOD)).sides["client"].cn_is_user
     alone = effective(flags(*without("client-cert-auth"))).sides["client"]
-    assert (alone.cn_is_user, alone.admission) == (False, Admission.TRUSTED_CA)
+    assert (alone.cn_is_user, alone.admission) == (False, ClientAuthentication.TRUSTED_CA)
 
 
 def test_an_own_certificate_to_dial_with() -> None:

@@ -6,9 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from pytest_etcdtls.cluster.binary import binary_version
-from pytest_etcdtls.declared.version import has, line, tag_version, version_key
-from pytest_etcdtls.declared.vocabulary import EVERY_FLAG, IGNORED, flag_known, flag_lines
+from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.declared.declaration import has, line, tag_version, version_key
+from pytest_etcdtls.declared.flags import EVERY_FLAG, IGNORED, flag_known, flag_lines
 
 _NOT_IN_CHANGELOGS = {
     "experimental-compaction-sleep-interval",

@@ -7,15 +7,12 @@ import subprocess
 
 import pytest
 
-from pytest_etcdtls.declared.declaration import Place
-from pytest_etcdtls.declared.environment_file import read_variables
-from pytest_etcdtls.declared.shell_words import assignments, split_commands
-from pytest_etcdtls.declared.specifiers import Specifiers
-from pytest_etcdtls.declared.systemd_words import split_words, substitute
-from pytest_etcdtls.declared.words import Variable, Word
+from pytest_etcdtls.declared.declaration import SourceLine
+from pytest_etcdtls.declared.shell import Variable, Word, assignments, split_commands
+from pytest_etcdtls.declared.systemd import Specifiers, read_variables, split_words, substitute
 from pytest_etcdtls.errors import UsageError
 
-HERE = Place("f", 1)
+HERE = SourceLine("f", 1)
 
 
 def _systemd(text: str, **variables: str) -> list[str]:
@@ -43,7 +40,7 @@ def test_systemd_words(text: str, words: list[str]) -> None:
 
 
 def test_systemd_words_tell_their_lines() -> None:
-    words = split_words("etcd\n--a\n\n'--b\nc' --d", Place("f", 7))
+    words = split_words("etcd\n--a\n\n'--b\nc' --d", SourceLine("f", 7))
     assert [(word.text, word.place.line) for word in words] == [
         ("etcd", 7),
         ("--a", 8),

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.observations.discovery import Discovery
-from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.facts.discovery import Discovery
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge
-from pytest_etcdtls.settings.urls import parse_endpoint
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.settings.endpoints import parse_endpoint
+from pytest_etcdtls.target import Bounds, Listener, Target
 
 _OPTIONS = {Role.CLIENT: "etcd_endpoint", Role.PEER: "etcd_peer_endpoint"}
 

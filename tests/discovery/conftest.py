@@ -14,8 +14,8 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.facts import other_addresses
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.probes import other_addresses
 from pytest_etcdtls.role import Role
 
 __all__ = ["listening", "pki", "run", "serve"]
@@ -37,6 +37,6 @@ def trio(newest_etcd: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def stage(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
+def phase(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
     """Where impostors are put up and judged."""
     return Stage(*pki, serve)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.cluster.owner import gateway_of
-from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster.owned import claim_ports, gateway_of
 
 _SECONDS = 60.0
 _READY = "serving client traffic securely"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytest_etcdtls.declared.member import DeclaredMember
-from pytest_etcdtls.observations.api import MemberRecord
-from pytest_etcdtls.probes.belonging import labelled, owners
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.declared.declaration import DeclaredMember
+from pytest_etcdtls.facts.api import MemberRecord
+from pytest_etcdtls.facts.discovery import labelled, owners
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
 
 
 def record(number: int, name: str | None = None, host: str | None = None) -> MemberRecord:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
-from pytest_etcdtls.settings.expected import read_expected
-from pytest_etcdtls.settings.urls import complete, read_connect_to, read_named
-from pytest_etcdtls.target import ConnectTo, Listener, Role
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.credentials import read_expected
+from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named
+from pytest_etcdtls.target import ConnectTo, Listener
 
 RULE = "10.0.0.12:2379:127.0.0.1:12379"
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from pytest_etcdtls.observations.api import MemberRecord
-from pytest_etcdtls.probes.member_records import from_gateway, from_grpc, from_peer
-from pytest_etcdtls.probes.protobuf import encode
+from pytest_etcdtls.facts.api import MemberRecord
+from pytest_etcdtls.facts.member_list import from_gateway, from_grpc, from_peer
+from pytest_etcdtls.tls.http import encode
 
 RECORD = MemberRecord(
     id="8e9e05c52164694d",

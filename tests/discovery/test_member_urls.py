@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_etcdtls.facts.member_list import Endpoint, LocalURLError, canonical, parse, shown
 from pytest_etcdtls.pki.names import is_loopback
-from pytest_etcdtls.probes.member_urls import LocalURLError, Place, canonical, parse, shown
 
 
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("https://10.0.0.11:2379", Place("https", "10.0.0.11", 2379)),
-        ("http://etcd-0.etcd.svc:2379", Place("http", "etcd-0.etcd.svc", 2379)),
-        ("https://ETCD.Example:2379/", Place("https", "etcd.example", 2379)),
-        ("https://[FD00:0::11]:2379", Place("https", "fd00::11", 2379)),
-        ("https://[::ffff:10.0.0.11]:2379", Place("https", "10.0.0.11", 2379)),
-        ("https://etcd_0.example.:2379", Place("https", "etcd_0.example.", 2379)),
+        ("https://10.0.0.11:2379", Endpoint("https", "10.0.0.11", 2379)),
+        ("http://etcd-0.etcd.svc:2379", Endpoint("http", "etcd-0.etcd.svc", 2379)),
+        ("https://ETCD.Example:2379/", Endpoint("https", "etcd.example", 2379)),
+        ("https://[FD00:0::11]:2379", Endpoint("https", "fd00::11", 2379)),
+        ("https://[::ffff:10.0.0.11]:2379", Endpoint("https", "10.0.0.11", 2379)),
+        ("https://etcd_0.example.:2379", Endpoint("https", "etcd_0.example.", 2379)),
     ],
 )
-def test_where_a_url_leads(text: str, place: Place) -> None:
+def test_where_a_url_leads(text: str, place: Endpoint) -> None:
     assert parse(text) == place
 
 

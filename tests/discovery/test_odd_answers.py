@@ -11,13 +11,13 @@ from impostors.impostor import CLUSTER, MEMBER, Answer
 from impostors.staging import Stage
 
 from pytest_etcdtls.catalog import catalogue, subjects
-from pytest_etcdtls.observations.discovery import Means
-from pytest_etcdtls.observer import Bounds, Observer
-from pytest_etcdtls.probes.placing import MOST_LISTENERS
-from pytest_etcdtls.probes.protobuf import encode
+from pytest_etcdtls.facts.discovery import MOST_LISTENERS, QueriedBy
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.target import Bounds
+from pytest_etcdtls.tls.http import encode
 
 BOUNDS = Bounds(timeout=10, concurrency=1)
 """The servers take one connection at a time."""
@@ -51,13 +51,13 @@ def by_grpc(*members: bytes) -> dict[str, Answer]:
     return {"/etcdserverpb.Cluster/MemberList": Answer(body=body, grpc_status=0)}
 
 
-def ask(stage: Stage) -> Observer:
-    return asked(replace(stage.target(), discover=True), BOUNDS)
+def ask(phase: Stage) -> Observer:
+    return asked(replace(phase.target(), discover=True), BOUNDS)
 
 
-def test_odd_urls_are_told_one_by_one_and_none_is_followed(stage: Stage) -> None:
-    listener = stage.put_up(lies=by_grpc(member(1, *ODD), member(2, *ODD[2:4], name=b"\x1b[31mred")))
-    observer = ask(stage)
+def test_odd_urls_are_told_one_by_one_and_none_is_followed(phase: Stage) -> None:
+    listener = phase.put_up(lies=by_grpc(member(1, *ODD), member(2, *ODD[2:4], name=b"\x1b[31mred")))
+    observer = ask(phase)
     result = judged(observer)
     assert {one.url for one in observer.target.listeners} == {listener.url, "http://127.0.0.1:1"}
     assert result.outcome is Outcome.VIOLATES
@@ -85,9 +85,9 @@ def by_peer(number: int) -> dict[str, Answer]:
     return {"/members": Answer(body=json.dumps(listed, separators=(",", ":")).encode())}
 
 
-def test_a_thousand_members_are_bounded_and_told(stage: Stage) -> None:
-    listener = stage.put_up(Role.PEER, lies=by_peer(1000))
-    observer = ask(stage)
+def test_a_thousand_members_are_bounded_and_told(phase: Stage) -> None:
+    listener = phase.put_up(Role.PEER, lies=by_peer(1000))
+    observer = ask(phase)
     result = judged(observer)
     assert len(observer.target.listeners) == 1 + MOST_LISTENERS
     assert result.outcome is Outcome.INCONCLUSIVE
@@ -98,17 +98,17 @@ def test_a_thousand_members_are_bounded_and_told(stage: Stage) -> None:
     assert {one.url for one in observer.connections} == {listener.url}
 
 
-def test_a_list_beyond_what_is_read_is_no_list(stage: Stage) -> None:
-    stage.put_up(Role.PEER, lies=by_peer(5000))
-    result = judged(ask(stage))
+def test_a_list_beyond_what_is_read_is_no_list(phase: Stage) -> None:
+    phase.put_up(Role.PEER, lies=by_peer(5000))
+    result = judged(ask(phase))
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "is no member list" in result.reason
 
 
-def test_every_check_of_the_whole_target_survives_odd_urls(stage: Stage) -> None:
-    stage.put_up(lies=by_grpc(member(1, *ODD, peers=ODD), member(1, *ODD, peers=ODD)))
+def test_every_check_of_the_whole_target_survives_odd_urls(phase: Stage) -> None:
+    phase.put_up(lies=by_grpc(member(1, *ODD, peers=ODD), member(1, *ODD, peers=ODD)))
     for discover in (False, True):
-        observer = asked(replace(stage.target(), discover=discover), BOUNDS)
+        observer = asked(replace(phase.target(), discover=discover), BOUNDS)
         judge = Judge(observer)
         for check in catalogue().values():
             if subjects(check, observer.target) == [None] and not check.opt_in:
@@ -119,36 +119,39 @@ def test_every_check_of_the_whole_target_survives_odd_urls(stage: Stage) -> None
 @pytest.mark.parametrize(
     ("lies", "means"),
     [
-        ({"/etcdserverpb.Cluster/MemberList": Answer(grpc_status=14)}, Means.GATEWAY),
-        ({"/etcdserverpb.Cluster/MemberList": Answer(body=b"\0\0\0\0\1\xff", grpc_status=0)}, Means.GATEWAY),
-        (by_grpc(), Means.GATEWAY),
+        ({"/etcdserverpb.Cluster/MemberList": Answer(grpc_status=14)}, QueriedBy.GATEWAY),
+        (
+            {"/etcdserverpb.Cluster/MemberList": Answer(body=b"\0\0\0\0\1\xff", grpc_status=0)},
+            QueriedBy.GATEWAY,
+        ),
+        (by_grpc(), QueriedBy.GATEWAY),
         (
             {
                 "/etcdserverpb.Cluster/MemberList": Answer(grpc_status=7),
                 "/v3/cluster/member/list": Answer(status=403, body=b'{"code": 7}'),
             },
-            Means.MEMBERS,
+            QueriedBy.MEMBERS,
         ),
         (
             {
                 "/etcdserverpb.Cluster/MemberList": Answer(grpc_status=7),
                 "/v3/cluster/member/list": Answer(body=b"[" * 60_000),
             },
-            Means.MEMBERS,
+            QueriedBy.MEMBERS,
         ),
     ],
     ids=["unavailable", "not a message", "empty", "denied", "nested"],
 )
 def test_what_one_way_does_not_give_the_next_one_may(
-    stage: Stage, lies: dict[str, Answer], means: Means
+    phase: Stage, lies: dict[str, Answer], means: QueriedBy
 ) -> None:
     listed = [
         {"ID": "1", "name": "m0", "peerURLs": ["https://127.0.0.1:1"], "clientURLs": ["https://127.0.0.1:2"]}
     ]
     gateway = {"/v3/cluster/member/list": Answer(body=json.dumps({"members": listed}).encode())}
-    stage.put_up(lies={**gateway, **lies})
-    stage.put_up(Role.PEER)
-    observer = ask(stage)
+    phase.put_up(lies={**gateway, **lies})
+    phase.put_up(Role.PEER)
+    observer = ask(phase)
     assert found(observer).questions[-1].means is means
     assert all(question.why_not for question in found(observer).questions[:-1])
     assert len(observer.target.listeners) == 4
@@ -158,8 +161,8 @@ def test_what_one_way_does_not_give_the_next_one_may(
     "body",
     [b"", b"null", b'{"members": 1}', b'[{"id": "x"}]', b'[{"id": 1, "peerURLs": [1]}]', b"[" * 60_000],
 )
-def test_a_peer_port_that_gives_no_list(stage: Stage, body: bytes) -> None:
-    stage.put_up(Role.PEER, lies={"/members": Answer(body=body)})
-    result = judged(ask(stage))
+def test_a_peer_port_that_gives_no_list(phase: Stage, body: bytes) -> None:
+    phase.put_up(Role.PEER, lies={"/members": Answer(body=body)})
+    result = judged(ask(phase))
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "is no member list (HTTP 200)" in result.reason

@@ -13,13 +13,13 @@ from zoo.model import explain
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.conformance.plan import planned
-from pytest_etcdtls.observations.discovery import Fate, Means
-from pytest_etcdtls.observer import Bounds, Observer
-from pytest_etcdtls.registry import CLUSTER
+from pytest_etcdtls.facts.discovery import QueriedBy, Reachability
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.runner import run_checks
-from pytest_etcdtls.target import ConnectTo, PortCredentials, Role
+from pytest_etcdtls.suite.plan import planned
+from pytest_etcdtls.target import Bounds, ConnectTo, PortCredentials
 
 GOOD = ClusterConfig()
 
@@ -28,9 +28,12 @@ def test_every_member_is_found_by_one_client_endpoint(trio: Cluster) -> None:
     observer = asked(live(trio, named(trio.members[1].client_url)))
     assert urls(observer) == everything(trio)
     assert found(observer).source is not None
-    assert found(observer).questions[-1].means is Means.GRPC
+    assert found(observer).questions[-1].means is QueriedBy.GRPC
     assert [member.name for member in found(observer).members] == ["m0", "m1", "m2"]
-    assert {url.fate for member in found(observer).members for url in member.urls} == {Fate.NAMED, Fate.FOUND}
+    assert {url.fate for member in found(observer).members for url in member.urls} == {
+        Reachability.NAMED,
+        Reachability.FOUND,
+    }
     result = judged(observer)
     assert (result.outcome, result.reason) == (
         Outcome.CONFORMS,
@@ -92,7 +95,7 @@ def test_no_more_is_planned_than_that(trio: Cluster, discovers: bool) -> None:
 
 def test_by_the_peer_port_alone(trio: Cluster) -> None:
     observer = asked(live(trio, named(trio.members[1].peer_url, Role.PEER)))
-    assert found(observer).questions[-1].means is Means.MEMBERS
+    assert found(observer).questions[-1].means is QueriedBy.MEMBERS
     assert urls(observer) == everything(trio)
     assert judged(observer).outcome is Outcome.CONFORMS
 
@@ -112,7 +115,7 @@ def test_by_grpc_with_authentication_on(etcd_binary: Path) -> None:
         target = replace(live(cluster, named(cluster.members[0].client_url)), user=None)
         observer = asked(target)
         result = judged(observer)
-    assert found(observer).questions[-1].means is Means.GRPC
+    assert found(observer).questions[-1].means is QueriedBy.GRPC
     assert urls(observer) == everything(cluster)
     assert result.outcome is Outcome.CONFORMS
 
@@ -123,7 +126,7 @@ def test_by_the_gateway_where_http_is_split_off(etcd_binary: Path) -> None:
         url = cluster.members[0].client_http_url
         assert url is not None
         observer = asked(live(cluster, named(url, Role.CLIENT_HTTP)))
-    assert found(observer).questions[-1].means is Means.GATEWAY
+    assert found(observer).questions[-1].means is QueriedBy.GATEWAY
     assert urls(observer) == everything(cluster) | {url}
     assert judged(observer).outcome is Outcome.CONFORMS
 
@@ -268,7 +271,7 @@ def test_without_a_quorum_the_list_is_given_all_the_same(newest_etcd: Path) -> N
         for index in (1, 2):
             cluster.stop_member(index)
         observer = asked(live(cluster, named(cluster.members[0].client_url)))
-    assert found(observer).questions[-1].means is Means.GRPC
+    assert found(observer).questions[-1].means is QueriedBy.GRPC
     assert urls(observer) == everything(cluster)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from pytest_etcdtls.observations.api import MemberRecord
-from pytest_etcdtls.observations.discovery import DiscoveredMember, Fate
-from pytest_etcdtls.probes.placing import MOST_LISTENERS, Placing
-from pytest_etcdtls.target import ConnectTo, Listener, Role
+from pytest_etcdtls.facts.api import MemberRecord
+from pytest_etcdtls.facts.discovery import MOST_LISTENERS, DiscoveredMember, Reachability, URLResolver
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import ConnectTo, Listener
 
 
 def record(identifier: str, client: str | Sequence[str], peer: str | Sequence[str] = ()) -> MemberRecord:
@@ -43,13 +43,13 @@ def place(
     rules: Sequence[ConnectTo] = (),
     owner: Mapping[str, str] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[Placing, list[DiscoveredMember]]:
+) -> tuple[URLResolver, list[DiscoveredMember]]:
     known = {"localhost": ("127.0.0.1", "::1"), **(names or {})}
-    placing = Placing(listeners, rules, owner or {}, lambda host: frozenset(known.get(host, (host,))))
+    placing = URLResolver(listeners, rules, owner or {}, lambda host: frozenset(known.get(host, (host,))))
     return placing, [placing.member(one, f"m{one.id}") for one in records]
 
 
-def fates(members: Sequence[DiscoveredMember]) -> list[Fate]:
+def fates(members: Sequence[DiscoveredMember]) -> list[Reachability]:
     return [found.fate for member in members for found in member.urls]
 
 
@@ -68,7 +68,7 @@ def test_what_is_found_is_labelled_as_if_it_had_been_named() -> None:
         ("client-etcd-2.example-2379", "client", "m2", "https://etcd-2.example:2379"),
         ("peer-fd00--2-2380", "peer", "m2", "https://[fd00::2]:2380"),
     ]
-    assert fates(members) == [Fate.NAMED, Fate.FOUND, Fate.FOUND, Fate.FOUND]
+    assert fates(members) == [Reachability.NAMED, Reachability.FOUND, Reachability.FOUND, Reachability.FOUND]
 
 
 def test_labels_that_ids_cannot_tell_apart_stay_unique() -> None:
@@ -81,7 +81,7 @@ def test_labels_that_ids_cannot_tell_apart_stay_unique() -> None:
         "client-1-2--3-4-http",
         "client-10.0.0.1-2379-http",
     ]
-    assert fates(members) == [Fate.FOUND] * 4
+    assert fates(members) == [Reachability.FOUND] * 4
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_same_address_for_certain_is_judged_once(listener: Listener, url: st
     names = {"etcd.example": ["10.0.0.1"], "alias.example": ["10.0.0.1"]}
     placing, (member,) = place([listener], record("1", url), names=names)
     assert placing.listeners == [listener]
-    assert (member.urls[0].fate, member.urls[0].listener) == (Fate.NAMED, listener.label)
+    assert (member.urls[0].fate, member.urls[0].listener) == (Reachability.NAMED, listener.label)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_may_be_another_listener_is_judged_apart(listener: Listener, url: s
     names = {"several.example": ["10.0.0.1", "10.0.0.2"], "unknown.example": [], "etcd.example": ["10.0.0.1"]}
     placing, (member,) = place([listener], record("1", url), names=names)
     assert [one.url for one in placing.listeners] == [listener.url, url]
-    assert member.urls[0].fate is Fate.FOUND
+    assert member.urls[0].fate is Reachability.FOUND
 
 
 def test_rules_are_for_what_is_found_as_well() -> None:
@@ -132,7 +132,7 @@ def test_rules_are_for_what_is_found_as_well() -> None:
     ]
     placing, members = place([HERE], record("2", "https://10.0.0.2:2379"), rules=rules)
     assert placing.listeners[1].connect_to == ("127.0.0.1", 22379)
-    assert fates(members) == [Fate.FOUND]
+    assert fates(members) == [Reachability.FOUND]
     assert list(placing.unused_rules) == ["b"]
 
 
@@ -141,7 +141,7 @@ def test_a_rule_that_leads_to_a_named_listener_makes_it_that() -> None:
     rules = [ConnectTo(text="r", host="10.0.0.1", to_host="127.0.0.1", to_port=12379)]
     placing, members = place([tunnel], record("1", "https://10.0.0.1:2379"), rules=rules)
     assert placing.listeners == [tunnel]
-    assert fates(members) == [Fate.NAMED]
+    assert fates(members) == [Reachability.NAMED]
 
 
 def test_a_rule_that_leads_everybody_to_one_place_forgets_nobody() -> None:
@@ -151,7 +151,7 @@ def test_a_rule_that_leads_everybody_to_one_place_forgets_nobody() -> None:
         [tunnel], record("1", "https://10.0.0.1:2379"), record("2", "https://10.0.0.2:2379"), rules=rules
     )
     assert placing.listeners == [tunnel]
-    assert fates(members) == [Fate.NAMED, Fate.LEFT_OUT]
+    assert fates(members) == [Reachability.NAMED, Reachability.LEFT_OUT]
     assert members[1].urls[0].why == "from here it leads to https://etcd.example:2379 of member 1"
 
 
@@ -163,34 +163,39 @@ def test_a_listener_of_one_member_is_not_another_ones() -> None:
         names={"lb.example": ["10.0.0.2"]},
     )
     assert len(placing.listeners) == 1
-    assert fates(members) == [Fate.LEFT_OUT]
+    assert fates(members) == [Reachability.LEFT_OUT]
 
 
 def test_the_same_url_of_two_members_is_one_members() -> None:
     urls = "https://etcd.example:2379", "https://etcd.example:2380"
     placing, members = place([HERE], record("1", *urls), record("2", *urls))
-    assert fates(members) == [Fate.FOUND, Fate.FOUND, Fate.SHARED, Fate.SHARED]
+    assert fates(members) == [
+        Reachability.FOUND,
+        Reachability.FOUND,
+        Reachability.SHARED,
+        Reachability.SHARED,
+    ]
     assert len(placing.listeners) == 3
 
 
 def test_a_url_for_clients_and_peers_is_judged_as_the_former() -> None:
     _, members = place([HERE], record("1", "https://10.0.0.5:2379", "https://10.0.0.5:2379"))
-    assert fates(members) == [Fate.FOUND, Fate.LEFT_OUT]
+    assert fates(members) == [Reachability.FOUND, Reachability.LEFT_OUT]
 
 
 def test_loopback_is_not_followed_from_elsewhere() -> None:
     _, members = place([HERE], record("1", "https://localhost:2379", "https://127.0.0.1:2380"))
-    assert fates(members) == [Fate.LOCAL, Fate.LOCAL]
+    assert fates(members) == [Reachability.LOCAL, Reachability.LOCAL]
     rules = [ConnectTo(text="r", host="127.0.0.1", to_host="10.0.0.1")]
     _, members = place([HERE], record("1", [], "https://127.0.0.1:2380"), rules=rules)
-    assert fates(members) == [Fate.FOUND]
+    assert fates(members) == [Reachability.FOUND]
 
 
 def test_a_url_that_is_named_for_another_role_stays_what_it_was_named() -> None:
     listener = named("10.0.0.1", role=Role.CLIENT_HTTP)
     placing, members = place([listener], record("1", "https://10.0.0.1:2379"))
     assert placing.listeners == [listener]
-    assert fates(members) == [Fate.NAMED]
+    assert fates(members) == [Reachability.NAMED]
 
 
 def test_thousands_are_bounded_and_told() -> None:
@@ -201,10 +206,10 @@ def test_thousands_are_bounded_and_told() -> None:
         looked_up.append(host)
         return frozenset()
 
-    placing = Placing([named("etcd.example")], (), {}, addresses)
+    placing = URLResolver([named("etcd.example")], (), {}, addresses)
     member = placing.member(record("1", urls), "m1")
     assert len(placing.listeners) == 1 + MOST_LISTENERS
     assert len({listener.label for listener in placing.listeners}) == 1 + MOST_LISTENERS
-    left_out = [found for found in member.urls if found.fate is Fate.LEFT_OUT]
+    left_out = [found for found in member.urls if found.fate is Reachability.LEFT_OUT]
     assert len(left_out) == 2000 - MOST_LISTENERS
     assert str(MOST_LISTENERS) in left_out[0].why

@@ -8,14 +8,15 @@ import pytest
 from discovery.asking import named
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.options.sharing import tell, told
-from pytest_etcdtls.probes import registry
-from pytest_etcdtls.probes.discovery import Discovered
-from pytest_etcdtls.probes.registry import Context, probe
+from pytest_etcdtls.facts import probe as registry
+from pytest_etcdtls.facts.discovery import Discovered
+from pytest_etcdtls.facts.probe import Context, probe
 from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.run import Run
-from pytest_etcdtls.settings.model import Settings
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.runner import Run
+from pytest_etcdtls.settings.read import Settings
+from pytest_etcdtls.suite.state import tell, told
+from pytest_etcdtls.target import Listener, Target
 
 NAMED = (named("https://127.0.0.1:1"), named("https://127.0.0.1:2", Role.PEER))
 FOUND = Listener(

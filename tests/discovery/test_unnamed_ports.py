@@ -19,15 +19,15 @@ from starting import start_process
 
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.etcd_process import clean_environment
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.cluster.ports import claim_ports
-from pytest_etcdtls.conformance.plan import planned
-from pytest_etcdtls.observations.attempt import Attempt
-from pytest_etcdtls.observer import Bounds, Observer
-from pytest_etcdtls.registry import CLUSTER
+from pytest_etcdtls.cluster.owned import claim_ports
+from pytest_etcdtls.cluster.sources import clean_environment
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.target import Role, Target
+from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.suite.plan import planned
+from pytest_etcdtls.target import Bounds, Target
+from pytest_etcdtls.tls.attempt import Attempt
 
 ID = "listener.undeclared"
 

@@ -10,9 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_etcdtls.etcd_log.entries import read_entries
-from pytest_etcdtls.etcd_log.rejections import Rejection, rejections
-from pytest_etcdtls.observations.attempt import Attempt, Ending, Protocol, Stage, TLSVersion, Way
+from pytest_etcdtls.etcd_log.events import Rejection, rejections
+from pytest_etcdtls.etcd_log.lines import read_entries
+from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, StreamEnd
 
 LINES = Path(__file__).parent / "lines"
 VERSIONS = ("3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3")
@@ -63,9 +64,9 @@ def _attempt(facts: Mapping[str, Any]) -> Attempt:
         purpose="plaintext" if facts["plaintext"] else "a case",
         identity=facts["identity"],
         protocol=Protocol(facts["protocol"]),
-        way=Way(facts["way"]),
-        stage=Stage(facts["stage"]),
         ending=Ending(facts["ending"]),
+        phase=Phase(facts["phase"]),
+        stream_end=StreamEnd(facts["stream_end"]),
         started_at=datetime.fromisoformat(facts["started_at"]),
         asked=TLSVersion(facts["asked"]) if facts["asked"] else None,
         alert=facts["alert"],

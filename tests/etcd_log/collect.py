@@ -26,13 +26,13 @@ from starting import start_process
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, TLSVersion
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.identity import NO_CERTIFICATE, Identity
-from pytest_etcdtls.probes.attempt import make_attempt
-from pytest_etcdtls.probes.registry import Request
-from pytest_etcdtls.target import Listener, Role
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Request
+from pytest_etcdtls.tls.connection import make_attempt
 
 LINES = Path(__file__).parent / "lines"
 GOOD = ClusterConfig(metrics="https")
@@ -90,9 +90,9 @@ def facts(attempt: Attempt) -> dict[str, Any]:
         "url": attempt.url,
         "identity": attempt.identity,
         "protocol": str(attempt.protocol),
-        "way": str(attempt.way),
-        "stage": str(attempt.stage),
         "ending": str(attempt.ending),
+        "phase": str(attempt.phase),
+        "stream_end": str(attempt.stream_end),
         "alert": attempt.alert,
         "asked": attempt.asked,
         "version": attempt.version,
@@ -122,9 +122,11 @@ def of_protocols(cluster: Cluster) -> Iterator[Case]:
         plain = replace(listener, scheme="http")
         for request in (
             Request(purpose="plaintext", plaintext=True),
-            Request(purpose="plaintext HTTP/2", plaintext=True, speech=Protocol.HTTP2),
-            Request(purpose="HTTP/2", identity=good, speech=Protocol.HTTP2),
-            Request(purpose="gRPC", identity=good, speech=Protocol.GRPC, path="/grpc.health.v1.Health/Check"),
+            Request(purpose="plaintext HTTP/2", plaintext=True, protocol=Protocol.HTTP2),
+            Request(purpose="HTTP/2", identity=good, protocol=Protocol.HTTP2),
+            Request(
+                purpose="gRPC", identity=good, protocol=Protocol.GRPC, path="/grpc.health.v1.Health/Check"
+            ),
             Request(purpose="unknown ALPN", identity=good, alpn=("nonsense",)),
         ):
             where = plain if request.plaintext else listener

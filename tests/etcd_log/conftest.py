@@ -13,7 +13,7 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.cluster.process_member import ProcessMember
+from pytest_etcdtls.cluster.process import ProcessMember
 
 __all__ = ["run"]
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from etcd_log.cases import VERSIONS, Case, cases
-from pytest_etcdtls.etcd_log.causes import Cause
-from pytest_etcdtls.etcd_log.dial_failures import dial_failures
-from pytest_etcdtls.etcd_log.entries import read_entries
-from pytest_etcdtls.etcd_log.explanations import EXPLANATIONS
-from pytest_etcdtls.etcd_log.rejections import rejections
+from pytest_etcdtls.etcd_log.events import Cause, dial_failures, rejections
+from pytest_etcdtls.etcd_log.lines import read_entries
+from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 
 EXPECTED = {
     "none": Cause.NO_CERTIFICATE,

@@ -14,16 +14,15 @@ from starting import start_container, start_process
 from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.etcd_log.reading import parse_log
-from pytest_etcdtls.etcd_log.sampling import is_thinned_out
-from pytest_etcdtls.etcd_log.source import LogSource, OwnLog
-from pytest_etcdtls.observations.attempt import TLSVersion
-from pytest_etcdtls.observations.etcd_log import EtcdLogs, LogComparison
-from pytest_etcdtls.observer import Bounds, Observer
-from pytest_etcdtls.probes.registry import Request
+from pytest_etcdtls.etcd_log.events import is_thinned_out
+from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog, parse_log
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.runner import Judge, run_checks
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.target import Bounds
+from pytest_etcdtls.tls.attempt import Request
 
 CHECK = "mtls.log-tells-the-same"
 WITH_EVERYTHING = ClusterConfig(metrics="https", client_crl_file="crl.der", peer_crl_file="crl.der")
@@ -121,7 +120,7 @@ def test_more_than_a_hundred_in_a_second(cluster: Cluster) -> None:
 
 
 def test_an_etcd_of_ours_that_keeps_it_to_itself(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_etcdtls.probes.etcd_log._FIRST_LINE", 0.1)
+    monkeypatch.setattr("pytest_etcdtls.facts.etcd_log._FIRST_LINE", 0.1)
 
     def told() -> str:
         lines = cluster.members[0].log().splitlines(keepends=True)

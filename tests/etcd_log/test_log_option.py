@@ -15,9 +15,9 @@ from starting import start_process
 from etcd_log.conftest import Logged, logged
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.settings.logs import read_logs
-from pytest_etcdtls.settings.urls import parse_endpoint
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.endpoints import parse_endpoint
+from pytest_etcdtls.settings.read import read_logs
 
 SHAPE = Path(__file__).parent / "shapes" / "3.7-json.log"
 LISTENERS = [

@@ -9,14 +9,11 @@ from datetime import timedelta
 import pytest
 
 from etcd_log.cases import VERSIONS, cases
-from pytest_etcdtls.etcd_log.causes import Cause
-from pytest_etcdtls.etcd_log.clocks import by_our_clock, clock_ahead
-from pytest_etcdtls.etcd_log.entries import read_entries
-from pytest_etcdtls.etcd_log.groups import group
-from pytest_etcdtls.etcd_log.matching import By, match_connections
-from pytest_etcdtls.etcd_log.rejections import Endpoint, Rejection, rejections
-from pytest_etcdtls.etcd_log.story import fits
-from pytest_etcdtls.observations.attempt import Attempt, Way
+from pytest_etcdtls.etcd_log.events import Cause, Endpoint, Rejection, rejections
+from pytest_etcdtls.etcd_log.lines import read_entries
+from pytest_etcdtls.etcd_log.matching import MatchedBy, by_our_clock, clock_ahead, fits, match_connections
+from pytest_etcdtls.etcd_log.reasons import group
+from pytest_etcdtls.tls.attempt import Attempt, Ending
 
 
 def _of_mutual_tls(version: str) -> tuple[list[Attempt], list[Rejection]]:
@@ -36,7 +33,7 @@ def test_every_line_finds_its_attempt(version: str) -> None:
     assert not found.unmentioned
     assert [one.rejection for one in found.ours] == lines
     assert all(
-        one.by is By.ADDRESS and one.connection.local_address == one.rejection.remote_address
+        one.by is MatchedBy.ADDRESS and one.connection.local_address == one.rejection.remote_address
         for one in found.ours
     )
     assert len({id(one.connection) for one in found.ours}) == len(lines)
@@ -48,7 +45,7 @@ def test_behind_nat_port_and_time_decide(version: str) -> None:
     port = attempts[0].local_address.rpartition(":")[2]
     elsewhere = [replace(attempts[0], local_address=f"192.0.2.7:{port}", milliseconds=2.0)]
     (one,) = match_connections(elsewhere, lines).ours
-    assert (one.rejection, one.by) == (lines[0], By.PORT)
+    assert (one.rejection, one.by) == (lines[0], MatchedBy.PORT)
     later = [replace(elsewhere[0], started_at=elsewhere[0].started_at + timedelta(minutes=5))]
     assert not match_connections(later, lines).ours
 
@@ -73,20 +70,20 @@ def test_a_port_that_somebody_else_used_a_moment_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "slack", "ours"), [(Way.SERVED, 2, 0), (Way.REFUSED, 2, 1), (Way.REFUSED, 0, 0)]
+    ("ending", "slack", "ours"), [(Ending.SERVED, 2, 0), (Ending.REFUSED, 2, 1), (Ending.REFUSED, 0, 0)]
 )
-def test_the_last_user_of_a_port_that_is_served_now(way: Way, slack: int, ours: int) -> None:
+def test_the_last_user_of_a_port_that_is_served_now(ending: Ending, slack: int, ours: int) -> None:
     attempts, lines = _of_mutual_tls("3.6.16")
     time = lines[0].time
     assert time is not None
-    now = replace(attempts[0], way=way, started_at=time + timedelta(seconds=1.5), milliseconds=2.0)
+    now = replace(attempts[0], ending=ending, started_at=time + timedelta(seconds=1.5), milliseconds=2.0)
     found = match_connections([now], lines[:1], slack=timedelta(seconds=slack))
     assert len(found.ours) == ours
 
 
 def test_strangers_and_what_etcd_does_not_mention() -> None:
     attempts, lines = _of_mutual_tls("3.7.3")
-    served = replace(attempts[2], way=Way.SERVED, alert=None, local_address="127.0.0.1:1")
+    served = replace(attempts[2], ending=Ending.SERVED, alert=None, local_address="127.0.0.1:1")
     silent = replace(attempts[3], local_address="127.0.0.1:2")
     found = match_connections([*attempts[:2], served, silent], lines)
     assert len(found.ours) == 2
@@ -141,7 +138,7 @@ def _behind_a_proxy(version: str) -> tuple[list[Attempt], list[Rejection], Calla
 def test_behind_a_proxy_the_time_decides(version: str) -> None:
     attempts, lines, fitting = _behind_a_proxy(version)
     found = match_connections(attempts, lines, fits=fitting)
-    assert {one.by for one in found.ours} == {By.TIME}
+    assert {one.by for one in found.ours} == {MatchedBy.TIME}
     assert [one.rejection for one in found.ours] == lines
     assert not found.unmentioned
     assert not match_connections(attempts, lines).ours

@@ -9,14 +9,13 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.etcd_log.matching import match_connections
-from pytest_etcdtls.etcd_log.reading import EtcdLog, parse_log
-from pytest_etcdtls.etcd_log.story import compare_story
-from pytest_etcdtls.observations.attempt import Attempt, TLSVersion, Way
+from pytest_etcdtls.etcd_log.matching import compare_story, match_connections
+from pytest_etcdtls.etcd_log.parse import EtcdLog, parse_log
 from pytest_etcdtls.pki import identities
-from pytest_etcdtls.pki.identity import NO_CERTIFICATE
-from pytest_etcdtls.probes.attempt import make_attempt
-from pytest_etcdtls.probes.registry import Request
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.connection import make_attempt
 
 DEADLINE = 20.0
 
@@ -51,7 +50,7 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
     config = ClusterConfig(client_crl_file="crl.der", metrics="https")
     with start_process(config, etcd_binary) as cluster:
         attempts = _attempts(cluster)
-        turned_away = [attempt for attempt in attempts if attempt.way is not Way.SERVED]
+        turned_away = [attempt for attempt in attempts if attempt.ending is not Ending.SERVED]
         log = _log(cluster, len(turned_away))
         version = cluster.version
     assert log.startup.etcd_version == version

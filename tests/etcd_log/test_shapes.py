@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.causes import Cause
-from pytest_etcdtls.etcd_log.entries import read_entries
-from pytest_etcdtls.etcd_log.reading import parse_log, read_log
+from pytest_etcdtls.etcd_log.events import Cause
+from pytest_etcdtls.etcd_log.lines import read_entries
+from pytest_etcdtls.etcd_log.parse import parse_log, read_log
 
 SHAPES = Path(__file__).parent / "shapes"
 POKED = [Cause.NO_CERTIFICATE, Cause.UNKNOWN_CA, Cause.EXPIRED, Cause.PLAINTEXT]
@@ -145,7 +145,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_of_a_large_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_etcdtls.etcd_log.reading.MAXIMUM_SIZE", 1000)
+    monkeypatch.setattr("pytest_etcdtls.etcd_log.parse.MAXIMUM_SIZE", 1000)
     path = tmp_path / "etcd.log"
     path.write_text("x" * 5000 + "\n" + (SHAPES / "3.4-text.log").read_text())
     log = read_log(path)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from etcd_log.cases import VERSIONS, cases
-from pytest_etcdtls.etcd_log.causes import Cause
-from pytest_etcdtls.etcd_log.story import compare_story, expected_alerts
-from pytest_etcdtls.observations.attempt import Way
+from pytest_etcdtls.etcd_log.events import Cause
+from pytest_etcdtls.etcd_log.matching import compare_story, expected_alerts
+from pytest_etcdtls.tls.attempt import Ending
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["Go's version known", "not known"])
@@ -38,7 +38,7 @@ def test_served_is_never_the_story_of_a_rejection(version: str) -> None:
     for case in cases(version):
         for found in case.own:
             if case.attempt is not None:
-                served = replace(case.attempt, way=Way.SERVED, alert=None, version="TLSv1.3")
+                served = replace(case.attempt, ending=Ending.SERVED, alert=None, version="TLSv1.3")
                 assert not compare_story(served, found, case.go).agree, case
 
 
@@ -66,8 +66,8 @@ def test_expected_alerts(cause: Cause, version: str | None, go: str | None, aler
 def test_what_ends_without_a_verdict(cause: Cause) -> None:
     case = next(case for case in cases("3.7.3") if case.attempt is not None and case.own)
     assert case.attempt is not None
-    unclear = replace(case.attempt, way=Way.UNCLEAR, alert=None)
+    unclear = replace(case.attempt, ending=Ending.UNCLEAR, alert=None)
     rejection = replace(case.own[0], cause=cause)
     assert compare_story(unclear, rejection).agree
-    served = replace(unclear, way=Way.SERVED)
+    served = replace(unclear, ending=Ending.SERVED)
     assert not compare_story(served, rejection).agree

@@ -15,6 +15,6 @@ __all__ = ["pki", "serve"]
 
 
 @pytest.fixture
-def stage(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
+def phase(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
     """Where impostors are put up and judged."""
     return Stage(*pki, serve)

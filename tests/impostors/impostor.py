@@ -20,7 +20,7 @@ from h2.events import RequestReceived, StreamEnded
 from h2.exceptions import ProtocolError
 from servers import Handler
 
-from pytest_etcdtls.probes.protobuf import encode
+from pytest_etcdtls.tls.http import encode
 
 PREFACE = b"PRI * HTTP/2.0"
 

@@ -12,11 +12,12 @@ from impostors.impostor import Answer, Answers, answers, impostor
 from servers import Handler, Server
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge
-from pytest_etcdtls.target import Listener, PortCredentials, Role, SigningKey, Target, TrustBundle
+from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
 
 
 @dataclass

@@ -16,23 +16,23 @@ from impostors.staging import Stage
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.results import Level, Outcome
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 HTML = Answer(body=b"<html>It works!</html>", headers={"Content-Type": "text/html"})
 STATUS = "/etcdserverpb.Maintenance/Status"
 
 
-def _is_found(stage: Stage, check: str) -> bool:
+def _is_found(phase: Stage, check: str) -> bool:
     level = catalogue()[check].level
-    return stage.judge(check).outcome is (Outcome.VIOLATES if level is Level.MUST else Outcome.WARNS)
+    return phase.judge(check).outcome is (Outcome.VIOLATES if level is Level.MUST else Outcome.WARNS)
 
 
 @pytest.mark.parametrize("role", [Role.CLIENT, Role.PEER])
-def test_one_that_tells_no_lies_is_clean(stage: Stage, role: Role) -> None:
-    listener = stage.put_up(role)
+def test_one_that_tells_no_lies_is_clean(phase: Stage, role: Role) -> None:
+    listener = phase.put_up(role)
     for check in catalogue().values():
         if check.family in {"listener", "api"} and role in check.roles:
-            outcome = stage.judge(check.id, listener).outcome
+            outcome = phase.judge(check.id, listener).outcome
             assert outcome in (Outcome.CONFORMS, Outcome.NOT_VERIFIED), check.id
 
 
@@ -72,9 +72,9 @@ LIES = [
     "api.grpc-over-http2-only",
 )
 @pytest.mark.parametrize(("check", "role", "lies"), LIES, ids=[check for check, _, _ in LIES])
-def test_one_lie(stage: Stage, check: str, role: Role, lies: dict[str, Answer]) -> None:
-    stage.put_up(role, lies=lies)
-    assert _is_found(stage, check)
+def test_one_lie(phase: Stage, check: str, role: Role, lies: dict[str, Answer]) -> None:
+    phase.put_up(role, lies=lies)
+    assert _is_found(phase, check)
 
 
 HALF_A_PAIR = Answer(status=503, body=b'{"code":14,"message":"remote error: tls: internal error"}')
@@ -83,7 +83,7 @@ HALF_A_PAIR = Answer(status=503, body=b'{"code":14,"message":"remote error: tls:
 
 @pytest.mark.parametrize(("failures", "outcome"), [(2, Outcome.CONFORMS), (3, Outcome.WARNS)])
 def test_a_gateway_that_could_not_dial_is_asked_once_more(
-    stage: Stage, failures: int, outcome: Outcome
+    phase: Stage, failures: int, outcome: Outcome
 ) -> None:
     path, asked = "/v3/maintenance/status", []
 
@@ -91,51 +91,51 @@ def test_a_gateway_that_could_not_dial_is_asked_once_more(
         if path.encode() in first:
             asked.append(path)
             if len(asked) > failures:
-                stage.told[path] = answers("3.6.16")[path]
+                phase.told[path] = answers("3.6.16")[path]
         return False
 
-    stage.put_up(lies={path: HALF_A_PAIR}, closes=recovers)
-    assert stage.judge("api.gateway-works").outcome is outcome
+    phase.put_up(lies={path: HALF_A_PAIR}, closes=recovers)
+    assert phase.judge("api.gateway-works").outcome is outcome
     # Once in each TLS version, and once more.
     assert len(asked) == 3
 
 
-def test_a_gateway_whose_certificate_is_refused_is_not_asked_again(stage: Stage) -> None:
+def test_a_gateway_whose_certificate_is_refused_is_not_asked_again(phase: Stage) -> None:
     path = "/v3/maintenance/status"
-    stage.put_up(lies={path: Answer(status=503, body=b'{"message":"remote error: tls: bad certificate"}')})
-    found = stage.judge("api.gateway-works")
+    phase.put_up(lies={path: Answer(status=503, body=b'{"message":"remote error: tls: bad certificate"}')})
+    found = phase.judge("api.gateway-works")
     assert found.outcome is Outcome.WARNS
     assert "bad certificate" in found.findings[0].observed
     assert found.remediation
 
 
 @pytest.mark.kills("api.peer-over-http1")
-def test_a_peer_port_that_means_what_it_negotiates(stage: Stage) -> None:
-    stage.put_up(
+def test_a_peer_port_that_means_what_it_negotiates(phase: Stage) -> None:
+    phase.put_up(
         Role.PEER,
         closes=lambda stream, first: (
             stream.selected_alpn_protocol() == "h2" and not first.startswith(PREFACE)
         ),
     )
-    assert _is_found(stage, "api.peer-over-http1")
+    assert _is_found(phase, "api.peer-over-http1")
 
 
 @pytest.mark.kills("mtls.same-verdict-every-version")
 @pytest.mark.parametrize("role", [Role.CLIENT, Role.PEER])
-def test_a_certificate_is_asked_for_in_tls13_only(stage: Stage, role: Role) -> None:
-    strict, lax = stage.context(role), stage.context(role, ssl.CERT_NONE)
+def test_a_certificate_is_asked_for_in_tls13_only(phase: Stage, role: Role) -> None:
+    strict, lax = phase.context(role), phase.context(role, ssl.CERT_NONE)
 
     def by_hello(connection: socket.socket) -> ssl.SSLContext:
         return strict if offers_tls13(connection) else lax
 
-    stage.put_up(role, context=by_hello)
-    result = stage.judge("mtls.same-verdict-every-version")
+    phase.put_up(role, context=by_hello)
+    result = phase.judge("mtls.same-verdict-every-version")
     assert result.outcome is Outcome.VIOLATES
     assert {finding.evidence["identity"] for finding in result.findings} >= {"none", "foreign-ca"}
 
 
-def _closes_revoked(stage: Stage) -> Callable[[ssl.SSLSocket, bytes], bool]:
-    serial = f"{stage.pki.revoked.chain[0].serial_number:X}"
+def _closes_revoked(phase: Stage) -> Callable[[ssl.SSLSocket, bytes], bool]:
+    serial = f"{phase.pki.revoked.chain[0].serial_number:X}"
 
     def closes(stream: ssl.SSLSocket, first: bytes) -> bool:
         certificate = stream.getpeercert() or {}
@@ -145,17 +145,17 @@ def _closes_revoked(stage: Stage) -> Callable[[ssl.SSLSocket, bytes], bool]:
 
 
 @pytest.mark.kills("mtls.same-verdict-grpc-and-http", "advisory.ghsa-3wh4-j44w-pg92-proved")
-def test_the_crl_counts_for_http_only(stage: Stage) -> None:
-    stage.put_up(Role.CLIENT, closes=lambda _stream, first: not first.startswith(PREFACE))
-    stage.put_up(Role.CLIENT_HTTP, closes=_closes_revoked(stage))
+def test_the_crl_counts_for_http_only(phase: Stage) -> None:
+    phase.put_up(Role.CLIENT, closes=lambda _stream, first: not first.startswith(PREFACE))
+    phase.put_up(Role.CLIENT_HTTP, closes=_closes_revoked(phase))
     for check in ("mtls.same-verdict-grpc-and-http", "advisory.ghsa-3wh4-j44w-pg92-proved"):
-        result = stage.judge(check)
+        result = phase.judge(check)
         assert result.outcome is Outcome.VIOLATES
         assert result.findings[0].evidence["identity"] == "revoked"
 
 
 @pytest.mark.kills("advisory.cve-2018-16886-inferred", "advisory.cve-2020-15136-inferred")
 @pytest.mark.parametrize("check", ["advisory.cve-2018-16886-inferred", "advisory.cve-2020-15136-inferred"])
-def test_a_release_from_before_the_fixes(stage: Stage, check: str) -> None:
-    stage.put_up(version="3.3.10")
-    assert _is_found(stage, check)
+def test_a_release_from_before_the_fixes(phase: Stage, check: str) -> None:
+    phase.put_up(version="3.3.10")
+    assert _is_found(phase, check)

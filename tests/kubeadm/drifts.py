@@ -13,8 +13,8 @@ from kubeadm.judging import Found
 from kubeadm.nodes import PKI, Cluster, Node
 from pytest_etcdtls.pki import kubeadm
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.files import encode_certificates, encode_key
-from pytest_etcdtls.pki.identity import Identity
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import Identity
 
 ETCD = f"{PKI}/etcd"
 JUDGED = (

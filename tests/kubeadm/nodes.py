@@ -16,15 +16,15 @@ from pathlib import Path
 
 import yaml
 
-from pytest_etcdtls.cluster.binary import binary_version
-from pytest_etcdtls.cluster.etcd_process import EtcdProcess, clean_environment, stop_all
-from pytest_etcdtls.cluster.ports import claim_ports
-from pytest_etcdtls.cluster.readiness import ReadinessLog, Served
+from pytest_etcdtls.cluster.owned import claim_ports
+from pytest_etcdtls.cluster.owned_member import ReadinessLog, Served
+from pytest_etcdtls.cluster.process import EtcdProcess, stop_all
+from pytest_etcdtls.cluster.sources import binary_version, clean_environment
 from pytest_etcdtls.cluster.watchdog import Watchdog
-from pytest_etcdtls.declared.vocabulary import flag_known
+from pytest_etcdtls.declared.flags import flag_known
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
-from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
+from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
 
 SHAPES = Path(__file__).parents[1] / "declared" / "shapes" / "kubeadm"
 DEADLINE = 60.0

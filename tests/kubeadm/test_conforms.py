@@ -15,7 +15,7 @@ from kubeadm.conftest import ADDRESS
 from kubeadm.judging import Found, found, judged, target, told
 from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 README = Path(__file__).parents[2] / "README.md"
 ONE_CA: Mapping[str, set[str]] = {
@@ -94,7 +94,7 @@ def test_a_minted_client_will_do_where_there_is_no_other(control_plane: Cluster,
     results = judged(live, "mtls.trusted-client", "mtls.expired")
     assert {result.outcome for result in results} == {Outcome.CONFORMS, Outcome.NOT_APPLICABLE}
     accepted = [one.reason for one in results if one.check == "mtls.trusted-client" and one.role != "metrics"]
-    assert all("minted" in reason for reason in accepted), accepted
+    assert all("issued" in reason for reason in accepted), accepted
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crt", "ca.key"]
 
 

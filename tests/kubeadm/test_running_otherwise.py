@@ -10,14 +10,15 @@ import pytest
 from kubeadm.judging import Found, found, judged, target, told
 from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.catalog import select
-from pytest_etcdtls.conformance.plan import planned
-from pytest_etcdtls.declared.beside import LoopbackElsewhere
 from pytest_etcdtls.errors import InconclusiveError
-from pytest_etcdtls.observations.attempt import Attempt
-from pytest_etcdtls.observer import Bounds, Observer
-from pytest_etcdtls.registry import CLUSTER
+from pytest_etcdtls.facts.configuration import LoopbackElsewhere
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.suite.plan import planned
+from pytest_etcdtls.target import Bounds
+from pytest_etcdtls.tls.attempt import Attempt
 
 ADDRESS = "127.0.0.31"
 STRANGERS = {"mtls.no-certificate", "mtls.self-signed", "mtls.foreign-ca", "mtls.lookalike-ca"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pytest_etcdtls.cluster.binary import binary_version
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
 
 
 def of_etcd(source: str, version: str, origin: Literal["live", "process", "container"] = "process") -> Target:

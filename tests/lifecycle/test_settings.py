@@ -16,9 +16,9 @@ from unruly.programs import deaf, recorded
 
 from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.catalog import select
-from pytest_etcdtls.experiments.facts import clusters_for
+from pytest_etcdtls.lifecycle.experiment_table import clusters_for
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.report.facts import jsonable
+from pytest_etcdtls.report.model import jsonable
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target

@@ -10,10 +10,11 @@ from starting import start_process
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import run_checks
-from pytest_etcdtls.target import Role, Target
+from pytest_etcdtls.target import Target
 
 
 def _with_the_clients_only(target: Target) -> Target:

@@ -14,7 +14,7 @@ from starting import start_process
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.bundle import PKIPlan
+from pytest_etcdtls.pki.pki_plan import PKIPlan
 from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.runner import run_checks

@@ -11,11 +11,11 @@ from starting import start_process
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.identity import Identity
-from pytest_etcdtls.pki.profile import CLIENT
+from pytest_etcdtls.pki.profile import CLIENT, Identity
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge
-from pytest_etcdtls.target import Role, Target
+from pytest_etcdtls.target import Target
 
 GOOD = ClusterConfig()
 BROKEN = ClusterConfig(expects_health=False)

@@ -15,16 +15,14 @@ from zoo.who_is_let_in import BAD_IDENTITIES, GOOD, STRANGERS_ANSWERED
 from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.declared.command_line import from_command_line
-from pytest_etcdtls.declared.member import DeclaredMember
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.bundle import PKIPlan
-from pytest_etcdtls.pki.identity import Identity
-from pytest_etcdtls.pki.plan import CALayout
-from pytest_etcdtls.pki.profile import AUTHORITY
+from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
+from pytest_etcdtls.pki.profile import AUTHORITY, Identity
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge, run_checks
-from pytest_etcdtls.target import PortCredentials, Role, Target, TrustBundle
+from pytest_etcdtls.target import PortCredentials, Target, TrustBundle
 
 OPEN = replace(GOOD, client_cert_auth=False, trusted_ca_file=None, expects_health=False)
 
@@ -63,7 +61,7 @@ def _live(
         peer=bare(
             target.peer, identities=target.peer.identities if peer is None else tuple(peer), allowed_cn=cn
         ),
-        declared={"m0": DeclaredMember.of(from_command_line(argv))},
+        declared={"m0": declared_member(from_command_line(argv))},
     )
 
 

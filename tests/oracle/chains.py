@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pytest_etcdtls.pki.der import SEQUENCE, encode, encode_integer
+from pytest_etcdtls.pki.go_parser import SEQUENCE, encode, encode_integer
 
 # -- DER --------------------------------------------------------------------------------------------
 
@@ -1326,7 +1326,7 @@ def self_signed_leaf(world: World) -> None:
 
 
 @mutation("paths")
-def twins(world: World) -> None:
+def counterparts(world: World) -> None:
     """Served twice."""
     world.extra.append(world.any())
 
@@ -1558,7 +1558,7 @@ def explicit_default(world: World) -> None:
 
 
 def _with_extension(tbs: bytes, extension: bytes) -> bytes:
-    from pytest_etcdtls.pki.der import children
+    from pytest_etcdtls.pki.go_parser import children
 
     *fields, last = children(tbs)
     if last[:1] != b"\xa3":

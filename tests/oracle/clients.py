@@ -34,7 +34,7 @@ class GoAnswer:
     """
 
     refused: bool
-    stage: str
+    phase: str
     error: str
 
 

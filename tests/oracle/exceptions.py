@@ -10,7 +10,7 @@ from oracle.chains import Case
 from oracle.clients import GoAnswer
 from oracle.judging import Verdicts
 
-from pytest_etcdtls.pki.reading import load
+from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.results import Finding
 
 
@@ -51,7 +51,7 @@ def _loads(der: bytes) -> bool:
 def _unloadable(case: Case, go: GoAnswer, verdicts: Verdicts) -> bool:
     return (
         go.refused
-        and go.stage not in ("parse", "roots")
+        and go.phase not in ("parse", "roots")
         and not all(map(_loads, case.chain))
         and "cert.parsable" in verdicts.warned
     )
@@ -118,7 +118,7 @@ EXEMPTIONS = (
         "a CA file that this client cannot load",
         "The cryptography library refuses a certificate in it that Go parses. The option is a usage error "
         "before any connection; nothing is judged",
-        lambda case, go, verdicts: bool(verdicts.unloadable) and go.stage != "roots",
+        lambda case, go, verdicts: bool(verdicts.unloadable) and go.phase != "roots",
     ),
 )
 
@@ -131,5 +131,5 @@ def exemption(case: Case, go: GoAnswer, verdicts: Verdicts) -> Exemption | None:
 def agrees(go: GoAnswer, verdicts: Verdicts) -> bool:
     """Return whether a MUST violates if and only if Go refuses; a CA file that both refuse is no verdict."""
     if verdicts.unloadable:
-        return go.stage == "roots"
+        return go.phase == "roots"
     return bool(verdicts.violated) == go.refused

@@ -10,14 +10,14 @@ from conforming import Place
 from oracle.chains import Case
 
 from pytest_etcdtls.catalog import catalogue, select
-from pytest_etcdtls.observations.attempt import TLSVersion
-from pytest_etcdtls.observations.listener import Answer
+from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.reading import load
+from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome
+from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.runner import GATES, Judge
-from pytest_etcdtls.target import Listener, PortCredentials, Role, Target, TrustBundle
+from pytest_etcdtls.target import Listener, PortCredentials, Target, TrustBundle
 
 NEED_CONNECTIONS = frozenset({"cert.same-for-every-hello", "cert.client-usage"})
 """Checks of the family that are not about the chain but about several handshakes."""
@@ -67,8 +67,8 @@ def judge(case: Case) -> Verdicts:
     attempt = Place("client").refused(
         url=listener.url, identity="none", asked=TLSVersion.TLS1_3, started_at=case.now, chain=case.chain
     )
-    answer = Answer(url=listener.url, role=listener.role, tls=(attempt,))
-    observer._facts[listener.label, Answer, None] = answer
+    answer = FirstContact(url=listener.url, role=listener.role, tls=(attempt,))
+    observer._facts[listener.label, FirstContact, None] = answer
     return verdicts(observer, listener)
 
 

@@ -42,7 +42,7 @@ class Row:
 
     group: str
     go: bool
-    stage: str
+    phase: str
     musts: tuple[str, ...]
     shoulds: tuple[str, ...]
     unloadable: bool
@@ -65,7 +65,7 @@ def judged(case: Case, answer: GoAnswer) -> Row:
     return Row(
         group=case.group,
         go=answer.refused,
-        stage=answer.stage,
+        phase=answer.phase,
         musts=tuple(verdicts.violated),
         shoulds=tuple(verdicts.warned),
         unloadable=bool(verdicts.unloadable),
@@ -157,7 +157,7 @@ def page(rows: list[Row], go: str, seed: int) -> str:
     for name, found in sorted(groups.items()):
         lines.append(_line(name, found))
     lines.append(_line("**all**", rows))
-    usage_errors = sum(row.unloadable and row.stage == "roots" for row in rows)
+    usage_errors = sum(row.unloadable and row.phase == "roots" for row in rows)
     lines += [
         "",
         "A CA file that this client cannot load is a usage error before any connection. It counts as",

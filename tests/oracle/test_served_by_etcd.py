@@ -20,10 +20,11 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.observations.listener import Answer
+from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.reading import load
-from pytest_etcdtls.target import PortCredentials, Role, TrustBundle
+from pytest_etcdtls.pki.certificate import load
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import PortCredentials, TrustBundle
 
 WHOLE = os.environ.get("ETCD_MATRIX") == "whole"
 COUNT = 2000 if WHOLE else 100
@@ -48,7 +49,7 @@ def _judged_on(cluster: Cluster, case: Case) -> tuple[Verdicts, tuple[bytes, ...
     listener = next(found for found in target.listeners if found.role is Role.CLIENT)
     listener = replace(listener, host=case.host, connect_to=listener.address)
     observer = Observer(replace(target, listeners=(listener,)))
-    answer = observer.get(Answer, None, listener)
+    answer = observer.get(FirstContact, None, listener)
     served = next((attempt.chain for attempt in answer.tls if attempt.chain), ())
     if not served:
         return Verdicts({}, frozenset(), {}), ()

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.files import encode_certificates, encode_key
-from pytest_etcdtls.pki.identity import Identity
-from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import Identity, KeyType
 
 OpenSSL = Callable[..., "subprocess.CompletedProcess[str]"]
 DEADLINE = 60.0

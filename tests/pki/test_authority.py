@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, SERVER, KeyType, generate_key
 
 from .conftest import OpenSSL

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
-from pytest_etcdtls.pki.files import encode_certificates, encode_key, write_files
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
+from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, Profile
 
 from .conftest import EtcdStarter

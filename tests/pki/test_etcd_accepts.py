@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.pki import identities
-from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
 from pytest_etcdtls.pki.profile import KeyType
 
 from .conftest import EtcdStarter, Files, store
@@ -75,7 +76,7 @@ def test_layout_per_role_with_a_client_certificate_of_etcds_own(
 
 
 MADE = {
-    "minted": "200",
+    "issued": "200",
     "intermediate-sent": "200",
     "wrong-cn": "200",
     "wrong-hostname": "200",
@@ -117,11 +118,11 @@ def test_wrong_san_on_the_peer_port(etcd_binary: Path, tmp_path: Path, start_etc
     pki = _written(tmp_path / "pki", PKIPlan())
     paths = pki.paths("m0")
     etcd = start_etcd(etcd_binary, tmp_path / "pki", paths, "--peer-cert-allowed-cn=etcd-peer")
-    minted = identities.mint_all(pki.peer_ca, common_name="etcd-peer")
+    issued = identities.mint_all(pki.peer_ca, common_name="etcd-peer")
     answers = {
         name: etcd.version(
-            tmp_path / "pki" / paths["peer-ca.crt"], store(minted[name], tmp_path), port=etcd.peer_port
+            tmp_path / "pki" / paths["peer-ca.crt"], store(issued[name], tmp_path), port=etcd.peer_port
         )
-        for name in ("minted", "wrong-san", "wrong-cn")
+        for name in ("issued", "wrong-san", "wrong-cn")
     }
-    assert answers == {"minted": "200", "wrong-san": "closed", "wrong-cn": "sslv3 alert bad certificate"}
+    assert answers == {"issued": "200", "wrong-san": "closed", "wrong-cn": "sslv3 alert bad certificate"}

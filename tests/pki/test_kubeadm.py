@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
+from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key
+from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType
 
 NODE = MemberNames("node-1", ("10.0.0.11",))

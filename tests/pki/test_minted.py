@@ -9,10 +9,9 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.identities import MINTED_NAMES, TWINS, mint, mint_all
-from pytest_etcdtls.pki.identity import Identity
-from pytest_etcdtls.pki.profile import KeyType, generate_key
+from pytest_etcdtls.pki.profile import Identity, KeyType, generate_key
 
 from .conftest import OpenSSL
 
@@ -48,15 +47,15 @@ DIFFERENCES: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("name", TWINS)
 def test_bad_one_differs_from_its_twin_in_one_point(authority: CertificateAuthority, name: str) -> None:
-    minted = mint_all(authority, subject_alt_names=("allowed.example",))
-    bad, twin = facts(minted[name]), facts(minted[TWINS[name]])
-    assert {key: value for key, value in bad.items() if value != twin[key]} == DIFFERENCES[name]
+    issued = mint_all(authority, subject_alt_names=("allowed.example",))
+    bad, valid_counterpart = facts(issued[name]), facts(issued[TWINS[name]])
+    assert {key: value for key, value in bad.items() if value != valid_counterpart[key]} == DIFFERENCES[name]
 
 
 def test_good_ones(ca: CertificateAuthority) -> None:
-    minted = mint_all(ca)
+    issued = mint_all(ca)
     for name in sorted(set(TWINS.values())):
-        found = facts(minted[name])
+        found = facts(issued[name])
         assert found["names"] is None
         assert found["lifetime"] == timedelta(days=1)
         assert (found["started"], found["ended"]) == (True, False)
@@ -64,11 +63,11 @@ def test_good_ones(ca: CertificateAuthority) -> None:
 
 
 def test_all_have_one_key(ca: CertificateAuthority) -> None:
-    minted = mint_all(ca)
-    assert set(minted) == set(MINTED_NAMES)
-    public_keys = [identity.chain[0].public_key() for identity in minted.values()]
+    issued = mint_all(ca)
+    assert set(issued) == set(MINTED_NAMES)
+    public_keys = [identity.chain[0].public_key() for identity in issued.values()]
     assert all(key == public_keys[0] for key in public_keys)
-    missing, sent = minted["intermediate-missing"].chain[0], minted["intermediate-sent"].chain
+    missing, sent = issued["intermediate-missing"].chain[0], issued["intermediate-sent"].chain
     assert missing.issuer == sent[0].issuer
     missing.verify_directly_issued_by(sent[1])
 
@@ -84,7 +83,7 @@ def test_single_one_with_a_key_of_the_caller(ca: CertificateAuthority) -> None:
 
 
 def test_unknown_name_is_an_error(ca: CertificateAuthority) -> None:
-    with pytest.raises(ValueError, match="unknown identity 'nobody', known are minted, expired"):
+    with pytest.raises(ValueError, match="unknown identity 'nobody', known are issued, expired"):
         mint(ca, "nobody")
 
 

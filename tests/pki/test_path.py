@@ -10,8 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.certificate import Issuer, build_certificate
+from pytest_etcdtls.pki.authority import CertificateAuthority, Issuer, build_certificate
 from pytest_etcdtls.pki.path import ancestors, find_path, is_self_signed, issuers_among, signed_by
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, Profile, generate_key
 
@@ -107,6 +106,6 @@ def test_issuers_as_far_as_they_are_known() -> None:
 
 
 def test_ancestors_are_all_of_them_and_nobody_else() -> None:
-    twin = cross_signed(LOW, ROOT)
-    pool = [STRANGER.certificate, LOW.certificate, twin, MIDDLE.certificate, LEAF]
-    assert ancestors(LEAF, pool) == {LOW.certificate, twin, MIDDLE.certificate}
+    valid_counterpart = cross_signed(LOW, ROOT)
+    pool = [STRANGER.certificate, LOW.certificate, valid_counterpart, MIDDLE.certificate, LEAF]
+    assert ancestors(LEAF, pool) == {LOW.certificate, valid_counterpart, MIDDLE.certificate}

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.auto_tls import is_generated
-from pytest_etcdtls.pki.keys import describe_key, is_strong
-from pytest_etcdtls.pki.profile import SERVER, KeyType, Profile, generate_key
-from pytest_etcdtls.pki.reading import (
+from pytest_etcdtls.pki.certificate import (
+    describe_key,
     extension,
     is_for,
+    is_generated,
+    is_strong,
     key_usages,
     load,
     public_key,
@@ -25,6 +25,7 @@ from pytest_etcdtls.pki.reading import (
     shown,
     signature_hash,
 )
+from pytest_etcdtls.pki.profile import SERVER, KeyType, Profile, generate_key
 
 CA = CertificateAuthority.create("CA")
 

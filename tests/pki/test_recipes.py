@@ -9,11 +9,10 @@ import pytest
 from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.files import encode_certificates, encode_key
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.identities import MINTED_NAMES, foreign_ca, lookalike_ca, mint_all, self_signed
-from pytest_etcdtls.pki.identity import Identity
 from pytest_etcdtls.pki.loading import load_identity
-from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.pki.profile import Identity, KeyType
 
 from .conftest import DEADLINE
 from .test_minted import facts

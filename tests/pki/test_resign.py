@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.der import SEQUENCE, children, encode, encode_integer
-from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.bundle import encode_certificates
+from pytest_etcdtls.pki.go_parser import SEQUENCE, children, encode, encode_integer
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, KeyType
 
 from .conftest import OpenSSL

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.errors import NotVerifiedError
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.der import children
-from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.bundle import encode_certificates
+from pytest_etcdtls.pki.go_parser import children
 from pytest_etcdtls.pki.identities import foreign_ca, lookalike_ca, self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, KeyType
 

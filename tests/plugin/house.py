@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Role
 
 CLIENT = {Role.CLIENT}
 FINDING = Finding(
@@ -66,7 +66,7 @@ def not_applicable() -> Iterator[Statement]:
     Level: MUST
     Remediation: pump.
     """
-    yield Verdict(Outcome.NOT_APPLICABLE, "there is no cellar")
+    yield CannotJudge(Outcome.NOT_APPLICABLE, "there is no cellar")
 
 
 @check("house.not-verified", on=CLIENT, counterexample=dict)
@@ -78,7 +78,7 @@ def not_verified() -> Iterator[Statement]:
     Level: MUST
     Remediation: mend the roof.
     """
-    yield Verdict(Outcome.NOT_VERIFIED, "needs a ladder: pass --ladder")
+    yield CannotJudge(Outcome.NOT_VERIFIED, "needs a ladder: pass --ladder")
 
 
 @check("house.inconclusive", on=CLIENT, counterexample=dict)
@@ -90,7 +90,7 @@ def inconclusive() -> Iterator[Statement]:
     Level: MUST
     Remediation: oil it.
     """
-    yield Verdict(Outcome.INCONCLUSIVE, "nobody answered the door")
+    yield CannotJudge(Outcome.INCONCLUSIVE, "nobody answered the door")
 
 
 @check("house.broken", on=CLIENT, counterexample=dict)

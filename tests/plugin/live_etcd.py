@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_etcdtls.cluster.backend import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.discovery import find_etcd
+from pytest_etcdtls.cluster.sources import find_etcd
 
 
 @dataclass(frozen=True)

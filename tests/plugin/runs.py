@@ -18,7 +18,7 @@ import pytest_etcdtls
 from pytest_etcdtls import registry
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.registry import registered
-from pytest_etcdtls.report.document import schema
+from pytest_etcdtls.report.json import schema
 
 HOUSE = Path(__file__).parent / "house.py"
 """Checks of a house's own, one for every outcome, that need no observation."""

@@ -10,7 +10,7 @@ from plugin.live_etcd import Live
 from plugin.runs import Ran, Runner
 from plugin.unvisited import nobody_came, url_of
 
-from pytest_etcdtls.options.table import OPTIONS
+from pytest_etcdtls.options import OPTIONS
 
 URL = "--etcd-endpoint=https://127.0.0.1:2"
 

@@ -107,11 +107,11 @@ def test_the_observer_keeps_to_the_cap(run: Runner, live: Live) -> None:
         test_user="""
         import pytest
         from pytest_etcdtls import InconclusiveError
-        from pytest_etcdtls.observations.admission import Acceptance
+        from pytest_etcdtls.facts.access import AcceptedClient
 
         def test_cap(etcd_observer, etcd_target):
             with pytest.raises(InconclusiveError, match="--etcd-max-connections"):
-                etcd_observer.get(Acceptance, listener=etcd_target.listeners[0])
+                etcd_observer.get(AcceptedClient, listener=etcd_target.listeners[0])
             assert len(etcd_observer.connections) == 4
         """
     )

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from servers import Handler, Server, reset
 
-from pytest_etcdtls.observations.attempt import Ending, Protocol, Stage, TLSVersion, Way
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.identities import foreign_ca
-from pytest_etcdtls.probes.attempt import make_attempt
-from pytest_etcdtls.probes.registry import Request
-from pytest_etcdtls.target import Listener, Role
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Ending, Phase, Request, StreamEnd
+from pytest_etcdtls.tls.connection import make_attempt
 
 Serve = Callable[[Handler], Server]
 EVERY_VERSION = pytest.mark.parametrize("version", list(TLSVersion))
@@ -49,7 +49,7 @@ def test_served(serve: Serve, tls_context: ssl.SSLContext, version: TLSVersion) 
     attempt = make_attempt(
         serve(_tls(tls_context, then)).listener(), Request(purpose="t", version=version), 5
     )
-    assert attempt.way is Way.SERVED
+    assert attempt.ending is Ending.SERVED
     assert attempt.response is not None
     assert (attempt.response.status, attempt.response.body) == (200, b"{}")
     assert (attempt.version, attempt.certificate_requested) == (str(version), False)
@@ -65,13 +65,13 @@ def test_refused_with_a_certificate_alert(
     tls_context.load_verify_locations(pki[1] / "client-ca.crt")
     listener = serve(_tls(tls_context, _read_request)).listener()
     attempt = make_attempt(listener, Request(purpose="t", version=version, identity=foreign_ca()), 5)
-    assert attempt.way is Way.REFUSED
+    assert attempt.ending is Ending.REFUSED
     assert attempt.alert == 48
     assert attempt.certificate_requested
     # Python's ssl announces no names: asked for, and an empty list, are two facts.
     assert attempt.announced_ca == ()
     # Under TLS 1.3 our handshake is over before the server has looked at the certificate.
-    assert (attempt.stage is Stage.HANDSHAKE) == (version is TLSVersion.TLS1_2)
+    assert (attempt.phase is Phase.HANDSHAKE) == (version is TLSVersion.TLS1_2)
 
 
 @EVERY_VERSION
@@ -82,14 +82,14 @@ def test_another_alert(serve: Serve, version: TLSVersion) -> None:
         connection.recv(4096)
 
     attempt = make_attempt(serve(handle).listener(), Request(purpose="t", version=version), 5)
-    assert (attempt.way, attempt.alert, attempt.stage) == (Way.OTHER, 80, Stage.HANDSHAKE)
+    assert (attempt.ending, attempt.alert, attempt.phase) == (Ending.OTHER, 80, Phase.HANDSHAKE)
 
 
 def test_a_version_that_is_not_offered(serve: Serve, tls_context: ssl.SSLContext) -> None:
     tls_context.maximum_version = ssl.TLSVersion.TLSv1_2
     listener = serve(_tls(tls_context, _read_request)).listener()
     attempt = make_attempt(listener, Request(purpose="t", version=TLSVersion.TLS1_3), 5)
-    assert (attempt.way, attempt.alert, attempt.stage) == (Way.OTHER, 70, Stage.HANDSHAKE)
+    assert (attempt.ending, attempt.alert, attempt.phase) == (Ending.OTHER, 70, Phase.HANDSHAKE)
 
 
 @EVERY_VERSION
@@ -102,7 +102,11 @@ def test_closed(serve: Serve, tls_context: ssl.SSLContext, version: TLSVersion) 
     attempt = make_attempt(
         serve(_tls(tls_context, then)).listener(), Request(purpose="t", version=version), 5
     )
-    assert (attempt.way, attempt.ending, attempt.alert) == (Way.CLOSED, Ending.CLOSE_NOTIFY, None)
+    assert (attempt.ending, attempt.stream_end, attempt.alert) == (
+        Ending.CLOSED,
+        StreamEnd.CLOSE_NOTIFY,
+        None,
+    )
 
 
 @EVERY_VERSION
@@ -116,7 +120,7 @@ def test_end_of_stream_without_close_notify_is_unclear(
     attempt = make_attempt(
         serve(_tls(tls_context, then)).listener(), Request(purpose="t", version=version), 5
     )
-    assert (attempt.way, attempt.ending) == (Way.UNCLEAR, Ending.EOF)
+    assert (attempt.ending, attempt.stream_end) == (Ending.UNCLEAR, StreamEnd.EOF)
 
 
 @EVERY_VERSION
@@ -128,7 +132,7 @@ def test_reset_is_unclear(serve: Serve, tls_context: ssl.SSLContext, version: TL
     attempt = make_attempt(
         serve(_tls(tls_context, then)).listener(), Request(purpose="t", version=version), 5
     )
-    assert (attempt.way, attempt.ending) == (Way.UNCLEAR, Ending.RESET)
+    assert (attempt.ending, attempt.stream_end) == (Ending.UNCLEAR, StreamEnd.RESET)
 
 
 def test_silence_is_unclear_and_ends_with_the_timeout(serve: Serve) -> None:
@@ -137,7 +141,11 @@ def test_silence_is_unclear_and_ends_with_the_timeout(serve: Serve) -> None:
             pass
 
     attempt = make_attempt(serve(handle).listener(), Request(purpose="t"), 0.3)
-    assert (attempt.way, attempt.ending, attempt.stage) == (Way.UNCLEAR, Ending.TIMEOUT, Stage.HANDSHAKE)
+    assert (attempt.ending, attempt.stream_end, attempt.phase) == (
+        Ending.UNCLEAR,
+        StreamEnd.TIMEOUT,
+        Phase.HANDSHAKE,
+    )
 
 
 def test_end_inside_the_handshake_is_unclear(serve: Serve) -> None:
@@ -145,8 +153,8 @@ def test_end_inside_the_handshake_is_unclear(serve: Serve) -> None:
         connection.recv(10)
 
     attempt = make_attempt(serve(handle).listener(), Request(purpose="t"), 5)
-    assert attempt.way is Way.UNCLEAR
-    assert attempt.stage is Stage.HANDSHAKE
+    assert attempt.ending is Ending.UNCLEAR
+    assert attempt.phase is Phase.HANDSHAKE
 
 
 def test_no_server() -> None:
@@ -154,7 +162,7 @@ def test_no_server() -> None:
         port = free.getsockname()[1]
     listener = Listener(role=Role.CLIENT, scheme="https", host="127.0.0.1", port=port, member="m", label="m")
     attempt = make_attempt(listener, Request(purpose="t"), 5)
-    assert (attempt.way, attempt.stage) == (Way.UNCLEAR, Stage.CONNECT)
+    assert (attempt.ending, attempt.phase) == (Ending.UNCLEAR, Phase.CONNECT)
     assert f"127.0.0.1 port {port}: Connection refused" in attempt.detail
 
 
@@ -163,7 +171,7 @@ def test_no_such_name() -> None:
         role=Role.CLIENT, scheme="https", host="etcd.invalid", port=2379, member="m", label="m"
     )
     attempt = make_attempt(listener, Request(purpose="t"), 5)
-    assert (attempt.way, attempt.stage) == (Way.UNCLEAR, Stage.CONNECT)
+    assert (attempt.ending, attempt.phase) == (Ending.UNCLEAR, Phase.CONNECT)
     assert "etcd.invalid" in attempt.detail
 
 
@@ -175,7 +183,7 @@ def test_connect_to(serve: Serve, tls_context: ssl.SSLContext) -> None:
     server = serve(_tls(tls_context, then))
     listener = replace(server.listener(), host="etcd.invalid", connect_to=("127.0.0.1", server.port))
     attempt = make_attempt(listener, Request(purpose="t"), 5)
-    assert attempt.way is Way.SERVED
+    assert attempt.ending is Ending.SERVED
     assert attempt.url == f"https://etcd.invalid:{server.port}"
 
 
@@ -185,7 +193,7 @@ def test_plaintext_server_behind_https(serve: Serve) -> None:
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     attempt = make_attempt(serve(handle).listener(), Request(purpose="t"), 5)
-    assert (attempt.way, attempt.stage, attempt.local) == (Way.UNCLEAR, Stage.HANDSHAKE, False)
+    assert (attempt.ending, attempt.phase, attempt.local) == (Ending.UNCLEAR, Phase.HANDSHAKE, False)
 
 
 def test_an_answer_that_is_not_http_is_served_all_the_same(serve: Serve, tls_context: ssl.SSLContext) -> None:
@@ -195,7 +203,7 @@ def test_an_answer_that_is_not_http_is_served_all_the_same(serve: Serve, tls_con
         stream.unwrap()
 
     attempt = make_attempt(serve(_tls(tls_context, then)).listener(), Request(purpose="t"), 5)
-    assert (attempt.way, attempt.response) == (Way.SERVED, None)
+    assert (attempt.ending, attempt.response) == (Ending.SERVED, None)
     assert attempt.first_bytes.startswith(b"SSH-2.0")
 
 
@@ -212,13 +220,13 @@ def test_the_alert_is_read_although_the_server_closed_while_we_were_writing(
 
     listener = serve(handle).listener()
     ends = set()
-    for speech in (Protocol.GATEWAY, Protocol.GRPC):
+    for protocol in (Protocol.GATEWAY, Protocol.GRPC):
         for _ in range(25):
             body = b"x" * 200_000
-            request = Request(purpose="t", version=TLSVersion.TLS1_3, speech=speech, path="/x", body=body)
+            request = Request(purpose="t", version=TLSVersion.TLS1_3, protocol=protocol, path="/x", body=body)
             attempt = make_attempt(listener, request, 5)
-            ends.add((attempt.way, attempt.alert))
-    assert ends == {(Way.REFUSED, 116)}
+            ends.add((attempt.ending, attempt.alert))
+    assert ends == {(Ending.REFUSED, 116)}
 
 
 @EVERY_VERSION
@@ -226,7 +234,7 @@ def test_a_key_that_is_not_the_certificates_is_our_own_limit(serve: Serve, versi
     identity = replace(foreign_ca(), key=foreign_ca().key)
     server = serve(lambda c: None)
     attempt = make_attempt(server.listener(), Request(purpose="t", version=version, identity=identity), 5)
-    assert (attempt.way, attempt.local) == (Way.UNCLEAR, True)
+    assert (attempt.ending, attempt.local) == (Ending.UNCLEAR, True)
     assert "foreign-ca" in attempt.detail
 
 

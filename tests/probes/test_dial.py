@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.probes.dial import sni
+from pytest_etcdtls.tls.stream import sni
 
 
 @pytest.mark.parametrize(

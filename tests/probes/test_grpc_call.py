@@ -10,8 +10,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 
-from pytest_etcdtls.probes.grpc import call, request_headers
-from pytest_etcdtls.probes.protobuf import encode, fields
+from pytest_etcdtls.tls.http import call, encode, fields, request_headers
 
 HEADERS = request_headers("https", "127.0.0.1:2379", "/etcdserverpb.KV/Range", {"token": "t"})
 OK = [(":status", "200"), ("content-type", "application/grpc")]

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.report.catalog_page import catalogue_page
-from pytest_etcdtls.report.markdown_text import anchor, as_text, cell, linked
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.report.reference import anchor, as_text, catalogue_page, cell, linked
+from pytest_etcdtls.role import Role
 
 CHECKS = catalogue()
 
@@ -25,7 +24,7 @@ def test_a_check_is_shown_in_full() -> None:
     assert f"**{check.requirement}** MUST, critical; on client, peer, metrics, client-http." in text
     assert " ".join(check.explanation.split()) in text
     assert "[RFC 8446 section 4.4.2.4](https://www.rfc-editor.org/rfc/rfc8446#section-4.4.2.4)" in text
-    assert "- needs: `Admission` of `none` (all that was seen" in text
+    assert "- needs: `AccessMatrix` of `none` (all that was seen" in text
     assert "- proved on: some-cluster" in text
 
 

@@ -12,13 +12,11 @@ from starting import start_process
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.declared.benchmark import read_flags
-from pytest_etcdtls.declared.command_line import from_command_line
+from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.report.benchmark import compare
-from pytest_etcdtls.report.declared import members
+from pytest_etcdtls.report.flag_reader import compare, members, read_flags
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.report.summary import summary
+from pytest_etcdtls.report.terminal import summary
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.waivers import Review

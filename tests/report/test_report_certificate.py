@@ -9,7 +9,12 @@ from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import KeyType, Profile
-from pytest_etcdtls.report.certificate import certificate_card, certificate_facts, certificate_line, days_left
+from pytest_etcdtls.report.certificate_text import (
+    certificate_card,
+    certificate_facts,
+    certificate_line,
+    days_left,
+)
 
 NOW = datetime.now(UTC)
 

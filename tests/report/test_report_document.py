@@ -13,10 +13,11 @@ import pytest
 from conforming import sample
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.report.document import document, schema, write_document
+from pytest_etcdtls.report.json import document, schema, write_document
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
 
 TARGET = Target(
     label="live",
@@ -122,8 +123,8 @@ def test_observations_say_of_what_they_are() -> None:
         ("live", "client"),
         ("live", "cluster"),
     }
-    admissions = {entry["key"] for entry in entries if entry["kind"] == "admission"}
-    assert {"foreign-ca", "self-signed"} <= admissions
+    identities = {entry["key"] for entry in entries if entry["kind"] == "access-matrix"}
+    assert {"foreign-ca", "self-signed"} <= identities
 
 
 def test_no_secret_is_in_it() -> None:

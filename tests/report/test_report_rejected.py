@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from pytest_etcdtls.observations.attempt import Attempt, Protocol, Stage, Way
-from pytest_etcdtls.observations.etcd_log import EtcdLogs, FailedDials, LoggedRun, ReadLog, RejectedOthers
-from pytest_etcdtls.observations.greeting import Greeting, Reply
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, FailedDials, LoggedRun, ReadLog, RejectedOthers
 from pytest_etcdtls.report.model import Seen
-from pytest_etcdtls.report.rejected import rejected_lines
+from pytest_etcdtls.report.terminal import rejected_lines
+from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.target import Target
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase
+from pytest_etcdtls.tls.hello import HelloExchange, Reply
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 OTHERS = RejectedOthers(
@@ -41,8 +42,8 @@ ATTEMPT = Attempt(
     purpose="a test",
     identity="none",
     protocol=Protocol.HTTP1,
-    way=Way.REFUSED,
-    stage=Stage.READ,
+    ending=Ending.REFUSED,
+    phase=Phase.READ,
     started_at=NOW,
     local_address="10.0.0.5:40000",
 )
@@ -51,7 +52,7 @@ ATTEMPT = Attempt(
 def lines(
     *logs: ReadLog,
     origin: Literal["live", "process"] = "live",
-    connections: tuple[Attempt | Greeting, ...] = (),
+    connections: tuple[Attempt | HelloExchange, ...] = (),
     every: bool = False,
 ) -> list[str]:
     facts = ((None, None, EtcdLogs(logs=logs)),) if logs else ()
@@ -112,8 +113,8 @@ def test_a_log_that_could_not_be_read_or_not_all_of_it() -> None:
 
 
 def test_without_a_log_what_is_to_be_found_there() -> None:
-    served = replace(ATTEMPT, way=Way.SERVED)
-    greeting = Greeting(
+    served = replace(ATTEMPT, ending=Ending.SERVED)
+    greeting = HelloExchange(
         url=ATTEMPT.url,
         purpose="a test",
         offered="TLSv1.0",

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.report.summary import summary
+from pytest_etcdtls.report.terminal import summary
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.waivers import Review
 
 NOTHING = Review(used=(), stale=(), unused=())

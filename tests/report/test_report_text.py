@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.report.text import full_result, short_result, wrapped
+from pytest_etcdtls.report.terminal import full_result, short_result, wrapped
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
 
 LONG = "a finding that takes more than one line of a terminal, since it has a lot to say about what is wrong"

@@ -8,18 +8,26 @@ import pytest
 from OpenSSL import SSL
 from tls.hello_server import GREASE, parse_client_hello
 
-from pytest_etcdtls.observations.cipher_suites import RENEGOTIATION_SCSV, SUITES, TLS13_SUITES, suite_name
-from pytest_etcdtls.observations.greeting import SSL3, TLS1_0, TLS1_1, TLS1_2, TLS1_3, Hello, ServerHello
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.probes.client_hello import client_hello
-from pytest_etcdtls.probes.server_hello import read_answer
+from pytest_etcdtls.tls.hello import (
+    SSL3,
+    TLS1_0,
+    TLS1_1,
+    TLS1_2,
+    TLS1_3,
+    ClientHello,
+    ServerHello,
+    client_hello,
+    read_answer,
+)
+from pytest_etcdtls.tls.suites import RENEGOTIATION_SCSV, SUITES, TLS13_SUITES, suite_name
 
 ALL = tuple(suite.code for suite in SUITES)
 
 
 @pytest.mark.parametrize("version", [SSL3, TLS1_0, TLS1_1, TLS1_2])
 def test_up_to_tls12(version: int) -> None:
-    seen = parse_client_hello(client_hello(Hello(purpose="t", version=version, suites=ALL)))
+    seen = parse_client_hello(client_hello(ClientHello(purpose="t", version=version, suites=ALL)))
     assert seen.versions == (version,)
     assert seen.suites == (*ALL, RENEGOTIATION_SCSV)
     assert seen.compression == (0,)
@@ -27,7 +35,9 @@ def test_up_to_tls12(version: int) -> None:
 
 
 def test_tls13() -> None:
-    hello = Hello(purpose="t", version=TLS1_3, suites=TLS13_SUITES, groups=(29, 23), alpn=("h2", "http/1.1"))
+    hello = ClientHello(
+        purpose="t", version=TLS1_3, suites=TLS13_SUITES, groups=(29, 23), alpn=("h2", "http/1.1")
+    )
     seen = parse_client_hello(client_hello(hello, "etcd.example"))
     assert (seen.version, seen.versions) == (TLS1_2, (TLS1_3,))
     assert seen.suites == TLS13_SUITES
@@ -38,7 +48,7 @@ def test_tls13() -> None:
 
 
 def test_a_hello_without_a_key_share_has_an_empty_list_of_them() -> None:
-    hello = Hello(purpose="t", version=TLS1_3, suites=TLS13_SUITES, key_share=False)
+    hello = ClientHello(purpose="t", version=TLS1_3, suites=TLS13_SUITES, key_share=False)
     seen = parse_client_hello(client_hello(hello))
     assert seen.shares == ()
     assert seen.extensions[51] == b"\0\0"
@@ -46,7 +56,7 @@ def test_a_hello_without_a_key_share_has_an_empty_list_of_them() -> None:
 
 @pytest.mark.parametrize(("version", "suites"), [(TLS1_2, ALL), (TLS1_3, TLS13_SUITES)])
 def test_unknown_values_stand_everywhere(version: int, suites: tuple[int, ...]) -> None:
-    hello = Hello(purpose="t", version=version, suites=suites, grease=True, alpn=("h2",))
+    hello = ClientHello(purpose="t", version=version, suites=suites, grease=True, alpn=("h2",))
     seen = parse_client_hello(client_hello(hello))
     assert GREASE & set(seen.suites)
     assert GREASE & set(seen.groups)
@@ -57,11 +67,11 @@ def test_unknown_values_stand_everywhere(version: int, suites: tuple[int, ...]) 
 
 
 def test_no_two_hellos_have_the_same_random() -> None:
-    hello = Hello(purpose="t", version=TLS1_2, suites=ALL)
+    hello = ClientHello(purpose="t", version=TLS1_2, suites=ALL)
     assert len({client_hello(hello)[11:43] for _ in range(4)}) == 4
 
 
-def _openssl_answers(pki: ClusterPKI, hello: Hello) -> ServerHello | int | None:
+def _openssl_answers(pki: ClusterPKI, hello: ClientHello) -> ServerHello | int | None:
     """Return what an OpenSSL server says to the hello."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     identity = pki.servers["m0"]
@@ -80,7 +90,7 @@ def _openssl_answers(pki: ClusterPKI, hello: Hello) -> ServerHello | int | None:
 
 
 def test_openssl_accepts_it_in_tls12(pki: tuple[ClusterPKI, Path]) -> None:
-    hello = Hello(
+    hello = ClientHello(
         purpose="t",
         version=TLS1_2,
         suites=ALL,
@@ -98,7 +108,7 @@ def test_openssl_accepts_it_in_tls12(pki: tuple[ClusterPKI, Path]) -> None:
 
 @pytest.mark.parametrize("grease", [False, True])
 def test_openssl_accepts_it_in_tls13(pki: tuple[ClusterPKI, Path], grease: bool) -> None:
-    hello = Hello(purpose="t", version=TLS1_3, suites=TLS13_SUITES, grease=grease)
+    hello = ClientHello(purpose="t", version=TLS1_3, suites=TLS13_SUITES, grease=grease)
     answer = _openssl_answers(pki[0], hello)
     assert isinstance(answer, ServerHello)
     assert (answer.version, answer.group, answer.retry) == (TLS1_3, 29, False)
@@ -106,7 +116,7 @@ def test_openssl_accepts_it_in_tls13(pki: tuple[ClusterPKI, Path], grease: bool)
 
 
 def test_openssl_names_the_group_that_it_wants(pki: tuple[ClusterPKI, Path]) -> None:
-    hello = Hello(purpose="t", version=TLS1_3, suites=TLS13_SUITES, groups=(25, 24), key_share=False)
+    hello = ClientHello(purpose="t", version=TLS1_3, suites=TLS13_SUITES, groups=(25, 24), key_share=False)
     answer = _openssl_answers(pki[0], hello)
     assert isinstance(answer, ServerHello)
     assert answer.retry
@@ -114,5 +124,5 @@ def test_openssl_names_the_group_that_it_wants(pki: tuple[ClusterPKI, Path]) -> 
 
 
 def test_openssl_refuses_what_it_does_not_have(pki: tuple[ClusterPKI, Path]) -> None:
-    assert _openssl_answers(pki[0], Hello(purpose="t", version=TLS1_2, suites=(0x0005,))) == 40
-    assert _openssl_answers(pki[0], Hello(purpose="t", version=SSL3, suites=ALL)) == 70
+    assert _openssl_answers(pki[0], ClientHello(purpose="t", version=TLS1_2, suites=(0x0005,))) == 40
+    assert _openssl_answers(pki[0], ClientHello(purpose="t", version=SSL3, suites=ALL)) == 70

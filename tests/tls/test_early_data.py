@@ -12,7 +12,8 @@ from tls.etcd_alike import ANSWER, Files, judge
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.results import Outcome
-from pytest_etcdtls.target import Listener, Role
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener
 
 pytestmark = pytest.mark.program("openssl")
 

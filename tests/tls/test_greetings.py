@@ -13,15 +13,14 @@ from servers import Handler, Server, reset
 from tls.hello_server import Policy, alert, parse_client_hello
 
 from pytest_etcdtls.errors import InconclusiveError
-from pytest_etcdtls.observations.greeting import TLS1_2, TLS1_3, Connection, Hello, Reply
-from pytest_etcdtls.observer import Bounds, Observer
-from pytest_etcdtls.probes.greeting import make_greeting
-from pytest_etcdtls.report.document import document, schema
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.report.json import document, schema
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello, Connection, Reply, make_greeting
 
 Serve = Callable[[Handler], Server]
-HELLO = Hello(purpose="t", version=TLS1_2, suites=(0xC02B,))
+HELLO = ClientHello(purpose="t", version=TLS1_2, suites=(0xC02B,))
 
 
 def _read(connection: socket.socket) -> bytes:

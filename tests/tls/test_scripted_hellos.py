@@ -26,10 +26,10 @@ from tls.hello_server import (
 )
 
 from pytest_etcdtls.catalog import select
-from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
-from pytest_etcdtls.target import Target
+from pytest_etcdtls.target import Bounds, Target
 
 Serve = Callable[[Handler], Server]
 

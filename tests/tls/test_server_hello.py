@@ -7,8 +7,7 @@ import random
 import pytest
 from tls.hello_server import ClientHello, Policy, alert, server_hello
 
-from pytest_etcdtls.observations.greeting import TLS1_2, TLS1_3, ServerHello
-from pytest_etcdtls.probes.server_hello import NotTLSError, read_answer
+from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, NotTLSError, ServerHello, read_answer
 
 OFFER = ClientHello(
     version=TLS1_2,

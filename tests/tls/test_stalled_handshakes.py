@@ -14,11 +14,11 @@ from tls.hello_server import Policy
 
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.observer import Bounds, Observer
-from pytest_etcdtls.probes import versions
+from pytest_etcdtls.facts import protocol as versions
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.runner import Judge, run_checks
-from pytest_etcdtls.target import Target
+from pytest_etcdtls.target import Bounds, Target
 
 Serve = Callable[[Handler], Server]
 (STALLED,) = select(["tls.stalled-handshake"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.observations.session import Ticket
-from pytest_etcdtls.probes.tickets import read_tickets
+from pytest_etcdtls.tls.attempt import Ticket, read_tickets
 
 # RFC 8448 section 3: the server's application traffic secret, and the record with its NewSessionTicket.
 SECRET = bytes.fromhex("a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643")

@@ -10,9 +10,9 @@ import pytest
 from conforming import sample
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.observations.attempt import Way
-from pytest_etcdtls.observations.greeting import Reply
-from pytest_etcdtls.results import Finding, Note, Outcome, Verdict
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome
+from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.tls.hello import Reply
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -32,7 +32,7 @@ def _all(field: str, **changes: Any) -> Change:
 
 def _fresh_refused(seen: dict[str, Any]) -> dict[str, Any]:
     good = tuple(
-        replace(cell, fresh=replace(cell.fresh, way=Way.REFUSED)) for cell in seen["resumption"].good
+        replace(cell, fresh=replace(cell.fresh, ending=Ending.REFUSED)) for cell in seen["resumption"].good
     )
     return {"resumption": replace(seen["resumption"], good=good)}
 
@@ -65,7 +65,7 @@ def _other_alert(seen: dict[str, Any]) -> dict[str, Any]:
 
 def _unclear(seen: dict[str, Any]) -> dict[str, Any]:
     newest = seen["newest"]
-    return {"newest": replace(newest, attempt=replace(newest.attempt, way=Way.UNCLEAR))}
+    return {"newest": replace(newest, attempt=replace(newest.attempt, ending=Ending.UNCLEAR))}
 
 
 def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
@@ -78,11 +78,11 @@ def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
     ("id_", "change", "outcome"),
     [
         ("mtls.resumption-keeps-verdict", _fresh_refused, Outcome.NOT_VERIFIED),
-        ("mtls.resumption-keeps-verdict", _all("good", way=Way.UNCLEAR), Outcome.INCONCLUSIVE),
-        ("mtls.resumption-keeps-verdict", _all("good", way=Way.CLOSED), Outcome.INCONCLUSIVE),
-        ("mtls.resumption-keeps-verdict", _all("revoked", way=Way.UNCLEAR), Outcome.INCONCLUSIVE),
-        ("mtls.ticket-not-transferable", _presented(way=Way.UNCLEAR), Outcome.INCONCLUSIVE),
-        ("mtls.ticket-not-transferable", _presented(way=Way.SERVED), Outcome.NOT_APPLICABLE),
+        ("mtls.resumption-keeps-verdict", _all("good", ending=Ending.UNCLEAR), Outcome.INCONCLUSIVE),
+        ("mtls.resumption-keeps-verdict", _all("good", ending=Ending.CLOSED), Outcome.INCONCLUSIVE),
+        ("mtls.resumption-keeps-verdict", _all("revoked", ending=Ending.UNCLEAR), Outcome.INCONCLUSIVE),
+        ("mtls.ticket-not-transferable", _presented(ending=Ending.UNCLEAR), Outcome.INCONCLUSIVE),
+        ("mtls.ticket-not-transferable", _presented(ending=Ending.SERVED), Outcome.NOT_APPLICABLE),
         ("tls.renegotiation", _renegotiation(attempt=None, unasked="pass a client"), Outcome.NOT_VERIFIED),
         ("tls.renegotiation", _first_handshake_failed, Outcome.INCONCLUSIVE),
         ("tls.fallback-signal", _odd(alert=40), Outcome.INCONCLUSIVE),
@@ -95,7 +95,7 @@ def test_no_judgement(id_: str, change: Change, outcome: Outcome) -> None:
     check = catalogue()[id_]
     seen = {name: sample(need, "client") for name, need in check.needs.items()}
     said = list(check.function(**(seen | change(seen))))
-    assert {statement.outcome for statement in said if isinstance(statement, Verdict)} == {outcome}
+    assert {statement.outcome for statement in said if isinstance(statement, CannotJudge)} == {outcome}
     assert not any(isinstance(statement, Finding) for statement in said)
 
 

@@ -11,15 +11,15 @@ from starting import start_process
 
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.observations.attempt import TLSVersion
-from pytest_etcdtls.observations.protocol import GroupSupport, SuiteSupport
-from pytest_etcdtls.observations.session import Resumption, SessionTickets
+from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.plan import PKIPlan
+from pytest_etcdtls.pki.pki_plan import PKIPlan
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Resumption, SessionTickets
 
 OLD = ("3.4.23", "3.5.1")
 MEASURED = pytest.mark.etcd_version("3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3")

@@ -18,12 +18,12 @@ from kubeadm.judging import target
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki import kubeadm
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import CALayout, ClusterPKI, MemberNames, PKIPlan
-from pytest_etcdtls.pki.files import encode_certificates, encode_key
-from pytest_etcdtls.pki.identity import Identity
-from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.settings.own_addresses import is_own, own_among
-from pytest_etcdtls.target import Role, Target
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
+from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import Identity, KeyType
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.endpoints import is_own, own_among
+from pytest_etcdtls.target import Target
 
 SHAPES = Path(__file__).parents[1] / "declared" / "shapes"
 ADDRESS = "10.0.0.11"

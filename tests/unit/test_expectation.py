@@ -5,36 +5,36 @@ from __future__ import annotations
 import pytest
 from conforming_experiments import experiment, trial
 
-from pytest_etcdtls.expectation import KEPT_OUT, LET_IN, NO_HANDSHAKE, REFUSED, Expected, judge_steps
-from pytest_etcdtls.observations.attempt import Way
-from pytest_etcdtls.observations.experiment import Experiment, Trial
-from pytest_etcdtls.results import Finding, Verdict
+from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
+from pytest_etcdtls.judgement import KEPT_OUT, LET_IN, NO_HANDSHAKE, REFUSED, Expected, judge_steps
+from pytest_etcdtls.results import CannotJudge, Finding
+from pytest_etcdtls.tls.attempt import Ending
 
 _WAYS = {
-    "let in": Way.SERVED,
-    "refused": Way.REFUSED,
-    "closed": Way.CLOSED,
-    "no handshake": Way.OTHER,
-    "unclear": Way.UNCLEAR,
+    "let in": Ending.SERVED,
+    "refused": Ending.REFUSED,
+    "closed": Ending.CLOSED,
+    "no handshake": Ending.OTHER,
+    "unclear": Ending.UNCLEAR,
 }
 
 
-def _trial(who: str, what: str) -> Trial:
-    return trial(who, "closed", way=_WAYS[what]) if what == "unclear" else trial(who, what)
+def _trial(who: str, what: str) -> ExperimentAttempt:
+    return trial(who, "closed", ending=_WAYS[what]) if what == "unclear" else trial(who, what)
 
 
 def _made(good: str, subject: str) -> Experiment:
     return experiment("sample", {"start": [_trial("good", good), _trial("subject", subject)]})
 
 
-def _outcomes(made: Experiment, expected: frozenset[Way]) -> list[str]:
+def _outcomes(made: Experiment, expected: frozenset[Ending]) -> list[str]:
     statements = judge_steps(
         made, [Expected("start", "good", LET_IN, control=True), Expected("start", "subject", expected)]
     )
     return [
         "finding" if isinstance(said, Finding) else str(said.outcome)
         for said in statements
-        if isinstance(said, Finding | Verdict)
+        if isinstance(said, Finding | CannotJudge)
     ]
 
 
@@ -60,7 +60,7 @@ def _outcomes(made: Experiment, expected: frozenset[Way]) -> list[str]:
     ],
 )
 def test_every_way_against_every_expectation(
-    expected: frozenset[Way], subject: str, outcomes: list[str]
+    expected: frozenset[Ending], subject: str, outcomes: list[str]
 ) -> None:
     assert _outcomes(_made("let in", subject), expected) == outcomes
 

@@ -10,10 +10,10 @@ import pytest
 from conforming import sample
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.declared.file_facts import BundleFact, DeclaredFiles, FileFact, MemberFiles, PairFact
-from pytest_etcdtls.declared.sides import Side
+from pytest_etcdtls.declared.effective import Side
+from pytest_etcdtls.declared.files import BundleFact, DeclaredFiles, FileFact, MemberFiles, PairFact
 from pytest_etcdtls.registry import Need
-from pytest_etcdtls.results import Finding, Note, Outcome, Statement, Verdict
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 
 Change = Callable[[MemberFiles], MemberFiles]
 
@@ -72,14 +72,14 @@ def test_keys_that_are_not_here() -> None:
 
     for check in ("config.key-file-mode", "config.key-matches-certificate"):
         verdicts = said(check, absent)
-        assert {one.outcome for one in verdicts if isinstance(one, Verdict)} == {Outcome.NOT_VERIFIED}
-        assert all("it is not here" in one.reason for one in verdicts if isinstance(one, Verdict))
+        assert {one.outcome for one in verdicts if isinstance(one, CannotJudge)} == {Outcome.NOT_VERIFIED}
+        assert all("it is not here" in one.reason for one in verdicts if isinstance(one, CannotJudge))
 
 
 @pytest.mark.parametrize("fact", ["key-matches-certificate", "chain-closes", "ca-key-beside", "crl-fresh"])
 def test_where_no_file_is_declared(fact: str) -> None:
     [verdict] = said(f"config.{fact}", lambda member: MemberFiles(label=member.label))
-    assert isinstance(verdict, Verdict)
+    assert isinstance(verdict, CannotJudge)
     assert verdict.outcome is Outcome.NOT_APPLICABLE
 
 

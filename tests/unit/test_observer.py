@@ -10,10 +10,12 @@ import pytest
 from servers import Handler, Server
 
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, RegistrationError
-from pytest_etcdtls.observer import Bounds, Observer
-from pytest_etcdtls.probes import registry
-from pytest_etcdtls.probes.registry import Context, Request, probe
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.facts import probe as registry
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.tls.attempt import Request
 
 LISTENER = Listener(
     role=Role.CLIENT, scheme="https", host="127.0.0.1", port=1, member="m0", label="client-m0"
@@ -116,7 +118,7 @@ def test_the_cap_holds_retries_included(serve: Callable[[Handler], Server]) -> N
 
 
 def test_what_probes_keep_for_themselves_is_not_in_the_report() -> None:
-    @probe(Weather, cost=0)
+    @probe(Weather, cost=0, reported=False)
     def _weather(context: Context, key: str | None) -> Weather:
         return Weather("secret")
 

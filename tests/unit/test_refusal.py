@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.observations.attempt import Way
 from pytest_etcdtls.refusal import TABLE, ControlState, rule
 from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.tls.attempt import Ending
 
 CONTROLS = ("served", "none known", "closed", "refused", "other", "unclear")
 EXPECTED = {
@@ -31,32 +31,32 @@ EXPECTED = {
     "unclear": ("inconclusive",) * 6,
 }
 CELLS = [
-    pytest.param(way, control, outcome, id=f"{way}-{control}".replace(" ", "-"))
-    for way, row in EXPECTED.items()
+    pytest.param(ending, control, outcome, id=f"{ending}-{control}".replace(" ", "-"))
+    for ending, row in EXPECTED.items()
     for control, outcome in zip(CONTROLS, row, strict=True)
 ]
 
 
-@pytest.mark.parametrize(("way", "control", "outcome"), CELLS)
-def test_cell(way: str, control: str, outcome: str) -> None:
-    assert rule(Way(way), ControlState(control)).outcome is Outcome(outcome)
+@pytest.mark.parametrize(("ending", "control", "outcome"), CELLS)
+def test_cell(ending: str, control: str, outcome: str) -> None:
+    assert rule(Ending(ending), ControlState(control)).outcome is Outcome(outcome)
 
 
 def test_the_table_is_complete() -> None:
-    assert set(TABLE) == {(way, control) for way in Way for control in ControlState}
+    assert set(TABLE) == {(ending, control) for ending in Ending for control in ControlState}
 
 
 def test_a_control_state_is_a_way_or_none_known() -> None:
-    assert {state.value for state in ControlState} == {way.value for way in Way} | {"none known"}
+    assert {state.value for state in ControlState} == {ending.value for ending in Ending} | {"none known"}
 
 
 @pytest.mark.parametrize("control", list(ControlState))
 def test_what_etcd_itself_closes_conforms_only_against_a_served_control(control: ControlState) -> None:
-    outcome = rule(Way.CLOSED, control, etcd_closes=True).outcome
+    outcome = rule(Ending.CLOSED, control, etcd_closes=True).outcome
     if control is ControlState.SERVED:
         assert outcome is Outcome.CONFORMS
     else:
-        assert outcome is TABLE[Way.CLOSED, control].outcome
+        assert outcome is TABLE[Ending.CLOSED, control].outcome
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_what_etcd_itself_closes_conforms_only_against_a_served_control(control:
     ],
 )
 def test_a_refusal_says_what_its_control_was_worth(control: ControlState, words: str) -> None:
-    assert rule(Way.REFUSED, control).note == words
+    assert rule(Ending.REFUSED, control).note == words

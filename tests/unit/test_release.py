@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.checks.advisory import is_affected
-from pytest_etcdtls.checks.advisory_go import open_faults
+from pytest_etcdtls.checks.advisory import is_affected, open_faults
 from pytest_etcdtls.checks.api_answers import has_livez
-from pytest_etcdtls.observations.release import Release
+from pytest_etcdtls.facts.release import Release
 
 
 def release(text: str) -> Release:

@@ -8,18 +8,23 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_etcdtls.errors import (
-    InconclusiveError,
-    NotApplicableError,
-    NotVerifiedError,
-    UnobservedError,
-)
-from pytest_etcdtls.observations.listener import ListenerFacts
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.listener import ListenerFacts
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import Check, Need
-from pytest_etcdtls.results import CheckResult, Finding, Level, Note, Outcome, Severity, Statement, Verdict
+from pytest_etcdtls.results import (
+    CannotJudge,
+    CheckResult,
+    Finding,
+    Level,
+    Note,
+    Outcome,
+    Severity,
+    Statement,
+)
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import GATES, Judge
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.target import Listener, Target
 
 LISTENER = Listener(role=Role.PEER, scheme="https", host="127.0.0.1", port=2380, member="m0", label="peer-m0")
 FINDING = Finding(message="wrong", expected="right", observed="left")
@@ -75,9 +80,9 @@ def _judge(check: Check, observer: _Observer | None = None, *, strict: bool = Fa
     return Judge(cast("Observer", observer or _Observer()), strict=strict).result(check, LISTENER)
 
 
-INCONCLUSIVE = Verdict(Outcome.INCONCLUSIVE, "who knows")
-NOT_VERIFIED = Verdict(Outcome.NOT_VERIFIED, "pass this")
-NOT_APPLICABLE = Verdict(Outcome.NOT_APPLICABLE, "none here")
+INCONCLUSIVE = CannotJudge(Outcome.INCONCLUSIVE, "who knows")
+NOT_VERIFIED = CannotJudge(Outcome.NOT_VERIFIED, "pass this")
+NOT_APPLICABLE = CannotJudge(Outcome.NOT_APPLICABLE, "none here")
 
 
 @pytest.mark.usefixtures("gates")

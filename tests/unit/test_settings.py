@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.bundle import ClusterPKI, MemberNames, PKIPlan
-from pytest_etcdtls.pki.plan import CALayout
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.settings.model import Settings
-from pytest_etcdtls.settings.read import read_settings
-from pytest_etcdtls.settings.urls import parse_endpoint
-from pytest_etcdtls.target import Listener, Role, Target
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.endpoints import parse_endpoint
+from pytest_etcdtls.settings.read import Settings, read_settings
+from pytest_etcdtls.target import Listener, Target
 
 ENDPOINT = "https://10.0.0.11:2379"
 PEER = "https://10.0.0.11:2380"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.observations.api import VersionAnswers
+from pytest_etcdtls.facts.api import VersionAnswers
 from pytest_etcdtls.results import Finding
 
 

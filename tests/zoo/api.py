@@ -8,10 +8,10 @@ from zoo.model import Misconfigured
 from zoo.who_is_let_in import GOOD
 
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.observations.attempt import Protocol
-from pytest_etcdtls.probes.attempt import make_attempt
-from pytest_etcdtls.probes.protobuf import encode
-from pytest_etcdtls.probes.registry import Request
+from pytest_etcdtls.role import Protocol
+from pytest_etcdtls.tls.attempt import Request
+from pytest_etcdtls.tls.connection import make_attempt
+from pytest_etcdtls.tls.http import encode
 
 _ACTIVATE, _NOSPACE = 1, 1
 """AlarmRequest's action and alarm (etcdserverpb)."""
@@ -22,7 +22,7 @@ def _raise_alarm(cluster: Cluster) -> None:
     request = Request(
         purpose="raise an alarm",
         identity=target.client.identities[0],
-        speech=Protocol.GRPC,
+        protocol=Protocol.GRPC,
         path="/etcdserverpb.Maintenance/Alarm",
         body=encode({1: _ACTIVATE, 3: _NOSPACE}),
     )

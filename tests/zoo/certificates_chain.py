@@ -9,8 +9,8 @@ from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
-from pytest_etcdtls.pki.files import encode_certificates
+from pytest_etcdtls.pki.bundle import encode_certificates
+from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
 from pytest_etcdtls.pki.profile import AUTHORITY, PEER, OtherExtension
 
 

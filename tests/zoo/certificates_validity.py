@@ -9,7 +9,7 @@ from zoo.certificates_usage import NOT_AS_CLIENT
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
-from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER, SERVER
 
 _TEN_DAYS = timedelta(days=10)

@@ -8,7 +8,7 @@ from starting import start_process
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.catalog import select
-from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import CheckResult

@@ -11,7 +11,7 @@ from zoo import baseline
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.pki.plan import CALayout
+from pytest_etcdtls.pki.pki_plan import CALayout
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.results import CheckResult, Outcome
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN, GOOD
 
-from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
 from pytest_etcdtls.pki.profile import CLIENT, PEER
 
 _ONE_CA = PKIPlan(layout=CALayout.SHARED)

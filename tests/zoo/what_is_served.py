@@ -10,9 +10,9 @@ from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.pki.bundle import CALayout, PKIPlan
+from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
 from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 
 def _expired(profile: Profile) -> PKIPlan:

@@ -13,7 +13,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.target import Role
+from pytest_etcdtls.role import Role
 
 GOOD = ClusterConfig()
 BROKEN = replace(GOOD, expects_health=False)

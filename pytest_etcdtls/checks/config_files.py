@@ -1,0 +1,420 @@
+"""The declared files: pairs, dates, permissions, and whether they are served."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from shlex import quote
+from typing import Any
+
+from cryptography import x509
+
+from pytest_etcdtls.checks.cert_chain import shown_in_full
+from pytest_etcdtls.checks.cert_validity import when
+from pytest_etcdtls.checks.mtls_client_credentials import expiring
+from pytest_etcdtls.declared.declaration import Setting
+from pytest_etcdtls.declared.files import (
+    BundleFact,
+    DeclaredFiles,
+    DeclaredLeaf,
+    FileFact,
+    HeldCertificates,
+    MemberFiles,
+    PairFact,
+)
+from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.pki.certificate import shown
+from pytest_etcdtls.pki.identities import self_signed
+from pytest_etcdtls.pki.path import find_path, is_self_signed, issuers_among
+from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import look_for, show_file, show_leaf
+from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Role
+
+
+def _not_its_key(files: DeclaredFiles) -> Mapping[str, Any]:
+    member, *others = files.members
+    pair, *rest = member.pairs
+    changed = replace(member, pairs=(replace(pair, matches=False), *rest))
+    return {"files": replace(files, members=(changed, *others))}
+
+
+@check("config.key-matches-certificate", on=set(), counterexample=_not_its_key)
+def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
+    """Each declared key file holds the key of the declared certificate.
+
+    With half a renewed pair etcd does not start, or answers every handshake with an internal error until the
+    other half follows. What could be read and is no certificate or no key counts as well.
+
+    Spec: RFC 8446 section 4.4.3
+    Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
+    Severity: high
+    Level: MUST
+    Remediation: put certificate and key of one issue there, both; etcd reads them at the next handshake.
+    """
+    pairs = [(member, pair) for member in files.members for pair in member.pairs]
+    if not pairs:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "no pair of certificate and key is declared")
+    for member, pair in pairs:
+        certificate, key = pair.certificate, pair.key
+        for file in (certificate, key):
+            if file.absent:
+                yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {file.absent}")
+            elif file.problem:
+                yield _unusable(member, file)
+        if pair.matches is False:
+            yield Finding(
+                message=f"{member.label}: the declared key is not that of the declared certificate",
+                expected=f"the key of {shown(pair.chain[0])} ({certificate.path})",
+                observed=f"another key ({key.path})",
+                evidence={"certificate": certificate.said, "key": key.said},
+                reproduce=(
+                    f"openssl x509 -in {quote(str(certificate.path))} -noout -pubkey | openssl sha256",
+                    look_for(
+                        f"openssl pkey -in {quote(str(key.path))} -pubout | openssl sha256",
+                        "the same hash from both",
+                    ),
+                ),
+            )
+
+
+def _unusable(member: MemberFiles, file: FileFact) -> Finding:
+    return Finding(
+        message=f"{member.label}: a declared file is not what it should be",
+        expected="a certificate and its key, in PEM, as etcd reads them",
+        observed=file.problem,
+        evidence={"declared": file.said},
+        reproduce=(
+            look_for(
+                f"cat {quote(str(file.path))} | grep -e -----BEGIN -e -----END",
+                '"BEGIN" and "END" of each PEM block',
+            ),
+        ),
+    )
+
+
+def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:
+    member, *others = files.members
+    leaf = member.pairs[0].chain[0]
+    bundles = {
+        side: replace(bundle, certificates=(leaf,)) if side == "peer" else bundle
+        for side, bundle in member.bundles.items()
+    }
+    return {"files": replace(files, members=(replace(member, bundles=bundles), *others))}
+
+
+@check("config.chain-closes", on=set(), counterexample=_another_ca)
+def chains_lead_to_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
+    """Each declared certificate leads, by what is in its file, to the CAs that must accept it.
+
+    Members show each other the peers' certificate and look for its CA in the peers' bundle; what etcd dials
+    clients' ports with must come from the clients' CA. What client ports serve may come from any CA; where
+    one of that name is at hand, it must have signed it: a CA that was made anew under its old name has not.
+
+    Spec: RFC 5280 section 6.1
+    Spec: RFC 8446 section 4.4.2
+    Spec: etcd --peer-trusted-ca-file, --trusted-ca-file
+    Severity: high
+    Level: MUST
+    Remediation: put the intermediate CAs behind the certificate in its file, and the CA that has signed it
+        into the bundle; a bundle is read at start only.
+    """
+    judged = False
+    for member in files.members:
+        for pair in member.pairs:
+            if pair.side == "client" and not pair.dials:
+                at_hand = [one for found in member.bundles.values() for one in found.certificates]
+                judged |= bool(pair.chain)
+                yield from _signed_by_its_name(member, pair, (*at_hand, *files.anchors), files.observed_at)
+            elif bundle := member.bundles.get(pair.side):
+                judged = True
+                yield from _leads(member, pair, bundle, files.observed_at)
+    if not judged:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "no certificate is declared that a declared CA must accept")
+
+
+def _leads(member: MemberFiles, pair: PairFact, bundle: BundleFact, when: datetime) -> Iterator[Statement]:
+    missing = [file.absent for file in (pair.certificate, bundle.file) if file.absent]
+    for reason in missing:
+        yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {reason}")
+    if missing or not pair.chain:
+        return
+    leaf, *sent = pair.chain
+    if find_path(leaf, sent, bundle.certificates, when) is None:
+        anchors = ", ".join(shown(one) for one in bundle.certificates)
+        yield _open(member, pair, bundle.file, anchors or bundle.file.problem, sent, when)
+
+
+def _signed_by_its_name(
+    member: MemberFiles, pair: PairFact, at_hand: tuple[x509.Certificate, ...], when: datetime
+) -> Iterator[Statement]:
+    if not pair.chain:
+        if pair.certificate.absent:
+            yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {pair.certificate.absent}")
+        return
+    leaf, *sent = pair.chain
+    top = (leaf, *issuers_among(leaf, sent, when))[-1]
+    if is_self_signed(top) or find_path(leaf, sent, at_hand, when) is not None:
+        return
+    namesakes = [one for one in at_hand if one.subject == top.issuer]
+    bundle = next((one.file for one in member.bundles.values() if namesakes and one.file.path), None)
+    if namesakes:
+        words = f"{shown(namesakes[0])}, which has that name and has not signed it"
+        yield _open(member, pair, bundle, words, sent, when)
+
+
+def _open(
+    member: MemberFiles,
+    pair: PairFact,
+    bundle: FileFact | None,
+    anchors: str,
+    sent: list[x509.Certificate],
+    when: datetime,
+) -> Finding:
+    leaf = pair.chain[0]
+    top = (leaf, *issuers_among(leaf, sent, when))[-1]
+    path, trusted = quote(str(pair.certificate.path)), quote(str(bundle.path if bundle else "ca.crt"))
+    return Finding(
+        message=f"{member.label}: the declared certificate does not lead to the declared CA",
+        expected=f"a chain from {shown(leaf)} ({pair.certificate.path}) to {anchors}",
+        observed=f"it ends at {shown(top)}, issued by {top.issuer.rfc4514_string() or '(empty)'}",
+        evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
+        reproduce=(
+            look_for(
+                f"openssl verify -partial_chain -CAfile {trusted} -untrusted {path} {path}", '"OK" or "error"'
+            ),
+        ),
+    )
+
+
+def _an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
+    ends = held.certificates[0].certificate.not_valid_after_utc
+    return {"held": replace(held, observed_at=ends - timedelta(hours=1))}
+
+
+@check("config.credentials-expire-soon", on=set(), counterexample=_an_hour_left)
+def credentials_do_not_expire_soon(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
+    """Declared certificates that no listener was seen to serve are valid for a while.
+
+    Such a pair may be served after the next change of files or restart. What listeners serve, what clients
+    present and their CAs have checks of their own. The bound is --etcd-expiry-days.
+
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: medium
+    Level: SHOULD
+    Remediation: renew the certificate; etcd needs no restart for that.
+    """
+    yield from expiring(held, policy)
+
+
+def _never_renewed(files: DeclaredFiles) -> Mapping[str, Any]:
+    ends = [crl.next_update for member in files.members for _, crl in member.crls if crl.next_update]
+    return {"files": replace(files, observed_at=ends[0] + timedelta(days=1))}
+
+
+@check("config.crl-fresh", on=set(), counterexample=_never_renewed)
+def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
+    """No declared revocation list is past the date by which it should have been renewed.
+
+    etcd looks at serial numbers alone and takes a list of any age, so who was revoked since is let in. It
+    reads the file at each connection.
+
+    Spec: RFC 5280 section 5.1.2.5
+    Spec: etcd --client-crl-file, --peer-crl-file
+    Severity: medium
+    Level: SHOULD
+    Remediation: have the CA issue the list anew before each nextUpdate, and put it in the place of the old
+        one.
+    """
+    lists = [(member, setting, crl) for member in files.members for setting, crl in member.crls]
+    if not lists:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "no revocation list is declared")
+    for member, setting, crl in lists:
+        if crl.found is None:
+            yield _not_here(member, setting)
+        elif crl.next_update is None:
+            yield Note(f"{crl.found} does not say when it is to be renewed")
+        elif files.observed_at > crl.next_update:
+            yield Finding(
+                message=f"{member.label}: a revocation list is out of date",
+                expected=f"a list that is to be renewed after {when(files.observed_at)}",
+                observed=f"{crl.found}: nextUpdate {when(crl.next_update)}",
+                evidence={"declared": str(setting), "issuer": crl.issuer},
+                reproduce=(
+                    look_for(f"openssl crl -in {quote(crl.found)} -noout -nextupdate", '"nextUpdate"'),
+                ),
+            )
+
+
+def _not_here(member: MemberFiles, setting: Setting) -> CannotJudge:
+    files = [file for pair in member.pairs for file in (pair.certificate, pair.key)]
+    if any(file.original for file in files):
+        reason = f"{member.label}: there is no file where {setting} says, see config.crl-missing"
+        return CannotJudge(Outcome.NOT_APPLICABLE, reason)
+    return CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: the file of {setting} is not here")
+
+
+_OF_OTHERS = 0o007
+_WRITTEN_BY_GROUP = 0o020
+_NOT_THE_OWNERS = 0o077
+
+
+def _for_everybody(files: DeclaredFiles) -> Mapping[str, Any]:
+    member, *others = files.members
+    pair, *rest = member.pairs
+    changed = replace(member, pairs=(replace(pair, key=replace(pair.key, mode=0o644)), *rest))
+    return {"files": replace(files, members=(changed, *others))}
+
+
+@check("config.key-file-mode", on=set(), counterexample=_for_everybody)
+def keys_are_for_their_owner(files: DeclaredFiles) -> Iterator[Statement]:
+    """Nobody but its owner, and a group that may read, has access to a private key.
+
+    The key of a member or of a client is all that somebody on the machine needs to be one. 0600 is what
+    kubeadm writes and the CIS Kubernetes Benchmark asks for; a group that may read is taken as meant, as
+    where etcd has a user of its own. The owner of the very file that etcd reads is root, the user of etcd's
+    data directory, or who runs this. Keys of clients that lie beside the declared files count as well.
+
+    Spec: CIS Kubernetes 1.1.21
+    Spec: etcd --key-file, --peer-key-file
+    Severity: medium
+    Level: SHOULD
+    Remediation: chmod 600 the file, and chown it to root or to the user that etcd runs as.
+    """
+    keys = {(member.label, key.path): (member, key) for member in files.members for key in _keys(member)}
+    for member, key in keys.values():
+        if key.mode is not None and key.mode & (_OF_OTHERS | _WRITTEN_BY_GROUP):
+            yield _readable_by_others(member, key, "a private key is open to others")
+        elif _is_a_strangers(member, key, files.reader):
+            yield Finding(
+                message=f"{member.label}: a private key belongs to somebody else",
+                expected=f"root, user {member.data_owner} of the data directory, or user {files.reader}",
+                observed=f"{key.path}: owner {key.owner}",
+                evidence={"declared": key.said},
+                reproduce=(
+                    look_for(f"ls -ln {quote(str(key.path))}", "the third column: the numeric owner"),
+                ),
+            )
+    if not any(key.mode is not None for _, key in keys.values()):
+        yield CannotJudge(*_nothing_to_see(files))
+
+
+def _keys(member: MemberFiles) -> Iterator[FileFact]:
+    keys = [*(pair.key for pair in member.pairs), *(client.key for client in member.clients)]
+    yield from (key for key in keys if key.path is not None)
+
+
+def _is_a_strangers(member: MemberFiles, key: FileFact, reader: int | None) -> bool:
+    """Return whether the file that etcd reads is owned by a user who has nothing to do with it."""
+    known = {0, reader, member.data_owner}
+    return key.original and member.data_owner is not None and key.owner not in known
+
+
+def _nothing_to_see(files: DeclaredFiles) -> tuple[Outcome, str]:
+    absent = [key.absent for member in files.members for pair in member.pairs if (key := pair.key).absent]
+    if absent:
+        return Outcome.NOT_VERIFIED, "; ".join(dict.fromkeys(absent))
+    return Outcome.NOT_APPLICABLE, "no key file is declared, or the system has no rights to files"
+
+
+def _readable_by_others(member: MemberFiles, key: FileFact, what: str) -> Finding:
+    return Finding(
+        message=f"{member.label}: {what}",
+        expected="0600, or 0640 for a group of etcd's own",
+        observed=f"{key.path}: mode {key.mode or 0:04o}",
+        evidence={"declared": key.said},
+        reproduce=(look_for(f"stat -c '%a %U %n' {quote(str(key.path))}", "the mode: 600, or 640"),),
+    )
+
+
+def _ca_key_for_everybody(files: DeclaredFiles) -> Mapping[str, Any]:
+    member, *others = files.members
+    lying = FileFact(said="beside ca.crt", path="/pki/ca.key", mode=0o640, owner=0)
+    bundles = {side: replace(bundle, keys=(lying,)) for side, bundle in member.bundles.items()}
+    return {"files": replace(files, members=(replace(member, bundles=bundles), *others))}
+
+
+@check("config.ca-key-beside", on=set(), counterexample=_ca_key_for_everybody)
+def no_ca_key_lies_open_beside_its_certificate(files: DeclaredFiles) -> Iterator[Statement]:
+    """No key of a trusted CA lies beside its certificate for others to read.
+
+    Who has it makes clients that every member lets in, for as long as the CA is trusted. kubeadm keeps it
+    there with 0600, which is noted and no more; best it lies on another machine. It is looked for by its
+    name, and never opened.
+
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Spec: CIS Kubernetes 1.1.21
+    Severity: medium
+    Level: SHOULD
+    Remediation: move the key to where certificates are issued, or chmod 600 it at least.
+    """
+    bundles = [(member, bundle) for member in files.members for bundle in member.bundles.values()]
+    if not bundles:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "no file of trusted CAs is declared")
+    here = [(member, bundle) for member, bundle in bundles if bundle.file.path is not None]
+    if bundles and not here:
+        reasons = dict.fromkeys(f"{member.label}: {bundle.file.absent}" for member, bundle in bundles)
+        yield CannotJudge(Outcome.NOT_VERIFIED, "; ".join(reasons))
+    lying = {(member.label, key.path): (member, key) for member, bundle in here for key in bundle.keys}
+    for member, key in lying.values():
+        if key.mode is not None and key.mode & _NOT_THE_OWNERS:
+            yield Finding(
+                message=f"{member.label}: the key of a trusted CA lies open beside its certificate",
+                expected="no such file, or one with mode 0600",
+                observed=f"{key.path}: mode {key.mode:04o}",
+                evidence={"found": key.said},
+                reproduce=(look_for(f"stat -c '%a %U %n' {quote(str(key.path))}", "the mode: 600, or 640"),),
+            )
+        else:
+            yield Note(f"{key.path} lies there, for its owner alone")
+
+
+def _another(chain: ServedChain, declared: DeclaredLeaf) -> Mapping[str, Any]:
+    return {"chain": replace(chain, certificates=self_signed().chain)}
+
+
+@check("config.served-file", on={Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS}, counterexample=_another)
+def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
+    """The certificate in the declared file is the one that is served.
+
+    etcd reads the file at each handshake, so another certificate on the wire means another file, another
+    etcd, or something in between: a declaration that was changed and never applied, a certificate that was
+    renewed in the wrong place, a proxy.
+
+    Spec: etcd --cert-file
+    Spec: CIS Kubernetes 2.1
+    Severity: high
+    Level: MUST
+    Remediation: put the certificate and its key where the etcd that runs reads them, or restart it with the
+        declaration as it is now.
+    """
+    yield from _compared(chain, declared)
+
+
+@check("config.peer-served-file", on={Role.PEER}, counterexample=_another)
+def the_declared_file_is_served_to_peers(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
+    """The certificate in the declared file is the one that is served to peers.
+
+    etcd reads the file at each handshake, so another certificate on the wire means another file, another
+    etcd, or something in between: a declaration that was changed and never applied, a certificate that was
+    renewed in the wrong place, a proxy.
+
+    Spec: etcd --peer-cert-file
+    Spec: CIS Kubernetes 2.4
+    Severity: high
+    Level: MUST
+    Remediation: put the certificate and its key where the etcd that runs reads them, or restart it with the
+        declaration as it is now.
+    """
+    yield from _compared(chain, declared)
+
+
+def _compared(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
+    if chain.leaf != declared.certificate:
+        yield Finding(
+            message="another certificate is served than that of the declared file",
+            expected=f"{shown_in_full(declared.certificate)} ({declared.source})",
+            observed=shown_in_full(chain.leaf),
+            evidence={"declared": declared.said},
+            reproduce=(show_file(declared.source), show_leaf(chain.url)),
+        )

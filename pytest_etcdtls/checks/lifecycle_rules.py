@@ -1,0 +1,427 @@
+"""Rules about names, protocol and users, tried on clusters made for it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pytest_etcdtls.checks.lifecycle_files import SERVED, with_trials
+from pytest_etcdtls.facts.experiments import (
+    Experiment,
+    ExperimentAttempt,
+    ForeignMember,
+    SuiteOffer,
+    SuiteOffers,
+)
+from pytest_etcdtls.judgement import KEPT_OUT, LET_IN, NO_HANDSHAKE, REFUSED, Expected, finding, judge_steps
+from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl, etcdctl, look_for, s_client
+from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.tls.attempt import Response
+from pytest_etcdtls.tls.hello import TLS1_2, Reply, ServerHello
+
+_STARTED = "started"
+
+
+def _let_in(who: str) -> Any:  # noqa: ANN401
+    def counterexample(experiment: Experiment) -> Mapping[str, Any]:
+        return {"experiment": with_trials(experiment, _STARTED, who, **SERVED)}
+
+    return counterexample
+
+
+def _curl(port: int, where: str) -> str:
+    command = f"curl -sS -i -k --http1.1 --cert other.crt --key other.key https://127.0.0.1:{port}/version"
+    return look_for(command, f"an HTTP status line: the client is let in ({where})")
+
+
+@check("lifecycle.allowed-hostname", on=set(), counterexample=_let_in("client with another hostname"))
+def only_clients_with_the_hostname_are_admitted(
+    experiment: Annotated[Experiment, "allowed-hostname"],
+) -> Iterator[Statement]:
+    """With --client-cert-allowed-hostname only certificates that cover that hostname are admitted.
+
+    Where one CA signs for many, the hostname is what tells etcd's clients from the others. A hostname that
+    stands in the common name only does not count.
+
+    Spec: etcd --client-cert-allowed-hostname
+    Spec: RFC 6125 section 6.4.4
+    Severity: high
+    Level: MUST
+    Remediation: do not rely on --client-cert-allowed-hostname with this etcd; give etcd's clients a CA of
+        their own.
+    """
+    yield from judge_steps(
+        experiment,
+        [
+            Expected(_STARTED, "client with the hostname", LET_IN),
+            Expected(_STARTED, "client with another hostname", REFUSED),
+            Expected(_STARTED, "client with the hostname as common name only", REFUSED),
+        ],
+        (_curl(2379, "etcd runs with --client-cert-allowed-hostname"),),
+    )
+
+
+@check("lifecycle.peer-allowed-cn", on=set(), counterexample=_let_in("peer with another common name"))
+def only_peers_with_the_common_name_are_admitted(
+    experiment: Annotated[Experiment, "peer-allowed-cn"],
+) -> Iterator[Statement]:
+    """With --peer-cert-allowed-cn only certificates with that common name are admitted as peers.
+
+    Where one CA signs for clients and peers it is what keeps a client off the peer port.
+
+    Spec: etcd --peer-cert-allowed-cn
+    Spec: etcd tests, TestEtcdPeerCNAuth
+    Severity: high
+    Level: MUST
+    Remediation: do not rely on --peer-cert-allowed-cn with this etcd; give the peers a CA of their own.
+    """
+    yield from judge_steps(
+        experiment,
+        [
+            Expected(_STARTED, "peer with the common name", LET_IN),
+            Expected(_STARTED, "peer with another common name", REFUSED),
+            Expected(_STARTED, "peer without a common name", REFUSED),
+        ],
+        (_curl(2380, "etcd runs with --peer-cert-allowed-cn"),),
+    )
+
+
+@check("lifecycle.peer-allowed-hostname", on=set(), counterexample=_let_in("peer with another hostname"))
+def only_peers_with_the_hostname_are_admitted(
+    experiment: Annotated[Experiment, "peer-allowed-hostname"],
+) -> Iterator[Statement]:
+    """With --peer-cert-allowed-hostname only certificates that cover that hostname are admitted as peers.
+
+    Spec: etcd --peer-cert-allowed-hostname
+    Spec: etcd tests, TestEtcdPeerNameAuth
+    Severity: high
+    Level: MUST
+    Remediation: do not rely on --peer-cert-allowed-hostname with this etcd; give the peers a CA of their own.
+    """
+    yield from judge_steps(
+        experiment,
+        [
+            Expected(_STARTED, "peer with the hostname", LET_IN),
+            Expected(_STARTED, "peer with another hostname", REFUSED),
+            Expected(_STARTED, "peer with the hostname as common name only", REFUSED),
+        ],
+        (_curl(2380, "etcd runs with --peer-cert-allowed-hostname"),),
+    )
+
+
+@check("lifecycle.peer-san", on=set(), counterexample=_let_in("peer with another address"))
+def a_peer_comes_from_where_its_certificate_says(
+    experiment: Annotated[Experiment, "peer-san"],
+) -> Iterator[Statement]:
+    """A peer whose certificate names addresses is admitted from these only, one without names from anywhere.
+
+    A member's key that was stolen is then of no use from elsewhere. etcd closes such a connection after the
+    handshake, without an alert.
+
+    Spec: etcd Documentation, transport security model, notes for TLS authentication
+    Spec: etcd --peer-skip-client-san-verification
+    Severity: high
+    Level: MUST
+    Remediation: do not set --peer-skip-client-san-verification (up to 3.5 with experimental- before it).
+    """
+    yield from judge_steps(
+        experiment,
+        [
+            Expected(_STARTED, "peer with our address", LET_IN),
+            Expected(_STARTED, "peer with our address among others", LET_IN),
+            Expected(_STARTED, "peer without a name", LET_IN),
+            Expected(_STARTED, "peer with another address", KEPT_OUT),
+        ],
+        (_curl(2380, "other.crt has the subjectAltName IP:192.0.2.1"),),
+    )
+
+
+_CLIENT_PORT = "https://127.0.0.1:2379"
+_REFUSED = '"alert": refused, as it should be'
+_TLS12, _TLS13 = "good client offering TLSv1.2 only", "good client offering TLSv1.3 only"
+
+
+def _served_protocols(who: str) -> Any:  # noqa: ANN401
+    def counterexample(experiment: Experiment) -> Mapping[str, Any]:
+        return {"experiment": with_trials(experiment, _STARTED, who, **SERVED)}
+
+    return counterexample
+
+
+@check("lifecycle.version-floor", on=set(), counterexample=_served_protocols(_TLS12))
+def no_version_below_the_floor_is_spoken(
+    experiment: Annotated[Experiment, "version-floor"],
+) -> Iterator[Statement]:
+    """With --tls-min-version=TLS1.3 neither port speaks TLS 1.2.
+
+    Spec: etcd --tls-min-version
+    Spec: etcd tests, TestTLSMinMaxVersion
+    Spec: RFC 8446 section 4.2.1
+    Severity: high
+    Level: MUST
+    Remediation: do not rely on --tls-min-version with this etcd; what stands before it can refuse TLS 1.2.
+    """
+    yield from judge_steps(
+        experiment,
+        [Expected(_STARTED, _TLS13, LET_IN), Expected(_STARTED, _TLS12, NO_HANDSHAKE)],
+        (s_client(_CLIENT_PORT, TLSVersion.TLS1_2, look=f"{_REFUSED} with --tls-min-version=TLS1.3"),),
+    )
+
+
+@check("lifecycle.version-ceiling", on=set(), counterexample=_served_protocols(_TLS13))
+def no_version_above_the_ceiling_is_spoken(
+    experiment: Annotated[Experiment, "version-ceiling"],
+) -> Iterator[Statement]:
+    """With --tls-max-version=TLS1.2 neither port speaks TLS 1.3.
+
+    Who sets it does so for something in between that cannot do with TLS 1.3, or for cipher suites, which etcd
+    cannot choose in TLS 1.3.
+
+    Spec: etcd --tls-max-version
+    Spec: etcd tests, TestTLSMinMaxVersion
+    Severity: medium
+    Level: MUST
+    Remediation: do not rely on --tls-max-version with this etcd.
+    """
+    yield from judge_steps(
+        experiment,
+        [Expected(_STARTED, _TLS12, LET_IN), Expected(_STARTED, _TLS13, NO_HANDSHAKE)],
+        (s_client(_CLIENT_PORT, TLSVersion.TLS1_3, look=f"{_REFUSED} with --tls-max-version=TLS1.2"),),
+    )
+
+
+def _all_accepted(offers: SuiteOffers) -> Mapping[str, Any]:
+    def accepted(offer: SuiteOffer) -> SuiteOffer:
+        hello = ServerHello(version=TLS1_2, suite=0xC02C)
+        greeting = replace(offer.greeting, reply=Reply.SERVER_HELLO, alert=None, server_hello=hello)
+        return replace(offer, greeting=greeting)
+
+    return {"offers": replace(offers, offers=tuple(map(accepted, offers.offers)))}
+
+
+@check("lifecycle.cipher-suites", on=set(), counterexample=_all_accepted)
+def only_listed_suites_are_accepted(offers: SuiteOffers) -> Iterator[Statement]:
+    """With --cipher-suites both ports accept the listed suites of TLS 1.2, and no other.
+
+    TLS 1.3 has suites of its own, which the flag does not touch.
+
+    Spec: etcd --cipher-suites
+    Spec: etcd tests, TestTLSClientCipherSuitesMismatch
+    Spec: RFC 5246 section 7.4.1.3
+    Severity: medium
+    Level: MUST
+    Remediation: do not rely on --cipher-suites with this etcd; --tls-min-version=TLS1.3 leaves no suite of
+        TLS 1.2 to be chosen.
+    """
+    for offer in offers.offers:
+        if not offer.greeting.answered:
+            said = offer.greeting.describe()
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{offer.role} port, {offer.suite} offered alone: {said}")
+    for listed in (True, False):
+        wrong = [
+            offer
+            for offer in offers.offers
+            if offer.listed is listed
+            and offer.greeting.reply is (Reply.ALERT if listed else Reply.SERVER_HELLO)
+        ]
+        if wrong:
+            yield _not_as_listed(offers, wrong, listed=listed)
+
+
+def _not_as_listed(offers: SuiteOffers, wrong: list[SuiteOffer], *, listed: bool) -> Finding:
+    return Finding(
+        message=f"suites that are {'listed are refused' if listed else 'not listed are accepted'}",
+        expected="accepted" if listed else "refused",
+        observed="; ".join(
+            f"{offer.role} port, {offer.suite}: {offer.greeting.describe()}" for offer in wrong
+        ),
+        evidence={"etcd": offers.etcd_version, "started with": " ".join(offers.flags)},
+        reproduce=(
+            s_client(
+                _CLIENT_PORT,
+                TLSVersion.TLS1_2,
+                "-cipher ECDHE-ECDSA-AES256-GCM-SHA384",
+                look=f"{_REFUSED} with --cipher-suites without this suite",
+            ),
+        ),
+    )
+
+
+_GRPC, _GATEWAY = "over gRPC", "over the gateway"
+_MAY = "certificate with the user's name, key that the user may read"
+_TOKEN = "token of root"  # noqa: S105 - says who comes
+
+
+def _denied(experiment: Experiment) -> Mapping[str, Any]:
+    response = Response(status=200, headers={"grpc-status": "7"})
+    return {"experiment": with_trials(experiment, _GRPC, _MAY, response=response)}
+
+
+@check("lifecycle.cn-is-user", on=set(), counterexample=_denied)
+def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> Iterator[Statement]:
+    """With authentication on, a certificate's common name is the user over gRPC, with that user's rights.
+
+    No password is needed then: whoever has a certificate with the name of a user is that user, and nobody
+    else is anybody.
+
+    Spec: etcd Documentation, role-based access control, TLS common name
+    Spec: etcd tests, TestCtlV3AuthCertCN
+    Severity: high
+    Level: MUST
+    Remediation: use passwords or tokens with this etcd, and check what --client-cert-auth does in it: without
+        it no certificate is a user.
+    """
+    trials = experiment.step(_GRPC).trials
+    yield from _unanswered(trials)
+    for trial in trials:
+        status = _grpc_status(trial)
+        if status is not None and (status == "0") != (trial.who == _MAY):
+            yield finding(
+                experiment,
+                experiment.step(_GRPC),
+                [trial],
+                message=f"{trial.who}: the key {'is read' if status == '0' else 'cannot be read'}",
+                expected="the key is read" if trial.who == _MAY else "permission denied",
+                reproduce=(
+                    etcdctl(
+                        _CLIENT_PORT,
+                        ("reader.crt", "reader.key"),
+                        "get granted",
+                        'the key, or "permission denied"',
+                    ),
+                ),
+            )
+
+
+def _grpc_status(trial: ExperimentAttempt) -> str | None:
+    response = trial.attempt.response
+    return response.headers.get("grpc-status") if response is not None else None
+
+
+def _unanswered(trials: tuple[ExperimentAttempt, ...]) -> Iterator[Statement]:
+    for trial in trials:
+        if trial.attempt.response is None:
+            yield CannotJudge(Outcome.INCONCLUSIVE, trial.describe())
+
+
+def _taken_for_a_user(experiment: Experiment) -> Mapping[str, Any]:
+    who = "certificate without a common name"
+    return {"experiment": with_trials(experiment, _GATEWAY, who, response=Response(status=200))}
+
+
+@check("lifecycle.cn-ignored-by-gateway", on=set(), counterexample=_taken_for_a_user)
+def the_gateway_takes_no_certificate_for_a_user(
+    experiment: Annotated[Experiment, "users"],
+) -> Iterator[Statement]:
+    """With authentication on, the JSON gateway takes no certificate for a user, its own included.
+
+    The gateway dials etcd with the server's certificate. Before 3.3.11 the name in that was taken for the
+    user of everybody who came by the gateway.
+
+    Spec: CVE-2018-16886
+    Spec: etcd Documentation, role-based access control, TLS common name
+    Spec: etcd tests, TestCurlV3AuthClientTLSCertAuth
+    Severity: critical
+    Level: MUST
+    Remediation: switch the gateway off with --enable-grpc-gateway=false, and let no user have the name in the
+        certificate of --cert-file.
+    """
+    trials = experiment.step(_GATEWAY).trials
+    yield from _unanswered(trials)
+    for trial in trials:
+        response = trial.attempt.response
+        if response is None:
+            continue
+        served = response.status == 200
+        if trial.who == _TOKEN and not served:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"the gateway serves nobody: {trial.describe()}")
+        if trial.who != _TOKEN and served:
+            yield finding(
+                experiment,
+                experiment.step(_GATEWAY),
+                [trial],
+                message=f"{trial.who}: the gateway reads a key",
+                expected="refused without a token",
+                reproduce=(
+                    look_for(
+                        'curl -sS -i -k --cert client.crt --key client.key -d \'{"key": "Z3JhbnRlZA=="}\''
+                        " https://127.0.0.1:2379/v3/kv/range",
+                        '"kvs": the key is read without a token, while authentication is on',
+                    ),
+                ),
+            )
+
+
+def _unavailable(experiment: Experiment) -> Mapping[str, Any]:
+    who = "good client by the gateway"
+    return {"experiment": with_trials(experiment, "started", who, response=Response(status=503))}
+
+
+@check("lifecycle.separate-client-certificate", on=set(), counterexample=_unavailable)
+def the_gateway_dials_with_the_certificate_that_it_was_given(
+    experiment: Annotated[Experiment, "separate-client-certificate"],
+) -> Iterator[Statement]:
+    """With --client-cert-file the gateway works although the served certificate is for servers only.
+
+    Without that flag etcd dials its own port with the served certificate, which then needs the usage
+    clientAuth as well; many CAs do not issue that any more.
+
+    Spec: etcd --client-cert-file, --client-key-file
+    Spec: RFC 5280 section 4.2.1.12
+    Severity: medium
+    Level: MUST
+    Remediation: issue the certificate of --cert-file with the usages serverAuth and clientAuth.
+    """
+    yield from judge_steps(experiment, [Expected("started", "good client", LET_IN, control=True)])
+    step = experiment.step("started")
+    trials = step.of("good client by the gateway")
+    yield from _unanswered(trials)
+    others = [trial for trial in trials if trial.attempt.response and trial.attempt.response.status != 200]
+    if others:
+        yield finding(
+            experiment,
+            step,
+            others,
+            message="the gateway does not work with a certificate of its own to dial with",
+            expected="HTTP 200",
+            reproduce=(
+                curl(_CLIENT_PORT, role="client", files=GOOD_CLIENT, protocol=Protocol.GATEWAY, look=STATUS),
+            ),
+        )
+
+
+def _joined(member: ForeignMember) -> Mapping[str, Any]:
+    return {"member": replace(member, rejected="", joined=True)}
+
+
+@check("lifecycle.member-with-foreign-certificate-cannot-join", on=set(), counterexample=_joined)
+def a_member_with_a_foreign_certificate_does_not_join(member: ForeignMember) -> Iterator[Statement]:
+    """A member whose peer certificate is of another CA does not take part, and does again with its own.
+
+    A member has the whole key space and a vote.
+
+    Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
+    Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
+    Spec: CIS Kubernetes 2.5
+    Severity: critical
+    Level: MUST
+    Remediation: set --peer-client-cert-auth=true together with --peer-trusted-ca-file, and give
+        --peer-cert-file explicitly.
+    """
+    if member.joined:
+        yield Finding(
+            message="a member with a peer certificate of another CA takes part",
+            expected="the other members refuse its connections",
+            observed="it says that it serves clients, which takes a leader",
+            evidence={"etcd": member.etcd_version},
+            reproduce=(
+                "cp foreign.crt peer.crt; cp foreign.key peer.key  # of one of three; restart that one",
+            ),
+        )
+    elif not member.rejected:
+        yield CannotJudge(
+            Outcome.INCONCLUSIVE, "it did not join, and no other member says that it refused it"
+        )
+    elif not member.joined_again:
+        yield CannotJudge(Outcome.INCONCLUSIVE, "it does not join with its own certificate either")

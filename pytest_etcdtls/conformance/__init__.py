@@ -1,4 +1,0 @@
-"""The suite inside pytest: one item per listener and check, no fixture and no test file.
-
-Loaded only when the command line asks for it.
-"""

@@ -1,0 +1,279 @@
+"""The names of etcd's flags, environment variables and configuration keys, by version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
+
+from pytest_etcdtls.declared.declaration import Declaration, Setting, Via, has, line, version_key
+
+LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7")
+"""The lines of etcd whose names are known; a newer one is taken to have those of the last."""
+
+_FLAGS: Final[Mapping[str, str]] = {
+    "3.3 3.4 3.5 3.6 3.7": """
+        advertise-client-urls auth-token auth-token-ttl auto-compaction-mode auto-compaction-retention
+        auto-tls cert-file cipher-suites client-cert-auth client-crl-file config-file cors data-dir
+        discovery-fallback discovery-srv election-timeout enable-pprof force-new-cluster
+        grpc-keepalive-interval grpc-keepalive-min-time grpc-keepalive-timeout heartbeat-interval
+        initial-advertise-peer-urls initial-cluster initial-cluster-state initial-cluster-token
+        initial-election-tick-advance key-file listen-client-urls listen-metrics-urls listen-peer-urls
+        max-request-bytes max-snapshots max-txn-ops max-wals metrics name peer-auto-tls peer-cert-allowed-cn
+        peer-cert-file peer-client-cert-auth peer-crl-file peer-key-file peer-trusted-ca-file
+        quota-backend-bytes snapshot-count strict-reconfig-check trusted-ca-file version wal-dir
+    """,
+    "3.3 3.4 3.5 3.6": """
+        discovery discovery-proxy experimental-corrupt-check-time experimental-initial-corrupt-check
+        experimental-peer-skip-client-san-verification
+    """,
+    "3.4 3.5 3.6 3.7": """
+        backend-batch-interval backend-batch-limit bcrypt-cost client-cert-allowed-hostname
+        discovery-srv-name enable-grpc-gateway host-whitelist listen-client-http-urls log-level log-outputs
+        logger max-concurrent-streams peer-cert-allowed-hostname pre-vote tls-max-version tls-min-version
+        unsafe-no-fsync
+    """,
+    "3.3 3.4 3.5": """
+        enable-v2 experimental-enable-v2v3 proxy proxy-dial-timeout proxy-failure-wait proxy-read-timeout
+        proxy-refresh-interval proxy-write-timeout
+    """,
+    "3.4 3.5 3.6": """
+        experimental-compaction-batch-limit experimental-enable-lease-checkpoint
+        experimental-enable-lease-checkpoint-persist experimental-warning-apply-duration
+        experimental-watch-progress-notify-interval
+    """,
+    "3.5 3.6 3.7": """
+        backend-bbolt-freelist-type client-cert-file client-key-file enable-log-rotation
+        log-rotation-config-json peer-client-cert-file peer-client-key-file raft-read-timeout
+        raft-write-timeout self-signed-cert-validity socket-reuse-address socket-reuse-port v2-deprecation
+    """,
+    "3.3 3.4": "debug log-output log-package-levels",
+    "3.5 3.6": """
+        experimental-bootstrap-defrag-threshold-megabytes experimental-compact-hash-check-enabled
+        experimental-compact-hash-check-time experimental-compaction-sleep-interval
+        experimental-distributed-tracing-address experimental-distributed-tracing-instance-id
+        experimental-distributed-tracing-sampling-rate experimental-distributed-tracing-service-name
+        experimental-downgrade-check-time experimental-enable-distributed-tracing experimental-memory-mlock
+        experimental-snapshot-catchup-entries experimental-stop-grpc-service-on-defrag
+        experimental-txn-mode-write-with-shared-buffer
+    """,
+    "3.6 3.7": """
+        bootstrap-defrag-threshold-megabytes compact-hash-check-time compaction-batch-limit
+        compaction-sleep-interval corrupt-check-time discovery-cacert discovery-cert discovery-dial-timeout
+        discovery-endpoints discovery-insecure-skip-tls-verify discovery-insecure-transport
+        discovery-keepalive-time discovery-keepalive-timeout discovery-key discovery-password
+        discovery-request-timeout discovery-token discovery-user distributed-tracing-address
+        distributed-tracing-instance-id distributed-tracing-sampling-rate distributed-tracing-service-name
+        downgrade-check-time enable-distributed-tracing feature-gates log-format max-learners memory-mlock
+        peer-skip-client-san-verification snapshot-catchup-entries warning-apply-duration
+        warning-unary-request-duration watch-progress-notify-interval
+    """,
+    "3.3": "ca-file peer-ca-file",
+    "3.4": "experimental-backend-bbolt-freelist-type",
+    "3.6": "experimental-warning-unary-request-duration",
+}
+
+
+def names(text: str) -> frozenset[str]:
+    """Return the words of a text as a set."""
+    return frozenset(text.split())
+
+
+IGNORED: Final = names(
+    """
+    cluster-active-size cluster-remove-delay cluster-sync-interval config force max-result-buffer
+    max-retry-attempts peer-heartbeat-interval peer-election-timeout retry-interval snapshot v vv
+    """
+)
+"""Flags of etcd 2 that every version accepts, warns about and ignores."""
+
+SWITCHES: Final = IGNORED | names(
+    """
+    auto-tls client-cert-auth debug discovery-insecure-skip-tls-verify discovery-insecure-transport
+    enable-distributed-tracing enable-grpc-gateway enable-log-rotation enable-pprof enable-v2
+    experimental-compact-hash-check-enabled experimental-enable-distributed-tracing
+    experimental-enable-lease-checkpoint experimental-enable-lease-checkpoint-persist
+    experimental-initial-corrupt-check experimental-memory-mlock
+    experimental-peer-skip-client-san-verification experimental-stop-grpc-service-on-defrag
+    experimental-txn-mode-write-with-shared-buffer force-new-cluster initial-election-tick-advance
+    memory-mlock peer-auto-tls peer-client-cert-auth peer-skip-client-san-verification pre-vote
+    socket-reuse-address socket-reuse-port strict-reconfig-check unsafe-no-fsync version
+    """
+)
+"""Boolean flags: without an equals sign they mean true, and the word after them is not their value."""
+
+_BY_LINE: Final = {
+    of: frozenset(name for lines, names in _FLAGS.items() if of in lines.split() for name in names.split())
+    for of in LINES
+}
+
+EVERY_FLAG: Final = frozenset().union(*_BY_LINE.values())
+"""Flags that some known version has."""
+
+_SINCE: Final[Mapping[str, dict[str, int]]] = {
+    "tls-min-version": {"3.4": 25, "3.5": 8},
+    "tls-max-version": {"3.4": 25, "3.5": 8},
+    "listen-client-http-urls": {"3.4": 25, "3.5": 8},
+    "max-concurrent-streams": {"3.4": 20, "3.5": 5},
+    "unsafe-no-fsync": {"3.4": 10},
+    "auth-token-ttl": {"3.4": 10},
+    "experimental-enable-lease-checkpoint-persist": {"3.4": 20, "3.5": 2},
+    "experimental-compact-hash-check-enabled": {"3.5": 5},
+    "experimental-compact-hash-check-time": {"3.5": 5},
+    "experimental-distributed-tracing-sampling-rate": {"3.5": 11},
+}
+"""Flags that came with a patch release, as far as the changelogs say: by line, its number."""
+
+URL_LISTS: Final = names(
+    """
+    listen-client-urls listen-peer-urls listen-metrics-urls listen-client-http-urls
+    advertise-client-urls initial-advertise-peer-urls
+    """
+)
+
+
+def flag_known(name: str, version: str | None) -> bool:
+    """Return whether that version has the flag; of an unknown version, whether any has."""
+    if name in IGNORED:
+        return True
+    of = line(version)
+    if of is None:
+        return name in EVERY_FLAG
+    of = of if of in LINES else LINES[-1]
+    if name not in _BY_LINE[of]:
+        return False
+    return name not in _SINCE or has(version, _SINCE[name])
+
+
+def flag_lines(name: str) -> str:
+    """Return the lines that have a flag, in words: ``3.3 to 3.5``, ``3.6 and newer``; empty for none."""
+    having = [of for of in LINES if name in _BY_LINE[of]]
+    if not having:
+        return ""
+    if having[-1] == LINES[-1]:
+        return f"{having[0]} and newer"
+    return having[0] if len(having) == 1 else f"{having[0]} to {having[-1]}"
+
+
+def variable_of(flag: str) -> str:
+    """Return the environment variable of a flag: ``ETCD_CERT_FILE`` of ``cert-file``."""
+    return "ETCD_" + flag.upper().replace("-", "_")
+
+
+FLAG_OF: Final = {variable_of(name): name for name in EVERY_FLAG | IGNORED}
+"""The flag of each environment variable."""
+
+CLIENT_SECTION: Final = "client-transport-security"
+PEER_SECTION: Final = "peer-transport-security"
+
+_BOTH: Final = {
+    "cert-file": "cert-file",
+    "key-file": "key-file",
+    "client-cert-file": "client-cert-file",
+    "client-key-file": "client-key-file",
+    "client-cert-auth": "client-cert-auth",
+    "trusted-ca-file": "trusted-ca-file",
+    "auto-tls": "auto-tls",
+    "allowed-cn": "cert-allowed-cn",
+    "allowed-hostname": "cert-allowed-hostname",
+    "skip-client-san-verification": "skip-client-san-verification",
+    "ca-file": "ca-file",
+}
+
+SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    CLIENT_SECTION: {
+        **_BOTH,
+        "allowed-cn": "client-cert-allowed-cn",
+        "allowed-hostname": "client-cert-allowed-hostname",
+        "skip-client-san-verification": "client-skip-client-san-verification",
+    },
+    PEER_SECTION: {key: f"peer-{flag}" for key, flag in _BOTH.items()},
+}
+"""By section and key, the flag that the key stands for. The client's ``allowed-cn`` and
+``skip-client-san-verification`` have no flag; they are named as theirs would be."""
+
+GO_FIELDS: Final[Mapping[str, str]] = {"clienttlsinfo": "client", "peertlsinfo": "peer"}
+"""Fields of ``embed.Config`` without a JSON tag, in lower case: Go reads them by their own name."""
+
+LISTS: Final = frozenset({"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"})
+SWITCH_KEYS: Final = frozenset({"client-cert-auth", "auto-tls", "skip-client-san-verification"})
+
+_NO_KEY: Final = names(
+    """
+    auto-tls ca-file cert-file client-cert-allowed-hostname client-cert-auth client-cert-file
+    client-crl-file client-key-file config-file discovery-cacert discovery-cert discovery-dial-timeout
+    discovery-endpoints discovery-insecure-skip-tls-verify discovery-insecure-transport
+    discovery-keepalive-time discovery-keepalive-timeout discovery-key discovery-password
+    discovery-request-timeout discovery-token discovery-user experimental-snapshot-catchup-entries
+    key-file peer-auto-tls peer-ca-file peer-cert-allowed-cn peer-cert-allowed-hostname peer-cert-file
+    peer-client-cert-auth peer-client-cert-file peer-client-key-file peer-crl-file peer-key-file
+    peer-skip-client-san-verification peer-trusted-ca-file raft-read-timeout raft-write-timeout
+    socket-reuse-address socket-reuse-port trusted-ca-file version
+    """
+)
+"""Flags that no key of the same name stands for; what has a key has it in a section."""
+
+_KEYS_ONLY: Final[Mapping[str, str]] = {
+    "socket-options": "3.5",
+    "experimental-snapshot-catch-up-entries": "3.5",
+    "discovery-config": "3.6",
+    "grpc-additional-server-options": "3.6",
+}
+"""Keys without a flag, and the first line that has them."""
+
+_SKIPS_SANS: Final = "experimental-peer-skip-client-san-verification"
+
+
+def top_level_flag(key: str) -> str | None:
+    """Return the flag that a key at the top stands for, in some version; ``None`` if there is none."""
+    return key if (key in EVERY_FLAG and key not in _NO_KEY) or key in _KEYS_ONLY else None
+
+
+def top_level_known(key: str, version: str | None) -> bool:
+    """Return whether that version reads the key at the top."""
+    if key in _KEYS_ONLY:
+        return version_key(version) >= version_key(_KEYS_ONLY[key])
+    if key == _SKIPS_SANS:
+        return line(version) in (None, "3.6")
+    return key not in _NO_KEY and flag_known(key, version)
+
+
+def section_key_known(key: str, version: str | None) -> bool:
+    """Return whether that version reads the key in one of the two sections."""
+    if key in ("allowed-cn", "allowed-hostname"):
+        return has(version, {"3.5": 15})
+    if key == "skip-client-san-verification":
+        return version_key(version) >= (3, 6)
+    if key in ("client-cert-file", "client-key-file"):
+        return version_key(version) >= (3, 5)
+    if key == "ca-file":
+        return version_key(version) < (3, 4)
+    return key in _BOTH
+
+
+def known_to(setting: Setting, version: str | None) -> bool:
+    """Return whether that version of etcd reads the setting as it is spelled."""
+    if setting.via is not Via.KEY:
+        return flag_known(setting.name, version)
+    section, dot, key = setting.spelled.rpartition(".")
+    if not dot:
+        return top_level_known(key.lower(), version)
+    if section.lower() in GO_FIELDS:
+        return True
+    return section.lower() in SECTIONS and section_key_known(key.lower(), version)
+
+
+def passed_over(declaration: Declaration, version: str | None) -> tuple[Setting, ...]:
+    """Return the keys and variables that this version ignores and another reads; flags stop etcd instead."""
+    return tuple(
+        setting
+        for setting in declaration.settings.values()
+        if setting.via is not Via.FLAG and not known_to(setting, version)
+    )
+
+
+def in_force(declaration: Declaration, version: str | None) -> Declaration:
+    """Return the declaration without what this version does not know."""
+    kept = {name: setting for name, setting in declaration.settings.items() if known_to(setting, version)}
+    return replace(declaration, settings=MappingProxyType(kept))

@@ -1,0 +1,330 @@
+"""Command lines: words, shell syntax, and the etcd program in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from pytest_etcdtls.declared.declaration import SourceLine
+from pytest_etcdtls.declared.flags import names
+from pytest_etcdtls.errors import UsageError
+
+_LAUNCHERS = names(
+    """
+    chrt docker dumb-init env exec gosu ionice nerdctl nice nohup numactl podman runuser setpriv su-exec sudo
+    systemd-cat taskset time timeout tini
+    """
+)
+"""Programs that start the one that is named behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word.
+
+    Attributes:
+        text: without quotes, variables replaced.
+        place: where it stands.
+        unresolved: names of variables in it whose value the file does not tell.
+    """
+
+    text: str
+    place: SourceLine
+    unresolved: tuple[str, ...] = ()
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it looks like a flag with its name."""
+        return re.match(r"--?[A-Za-z]", self.text) is not None
+
+    @property
+    def is_etcd(self) -> bool:
+        """Whether it names etcd's program."""
+        return "=" not in self.text and PurePosixPath(self.text).name in ("etcd", "etcd.exe")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable.
+
+    Attributes:
+        unresolved: why its value is not known; empty if it is.
+    """
+
+    name: str
+    value: str = field(repr=False)
+    place: SourceLine
+    unresolved: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramStart:
+    """How a program is started.
+
+    Attributes:
+        program: and its arguments.
+        environment: in the order in which it is set.
+        environment_files: read before that, as a container's runtime reads them.
+        image: of the container that the command runs it in; ``None`` if it names none.
+    """
+
+    program: tuple[Word, ...]
+    environment: tuple[Variable, ...] = ()
+    environment_files: tuple[Word, ...] = ()
+    image: str | None = None
+
+
+def split_off_etcd(words: Sequence[Word]) -> tuple[tuple[Word, ...], tuple[Word, ...]] | None:
+    """Return what stands before etcd's program, and that with its arguments; ``None`` if it is not started.
+
+    A word ``etcd`` behind an option, as in ``docker run --name etcd``, is that option's value.
+    """
+    first = next((word for word in words if "=" not in word.text), None)
+    if first is None or not (first.is_etcd or PurePosixPath(first.text).name in _LAUNCHERS):
+        return None
+    for number, word in enumerate(words):
+        before = words[number - 1].text if number else ""
+        follows_option = before.startswith("-") and before != "--"
+        if word.is_etcd and ("bin/" in word.text or not follows_option):
+            return tuple(words[:number]), tuple(words[number:])
+    return None
+
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^{}$`]*))?\})")
+_OPERATORS = ";&|()<>\n"
+_SET_BEFORE = frozenset({"export", "env", "declare", "readonly", "local"})
+
+
+@dataclass
+class _Reader:
+    """A text that is read from left to right."""
+
+    text: str
+    place: SourceLine
+    variables: Mapping[str, Variable]
+    index: int = 0
+    pieces: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def here(self) -> SourceLine:
+        return at(self.place, self.text, self.index)
+
+    def next(self) -> str:
+        char = self.text[self.index]
+        self.index += 1
+        return char
+
+
+def split_commands(text: str, place: SourceLine, variables: Mapping[str, Variable]) -> Iterator[list[Word]]:
+    """Yield the words of each simple command.
+
+    Args:
+        text: lines as in the file.
+        place: of its first line.
+        variables: those that are set beforehand.
+
+    Raises:
+        UsageError: if a quote is not closed.
+    """
+    known = dict(variables)
+    reader = _Reader(text, place, known)
+    command: list[Word] = []
+    while reader.index < len(text):
+        char = text[reader.index]
+        if text.startswith("\\\n", reader.index):
+            reader.index += 2
+        elif char in " \t\r":
+            reader.index += 1
+        elif char == "#":
+            end = text.find("\n", reader.index)
+            reader.index = end if end >= 0 else len(text)
+        elif char in _OPERATORS:
+            reader.index += 1
+            if command:
+                yield command
+                known |= assignments(command)
+            command = []
+        else:
+            word = _word(reader)
+            if word.text or word.unresolved not in (("$@",), ("$*",)):  # a script is run without arguments
+                command.append(word)
+    if command:
+        yield command
+
+
+def assignments(command: list[Word]) -> dict[str, Variable]:
+    """Return the variables that the words in front of a command set, ``export`` and ``env`` included."""
+    found: dict[str, Variable] = {}
+    for word in command:
+        if match := _ASSIGNMENT.fullmatch(word.text):
+            found[match[1]] = Variable(match[1], match[2], word.place, ", ".join(word.unresolved))
+        elif word.text not in _SET_BEFORE:
+            break
+    return found
+
+
+def _word(reader: _Reader) -> Word:
+    place = reader.here
+    reader.pieces, reader.missing = [], []
+    while reader.index < len(reader.text) and reader.text[reader.index] not in " \t\r" + _OPERATORS:
+        char = reader.next()
+        if char == "'":
+            _quoted(reader, place)
+        elif char == '"':
+            _double_quoted(reader, place)
+        elif char == "\\":
+            _escaped(reader)
+        elif char in "$`":
+            _expand(reader)
+        else:
+            reader.pieces.append(char)
+    return Word("".join(reader.pieces), place, tuple(reader.missing))
+
+
+def _quoted(reader: _Reader, place: SourceLine) -> None:
+    end = reader.text.find("'", reader.index)
+    if end < 0:
+        raise UsageError(f"{place}: a quotation mark ' is not closed")
+    reader.pieces.append(reader.text[reader.index : end])
+    reader.index = end + 1
+
+
+def _double_quoted(reader: _Reader, place: SourceLine) -> None:
+    while reader.index < len(reader.text):
+        char = reader.next()
+        if char == '"':
+            return
+        if char == "\\" and reader.text[reader.index : reader.index + 1] in ('"', "\\", "$", "`", "\n"):
+            _escaped(reader)
+        elif char in "$`":
+            _expand(reader)
+        else:
+            reader.pieces.append(char)
+    raise UsageError(f'{place}: a quotation mark " is not closed')
+
+
+def _escaped(reader: _Reader) -> None:
+    if reader.index < len(reader.text) and (char := reader.next()) != "\n":
+        reader.pieces.append(char)
+
+
+def _expand(reader: _Reader) -> None:
+    """Replace what begins with the dollar sign or the backquote that was just read."""
+    start = reader.index - 1
+    if match := _VARIABLE.match(reader.text, start):
+        reader.index = match.end()
+        name, default = match[1] or match[2], match[3]
+        variable = reader.variables.get(name)
+        if variable.unresolved if variable is not None else default is None:
+            reader.missing.append(name)
+        reader.pieces.append(variable.value if variable is not None else default or "")
+        return
+    end = _end_of_substitution(reader.text, start)
+    if end == start:
+        reader.pieces.append(reader.text[start])
+        return
+    reader.missing.append(reader.text[start:end])
+    reader.index = end
+
+
+def _end_of_substitution(text: str, start: int) -> int:
+    """Return where ``$(...)``, backquotes or an elaborate ``${...}`` end; ``start`` if none begins there."""
+    if text[start] == "`":
+        end = text.find("`", start + 1)
+        return end + 1 if end >= 0 else len(text)
+    opening = text[start + 1 : start + 2]
+    closing = {"(": ")", "{": "}"}.get(opening)
+    if closing is None:
+        return start + 2 if opening and opening in "@*#?$!-0123456789" else start
+    depth = 0
+    for index in range(start + 1, len(text)):
+        depth += (text[index] == opening) - (text[index] == closing)
+        if depth == 0:
+            return index + 1
+    return len(text)
+
+
+_SHELLS = frozenset({"sh", "bash", "ash", "dash"})
+_RUNTIMES = frozenset({"docker", "podman", "nerdctl"})
+_SETS = ("-e", "--env")
+_READS = ("--env-file",)
+
+
+def find_etcd(words: Sequence[Word], environment: Sequence[Variable]) -> ProgramStart | None:
+    """Return how the words start etcd; ``None`` if they start something else.
+
+    Args:
+        words: of one command.
+        environment: that it is given.
+    """
+    if (
+        len(words) > 2
+        and words[0].text.rpartition("/")[2] in _SHELLS
+        and re.fullmatch(r"-\w*c", words[1].text)
+    ):
+        found = find_in_script(words[2], environment)
+        return found[0] if found else None
+    split = split_off_etcd(words)
+    if split is None:
+        return None
+    set_before = assignments(list(words)).values()
+    if not any(word.text.rpartition("/")[2] in _RUNTIMES for word in split[0]):
+        return ProgramStart(program=split[1], environment=(*environment, *set_before))
+    # A container inherits nothing but what its runtime is told to set.
+    return ProgramStart(
+        program=split[1],
+        environment=tuple(_variables(split[0], {one.name: one for one in (*environment, *set_before)})),
+        environment_files=tuple(value for option, value in _options(split[0]) if option in _READS),
+        image=_image(split[0]),
+    )
+
+
+def find_in_script(script: Word, environment: Sequence[Variable]) -> list[ProgramStart]:
+    """Return every start of etcd in a shell's script.
+
+    Raises:
+        UsageError: if a quote in it is not closed.
+    """
+    before = list(environment)
+    found: list[ProgramStart] = []
+    variables = {variable.name: variable for variable in environment}
+    for command in split_commands(script.text, script.place, variables):
+        words = [Word("etcd", command[0].place), *command] if command[0].is_flag else command
+        started = find_etcd(words, before)
+        if started is None:
+            before += assignments(words).values()
+        else:
+            found.append(started)
+    return found
+
+
+def _options(words: Sequence[Word]) -> Iterator[tuple[str, Word]]:
+    """Yield the options that take a value, with it: ``-e NAME=value``, ``--env-file=FILE``."""
+    for number, word in enumerate(words):
+        option, equals, rest = word.text.partition("=")
+        if option in (*_SETS, *_READS) and (equals or number + 1 < len(words)):
+            yield option, Word(rest, word.place, word.unresolved) if equals else words[number + 1]
+
+
+def _variables(words: Sequence[Word], inherited: Mapping[str, Variable]) -> Iterator[Variable]:
+    for option, value in _options(words):
+        name, equals, text = value.text.partition("=")
+        if option in _SETS and equals:
+            yield Variable(name, text, value.place, ", ".join(value.unresolved))
+        elif option in _SETS and name in inherited:
+            yield inherited[name]
+
+
+def _image(words: Sequence[Word]) -> str | None:
+    """Return the image in a container runtime's command: what stands directly before etcd's program."""
+    last = words[-1].text if words else ""
+    return last if re.search(r":[\w.-]+$", last) and not last.startswith("-") else None
+
+
+def at(place: SourceLine, text: str, index: int) -> SourceLine:
+    """Return the line of a position in a text whose first line is at ``place``."""
+    return place if place.line is None else SourceLine(place.file, place.line + text.count("\n", 0, index))

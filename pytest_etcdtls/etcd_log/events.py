@@ -1,0 +1,405 @@
+"""Entries of etcd's log about rejected connections, failed dials and the start."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, Literal
+
+from pytest_etcdtls.etcd_log.lines import LogEntry
+
+
+class Cause(StrEnum):
+    """Why a connection was rejected."""
+
+    NO_CERTIFICATE = "no client certificate"
+    UNKNOWN_CA = "certificate of another CA"
+    EXPIRED = "expired certificate"
+    NOT_YET_VALID = "certificate not yet valid"
+    USAGE = "certificate is not for this use"
+    EXTENSION = "certificate with an unknown critical extension"
+    NAME_NOT_ALLOWED = "name in the certificate is not allowed"
+    ADDRESS = "names in the certificate do not fit the address"
+    REVOKED = "revoked certificate"
+    CRL_UNREADABLE = "CRL cannot be read"
+    PLAINTEXT = "plaintext on a TLS port"
+    HTTP2_ON_PEER_PORT = "HTTP/2 on the peer port"
+    PROTOCOL_VERSION = "no common TLS version"
+    CIPHER_SUITE = "no common cipher suite"
+    ALPN = "no common application protocol"
+    SERVED_PAIR = "etcd cannot load its own certificate"
+    REFUSED_BY_CLIENT = "the client refused etcd's certificate"
+    GONE = "the client went away"
+    SILENT = "the client said nothing"
+    STOPPING = "etcd was stopping"
+    OTHER = "another error"
+
+
+_PATTERNS: Final[tuple[tuple[re.Pattern[str], Cause], ...]] = tuple(
+    (re.compile(pattern), cause)
+    for pattern, cause in (
+        (r"didn't provide a certificate", Cause.NO_CERTIFICATE),
+        (r"certificate signed by unknown authority", Cause.UNKNOWN_CA),
+        (r"x509: unhandled critical extension", Cause.EXTENSION),
+        (r"has expired or is not yet valid.* is before ", Cause.NOT_YET_VALID),
+        (r"has expired or is not yet valid", Cause.EXPIRED),
+        (r"incompatible key usage", Cause.USAGE),
+        (r"client certificate authentication failed", Cause.NAME_NOT_ALLOWED),
+        (
+            r"does not match any of DNSNames|certificate is (?:not )?valid for|contain any IP SANs",
+            Cause.ADDRESS,
+        ),
+        (r"certificate serial \w+ revoked", Cause.REVOKED),
+        (r"malformed crl|asn1: ", Cause.CRL_UNREADABLE),
+        (r"first record does not look like a TLS handshake", Cause.PLAINTEXT),
+        (
+            r"unsupported versions|protocol version not supported|unsupported, maximum protocol",
+            Cause.PROTOCOL_VERSION,
+        ),
+        (r"no cipher suite supported by both", Cause.CIPHER_SUITE),
+        (r"unsupported application protocols", Cause.ALPN),
+        (
+            r"private key does not match|failed to find any PEM data|failed to parse private key",
+            Cause.SERVED_PAIR,
+        ),
+        (r"remote error: tls: |local error: tls: bad record MAC", Cause.REFUSED_BY_CLIENT),
+        (r"use of closed network connection", Cause.STOPPING),
+        (r"i/o timeout|context deadline exceeded", Cause.SILENT),
+        (r"connection reset by peer|broken pipe|EOF$", Cause.GONE),
+    )
+)
+_FILE = re.compile(r"\bopen (.+): (?:no such file or directory|permission denied|is a directory)")
+
+
+def cause_of(error: str, *, certificate_seen: bool) -> Cause:
+    """Return the cause behind an error's text.
+
+    Args:
+        error: as the log has it.
+        certificate_seen: the client had presented a certificate by then, so that the handshake was over.
+    """
+    if _FILE.search(error):
+        return Cause.CRL_UNREADABLE if certificate_seen else Cause.SERVED_PAIR
+    return next((cause for pattern, cause in _PATTERNS if pattern.search(error)), Cause.OTHER)
+
+
+STARTUP_WORDS: Final = (
+    "oaded server configuration",
+    "oading server configuration",
+    "Running: ",
+    "etcd Version: ",
+    "Go Version: ",
+    "starting an etcd server",
+    "starting with client TLS",
+    "starting with peer TLS",
+    "ClientTLS: ",
+    "peerTLS: ",
+)
+"""What stands in every line about it."""
+
+_INFO = re.compile(r"(?:^|, )([a-z-]+) ?= ?([^,]*)")
+_FIRST = ("loaded server configuration", "Loading server configuration from ", "Running: ", "etcd Version: ")
+"""What a start begins with, whichever of them comes first."""
+
+_VERSION = re.compile(r"(?:etcd Version|Go Version): (\S+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedTLS:
+    """TLS settings of one side as etcd prints them at its start; empty strings for what is not set."""
+
+    cert: str = ""
+    key: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    trusted_ca: str = ""
+    client_cert_auth: bool = False
+    crl_file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startup:
+    """The last start that a log shows.
+
+    Attributes:
+        etcd_version: ``None`` if the log does not reach back so far.
+        go_version: ``go1.24.0``.
+        client: TLS on client and https metrics listeners; ``None`` without TLS.
+        peer: TLS on peer listeners.
+        urls: by flag name, where the log has them (not in 3.4's text).
+        config_file: the file that made etcd ignore flags and variables.
+    """
+
+    etcd_version: str | None = None
+    go_version: str | None = None
+    client: LoggedTLS | None = None
+    peer: LoggedTLS | None = None
+    urls: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    config_file: str | None = None
+
+
+def last_startup(entries: Iterable[LogEntry]) -> Startup:
+    """Return what the log says about the last start in it."""
+    found = Startup()
+    for entry in entries:
+        if found.etcd_version is not None and entry.message.startswith(_FIRST):
+            found = Startup()  # another start begins
+        found = _add(found, entry)
+    return found
+
+
+def _add(found: Startup, entry: LogEntry) -> Startup:
+    message = entry.message
+    if match := _VERSION.match(message):
+        if message.startswith("etcd"):
+            return replace(found, etcd_version=match[1])
+        return replace(found, go_version=match[1])
+    if message == "starting an etcd server":
+        urls = {
+            name: tuple(map(str, value))
+            for name, value in entry.fields.items()
+            if name.endswith("-urls") and isinstance(value, list)
+        }
+        return replace(
+            found,
+            etcd_version=entry.text("etcd-version") or found.etcd_version,
+            go_version=entry.text("go-version") or found.go_version,
+            urls=urls,
+        )
+    if message.startswith("loaded server configuration"):
+        return replace(found, config_file=entry.text("path"))
+    if message.startswith("Loading server configuration from "):
+        return replace(found, config_file=message.split('"')[1])
+    if message == "starting with client TLS" or message.startswith("ClientTLS: "):
+        return replace(found, client=_tls(entry.text("tls-info") or message))
+    if message == "starting with peer TLS" or message.startswith("peerTLS: "):
+        return replace(found, peer=_tls(entry.text("tls-info") or message))
+    return found
+
+
+def _tls(text: str) -> LoggedTLS:
+    values = dict(_INFO.findall(text.partition(": ")[2] if "TLS: " in text else text))
+    return LoggedTLS(
+        cert=values.get("cert", ""),
+        key=values.get("key", ""),
+        client_cert=values.get("client-cert", ""),
+        client_key=values.get("client-key", ""),
+        trusted_ca=values.get("trusted-ca", ""),
+        client_cert_auth=values.get("client-cert-auth", "") == "true",
+        crl_file=values.get("crl-file", "").strip(),
+    )
+
+
+DIAL_WORDS: Final = (
+    "prober detected unhealthy status",
+    "failed to reach the peer",
+    "could not connect: ",
+    "addrConn.createTransport failed",
+)
+"""What stands in every such line."""
+
+_NOT_TLS = (Cause.OTHER, Cause.STOPPING, Cause.SILENT, Cause.GONE)
+"""What says nothing about certificates: the other side may just not be there."""
+
+_DIALLED = re.compile(r"health check for peer (\w+) could not connect: (.*)")
+_DIALLED_URL = re.compile(r"failed to reach the peerURL\((\S+)\) of member \w+ \((.*)\)$")
+_GATEWAY = re.compile(r'addrConn\.createTransport failed to connect to \{(?:Addr: ")?([^",\s}]+).*?Err: (.*)')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialFailure:
+    """One connection that etcd itself could not make, as a client.
+
+    Attributes:
+        line: in the log, counted from 1.
+        target: a URL, an address or the id of a member.
+        gateway: it is the JSON gateway that dials its own server, not a member that dials another.
+    """
+
+    line: int
+    time: datetime | None
+    target: str
+    gateway: bool
+    error: str
+    cause: Cause
+
+    @property
+    def meaning(self) -> str:
+        """What happened, one sentence: the error is seen from the side that connects."""
+        refused = "remote error: " in self.error
+        if self.gateway and refused:
+            return "etcd refuses the certificate of its JSON gateway, which connects to its own server"
+        if self.gateway:
+            return f"the JSON gateway, which connects to its own server, cannot connect: {self.cause}"
+        if refused:
+            return f"the member {self.target} refuses this member's certificate"
+        return f"the member {self.target} serves a certificate that this member does not accept: {self.cause}"
+
+
+def dial_failures(entries: Iterable[LogEntry]) -> Iterator[DialFailure]:
+    """Yield etcd's own connections that failed because of TLS."""
+    for entry in entries:
+        found = _dialled(entry)
+        if found is None:
+            continue
+        target, error, gateway = found
+        cause = cause_of(error, certificate_seen=False)
+        if cause not in _NOT_TLS:
+            yield DialFailure(
+                line=entry.line, time=entry.time, target=target, gateway=gateway, error=error, cause=cause
+            )
+
+
+def _dialled(entry: LogEntry) -> tuple[str, str, bool] | None:
+    if entry.message == "prober detected unhealthy status":
+        return entry.text("remote-peer-id"), entry.text("error"), False
+    if entry.message == "failed to reach the peer URL":
+        return entry.text("address"), entry.text("error"), False
+    for pattern, gateway in ((_DIALLED, False), (_DIALLED_URL, False), (_GATEWAY, True)):
+        if match := pattern.search(entry.message):
+            return match[1], match[2], gateway
+    return None
+
+
+Endpoint = Literal["client", "peer"]
+
+REJECTION_WORDS: Final = ("rejected connection", "failed to complete security handshake", "ServerHandshake(")
+"""What stands in every such line."""
+
+_STRING = r'"((?:[^"\\]|\\.)*)"'
+_REJECTED_TEXT = re.compile(
+    rf"rejected connection from {_STRING} \(error {_STRING}, ServerName {_STRING}"
+    r"(?:, IPAddresses (\[.*?\]), DNSNames (\[.*\]))?\)"
+)
+_REJECTED_GRPC = re.compile(
+    rf"Server\.Serve failed to complete security handshake from {_STRING}: (?P<error>.*)"
+    r'|ServerHandshake\(\\?"(?P<address>[^"\\]+)\\?"\) failed: (?P<why>.*?)"?$'
+)
+"""gRPC's own words; in 3.5.33 the second form is logged, and only at debug level."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """One connection that etcd rejected.
+
+    Attributes:
+        line: in the log, counted from 1.
+        time: aware UTC, ``None`` if the log does not tell it whole.
+        remote_address: host and port that etcd saw, an IPv6 address in brackets.
+        server_name: what the client sent by SNI.
+        endpoint: ``client`` covers metrics as well; ``None`` in versions that do not say it.
+        error: as the log has it.
+        cause: behind it.
+        certificate_names: names in the client's certificate, where the handshake got as far as to show them.
+    """
+
+    line: int
+    time: datetime | None
+    remote_address: str
+    error: str
+    cause: Cause
+    server_name: str = ""
+    endpoint: Endpoint | None = None
+    certificate_names: tuple[str, ...] | None = None
+
+    @property
+    def remote_host(self) -> str:
+        """The address without its port."""
+        return self.remote_address.rpartition(":")[0].strip("[]")
+
+    @property
+    def remote_port(self) -> int:
+        """The port, 0 if there is none."""
+        port = self.remote_address.rpartition(":")[2]
+        return int(port) if port.isdigit() else 0
+
+
+def rejections(entries: Iterable[LogEntry]) -> Iterator[Rejection]:
+    """Yield the rejected connections in the order of the log."""
+    for entry in entries:
+        found = _rejection(entry)
+        if found is not None:
+            yield found
+
+
+def _rejection(entry: LogEntry) -> Rejection | None:
+    if entry.message.startswith("rejected connection") and entry.text("remote-addr"):
+        return _structured(entry)
+    if match := _REJECTED_TEXT.search(entry.message):
+        names = None if match[4] is None else tuple(_strings(match[4]) + _strings(match[5]))
+        error = _unescaped(match[2])
+        return Rejection(
+            line=entry.line,
+            time=entry.time,
+            remote_address=_unescaped(match[1]),
+            error=error,
+            cause=cause_of(error, certificate_seen=names is not None),
+            server_name=_unescaped(match[3]),
+            certificate_names=names,
+        )
+    if match := _REJECTED_GRPC.search(entry.message):
+        error = match["error"] or match["why"]
+        cause = cause_of(error, certificate_seen=False)
+        inside = cause is Cause.PLAINTEXT  # inside the TLS of the peer port
+        return Rejection(
+            line=entry.line,
+            time=entry.time,
+            remote_address=match["address"] or match[1],
+            error=error,
+            cause=Cause.HTTP2_ON_PEER_PORT if inside else cause,
+            endpoint="peer" if inside else None,
+        )
+    return None
+
+
+def _structured(entry: LogEntry) -> Rejection:
+    seen = "ip-addresses" in entry.fields
+    names = [*entry.fields.get("ip-addresses", ()), *entry.fields.get("dns-names", ())] if seen else None
+    endpoint: Endpoint | None = None
+    if entry.message.endswith("on client endpoint"):
+        endpoint = "client"
+    elif entry.message.endswith("on peer endpoint"):
+        endpoint = "peer"
+    return Rejection(
+        line=entry.line,
+        time=entry.time,
+        remote_address=entry.text("remote-addr"),
+        error=entry.text("error"),
+        cause=cause_of(entry.text("error"), certificate_seen=seen),
+        server_name=entry.text("server-name"),
+        endpoint=endpoint,
+        certificate_names=None if names is None else tuple(map(str, names)),
+    )
+
+
+def _unescaped(text: str) -> str:
+    try:
+        return str(json.loads(f'"{text}"'))
+    except ValueError:
+        return text
+
+
+def _strings(text: str) -> list[str]:
+    return [_unescaped(found) for found in re.findall(_STRING, text)]
+
+
+IN_A_SECOND: Final = 100
+"""Lines that are alike and written in one second; of the others it is one in a hundred."""
+
+
+def is_thinned_out(rejections: Iterable[Rejection]) -> bool:
+    """Return whether so many connections were rejected in some second that etcd left lines out."""
+    times: dict[str | None, list[datetime]] = defaultdict(list)
+    for rejection in rejections:
+        if rejection.time is not None:
+            times[rejection.endpoint].append(rejection.time)
+    return any(
+        last - first <= timedelta(seconds=1)
+        for alike in map(sorted, times.values())
+        for first, last in zip(alike, alike[IN_A_SECOND - 1 :], strict=False)
+    )

@@ -1,0 +1,218 @@
+"""Lines of etcd's log as entries, taken out of what wraps them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+_BEGIN = re.compile(
+    r'\{"level":|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [A-Z] \| '
+    r"|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d{4})\t[a-zA-Z]+\t"
+)
+"""Where a line of etcd begins, whatever stands before it."""
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d))")
+_SYSLOG = re.compile(r"^.{0,120}? \S*etcd\S*?(?:\[\d+\])?: ")
+_BINARY_FIELD = re.compile(rb"(?<=\n)([A-Z_][A-Z0-9_]*)\n(.{8})", re.DOTALL)
+_CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """One line of etcd.
+
+    Attributes:
+        line: in the file, counted from 1.
+        text: without what was put around it.
+        time: what the wrapping says, aware UTC; ``None`` if it does not tell it whole.
+    """
+
+    line: int
+    text: str
+    time: datetime | None = None
+
+
+_UNREADABLE = ('"MESSAGE":[', '"MESSAGE" : [', "__REALTIME_TIMESTAMP=")
+"""What no word can be looked for in, or what tells the time of what follows."""
+
+
+def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
+    """Yield etcd's lines in the order of the file.
+
+    Args:
+        text: of the file.
+        about: words, one of which a line must have, so that the others cost nothing; empty for all lines.
+    """
+    realtime: datetime | None = None
+    words = (*about, *_UNREADABLE) if about else ()
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if words and not any(word in line for word in words):
+            continue
+        if line.startswith("{") and (found := _object(line)) is not None:
+            yield from _of_object(found, line, number)
+        elif line.startswith("__REALTIME_TIMESTAMP="):
+            realtime = _microseconds(line.partition("=")[2])
+        elif line.startswith("MESSAGE="):
+            yield Wrapped(number, line.partition("=")[2], realtime)
+        elif not re.match(r"_*[A-Z][A-Z0-9_]*=", line):  # other fields of a journal export
+            yield _of_text(line, number)
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _of_object(found: dict[str, Any], line: str, number: int) -> Iterator[Wrapped]:
+    if "msg" in found:
+        yield Wrapped(number, line)
+    elif "log" in found:  # Docker's json-file
+        yield Wrapped(number, str(found["log"]).rstrip("\n"), parse_time(found.get("time")))
+    elif "MESSAGE" in found:  # journalctl -o json, which gives octets as a list where they are no text
+        message = found["MESSAGE"]
+        text = bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
+        yield Wrapped(number, text, _microseconds(str(found.get("__REALTIME_TIMESTAMP", ""))))
+
+
+def _of_text(line: str, number: int) -> Wrapped:
+    time = _TIME.search(line[:80])
+    outer = parse_time(time[1]) if time else None
+    if begin := _BEGIN.search(line):
+        return Wrapped(number, line[begin.start() :], outer)
+    for prefix in (_CRI, _SYSLOG):
+        if match := prefix.match(line):
+            return Wrapped(number, line[match.end() :], outer)
+    return Wrapped(number, line, outer)
+
+
+def flatten_export(data: bytes) -> bytes:
+    """Return a journal export (``journalctl -o export``) with its binary fields as text.
+
+    A field with a line end in it is its name, a line end, its length in eight octets, its octets
+    (systemd's *Journal Export Formats*); anything else is returned as it is.
+    """
+    if b"__REALTIME_TIMESTAMP=" not in data:
+        return data
+    pieces: list[bytes] = []
+    position = 0
+    while match := _BINARY_FIELD.search(data, position):
+        length = int.from_bytes(match[2], "little")
+        if length > len(data) - match.end():
+            break
+        value = data[match.end() : match.end() + length]
+        pieces += [data[position : match.start()], match[1], b"=", value.strip().replace(b"\n", b" ")]
+        position = match.end() + length
+    return b"".join([*pieces, data[position:]])
+
+
+def _microseconds(text: str) -> datetime | None:
+    return datetime.fromtimestamp(int(text) / 1_000_000, UTC) if text.isdigit() else None
+
+
+def parse_time(value: object) -> datetime | None:
+    """Return a time with a zone, or seconds since 1970, as aware UTC; ``None`` for anything else."""
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value.replace(",", "."))
+    except ValueError:
+        return None
+    return found.astimezone(UTC) if found.tzinfo is not None else None
+
+
+_TEXT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) ([A-Z]) \| ([\w/.-]+): (.*)")
+_CONSOLE = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d{4}))\t(\w+)\t(.*)")
+_GRPC = re.compile(
+    r"(?:(WARNING|ERROR|INFO): )?(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) (?:(WARNING|ERROR|INFO): "
+    ")?(.*)"
+)
+_LEVELS = {"D": "debug", "I": "info", "N": "info", "W": "warn", "E": "error", "C": "fatal"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One entry.
+
+    Attributes:
+        line: in the file, counted from 1.
+        time: aware UTC; ``None`` where the line does not tell it whole.
+        level: ``debug``, ``info``, ``warn``, ``error``, ``fatal``; empty if unknown.
+        message: without its fields.
+        fields: of a structured entry, by name.
+    """
+
+    line: int
+    time: datetime | None
+    level: str
+    message: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """Return a field as text, empty if there is none."""
+        value = self.fields.get(name, "")
+        return value if isinstance(value, str) else json.dumps(value)
+
+
+def read_entries(text: str, *, zone: tzinfo = UTC, about: Collection[str] = ()) -> Iterator[LogEntry]:
+    """Yield the entries of a log; lines of no known form are entries of their own.
+
+    Args:
+        text: of the log.
+        zone: of the times that do not tell theirs: 3.4's text, gRPC's lines.
+        about: as in :func:`~pytest_etcdtls.etcd_log.lines.unwrap`.
+    """
+    for wrapped in unwrap(text, about):
+        payload = wrapped.text.strip()
+        if payload:
+            entry = _parse(payload, wrapped.line, wrapped.time, zone)
+            yield entry
+
+
+def _parse(payload: str, line: int, outer: datetime | None, zone: tzinfo) -> LogEntry:
+    if payload.startswith("{") and (fields := _json(payload)) is not None and "msg" in fields:
+        time = parse_time(fields.pop("ts", None)) or outer
+        level, message = str(fields.pop("level", "")), str(fields.pop("msg"))
+        return LogEntry(line=line, time=time, level=level, message=message, fields=fields)
+    if match := _TEXT.match(payload):
+        time = _naive(match[1], "%Y-%m-%d %H:%M:%S.%f", zone)
+        return LogEntry(line=line, time=time, level=_LEVELS.get(match[2], ""), message=match[4])
+    if match := _CONSOLE.match(payload):
+        return _console(match, line)
+    if match := _GRPC.match(payload):
+        level = (match[1] or match[3] or "").lower().replace("warning", "warn")
+        time = _naive(match[2], "%Y/%m/%d %H:%M:%S", zone)
+        return LogEntry(line=line, time=time, level=level, message=match[4])
+    return LogEntry(line=line, time=outer, level="", message=payload)
+
+
+def _json(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _console(match: re.Match[str], line: int) -> LogEntry:
+    parts = match[3].split("\t")
+    fields = _json(parts[-1]) if parts[-1].startswith("{") else None
+    message = parts[-2] if fields is not None and len(parts) > 1 else parts[-1]
+    return LogEntry(
+        line=line, time=parse_time(match[1]), level=match[2].lower(), message=message, fields=fields or {}
+    )
+
+
+def _naive(text: str, form: str, zone: tzinfo) -> datetime | None:
+    try:
+        return datetime.strptime(text, form).replace(tzinfo=zone).astimezone(UTC)
+    except ValueError:
+        return None

@@ -1,1 +1,0 @@
-"""Experiments: what an etcd does when its files or flags change, tried on clusters made for nothing else."""

@@ -1,0 +1,960 @@
+"""Which identities a listener accepts, in each TLS version and protocol, with the control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.certificates import (
+    AnnouncedCAs,
+    CAsInUse,
+    ClientTrust,
+    Issuers,
+    KubernetesCA,
+    ServedChain,
+)
+from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.pki import identities
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.certificate import extension, is_for, purposes, serial_number
+from pytest_etcdtls.pki.go_verify import Path
+from pytest_etcdtls.pki.names import names_host
+from pytest_etcdtls.pki.path import find_path
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.refusal import CLOSED_BY_ETCD
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener, PortCredentials, Target
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """The same connection with a good identity.
+
+    Attributes:
+        identity: name of the good identity, ``None`` if none is known.
+        tries: its attempts, the last one counts; empty if none is known.
+        twin: the identity is the valid twin of a minted bad one.
+    """
+
+    identity: str | None = None
+    tries: tuple[Attempt, ...] = ()
+    valid_counterpart: bool = False
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The attempt that counts."""
+        return self.tries[-1] if self.tries else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessCase:
+    """One identity in one TLS version and protocol.
+
+    Attributes:
+        tries: its attempts, the last one counts.
+    """
+
+    version: TLSVersion
+    protocol: Protocol
+    tries: tuple[Attempt, ...]
+    control: Control
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessMatrix:
+    """All that was seen of one identity on one listener.
+
+    Attributes:
+        role: of the listener.
+        identity: its name.
+        has_names: its certificate has SANs, so that etcd's SAN rule applies to it where it is in force.
+        certificate: its subject and issuer in words, empty for ``none``.
+        recipe: shell lines that make an equivalent identity, for commands to paste.
+        files: paths of certificate and key, or the names that the recipe writes; ``None`` for ``none``.
+        cells: one per TLS version and protocol that the listener speaks.
+        instead_of: the name of the identity that could not be presented, if this one was served and so
+            decides about it; the cells are then those that were served. Empty for the identity itself.
+    """
+
+    url: str
+    role: str
+    identity: str
+    has_names: bool = False
+    certificate: str = ""
+    recipe: tuple[str, ...] = ()
+    files: tuple[str, str] | None = None
+    cells: tuple[AccessCase, ...] = ()
+    instead_of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A good identity and how it fared on a listener.
+
+    Attributes:
+        origin: where it comes from.
+        minted: it was made here with the CA's key.
+        has_names: its certificate has SANs.
+        excluded: a declared rule about names excludes its certificate, so that it is rightly refused.
+        tries: by TLS version and protocol; the last try of each counts.
+        chain: the certificates that it sends, leaf first.
+    """
+
+    identity: str
+    origin: str
+    issued: bool
+    has_names: bool
+    files: tuple[str, str] | None
+    tries: tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
+    excluded: bool = False
+    chain: tuple[x509.Certificate, ...] = ()
+
+    def attempt(self, version: TLSVersion, protocol: Protocol) -> tuple[Attempt, ...]:
+        """Return the tries in that TLS version and protocol, empty if there were none."""
+        return next((tries for v, p, tries in self.tries if (v, p) == (version, protocol)), ())
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that count."""
+        return tuple(tries[-1] for _, _, tries in self.tries)
+
+    @property
+    def served_protocols(self) -> tuple[Protocol, ...]:
+        """The protocols in which an answer could be read, in any TLS version."""
+        return tuple(dict.fromkeys(p for _, p, tries in self.tries if tries[-1].response is not None))
+
+    @property
+    def served(self) -> tuple[Attempt, ...]:
+        """The attempts that were served an answer that could be read."""
+        return tuple(attempt for attempt in self.attempts if attempt.response is not None)
+
+    @property
+    def ways(self) -> frozenset[Ending]:
+        """The ways in which its attempts ended."""
+        return frozenset(attempt.ending for attempt in self.attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedClient:
+    """The good identities tried on a listener, in order, until one was accepted.
+
+    Attributes:
+        candidates: in the order tried; the last one is the accepted one, if any was.
+        accepted: the one that was served, ``None`` if none was.
+        san_rule: etcd's SAN rule applies on this listener (peer, https metrics).
+        versions: TLS versions that the listener offers.
+    """
+
+    url: str
+    role: str
+    candidates: tuple[Candidate, ...]
+    accepted: Candidate | None
+    san_rule: bool
+    versions: tuple[TLSVersion, ...]
+
+    @property
+    def reference(self) -> Candidate | None:
+        """The candidate that serves as control: the accepted one, else the one that tells most."""
+        if self.accepted is not None:
+            return self.accepted
+        plain = [found for found in self.candidates if not self.closed_by_san_rule(found)]
+        return next(iter(plain or self.candidates), None)
+
+    def closed_by_san_rule(self, candidate: Candidate) -> bool:
+        """Whether etcd's SAN rule can explain that the candidate was closed after the handshake."""
+        return self.san_rule and candidate.has_names and candidate.ways == {Ending.CLOSED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedClient:
+    """A client that a listener serves, whoever that is.
+
+    Attributes:
+        role: of the listener.
+        client: the accepted good identity; without one, the client without a certificate if it is served;
+            ``None`` if neither is.
+    """
+
+    url: str
+    role: str
+    client: Candidate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityAttempt:
+    """One identity at one place.
+
+    Attributes:
+        identity: its name.
+        closes: etcd itself closes such a client after the handshake, so that a close is a refusal.
+    """
+
+    url: str
+    identity: str
+    version: TLSVersion
+    protocol: Protocol
+    attempt: Attempt
+    closes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityAttempts:
+    """Every identity that was tried on a listener, in every TLS version and protocol.
+
+    Attributes:
+        role: of the listener.
+        split: what was tried on the HTTP listener that is split off it, empty if there is none.
+        split_url: its URL, empty if there is none.
+    """
+
+    url: str
+    role: str
+    here: tuple[IdentityAttempt, ...]
+    split: tuple[IdentityAttempt, ...] = ()
+    split_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRevocation:
+    """A revoked identity where HTTP is split off the gRPC port.
+
+    Attributes:
+        grpc: what was seen of it on the gRPC port.
+        http: what was seen of it on the HTTP port.
+    """
+
+    grpc: AccessMatrix
+    http: AccessMatrix
+
+
+MINTED = "issued"
+"""The good identity that is made with a CA's key, and the valid twin of the bad ones made with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoodIdentities:
+    """The good identities of a listener, in the order in which they are tried; they hold keys."""
+
+    identities: tuple[Identity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedIdentities:
+    """The identities minted with the CA's key of a listener, made once; they hold keys."""
+
+    issued: dict[str, Identity]
+
+
+@probe(IssuedIdentities, reported=False, cost=0, needs=[(FirstContact, None)])
+def _workshop(context: Context, key: str | None) -> IssuedIdentities:
+    listener = listener_of(context)
+    credentials = context.target.credentials(listener.role)
+    signing = credentials.signing_key
+    if signing is None:
+        side = "peer-" if listener.role is Role.PEER else ""
+        raise NotVerifiedError(f"needs the key of the CA that signs its clients: pass --etcd-{side}ca-key")
+    authority = CertificateAuthority.from_key(signing.certificate, signing.key)
+    files = (signing.certificate_file or "ca.crt", signing.key_file or "ca.key")
+    common_name = credentials.allowed_cn[0] if credentials.allowed_cn else identities.COMMON_NAME
+    names = _admitted_names(context, credentials)
+    return IssuedIdentities(
+        identities.mint_all(authority, common_name=common_name, subject_alt_names=names, ca_files=files)
+    )
+
+
+def _admitted_names(context: Context, credentials: PortCredentials) -> tuple[str, ...]:
+    """Return the names that a good certificate must have, none if no rule about hostnames is known.
+
+    Once it has names, etcd's SAN rule wants our address among them.
+    """
+    if not credentials.allowed_hostname:
+        return ()
+    addresses = {attempt.local_address for attempt in context.get(FirstContact).tls if attempt.local_address}
+    return (credentials.allowed_hostname[0], *sorted(_host(address) for address in addresses))
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]").partition("%")[0]
+
+
+def is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
+    """Return whether the rules about names that etcd was told of, if any, let the identity in."""
+    if not identity.chain:
+        return True
+    leaf, hostnames = identity.chain[0], credentials.allowed_hostname
+    common_names = {str(name.value) for name in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
+    return (not credentials.allowed_cn or bool(common_names & set(credentials.allowed_cn))) and (
+        not hostnames or any(names_host(leaf, hostname) for hostname in hostnames)
+    )
+
+
+@probe(GoodIdentities, reported=False, cost=0, needs=[(IssuedIdentities, None)])
+def _good_identities(context: Context, key: str | None) -> GoodIdentities:
+    credentials = context.target.credentials(listener_of(context).role)
+    # One that the declared rules exclude is rightly refused, and no control.
+    good = tuple(one for one in credentials.identities if is_admitted(one, credentials))
+    good = good or credentials.identities
+    if credentials.signing_key is not None:
+        good += (context.get(IssuedIdentities).issued[MINTED],)
+    return GoodIdentities(good)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientIdentity:
+    """An identity ready to be presented; holds a key.
+
+    Attributes:
+        twin: name of the good identity that differs in the one point only, ``None`` for those without.
+        held: it was not made for this, but happens to be at hand: why no better one is, which is the reason
+            if nothing is proved by it. Empty for all others.
+    """
+
+    identity: Identity
+    valid_counterpart: str | None = None
+    held: str = ""
+
+
+@probe(
+    ClientIdentity,
+    reported=False,
+    cost=0,
+    needs=[(FirstContact, None), (IssuedIdentities, None), (ServedChain, None), (AcceptedClient, None)],
+)
+def _presentable(context: Context, key: str | None) -> ClientIdentity:
+    name = str(key)
+    if name in _MADE:
+        return ClientIdentity(_MADE[name](context))
+    _needs_rule(context, name)
+    try:
+        issued = context.get(IssuedIdentities).issued
+    except NotVerifiedError as missing:
+        for identity in _held(context):
+            if _is_excluded(context, identity, name):
+                return ClientIdentity(identity, held=missing.reason)
+        raise
+    return ClientIdentity(issued[name], identities.TWINS.get(name))
+
+
+def _held(context: Context) -> Iterator[Identity]:
+    """Yield what we hold and a rule may exclude: who was accepted, then all whom the same CA would let in."""
+    trust = context.target.credentials(listener_of(context).role).client_trust
+    anchors = trust.certificates if trust else ()
+    accepted = context.get(AcceptedClient).accepted
+    if accepted is not None:
+        known = {one.name: one for one in context.get(GoodIdentities).identities}
+        good = known[accepted.identity]
+        yield good
+        path = _path(good, anchors)
+        anchors = path[-1:] if path else ()
+    yield from (one for one in _ours(context) if one.chain and _path(one, anchors))
+
+
+def _path(identity: Identity, anchors: tuple[x509.Certificate, ...]) -> Path | None:
+    return find_path(identity.chain[0], identity.chain[1:], anchors, datetime.now(UTC))
+
+
+def _ours(context: Context) -> Iterator[Identity]:
+    """Yield the key pairs that we hold, those for the port first."""
+    role = listener_of(context).role
+    first, second = context.target.credentials(role), context.target.client
+    if role is not Role.PEER:
+        second = context.target.peer
+    for credentials in (first, second):
+        yield from credentials.identities
+        yield from credentials.served
+
+
+def _is_excluded(context: Context, identity: Identity, name: str) -> bool:
+    """Return whether the rule that the named identity breaks, and it alone, excludes a certificate."""
+    leaf, now = identity.chain[0], datetime.now(UTC)
+    credentials = context.target.credentials(listener_of(context).role)
+    broken = {
+        "expired": now > leaf.not_valid_after_utc,
+        "not-yet-valid": now < leaf.not_valid_before_utc,
+        "server-auth-only": not is_for(leaf, "clientAuth"),
+        "wrong-cn": not is_admitted(identity, replace(credentials, allowed_hostname=())),
+        "wrong-hostname": not is_admitted(identity, replace(credentials, allowed_cn=())),
+    }
+    return broken.get(name, False) and not any(found for rule, found in broken.items() if rule != name)
+
+
+def _revoked(context: Context) -> Identity:
+    """Return a certificate that the list revokes: given, ours, or made with the CA's key and a listed serial.
+
+    etcd compares serial numbers and nothing else.
+    """
+    listener = listener_of(context)
+    credentials = context.target.credentials(listener.role)
+    if credentials.revoked is not None:
+        return credentials.revoked
+    if context.target.origin != "live":
+        raise NotApplicableError("this cluster was started without a CRL")
+    told = context.target.declared.get(listener.member)
+    if told is None:
+        raise NotVerifiedError("whether a revocation list is in force is not known: pass --etcd-config")
+    side = "peer" if listener.role is Role.PEER else "client"
+    setting = told.declaration.settings.get(f"{side}-crl-file")
+    if setting is None or not setting.value:
+        raise NotApplicableError("no revocation list is declared here")
+    crl = told.crls.get(setting.value)
+    if crl is None or crl.found is None:
+        raise NotVerifiedError(f"{setting} is not here: name a directory with a copy by --etcd-pki-dir")
+    if not crl.serial_numbers:
+        raise NotApplicableError(f"{crl.found} revokes nothing")
+    for one in _held(context):
+        if serial_number(one.chain[0]) in crl.serial_numbers:
+            return replace(one, name="revoked")
+    signing = credentials.signing_key
+    if signing is None or signing.certificate.subject.rfc4514_string() != crl.issuer:
+        option = "--etcd-peer-ca-key" if side == "peer" else "--etcd-ca-key"
+        raise NotVerifiedError(
+            f"needs a certificate that {crl.found} revokes: pass {option}, the key of {crl.issuer}"
+        )
+    return identities.revoked(
+        CertificateAuthority.from_key(signing.certificate, signing.key),
+        serial=min(crl.serial_numbers),
+        ca_files=(signing.certificate_file or "ca.crt", signing.key_file or "ca.key"),
+    )
+
+
+def _needs_rule(context: Context, name: str) -> None:
+    """Refuse an identity with a wrong name where no rule says which is right.
+
+    Raises:
+        NotApplicableError: if so.
+    """
+    credentials = context.target.credentials(listener_of(context).role)
+    rules = {"wrong-cn": credentials.allowed_cn, "wrong-hostname": credentials.allowed_hostname}
+    if not rules.get(name, (name,)):
+        what = "common name" if name == "wrong-cn" else "hostname"
+        raise NotApplicableError(f"no rule about the {what} of a certificate is known to be declared here")
+
+
+def _client_certificate(context: Context) -> Identity:
+    identities_of_clients = context.target.client.identities
+    if not identities_of_clients:
+        raise NotVerifiedError("needs a client certificate: pass --etcd-cert and --etcd-key")
+    return identities_of_clients[0]
+
+
+def _peer_certificate(context: Context) -> Identity:
+    """Return a certificate that is none of the clients': a member's own before that of who only asks it."""
+    clients = {identity.chain[0] for identity in context.target.client.identities if identity.chain}
+    own = [
+        identity
+        for identity in context.target.peer.identities
+        if identity.chain and identity.chain[0] not in clients
+    ]
+    if not own:
+        raise NotVerifiedError(
+            "needs a certificate of the peers' own: pass --etcd-peer-cert and --etcd-peer-key"
+        )
+    return next((identity for identity in own if _is_for_servers(identity)), own[0])
+
+
+def _is_for_servers(identity: Identity) -> bool:
+    return "serverAuth" in (purposes(identity.chain[0]) or ())
+
+
+def _server_certificate(context: Context) -> Identity:
+    leaf = context.get(ServedChain).leaf
+    for identity in _ours(context):
+        if identity.chain and identity.chain[0] == leaf:
+            return identity
+    raise NotVerifiedError("needs the key of the served certificate: pass --etcd-config where the files are")
+
+
+def _lookalike(context: Context) -> Identity:
+    credentials: PortCredentials = context.target.credentials(listener_of(context).role)
+    announced = {der: None for attempt in tls_answer(context).tls for der in attempt.announced_ca}
+    trusted = credentials.client_trust.certificates if credentials.client_trust else ()
+    names = [x509.Name.from_bytes(der) for der in announced]
+    return identities.lookalike_ca(tuple(names), trusted)
+
+
+_MADE: dict[str, Callable[[Context], Identity]] = {
+    "none": lambda _: NO_CERTIFICATE,
+    "self-signed": lambda _: identities.self_signed(),
+    "foreign-ca": lambda _: identities.foreign_ca(),
+    "lookalike-ca": _lookalike,
+    "revoked": _revoked,
+    "client-certificate": _client_certificate,
+    "peer-certificate": _peer_certificate,
+    "server-certificate": _server_certificate,
+}
+
+PROTOCOLS: dict[Role, tuple[Protocol, ...]] = {
+    Role.CLIENT: (Protocol.HTTP1, Protocol.GATEWAY, Protocol.GRPC),
+    Role.PEER: (Protocol.HTTP1,),
+    Role.METRICS: (Protocol.HTTP1,),
+    Role.CLIENT_HTTP: (Protocol.HTTP1, Protocol.GATEWAY),
+}
+"""What is spoken on a listener of each role; the peer port has no HTTP/2 whatever its ALPN says."""
+
+SAN_RULE_ROLES = frozenset({Role.PEER, Role.METRICS})
+"""Where etcd compares a client certificate's SANs with the remote address (client/pkg/transport)."""
+
+OTHER_ROLES = frozenset({"client-certificate", "peer-certificate", "server-certificate"})
+"""Good identities, tried where they are not meant for."""
+
+WITNESSES = ("none", "self-signed", "foreign-ca")
+"""Bad identities that need nothing but the listener. Where one of them is served, no rule that is narrower
+keeps anybody out: who is excluded by it presents this one instead."""
+
+Tries = tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
+
+
+def status_request(
+    listener: Listener, identity: Identity, version: TLSVersion | None, protocol: Protocol, purpose: str
+) -> Request:
+    """Return a request that every etcd answers to every client that TLS lets in."""
+    paths = {Protocol.GATEWAY: GATEWAY_STATUS_PATH, Protocol.GRPC: GRPC_STATUS_PATH}
+    path = paths.get(protocol, version_path(listener.role))
+    return Request(purpose=purpose, identity=identity, version=version, protocol=protocol, path=path)
+
+
+def has_names(identity: Identity) -> bool:
+    """Whether the certificate has a subjectAltName extension."""
+    return bool(identity.chain) and extension(identity.chain[0], x509.SubjectAlternativeName) is not None
+
+
+def _grid(
+    context: Context,
+    identity: Identity,
+    versions: Sequence[TLSVersion],
+    speeches: Sequence[Protocol],
+    purpose: str,
+) -> Tries:
+    places = [(version, protocol) for version in versions for protocol in speeches]
+    listener = listener_of(context)
+    tries = context.attempt(*(status_request(listener, identity, *place, purpose) for place in places))
+    return tuple((*place, made) for place, made in zip(places, tries, strict=True))
+
+
+def _again(context: Context, identity: Identity, tries: Tries, purpose: str) -> Tries:
+    """Repeat what was closed: a stopping etcd closes everybody."""
+    listener = listener_of(context)
+    closed = [(v, p) for v, p, made in tries if made[-1].ending is Ending.CLOSED]
+    if not closed:
+        return tries
+    requests = [
+        status_request(listener, identity, *place, f"{purpose}, again after a close") for place in closed
+    ]
+    made_again = dict(zip(closed, context.attempt(*requests), strict=True))
+    return tuple((v, p, made + made_again.get((v, p), ())) for v, p, made in tries)
+
+
+def _acceptance_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    if listener is None or listener.scheme == "http":
+        return 0
+    credentials = target.credentials(listener.role)
+    known = len(credentials.identities) + (credentials.signing_key is not None)
+    # Each candidate but the accepted one may be repeated once.
+    return known * 2 * len(TLSVersion) * len(PROTOCOLS[listener.role])
+
+
+@probe(AcceptedClient, cost=_acceptance_cost, needs=[(FirstContact, None), (GoodIdentities, None)])
+def _acceptance(context: Context, key: str | None) -> AcceptedClient:
+    listener = listener_of(context)
+    versions = tls_answer(context).offered
+    candidates: list[Candidate] = []
+    accepted: Candidate | None = None
+    for identity in context.get(GoodIdentities).identities:
+        purpose = f"good identity {identity.name}"
+        tries = _grid(context, identity, versions, PROTOCOLS[listener.role], purpose)
+        if not any(made[-1].response is not None for _, _, made in tries):
+            tries = _again(context, identity, tries, purpose)
+        candidates.append(
+            Candidate(
+                identity=identity.name,
+                origin=identity.origin,
+                issued=identity.name == MINTED,
+                has_names=has_names(identity),
+                files=_files(identity),
+                tries=tries,
+                excluded=not is_admitted(identity, context.target.credentials(listener.role)),
+                chain=identity.chain,
+            )
+        )
+        if candidates[-1].served:
+            accepted = candidates[-1]
+            break
+    return AcceptedClient(
+        url=listener.url,
+        role=listener.role,
+        candidates=tuple(candidates),
+        accepted=accepted,
+        san_rule=listener.role in SAN_RULE_ROLES,
+        versions=versions,
+    )
+
+
+def _files(identity: Identity) -> tuple[str, str] | None:
+    if not identity.chain:
+        return None
+    return (
+        identity.certificate_file or f"{identity.name}.crt",
+        identity.key_file or f"{identity.name}.key",
+    )
+
+
+def served_protocols(context: Context) -> tuple[Protocol, ...]:
+    """Return the protocols that give verdicts on the listener: those in which a good client was answered.
+
+    Without an accepted client nothing is known of that, and it is all that such a listener may speak.
+    """
+    accepted = context.get(AcceptedClient).accepted
+    return accepted.served_protocols if accepted else PROTOCOLS[listener_of(context).role]
+
+
+def _twin_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    return 2 * len(TLSVersion) * len(PROTOCOLS[listener.role]) if listener else 0
+
+
+@probe(Candidate, cost=_twin_cost, needs=[(AcceptedClient, None), (IssuedIdentities, None)])
+def _valid_counterpart(context: Context, key: str | None) -> Candidate:
+    """Try the valid twin of minted identities; it is not tried again if it was the accepted identity."""
+    identity = context.get(IssuedIdentities).issued[str(key)]
+    acceptance = context.get(AcceptedClient)
+    if acceptance.accepted is not None and acceptance.accepted.identity == identity.name:
+        return acceptance.accepted
+    purpose = f"valid twin {identity.name}"
+    tries = _grid(context, identity, acceptance.versions, served_protocols(context), purpose)
+    return Candidate(
+        identity=identity.name,
+        origin=identity.origin,
+        issued=True,
+        has_names=has_names(identity),
+        files=_files(identity),
+        tries=_again(context, identity, tries, purpose),
+        chain=identity.chain,
+    )
+
+
+def _speeches(key: str | None, known: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
+    """Return what is spoken with an identity: one protocol is enough to tell whom a port is for."""
+    return known[:1] if key in OTHER_ROLES else known
+
+
+def _admission_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    if listener is None or listener.scheme == "http":
+        return 0
+    # After a close that decides, the control is repeated.
+    tries = 2 if key in CLOSED_BY_ETCD else 1
+    return tries * len(TLSVersion) * len(_speeches(key, PROTOCOLS[listener.role]))
+
+
+@probe(
+    AccessMatrix,
+    cost=_admission_cost,
+    needs=[
+        *((AcceptedClient, None), (ClientIdentity, None), (Candidate, None)),
+        *((AccessMatrix, name) for name in WITNESSES),
+    ],
+)
+def _admission(context: Context, key: str | None) -> AccessMatrix:
+    try:
+        presentable = context.get(ClientIdentity, key)
+        admission = _presented(context, presentable, key)
+        if presentable.held and not _decides(admission):
+            raise NotVerifiedError(presentable.held)
+    except NotVerifiedError as missing:
+        found = served_instead(context, str(key))
+        if found is None:
+            raise NotVerifiedError(missing.reason) from missing
+        return found
+    return admission
+
+
+def served_instead(context: Context, key: str) -> AccessMatrix | None:
+    """Return what was seen of an identity that is served, and so decides about one that cannot be presented.
+
+    Args:
+        context: of the listener.
+        key: name of the identity that cannot be presented.
+    """
+    if key == "revoked" and listener_of(context).member not in context.target.declared:
+        return None  # whether there is a revocation list is not known
+    for name in ("none",) if key in OTHER_ROLES else WITNESSES:
+        with suppress(UnobservedError):
+            seen = context.get(AccessMatrix, name)
+            served = tuple(cell for cell in seen.cells if cell.attempt.ending is Ending.SERVED)
+            if served:
+                return replace(seen, cells=served, instead_of=key)
+    return None
+
+
+def _decides(admission: AccessMatrix) -> bool:
+    """Return whether an identity that we happen to hold shows what becomes of all that are like it.
+
+    It does if it is served, or refused by TLS where a good client is served; a close may be due to its names.
+    """
+    ways = {cell.attempt.ending for cell in admission.cells}
+    controls = {cell.control.attempt.ending for cell in admission.cells if cell.control.attempt}
+    return Ending.SERVED in ways or (ways == {Ending.REFUSED} and controls == {Ending.SERVED})
+
+
+def _presented(context: Context, presentable: ClientIdentity, key: str | None) -> AccessMatrix:
+    listener = listener_of(context)
+    acceptance = context.get(AcceptedClient)
+    identity = presentable.identity
+    reference = (
+        context.get(Candidate, presentable.valid_counterpart)
+        if presentable.valid_counterpart
+        else acceptance.reference
+    )
+    purpose = f"identity {key}" if key in OTHER_ROLES else f"bad identity {identity.name}"
+    places = _speeches(key, served_protocols(context))
+    tries = _known_tries(context, identity, places)
+    if not tries:
+        tries = _grid(context, identity, acceptance.versions, places, purpose)
+    controls = _controls(
+        context, identity, tries, reference, valid_counterpart=presentable.valid_counterpart is not None
+    )
+    return AccessMatrix(
+        url=listener.url,
+        role=listener.role,
+        identity=identity.name,
+        has_names=has_names(identity),
+        certificate=describe(identity),
+        recipe=identity.recipe,
+        files=_files(identity),
+        cells=tuple(
+            AccessCase(version=v, protocol=p, tries=made, control=controls[v, p]) for v, p, made in tries
+        ),
+    )
+
+
+def _known_tries(context: Context, identity: Identity, protocols: Sequence[Protocol]) -> Tries:
+    """Return what was seen when the identity was tried as a good one, empty if it was not."""
+    good = {known.name: known for known in context.get(GoodIdentities).identities}
+    if good.get(identity.name) is not identity:
+        return ()
+    tried = (one for one in context.get(AcceptedClient).candidates if one.identity == identity.name)
+    return tuple(place for one in tried for place in one.tries if place[1] in protocols)
+
+
+@probe(ServedClient, cost=0, needs=[(AcceptedClient, None), (AccessMatrix, "none")])
+def _served_client(context: Context, key: str | None) -> ServedClient:
+    acceptance = context.get(AcceptedClient)
+    client = acceptance.accepted
+    if client is None:
+        stranger = context.get(AccessMatrix, "none")
+        found = Candidate(
+            identity=NO_CERTIFICATE.name,
+            origin=NO_CERTIFICATE.origin,
+            issued=False,
+            has_names=False,
+            files=None,
+            tries=tuple((cell.version, cell.protocol, cell.tries) for cell in stranger.cells),
+        )
+        client = found if found.served else None
+    return ServedClient(url=acceptance.url, role=acceptance.role, client=client)
+
+
+def _controls(
+    context: Context,
+    identity: Identity,
+    tries: Tries,
+    reference: Candidate | None,
+    *,
+    valid_counterpart: bool,
+) -> dict[tuple[TLSVersion, Protocol], Control]:
+    if reference is None:
+        return {(v, p): Control() for v, p, _ in tries}
+    made = {(v, p): reference.attempt(v, p) for v, p, _ in tries}
+    if identity.name in CLOSED_BY_ETCD:
+        closed = [(v, p) for v, p, attempts in tries if attempts[-1].ending is Ending.CLOSED]
+        control = _identity_of(context, reference)
+        purpose = f"control {reference.identity}, again after a close"
+        requests = [status_request(listener_of(context), control, *place, purpose) for place in closed]
+        for place, again in zip(closed, context.attempt(*requests) if requests else [], strict=True):
+            made[place] += again
+    return {
+        place: Control(identity=reference.identity, tries=attempts, valid_counterpart=valid_counterpart)
+        for place, attempts in made.items()
+    }
+
+
+def _identity_of(context: Context, reference: Candidate) -> Identity:
+    known = {identity.name: identity for identity in context.get(GoodIdentities).identities}
+    return known.get(reference.identity) or context.get(IssuedIdentities).issued[reference.identity]
+
+
+def describe(identity: Identity) -> str:
+    """Return subject and issuer of its certificate in words, empty for ``none``."""
+    if not identity.chain:
+        return ""
+    leaf = identity.chain[0]
+    return f"subject {leaf.subject.rfc4514_string() or '(empty)'}, issuer {leaf.issuer.rfc4514_string()}"
+
+
+_EVERYWHERE = ("none", "self-signed", "foreign-ca", "lookalike-ca")
+_CLIENT_AND_PEER = ("expired", "not-yet-valid", "server-auth-only", "intermediate-missing")
+_BY_ROLE: dict[Role, tuple[str, ...]] = {
+    Role.CLIENT: (*_CLIENT_AND_PEER, "wrong-hostname", "revoked", "peer-certificate", "server-certificate"),
+    Role.PEER: (
+        *_CLIENT_AND_PEER,
+        "wrong-hostname",
+        "wrong-cn",
+        "revoked",
+        "wrong-san",
+        "client-certificate",
+    ),
+    Role.METRICS: ("wrong-san", "revoked"),
+    Role.CLIENT_HTTP: ("revoked",),
+}
+"""Whom the checks about single identities try where: nobody else is tried for the sake of comparison."""
+
+
+@probe(
+    IdentityAttempts,
+    cost=0,
+    needs=[(AcceptedClient, None), *((AccessMatrix, name) for name in _EVERYWHERE + _CLIENT_AND_PEER)],
+    across=True,
+)
+def _encounters(context: Context, key: str | None) -> IdentityAttempts:
+    listener = listener_of(context)
+    tls_answer(context)
+    split = split_off(context, listener)
+    return IdentityAttempts(
+        url=listener.url,
+        role=listener.role,
+        here=tuple(_at(context, listener)),
+        split=tuple(_at(context, split)) if split else (),
+        split_url=split.url if split else "",
+    )
+
+
+def split_off(context: Context, listener: Listener) -> Listener | None:
+    """Return the https listener that speaks HTTP beside the gRPC port of its member, if there is one."""
+    if listener.role is not Role.CLIENT:
+        return None
+    for other in context.target.listeners:
+        if other.role is Role.CLIENT_HTTP and other.member == listener.member and other.scheme == "https":
+            return other
+    return None
+
+
+def _at(context: Context, listener: Listener) -> Iterator[IdentityAttempt]:
+    yield from _good(context, listener)
+    for name in (*_EVERYWHERE, *_BY_ROLE[listener.role]):
+        try:
+            admission = context.get(AccessMatrix, name, listener=listener)
+        except UnobservedError:
+            continue
+        if admission.instead_of:
+            continue
+        for cell in admission.cells:
+            yield IdentityAttempt(
+                url=listener.url,
+                identity=admission.identity,
+                version=cell.version,
+                protocol=cell.protocol,
+                attempt=cell.attempt,
+                closes=admission.identity in CLOSED_BY_ETCD,
+            )
+
+
+def _good(context: Context, listener: Listener) -> Iterator[IdentityAttempt]:
+    try:
+        accepted = context.get(AcceptedClient, listener=listener).accepted
+    except UnobservedError:
+        return
+    for version, protocol, tries in accepted.tries if accepted else ():
+        yield IdentityAttempt(
+            url=listener.url,
+            identity=accepted.identity if accepted else "",
+            version=version,
+            protocol=protocol,
+            attempt=tries[-1],
+        )
+
+
+@probe(SplitRevocation, cost=0, needs=[(AccessMatrix, "revoked")], across=True)
+def _split_revocation(context: Context, key: str | None) -> SplitRevocation:
+    listener = listener_of(context)
+    tls_answer(context)
+    split = split_off(context, listener)
+    if split is None:
+        accepted = context.get(AcceptedClient).accepted
+        if accepted is not None and Protocol.HTTP1 not in accepted.served_protocols:
+            raise NotVerifiedError("needs the HTTP listener as well: pass --etcd-client-http-endpoint")
+        raise NotApplicableError("HTTP is not split off the gRPC port")
+    return SplitRevocation(
+        grpc=context.get(AccessMatrix, "revoked"), http=context.get(AccessMatrix, "revoked", listener=split)
+    )
+
+
+@probe(KubernetesCA, cost=0)
+def _kubernetes(context: Context, key: str | None) -> KubernetesCA:
+    bundle = context.target.kubernetes_ca
+    if bundle is None and context.target.origin != "live":
+        raise NotApplicableError("this cluster was started here and serves no Kubernetes")
+    if bundle is None:
+        raise NotVerifiedError(
+            "needs the CA of the Kubernetes cluster that the etcd serves: pass --etcd-kubernetes-ca "
+            "(/etc/kubernetes/pki/ca.crt)"
+        )
+    return KubernetesCA(certificates=bundle.certificates, source=bundle.source)
+
+
+@probe(
+    CAsInUse,
+    cost=0,
+    needs=[(AnnouncedCAs, None), (Issuers, None), (ClientTrust, None), (AcceptedClient, None)],
+)
+def _in_use(context: Context, key: str | None) -> CAsInUse:
+    announced = context.get(AnnouncedCAs)
+    issuers = _certificates(context, Issuers)
+    trusted = _certificates(context, ClientTrust)
+    return CAsInUse(
+        url=listener_of(context).url,
+        known=(
+            *((found, "issued what is served") for found in issuers),
+            *((found, "is trusted for clients") for found in trusted),
+            *((found, "has signed the client that is let in") for found in _of_the_accepted(context)),
+        ),
+        announced=tuple(dict.fromkeys(name for _, names in announced.names for name in names)),
+        trust_is_known=bool(trusted),
+    )
+
+
+def _of_the_accepted(context: Context) -> tuple[x509.Certificate, ...]:
+    """Return the CAs at hand that have signed the accepted client where certificates are asked for.
+
+    Such a CA is trusted there, whatever is known of the bundle.
+    """
+    try:
+        accepted = context.get(AcceptedClient).accepted
+    except UnobservedError:
+        return ()
+    if accepted is None or not any(requested for _, requested in context.get(AnnouncedCAs).requested):
+        return ()
+    known = {one.name: one for one in context.get(GoodIdentities).identities}
+    leaf, *sent = known[accepted.identity].chain
+    bundles = (context.target.kubernetes_ca, context.target.client.server_ca, context.target.peer.server_ca)
+    anchors = [found for bundle in bundles if bundle for found in bundle.certificates]
+    path = find_path(leaf, sent, anchors, datetime.now(UTC))
+    return path[-1:] if path else ()
+
+
+def _certificates(context: Context, type_: type[Issuers] | type[ClientTrust]) -> tuple[x509.Certificate, ...]:
+    try:
+        return context.get(type_).certificates
+    except UnobservedError:
+        return ()

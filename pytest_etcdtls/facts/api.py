@@ -1,0 +1,624 @@
+"""What etcd answers over HTTP and gRPC, to an accepted client and to an unauthenticated one."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.access import AcceptedClient, Candidate, GoodIdentities, ServedClient
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, Dialling, PathToTrust, ServedChain
+from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer, version_path
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.pki.names import names_host
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, Response
+from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH, encode, fields, grpc_message
+
+_WORDS_OF_ETCD = (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"')
+
+
+def is_of_etcd(response: Response) -> bool:
+    """Return whether an HTTP answer has etcd's shape: of ``/version``, ``/health`` or the JSON gateway."""
+    return any(word in response.body for word in _WORDS_OF_ETCD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetExchange:
+    """One GET by the accepted good identity.
+
+    Attributes:
+        path: of the URL.
+        tries: attempts, the last one counts.
+    """
+
+    url: str
+    role: str
+    path: str
+    tries: tuple[Attempt, ...]
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnauthenticatedExchange:
+    """One GET without a certificate.
+
+    Attributes:
+        path: of the URL.
+        tries: attempts, the last one counts.
+        control: the attempt with a good identity that counts; ``None`` if no good identity is known.
+    """
+
+    url: str
+    role: str
+    path: str
+    tries: tuple[Attempt, ...]
+    control: Attempt | None
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NegotiatedExchange:
+    """One GET over HTTP/1.1 on a connection for which ``h2`` was offered by ALPN.
+
+    Attributes:
+        tries: attempts, the last one counts.
+    """
+
+    url: str
+    role: str
+    tries: tuple[Attempt, ...]
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GRPCOverHTTP1:
+    """A gRPC call sent over HTTP/1.1 by the accepted good identity.
+
+    Attributes:
+        tries: attempts, the last one counts.
+    """
+
+    url: str
+    tries: tuple[Attempt, ...]
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayAnswer:
+    """What the JSON gateway answered to the accepted good identity.
+
+    Attributes:
+        tries: attempts, the last one counts.
+        identity: its name.
+        files: of its certificate and key.
+        user: the user whose token was presented, empty if none was.
+        why_not: why the user that was given could not be used, empty if there is no such reason.
+    """
+
+    url: str
+    role: str
+    tries: tuple[Attempt, ...]
+    identity: str
+    files: tuple[str, str] | None = None
+    user: str = ""
+    why_not: str = ""
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayDial:
+    """What is known of the connection that the gateway makes to etcd's own client port.
+
+    Attributes:
+        served: what the client port serves, leaf first; empty where that is not known.
+        observed_at: when it was served, aware UTC.
+        with_another: etcd was told to dial with another certificate; ``None`` if that is not known.
+        trusted: the bundle that etcd was told to trust for clients; ``None`` if it is not known.
+        trust_source: where the bundle comes from.
+        announced: subjects of the CAs that the client port announces.
+        allowed_hostname: names, one of which etcd was told to demand of client certificates.
+    """
+
+    served: tuple[x509.Certificate, ...]
+    observed_at: datetime | None
+    with_another: bool | None
+    trusted: tuple[x509.Certificate, ...] | None
+    trust_source: str
+    announced: tuple[x509.Name, ...]
+    allowed_hostname: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarms:
+    """The alarms that the member named in the status that it gave to the accepted client.
+
+    Attributes:
+        texts: as etcd writes them, ``memberID:1 alarm:NOSPACE``; empty also where no status was given.
+    """
+
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeAnswer:
+    """What ``etcdserverpb.KV/Range`` of one key gave, counted only, so that no value is sent.
+
+    Attributes:
+        tries: attempts, the last one counts.
+        status: the gRPC status code; ``None`` if the server sent none.
+        message: the gRPC status message.
+        well_formed: a RangeResponse came back.
+        user: the user whose token was presented, empty if none was.
+        why_not: why the user that was given could not be used, empty if there is no such reason.
+    """
+
+    url: str
+    tries: tuple[Attempt, ...]
+    status: int | None
+    message: str = ""
+    well_formed: bool = False
+    user: str = ""
+    why_not: str = ""
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRecord:
+    """One member as etcd lists it.
+
+    Attributes:
+        id: the member ID, in lower-case hexadecimal without leading zeros.
+        name: empty until the member has been started.
+        client_urls: likewise none until then.
+        learner: it has no vote yet; no part of what makes two records equal.
+    """
+
+    id: str
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    learner: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberLists:
+    """The member list by two ways.
+
+    Attributes:
+        by_peer: what the peer listener's ``/members`` says.
+        by_client: what ``MemberList`` on a client listener says.
+    """
+
+    url: str
+    by_peer: tuple[MemberRecord, ...]
+    by_client: tuple[MemberRecord, ...]
+    client_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionAnswers:
+    """``/version`` of a member's listeners: pairs of URL and parsed body, the peer listener first."""
+
+    answers: tuple[tuple[str, dict[str, str]], ...]
+
+
+def accepted_client(context: Context) -> tuple[Candidate, Identity]:
+    """Return the good identity that the listener accepts, as seen and as presentable.
+
+    Without one it is the client without a certificate, if that is served.
+
+    Raises:
+        NotVerifiedError: if none is known, or none is accepted.
+        UnobservedError: if the listener has no TLS or does not answer.
+    """
+    acceptance = context.get(AcceptedClient)
+    accepted = context.get(ServedClient).client
+    if accepted is None:
+        side = "peer-" if listener_of(context).role is Role.PEER else ""
+        if not acceptance.candidates:
+            raise NotVerifiedError(f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key")
+        raise NotVerifiedError("needs an accepted client, and no good identity is accepted here")
+    if acceptance.accepted is None:
+        return accepted, NO_CERTIFICATE
+    known = {identity.name: identity for identity in context.get(GoodIdentities).identities}
+    return accepted, known[accepted.identity]
+
+
+@probe(GetExchange, cost=1, needs=[(FirstContact, None), (ServedClient, None), (Plaintext, None)])
+def _exchange(context: Context, key: str | None) -> GetExchange:
+    listener = listener_of(context)
+    path, plaintext = str(key), listener.scheme == "http"
+    identity = NO_CERTIFICATE
+    if not plaintext:
+        accepted, identity = accepted_client(context)
+        _needs_http1(accepted, listener.url)
+        if seen := _seen(accepted, listener.role, path):
+            return GetExchange(url=listener.url, role=listener.role, path=path, tries=(seen,))
+    request = Request(
+        purpose=f"GET {path}",
+        identity=identity,
+        path=path,
+        protocol=Protocol.HTTP1,
+        plaintext=plaintext,
+    )
+    return GetExchange(url=listener.url, role=listener.role, path=path, tries=context.attempt(request)[0])
+
+
+def _needs_http1(accepted: Candidate, url: str) -> None:
+    if Protocol.HTTP1 not in accepted.served_protocols:
+        raise NotApplicableError(f"{url} speaks gRPC only; HTTP is on the split-off listener")
+
+
+def _seen(accepted: Candidate, role: Role, path: str) -> Attempt | None:
+    """Return the answer that was got when the identity was tried, if it was to the same path."""
+    if path != version_path(role):
+        return None
+    return next((found for found in accepted.served if found.protocol is Protocol.HTTP1), None)
+
+
+@probe(UnauthenticatedExchange, cost=1, needs=[(FirstContact, None), (AcceptedClient, None)])
+def _stranger(context: Context, key: str | None) -> UnauthenticatedExchange:
+    listener = listener_of(context)
+    tls_answer(context)
+    reference = context.get(AcceptedClient).reference
+    if reference is not None and reference.served:
+        _needs_http1(reference, listener.url)
+    path = str(key)
+    request = Request(purpose=f"GET {path}, no certificate", path=path, protocol=Protocol.HTTP1)
+    control = None
+    if reference is not None:
+        control = next((found for found in reference.attempts if found.protocol is Protocol.HTTP1), None)
+    return UnauthenticatedExchange(
+        url=listener.url,
+        role=listener.role,
+        path=path,
+        tries=context.attempt(request)[0],
+        control=control,
+    )
+
+
+@probe(NegotiatedExchange, cost=1, needs=[(ServedClient, None)])
+def _negotiated(context: Context, key: str | None) -> NegotiatedExchange:
+    listener = listener_of(context)
+    _, identity = accepted_client(context)
+    path = version_path(listener.role)
+    request = Request(
+        purpose=f"GET {path} over HTTP/1.1, h2 offered by ALPN",
+        identity=identity,
+        path=path,
+        protocol=Protocol.HTTP1,
+        alpn=("h2",),
+    )
+    return NegotiatedExchange(url=listener.url, role=listener.role, tries=context.attempt(request)[0])
+
+
+@probe(GRPCOverHTTP1, cost=1, needs=[(ServedClient, None)])
+def _grpc_over_http1(context: Context, key: str | None) -> GRPCOverHTTP1:
+    listener = listener_of(context)
+    _, identity = accepted_client(context)
+    request = Request(
+        purpose="gRPC over HTTP/1.1",
+        identity=identity,
+        path=GRPC_STATUS_PATH,
+        protocol=Protocol.HTTP1,
+        body=b"\0\0\0\0\0",
+        headers={"content-type": "application/grpc", "te": "trailers"},
+    )
+    return GRPCOverHTTP1(url=listener.url, tries=context.attempt(request)[0])
+
+
+@probe(VersionAnswers, cost=0, needs=[(GetExchange, "/version")], across=True)
+def _versions(context: Context, key: str | None) -> VersionAnswers:
+    peer = listener_of(context)
+    siblings = [
+        other
+        for other in context.target.listeners
+        if other.member == peer.member and other.role in (Role.CLIENT, Role.CLIENT_HTTP)
+    ]
+    if not siblings:
+        raise NotVerifiedError("needs a client listener of the same member: pass --etcd-endpoint")
+    answers = [_version_of(context.get(GetExchange, "/version"))]
+    reasons: list[str] = []
+    for sibling in siblings:
+        try:
+            answers.append(_version_of(context.get(GetExchange, "/version", listener=sibling)))
+        except NotApplicableError as error:
+            reasons.append(error.reason)
+    if len(answers) < 2:
+        raise NotVerifiedError("; ".join(reasons))
+    return VersionAnswers(answers=tuple(answers))
+
+
+def _version_of(exchange: GetExchange) -> tuple[str, dict[str, str]]:
+    attempt = exchange.attempt
+    if attempt.ending is not Ending.SERVED or attempt.response is None:
+        raise InconclusiveError(f"{exchange.url}/version: {attempt.describe()}")
+    try:
+        body = json.loads(attempt.response.body)
+    except ValueError as error:
+        raise NotVerifiedError(f"{exchange.url}/version is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise NotVerifiedError(f"{exchange.url}/version is not a JSON object")
+    return exchange.url, {str(name): str(value) for name, value in body.items()}
+
+
+T = TypeVar("T")
+
+_DENIED = frozenset({400, 401, 403})
+
+_BACKOFF_SECONDS = 1.3
+"""gRPC dials again 1.0 to 1.2 seconds after a dial that failed, and answers with that failure until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserToken:
+    """What ``Auth/Authenticate`` gave."""
+
+    user: str
+    token: str = field(repr=False)
+
+
+@probe(
+    GatewayAnswer,
+    cost=lambda target, _listener, _key: 1 + int(target.user is not None),
+    needs=[(ServedClient, None), (UserToken, None)],
+)
+def _gateway(context: Context, key: str | None) -> GatewayAnswer:
+    listener = listener_of(context)
+    accepted, _ = accepted_client(context)
+    seen = [attempt for attempt in accepted.served if attempt.protocol is Protocol.GATEWAY]
+    if not seen:
+        raise NotApplicableError(f"{listener.url} has no gateway: HTTP is split off")
+    tries = (seen[-1], *(_again(context) if _may_pass(seen[-1]) else ()))
+    answer = GatewayAnswer(
+        url=listener.url,
+        role=listener.role,
+        tries=tries,
+        identity=accepted.identity,
+        files=accepted.files,
+    )
+    if context.target.user is None or not _is_denied(tries[-1]):
+        return answer
+    try:
+        token = context.get(UserToken, listener=_grpc_port(context, listener))
+        tries = _as_user(context, token)
+    except UnobservedError as unobserved:
+        return replace(answer, why_not=unobserved.reason)
+    return replace(answer, tries=tries, user=token.user)
+
+
+@probe(
+    GatewayDial,
+    cost=0,
+    needs=[(ServedChain, None), (Dialling, None), (ClientTrust, None), (AnnouncedCAs, None)],
+)
+def _dial(context: Context, key: str | None) -> GatewayDial:
+    listener = listener_of(context)
+    served, trust = _known(context, ServedChain), _known(context, ClientTrust)
+    announced = _known(context, AnnouncedCAs)
+    return GatewayDial(
+        served=served.certificates if served else (),
+        observed_at=served.observed_at if served else None,
+        with_another=context.get(Dialling).with_another,
+        trusted=trust.certificates if trust else None,
+        trust_source=trust.source if trust else "",
+        announced=tuple(dict.fromkeys(name for _, names in announced.names for name in names))
+        if announced
+        else (),
+        allowed_hostname=context.target.credentials(listener.role).allowed_hostname,
+    )
+
+
+@probe(Alarms, cost=0, needs=[(AcceptedClient, None)])
+def _alarms(context: Context, key: str | None) -> Alarms:
+    acceptance = _known(context, AcceptedClient)
+    accepted = acceptance.accepted if acceptance else None
+    found: dict[str, None] = {}
+    for attempt in accepted.served if accepted else ():
+        if attempt.protocol is not Protocol.GATEWAY or attempt.response is None:
+            continue
+        try:
+            errors = json.loads(attempt.response.body)["errors"]
+            found |= dict.fromkeys(str(error).strip() for error in errors if "alarm:" in str(error))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return Alarms(texts=tuple(found))
+
+
+def _known(context: Context, type_: type[T]) -> T | None:
+    try:
+        return context.get(type_)
+    except UnobservedError:
+        return None
+
+
+def _may_pass(attempt: Attempt) -> bool:
+    """Whether the gateway could not dial etcd for a reason that is not its certificate.
+
+    A pair that is being replaced is such a reason, for a moment.
+    """
+    response = attempt.response
+    if response is None or response.status != 503:
+        return False
+    return not any(word in response.body for word in (b"certificate", b"x509"))
+
+
+def _again(context: Context) -> tuple[Attempt, ...]:
+    """Ask once more when the gateway has dialled once more."""
+    threading.Event().wait(_BACKOFF_SECONDS)
+    return context.attempt(_status_request(context, "JSON gateway, once more"))[0]
+
+
+def _as_user(context: Context, token: UserToken) -> tuple[Attempt, ...]:
+    request = _status_request(context, "JSON gateway, with a token")
+    headers = {"authorization": token.token}
+    return context.attempt(replace(request, headers=headers, only_to=trusted_leaf(context)))[0]
+
+
+def _status_request(context: Context, purpose: str) -> Request:
+    _, identity = accepted_client(context)
+    return Request(purpose=purpose, identity=identity, path=GATEWAY_STATUS_PATH, protocol=Protocol.GATEWAY)
+
+
+def _grpc_port(context: Context, listener: Listener) -> Listener:
+    """Return where a token can be had: beside an HTTP listener the client listener of its member."""
+    if listener.role is Role.CLIENT:
+        return listener
+    for other in context.target.listeners:
+        if other.role is Role.CLIENT and other.member == listener.member and other.scheme == "https":
+            return other
+    raise NotVerifiedError("a token is given by gRPC: pass --etcd-endpoint of the same member")
+
+
+def _is_denied(attempt: Attempt) -> bool:
+    """Whether a user is wanted; a certificate with a common name is turned away with any user."""
+    response = attempt.response
+    return response is not None and response.status in _DENIED and b"CommonName" not in response.body
+
+
+_RANGE = "/etcdserverpb.KV/Range"
+# RangeRequest: key, limit, serializable, count_only. The key is the one that etcdctl endpoint health reads.
+_ONE_KEY = encode({1: b"health", 3: 1, 7: 1, 9: 1})
+
+DENIED = frozenset({3, 7, 16})
+"""Status codes of a call for want of a user or of its permission: InvalidArgument, PermissionDenied,
+Unauthenticated (``google.golang.org/grpc/codes``)."""
+
+
+@probe(
+    RangeAnswer,
+    cost=lambda target, _listener, _key: 1 if target.user is None else 2,
+    needs=[(ServedClient, None), (UserToken, None)],
+)
+def _range(context: Context, key: str | None) -> RangeAnswer:
+    listener = listener_of(context)
+    accepted, identity = accepted_client(context)
+    if Protocol.GRPC not in accepted.served_protocols:
+        raise NotApplicableError(f"{listener.url} does not speak gRPC to the good client")
+    tries = context.attempt(_range_request(identity, {}))[0]
+    answer = _answer(listener.url, tries)
+    if context.target.user is None or answer.status not in DENIED:
+        return answer
+    try:
+        token = context.get(UserToken)
+        tries = context.attempt(
+            _range_request(identity, {"token": token.token}, only_to=trusted_leaf(context))
+        )[0]
+    except UnobservedError as unobserved:
+        return _answer(listener.url, tries, why_not=unobserved.reason)
+    return _answer(listener.url, tries, user=token.user)
+
+
+def _range_request(identity: Identity, headers: dict[str, str], only_to: bytes | None = None) -> Request:
+    return Request(
+        purpose="gRPC Range, count only",
+        identity=identity,
+        path=_RANGE,
+        protocol=Protocol.GRPC,
+        body=_ONE_KEY,
+        headers=headers,
+        only_to=only_to,
+    )
+
+
+def _answer(url: str, tries: tuple[Attempt, ...], *, user: str = "", why_not: str = "") -> RangeAnswer:
+    response = tries[-1].response
+    status = response.headers.get("grpc-status", "") if response else ""
+    try:
+        well_formed = response is not None and bool(fields(grpc_message(response.body)).get(1))
+    except ValueError:
+        well_formed = False
+    return RangeAnswer(
+        url=url,
+        tries=tries,
+        status=int(status) if status.isdigit() else None,
+        message=response.headers.get("grpc-message", "") if response else "",
+        well_formed=well_formed,
+        user=user,
+        why_not=why_not,
+    )
+
+
+_AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
+
+
+def trusted_leaf(context: Context) -> bytes:
+    """Return the DER of the leaf that the listener serves, if secrets may be sent to it.
+
+    Raises:
+        NotVerifiedError: if a client that verifies would refuse it.
+        UnobservedError: if that cannot be judged.
+    """
+    served, path = context.get(ServedChain), context.get(PathToTrust)
+    if not path.verified or not names_host(served.leaf, served.host):
+        raise NotVerifiedError("the password was not sent: the server's certificate is not trusted")
+    return served.leaf.public_bytes(Encoding.DER)
+
+
+@probe(
+    UserToken,
+    reported=False,
+    cost=lambda target, _listener, _key: int(target.user is not None),
+    needs=[(ServedClient, None), (ServedChain, None), (PathToTrust, None)],
+)
+def _user_token(context: Context, key: str | None) -> UserToken:
+    if context.target.user is None:
+        raise NotVerifiedError("no user was given")
+    name, password = context.target.user
+    _, identity = accepted_client(context)
+    request = Request(
+        purpose="gRPC Authenticate",
+        identity=identity,
+        path=_AUTHENTICATE,
+        protocol=Protocol.GRPC,
+        body=encode({1: name.encode(), 2: password.encode()}),
+        only_to=trusted_leaf(context),
+    )
+    attempt = context.attempt(request)[0][-1]
+    if not (token := _token_in(attempt)):
+        response = attempt.response
+        said = response.headers.get("grpc-message", "no token came") if response else attempt.describe()
+        raise NotVerifiedError(f"no token for user {name}: {said}")
+    return UserToken(name, token)
+
+
+def _token_in(attempt: Attempt) -> str:
+    try:
+        found = fields(grpc_message(attempt.response.body)) if attempt.response else {}
+    except ValueError:
+        return ""
+    token = found.get(2, [b""])[0]
+    return token.decode("ascii", "replace") if isinstance(token, bytes) else ""

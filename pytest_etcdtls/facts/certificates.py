@@ -1,0 +1,555 @@
+"""The served certificates, the path to a trust anchor, and what they are compared with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from cryptography import x509
+
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.pki.certificate import extension, load
+from pytest_etcdtls.pki.go_verify import Path, verified_path
+from pytest_etcdtls.pki.path import faults, find_path, is_self_signed, issuers_among
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener, Target, TrustBundle
+from pytest_etcdtls.tls.attempt import Attempt, Request
+from pytest_etcdtls.tls.stream import server_name, sni
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateMessage:
+    """The Certificate message as it was sent, and the CAs that belong to it.
+
+    Reports show both as ServedChain and Issuers, as far as they can be parsed.
+
+    Attributes:
+        certificates: DER, leaf first, as sent; whether it can be parsed or not.
+        issuers: the CAs above the leaf, and all of the CA file for the listener; empty if they are not known.
+    """
+
+    url: str
+    certificates: tuple[bytes, ...] = field(repr=False)
+    issuers: tuple[x509.Certificate, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedChain:
+    """What the listener sent in its Certificate message.
+
+    Attributes:
+        certificates: leaf first, as sent; those that cannot be parsed are left out.
+        observed_at: aware UTC; checks of validity use it as their clock.
+        host: the name or address that was asked for.
+        unparsable: how many certificates behind the leaf cannot be parsed.
+    """
+
+    url: str
+    role: str
+    host: str
+    certificates: tuple[x509.Certificate, ...]
+    observed_at: datetime
+    unparsable: int = 0
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """The certificate of the server itself."""
+        return self.certificates[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathToTrust:
+    """Whether a path leads from the served leaf to a trust anchor, by names and signatures alone.
+
+    Of several it is one that a Go client accepts, if there is one.
+
+    Attributes:
+        anchors: the trust anchors, as given.
+        source: where they come from: a file's path, or ``generated CA``.
+        error: why no path was found, empty if one was.
+        path: leaf first, anchor last; empty if there is none.
+        missing: those of the path that are neither served nor an anchor: they were given to us elsewhere.
+        unknown_issuer: the issuer at which the served chain ends, if nobody gave us its certificate.
+        verified: a Go client accepts it, with what is served alone, at the time of the handshake; the host
+            apart.
+    """
+
+    url: str
+    anchors: tuple[x509.Certificate, ...]
+    source: str
+    error: str
+    path: tuple[x509.Certificate, ...] = ()
+    missing: tuple[x509.Certificate, ...] = ()
+    unknown_issuer: str = ""
+    verified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificationPath:
+    """The path that is judged: to trust if there is one, else as far as certificates are served or given.
+
+    Attributes:
+        certificates: the served leaf first.
+        anchors: the trust anchors, as given; empty if none were.
+    """
+
+    url: str
+    certificates: tuple[x509.Certificate, ...]
+    anchors: tuple[x509.Certificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuers:
+    """The CAs above the served leaf: those of the path to trust, else as far as served or given to us.
+
+    Attributes:
+        certificates: the leaf's own issuer first; at least one.
+    """
+
+    url: str
+    certificates: tuple[x509.Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedCertificate:
+    """The certificate that must be served on the listener.
+
+    Attributes:
+        source: where it comes from: a file's path, or ``generated certificate``.
+    """
+
+    certificate: x509.Certificate
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortPair:
+    """What one member serves on its client and on its peer listener."""
+
+    client: ServedChain
+    peer: ServedChain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnouncedCAs:
+    """The distinguished names in the CertificateRequest.
+
+    Attributes:
+        requested: a CertificateRequest was seen, by TLS version.
+        names: the names, by TLS version.
+    """
+
+    url: str
+    role: str
+    requested: tuple[tuple[str, bool], ...]
+    names: tuple[tuple[str, tuple[x509.Name, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTrust:
+    """The bundle that etcd was told to trust for those who connect to the listener.
+
+    Attributes:
+        source: where it comes from.
+        declared: it is known from the declaration of a live cluster alone.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    source: str
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialling:
+    """What is known of the certificate that etcd presents where it is a client of the listener's port.
+
+    Attributes:
+        with_another: it was told to present another one than the one that it serves; ``None`` if that is
+            not known, since no connection of ours shows it.
+        members: how many the cluster has; ``None`` if it was not asked, or did not say.
+    """
+
+    with_another: bool | None
+    members: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedByMembers:
+    """What the TLS listeners of at least two members serve: member's label and chain, by listener."""
+
+    chains: tuple[tuple[str, ServedChain], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesCA:
+    """The CA of the Kubernetes cluster that the etcd serves.
+
+    Attributes:
+        source: where it comes from.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CAsInUse:
+    """The CAs that matter on a listener: those that issued what it serves, and those that it trusts.
+
+    Attributes:
+        known: certificates, with words for what they do there.
+        announced: names of the CertificateRequest.
+        trust_is_known: the bundle that etcd was told to trust there is among the known.
+    """
+
+    url: str
+    known: tuple[tuple[x509.Certificate, str], ...]
+    announced: tuple[x509.Name, ...]
+    trust_is_known: bool
+
+
+@probe(ServedChain, cost=0, needs=[(FirstContact, None)])
+def _served(context: Context, key: str | None) -> ServedChain:
+    listener = listener_of(context)
+    attempt = _with_certificates(context)
+    leaf, *others = (_loaded(der) for der in attempt.chain)
+    if leaf is None:
+        raise NotVerifiedError(
+            "this client cannot parse the served certificate: see cert.well-formed and cert.parsable"
+        )
+    issuers = tuple(found for found in others if found is not None)
+    return ServedChain(
+        url=listener.url,
+        role=listener.role,
+        host=listener.host,
+        certificates=(leaf, *issuers),
+        observed_at=attempt.started_at,
+        unparsable=len(others) - len(issuers),
+    )
+
+
+def _with_certificates(context: Context) -> Attempt:
+    attempt = next((found for found in tls_answer(context).tls if found.chain), None)
+    if attempt is None:
+        raise InconclusiveError(f"{listener_of(context).url} sent no certificate")
+    return attempt
+
+
+def _loaded(der: bytes) -> x509.Certificate | None:
+    try:
+        return load(der)
+    except ValueError:
+        return None
+
+
+@probe(CertificateMessage, cost=0, needs=[(FirstContact, None), (Issuers, None)])
+def _message(context: Context, key: str | None) -> CertificateMessage:
+    attempt, listener = _with_certificates(context), listener_of(context)
+    try:
+        issuers = context.get(Issuers).certificates
+    except UnobservedError:
+        issuers = ()
+    # A client reads its whole CA file, whatever of it is of use.
+    bundle = context.target.credentials(listener.role).server_ca
+    known = dict.fromkeys((*issuers, *(bundle.certificates if bundle else ())))
+    return CertificateMessage(url=listener.url, certificates=attempt.chain, issuers=tuple(known))
+
+
+@probe(ExpectedCertificate, cost=0)
+def _expected(context: Context, key: str | None) -> ExpectedCertificate:
+    listener = listener_of(context)
+    for expected in context.target.expected:
+        if (
+            expected.role is listener.role
+            and expected.host in (None, listener.host)
+            and expected.port in (None, listener.port)
+        ):
+            return ExpectedCertificate(certificate=expected.certificate, source=expected.source)
+    if listener.member in context.target.declared:
+        raise NotApplicableError("no option names it; the declared file is judged by config.served-file")
+    option = "--etcd-expect-peer-cert" if listener.role is Role.PEER else "--etcd-expect-cert"
+    raise NotVerifiedError(f"needs the certificate that must be served: pass {option}")
+
+
+@probe(PortPair, cost=0, needs=[(ServedChain, None)], across=True)
+def _pair(context: Context, key: str | None) -> PortPair:
+    listener = listener_of(context)
+    siblings = [
+        other
+        for other in context.target.listeners
+        if other.member == listener.member and other.role is Role.CLIENT and other.scheme == "https"
+    ]
+    if not siblings:
+        raise NotVerifiedError("needs a client listener of the same member: pass --etcd-endpoint")
+    return PortPair(client=context.get(ServedChain, listener=siblings[0]), peer=context.get(ServedChain))
+
+
+@probe(ServedByMembers, cost=0, needs=[(ServedChain, None)], across=True)
+def _by_members(context: Context, key: str | None) -> ServedByMembers:
+    chains: list[tuple[str, ServedChain]] = []
+    reasons: list[str] = []
+    for listener in context.target.listeners:
+        try:
+            chains.append((listener.member, context.get(ServedChain, listener=listener)))
+        except UnobservedError as unobserved:
+            reasons.append(unobserved.reason)
+    members = {listener.member for listener in context.target.listeners if listener.scheme == "https"}
+    if len(members) < 2:
+        raise NotApplicableError("there is one member only")
+    if len({member for member, _ in chains}) < 2:
+        raise NotVerifiedError("needs what two members serve: " + "; ".join(dict.fromkeys(reasons)))
+    return ServedByMembers(chains=tuple(chains))
+
+
+@probe(AnnouncedCAs, cost=0, needs=[(FirstContact, None)])
+def _announced(context: Context, key: str | None) -> AnnouncedCAs:
+    answer = tls_answer(context)
+    seen = [attempt for attempt in answer.tls if attempt.asked in answer.offered]
+    return AnnouncedCAs(
+        url=answer.url,
+        role=answer.role,
+        requested=tuple((str(attempt.asked), attempt.certificate_requested) for attempt in seen),
+        names=tuple((str(attempt.asked), tuple(_parsable_names(attempt.announced_ca))) for attempt in seen),
+    )
+
+
+def _parsable_names(names: Iterable[bytes]) -> Iterator[x509.Name]:
+    for der in names:
+        # A CA whose name cannot be parsed is no CA that we were given: such a file is refused.
+        with contextlib.suppress(ValueError, TypeError):
+            yield x509.Name.from_bytes(der)
+
+
+@probe(ClientTrust, cost=0, needs=[(AnnouncedCAs, None)])
+def _trust(context: Context, key: str | None) -> ClientTrust:
+    listener = listener_of(context)
+    if listener.scheme == "http":
+        raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
+    bundle = context.target.credentials(listener.role).client_trust
+    if bundle is None:
+        if not any(requested for _, requested in context.get(AnnouncedCAs).requested):
+            raise NotApplicableError("no client certificate is asked for, see mtls.announced-ca-present")
+        side = "peer-" if listener.role is Role.PEER else ""
+        raise NotVerifiedError(f"needs the bundle that etcd was told to trust: pass --etcd-{side}trusted-ca")
+    return ClientTrust(
+        certificates=bundle.certificates, source=bundle.source, declared=_is_declared(context, bundle.source)
+    )
+
+
+def _is_declared(context: Context, source: str) -> bool:
+    """Return whether it is the file that the declaration names, and no owned cluster's."""
+    listener = listener_of(context)
+    told = context.target.declared.get(listener.member)
+    side = "peer-" if listener.role is Role.PEER else ""
+    live = context.target.origin == "live"
+    return live and told is not None and str(told.file(f"{side}trusted-ca-file")) == source
+
+
+_UNPARSABLE = "a certificate behind the served one cannot be parsed: see cert.well-formed and cert.parsable"
+
+
+@probe(PathToTrust, cost=0, needs=[(ServedChain, None)])
+def _path(context: Context, key: str | None) -> PathToTrust:
+    listener = listener_of(context)
+    served = context.get(ServedChain)
+    bundle = context.target.credentials(listener.role).server_ca
+    if bundle is None:
+        side = "peer-" if listener.role is Role.PEER else ""
+        raise NotVerifiedError(f"needs the CA of what is served: pass --etcd-{side}cacert")
+    leaf, *sent = served.certificates
+    anchors, when = bundle.certificates, served.observed_at
+    known = (*sent, *_given(context.target))
+    verified = verified_path(leaf, sent, anchors, when)
+    if verified is None and served.unparsable:
+        raise NotVerifiedError(_UNPARSABLE)
+    path = verified or find_path(leaf, sent, anchors, when) or find_path(leaf, known, anchors, when)
+    if path is None:
+        error, unknown_issuer = _no_path(leaf, known, bundle, when)
+        return PathToTrust(
+            url=listener.url,
+            anchors=anchors,
+            source=bundle.source,
+            error=error,
+            unknown_issuer=unknown_issuer,
+        )
+    missing = tuple(found for found in path[1:-1] if found not in sent)
+    unexplained = verified is None and not missing and not any(faults(path, when))
+    return PathToTrust(
+        url=listener.url,
+        anchors=anchors,
+        source=bundle.source,
+        error="clients written in Go give up: too many certificates are served to try" if unexplained else "",
+        path=path,
+        missing=missing,
+        verified=verified is not None,
+    )
+
+
+@probe(CertificationPath, cost=0, needs=[(ServedChain, None), (PathToTrust, None)])
+def _certification_path(context: Context, key: str | None) -> CertificationPath:
+    listener = listener_of(context)
+    served = context.get(ServedChain)
+    leaf, *sent = served.certificates
+    anchors: Path = ()
+    try:
+        trust = context.get(PathToTrust)
+    except UnobservedError:
+        if served.unparsable:
+            return CertificationPath(url=listener.url, certificates=(leaf,))
+    else:
+        anchors = trust.anchors
+        if trust.path:
+            return CertificationPath(url=listener.url, certificates=trust.path, anchors=anchors)
+    above = issuers_among(leaf, (*sent, *_given(context.target)), served.observed_at)
+    return CertificationPath(url=listener.url, certificates=(leaf, *above), anchors=anchors)
+
+
+@probe(Issuers, cost=0, needs=[(CertificationPath, None)])
+def _issuers(context: Context, key: str | None) -> Issuers:
+    listener = listener_of(context)
+    leaf, *above = context.get(CertificationPath).certificates
+    if above:
+        return Issuers(url=listener.url, certificates=tuple(above))
+    if is_self_signed(leaf):
+        raise NotApplicableError("the served certificate is signed by itself: it has no other issuer")
+    if context.get(ServedChain).unparsable:
+        raise NotVerifiedError(_UNPARSABLE)
+    side = "peer-" if listener.role is Role.PEER else ""
+    raise NotVerifiedError(
+        f"needs the certificate of the issuer {leaf.issuer.rfc4514_string()}, which is neither served nor "
+        f"given: pass --etcd-{side}cacert"
+    )
+
+
+def _given(target: Target) -> Path:
+    """Return the CA certificates that we were given for whatever purpose."""
+    found: dict[x509.Certificate, None] = {}
+    for credentials in (target.client, target.peer):
+        for bundle in (credentials.server_ca, credentials.client_trust):
+            found |= dict.fromkeys(bundle.certificates if bundle else ())
+        for identity in credentials.identities:
+            found |= dict.fromkeys(identity.chain[1:])
+        if credentials.signing_key is not None:
+            found[credentials.signing_key.certificate] = None
+    return tuple(found)
+
+
+def _no_path(leaf: x509.Certificate, known: Path, bundle: TrustBundle, when: datetime) -> tuple[str, str]:
+    """Return why there is no path, and the issuer that nobody gave us."""
+    top = (leaf, *issuers_among(leaf, (*known, *bundle.certificates), when))[-1]
+    if is_self_signed(top):
+        if top == leaf:
+            return "the certificate is signed by itself", ""
+        return f"the chain ends at {top.subject.rfc4514_string()}, which is not the given CA", ""
+    issuer = top.issuer.rfc4514_string()
+    if any(top.issuer == anchor.subject for anchor in bundle.certificates):
+        return f"the given CA has the name {issuer} of the issuer, but another key made the signature", ""
+    return f"the chain ends at the issuer {issuer}, of which no certificate is served or given", issuer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelloVariant:
+    """One kind of ClientHello.
+
+    Attributes:
+        hello: what is particular about it, in words: ``TLSv1.2``, ``ALPN h2``, ``SNI localhost``.
+        options: those of ``openssl s_client`` that send the same.
+        tries: its attempts; the last one counts.
+    """
+
+    hello: str
+    options: str
+    tries: tuple[Attempt, ...]
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """DER of what was served, leaf first; empty if nothing was."""
+        return self.tries[-1].chain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelloVariants:
+    """Hellos that differ in TLS version, ALPN and SNI, the plain one first.
+
+    Attributes:
+        steady: two hellos that brought different chains brought the same each time that they were sent again.
+    """
+
+    url: str
+    variants: tuple[HelloVariant, ...]
+    steady: bool = True
+
+
+UNKNOWN_NAME = "unknown.invalid"
+"""Nobody's name (RFC 6761 section 6.4)."""
+
+_AGAIN = 2
+"""How often two hellos that brought different chains are each sent again."""
+
+_OPTIONS = {TLSVersion.TLS1_2: "-tls1_2", TLSVersion.TLS1_3: "-tls1_3"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Hello:
+    """What to send: in words, as options of ``openssl s_client``, and as a request."""
+
+    words: str
+    options: str
+    request: Request
+
+
+@probe(HelloVariants, cost=3 + 2 * _AGAIN, needs=[(FirstContact, None), (ServedChain, None)])
+def _variants(context: Context, key: str | None) -> HelloVariants:
+    listener = listener_of(context)
+    answer = tls_answer(context)
+    plain = Request(purpose="another hello, no certificate", path=version_path(listener.role))
+    seen = {attempt.asked: attempt for attempt in answer.tls if attempt.chain}
+    first = [
+        _Hello(str(version), _OPTIONS[version], replace(plain, version=version))
+        for version in answer.offered
+        if version in seen
+    ]
+    others = _others(listener, context.get(ServedChain).leaf, plain)
+    made: list[tuple[Attempt, ...]] = [(seen[hello.request.version],) for hello in first]
+    made += context.attempt(*(hello.request for hello in others))
+    variants = tuple(
+        HelloVariant(hello=hello.words, options=hello.options, tries=tries)
+        for hello, tries in zip((*first, *others), made, strict=True)
+    )
+    steady = _is_steady(context, variants, [hello.request for hello in (*first, *others)])
+    return HelloVariants(url=listener.url, variants=variants, steady=steady)
+
+
+def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[_Hello]:
+    """Return the hellos that first contact did not send; names are not sent to an address otherwise."""
+    names = extension(leaf, x509.SubjectAlternativeName)
+    served = names.get_values_for_type(x509.DNSName) if names else []
+    # A certificate may hold names that cannot be sent: with empty or long labels, NUL, octets above 127.
+    own = next((name for name in served if sni(name) == name != server_name(listener)), "localhost")
+    return [
+        _Hello("ALPN h2", "-alpn h2", replace(plain, protocol=Protocol.HTTP2)),
+        *(
+            _Hello(f"SNI {name}", f"-servername {name}", replace(plain, server_name=name))
+            for name in (own, UNKNOWN_NAME)
+        ),
+    ]
+
+
+def _is_steady(context: Context, variants: tuple[HelloVariant, ...], requests: list[Request]) -> bool:
+    """Return whether the first hello, and the first that brought another chain, bring the same again.
+
+    If not, the certificate was renewed meanwhile, or several servers answer in turn.
+    """
+    first = variants[0].chain
+    different = [number for number, found in enumerate(variants) if found.chain and found.chain != first]
+    if not different:
+        return True
+    places = (0, different[0]) * _AGAIN
+    repeated = context.attempt(*(requests[place] for place in places))
+    return all(
+        tries[-1].chain == variants[place].chain for tries, place in zip(repeated, places, strict=True)
+    )

@@ -1,0 +1,685 @@
+"""What is declared about a listener, and the declared files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from cryptography import x509
+
+from pytest_etcdtls.declared.declaration import DeclaredListener, DeclaredMember, Setting
+from pytest_etcdtls.declared.effective import (
+    Effective,
+    EffectiveListener,
+    Side,
+    TLSSide,
+    effective_of,
+    prefix,
+)
+from pytest_etcdtls.declared.files import (
+    ClientFact,
+    DeclaredFiles,
+    DeclaredLeaf,
+    HeldCertificate,
+    HeldCertificates,
+    MemberFiles,
+    PairFact,
+    read_member_files,
+    read_served,
+)
+from pytest_etcdtls.declared.traps import Trap, traps_of
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
+from pytest_etcdtls.facts.access import (
+    WITNESSES,
+    AcceptedClient,
+    AccessCase,
+    AccessMatrix,
+    Control,
+    GoodIdentities,
+    describe,
+    is_admitted,
+    served_instead,
+)
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, ExpectedCertificate, Issuers, ServedChain
+from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.release import EtcdRelease
+from pytest_etcdtls.pki.certificate import shown
+from pytest_etcdtls.pki.loading import load_trust
+from pytest_etcdtls.pki.names import is_address
+from pytest_etcdtls.pki.path import find_path
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, PortCredentials, Target
+from pytest_etcdtls.tls.attempt import Attempt, Ending, StreamEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberDeclaration:
+    """What one member was told to be, and what its etcd makes of it.
+
+    Attributes:
+        label: of the member.
+        told: the declaration and its files.
+        version: of the etcd that runs, as it was seen; ``None`` if it does not tell.
+        effective: what that version does; of today's etcd if neither the wire nor the declaration tells one.
+        traps: what in the declaration does not do what it says, in that version.
+    """
+
+    label: str
+    told: DeclaredMember
+    version: str | None
+    effective: Effective
+    traps: tuple[Trap, ...]
+
+    @classmethod
+    def of(cls, label: str, told: DeclaredMember, version: str | None) -> Self:
+        """Return what that version of etcd makes of what a member was told."""
+        effective, traps = effective_of(told, version), traps_of(told, version)
+        return cls(label=label, told=told, version=version, effective=effective, traps=traps)
+
+    def as_read(self, name: str) -> Setting | None:
+        """Return the setting that a reader of the declaration believes; ``None`` if it is not given.
+
+        Where a configuration file hides flags and variables, that is the hidden one.
+        """
+        hidden = [setting for setting in self.told.declaration.hidden if setting.name == name]
+        return hidden[-1] if hidden else self.told.declaration.settings.get(name)
+
+    @property
+    def starts(self) -> bool:
+        """Whether etcd starts with it, by all that is certain."""
+        return all(trap.starts or not trap.certain for trap in self.traps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerDeclaration:
+    """What was declared about one listener that is judged.
+
+    Attributes:
+        url: of the listener, as it is judged.
+        role: of the listener.
+        member: what its member was told to be.
+        listener: the declared listener that it is; ``None`` if nothing declares one there.
+    """
+
+    url: str
+    role: Role
+    member: MemberDeclaration
+    listener: EffectiveListener | None
+
+    @property
+    def side(self) -> Side:
+        """Whose settings apply: the peers' on peer listeners, else the clients'."""
+        return "peer" if self.role is Role.PEER else "client"
+
+    @property
+    def tls(self) -> TLSSide:
+        """The TLS settings that apply, also where the declared listener does not speak TLS."""
+        return self.member.effective.sides[self.side]
+
+    def setting(self, name: str) -> Setting | None:
+        """Return the setting in the declaration, ``None`` if it is not given."""
+        return self.member.told.declaration.settings.get(name)
+
+    def traps(self, id_: str | None = None) -> Iterator[Trap]:
+        """Yield the traps of that id, by default of any, that concern this listener."""
+        declared = None if self.listener is None else str(self.listener.url)
+        for trap in self.member.traps:
+            if id_ in (None, trap.id) and (not trap.listeners or declared in trap.listeners):
+                yield trap
+
+    def traps_of(self, setting: Setting) -> Iterator[Trap]:
+        """Yield the traps that the setting is in and that concern this listener, etcd started with it."""
+        for trap in self.traps():
+            if trap.starts and any(other.name == setting.name for other in trap.settings):
+                yield trap
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What the target's members were told to be, one each, in the order of their labels; never empty."""
+
+    members: tuple[MemberDeclaration, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredBundle:
+    """The bundle that a listener's clients are declared to come from, as its file is now.
+
+    Attributes:
+        setting: that declares it, as a reader believes.
+        certificates: in the file; empty if they could not be read.
+        source: path of the file here.
+        accepted: name of the good identity that is accepted on the listener; ``None`` if none is.
+        signed: one of the certificates has signed that identity's, directly or by what it sends along.
+        absent: why the certificates could not be read, and what to do; empty if they were.
+        strangers: names of bad identities that are served though no bundle can hold their CA.
+    """
+
+    setting: Setting
+    certificates: tuple[x509.Certificate, ...]
+    source: str
+    accepted: str | None = None
+    signed: bool = False
+    absent: str = ""
+    strangers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameRule:
+    """A declared rule about the names in clients' certificates, and what was seen of one that breaks it.
+
+    Attributes:
+        setting: that declares it, as a reader believes.
+        admission: of a certificate that the rule excludes.
+    """
+
+    setting: Setting
+    admission: AccessMatrix
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredNames:
+    """The rules about names that are declared for a listener; never empty."""
+
+    rules: tuple[NameRule, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenListener:
+    """A listener that is judged, its declaration, and what it was seen to speak.
+
+    Attributes:
+        tls: something of TLS came back.
+        plaintext: plain HTTP was answered.
+        said: what came back, in words.
+        refused: the listener's own address refused every TCP connection.
+    """
+
+    declaration: ListenerDeclaration
+    tls: bool
+    plaintext: bool
+    said: str
+    refused: bool = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether anything came back."""
+        return self.tls or self.plaintext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnseenListener:
+    """A declared listener that is not judged.
+
+    Attributes:
+        member: label of the member.
+        url: as declared.
+        reason: why not, and what to do.
+    """
+
+    member: str
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopbackAttempt:
+    """One connection to an address that a member advertises, at the port of a listener declared on loopback.
+
+    Attributes:
+        member: label of the member.
+        declared: the listener.
+        address: IP address and port that were connected to.
+        attempt: without a certificate; plain HTTP where http is declared.
+    """
+
+    member: str
+    declared: DeclaredListener
+    address: tuple[str, int]
+    attempt: Attempt
+
+    @property
+    def answers(self) -> bool:
+        """Whether what is declared on loopback alone is spoken there."""
+        if not self.declared.url.secure:
+            return self.attempt.answers_plaintext
+        return self.attempt.ending is not Ending.UNCLEAR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopbackElsewhere:
+    """What was tried at other addresses of listeners that are declared on loopback.
+
+    Attributes:
+        attempts: one for each address.
+        not_tried: why other addresses were not tried, one sentence each.
+    """
+
+    attempts: tuple[LoopbackAttempt, ...] = ()
+    not_tried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenersSeen:
+    """The listeners of every declared member.
+
+    Attributes:
+        seen: those that are judged, in the target's order.
+        unseen: those that are only declared.
+        elsewhere: what is declared on loopback, at other addresses.
+    """
+
+    seen: tuple[SeenListener, ...]
+    unseen: tuple[UnseenListener, ...] = ()
+    elsewhere: LoopbackElsewhere = LoopbackElsewhere()
+
+    def beside(self, refusing: SeenListener) -> tuple[SeenListener, ...]:
+        """Return the other listeners of the same member that answer."""
+        label = refusing.declaration.member.label
+        return tuple(one for one in self.seen if one.answers and one.declaration.member.label == label)
+
+
+_NOTHING = "nothing says what {} was told to be: --etcd-config names its manifest or configuration"
+
+
+@probe(ListenerDeclaration, reported=False, cost=0, needs=[(EtcdRelease, None)], across=True)
+def _of_listener(context: Context, key: str | None) -> ListenerDeclaration:
+    listener = listener_of(context)
+    told = context.target.declared.get(listener.member)
+    if told is None:
+        raise NotApplicableError(_NOTHING.format(listener.url))
+    return listener_declaration(context.target, listener, _standing(context, listener.member, told))
+
+
+@probe(Declarations, reported=False, cost=0, needs=[(EtcdRelease, None)], across=True)
+def _of_members(context: Context, key: str | None) -> Declarations:
+    if not context.target.declared:
+        raise NotApplicableError(_NOTHING.format("the cluster"))
+    declared = sorted(context.target.declared.items())
+    return Declarations(tuple(_standing(context, label, told) for label, told in declared))
+
+
+def listener_declaration(
+    target: Target, listener: Listener, member: MemberDeclaration
+) -> ListenerDeclaration:
+    """Return what its member's declaration says of a listener."""
+    elsewhere = target.origin == "container" or listener.connect_to is not None
+    declared = _declared_as(listener, member.effective.at(listener.role), elsewhere=elsewhere)
+    return ListenerDeclaration(url=listener.url, role=listener.role, member=member, listener=declared)
+
+
+def _standing(context: Context, label: str, told: DeclaredMember) -> MemberDeclaration:
+    return MemberDeclaration.of(label, told, next(_versions(context, label), None))
+
+
+def _versions(context: Context, label: str) -> Iterator[str]:
+    """Yield the versions that the member's listeners tell."""
+    for listener in context.target.listeners:
+        if listener.member == label:
+            try:
+                yield str(context.get(EtcdRelease, listener=listener).release)
+            except UnobservedError:
+                continue
+    if context.target.etcd_version is not None:
+        yield context.target.etcd_version
+
+
+def _declared_as(
+    listener: Listener, declared: tuple[EffectiveListener, ...], *, elsewhere: bool
+) -> EffectiveListener | None:
+    """Return the declared listener that one that is judged is.
+
+    Its own host and port come first; one on every address has the port alone. No name is looked up: it may
+    stand for any address, but for loopback only if nothing else is declared. Behind a published port or a
+    tunnel (``elsewhere``) neither need fit, and the only declared one of that role and scheme is it.
+    """
+    alike = [one for one in declared if _speaks_scheme(one, listener)]
+
+    def named(one: EffectiveListener) -> bool:
+        names = not (is_address(one.url.host) and is_address(listener.host))
+        return names and one.url.port == listener.port
+
+    fits: tuple[Callable[[EffectiveListener], bool], ...] = (
+        lambda one: (one.url.host, one.url.port) == (listener.host, listener.port),
+        lambda one: one.url.port == listener.port and one.url.is_wildcard,
+        lambda one: named(one) and one.url.is_loopback is (listener.host == "localhost"),
+        named,
+        lambda one: elsewhere and len(alike) == 1,
+    )
+    for fit in fits:
+        if found := [one for one in alike if fit(one)]:
+            return found[0]
+    return None
+
+
+def _speaks_scheme(declared: EffectiveListener, listener: Listener) -> bool:
+    return declared.tls if listener.scheme == "https" else declared.plaintext
+
+
+_TLS_ALERT = b"\x15\x03"
+
+
+@probe(
+    DeclaredBundle,
+    reported=False,
+    cost=0,
+    needs=[
+        *((ListenerDeclaration, None), (FirstContact, None), (AcceptedClient, None)),
+        *((AccessMatrix, name) for name in WITNESSES),
+    ],
+)
+def _bundle(context: Context, key: str | None) -> DeclaredBundle:
+    declaration = context.get(ListenerDeclaration)
+    tls_answer(context)
+    name = f"{prefix(declaration.side)}trusted-ca-file"
+    setting = declaration.member.as_read(name)
+    if setting is None or not setting.value:
+        raise NotApplicableError(f"no --{name} is declared for {declaration.url}")
+    path = declaration.member.told.where.find(setting.value)
+    certificates: tuple[x509.Certificate, ...] = ()
+    absent = f"{setting} is not here: name a directory with copies by --etcd-pki-dir"
+    if path is not None:
+        try:
+            certificates, absent = load_trust(path, option=f"{setting.spelled} ({setting.place})"), ""
+        except UsageError as error:
+            absent = str(error)
+    accepted = context.get(AcceptedClient).accepted
+    return DeclaredBundle(
+        setting=setting,
+        certificates=certificates,
+        source=str(path or setting.value),
+        absent=absent,
+        accepted=accepted.identity if accepted else None,
+        signed=accepted is not None and _signed(context, accepted.identity, certificates),
+        strangers=tuple(
+            name
+            for name in WITNESSES
+            if any(cell.attempt.ending is Ending.SERVED for cell in context.get(AccessMatrix, name).cells)
+        ),
+    )
+
+
+def _signed(context: Context, name: str, bundle: tuple[x509.Certificate, ...]) -> bool:
+    identity = next(one for one in context.get(GoodIdentities).identities if one.name == name)
+    leaf, *sent = identity.chain
+    return find_path(leaf, sent, bundle, datetime.now(UTC)) is not None
+
+
+@probe(
+    DeclaredNames,
+    reported=False,
+    cost=0,
+    needs=[(ListenerDeclaration, None), (AccessMatrix, "wrong-hostname"), (AccessMatrix, "wrong-cn")],
+)
+def _names(context: Context, key: str | None) -> DeclaredNames:
+    declaration = context.get(ListenerDeclaration)
+    tls_answer(context)
+    rules = tuple(
+        NameRule(setting=setting, admission=_excluded(context, setting, word))
+        for word in ("hostname", "cn")
+        if (setting := declaration.member.as_read(f"{declaration.side}-cert-allowed-{word}")) is not None
+        and setting.value
+    )
+    if not rules:
+        raise NotApplicableError(f"no rule about the names of certificates is declared for {declaration.url}")
+    return DeclaredNames(rules)
+
+
+def _excluded(context: Context, setting: Setting, word: str) -> AccessMatrix:
+    """Return what was seen of an identity that a declared rule about hostnames or common names excludes.
+
+    Raises:
+        NotVerifiedError: if there is none.
+    """
+    credentials, name = context.target.credentials(listener_of(context).role), f"wrong-{word}"
+    if credentials.allowed_hostname if word == "hostname" else credentials.allowed_cn:
+        return context.get(AccessMatrix, name)
+    # What makes identities that break it does not know the rule: members differ in it, or etcd drops it.
+    found = served_instead(context, name) or _good_that_breaks(context, setting, word)
+    if found is None:
+        raise NotVerifiedError(f"{setting} is declared, and no identity that breaks it is known here")
+    return found
+
+
+def _good_that_breaks(context: Context, setting: Setting, word: str) -> AccessMatrix | None:
+    acceptance = context.get(AcceptedClient)
+    accepted = acceptance.accepted
+    if accepted is None:
+        return None
+    names = tuple(setting.value.split(","))
+    rule = PortCredentials(
+        allowed_cn=names if word == "cn" else (), allowed_hostname=names if word == "hostname" else ()
+    )
+    good = next(one for one in context.get(GoodIdentities).identities if one.name == accepted.identity)
+    if is_admitted(good, rule):
+        return None
+    cells = tuple(
+        AccessCase(version=version, protocol=protocol, tries=tries, control=Control())
+        for version, protocol, tries in accepted.tries
+        if tries[-1].ending is Ending.SERVED
+    )
+    return AccessMatrix(
+        url=acceptance.url,
+        role=acceptance.role,
+        identity=good.name,
+        certificate=describe(good),
+        files=accepted.files,
+        cells=cells,
+    )
+
+
+@probe(
+    ListenersSeen,
+    reported=False,
+    cost=0,
+    needs=[
+        (Declarations, None),
+        (ListenerDeclaration, None),
+        (FirstContact, None),
+        (Plaintext, None),
+        (LoopbackElsewhere, None),
+    ],
+    across=True,
+)
+def _listeners(context: Context, key: str | None) -> ListenersSeen:
+    members = context.get(Declarations).members
+    seen = tuple(_seen_listeners(context))
+    unseen = tuple(one for member in members for one in _unseen(context, member, seen))
+    return ListenersSeen(seen=seen, unseen=unseen, elsewhere=context.get(LoopbackElsewhere))
+
+
+def _seen_listeners(context: Context) -> Iterator[SeenListener]:
+    for listener in context.target.listeners:
+        if listener.member not in context.target.declared:
+            continue
+        declaration = context.get(ListenerDeclaration, listener=listener)
+        try:
+            answer = context.get(FirstContact, listener=listener)
+            plain = context.get(Plaintext, listener=listener).tries[-1]
+        except UnobservedError as unobserved:
+            yield SeenListener(declaration=declaration, tls=False, plaintext=False, said=unobserved.reason)
+            continue
+        yield SeenListener(
+            declaration=declaration,
+            tls=answer.speaks_tls or answer.needs_tls,
+            plaintext=bool(plain.first_bytes) and not plain.first_bytes.startswith(_TLS_ALERT),
+            said="; ".join(
+                [
+                    *(f"{one.asked or 'plain HTTP'}: {one.describe()}" for one in (*answer.tls, plain)),
+                    *([f"TLS: {answer.tls_instead.describe()}"] if answer.tls_instead else []),
+                ]
+            ),
+            refused=listener.connect_to is None and _refuses((*answer.tls, plain)),
+        )
+
+
+def _refuses(attempts: Sequence[Attempt]) -> bool:
+    return all(attempt.stream_end is StreamEnd.CONNECTION_REFUSED for attempt in attempts)
+
+
+def _unseen(
+    context: Context, member: MemberDeclaration, seen: tuple[SeenListener, ...]
+) -> Iterator[UnseenListener]:
+    judged = [
+        one.declaration.listener
+        for one in seen
+        if one.declaration.member.label == member.label and one.declaration.listener is not None
+    ]
+    reasons = {one.url: one.reason for one in context.target.unreached if one.member == member.label}
+    for declared in member.effective.listeners:
+        if not any(_is_same_port(declared, other) for other in judged):
+            url = str(declared.url)
+            reason = reasons.get(url, f"{url} is not among the endpoints: pass {declared.role.option}")
+            yield UnseenListener(member=member.label, url=url, reason=reason)
+
+
+def _is_same_port(one: EffectiveListener, other: EffectiveListener) -> bool:
+    return (one.role, one.url.address) == (other.role, other.url.address)
+
+
+@probe(DeclaredFiles, reported=False, cost=0)
+def _files(context: Context, key: str | None) -> DeclaredFiles:
+    target = context.target
+    if not target.declared:
+        raise NotApplicableError(
+            "nothing says which files the members were told to use: --etcd-config names a member's manifest "
+            "or configuration"
+        )
+    given = target.client.server_ca
+    return DeclaredFiles(
+        members=tuple(read_member_files(label, told) for label, told in sorted(target.declared.items())),
+        anchors=given.certificates if given else (),
+        reader=os.geteuid() if os.name == "posix" else None,
+        observed_at=datetime.now(UTC),
+    )
+
+
+@probe(
+    DeclaredLeaf,
+    reported=False,
+    cost=0,
+    needs=[(ListenerDeclaration, None), (ExpectedCertificate, None)],
+)
+def _leaf(context: Context, key: str | None) -> DeclaredLeaf:
+    listener = listener_of(context)
+    if listener.scheme == "http":
+        raise NotApplicableError(f"{listener.url} is asked for plain HTTP: no certificate is served")
+    declaration = context.get(ListenerDeclaration)
+    served = read_served(declaration.member.told, declaration.side)
+    if served is None or declaration.tls.certificate is None:
+        raise NotApplicableError(f"no file is declared with a certificate for {listener.url}")
+    file, chain = served
+    if not chain:
+        raise NotVerifiedError(file.absent or file.problem)
+    if _expected(context) == chain[0]:
+        raise NotApplicableError(
+            "the very certificate of the declared file is expected anyhow: see cert.matches-expected-file"
+        )
+    return DeclaredLeaf(certificate=chain[0], said=file.said, source=str(file.path))
+
+
+def _expected(context: Context) -> x509.Certificate | None:
+    try:
+        return context.get(ExpectedCertificate).certificate
+    except UnobservedError:
+        return None
+
+
+@probe(
+    HeldCertificates,
+    reported=False,
+    cost=0,
+    needs=[(ServedChain, None), (Issuers, None), (DeclaredFiles, None), (AnnouncedCAs, None)],
+    across=True,
+)
+def _held(context: Context, key: str | None) -> HeldCertificates:
+    kinds = {"clients": _clients, "client-cas": _client_cas, None: _declared_pairs}
+    words = {"clients": "of a client ", "client-cas": "of a CA of clients ", None: ""}
+    others = () if key is not None else (*_clients(context), *_client_cas(context))
+    judged = {*_judged_elsewhere(context), *(one.certificate for one in others)}
+    held: dict[x509.Certificate, HeldCertificate] = {}
+    for one in kinds[key](context):
+        if one.certificate not in judged:
+            held.setdefault(one.certificate, one)
+    if not held:
+        raise NotApplicableError(f"no certificate {words[key]}is held besides those that other checks judge")
+    return HeldCertificates(certificates=tuple(held.values()), observed_at=datetime.now(UTC))
+
+
+def _judged_elsewhere(context: Context) -> Iterator[x509.Certificate]:
+    """Yield what listeners serve, and what stands above it: the checks of ``cert`` judge these."""
+    for listener in context.target.listeners:
+        with suppress(UnobservedError):
+            yield context.get(ServedChain, listener=listener).leaf
+            yield from context.get(Issuers, listener=listener).certificates
+
+
+def _clients(context: Context) -> Iterator[HeldCertificate]:
+    """Yield what good identities present, what etcd dials with, and clients' files beside a member's."""
+    served = {pair.chain[0] for member in _members(context) for pair in _pairs(member, dials=False)}
+    for identity in (*context.target.client.identities, *context.target.peer.identities):
+        for certificate in () if served.intersection(identity.chain[:1]) else identity.chain:
+            what = "the certificate of" if certificate == identity.chain[0] else "a CA certificate sent by"
+            yield HeldCertificate(
+                what=f"{what} {identity.name}", source=identity.origin, certificate=certificate
+            )
+    for member in _members(context):
+        yield from (_leaf_of(member, pair) for pair in _pairs(member, dials=True))
+        yield from (_leaf_of(member, client) for client in member.clients if client.chain)
+
+
+def _client_cas(context: Context) -> Iterator[HeldCertificate]:
+    """Yield the CAs that etcd is told to trust, and those of what is served that it announces as trusted."""
+    target = context.target
+    for credentials, side in ((target.client, "clients"), (target.peer, "peers")):
+        bundle = credentials.client_trust
+        for certificate in bundle.certificates if bundle else ():
+            what = f"the trusted CA of {side} {shown(certificate)}"
+            yield HeldCertificate(what=what, source=bundle.source if bundle else "", certificate=certificate)
+    for member in _members(context):
+        for declared in member.bundles.values():
+            for certificate in declared.certificates:
+                what = f"{member.label}: the CA {shown(certificate)} in {declared.file.said}"
+                yield HeldCertificate(what=what, source=str(declared.file.path), certificate=certificate)
+    announced = set(_announced(context))
+    for credentials in (target.client, target.peer):
+        bundle = credentials.server_ca
+        for certificate in bundle.certificates if bundle else ():
+            if bundle is not None and certificate.subject.public_bytes() in announced:
+                what = f"the announced CA {shown(certificate)}"
+                yield HeldCertificate(what=what, source=bundle.source, certificate=certificate)
+
+
+def _announced(context: Context) -> Iterator[bytes]:
+    for listener in context.target.listeners:
+        with suppress(UnobservedError):
+            for _, names in context.get(AnnouncedCAs, listener=listener).names:
+                yield from (name.public_bytes() for name in names)
+
+
+def _members(context: Context) -> tuple[MemberFiles, ...]:
+    try:
+        return context.get(DeclaredFiles).members
+    except UnobservedError:
+        return ()
+
+
+def _declared_pairs(context: Context) -> Iterator[HeldCertificate]:
+    for member in _members(context):
+        yield from (_leaf_of(member, pair) for pair in _pairs(member, dials=False))
+
+
+def _pairs(member: MemberFiles, *, dials: bool) -> Iterator[PairFact]:
+    yield from (pair for pair in member.pairs if pair.chain and pair.dials is dials)
+
+
+def _leaf_of(member: MemberFiles, one: PairFact | ClientFact) -> HeldCertificate:
+    file = one.certificate
+    return HeldCertificate(
+        what=f"{member.label}: {file.said}", source=str(file.path), certificate=one.chain[0]
+    )

@@ -1,0 +1,498 @@
+"""The listeners that a member list leads to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from pytest_etcdtls.errors import NotApplicableError, UnobservedError
+from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.api import MemberRecord
+from pytest_etcdtls.facts.member_list import (
+    BY_GATEWAY,
+    Endpoint,
+    LocalURLError,
+    MemberListing,
+    canonical,
+    member_id,
+    parse,
+    shown,
+)
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.pki.names import is_address, is_loopback
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import ConnectTo, Listener, Target, safe
+from pytest_etcdtls.tls.stream import addresses_of
+
+
+class Reachability(StrEnum):
+    """What became of an advertised URL."""
+
+    NAMED = "named"
+    """It is, or leads to, a listener that the user named."""
+    FOUND = "found"
+    """It is judged because it was found."""
+    NOWHERE = "nowhere"
+    """It leads nobody to the member: no URL of a TCP port, no address of one machine."""
+    LOCAL = "local"
+    """It leads to the member on the member's own machine alone."""
+    SHARED = "shared"
+    """Another member advertises it as well."""
+    LEFT_OUT = "left out"
+    """It is not judged because of a limit or a setting of this run."""
+
+
+class QueriedBy(StrEnum):
+    """By what a listener was asked for the member list."""
+
+    GRPC = "gRPC"
+    GATEWAY = "the JSON gateway"
+    MEMBERS = "/members"
+
+
+JUDGED = frozenset({Reachability.NAMED, Reachability.FOUND})
+"""What became of URLs whose listeners are judged."""
+
+_SHOWN = 9
+"""Members that are named in a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberURL:
+    """A URL that a member advertises, and what became of it.
+
+    Attributes:
+        url: as the member advertises it, shortened and with nothing that a terminal would act upon.
+        role: of the listener that it stands for: ``client`` or ``peer``.
+        listener: label of the listener that is judged for it, empty if none is.
+        why: why it is not judged; if it is judged under another URL, which.
+    """
+
+    url: str
+    role: str
+    fate: Reachability
+    listener: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveredMember:
+    """A member as the cluster lists it.
+
+    Attributes:
+        id: the member ID, in lower-case hexadecimal without leading zeros.
+        name: shortened; empty until the member has been started.
+        learner: it has no vote yet.
+        started: it has told its name or its client URLs.
+        urls: what it advertises, to clients and to peers.
+    """
+
+    id: str
+    name: str
+    learner: bool
+    started: bool
+    urls: tuple[MemberURL, ...]
+
+    @property
+    def title(self) -> str:
+        """Its name, else its ID."""
+        return self.name or self.id
+
+    def of_role(self, role: str) -> tuple[MemberURL, ...]:
+        """Return what it advertises for that role."""
+        return tuple(found for found in self.urls if found.role == role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One listener that was asked for the member list.
+
+    Attributes:
+        why_not: why it gave none, empty if it did.
+    """
+
+    url: str
+    means: QueriedBy
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """The members that the cluster lists, and what is judged of them.
+
+    Attributes:
+        questions: in the order in which they were asked; only the last one can have been answered.
+        members: of the list; empty if nobody gave one.
+        beyond: how many more the list has, which are not looked at.
+        unused_rules: rules of ``--etcd-connect-to`` that are for none of the listeners.
+    """
+
+    questions: tuple[Question, ...]
+    members: tuple[DiscoveredMember, ...] = ()
+    beyond: int = 0
+    unused_rules: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Question | None:
+        """Who gave the list; ``None`` if nobody did."""
+        return self.questions[-1] if self.members else None
+
+    def describe(self) -> str:
+        """Return who the members are and who says so: ``2 members, by gRPC of https://...: m0, m1``."""
+        if self.source is None:
+            return "nobody gave the member list"
+        number = len(self.members) + self.beyond
+        names = [
+            f"{member.title}{' (learner)' if member.learner else ''}" for member in self.members[:_SHOWN]
+        ]
+        more = [f"and {number - _SHOWN} more"] if number > _SHOWN else []
+        plural = "s" if number > 1 else ""
+        listed = ", ".join([*names, *more])
+        return f"{number} member{plural}, by {self.source.means} of {self.source.url}: {listed}"
+
+
+MOST_LISTENERS = 64
+"""Listeners that are added at most, so that a list of thousands cannot make a run endless."""
+
+Addresses = Callable[[str], frozenset[str]]
+"""From a host to its addresses, empty if they are not known."""
+
+
+class URLResolver:
+    """Places the URLs of a member list, member by member.
+
+    Args:
+        named: the listeners that were named, their members known.
+        rules: of ``--etcd-connect-to``.
+        owner: IDs of the members that named listeners belong to, by label.
+        addresses: looks names up.
+
+    Attributes:
+        listeners: those that were named, then those that were found.
+        client_urls: what became of each, by the text that the members advertise.
+    """
+
+    def __init__(
+        self,
+        named: Sequence[Listener],
+        rules: Sequence[ConnectTo],
+        owner: Mapping[str, str],
+        addresses: Addresses,
+    ) -> None:
+        self.listeners: list[Listener] = list(named)
+        self.client_urls: dict[str, MemberURL] = {}
+        self._rules = rules
+        self._named = frozenset(listener.label for listener in named)
+        self._addresses = addresses
+        self._exactly = {Endpoint(one.scheme, canonical(one.host), one.port): one for one in named}
+        self._first: dict[Endpoint, tuple[str, Role]] = {}
+        self._judged_for = dict(owner)
+        self._on_loopback = any(is_loopback(listener.host) for listener in named)
+
+    @property
+    def unused_rules(self) -> Iterator[str]:
+        """The rules that are for none of the listeners, in the words of the user."""
+        for rule in self._rules:
+            if not any(rule.there(listener.host, listener.port) for listener in self.listeners):
+                yield rule.text
+
+    def member(self, record: MemberRecord, label: str) -> DiscoveredMember:
+        """Return what became of a member's URLs.
+
+        Args:
+            record: of the member list.
+            label: of the member.
+        """
+        clients = {url: self._place(record.id, label, Role.CLIENT, url) for url in record.client_urls}
+        peers = {url: self._place(record.id, label, Role.PEER, url) for url in record.peer_urls}
+        self.client_urls |= clients | self.client_urls
+        return DiscoveredMember(
+            id=record.id,
+            name=shown(record.name),
+            learner=record.learner,
+            started=bool(record.name or record.client_urls),
+            urls=(*clients.values(), *peers.values()),
+        )
+
+    def _place(self, identifier: str, member: str, role: Role, url: str) -> MemberURL:
+        try:
+            place = parse(url)
+        except LocalURLError as error:
+            return _left(url, role, Reachability.LOCAL, str(error))
+        except ValueError as error:
+            return _left(url, role, Reachability.NOWHERE, str(error))
+        first, its_role = self._first.setdefault(place, (identifier, role))
+        if first != identifier:
+            return _left(url, role, Reachability.SHARED, f"member {first} advertises it as well")
+        if its_role is not role:
+            why = "it is advertised to clients and to peers, and judged as the former"
+            return _left(url, role, Reachability.LEFT_OUT, why)
+        candidate = self._candidate(role, place, member)
+        if is_loopback(place.host) and not (self._on_loopback or candidate.connect_to):
+            why = "it leads to whoever connects, and the endpoints given are elsewhere"
+            return _left(url, role, Reachability.LOCAL, why)
+        return self._follow(identifier, url, place, candidate)
+
+    def _follow(self, identifier: str, url: str, place: Endpoint, candidate: Listener) -> MemberURL:
+        """Judge where a URL leads to, unless that is judged already for somebody else."""
+        role = candidate.role
+        listener = self._exactly.get(place) or next(
+            (known for known in self.listeners if self._leads_to(known, candidate)), candidate
+        )
+        if listener is candidate:
+            if len(self.listeners) - len(self._named) >= MOST_LISTENERS:
+                return _left(
+                    url, role, Reachability.LEFT_OUT, f"{MOST_LISTENERS} listeners are added at most"
+                )
+            self.listeners.append(candidate)
+            self._exactly[place] = candidate
+        for_whom = self._judged_for.setdefault(listener.label, identifier)
+        if for_whom != identifier:
+            why = f"from here it leads to {listener.url} of member {for_whom}"
+            return _left(url, role, Reachability.LEFT_OUT, why)
+        fate = Reachability.NAMED if listener.label in self._named else Reachability.FOUND
+        same = (canonical(listener.host), listener.port) == (place.host, place.port)
+        why = "" if same else f"judged as {listener.url}"
+        return MemberURL(url=shown(url), role=role, fate=fate, listener=listener.label, why=why)
+
+    def _candidate(self, role: Role, place: Endpoint, member: str) -> Listener:
+        rules = (rule.there(place.host, place.port) for rule in self._rules)
+        label = f"{role}-{safe(place.host)}-{place.port}"
+        return Listener(
+            role=role,
+            scheme=place.scheme,
+            host=place.host,
+            port=place.port,
+            member=member,
+            label=next(self._free(label, place.scheme)),
+            connect_to=next((there for there in rules if there), None),
+        )
+
+    def _free(self, label: str, scheme: str) -> Iterator[str]:
+        """Yield labels that no listener has, the one first that it would have had if it had been named."""
+        taken = {listener.label for listener in self.listeners}
+        names = [label, f"{label}-http"] if scheme == "http" else [label]
+        names += [f"{label}-{number}" for number in range(2, len(taken) + 3)]
+        yield from (name for name in names if name not in taken)
+
+    def _leads_to(self, known: Listener, candidate: Listener) -> bool:
+        """Whether a candidate with another URL leads to a listener that is known, for certain."""
+        (here, port), (there, its_port) = known.address, candidate.address
+        if (known.role, known.scheme, port) != (candidate.role, candidate.scheme, its_port):
+            return False
+        if known.label not in self._named and not (known.connect_to or candidate.connect_to):
+            return False
+        return canonical(here) == canonical(there) or (
+            known.label in self._named
+            and not (is_address(here) and is_address(there))
+            and _meet(self._addresses(here), self._addresses(there))
+        )
+
+
+def _left(url: str, role: Role, fate: Reachability, why: str) -> MemberURL:
+    """Return a URL for which no listener is judged."""
+    return MemberURL(url=shown(url), role=role, fate=fate, why=why)
+
+
+def _meet(here: frozenset[str], there: frozenset[str]) -> bool:
+    """Whether two hosts are one address for certain; several addresses are one machine on loopback alone."""
+    if len(here) == len(there) == 1:
+        return here == there
+    return bool(here & there) and all(is_loopback(address) for address in here | there)
+
+
+TellID = Callable[[Listener], str | None]
+"""From a client listener to the ID that the member behind it tells, ``None`` if it tells none."""
+
+
+_LONGEST = 63
+"""Characters of a name that is a label."""
+
+
+def owners(target: Target, records: Sequence[MemberRecord], tell_id: TellID) -> dict[str, str]:
+    """Return the IDs of the members that named listeners belong to, by label, as far as that is known.
+
+    Args:
+        target: as it was named.
+        records: of the member list.
+        tell_id: is asked about client listeners whose URL no member advertises.
+    """
+    if len(records) == 1:
+        return {listener.label: records[0].id for listener in target.listeners}
+    advertised = _advertised(records)
+    known = {record.id for record in records}
+    found: dict[str, str] = {}
+    for listener in target.listeners:
+        claimed = advertised.get((listener.scheme, canonical(listener.host), listener.port), set())
+        if len(claimed) == 1:
+            found[listener.label] = next(iter(claimed))
+        elif listener.role is Role.CLIENT and (told := tell_id(listener)) in known and told is not None:
+            found[listener.label] = told
+    return found
+
+
+def labelled(
+    target: Target, records: Sequence[MemberRecord], owner: Mapping[str, str]
+) -> tuple[tuple[Listener, ...], dict[str, str]]:
+    """Return the named listeners, each with the label of its member, and the label of each member by ID.
+
+    Listeners that were named keep the label of their member, unless one label stands for several members,
+    as on a machine that runs them all. A member without a named listener is labelled by its name, or by its
+    ID where it has none or shares it.
+
+    Args:
+        target: as it was named.
+        records: of the member list.
+        owner: from :func:`owners`.
+    """
+    groups: dict[str, set[str]] = defaultdict(set)
+    for listener in target.listeners:
+        groups[listener.member] |= {owner[listener.label]} if listener.label in owner else set()
+    labels: dict[str, str] = {}
+    for label, owned in groups.items():
+        if len(owned) == 1:
+            labels.setdefault(next(iter(owned)), label)
+    _label_the_rest(records, labels, set(groups))
+    return tuple(_moved(listener, groups, owner, labels, target) for listener in target.listeners), labels
+
+
+def _moved(
+    listener: Listener,
+    groups: Mapping[str, set[str]],
+    owner: Mapping[str, str],
+    labels: Mapping[str, str],
+    target: Target,
+) -> Listener:
+    """Return the listener with the label of the member that it is known to belong to.
+
+    What was declared is known by the label, which therefore stays.
+    """
+    owned = groups[listener.member]
+    identifier = owner.get(listener.label) or (next(iter(owned)) if len(owned) == 1 else None)
+    if identifier is None or listener.member in target.declared:
+        return listener
+    return replace(listener, member=labels[identifier])
+
+
+def _label_the_rest(records: Sequence[MemberRecord], labels: dict[str, str], taken: set[str]) -> None:
+    names = [safe(record.name) for record in records]
+    for record, name in zip(records, names, strict=True):
+        if record.id not in labels:
+            usable = name and names.count(name) == 1 and name not in taken and len(name) <= _LONGEST
+            labels[record.id] = name if usable else record.id
+
+
+def _advertised(records: Sequence[MemberRecord]) -> dict[tuple[str, str, int], set[str]]:
+    """Return by scheme, host and port the IDs of the members that advertise such a URL."""
+    found: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+    for record in records:
+        for url in (*record.client_urls, *record.peer_urls):
+            try:
+                place = parse(url)
+            except ValueError:
+                continue
+            found[place.scheme, place.host, place.port].add(record.id)
+    return found
+
+
+MOST_MEMBERS = 128
+"""Members of a list that are looked at."""
+
+_WAYS: tuple[tuple[QueriedBy, str | None, frozenset[Role]], ...] = (
+    (QueriedBy.GRPC, None, frozenset({Role.CLIENT})),
+    (QueriedBy.GATEWAY, BY_GATEWAY, frozenset({Role.CLIENT, Role.CLIENT_HTTP})),
+    (QueriedBy.MEMBERS, None, frozenset({Role.PEER})),
+)
+"""The ways to ask in the order in which they are tried: by what, the key of the list, on which listeners."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """What the cluster was asked, and what is judged because of it.
+
+    Attributes:
+        listeners: those that were named, then those that were found.
+        client_urls: what became of each, by the text that the members advertise.
+    """
+
+    discovery: Discovery
+    listeners: tuple[Listener, ...]
+    client_urls: Mapping[str, MemberURL]
+
+
+def judged_for(context: Context, url: str) -> Listener | None:
+    """Return the listener that is judged for a client URL, ``None`` if none is."""
+    found = context.get(Discovered).client_urls.get(url)
+    label = found.listener if found else None
+    return next((listener for listener in context.target.listeners if listener.label == label), None)
+
+
+def why_left_out(context: Context, url: str) -> str:
+    """Return why no listener is judged for a client URL."""
+    found = context.get(Discovered).client_urls.get(url)
+    return found.why if found else "the members were asked for, and the list that came does not have it"
+
+
+@probe(Discovery, cost=0, needs=[(Discovered, None)])
+def _discovery(context: Context, key: str | None) -> Discovery:
+    return context.get(Discovered).discovery
+
+
+@probe(
+    Discovered,
+    reported=False,
+    cost=0,
+    needs=[(MemberListing, None), (MemberListing, BY_GATEWAY), (AcceptedClient, None)],
+)
+def _discovered(context: Context, key: str | None) -> Discovered:
+    target = context.target
+    if not target.discover:
+        raise NotApplicableError("the members are asked for with --etcd-discover alone")
+    questions, records = _ask(context)
+    looked_at = sorted(records, key=lambda record: (not record.name, record.name, record.id))[:MOST_MEMBERS]
+    owner = owners(target, looked_at, lambda listener: member_id(context, listener)) if looked_at else {}
+    listeners, labels = labelled(target, looked_at, owner)
+    placing = URLResolver(listeners, target.connect_to, owner, _lookup(context.timeout))
+    members = tuple(placing.member(record, labels[record.id]) for record in looked_at)
+    discovery = Discovery(
+        questions=tuple(questions),
+        members=members,
+        beyond=len(records) - len(looked_at),
+        unused_rules=tuple(placing.unused_rules) if members else (),
+    )
+    return Discovered(discovery, tuple(placing.listeners), placing.client_urls)
+
+
+def _ask(context: Context) -> tuple[list[Question], tuple[MemberRecord, ...]]:
+    """Ask until somebody gives a list, and return what was asked and the list."""
+    questions: list[Question] = []
+    for means, key, listener in _whom(context.target):
+        try:
+            members = context.get(MemberListing, key, listener).members
+        except UnobservedError as unobserved:
+            questions.append(Question(url=listener.url, means=means, why_not=unobserved.reason))
+            continue
+        why_not = "" if members else "its list is empty"
+        questions.append(Question(url=listener.url, means=means, why_not=why_not))
+        if members:
+            return questions, members
+    return questions, ()
+
+
+def _whom(target: Target) -> Iterator[tuple[QueriedBy, str | None, Listener]]:
+    for means, key, roles in _WAYS:
+        yield from ((means, key, listener) for listener in target.listeners if listener.role in roles)
+
+
+def _lookup(seconds: float) -> Addresses:
+    """Return a function that looks names up: each once, not for long, and no more than are ever judged."""
+    known: dict[str, frozenset[str]] = {}
+
+    def addresses(host: str) -> frozenset[str]:
+        if host not in known:
+            known[host] = addresses_of(host, seconds) if len(known) < 2 * MOST_LISTENERS else frozenset()
+        return known[host]
+
+    return addresses

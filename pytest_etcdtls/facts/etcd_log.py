@@ -1,0 +1,522 @@
+"""etcd's own log: the connections that it rejected, ours and others'."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.etcd_log.events import DialFailure, Endpoint, Rejection, is_thinned_out
+from pytest_etcdtls.etcd_log.matching import (
+    CLOCKS_APART,
+    Match,
+    Matches,
+    by_our_clock,
+    clock_ahead,
+    compare_story,
+    fits,
+    match_connections,
+    turned_away,
+)
+from pytest_etcdtls.etcd_log.parse import EtcdLog, LogSource, parse_log
+from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS, EarlierRun, earlier_runs, group
+from pytest_etcdtls.facts.access import AcceptedClient, IdentityAttempts, split_off
+from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.release import GoRelease
+from pytest_etcdtls.pki.certificate import is_generated
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedAttempt:
+    """One attempt of ours, and etcd's line about it.
+
+    Attributes:
+        purpose: of the attempt.
+        identity: presented.
+        version: the only TLS version offered, ``None`` for plaintext.
+        on_the_wire: how it ended.
+        in_the_log: etcd's reason, and its own words for it.
+        expected: how an attempt ends for that reason.
+        agree: it ended so.
+        remote_address: in the log, by which the line is found there.
+        recognised_by: what tells that the line is about this attempt.
+    """
+
+    purpose: str
+    identity: str
+    version: TLSVersion | None
+    protocol: Protocol
+    on_the_wire: str
+    in_the_log: str
+    expected: str
+    agree: bool
+    remote_address: str
+    recognised_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlogged:
+    """An attempt that was turned away, and of which the log has no line."""
+
+    purpose: str
+    identity: str
+    on_the_wire: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogComparison:
+    """The identities that were tried on a listener, on the wire and in etcd's log.
+
+    Attributes:
+        role: of the listener.
+        source: the log's file, or words.
+        file: the log's file, for commands to paste; empty if it is none that is kept.
+        compared: attempts that have a line.
+        unlogged: attempts that were turned away and have none.
+        latest: time of the log's last entry, ``None`` if that does not tell it whole.
+        thinned_out: so many were rejected in one second that etcd left lines out.
+        nobody: whom etcd does not log, where that is everybody whom such a listener turns away; else empty.
+        clock_ahead: seconds by which the log's clock is ahead of ours; 0 if they agree.
+        go_version: that etcd was built with, as far as it is known.
+    """
+
+    url: str
+    role: str
+    source: str
+    file: str
+    compared: tuple[LoggedAttempt, ...]
+    unlogged: tuple[Unlogged, ...]
+    latest: datetime | None = None
+    thinned_out: bool = False
+    nobody: str = ""
+    clock_ahead: float = 0.0
+    go_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedOthers:
+    """Connections of somebody else from one host that etcd rejected for one reason.
+
+    Attributes:
+        host: as etcd saw it.
+        endpoint: ``client`` (metrics included), ``peer``, or empty in versions that do not say it.
+        cause: in words.
+        count: how many there are.
+        first: time of the first, ``None`` if no line tells it whole.
+        last: time of the last.
+        example: etcd's own words in the last.
+        line: of the last, counted from 1 in what was read.
+        meaning: what happened.
+        advice: what to do.
+        from_here: they came from an address that this run came from too.
+    """
+
+    host: str
+    endpoint: str
+    cause: str
+    count: int
+    first: datetime | None
+    last: datetime | None
+    example: str
+    line: int
+    meaning: str
+    advice: str
+    from_here: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRun:
+    """Rejected connections that look like those of an earlier run of this tool.
+
+    Attributes:
+        host: that they came from.
+        count: how many there are.
+        first: time of the first.
+        last: time of the last.
+    """
+
+    host: str
+    count: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedDials:
+    """Connections that etcd itself could not make, because of TLS, to one place.
+
+    Attributes:
+        target: a URL, an address or the ID of a member.
+        cause: in words.
+        example: etcd's own words in the last.
+        line: of the last.
+        meaning: what happened.
+    """
+
+    target: str
+    cause: str
+    count: int
+    last: datetime | None
+    example: str
+    line: int
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadLog:
+    """One log, as it was when everything else was over.
+
+    Attributes:
+        source: the log's file, or words.
+        members: labels of the members whose log it is.
+        ours: how many rejected connections in it were ours.
+        earlier: those that look like earlier runs', in the order of time.
+        others: the rest of them, the largest group first.
+        failed_dials: connections that etcd could not make.
+        latest: time of its last entry.
+        truncated: only the end of a very large log was read.
+        etcd_version: of the last start that it shows.
+        go_version: likewise.
+        problem: why it could not be read, empty if it could.
+    """
+
+    source: str
+    members: tuple[str, ...]
+    ours: int = 0
+    earlier: tuple[LoggedRun, ...] = ()
+    others: tuple[RejectedOthers, ...] = ()
+    failed_dials: tuple[FailedDials, ...] = ()
+    latest: datetime | None = None
+    truncated: bool = False
+    etcd_version: str | None = None
+    go_version: str | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdLogs:
+    """The logs of a target, read at the end of a run: every connection of ours is known by then."""
+
+    logs: tuple[ReadLog, ...]
+
+
+_LONGEST = 400
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedLog:
+    """A log, and which of our connections are in it.
+
+    Attributes:
+        ahead: seconds by which its clock is ahead of ours.
+    """
+
+    log: EtcdLog
+    matches: Matches
+    ahead: float
+
+
+def read_new(source: LogSource) -> str:
+    """Return what was logged since the run began.
+
+    Raises:
+        InconclusiveError: if the log cannot be read.
+    """
+    try:
+        return source.read_new()
+    except OSError as error:
+        why = error.strerror or error
+        raise InconclusiveError(f"etcd's log, {source.name}, cannot be read any more: {why}") from error
+
+
+def look_up(
+    context: Context,
+    source: LogSource,
+    log: EtcdLog,
+    *,
+    new: EtcdLog | None = None,
+    go_version: str | None = None,
+) -> MatchedLog:
+    """Look every connection so far up in a log.
+
+    Lines go to the nearest of all connections, so that none of another check's is taken for one of these.
+
+    Args:
+        context: of a probe.
+        source: of the log.
+        log: what it says.
+        new: what it says since the run began, if ``log`` reaches back further: clocks are compared by that.
+        go_version: that etcd was built with, if it is known.
+    """
+    endpoints = _endpoints(context, source)
+    listeners = {listener.url for listener in context.target.listeners}
+    # Addresses that are no listeners may be this member's: there the port tells, or nothing.
+    connections = [one for one in context.connections if one.url in endpoints or one.url not in listeners]
+    ahead = clock_ahead(connections, (new or log).rejections)
+    version = go_version or log.startup.go_version
+    ours = context.target.origin != "live"
+    matches = match_connections(
+        connections,
+        by_our_clock(log.rejections, ahead),
+        endpoints=endpoints,
+        fits=lambda connection, line: fits(connection, line, version),
+        alone=ours,
+        slack=timedelta() if ours else CLOCKS_APART,
+    )
+    return MatchedLog(log, matches, ahead.total_seconds())
+
+
+def printable(text: str) -> str:
+    """Return a text of somebody else's fit to be shown: bounded, and with nothing that a terminal obeys."""
+    shown = "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:_LONGEST]
+    )
+    return shown if len(text) <= _LONGEST else f"{shown} ..."
+
+
+def _endpoints(context: Context, source: LogSource) -> dict[str, Endpoint]:
+    """Return, by URL, what that log calls the listeners of its members."""
+    return {
+        listener.url: "peer" if listener.role is Role.PEER else "client"
+        for listener in context.target.listeners
+        if context.target.log_of(listener) is source
+    }
+
+
+_PATIENCE = 1.0
+"""Seconds that etcd, and what carries its log to the file, may take to write a line."""
+_FIRST_LINE = 5.0
+"""Seconds for the first one where it will come, however busy the machine is: in the log of our own etcd."""
+_PAUSE = 0.02
+
+
+def _cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    if listener is None or listener.scheme == "http":
+        return 0
+    has_log = target.origin != "live" or target.log_of(listener) is not None
+    return len(TLSVersion) if has_log else 0
+
+
+@probe(
+    LogComparison,
+    cost=_cost,
+    needs=[
+        (FirstContact, None),
+        (ServedChain, None),
+        (AcceptedClient, None),
+        (IdentityAttempts, None),
+        (Plaintext, None),
+        (GoRelease, None),
+    ],
+)
+def _comparison(context: Context, key: str | None) -> LogComparison:
+    listener = listener_of(context)
+    if listener.scheme == "http":
+        raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
+    source = context.target.log_of(listener)
+    if source is None:
+        raise NotVerifiedError(
+            "needs etcd's own log, in which it says whom it rejected and why: pass --etcd-log"
+        )
+    attempts = list(_attempts(context))
+    nobody = _nobody(context, listener)
+    go_version = _go_version(context) or source.go_version
+    looked = _look_for(context, source, () if nobody else attempts, go_version)
+    ours = _of(attempts, looked)
+    if not ours and not nobody and is_thinned_out(looked.log.rejections):
+        attempts += _once_more(context)
+        looked = _look_for(context, source, attempts[-len(TLSVersion) :], go_version)
+        ours = _of(attempts, looked)
+    go_version = go_version or looked.log.startup.go_version
+    unlogged = {id(one) for one in looked.matches.unmentioned}
+    return LogComparison(
+        url=listener.url,
+        role=listener.role,
+        source=source.name,
+        file=str(source.file or ""),
+        compared=tuple(_compared(ours, go_version)),
+        unlogged=tuple(
+            Unlogged(purpose=one.purpose, identity=one.identity, on_the_wire=one.describe())
+            for one in attempts
+            if id(one) in unlogged
+        ),
+        latest=looked.log.latest,
+        thinned_out=is_thinned_out(looked.log.rejections),
+        nobody=nobody,
+        clock_ahead=looked.ahead,
+        go_version=go_version,
+    )
+
+
+def _of(attempts: Iterable[Attempt], looked: MatchedLog) -> list[Match]:
+    """Return the lines about these attempts."""
+    asked = {id(attempt) for attempt in attempts}
+    return [match for match in looked.matches.ours if id(match.connection) in asked]
+
+
+def _once_more(context: Context) -> list[Attempt]:
+    """Connect without a certificate, now that the second is over in which etcd may have left lines out."""
+    requests = [
+        Request(purpose="no certificate, to be looked up in the log", version=version)
+        for version in TLSVersion
+    ]
+    return [tries[-1] for tries in context.attempt(*requests)]
+
+
+def _attempts(context: Context) -> Iterator[Attempt]:
+    """Yield what was tried on the listener to see who is let in, once that is over."""
+    answer = tls_answer(context)
+    yield from answer.tls
+    for candidate in context.get(AcceptedClient).candidates:
+        for _, _, tries in candidate.tries:
+            yield from tries
+    yield from (encounter.attempt for encounter in context.get(IdentityAttempts).here)
+    with suppress(UnobservedError):
+        yield from context.get(Plaintext).tries
+
+
+def _go_version(context: Context) -> str | None:
+    try:
+        return context.get(GoRelease).text
+    except UnobservedError:
+        return None
+
+
+def _look_for(
+    context: Context, source: LogSource, attempts: Iterable[Attempt], go_version: str | None
+) -> MatchedLog:
+    """Look until each of the attempts that was turned away has its line, or for as long as one may take."""
+    expected = {id(attempt) for attempt in attempts if turned_away(attempt)}
+    started, known = time.monotonic(), None
+    while True:
+        waited = time.monotonic() - started
+        text = read_new(source)
+        if text != known:
+            known, found = text, _look(context, source, text, go_version)
+            there = expected & {id(match.connection) for match in found.matches.ours}
+            thinned_out = is_thinned_out(found.log.rejections)
+        surely = source.file is None and not there and not thinned_out
+        if there == expected or waited > (_FIRST_LINE if surely else _PATIENCE) or (there and thinned_out):
+            return found
+        threading.Event().wait(_PAUSE)
+
+
+def _look(context: Context, source: LogSource, text: str, go_version: str | None) -> MatchedLog:
+    return look_up(context, source, parse_log(text, source.name), go_version=go_version)
+
+
+def _compared(ours: Sequence[Match], go_version: str | None) -> Iterator[LoggedAttempt]:
+    for match in ours:
+        attempt = match.connection
+        if isinstance(attempt, Attempt):
+            story = compare_story(attempt, match.rejection, go_version)
+            yield LoggedAttempt(
+                purpose=attempt.purpose,
+                identity=attempt.identity,
+                version=attempt.asked,
+                protocol=attempt.protocol,
+                on_the_wire=story.on_the_wire,
+                in_the_log=printable(story.in_the_log),
+                expected=story.expected,
+                agree=story.agree,
+                remote_address=printable(match.rejection.remote_address),
+                recognised_by=match.by,
+            )
+
+
+def _nobody(context: Context, listener: Listener) -> str:
+    """Return whom etcd does not log, where it logs nobody whom it turns away."""
+    accepted = context.get(AcceptedClient).accepted
+    served_protocols = set(accepted.served_protocols) if accepted else set()
+    if served_protocols == {Protocol.GRPC} or split_off(context, listener) is not None:
+        return "whom a port for gRPC alone turns away"
+    with suppress(UnobservedError):
+        if is_generated(context.get(ServedChain).leaf):
+            return "whom a port with auto-tls turns away"
+    return ""
+
+
+@probe(EtcdLogs, cost=0)
+def _logs(context: Context, key: str | None) -> EtcdLogs:
+    members: dict[int, tuple[LogSource, dict[str, None]]] = {}
+    for listener in context.target.listeners:
+        source = context.target.log_of(listener)
+        if source is not None:
+            members.setdefault(id(source), (source, {}))[1][listener.member] = None
+    if not members:
+        raise NotApplicableError("no log of etcd is at hand: pass --etcd-log")
+    return EtcdLogs(logs=tuple(_read(context, source, tuple(names)) for source, names in members.values()))
+
+
+def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> ReadLog:
+    try:
+        text, truncated = source.read()
+        new = source.read_new()
+    except OSError as error:
+        return ReadLog(source=source.name, members=members, problem=str(error.strerror or error))
+    log = parse_log(text, source.name, truncated=truncated)
+    since = log if new == text else parse_log(new, source.name)
+    found = look_up(context, source, log, new=since, go_version=source.go_version)
+    ours = [match.rejection for match in found.matches.ours]
+    runs = earlier_runs(found.matches.strangers, ours)
+    earlier = {line.line for run in runs for line in run.lines}
+    others = [line for line in found.matches.strangers if line.line not in earlier]
+    return ReadLog(
+        source=source.name,
+        members=members,
+        ours=len(ours),
+        earlier=tuple(_logged_run(run) for run in runs),
+        others=tuple(_rejected(others, {line.remote_host for line in ours})),
+        failed_dials=tuple(_dials(log.dial_failures)),
+        latest=log.latest,
+        truncated=truncated,
+        etcd_version=log.startup.etcd_version,
+        go_version=log.startup.go_version,
+    )
+
+
+def _logged_run(run: EarlierRun) -> LoggedRun:
+    return LoggedRun(host=printable(run.host), count=len(run.lines), first=run.first, last=run.last)
+
+
+def _rejected(strangers: Iterable[Rejection], our_hosts: Collection[str]) -> Iterator[RejectedOthers]:
+    for found in group(strangers):
+        explanation = EXPLANATIONS[found.cause]
+        yield RejectedOthers(
+            host=printable(found.host),
+            endpoint=found.endpoint or "",
+            cause=found.cause,
+            count=found.count,
+            first=found.first,
+            last=found.last,
+            example=printable(found.example),
+            line=found.line,
+            meaning=explanation.meaning,
+            advice=explanation.advice,
+            from_here=found.host in our_hosts,
+        )
+
+
+def _dials(failures: Iterable[DialFailure]) -> Iterator[FailedDials]:
+    groups: dict[tuple[str, str], list[DialFailure]] = {}
+    for failure in failures:
+        groups.setdefault((failure.target, failure.cause), []).append(failure)
+    for (target, cause), found in groups.items():
+        yield FailedDials(
+            target=printable(target),
+            cause=cause,
+            count=len(found),
+            last=max((one.time for one in found if one.time is not None), default=None),
+            example=printable(found[-1].error),
+            line=found[-1].line,
+            meaning=printable(found[-1].meaning),
+        )

@@ -1,0 +1,225 @@
+"""What a listener is: whether it answers, in which TLS versions, and what it answers to plaintext."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
+
+PROTOCOL_VERSION = 70
+"""The alert ``protocol_version``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerFacts:
+    """What is known of the listener before anything is seen of it.
+
+    Attributes:
+        role: ``client``, ``peer``, ``metrics`` or ``client-http``.
+        scheme: ``https`` or ``http``.
+        host: name or address in the URL, without brackets.
+        member: label of the member that it belongs to.
+    """
+
+    url: str
+    role: str
+    scheme: str
+    host: str
+    port: int
+    member: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstContact:
+    """The first contact with a listener.
+
+    Attributes:
+        tls: attempts without a certificate, one per TLS version; empty for an ``http`` URL.
+        plaintext: the plaintext attempt, where one was made.
+        tls_instead: a TLS handshake, made where an ``http`` URL does not answer plain HTTP.
+    """
+
+    url: str
+    role: str
+    tls: tuple[Attempt, ...]
+    plaintext: Attempt | None = None
+    tls_instead: Attempt | None = None
+
+    @property
+    def offered(self) -> tuple[TLSVersion, ...]:
+        """The TLS versions that the listener did not refuse with ``protocol_version`` in the hello.
+
+        That alert comes before any certificate is asked for, so it is about the version and about nobody.
+        """
+        return tuple(
+            attempt.asked
+            for attempt in self.tls
+            if attempt.asked is not None
+            and not (attempt.alert == PROTOCOL_VERSION and attempt.phase is Phase.HANDSHAKE)
+        )
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether anything of TLS came back."""
+        return any(attempt.ending is not Ending.UNCLEAR for attempt in self.tls)
+
+    @property
+    def needs_tls(self) -> bool:
+        """Whether an ``http`` URL was asked that speaks TLS alone."""
+        return self.tls_instead is not None and self.tls_instead.ending is not Ending.UNCLEAR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plaintext:
+    """Plain HTTP sent to the listener.
+
+    Attributes:
+        tries: attempts, the last one counts.
+        tls_works: a TLS handshake on the same port works.
+    """
+
+    url: str
+    role: str
+    scheme: str
+    tries: tuple[Attempt, ...]
+    tls_works: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnnamedPorts:
+    """Plain HTTP at etcd's usual ports, on the hosts of the member list, where no listener is known.
+
+    Attributes:
+        tried: one attempt for each address, without credentials.
+        not_tried: why some were not tried, one sentence each.
+    """
+
+    tried: tuple[Attempt, ...]
+    not_tried: tuple[str, ...] = ()
+
+
+def listener_of(context: Context) -> Listener:
+    """Return the listener that the context is at.
+
+    Raises:
+        TypeError: if it is at the whole target, which is a fault of the check that asked.
+    """
+    if context.listener is None:
+        raise TypeError("this observation is of a listener, the check judges the whole target")
+    return context.listener
+
+
+def version_path(role: Role) -> str:
+    """Return the path of a GET that every etcd answers there: a metrics listener has no ``/version``."""
+    return "/health" if role is Role.METRICS else "/version"
+
+
+def tls_answer(context: Context) -> FirstContact:
+    """Return the first contact with a listener that is asked for TLS.
+
+    Raises:
+        NotApplicableError: for an ``http`` URL.
+        NotVerifiedError: if the listener speaks plaintext, or no TLS version that we have.
+        InconclusiveError: if nothing of TLS came back.
+    """
+    listener = listener_of(context)
+    if listener.scheme == "http":
+        raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
+    answer = context.get(FirstContact)
+    if not answer.speaks_tls:
+        if answer.plaintext is not None and answer.plaintext.ending is Ending.SERVED:
+            raise NotVerifiedError(f"{listener.url} answers plain HTTP and no TLS")
+        raise InconclusiveError(f"{listener.url} does not answer: {answer.tls[0].describe()}")
+    if not answer.offered:
+        raise NotVerifiedError(f"{listener.url} offers neither TLS 1.2 nor TLS 1.3")
+    return answer
+
+
+@probe(ListenerFacts, cost=0)
+def _facts(context: Context, key: str | None) -> ListenerFacts:
+    listener = listener_of(context)
+    return ListenerFacts(
+        url=listener.url,
+        role=listener.role,
+        scheme=listener.scheme,
+        host=listener.host,
+        port=listener.port,
+        member=listener.member,
+        label=listener.label,
+    )
+
+
+@probe(FirstContact, cost=3)
+def _answer(context: Context, key: str | None) -> FirstContact:
+    listener = listener_of(context)
+    tls: tuple[Attempt, ...] = ()
+    if listener.scheme == "https":
+        requests = [
+            Request(
+                purpose="first contact, no certificate",
+                identity=NO_CERTIFICATE,
+                version=version,
+                protocol=Protocol.HTTP1,
+                path=version_path(listener.role),
+            )
+            for version in TLSVersion
+        ]
+        tls = tuple(tries[-1] for tries in context.attempt(*requests))
+        if any(attempt.ending is not Ending.UNCLEAR for attempt in tls):
+            return FirstContact(url=listener.url, role=listener.role, tls=tls)
+    plaintext = _plain(context, listener)[-1]
+    return FirstContact(
+        url=listener.url,
+        role=listener.role,
+        tls=tls,
+        plaintext=plaintext,
+        tls_instead=_tls_instead(context, listener, plaintext),
+    )
+
+
+def _tls_instead(context: Context, listener: Listener, plaintext: Attempt) -> Attempt | None:
+    """Try a TLS handshake where something accepts connections and answers no plain HTTP."""
+    if listener.scheme == "https" or plaintext.ending is Ending.SERVED or plaintext.phase is Phase.CONNECT:
+        return None
+    [tries] = context.attempt(
+        Request(purpose="TLS where plain HTTP is not answered", path=version_path(listener.role))
+    )
+    return tries[-1]
+
+
+@probe(Plaintext, cost=1, needs=[(FirstContact, None)])
+def _plaintext(context: Context, key: str | None) -> Plaintext:
+    listener = listener_of(context)
+    answer = context.get(FirstContact)
+    tries = (answer.plaintext,) if answer.plaintext is not None else _plain(context, listener)
+    return Plaintext(
+        url=listener.url,
+        role=listener.role,
+        scheme=listener.scheme,
+        tries=tries,
+        tls_works=any(attempt.ending is not Ending.UNCLEAR for attempt in answer.tls),
+    )
+
+
+def _plain(context: Context, listener: Listener) -> tuple[Attempt, ...]:
+    request = Request(
+        purpose="plain HTTP", plaintext=True, protocol=Protocol.HTTP1, path=version_path(listener.role)
+    )
+    return context.attempt(request)[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The user's own bounds.
+
+    Attributes:
+        expiry_days: certificates that end within so many days are warned about (``--etcd-expiry-days``).
+    """
+
+    expiry_days: int

@@ -1,0 +1,428 @@
+"""The member list: asking for it, reading it, and the URLs that it advertises."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+from urllib.parse import SplitResult, urlsplit
+
+from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.access import ServedClient
+from pytest_etcdtls.facts.api import GetExchange, MemberLists, MemberRecord, accepted_client
+from pytest_etcdtls.facts.listener import listener_of, tls_answer
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.pki.names import is_address
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Request, Response
+from pytest_etcdtls.tls.http import Value, fields, grpc_message
+
+LONGEST = 512
+"""Characters of a URL that is looked at."""
+
+_SHOWN = 80
+_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+class LocalURLError(ValueError):
+    """The URL leads to the member on the member's own machine alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a URL leads to; ``host`` is a name in lower case or an address in its canonical form."""
+
+    scheme: Literal["https", "http"]
+    host: str
+    port: int
+
+
+def shown(text: str) -> str:
+    """Return a text of a stranger's for people: short, and with nothing that a terminal would act upon."""
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text[: _SHOWN + 1])
+    return printable if len(printable) <= _SHOWN else f"{printable[:_SHOWN]}..."
+
+
+def parse(text: str) -> Endpoint:
+    """Return where an advertised URL leads to.
+
+    Raises:
+        LocalURLError: for a Unix socket.
+        ValueError: if it leads to no TCP port of one machine.
+    """
+    if len(text) > LONGEST:
+        raise ValueError(f"it has {len(text)} characters")
+    if not text.isprintable() or " " in text:
+        raise ValueError("it holds blanks or control characters")
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise ValueError(f"it is no URL: {error}") from error
+    if parts.scheme in ("unix", "unixs"):
+        raise LocalURLError("a Unix socket leads to it on its own machine alone")
+    if parts.scheme not in ("https", "http"):
+        raise ValueError("it begins with neither https:// nor http://")
+    if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("it has more than scheme, host and port")
+    return Endpoint(cast("Literal['https', 'http']", parts.scheme), _host(parts), _port(parts))
+
+
+def canonical(host: str) -> str:
+    """Return a host in the one form in which it can be compared."""
+    return str(ipaddress.ip_address(host)) if is_address(host) and "%" not in host else host.lower()
+
+
+def _host(parts: SplitResult) -> str:
+    if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
+        raise ValueError("an IPv6 address stands in brackets")
+    host = parts.hostname or ""
+    if not is_address(host):
+        if not _NAME.fullmatch(host):
+            raise ValueError("it has no host" if not host else "its host is neither a name nor an address")
+        return host
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id:
+            raise ValueError("its zone means something on one machine alone")
+        address = address.ipv4_mapped or address
+    if address.is_unspecified:
+        raise ValueError(f"{address} is every address of whoever connects, and no other machine's")
+    if address.is_multicast or str(address) == "255.255.255.255":
+        raise ValueError(f"{address} is not the address of one machine")
+    return str(address)
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ValueError("its port is not a number up to 65535") from error
+    if not port:
+        raise ValueError("it has no port")
+    return port
+
+
+Members = tuple[MemberRecord, ...]
+
+
+def from_grpc(body: bytes) -> tuple[Members, str | None]:
+    """Return the members and the cluster ID of an answer to ``etcdserverpb.Cluster/MemberList``.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    message = fields(grpc_message(body))
+    members = tuple(_from_message(member) for member in message.get(2, []) if isinstance(member, bytes))
+    return members, _cluster_id(message.get(1, []))
+
+
+def from_gateway(body: bytes) -> tuple[Members, str | None]:
+    """Return the members and the cluster ID of an answer to ``/v3/cluster/member/list``.
+
+    The gateway writes 64-bit numbers as decimal texts, and leaves out what is empty.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    answer = _parse(body)
+    if not isinstance(answer, dict):
+        raise ValueError("it is no JSON object")
+    header = answer.get("header")
+    cluster_id = header.get("cluster_id") if isinstance(header, dict) else None
+    members = tuple(
+        _record(member, _number(member.get("ID", "0"))) for member in _objects(answer.get("members"))
+    )
+    return members, None if cluster_id is None else f"{_number(cluster_id):x}"
+
+
+def from_peer(body: bytes) -> Members:
+    """Return the members of an answer to a peer port's ``/members``.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    return tuple(_record(member, _number(member.get("id"))) for member in _objects(_parse(body)))
+
+
+def _parse(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("its JSON is nested too deeply") from error
+
+
+def _objects(value: object) -> Iterable[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError("it is no list of JSON objects")
+    return value
+
+
+def _number(value: object) -> int:
+    """Return a member or cluster ID: an unsigned 64-bit number, or a text of its decimal digits."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) <= 20 else value
+    if not isinstance(number, int) or not 0 <= number < 2**64:
+        raise ValueError("an ID is not a 64-bit number")
+    return number
+
+
+def _record(member: Mapping[str, Any], identifier: int) -> MemberRecord:
+    return MemberRecord(
+        id=f"{identifier:x}",
+        name=_clean(str(member.get("name", ""))),
+        peer_urls=_urls(member, "peerURLs"),
+        client_urls=_urls(member, "clientURLs"),
+        learner=member.get("isLearner") is True,
+    )
+
+
+def _urls(member: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    urls = member.get(name) or []
+    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+        raise ValueError(f"{name} is no list of texts")
+    return tuple(sorted(map(_clean, urls)))
+
+
+def _clean(text: str) -> str:
+    """Return a text without what a terminal would act upon."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _cluster_id(headers: list[Value]) -> str | None:
+    """Return the cluster ID of a ResponseHeader."""
+    for header in headers:
+        if isinstance(header, bytes):
+            for identifier in fields(header).get(1, []):
+                return f"{identifier:x}" if isinstance(identifier, int) else None
+    return None
+
+
+def _from_message(message: bytes) -> MemberRecord:
+    found = fields(message)
+
+    def texts(number: int) -> tuple[str, ...]:
+        return tuple(
+            _clean(value.decode("utf-8", "replace"))
+            for value in found.get(number, [])
+            if isinstance(value, bytes)
+        )
+
+    identifier = found.get(1, [0])[0]
+    return MemberRecord(
+        id=f"{identifier:x}" if isinstance(identifier, int) else "0",
+        name=(texts(2) or ("",))[0],
+        peer_urls=tuple(sorted(texts(3))),
+        client_urls=tuple(sorted(texts(4))),
+        learner=found.get(5, [0])[0] == 1,
+    )
+
+
+BY_GATEWAY = "gateway"
+"""Key of the member list that the JSON gateway gives, where it is asked for."""
+
+_SPOKEN = {Protocol.GRPC: "gRPC", Protocol.GATEWAY: "its JSON gateway"}
+_GATEWAY_LIST = "/v3/cluster/member/list"
+_MEMBER_LIST = "/etcdserverpb.Cluster/MemberList"
+_CLUSTER_ID_HEADER = "x-etcd-cluster-id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberListing:
+    """The member list as one listener gives it, a client listener by gRPC unless the gateway was asked.
+
+    Attributes:
+        member: label of the listener's member.
+        cluster_id: of the cluster that the listener belongs to, ``None`` if it did not tell.
+    """
+
+    url: str
+    member: str
+    members: tuple[MemberRecord, ...]
+    cluster_id: str | None = None
+
+
+@probe(MemberLists, cost=0, needs=[(MemberListing, None)], across=True)
+def _both(context: Context, key: str | None) -> MemberLists:
+    peer = listener_of(context)
+    by_peer = context.get(MemberListing)
+    client = next((found for found in context.target.listeners if found.role is Role.CLIENT), None)
+    if client is None:
+        raise NotVerifiedError("needs a client listener of the cluster: pass --etcd-endpoint")
+    by_client = context.get(MemberListing, listener=client)
+    return MemberLists(
+        url=peer.url, by_peer=by_peer.members, by_client=by_client.members, client_url=client.url
+    )
+
+
+def _listing_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    if listener is None:
+        return 0
+    if key == BY_GATEWAY:
+        return int(target.discover and listener.role in (Role.CLIENT, Role.CLIENT_HTTP))
+    return int(listener.role is Role.CLIENT)
+
+
+@probe(MemberListing, cost=_listing_cost, needs=[(ServedClient, None), (GetExchange, "/members")])
+def _listing(context: Context, key: str | None) -> MemberListing:
+    """Ask a client listener by gRPC or, with that key, by the gateway, a peer listener over HTTP.
+
+    An ``http`` one is asked as anybody.
+    """
+    if listener_of(context).role is Role.PEER:
+        return _from_peer(context.get(GetExchange, "/members"), listener_of(context).member)
+    return _by_gateway(context) if key == BY_GATEWAY else _by_grpc(context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberListings:
+    """The member lists of every listener that gave one, at least one."""
+
+    listings: tuple[MemberListing, ...]
+
+
+@probe(MemberListings, cost=0, needs=[(MemberListing, None)], across=True)
+def _listings(context: Context, key: str | None) -> MemberListings:
+    listings: list[MemberListing] = []
+    reasons: list[str] = []
+    for listener in context.target.listeners:
+        if listener.role not in (Role.CLIENT, Role.PEER):
+            continue
+        try:
+            listing = context.get(MemberListing, listener=listener)
+            listings.append(replace(listing, member=listener.member))
+        except UnobservedError as unobserved:
+            reasons.append(unobserved.reason)
+    if not listings:
+        raise NotVerifiedError("no listener gave the member list: " + "; ".join(dict.fromkeys(reasons)))
+    return MemberListings(listings=tuple(listings))
+
+
+def _by_grpc(context: Context) -> MemberListing:
+    listener = listener_of(context)
+    attempt = _ask(context, Protocol.GRPC, "gRPC MemberList", _MEMBER_LIST)
+    if attempt.response is None:
+        raise InconclusiveError(f"{listener.url}: MemberList {attempt.describe()}")
+    try:
+        members, cluster_id = from_grpc(attempt.response.body)
+    except ValueError as error:
+        said = attempt.response.headers.get("grpc-message", "")
+        raise NotVerifiedError(f"{listener.url}: MemberList gave no list: {said or error}") from error
+    return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
+
+
+def _by_gateway(context: Context) -> MemberListing:
+    listener = listener_of(context)
+    attempt = _ask(context, Protocol.GATEWAY, "member list by the JSON gateway", _GATEWAY_LIST)
+    if attempt.response is None:
+        raise InconclusiveError(f"{listener.url}{_GATEWAY_LIST}: {attempt.describe()}")
+    try:
+        members, cluster_id = from_gateway(attempt.response.body)
+    except ValueError as error:
+        raise _no_list(f"{listener.url}{_GATEWAY_LIST}", attempt.response, error) from error
+    return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
+
+
+def _ask(context: Context, protocol: Protocol, purpose: str, path: str) -> Attempt:
+    listener = listener_of(context)
+    plaintext = listener.scheme == "http"
+    identity = NO_CERTIFICATE
+    if not plaintext:
+        accepted, identity = accepted_client(context)
+        if protocol not in accepted.served_protocols:
+            raise NotVerifiedError(f"{listener.url} gives the good client no answer by {_SPOKEN[protocol]}")
+    request = Request(purpose=purpose, identity=identity, path=path, protocol=protocol, plaintext=plaintext)
+    return context.attempt(request)[0][-1]
+
+
+def _from_peer(exchange: GetExchange, member_label: str) -> MemberListing:
+    response = exchange.attempt.response
+    if response is None:
+        raise InconclusiveError(f"{exchange.url}/members: {exchange.attempt.describe()}")
+    try:
+        members = from_peer(response.body)
+    except ValueError as error:
+        raise _no_list(f"{exchange.url}/members", response, error) from error
+    return MemberListing(
+        url=exchange.url,
+        member=member_label,
+        members=members,
+        cluster_id=response.headers.get(_CLUSTER_ID_HEADER, "").lower().lstrip("0") or None,
+    )
+
+
+def _no_list(place: str, response: Response, error: ValueError) -> NotVerifiedError:
+    return NotVerifiedError(f"{place} is no member list (HTTP {response.status}): {error}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnURLs:
+    """The URLs that the member behind a listener advertises for that port.
+
+    Attributes:
+        role: of the listener.
+        member: the member's name, as etcd lists it.
+        advertised: its client URLs, on a peer listener its peer URLs.
+    """
+
+    url: str
+    role: str
+    member: str
+    advertised: tuple[str, ...]
+
+
+@probe(OwnURLs, cost=0, needs=[(MemberListing, None), (ServedClient, None)], across=True)
+def _own(context: Context, key: str | None) -> OwnURLs:
+    listener = listener_of(context)
+    tls_answer(context)
+    members = context.get(MemberListing).members
+    own = _own_record(context, members)
+    if own is None:
+        raise NotVerifiedError(
+            f"which of the {len(members)} members {listener.url} belongs to is not known: "
+            "pass --etcd-endpoint with the same host"
+        )
+    urls = own.peer_urls if listener.role is Role.PEER else own.client_urls
+    return OwnURLs(url=listener.url, role=listener.role, member=own.name, advertised=urls)
+
+
+def _own_record(context: Context, members: tuple[MemberRecord, ...]) -> MemberRecord | None:
+    """Return the one member that there is, the one that a client listener names, or that of the URL."""
+    if len(members) == 1:
+        return members[0]
+    listener = listener_of(context)
+    for sibling in context.target.listeners:
+        if sibling.member == listener.member and sibling.role is Role.CLIENT:
+            identifier = member_id(context, sibling)
+            if found := next((member for member in members if member.id == identifier), None):
+                return found
+    return next(
+        (member for member in members if listener.url in (*member.peer_urls, *member.client_urls)), None
+    )
+
+
+def member_id(context: Context, listener: Listener) -> str | None:
+    """Return the ID that etcd gave in the header of a gRPC answer when the good client was tried."""
+    try:
+        accepted = context.get(ServedClient, listener=listener).client
+    except UnobservedError:
+        return None
+    for attempt in accepted.served if accepted else ():
+        if attempt.protocol is Protocol.GRPC and attempt.response is not None:
+            return _from_header(attempt.response.body)
+    return None
+
+
+def _from_header(body: bytes) -> str | None:
+    """Return ``member_id`` of the ResponseHeader that every answer of etcd begins with."""
+    try:
+        headers = fields(grpc_message(body)).get(1, [])
+        identifiers = [
+            found for header in headers if isinstance(header, bytes) for found in fields(header)[2]
+        ]
+    except (ValueError, KeyError):
+        return None
+    return f"{identifiers[0]:x}" if identifiers and isinstance(identifiers[0], int) else None

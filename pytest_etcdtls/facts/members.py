@@ -1,0 +1,304 @@
+"""The members of a cluster side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.access import ServedClient
+from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
+from pytest_etcdtls.facts.discovery import MOST_LISTENERS, judged_for, why_left_out
+from pytest_etcdtls.facts.listener import FirstContact, Policy, listener_of
+from pytest_etcdtls.facts.member_list import MemberListing, MemberListings, canonical, parse
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt
+from pytest_etcdtls.tls.http import fields, grpc_message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerProfile:
+    """What can be seen of a listener by anybody, with no certificate.
+
+    Attributes:
+        label: of the listener.
+        member: label of its member.
+        versions: TLS versions that it offers.
+        asked: the TLS versions in which it asks for a certificate.
+        announced: the names of the CAs that it announces, in any TLS version.
+        expires_at: notAfter of the certificate that it serves, aware UTC.
+    """
+
+    url: str
+    role: str
+    label: str
+    member: str
+    versions: tuple[str, ...]
+    asked: tuple[str, ...]
+    announced: frozenset[x509.Name]
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """The TLS listeners of at least two members, those of one role in a row."""
+
+    rows: tuple[tuple[ListenerProfile, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberCount:
+    """How many members the target has, and how many the cluster.
+
+    Attributes:
+        given: members whose listeners were given.
+        listed: members in the longest list that a listener gave; ``None`` if none did.
+    """
+
+    given: int
+    listed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterClaim:
+    """Which cluster a listener says that it belongs to.
+
+    Attributes:
+        cluster_id: in lower-case hexadecimal.
+        member_id: likewise; ``None`` from a peer listener, which does not tell it.
+    """
+
+    url: str
+    cluster_id: str
+    member_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterClaims:
+    """The claims of at least two listeners."""
+
+    claims: tuple[ClusterClaim, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvertisedURL:
+    """A client URL that a member advertises, and what came of contacting it.
+
+    Attributes:
+        member: the member's name, as etcd lists it.
+        attempts: the contacts, one per TLS version, or one in plaintext; empty if none was made.
+        why_not: why no contact was made, empty if one was.
+    """
+
+    url: str
+    member: str
+    attempts: tuple[Attempt, ...] = ()
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvertisedURLs:
+    """Every client URL that the members advertise."""
+
+    urls: tuple[AdvertisedURL, ...]
+
+
+@probe(
+    SideBySide,
+    cost=0,
+    needs=[(FirstContact, None), (AnnouncedCAs, None), (ServedChain, None), (MemberCount, None)],
+    across=True,
+)
+def _side_by_side(context: Context, key: str | None) -> SideBySide:
+    rows: list[tuple[ListenerProfile, ...]] = []
+    for role in Role:
+        row = [_profile(context, listener) for listener in context.target.listeners if listener.role is role]
+        seen = tuple(profile for profile in row if profile is not None)
+        if len({profile.member for profile in seen}) > 1:
+            rows.append(seen)
+    if not rows:
+        raise _one_member_only(context)
+    return SideBySide(rows=tuple(rows))
+
+
+def _profile(context: Context, listener: Listener) -> ListenerProfile | None:
+    """Return what is seen of the listener, ``None`` if nothing of TLS is."""
+    try:
+        announced = context.get(AnnouncedCAs, listener=listener)
+        leaf = context.get(ServedChain, listener=listener).leaf
+    except UnobservedError:
+        return None
+    return ListenerProfile(
+        url=listener.url,
+        role=listener.role,
+        label=listener.label,
+        member=listener.member,
+        versions=tuple(version for version, _ in announced.requested),
+        asked=tuple(version for version, asked in announced.requested if asked),
+        announced=frozenset(name for _, names in announced.names for name in names),
+        expires_at=leaf.not_valid_after_utc,
+    )
+
+
+def _one_member_only(context: Context) -> UnobservedError:
+    """Return why members cannot be compared."""
+    listed = context.get(MemberCount).listed
+    if listed == 1:
+        return NotApplicableError("the cluster has one member")
+    if context.target.discover:
+        return NotVerifiedError("needs TLS listeners of two members that answer")
+    return NotVerifiedError(
+        "needs TLS listeners of two members: pass --etcd-endpoint for each of them, or --etcd-discover"
+    )
+
+
+@probe(MemberCount, cost=0, needs=[(MemberListings, None)], across=True)
+def _count(context: Context, key: str | None) -> MemberCount:
+    given = len({listener.member for listener in context.target.listeners})
+    try:
+        listings = context.get(MemberListings).listings
+    except UnobservedError:
+        return MemberCount(given=given, listed=None)
+    return MemberCount(given=given, listed=max(len(listing.members) for listing in listings))
+
+
+@probe(ClusterClaims, cost=0, needs=[(ServedClient, None), (MemberListing, None)], across=True)
+def _claims(context: Context, key: str | None) -> ClusterClaims:
+    claims: list[ClusterClaim] = []
+    for listener in context.target.listeners:
+        claim = _claim(context, listener)
+        if claim is not None:
+            claims.append(claim)
+    if len(claims) < 2:
+        raise NotVerifiedError("needs two listeners that tell which cluster they belong to")
+    return ClusterClaims(claims=tuple(claims))
+
+
+def _claim(context: Context, listener: Listener) -> ClusterClaim | None:
+    try:
+        if listener.role is Role.CLIENT and (claim := _of_status(context, listener)):
+            return claim
+        if listener.role in (Role.CLIENT, Role.PEER):
+            cluster_id = context.get(MemberListing, listener=listener).cluster_id
+            return ClusterClaim(url=listener.url, cluster_id=cluster_id) if cluster_id else None
+    except UnobservedError:
+        return None
+    return None
+
+
+def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
+    """Read the header of the StatusResponse that the good client was given."""
+    if listener.scheme == "http":
+        return None
+    accepted = context.get(ServedClient, listener=listener).client
+    for attempt in accepted.served if accepted else ():
+        if attempt.protocol is not Protocol.GRPC or attempt.response is None:
+            continue
+        try:
+            header = fields(grpc_message(attempt.response.body)).get(1, [b""])[0]
+            found = fields(header) if isinstance(header, bytes) else {}
+        except ValueError:
+            continue
+        cluster_id, member_id = (found.get(number, [0])[0] for number in (1, 2))
+        if isinstance(cluster_id, int) and isinstance(member_id, int) and cluster_id:
+            return ClusterClaim(url=listener.url, cluster_id=f"{cluster_id:x}", member_id=f"{member_id:x}")
+    return None
+
+
+def _advertised_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+    # How many URLs are advertised is not known beforehand: one per client listener is usual.
+    return 3 * sum(1 for known in target.listeners if known.role is Role.CLIENT)
+
+
+@probe(
+    AdvertisedURLs, cost=_advertised_cost, needs=[(MemberListings, None), (FirstContact, None)], across=True
+)
+def _advertised(context: Context, key: str | None) -> AdvertisedURLs:
+    urls = {
+        url: member.name
+        for listing in context.get(MemberListings).listings
+        for member in listing.members
+        for url in member.client_urls
+    }
+    if not urls:
+        raise NotApplicableError("no member advertises a client URL yet")
+    if len(urls) > MOST_LISTENERS:
+        raise NotVerifiedError(
+            f"{len(urls)} client URLs are advertised; {MOST_LISTENERS} are contacted at most"
+        )
+    return AdvertisedURLs(urls=tuple(_contact(context, url, name) for url, name in sorted(urls.items())))
+
+
+def _contact(context: Context, url: str, member: str) -> AdvertisedURL:
+    listener = _known(context, url)
+    if listener is None:
+        return AdvertisedURL(url=url, member=member, why_not=_why_not(context, url))
+    try:
+        answer = context.get(FirstContact, listener=listener)
+    except UnobservedError as unobserved:
+        return AdvertisedURL(url=url, member=member, why_not=unobserved.reason)
+    plaintext = (answer.plaintext,) if answer.plaintext is not None else ()
+    return AdvertisedURL(url=url, member=member, attempts=(*answer.tls, *plaintext))
+
+
+def _known(context: Context, url: str) -> Listener | None:
+    """Return the listener of that URL, one made for it if its host may be contacted, else ``None``."""
+    try:
+        place = parse(url)
+    except ValueError:
+        return None
+    for listener in context.target.listeners:
+        if (listener.scheme, canonical(listener.host), listener.port) == (
+            place.scheme,
+            place.host,
+            place.port,
+        ):
+            return listener
+    if context.target.discover:
+        return judged_for(context, url)
+    named = {listener.host for listener in context.target.listeners if listener.connect_to is None}
+    if not (place.host in named or context.target.origin == "process"):
+        return None
+    return Listener(
+        role=Role.CLIENT,
+        scheme=place.scheme,
+        host=place.host,
+        port=place.port,
+        member=place.host,
+        label=f"advertised-{place.host.replace(':', '.')}-{place.port}",
+    )
+
+
+def _why_not(context: Context, url: str) -> str:
+    if context.target.discover:
+        return why_left_out(context, url)
+    try:
+        parse(url)
+    except ValueError as error:
+        return str(error)
+    why_not = "it was not named, and only named hosts are contacted: pass --etcd-endpoint for it"
+    return f"{why_not}, or --etcd-discover"
+
+
+@probe(Policy, cost=0)
+def _policy(context: Context, key: str | None) -> Policy:
+    return Policy(expiry_days=context.target.expiry_days)
+
+
+@probe(Dialling, cost=0, needs=[(MemberListing, None)])
+def _dialling(context: Context, key: str | None) -> Dialling:
+    role, known = listener_of(context).role, context.target.dials_with_another
+    if known is not None:
+        return Dialling(with_another=role in known)
+    return Dialling(with_another=None, members=_members(context) if role is Role.PEER else None)
+
+
+def _members(context: Context) -> int | None:
+    try:
+        return len(context.get(MemberListing).members)
+    except UnobservedError:
+        return None

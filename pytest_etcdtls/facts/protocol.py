@@ -1,0 +1,426 @@
+"""What a listener accepts of TLS: versions, cipher suites, groups, ALPN, unusual hellos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
+from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
+from pytest_etcdtls.tls.hello import (
+    SSL3,
+    TLS1_0,
+    TLS1_1,
+    TLS1_2,
+    TLS1_3,
+    ClientHello,
+    HelloExchange,
+    Reply,
+    ServerHello,
+)
+from pytest_etcdtls.tls.hello import version_name as name_of
+from pytest_etcdtls.tls.suites import (
+    FALLBACK_SCSV,
+    GROUPS,
+    HYBRIDS,
+    MODERN,
+    OTHERS,
+    SUITES,
+    TLS13_SUITES,
+    WEAK,
+    CipherSuite,
+    NamedGroup,
+    Weakness,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewestVersion:
+    """The first contact in TLS 1.3.
+
+    Attributes:
+        offered: it was not refused for its version.
+        attempt: the contact, without a certificate.
+    """
+
+    url: str
+    role: str
+    offered: bool
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldVersions:
+    """Hellos of SSL 3.0, TLS 1.0 and TLS 1.1, each with every suite that there is for it.
+
+    Attributes:
+        greetings: one per version, oldest first.
+    """
+
+    url: str
+    role: str
+    greetings: tuple[HelloExchange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteSupport:
+    """The cipher suites that the listener accepts in TLS 1.2.
+
+    Attributes:
+        accepted: found by offering them in groups of one kind and leaving out what was chosen.
+        complete: nothing more is accepted; if not, only the first few of a kind were looked for.
+    """
+
+    url: str
+    role: str
+    accepted: tuple[CipherSuite, ...]
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSupport:
+    """The groups with which the listener exchanges keys.
+
+    Attributes:
+        version: the TLS version in which they were looked for, the highest offered.
+        accepted: of the known ones, weak ones apart.
+        weak: of the weak ones, which only TLS 1.2 has, the one that the listener chose. One that wants its
+            certificate's own curve among the groups, as OpenSSL does, refuses an offer without it.
+    """
+
+    url: str
+    role: str
+    version: TLSVersion
+    accepted: tuple[NamedGroup, ...]
+    weak: NamedGroup | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnusualClientHello:
+    """A hello that is odd in one point, and the same hello without it.
+
+    Attributes:
+        version: TLS version offered.
+        plain: what came back without the oddity.
+        odd: what came back with it.
+    """
+
+    url: str
+    role: str
+    version: TLSVersion
+    plain: HelloExchange
+    odd: HelloExchange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlpnChoice:
+    """What the listener made of protocol names in one TLS version (RFC 7301).
+
+    Attributes:
+        selected: the name that it selected, empty if none.
+        alert: number of the alert with which it refused them, ``None`` if it did not.
+    """
+
+    version: TLSVersion
+    selected: str = ""
+    alert: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlpnChoices:
+    """What the listener makes of the same protocol names in each TLS version that it offers."""
+
+    url: str
+    role: str
+    offered: tuple[str, ...]
+    choices: tuple[AlpnChoice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilentConnection:
+    """A connection on which nothing was sent.
+
+    Attributes:
+        patience: seconds that were waited.
+        greeting: whether the listener ended the connection in that time.
+    """
+
+    url: str
+    role: str
+    patience: float
+    greeting: HelloExchange
+
+
+EVERY_SUITE = tuple(suite.code for suite in SUITES)
+KNOWN_ALPN = ("h2", "http/1.1")
+
+_NUMBERS = {TLSVersion.TLS1_2: TLS1_2, TLSVersion.TLS1_3: TLS1_3}
+_PATIENCE = 20.0
+"""Seconds; etcd ends a silent connection after 10, grpc-go after 120 if at all."""
+
+
+def plain_hello(version: TLSVersion, purpose: str) -> ClientHello:
+    """Return a hello of that version as any client sends it."""
+    return ClientHello(
+        purpose=purpose,
+        version=_NUMBERS[version],
+        suites=TLS13_SUITES if version is TLSVersion.TLS1_3 else EVERY_SUITE,
+        alpn=KNOWN_ALPN,
+    )
+
+
+def need_answer(greeting: HelloExchange) -> HelloExchange:
+    """Return the greeting if the server answered.
+
+    Raises:
+        InconclusiveError: if it did not.
+    """
+    if not greeting.answered:
+        raise InconclusiveError(f"{greeting.url}: {greeting.purpose}: {greeting.describe()}")
+    return greeting
+
+
+@probe(NewestVersion, cost=0, needs=[(FirstContact, None)])
+def _newest(context: Context, key: str | None) -> NewestVersion:
+    listener, answer = listener_of(context), tls_answer(context)
+    return NewestVersion(
+        url=listener.url,
+        role=listener.role,
+        offered=TLSVersion.TLS1_3 in answer.offered,
+        attempt=next(attempt for attempt in answer.tls if attempt.asked is TLSVersion.TLS1_3),
+    )
+
+
+@probe(OldVersions, cost=3, needs=[(FirstContact, None)])
+def _old(context: Context, key: str | None) -> OldVersions:
+    listener = listener_of(context)
+    tls_answer(context)
+    hellos = [
+        ClientHello(purpose=f"hello of {name_of(version)} only", version=version, suites=EVERY_SUITE)
+        for version in (SSL3, TLS1_0, TLS1_1)
+    ]
+    return OldVersions(url=listener.url, role=listener.role, greetings=tuple(context.greet(*hellos)))
+
+
+@dataclass(frozen=True, slots=True)
+class PlainHello:
+    """What came back for a hello as any client sends it; the key is the TLS version."""
+
+    greeting: HelloExchange
+
+
+@probe(PlainHello, reported=False, cost=1, needs=[(FirstContact, None)])
+def _plain(context: Context, key: str | None) -> PlainHello:
+    version = TLSVersion(str(key))
+    if version not in tls_answer(context).offered:
+        raise NotApplicableError(f"{listener_of(context).url} does not offer {version}")
+    greeting = need_answer(context.greet(plain_hello(version, f"plain hello of {version}"))[0])
+    if greeting.reply is not Reply.SERVER_HELLO:
+        raise NotVerifiedError(f"a plain hello of {version} is refused: {greeting.describe()}")
+    return PlainHello(greeting)
+
+
+@probe(
+    UnusualClientHello,
+    cost=1,
+    needs=[(FirstContact, None), *((PlainHello, str(version)) for version in TLSVersion)],
+)
+def _variant(context: Context, key: str | None) -> UnusualClientHello:
+    listener, offered = listener_of(context), tls_answer(context).offered
+    if key == "unknown-values":
+        version = offered[-1]
+        hello = replace(plain_hello(version, "hello with unknown values"), grease=True)
+    elif key == "compression":
+        version = TLSVersion.TLS1_2
+        hello = replace(plain_hello(version, "hello with compression"), compression=(1, 64, 0))
+    else:
+        version = TLSVersion.TLS1_2
+        if TLSVersion.TLS1_3 not in offered:
+            raise NotApplicableError(
+                f"{listener.url} offers one version only: there is nothing to fall back from"
+            )
+        hello = plain_hello(version, "hello that signals a fallback")
+        hello = replace(hello, suites=(*hello.suites, FALLBACK_SCSV))
+    plain = context.get(PlainHello, str(version)).greeting
+    odd = need_answer(context.greet(hello)[0])
+    return UnusualClientHello(url=listener.url, role=listener.role, version=version, plain=plain, odd=odd)
+
+
+@probe(SilentConnection, cost=1, needs=[(FirstContact, None)])
+def _silence(context: Context, key: str | None) -> SilentConnection:
+    listener = listener_of(context)
+    tls_answer(context)
+    greeting = context.keep_silent("connection on which nothing is sent", _PATIENCE)
+    return SilentConnection(url=listener.url, role=listener.role, patience=_PATIENCE, greeting=greeting)
+
+
+_NOTHING_IN_COMMON = frozenset({40, 71})
+"""Alerts that answer an offer of which nothing is acceptable: handshake_failure, insufficient_security."""
+
+_SUITE_ROUNDS: Mapping[Weakness, int] = {
+    Weakness.BROKEN: 3,
+    Weakness.TRIPLE_DES: 3,
+    Weakness.STATIC: 6,
+    Weakness.CBC: 4,
+    Weakness.NONE: 4,
+}
+"""Suites are offered by weakness, so that no strong one hides a weak one; hellos of each kind at most."""
+
+_GROUP_ROUNDS = 8
+
+_ECDHE = tuple(
+    suite.code
+    for suite in SUITES
+    if suite.name.startswith("TLS_ECDHE_") and suite.weakness is not Weakness.BROKEN
+)
+
+
+@dataclass(slots=True)
+class _Offer:
+    """A set that becomes smaller.
+
+    Attributes:
+        rounds: hellos that may still be sent.
+        hello: makes the hello of what is left.
+        chosen: what a server hello chose of it.
+    """
+
+    left: list[int]
+    rounds: int
+    hello: Callable[[Sequence[int]], ClientHello]
+    chosen: Callable[[ServerHello], int | None]
+    open: bool = True
+
+
+def _accepted(context: Context, offers: Sequence[_Offer]) -> list[int]:
+    """Return what is accepted of the offers, which are made side by side."""
+    accepted: list[int] = []
+    while round_ := [offer for offer in offers if offer.open and offer.left and offer.rounds]:
+        greetings = context.greet(*(offer.hello(tuple(offer.left)) for offer in round_))
+        for offer, greeting in zip(round_, greetings, strict=True):
+            offer.rounds -= 1
+            chosen = offer.chosen(greeting.server_hello) if greeting.server_hello is not None else None
+            if chosen in offer.left:
+                accepted.append(chosen)
+                offer.left.remove(chosen)
+            elif need_answer(greeting).alert in _NOTHING_IN_COMMON:
+                offer.open = False
+            else:
+                raise InconclusiveError(f"{greeting.url}: {greeting.purpose}: {greeting.describe()}")
+    return accepted
+
+
+@probe(SuiteSupport, cost=sum(_SUITE_ROUNDS.values()), needs=[(FirstContact, None)])
+def _suites(context: Context, key: str | None) -> SuiteSupport:
+    listener = listener_of(context)
+    if TLSVersion.TLS1_2 not in tls_answer(context).offered:
+        raise NotApplicableError(f"{listener.url} does not offer TLS 1.2, and TLS 1.3 has no weak suites")
+    offers = [_suite_offer(kind, rounds) for kind, rounds in _SUITE_ROUNDS.items()]
+    accepted = _accepted(context, offers)
+    return SuiteSupport(
+        url=listener.url,
+        role=listener.role,
+        accepted=tuple(suite for suite in SUITES if suite.code in accepted),
+        complete=not any(offer.open and offer.left for offer in offers),
+    )
+
+
+def _suite_offer(kind: Weakness, rounds: int) -> _Offer:
+    return _Offer(
+        left=[suite.code for suite in SUITES if suite.weakness is kind],
+        rounds=rounds,
+        hello=lambda left: ClientHello(
+            purpose=f"suites, weakness: {kind}", version=TLS1_2, suites=tuple(left)
+        ),
+        chosen=lambda hello: hello.suite,
+    )
+
+
+@probe(GroupSupport, cost=_GROUP_ROUNDS + 1, needs=[(FirstContact, None), (SuiteSupport, None)])
+def _groups(context: Context, key: str | None) -> GroupSupport:
+    listener, offered = listener_of(context), tls_answer(context).offered
+    version = offered[-1]
+    known = (*HYBRIDS, *MODERN, *OTHERS) if version is TLSVersion.TLS1_3 else (*MODERN, *OTHERS)
+    offer = _Offer(
+        left=[group.code for group in known],
+        rounds=_GROUP_ROUNDS,
+        hello=_hello_of_13 if version is TLSVersion.TLS1_3 else _hello_of_12,
+        chosen=lambda hello: hello.group,
+    )
+    accepted = _accepted(context, [offer])
+    if not accepted and version is TLSVersion.TLS1_2 and not _exchanges_keys(context):
+        raise NotApplicableError(f"{listener.url} accepts no suite with ECDHE: there is no group to choose")
+    return GroupSupport(
+        url=listener.url,
+        role=listener.role,
+        version=version,
+        accepted=tuple(GROUPS[code] for code in accepted),
+        weak=GROUPS.get(_weak(context), None) if TLSVersion.TLS1_2 in offered else None,
+    )
+
+
+def _exchanges_keys(context: Context) -> bool:
+    return any(suite.code in _ECDHE for suite in context.get(SuiteSupport).accepted)
+
+
+def _weak(context: Context) -> int:
+    greeting = need_answer(context.greet(_hello_of_12([group.code for group in WEAK]))[0])
+    return (greeting.server_hello and greeting.server_hello.group) or 0
+
+
+def _hello_of_13(groups: Sequence[int]) -> ClientHello:
+    return ClientHello(
+        purpose="groups", version=TLS1_3, suites=TLS13_SUITES, groups=tuple(groups), key_share=False
+    )
+
+
+def _hello_of_12(groups: Sequence[int]) -> ClientHello:
+    return ClientHello(
+        purpose="groups", version=TLS1_2, suites=_ECDHE, groups=tuple(groups), to_key_exchange=True
+    )
+
+
+UNKNOWN_ALPN = ("etcdtls-unknown",)
+_OFFERS = {"known": KNOWN_ALPN, "unknown": UNKNOWN_ALPN}
+
+
+@probe(AlpnChoices, cost=2, needs=[(FirstContact, None), (PlainHello, str(TLSVersion.TLS1_2))])
+def _alpn(context: Context, key: str | None) -> AlpnChoices:
+    listener, names = listener_of(context), _OFFERS[str(key)]
+    of_version = {TLSVersion.TLS1_2: _in_tls12, TLSVersion.TLS1_3: _in_tls13}
+    choices = tuple(of_version[version](context, names) for version in tls_answer(context).offered)
+    return AlpnChoices(url=listener.url, role=listener.role, offered=names, choices=choices)
+
+
+def _in_tls12(context: Context, names: tuple[str, ...]) -> AlpnChoice:
+    version = TLSVersion.TLS1_2
+    if names == KNOWN_ALPN:
+        greeting = context.get(PlainHello, str(version)).greeting
+    else:
+        hello = plain_hello(version, f"ALPN {', '.join(names)}")
+        greeting = need_answer(context.greet(replace(hello, alpn=names))[0])
+    hello_back = greeting.server_hello
+    return AlpnChoice(version=version, selected=hello_back.alpn if hello_back else "", alert=greeting.alert)
+
+
+def _in_tls13(context: Context, names: tuple[str, ...]) -> AlpnChoice:
+    listener = listener_of(context)
+    request = Request(
+        purpose=f"ALPN {', '.join(names)}",
+        version=TLSVersion.TLS1_3,
+        protocol=Protocol.HTTP2 if names == KNOWN_ALPN else Protocol.HTTP1,
+        path=version_path(listener.role),
+        alpn=names,
+    )
+    attempt = context.attempt(request)[0][-1]
+    if attempt.version is None and attempt.alert is None:
+        raise InconclusiveError(f"{listener.url}: {request.purpose}: {attempt.describe()}")
+    return AlpnChoice(version=TLSVersion.TLS1_3, selected=attempt.alpn, alert=_refusal(attempt))
+
+
+def _refusal(attempt: Attempt) -> int | None:
+    """Return the alert of a handshake that did not finish: one that comes later is about the certificate."""
+    return attempt.alert if attempt.phase is Phase.HANDSHAKE and attempt.ending is not Ending.SERVED else None

@@ -1,0 +1,259 @@
+"""Which release of etcd and of Go is running."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.access import ClientIdentity, ServedClient
+from pytest_etcdtls.facts.api import GetExchange
+from pytest_etcdtls.facts.listener import listener_of
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.http import fields, grpc_message
+
+_RELEASE = re.compile(r"(?:v|go)?(\d+)\.(\d+)(?:\.(\d+))?(.*)", re.DOTALL)
+_BEFORE_RELEASE = re.compile(r"-?(alpha|beta|pre|rc)")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Release:
+    """A version that can be compared: ``3.6.0-rc.1`` comes before ``3.6.0``.
+
+    Attributes:
+        patch: 0 where the version has none (``go1.20``).
+        final: it is no alpha, beta or release candidate. Other suffixes are a vendor's and change nothing.
+    """
+
+    major: int
+    minor: int
+    patch: int
+    final: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the release that ``3.5.33``, ``3.6.0-rc.1`` or ``go1.24.0`` names, ``None`` if none."""
+        found = _RELEASE.fullmatch(text.strip())
+        if found is None:
+            return None
+        final = _BEFORE_RELEASE.match(found[4]) is None
+        return cls(int(found[1]), int(found[2]), int(found[3] or 0), final)
+
+    @property
+    def line(self) -> tuple[int, int]:
+        """The release line, ``(3, 6)``."""
+        return self.major, self.minor
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}" + ("" if self.final else " before release")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdRelease:
+    """The release of the etcd behind a listener.
+
+    Attributes:
+        member: label of the member.
+        source: where it was read: ``/version``, ``gRPC Status``, ``/metrics``, or ``the binary`` of an owned
+            cluster.
+    """
+
+    url: str
+    member: str
+    release: Release
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoRelease:
+    """The Go release that the etcd behind a listener was built with, as ``/metrics`` tells it.
+
+    Attributes:
+        member: label of the member.
+        text: as etcd writes it: ``go1.26.8``.
+    """
+
+    url: str
+    member: str
+    release: Release
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdReleases:
+    """The etcd releases of the target's members, one each."""
+
+    members: tuple[EtcdRelease, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitListeners:
+    """The etcd releases of the members whose HTTP has a listener beside the gRPC port."""
+
+    members: tuple[EtcdRelease, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoReleases:
+    """The Go releases of the target's members, one each."""
+
+    members: tuple[GoRelease, ...]
+
+
+T = TypeVar("T", EtcdRelease, GoRelease)
+
+_ETCD = re.compile(rb'^etcd_server_version\{server_version="([^"]+)"\}', re.MULTILINE)
+_GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([^"]+)"\}', re.MULTILINE)
+_NEED = "pass a client certificate that is accepted"
+
+
+@probe(EtcdRelease, cost=0, needs=[(GetExchange, "/version"), (ServedClient, None)], across=True)
+def _etcd(context: Context, key: str | None) -> EtcdRelease:
+    """Take the listener's own word, else that of another listener of the member, else the binary's."""
+    listener = listener_of(context)
+    for place in (listener, *_siblings(context, listener)):
+        try:
+            text, source = _etcd_version(context, place)
+        except UnobservedError:
+            continue
+        if (release := Release.parse(text)) is not None:
+            return EtcdRelease(url=place.url, member=listener.member, release=release, source=source)
+    known = Release.parse(context.target.etcd_version or "")
+    if known is not None:
+        return EtcdRelease(url=listener.url, member=listener.member, release=known, source="the binary")
+    raise NotVerifiedError(f"the version of etcd is not known: {_NEED}")
+
+
+@probe(GoRelease, cost=0, needs=[(GetExchange, "/metrics")], across=True)
+def _go(context: Context, key: str | None) -> GoRelease:
+    listener = listener_of(context)
+    for place in (listener, *_siblings(context, listener)):
+        if place.role is Role.PEER:
+            continue
+        try:
+            text = _metric(context, place, _GO)
+        except UnobservedError:
+            continue
+        if (release := Release.parse(text)) is not None:
+            return GoRelease(url=place.url, member=listener.member, release=release, text=text)
+    raise NotVerifiedError(f"the Go release is not known, it stands in /metrics: {_NEED}")
+
+
+@probe(EtcdReleases, cost=0, needs=[(EtcdRelease, None)], across=True)
+def _etcds(context: Context, key: str | None) -> EtcdReleases:
+    return EtcdReleases(members=_of_members(context, EtcdRelease))
+
+
+@probe(GoReleases, cost=0, needs=[(GoRelease, None)], across=True)
+def _gos(context: Context, key: str | None) -> GoReleases:
+    return GoReleases(members=_of_members(context, GoRelease))
+
+
+@probe(
+    SplitListeners,
+    cost=0,
+    needs=[(EtcdRelease, None), (ServedClient, None), (ClientIdentity, None)],
+    across=True,
+)
+def _split(context: Context, key: str | None) -> SplitListeners:
+    split = [listener for listener in context.target.listeners if _has_http_split_off(context, listener)]
+    if not split:
+        raise NotApplicableError("HTTP is not split off the gRPC port")
+    named = any(listener.role is Role.CLIENT_HTTP for listener in context.target.listeners)
+    if named and any(_can_prove(context, listener) for listener in split):
+        raise NotApplicableError("a revoked certificate is at hand to prove it")
+    found = {listener.member: context.get(EtcdRelease, listener=listener) for listener in split}
+    return SplitListeners(members=tuple(found.values()))
+
+
+def _can_prove(context: Context, listener: Listener) -> bool:
+    try:
+        context.get(ClientIdentity, "revoked", listener=listener)
+    except UnobservedError:
+        return False
+    return True
+
+
+def _has_http_split_off(context: Context, listener: Listener) -> bool:
+    """Whether it is the HTTP listener itself, or a client listener that speaks nothing but gRPC."""
+    if listener.role is not Role.CLIENT or listener.scheme == "http":
+        return listener.role is Role.CLIENT_HTTP
+    try:
+        accepted = context.get(ServedClient, listener=listener).client
+    except UnobservedError:
+        return False
+    return accepted is not None and set(accepted.served_protocols) == {Protocol.GRPC}
+
+
+def _of_members(context: Context, type_: type[T]) -> tuple[T, ...]:
+    """Return one observation per member, of those that have one.
+
+    Raises:
+        NotVerifiedError: if no member has one.
+    """
+    found: dict[str, T] = {}
+    reasons: list[str] = []
+    for listener in context.target.listeners:
+        if listener.member in found:
+            continue
+        try:
+            found[listener.member] = context.get(type_, listener=listener)
+        except UnobservedError as unobserved:
+            reasons.append(unobserved.reason)
+    if not found:
+        raise NotVerifiedError("; ".join(dict.fromkeys(reasons)))
+    return tuple(found.values())
+
+
+def _siblings(context: Context, listener: Listener) -> Iterator[Listener]:
+    for other in context.target.listeners:
+        if other.member == listener.member and other is not listener:
+            yield other
+
+
+def _etcd_version(context: Context, place: Listener) -> tuple[str, str]:
+    """Return what that listener says, and where it says so.
+
+    Raises:
+        UnobservedError: if it does not.
+    """
+    if place.role is Role.METRICS:
+        return _metric(context, place, _ETCD), "/metrics"
+    try:
+        return _from_version(context, place), "/version"
+    except UnobservedError:
+        return _from_status(context, place), "gRPC Status"
+
+
+def _from_version(context: Context, place: Listener) -> str:
+    response = context.get(GetExchange, "/version", listener=place).attempt.response
+    try:
+        return str(json.loads(response.body)["etcdserver"]) if response else ""
+    except (ValueError, TypeError, KeyError):
+        return ""
+
+
+def _from_status(context: Context, place: Listener) -> str:
+    """Return the version in the StatusResponse that a gRPC-only listener gave."""
+    accepted = context.get(ServedClient, listener=place).client
+    for attempt in accepted.served if accepted else ():
+        if attempt.protocol is Protocol.GRPC and attempt.response is not None:
+            try:
+                version = fields(grpc_message(attempt.response.body)).get(2, [b""])[0]
+            except ValueError:
+                continue
+            return version.decode("ascii", "replace") if isinstance(version, bytes) else ""
+    raise NotVerifiedError(f"{place.url} does not tell its version")
+
+
+def _metric(context: Context, place: Listener, pattern: re.Pattern[bytes]) -> str:
+    response = context.get(GetExchange, "/metrics", listener=place).attempt.response
+    found = pattern.search(response.body) if response else None
+    if found is None:
+        raise NotVerifiedError(f"{place.url}/metrics does not tell the version")
+    return found[1].decode("ascii", "replace")

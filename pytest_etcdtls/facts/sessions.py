@@ -1,0 +1,193 @@
+"""TLS sessions: tickets, resumption, renegotiation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.access import PROTOCOLS, AccessMatrix, ClientIdentity, ServedClient, status_request
+from pytest_etcdtls.facts.api import accepted_client
+from pytest_etcdtls.facts.listener import listener_of, tls_answer
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.protocol import PlainHello
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import (
+    Attempt,
+    Ending,
+    ForeignSession,
+    Renegotiation,
+    Resumed,
+    Resumption,
+    SessionSlot,
+    SessionTickets,
+)
+
+_OTHER_PORT = {Role.CLIENT: Role.PEER, Role.PEER: Role.CLIENT}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSessions:
+    """An identity's sessions on a listener, by TLS version; they hold secrets."""
+
+    identity: Identity
+    files: tuple[str, str] | None
+    protocol: Protocol
+    sessions: Mapping[TLSVersion, tuple[Attempt, SessionSlot]]
+
+
+def _keep(
+    context: Context, identity: Identity, protocol: Protocol
+) -> dict[TLSVersion, tuple[Attempt, SessionSlot]]:
+    versions = tls_answer(context).offered
+    slots = [SessionSlot() for _ in versions]
+    purpose = f"session of {identity.name}"
+    requests = [
+        replace(status_request(listener_of(context), identity, version, protocol, purpose), keep=slot)
+        for version, slot in zip(versions, slots, strict=True)
+    ]
+    made = context.attempt(*requests)
+    return {v: (tries[-1], slot) for v, tries, slot in zip(versions, made, slots, strict=True)}
+
+
+@probe(KeptSessions, reported=False, cost=len(TLSVersion), needs=[(ServedClient, None)])
+def _kept(context: Context, key: str | None) -> KeptSessions:
+    accepted, identity = accepted_client(context)
+    protocol = accepted.served_protocols[0]
+    return KeptSessions(identity, accepted.files, protocol, _keep(context, identity, protocol))
+
+
+@probe(SessionTickets, cost=0, needs=[(KeptSessions, None)])
+def _tickets(context: Context, key: str | None) -> SessionTickets:
+    listener = listener_of(context)
+    if TLSVersion.TLS1_3 not in tls_answer(context).offered:
+        raise NotApplicableError(
+            f"{listener.url} does not offer TLS 1.3, and before it there is no early data"
+        )
+    kept = context.get(KeptSessions)
+    attempt, slot = kept.sessions[TLSVersion.TLS1_3]
+    if attempt.ending is not Ending.SERVED:
+        raise NotVerifiedError(f"the accepted client is not served in TLS 1.3: {attempt.describe()}")
+    return SessionTickets(url=listener.url, role=listener.role, files=kept.files, tickets=slot.tickets)
+
+
+def _offer_again(
+    context: Context,
+    identity: Identity,
+    protocol: Protocol,
+    sessions: Mapping[TLSVersion, tuple[Attempt, SessionSlot]],
+) -> tuple[Resumed, ...]:
+    """Connect once more as the same client, with its session."""
+    listener = listener_of(context)
+    versions = [version for version, (_, slot) in sessions.items() if slot.session is not None]
+    purpose = f"session of {identity.name}, again"
+    requests = [
+        replace(status_request(listener, identity, version, protocol, purpose), resume=sessions[version][1])
+        for version in versions
+    ]
+    again = dict(zip(versions, (tries[-1] for tries in context.attempt(*requests)), strict=True))
+    return tuple(
+        Resumed(version=version, identity=identity.name, fresh=fresh, again=again.get(version))
+        for version, (fresh, _) in sessions.items()
+    )
+
+
+def _revoked(context: Context) -> Identity | None:
+    try:
+        return context.get(ClientIdentity, "revoked").identity
+    except UnobservedError:
+        return None
+
+
+@probe(Resumption, cost=3 * len(TLSVersion), needs=[(KeptSessions, None), (ClientIdentity, None)])
+def _resumption(context: Context, key: str | None) -> Resumption:
+    listener = listener_of(context)
+    kept = context.get(KeptSessions)
+    revoked = _revoked(context)
+    return Resumption(
+        url=listener.url,
+        role=listener.role,
+        files=kept.files,
+        good=_offer_again(context, kept.identity, kept.protocol, kept.sessions),
+        revoked=()
+        if revoked is None
+        else _offer_again(context, revoked, kept.protocol, _keep(context, revoked, kept.protocol)),
+    )
+
+
+@probe(
+    ForeignSession, cost=len(TLSVersion), needs=[(KeptSessions, None), (AccessMatrix, "none")], across=True
+)
+def _foreign(context: Context, key: str | None) -> ForeignSession:
+    listener = listener_of(context)
+    offered = tls_answer(context).offered
+    other = _other_port(context.target.listeners, listener)
+    if any(cell.attempt.ending is Ending.SERVED for cell in context.get(AccessMatrix, "none").cells):
+        raise NotApplicableError("a client without a certificate is let in, see mtls.no-certificate")
+    kept = context.get(KeptSessions, listener=other)
+    got = {
+        version: (attempt, slot)
+        for version, (attempt, slot) in kept.sessions.items()
+        if version in offered and attempt.ending is Ending.SERVED and slot.session is not None
+    }
+    if not got:
+        raise NotApplicableError(
+            f"{other.url} gives out no session in a TLS version that {listener.url} offers"
+        )
+    protocol, purpose = PROTOCOLS[listener.role][0], f"session of {other.url}, no certificate"
+    requests = [
+        replace(status_request(listener, NO_CERTIFICATE, version, protocol, purpose), resume=slot)
+        for version, (_, slot) in got.items()
+    ]
+    made = [tries[-1] for tries in context.attempt(*requests)]
+    return ForeignSession(
+        url=listener.url,
+        role=listener.role,
+        other=other.url,
+        files=kept.files,
+        presented=tuple(
+            (version, fresh, again) for (version, (fresh, _)), again in zip(got.items(), made, strict=True)
+        ),
+    )
+
+
+def _other_port(listeners: Sequence[Listener], listener: Listener) -> Listener:
+    role = _OTHER_PORT[listener.role]
+    found = [other for other in listeners if other.role is role and other.member == listener.member]
+    if not found:
+        raise NotVerifiedError(f"needs the {role} listener of the same member: pass {role.option}")
+    secure = [other for other in found if other.scheme == "https"]
+    if not secure:
+        raise NotApplicableError(f"the {role} listener of the same member has no TLS")
+    return secure[0]
+
+
+_RENEGOTIATION_INFO = 0xFF01
+
+
+@probe(Renegotiation, cost=1, needs=[(PlainHello, str(TLSVersion.TLS1_2)), (ServedClient, None)])
+def _renegotiation(context: Context, key: str | None) -> Renegotiation:
+    listener = listener_of(context)
+    if TLSVersion.TLS1_2 not in tls_answer(context).offered:
+        raise NotApplicableError(f"{listener.url} does not offer TLS 1.2, and TLS 1.3 has no renegotiation")
+    hello = context.get(PlainHello, str(TLSVersion.TLS1_2)).greeting.server_hello
+    seen = Renegotiation(
+        url=listener.url,
+        role=listener.role,
+        announced=hello is not None and _RENEGOTIATION_INFO in hello.extensions,
+    )
+    try:
+        accepted, identity = accepted_client(context)
+    except NotVerifiedError as missing:
+        return replace(seen, unasked=missing.reason)
+    request = status_request(
+        listener,
+        identity,
+        TLSVersion.TLS1_2,
+        accepted.served_protocols[0],
+        f"renegotiation by {identity.name}",
+    )
+    attempt = context.attempt(replace(request, renegotiate=True))[0][-1]
+    return replace(seen, files=accepted.files, attempt=attempt)

@@ -1,0 +1,1 @@
+"""Experiments on clusters made for them: what etcd does when files or flags change."""

@@ -1,0 +1,277 @@
+"""A cluster made for experiments, and what an experiment may do with it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from pytest_etcdtls.cluster.command_line import SECURITY_FIELDS, UnknownFlagError
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.interface import Cluster, Member
+from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.errors import (
+    ClusterStartError,
+    InconclusiveError,
+    NotApplicableError,
+    RegistrationError,
+    UnobservedError,
+    UsageError,
+)
+from pytest_etcdtls.facts.access import status_request
+from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
+from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity, Profile
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.connection import make_attempt
+from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, make_greeting
+
+_TRIES = 3
+_GLANCE_SECONDS = 0.005
+_REMOTE = re.compile(r'(?:"remote-addr":"|rejected connection from ")(\S+?):\d+"')
+
+_PLACES: Mapping[Role, tuple[tuple[Protocol, TLSVersion | None], ...]] = {
+    Role.CLIENT: (
+        (Protocol.HTTP1, None),
+        (Protocol.HTTP1, TLSVersion.TLS1_2),
+        (Protocol.GRPC, None),
+    ),
+    Role.PEER: ((Protocol.HTTP1, None), (Protocol.HTTP1, TLSVersion.TLS1_2)),
+}
+"""What an identity is tried by: every etcd speaks TLS 1.2, and the best version where that is another."""
+
+
+class Lab:
+    """A running cluster on which an experiment is made.
+
+    Args:
+        cluster: made for it.
+        seconds: for one attempt, and for a line to appear in etcd's log.
+    """
+
+    def __init__(self, cluster: Cluster, seconds: float) -> None:
+        self.cluster = cluster
+        self.seconds = seconds
+        self._listeners = {
+            (listener.member, listener.role): listener for listener in cluster.target().listeners
+        }
+
+    @property
+    def member(self) -> Member:
+        """The first member, or the only one."""
+        return self.cluster.members[0]
+
+    def listener(self, role: Role) -> Listener:
+        """Return the first member's listener of that role."""
+        return self._listeners[self.member.name, role]
+
+    def attempt(self, role: Role, request: Request) -> Attempt:
+        """Make a connection; one that ends unclear is made again, at most twice."""
+        attempt = make_attempt(self.listener(role), request, self.seconds)
+        for _ in range(_TRIES - 1):
+            if attempt.ending is not Ending.UNCLEAR or attempt.local:
+                break
+            attempt = make_attempt(self.listener(role), request, self.seconds)
+        return attempt
+
+    def greet(self, role: Role, hello: ClientHello) -> HelloExchange:
+        """Send a hello; one that is not answered is sent again, at most twice."""
+        greeting = make_greeting(self.listener(role), hello, self.seconds)
+        for _ in range(_TRIES - 1):
+            if greeting.answered:
+                break
+            greeting = make_greeting(self.listener(role), hello, self.seconds)
+        return greeting
+
+    def trials(
+        self, who: str, role: Role, identity: Identity, on_disk: bytes | None = None
+    ) -> tuple[ExperimentAttempt, ...]:
+        """Try an identity by every way in which that port is used."""
+        return tuple(
+            self.trial(who, role, identity, protocol, version, on_disk) for protocol, version in _PLACES[role]
+        )
+
+    def trial(
+        self,
+        who: str,
+        role: Role,
+        identity: Identity,
+        protocol: Protocol = Protocol.HTTP1,
+        version: TLSVersion | None = None,
+        on_disk: bytes | None = None,
+    ) -> ExperimentAttempt:
+        """Try an identity once."""
+        request = status_request(self.listener(role), identity, version, protocol, f"experiment: {who}")
+        return ExperimentAttempt(who=who, role=role, attempt=self.attempt(role, request), on_disk=on_disk)
+
+    def call(self, who: str, identity: Identity, request: Request) -> ExperimentAttempt:
+        """Make a request of its own on the client port."""
+        attempt = self.attempt(Role.CLIENT, replace(request, identity=identity))
+        return ExperimentAttempt(who=who, role=Role.CLIENT, attempt=attempt)
+
+    def seen_as(self, role: Role) -> str:
+        """Return our address as the member sees it, by what it logs of a client without a certificate.
+
+        Where it does not refuse that one, our own word counts, which is right on one host.
+
+        Raises:
+            InconclusiveError: if it refuses and logs nothing.
+        """
+        attempt = self.trial("nobody", role, NO_CERTIFICATE).attempt
+        if attempt.ending is Ending.SERVED:
+            return attempt.local_address.rpartition(":")[0].strip("[]")
+        deadline = time.monotonic() + self.seconds
+        while not (found := _REMOTE.findall(self.member.log())):
+            if time.monotonic() > deadline:
+                raise InconclusiveError(
+                    "etcd's log does not say where the connection came from that it refused"
+                )
+            threading.Event().wait(_GLANCE_SECONDS)
+        return str(found[-1]).strip("[]").partition("%")[0]
+
+    def experiment(self, name: str, *steps: Step) -> Experiment:
+        """Return the experiment with what it was made on."""
+        return Experiment(name=name, etcd_version=self.cluster.version, flags=self.flags, steps=steps)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """In what the cluster's flags differ from the default ones."""
+        config, default = self.cluster.config, ClusterConfig()
+        return tuple(
+            f"--{field.replace('_', '-')}={_worded(getattr(config, field))}"
+            for field in SECURITY_FIELDS
+            if getattr(config, field) != getattr(default, field)
+        )
+
+
+def step(name: str, done: str, *trials: Iterable[ExperimentAttempt]) -> Step:
+    """Return a step with all these trials."""
+    return Step(name=name, done=done, trials=tuple(trial for group in trials for trial in group))
+
+
+def issue(authority: CertificateAuthority, profile: Profile, name: str, **changes: object) -> Identity:
+    """Return an identity of that CA with a profile that is changed in some fields."""
+    return authority.issue(replace(profile, **changes), name=name)  # type: ignore[arg-type]
+
+
+def as_files(identity: Identity, name: str) -> dict[str, bytes]:
+    """Return certificate and key as the files ``NAME.crt`` and ``NAME.key``."""
+    if identity.key is None:
+        raise ValueError(f"the identity {identity.name} has no key")
+    return {f"{name}.crt": encode_certificates(identity.chain), f"{name}.key": encode_key(identity.key)}
+
+
+def _worded(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "true" if value is True else str(value or "")
+
+
+T = TypeVar("T")
+
+Conduct = Callable[[Lab], Any]
+"""Makes one experiment and returns its observation; leaves the files as it found them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabCluster:
+    """A cluster, and the experiments on it by name, in order."""
+
+    config: ClusterConfig
+    experiments: Mapping[str, Conduct]
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentResults:
+    """What came of the experiments of a setting, by name: an observation, or why there is none."""
+
+    outcomes: Mapping[str, Any]
+
+
+_SETTINGS: dict[str, LabCluster] = {}
+_SETTING_OF: dict[str, str] = {}
+
+
+def setting(name: str, config: ClusterConfig, experiments: Mapping[str, Conduct]) -> LabCluster:
+    """Register a setting.
+
+    Args:
+        name: of the setting.
+        config: of its cluster.
+        experiments: by their names, made in this order.
+
+    Raises:
+        RegistrationError: if a name is taken.
+    """
+    if name in _SETTINGS or set(experiments) & set(_SETTING_OF):
+        raise RegistrationError(f"the setting {name!r}, or one of its experiments, is registered already")
+    _SETTINGS[name] = LabCluster(config, experiments)
+    _SETTING_OF.update(dict.fromkeys(experiments, name))
+    return _SETTINGS[name]
+
+
+def setting_of(experiment: str) -> str | None:
+    """Return the name of the setting of an experiment, ``None`` if there is no such experiment."""
+    return _SETTING_OF.get(experiment)
+
+
+def outcome(context: Context, type_: type[T], experiment: str) -> T:
+    """Return what came of an experiment of the target; its setting is set up now if it was not.
+
+    Raises:
+        UnobservedError: if nothing came of it.
+    """
+    found = context.get(ExperimentResults, _SETTING_OF[experiment]).outcomes[experiment]
+    if isinstance(found, UnobservedError):
+        raise type(found)(found.reason)
+    if not isinstance(found, type_):
+        raise TypeError(f"the experiment {experiment} gives {type(found).__name__}, not {type_.__name__}")
+    return found
+
+
+@probe(ExperimentResults, reported=False, cost=0)
+def _conducted(context: Context, key: str | None) -> ExperimentResults:
+    chosen = _SETTINGS[str(key)]
+    with start_like(context.target, chosen.config) as cluster:
+        bench = Lab(cluster, context.timeout)
+        return ExperimentResults(
+            {name: _made(conduct, bench) for name, conduct in chosen.experiments.items()}
+        )
+
+
+def start_like(target: Target, config: ClusterConfig) -> Cluster:
+    """Start another cluster from the etcd of a target.
+
+    Raises:
+        NotApplicableError: if the target is live, or its etcd has no flag for something in the configuration.
+        InconclusiveError: if the cluster does not start.
+    """
+    if target.origin == "live" or target.source is None or target.etcd_version is None:
+        raise NotApplicableError("only on a cluster of our own: it restarts etcd and changes its files")
+    from pytest_etcdtls.cluster.backend import start_cluster  # a live run starts no cluster
+
+    source = EtcdSource(
+        kind=target.origin, location=target.source, version=target.etcd_version, why="as the one judged"
+    )
+    try:
+        return start_cluster(config, source)
+    except UnknownFlagError as error:
+        raise NotApplicableError(str(error)) from error
+    except (ClusterStartError, UsageError) as error:
+        raise InconclusiveError(f"the cluster for the experiment did not start: {error}") from error
+
+
+def _made(conduct: Conduct, bench: Lab) -> Any:  # noqa: ANN401 - an observation of any type
+    try:
+        return conduct(bench)
+    except UnobservedError as unobserved:
+        return unobserved
+    except (ClusterStartError, OSError) as error:
+        return InconclusiveError(f"the experiment could not be made: {error}")

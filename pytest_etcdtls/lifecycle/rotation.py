@@ -1,0 +1,529 @@
+"""Experiments: new pairs, CA bundles, revocation lists, under load."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Literal, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.facts.access import status_request
+from pytest_etcdtls.facts.experiments import (
+    Counts,
+    Experiment,
+    ExperimentAttempt,
+    ForeignMember,
+    RenewalUnderLoad,
+)
+from pytest_etcdtls.lifecycle.lab import Lab, as_files, step
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.tls.attempt import Attempt, StreamEnd
+from pytest_etcdtls.tls.connection import make_attempt
+
+_EXAMPLES = 3
+_TRAFFIC_SECONDS = 15.0
+"""After which nobody waits for requests any more; each ends within a time-out of its own."""
+
+
+class UnclearError(Exception):
+    """There was no answer in time."""
+
+
+class LostError(Exception):
+    """A request was refused, answered with an error, or cut off."""
+
+
+@dataclass
+class _Count:
+    """What one client has seen so far; guarded by the condition of the traffic."""
+
+    served: int = 0
+    lost: int = 0
+    unclear: int = 0
+    examples: list[str] = field(default_factory=list)
+    leaf: bytes = b""
+
+    @property
+    def requests(self) -> int:
+        return self.served + self.lost + self.unclear
+
+    def tally(self) -> Counts:
+        return Counts(served=self.served, lost=self.lost, unclear=self.unclear, examples=tuple(self.examples))
+
+
+class Traffic:
+    """Clients that make requests until they are told to stop."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._stop = False
+        self._counts: dict[str, _Count] = {}
+        self._threads: list[threading.Thread] = []
+
+    def add(self, client: str, request: Callable[[], bytes], gate: AbstractContextManager[object]) -> None:
+        """Add a client.
+
+        Args:
+            client: in words.
+            request: makes a request, returns the DER of the certificate that was served if it was seen.
+            gate: entered for every request.
+        """
+        self._counts[client] = _Count()
+        # A daemon, so that an interrupt between two lines of ours leaves nothing to wait for.
+        thread = threading.Thread(target=self._work, args=(client, request, gate), name=client, daemon=True)
+        self._threads.append(thread)
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._stop = True
+        for thread in self._threads:
+            thread.join()
+
+    def await_requests(self, number: int, leaf: bytes | None = None) -> bool:
+        """Wait until every client has made so many more requests, or one has seen the certificate.
+
+        In the latter case every other client has made one more request at least.
+        """
+        with self._changed:
+            start = {name: count.requests for name, count in self._counts.items()}
+
+            def made(least: int) -> bool:
+                return all(count.requests - start[name] >= least for name, count in self._counts.items())
+
+            def seen() -> bool:
+                return leaf is not None and any(count.leaf == leaf for count in self._counts.values())
+
+            self._changed.wait_for(lambda: made(number) or (seen() and made(1)), _TRAFFIC_SECONDS)
+            return seen()
+
+    def tallies(self) -> dict[str, Counts]:
+        """Return what every client has seen."""
+        with self._changed:
+            return {name: count.tally() for name, count in self._counts.items()}
+
+    def _work(self, client: str, request: Callable[[], bytes], gate: AbstractContextManager[object]) -> None:
+        count = self._counts[client]
+        while not self._stop:
+            try:
+                with gate:
+                    leaf = request()
+            except UnclearError as error:
+                self._note(count, lost=False, what=str(error))
+            except LostError as error:
+                self._note(count, lost=True, what=str(error))
+            else:
+                with self._changed:
+                    count.served += 1
+                    count.leaf = leaf
+                    self._changed.notify_all()
+
+    def _note(self, count: _Count, *, lost: bool, what: str) -> None:
+        with self._changed:
+            count.lost += lost
+            count.unclear += not lost
+            if len(count.examples) < _EXAMPLES:
+                count.examples.append(what)
+            self._changed.notify_all()
+
+
+RENEWALS = 5
+
+_PATIENCE = 50
+"""Requests of each client after a renewal, without the new certificate being seen, before it is given up."""
+
+_BETWEEN = 10
+"""Requests of each client between two renewals at least."""
+
+
+def renew_under_load(bench: Lab, served: Identity, renew: Callable[[], Identity]) -> RenewalUnderLoad:
+    """Renew the certificate of the client port under load, and put the old one back at the end.
+
+    Args:
+        bench: where to.
+        served: what is served before.
+        renew: issues another certificate for the same key.
+    """
+    # In a container a file that is replaced is missing for a moment: nobody may connect just then.
+    paused = bench.cluster.origin == "container"
+    gate: AbstractContextManager[object] = threading.Lock() if paused else nullcontext()
+    open_connection = _OpenConnection(bench)
+    traffic = Traffic()
+    traffic.add("new connections", _NewConnections(bench).request, gate)
+    traffic.add("an open connection", open_connection.request, nullcontext())
+    seen = 0
+    try:
+        with traffic:
+            traffic.await_requests(_BETWEEN)
+            for _ in range(RENEWALS):
+                renewed = renew()
+                with gate:
+                    bench.member.replace_files({"server.crt": encode_certificates(renewed.chain)})
+                seen += traffic.await_requests(_PATIENCE, renewed.chain[0].public_bytes(Encoding.DER))
+                traffic.await_requests(_BETWEEN)
+    finally:
+        open_connection.close()
+        bench.member.replace_files({"server.crt": encode_certificates(served.chain)})
+    return RenewalUnderLoad(
+        etcd_version=bench.cluster.version,
+        renewals=RENEWALS,
+        seen=seen,
+        paused=paused,
+        tallies=traffic.tallies(),
+    )
+
+
+class _NewConnections:
+    """A client that connects for every request: over HTTP/1.1, the gateway and gRPC in turn."""
+
+    def __init__(self, bench: Lab) -> None:
+        self._listener = bench.listener(Role.CLIENT)
+        self._seconds = bench.seconds
+        client = bench.cluster.pki.client
+        self._requests = cycle(
+            status_request(self._listener, client, None, protocol, "renewal under load")
+            for protocol in (Protocol.HTTP1, Protocol.GATEWAY, Protocol.GRPC)
+        )
+
+    def request(self) -> bytes:
+        """Make the next request.
+
+        Raises:
+            LostError, UnclearError: if it is not answered well.
+        """
+        attempt = make_attempt(self._listener, next(self._requests), self._seconds)
+        if _is_good(attempt):
+            return attempt.chain[0]
+        said = f"new connection, {attempt.protocol}: {attempt.describe()}"
+        raise UnclearError(said) if attempt.stream_end is StreamEnd.TIMEOUT else LostError(said)
+
+
+def _is_good(attempt: Attempt) -> bool:
+    response = attempt.response
+    return (
+        response is not None
+        and response.status == http.HTTPStatus.OK
+        and response.headers.get("grpc-status", "0") == "0"
+    )
+
+
+class _OpenConnection:
+    """A client that makes all its requests on one connection; if that breaks, on another."""
+
+    def __init__(self, bench: Lab) -> None:
+        listener = bench.listener(Role.CLIENT)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.load_cert_chain(bench.member.file("client.crt"), bench.member.file("client.key"))
+        # http.client connects again by itself when it was closed.
+        self._connection = http.client.HTTPSConnection(
+            listener.host, listener.port, timeout=bench.seconds, context=context
+        )
+
+    def request(self) -> bytes:
+        """Make the next request.
+
+        Raises:
+            LostError, UnclearError: if it is not answered well.
+        """
+        try:
+            self._connection.request("GET", "/version")
+            response = self._connection.getresponse()
+            response.read()
+        except TimeoutError as error:
+            self.close()
+            raise UnclearError(f"open connection: {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise LostError(f"open connection: {type(error).__name__}: {error}") from error
+        if response.status != http.HTTPStatus.OK:
+            raise LostError(f"open connection: HTTP {response.status}")
+        return b""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One of the two ports: whose pair is served there, and who is a good client."""
+
+    role: Role
+    file: str
+    served: Identity
+    client: Identity
+
+
+def port(bench: Lab, role: Role) -> Port:
+    """Return what belongs to a port of the first member."""
+    pki, name = bench.cluster.pki, bench.member.name
+    if role is Role.PEER:
+        return Port(role, "peer", pki.peers[name], pki.peer_client)
+    return Port(role, "server", pki.servers[name], pki.client)
+
+
+def another_pair(bench: Lab, role: Role, *, same_key: bool = False) -> Identity:
+    """Issue what the first member could serve on that port as well."""
+    pki, plan, tree = bench.cluster.pki, bench.cluster.config.pki, bench.cluster.pki.authorities
+    peer = role is Role.PEER
+    issuer, profile = (tree.peer_issuer, plan.peer) if peer else (tree.server_issuer, plan.server)
+    key = port(bench, role).served.key if same_key else None
+    return issuer.issue(profile, name=port(bench, role).file, key=key, hosts=pki.members[0].hosts)
+
+
+def reload_pair(bench: Lab, role: Role) -> Experiment:
+    """Replace the pair of a port by another, and see what the next handshake gets."""
+    side, new = port(bench, role), another_pair(bench, role)
+    before = _good(bench, side, side.served)
+    bench.member.replace_files(as_files(new, side.file))
+    after = _good(bench, side, new)
+    bench.member.replace_files(as_files(side.served, side.file))
+    return bench.experiment(
+        "leaf-reload" if role is Role.CLIENT else "peer-leaf-reload",
+        step("before", "the cluster was started", before),
+        step("replaced", f"{side.file}.crt and {side.file}.key were replaced by another pair", after),
+    )
+
+
+def half_a_pair(bench: Lab) -> Experiment:
+    """Replace a certificate before its key, empty its file, and see who is served."""
+    sides = [port(bench, role) for role in (Role.CLIENT, Role.PEER)]
+    new = {side.role: another_pair(bench, side.role) for side in sides}
+
+    def put(files: Callable[[Port], Mapping[str, bytes]]) -> list[ExperimentAttempt]:
+        """Replace files of both ports, then try both."""
+        bench.member.replace_files({name: data for side in sides for name, data in files(side).items()})
+        return [trial for side in sides for trial in _good(bench, side, new[side.role])]
+
+    half = put(lambda side: {f"{side.file}.crt": encode_certificates(new[side.role].chain)})
+    whole = put(lambda side: as_files(new[side.role], side.file))
+    empty = put(lambda side: {f"{side.file}.crt": b""})
+    put(lambda side: as_files(side.served, side.file))
+    return bench.experiment(
+        "half-pair-refused",
+        step("half", "the certificate was replaced, its key was not yet", half),
+        step("whole", "the key was replaced too", whole),
+        step("empty", "the certificate's file was emptied", empty),
+    )
+
+
+def renewals(bench: Lab) -> RenewalUnderLoad:
+    """Renew the certificate of the client port under load."""
+    served = port(bench, Role.CLIENT).served
+    return renew_under_load(bench, served, lambda: another_pair(bench, Role.CLIENT, same_key=True))
+
+
+def _good(bench: Lab, side: Port, on_disk: Identity) -> tuple[ExperimentAttempt, ...]:
+    return bench.trials("good client", side.role, side.client, der(on_disk.chain[0]))
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    """Return the certificate as it goes over the wire."""
+    return certificate.public_bytes(Encoding.DER)
+
+
+def bundle(bench: Lab) -> Experiment:
+    """Add a CA to the bundles and take it out again, each time before and after a restart."""
+    pki = bench.cluster.pki
+    added = CertificateAuthority.create("another CA")
+    theirs = {
+        Role.CLIENT: added.issue(pki.plan.client, name="client-of-another-ca"),
+        Role.PEER: added.issue(pki.plan.peer_client, name="peer-of-another-ca"),
+    }
+    ours = {Role.CLIENT: pki.client, Role.PEER: pki.peer_client}
+
+    def trust(*more: CertificateAuthority) -> None:
+        bench.member.replace_files(
+            {
+                "client-ca.crt": encode_certificates(ca.certificate for ca in (pki.client_ca, *more)),
+                "peer-ca.crt": encode_certificates(ca.certificate for ca in (pki.peer_ca, *more)),
+            }
+        )
+
+    def tried() -> list[ExperimentAttempt]:
+        return [
+            trial
+            for who, identities in (("client of another CA", theirs), ("good client", ours))
+            for role, identity in identities.items()
+            for trial in bench.trials(who, role, identity)
+        ]
+
+    before = tried()
+    trust(added)
+    added_running = tried()
+    bench.cluster.restart()
+    added_restarted = tried()
+    trust()
+    removed_running = tried()
+    bench.cluster.restart()
+    removed_restarted = tried()
+    return bench.experiment(
+        "ca-bundle",
+        step("before", "the bundles hold one CA each", before),
+        step("added", "another CA was added to both bundles", added_running),
+        step("added, restarted", "etcd was restarted", added_restarted),
+        step("removed", "the other CA was taken out of both bundles", removed_running),
+        step("removed, restarted", "etcd was restarted", removed_restarted),
+    )
+
+
+CRL_FILE = "empty-crl.der"
+"""The list in force; at first it is what its name says."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Clients:
+    """Whom the list names, and who stays good, by the port that they come to."""
+
+    named: dict[Role, Identity]
+    good: dict[Role, Identity]
+
+
+def _clients(bench: Lab) -> _Clients:
+    pki, tree = bench.cluster.pki, bench.cluster.pki.authorities
+    return _Clients(
+        named={
+            Role.CLIENT: pki.revoked,
+            Role.PEER: tree.peer_issuer.issue(pki.plan.peer_client, name="revoked-peer"),
+        },
+        good={Role.CLIENT: pki.client, Role.PEER: pki.peer_client},
+    )
+
+
+def _list(bench: Lab, *named: Identity, encoding: Literal["der", "pem"] = "der") -> dict[str, bytes]:
+    """Return a list that names these, and nobody else."""
+    pki = bench.cluster.pki
+    # A CA of the same name and key that has revoked nothing yet.
+    issuer = CertificateAuthority.from_key(
+        pki.authorities.client_issuer.certificate, pki.authorities.client_issuer.key
+    )
+    for identity in named:
+        issuer.revoke(identity.chain[0])
+    return {CRL_FILE: issuer.crl(encoding)}
+
+
+def _tried(bench: Lab, clients: _Clients) -> list[ExperimentAttempt]:
+    return [
+        trial
+        for who, identities in (("named client", clients.named), ("good client", clients.good))
+        for role, identity in identities.items()
+        for trial in bench.trials(who, role, identity)
+    ]
+
+
+def reload_crl(bench: Lab) -> Experiment:
+    """Put certificates on the list and take them off again."""
+    clients = _clients(bench)
+    empty = _tried(bench, clients)
+    bench.member.replace_files(_list(bench, *clients.named.values()))
+    listed = _tried(bench, clients)
+    bench.member.replace_files(_list(bench))
+    taken_off = _tried(bench, clients)
+    return bench.experiment(
+        "crl-reload",
+        step("empty", "the list names nobody", empty),
+        step("listed", "the list was replaced by one with the named client's certificate", listed),
+        step("taken off", "the list was replaced by an empty one again", taken_off),
+    )
+
+
+def encoding(bench: Lab) -> Experiment:
+    """Put a list in PEM in the place of one in DER, then something that is no list."""
+    clients = _clients(bench)
+    bench.member.replace_files(_list(bench, *clients.named.values(), encoding="pem"))
+    pem = _tried(bench, clients)
+    bench.member.replace_files({CRL_FILE: b"this is no list\n"})
+    unreadable = _tried(bench, clients)
+    bench.member.replace_files(_list(bench))
+    der = _tried(bench, clients)
+    return bench.experiment(
+        "crl-encoding",
+        step("pem", "the list with the named client's certificate is encoded as PEM", pem),
+        step("unreadable", "the list's file holds something else", unreadable),
+        step("der", "the list is an empty one in DER", der),
+    )
+
+
+def separate(bench: Lab) -> Experiment:
+    """Use the gateway of an etcd that dials with another certificate than it serves."""
+    client = bench.cluster.pki.client
+    return bench.experiment(
+        "separate-client-certificate",
+        step(
+            "started",
+            "etcd serves a certificate for servers only and was given another one to dial with",
+            [
+                bench.trial("good client", Role.CLIENT, client),
+                bench.trial("good client by the gateway", Role.CLIENT, client, Protocol.GATEWAY),
+            ],
+        ),
+    )
+
+
+_REJECTION_SECONDS = 15.0
+_GLANCE_SECONDS = 0.01
+_REJECTED = re.compile(r"^.*rejected connection.*unknown authority.*$", re.MULTILINE)
+_TIMES = 2
+"""How often each of the others must have refused it: it has tried again in vain."""
+
+_LAST = 2
+"""Index of the member that comes back; the other two are a quorum."""
+
+
+def comes_back(bench: Lab) -> ForeignMember:
+    """Restart a member with a foreign peer certificate, then with its own."""
+    cluster, pki = bench.cluster, bench.cluster.pki
+    names = pki.members[_LAST]
+    own = pki.peers[names.name]
+    foreign = CertificateAuthority.create("another CA").issue(pki.plan.peer, name="peer", hosts=names.hosts)
+    before = [len(member.log()) for member in cluster.members[:_LAST]]
+    cluster.stop_member(_LAST)
+    cluster.members[_LAST].replace_files(as_files(foreign, "peer"))
+    cluster.start_member(_LAST, wait=False)
+    rejected, joined = _await_word(cluster, before)
+    cluster.stop_member(_LAST)
+    cluster.members[_LAST].replace_files(as_files(own, "peer"))
+    try:
+        cluster.start_member(_LAST)
+        joined_again = True
+    except ClusterStartError:
+        joined_again = False
+    return ForeignMember(
+        etcd_version=cluster.version, rejected=rejected, joined=joined, joined_again=joined_again
+    )
+
+
+def _await_word(cluster: Cluster, before: list[int]) -> tuple[str, bool]:
+    """Wait until the others say that they refused it, or it says that it serves clients."""
+    deadline = time.monotonic() + _REJECTION_SECONDS
+    while time.monotonic() < deadline:
+        refused = [
+            _REJECTED.findall(member.log()[length:])
+            for member, length in zip(cluster.members, before, strict=False)
+        ]
+        if cluster.members[_LAST].ready:
+            return "", True
+        if all(len(lines) >= _TIMES for lines in refused):
+            return str(refused[0][0]).strip(), False
+        threading.Event().wait(_GLANCE_SECONDS)
+    return "", False

@@ -1,1 +1,0 @@
-"""Facts got from the wire or a file, as immutable values. No sockets, no judgement."""

@@ -1,1 +1,0 @@
-"""Getting facts from a listener. Judges nothing."""

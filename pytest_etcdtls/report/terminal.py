@@ -1,0 +1,487 @@
+"""Results and the summary of a run for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.facts.discovery import Discovery
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, FailedDials, LoggedRun, ReadLog, RejectedOthers
+from pytest_etcdtls.report.certificate_text import certificate_card, certificate_line
+from pytest_etcdtls.report.flag_reader import Comparison, ListenerRow, compare, members
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.results import CheckResult, Finding, Outcome, Severity
+from pytest_etcdtls.target import Target
+from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.tls.hello import Connection, HelloExchange
+from pytest_etcdtls.waivers import Review, Waiver
+
+WIDTH = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line.
+
+    Attributes:
+        markup: names of pytest's terminal markup: ``red``, ``bold`` ...
+    """
+
+    text: str = ""
+    markup: Mapping[str, bool] = field(default_factory=dict)
+
+
+def bold(text: str) -> Line:
+    """Return a heading."""
+    return Line(text, {"bold": True})
+
+
+def coloured(text: str, colour: str) -> Line:
+    """Return a line in a colour."""
+    return Line(text, {colour: True})
+
+
+def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> Iterator[Line]:
+    """Yield a text in lines no longer than the width; a word that is longer is not broken.
+
+    Args:
+        text: its own line breaks are kept.
+        width: characters per line.
+        first: what the first line begins with.
+        rest: what the others begin with, as many blanks if ``None``.
+    """
+    indent = " " * len(first) if rest is None else rest
+    for number, paragraph in enumerate(text.splitlines() or [""]):
+        begin = first if number == 0 else indent
+        lines = textwrap.wrap(
+            paragraph,
+            width,
+            initial_indent=begin,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        yield from (Line(line) for line in lines or [begin.rstrip()])
+
+
+def short_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
+    """Yield what is wrong, what was expected and what was seen."""
+    for finding in result.findings:
+        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width))
+        yield from _finding(finding, width)
+    if not result.findings:
+        yield from (
+            coloured(line.text, "red") for line in wrapped(f"{result.outcome}: {result.reason}", width)
+        )
+
+
+def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
+    """Yield everything there is to say about a result that found something."""
+    if not result.findings:
+        yield from short_result(result, width)
+        return
+    for finding in result.findings:
+        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width))
+        yield from _finding(finding, width)
+        yield from (
+            Line(f"    {name}: {line}")
+            for name, value in finding.evidence.items()
+            for line in value.splitlines()
+        )
+        yield from _reproduce(finding)
+    yield from wrapped(why(result), width, "  why:      ")
+    if result.remediation:
+        yield from wrapped(result.remediation, width, "  remedy:   ")
+    if result.reason:
+        yield from wrapped(result.reason, width, "  note:     ")
+    for reference in result.references:
+        yield from wrapped(reference, width, "  see:      ")
+
+
+def why(result: CheckResult) -> str:
+    """Return the requirement and why it matters, empty for a check that is not in the catalogue."""
+    check = catalogue().get(result.check)
+    if check is None:
+        return ""
+    return f"{check.requirement} {' '.join(check.explanation.split())}".strip()
+
+
+def _finding(finding: Finding, width: int) -> Iterator[Line]:
+    yield from wrapped(finding.expected, width, "  expected: ")
+    yield from wrapped(finding.observed, width, "  observed: ")
+
+
+def _reproduce(finding: Finding) -> Iterator[Line]:
+    """Yield the lines to paste as they are: a shell takes no others."""
+    if finding.reproduce:
+        yield Line("  reproduce:")
+    for text in finding.reproduce:
+        yield from (Line(f"    {line}") for line in text.splitlines())
+
+
+_INDENT = "    "
+
+
+def declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
+    """Yield what was declared for a listener, what etcd makes of it, and what was observed."""
+    settings = [setting.written for setting in row.declared]
+    files = Counter(setting.place.file for setting in row.declared)
+    where = f" ({', '.join(files)})" if files else ""
+    for word, text in (
+        ("declared", (", ".join(settings) or "nothing") + where),
+        ("effective", row.effective),
+        ("observed", row.observed or "not asked"),
+    ):
+        yield from wrapped(text, width, f"{_INDENT}{word + ':':<11}")
+
+
+def benchmark_lines(comparisons: Iterable[Comparison], width: int, *, every: bool) -> Iterator[Line]:
+    """Yield what a reader of flags says, and where the wire says the opposite.
+
+    Args:
+        comparisons: of one target.
+        width: characters per line.
+        every: show every item, not only those that differ.
+    """
+    judged = [comparison for comparison in comparisons if comparison.wire is not None]
+    if not judged:
+        return
+    passed = sum(comparison.flags.passes for comparison in judged)
+    differing = [comparison for comparison in judged if comparison.differs]
+    yield Line()
+    yield bold("CIS Kubernetes Benchmark, section 2")
+    yield from wrapped(
+        f"a reader of flags passes {passed} of {len(judged)} items; the wire says the opposite of "
+        f"{len(differing) or 'none'}",
+        width,
+        "  ",
+    )
+    for comparison in judged if every else differing:
+        yield from _comparison_lines(comparison, width)
+
+
+def _comparison_lines(comparison: Comparison, width: int) -> Iterator[Line]:
+    flags = comparison.flags
+    says = f"the flags {'pass' if flags.passes else 'fail'} ({', '.join(flags.reads)})"
+    yield from wrapped(
+        f"{flags.item} {flags.title}, of {comparison.member}: {says}, the wire {comparison.wire} "
+        f"({', '.join(comparison.checks)})",
+        width,
+        "  ",
+        _INDENT,
+    )
+
+
+_GROUPS = 5
+"""Groups of one log that are shown, unless asked for more."""
+_EVERY = 100
+
+
+def rejected_lines(seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
+    """Yield what the logs of a target say; of a live one without a log, what its operator will find there.
+
+    Args:
+        seen: a target, and what was seen of it.
+        width: characters per line.
+        every: show every group, and also logs in which there is nobody but us.
+    """
+    live = seen.target.origin == "live"
+    logs = next((fact.logs for _, _, fact in seen.facts if isinstance(fact, EtcdLogs)), ())
+    blocks = [list(_log(log, width, every=every)) for log in logs if live or every or _tells(log)]
+    if live and not logs:
+        blocks = [list(_to_be_found(seen.connections, width))]
+    if any(blocks):
+        yield Line()
+        yield bold("etcd's log")
+    for block in blocks:
+        yield from block
+
+
+def _tells(log: ReadLog) -> bool:
+    return bool(log.others or log.earlier or log.failed_dials or log.problem)
+
+
+def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
+    name = f"{log.source} ({', '.join(log.members)})"
+    if log.problem:
+        yield from wrapped(f"{name} could not be read in the end: {log.problem}", width, "  ", "    ")
+        return
+    others = sum(group.count for group in log.others)
+    end = " (only its end was read)" if log.truncated else ""
+    earlier = sum(run.count for run in log.earlier)
+    between = f"{earlier} like those of earlier runs, " if earlier else ""
+    whose = f"{_rejected(log.ours)} {_are(log.ours)} ours, {between}{others} {_are(others)} not"
+    yield from wrapped(f"{name}: {whose}{end}", width, "  ", "    ")
+    shown = _EVERY if every else _GROUPS
+    for run in log.earlier if every else log.earlier[-1:]:
+        yield from wrapped(_earlier(run), width, "    ", "      ")
+    explained: set[str] = set()
+    for group in log.others[:shown]:
+        yield from wrapped(_who(group), width, "    ", "      ")
+        if group.cause not in explained:
+            yield from wrapped(f"{group.meaning} {group.advice}", width, "      ")
+        explained.add(group.cause)
+    for dial in log.failed_dials[:shown]:
+        yield from wrapped(_dial(dial), width, "    ", "      ")
+    left = max(0, len(log.others) - shown) + max(0, len(log.failed_dials) - shown)
+    if left:
+        yield from wrapped(f"and {left} more like these: -v and --etcd-report have them", width, "    ")
+
+
+def _earlier(run: LoggedRun) -> str:
+    """Return from where and when something came that looks like an earlier run."""
+    when = f"from {run.first:%Y-%m-%d %H:%M:%S} to {run.last:%H:%M:%S} UTC"
+    return f"{run.host}, {_times(run.count)} {when}: looks like a run of pytest-etcdtls"
+
+
+def _who(group: RejectedOthers) -> str:
+    where = f" on the {group.endpoint} endpoint" if group.endpoint else ""
+    host = group.host or "an unknown address"
+    here = ", from an address of this run" if group.from_here else ""
+    return f"{host}, {_times(group.count)}{where}{_last(group.last)} (line {group.line}): {group.cause}{here}"
+
+
+def _dial(dial: FailedDials) -> str:
+    return f"etcd itself, {_times(dial.count)}{_last(dial.last)} (line {dial.line}): {dial.meaning}"
+
+
+def _to_be_found(connections: Sequence[Connection], width: int) -> Iterator[Line]:
+    """Yield which lines of ours an operator will find in the log of a live etcd."""
+    ended = [one for one in connections if one.local_address and not _served(one)]
+    if not ended:
+        return
+    hosts = sorted({one.local_address.rpartition(":")[0] for one in ended})
+    first, last = (f"{one.started_at:%H:%M:%S}" for one in (ended[0], ended[-1]))
+    when = f"{ended[0].started_at:%Y-%m-%d} {first}" + (f" to {last}" if last != first else "")
+    yield from wrapped(
+        f'etcd will have logged up to {len(ended)} connections of ours as "rejected connection", from '
+        f"{', '.join(hosts)} at {when} UTC; --etcd-log compares them, and explains all others",
+        width,
+        "  ",
+        "    ",
+    )
+
+
+def _served(connection: Connection) -> bool:
+    return not isinstance(connection, HelloExchange) and connection.ending is Ending.SERVED
+
+
+def _rejected(number: int) -> str:
+    return f"{number} rejected connection{'' if number == 1 else 's'}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
+def _last(time: datetime | None) -> str:
+    return f", last at {time:%Y-%m-%d %H:%M:%S} UTC" if time else ""
+
+
+_WORDS = {
+    Outcome.VIOLATES: "violate",
+    Outcome.INCONCLUSIVE: "inconclusive",
+    Outcome.BROKEN: "broken",
+    Outcome.WARNS: "warn",
+    Outcome.WAIVED: "waived",
+    Outcome.NOT_VERIFIED: "not verified",
+    Outcome.NOT_RUN: "not run",
+    Outcome.NOT_APPLICABLE: "not applicable",
+    Outcome.CONFORMS: "conform",
+}
+"""Outcomes in the order of the summary, worst first."""
+
+_COLOURS = {
+    Outcome.VIOLATES: "red",
+    Outcome.INCONCLUSIVE: "red",
+    Outcome.BROKEN: "red",
+    Outcome.WARNS: "yellow",
+}
+_SEVERITIES = list(Severity)
+_NAMED = 8
+"""Checks that are named for one reason."""
+_NOT_LOOKED_FOR = "Listeners that were not named were not looked for: pass --etcd-discover."
+
+
+def summary(report: Report, review: Review, *, width: int, verbosity: int) -> Iterator[Line]:
+    """Yield the summary.
+
+    Args:
+        report: of the run.
+        review: what became of the waivers.
+        width: characters per line; lines to paste may be longer.
+        verbosity: pytest's: below zero no certificates and no lists of what was not judged, above zero
+            certificates in full, and of an owned cluster too what it was told to be.
+    """
+    if verbosity >= 0:
+        for seen in report.seen:
+            yield from _target(seen, report.started_at, width, verbosity)
+    yield from wrapped(_counts(report), width)
+    for outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN):
+        yield from _in_full(outcome, _of(report, outcome), width)
+    yield from _stale(review, width)
+    if verbosity >= 0:
+        yield from _warnings(_of(report, Outcome.WARNS), width)
+        yield from _waived(_of(report, Outcome.WAIVED), width)
+        yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width, every=verbosity > 0)
+        yield from _unused(review, width)
+        if verbosity > 0:
+            yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width, every=True)
+        for seen in report.seen:
+            if _shows_declared(seen, verbosity):
+                yield from benchmark_lines(compare(report, seen), width, every=verbosity > 0)
+            yield from rejected_lines(seen, width, every=verbosity > 0)
+
+
+def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
+    found = [result for result in report.results if result.outcome is outcome]
+    return sorted(found, key=lambda result: _SEVERITIES.index(result.severity))
+
+
+def _counts(report: Report) -> str:
+    counts = []
+    for outcome, word in _WORDS.items():
+        number = report.counts[outcome]
+        verb = outcome in (Outcome.VIOLATES, Outcome.WARNS, Outcome.CONFORMS)
+        if number:
+            counts.append(f"{number} {word}{'s' if verb and number == 1 else ''}")
+    return f"{', '.join(counts) or 'nothing was judged'}; {report.connections} connections"
+
+
+def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[Line]:
+    version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
+    yield bold(f"{seen.target.label} ({seen.target.origin}{version})")
+    for _, _, fact in seen.facts:
+        if isinstance(fact, Discovery):
+            yield from wrapped(fact.describe(), width, "  ", "    ")
+    declared = _declared(seen) if _shows_declared(seen, verbosity) else {}
+    for listener in seen.target.listeners:
+        served = seen.served(listener.label)
+        yield Line(f"  {listener.role} {listener.url}")
+        if served is None:
+            yield Line("    no certificate was seen")
+        elif verbosity > 0:
+            for number, certificate in enumerate(served.certificates):
+                if number:
+                    yield Line(f"    and above it, {number}:")
+                for word, value in certificate_card(certificate, now):
+                    yield from wrapped(value, width, f"    {word + ':':<12}")
+        else:
+            yield from wrapped(certificate_line(served.leaf, now), width, "    ")
+        if listener.label in declared:
+            yield from declared_lines(declared[listener.label], width)
+    if _leaves_some_out(seen.target):
+        yield from wrapped(_NOT_LOOKED_FOR, width, "  ", "    ")
+    for one in seen.target.unreached:
+        yield from wrapped(f"{one.role} {one.url}: not judged: {one.reason}", width, "  ", "    ")
+
+
+def _leaves_some_out(target: Target) -> bool:
+    """Whether a member may have listeners that neither a declaration nor an option tells."""
+    members = {listener.member for listener in target.listeners}
+    return target.origin == "live" and not target.discover and not members <= target.declared.keys()
+
+
+def _shows_declared(seen: Seen, verbosity: int) -> bool:
+    """Whether what was declared is shown: of somebody's cluster always, of ours when asked for."""
+    return seen.target.origin == "live" or verbosity > 0
+
+
+def _declared(seen: Seen) -> Mapping[str, ListenerRow]:
+    """Return what was declared, by listener."""
+    return {row.listener.label: row for _, rows in members(seen) for row in rows}
+
+
+def _in_full(outcome: Outcome, results: Sequence[CheckResult], width: int) -> Iterator[Line]:
+    if not results:
+        return
+    yield Line()
+    yield from (coloured(line.text, "red") for line in wrapped(_HEADINGS[outcome], width))
+    for result in results:
+        yield from _title(result, width)
+        yield from full_result(result, width)
+
+
+_HEADINGS = {
+    Outcome.VIOLATES: "violations",
+    Outcome.INCONCLUSIVE: "inconclusive: the evidence could not be got",
+    Outcome.BROKEN: "broken: a fault of the check's own code, not of the cluster; please report it",
+}
+
+
+def _title(result: CheckResult, width: int) -> Iterator[Line]:
+    yield Line()
+    yield bold(f"{result.check} ({result.level}, {result.severity})")
+    yield from wrapped(f"on {result.listener} of {result.target}, {result.url}", width, "  ")
+
+
+def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
+    """Yield one block per warning; listeners of which the same is said share one."""
+    if results:
+        yield Line()
+        yield coloured("warnings", "yellow")
+    blocks: dict[tuple[str, ...], list[CheckResult]] = {}
+    for result in results:
+        said = [f"{finding.message} (observed: {finding.observed})" for finding in result.findings]
+        blocks.setdefault((result.check, result.target, result.remediation, *said), []).append(result)
+    for (check, target, remediation, *said), alike in blocks.items():
+        listeners = ", ".join(result.listener for result in alike)
+        yield from wrapped(f"{check} ({alike[0].severity}) on {listeners} of {target}", width, "  ")
+        for text in said:
+            yield from wrapped(text, width, "    ")
+        yield from wrapped(remediation, width, "    remedy: ")
+
+
+def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
+    if results:
+        yield Line()
+        yield bold("waived")
+    for result in results:
+        yield from wrapped(
+            f"{result.check} on {result.listener} of {result.target}: {result.reason}", width, "  ", "    "
+        )
+
+
+def _grouped(heading: str, results: Iterable[CheckResult], width: int, *, every: bool) -> Iterator[Line]:
+    """Yield one entry per reason, with the checks that it stopped: by name, or only how many."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for result in results:
+        groups.setdefault(result.reason, {}).setdefault(result.check, []).append(result.listener)
+    if groups:
+        yield Line()
+        yield bold(heading)
+    for reason, checks in groups.items():
+        yield from wrapped(reason or "no reason given", width, "  ", "  ")
+        listeners = list(dict.fromkeys(listener for found in checks.values() for listener in found))
+        named = every or len(checks) <= _NAMED
+        which = ", ".join(checks) if named else f"{len(checks)} checks (-v names them)"
+        yield from wrapped(f"{which} on {', '.join(listeners)}", width, "      ")
+
+
+def _stale(review: Review, width: int) -> Iterator[Line]:
+    yield from _waivers("stale waivers: remove or renew them", review.stale, width, "red")
+
+
+def _unused(review: Review, width: int) -> Iterator[Line]:
+    yield from _waivers("unused waivers", review.unused, width, "bold")
+
+
+def _waivers(heading: str, found: Sequence[tuple[Waiver, str]], width: int, markup: str) -> Iterator[Line]:
+    if found:
+        yield Line()
+        yield coloured(heading, markup)
+    for waiver, why in found:
+        yield from wrapped(
+            f"{waiver.check} on {waiver.listener}: {why} ({waiver.source}: {waiver.reason})",
+            width,
+            "  ",
+            "    ",
+        )

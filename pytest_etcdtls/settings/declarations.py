@@ -1,0 +1,613 @@
+"""What the user's declarations add: listeners, files, credentials, identities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Literal
+
+from cryptography import x509
+
+from pytest_etcdtls.declared.declaration import (
+    FILES,
+    Declaration,
+    DeclaredMember,
+    advertised,
+    declared_listeners,
+    exists,
+)
+from pytest_etcdtls.declared.effective import Side, TLSSide, effective_of, prefix
+from pytest_etcdtls.declared.files import (
+    APISERVER,
+    ETCDCTL,
+    HEALTHCHECK,
+    client_files,
+    is_directory,
+    require_directory,
+)
+from pytest_etcdtls.declared.reading import declared_member, read_declaration
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.pki.certificate import extension, is_for
+from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_trust
+from pytest_etcdtls.pki.names import names_host
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings.credentials import PortDefaults, leads_to
+from pytest_etcdtls.settings.endpoints import Reach, complete, own_among, reach, read_named, runs_here
+from pytest_etcdtls.settings.kubeadm_directory import KubeadmDirectory
+from pytest_etcdtls.settings.source import Source, option
+from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle, Unreached, safe, unique
+
+PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
+"""What a member has of its own, certificate first."""
+
+
+def disown(
+    told: DeclaredMember, hosts: Iterable[str], here: bool, everybody: Sequence[DeclaredMember]
+) -> frozenset[str]:
+    """Return the settings of which the file here is another member's.
+
+    Under the very path that is declared lie the files of whoever's machine this is: the member's own, if it
+    runs here. A copy is that of the member that declares it, unless several do. In all other cases a
+    certificate is the own one of those members whose host it names.
+
+    Args:
+        told: the member.
+        hosts: of it.
+        here: it runs on this machine.
+        everybody: all declared members.
+    """
+    others: set[str] = set()
+    for pair in PAIRS:
+        file = told.file(pair[0])
+        if file is None:
+            continue
+        if told.where.is_original(told.declaration.settings[pair[0]].value, file):
+            its_own = here
+        else:
+            its_own = sum(one.file(pair[0]) == file for one in everybody) == 1
+        if its_own:
+            continue
+        try:
+            leaf = load_certificates(file)[0]
+        except UsageError:
+            continue
+        if not any(names_host(leaf, host) for host in hosts):
+            others.update(pair)
+    return frozenset(others)
+
+
+@dataclass(slots=True)
+class FoundFiles:
+    """Loads files and remembers what was wrong with them."""
+
+    _problems: dict[str, None] = field(default_factory=dict)
+    _pairs: dict[tuple[Path, Path], Identity | None] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why files were not used, one sentence each, in the order in which they were met."""
+        return tuple(self._problems)
+
+    def pair(
+        self, certificate: Path | None, key: Path | None, name: str, words: tuple[str, str]
+    ) -> Identity | None:
+        """Return an identity; ``None`` if one of its files is not here or they are no pair.
+
+        Args:
+            certificate: the file; ``None`` if it is not here.
+            key: likewise.
+            name: of the identity.
+            words: what led to the files, the certificate's first.
+        """
+        if certificate is None or key is None or not (exists(certificate) and exists(key)):
+            return None
+        files = (certificate, key)
+        if files not in self._pairs:
+            try:
+                self._pairs[files] = load_identity(certificate, key, name, options=words)
+            except UsageError as error:
+                self._problems[str(error)] = None
+                self._pairs[files] = None
+        pair = self._pairs[files]
+        return pair and replace(pair, name=name)
+
+    def chain(self, path: Path | None, words: str) -> tuple[x509.Certificate, ...]:
+        """Return the certificates of a file, leaf first; none if it is not here or holds none."""
+        if path is None or not exists(path):
+            return ()
+        try:
+            return load_certificates(path, option=words)
+        except UsageError as error:
+            self._problems[str(error)] = None
+            return ()
+
+    def bundle(self, path: Path | None, words: str) -> TrustBundle | None:
+        """Return the certificates of a file of CAs; ``None`` if it is not here or holds none."""
+        if path is None or not exists(path):
+            return None
+        try:
+            return TrustBundle(load_trust(path, option=words), str(path))
+        except UsageError as error:
+            self._problems[str(error)] = None
+            return None
+
+
+def said(told: DeclaredMember, name: str) -> str:
+    """Return the place and the words that declare a setting."""
+    setting = told.declaration.settings.get(name)
+    return name if setting is None else f"{setting.place}: {setting.spelled}"
+
+
+CONFIG = "etcd_config"
+PKI_DIR = "etcd_pki_dir"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledDeclaration:
+    """One declared member.
+
+    Attributes:
+        label: unique among the members, safe in node ids.
+        told: the declaration and its files here.
+        here: the member runs on this machine.
+        reaches: how to get to its listeners.
+    """
+
+    label: str
+    told: DeclaredMember
+    here: bool
+    reaches: tuple[Reach, ...]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names and addresses that are the member's own: advertised, or listened on."""
+        return hosts_of(self.told.declaration)
+
+
+def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
+    """Return the declared members in the order in which they were named.
+
+    Raises:
+        UsageError: if a declaration cannot be read, two are of one member, or ``--etcd-pki-dir`` holds none
+            of the declared files.
+    """
+    directory = pki_directory(source)
+    declarations = [
+        read_declaration(source.resolve(CONFIG, text), pki_dir=directory) for text in source.texts(CONFIG)
+    ]
+    _refuse_duplicates(declarations)
+    told = [declared_member(one, _own_directory(directory, one)) for one in declarations]
+    _refuse_strange_directory(directory, told)
+    own = own_among(host for one in declarations for host in hosts_of(one))
+    here = [runs_here(one, own) for one in declarations]
+    told = [
+        replace(one, others=disown(one, hosts_of(one.declaration), is_here, told))
+        for one, is_here in zip(told, here, strict=True)
+    ]
+    return tuple(
+        LabelledDeclaration(label=label, told=one, here=is_here, reaches=reach(one.declaration, own))
+        for label, one, is_here in zip(_labels(declarations), told, here, strict=True)
+    )
+
+
+def hosts_of(declaration: Declaration) -> tuple[str, ...]:
+    """Return the names and addresses that are a member's own, none that every machine has.
+
+    Where nothing but loopback is declared, those that it advertises are returned, or else listens on.
+    """
+    told = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
+    every = [*told, *(listener.url for listener in declared_listeners(declaration))]
+    every = [url for url in every if not (url.is_wildcard or url.is_socket)]
+    beyond = [url for url in every if not url.is_loopback]
+    return tuple(dict.fromkeys(url.host for url in beyond or told or every))
+
+
+def pki_directory(source: Source) -> Path | None:
+    """Return ``--etcd-pki-dir``.
+
+    Raises:
+        UsageError: if it is no directory.
+    """
+    directory = source.path(PKI_DIR)
+    if directory is not None:
+        require_directory(directory, option(PKI_DIR))
+    return directory
+
+
+def _own_directory(directory: Path | None, declaration: Declaration) -> Path | None:
+    """Return the directory of one member's files: that of its name below the one given, if there is one."""
+    name = declaration.text("name")
+    if directory is None or name is None or safe(name) != name or name.strip(".") == "":
+        return directory
+    return directory / name if is_directory(directory / name) else directory
+
+
+def _refuse_strange_directory(directory: Path | None, told: Sequence[DeclaredMember]) -> None:
+    if directory is None:
+        return
+    named = [path for one in told for name in FILES if (path := one.declaration.text(name))]
+    if named and not any(one.file(name) for one in told for name in FILES):
+        files = ", ".join(dict.fromkeys(named))
+        raise UsageError(
+            f"--etcd-pki-dir {directory} holds none of the declared files: {files} were looked for under it, "
+            "each by its whole path, by every ending of that, and at last by its name alone"
+        )
+
+
+def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
+    seen: dict[str, Declaration] = {}
+    for declaration in declarations:
+        for url in sorted({str(url) for role in Role for url in advertised(declaration, role)}):
+            first = seen.setdefault(url, declaration)
+            if first is not declaration:
+                raise UsageError(
+                    f"--etcd-config {first.source} and {declaration.source} both advertise {url}, so they "
+                    "are of one member: name one file for each member"
+                )
+
+
+def _labels(declarations: Sequence[Declaration]) -> list[str]:
+    """Return a label for each: its name, and its host where names are alike."""
+    names = [safe(declaration.text("name") or "default") for declaration in declarations]
+    often = Counter(names)
+    longer = [
+        name if often[name] == 1 else f"{name}-{safe(next(iter(hosts_of(declaration)), 'nowhere'))}"
+        for name, declaration in zip(names, declarations, strict=True)
+    ]
+    labels: list[str] = []
+    for label in longer:
+        labels.append(unique(label, labels))
+    return labels
+
+
+def add_declared(
+    named: Sequence[Listener], members: Sequence[LabelledDeclaration]
+) -> tuple[list[Listener], tuple[Unreached, ...]]:
+    """Return the named listeners and the declared ones of all other roles, and what cannot be reached.
+
+    An option that names listeners of a role decides that role alone. Listeners that were named are those of
+    the declared member that they fit.
+
+    Raises:
+        UsageError: if there are declarations and not one listener to judge.
+    """
+    decided = {listener.role for listener in named}
+    listeners = [_attach(listener, named, members) for listener in named]
+    unreached: list[Unreached] = []
+    for member in members:
+        for place in member.reaches:
+            role = place.declared.role
+            if role in decided:
+                continue
+            if place.host is None:
+                url = str(place.declared.url)
+                unreached.append(Unreached(member=member.label, role=role, url=url, reason=place.reason))
+            else:
+                listeners.append(_listener(place, place.host, member))
+    if members and not listeners:
+        reasons = "; ".join(dict.fromkeys(one.reason for one in unreached))
+        raise UsageError(f"--etcd-config: none of the declared listeners can be judged from here: {reasons}")
+    return listeners, tuple(unreached)
+
+
+def _listener(reach: Reach, host: str, member: LabelledDeclaration) -> Listener:
+    scheme: Literal["https", "http"] = "https" if reach.declared.url.secure else "http"
+    role, port = reach.declared.role, reach.port
+    label = f"{role}-{safe(host)}-{port}"
+    return Listener(role=role, scheme=scheme, host=host, port=port, member=member.label, label=label)
+
+
+def _attach(
+    listener: Listener, named: Sequence[Listener], members: Sequence[LabelledDeclaration]
+) -> Listener:
+    """Return a named listener as that of the declared member that it fits, if it fits one.
+
+    Its URL decides, then its host. A single declaration is that of a single host, whatever the host is
+    called: it may be a load balancer's name, or a tunnel's.
+    """
+    by_url = [member for member in members if _declares(member, listener)]
+    by_host = [member for member in members if listener.host in member.hosts]
+    found = next((fit for fit in (by_url, by_host) if len(fit) == 1), [])
+    if not found and len(members) == 1 and len({one.host for one in named}) == 1:
+        found = list(members)
+    return replace(listener, member=found[0].label) if found else listener
+
+
+def _declares(member: LabelledDeclaration, listener: Listener) -> bool:
+    return any(
+        (reach.declared.role, reach.host, reach.port) == (listener.role, listener.host, listener.port)
+        for reach in member.reaches
+    )
+
+
+Bundles = Sequence[TrustBundle]
+
+
+def client_identities(
+    members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
+) -> tuple[Identity, ...]:
+    """Return who may be a good client, in the order in which they are tried.
+
+    Args:
+        members: that are declared.
+        trusted: the bundles that they were told to trust for clients, as far as they are here.
+        files: loads them.
+    """
+    found = [
+        *(_client(member, HEALTHCHECK, files) for member in _here_first(members)),
+        *(_client(member, APISERVER, files) for member in _here_first(members)),
+        *(_client(member, ETCDCTL, files) for member in _here_first(members)),
+        *(_diallers(member, "client", trusted, files) for member in _here_first(members)),
+    ]
+    return _chosen(found, trusted)
+
+
+def peer_identities(
+    members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
+) -> tuple[Identity, ...]:
+    """Return who may be a good peer, in the order in which they are tried.
+
+    kubeadm's client comes first: it has no subjectAltName, so that it is let in from any address.
+    """
+    found = [
+        *(_client(member, HEALTHCHECK, files) for member in _here_first(members)),
+        *(_diallers(member, "peer", (), files) for member in _here_first(members)),
+    ]
+    return _chosen(found, trusted)
+
+
+def _here_first(members: Sequence[LabelledDeclaration]) -> list[LabelledDeclaration]:
+    """Return the member that runs here first: its certificate has our address."""
+    return sorted(members, key=lambda member: not member.here)
+
+
+def _client(member: LabelledDeclaration, name: str, files: FoundFiles) -> Identity | None:
+    found = next((one for one in client_files(member.told) if one.name == name), None)
+    return None if found is None else files.pair(found.certificate, found.key, name, found.said)
+
+
+def _diallers(
+    member: LabelledDeclaration, side: Side, trusted: Bundles, files: FoundFiles
+) -> Identity | None:
+    """Return what a member presents where it is a client itself.
+
+    On client ports that is its gateway, with what it serves unless it was told otherwise; such a certificate
+    is a client's only if it comes from the CA of clients.
+    """
+    told, p = member.told, prefix(side)
+    tls = effective_of(told).sides[side]
+    if tls.dials_with is None:
+        return None
+    own = f"{p}client-" if told.declaration.text(f"{p}client-cert-file") == tls.dials_with else p
+    names = (f"{own}cert-file", f"{own}key-file")
+    words = (said(told, names[0]), said(told, names[1]))
+    pair = files.pair(told.file(names[0]), told.file(names[1]), f"{side}-{member.label}", words)
+    if pair is not None and side == "client" and not (trusted and _leads(pair, trusted)):
+        return None
+    return pair
+
+
+def _chosen(found: Sequence[Identity | None], trusted: Bundles) -> tuple[Identity, ...]:
+    """Return those that may be clients, each once.
+
+    Those that are valid now and come from the trusted CAs go without the others, which would rightly be
+    refused; where there are none such, others are kept, for somebody's refusal tells more than nobody.
+    """
+    clients = [one for one in found if one is not None and is_for(one.chain[0], "clientAuth")]
+    valid = [one for one in clients if _is_valid(one)]
+    good = [one for one in valid if _leads(one, trusted)]
+    return _distinct(good or valid or clients)
+
+
+def _is_valid(identity: Identity) -> bool:
+    leaf = identity.chain[0]
+    return leaf.not_valid_before_utc <= datetime.now(UTC) <= leaf.not_valid_after_utc
+
+
+def _leads(identity: Identity, trusted: Bundles) -> bool:
+    """Return whether it comes from one of the bundles; ``True`` if none is known."""
+    return not trusted or any(leads_to(identity.chain, bundle.certificates) for bundle in trusted)
+
+
+def _distinct(identities: Sequence[Identity]) -> tuple[Identity, ...]:
+    """Return one of each name and issuer, with a name of its own."""
+    kinds: set[tuple[str, bytes, bytes]] = set()
+    named: dict[str, Identity] = {}
+    for identity in identities:
+        leaf = identity.chain[0]
+        issuer = extension(leaf, x509.AuthorityKeyIdentifier)
+        identifier = issuer.key_identifier if issuer else None
+        kind = (identity.name, leaf.issuer.public_bytes(), identifier or b"")
+        if kind in kinds or leaf in [one.chain[0] for one in named.values()]:
+            continue
+        kinds.add(kind)
+        name = unique(identity.name, named)
+        named[name] = replace(identity, name=name)
+    return tuple(named.values())
+
+
+_ROLES: Final[dict[Side, tuple[Role, ...]]] = {
+    "client": (Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS),
+    "peer": (Role.PEER,),
+}
+
+
+def declared_defaults(
+    members: Sequence[LabelledDeclaration], files: FoundFiles
+) -> tuple[PortDefaults, PortDefaults]:
+    """Return what the declarations tell of client ports and of peer ports."""
+    client, peer = (_trusted(members, side, files) for side in ("client", "peer"))
+    return (
+        PortDefaults(
+            server_ca=_server_ca(members, "client", files) or _etcdctls_ca(members, files),
+            client_trust=_agreed(client),
+            identities=client_identities(members, client, files),
+            served=_served(members, "client", files),
+            allowed_hostname=_same(_side(one.told, "client").allowed_hostname for one in members),
+        ),
+        PortDefaults(
+            server_ca=_server_ca(members, "peer", files),
+            client_trust=_agreed(peer),
+            identities=peer_identities(members, peer, files),
+            served=_served(members, "peer", files),
+            allowed_cn=_same(_side(one.told, "peer").allowed_cn for one in members),
+            allowed_hostname=_same(_side(one.told, "peer").allowed_hostname for one in members),
+        ),
+    )
+
+
+def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> frozenset[Role]:
+    """Return the roles of the ports where a member dials with another certificate than it serves."""
+    return frozenset(
+        role
+        for side, roles in _ROLES.items()
+        for member in members
+        if (tls := _side(member.told, side)).certificate is not None and tls.dials_with != tls.certificate
+        for role in roles
+    )
+
+
+def kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
+    """Return kubeadm's own CA, ``ca.crt`` in the directory above etcd's."""
+    for member in members:
+        found = member.told.file("trusted-ca-file")
+        if found is not None and found.parent.name == "etcd":
+            bundle = files.bundle(found.parent.parent / "ca.crt", "the CA of Kubernetes")
+            if bundle is not None:
+                return bundle
+    return None
+
+
+def _side(told: DeclaredMember, side: Side) -> TLSSide:
+    """Return one side as the declaration's own version makes it, else as today's etcd does."""
+    return effective_of(told).sides[side]
+
+
+def _trusted(
+    members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
+) -> tuple[TrustBundle, ...]:
+    """Return the bundles that the members were told to trust on a side, as far as they are here."""
+    found = (_bundle(one.told, side, files) for one in members)
+    return tuple(bundle for bundle in found if bundle is not None)
+
+
+def _bundle(told: DeclaredMember, side: Side, files: FoundFiles) -> TrustBundle | None:
+    name = f"{prefix(side)}trusted-ca-file"
+    if _side(told, side).trusted_ca is None:
+        return None
+    return files.bundle(told.file(name), said(told, name))
+
+
+def _agreed(bundles: Sequence[TrustBundle]) -> TrustBundle | None:
+    """Return the bundle if it is the same for every member: what is trusted is not known else."""
+    different = {frozenset(bundle.certificates) for bundle in bundles}
+    return bundles[0] if len(different) == 1 else None
+
+
+def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles) -> TrustBundle | None:
+    """Return the bundles that a member's own certificate leads to.
+
+    What a member trusts need not be what has signed its own certificate.
+    """
+    bundles: dict[TrustBundle, None] = {}
+    for member in members:
+        bundle = _bundle(member.told, side, files)
+        name = f"{prefix(side)}cert-file"
+        chain = files.chain(member.told.file(name), said(member.told, name))
+        if bundle and chain and leads_to(chain, bundle.certificates):
+            bundles[bundle] = None
+    certificates = dict.fromkeys(found for bundle in bundles for found in bundle.certificates)
+    sources = dict.fromkeys(bundle.source for bundle in bundles)
+    return TrustBundle(tuple(certificates), ", ".join(sources)) if bundles else None
+
+
+def _etcdctls_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
+    for member in members:
+        path = member.told.declaration.etcdctl.get("ETCDCTL_CACERT")
+        found = member.told.where.find(path) if path else None
+        if bundle := files.bundle(found, "ETCDCTL_CACERT"):
+            return bundle
+    return None
+
+
+def _served(members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles) -> tuple[Identity, ...]:
+    pairs = (_pair(member, side, files) for member in members)
+    return tuple(pair for pair in pairs if pair is not None)
+
+
+def _pair(member: LabelledDeclaration, side: Side, files: FoundFiles) -> Identity | None:
+    told, p = member.told, prefix(side)
+    if _side(told, side).certificate is None:
+        return None
+    certificate, key = f"{p}cert-file", f"{p}key-file"
+    name, words = f"{p}server-{member.label}", (said(told, certificate), said(told, key))
+    return files.pair(told.file(certificate), told.file(key), name, words)
+
+
+def _same(values: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return what all members have in common, nothing if they differ."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownTarget:
+    """What is known besides the options that name each thing; the fields are those of a target.
+
+    Attributes:
+        listeners: those that were named among them.
+        defaults: for client ports and for peer ports.
+    """
+
+    listeners: tuple[Listener, ...]
+    defaults: tuple[PortDefaults, PortDefaults] | None = None
+    expected: tuple[ExpectedLeaf, ...] = ()
+    kubernetes_ca: TrustBundle | None = None
+    dials_with_another: frozenset[Role] | None = None
+    declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
+    unreached: tuple[Unreached, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def read_known(source: Source) -> KnownTarget:
+    """Return what is known.
+
+    Raises:
+        UsageError: if an endpoint, a declaration or ``--etcd-pki-dir`` cannot be used.
+    """
+    named, members = read_named(source), read_members(source)
+    if not members:
+        return _undeclared(source, complete(source, named))
+    found, unreached = add_declared(named, members)
+    listeners = complete(source, found)
+    files = FoundFiles()
+    defaults = declared_defaults(members, files)
+    labels = {member.label for member in members}
+    every = all(listener.member in labels for listener in listeners)
+    return KnownTarget(
+        listeners=listeners,
+        defaults=defaults,
+        kubernetes_ca=kubernetes_ca(members, files),
+        dials_with_another=roles_that_dial_with_another(members) if every else None,
+        declared=MappingProxyType({member.label: member.told for member in members}),
+        unreached=unreached,
+        remarks=files.problems,
+    )
+
+
+def _undeclared(source: Source, listeners: tuple[Listener, ...]) -> KnownTarget:
+    directory = pki_directory(source)
+    if directory is None:
+        return KnownTarget(listeners=listeners)
+    kubeadm = KubeadmDirectory.read(directory)
+    return KnownTarget(
+        listeners=listeners,
+        defaults=kubeadm.defaults(),
+        expected=tuple(kubeadm.expected(listeners)),
+        kubernetes_ca=kubeadm.kubernetes_ca,
+    )

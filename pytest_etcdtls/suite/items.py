@@ -1,0 +1,251 @@
+"""The collection tree of the suite and the item that judges."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import pytest
+
+import pytest_etcdtls
+from pytest_etcdtls.errors import EtcdTLSError
+from pytest_etcdtls.options import ROOT
+from pytest_etcdtls.registry import Check
+from pytest_etcdtls.report.terminal import full_result, short_result
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import Run, TargetRun
+
+
+class ViolationError(Exception):
+    """What is out there does not keep a requirement."""
+
+    def __init__(self, result: CheckResult) -> None:
+        super().__init__(headline(result))
+        self.result = result
+
+
+class NoVerdictError(Exception):
+    """A check came to no verdict: the evidence could not be got, or the check itself is broken."""
+
+    def __init__(self, result: CheckResult) -> None:
+        super().__init__(headline(result))
+        self.result = result
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """What pytest's short summary and JUnit take as the message."""
+
+    message: str
+
+
+class Writer(Protocol):
+    """What is needed of pytest's terminal writer."""
+
+    def line(self, text: str, **markup: bool) -> None:
+        """Write a line."""
+
+
+class ResultRepr:
+    """A result as pytest's ``longrepr``: short on the terminal, in full as text (JUnit, HTML)."""
+
+    def __init__(self, result: CheckResult) -> None:
+        self.result = result
+        self.reprcrash = Crash(headline(result))
+
+    def toterminal(self, writer: Writer) -> None:
+        """Write the short form."""
+        for line in short_result(self.result):
+            writer.line(line.text, **line.markup)
+
+    def __str__(self) -> str:
+        return "\n".join(line.text for line in full_result(self.result))
+
+
+def headline(result: CheckResult) -> str:
+    """Return one line that says what is the matter."""
+    text = result.findings[0].message if result.findings else result.reason
+    more = f" (and {len(result.findings) - 1} more)" if len(result.findings) > 1 else ""
+    return f"{result.outcome}: {text.partition(chr(10))[0]}{more}"
+
+
+def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
+    """Refuse ids, and prefixes of ids, that no item has; none as long as listeners may still be found.
+
+    Raises:
+        pytest.UsageError: for the first one; also if there are no items, since there is no etcd.
+    """
+    try:
+        known = node_ids(run)
+    except EtcdTLSError as error:
+        raise pytest.UsageError(str(error)) from error
+    if may_grow(run):
+        return
+    for name in names:
+        if name != ROOT and not any(
+            known_id == name or known_id.startswith(f"{name}::") for known_id in known
+        ):
+            raise pytest.UsageError(
+                f"not found: {name}: there is no such check in this run; --collect-only shows which there are"
+                f"{_but_for_those_found(run)}"
+            )
+
+
+def node_ids(run: Run) -> list[str]:
+    """Return the node id of every item there can be, as far as its listener is known by now."""
+    return [
+        f"{ROOT}::{target.outline.label}::{label}::{check.id}"
+        for target in run.targets
+        for label, checks in target.subjects(run.checks)
+        for check in checks
+    ]
+
+
+def may_grow(run: Run) -> bool:
+    """Whether listeners may be found that are not known yet."""
+    return any(target.asks and target.seen is None for target in run.targets)
+
+
+def _but_for_those_found(run: Run) -> str:
+    if not any(target.outline.discover for target in run.targets):
+        return ""
+    return " of what is named, and a run lists what --etcd-discover adds"
+
+
+_PACKAGE = Path(pytest_etcdtls.__file__).parent
+
+
+class Suite(pytest.Collector):
+    """All that is judged, with node id ``etcdtls``."""
+
+    run: Run
+    ids: Sequence[str]
+
+    @classmethod
+    def of(cls, session: pytest.Session, run: Run, ids: Sequence[str]) -> Self:
+        """Return the suite of a run.
+
+        Args:
+            session: its parent.
+            run: what is judged.
+            ids: node ids or their prefixes, to collect these alone; empty for all.
+        """
+        suite: Self = cls.from_parent(session, name=ROOT, path=_PACKAGE, nodeid=ROOT)
+        suite.run, suite.ids = run, ids
+        suite.add_marker(pytest.mark.etcdtls)
+        return suite
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """Yield the targets."""
+        for target in self.run.targets:
+            node: TargetNode = TargetNode.from_parent(self, name=target.outline.label)
+            node.target = target
+            yield node
+
+    def selects(self, nodeid: str) -> bool:
+        """Return whether an item was named, if any were."""
+        return not self.ids or any(nodeid == name or nodeid.startswith(f"{name}::") for name in self.ids)
+
+
+class TargetNode(pytest.Collector):
+    """One target."""
+
+    target: TargetRun
+    parent: Suite
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """Yield the listeners that any selected check judges, last the target as a whole."""
+        for label, checks in self.target.subjects(self.parent.run.checks):
+            if checks:
+                node: ListenerNode = ListenerNode.from_parent(self, name=label)
+                node.checks = checks
+                yield node
+
+
+class ListenerNode(pytest.Collector):
+    """One listener, or the target as a whole."""
+
+    checks: Sequence[Check]
+    parent: TargetNode
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield one item per check, those alone that were named if any were."""
+        for check in self.checks:
+            item: CheckItem = CheckItem.from_parent(self, name=check.id)
+            if self.parent.parent.selects(item.nodeid):
+                item.bind(check, self.parent.target, self.parent.parent.run)
+                yield item
+
+
+class CheckItem(pytest.Item):
+    """One check on one listener.
+
+    The attributes below are those that hooks of other plugins expect of a test function.
+    """
+
+    check: Check
+    target: TargetRun
+    run: Run
+    parent: ListenerNode
+    cls: None = None
+    fixturenames: tuple[str, ...] = ()
+
+    def bind(self, check: Check, target: TargetRun, run: Run) -> None:
+        """Say what the item judges."""
+        self.check, self.target, self.run = check, target, run
+        self.result: CheckResult | None = None
+        self.function = self.obj = check.function
+        self.module = sys.modules[check.function.__module__]
+        self.originalname = check.id
+        self.funcargs: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """Label of the listener."""
+        return self.parent.name
+
+    def setup(self) -> None:
+        """Judge; a result that is no verdict ends the item here."""
+        if self.config.getoption("setuponly"):
+            return
+        result = self._judge()
+        match result.outcome:
+            case Outcome.INCONCLUSIVE | Outcome.BROKEN:
+                raise NoVerdictError(result)
+            case Outcome.NOT_APPLICABLE | Outcome.NOT_VERIFIED:
+                pytest.skip(f"{result.outcome}: {result.reason}")
+
+    def runtest(self) -> None:
+        """Fail on a violation."""
+        if self.result is None:
+            return
+        if self.result.outcome is Outcome.WAIVED:
+            pytest.xfail(self.result.reason)
+        if self.result.outcome is Outcome.VIOLATES:
+            raise ViolationError(self.result)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Return what stands above a failure; were it the end of the node id, ``-v`` would show it twice."""
+        return self.path, None, f"{self.check.id} on {self.label} of {self.target.outline.label}"
+
+    def _judge(self) -> CheckResult:
+        """Return the result, judged once however often the item is run."""
+        if self.result is None:
+            try:
+                self.result = self.run.result(self.target, self.check, self.label)
+            except pytest.fail.Exception as stopped:  # pytest-timeout, from within a signal handler
+                reason = f"stopped before a verdict: {stopped}"
+                self.result = self.target.unjudged(self.check, self.label, Outcome.INCONCLUSIVE, reason)
+                raise
+            finally:
+                self._add_properties()
+        return self.result
+
+    def _add_properties(self) -> None:
+        if self.result is not None:
+            for name in ("outcome", "level", "severity", "url", "reason", "remediation"):
+                if value := getattr(self.result, name):
+                    self.user_properties.append((f"etcdtls.{name}", str(value)))

@@ -1,0 +1,216 @@
+"""The ledger of a run: what was to be judged, what came of it, and what that means for the exit code.
+
+Knows nothing of terminals and files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.errors import UnobservedError
+from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.etcd_log import EtcdLogs
+from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.options import Invocation, is_dry
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.waivers import Review, review
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.suite.items import CheckItem
+
+
+VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
+"""Outcomes by which something is known of a listener."""
+
+FAILING = frozenset({Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN})
+"""Outcomes that fail a run."""
+
+_FAMILY = "mtls"
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """A listener about which the run found nothing out; ``what`` says which checks came to no verdict."""
+
+    target: str
+    url: str
+    what: str
+
+
+class Ledger:
+    """Keeps the selection and the results of a run.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._selected: dict[str, CheckItem] = {}
+        self._results: dict[str, CheckResult] = {}
+
+    def select(self, items: Iterable[CheckItem]) -> None:
+        """Note what is to be judged."""
+        self._selected = {item.nodeid: item for item in items}
+
+    def record(self, nodeid: str, result: CheckResult) -> None:
+        """Note what an item came to; the first result stands."""
+        self._results.setdefault(nodeid, result)
+
+    @property
+    def results(self) -> list[CheckResult]:
+        """One result per selected item, in the order of selection, those that were not run included."""
+        known = dict(self._results)
+        for nodeid, item in self._selected.items():
+            if nodeid not in known:
+                reason = "the run ended before it"
+                known[nodeid] = item.target.unjudged(item.check, item.label, Outcome.NOT_RUN, reason)
+        return [known.pop(nodeid) for nodeid in self._selected] + list(known.values())
+
+    @property
+    def judged(self) -> int:
+        """How many results arrived."""
+        return len(self._results)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every selected item has a result."""
+        return all(nodeid in self._results for nodeid in self._selected)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a result fails the run."""
+        return any(result.outcome in FAILING for result in self._results.values())
+
+    def review_waivers(self) -> Review:
+        """Say what became of the waivers."""
+        today = self.run.started_at.date()
+        return review(self.run.settings.waivers, self._results.values(), catalogue().keys(), today)
+
+    def unverified(self) -> list[Unverified]:
+        """Return the listeners that were judged to the end without anything being found out.
+
+        On a TLS listener a verdict about mutual TLS is wanted, if such checks were selected there; else
+        any verdict, unless nothing that was selected applies.
+        """
+        found = []
+        for target in self.run.targets:
+            actual = target.seen.target if target.seen else target.outline
+            for listener in actual.listeners:
+                results = [
+                    result
+                    for result in self.results
+                    if (result.target, result.listener) == (target.outline.label, listener.label)
+                ]
+                if any(result.outcome is Outcome.NOT_RUN for result in results):
+                    continue
+                about_tls = [result for result in results if result.check.startswith(f"{_FAMILY}.")]
+                applicable = [result for result in results if result.outcome is not Outcome.NOT_APPLICABLE]
+                wanted = about_tls if about_tls and listener.scheme == "https" else applicable
+                if wanted and not any(result.outcome in VERDICTS for result in wanted):
+                    what = "no check about mutual TLS" if wanted is about_tls else "no check"
+                    found.append(Unverified(target.outline.label, listener.url, what))
+        return found
+
+
+DISCOVERY = "cluster.discovered"
+"""The check that says whether every member was found."""
+
+_ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+_SELECTIVE = ("lf", "stepwise", "stepwise_skip")
+
+
+def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> list[str]:
+    """Return what fails the run besides results, one sentence each."""
+    if is_dry(session.config) or session.exitstatus not in _ENDED_WELL:
+        return []
+    return [
+        *_nothing_ran(session, invocation, ledger),
+        *_undiscovered(ledger),
+        *_unverified(ledger),
+        *_stale(ledger),
+    ]
+
+
+def exit_status(status: int, ledger: Ledger, found: list[str]) -> int:
+    """Return pytest's exit status put right: ours count as collected, and a problem fails the run."""
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.judged:
+        status = pytest.ExitCode.TESTS_FAILED if ledger.failed else pytest.ExitCode.OK
+    if found and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        status = pytest.ExitCode.TESTS_FAILED
+    return status
+
+
+def gather(run: Run, ledger: Ledger, status: int) -> Report:
+    """Return the report of the run."""
+    return Report(
+        started_at=run.started_at,
+        seconds=(datetime.now(UTC) - run.started_at).total_seconds(),
+        partial=not ledger.complete or status not in _ENDED_WELL,
+        seen=tuple(_seen(target) for target in run.targets),
+        results=tuple(ledger.results),
+    )
+
+
+def _seen(target: TargetRun) -> Seen:
+    observer = target.seen
+    if observer is None:
+        return Seen(target=target.outline)
+    for listener in observer.target.listeners:
+        if any(
+            label == listener.label and isinstance(fact, FirstContact) for label, _, fact in observer.facts
+        ):
+            with suppress(UnobservedError):
+                observer.get(ServedChain, listener=listener)  # out of the answer, without a connection
+    if observer.connections:
+        with suppress(UnobservedError):
+            observer.get(EtcdLogs)  # at the end, when every connection of ours is known
+    return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
+
+
+def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> Iterator[str]:
+    stopped = session.shouldfail or session.shouldstop
+    selective = any(session.config.getoption(name, False) for name in _SELECTIVE)
+    if invocation.asked and not ledger.judged and not stopped and not selective:
+        yield (
+            "The suite was asked for on the command line and none of its checks ran: they were deselected "
+            "(-k, -m, --deselect, an ini file). --no-etcd-conformance says that this is meant."
+        )
+
+
+def _undiscovered(ledger: Ledger) -> Iterator[str]:
+    """Say which members are not judged, where the check that says so is not among the results."""
+    if any(result.check == DISCOVERY for result in ledger.results):
+        return
+    for target in ledger.run.targets:
+        if target.asks and target.seen is not None:
+            result = ledger.run.result(target, catalogue()[DISCOVERY], CLUSTER)
+            if result.outcome in FAILING:
+                said = result.findings[0].message if result.findings else result.reason
+                yield f"--etcd-discover: {said} ({DISCOVERY}, which was not selected, has it in full)."
+
+
+def _unverified(ledger: Ledger) -> Iterator[str]:
+    if ledger.run.settings.allow_unverified:
+        return
+    for listener in ledger.unverified():
+        yield (
+            f"{listener.url} of {listener.target}: {listener.what} came to a verdict; "
+            "--etcd-allow-unverified accepts that."
+        )
+
+
+def _stale(ledger: Ledger) -> Iterator[str]:
+    number = len(ledger.review_waivers().stale)
+    if number:
+        yield f"{number} stale waiver{'s' if number > 1 else ''} (see the summary): remove or renew them."

@@ -1,0 +1,213 @@
+"""What needs no session: the catalogue, one check in full, the plan of connections."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_etcdtls.catalog import catalogue, select, subjects
+from pytest_etcdtls.errors import EtcdTLSError
+from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered
+from pytest_etcdtls.facts.probe import probe_for
+from pytest_etcdtls.lifecycle.experiment_table import clusters_for
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.options import Values
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.pki_plan import MemberNames
+from pytest_etcdtls.registry import Check
+from pytest_etcdtls.report.terminal import wrapped
+from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.runner import GATES, Run, TargetRun
+from pytest_etcdtls.suite.state import run_of
+from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
+
+_ELSEWHERE = "addresses that are no listeners, once each and without a credential"
+
+_Place = tuple[Listener | None, type[Any], str | None]
+
+
+def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
+    """Return how many connections the checks make at most, by listener label, retries apart.
+
+    Each observation is counted once per listener, with all that it may need. Addresses that are no listeners
+    are counted together, under the word for the whole target, if there are any.
+    """
+    counted: Counter[str] = Counter({listener.label: 0 for listener in target.listeners})
+    elsewhere: dict[tuple[type[Any], str | None], int] = {}
+    known: set[_Place] = set()
+    open_: list[_Place] = list(_first(target, checks))
+    if target.discover:
+        open_.append((None, Discovered, None))
+    while open_:
+        place = open_.pop()
+        if place in known:
+            continue
+        known.add(place)
+        listener, type_, key = place
+        probe = probe_for(type_)
+        if listener is not None:
+            counted[listener.label] += probe.cost(target, listener, key)
+        if probe.elsewhere is not None:
+            elsewhere[type_, key] = probe.elsewhere(target)
+        around: Sequence[Listener | None] = (
+            target.listeners if probe.across or listener is None else [listener]
+        )
+        open_ += [(there, needed, of) for needed, of in probe.needs(key) for there in (*around, listener)]
+    if more := sum(elsewhere.values()):
+        counted[CLUSTER] = more
+    return dict(counted)
+
+
+def plan_lines(run: Run) -> Iterator[str]:
+    """Yield the plan in words."""
+    bounds = run.settings.bounds
+    for target in run.targets:
+        listeners = {listener.label: listener for listener in target.outline.listeners}
+        for label, number in planned(_foreseen(target), run.checks).items():
+            most = min(number, bounds.max_connections)
+            if label == CLUSTER:
+                yield f"{target.outline.label}, {_ELSEWHERE}: at most {most} connections"
+            else:
+                where = listeners[label].url if target.source is None else "a port chosen at start"
+                yield f"{target.outline.label} {label}, {where}: at most {most} connections"
+            if number > bounds.max_connections:
+                yield f"  {number} may be wanted: what the cap of {most} forbids is inconclusive"
+        if target.outline.discover:
+            yield from _of_whoever_is_found(target.outline, run)
+        own = 0 if target.source is None else clusters_for(_needs(run.checks))
+        if own:
+            yield f"{target.outline.label}, lifecycle checks: {own} further clusters, one after the other"
+    yield (
+        f"{len(run.checks)} checks, {bounds.concurrency} connections at a time per listener. Which are made "
+        f"depends on what is found. One that ends unclear is made again, {Observer.RETRIES} times at most; "
+        f"with these the cap is {bounds.max_connections} per listener."
+    )
+
+
+def _of_whoever_is_found(named: Target, run: Run) -> Iterator[str]:
+    """Yield what each listener adds that is found."""
+    cap = run.settings.bounds.max_connections
+    found = tuple(
+        Listener(role=role, scheme="https", host=role, port=0, member="found", label=f"found {role}")
+        for role in (Role.CLIENT, Role.PEER)
+    )
+    named_alone = planned(named, run.checks).get(CLUSTER, 0)
+    counted = planned(replace(named, listeners=(*named.listeners, *found)), run.checks)
+    ports = (counted.get(CLUSTER, 0) - named_alone) // len(found)
+    each = ", ".join(
+        f"each {listener.role} listener at most {min(counted[listener.label], cap)}" for listener in found
+    )
+    yield (
+        f"{named.label}, what --etcd-discover finds, {MOST_LISTENERS} listeners at most: {each} connections"
+        + (f", each further host at most {ports} in plain HTTP" if ports else "")
+    )
+
+
+def _needs(checks: Sequence[Check]) -> Iterator[tuple[type[Any], str | None]]:
+    yield from ((need.type, need.key) for check in checks for need in check.needs.values())
+
+
+def _foreseen(run: TargetRun) -> Target:
+    """Return a target with the credentials that an owned cluster would have: they decide what is tried."""
+    if run.source is None:
+        return run.outline
+    config = run.settings.owned.config
+    members = [MemberNames(f"m{number}") for number in range(config.size)]
+    pki = ClusterPKI.generate(replace(config.pki, key_type=None), members)
+    client, peer = (SigningKey(ca.certificate, ca.key) for ca in (pki.client_ca, pki.peer_ca))
+    return replace(
+        run.outline,
+        client=PortCredentials(identities=(pki.client,), signing_key=client),
+        peer=PortCredentials(identities=(pki.peer_client, pki.peers["m0"]), signing_key=peer),
+    )
+
+
+def _first(target: Target, checks: Sequence[Check]) -> Iterator[_Place]:
+    """Yield what the checks ask for themselves, on every listener that they judge, gates first."""
+    for check in checks:
+        for listener in subjects(check, target):
+            gates = [
+                catalogue()[gate] for gate in GATES if listener and listener.role in catalogue()[gate].roles
+            ]
+            for asking in (*gates, check):
+                yield from ((listener, need.type, need.key) for need in asking.needs.values())
+
+
+def answer(config: pytest.Config) -> int:
+    """Print what was asked for and return the exit code.
+
+    Raises:
+        pytest.UsageError: for an unknown id or pattern, or a setting that cannot be used.
+    """
+    values = Values(config)
+    try:
+        if values.flag("etcd_list_checks"):
+            patterns = values.texts("etcd_check", commas=True)
+            _print(_list(select(patterns, opt_in=True), len(select(patterns))))
+        for identifier in values.texts("etcd_explain"):
+            _print(explain(_find(identifier)))
+        if values.flag("etcd_plan"):
+            _print(plan_lines(run_of(config)))
+    except EtcdTLSError as error:
+        raise pytest.UsageError(str(error)) from error
+    return int(pytest.ExitCode.OK)
+
+
+def explain(check: Check) -> Iterator[str]:
+    """Yield one check in full."""
+    width = shutil.get_terminal_size().columns
+    yield check.id
+    yield from _lines(check.requirement, width, "  ")
+    yield ""
+    if check.explanation:
+        for paragraph in check.explanation.split("\n\n"):
+            yield from _lines(" ".join(paragraph.split()), width, "  ")
+            yield ""
+    yield f"  level:       {check.level_text}"
+    yield f"  severity:    {check.severity}"
+    yield f"  judges:      {_judges(check)}"
+    if check.opt_in:
+        yield f"  runs:        only when asked for, with --etcd-check={check.id}"
+    for reference in check.references:
+        yield from _lines(reference, width, "  reference:   ")
+    role = Role.PEER if check.roles == {Role.PEER} else None
+    yield from _lines(check.remedy(role), width, "  remediation: ")
+
+
+def _find(identifier: str) -> Check:
+    try:
+        return catalogue()[identifier]
+    except KeyError:
+        raise pytest.UsageError(
+            f"--etcd-explain {identifier!r}: there is no check of that id; --etcd-list-checks shows them all"
+        ) from None
+
+
+def _list(checks: Sequence[Check], selected: int) -> Iterator[str]:
+    """Yield a line for each check, and how many a run has: those that must be asked for are counted apart."""
+    width = max((len(check.id) for check in checks), default=0)
+    for check in checks:
+        note = f" ({check.level_text})" if check.level_text != check.level else ""
+        note += " (only when asked for)" if check.opt_in else ""
+        yield f"{check.id:<{width}}  {check.level:<6}  {check.severity:<8}  {check.requirement}{note}"
+    yield f"{selected} checks"
+    if more := len(checks) - selected:
+        yield f"{more} more, only when asked for"
+
+
+def _judges(check: Check) -> str:
+    return ", ".join(role for role in Role if role in check.roles) or "the whole target"
+
+
+def _lines(text: str, width: int, first: str) -> Iterator[str]:
+    return (line.text for line in wrapped(text, width, first))
+
+
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)

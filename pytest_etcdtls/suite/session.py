@@ -1,0 +1,272 @@
+"""The suite's part in a pytest session."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_etcdtls._version import __version__
+from pytest_etcdtls.options import Invocation, is_dry
+from pytest_etcdtls.report.json import write_document
+from pytest_etcdtls.report.model import Report, openssl_version
+from pytest_etcdtls.report.terminal import Line, coloured, summary, wrapped
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.suite.items import (
+    CheckItem,
+    NoVerdictError,
+    ResultRepr,
+    Suite,
+    ViolationError,
+    refuse_unknown_ids,
+)
+from pytest_etcdtls.suite.ledger import Ledger, exit_status, gather, problems
+from pytest_etcdtls.suite.state import Distribution, is_distributed, is_worker, keep_in_one_process, run_of
+from pytest_etcdtls.target import PortCredentials, Target
+
+
+def header(run: Run) -> list[str]:
+    """Return the lines of the header."""
+    lines = [f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {len(run.checks)} checks"]
+    for target in run.targets:
+        lines += _owned(target) if target.source else _live(target.outline)
+    return lines
+
+
+def members(run: Run) -> list[str]:
+    """Return what there is to say of the members of a live cluster once it was asked for them, or was not."""
+    return [
+        f"etcd TLS: {target.outline.label}: {_members(target)}"
+        for target in run.targets
+        if target.outline.discover
+    ]
+
+
+def _members(target: TargetRun) -> str:
+    if not target.asks:
+        return "this is what is named; a run that judges adds what --etcd-discover finds"
+    discovery = target.discovery
+    said = discovery.describe() if discovery else "the members could not be asked for"
+    return f"{said}; {len(target.outline.listeners)} listeners"
+
+
+def _owned(target: TargetRun) -> Iterator[str]:
+    source = target.source
+    if source is not None:
+        yield f"  {target.outline.label}: {source.kind} of {source.location}, {source.why}"
+
+
+def _live(target: Target) -> Iterator[str]:
+    for listener in target.listeners:
+        there = f" by way of {':'.join(map(str, listener.connect_to))}" if listener.connect_to else ""
+        yield f"  {target.label}: {listener.role} {listener.url}{there}"
+    for one in target.unreached:
+        yield f"  {target.label}: not judged: {one.role} listener of {one.member}: {one.reason}"
+    for label, told in sorted(target.declared.items()):
+        yield f"  {target.label}: member {label} as {told.declaration.source} declares it"
+    for remark in target.remarks:
+        yield f"  {target.label}: not used: {remark}"
+    for host, log in sorted(target.logs.items()):
+        yield f"  {target.label}: log of {host or 'every member'}: {log.name}"
+    if target.discover:
+        yield f"  {target.label}: --etcd-discover adds every member that the cluster lists"
+    yield from _credentials("client", target.client)
+    if target.peer != target.client:
+        yield from _credentials("peer", target.peer)
+
+
+def _credentials(side: str, held: PortCredentials) -> Iterator[str]:
+    parts = [f"{identity.name} {identity.certificate_file}" for identity in held.identities]
+    if held.server_ca:
+        parts.append(f"trust {held.server_ca.source}")
+    if held.client_trust:
+        parts.append(f"etcd trusts {held.client_trust.source}")
+    if held.signing_key:
+        parts.append(f"CA key {held.signing_key.key_file}")
+    yield f"  {side} credentials: {', '.join(parts) or 'none'}"
+
+
+TITLE = "etcd TLS conformance"
+
+
+def show(
+    terminal: pytest.TerminalReporter,
+    report: Report,
+    ledger: Ledger,
+    closing: Sequence[str],
+    problems: Sequence[str],
+) -> None:
+    """Write the summary section.
+
+    Args:
+        terminal: pytest's.
+        report: of the run.
+        ledger: of the run.
+        closing: what else there is to say, such as files written.
+        problems: what fails the run besides results.
+    """
+    width = terminal._tw.fullwidth
+    terminal.write_sep("=", TITLE)
+    _write(
+        terminal,
+        summary(report, ledger.review_waivers(), width=width, verbosity=terminal.verbosity),
+    )
+    for text in problems:
+        terminal.write_line("")
+        _write(terminal, (coloured(line.text, "red") for line in wrapped(text, width)))
+    if closing:
+        terminal.write_line("")
+    for text in closing:
+        for line in text.splitlines():
+            terminal.write_line(line)
+
+
+def show_without_terminal(problems: Iterable[str]) -> None:
+    """Write the problems to stderr."""
+    for text in problems:
+        sys.stderr.write(f"etcd TLS: {text}\n")
+
+
+def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> None:
+    for line in lines:
+        terminal.write_line(line.text, **line.markup)
+
+
+ATTRIBUTE = "etcdtls"
+"""Of a test report: the result as JSON."""
+
+
+class SuiteSession:
+    """Hooks of the process that judges.
+
+    Args:
+        config: pytest's.
+        invocation: what the command line asks for.
+        run: what is judged.
+        ledger: where results are kept.
+    """
+
+    def __init__(self, config: pytest.Config, invocation: Invocation, run: Run, ledger: Ledger) -> None:
+        self._config = config
+        self._invocation = invocation
+        self._run = run
+        self.ledger = ledger
+        self._report: Report | None = None
+        self._problems: list[str] = []
+        self._written: list[str] = []
+
+    def suite(self, session: pytest.Session) -> Suite:
+        """Return a new collector of the suite; a live cluster is asked for its members by now.
+
+        Raises:
+            pytest.UsageError: if an id was named that no member that was found has.
+        """
+        self._run.discover()
+        refuse_unknown_ids(self._run, self._invocation.ids)
+        return Suite.of(session, self._run, self._invocation.ids)
+
+    def select(self, items: Iterable[pytest.Item]) -> None:
+        """Note which items are left to be run."""
+        self.ledger.select(item for item in items if isinstance(item, CheckItem))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Append the suite to what the session collects; no path is added for it."""
+        report = yield
+        if isinstance(collector, pytest.Session):
+            report.result.append(self.suite(collector))
+        return report
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note the selection."""
+        if not is_distributed(self._config):
+            self.select(session.items)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put the result on the report, and the result's words in the place of a traceback."""
+        report: Any = yield
+        result = item.result if isinstance(item, CheckItem) else None
+        if result is not None:
+            setattr(report, ATTRIBUTE, json.dumps(result.to_json()))
+            if call.excinfo and (
+                call.excinfo.errisinstance((NoVerdictError, ViolationError))
+                or result.outcome is Outcome.INCONCLUSIVE
+            ):
+                report.longrepr = ResultRepr(result)
+        return report  # type: ignore[no-any-return]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record the result."""
+        if text := getattr(report, ATTRIBUTE, None):
+            self.ledger.record(report.nodeid, CheckResult.from_json(json.loads(text)))
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
+        """Show a warning as such among what passed."""
+        text = getattr(report, ATTRIBUTE, None)
+        if text and report.when == "call" and report.passed and json.loads(text)["outcome"] == Outcome.WARNS:
+            return "passed", "w", ("WARNS", {"yellow": True})
+        return None
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what is judged, with what."""
+        return header(self._run)
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """Say which members were found."""
+        return members(self._run)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Set the exit code and write the reports, after Ctrl-C as well."""
+        self._problems = problems(session, self._invocation, self.ledger)
+        status = exit_status(int(session.exitstatus), self.ledger, self._problems)
+        if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:
+            self._report = gather(self._run, self.ledger, status)
+            self._write(self._report)
+            status = exit_status(status, self.ledger, self._problems)
+        session.exitstatus = status
+        if not self._config.pluginmanager.has_plugin("terminalreporter") or self._config.option.no_summary:
+            show_without_terminal(self._problems)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show what came of it."""
+        if self._report is not None:
+            show(terminalreporter, self._report, self.ledger, self._written, self._problems)
+
+    def _write(self, report: Report) -> None:
+        for path in self._run.settings.reports:
+            try:
+                write_document(report, path)
+            except OSError as error:
+                self._problems.append(f"The report {path} could not be written: {error.strerror}.")
+            else:
+                self._written.append(f"report: {path}")
+
+
+def activate(config: pytest.Config, invocation: Invocation) -> None:
+    """Register the suite; an xdist worker runs none of it.
+
+    Raises:
+        pytest.UsageError: if a setting, a pattern or a node id cannot be used.
+    """
+    if is_worker(config):
+        return
+    run = run_of(config)
+    refuse_unknown_ids(run, invocation.ids)
+    ledger = Ledger(run)
+    suite = SuiteSession(config, invocation, run, ledger)
+    config.pluginmanager.register(suite, "etcdtls-session")
+    if invocation.alone:
+        keep_in_one_process(config)
+    if is_distributed(config):
+        config.pluginmanager.register(Distribution(config, suite), "etcdtls-distribution")

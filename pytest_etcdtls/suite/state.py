@@ -1,0 +1,172 @@
+"""The run that a pytest session keeps, and how it is shared with xdist's workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+import pytest
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.options import Values, invocation_of, is_dry
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.runner import Run
+from pytest_etcdtls.settings.read import read_settings
+from pytest_etcdtls.target import Listener
+
+_TOLD = "etcdtls_listeners"
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Return whether this process is an xdist worker."""
+    return hasattr(config, "workerinput")
+
+
+def tell(workerinput: dict[str, Any], listeners: Sequence[Listener]) -> None:
+    """Put the listeners into what a worker is told."""
+    workerinput[_TOLD] = [asdict(listener) | {"role": str(listener.role)} for listener in listeners]
+
+
+def told(config: pytest.Config) -> tuple[Listener, ...]:
+    """Return the listeners that the controller told us; none if it told none, or we are no worker."""
+    workerinput: Mapping[str, Any] = getattr(config, "workerinput", {})
+    return tuple(_listener(values) for values in workerinput.get(_TOLD, ()))
+
+
+def _listener(values: Mapping[str, Any]) -> Listener:
+    there = values["connect_to"]
+    return Listener(**{**values, "role": Role(values["role"]), "connect_to": tuple(there) if there else None})
+
+
+_RUN = pytest.StashKey[Run]()
+
+
+def run_of(config: pytest.Config) -> Run:
+    """Return the run of this process; what it starts is stopped when pytest is unconfigured.
+
+    Raises:
+        pytest.UsageError: if a setting cannot be used.
+    """
+    if _RUN not in config.stash:
+        live = invocation_of(config).live is not None
+        waive = not config.getoption("runxfail")
+        try:
+            settings = read_settings(Values(config), os.environ, live=live, waive=waive)
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+        if settings.live is not None and (listeners := told(config)):
+            settings = replace(settings, live=replace(settings.live, listeners=listeners))
+        dry = is_dry(config)
+        run = Run(
+            settings,
+            _announce,
+            asks=not (dry or is_worker(config)),
+            pulls=not (dry or config.getoption("etcd_plan")),
+        )
+        config.stash[_RUN] = run
+        config.add_cleanup(run.stop)
+    return config.stash[_RUN]
+
+
+def tell_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
+    """Ask a live cluster for its members, if that is wanted, and tell an xdist worker, which does not ask.
+
+    Args:
+        config: of the controller.
+        workerinput: what the worker is told.
+
+    Raises:
+        pytest.UsageError: if a setting cannot be used.
+    """
+    if invocation_of(config).live is None or not Values(config).flag("etcd_discover"):
+        return
+    run = run_of(config)
+    run.discover()
+    tell(workerinput, run.targets[0].outline.listeners)
+
+
+def known_run(config: pytest.Config) -> Run | None:
+    """Return the run if anything asked for it."""
+    return config.stash.get(_RUN, None)
+
+
+def _announce(text: str) -> None:
+    sys.stderr.write(f"etcd TLS: {text}\n")
+
+
+def is_distributed(config: pytest.Config) -> bool:
+    """Return whether this process is an xdist controller."""
+    return bool(
+        config.getoption("dist", "no") != "no"
+        and config.getoption("tx", None)
+        and not config.option.collectonly
+    )
+
+
+def keep_in_one_process(config: pytest.Config) -> None:
+    """Start no workers: there is nothing for them."""
+    if is_distributed(config):
+        config.option.dist = "no"
+        config.option.tx = []
+
+
+class SuitePart(Protocol):
+    """What is needed of the suite's part in the session."""
+
+    def suite(self, session: pytest.Session) -> pytest.Collector:
+        """Return a collector of the suite."""
+
+    def select(self, items: Iterable[pytest.Item]) -> None:
+        """Note which items are left to be run."""
+
+
+class Distribution:
+    """Runs the suite's items in the controller.
+
+    Args:
+        config: pytest's.
+        suite: the session's part that knows the items.
+    """
+
+    def __init__(self, config: pytest.Config, suite: SuitePart) -> None:
+        self._config = config
+        self._suite = suite
+        self._items: list[pytest.Item] = []
+        self._distributed: int | None = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
+        """Run our items, then let the workers have theirs."""
+        self._collect(session)
+        session.testscollected = len(self._items)
+        for number, item in enumerate(self._items):
+            following = self._items[number + 1] if number + 1 < len(self._items) else None
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note how many tests the workers have; xdist takes that for the number of all."""
+        self._distributed = len(ids)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Put the number of all tests right, which the progress is reckoned from."""
+        session: pytest.Session | None = self._config.pluginmanager.get_plugin("session")
+        if session is not None and session.testscollected == self._distributed:
+            session.testscollected += len(self._items)
+            self._distributed = None
+
+    def _collect(self, session: pytest.Session) -> None:
+        self._items = list(session.genitems(self._suite.suite(session)))
+        self._config.hook.pytest_collection_modifyitems(
+            session=session, config=self._config, items=self._items
+        )
+        self._suite.select(self._items)

@@ -1,0 +1,462 @@
+"""One connection: what was asked of it and how it ended. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from OpenSSL import SSL
+
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
+from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.role import Protocol as Speech
+
+
+class Ending(StrEnum):
+    """How an attempt ended."""
+
+    SERVED = "served"
+    """At least one byte of application data came from the server."""
+    REFUSED = "refused"
+    """The server sent an alert about our certificate."""
+    OTHER = "other"
+    """The server sent another alert."""
+    CLOSED = "closed"
+    """Our handshake finished, the server sent ``close_notify`` and no application data."""
+    UNCLEAR = "unclear"
+    """All else: time-out, reset, end of stream without ``close_notify``, a limit of our own library."""
+
+
+class Phase(StrEnum):
+    """How far an attempt got."""
+
+    CONNECT = "connect"
+    HANDSHAKE = "handshake"
+    REQUEST = "request"
+    READ = "read"
+
+
+class StreamEnd(StrEnum):
+    """What the stream itself saw last."""
+
+    OPEN = "open"
+    """Nothing ended it: the answer was complete and we closed."""
+    CLOSE_NOTIFY = "close_notify"
+    ALERT = "alert"
+    EOF = "end of stream"
+    RESET = "reset"
+    TIMEOUT = "time-out"
+    CONNECTION_REFUSED = "connection refused"
+    """Every address of the host refused the TCP connection."""
+    FAILED = "failed"
+    """Our own library or the operating system gave up."""
+
+
+CERTIFICATE_ALERTS = frozenset({40, 42, 43, 44, 45, 46, 48, 49, 51, 116})
+"""Alerts that count as a refusal of the certificate (RFC 8446 section 6.2)."""
+
+ALERT_NAMES: Mapping[int, str] = {
+    0: "close_notify",
+    10: "unexpected_message",
+    20: "bad_record_mac",
+    22: "record_overflow",
+    40: "handshake_failure",
+    42: "bad_certificate",
+    43: "unsupported_certificate",
+    44: "certificate_revoked",
+    45: "certificate_expired",
+    46: "certificate_unknown",
+    47: "illegal_parameter",
+    48: "unknown_ca",
+    49: "access_denied",
+    50: "decode_error",
+    51: "decrypt_error",
+    70: "protocol_version",
+    71: "insufficient_security",
+    80: "internal_error",
+    86: "inappropriate_fallback",
+    90: "user_canceled",
+    100: "no_renegotiation",
+    109: "missing_extension",
+    110: "unsupported_extension",
+    112: "unrecognized_name",
+    113: "bad_certificate_status_response",
+    115: "unknown_psk_identity",
+    116: "certificate_required",
+    120: "no_application_protocol",
+}
+"""TLS alert descriptions by number (IANA registry, RFC 8446 section 6)."""
+
+
+_SETTINGS = b"\x04"
+_NEEDS_HTTPS = (b"HTTPS server", b"sent to HTTPS port", b"SSL-enabled server port")
+
+
+def alert_text(number: int) -> str:
+    """Return ``42 bad_certificate`` for 42."""
+    return f"{number} {ALERT_NAMES.get(number, 'unassigned')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back over HTTP.
+
+    Attributes:
+        status: the HTTP status code.
+        headers: lower-case names; of repeated ones the last.
+        body: at most the first 64 KiB.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One connection to a listener.
+
+    Attributes:
+        url: the listener's URL.
+        purpose: what the connection was made for, in a few words.
+        identity: name of the identity presented.
+        asked: the only TLS version offered; ``None`` if every version that we have was, or for plaintext.
+        protocol: what was spoken.
+        offered_alpn: protocol names offered by ALPN (RFC 7301), none if empty.
+        way: how it ended.
+        stage: how far it got.
+        ending: what the stream saw last.
+        alert: the alert that the server sent, close_notify apart; ``None`` if it sent none.
+        detail: the end in words, for people.
+        local: the end is a limit of our own library, not the server's doing.
+        version: the TLS version negotiated, ``None`` if the handshake did not get there.
+        cipher: OpenSSL's name of the cipher suite.
+        group: name of the key exchange group.
+        alpn: the protocol selected by ALPN, empty if none.
+        certificate_requested: the server sent a CertificateRequest.
+        announced_ca: DER of each distinguished name in the CertificateRequest.
+        chain: DER of each certificate served, leaf first.
+        resumed: the handshake finished without the server's certificate: a session was resumed.
+        ticket: the server gave out a session ticket.
+        renegotiated: a second handshake was made on the connection.
+        first_bytes: the first application data, at most 64 octets.
+        response: the HTTP answer, if one could be parsed.
+        local_address: our address and port, as the server's log may show it.
+        started_at: aware UTC.
+        milliseconds: from the first SYN to the end.
+    """
+
+    url: str
+    purpose: str
+    identity: str
+    protocol: Protocol
+    ending: Ending
+    phase: Phase
+    started_at: datetime
+    stream_end: StreamEnd = StreamEnd.OPEN
+    asked: TLSVersion | None = None
+    offered_alpn: tuple[str, ...] = ()
+    alert: int | None = None
+    detail: str = ""
+    local: bool = False
+    version: str | None = None
+    cipher: str | None = None
+    group: str | None = None
+    alpn: str = ""
+    certificate_requested: bool = False
+    announced_ca: tuple[bytes, ...] = ()
+    chain: tuple[bytes, ...] = ()
+    resumed: bool = False
+    ticket: bool = False
+    renegotiated: bool = False
+    first_bytes: bytes = b""
+    response: Response | None = None
+    local_address: str = ""
+    milliseconds: float = 0.0
+
+    @property
+    def answers_plaintext(self) -> bool:
+        """Whether plain HTTP is served, HTTP/1.1 or the SETTINGS frame of HTTP/2 (RFC 9113 section 3.4).
+
+        What a TLS server says of a request that is not TLS is none: an alert, or an error of status 400 from
+        Go, nginx and Apache.
+        """
+        is_http = self.first_bytes.startswith(b"HTTP/") or self.first_bytes[3:4] == _SETTINGS
+        status, body = (self.response.status, self.response.body) if self.response else (0, b"")
+        complains = status == 400 and any(word in body for word in _NEEDS_HTTPS)
+        return is_http and not complains
+
+    def describe(self) -> str:
+        """Return the end in words: ``refused in read: alert 116 certificate_required``."""
+        text = f"{self.ending} in {self.phase}"
+        if self.response is not None and self.ending is Ending.SERVED:
+            return f"served: HTTP {self.response.status}"
+        if self.alert is not None:
+            return f"{text}: alert {alert_text(self.alert)}"
+        return f"{text}: {self.detail}" if self.detail else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """A ticket of TLS 1.3, what can be said of it openly.
+
+    Attributes:
+        lifetime: seconds for which the client may use it.
+        max_early_data: octets that the client may send before the handshake; 0 forbids early data.
+    """
+
+    lifetime: int
+    max_early_data: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionTickets:
+    """The tickets that the accepted client got on one TLS 1.3 connection.
+
+    Attributes:
+        files: certificate and key of the client, for commands to paste.
+        tickets: in the order in which they came, empty if none did.
+    """
+
+    url: str
+    role: str
+    files: tuple[str, str] | None
+    tickets: tuple[Ticket, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """One identity, let in or not afresh, and then with the session that it got.
+
+    Attributes:
+        fresh: the attempt on which the session was got.
+        again: the attempt that offered it; ``None`` if none was got. The last of its tries.
+    """
+
+    version: TLSVersion
+    identity: str
+    fresh: Attempt
+    again: Attempt | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """What sessions are worth on the listener that gave them out.
+
+    Attributes:
+        files: certificate and key of the good client, for commands to paste.
+        good: the accepted client, by TLS version.
+        revoked: an identity that TLS lets in and etcd then closes, where one is known.
+    """
+
+    url: str
+    role: str
+    files: tuple[str, str] | None
+    good: tuple[Resumed, ...]
+    revoked: tuple[Resumed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignSession:
+    """A session of the member's other port, presented without any certificate.
+
+    Attributes:
+        url: the listener where it was presented.
+        other: the listener that gave it out.
+        files: certificate and key of the client that got it, for commands to paste.
+        presented: TLS version, the attempt that got it, the attempt that presented it.
+    """
+
+    url: str
+    role: str
+    other: str
+    files: tuple[str, str] | None
+    presented: tuple[tuple[TLSVersion, Attempt, Attempt], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renegotiation:
+    """Whether the listener makes a second handshake on a connection (TLS 1.2).
+
+    Attributes:
+        announced: its hello says that it knows secure renegotiation (RFC 5746).
+        files: certificate and key of the client, for commands to paste.
+        attempt: the connection on which it was asked for; ``None`` if it could not be.
+        unasked: why it could not be asked for.
+    """
+
+    url: str
+    role: str
+    announced: bool
+    files: tuple[str, str] | None = None
+    attempt: Attempt | None = None
+    unasked: str = ""
+
+
+_TRAFFIC_SECRET = b"SERVER_TRAFFIC_SECRET_0"
+
+
+@dataclass(slots=True)
+class SessionSlot:
+    """The session of one connection, empty until that was made.
+
+    Attributes:
+        context: which every connection that offers the session must share; it presents no certificate.
+        session: ``None`` if there was no handshake.
+        tickets: what the tickets of TLS 1.3 say, as far as they were read.
+    """
+
+    context: SSL.Context | None = field(default=None, repr=False)
+    session: SSL.Session | None = field(default=None, repr=False)
+    tickets: tuple[Ticket, ...] = ()
+    _connection: SSL.Connection | None = field(default=None, repr=False)
+    _secret: bytes = field(default=b"", repr=False)
+    _watching: bool = False
+
+    def watch(self, context: SSL.Context) -> None:
+        """Have the context tell us the secret that opens the tickets."""
+        self.context, self.session, self.tickets = context, None, ()
+        self._secret, self._watching = b"", True
+        context.set_keylog_callback(self._note_secret)
+
+    def fill(self, connection: SSL.Connection, received: bytes) -> None:
+        """Take the session of a connection that is over, and read its tickets.
+
+        Args:
+            connection: kept alive, since OpenSSL marks the session of one that is freed as not resumable.
+            received: everything that came on it.
+        """
+        self._connection = connection
+        self.session = connection.get_session()
+        suite = connection.get_cipher_name()
+        if self._secret and suite is not None:
+            self.tickets = read_tickets(received, self._secret, suite)
+        self._secret, self._watching = b"", False
+
+    def _note_secret(self, connection: SSL.Connection, line: bytes) -> None:
+        label, _, rest = line.partition(b" ")
+        if label == _TRAFFIC_SECRET and self._watching:
+            self._secret = bytes.fromhex(rest.partition(b" ")[2].decode())
+
+
+_APPLICATION_DATA, _HANDSHAKE = 23, 22
+_NEW_SESSION_TICKET, _KEY_UPDATE = 4, 24
+_EARLY_DATA = 42
+
+_SUITES: dict[str, tuple[type[AESGCM | ChaCha20Poly1305], HashAlgorithm, int]] = {
+    "TLS_AES_128_GCM_SHA256": (AESGCM, SHA256(), 16),
+    "TLS_AES_256_GCM_SHA384": (AESGCM, SHA384(), 32),
+    "TLS_CHACHA20_POLY1305_SHA256": (ChaCha20Poly1305, SHA256(), 32),
+}
+
+
+def read_tickets(received: bytes, secret: bytes, suite: str) -> tuple[Ticket, ...]:
+    """Return what the tickets say that a server sent on a connection.
+
+    Args:
+        received: everything that came on the connection, from its first byte.
+        secret: the server's application traffic secret.
+        suite: the name of the TLS 1.3 cipher suite.
+
+    Raises:
+        KeyError: for a suite that is not one of TLS 1.3's three.
+    """
+    cipher, algorithm, length = _SUITES[suite]
+    opener = cipher(_expand(algorithm, secret, b"key", length))
+    nonce = _expand(algorithm, secret, b"iv", 12)
+    handshake = b"".join(_handshake_data(received, opener, nonce))
+    tickets: list[Ticket] = []
+    position = 0
+    while len(handshake) - position >= 4:
+        size = int.from_bytes(handshake[position + 1 : position + 4], "big")
+        body = handshake[position + 4 : position + 4 + size]
+        if handshake[position] == _KEY_UPDATE or len(body) < size:
+            break
+        if handshake[position] == _NEW_SESSION_TICKET:
+            tickets.append(_ticket(body))
+        position += 4 + size
+    return tuple(tickets)
+
+
+def _handshake_data(received: bytes, opener: AESGCM | ChaCha20Poly1305, nonce: bytes) -> Iterator[bytes]:
+    """Yield what records protected with the application traffic keys carry of the handshake."""
+    sequence = position = 0
+    while len(received) - position >= 5:
+        header = received[position : position + 5]
+        body = received[position + 5 : position + 5 + int.from_bytes(header[3:], "big")]
+        position += 5 + len(body)
+        if header[0] != _APPLICATION_DATA:
+            continue
+        number = int.from_bytes(nonce, "big") ^ sequence
+        try:
+            inner = opener.decrypt(number.to_bytes(12, "big"), body, header).rstrip(b"\0")
+        except InvalidTag:
+            # Protected with the keys of the handshake, which come before the others.
+            continue
+        sequence += 1
+        if inner and inner[-1] == _HANDSHAKE:
+            yield inner[:-1]
+
+
+def _ticket(body: bytes) -> Ticket:
+    position = 9 + body[8]
+    position += 2 + int.from_bytes(body[position : position + 2], "big")
+    end = position + 2 + int.from_bytes(body[position : position + 2], "big")
+    position += 2
+    early = 0
+    while end - position >= 4:
+        code = int.from_bytes(body[position : position + 2], "big")
+        size = int.from_bytes(body[position + 2 : position + 4], "big")
+        if code == _EARLY_DATA:
+            early = int.from_bytes(body[position + 4 : position + 4 + size], "big")
+        position += 4 + size
+    return Ticket(lifetime=int.from_bytes(body[:4], "big"), max_early_data=early)
+
+
+def _expand(algorithm: HashAlgorithm, secret: bytes, label: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label with an empty context (RFC 8446 section 7.1)."""
+    label = b"tls13 " + label
+    info = length.to_bytes(2, "big") + bytes([len(label)]) + label + b"\0"
+    return HKDFExpand(algorithm, length, info).derive(secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to do on one connection.
+
+    Attributes:
+        purpose: a few words for the report.
+        version: the only TLS version to offer; ``None`` for all that we have.
+        speech: what to speak; ``None`` stops after the handshake and one read.
+        path: of the GET; gateway and gRPC calls use it too.
+        body: of a POST; ``None`` makes it a GET. May hold a password, never shown.
+        alpn: names to offer; ``None`` for those that fit ``speech``.
+        plaintext: no TLS at all.
+        server_name: name to send by SNI; ``None`` for the listener's host, if that is a name.
+        headers: further request headers; may hold a token, never shown.
+        only_to: DER of the leaf that must be served, else nothing is sent; ``None`` for any.
+        keep: where the TLS session of this connection is put.
+        resume: the TLS session to offer, of an earlier connection in the same TLS version.
+        renegotiate: ask for a second handshake before the request (TLS 1.2).
+    """
+
+    purpose: str
+    identity: Identity = NO_CERTIFICATE
+    version: TLSVersion | None = None
+    protocol: Speech = Speech.HTTP1
+    path: str = "/version"
+    body: bytes | None = field(default=None, repr=False)
+    alpn: tuple[str, ...] | None = None
+    plaintext: bool = False
+    server_name: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    only_to: bytes | None = field(default=None, repr=False)
+    keep: SessionSlot | None = field(default=None, repr=False)
+    resume: SessionSlot | None = field(default=None, repr=False)
+    renegotiate: bool = False

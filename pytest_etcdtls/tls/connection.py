@@ -1,0 +1,204 @@
+"""One attempt: connect, handshake, request, read, and what came of it.
+
+An attempt never raises for what the server or the network did: that is its result.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpcore
+import httpx
+from OpenSSL import SSL, crypto
+
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Phase, Request, Response, StreamEnd
+from pytest_etcdtls.tls.http import send
+from pytest_etcdtls.tls.stream import DialError, Trace, WireStream, detail_of, dial, ending_of, server_name
+
+_ALPN: dict[Protocol, tuple[str, ...]] = {
+    Protocol.HTTP1: (),
+    Protocol.GATEWAY: (),
+    Protocol.HTTP2: ("h2",),
+    Protocol.GRPC: ("h2",),
+}
+
+
+def make_attempt(listener: Listener, request: Request, timeout: float) -> Attempt:
+    """Make one connection to the listener and return what came of it.
+
+    Args:
+        listener: where to.
+        request: what to do.
+        timeout: seconds for the whole attempt.
+    """
+    started_at, started = datetime.now(UTC), time.monotonic()
+    trace = Trace()
+    alpn = request.alpn if request.alpn is not None else _ALPN[request.protocol]
+    stream: WireStream | None = None
+    response: Response | None = None
+    local_address = ""
+    try:
+        stream = _connect(listener, started + timeout, trace)
+        if stream is not None:
+            local_address = stream.local_address
+            response = _converse(stream, listener, request, alpn)
+            if request.keep is not None and stream.tls is not None and trace.handshake_done:
+                request.keep.fill(stream.tls, bytes(stream.received or b""))
+        session = session_facts(stream)
+    finally:
+        if stream is not None:
+            stream.close()
+    return Attempt(
+        url=listener.url,
+        purpose=request.purpose,
+        identity=request.identity.name,
+        protocol=request.protocol,
+        ending=ending_of(trace),
+        phase=trace.phase,
+        started_at=started_at,
+        stream_end=trace.stream_end,
+        asked=request.version,
+        offered_alpn=alpn,
+        alert=trace.alert,
+        detail=detail_of(trace),
+        local=trace.local,
+        certificate_requested=trace.certificate_requested,
+        first_bytes=trace.first_bytes,
+        response=response,
+        local_address=local_address,
+        milliseconds=round((time.monotonic() - started) * 1000, 3),
+        version=session.version,
+        cipher=session.cipher,
+        group=session.group,
+        alpn=session.alpn,
+        announced_ca=session.announced_ca,
+        chain=session.chain,
+        resumed=trace.handshake_done and not trace.certificate_read,
+        ticket=trace.ticket_read,
+        renegotiated=trace.renegotiated,
+    )
+
+
+def _connect(listener: Listener, deadline: float, trace: Trace) -> WireStream | None:
+    try:
+        return WireStream(dial(listener, deadline), deadline, trace)
+    except DialError as error:
+        trace.end(error.stream_end, str(error))
+        return None
+
+
+def _converse(
+    stream: WireStream, listener: Listener, request: Request, alpn: tuple[str, ...]
+) -> Response | None:
+    if not request.plaintext:
+        if not shake_hands(stream, listener, request, alpn):
+            return None
+        if request.only_to is not None and request.only_to != leaf(stream):
+            stream.trace.end(StreamEnd.FAILED, "another certificate than before is served; nothing was sent")
+            return None
+    stream.trace.phase = Phase.REQUEST
+    response = None
+    try:
+        response = send(stream, listener, request)
+    except (
+        httpx.HTTPError,
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.TimeoutException,
+    ) as error:
+        stream.trace.phase = Phase.READ
+        stream.read_to_the_end()
+        stream.trace.end(StreamEnd.FAILED, f"the answer is not {request.protocol}: {error}")
+    stream.trace.phase = Phase.READ
+    return response
+
+
+_VERSIONS = {TLSVersion.TLS1_2: SSL.TLS1_2_VERSION, TLSVersion.TLS1_3: SSL.TLS1_3_VERSION}
+
+
+def shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: tuple[str, ...]) -> bool:
+    """Make the handshake that the request asks for; return whether it finished on our side.
+
+    A second handshake that the request asks for is made too; the first one counts.
+    """
+    if request.resume is not None and request.resume.context is not None:
+        context = request.resume.context
+    else:
+        context = _context(request.version, alpn, request.identity)
+    if request.keep is not None:
+        request.keep.watch(context)
+        stream.received = bytearray()
+    tls = stream.begin_tls(context, request.server_name or server_name(listener))
+    try:
+        _present(tls, request.identity)
+    except SSL.Error as error:
+        text = f"our OpenSSL does not take the identity {request.identity.name}: {error}"
+        stream.trace.end(StreamEnd.FAILED, text, local=True)
+        return False
+    if request.resume is not None and request.resume.session is not None:
+        tls.set_session(request.resume.session)
+    return stream.handshake() and (not request.renegotiate or stream.renegotiate())
+
+
+def _context(version: TLSVersion | None, alpn: tuple[str, ...], identity: Identity) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_verify(SSL.VERIFY_NONE)
+    # Weak keys and signatures of either side are for checks to find, not for our library to refuse.
+    context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
+    floor, ceiling = (_VERSIONS[version],) * 2 if version else (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
+    context.set_min_proto_version(floor)
+    context.set_max_proto_version(ceiling)
+    if alpn:
+        context.set_alpn_protos([name.encode() for name in alpn])
+    # NOTE: a connection has no call for these, and none may be added once there is a connection.
+    for intermediate in identity.chain[1:]:
+        context.add_extra_chain_cert(intermediate)
+    return context
+
+
+def _present(tls: SSL.Connection, identity: Identity) -> None:
+    """Set the identity on the connection, so that another one of the same context can present another."""
+    if identity.chain and identity.key is not None:
+        tls.use_certificate(identity.chain[0])
+        tls.use_privatekey(identity.key)
+
+
+def leaf(stream: WireStream) -> bytes | None:
+    """Return the DER of the served leaf."""
+    certificate = stream.tls.get_peer_certificate() if stream.tls is not None else None
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) if certificate is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What the TLS session tells when the attempt is over; the fields are those of an attempt."""
+
+    version: str | None = None
+    cipher: str | None = None
+    group: str | None = None
+    alpn: str = ""
+    announced_ca: tuple[bytes, ...] = ()
+    chain: tuple[bytes, ...] = ()
+
+
+def session_facts(stream: WireStream | None) -> SessionFacts:
+    """Return what the TLS session of a stream tells."""
+    if stream is None or stream.tls is None:
+        return SessionFacts()
+    tls = stream.tls
+    names = tls.get_client_ca_list(as_cryptography=True) if stream.trace.certificate_requested else []
+    chain = tls.get_peer_cert_chain() or []
+    done = stream.trace.handshake_done
+    return SessionFacts(
+        version=tls.get_protocol_version_name() if done else None,
+        cipher=tls.get_cipher_name() if done else None,
+        group=tls.get_group_name() if done else None,
+        alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") if done else "",
+        announced_ca=tuple(name.public_bytes() for name in names),
+        chain=tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain),
+    )

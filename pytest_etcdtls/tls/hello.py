@@ -1,0 +1,495 @@
+"""One ClientHello of our own as bytes, and what the server answers to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, StreamEnd, alert_text
+from pytest_etcdtls.tls.stream import DialError, dial, local_address, server_name
+from pytest_etcdtls.tls.suites import MODERN, RENEGOTIATION_SCSV, group_name, suite_name
+
+SSL3, TLS1_0, TLS1_1, TLS1_2, TLS1_3 = 0x0300, 0x0301, 0x0302, 0x0303, 0x0304
+
+VERSION_NAMES: Mapping[int, str] = {
+    SSL3: "SSLv3",
+    TLS1_0: "TLSv1.0",
+    TLS1_1: "TLSv1.1",
+    TLS1_2: "TLSv1.2",
+    TLS1_3: "TLSv1.3",
+}
+"""Protocol versions as their number on the wire."""
+
+
+def version_name(number: int) -> str:
+    """Return ``TLSv1.2`` for 0x0303."""
+    return VERSION_NAMES.get(number, f"0x{number:04X}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientHello:
+    """What a ClientHello offers.
+
+    Attributes:
+        purpose: a few words for the report.
+        version: the highest version offered; only this one and no lower one if it is TLS 1.3.
+        suites: numbers of cipher suites and signals, in the order offered.
+        groups: numbers of key exchange groups, in the order offered.
+        key_share: a TLS 1.3 hello carries a key share for X25519; without one the server names the group
+            that it wants in a HelloRetryRequest.
+        alpn: protocol names offered (RFC 7301).
+        compression: numbers of compression methods; 0 is none.
+        grease: reserved values that no server can know stand among the known ones (RFC 8701).
+        to_key_exchange: read on to the ServerKeyExchange, which names the group in TLS 1.2.
+    """
+
+    purpose: str
+    version: int
+    suites: tuple[int, ...]
+    groups: tuple[int, ...] = tuple(group.code for group in MODERN)
+    key_share: bool = True
+    alpn: tuple[str, ...] = ()
+    compression: tuple[int, ...] = (0,)
+    grease: bool = False
+    to_key_exchange: bool = False
+
+
+class Reply(StrEnum):
+    """What came back."""
+
+    SERVER_HELLO = "server hello"
+    """The server accepted the offer; a HelloRetryRequest counts, as it names what it accepts."""
+    ALERT = "alert"
+    """The server refused the offer and said so."""
+    ENDED = "ended"
+    """The connection ended without an answer."""
+    SILENCE = "silence"
+    """Nothing came in time."""
+    OTHER = "other"
+    """Something else than TLS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerHello:
+    """What a server chose.
+
+    Attributes:
+        version: number of the protocol version.
+        suite: number of the cipher suite.
+        compression: number of the compression method.
+        group: number of the key exchange group; ``None`` if it was not named in what was read.
+        alpn: the protocol selected, empty if none was named here; TLS 1.3 names it in what is encrypted.
+        extensions: numbers of the extensions present.
+        retry: it was a HelloRetryRequest.
+    """
+
+    version: int
+    suite: int
+    compression: int = 0
+    group: int | None = None
+    alpn: str = ""
+    extensions: frozenset[int] = frozenset()
+    retry: bool = False
+
+    def describe(self) -> str:
+        """Return version, suite and group in words."""
+        suite = suite_name(self.suite) if self.version < TLS1_3 else f"0x{self.suite:04X}"
+        group = f", {group_name(self.group)}" if self.group is not None else ""
+        return f"{version_name(self.version)}, {suite}{group}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelloExchange:
+    """One hello, sent on a connection of its own, and what came back.
+
+    Attributes:
+        purpose: what it was made for, in a few words.
+        offered: the version offered, as a name; empty if nothing was sent.
+        reply: what came back.
+        server_hello: what the server chose, for :attr:`Reply.SERVER_HELLO`.
+        alert: number of the alert, for :attr:`Reply.ALERT`.
+        detail: the end in words, for people.
+        local_address: our address and port, as the server's log may show it.
+        started_at: aware UTC.
+        milliseconds: from the first SYN to the answer.
+    """
+
+    url: str
+    purpose: str
+    offered: str
+    reply: Reply
+    started_at: datetime
+    server_hello: ServerHello | None = None
+    alert: int | None = None
+    detail: str = ""
+    local_address: str = ""
+    milliseconds: float = 0.0
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server answered the hello, with its own or with an alert."""
+        return self.reply in (Reply.SERVER_HELLO, Reply.ALERT)
+
+    @property
+    def outcome(self) -> str:
+        """The end in a word, as reports put it beside the ways of attempts."""
+        return {Reply.SERVER_HELLO: "answered", Reply.ALERT: "other"}.get(self.reply, "unclear")
+
+    def describe(self) -> str:
+        """Return what came back in words: ``alert 70 protocol_version``."""
+        if self.server_hello is not None:
+            return f"accepted: {self.server_hello.describe()}"
+        if self.alert is not None:
+            return f"alert {alert_text(self.alert)}"
+        return self.detail or str(self.reply)
+
+
+Connection = Attempt | HelloExchange
+"""A connection that was made, for whatever purpose."""
+
+_LIMIT = 256 * 1024
+_FAREWELL = 1.0
+"""Seconds that the server may take to see that we are done."""
+
+
+def make_greeting(listener: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
+    """Send a hello on a connection of its own and return what came back.
+
+    Args:
+        listener: where to.
+        hello: what to offer.
+        timeout: seconds for the whole greeting.
+    """
+    record = client_hello(hello, server_name(listener))
+    exchange = _Exchange(listener, time.monotonic() + timeout)
+    with exchange:
+        exchange.send(record)
+        exchange.read_answer(to_key_exchange=hello.to_key_exchange)
+    return exchange.greeting(hello.purpose, version_name(hello.version))
+
+
+def keep_silent(listener: Listener, purpose: str, patience: float) -> HelloExchange:
+    """Connect, send nothing, and return whether the server ended that.
+
+    Args:
+        listener: where to.
+        purpose: a few words for the report.
+        patience: seconds to wait.
+    """
+    exchange = _Exchange(listener, time.monotonic() + patience)
+    with exchange:
+        exchange.read_answer(to_key_exchange=False)
+    return exchange.greeting(purpose, "")
+
+
+class _Exchange:
+    """A connection, as a context manager, and what was seen on it."""
+
+    def __init__(self, listener: Listener, deadline: float) -> None:
+        self._listener = listener
+        self._deadline = deadline
+        self._started_at, self._started = datetime.now(UTC), time.monotonic()
+        self._milliseconds = 0.0
+        self._socket: socket.socket | None = None
+        self._local_address = ""
+        self._reply, self._detail = Reply.SILENCE, ""
+        self._server_hello: ServerHello | None = None
+        self._alert: int | None = None
+
+    def __enter__(self) -> None:
+        try:
+            self._socket = dial(self._listener, self._deadline)
+        except DialError as error:
+            self._end(Reply.SILENCE if error.stream_end is StreamEnd.TIMEOUT else Reply.ENDED, str(error))
+        else:
+            self._local_address = local_address(self._socket)
+
+    def __exit__(self, *_: object) -> None:
+        if self._socket is not None:
+            self._say_goodbye(self._socket)
+            self._socket.close()
+
+    def send(self, record: bytes) -> None:
+        """Send, if there is a connection; that this fails is seen in what comes back."""
+        if self._socket is not None:
+            self._socket.settimeout(self._left())
+            with contextlib.suppress(OSError):
+                self._socket.sendall(record)
+
+    def read_answer(self, *, to_key_exchange: bool) -> None:
+        """Read until the server has answered, or the connection or the time has ended."""
+        data = b""
+        while self._socket is not None and self._answer(data, to_key_exchange) is None:
+            try:
+                self._socket.settimeout(self._left())
+                chunk = self._socket.recv(65536)
+            except TimeoutError:
+                return self._end(Reply.SILENCE, "nothing came in time")
+            except OSError as error:
+                return self._end(Reply.ENDED, f"connection reset ({error.strerror})")
+            if not chunk:
+                return self._end(Reply.ENDED, "the connection was closed without an answer")
+            data += chunk
+            if len(data) > _LIMIT:
+                return self._end(Reply.OTHER, f"no answer of TLS in {_LIMIT} octets")
+        return None
+
+    def greeting(self, purpose: str, offered: str) -> HelloExchange:
+        """Return what was seen."""
+        return HelloExchange(
+            url=self._listener.url,
+            purpose=purpose,
+            offered=offered,
+            reply=self._reply,
+            started_at=self._started_at,
+            server_hello=self._server_hello,
+            alert=self._alert,
+            detail=self._detail,
+            local_address=self._local_address,
+            milliseconds=self._milliseconds,
+        )
+
+    def _answer(self, data: bytes, to_key_exchange: bool) -> Reply | None:
+        try:
+            answer = read_answer(data, to_key_exchange=to_key_exchange)
+        except NotTLSError as error:
+            self._end(Reply.OTHER, str(error))
+            return Reply.OTHER
+        if answer is None:
+            return None
+        if isinstance(answer, ServerHello):
+            self._server_hello = answer
+            self._end(Reply.SERVER_HELLO, "")
+        else:
+            self._alert = answer
+            self._end(Reply.ALERT, "")
+        return self._reply
+
+    def _end(self, reply: Reply, detail: str) -> None:
+        self._reply, self._detail = reply, detail
+        self._milliseconds = round((time.monotonic() - self._started) * 1000, 3)
+
+    def _left(self) -> float:
+        return max(0.001, self._deadline - time.monotonic())
+
+    def _say_goodbye(self, sock: socket.socket) -> None:
+        """Close our side and read on to the server's, so that what is unread does not become a reset."""
+        deadline = time.monotonic() + _FAREWELL
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0:
+                sock.settimeout(left)
+                if not sock.recv(65536):
+                    return
+
+
+_HANDSHAKE_RECORD, _CLIENT_HELLO = 22, 1
+_X25519 = 29
+_GREASE = 0x2A2A
+"""One of the values that RFC 8701 reserves for suites, groups, extensions and versions."""
+
+_SIGNATURES = (
+    *(0x0403, 0x0503, 0x0603),  # ECDSA on P-256, P-384, P-521
+    *(0x0807, 0x0808),  # Ed25519, Ed448
+    *(0x0804, 0x0805, 0x0806, 0x0809, 0x080A, 0x080B),  # RSA-PSS
+    *(0x0401, 0x0501, 0x0601),  # RSA PKCS #1 v1.5
+    *(0x0203, 0x0201),  # SHA-1 with ECDSA and RSA
+)
+
+
+def client_hello(hello: ClientHello, server_name: str | None = None) -> bytes:
+    """Return the record that carries the hello.
+
+    Args:
+        hello: what to offer.
+        server_name: for SNI, in ASCII; ``None`` for an address.
+    """
+    suites = list(hello.suites)
+    if hello.version < TLS1_3:
+        suites.append(RENEGOTIATION_SCSV)
+    if hello.grease:
+        suites.insert(0, _GREASE)
+    body = _u16(min(hello.version, TLS1_2)) + os.urandom(32)
+    body += _vector8(b"")
+    body += _vector16(b"".join(map(_u16, suites)))
+    body += _vector8(bytes(hello.compression))
+    if hello.version > SSL3:
+        body += _vector16(b"".join(_offered_extensions(hello, server_name)))
+    message = bytes([_CLIENT_HELLO]) + len(body).to_bytes(3, "big") + body
+    return bytes([_HANDSHAKE_RECORD]) + _u16(min(hello.version, TLS1_0)) + _vector16(message)
+
+
+def _offered_extensions(hello: ClientHello, server_name: str | None) -> list[bytes]:
+    grease = [_GREASE] if hello.grease else []
+    extensions = [_extension(code, b"") for code in grease]
+    if server_name is not None:
+        extensions.append(_extension(0, _vector16(b"\0" + _vector16(server_name.encode("ascii")))))
+    extensions.append(_extension(10, _vector16(b"".join(map(_u16, (*grease, *hello.groups))))))
+    extensions.append(_extension(11, _vector8(b"\0")))
+    extensions.append(_extension(23, b""))
+    if hello.version >= TLS1_2:
+        extensions.append(_extension(13, _vector16(b"".join(map(_u16, (*grease, *_SIGNATURES))))))
+    if names := [name.encode("ascii") for name in hello.alpn]:
+        names = [_u16(_GREASE), *names] if hello.grease else names
+        extensions.append(_extension(16, _vector16(b"".join(map(_vector8, names)))))
+    if hello.version >= TLS1_3:
+        extensions += _of_tls13(hello, grease)
+    # Some servers are known to reject a hello whose last extension is empty, so none stands there.
+    if grease:
+        extensions.append(_extension(0x3A3A, b"\0"))
+    return extensions
+
+
+def _of_tls13(hello: ClientHello, grease: list[int]) -> list[bytes]:
+    shares = b"".join(_u16(code) + _vector16(b"\0") for code in grease)
+    if hello.key_share:
+        # Every string of 32 octets is a public key of X25519; no secret will be derived from it.
+        shares += _u16(_X25519) + _vector16(os.urandom(32))
+    return [
+        _extension(43, _vector8(b"".join(map(_u16, (*grease, TLS1_3))))),
+        _extension(45, _vector8(b"\x01")),
+        _extension(51, _vector16(shares)),
+    ]
+
+
+def _extension(code: int, body: bytes) -> bytes:
+    return _u16(code) + _vector16(body)
+
+
+def _u16(number: int) -> bytes:
+    return number.to_bytes(2, "big")
+
+
+def _vector8(body: bytes) -> bytes:
+    return bytes([len(body)]) + body
+
+
+def _vector16(body: bytes) -> bytes:
+    return _u16(len(body)) + body
+
+
+_ALERT, _HANDSHAKE = 21, 22
+_SERVER_HELLO, _SERVER_KEY_EXCHANGE, _SERVER_HELLO_DONE = 2, 12, 14
+_FATAL = 2
+_NAMED_CURVE = 3
+_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+"""The random of a HelloRetryRequest: SHA-256 of that word (RFC 8446 section 4.1.3)."""
+
+_ALPN, _SUPPORTED_VERSIONS, _KEY_SHARE = 16, 43, 51
+
+
+class NotTLSError(ValueError):
+    """What came is not an answer of TLS."""
+
+
+def read_answer(data: bytes, *, to_key_exchange: bool = False) -> ServerHello | int | None:
+    """Return the server's hello, the number of its fatal alert, or ``None`` if more must be read.
+
+    Args:
+        data: everything that came so far.
+        to_key_exchange: a hello of TLS 1.2 counts only with the ServerKeyExchange, or with the
+            ServerHelloDone before which there was none.
+
+    Raises:
+        NotTLSError: if it is something else.
+    """
+    handshake, alert = _records(data)
+    messages = _messages(handshake)
+    if messages and messages[0][0] != _SERVER_HELLO:
+        raise NotTLSError(f"handshake message {messages[0][0]} instead of a ServerHello")
+    if messages:
+        hello = _server_hello(messages[0][1])
+        if not to_key_exchange or hello.version >= TLS1_3:
+            return hello
+        for kind, body in messages[1:]:
+            if kind == _SERVER_KEY_EXCHANGE:
+                return _with_group(hello, body)
+            if kind == _SERVER_HELLO_DONE:
+                return hello
+    return alert
+
+
+def _records(data: bytes) -> tuple[bytes, int | None]:
+    """Return what complete records carry of the handshake, and the first fatal alert."""
+    handshake, alert, position = b"", None, 0
+    while len(data) - position >= 5:
+        kind, length = data[position], int.from_bytes(data[position + 3 : position + 5], "big")
+        if data[position + 1] != 3 or kind not in range(20, 25):
+            raise NotTLSError(f"no TLS record: {data[position : position + 5].hex(' ')}")
+        body = data[position + 5 : position + 5 + length]
+        if len(body) < length:
+            break
+        if kind == _HANDSHAKE:
+            handshake += body
+        elif kind == _ALERT and length == 2 and body[0] == _FATAL and alert is None:
+            alert = body[1]
+        position += 5 + length
+    if 0 < len(data) < 5 and data[0] not in range(20, 25):
+        raise NotTLSError(f"no TLS record: {data.hex(' ')}")
+    return handshake, alert
+
+
+def _messages(handshake: bytes) -> list[tuple[int, bytes]]:
+    messages, position = [], 0
+    while len(handshake) - position >= 4:
+        length = int.from_bytes(handshake[position + 1 : position + 4], "big")
+        body = handshake[position + 4 : position + 4 + length]
+        if len(body) < length:
+            break
+        messages.append((handshake[position], body))
+        position += 4 + length
+    return messages
+
+
+def _server_hello(body: bytes) -> ServerHello:
+    try:
+        session_id = body[34]
+        position = 35 + session_id
+        suite = int.from_bytes(body[position : position + 2], "big")
+        compression = body[position + 2]
+        extensions = _extensions(body[position + 3 :])
+        version = int.from_bytes(extensions.get(_SUPPORTED_VERSIONS, body[:2]), "big")
+        share = extensions.get(_KEY_SHARE, b"")
+        names = extensions.get(_ALPN, b"")
+    except IndexError as error:
+        raise NotTLSError("the ServerHello ends too early") from error
+    return ServerHello(
+        version=version,
+        suite=suite,
+        compression=compression,
+        group=int.from_bytes(share[:2], "big") if share else None,
+        alpn=names[3:].decode("ascii", "replace"),
+        extensions=frozenset(extensions),
+        retry=body[2:34] == _RETRY,
+    )
+
+
+def _extensions(block: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    position = 2
+    while len(block) - position >= 4:
+        code = int.from_bytes(block[position : position + 2], "big")
+        length = int.from_bytes(block[position + 2 : position + 4], "big")
+        found[code] = block[position + 4 : position + 4 + length]
+        position += 4 + length
+    return found
+
+
+def _with_group(hello: ServerHello, key_exchange: bytes) -> ServerHello:
+    if len(key_exchange) < 3 or key_exchange[0] != _NAMED_CURVE:
+        return hello
+    return ServerHello(
+        version=hello.version,
+        suite=hello.suite,
+        compression=hello.compression,
+        group=int.from_bytes(key_exchange[1:3], "big"),
+        alpn=hello.alpn,
+        extensions=hello.extensions,
+    )
