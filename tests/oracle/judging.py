@@ -11,13 +11,13 @@ from oracle.chains import Case
 
 from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.observer import Bounds, Observer
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.runner import GATES, Judge
-from pytest_etcdtls.target import Listener, PortCredentials, Target, TrustBundle
+from pytest_etcdtls.target import Bounds, Listener, PortCredentials, Target, TrustBundle
 
 NEED_CONNECTIONS = frozenset({"cert.same-for-every-hello", "cert.client-usage", "cert.covers-advertised-url"})
 """Checks of the family that are not about the chain alone but about what else the listener answers."""
