@@ -11,7 +11,8 @@ VENV ?= .venv
 ARGS ?=
 
 BIN := $(VENV)/bin
-PARALLEL := --numprocesses=auto --dist=worksteal
+# A test that hangs fails after five minutes, with a traceback of where.
+PARALLEL := --numprocesses=auto --dist=worksteal --timeout=300
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Without compiled modules each of the many runs of pytest that the tests make compiles the whole plugin.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -51,3 +52,24 @@ def test_each_of_etcds_tls_tests_has_a_row_with_a_check_or_a_reason() -> None:
     assert len(rows) >= 30
     for test, answer in rows:
         assert re.search(r"`[a-z]+\.[a-z0-9-]+`", answer) or answer.startswith(("none:", "the same")), test
+
+
+TEXTS = [*PAGES, *ROOT.glob("tests/**/*.py")]
+
+
+def test_what_pages_and_programs_in_tests_import_is_there() -> None:
+    """Also what stands in a string: nothing else notices that a module has moved."""
+    imports = {
+        (path.name, module)
+        for path in TEXTS
+        for module in re.findall(r"^\s*from (pytest_etcdtls[.\w]*) import", path.read_text(), re.MULTILINE)
+    }
+    assert imports
+    assert sorted((name, module) for name, module in imports if not _is_module(module)) == []
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False

@@ -89,7 +89,7 @@ def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str, monkeypatch: p
 ASKS = """
 import sys
 from docker.models.containers import Container
-from pytest_etcdtls.cluster.container_image import image_version
+from pytest_etcdtls.cluster.docker import image_version
 
 def wait(container, **_):
     print(container.labels["pytest-etcdtls"], flush=True)

@@ -272,11 +272,23 @@ def _sleeper(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "3600"], env=environment, start_new_session=True)
 
 
+def _wait_for_word(fifo: Path, run: subprocess.Popen[str]) -> None:
+    """Wait until the program has written to the pipe; one that ended before is shown."""
+    pipe, end = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), os.pidfd_open(run.pid)
+    try:
+        ready, _, _ = select.select([pipe, end], [], [], DEADLINE)
+        assert run.stdout is not None
+        assert pipe in ready, run.stdout.read() if ready else "the program does not say that it runs"
+    finally:
+        os.close(pipe)
+        os.close(end)
+
+
 SUITE = """
 import sys
 from pathlib import Path
 import pytest
-from pytest_etcdtls.cluster.binary import binary_version
+from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.process import ProcessCluster
 
@@ -310,8 +322,7 @@ def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Pa
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
     ) as run:
         if mode != "failing-fixture":
-            with fifo.open() as running:
-                running.read()
+            _wait_for_word(fifo, run)
             run.send_signal(getattr(signal, mode))
         assert run.stdin is not None
         with suppress(BrokenPipeError):

@@ -29,7 +29,7 @@ class GoAnswer:
     """What the Go client says.
 
     Attributes:
-        stage: where it refuses: ``roots``, ``parse``, ``size``, ``verify``, ``handshake``.
+        phase: where it refuses: ``roots``, ``parse``, ``size``, ``verify``, ``handshake``.
         error: its words, empty if it accepts.
     """
 

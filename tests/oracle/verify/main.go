@@ -30,7 +30,7 @@ type Case struct {
 // Answer says whether the client refuses, at which stage, and with which words.
 type Answer struct {
 	Refused bool   `json:"refused"`
-	Stage   string `json:"stage"`
+	Phase   string `json:"phase"`
 	Error   string `json:"error"`
 }
 
@@ -122,7 +122,7 @@ func main() {
 		stage, err := judge(c)
 		answer := Answer{Refused: err != nil}
 		if err != nil {
-			answer.Stage, answer.Error = stage, err.Error()
+			answer.Phase, answer.Error = stage, err.Error()
 		}
 		if err := encoder.Encode(answer); err != nil {
 			fmt.Fprintln(os.Stderr, err)
