@@ -80,7 +80,7 @@ ZOO = [
         ),
         violated=_on_both("tls.forward-secrecy"),
         warned=_on_both("tls.rsa-key-exchange"),
-        calm=_on_both("tls.cbc-suites", "tls.triple-des"),
+        calm=_on_both("tls.cbc-suites", "tls.triple-des", "tls.sha1-signature"),
         # HTTP/2 forbids such a suite (RFC 9113 section 9.2.2), and TLS 1.3 is not offered: no gRPC.
         by_version={
             "3.5.1": {
