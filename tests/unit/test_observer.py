@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from servers import Handler, Server
 
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, RegistrationError
 from pytest_etcdtls.facts import probe as registry
+from pytest_etcdtls.facts.probe import _PROBES as PROBES
 from pytest_etcdtls.facts.probe import Context, probe
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.role import Role
@@ -125,3 +130,24 @@ def test_what_probes_keep_for_themselves_is_not_in_the_report() -> None:
     observer = Observer(TARGET)
     observer.get(Weather, None, LISTENER)
     assert observer.facts == []
+
+
+_SECRET = re.compile(r"\b(Identity|PrivateKey|SigningKey|SessionSlot|KeptSessions|PortCredentials)\b")
+
+
+def _annotations(type_: type[Any], seen: set[type[Any]]) -> Iterator[str]:
+    """Yield the annotations of a dataclass, and of the dataclasses that its fields hold."""
+    if type_ in seen or not dataclasses.is_dataclass(type_):
+        return
+    seen.add(type_)
+    names = vars(sys.modules[type_.__module__])
+    for field in dataclasses.fields(type_):
+        yield f"{type_.__name__}.{field.name}: {field.type}"
+        for name in re.findall(r"\w+", str(field.type)):
+            if isinstance(found := names.get(name), type):
+                yield from _annotations(found, seen)
+
+
+@pytest.mark.parametrize("type_", [type_ for type_, found in PROBES.items() if found.reported])
+def test_what_may_be_reported_holds_no_keys(type_: type[Any]) -> None:
+    assert [text for text in _annotations(type_, set()) if _SECRET.search(text.partition(": ")[2])] == []
