@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ def main(binary: Path, size: int, directory: Path, manner: str) -> None:
         directory: for the cluster.
         manner: ``fork`` to leave a child behind, ``keep`` to leave the cluster standing, else ``plain``.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup, and inherited
     keep = manner == "keep"
     config = ClusterConfig(size=size)
     cluster = ProcessCluster(config, binary, binary_version(binary), directory=directory, keep=keep)

@@ -17,7 +17,7 @@ from pytest_etcdtls.errors import ClusterStartError
 
 CLAIM = """
 import json, sys
-from pytest_etcdtls.cluster import ports
+from pytest_etcdtls.cluster import owned as ports
 ports.os.getpid = lambda: 7  # all begin at the same block
 claim = ports.claim_ports(25, "127.0.0.1")
 print(json.dumps(claim.ports), flush=True)
