@@ -42,7 +42,7 @@ class Control:
     Attributes:
         identity: name of the good identity, ``None`` if none is known.
         tries: its attempts, the last one counts; empty if none is known.
-        twin: the identity is the valid twin of a minted bad one.
+        valid_counterpart: the identity is the valid counterpart of an issued bad identity.
     """
 
     identity: str | None = None
@@ -76,7 +76,7 @@ class AccessCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessMatrix:
-    """All that was seen of one identity on one listener.
+    """The attempts of one identity on one listener, in each TLS version and protocol.
 
     Attributes:
         role: of the listener.
@@ -85,9 +85,9 @@ class AccessMatrix:
         certificate: its subject and issuer in words, empty for ``none``.
         recipe: shell lines that make an equivalent identity, for commands to paste.
         files: paths of certificate and key, or the names that the recipe writes; ``None`` for ``none``.
-        cells: one per TLS version and protocol that the listener speaks.
-        instead_of: the name of the identity that could not be presented, if this one was served and so
-            decides about it; the cells are then those that were served. Empty for the identity itself.
+        cells: one per TLS version and protocol that the listener serves.
+        instead_of: name of an identity that could not be presented, if this identity was served and so
+            decides the result for it; the cells are then those that were served. Empty otherwise.
     """
 
     url: str
@@ -103,13 +103,13 @@ class AccessMatrix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A good identity and how it fared on a listener.
+    """A good identity and its attempts on a listener.
 
     Attributes:
         origin: where it comes from.
-        minted: it was made here with the CA's key.
+        issued: the certificate was issued in memory with the CA's signing key.
         has_names: its certificate has SANs.
-        excluded: a declared rule about names excludes its certificate, so that it is rightly refused.
+        excluded: a declared rule about names excludes its certificate, so a refusal is correct.
         tries: by TLS version and protocol; the last try of each counts.
         chain: the certificates that it sends, leaf first.
     """
@@ -134,17 +134,17 @@ class Candidate:
 
     @property
     def served_protocols(self) -> tuple[Protocol, ...]:
-        """The protocols in which an answer could be read, in any TLS version."""
+        """The protocols that answered this identity, in any TLS version."""
         return tuple(dict.fromkeys(p for _, p, tries in self.tries if tries[-1].response is not None))
 
     @property
     def served(self) -> tuple[Attempt, ...]:
-        """The attempts that were served an answer that could be read."""
+        """The attempts whose response could be parsed."""
         return tuple(attempt for attempt in self.attempts if attempt.response is not None)
 
     @property
     def ways(self) -> frozenset[Ending]:
-        """The ways in which its attempts ended."""
+        """How its attempts ended."""
         return frozenset(attempt.ending for attempt in self.attempts)
 
 
@@ -154,7 +154,7 @@ class AcceptedClient:
 
     Attributes:
         candidates: in the order tried; the last one is the accepted one, if any was.
-        accepted: the one that was served, ``None`` if none was.
+        accepted: the identity that was served, ``None`` if none was.
         san_rule: etcd's SAN rule applies on this listener (peer, https metrics).
         versions: TLS versions that the listener offers.
     """
@@ -168,20 +168,20 @@ class AcceptedClient:
 
     @property
     def reference(self) -> Candidate | None:
-        """The candidate that serves as control: the accepted one, else the one that tells most."""
+        """The candidate that serves as control: the accepted one, else the most informative one."""
         if self.accepted is not None:
             return self.accepted
         plain = [found for found in self.candidates if not self.closed_by_san_rule(found)]
         return next(iter(plain or self.candidates), None)
 
     def closed_by_san_rule(self, candidate: Candidate) -> bool:
-        """Whether etcd's SAN rule can explain that the candidate was closed after the handshake."""
+        """Whether etcd's SAN rule can explain why the candidate was closed after the handshake."""
         return self.san_rule and candidate.has_names and candidate.ways == {Ending.CLOSED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedClient:
-    """A client that a listener serves, whoever that is.
+    """A client that a listener serves: a good identity or a client without a certificate.
 
     Attributes:
         role: of the listener.
@@ -196,11 +196,11 @@ class ServedClient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityAttempt:
-    """One identity at one place.
+    """The attempts of one identity on one listener.
 
     Attributes:
         identity: its name.
-        closes: etcd itself closes such a client after the handshake, so that a close is a refusal.
+        closes: etcd itself closes such a client after the handshake, so a close is a refusal.
     """
 
     url: str
@@ -217,7 +217,7 @@ class IdentityAttempts:
 
     Attributes:
         role: of the listener.
-        split: what was tried on the HTTP listener that is split off it, empty if there is none.
+        split: attempts on the member's separate HTTP listener, empty if there is none.
         split_url: its URL, empty if there is none.
     """
 
@@ -230,7 +230,7 @@ class IdentityAttempts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRevocation:
-    """A revoked identity where HTTP is split off the gRPC port.
+    """A revoked identity where HTTP has a listener separate from the gRPC port.
 
     Attributes:
         grpc: what was seen of it on the gRPC port.
@@ -242,7 +242,7 @@ class SplitRevocation:
 
 
 MINTED = "issued"
-"""The good identity that is made with a CA's key, and the valid twin of the bad ones made with it."""
+"""The good identity issued with a CA's key; the valid counterpart of the bad identities issued with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class GoodIdentities:
 
 @dataclass(frozen=True, slots=True)
 class IssuedIdentities:
-    """The identities minted with the CA's key of a listener, made once; they hold keys."""
+    """The identities issued with the CA's key of a listener, made once; they hold keys."""
 
     issued: dict[str, Identity]
 
@@ -279,7 +279,7 @@ def _workshop(context: Context, key: str | None) -> IssuedIdentities:
 def _admitted_names(context: Context, credentials: PortCredentials) -> tuple[str, ...]:
     """Return the names that a good certificate must have, none if no rule about hostnames is known.
 
-    Once it has names, etcd's SAN rule wants our address among them.
+    If a certificate has names, etcd's SAN rule requires our address among them.
     """
     if not credentials.allowed_hostname:
         return ()
@@ -292,7 +292,7 @@ def _host(address: str) -> str:
 
 
 def is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
-    """Return whether the rules about names that etcd was told of, if any, let the identity in."""
+    """Return whether the declared rules about names, if any, accept the identity."""
     if not identity.chain:
         return True
     leaf, hostnames = identity.chain[0], credentials.allowed_hostname
@@ -305,7 +305,7 @@ def is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
 @probe(GoodIdentities, reported=False, cost=0, needs=[(IssuedIdentities, None)])
 def _good_identities(context: Context, key: str | None) -> GoodIdentities:
     credentials = context.target.credentials(listener_of(context).role)
-    # One that the declared rules exclude is rightly refused, and no control.
+    # A refusal of an identity that the declared rules exclude is correct, so it is no control.
     good = tuple(one for one in credentials.identities if is_admitted(one, credentials))
     good = good or credentials.identities
     if credentials.signing_key is not None:
@@ -318,9 +318,10 @@ class ClientIdentity:
     """An identity ready to be presented; holds a key.
 
     Attributes:
-        twin: name of the good identity that differs in the one point only, ``None`` for those without.
-        held: it was not made for this, but happens to be at hand: why no better one is, which is the reason
-            if nothing is proved by it. Empty for all others.
+        valid_counterpart: name of the good identity that differs in one point only, ``None`` if there is
+            none.
+        held: for an identity that we hold and that was not made for this test: why no better one is
+            available, which is the reason reported if the identity proves nothing. Empty for all others.
     """
 
     identity: Identity
@@ -350,7 +351,7 @@ def _presentable(context: Context, key: str | None) -> ClientIdentity:
 
 
 def _held(context: Context) -> Iterator[Identity]:
-    """Yield what we hold and a rule may exclude: who was accepted, then all whom the same CA would let in."""
+    """Yield identities that a rule may exclude: the accepted one, then those of the same CA."""
     trust = context.target.credentials(listener_of(context).role).client_trust
     anchors = trust.certificates if trust else ()
     accepted = context.get(AcceptedClient).accepted
@@ -432,10 +433,10 @@ def _revoked(context: Context) -> Identity:
 
 
 def _needs_rule(context: Context, name: str) -> None:
-    """Refuse an identity with a wrong name where no rule says which is right.
+    """Check that a rule about names is known, without which no name is wrong.
 
     Raises:
-        NotApplicableError: if so.
+        NotApplicableError: if no such rule is known.
     """
     credentials = context.target.credentials(listener_of(context).role)
     rules = {"wrong-cn": credentials.allowed_cn, "wrong-hostname": credentials.allowed_hostname}
@@ -452,7 +453,7 @@ def _client_certificate(context: Context) -> Identity:
 
 
 def _peer_certificate(context: Context) -> Identity:
-    """Return a certificate that is none of the clients': a member's own before that of who only asks it."""
+    """Return a certificate that only peers use: one valid for servers if there is one, else the first."""
     clients = {identity.chain[0] for identity in context.target.client.identities if identity.chain}
     own = [
         identity
@@ -503,17 +504,17 @@ PROTOCOLS: dict[Role, tuple[Protocol, ...]] = {
     Role.METRICS: (Protocol.HTTP1,),
     Role.CLIENT_HTTP: (Protocol.HTTP1, Protocol.GATEWAY),
 }
-"""What is spoken on a listener of each role; the peer port has no HTTP/2 whatever its ALPN says."""
+"""Protocols of a listener of each role; the peer port has no HTTP/2 whatever its ALPN says."""
 
 SAN_RULE_ROLES = frozenset({Role.PEER, Role.METRICS})
 """Where etcd compares a client certificate's SANs with the remote address (client/pkg/transport)."""
 
 OTHER_ROLES = frozenset({"client-certificate", "peer-certificate", "server-certificate"})
-"""Good identities, tried where they are not meant for."""
+"""Good identities of other roles, tried on listeners that they are not meant for."""
 
 WITNESSES = ("none", "self-signed", "foreign-ca")
-"""Bad identities that need nothing but the listener. Where one of them is served, no rule that is narrower
-keeps anybody out: who is excluded by it presents this one instead."""
+"""Bad identities that need nothing but the listener. Where one of them is served, a narrower rule refuses no
+client: a client that the rule excludes can present this identity instead."""
 
 Tries = tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
 
@@ -521,7 +522,7 @@ Tries = tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
 def status_request(
     listener: Listener, identity: Identity, version: TLSVersion | None, protocol: Protocol, purpose: str
 ) -> Request:
-    """Return a request that every etcd answers to every client that TLS lets in."""
+    """Return a request that every etcd answers for every client that TLS accepts."""
     paths = {Protocol.GATEWAY: GATEWAY_STATUS_PATH, Protocol.GRPC: GRPC_STATUS_PATH}
     path = paths.get(protocol, version_path(listener.role))
     return Request(purpose=purpose, identity=identity, version=version, protocol=protocol, path=path)
@@ -546,7 +547,7 @@ def _grid(
 
 
 def _again(context: Context, identity: Identity, tries: Tries, purpose: str) -> Tries:
-    """Repeat what was closed: a stopping etcd closes everybody."""
+    """Repeat the attempts that were closed: an etcd that is stopping closes every connection."""
     listener = listener_of(context)
     closed = [(v, p) for v, p, made in tries if made[-1].ending is Ending.CLOSED]
     if not closed:
@@ -613,9 +614,9 @@ def _files(identity: Identity) -> tuple[str, str] | None:
 
 
 def served_protocols(context: Context) -> tuple[Protocol, ...]:
-    """Return the protocols that give verdicts on the listener: those in which a good client was answered.
+    """Return the protocols that are tested on the listener: those in which a good client was answered.
 
-    Without an accepted client nothing is known of that, and it is all that such a listener may speak.
+    Without an accepted client these are all protocols of the listener's role.
     """
     accepted = context.get(AcceptedClient).accepted
     return accepted.served_protocols if accepted else PROTOCOLS[listener_of(context).role]
@@ -627,7 +628,7 @@ def _twin_cost(target: Target, listener: Listener | None, key: str | None) -> in
 
 @probe(Candidate, cost=_twin_cost, needs=[(AcceptedClient, None), (IssuedIdentities, None)])
 def _valid_counterpart(context: Context, key: str | None) -> Candidate:
-    """Try the valid twin of minted identities; it is not tried again if it was the accepted identity."""
+    """Try the valid counterpart of issued identities, unless it was tried as the accepted identity."""
     identity = context.get(IssuedIdentities).issued[str(key)]
     acceptance = context.get(AcceptedClient)
     if acceptance.accepted is not None and acceptance.accepted.identity == identity.name:
@@ -646,14 +647,14 @@ def _valid_counterpart(context: Context, key: str | None) -> Candidate:
 
 
 def _speeches(key: str | None, known: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
-    """Return what is spoken with an identity: one protocol is enough to tell whom a port is for."""
+    """Return the protocols to try with an identity: for one of another role, one protocol is enough."""
     return known[:1] if key in OTHER_ROLES else known
 
 
 def _admission_cost(target: Target, listener: Listener | None, key: str | None) -> int:
     if listener is None or listener.scheme == "http":
         return 0
-    # After a close that decides, the control is repeated.
+    # After a close that decides the result, the attempt is repeated.
     tries = 2 if key in CLOSED_BY_ETCD else 1
     return tries * len(TLSVersion) * len(_speeches(key, PROTOCOLS[listener.role]))
 
@@ -681,7 +682,7 @@ def _admission(context: Context, key: str | None) -> AccessMatrix:
 
 
 def served_instead(context: Context, key: str) -> AccessMatrix | None:
-    """Return what was seen of an identity that is served, and so decides about one that cannot be presented.
+    """Return a served identity that decides the result for one that cannot be presented.
 
     Args:
         context: of the listener.
@@ -699,9 +700,9 @@ def served_instead(context: Context, key: str) -> AccessMatrix | None:
 
 
 def _decides(admission: AccessMatrix) -> bool:
-    """Return whether an identity that we happen to hold shows what becomes of all that are like it.
+    """Return whether an identity that we hold, not made for this test, decides the result for its kind.
 
-    It does if it is served, or refused by TLS where a good client is served; a close may be due to its names.
+    It does if it is served, or if TLS refuses it and serves a good client; a close may be due to its names.
     """
     ways = {cell.attempt.ending for cell in admission.cells}
     controls = {cell.control.attempt.ending for cell in admission.cells if cell.control.attempt}
@@ -740,7 +741,7 @@ def _presented(context: Context, presentable: ClientIdentity, key: str | None) -
 
 
 def _known_tries(context: Context, identity: Identity, protocols: Sequence[Protocol]) -> Tries:
-    """Return what was seen when the identity was tried as a good one, empty if it was not."""
+    """Return the attempts made when the identity was tried as a good one, empty if it was not."""
     good = {known.name: known for known in context.get(GoodIdentities).identities}
     if good.get(identity.name) is not identity:
         return ()
@@ -818,7 +819,7 @@ _BY_ROLE: dict[Role, tuple[str, ...]] = {
     Role.METRICS: ("wrong-san", "revoked"),
     Role.CLIENT_HTTP: ("revoked",),
 }
-"""Whom the checks about single identities try where: nobody else is tried for the sake of comparison."""
+"""Identities that the checks about single identities try, by role; no other is tried for comparison."""
 
 
 @probe(
@@ -841,7 +842,7 @@ def _encounters(context: Context, key: str | None) -> IdentityAttempts:
 
 
 def split_off(context: Context, listener: Listener) -> Listener | None:
-    """Return the https listener that speaks HTTP beside the gRPC port of its member, if there is one."""
+    """Return the member's https listener for HTTP, separate from its gRPC port, if there is one."""
     if listener.role is not Role.CLIENT:
         return None
     for other in context.target.listeners:

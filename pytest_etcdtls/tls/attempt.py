@@ -1,4 +1,4 @@
-"""One connection: what was asked of it and how it ended. Values only."""
+"""One connection: the request and how the attempt ended. Values only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Ending(StrEnum):
     CLOSED = "closed"
     """Our handshake finished, the server sent ``close_notify`` and no application data."""
     UNCLEAR = "unclear"
-    """All else: time-out, reset, end of stream without ``close_notify``, a limit of our own library."""
+    """Anything else: timeout, reset, end of stream without ``close_notify``, a limit of our own library."""
 
 
 class Phase(StrEnum):
@@ -43,10 +43,10 @@ class Phase(StrEnum):
 
 
 class StreamEnd(StrEnum):
-    """What the stream itself saw last."""
+    """How the TCP stream ended."""
 
     OPEN = "open"
-    """Nothing ended it: the answer was complete and we closed."""
+    """The server did not end it: the response was complete and we closed."""
     CLOSE_NOTIFY = "close_notify"
     ALERT = "alert"
     EOF = "end of stream"
@@ -126,15 +126,15 @@ class Attempt:
         url: the listener's URL.
         purpose: what the connection was made for, in a few words.
         identity: name of the identity presented.
-        asked: the only TLS version offered; ``None`` if every version that we have was, or for plaintext.
-        protocol: what was spoken.
+        asked: the only TLS version offered; ``None`` if all supported versions were, or for plaintext.
+        protocol: the protocol used after the handshake.
         offered_alpn: protocol names offered by ALPN (RFC 7301), none if empty.
-        way: how it ended.
-        stage: how far it got.
-        ending: what the stream saw last.
-        alert: the alert that the server sent, close_notify apart; ``None`` if it sent none.
+        ending: how it ended.
+        phase: how far it got.
+        stream_end: how the TCP stream ended.
+        alert: the alert that the server sent, other than ``close_notify``; ``None`` if it sent none.
         detail: the end in words, for people.
-        local: the end is a limit of our own library, not the server's doing.
+        local: the attempt ended at a limit of our own library, not by the server.
         version: the TLS version negotiated, ``None`` if the handshake did not get there.
         cipher: OpenSSL's name of the cipher suite.
         group: name of the key exchange group.
@@ -146,7 +146,7 @@ class Attempt:
         ticket: the server gave out a session ticket.
         renegotiated: a second handshake was made on the connection.
         first_bytes: the first application data, at most 64 octets.
-        response: the HTTP answer, if one could be parsed.
+        response: the HTTP response, if one could be parsed.
         local_address: our address and port, as the server's log may show it.
         started_at: aware UTC.
         milliseconds: from the first SYN to the end.
@@ -184,8 +184,8 @@ class Attempt:
     def answers_plaintext(self) -> bool:
         """Whether plain HTTP is served, HTTP/1.1 or the SETTINGS frame of HTTP/2 (RFC 9113 section 3.4).
 
-        What a TLS server says of a request that is not TLS is none: an alert, or an error of status 400 from
-        Go, nginx and Apache.
+        The reply of a TLS server to a request without TLS does not count: an alert, or the error with status
+        400 that Go, nginx and Apache send.
         """
         is_http = self.first_bytes.startswith(b"HTTP/") or self.first_bytes[3:4] == _SETTINGS
         status, body = (self.response.status, self.response.body) if self.response else (0, b"")
@@ -204,7 +204,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """A ticket of TLS 1.3, what can be said of it openly.
+    """The fields of a TLS 1.3 session ticket that are not secret.
 
     Attributes:
         lifetime: seconds for which the client may use it.
@@ -232,11 +232,11 @@ class SessionTickets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """One identity, let in or not afresh, and then with the session that it got.
+    """One identity on a new connection, and then with the session that it got there.
 
     Attributes:
-        fresh: the attempt on which the session was got.
-        again: the attempt that offered it; ``None`` if none was got. The last of its tries.
+        fresh: the attempt with a full handshake, which got the session.
+        again: the last attempt that offered the session; ``None`` if none was got.
     """
 
     version: TLSVersion
@@ -247,12 +247,12 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumption:
-    """What sessions are worth on the listener that gave them out.
+    """Resumption of sessions on the listener that issued them.
 
     Attributes:
         files: certificate and key of the good client, for commands to paste.
         good: the accepted client, by TLS version.
-        revoked: an identity that TLS lets in and etcd then closes, where one is known.
+        revoked: an identity that TLS accepts and etcd then closes, where one is known.
     """
 
     url: str
@@ -268,7 +268,7 @@ class ForeignSession:
 
     Attributes:
         url: the listener where it was presented.
-        other: the listener that gave it out.
+        other: the listener that issued it.
         files: certificate and key of the client that got it, for commands to paste.
         presented: TLS version, the attempt that got it, the attempt that presented it.
     """
@@ -285,10 +285,10 @@ class Renegotiation:
     """Whether the listener makes a second handshake on a connection (TLS 1.2).
 
     Attributes:
-        announced: its hello says that it knows secure renegotiation (RFC 5746).
+        announced: its ServerHello announces secure renegotiation (RFC 5746).
         files: certificate and key of the client, for commands to paste.
-        attempt: the connection on which it was asked for; ``None`` if it could not be.
-        unasked: why it could not be asked for.
+        attempt: the connection on which it was requested; ``None`` if it could not be.
+        unasked: why it could not be requested.
     """
 
     url: str
@@ -304,12 +304,12 @@ _TRAFFIC_SECRET = b"SERVER_TRAFFIC_SECRET_0"
 
 @dataclass(slots=True)
 class SessionSlot:
-    """The session of one connection, empty until that was made.
+    """The session of one connection, empty until the connection is made.
 
     Attributes:
-        context: which every connection that offers the session must share; it presents no certificate.
+        context: shared by every connection that offers the session; it presents no certificate.
         session: ``None`` if there was no handshake.
-        tickets: what the tickets of TLS 1.3 say, as far as they were read.
+        tickets: the TLS 1.3 tickets that could be read.
     """
 
     context: SSL.Context | None = field(default=None, repr=False)
@@ -320,13 +320,13 @@ class SessionSlot:
     _watching: bool = False
 
     def watch(self, context: SSL.Context) -> None:
-        """Have the context tell us the secret that opens the tickets."""
+        """Register for the secret that decrypts the tickets of connections of this context."""
         self.context, self.session, self.tickets = context, None, ()
         self._secret, self._watching = b"", True
         context.set_keylog_callback(self._note_secret)
 
     def fill(self, connection: SSL.Connection, received: bytes) -> None:
-        """Take the session of a connection that is over, and read its tickets.
+        """Take the session of a finished connection, and read its tickets.
 
         Args:
             connection: kept alive, since OpenSSL marks the session of one that is freed as not resumable.
@@ -357,7 +357,7 @@ _SUITES: dict[str, tuple[type[AESGCM | ChaCha20Poly1305], HashAlgorithm, int]] =
 
 
 def read_tickets(received: bytes, secret: bytes, suite: str) -> tuple[Ticket, ...]:
-    """Return what the tickets say that a server sent on a connection.
+    """Return the TLS 1.3 session tickets that a server sent on a connection.
 
     Args:
         received: everything that came on the connection, from its first byte.
@@ -385,7 +385,7 @@ def read_tickets(received: bytes, secret: bytes, suite: str) -> tuple[Ticket, ..
 
 
 def _handshake_data(received: bytes, opener: AESGCM | ChaCha20Poly1305, nonce: bytes) -> Iterator[bytes]:
-    """Yield what records protected with the application traffic keys carry of the handshake."""
+    """Yield the handshake data in records protected with the application traffic keys."""
     sequence = position = 0
     while len(received) - position >= 5:
         header = received[position : position + 5]
@@ -397,7 +397,7 @@ def _handshake_data(received: bytes, opener: AESGCM | ChaCha20Poly1305, nonce: b
         try:
             inner = opener.decrypt(number.to_bytes(12, "big"), body, header).rstrip(b"\0")
         except InvalidTag:
-            # Protected with the keys of the handshake, which come before the others.
+            # Protected with the handshake keys, which precede the application traffic keys.
             continue
         sequence += 1
         if inner and inner[-1] == _HANDSHAKE:
@@ -432,18 +432,18 @@ class Request:
 
     Attributes:
         purpose: a few words for the report.
-        version: the only TLS version to offer; ``None`` for all that we have.
-        speech: what to speak; ``None`` stops after the handshake and one read.
+        version: the only TLS version to offer; ``None`` for all supported versions.
+        protocol: the protocol to use after the handshake.
         path: of the GET; gateway and gRPC calls use it too.
         body: of a POST; ``None`` makes it a GET. May hold a password, never shown.
-        alpn: names to offer; ``None`` for those that fit ``speech``.
+        alpn: names to offer; ``None`` for those of ``protocol``.
         plaintext: no TLS at all.
         server_name: name to send by SNI; ``None`` for the listener's host, if that is a name.
         headers: further request headers; may hold a token, never shown.
         only_to: DER of the leaf that must be served, else nothing is sent; ``None`` for any.
         keep: where the TLS session of this connection is put.
         resume: the TLS session to offer, of an earlier connection in the same TLS version.
-        renegotiate: ask for a second handshake before the request (TLS 1.2).
+        renegotiate: request a second handshake before the request (TLS 1.2).
     """
 
     purpose: str

@@ -1,6 +1,6 @@
-"""What one stream saw, and which of the five ways of the refusal table that is.
+"""The stream of one connection, what was seen on it, and the :class:`Ending` that follows.
 
-Pure: no sockets. The order of the rules is that of the table; no exception of a library decides.
+The rules apply in the order of the refusal table; no exception type of a library decides an ending.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from pytest_etcdtls.tls.attempt import CERTIFICATE_ALERTS, Ending, Phase, Stream
 
 _READ_ALERT = 0x4004
 _LOOP = 0x1001
-"""What OpenSSL's info callback reports: an alert that came, a step of the handshake."""
+"""What OpenSSL's info callback reports: a received alert, a step of the handshake."""
 
 
 @dataclass(slots=True)
 class Trace:
-    """Filled while an attempt goes on.
+    """What was seen during one attempt; filled while the attempt is made.
 
     Attributes:
         alert: first alert from the server that is not ``close_notify``.
         close_notify: the server sent it.
         first_bytes: the first application data, at most 64 octets.
-        ending: what the stream saw last.
-        detail: the end in words.
-        local: the end is a limit of our own library.
+        stream_end: how the TCP stream ended.
+        detail: how the attempt ended, in words.
+        local: the attempt ended at a limit of our own library.
         certificate_requested: a CertificateRequest was read.
         certificate_read: the server's Certificate was read; a resumed handshake has none.
         ticket_read: a NewSessionTicket was read.
@@ -58,7 +58,7 @@ class Trace:
     renegotiated: bool = False
 
     def note(self, where: int, value: int, state: bytes) -> None:
-        """Note what OpenSSL's info callback reports."""
+        """Record what OpenSSL's info callback reports."""
         if where & _READ_ALERT == _READ_ALERT:
             number = value & 0xFF
             if number == 0:
@@ -71,13 +71,13 @@ class Trace:
             self.ticket_read |= b"read server session ticket" in state
 
     def end(self, stream_end: StreamEnd, detail: str, *, local: bool = False) -> None:
-        """Note how the stream ended; the first end noted stands, and an alert goes before it."""
+        """Record how the stream ended; the first recorded end is kept, and an alert takes precedence."""
         if self.stream_end is StreamEnd.OPEN:
             self.stream_end, self.detail, self.local = stream_end, detail, local
 
 
 def ending_of(trace: Trace) -> Ending:
-    """Return the way that the attempt ended, first match of the table."""
+    """Return how the attempt ended: the first match in the refusal table."""
     if trace.first_bytes:
         return Ending.SERVED
     if trace.alert in CERTIFICATE_ALERTS:
@@ -90,7 +90,7 @@ def ending_of(trace: Trace) -> Ending:
 
 
 def detail_of(trace: Trace) -> str:
-    """Return the end in words."""
+    """Return in words how the attempt ended."""
     if trace.first_bytes:
         return "application data"
     if trace.alert is not None:
@@ -105,10 +105,10 @@ _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
 
 class DialError(Exception):
-    """There is no TCP connection.
+    """The TCP connection failed.
 
     Attributes:
-        ending: a time-out, or a failure that the operating system named.
+        stream_end: a timeout, a refused connection, or another failure.
     """
 
     def __init__(self, stream_end: StreamEnd, detail: str) -> None:
@@ -121,7 +121,7 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
 
     Args:
         listener: where to.
-        deadline: ``time.monotonic()`` at which it is too late.
+        deadline: ``time.monotonic()`` after which connecting fails.
 
     Raises:
         DialError: if there is no connection.
@@ -141,7 +141,7 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
 
 
 def _no_connection(host: str, port: int, errors: Sequence[Exception]) -> DialError:
-    """Return what the last address of a host came to; it is a refusal only if every address refused."""
+    """Return the error of the last address of a host; it is a refusal only if every address refused."""
     last = errors[-1]
     if isinstance(last, TimeoutError):
         return DialError(StreamEnd.TIMEOUT, f"no TCP connection to {host} port {port} in time")
@@ -152,7 +152,7 @@ def _no_connection(host: str, port: int, errors: Sequence[Exception]) -> DialErr
 
 
 def addresses_of(host: str, seconds: float) -> frozenset[str]:
-    """Return the addresses of a host; none if it has none or the resolver does not tell them in time."""
+    """Return the addresses of a host; empty if it has none or the resolver does not answer in time."""
     found: list[str] = []
 
     def look() -> None:
@@ -184,8 +184,9 @@ def sni(host: str) -> str | None:
     """Return a host as it is sent by SNI: without trailing dot (RFC 6066 section 3), as Go's client does.
 
     Returns:
-        ``None`` for an address, and for what is no host name in ASCII: empty labels, or long ones. It is not
-        asked whether a label such as ``xn--n3h`` is valid IDNA: clients of etcd do not ask either.
+        ``None`` for an address, and for a text that is not an ASCII host name (empty or overlong labels).
+        Whether a label such as ``xn--n3h`` is valid IDNA is not checked; clients of etcd do not check it
+        either.
     """
     name = host.rstrip(".")
     if is_address(name) or len(name) > _LONGEST_NAME or not _HOST_NAME.fullmatch(name):
@@ -220,12 +221,12 @@ class WireStream(httpcore.NetworkStream):
         self.tls: SSL.Connection | None = None
         self.local_address = local_address(sock)
         self.received: bytearray | None = None
-        """Everything that came, if a caller puts a bytearray here beforehand."""
+        """All received bytes, if a caller sets a bytearray here beforehand."""
 
     # -- handshake ---------------------------------------------------------------------------
 
     def begin_tls(self, context: SSL.Context, name: str | None) -> SSL.Connection:
-        """Put TLS on the socket; what the connection shall present can be set on it before the handshake."""
+        """Start TLS on the socket; the certificate to present can be set before the handshake."""
         self.trace.phase = Phase.HANDSHAKE
         self.tls = SSL.Connection(context, None)
         self.tls.set_info_callback(
@@ -242,7 +243,7 @@ class WireStream(httpcore.NetworkStream):
         return self.trace.handshake_done
 
     def renegotiate(self) -> bool:
-        """Ask for a second handshake on the connection (TLS 1.2); return whether it was made."""
+        """Request a second handshake on the connection (TLS 1.2); return whether it was made."""
         assert self.tls is not None  # noqa: S101 - called with TLS only
         self.trace.phase = Phase.HANDSHAKE
         self.tls.renegotiate()
@@ -272,7 +273,7 @@ class WireStream(httpcore.NetworkStream):
     # -- httpcore's interface ----------------------------------------------------------------
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Return application data, nothing at the end.
+        """Return application data, empty at the end of the stream.
 
         Raises:
             httpcore.ReadError, httpcore.ReadTimeout: if the stream ended otherwise.
@@ -297,7 +298,7 @@ class WireStream(httpcore.NetworkStream):
         """Send application data.
 
         Raises:
-            httpcore.WriteError: if the socket or TLS does not take it; what the socket held was fed in.
+            httpcore.WriteError: if the socket or TLS rejects it; data that had arrived is processed first.
         """
         if not buffer:
             return
@@ -323,7 +324,7 @@ class WireStream(httpcore.NetworkStream):
         return self
 
     def get_extra_info(self, info: str) -> object:
-        """Return nothing: what is known is in the trace."""
+        """Return ``None``: the facts of the stream are in the trace."""
         return None
 
     def close(self) -> None:
@@ -337,7 +338,7 @@ class WireStream(httpcore.NetworkStream):
     # -- reading on --------------------------------------------------------------------------
 
     def read_to_the_end(self) -> None:
-        """Read until application data, an alert, the end or the deadline; whatever it was is in the trace."""
+        """Read until application data, an alert, the end or the deadline, and record it in the trace."""
         while not self.trace.first_bytes and self.trace.stream_end is StreamEnd.OPEN:
             try:
                 if not self.read(_CHUNK):
@@ -357,7 +358,7 @@ class WireStream(httpcore.NetworkStream):
                 self._exchange()
 
     def _exchange(self) -> None:
-        """Send what TLS has to say, then feed in what the server says."""
+        """Send pending TLS output, then pass what the server sends to TLS."""
         assert self.tls is not None  # noqa: S101 - called with TLS only
         self._flush()
         data = self._recv(_CHUNK)
@@ -417,7 +418,7 @@ class WireStream(httpcore.NetworkStream):
         raise DeadlineError(self.trace.detail)
 
     def _note_socket_end(self, stream_end: StreamEnd, detail: str) -> None:
-        """Note the socket's end, unless TLS has said goodbye in what was read before."""
+        """Record the socket's end, unless ``close_notify`` or an alert was read before."""
         self._socket_end = (stream_end, detail)
 
     def _note_tls_error(self, error: SSL.Error) -> None:
@@ -438,7 +439,7 @@ _CANNOT_PARSE = (
 _LOCAL_REASONS = frozenset(
     {"no protocols available", "no ciphers available", "unsupported protocol", _CANNOT_PARSE}
 )
-"""OpenSSL's words for what it will not even try, and ours for what it gives up."""
+"""OpenSSL's reasons that come from our side, and our text for a certificate that it cannot parse."""
 
 
 def _reason(error: SSL.Error) -> str:
