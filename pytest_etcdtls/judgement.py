@@ -1,4 +1,4 @@
-"""Judging what several checks share: identities that must be refused, and experiments."""
+"""Judgements that several checks share: identities that must be refused, and experiments."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pytest_etcdtls.tls.attempt import Ending
 
 
 def judge(admission: AccessMatrix, who: str) -> Iterator[Statement]:
-    """Judge an identity that must be refused, by the refusal table, cell by cell.
+    """Judge an identity that must be refused by the refusal table, case by case.
 
     Args:
-        admission: what was seen of it.
+        admission: the attempts of the identity.
         who: the identity in words.
     """
     served: list[AccessCase] = []
@@ -44,12 +44,12 @@ def judge(admission: AccessMatrix, who: str) -> Iterator[Statement]:
 
 
 def observed_in(cells: Iterable[AccessCase]) -> str:
-    """Return what was seen of an identity, TLS version by TLS version and protocol by protocol."""
+    """Return in words how the attempts of an identity ended, by TLS version and protocol."""
     return "; ".join(f"{cell.version} {cell.protocol}: {cell.attempt.describe()}" for cell in cells)
 
 
 def reproduce_in(admission: AccessMatrix, cells: Iterable[AccessCase]) -> tuple[str, ...]:
-    """Return the lines that make such an identity, and that try it in these TLS versions and protocols."""
+    """Return shell lines that create such an identity and try it in these TLS versions and protocols."""
     lines = (
         curl(
             admission.url,
@@ -97,22 +97,22 @@ def _admitted(admission: AccessMatrix, served: list[AccessCase], who: str) -> Fi
 
 LET_IN = frozenset({Ending.SERVED})
 REFUSED = frozenset({Ending.REFUSED})
-"""By TLS, with a certificate alert."""
+"""Refused by TLS, with a certificate alert."""
 KEPT_OUT = frozenset({Ending.REFUSED, Ending.CLOSED})
-"""By TLS, or by etcd itself, which closes the connection after the handshake."""
+"""Refused by TLS, or by etcd itself, which closes the connection after the handshake."""
 NO_HANDSHAKE = frozenset({Ending.REFUSED, Ending.OTHER})
-"""With whatever alert: it is about no certificate of the client."""
+"""Refused with any alert: the client's certificate is not the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What should become of one identity in one step.
+    """How the attempts of one identity in one step must end.
 
     Attributes:
-        step: its name.
+        step: name of the step.
         who: the identity.
-        ways: the ways in which its attempts may end.
-        control: the rest is not judged, apart from who is let in wrongly, if this does not hold.
+        ways: how its attempts may end.
+        control: if this expectation fails, only identities that are wrongly accepted are judged.
     """
 
     step: str
@@ -127,12 +127,12 @@ def judge_steps(
     """Judge an experiment.
 
     Args:
-        experiment: with a trial at least for every expectation.
-        expectations: what should have happened.
+        experiment: with at least one attempt for every expectation.
+        expectations: how the attempts must end.
         reproduce: shell lines for a finding.
 
     Raises:
-        LookupError: if it has no trial for an expectation.
+        LookupError: if it has no attempt for an expectation.
     """
     controlled = True
     for expected in (found for found in expectations if found.control):
@@ -177,7 +177,7 @@ def finding(
     expected: str,
     reproduce: tuple[str, ...] = (),
 ) -> Finding:
-    """Return a finding about some trials of a step."""
+    """Return a finding about some attempts of a step."""
     return Finding(
         message=message,
         expected=expected,
@@ -192,7 +192,7 @@ def finding(
 
 
 def _others(experiment: Experiment, expected: Expected) -> list[ExperimentAttempt]:
-    """Return the trials that ended otherwise than expected."""
+    """Return the attempts that did not end as expected."""
     return [
         trial
         for trial in experiment.step(expected.step).of(expected.who)

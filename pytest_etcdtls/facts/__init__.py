@@ -1,1 +1,1 @@
-"""Facts of a listener or a cluster: the frozen values of one subject and the probe that gets them."""
+"""Facts of a listener or a cluster: frozen values, and the probes that observe them."""

@@ -1,4 +1,4 @@
-"""What etcd answers over HTTP and gRPC, to an accepted client and to an unauthenticated one."""
+"""Answers of etcd over HTTP and gRPC to an accepted client and to an unauthenticated client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORDS_OF_ETCD = (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"')
 
 
 def is_of_etcd(response: Response) -> bool:
-    """Return whether an HTTP answer has etcd's shape: of ``/version``, ``/health`` or the JSON gateway."""
+    """Return whether a response has etcd's format: of ``/version``, ``/health`` or the JSON gateway."""
     return any(word in response.body for word in _WORDS_OF_ETCD)
 
 
@@ -110,12 +110,12 @@ class GRPCOverHTTP1:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayAnswer:
-    """What the JSON gateway answered to the accepted good identity.
+    """The JSON gateway's answer to the accepted good identity.
 
     Attributes:
         tries: attempts, the last one counts.
-        identity: its name.
-        files: of its certificate and key.
+        identity: name of the identity.
+        files: paths of its certificate and key.
         user: the user whose token was presented, empty if none was.
         why_not: why the user that was given could not be used, empty if there is no such reason.
     """
@@ -136,16 +136,16 @@ class GatewayAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayDial:
-    """What is known of the connection that the gateway makes to etcd's own client port.
+    """The connection that the gateway makes to etcd's own client port, as far as it is known.
 
     Attributes:
-        served: what the client port serves, leaf first; empty where that is not known.
-        observed_at: when it was served, aware UTC.
-        with_another: etcd was told to dial with another certificate; ``None`` if that is not known.
-        trusted: the bundle that etcd was told to trust for clients; ``None`` if it is not known.
+        served: certificates that the client port serves, leaf first; empty if not known.
+        observed_at: when they were served, aware UTC.
+        with_another: etcd is declared to dial with another certificate; ``None`` if that is not known.
+        trusted: the bundle that etcd is declared to trust for clients; ``None`` if it is not known.
         trust_source: where the bundle comes from.
         announced: subjects of the CAs that the client port announces.
-        allowed_hostname: names, one of which etcd was told to demand of client certificates.
+        allowed_hostname: declared hostnames, one of which a client certificate must cover.
     """
 
     served: tuple[x509.Certificate, ...]
@@ -159,10 +159,10 @@ class GatewayDial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarms:
-    """The alarms that the member named in the status that it gave to the accepted client.
+    """The alarms in the status response to the accepted client.
 
     Attributes:
-        texts: as etcd writes them, ``memberID:1 alarm:NOSPACE``; empty also where no status was given.
+        texts: as etcd writes them, ``memberID:1 alarm:NOSPACE``; empty also if there was no status response.
     """
 
     texts: tuple[str, ...]
@@ -170,7 +170,7 @@ class Alarms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeAnswer:
-    """What ``etcdserverpb.KV/Range`` of one key gave, counted only, so that no value is sent.
+    """The answer to ``etcdserverpb.KV/Range`` of one key with ``count_only``, so that no value is sent.
 
     Attributes:
         tries: attempts, the last one counts.
@@ -202,8 +202,8 @@ class MemberRecord:
     Attributes:
         id: the member ID, in lower-case hexadecimal without leading zeros.
         name: empty until the member has been started.
-        client_urls: likewise none until then.
-        learner: it has no vote yet; no part of what makes two records equal.
+        client_urls: empty until the member has been started.
+        learner: it has no vote yet; not compared between two records.
     """
 
     id: str
@@ -215,11 +215,11 @@ class MemberRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberLists:
-    """The member list by two ways.
+    """The member list from two listeners.
 
     Attributes:
-        by_peer: what the peer listener's ``/members`` says.
-        by_client: what ``MemberList`` on a client listener says.
+        by_peer: from ``/members`` of the peer listener.
+        by_client: from ``MemberList`` on a client listener.
     """
 
     url: str
@@ -236,9 +236,9 @@ class VersionAnswers:
 
 
 def accepted_client(context: Context) -> tuple[Candidate, Identity]:
-    """Return the good identity that the listener accepts, as seen and as presentable.
+    """Return the good identity that the listener accepts, with its attempts and its credentials.
 
-    Without one it is the client without a certificate, if that is served.
+    If there is none, it is the client without a certificate, if that is served.
 
     Raises:
         NotVerifiedError: if none is known, or none is accepted.
@@ -283,7 +283,7 @@ def _needs_http1(accepted: Candidate, url: str) -> None:
 
 
 def _seen(accepted: Candidate, role: Role, path: str) -> Attempt | None:
-    """Return the answer that was got when the identity was tried, if it was to the same path."""
+    """Return the attempt of an identity on the same path, if one was made when the identity was tried."""
     if path != version_path(role):
         return None
     return next((found for found in accepted.served if found.protocol is Protocol.HTTP1), None)
@@ -385,7 +385,7 @@ _BACKOFF_SECONDS = 1.3
 
 @dataclass(frozen=True, slots=True)
 class UserToken:
-    """What ``Auth/Authenticate`` gave."""
+    """The result of ``Auth/Authenticate``."""
 
     user: str
     token: str = field(repr=False)
@@ -468,7 +468,7 @@ def _known(context: Context, type_: type[T]) -> T | None:
 def _may_pass(attempt: Attempt) -> bool:
     """Whether the gateway could not dial etcd for a reason that is not its certificate.
 
-    A pair that is being replaced is such a reason, for a moment.
+    Such a reason may be temporary: a key pair that is being replaced.
     """
     response = attempt.response
     if response is None or response.status != 503:
@@ -477,7 +477,7 @@ def _may_pass(attempt: Attempt) -> bool:
 
 
 def _again(context: Context) -> tuple[Attempt, ...]:
-    """Ask once more when the gateway has dialled once more."""
+    """Repeat the request after the gateway has dialled again."""
     threading.Event().wait(_BACKOFF_SECONDS)
     return context.attempt(_status_request(context, "JSON gateway, once more"))[0]
 
@@ -494,7 +494,7 @@ def _status_request(context: Context, purpose: str) -> Request:
 
 
 def _grpc_port(context: Context, listener: Listener) -> Listener:
-    """Return where a token can be had: beside an HTTP listener the client listener of its member."""
+    """Return the listener that issues tokens: for an HTTP listener, the client listener of its member."""
     if listener.role is Role.CLIENT:
         return listener
     for other in context.target.listeners:
@@ -504,7 +504,7 @@ def _grpc_port(context: Context, listener: Listener) -> Listener:
 
 
 def _is_denied(attempt: Attempt) -> bool:
-    """Whether a user is wanted; a certificate with a common name is turned away with any user."""
+    """Whether etcd requires a user; a certificate with a common name is refused with any user."""
     response = attempt.response
     return response is not None and response.status in _DENIED and b"CommonName" not in response.body
 
@@ -514,7 +514,7 @@ _RANGE = "/etcdserverpb.KV/Range"
 _ONE_KEY = encode({1: b"health", 3: 1, 7: 1, 9: 1})
 
 DENIED = frozenset({3, 7, 16})
-"""Status codes of a call for want of a user or of its permission: InvalidArgument, PermissionDenied,
+"""Status codes of a call without a user or without permission: InvalidArgument, PermissionDenied,
 Unauthenticated (``google.golang.org/grpc/codes``)."""
 
 
@@ -576,10 +576,10 @@ _AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 
 
 def trusted_leaf(context: Context) -> bytes:
-    """Return the DER of the leaf that the listener serves, if secrets may be sent to it.
+    """Return the DER of the served leaf, if secrets may be sent to the listener.
 
     Raises:
-        NotVerifiedError: if a client that verifies would refuse it.
+        NotVerifiedError: if a client that verifies certificates would refuse the leaf.
         UnobservedError: if that cannot be judged.
     """
     served, path = context.get(ServedChain), context.get(PathToTrust)

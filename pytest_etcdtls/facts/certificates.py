@@ -1,4 +1,4 @@
-"""The served certificates, the path to a trust anchor, and what they are compared with."""
+"""Served certificates, the path to a trust anchor, and the certificates that they are compared with."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class CertificateMessage:
     Reports show both as ServedChain and Issuers, as far as they can be parsed.
 
     Attributes:
-        certificates: DER, leaf first, as sent; whether it can be parsed or not.
-        issuers: the CAs above the leaf, and all of the CA file for the listener; empty if they are not known.
+        certificates: DER, leaf first, as sent; also those that cannot be parsed.
+        issuers: the CAs above the leaf, and all CAs of the listener's CA file; empty if they are not known.
     """
 
     url: str
@@ -44,8 +44,8 @@ class ServedChain:
     Attributes:
         certificates: leaf first, as sent; those that cannot be parsed are left out.
         observed_at: aware UTC; checks of validity use it as their clock.
-        host: the name or address that was asked for.
-        unparsable: how many certificates behind the leaf cannot be parsed.
+        host: the name or address in the listener's URL.
+        unparsable: number of certificates after the leaf that cannot be parsed.
     """
 
     url: str
@@ -57,25 +57,26 @@ class ServedChain:
 
     @property
     def leaf(self) -> x509.Certificate:
-        """The certificate of the server itself."""
+        """The server's own certificate."""
         return self.certificates[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathToTrust:
-    """Whether a path leads from the served leaf to a trust anchor, by names and signatures alone.
+    """Whether a path leads from the served leaf to a trust anchor, by names and signatures only.
 
-    Of several it is one that a Go client accepts, if there is one.
+    If there are several, it is one that a Go client accepts, if any.
 
     Attributes:
         anchors: the trust anchors, as given.
         source: where they come from: a file's path, or ``generated CA``.
         error: why no path was found, empty if one was.
         path: leaf first, anchor last; empty if there is none.
-        missing: those of the path that are neither served nor an anchor: they were given to us elsewhere.
-        unknown_issuer: the issuer at which the served chain ends, if nobody gave us its certificate.
-        verified: a Go client accepts it, with what is served alone, at the time of the handshake; the host
-            apart.
+        missing: certificates of the path that are neither served nor an anchor; they are known from other
+            files.
+        unknown_issuer: the issuer at which the served chain ends, if its certificate is not known.
+        verified: a Go client accepts the served chain at the time of the handshake; the host name is not
+            considered.
     """
 
     url: str
@@ -90,11 +91,11 @@ class PathToTrust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificationPath:
-    """The path that is judged: to trust if there is one, else as far as certificates are served or given.
+    """The path that is judged: to a trust anchor if there is one, else as far as certificates are known.
 
     Attributes:
         certificates: the served leaf first.
-        anchors: the trust anchors, as given; empty if none were.
+        anchors: the trust anchors, as given; empty if none are.
     """
 
     url: str
@@ -104,10 +105,10 @@ class CertificationPath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuers:
-    """The CAs above the served leaf: those of the path to trust, else as far as served or given to us.
+    """The CAs above the served leaf: those of the path to a trust anchor, else as far as they are known.
 
     Attributes:
-        certificates: the leaf's own issuer first; at least one.
+        certificates: the issuer of the leaf first; at least one.
     """
 
     url: str
@@ -128,7 +129,7 @@ class ExpectedCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortPair:
-    """What one member serves on its client and on its peer listener."""
+    """The certificates that one member serves on its client and on its peer listener."""
 
     client: ServedChain
     peer: ServedChain
@@ -139,7 +140,7 @@ class AnnouncedCAs:
     """The distinguished names in the CertificateRequest.
 
     Attributes:
-        requested: a CertificateRequest was seen, by TLS version.
+        requested: whether a CertificateRequest was seen, by TLS version.
         names: the names, by TLS version.
     """
 
@@ -151,11 +152,11 @@ class AnnouncedCAs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientTrust:
-    """The bundle that etcd was told to trust for those who connect to the listener.
+    """The CA bundle that etcd is declared to trust for clients of the listener.
 
     Attributes:
         source: where it comes from.
-        declared: it is known from the declaration of a live cluster alone.
+        declared: it is known only from the declaration of a live cluster.
     """
 
     certificates: tuple[x509.Certificate, ...]
@@ -165,12 +166,12 @@ class ClientTrust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialling:
-    """What is known of the certificate that etcd presents where it is a client of the listener's port.
+    """The certificate that etcd presents as a client of the listener's port, as far as it is known.
 
     Attributes:
-        with_another: it was told to present another one than the one that it serves; ``None`` if that is
-            not known, since no connection of ours shows it.
-        members: how many the cluster has; ``None`` if it was not asked, or did not say.
+        with_another: etcd is declared to present a certificate other than the served one; ``None`` if that
+            is not known, since connections to the listener do not show it.
+        members: number of members of the cluster; ``None`` if it was not asked, or did not report it.
     """
 
     with_another: bool | None
@@ -179,7 +180,7 @@ class Dialling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedByMembers:
-    """What the TLS listeners of at least two members serve: member's label and chain, by listener."""
+    """The chains that the TLS listeners of at least two members serve, with the member's label."""
 
     chains: tuple[tuple[str, ServedChain], ...]
 
@@ -198,12 +199,12 @@ class KubernetesCA:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CAsInUse:
-    """The CAs that matter on a listener: those that issued what it serves, and those that it trusts.
+    """The CAs in use on a listener: those that issued the served chain, and those that it trusts.
 
     Attributes:
-        known: certificates, with words for what they do there.
-        announced: names of the CertificateRequest.
-        trust_is_known: the bundle that etcd was told to trust there is among the known.
+        known: certificates, each with its use in words.
+        announced: names in the CertificateRequest.
+        trust_is_known: ``known`` includes the bundle that etcd is declared to trust there.
     """
 
     url: str
@@ -253,7 +254,7 @@ def _message(context: Context, key: str | None) -> CertificateMessage:
         issuers = context.get(Issuers).certificates
     except UnobservedError:
         issuers = ()
-    # A client reads its whole CA file, whatever of it is of use.
+    # A client loads its whole CA file, whether it uses each certificate or not.
     bundle = context.target.credentials(listener.role).server_ca
     known = dict.fromkeys((*issuers, *(bundle.certificates if bundle else ())))
     return CertificateMessage(url=listener.url, certificates=attempt.chain, issuers=tuple(known))
@@ -319,7 +320,7 @@ def _announced(context: Context, key: str | None) -> AnnouncedCAs:
 
 def _parsable_names(names: Iterable[bytes]) -> Iterator[x509.Name]:
     for der in names:
-        # A CA whose name cannot be parsed is no CA that we were given: such a file is refused.
+        # A CA whose name cannot be parsed is not among the given ones: such a file is refused.
         with contextlib.suppress(ValueError, TypeError):
             yield x509.Name.from_bytes(der)
 
@@ -341,7 +342,7 @@ def _trust(context: Context, key: str | None) -> ClientTrust:
 
 
 def _is_declared(context: Context, source: str) -> bool:
-    """Return whether it is the file that the declaration names, and no owned cluster's."""
+    """Return whether the source is the file named by a live cluster's declaration."""
     listener = listener_of(context)
     told = context.target.declared.get(listener.member)
     side = "peer-" if listener.role is Role.PEER else ""
@@ -426,7 +427,7 @@ def _issuers(context: Context, key: str | None) -> Issuers:
 
 
 def _given(target: Target) -> Path:
-    """Return the CA certificates that we were given for whatever purpose."""
+    """Return the CA certificates that were given for any purpose."""
     found: dict[x509.Certificate, None] = {}
     for credentials in (target.client, target.peer):
         for bundle in (credentials.server_ca, credentials.client_trust):
@@ -439,7 +440,7 @@ def _given(target: Target) -> Path:
 
 
 def _no_path(leaf: x509.Certificate, known: Path, bundle: TrustBundle, when: datetime) -> tuple[str, str]:
-    """Return why there is no path, and the issuer that nobody gave us."""
+    """Return why there is no path, and the issuer whose certificate is not known."""
     top = (leaf, *issuers_among(leaf, (*known, *bundle.certificates), when))[-1]
     if is_self_signed(top):
         if top == leaf:
@@ -456,8 +457,8 @@ class HelloVariant:
     """One kind of ClientHello.
 
     Attributes:
-        hello: what is particular about it, in words: ``TLSv1.2``, ``ALPN h2``, ``SNI localhost``.
-        options: those of ``openssl s_client`` that send the same.
+        hello: how it differs, in words: ``TLSv1.2``, ``ALPN h2``, ``SNI localhost``.
+        options: options of ``openssl s_client`` that send the same hello.
         tries: its attempts; the last one counts.
     """
 
@@ -467,7 +468,7 @@ class HelloVariant:
 
     @property
     def chain(self) -> tuple[bytes, ...]:
-        """DER of what was served, leaf first; empty if nothing was."""
+        """DER of the served certificates, leaf first; empty if none were served."""
         return self.tries[-1].chain
 
 
@@ -476,7 +477,7 @@ class HelloVariants:
     """Hellos that differ in TLS version, ALPN and SNI, the plain one first.
 
     Attributes:
-        steady: two hellos that brought different chains brought the same each time that they were sent again.
+        steady: two hellos that got different chains got the same ones again each time they were repeated.
     """
 
     url: str
@@ -485,17 +486,17 @@ class HelloVariants:
 
 
 UNKNOWN_NAME = "unknown.invalid"
-"""Nobody's name (RFC 6761 section 6.4)."""
+"""A name that no server has (RFC 6761 section 6.4)."""
 
 _AGAIN = 2
-"""How often two hellos that brought different chains are each sent again."""
+"""How often two hellos that got different chains are each repeated."""
 
 _OPTIONS = {TLSVersion.TLS1_2: "-tls1_2", TLSVersion.TLS1_3: "-tls1_3"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Hello:
-    """What to send: in words, as options of ``openssl s_client``, and as a request."""
+    """A hello to send: in words, as options of ``openssl s_client``, and as a request."""
 
     words: str
     options: str
@@ -540,9 +541,9 @@ def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[
 
 
 def _is_steady(context: Context, variants: tuple[HelloVariant, ...], requests: list[Request]) -> bool:
-    """Return whether the first hello, and the first that brought another chain, bring the same again.
+    """Return whether the first hello, and the first that got another chain, get the same chains again.
 
-    If not, the certificate was renewed meanwhile, or several servers answer in turn.
+    If not, the certificate was renewed in the meantime, or several servers answer in turn.
     """
     first = variants[0].chain
     different = [number for number, found in enumerate(variants) if found.chain and found.chain != first]

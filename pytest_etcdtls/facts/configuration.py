@@ -59,14 +59,15 @@ from pytest_etcdtls.tls.attempt import Attempt, Ending, StreamEnd
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberDeclaration:
-    """What one member was told to be, and what its etcd makes of it.
+    """The declaration of one member, and its effect in the etcd version that runs.
 
     Attributes:
         label: of the member.
         told: the declaration and its files.
-        version: of the etcd that runs, as it was seen; ``None`` if it does not tell.
-        effective: what that version does; of today's etcd if neither the wire nor the declaration tells one.
-        traps: what in the declaration does not do what it says, in that version.
+        version: observed version of the running etcd; ``None`` if it reports none.
+        effective: the effective settings in that version; in the latest known etcd if neither the wire nor
+            the declaration names a version.
+        traps: settings that do not do what they say in that version.
     """
 
     label: str
@@ -77,33 +78,33 @@ class MemberDeclaration:
 
     @classmethod
     def of(cls, label: str, told: DeclaredMember, version: str | None) -> Self:
-        """Return what that version of etcd makes of what a member was told."""
+        """Return a member's declaration with its effect in that version of etcd."""
         effective, traps = effective_of(told, version), traps_of(told, version)
         return cls(label=label, told=told, version=version, effective=effective, traps=traps)
 
     def as_read(self, name: str) -> Setting | None:
-        """Return the setting that a reader of the declaration believes; ``None`` if it is not given.
+        """Return the setting that a reader expects to be in force; ``None`` if it is not given.
 
-        Where a configuration file hides flags and variables, that is the hidden one.
+        Where a configuration file hides flags and variables, this is the hidden setting.
         """
         hidden = [setting for setting in self.told.declaration.hidden if setting.name == name]
         return hidden[-1] if hidden else self.told.declaration.settings.get(name)
 
     @property
     def starts(self) -> bool:
-        """Whether etcd starts with it, by all that is certain."""
+        """Whether etcd starts with it, as far as is certain."""
         return all(trap.starts or not trap.certain for trap in self.traps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerDeclaration:
-    """What was declared about one listener that is judged.
+    """The declaration for one listener that is judged.
 
     Attributes:
         url: of the listener, as it is judged.
         role: of the listener.
-        member: what its member was told to be.
-        listener: the declared listener that it is; ``None`` if nothing declares one there.
+        member: the declaration of its member.
+        listener: the matching declared listener; ``None`` if none is declared there.
     """
 
     url: str
@@ -113,12 +114,12 @@ class ListenerDeclaration:
 
     @property
     def side(self) -> Side:
-        """Whose settings apply: the peers' on peer listeners, else the clients'."""
+        """The side whose settings apply: peer on peer listeners, else client."""
         return "peer" if self.role is Role.PEER else "client"
 
     @property
     def tls(self) -> TLSSide:
-        """The TLS settings that apply, also where the declared listener does not speak TLS."""
+        """The TLS settings that apply, also where the declared listener does not serve TLS."""
         return self.member.effective.sides[self.side]
 
     def setting(self, name: str) -> Setting | None:
@@ -133,7 +134,7 @@ class ListenerDeclaration:
                 yield trap
 
     def traps_of(self, setting: Setting) -> Iterator[Trap]:
-        """Yield the traps that the setting is in and that concern this listener, etcd started with it."""
+        """Yield the traps of a setting that concern this listener and with which etcd starts."""
         for trap in self.traps():
             if trap.starts and any(other.name == setting.name for other in trap.settings):
                 yield trap
@@ -141,23 +142,24 @@ class ListenerDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """What the target's members were told to be, one each, in the order of their labels; never empty."""
+    """The declarations of the target's members, one each, in the order of their labels; never empty."""
 
     members: tuple[MemberDeclaration, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredBundle:
-    """The bundle that a listener's clients are declared to come from, as its file is now.
+    """The CA bundle declared for a listener's clients, as its file is now.
 
     Attributes:
-        setting: that declares it, as a reader believes.
+        setting: the setting that declares it, as a reader expects.
         certificates: in the file; empty if they could not be read.
         source: path of the file here.
         accepted: name of the good identity that is accepted on the listener; ``None`` if none is.
-        signed: one of the certificates has signed that identity's, directly or by what it sends along.
+        signed: one of the certificates issued that identity's certificate, directly or through the
+            intermediates that it sends.
         absent: why the certificates could not be read, and what to do; empty if they were.
-        strangers: names of bad identities that are served though no bundle can hold their CA.
+        strangers: names of bad identities that are served although no bundle can hold their CA.
     """
 
     setting: Setting
@@ -171,11 +173,11 @@ class DeclaredBundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameRule:
-    """A declared rule about the names in clients' certificates, and what was seen of one that breaks it.
+    """A declared rule about names in client certificates, and the attempts of an identity that breaks it.
 
     Attributes:
-        setting: that declares it, as a reader believes.
-        admission: of a certificate that the rule excludes.
+        setting: the setting that declares it, as a reader expects.
+        admission: the attempts with a certificate that the rule excludes.
     """
 
     setting: Setting
@@ -191,10 +193,10 @@ class DeclaredNames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenListener:
-    """A listener that is judged, its declaration, and what it was seen to speak.
+    """A listener that is judged, its declaration, and the protocols that it was seen to serve.
 
     Attributes:
-        tls: something of TLS came back.
+        tls: a TLS message came back.
         plaintext: plain HTTP was answered.
         said: what came back, in words.
         refused: the listener's own address refused every TCP connection.
@@ -219,7 +221,7 @@ class UnseenListener:
     Attributes:
         member: label of the member.
         url: as declared.
-        reason: why not, and what to do.
+        reason: why it is not judged, and what to do.
     """
 
     member: str
@@ -234,7 +236,7 @@ class LoopbackAttempt:
     Attributes:
         member: label of the member.
         declared: the listener.
-        address: IP address and port that were connected to.
+        address: IP address and port of the connection.
         attempt: without a certificate; plain HTTP where http is declared.
     """
 
@@ -245,7 +247,7 @@ class LoopbackAttempt:
 
     @property
     def answers(self) -> bool:
-        """Whether what is declared on loopback alone is spoken there."""
+        """Whether the listener that is declared on loopback only answers there."""
         if not self.declared.url.secure:
             return self.attempt.answers_plaintext
         return self.attempt.ending is not Ending.UNCLEAR
@@ -253,7 +255,7 @@ class LoopbackAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopbackElsewhere:
-    """What was tried at other addresses of listeners that are declared on loopback.
+    """Attempts at other addresses of listeners that are declared on loopback.
 
     Attributes:
         attempts: one for each address.
@@ -271,7 +273,7 @@ class ListenersSeen:
     Attributes:
         seen: those that are judged, in the target's order.
         unseen: those that are only declared.
-        elsewhere: what is declared on loopback, at other addresses.
+        elsewhere: attempts at other addresses of listeners declared on loopback.
     """
 
     seen: tuple[SeenListener, ...]
@@ -307,7 +309,7 @@ def _of_members(context: Context, key: str | None) -> Declarations:
 def listener_declaration(
     target: Target, listener: Listener, member: MemberDeclaration
 ) -> ListenerDeclaration:
-    """Return what its member's declaration says of a listener."""
+    """Return the declaration of a listener, from the declaration of its member."""
     elsewhere = target.origin == "container" or listener.connect_to is not None
     declared = _declared_as(listener, member.effective.at(listener.role), elsewhere=elsewhere)
     return ListenerDeclaration(url=listener.url, role=listener.role, member=member, listener=declared)
@@ -318,7 +320,7 @@ def _standing(context: Context, label: str, told: DeclaredMember) -> MemberDecla
 
 
 def _versions(context: Context, label: str) -> Iterator[str]:
-    """Yield the versions that the member's listeners tell."""
+    """Yield the versions that the member's listeners report."""
     for listener in context.target.listeners:
         if listener.member == label:
             try:
@@ -332,11 +334,12 @@ def _versions(context: Context, label: str) -> Iterator[str]:
 def _declared_as(
     listener: Listener, declared: tuple[EffectiveListener, ...], *, elsewhere: bool
 ) -> EffectiveListener | None:
-    """Return the declared listener that one that is judged is.
+    """Return the declared listener that matches a judged one.
 
-    Its own host and port come first; one on every address has the port alone. No name is looked up: it may
-    stand for any address, but for loopback only if nothing else is declared. Behind a published port or a
-    tunnel (``elsewhere``) neither need fit, and the only declared one of that role and scheme is it.
+    A match of host and port comes first; a wildcard address matches by port only. Names are not resolved: a
+    name may stand for any address, but for loopback only if nothing else is declared. Behind a published port
+    or a tunnel (``elsewhere``) host and port may differ, and the only declared listener of that role and
+    scheme matches.
     """
     alike = [one for one in declared if _speaks_scheme(one, listener)]
 
@@ -431,7 +434,7 @@ def _names(context: Context, key: str | None) -> DeclaredNames:
 
 
 def _excluded(context: Context, setting: Setting, word: str) -> AccessMatrix:
-    """Return what was seen of an identity that a declared rule about hostnames or common names excludes.
+    """Return the attempts of an identity that a declared rule about hostnames or common names excludes.
 
     Raises:
         NotVerifiedError: if there is none.
@@ -439,7 +442,7 @@ def _excluded(context: Context, setting: Setting, word: str) -> AccessMatrix:
     credentials, name = context.target.credentials(listener_of(context).role), f"wrong-{word}"
     if credentials.allowed_hostname if word == "hostname" else credentials.allowed_cn:
         return context.get(AccessMatrix, name)
-    # What makes identities that break it does not know the rule: members differ in it, or etcd drops it.
+    # No identity was issued that breaks the rule: members differ in it, or etcd ignores it.
     found = served_instead(context, name) or _good_that_breaks(context, setting, word)
     if found is None:
         raise NotVerifiedError(f"{setting} is declared, and no identity that breaks it is known here")
@@ -612,7 +615,7 @@ def _held(context: Context, key: str | None) -> HeldCertificates:
 
 
 def _judged_elsewhere(context: Context) -> Iterator[x509.Certificate]:
-    """Yield what listeners serve, and what stands above it: the checks of ``cert`` judge these."""
+    """Yield the served certificates and their issuers, which the checks of ``cert`` judge."""
     for listener in context.target.listeners:
         with suppress(UnobservedError):
             yield context.get(ServedChain, listener=listener).leaf
@@ -620,7 +623,7 @@ def _judged_elsewhere(context: Context) -> Iterator[x509.Certificate]:
 
 
 def _clients(context: Context) -> Iterator[HeldCertificate]:
-    """Yield what good identities present, what etcd dials with, and clients' files beside a member's."""
+    """Yield the certificates of good identities, of etcd as a client, and of client files of a member."""
     served = {pair.chain[0] for member in _members(context) for pair in _pairs(member, dials=False)}
     for identity in (*context.target.client.identities, *context.target.peer.identities):
         for certificate in () if served.intersection(identity.chain[:1]) else identity.chain:
@@ -634,7 +637,7 @@ def _clients(context: Context) -> Iterator[HeldCertificate]:
 
 
 def _client_cas(context: Context) -> Iterator[HeldCertificate]:
-    """Yield the CAs that etcd is told to trust, and those of what is served that it announces as trusted."""
+    """Yield the CAs that etcd is declared to trust, and issuers of served certificates that it announces."""
     target = context.target
     for credentials, side in ((target.client, "clients"), (target.peer, "peers")):
         bundle = credentials.client_trust

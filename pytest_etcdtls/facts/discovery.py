@@ -1,4 +1,4 @@
-"""The listeners that a member list leads to."""
+"""Discovery: the listeners at the URLs that a member list advertises."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from pytest_etcdtls.tls.stream import addresses_of
 
 
 class Reachability(StrEnum):
-    """What became of an advertised URL."""
+    """Whether an advertised URL is judged, and if not, why."""
 
     NAMED = "named"
-    """It is, or leads to, a listener that the user named."""
+    """It is a listener that the user named, or leads to one."""
     FOUND = "found"
-    """It is judged because it was found."""
+    """It was discovered and is judged."""
     NOWHERE = "nowhere"
-    """It leads nobody to the member: no URL of a TCP port, no address of one machine."""
+    """It does not lead to the member: not a URL of a TCP port, or not an address of one machine."""
     LOCAL = "local"
-    """It leads to the member on the member's own machine alone."""
+    """It leads to the member only on the member's own machine."""
     SHARED = "shared"
     """Another member advertises it as well."""
     LEFT_OUT = "left out"
@@ -45,7 +45,7 @@ class Reachability(StrEnum):
 
 
 class QueriedBy(StrEnum):
-    """By what a listener was asked for the member list."""
+    """The API by which a listener was asked for the member list."""
 
     GRPC = "gRPC"
     GATEWAY = "the JSON gateway"
@@ -53,21 +53,21 @@ class QueriedBy(StrEnum):
 
 
 JUDGED = frozenset({Reachability.NAMED, Reachability.FOUND})
-"""What became of URLs whose listeners are judged."""
+"""The values for URLs whose listeners are judged."""
 
 _SHOWN = 9
-"""Members that are named in a sentence."""
+"""Maximum number of members named in a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberURL:
-    """A URL that a member advertises, and what became of it.
+    """A URL that a member advertises, and whether it is judged.
 
     Attributes:
-        url: as the member advertises it, shortened and with nothing that a terminal would act upon.
-        role: of the listener that it stands for: ``client`` or ``peer``.
+        url: as the member advertises it, shortened and without terminal control characters.
+        role: of the listener that it advertises: ``client`` or ``peer``.
         listener: label of the listener that is judged for it, empty if none is.
-        why: why it is not judged; if it is judged under another URL, which.
+        why: why it is not judged; if it is judged under another URL, that URL.
     """
 
     url: str
@@ -85,8 +85,8 @@ class DiscoveredMember:
         id: the member ID, in lower-case hexadecimal without leading zeros.
         name: shortened; empty until the member has been started.
         learner: it has no vote yet.
-        started: it has told its name or its client URLs.
-        urls: what it advertises, to clients and to peers.
+        started: it has published its name or its client URLs.
+        urls: the client and peer URLs that it advertises.
     """
 
     id: str
@@ -101,7 +101,7 @@ class DiscoveredMember:
         return self.name or self.id
 
     def of_role(self, role: str) -> tuple[MemberURL, ...]:
-        """Return what it advertises for that role."""
+        """Return the URLs that it advertises for that role."""
         return tuple(found for found in self.urls if found.role == role)
 
 
@@ -110,7 +110,7 @@ class Question:
     """One listener that was asked for the member list.
 
     Attributes:
-        why_not: why it gave none, empty if it did.
+        why_not: why it returned none, empty if it returned one.
     """
 
     url: str
@@ -120,13 +120,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discovery:
-    """The members that the cluster lists, and what is judged of them.
+    """The members that the cluster lists, and which of their URLs are judged.
 
     Attributes:
         questions: in the order in which they were asked; only the last one can have been answered.
-        members: of the list; empty if nobody gave one.
-        beyond: how many more the list has, which are not looked at.
-        unused_rules: rules of ``--etcd-connect-to`` that are for none of the listeners.
+        members: of the list; empty if no listener returned one.
+        beyond: number of further members in the list, which are ignored.
+        unused_rules: rules of ``--etcd-connect-to`` that match none of the listeners.
     """
 
     questions: tuple[Question, ...]
@@ -136,11 +136,11 @@ class Discovery:
 
     @property
     def source(self) -> Question | None:
-        """Who gave the list; ``None`` if nobody did."""
+        """The question that the list answers; ``None`` if no listener returned a list."""
         return self.questions[-1] if self.members else None
 
     def describe(self) -> str:
-        """Return who the members are and who says so: ``2 members, by gRPC of https://...: m0, m1``."""
+        """Return the members and the source of the list: ``2 members, by gRPC of https://...: m0, m1``."""
         if self.source is None:
             return "nobody gave the member list"
         number = len(self.members) + self.beyond
@@ -154,24 +154,24 @@ class Discovery:
 
 
 MOST_LISTENERS = 64
-"""Listeners that are added at most, so that a list of thousands cannot make a run endless."""
+"""Maximum number of listeners added, so that a list of thousands cannot make a run endless."""
 
 Addresses = Callable[[str], frozenset[str]]
-"""From a host to its addresses, empty if they are not known."""
+"""A function from a host to its addresses, empty if they are not known."""
 
 
 class URLResolver:
-    """Places the URLs of a member list, member by member.
+    """Resolves the URLs of a member list to listeners, member by member.
 
     Args:
-        named: the listeners that were named, their members known.
+        named: the listeners that the user named, with the labels of their members.
         rules: of ``--etcd-connect-to``.
         owner: IDs of the members that named listeners belong to, by label.
-        addresses: looks names up.
+        addresses: resolves host names.
 
     Attributes:
-        listeners: those that were named, then those that were found.
-        client_urls: what became of each, by the text that the members advertise.
+        listeners: those that the user named, then those that were discovered.
+        client_urls: the result for each client URL, by the text that the members advertise.
     """
 
     def __init__(
@@ -193,13 +193,13 @@ class URLResolver:
 
     @property
     def unused_rules(self) -> Iterator[str]:
-        """The rules that are for none of the listeners, in the words of the user."""
+        """The rules that match none of the listeners, as the user wrote them."""
         for rule in self._rules:
             if not any(rule.there(listener.host, listener.port) for listener in self.listeners):
                 yield rule.text
 
     def member(self, record: MemberRecord, label: str) -> DiscoveredMember:
-        """Return what became of a member's URLs.
+        """Return a member with the result for each of its URLs.
 
         Args:
             record: of the member list.
@@ -236,7 +236,7 @@ class URLResolver:
         return self._follow(identifier, url, place, candidate)
 
     def _follow(self, identifier: str, url: str, place: Endpoint, candidate: Listener) -> MemberURL:
-        """Judge where a URL leads to, unless that is judged already for somebody else."""
+        """Add the listener that a URL leads to, unless it is judged already for another member."""
         role = candidate.role
         listener = self._exactly.get(place) or next(
             (known for known in self.listeners if self._leads_to(known, candidate)), candidate
@@ -271,14 +271,14 @@ class URLResolver:
         )
 
     def _free(self, label: str, scheme: str) -> Iterator[str]:
-        """Yield labels that no listener has, the one first that it would have had if it had been named."""
+        """Yield labels that no listener has, first the one that a named listener would have."""
         taken = {listener.label for listener in self.listeners}
         names = [label, f"{label}-http"] if scheme == "http" else [label]
         names += [f"{label}-{number}" for number in range(2, len(taken) + 3)]
         yield from (name for name in names if name not in taken)
 
     def _leads_to(self, known: Listener, candidate: Listener) -> bool:
-        """Whether a candidate with another URL leads to a listener that is known, for certain."""
+        """Whether a candidate with another URL certainly leads to a known listener."""
         (here, port), (there, its_port) = known.address, candidate.address
         if (known.role, known.scheme, port) != (candidate.role, candidate.scheme, its_port):
             return False
@@ -292,32 +292,32 @@ class URLResolver:
 
 
 def _left(url: str, role: Role, fate: Reachability, why: str) -> MemberURL:
-    """Return a URL for which no listener is judged."""
+    """Return a URL for which no listener is judged, with the reason."""
     return MemberURL(url=shown(url), role=role, fate=fate, why=why)
 
 
 def _meet(here: frozenset[str], there: frozenset[str]) -> bool:
-    """Whether two hosts are one address for certain; several addresses are one machine on loopback alone."""
+    """Whether two hosts are certainly one address; several addresses are one machine only on loopback."""
     if len(here) == len(there) == 1:
         return here == there
     return bool(here & there) and all(is_loopback(address) for address in here | there)
 
 
 TellID = Callable[[Listener], str | None]
-"""From a client listener to the ID that the member behind it tells, ``None`` if it tells none."""
+"""A function from a client listener to the ID that its member reports, ``None`` if it reports none."""
 
 
 _LONGEST = 63
-"""Characters of a name that is a label."""
+"""Maximum length of a name that is used as a label."""
 
 
 def owners(target: Target, records: Sequence[MemberRecord], tell_id: TellID) -> dict[str, str]:
     """Return the IDs of the members that named listeners belong to, by label, as far as that is known.
 
     Args:
-        target: as it was named.
+        target: with the listeners that the user named.
         records: of the member list.
-        tell_id: is asked about client listeners whose URL no member advertises.
+        tell_id: called for client listeners whose URL no member advertises.
     """
     if len(records) == 1:
         return {listener.label: records[0].id for listener in target.listeners}
@@ -343,7 +343,7 @@ def labelled(
     ID where it has none or shares it.
 
     Args:
-        target: as it was named.
+        target: with the listeners that the user named.
         records: of the member list.
         owner: from :func:`owners`.
     """
@@ -367,7 +367,7 @@ def _moved(
 ) -> Listener:
     """Return the listener with the label of the member that it is known to belong to.
 
-    What was declared is known by the label, which therefore stays.
+    If the member has a declaration, the label is kept, since the declaration is found by it.
     """
     owned = groups[listener.member]
     identifier = owner.get(listener.label) or (next(iter(owned)) if len(owned) == 1 else None)
@@ -398,23 +398,23 @@ def _advertised(records: Sequence[MemberRecord]) -> dict[tuple[str, str, int], s
 
 
 MOST_MEMBERS = 128
-"""Members of a list that are looked at."""
+"""Maximum number of members of a list that are considered."""
 
 _WAYS: tuple[tuple[QueriedBy, str | None, frozenset[Role]], ...] = (
     (QueriedBy.GRPC, None, frozenset({Role.CLIENT})),
     (QueriedBy.GATEWAY, BY_GATEWAY, frozenset({Role.CLIENT, Role.CLIENT_HTTP})),
     (QueriedBy.MEMBERS, None, frozenset({Role.PEER})),
 )
-"""The ways to ask in the order in which they are tried: by what, the key of the list, on which listeners."""
+"""The APIs in the order in which they are tried: the API, the key of the listing, the listeners."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """What the cluster was asked, and what is judged because of it.
+    """The discovery, and the listeners that are judged because of it.
 
     Attributes:
-        listeners: those that were named, then those that were found.
-        client_urls: what became of each, by the text that the members advertise.
+        listeners: those that the user named, then those that were discovered.
+        client_urls: the result for each client URL, by the text that the members advertise.
     """
 
     discovery: Discovery
@@ -466,7 +466,7 @@ def _discovered(context: Context, key: str | None) -> Discovered:
 
 
 def _ask(context: Context) -> tuple[list[Question], tuple[MemberRecord, ...]]:
-    """Ask until somebody gives a list, and return what was asked and the list."""
+    """Ask listeners until one returns a list, and return the questions and the list."""
     questions: list[Question] = []
     for means, key, listener in _whom(context.target):
         try:
@@ -487,7 +487,7 @@ def _whom(target: Target) -> Iterator[tuple[QueriedBy, str | None, Listener]]:
 
 
 def _lookup(seconds: float) -> Addresses:
-    """Return a function that looks names up: each once, not for long, and no more than are ever judged."""
+    """Return a function that resolves a limited number of names, each once and with a time limit."""
     known: dict[str, frozenset[str]] = {}
 
     def addresses(host: str) -> frozenset[str]:

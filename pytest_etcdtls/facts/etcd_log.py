@@ -1,4 +1,4 @@
-"""etcd's own log: the connections that it rejected, ours and others'."""
+"""etcd's own log: the connections that it rejected, from this run and from other clients."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from pytest_etcdtls.tls.attempt import Attempt, Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedAttempt:
-    """One attempt of ours, and etcd's line about it.
+    """One attempt of this run, and etcd's log line about it.
 
     Attributes:
         purpose: of the attempt.
-        identity: presented.
+        identity: the identity presented.
         version: the only TLS version offered, ``None`` for plaintext.
         on_the_wire: how it ended.
-        in_the_log: etcd's reason, and its own words for it.
+        in_the_log: etcd's reason, and the text that it logged.
         expected: how an attempt ends for that reason.
-        agree: it ended so.
-        remote_address: in the log, by which the line is found there.
-        recognised_by: what tells that the line is about this attempt.
+        agree: it ended as expected.
+        remote_address: the remote address in the log line.
+        recognised_by: how the line was matched with this attempt.
     """
 
     purpose: str
@@ -65,7 +65,7 @@ class LoggedAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unlogged:
-    """An attempt that was turned away, and of which the log has no line."""
+    """An attempt that was refused and has no line in the log."""
 
     purpose: str
     identity: str
@@ -74,19 +74,19 @@ class Unlogged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogComparison:
-    """The identities that were tried on a listener, on the wire and in etcd's log.
+    """The attempts on a listener, compared with the lines of etcd's log.
 
     Attributes:
         role: of the listener.
         source: the log's file, or words.
-        file: the log's file, for commands to paste; empty if it is none that is kept.
-        compared: attempts that have a line.
-        unlogged: attempts that were turned away and have none.
-        latest: time of the log's last entry, ``None`` if that does not tell it whole.
-        thinned_out: so many were rejected in one second that etcd left lines out.
-        nobody: whom etcd does not log, where that is everybody whom such a listener turns away; else empty.
+        file: path of the log file, for commands to paste; empty if no file is kept.
+        compared: attempts that have a log line.
+        unlogged: attempts that were refused and have no log line.
+        latest: time of the log's last entry, ``None`` if the entry has no complete time.
+        thinned_out: so many connections were rejected in one second that etcd omitted lines.
+        nobody: on a listener whose refusals etcd does not log, words for these refusals; else empty.
         clock_ahead: seconds by which the log's clock is ahead of ours; 0 if they agree.
-        go_version: that etcd was built with, as far as it is known.
+        go_version: the Go version that etcd was built with, where known.
     """
 
     url: str
@@ -104,20 +104,20 @@ class LogComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedOthers:
-    """Connections of somebody else from one host that etcd rejected for one reason.
+    """Connections of other clients on one host that etcd rejected for one reason.
 
     Attributes:
         host: as etcd saw it.
-        endpoint: ``client`` (metrics included), ``peer``, or empty in versions that do not say it.
+        endpoint: ``client`` (metrics included), ``peer``, or empty in versions that do not log it.
         cause: in words.
         count: how many there are.
-        first: time of the first, ``None`` if no line tells it whole.
+        first: time of the first, ``None`` if no line has a complete time.
         last: time of the last.
-        example: etcd's own words in the last.
-        line: of the last, counted from 1 in what was read.
+        example: etcd's text in the last line.
+        line: number of the last line, counted from 1 in the part that was read.
         meaning: what happened.
         advice: what to do.
-        from_here: they came from an address that this run came from too.
+        from_here: they came from an address that this run also uses.
     """
 
     host: str
@@ -138,7 +138,7 @@ class LoggedRun:
     """Rejected connections that look like those of an earlier run of this tool.
 
     Attributes:
-        host: that they came from.
+        host: the host that they came from.
         count: how many there are.
         first: time of the first.
         last: time of the last.
@@ -152,13 +152,13 @@ class LoggedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDials:
-    """Connections that etcd itself could not make, because of TLS, to one place.
+    """Connections to one target that etcd itself could not make because of TLS.
 
     Attributes:
         target: a URL, an address or the ID of a member.
         cause: in words.
-        example: etcd's own words in the last.
-        line: of the last.
+        example: etcd's text in the last line.
+        line: number of the last line.
         meaning: what happened.
     """
 
@@ -173,19 +173,19 @@ class FailedDials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadLog:
-    """One log, as it was when everything else was over.
+    """One log, as read at the end of the run.
 
     Attributes:
         source: the log's file, or words.
-        members: labels of the members whose log it is.
-        ours: how many rejected connections in it were ours.
-        earlier: those that look like earlier runs', in the order of time.
-        others: the rest of them, the largest group first.
+        members: labels of the members that write it.
+        ours: number of rejected connections in it that this run made.
+        earlier: rejected connections that look like those of earlier runs, in order of time.
+        others: the other rejected connections, the largest group first.
         failed_dials: connections that etcd could not make.
         latest: time of its last entry.
         truncated: only the end of a very large log was read.
-        etcd_version: of the last start that it shows.
-        go_version: likewise.
+        etcd_version: version of etcd at the last start in the log.
+        go_version: version of Go at the last start in the log.
         problem: why it could not be read, empty if it could.
     """
 
@@ -204,7 +204,7 @@ class ReadLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdLogs:
-    """The logs of a target, read at the end of a run: every connection of ours is known by then."""
+    """The logs of a target, read at the end of a run, when all of its connections are known."""
 
     logs: tuple[ReadLog, ...]
 
@@ -214,7 +214,7 @@ _LONGEST = 400
 
 @dataclass(frozen=True, slots=True)
 class MatchedLog:
-    """A log, and which of our connections are in it.
+    """A log, and the connections of this run that are in it.
 
     Attributes:
         ahead: seconds by which its clock is ahead of ours.
@@ -226,7 +226,7 @@ class MatchedLog:
 
 
 def read_new(source: LogSource) -> str:
-    """Return what was logged since the run began.
+    """Return the part of the log written since the run began.
 
     Raises:
         InconclusiveError: if the log cannot be read.
@@ -246,20 +246,21 @@ def look_up(
     new: EtcdLog | None = None,
     go_version: str | None = None,
 ) -> MatchedLog:
-    """Look every connection so far up in a log.
+    """Match every connection made so far with the lines of a log.
 
-    Lines go to the nearest of all connections, so that none of another check's is taken for one of these.
+    Each line is matched with the nearest of all connections, so that a line about another check's connection
+    is not taken for one of these.
 
     Args:
         context: of a probe.
         source: of the log.
-        log: what it says.
-        new: what it says since the run began, if ``log`` reaches back further: clocks are compared by that.
-        go_version: that etcd was built with, if it is known.
+        log: the parsed log.
+        new: the part since the run began, if ``log`` begins earlier; clocks are compared by it.
+        go_version: the Go version that etcd was built with, if known.
     """
     endpoints = _endpoints(context, source)
     listeners = {listener.url for listener in context.target.listeners}
-    # Addresses that are no listeners may be this member's: there the port tells, or nothing.
+    # An address that is no listener may be this member's: only the port can identify it.
     connections = [one for one in context.connections if one.url in endpoints or one.url not in listeners]
     ahead = clock_ahead(connections, (new or log).rejections)
     version = go_version or log.startup.go_version
@@ -276,7 +277,7 @@ def look_up(
 
 
 def printable(text: str) -> str:
-    """Return a text of somebody else's fit to be shown: bounded, and with nothing that a terminal obeys."""
+    """Return untrusted text in printable form: bounded, and without terminal control characters."""
     shown = "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:_LONGEST]
     )
@@ -284,7 +285,7 @@ def printable(text: str) -> str:
 
 
 def _endpoints(context: Context, source: LogSource) -> dict[str, Endpoint]:
-    """Return, by URL, what that log calls the listeners of its members."""
+    """Return by URL the endpoint name that the log uses for each listener of its members."""
     return {
         listener.url: "peer" if listener.role is Role.PEER else "client"
         for listener in context.target.listeners
@@ -293,9 +294,9 @@ def _endpoints(context: Context, source: LogSource) -> dict[str, Endpoint]:
 
 
 _PATIENCE = 1.0
-"""Seconds that etcd, and what carries its log to the file, may take to write a line."""
+"""Seconds that may pass until a line of etcd is in the log file."""
 _FIRST_LINE = 5.0
-"""Seconds for the first one where it will come, however busy the machine is: in the log of our own etcd."""
+"""Seconds for the first line in the log of an owned etcd, which is certain to come on a busy machine too."""
 _PAUSE = 0.02
 
 
@@ -358,13 +359,13 @@ def _comparison(context: Context, key: str | None) -> LogComparison:
 
 
 def _of(attempts: Iterable[Attempt], looked: MatchedLog) -> list[Match]:
-    """Return the lines about these attempts."""
+    """Return the matches of these attempts."""
     asked = {id(attempt) for attempt in attempts}
     return [match for match in looked.matches.ours if id(match.connection) in asked]
 
 
 def _once_more(context: Context) -> list[Attempt]:
-    """Connect without a certificate, now that the second is over in which etcd may have left lines out."""
+    """Connect without a certificate again, after the second in which etcd may have omitted lines."""
     requests = [
         Request(purpose="no certificate, to be looked up in the log", version=version)
         for version in TLSVersion
@@ -373,7 +374,7 @@ def _once_more(context: Context) -> list[Attempt]:
 
 
 def _attempts(context: Context) -> Iterator[Attempt]:
-    """Yield what was tried on the listener to see who is let in, once that is over."""
+    """Yield the attempts that show which identities the listener accepts, after all of them were made."""
     answer = tls_answer(context)
     yield from answer.tls
     for candidate in context.get(AcceptedClient).candidates:
@@ -394,7 +395,7 @@ def _go_version(context: Context) -> str | None:
 def _look_for(
     context: Context, source: LogSource, attempts: Iterable[Attempt], go_version: str | None
 ) -> MatchedLog:
-    """Look until each of the attempts that was turned away has its line, or for as long as one may take."""
+    """Read the log until each refused attempt has a line, or until the time for a line has passed."""
     expected = {id(attempt) for attempt in attempts if turned_away(attempt)}
     started, known = time.monotonic(), None
     while True:
@@ -434,7 +435,7 @@ def _compared(ours: Sequence[Match], go_version: str | None) -> Iterator[LoggedA
 
 
 def _nobody(context: Context, listener: Listener) -> str:
-    """Return whom etcd does not log, where it logs nobody whom it turns away."""
+    """Return words for refused connections where etcd logs none of them, else an empty text."""
     accepted = context.get(AcceptedClient).accepted
     served_protocols = set(accepted.served_protocols) if accepted else set()
     if served_protocols == {Protocol.GRPC} or split_off(context, listener) is not None:

@@ -1,4 +1,4 @@
-"""What an etcd does when its files or flags change: experiments on clusters of their own. Facts only."""
+"""Experiments on owned clusters: what etcd does when its files or flags change. Facts only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pytest_etcdtls.tls.hello import HelloExchange
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentAttempt:
-    """One identity tried at one moment of an experiment.
+    """One attempt with one identity in a step of an experiment.
 
     Attributes:
         who: the identity in words.
         role: of the listener.
         attempt: the attempt that counts.
-        on_disk: DER of the certificate that the listener's file held at that moment, where that matters.
+        on_disk: DER of the certificate in the listener's file at that time, where relevant.
     """
 
     who: str
@@ -26,14 +26,14 @@ class ExperimentAttempt:
     on_disk: bytes | None = None
 
     def describe(self) -> str:
-        """Return who came by what, and the end, in words."""
+        """Return the identity, the connection and how the attempt ended, in words."""
         offered = f" over {self.attempt.asked}" if self.attempt.asked else ""
         return f"{self.who}, {self.role} port, {self.attempt.protocol}{offered}: {self.attempt.describe()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What was done to the cluster, and who was tried then.
+    """A change to the cluster, and the attempts made after it.
 
     Attributes:
         name: unique in the experiment.
@@ -45,7 +45,7 @@ class Step:
     trials: tuple[ExperimentAttempt, ...]
 
     def of(self, who: str) -> tuple[ExperimentAttempt, ...]:
-        """Return the trials of that identity.
+        """Return the attempts of that identity.
 
         Raises:
             LookupError: if it was not tried.
@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """Steps on a cluster that was started for them, from the same etcd as the one that is judged.
+    """Steps on a cluster that was started for the experiment, from the same etcd as the judged one.
 
     Attributes:
         etcd_version: of that etcd.
@@ -90,7 +90,7 @@ class SuiteOffer:
     Attributes:
         role: of the listener.
         suite: its name in the IANA registry.
-        listed: it stands in ``--cipher-suites``.
+        listed: it is listed in ``--cipher-suites``.
     """
 
     role: str
@@ -115,13 +115,13 @@ class SuiteOffers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Requests of a good client, counted.
+    """Counts of a good client's requests.
 
     Attributes:
-        served: how many were answered well.
-        lost: how many were refused, answered with an error, or cut off.
-        unclear: how many had no answer in time.
-        examples: what became of the first that were not served, in words.
+        served: requests answered without an error.
+        lost: requests refused, answered with an error, or cut off.
+        unclear: requests without an answer in time.
+        examples: how the first requests that were not served ended, in words.
     """
 
     served: int
@@ -132,14 +132,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewalUnderLoad:
-    """Requests of good clients while the certificate was renewed again and again, its key kept.
+    """Requests of good clients while the certificate was renewed repeatedly with the same key.
 
     Attributes:
         etcd_version: of that etcd.
-        renewals: how often it was renewed.
-        seen: how many of the renewed certificates were served.
-        paused: new connections paused while files were replaced, as that is not atomic in a container.
-        tallies: by kind of client, in words.
+        renewals: number of renewals.
+        seen: number of renewed certificates that were served.
+        paused: new connections paused while files were replaced, since that is not atomic in a container.
+        tallies: counts by kind of client, in words.
     """
 
     etcd_version: str
@@ -151,13 +151,13 @@ class RenewalUnderLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignMember:
-    """A member that came back with a peer certificate of another CA, and then with its own again.
+    """A member restarted with a peer certificate of another CA, and then with its own again.
 
     Attributes:
         etcd_version: of that etcd.
-        rejected: the log line with which another member refused it, empty if there was none.
-        joined: it took part with the foreign certificate, by its own log.
-        joined_again: it took part with its own certificate, by its own log.
+        rejected: the line in another member's log that it was rejected, empty if there was none.
+        joined: according to its own log, it joined with the foreign certificate.
+        joined_again: according to its own log, it joined with its own certificate.
     """
 
     etcd_version: str

@@ -1,4 +1,4 @@
-"""What a listener is: whether it answers, in which TLS versions, and what it answers to plaintext."""
+"""First contact with a listener: whether it answers, in which TLS versions, and how it answers plaintext."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROTOCOL_VERSION = 70
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerFacts:
-    """What is known of the listener before anything is seen of it.
+    """Facts of the listener that are known before any connection.
 
     Attributes:
         role: ``client``, ``peer``, ``metrics`` or ``client-http``.
@@ -42,7 +42,7 @@ class FirstContact:
     Attributes:
         tls: attempts without a certificate, one per TLS version; empty for an ``http`` URL.
         plaintext: the plaintext attempt, where one was made.
-        tls_instead: a TLS handshake, made where an ``http`` URL does not answer plain HTTP.
+        tls_instead: a TLS handshake, made if an ``http`` URL does not answer plain HTTP.
     """
 
     url: str
@@ -53,9 +53,9 @@ class FirstContact:
 
     @property
     def offered(self) -> tuple[TLSVersion, ...]:
-        """The TLS versions that the listener did not refuse with ``protocol_version`` in the hello.
+        """The TLS versions that the listener did not refuse with the alert ``protocol_version``.
 
-        That alert comes before any certificate is asked for, so it is about the version and about nobody.
+        The alert comes before a certificate is requested, so it concerns the version and no identity.
         """
         return tuple(
             attempt.asked
@@ -66,12 +66,12 @@ class FirstContact:
 
     @property
     def speaks_tls(self) -> bool:
-        """Whether anything of TLS came back."""
+        """Whether a TLS message came back."""
         return any(attempt.ending is not Ending.UNCLEAR for attempt in self.tls)
 
     @property
     def needs_tls(self) -> bool:
-        """Whether an ``http`` URL was asked that speaks TLS alone."""
+        """Whether the listener of an ``http`` URL serves TLS only."""
         return self.tls_instead is not None and self.tls_instead.ending is not Ending.UNCLEAR
 
 
@@ -105,10 +105,10 @@ class UnnamedPorts:
 
 
 def listener_of(context: Context) -> Listener:
-    """Return the listener that the context is at.
+    """Return the listener of the context.
 
     Raises:
-        TypeError: if it is at the whole target, which is a fault of the check that asked.
+        TypeError: if the context is the whole target, which is an error in the check.
     """
     if context.listener is None:
         raise TypeError("this observation is of a listener, the check judges the whole target")
@@ -116,17 +116,17 @@ def listener_of(context: Context) -> Listener:
 
 
 def version_path(role: Role) -> str:
-    """Return the path of a GET that every etcd answers there: a metrics listener has no ``/version``."""
+    """Return the path of a GET that every etcd answers for that role; metrics has no ``/version``."""
     return "/health" if role is Role.METRICS else "/version"
 
 
 def tls_answer(context: Context) -> FirstContact:
-    """Return the first contact with a listener that is asked for TLS.
+    """Return the first contact with a TLS listener.
 
     Raises:
         NotApplicableError: for an ``http`` URL.
-        NotVerifiedError: if the listener speaks plaintext, or no TLS version that we have.
-        InconclusiveError: if nothing of TLS came back.
+        NotVerifiedError: if the listener serves plaintext, or no TLS version that we support.
+        InconclusiveError: if no TLS message came back.
     """
     listener = listener_of(context)
     if listener.scheme == "http":
@@ -184,7 +184,7 @@ def _answer(context: Context, key: str | None) -> FirstContact:
 
 
 def _tls_instead(context: Context, listener: Listener, plaintext: Attempt) -> Attempt | None:
-    """Try a TLS handshake where something accepts connections and answers no plain HTTP."""
+    """Try a TLS handshake on a listener that accepts connections and does not answer plain HTTP."""
     if listener.scheme == "https" or plaintext.ending is Ending.SERVED or plaintext.phase is Phase.CONNECT:
         return None
     [tries] = context.attempt(

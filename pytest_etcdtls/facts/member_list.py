@@ -1,4 +1,4 @@
-"""The member list: asking for it, reading it, and the URLs that it advertises."""
+"""The member list: requesting it, parsing it, and the URLs that it advertises."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pytest_etcdtls.tls.attempt import Attempt, Request, Response
 from pytest_etcdtls.tls.http import Value, fields, grpc_message
 
 LONGEST = 512
-"""Characters of a URL that is looked at."""
+"""Maximum length of a URL that is parsed."""
 
 _SHOWN = 80
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 class LocalURLError(ValueError):
-    """The URL leads to the member on the member's own machine alone."""
+    """The URL leads to the member only on the member's own machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Endpoint:
 
 
 def shown(text: str) -> str:
-    """Return a text of a stranger's for people: short, and with nothing that a terminal would act upon."""
+    """Return untrusted text in printable form: short, and without terminal control characters."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in text[: _SHOWN + 1])
     return printable if len(printable) <= _SHOWN else f"{printable[:_SHOWN]}..."
 
@@ -53,7 +53,7 @@ def parse(text: str) -> Endpoint:
 
     Raises:
         LocalURLError: for a Unix socket.
-        ValueError: if it leads to no TCP port of one machine.
+        ValueError: if it does not lead to a TCP port of one machine.
     """
     if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters")
@@ -73,7 +73,7 @@ def parse(text: str) -> Endpoint:
 
 
 def canonical(host: str) -> str:
-    """Return a host in the one form in which it can be compared."""
+    """Return a host in canonical form, for comparison."""
     return str(ipaddress.ip_address(host)) if is_address(host) and "%" not in host else host.lower()
 
 
@@ -124,7 +124,7 @@ def from_grpc(body: bytes) -> tuple[Members, str | None]:
 def from_gateway(body: bytes) -> tuple[Members, str | None]:
     """Return the members and the cluster ID of an answer to ``/v3/cluster/member/list``.
 
-    The gateway writes 64-bit numbers as decimal texts, and leaves out what is empty.
+    The gateway writes 64-bit numbers as decimal strings and omits empty fields.
 
     Raises:
         ValueError: if it is none.
@@ -188,7 +188,7 @@ def _urls(member: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _clean(text: str) -> str:
-    """Return a text without what a terminal would act upon."""
+    """Return a text without terminal control characters."""
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -222,7 +222,7 @@ def _from_message(message: bytes) -> MemberRecord:
 
 
 BY_GATEWAY = "gateway"
-"""Key of the member list that the JSON gateway gives, where it is asked for."""
+"""Key of the member list that is requested from the JSON gateway."""
 
 _SPOKEN = {Protocol.GRPC: "gRPC", Protocol.GATEWAY: "its JSON gateway"}
 _GATEWAY_LIST = "/v3/cluster/member/list"
@@ -232,11 +232,11 @@ _CLUSTER_ID_HEADER = "x-etcd-cluster-id"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberListing:
-    """The member list as one listener gives it, a client listener by gRPC unless the gateway was asked.
+    """The member list from one listener; from a client listener by gRPC, unless by the gateway.
 
     Attributes:
         member: label of the listener's member.
-        cluster_id: of the cluster that the listener belongs to, ``None`` if it did not tell.
+        cluster_id: of the cluster that the listener belongs to, ``None`` if it did not report it.
     """
 
     url: str
@@ -268,9 +268,9 @@ def _listing_cost(target: Target, listener: Listener | None, key: str | None) ->
 
 @probe(MemberListing, cost=_listing_cost, needs=[(ServedClient, None), (GetExchange, "/members")])
 def _listing(context: Context, key: str | None) -> MemberListing:
-    """Ask a client listener by gRPC or, with that key, by the gateway, a peer listener over HTTP.
+    """Ask a client listener by gRPC or, with that key, by the gateway, and a peer listener over HTTP.
 
-    An ``http`` one is asked as anybody.
+    An ``http`` listener is asked without credentials.
     """
     if listener_of(context).role is Role.PEER:
         return _from_peer(context.get(GetExchange, "/members"), listener_of(context).member)
@@ -279,7 +279,7 @@ def _listing(context: Context, key: str | None) -> MemberListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberListings:
-    """The member lists of every listener that gave one, at least one."""
+    """The member lists of every listener that returned one; at least one."""
 
     listings: tuple[MemberListing, ...]
 
@@ -365,7 +365,7 @@ class OwnURLs:
     Attributes:
         role: of the listener.
         member: the member's name, as etcd lists it.
-        advertised: its client URLs, on a peer listener its peer URLs.
+        advertised: its client URLs; on a peer listener, its peer URLs.
     """
 
     url: str
@@ -390,7 +390,7 @@ def _own(context: Context, key: str | None) -> OwnURLs:
 
 
 def _own_record(context: Context, members: tuple[MemberRecord, ...]) -> MemberRecord | None:
-    """Return the one member that there is, the one that a client listener names, or that of the URL."""
+    """Return the only member, the member that a client listener reports, or the one with the URL."""
     if len(members) == 1:
         return members[0]
     listener = listener_of(context)
@@ -405,7 +405,7 @@ def _own_record(context: Context, members: tuple[MemberRecord, ...]) -> MemberRe
 
 
 def member_id(context: Context, listener: Listener) -> str | None:
-    """Return the ID that etcd gave in the header of a gRPC answer when the good client was tried."""
+    """Return the member ID in the header of a gRPC response to the good client."""
     try:
         accepted = context.get(ServedClient, listener=listener).client
     except UnobservedError:
@@ -417,7 +417,7 @@ def member_id(context: Context, listener: Listener) -> str | None:
 
 
 def _from_header(body: bytes) -> str | None:
-    """Return ``member_id`` of the ResponseHeader that every answer of etcd begins with."""
+    """Return ``member_id`` of the ResponseHeader, the first field of every etcd response."""
     try:
         headers = fields(grpc_message(body)).get(1, [])
         identifiers = [

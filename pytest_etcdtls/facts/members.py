@@ -1,4 +1,4 @@
-"""The members of a cluster side by side."""
+"""Comparison of the members of a cluster."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pytest_etcdtls.tls.http import fields, grpc_message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerProfile:
-    """What can be seen of a listener by anybody, with no certificate.
+    """Facts of a listener that a client without a certificate can observe.
 
     Attributes:
         label: of the listener.
         member: label of its member.
         versions: TLS versions that it offers.
-        asked: the TLS versions in which it asks for a certificate.
+        asked: the TLS versions in which it requests a certificate.
         announced: the names of the CAs that it announces, in any TLS version.
         expires_at: notAfter of the certificate that it serves, aware UTC.
     """
@@ -45,18 +45,18 @@ class ListenerProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideBySide:
-    """The TLS listeners of at least two members, those of one role in a row."""
+    """The TLS listeners of at least two members, grouped by role."""
 
     rows: tuple[tuple[ListenerProfile, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberCount:
-    """How many members the target has, and how many the cluster.
+    """Number of members of the target and of the cluster.
 
     Attributes:
         given: members whose listeners were given.
-        listed: members in the longest list that a listener gave; ``None`` if none did.
+        listed: members in the longest list that a listener returned; ``None`` if none did.
     """
 
     given: int
@@ -65,11 +65,11 @@ class MemberCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterClaim:
-    """Which cluster a listener says that it belongs to.
+    """The cluster that a listener reports to belong to.
 
     Attributes:
         cluster_id: in lower-case hexadecimal.
-        member_id: likewise; ``None`` from a peer listener, which does not tell it.
+        member_id: in lower-case hexadecimal; ``None`` from a peer listener, which does not report it.
     """
 
     url: str
@@ -86,7 +86,7 @@ class ClusterClaims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdvertisedURL:
-    """A client URL that a member advertises, and what came of contacting it.
+    """A client URL that a member advertises, and the result of contacting it.
 
     Attributes:
         member: the member's name, as etcd lists it.
@@ -126,7 +126,7 @@ def _side_by_side(context: Context, key: str | None) -> SideBySide:
 
 
 def _profile(context: Context, listener: Listener) -> ListenerProfile | None:
-    """Return what is seen of the listener, ``None`` if nothing of TLS is."""
+    """Return the profile of the listener, ``None`` if no TLS message came back."""
     try:
         announced = context.get(AnnouncedCAs, listener=listener)
         leaf = context.get(ServedChain, listener=listener).leaf
@@ -191,7 +191,7 @@ def _claim(context: Context, listener: Listener) -> ClusterClaim | None:
 
 
 def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
-    """Read the header of the StatusResponse that the good client was given."""
+    """Return the claim in the header of the StatusResponse to the good client."""
     if listener.scheme == "http":
         return None
     accepted = context.get(ServedClient, listener=listener).client
@@ -210,7 +210,7 @@ def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
 
 
 def _advertised_cost(target: Target, listener: Listener | None, key: str | None) -> int:
-    # How many URLs are advertised is not known beforehand: one per client listener is usual.
+    # The number of advertised URLs is not known in advance; one per client listener is usual.
     return 3 * sum(1 for known in target.listeners if known.role is Role.CLIENT)
 
 
@@ -246,7 +246,7 @@ def _contact(context: Context, url: str, member: str) -> AdvertisedURL:
 
 
 def _known(context: Context, url: str) -> Listener | None:
-    """Return the listener of that URL, one made for it if its host may be contacted, else ``None``."""
+    """Return the listener of that URL, or a new one if its host may be contacted, else ``None``."""
     try:
         place = parse(url)
     except ValueError:

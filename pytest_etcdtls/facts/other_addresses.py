@@ -1,9 +1,9 @@
-"""Addresses that are no listeners of the target, where etcd may answer all the same.
+"""Addresses that are no listeners of the target, where etcd may answer nevertheless.
 
 A listener that is declared on loopback is tried at the addresses that its member advertises. With
-``--etcd-discover`` etcd's usual ports are tried on the hosts of the member list. Each address is connected to
-once and without a certificate. One that leads elsewhere than its host says (``--etcd-connect-to``), or that
-may be this machine's instead of the member's, is not tried.
+``--etcd-discover`` etcd's usual ports are tried on the hosts of the member list. Each address gets one
+connection without a certificate. An address that is redirected (``--etcd-connect-to``), or that may be this
+machine's instead of the member's, is not tried.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ USUAL_PORTS = {
     4001: Role.CLIENT,
     7001: Role.PEER,
 }
-"""Ports that etcd has, or had in its first releases, where nobody says otherwise; and what for."""
+"""Default ports of etcd, today and in its first releases, with their use."""
 
 _LOCALHOST = frozenset({"127.0.0.1", "::1"})
 
 
 @dataclass(slots=True)
 class _Names:
-    """Looks hosts up, each once."""
+    """Resolves hosts, each once."""
 
     seconds: float
     known: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -166,7 +166,7 @@ def _unnamed_ports(context: Context, key: str | None) -> UnnamedPorts:
 
 
 def _tried_for_declarations(context: Context) -> dict[tuple[str, int], Attempt]:
-    """Return what was tried in plain HTTP because of declarations, so that it is not tried again."""
+    """Return the plain HTTP attempts made because of declarations, so that they are not repeated."""
     try:
         elsewhere = context.get(LoopbackElsewhere)
     except UnobservedError:
@@ -177,7 +177,7 @@ def _tried_for_declarations(context: Context) -> dict[tuple[str, int], Attempt]:
 def _known(
     listeners: Iterable[Listener], declared: Iterable[DeclaredMember], names: _Names
 ) -> frozenset[tuple[str, int]]:
-    """Return the addresses and ports that are listeners of the target, or are declared as such."""
+    """Return the addresses and ports of listeners of the target and of declared listeners."""
     found = {(address, one.port) for one in listeners for address in names.addresses(one.host)}
     for told in declared:
         for one in declared_listeners(told.declaration):
@@ -197,7 +197,7 @@ def _why_not(
     *,
     here: bool,
 ) -> str:
-    """Return why an address is not tried, empty if it is.
+    """Return why an address is not tried, empty if it is tried.
 
     Args:
         target: with the rules of ``--etcd-connect-to``.

@@ -1,8 +1,7 @@
-"""The probe contract: one function per observation type, and what it may use.
+"""The probe contract: one function per observation type, and the context that it uses.
 
-Knows no particular probe. A probe gets what it needs from its :class:`Context`, which bounds and
-records every connection; an observation that cannot be had is an
-:class:`~pytest_etcdtls.errors.UnobservedError`.
+A probe makes its connections through its :class:`Context`, which bounds and records every one. A probe
+that cannot make its observation raises an :class:`~pytest_etcdtls.errors.UnobservedError`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ T = TypeVar("T")
 
 
 class Context(Protocol):
-    """What a probe may use. Listener is ``None`` for an observation of the whole target."""
+    """The context of a probe. ``listener`` is ``None`` for an observation of the whole target."""
 
     @property
     def target(self) -> Target:
@@ -42,9 +41,9 @@ class Context(Protocol):
 
     @property
     def connections(self) -> Sequence[Connection]:
-        """Every connection that was made to the target so far, for whatever purpose.
+        """Every connection that was made to the target so far, for any purpose.
 
-        Which there are depends on what was asked before: no fact that a check judges may.
+        The connections depend on earlier observations, so a fact that a check judges must not depend on them.
         """
         ...
 
@@ -52,14 +51,14 @@ class Context(Protocol):
         """Return another observation, of this listener unless another is named.
 
         Raises:
-            UnobservedError: if it cannot be had.
+            UnobservedError: if it cannot be made.
         """
         ...
 
     def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
-        """Make the connections, some at a time, and return their tries in the order of the requests.
+        """Make the connections concurrently and return the tries of each, in the order of the requests.
 
-        An unclear attempt is made again, at most twice.
+        An unclear attempt is repeated at most twice.
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
@@ -67,9 +66,9 @@ class Context(Protocol):
         ...
 
     def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
-        """Send each hello on a connection of its own, some at a time; return what came back, in order.
+        """Send each ClientHello on a connection of its own, concurrently, and return the replies in order.
 
-        One that was not answered is sent again, at most twice; the last answer counts.
+        A hello without an answer is sent again at most twice; the last reply counts.
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
@@ -79,8 +78,8 @@ class Context(Protocol):
     def attempt_elsewhere(self, *asked: tuple[Listener, Request]) -> list[Attempt]:
         """Connect once to each of these addresses, none of which is a listener of the target.
 
-        They present nothing and are not made again. They share one cap on connections, and the plan counts
-        them apart: see :attr:`Probe.elsewhere`.
+        The attempts present no credentials and are not repeated. They share one cap on connections, and the
+        plan counts them separately: see :attr:`Probe.elsewhere`.
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
@@ -88,7 +87,7 @@ class Context(Protocol):
         ...
 
     def keep_silent(self, purpose: str, patience: float) -> HelloExchange:
-        """Connect once and send nothing for so many seconds; return whether the server ended that.
+        """Connect once, send nothing for ``patience`` seconds; return whether the server closed.
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
@@ -102,15 +101,16 @@ Cost = Callable[[Target, Listener | None, str | None], int]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """How an observation type is got.
+    """The function that makes observations of a type, and its bounds.
 
     Attributes:
-        function: gets it.
-        cost: the connections that it makes at most by itself, retries apart.
-        needs: the other observations that it asks for at most (type, key), on the same listener.
-        across: it asks other listeners of the target for them too.
-        elsewhere: the connections that it makes at most to addresses that are no listeners of the target.
-        reported: it may be in the report; what holds keys or tokens may not, nor what is reported otherwise.
+        function: makes the observation.
+        cost: maximum number of connections that it makes itself, without retries.
+        needs: the other observations (type, key) that it may request, on the same listener.
+        across: it requests them of other listeners of the target too.
+        elsewhere: maximum number of connections to addresses that are no listeners of the target.
+        reported: the observation may be in the report; false if it holds keys or tokens, or is reported in
+            another form.
     """
 
     function: ProbeFunction
@@ -133,14 +133,15 @@ def probe(
     elsewhere: Callable[[Target], int] | None = None,
     reported: bool = True,
 ) -> Callable[[ProbeFunction], ProbeFunction]:
-    """Register the function that gets observations of a type.
+    """Register the function that makes observations of a type.
 
     Args:
         type_: the observation's class.
-        cost: connections at most, retries apart; a number or a function of target, listener and key.
-        needs: other observations that it may ask for.
-        across: they are asked of every listener of the target.
-        elsewhere: connections at most to addresses that are no listeners of the target.
+        cost: maximum number of connections without retries; a number or a function of target, listener and
+            key.
+        needs: other observations that it may request.
+        across: they are requested of every listener of the target.
+        elsewhere: maximum number of connections to addresses that are no listeners of the target.
         reported: it may be in the report: it holds neither keys nor tokens.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a listener accepts of TLS: versions, cipher suites, groups, ALPN, unusual hellos."""
+"""TLS parameters that a listener accepts: versions, cipher suites, groups, ALPN, unusual hellos."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class NewestVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldVersions:
-    """Hellos of SSL 3.0, TLS 1.0 and TLS 1.1, each with every suite that there is for it.
+    """Hellos of SSL 3.0, TLS 1.0 and TLS 1.1, each with every suite of its version.
 
     Attributes:
-        greetings: one per version, oldest first.
+        greetings: one exchange per version, oldest first.
     """
 
     url: str
@@ -72,8 +72,8 @@ class SuiteSupport:
     """The cipher suites that the listener accepts in TLS 1.2.
 
     Attributes:
-        accepted: found by offering them in groups of one kind and leaving out what was chosen.
-        complete: nothing more is accepted; if not, only the first few of a kind were looked for.
+        accepted: found by offering suites of one kind together and removing the chosen one each time.
+        complete: no further suite is accepted; if false, only the first few of a kind were tested.
     """
 
     url: str
@@ -84,13 +84,13 @@ class SuiteSupport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSupport:
-    """The groups with which the listener exchanges keys.
+    """The key exchange groups that the listener accepts.
 
     Attributes:
-        version: the TLS version in which they were looked for, the highest offered.
-        accepted: of the known ones, weak ones apart.
-        weak: of the weak ones, which only TLS 1.2 has, the one that the listener chose. One that wants its
-            certificate's own curve among the groups, as OpenSSL does, refuses an offer without it.
+        version: the TLS version in which they were tested, the highest offered.
+        accepted: the accepted known groups, without weak ones.
+        weak: the weak group that the listener chose (TLS 1.2 only). A server that requires the curve of its
+            own certificate among the groups, as OpenSSL does, refuses an offer without it.
     """
 
     url: str
@@ -102,12 +102,12 @@ class GroupSupport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnusualClientHello:
-    """A hello that is odd in one point, and the same hello without it.
+    """A ClientHello that is unusual in one point, and the same ClientHello without that point.
 
     Attributes:
         version: TLS version offered.
-        plain: what came back without the oddity.
-        odd: what came back with it.
+        plain: the exchange of the usual hello.
+        odd: the exchange of the unusual hello.
     """
 
     url: str
@@ -119,7 +119,7 @@ class UnusualClientHello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlpnChoice:
-    """What the listener made of protocol names in one TLS version (RFC 7301).
+    """The listener's answer to ALPN protocol names in one TLS version (RFC 7301).
 
     Attributes:
         selected: the name that it selected, empty if none.
@@ -133,7 +133,7 @@ class AlpnChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlpnChoices:
-    """What the listener makes of the same protocol names in each TLS version that it offers."""
+    """The listener's answer to the same ALPN protocol names in each TLS version that it offers."""
 
     url: str
     role: str
@@ -146,8 +146,8 @@ class SilentConnection:
     """A connection on which nothing was sent.
 
     Attributes:
-        patience: seconds that were waited.
-        greeting: whether the listener ended the connection in that time.
+        patience: seconds to wait.
+        greeting: the exchange: whether the listener ended the connection in that time.
     """
 
     url: str
@@ -161,11 +161,11 @@ KNOWN_ALPN = ("h2", "http/1.1")
 
 _NUMBERS = {TLSVersion.TLS1_2: TLS1_2, TLSVersion.TLS1_3: TLS1_3}
 _PATIENCE = 20.0
-"""Seconds; etcd ends a silent connection after 10, grpc-go after 120 if at all."""
+"""Seconds; etcd closes a silent connection after 10, grpc-go after 120 if at all."""
 
 
 def plain_hello(version: TLSVersion, purpose: str) -> ClientHello:
-    """Return a hello of that version as any client sends it."""
+    """Return a usual ClientHello of that version."""
     return ClientHello(
         purpose=purpose,
         version=_NUMBERS[version],
@@ -175,7 +175,7 @@ def plain_hello(version: TLSVersion, purpose: str) -> ClientHello:
 
 
 def need_answer(greeting: HelloExchange) -> HelloExchange:
-    """Return the greeting if the server answered.
+    """Return the exchange if the server answered.
 
     Raises:
         InconclusiveError: if it did not.
@@ -209,7 +209,7 @@ def _old(context: Context, key: str | None) -> OldVersions:
 
 @dataclass(frozen=True, slots=True)
 class PlainHello:
-    """What came back for a hello as any client sends it; the key is the TLS version."""
+    """The exchange of a usual ClientHello; the key is the TLS version."""
 
     greeting: HelloExchange
 
@@ -265,7 +265,7 @@ def _silence(context: Context, key: str | None) -> SilentConnection:
 
 
 _NOTHING_IN_COMMON = frozenset({40, 71})
-"""Alerts that answer an offer of which nothing is acceptable: handshake_failure, insufficient_security."""
+"""Alerts for an offer with nothing acceptable: handshake_failure, insufficient_security."""
 
 _SUITE_ROUNDS: Mapping[Weakness, int] = {
     Weakness.BROKEN: 3,
@@ -274,7 +274,7 @@ _SUITE_ROUNDS: Mapping[Weakness, int] = {
     Weakness.CBC: 4,
     Weakness.NONE: 4,
 }
-"""Suites are offered by weakness, so that no strong one hides a weak one; hellos of each kind at most."""
+"""Maximum number of hellos by weakness; suites are offered by weakness, so no strong one hides a weak one."""
 
 _GROUP_ROUNDS = 8
 
@@ -287,12 +287,12 @@ _ECDHE = tuple(
 
 @dataclass(slots=True)
 class _Offer:
-    """A set that becomes smaller.
+    """A set of offered values, from which each chosen value is removed.
 
     Attributes:
         rounds: hellos that may still be sent.
-        hello: makes the hello of what is left.
-        chosen: what a server hello chose of it.
+        hello: returns the ClientHello that offers the remaining values.
+        chosen: returns the value that a ServerHello chose.
     """
 
     left: list[int]
@@ -303,7 +303,7 @@ class _Offer:
 
 
 def _accepted(context: Context, offers: Sequence[_Offer]) -> list[int]:
-    """Return what is accepted of the offers, which are made side by side."""
+    """Return the accepted values of the offers, which are made concurrently."""
     accepted: list[int] = []
     while round_ := [offer for offer in offers if offer.open and offer.left and offer.rounds]:
         greetings = context.greet(*(offer.hello(tuple(offer.left)) for offer in round_))
@@ -429,5 +429,5 @@ def _in_tls13(context: Context, names: tuple[str, ...]) -> AlpnChoice:
 
 
 def _refusal(attempt: Attempt) -> int | None:
-    """Return the alert of a handshake that did not finish: one that comes later is about the certificate."""
+    """Return the alert of an unfinished handshake; a later alert is about the certificate."""
     return attempt.alert if attempt.phase is Phase.HANDSHAKE and attempt.ending is not Ending.SERVED else None

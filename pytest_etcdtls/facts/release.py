@@ -27,7 +27,7 @@ class Release:
 
     Attributes:
         patch: 0 where the version has none (``go1.20``).
-        final: it is no alpha, beta or release candidate. Other suffixes are a vendor's and change nothing.
+        final: it is no alpha, beta or release candidate. Other suffixes are a vendor's and are ignored.
     """
 
     major: int
@@ -71,7 +71,7 @@ class EtcdRelease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoRelease:
-    """The Go release that the etcd behind a listener was built with, as ``/metrics`` tells it.
+    """The Go release that the etcd behind a listener was built with, from ``/metrics``.
 
     Attributes:
         member: label of the member.
@@ -93,7 +93,7 @@ class EtcdReleases:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitListeners:
-    """The etcd releases of the members whose HTTP has a listener beside the gRPC port."""
+    """The etcd releases of the members that have a separate HTTP listener next to the gRPC port."""
 
     members: tuple[EtcdRelease, ...]
 
@@ -114,7 +114,7 @@ _NEED = "pass a client certificate that is accepted"
 
 @probe(EtcdRelease, cost=0, needs=[(GetExchange, "/version"), (ServedClient, None)], across=True)
 def _etcd(context: Context, key: str | None) -> EtcdRelease:
-    """Take the listener's own word, else that of another listener of the member, else the binary's."""
+    """Return the version from the listener, else from another listener of the member, else of the binary."""
     listener = listener_of(context)
     for place in (listener, *_siblings(context, listener)):
         try:
@@ -180,7 +180,7 @@ def _can_prove(context: Context, listener: Listener) -> bool:
 
 
 def _has_http_split_off(context: Context, listener: Listener) -> bool:
-    """Whether it is the HTTP listener itself, or a client listener that speaks nothing but gRPC."""
+    """Whether it is the separate HTTP listener, or a client listener that serves gRPC only."""
     if listener.role is not Role.CLIENT or listener.scheme == "http":
         return listener.role is Role.CLIENT_HTTP
     try:
@@ -191,7 +191,7 @@ def _has_http_split_off(context: Context, listener: Listener) -> bool:
 
 
 def _of_members(context: Context, type_: type[T]) -> tuple[T, ...]:
-    """Return one observation per member, of those that have one.
+    """Return one observation for each member that has one.
 
     Raises:
         NotVerifiedError: if no member has one.
@@ -217,10 +217,10 @@ def _siblings(context: Context, listener: Listener) -> Iterator[Listener]:
 
 
 def _etcd_version(context: Context, place: Listener) -> tuple[str, str]:
-    """Return what that listener says, and where it says so.
+    """Return the version that the listener reports, and where it reports it.
 
     Raises:
-        UnobservedError: if it does not.
+        UnobservedError: if it reports none.
     """
     if place.role is Role.METRICS:
         return _metric(context, place, _ETCD), "/metrics"
@@ -239,7 +239,7 @@ def _from_version(context: Context, place: Listener) -> str:
 
 
 def _from_status(context: Context, place: Listener) -> str:
-    """Return the version in the StatusResponse that a gRPC-only listener gave."""
+    """Return the version in the StatusResponse of a gRPC-only listener."""
     accepted = context.get(ServedClient, listener=place).client
     for attempt in accepted.served if accepted else ():
         if attempt.protocol is Protocol.GRPC and attempt.response is not None:

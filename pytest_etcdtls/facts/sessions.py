@@ -79,7 +79,7 @@ def _offer_again(
     protocol: Protocol,
     sessions: Mapping[TLSVersion, tuple[Attempt, SessionSlot]],
 ) -> tuple[Resumed, ...]:
-    """Connect once more as the same client, with its session."""
+    """Connect again as the same client, with its session."""
     listener = listener_of(context)
     versions = [version for version, (_, slot) in sessions.items() if slot.session is not None]
     purpose = f"session of {identity.name}, again"

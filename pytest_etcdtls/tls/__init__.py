@@ -1,1 +1,1 @@
-"""One connection to a listener: stream, handshake, request, and what came of it. Judges nothing."""
+"""One connection to a listener: stream, handshake, request and result. Nothing is judged here."""

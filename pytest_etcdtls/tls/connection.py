@@ -1,6 +1,6 @@
-"""One attempt: connect, handshake, request, read, and what came of it.
+"""One attempt: connect, handshake, request, read, and its result.
 
-An attempt never raises for what the server or the network did: that is its result.
+An attempt does not raise for an error of the server or the network: the error is its result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALPN: dict[Protocol, tuple[str, ...]] = {
 
 
 def make_attempt(listener: Listener, request: Request, timeout: float) -> Attempt:
-    """Make one connection to the listener and return what came of it.
+    """Make one connection to the listener and return the attempt.
 
     Args:
         listener: where to.
@@ -124,7 +124,7 @@ _VERSIONS = {TLSVersion.TLS1_2: SSL.TLS1_2_VERSION, TLSVersion.TLS1_3: SSL.TLS1_
 def shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: tuple[str, ...]) -> bool:
     """Make the handshake that the request asks for; return whether it finished on our side.
 
-    A second handshake that the request asks for is made too; the first one counts.
+    If the request asks for a second handshake, it is made too; the result is that of the first one.
     """
     if request.resume is not None and request.resume.context is not None:
         context = request.resume.context
@@ -148,7 +148,7 @@ def shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: 
 def _context(version: TLSVersion | None, alpn: tuple[str, ...], identity: Identity) -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_verify(SSL.VERIFY_NONE)
-    # Weak keys and signatures of either side are for checks to find, not for our library to refuse.
+    # Checks report weak keys and signatures of either side; our TLS library must not refuse them.
     context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
     floor, ceiling = (_VERSIONS[version],) * 2 if version else (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
     context.set_min_proto_version(floor)
@@ -162,7 +162,7 @@ def _context(version: TLSVersion | None, alpn: tuple[str, ...], identity: Identi
 
 
 def _present(tls: SSL.Connection, identity: Identity) -> None:
-    """Set the identity on the connection, so that another one of the same context can present another."""
+    """Set the identity on the connection, so that connections of one context can present different ones."""
     if identity.chain and identity.key is not None:
         tls.use_certificate(identity.chain[0])
         tls.use_privatekey(identity.key)
@@ -176,7 +176,7 @@ def leaf(stream: WireStream) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """What the TLS session tells when the attempt is over; the fields are those of an attempt."""
+    """Facts of the TLS session at the end of the attempt; the fields are those of :class:`Attempt`."""
 
     version: str | None = None
     cipher: str | None = None
@@ -187,7 +187,7 @@ class SessionFacts:
 
 
 def session_facts(stream: WireStream | None) -> SessionFacts:
-    """Return what the TLS session of a stream tells."""
+    """Return the facts of a stream's TLS session."""
     if stream is None or stream.tls is None:
         return SessionFacts()
     tls = stream.tls

@@ -1,4 +1,4 @@
-"""One ClientHello of our own as bytes, and what the server answers to it."""
+"""One ClientHello, encoded without a TLS library, and the server's reply to it."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class ClientHello:
     Attributes:
         purpose: a few words for the report.
         version: the highest version offered; only this one and no lower one if it is TLS 1.3.
-        suites: numbers of cipher suites and signals, in the order offered.
+        suites: numbers of cipher suites and signaling values, in the order offered.
         groups: numbers of key exchange groups, in the order offered.
         key_share: a TLS 1.3 hello carries a key share for X25519; without one the server names the group
-            that it wants in a HelloRetryRequest.
+            that it selects in a HelloRetryRequest.
         alpn: protocol names offered (RFC 7301).
         compression: numbers of compression methods; 0 is none.
-        grease: reserved values that no server can know stand among the known ones (RFC 8701).
+        grease: the lists include reserved values that no server knows (RFC 8701).
         signatures: numbers of signature schemes, in the order offered.
         to_key_exchange: read on to the ServerKeyExchange, which names the group in TLS 1.2.
     """
@@ -80,15 +80,15 @@ class Reply(StrEnum):
     """What came back."""
 
     SERVER_HELLO = "server hello"
-    """The server accepted the offer; a HelloRetryRequest counts, as it names what it accepts."""
+    """The server accepted the offer; a HelloRetryRequest counts, since it names what the server accepts."""
     ALERT = "alert"
-    """The server refused the offer and said so."""
+    """The server refused the offer with an alert."""
     ENDED = "ended"
     """The connection ended without an answer."""
     SILENCE = "silence"
     """Nothing came in time."""
     OTHER = "other"
-    """Something else than TLS."""
+    """The server sent something other than TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ class ServerHello:
         suite: number of the cipher suite.
         compression: number of the compression method.
         group: number of the key exchange group; ``None`` if it was not named in what was read.
-        alpn: the protocol selected, empty if none was named here; TLS 1.3 names it in what is encrypted.
+        alpn: the protocol selected, empty if the ServerHello names none; TLS 1.3 encrypts it.
         extensions: numbers of the extensions present.
         retry: it was a HelloRetryRequest.
     """
@@ -122,15 +122,15 @@ class ServerHello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelloExchange:
-    """One hello, sent on a connection of its own, and what came back.
+    """One ClientHello, sent on a connection of its own, and the server's reply.
 
     Attributes:
-        purpose: what it was made for, in a few words.
+        purpose: why it was sent, in a few words.
         offered: the version offered, as a name; empty if nothing was sent.
         reply: what came back.
         server_hello: what the server chose, for :attr:`Reply.SERVER_HELLO`.
         alert: number of the alert, for :attr:`Reply.ALERT`.
-        detail: the end in words, for people.
+        detail: how the exchange ended, in words.
         local_address: our address and port, as the server's log may show it.
         started_at: aware UTC.
         milliseconds: from the first SYN to the answer.
@@ -149,16 +149,16 @@ class HelloExchange:
 
     @property
     def answered(self) -> bool:
-        """Whether the server answered the hello, with its own or with an alert."""
+        """Whether the server answered with a ServerHello or an alert."""
         return self.reply in (Reply.SERVER_HELLO, Reply.ALERT)
 
     @property
     def outcome(self) -> str:
-        """The end in a word, as reports put it beside the ways of attempts."""
+        """The reply in one word, as reports show it next to the endings of attempts."""
         return {Reply.SERVER_HELLO: "answered", Reply.ALERT: "other"}.get(self.reply, "unclear")
 
     def describe(self) -> str:
-        """Return what came back in words: ``alert 70 protocol_version``."""
+        """Return the reply in words: ``alert 70 protocol_version``."""
         if self.server_hello is not None:
             return f"accepted: {self.server_hello.describe()}"
         if self.alert is not None:
@@ -167,20 +167,20 @@ class HelloExchange:
 
 
 Connection = Attempt | HelloExchange
-"""A connection that was made, for whatever purpose."""
+"""A connection that was made, for any purpose."""
 
 _LIMIT = 256 * 1024
 _FAREWELL = 1.0
-"""Seconds that the server may take to see that we are done."""
+"""Seconds to wait until the server closes the connection too."""
 
 
 def make_greeting(listener: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
-    """Send a hello on a connection of its own and return what came back.
+    """Send a ClientHello on a connection of its own and return the server's reply.
 
     Args:
         listener: where to.
         hello: what to offer.
-        timeout: seconds for the whole greeting.
+        timeout: seconds for the whole exchange.
     """
     record = client_hello(hello, server_name(listener))
     exchange = _Exchange(listener, time.monotonic() + timeout)
@@ -191,7 +191,7 @@ def make_greeting(listener: Listener, hello: ClientHello, timeout: float) -> Hel
 
 
 def keep_silent(listener: Listener, purpose: str, patience: float) -> HelloExchange:
-    """Connect, send nothing, and return whether the server ended that.
+    """Connect, send nothing, and return whether the server closed the connection.
 
     Args:
         listener: where to.
@@ -205,7 +205,7 @@ def keep_silent(listener: Listener, purpose: str, patience: float) -> HelloExcha
 
 
 class _Exchange:
-    """A connection, as a context manager, and what was seen on it."""
+    """A connection as a context manager, with the server's reply."""
 
     def __init__(self, listener: Listener, deadline: float) -> None:
         self._listener = listener
@@ -232,14 +232,14 @@ class _Exchange:
             self._socket.close()
 
     def send(self, record: bytes) -> None:
-        """Send, if there is a connection; that this fails is seen in what comes back."""
+        """Send, if there is a connection; a failure shows in the reply."""
         if self._socket is not None:
             self._socket.settimeout(self._left())
             with contextlib.suppress(OSError):
                 self._socket.sendall(record)
 
     def read_answer(self, *, to_key_exchange: bool) -> None:
-        """Read until the server has answered, or the connection or the time has ended."""
+        """Read until the server has answered, the connection has ended or the time is over."""
         data = b""
         while self._socket is not None and self._answer(data, to_key_exchange) is None:
             try:
@@ -257,7 +257,7 @@ class _Exchange:
         return None
 
     def greeting(self, purpose: str, offered: str) -> HelloExchange:
-        """Return what was seen."""
+        """Return the exchange."""
         return HelloExchange(
             url=self._listener.url,
             purpose=purpose,
@@ -295,7 +295,7 @@ class _Exchange:
         return max(0.001, self._deadline - time.monotonic())
 
     def _say_goodbye(self, sock: socket.socket) -> None:
-        """Close our side and read on to the server's, so that what is unread does not become a reset."""
+        """Close our side and read until the server closes, so that unread data does not cause a reset."""
         deadline = time.monotonic() + _FAREWELL
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_WR)
@@ -348,7 +348,7 @@ def _offered_extensions(hello: ClientHello, server_name: str | None) -> list[byt
         extensions.append(_extension(16, _vector16(b"".join(map(_vector8, names)))))
     if hello.version >= TLS1_3:
         extensions += _of_tls13(hello, grease)
-    # Some servers are known to reject a hello whose last extension is empty, so none stands there.
+    # Some servers reject a hello whose last extension is empty, so the last one is not empty.
     if grease:
         extensions.append(_extension(0x3A3A, b"\0"))
     return extensions
@@ -393,19 +393,19 @@ _ALPN, _SUPPORTED_VERSIONS, _KEY_SHARE = 16, 43, 51
 
 
 class NotTLSError(ValueError):
-    """What came is not an answer of TLS."""
+    """The received bytes are not a TLS reply."""
 
 
 def read_answer(data: bytes, *, to_key_exchange: bool = False) -> ServerHello | int | None:
-    """Return the server's hello, the number of its fatal alert, or ``None`` if more must be read.
+    """Return the ServerHello, the number of a fatal alert, or ``None`` if more must be read.
 
     Args:
-        data: everything that came so far.
-        to_key_exchange: a hello of TLS 1.2 counts only with the ServerKeyExchange, or with the
-            ServerHelloDone before which there was none.
+        data: all bytes received so far.
+        to_key_exchange: a TLS 1.2 ServerHello counts only together with the ServerKeyExchange, or with the
+            ServerHelloDone if there is no ServerKeyExchange.
 
     Raises:
-        NotTLSError: if it is something else.
+        NotTLSError: if the bytes are not a TLS reply.
     """
     handshake, alert = _records(data)
     messages = _messages(handshake)
@@ -424,7 +424,7 @@ def read_answer(data: bytes, *, to_key_exchange: bool = False) -> ServerHello | 
 
 
 def _records(data: bytes) -> tuple[bytes, int | None]:
-    """Return what complete records carry of the handshake, and the first fatal alert."""
+    """Return the handshake data of complete records, and the first fatal alert."""
     handshake, alert, position = b"", None, 0
     while len(data) - position >= 5:
         kind, length = data[position], int.from_bytes(data[position + 3 : position + 5], "big")

@@ -65,7 +65,7 @@ def grpc_message(body: bytes) -> bytes:
     """Return the first message of a gRPC response body.
 
     Raises:
-        ValueError: if there is none: the call failed, or the message is compressed.
+        ValueError: if there is no message (the call failed), or it is compressed.
     """
     if len(body) < 5 or body[0] != 0:
         raise ValueError("the gRPC response has no message")
@@ -119,7 +119,7 @@ def call(
     message: bytes,
     limit: int,
 ) -> Response:
-    """Make the call and return its answer: headers and trailers together, the body cut at ``limit`` octets.
+    """Make the call and return its response: headers with trailers, the body cut at ``limit`` octets.
 
     Args:
         stream: connected, TLS included.
@@ -129,7 +129,7 @@ def call(
 
     Raises:
         httpcore.NetworkError, httpcore.TimeoutException: from the stream.
-        httpcore.RemoteProtocolError: if the server does not speak HTTP/2, or ends the call without answer.
+        httpcore.RemoteProtocolError: if the server does not use HTTP/2, or ends the call without a response.
     """
     http = H2Connection(H2Configuration(client_side=True, header_encoding=None))
     answer = _Answer(limit)
@@ -152,7 +152,7 @@ def call(
 
 
 def request_headers(scheme: str, authority: str, path: str, more: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the headers of a call to ``/package.Service/Method``, and more of them in lower case."""
+    """Return the headers of a call to ``/package.Service/Method``, with additional ones in lower case."""
     return [
         (":method", "POST"),
         (":scheme", scheme),
@@ -187,16 +187,16 @@ class _Answer:
                 self._end(code)
 
     def _end(self, code: ErrorCodes | int | None) -> None:
-        # grpc-go resets a stream with NO_ERROR after a whole answer to a request that it did not read up.
+        # grpc-go resets a stream with NO_ERROR after a complete response if it has not read the request.
         if code != ErrorCodes.NO_ERROR or ":status" not in self._headers:
             raise httpcore.RemoteProtocolError(f"the server ended the HTTP/2 stream with error {code}")
         self.complete = True
 
     def response(self) -> Response:
-        """Return what came.
+        """Return the response.
 
         Raises:
-            httpcore.RemoteProtocolError: if there is no status.
+            httpcore.RemoteProtocolError: if the response has no status.
         """
         status = self._headers.pop(":status", "")
         if not status.isdigit():
@@ -211,16 +211,16 @@ def _text(value: bytes | str) -> str:
 BODY_LIMIT = 64 * 1024
 _USER_AGENT = "pytest-etcdtls"
 _UNUSED_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""httpcore builds one with the system's roots for each pool unless given one; this one is never used."""
+"""Never used; without it httpcore builds a context with the system's roots for each pool."""
 
 GRPC_STATUS_PATH = "/etcdserverpb.Maintenance/Status"
 GATEWAY_STATUS_PATH = "/v3/maintenance/status"
-"""Both are served whatever the authorisation, also with authentication on."""
+"""etcd serves both without authorization, also with authentication enabled."""
 _NO_HOST = "etcd.invalid"
 
 
 class _OneStream(httpcore.NetworkBackend):
-    """Hands out the one stream that there is."""
+    """A network backend that returns the existing stream."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -282,11 +282,11 @@ class _Body(httpx.SyncByteStream):
 
 
 def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
-    """Send the request and return the answer, its body cut at 64 KiB.
+    """Send the request and return the response, its body cut at 64 KiB.
 
     Raises:
         httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no
-            answer could be parsed; what the stream saw decides what that means.
+            response could be parsed; the trace of the stream decides how the attempt ended.
     """
     if request.protocol is Protocol.GRPC:
         more = {"user-agent": _USER_AGENT, **request.headers}
@@ -308,8 +308,8 @@ def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -
 
 
 def _build(listener: Listener, request: Request) -> httpx.Request:
-    # NOTE: httpx refuses names that are not valid IDNA (xn--n3h.com), so the URL has none: the connection is
-    # there already, and the server sees the host in this header alone. Go leaves out the zone of an address.
+    # NOTE: httpx refuses names that are not valid IDNA (xn--n3h.com), so the URL has no name: the connection
+    # exists already, and the server sees the host in this header only. Go omits the zone of an address.
     host = re.sub(r"%[^\]]*\]", "]", listener.authority)
     headers = {"host": host, "user-agent": _USER_AGENT, "accept": "*/*", **request.headers}
     url = f"{listener.scheme}://{_NO_HOST}{request.path}"

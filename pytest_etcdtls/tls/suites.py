@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 FALLBACK_SCSV = 0x5600
-"""Not a suite but a signal: this hello is a second try with a lower version (RFC 7507)."""
+"""TLS_FALLBACK_SCSV, a signaling value: this hello is a retry with a lower version (RFC 7507)."""
 
 RENEGOTIATION_SCSV = 0x00FF
-"""Not a suite but a signal: this client knows secure renegotiation (RFC 5746 section 3.3)."""
+"""A signaling value: this client supports secure renegotiation (RFC 5746 section 3.3)."""
 
 TLS13_SUITES = (0x1301, 0x1302, 0x1303)
-"""AES-128-GCM, AES-256-GCM and ChaCha20-Poly1305, which is all that servers implement in TLS 1.3."""
+"""AES-128-GCM, AES-256-GCM and ChaCha20-Poly1305, the suites that servers implement in TLS 1.3."""
 
 _BROKEN = ("_anon_", "_EXPORT_", "_NULL_", "_RC4_", "_RC2_", "_DES_")
 
 
 class Weakness(StrEnum):
-    """The worst that is to be said of a suite, worst first."""
+    """The worst weakness of a suite, worst first."""
 
     BROKEN = "broken"
-    """No authentication, no encryption, or a cipher that is no obstacle: anon, NULL, EXPORT, RC4, DES."""
+    """No authentication, no encryption, or a broken cipher: anon, NULL, EXPORT, RC4, DES."""
     TRIPLE_DES = "triple DES"
     """A cipher with blocks of 64 bits (CVE-2016-2183)."""
     STATIC = "no forward secrecy"
-    """Who gets the server's key later reads what was recorded before."""
+    """No forward secrecy: the server's key decrypts connections that were recorded earlier."""
     CBC = "CBC"
     """A block cipher in CBC mode with the MAC before encryption."""
     NONE = "none"
@@ -51,7 +51,7 @@ class CipherSuite:
 
     @property
     def weakness(self) -> Weakness:
-        """The worst that is to be said of it."""
+        """The worst weakness of the suite."""
         if any(word in self.name for word in _BROKEN):
             return Weakness.BROKEN
         if "_3DES_" in self.name:
@@ -193,23 +193,23 @@ _NAMES: Mapping[int, str] = {
     0xCCA9: "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
     0xCCAA: "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 }
-"""IANA, TLS Cipher Suites, the ones with certificates of RSA, ECDSA or EdDSA keys or with none."""
+"""Suites of the IANA registry TLS Cipher Suites that use RSA, ECDSA or EdDSA certificates, or none."""
 
 SUITES: tuple[CipherSuite, ...] = tuple(CipherSuite(code, name) for code, name in _NAMES.items())
 
 
 def suite_name(code: int) -> str:
-    """Return the name of a suite, a number in hexadecimal if it is not of TLS 1.2 or before."""
+    """Return the name of a suite, or its number in hexadecimal if it is not a suite of TLS 1.2 or before."""
     return _NAMES.get(code, f"0x{code:04X}")
 
 
 class GroupKind(StrEnum):
-    """What a group is worth."""
+    """The security of a key exchange group."""
 
     HYBRID = "hybrid"
-    """An elliptic curve together with ML-KEM: what is recorded today stays secret from a quantum computer."""
+    """An elliptic curve with ML-KEM: recorded connections stay secret from a later quantum computer."""
     MODERN = "modern"
-    """An elliptic curve with 128 bits of strength or more, which every client has one of."""
+    """An elliptic curve with at least 128 bits of strength; every client supports one of these."""
     OTHER = "other"
     """Strong enough (112 bits), but not what clients commonly offer."""
     WEAK = "weak"
@@ -268,9 +268,9 @@ WEAK = (
 GROUPS: dict[int, NamedGroup] = {
     group.code: group for groups in (HYBRIDS, MODERN, OTHERS, WEAK) for group in groups
 }
-"""Every group that is known here, by number."""
+"""Every known group, by number."""
 
 
 def group_name(code: int) -> str:
-    """Return the name of a group, its number in hexadecimal if it is not known here."""
+    """Return the name of a group, or its number in hexadecimal if it is unknown."""
     return GROUPS[code].name if code in GROUPS else f"0x{code:04X}"
