@@ -1,7 +1,7 @@
-"""The catalogue: which checks there are, which of them are selected, and on what.
+"""The catalogue of checks, and the selection of checks and of the listeners that they judge.
 
-Discovers the modules of :mod:`pytest_etcdtls.checks` and the entry-point group
-``pytest_etcdtls.checks``. Runs nothing.
+Checks come from the modules of :mod:`pytest_etcdtls.checks` and the entry-point group
+``pytest_etcdtls.checks``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SOURCES: Mapping[str, str] = {
     "advisory": "GHSA-",
     "cve": "CVE-",
 }
-"""Words of ``--etcd-check`` that select by source, and how such a ``Spec:`` line begins."""
+"""Values of ``--etcd-check`` that select by source, and how the ``Spec:`` line of that source begins."""
 
 
 @functools.cache
@@ -37,7 +37,7 @@ def catalogue() -> Mapping[str, Check]:
     """Import every check module and return the checks by id.
 
     Raises:
-        RegistrationError: if a check, also a third party's, does not keep the contract.
+        RegistrationError: if a check, also a third party's, does not follow the contract.
     """
     for module in sorted(pkgutil.iter_modules(pytest_etcdtls.checks.__path__), key=lambda found: found.name):
         importlib.import_module(f"{pytest_etcdtls.checks.__name__}.{module.name}")
@@ -52,15 +52,15 @@ def catalogue() -> Mapping[str, Check]:
 
 
 def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]:
-    """Return the checks that the patterns name, in order of id; all of them for no pattern.
+    """Return the checks that the patterns select, in order of id; all checks if there is no pattern.
 
-    Checks that must be asked for are among them only if a pattern names nothing else: their id, or a glob
-    that matches them alone.
+    Opt-in checks are included only if a pattern selects nothing else: their id, or a glob that matches only
+    opt-in checks.
 
     Args:
         patterns: ids, globs, families or sources (``cis``, ``rfc5280``, ``advisory`` ...);
-            ``!pattern`` leaves out. Only-negative patterns leave out of all.
-        opt_in: where no pattern names any, have those that must be asked for as well.
+            ``!pattern`` excludes. If all patterns exclude, they exclude from all checks.
+        opt_in: include opt-in checks if every pattern excludes, or there is none.
 
     Raises:
         UsageError: if a pattern matches nothing.
@@ -81,7 +81,7 @@ def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]
 
 
 def _asked_for(matched: list[Check]) -> list[Check]:
-    """Return what was matched, without the checks that must be asked for unless there is nothing else."""
+    """Return the matched checks, without opt-in checks unless all of them are opt-in."""
     return [check for check in matched if not check.opt_in] or matched
 
 

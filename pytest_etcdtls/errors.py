@@ -1,7 +1,6 @@
-"""What can go wrong, split by whose fault it is.
+"""Errors, one class per cause.
 
-Every message says what was attempted, what happened and what to do. Nothing in this module knows
-how an error is shown.
+Every message says what was attempted, what happened and what to do.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ class UsageError(EtcdTLSError):
 
 
 class RegistrationError(EtcdTLSError):
-    """A check or a probe does not keep its contract (a developer's mistake, found at import)."""
+    """A check or a probe does not follow its contract (a developer's mistake, found at import)."""
 
 
 class ClusterStartError(EtcdTLSError):
-    """An owned etcd did not come up; the message ends with the last lines of its log."""
+    """An owned etcd did not start; the message ends with the last lines of its log."""
 
 
 class UnobservedError(EtcdTLSError):
-    """A fact could not be had, so nothing that needs it can be judged; not instantiated itself.
+    """An observation could not be made, so no check that needs it can judge; base class only.
 
     Args:
         reason: one sentence for the person who reads the report.
@@ -40,8 +39,8 @@ class NotApplicableError(UnobservedError):
 
 
 class NotVerifiedError(UnobservedError):
-    """What the fact needs was not given or is not to be had; the reason says what to pass."""
+    """An input of the observation was not given or is not available; the reason says what to pass."""
 
 
 class InconclusiveError(UnobservedError):
-    """The evidence could not be got: time-out, reset, a limit of our own."""
+    """The evidence is missing: timeout, reset, a limit of our own."""

@@ -1,6 +1,7 @@
 """Observations of one target, each made at most once, within the bounds that the user set.
 
-Keeps what was seen and what could not be had; records every connection. Judges nothing.
+The observer keeps each observation or the error that prevented it, and records every connection. It judges
+nothing.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ C = TypeVar("C", Attempt, HelloExchange)
 
 for _module in pkgutil.iter_modules(pytest_etcdtls.facts.__path__):
     importlib.import_module(f"{pytest_etcdtls.facts.__name__}.{_module.name}")
-_ = _experiments  # imported for the probes that it registers
+_ = _experiments  # imported to register its probes
 
 
 class Observer:
-    """Gets observations of a target.
+    """Makes and keeps the observations of a target.
 
     Args:
-        target: what to observe.
-        bounds: what the user allows.
+        target: the target to observe.
+        bounds: limits that the user set.
     """
 
     RETRIES = 2
@@ -53,16 +54,16 @@ class Observer:
         self._lock = threading.Lock()
 
     def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
-        """Return the observation of that type, made now if it was not made before.
+        """Return the observation of that type; make it if it was not made before.
 
         Args:
             type_: the observation's class.
             key: which one of that class, if there are several.
-            listener: of which listener, ``None`` for the whole target.
+            listener: the listener to observe, ``None`` for the whole target.
 
         Raises:
-            UnobservedError: if it cannot be had, with the same reason each time.
-            RegistrationError: if no probe gets that type.
+            UnobservedError: if it cannot be made, with the same reason each time.
+            RegistrationError: if no probe is registered for that type.
         """
         place = (listener.label if listener else None, type_, key)
         if place not in self._facts:
@@ -77,10 +78,10 @@ class Observer:
         return cast("T", fact)
 
     def discover(self) -> None:
-        """Ask the cluster for its members and observe their listeners too, if the target wants that.
+        """Ask the cluster for its members and observe their listeners too, if the target wants discovery.
 
-        What was seen of listeners stays; what was seen across all of them is seen anew. The observation
-        ``Discovery`` says what came of it, also if nobody answered.
+        Observations of single listeners are kept; observations across all listeners are made again. The
+        observation ``Discovery`` holds the result, also if no listener answered.
         """
         if not self.target.discover:
             return
@@ -91,9 +92,9 @@ class Observer:
 
     @property
     def facts(self) -> list[tuple[str | None, str | None, Any]]:
-        """What was observed so far: listener label, key, observation.
+        """The observations made so far: listener label, key, observation.
 
-        Only what its probe says may be reported: what probes keep for themselves may hold keys.
+        Only observations that their probe declares as reported are included; others may hold keys.
         """
         return [
             (label, key, fact)
@@ -106,22 +107,22 @@ class Observer:
         return self._each(lambda request: self._attempts(listener, request), requests)
 
     def attempt_elsewhere(self, asked: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
-        """Connect once to each of these addresses, which are no listeners of the target, without credentials.
+        """Connect once, without credentials, to addresses that are no listeners of the target.
 
         Raises:
             ValueError: if a request holds a credential.
-            InconclusiveError: if the cap, which they share, would be exceeded.
+            InconclusiveError: if their shared cap would be exceeded.
         """
         if any(request.identity.chain or request.headers or request.body for _, request in asked):
             raise ValueError("a credential is for listeners of the target alone")
         return self._each(lambda one: self._once(*one), asked)
 
     def greet(self, listener: Listener, hellos: Sequence[ClientHello]) -> list[HelloExchange]:
-        """Send each hello on a connection of its own and return what came back, in order."""
+        """Send each ClientHello on a connection of its own and return the replies in order."""
         return self._each(lambda hello: self._greeting(listener, hello), hellos)
 
     def keep_silent(self, listener: Listener, purpose: str, patience: float) -> HelloExchange:
-        """Connect, send nothing for so many seconds, and return whether the server ended that."""
+        """Connect, send nothing for ``patience`` seconds, and return whether the server closed."""
         self._claim(listener)
         return self._record(keep_silent(listener, purpose, patience))
 
@@ -173,7 +174,7 @@ class Observer:
 
 
 class _View:
-    """An observer as a probe sees it: at one listener."""
+    """The context of a probe: an observer, bound to one listener."""
 
     def __init__(self, observer: Observer, listener: Listener | None) -> None:
         self._observer = observer

@@ -1,6 +1,6 @@
-"""What an attempt with a bad identity comes to, given its control: the refusal table.
+"""The refusal table: the outcome of an attempt with a bad identity, given its control.
 
-Pure data and a look-up. The table is the one of ``docs/what-a-refusal-is.md``, cell by cell.
+The table is the one in ``docs/what-a-refusal-is.md``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class ControlState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """An outcome and what to say about it.
+    """An outcome and a note about it.
 
     Attributes:
-        note: for the report, empty if the outcome says it all.
+        note: for the report, empty if the outcome needs none.
     """
 
     outcome: Outcome
@@ -45,7 +45,7 @@ CLOSED_AFTER_SERVED = Ruling(
     Outcome.INCONCLUSIVE,
     "the connection was closed without an alert, which etcd does not do to this identity",
 )
-"""The cell that depends on the identity: for those that etcd itself closes it conforms."""
+"""The table cell that depends on the identity: it conforms for identities that etcd itself closes."""
 
 CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})
 """Identities that etcd itself closes after the handshake, without an alert."""
@@ -77,7 +77,7 @@ TABLE: Mapping[tuple[Ending, ControlState], Ruling] = {
 
 
 def rule(ending: Ending, control: ControlState, *, etcd_closes: bool = False) -> Ruling:
-    """Return what an attempt with a bad identity comes to.
+    """Return the outcome of an attempt with a bad identity.
 
     Args:
         ending: how the attempt ended.

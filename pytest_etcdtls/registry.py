@@ -1,6 +1,6 @@
 """The check contract: a decorated generator function with a docstring of a fixed shape.
 
-Knows no particular check and runs none; a check that does not keep the contract is refused at import.
+A check that does not follow the contract is refused at import.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _LEVEL_BY_FINDING = re.compile(r"MUST, SHOULD (if|for|where) \S.*")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """An observation that a check asks for.
+    """An observation that a check needs.
 
     Attributes:
         type: the observation's class.
-        key: which one of that class, from ``Annotated[Type, "key"]``; ``None`` if there is one only.
+        key: which one of that class, from ``Annotated[Type, "key"]``; ``None`` if there is only one.
     """
 
     type: type[Any]
@@ -47,20 +47,20 @@ class Check:
 
     Attributes:
         id: permanent, ``family.fact``.
-        requirement: what must hold, the docstring's first line.
+        requirement: the requirement, the first line of the docstring.
         explanation: the prose of the docstring.
         references: the ``Spec:`` lines.
-        level: the strictest that a finding of it has.
-        level_text: the level as the docstring has it: ``MUST on peer, else SHOULD``.
-        must_on: roles on which it is MUST, where that depends on the role; ``None`` where it does not.
+        level: the strictest level of its findings.
+        level_text: the level as written in the docstring: ``MUST on peer, else SHOULD``.
+        must_on: roles on which the level is MUST; ``None`` if the level does not depend on the role.
         lowers: single findings may be SHOULD (``Finding.level``); the docstring says which.
         remediation: like ``references`` with placeholders for the port's flags: ``{peer}`` is ``peer-`` or
-            nothing, ``{side}`` is ``peer`` or ``client``.
-        roles: listeners that it judges, empty if it judges the whole target.
+            empty, ``{side}`` is ``peer`` or ``client``.
+        roles: roles of the listeners that it judges, empty if it judges the whole target.
         needs: parameter name to observation.
         function: the generator.
-        counterexample: from conforming observations to ones that violate, by parameter name.
-        opt_in: it runs only when it is asked for by name, since it takes long.
+        counterexample: turns conforming observations into violating ones, by parameter name.
+        opt_in: it runs only if it is selected by name, since it takes long.
     """
 
     id: str
@@ -85,7 +85,7 @@ class Check:
         return self.id.partition(".")[0]
 
     def level_on(self, role: Role | None) -> Level:
-        """Return the level on a listener of that role, single findings apart."""
+        """Return the level on a listener of that role, without the levels of single findings."""
         return self.level if self.must_on is None or role in self.must_on else Level.SHOULD
 
     def remedy(self, role: Role | None, remediation: str = "") -> str:
@@ -113,9 +113,9 @@ def check(
     Args:
         id_: its permanent id, ``family.fact``, lower case with hyphens.
         on: roles of the listeners that it judges; empty for the whole target.
-        counterexample: given the observations of a conforming subject under the check's own parameter
-            names, returns those to be replaced so that the check must find something.
-        opt_in: leave it out unless it is asked for by name.
+        counterexample: takes the observations of a conforming subject by the check's parameter names, and
+            returns replacements with which the check must report a finding.
+        opt_in: run the check only if it is selected by name.
 
     Raises:
         RegistrationError: if the id is taken or a prefix of another, the function is not a generator,
@@ -171,7 +171,7 @@ def _build(
 
 
 def _exceptions(where: str, text: str, roles: frozenset[Role]) -> tuple[frozenset[Role] | None, bool]:
-    """Return on which roles the level is MUST, if that depends on them, and whether findings may lower it."""
+    """Return the roles on which the level is MUST, if it varies, and whether findings may lower it."""
     if text in tuple(Level):
         return None, False
     if _LEVEL_BY_FINDING.fullmatch(text):
@@ -203,7 +203,7 @@ def _needs(where: str, function: CheckFunction) -> dict[str, Need]:
 
 
 def _parse_docstring(where: str, text: str) -> tuple[dict[str, list[str]], str, str]:
-    """Split a docstring into fields, first line and prose; fields may go on in indented lines."""
+    """Split a docstring into fields, first line and prose; fields may continue on indented lines."""
     lines = text.splitlines()
     if not lines or not lines[0].strip():
         raise RegistrationError(f"{where} has no docstring: its first line is the requirement")

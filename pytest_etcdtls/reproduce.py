@@ -1,7 +1,7 @@
 """Shell lines that show a finding without this tool, each with a comment that says what to look for.
 
-Pure text. Server verification is off in them, since trust in what is served has checks of its own. The
-comment is a line of its own: an interactive zsh takes a trailing one for arguments.
+The lines turn server verification off, since other checks judge the served certificate. The comment is a
+line of its own, since an interactive zsh takes a trailing comment for arguments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GET_VERSION = r"printf 'GET /version HTTP/1.0\r\n\r\n'"
 """A shell command that prints a request."""
 GOOD_CLIENT = ("client.crt", "client.key")
 GOOD_PEER = ("peer.crt", "peer.key")
-"""Certificate and key of whichever good client a listener accepts; :func:`with_files` puts their paths in."""
+"""Placeholder for certificate and key of the client that a listener accepts; see :func:`with_files`."""
 
 _SERVED = 'an HTTP status line: this client is accepted; "alert" or "Empty reply": it is refused'
 _NEGOTIATED = '"Cipher is" and the name of a suite: accepted; "(NONE)" and "alert": refused'
@@ -41,16 +41,16 @@ def curl(
     look: str = "",
     then: str = "",
 ) -> str:
-    """Return a curl line for an attempt; for gRPC an etcdctl line, which speaks it.
+    """Return a curl line for an attempt; for gRPC, an etcdctl line.
 
     Args:
         url: the listener's.
-        role: its role; a metrics listener is asked for ``/health``.
-        path: of the URL, by default the one that attempts use.
+        role: its role; the request to a metrics listener is ``/health``.
+        path: of the URL, by default the path that attempts use.
         files: certificate and key to present.
         version: the only TLS version to offer.
-        protocol: what to speak.
-        look: what to look for in the output, if not whether the client is accepted.
+        protocol: the protocol to use.
+        look: what to look for in the output; by default, whether the client is accepted.
         then: a command that the output is piped into.
     """
     if protocol is Protocol.GRPC:
@@ -70,8 +70,8 @@ def curl(
 def etcdctl(url: str, files: tuple[str, str] | None, command: str = "endpoint status", look: str = "") -> str:
     """Return an etcdctl line that makes a unary gRPC call.
 
-    Up to 3.5 etcdctl forgets --insecure-skip-tls-verify if no other option asks for TLS, and fails with
-    "unknown authority"; --insecure-transport=false is such an option.
+    Up to version 3.5 etcdctl ignores --insecure-skip-tls-verify unless another option enables TLS, and fails
+    with "unknown authority"; --insecure-transport=false is such an option.
     """
     parts = ["etcdctl", f"--endpoints={url}"]
     parts += ["--insecure-transport=false", "--insecure-skip-tls-verify"]
@@ -94,10 +94,10 @@ def s_client(
     Args:
         url: the listener's.
         version: the only TLS version to offer.
-        options: further ones, verbatim.
+        options: further options, verbatim.
         files: certificate and key to present.
-        typed: a shell command that prints what is typed in; without one the connection is closed at once.
-        look: what to look for in the output, if not whether the handshake succeeds.
+        typed: a shell command that prints the standard input; without it the connection is closed at once.
+        look: what to look for in the output; by default, whether the handshake succeeds.
     """
     return look_for(_s_client(url, version, options, files, typed), look or _NEGOTIATED)
 
@@ -143,7 +143,7 @@ def look_for(command: str, what: str) -> str:
 
 
 def with_files(line: str, placeholder: tuple[str, str], files: tuple[str, str] | None) -> str:
-    """Return a line with the files of the accepted client in place of those that stand for them."""
+    """Return a line with the placeholder replaced by the files of the accepted client."""
     for form in ("--cert {} --key {}", "--cert={} --key={}", "-cert {} -key {}"):
         quoted = form.format(*map(shlex.quote, files)) if files else ""
         line = line.replace(f" {form.format(*placeholder)}", f" {quoted}" if quoted else "")

@@ -1,7 +1,4 @@
-"""What a check comes to: findings, verdicts, outcomes and the result of one check on one subject.
-
-Plain values; this module does not know how they are found or shown.
-"""
+"""Results: findings, outcomes and the result of one check on one subject. Values only."""
 
 from __future__ import annotations
 
@@ -12,14 +9,14 @@ from typing import Any, Self
 
 
 class Level(StrEnum):
-    """The word of RFC 2119 that the requirement carries."""
+    """The requirement level (RFC 2119)."""
 
     MUST = "MUST"
     SHOULD = "SHOULD"
 
 
 class Severity(StrEnum):
-    """How bad a violation is for who runs the cluster."""
+    """How serious a violation is for the operator of the cluster."""
 
     CRITICAL = "critical"
     HIGH = "high"
@@ -29,7 +26,7 @@ class Severity(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a check came to; the meanings are in ``docs/interpreting-results.md``."""
+    """The outcome of a check; ``docs/interpreting-results.md`` explains each one."""
 
     CONFORMS = "conforms"
     VIOLATES = "violates"
@@ -48,13 +45,13 @@ class Finding:
 
     Attributes:
         message: what is wrong, one sentence.
-        expected: what should have been seen.
-        observed: what was seen.
+        expected: what should have been observed.
+        observed: what was observed.
         evidence: further facts, as text; never a secret.
-        reproduce: shell lines that show the same without this tool.
-        level: a lower one than the check's for this finding, where its docstring announces that.
-        remediation: what mends this finding, where what was seen tells more than the check can; with the
-            placeholders of the docstring's.
+        reproduce: shell lines that show the finding without this tool.
+        level: a level of this finding below the check's, where the check's docstring announces it.
+        remediation: a remediation for this finding, more specific than the check's; with the placeholders of
+            the docstring's.
     """
 
     message: str
@@ -68,7 +65,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CannotJudge:
-    """A check's own word that it cannot judge: not-applicable, not-verified or inconclusive."""
+    """A check's statement that it cannot judge: not-applicable, not-verified or inconclusive."""
 
     outcome: Outcome
     reason: str
@@ -76,7 +73,7 @@ class CannotJudge:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A remark that goes with the outcome and does not change it."""
+    """A remark on the outcome that does not change it."""
 
     text: str
 
@@ -92,11 +89,11 @@ class CheckResult:
         check: the check's permanent id, ``family.fact``.
         target: label of the target.
         listener: label of the listener, ``cluster`` for a check about the whole target.
-        role: the listener's role, ``cluster`` likewise.
-        level: the check's on that role; with findings, the strictest of theirs.
+        role: the listener's role, ``cluster`` for a check about the whole target.
+        level: the check's level on that role; with findings, their strictest level.
         url: the listener's URL; the first client URL for a check about the whole target.
         reason: why the outcome is what it is; for ``conforms`` the notes, often empty.
-        seconds: time that the judgement took, observations made for it included.
+        seconds: time that the check took, including the observations made for it.
     """
 
     check: str
@@ -114,9 +111,9 @@ class CheckResult:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON-able values, in the shape of the report.
+        """Return the result as JSON-compatible values, in the format of the report.
 
-        Level and remediation of single findings are those of the result by then.
+        Level and remediation of single findings are left out, since the result includes them.
         """
         value = asdict(self)
         for finding in value["findings"]:

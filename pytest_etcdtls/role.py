@@ -1,15 +1,15 @@
-"""What a listener is for, which TLS versions it is asked for, and which protocols."""
+"""Roles of listeners, TLS versions, and protocols."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 CLUSTER = "cluster"
-"""The role and the listener label of what is about the whole target."""
+"""The role and the listener label of results about the whole target."""
 
 
 class Role(StrEnum):
-    """What a listener is for, with etcd's usual port."""
+    """The role of a listener, with etcd's usual port."""
 
     CLIENT = "client"
     """2379, ``--listen-client-urls``."""
@@ -22,7 +22,7 @@ class Role(StrEnum):
 
     @property
     def option(self) -> str:
-        """The option that names such a listener: ``--etcd-endpoint`` a client's, ``--etcd-peer-endpoint``."""
+        """The option that names such a listener: ``--etcd-endpoint``, ``--etcd-peer-endpoint``, ..."""
         return "--etcd-endpoint" if self is Role.CLIENT else f"--etcd-{self}-endpoint"
 
 
@@ -34,7 +34,7 @@ class TLSVersion(StrEnum):
 
 
 class Protocol(StrEnum):
-    """What is spoken after the handshake."""
+    """The protocol used after the handshake."""
 
     HTTP1 = "http/1.1"
     """A GET over HTTP/1.1."""

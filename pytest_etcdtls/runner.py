@@ -1,4 +1,4 @@
-"""Judging: one run, its targets, and one result for each check and listener."""
+"""A run: its targets, and one result for each check and listener."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from pytest_etcdtls.target import Listener, Target, safe, unique
 from pytest_etcdtls.waivers import waive
 
 GATES = ("listener.answers", "listener.is-etcd")
-"""Checks that come before all others of a listener, in this order."""
+"""Checks that run before all others of a listener, in this order."""
 
 _WORST_FIRST = (Outcome.INCONCLUSIVE, Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE)
 _UNOBSERVED: dict[type[UnobservedError], Outcome] = {
@@ -49,11 +49,11 @@ _UNOBSERVED: dict[type[UnobservedError], Outcome] = {
 
 
 class Judge:
-    """Judges one target; results are kept, so asking again opens no connection.
+    """Judges one target; results are kept, so a repeated request opens no connection.
 
     Args:
-        observer: gets the observations.
-        strict: a SHOULD check that finds something violates instead of warning (``--etcd-strict``).
+        observer: makes the observations.
+        strict: a SHOULD check with findings violates instead of warning (``--etcd-strict``).
     """
 
     def __init__(self, observer: Observer, *, strict: bool = False) -> None:
@@ -62,7 +62,7 @@ class Judge:
         self._results: dict[tuple[str, str], CheckResult] = {}
 
     def result(self, check: Check, listener: Listener | None) -> CheckResult:
-        """Return what the check comes to on the listener (``None``: on the whole target)."""
+        """Return the result of the check on the listener (``None``: on the whole target)."""
         key = (check.id, listener.label if listener else CLUSTER)
         if key not in self._results:
             self._results[key] = self._judge(check, listener)
@@ -90,7 +90,7 @@ class Judge:
         )
 
     def _with_files(self, finding: Finding) -> Finding:
-        """Put the files of the client that a listener accepts into the commands that go to it."""
+        """Insert the files of the client that a listener accepts into the commands for that listener."""
         return replace(finding, reproduce=tuple(map(self._filled_in, finding.reproduce)))
 
     def _filled_in(self, line: str) -> str:
@@ -113,7 +113,7 @@ class Judge:
     def _gated(
         self, check: Check, listener: Listener | None
     ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
-        """Return not-verified if a gate before this check does not let it through."""
+        """Return not-verified if a gate before this check did not pass, else ``None``."""
         if listener is None:
             return None
         gates = GATES[: GATES.index(check.id)] if check.id in GATES else GATES
@@ -142,10 +142,10 @@ class Judge:
             )
 
     def observations(self, check: Check, listener: Listener | None) -> dict[str, Any]:
-        """Return the observations that the check asks for, by parameter name.
+        """Return the observations that the check needs, by parameter name.
 
         Raises:
-            UnobservedError: if one of them cannot be had.
+            UnobservedError: if one of them cannot be made.
         """
         return {name: self.observer.get(need.type, need.key, listener) for name, need in check.needs.items()}
 
@@ -175,7 +175,7 @@ class Judge:
 
 
 def _level(check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
-    """Return the strictest level of the findings; without any, the check's on that role."""
+    """Return the strictest level of the findings; without findings, the check's level on that role."""
     level = check.level_on(role)
     lowered = [finding for finding in findings if finding.level is Level.SHOULD]
     if lowered and level is Level.MUST and not check.lowers:
@@ -184,7 +184,7 @@ def _level(check: Check, role: Role | None, findings: Sequence[Finding]) -> Leve
 
 
 def _remediation(check: Check, role: Role | None, findings: Sequence[Finding]) -> str:
-    """Return what mends the findings, each remedy once."""
+    """Return the remediation of the findings, each text once."""
     return "; ".join(dict.fromkeys(check.remedy(role, finding.remediation) for finding in findings))
 
 
@@ -215,18 +215,18 @@ Start = Callable[[ClusterConfig, EtcdSource], Cluster]
 
 
 class TargetRun:
-    """One target of a run: a live one, or an owned one that is started when it is first needed.
+    """One target of a run: a live cluster, or an owned cluster that is started when it is first needed.
 
     Args:
-        outline: the target as far as it is known beforehand: labels and roles of its listeners.
+        outline: the target as known before it is observed: labels and roles of its listeners.
         settings: of the run.
         start: starts a cluster.
-        source: what to start it from; ``None`` for a live target.
-        asks: a live cluster may be asked for its members, if it was said that it should be.
+        source: the etcd to start; ``None`` for a live target.
+        asks: a live cluster may be asked for its members, if discovery is requested.
 
     Attributes:
-        outline: of an owned target, and of a live one that was not asked for its members, what is known
-            beforehand; else its listeners, whether they were named or found.
+        outline: for an owned target, and for a live one that was not asked for its members, the target as
+            known before; else with its listeners, both named and discovered.
     """
 
     def __init__(
@@ -247,11 +247,11 @@ class TargetRun:
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The owned cluster, started now if it was not.
+        """The owned cluster; started if it is not running yet.
 
         Raises:
-            ClusterStartError: if it does not start; it is not tried again.
-            UsageError: if this etcd cannot express what was asked for.
+            ClusterStartError: if it does not start; the start is not repeated.
+            UsageError: if this etcd does not support the requested configuration.
             TypeError: for a live target.
         """
         if self.source is None:
@@ -266,17 +266,17 @@ class TargetRun:
 
     @cached_property
     def observer(self) -> Observer:
-        """The one observer of this target; an owned cluster is started for it, a live one asked who it is.
+        """The observer of this target; an owned cluster is started, a live one is asked for its members.
 
         Raises:
-            ClusterStartError, UsageError: if that does not start.
+            ClusterStartError, UsageError: if the owned cluster does not start.
         """
         target = self.outline
         if self.source is not None:
             target = replace(self.cluster.target(target.label), expiry_days=self.settings.expiry_days)
         observer = Observer(target, self.settings.bounds)
         if self.asks:
-            with suppress(Exception):  # the check about the members asks again and says what is broken
+            with suppress(Exception):  # the check about the members asks again and reports the error
                 observer.discover()
             self.outline = observer.target
         return observer
@@ -288,30 +288,30 @@ class TargetRun:
 
     @property
     def discovery(self) -> Discovery | None:
-        """What came of asking for the members; ``None`` if they were not asked for, or asking broke."""
+        """The result of discovery; ``None`` if it was not requested, or failed."""
         facts = self.seen.facts if self.seen else ()
         return next((fact for _, _, fact in facts if isinstance(fact, Discovery)), None)
 
     @cached_property
     def judge(self) -> Judge:
-        """The one judge of this target; verdicts, once reached, stand."""
+        """The judge of this target; its results are kept."""
         return Judge(self.observer, strict=self.settings.strict)
 
     @property
     def seen(self) -> Observer | None:
-        """The observer if anything was observed, so that a report starts no cluster."""
+        """The observer if it was used, else ``None``, so that a report does not start a cluster."""
         return self.__dict__.get("observer")
 
     def subjects(self, checks: Sequence[Check]) -> Iterator[tuple[str, list[Check]]]:
-        """Yield every listener's label, last the word for the whole target, with the checks that judge it."""
+        """Yield the label of each listener, last that of the whole target, with the checks that judge it."""
         for listener in self.outline.listeners:
             yield listener.label, [check for check in checks if listener.role in check.roles]
         yield CLUSTER, [check for check in checks if subjects(check, self.outline) == [None]]
 
     def result(self, check: Check, label: str) -> CheckResult:
-        """Return what the check comes to on the listener of that label, or on the whole target.
+        """Return the result of the check on the listener of that label, or on the whole target.
 
-        A cluster that does not start is inconclusive once, at the first gate; the rest is not verified.
+        If the cluster does not start, the first gate is inconclusive and all other checks are not verified.
         """
         try:
             judge = self.judge
@@ -322,7 +322,7 @@ class TargetRun:
         return judge.result(check, find_listener(judge.observer.target, label))
 
     def unjudged(self, check: Check, label: str, outcome: Outcome, reason: str) -> CheckResult:
-        """Return a result that no judge came to."""
+        """Return a result without running the check."""
         observer = self.seen
         target = observer.target if observer else self.outline
         listener = find_listener(target, label)
@@ -344,8 +344,8 @@ class Run:
     """All targets of a run, and the checks that are selected.
 
     Args:
-        settings: what the user asked for.
-        announce: is told before something is fetched that takes a while.
+        settings: the user's options.
+        announce: called with a message before a download that takes long.
         asks: a live cluster may be asked for its members.
         pulls: a missing image may be pulled.
     """
@@ -362,10 +362,10 @@ class Run:
 
     @cached_property
     def targets(self) -> tuple[TargetRun, ...]:
-        """The live target if there is one, else the owned ones, none of them started.
+        """The live target if there is one, else the owned targets, not started.
 
         Raises:
-            UsageError: if there is nothing to start an owned cluster from.
+            UsageError: if there is no etcd to start an owned cluster from.
         """
         if self.settings.live is not None:
             return (TargetRun(self.settings.live, self.settings, self.start, asks=self._asks),)
@@ -373,10 +373,10 @@ class Run:
 
     @cached_property
     def owned(self) -> tuple[TargetRun, ...]:
-        """The owned targets, also where a live one is judged; none of them started.
+        """The owned targets, not started, also if a live target is judged.
 
         Raises:
-            UsageError: if there is nothing to start a cluster from.
+            UsageError: if there is no etcd to start a cluster from.
         """
         runs: list[TargetRun] = []
         for source in owned_sources(self.settings.owned, self._announce, pulls=self._pulls):
@@ -400,14 +400,14 @@ class Run:
             target.discover()
 
     def result(self, target: TargetRun, check: Check, label: str) -> CheckResult:
-        """Return what the check comes to there, waivers applied."""
+        """Return the result of the check on that subject, with waivers applied."""
         return waive(target.result(check, label), self.settings.waivers, self.started_at.date())
 
     def start(self, config: ClusterConfig, source: EtcdSource) -> Cluster:
-        """Start a cluster that is stopped with the run at the latest.
+        """Start a cluster that is stopped at the end of the run at the latest.
 
         Raises:
-            UsageError: if that etcd cannot express the configuration.
+            UsageError: if that etcd does not support the configuration.
             ClusterStartError: if it does not start.
         """
         cluster = start_cluster(config, source, keep=self.settings.owned.keep)
@@ -415,7 +415,7 @@ class Run:
         return cluster
 
     def farewells(self) -> list[str]:
-        """Return how to talk to each cluster that is left standing."""
+        """Return for each cluster that is kept the message how to connect to it."""
         return [cluster.farewell() for cluster in self._clusters if self.settings.owned.keep]
 
     def stop(self) -> None:

@@ -1,6 +1,6 @@
 """A target: one etcd cluster, its members' listeners, the credentials we hold, what we know about it.
 
-Values only. This module does not know whether the cluster is somebody's or ours.
+Values only, the same for live and owned clusters.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What the user allows.
+    """Limits that the user set.
 
     Attributes:
         timeout: seconds that one attempt may take (``--etcd-timeout``).
-        concurrency: attempts at a time per listener (``--etcd-concurrency``).
+        concurrency: concurrent attempts per listener (``--etcd-concurrency``).
         pause: seconds between two attempts (``--etcd-gentle``).
-        max_connections: per listener (``--etcd-max-connections``).
+        max_connections: maximum number of connections per listener (``--etcd-max-connections``).
     """
 
     timeout: float = 5.0
@@ -46,7 +46,7 @@ class Listener:
         scheme: ``https`` or ``http``.
         host: name or address in the URL, without brackets.
         port: in the URL.
-        member: label of the member; listeners of one member have equal hosts, unless the cluster was asked.
+        member: label of the member; without discovery, listeners of one member have equal hosts.
         label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
         connect_to: host and port to connect to instead, as with curl's ``--connect-to``.
     """
@@ -71,17 +71,17 @@ class Listener:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where to connect to."""
+        """Host and port to connect to."""
         return self.connect_to or (self.host, self.port)
 
 
 def safe(text: str) -> str:
-    """Return a text fit for node ids: letters, digits, ``.``, ``_``, and hyphens for all else."""
+    """Return a text safe in node ids: all but letters, digits, ``.`` and ``_`` become hyphens."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 
 def unique(label: str, taken: Container[str]) -> str:
-    """Return the label, or if it is taken already the first that is not of it with ``-2``, ``-3`` ..."""
+    """Return the label; if it is taken, the first free one of ``label-2``, ``label-3``, ..."""
     free, number = label, 2
     while free in taken:
         free, number = f"{label}-{number}", number + 1
@@ -94,10 +94,10 @@ class ConnectTo:
 
     Attributes:
         text: the rule as it was given.
-        host: of the URLs that it is for; empty for any.
-        port: likewise; 0 for any.
-        to_host: where to connect to; empty for the URL's own.
-        to_port: likewise; 0 for the URL's own.
+        host: host of the URLs that it applies to; empty for any.
+        port: port of the URLs that it applies to; 0 for any.
+        to_host: host to connect to; empty for the URL's own.
+        to_port: port to connect to; 0 for the URL's own.
     """
 
     text: str
@@ -107,7 +107,7 @@ class ConnectTo:
     to_port: int = 0
 
     def there(self, host: str, port: int) -> tuple[str, int] | None:
-        """Return where to connect to for a URL with that host and port, ``None`` if it is not for it."""
+        """Return where to connect to for that host and port, ``None`` if the rule does not apply."""
         if self.host not in ("", host) or self.port not in (0, port):
             return None
         return self.to_host or host, self.to_port or port
@@ -123,11 +123,11 @@ class TrustBundle:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """The key of a CA, held to mint identities in memory.
+    """The key of a CA, held to issue identities in memory.
 
     Attributes:
-        certificate: the CA's own.
-        key: never shown, never written.
+        certificate: the CA certificate.
+        key: the private key; never shown, never written.
         key_file: its path, for commands to paste; ``None`` if it is only in memory.
     """
 
@@ -139,17 +139,18 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortCredentials:
-    """What we hold for one kind of port: client's or peer's.
+    """The credentials that we hold for one kind of port: client or peer.
 
     Attributes:
-        server_ca: trust anchors for what is served; ``None`` if not given.
+        server_ca: trust anchors for the served certificate; ``None`` if not given.
         identities: good identities, in the order in which they are tried.
-        client_trust: the bundle that etcd was told to trust there; ``None`` if unknown.
+        client_trust: the bundle that etcd is declared to trust for its clients; ``None`` if unknown.
         signing_key: key of a CA in that bundle; ``None`` if not given.
         revoked: an identity that the CRL in force revokes; ``None`` if none is known.
         served: key pairs that members serve on that kind of port, as far as we hold them.
-        allowed_cn: the only common names that etcd was told to admit there; empty if no such rule is known.
-        allowed_hostname: names, one of which a certificate must cover to be admitted there; likewise.
+        allowed_cn: the only common names that etcd is declared to accept; empty if no such rule is known.
+        allowed_hostname: names, one of which an accepted certificate must cover; empty if no such rule is
+            known.
     """
 
     server_ca: TrustBundle | None = None
@@ -167,7 +168,7 @@ class ExpectedLeaf:
     """A certificate that must be served.
 
     Attributes:
-        host: the listener's host that it is for, ``None`` for all.
+        host: host of the listeners that must serve it, ``None`` for all.
         source: where it comes from: a file's path, or words.
     """
 
@@ -180,7 +181,7 @@ class ExpectedLeaf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreached:
-    """A listener that is declared and not judged.
+    """A declared listener that is not judged.
 
     Attributes:
         member: label of the member.
@@ -206,19 +207,19 @@ class Target:
         client: credentials for client, client-http and metrics listeners.
         peer: credentials for peer listeners.
         user: name and password for clusters with authentication on.
-        expiry_days: certificates that end within so many days are warned about (``--etcd-expiry-days``).
+        expiry_days: certificates that expire within this number of days cause a warning
+            (``--etcd-expiry-days``).
         kubernetes_ca: the CA of the Kubernetes cluster that the etcd serves; ``None`` if not given.
-        dials_with_another: roles of the ports where etcd, when it is a client there itself, presents another
-            certificate than the one that it serves (``--client-cert-file``, ``--peer-client-cert-file``);
-            ``None`` if that is not known.
-        declared: what members were told to be, by the label of the member (``--etcd-config``, or the command
-            lines of an owned cluster); empty if that is not known.
+        dials_with_another: roles of the ports where etcd, as a client, presents a certificate other than the
+            served one (``--client-cert-file``, ``--peer-client-cert-file``); ``None`` if that is not known.
+        declared: declarations by the label of the member (``--etcd-config``, or the command lines of an owned
+            cluster); empty if none is known.
         unreached: declared listeners that are not judged, since they cannot be reached from here.
-        remarks: which files were found and cannot be used, and why, one sentence each.
-        connect_to: rules for URLs that are not known yet; those of ``listeners`` are applied.
+        remarks: files that were found and cannot be used, and why, one sentence each.
+        connect_to: rules for URLs that are not known yet; they are already applied to ``listeners``.
         discover: the cluster is asked for its members, and their listeners are judged too
             (``--etcd-discover``).
-        logs: of members, by their label or by host; under the empty string the log of all others
+        logs: logs of members, by their label or host; under the empty string, the log of all others
             (``--etcd-log``, or those of an owned cluster).
     """
 
@@ -242,9 +243,9 @@ class Target:
     logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))
 
     def log_of(self, listener: Listener) -> LogSource | None:
-        """Return the log of the member behind a listener, ``None`` if it is not at hand."""
+        """Return the log of a listener's member, ``None`` if there is none."""
         return self.logs.get(listener.member) or self.logs.get(listener.host) or self.logs.get("")
 
     def credentials(self, role: Role) -> PortCredentials:
-        """Return what we hold for a listener of that role."""
+        """Return the credentials that we hold for a listener of that role."""
         return self.peer if role is Role.PEER else self.client

@@ -1,7 +1,6 @@
-"""Waivers: findings that somebody accepted, each with a reason and a date on which that ends.
+"""Waivers: accepted findings, each with a reason and an expiry date.
 
-Reads a TOML file and says of each waiver whether it is used, stale or unused. Knows no particular
-check and shows nothing.
+Waivers are read from a TOML file; a review says of each whether it is used, stale or unused.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Waiver:
         check: id of the check.
         listener: glob of listener labels or URLs.
         reason: why it is accepted, for the report.
-        expires: the last day on which it counts.
+        expires: the last day on which it is valid.
         source: the file, and the number of the waiver in it.
     """
 
@@ -47,12 +46,12 @@ class Waiver:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What became of the waivers in a run.
+    """Use of the waivers in a run.
 
     Attributes:
-        used: those that a finding was waived by.
-        stale: those that no longer have a reason to be there, with why; they fail the run.
-        unused: those that this run says nothing about, with why.
+        used: waivers that waived a finding.
+        stale: waivers that are expired or no longer needed, each with the reason; they fail the run.
+        unused: waivers about which this run says nothing, each with the reason.
     """
 
     used: tuple[Waiver, ...]
@@ -64,7 +63,7 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
     """Return the waivers of a TOML file: an array of tables ``waiver``.
 
     Raises:
-        UsageError: if the file cannot be read, is not TOML, or a waiver lacks a field or has another.
+        UsageError: if the file cannot be read, is not TOML, or a waiver lacks a field or has an unknown one.
     """
     where = f"--etcd-waivers {path}"
     try:
@@ -102,7 +101,7 @@ def _waiver(where: str, table: Mapping[str, Any]) -> Waiver:
 
 
 def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> CheckResult:
-    """Return the result as waived if it found something and an unexpired waiver names it."""
+    """Return the result as waived if it has findings and an unexpired waiver names it."""
     if result.outcome not in (Outcome.VIOLATES, Outcome.WARNS):
         return result
     for waiver in waivers:
@@ -115,13 +114,13 @@ def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> Che
 def review(
     waivers: Sequence[Waiver], results: Iterable[CheckResult], known: Collection[str], today: dt.date
 ) -> Review:
-    """Say what became of each waiver.
+    """Return which waivers are used, stale and unused.
 
     Args:
         waivers: all of them.
         results: of the run, after :func:`waive`.
-        known: ids of every check there is.
-        today: in UTC.
+        known: ids of all checks.
+        today: the date in UTC.
     """
     judged = list(results)
     used: list[Waiver] = []

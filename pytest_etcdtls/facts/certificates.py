@@ -526,7 +526,7 @@ def _variants(context: Context, key: str | None) -> HelloVariants:
 
 
 def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[_Hello]:
-    """Return the hellos that first contact did not send; names are not sent to an address otherwise."""
+    """Return the hellos that the first contact did not send, also names to an address, which it omits."""
     names = extension(leaf, x509.SubjectAlternativeName)
     served = names.get_values_for_type(x509.DNSName) if names else []
     # A certificate may hold names that cannot be sent: with empty or long labels, NUL, octets above 127.

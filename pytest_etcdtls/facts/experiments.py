@@ -62,7 +62,7 @@ class Experiment:
 
     Attributes:
         etcd_version: of that etcd.
-        flags: with which the cluster was started beside mutual TLS on both ports.
+        flags: of the cluster, in addition to those for mutual TLS on both ports.
         steps: in the order in which they were taken.
     """
 
@@ -105,7 +105,7 @@ class SuiteOffers:
 
     Attributes:
         etcd_version: of that etcd.
-        flags: with which the cluster was started beside mutual TLS on both ports.
+        flags: of the cluster, in addition to those for mutual TLS on both ports.
     """
 
     etcd_version: str
