@@ -654,7 +654,7 @@ def _speeches(key: str | None, known: tuple[Protocol, ...]) -> tuple[Protocol, .
 def _admission_cost(target: Target, listener: Listener | None, key: str | None) -> int:
     if listener is None or listener.scheme == "http":
         return 0
-    # After a close that decides the result, the attempt is repeated.
+    # After a close that decides the result, the control is repeated.
     tries = 2 if key in CLOSED_BY_ETCD else 1
     return tries * len(TLSVersion) * len(_speeches(key, PROTOCOLS[listener.role]))
 
