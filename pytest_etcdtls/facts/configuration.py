@@ -247,7 +247,7 @@ class LoopbackAttempt:
 
     @property
     def answers(self) -> bool:
-        """Whether the listener that is declared on loopback only answers there."""
+        """Whether the listener that is declared only on loopback answers at this address."""
         if not self.declared.url.secure:
             return self.attempt.answers_plaintext
         return self.attempt.ending is not Ending.UNCLEAR

@@ -296,7 +296,7 @@ def _endpoints(context: Context, source: LogSource) -> dict[str, Endpoint]:
 _PATIENCE = 1.0
 """Seconds that may pass until a line of etcd is in the log file."""
 _FIRST_LINE = 5.0
-"""Seconds for the first line in the log of an owned etcd, which is certain to come on a busy machine too."""
+"""Seconds that may pass until the first line is in the log of an owned etcd, also on a busy machine."""
 _PAUSE = 0.02
 
 

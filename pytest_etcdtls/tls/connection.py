@@ -155,7 +155,7 @@ def _context(version: TLSVersion | None, alpn: tuple[str, ...], identity: Identi
     context.set_max_proto_version(ceiling)
     if alpn:
         context.set_alpn_protos([name.encode() for name in alpn])
-    # NOTE: a connection has no call for these, and none may be added once there is a connection.
+    # NOTE: a connection has no method to add intermediates; add them before a connection is made.
     for intermediate in identity.chain[1:]:
         context.add_extra_chain_cert(intermediate)
     return context
