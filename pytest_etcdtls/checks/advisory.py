@@ -117,7 +117,7 @@ def _aged_split(listeners: SplitListeners) -> Mapping[str, Any]:
 
 @check("advisory.ghsa-3wh4-j44w-pg92-inferred", on=frozenset(), counterexample=_aged_split)
 def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[Statement]:
-    """No member has a release that ignores the revocation list on the gRPC port.
+    """No member runs a release that ignores the revocation list on the gRPC port.
 
     With --listen-client-http-urls, revoked clients can read and write keys over gRPC. Judged by the version
     where no revoked certificate is available to prove it and HTTP has a listener of its own. Without
@@ -135,7 +135,7 @@ def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[St
 
 @check("advisory.ghsa-6vch-q96h-7gc3-inferred", on=frozenset(), counterexample=_aged)
 def no_release_waits_for_handshakes_forever(releases: EtcdReleases) -> Iterator[Statement]:
-    """No member has a release that waits indefinitely for stalled TLS handshakes.
+    """No member runs a release that waits indefinitely for stalled TLS handshakes.
 
     Any client that reaches the client port, without a certificate, can open connections until etcd runs out
     of memory. The 3.4 line has no fix.
@@ -150,7 +150,7 @@ def no_release_waits_for_handshakes_forever(releases: EtcdReleases) -> Iterator[
 
 @check("advisory.cve-2026-33413-inferred", on=frozenset(), counterexample=_aged)
 def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement]:
-    """No member has a release that answers some calls without authorisation.
+    """No member runs a release that answers some calls without authorisation.
 
     With authentication enabled, any client with a certificate can make these calls: only transport security
     protects them.
@@ -166,7 +166,7 @@ def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement
 
 @check("advisory.cve-2018-16886-inferred", on=frozenset(), counterexample=_aged)
 def no_release_takes_the_servers_name_for_the_users(releases: EtcdReleases) -> Iterator[Statement]:
-    """No member has a release whose gateway uses the server's common name as the user.
+    """No member runs a release whose gateway uses the server's common name as the user.
 
     With authentication enabled, every client of the gateway has the rights of the user whose name is the
     common name of the server certificate.
@@ -181,7 +181,7 @@ def no_release_takes_the_servers_name_for_the_users(releases: EtcdReleases) -> I
 
 @check("advisory.cve-2020-15136-inferred", on=frozenset(), counterexample=_aged)
 def no_release_has_a_gateway_that_does_not_verify(releases: EtcdReleases) -> Iterator[Statement]:
-    """No member has a release whose etcd gateway does not verify its endpoints.
+    """No member runs a release whose etcd gateway does not verify its endpoints.
 
     The command "etcd gateway" verified TLS only of endpoints from DNS, so it can forward clients to an
     attacker's server. Judged by the version of the members: the gateway's own version is not visible.

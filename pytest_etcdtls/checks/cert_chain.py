@@ -48,7 +48,7 @@ def _one_missing(path: PathToTrust, chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.complete", on=EVERY_LISTENER, counterexample=_one_missing)
 def the_chain_is_complete(path: PathToTrust, chain: ServedChain) -> Iterator[Statement]:
-    """Every intermediate CA below the given CA is served.
+    """Every intermediate CA up to the given CA is served.
 
     Clients have only the root and do not look for intermediates elsewhere, so they refuse an incomplete
     chain. The check detects a missing intermediate only if it is available here: in the chain of a client
@@ -321,8 +321,8 @@ def _only_for_others(path: CertificationPath) -> Mapping[str, Any]:
 def the_cas_may_issue_these_names(path: CertificationPath) -> Iterator[Statement]:
     """The CAs' name and policy constraints permit the served certificate.
 
-    Clients refuse a certificate that contains any name that its CA may not certify, even a name that nobody
-    uses. Go compares every name of the subjectAltName and never the common name.
+    Clients refuse a certificate that contains any name that its CA may not certify, even an unused one. Go
+    compares every name of the subjectAltName and never the common name.
 
     Spec: RFC 5280 section 4.2.1.10
     Spec: RFC 5280 section 4.2.1.11

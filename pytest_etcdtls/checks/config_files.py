@@ -44,7 +44,7 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
     """The key in --key-file matches the certificate in --cert-file.
 
     If they do not match, etcd does not start, or answers every handshake with the alert internal_error until
-    both files are replaced. The same holds for --peer-key-file and --peer-cert-file, and for a file that can
+    they do. The same holds for --peer-key-file and --peer-cert-file, and for a file that can
     be read but contains no certificate or no key.
 
     Spec: RFC 8446 section 4.4.3
@@ -106,7 +106,7 @@ def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:
 
 @check("config.chain-closes", on=set(), counterexample=_another_ca)
 def chains_lead_to_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
-    """Each declared certificate chains, with its file, to the CAs that must accept it.
+    """Each declared certificate file chains to the CAs that must accept it.
 
     Otherwise members refuse each other, or etcd refuses its own connections to a client port. Members present
     the peer certificate to each other and verify it with the peer bundle; what etcd presents on client ports
@@ -197,7 +197,7 @@ def _an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
 
 @check("config.credentials-expire-soon", on=set(), counterexample=_an_hour_left)
 def credentials_do_not_expire_soon(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
-    """Declared certificates that were not seen in use do not expire soon.
+    """Declared certificates that no listener serves do not expire soon.
 
     Such a certificate may be served after the next restart or change of files, and clients and members refuse
     it once it has expired. The limit is --etcd-expiry-days. Certificates that listeners serve or clients

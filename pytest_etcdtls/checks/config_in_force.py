@@ -46,7 +46,7 @@ def _open(declaration: ListenerDeclaration, admission: AccessMatrix) -> Mapping[
 def declared_client_authentication_is_in_force(
     declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
-    """Clients without a certificate are refused exactly where that is declared.
+    """Clients without a certificate are refused if, and only if, that is declared.
 
     If it is not in force, every client is accepted although the declaration says --client-cert-auth=true.
     --auto-tls disables the flag, a configuration file hides it, or it was added without a restart of etcd.
@@ -65,7 +65,7 @@ def declared_client_authentication_is_in_force(
 def declared_peer_authentication_is_in_force(
     declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
-    """Peers without a certificate are refused exactly where that is declared.
+    """Peers without a certificate are refused if, and only if, that is declared.
 
     If it is not in force, every peer is accepted although the declaration says --peer-client-cert-auth=true.
     --peer-auto-tls disables the flag, a configuration file hides it, or it was added without a restart of
@@ -473,7 +473,7 @@ def _served(declaration: ListenerDeclaration, exchange: GetExchange) -> Mapping[
 def profiles_are_as_declared(
     declaration: ListenerDeclaration, exchange: Annotated[GetExchange, "/debug/pprof/"]
 ) -> Iterator[Statement]:
-    """Profiles are served exactly where that is declared.
+    """Profiles are served if, and only if, that is declared.
 
     Unexpected profiles expose etcd's memory contents. From 3.5 on --log-level=debug enables them as well;
     before, --debug does.

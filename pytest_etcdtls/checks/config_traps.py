@@ -362,7 +362,7 @@ def every_key_is_documented(declarations: Declarations) -> Iterator[Statement]:
 
 @trap_check("unknown-variable")
 def every_variable_is_known(declarations: Declarations) -> Iterator[Statement]:
-    """No environment variable resembles a TLS variable that this etcd does not know.
+    """Every environment variable that looks like a TLS setting is known to this etcd.
 
     etcd ignores unknown variables and warns in its log. With a misspelt ETCD_CLIENT_CERT_AUTH every client is
     accepted. The variable may also belong to another program.

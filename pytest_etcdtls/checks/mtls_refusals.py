@@ -284,7 +284,7 @@ def a_peer_with_another_hostname_is_refused(
 def a_peer_with_another_common_name_is_refused(
     admission: Annotated[AccessMatrix, "wrong-cn"],
 ) -> Iterator[Statement]:
-    """A peer whose certificate has a common name other than the allowed is refused.
+    """A peer whose certificate does not have the allowed common name is refused.
 
     Where the CA also issues certificates for others, only this rule excludes them from raft. It is judged
     where it is declared, with a certificate that is good except for its common name, or with any available
