@@ -166,7 +166,7 @@ def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement
 
 @check("advisory.cve-2018-16886-inferred", on=frozenset(), counterexample=_aged)
 def no_release_takes_the_servers_name_for_the_users(releases: EtcdReleases) -> Iterator[Statement]:
-    """No member runs a release whose gateway uses the server's common name as the user.
+    """No member runs a release whose gateway uses the server's common name as user.
 
     With authentication enabled, every client of the gateway has the rights of the user whose name is the
     common name of the server certificate.

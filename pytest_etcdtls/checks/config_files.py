@@ -44,8 +44,8 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
     """The key in --key-file matches the certificate in --cert-file.
 
     If they do not match, etcd does not start, or answers every handshake with the alert internal_error until
-    they do. The same holds for --peer-key-file and --peer-cert-file, and for a file that can
-    be read but contains no certificate or no key.
+    they do. The same holds for --peer-key-file and --peer-cert-file, and for a file that can be read but
+    contains no certificate or no key.
 
     Spec: RFC 8446 section 4.4.3
     Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
