@@ -1,7 +1,7 @@
-"""Published advisories that touch TLS: proved on the wire where that does no harm, else inferred.
+"""Published advisories about TLS: proved on the wire where that does no harm, else inferred from the version.
 
-A version tells what upstream released. A distribution may have fixed it without changing the version: what is
-inferred is a recommendation, and says that it is inferred.
+The version identifies the upstream release. A distribution may have fixed it without a new version, so an
+inferred finding is a recommendation, and says that it is inferred.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,12 +28,12 @@ _ETCD_GATEWAY_FIXED: Mapping[Line, int] = {(3, 3): 23, (3, 4): 10}
 
 
 def is_affected(release: Release, fixed: Mapping[Line, int], since: Mapping[Line, int] | None = None) -> bool:
-    """Return whether a release is older than the fix of its line; lines before all of those have none.
+    """Return whether a release is older than the fix of its line; lines before all of those have no fix.
 
     Args:
-        release: of etcd.
+        release: the release of etcd.
         fixed: the first patch release with the fix, by line; newer lines have it from the start.
-        since: the first patch release with the fault, by line; older lines never had it, newer always.
+        since: the first patch release with the fault, by line; older lines never had it, newer lines always.
     """
     if since is not None and (
         release.line < min(since)
@@ -78,10 +78,10 @@ def _bypassed(split: SplitRevocation) -> Mapping[str, Any]:
 
 @check("advisory.ghsa-3wh4-j44w-pg92-proved", on={Role.CLIENT}, counterexample=_bypassed)
 def the_crl_counts_on_a_split_off_grpc_port(split: SplitRevocation) -> Iterator[Statement]:
-    """A client that the HTTP port refuses as revoked is refused on the gRPC port beside it.
+    """A client that the HTTP port refuses as revoked is refused on the gRPC port too.
 
-    Where HTTP is split off with --listen-client-http-urls, older etcds did not look at the revocation list on
-    the gRPC port. Proved with a revoked certificate.
+    With --listen-client-http-urls, older releases of etcd do not check the revocation list on the gRPC port,
+    so revoked clients can read and write keys there. Proved with a revoked certificate.
 
     Spec: GHSA-3wh4-j44w-pg92
     Spec: etcd --client-crl-file, --listen-client-http-urls
@@ -117,10 +117,11 @@ def _aged_split(listeners: SplitListeners) -> Mapping[str, Any]:
 
 @check("advisory.ghsa-3wh4-j44w-pg92-inferred", on=frozenset(), counterexample=_aged_split)
 def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[Statement]:
-    """No member with HTTP split off is of a release that ignores the revocation list on the gRPC port.
+    """No member runs a release that ignores the revocation list on the gRPC port.
 
-    Judged by the version where no revoked certificate is at hand to prove it, and where HTTP has a listener
-    of its own. Without --client-crl-file it is of no consequence.
+    With --listen-client-http-urls, revoked clients can read and write keys over gRPC. Judged by the version
+    where no revoked certificate is available to prove it and HTTP has a listener of its own. Without
+    --client-crl-file it has no effect.
 
     Spec: GHSA-3wh4-j44w-pg92
     Severity: high
@@ -134,24 +135,25 @@ def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[St
 
 @check("advisory.ghsa-6vch-q96h-7gc3-inferred", on=frozenset(), counterexample=_aged)
 def no_release_waits_for_handshakes_forever(releases: EtcdReleases) -> Iterator[Statement]:
-    """No member is of a release that waits for stalled TLS handshakes for ever.
+    """No member runs a release that waits indefinitely for stalled TLS handshakes.
 
-    Whoever reaches the client port, without any certificate, can open connections until memory runs out. 3.4
-    was not fixed.
+    Any client that reaches the client port, without a certificate, can open connections until etcd runs out
+    of memory. The 3.4 line has no fix.
 
     Spec: GHSA-6vch-q96h-7gc3
     Severity: high
     Level: SHOULD
-    Remediation: upgrade to etcd 3.5.33, 3.6.14 or 3.7.1; let only clients reach the port.
+    Remediation: upgrade to etcd 3.5.33, 3.6.14 or 3.7.1; restrict access to the port to clients.
     """
     yield from _inferred(releases, _STALLED_FIXED, "stalled handshakes stay open for ever")
 
 
 @check("advisory.cve-2026-33413-inferred", on=frozenset(), counterexample=_aged)
 def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement]:
-    """No member is of a release that answers some calls without authorisation.
+    """No member runs a release that answers some calls without authorisation.
 
-    With authentication on, only transport security protects those calls: they are open to every certificate.
+    With authentication enabled, any client with a certificate can make these calls: only transport security
+    protects them.
 
     Spec: CVE-2026-33413
     Spec: GHSA-q8m4-xhhv-38mg
@@ -164,9 +166,10 @@ def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement
 
 @check("advisory.cve-2018-16886-inferred", on=frozenset(), counterexample=_aged)
 def no_release_takes_the_servers_name_for_the_users(releases: EtcdReleases) -> Iterator[Statement]:
-    """No member is of a release whose gateway takes the server certificate's common name for the user's.
+    """No member runs a release whose gateway uses the server's common name as user.
 
-    With authentication on, everybody who reached the gateway was the user of that name.
+    With authentication enabled, every client of the gateway has the rights of the user whose name is the
+    common name of the server certificate.
 
     Spec: CVE-2018-16886
     Severity: high
@@ -178,15 +181,15 @@ def no_release_takes_the_servers_name_for_the_users(releases: EtcdReleases) -> I
 
 @check("advisory.cve-2020-15136-inferred", on=frozenset(), counterexample=_aged)
 def no_release_has_a_gateway_that_does_not_verify(releases: EtcdReleases) -> Iterator[Statement]:
-    """No member is of a release whose etcd gateway does not verify the endpoints that it is given.
+    """No member runs a release whose etcd gateway does not verify its endpoints.
 
-    The command "etcd gateway" checked TLS only of endpoints that came from DNS. Judged by the version of the
-    members: the gateway's own is not seen.
+    The command "etcd gateway" verified TLS only of endpoints from DNS, so it can forward clients to an
+    attacker's server. Judged by the version of the members: the gateway's own version is not visible.
 
     Spec: CVE-2020-15136
     Severity: low
     Level: SHOULD
-    Remediation: upgrade to etcd 3.3.23, 3.4.10 or newer, the gateway as well.
+    Remediation: upgrade to etcd 3.3.23, 3.4.10 or newer, on the gateway as well.
     """
     yield from _inferred(releases, _ETCD_GATEWAY_FIXED, "etcd gateway does not verify its endpoints")
 
@@ -204,11 +207,11 @@ _FIXED: Mapping[str, tuple[Release, ...]] = {
         Release(1, 26, 0),
     ),
 }
-"""Faults that a client of a TLS server can reach, by the first fixed releases (Go vulnerability database)."""
+"""Vulnerabilities that TLS clients can exploit, with the first fixed releases (Go vulnerability database)."""
 
 
 def open_faults(release: Release) -> list[str]:
-    """Return the faults that this Go release still has."""
+    """Return the vulnerabilities that this Go release still has."""
     return [name for name, fixed in _FIXED.items() if _lacks(release, fixed)]
 
 
@@ -225,10 +228,10 @@ def _aged_go(releases: GoReleases) -> Mapping[str, Any]:
 
 @check("advisory.go-runtime", on=frozenset(), counterexample=_aged_go)
 def etcd_is_built_with_a_fixed_go(releases: GoReleases) -> Iterator[Statement]:
-    """Every member is built with a Go release that has the published fixes for TLS servers.
+    """Every member is built with a Go release that has the fixes for TLS servers.
 
-    etcd's version does not tell: what counts is the Go release that the binary was built with, which /metrics
-    names. Inferred from it.
+    Clients can exploit the published vulnerabilities of that Go release. They depend on the Go release that
+    the binary was built with, not on etcd's version; /metrics shows it. The finding is inferred from it.
 
     Spec: CVE-2025-68121
     Spec: CVE-2024-24783

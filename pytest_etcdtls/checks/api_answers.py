@@ -1,4 +1,4 @@
-"""What the answers tell besides their bodies: which paths there are, redirections, the clock."""
+"""What etcd's HTTP endpoints answer: paths, redirections, clock, versions, health and member list."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ _CLOCK_TOLERANCE = timedelta(seconds=60)
 
 
 def has_livez(release: Release) -> bool:
-    """Whether that etcd has /livez and /readyz (etcd changelogs, PR 17039 and its backports)."""
+    """Return whether this release of etcd has /livez and /readyz (PR 17039 and its backports)."""
     return release >= _LIVEZ_SINCE.get(release.line, Release(3, 6, 0, final=False))
 
 
@@ -36,15 +36,16 @@ def the_probes_of_kubernetes_have_their_paths(
     livez: Annotated[GetExchange, "/livez"],
     readyz: Annotated[GetExchange, "/readyz"],
 ) -> Iterator[Statement]:
-    """/livez and /readyz are there, from 3.4.29, 3.5.11 and 3.6 on.
+    """/livez and /readyz exist from etcd 3.4.29, 3.5.11 and 3.6 on.
 
-    kubeadm's manifests probe them. Whether the member is healthy is api.healthy's subject; here the paths
-    have to exist. With --enable-v2 etcd 3.5 does not have them on its client port.
+    kubeadm's manifests probe these paths: the kubelet restarts a member whose probes fail. This check only
+    judges that the paths exist; api.healthy judges whether the member is healthy. With --enable-v2, etcd 3.5
+    does not serve them on its client port.
 
     Spec: etcd Documentation, health check endpoints
     Severity: low
     Level: SHOULD
-    Remediation: do not set --enable-v2; let probes reach etcd itself on --listen-metrics-urls or
+    Remediation: do not set --enable-v2; let probes connect to etcd itself on --listen-metrics-urls or
         --listen-client-urls.
     """
     if not has_livez(etcd.release):
@@ -67,7 +68,7 @@ def the_probes_of_kubernetes_have_their_paths(
 
 
 def answered_throughout(served: ServedClient, response: Response) -> Mapping[str, Any]:
-    """Return the client with another answer to everything; for counterexamples."""
+    """Return the client with another response to every request; for counterexamples."""
 
     def answered(candidate: Candidate) -> Candidate:
         tries = tuple(
@@ -88,15 +89,16 @@ def _elsewhere(served: ServedClient) -> Mapping[str, Any]:
 
 @check("api.no-redirect", on=EVERY_LISTENER, counterexample=_elsewhere)
 def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
-    """No answer is a redirection.
+    """No response is a redirection.
 
-    etcd sends none; clients and peers do not follow any, or take their certificate to where it leads.
+    etcd sends no redirections, so something else answers. Clients and peers do not follow it, or present
+    their certificate to another server.
 
     Spec: RFC 9110 section 15.4
     Spec: etcd Documentation, /version and /health endpoints
     Severity: medium
     Level: SHOULD
-    Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
+    Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
     """
     if served.client is None:
         yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
@@ -130,10 +132,10 @@ def _long_ago(served: ServedClient) -> Mapping[str, Any]:
 
 @check("api.clock-agrees", on={Role.CLIENT, Role.PEER}, counterexample=_long_ago)
 def the_clocks_agree(served: ServedClient) -> Iterator[Statement]:
-    """The member's clock and ours agree within a minute.
+    """The member's clock and the local clock agree within a minute.
 
-    Validity of certificates is judged by the clock of who judges: one that runs ahead lets them expire early,
-    one that is behind accepts expired ones and refuses fresh ones.
+    Each side judges the validity of certificates by its own clock. A clock that is ahead makes certificates
+    expire early; one that is behind accepts expired certificates and refuses new ones.
 
     Spec: RFC 9110 section 6.6.1
     Spec: RFC 5280 section 4.1.2.5
@@ -175,12 +177,12 @@ _WITH_VERSION = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER})
 
 
 def answered_with(exchange: GetExchange, response: Response) -> GetExchange:
-    """Return the exchange with another answer; for counterexamples."""
+    """Return the exchange with another response; for counterexamples."""
     return replace(exchange, tries=(replace(exchange.attempt, response=response),))
 
 
 def unanswered(exchange: GetExchange) -> Iterator[Statement]:
-    """Yield inconclusive for an exchange that brought no HTTP answer."""
+    """Yield inconclusive for an exchange without an HTTP response."""
     if exchange.attempt.response is None or exchange.attempt.ending is not Ending.SERVED:
         yield CannotJudge(
             Outcome.INCONCLUSIVE, f"{exchange.url}{exchange.path}: {exchange.attempt.describe()}"
@@ -188,7 +190,7 @@ def unanswered(exchange: GetExchange) -> Iterator[Statement]:
 
 
 def show(response: Response) -> str:
-    """Return status and the beginning of the body."""
+    """Return the status and the beginning of the body."""
     return f"HTTP {response.status}: {response.body[:200].decode('utf-8', 'replace').strip()}"
 
 
@@ -198,12 +200,14 @@ def _gone(exchange: GetExchange) -> Mapping[str, Any]:
 
 @check("api.version-answers", on=_WITH_VERSION, counterexample=_gone)
 def version_answers(exchange: Annotated[GetExchange, "/version"]) -> Iterator[Statement]:
-    """/version answers the good client with 200.
+    """/version answers the good client with status 200.
+
+    Otherwise the listener is not etcd's, or something between answers in its place.
 
     Spec: etcd Documentation, /version endpoint
     Severity: high
     Level: SHOULD
-    Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
+    Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
     """
     yield from unanswered(exchange)
     response = exchange.attempt.response
@@ -224,14 +228,15 @@ def _empty(exchange: GetExchange) -> Mapping[str, Any]:
 
 @check("api.version-body", on=_WITH_VERSION, counterexample=_empty)
 def version_is_well_formed(exchange: Annotated[GetExchange, "/version"]) -> Iterator[Statement]:
-    """/version names the server's and the cluster's version.
+    """/version returns the server version and the cluster version.
 
-    The cluster's may read not_decided right after the start.
+    Clients and members that read the versions fail, and the answer is not etcd's. The cluster version may be
+    not_decided right after the start.
 
     Spec: etcd Documentation, /version endpoint
     Severity: medium
     Level: SHOULD
-    Remediation: reach etcd itself on --listen-{side}-urls; something before it answers in its place.
+    Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
     """
     yield from unanswered(exchange)
     response = exchange.attempt.response
@@ -276,16 +281,16 @@ _BEFORE_ALL_ARE_KNOWN = frozenset({"not_decided", "3.0.0"})
 
 @check("api.version-agrees", on=frozenset({Role.PEER}), counterexample=_another_etcd)
 def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
-    """Client and peer port of a member report the same versions.
+    """Client port and peer port of a member report the same versions.
 
-    Otherwise the two ports are not the same etcd: a wrong port forward, a stale instance, a proxy. A cluster
-    that has just been started has the version not_decided or 3.0.0 until its leader knows every member's; the
-    two ports are not asked at the same moment, so that one is not compared.
+    Otherwise the two ports belong to different etcds: a wrong port forward, a stale instance, a proxy. A
+    cluster that has just started has the version not_decided or 3.0.0 until its leader knows the version of
+    every member. Such a version is not compared, since the two ports are not queried at the same time.
 
     Spec: etcd Documentation, /version endpoint
     Severity: high
     Level: SHOULD
-    Remediation: name listeners of one member; look for a second etcd on that host.
+    Remediation: pass listeners of one member; look for a second etcd on that host.
     """
     told = {url: (body.get("etcdserver"), body.get("etcdcluster")) for url, body in versions.answers}
     servers = {server for server, _ in told.values()}
@@ -307,11 +312,11 @@ def _sick(exchange: GetExchange, alarms: Alarms) -> Mapping[str, Any]:
 
 @check("api.healthy", on=_WITH_HEALTH, counterexample=_sick)
 def the_member_is_healthy(exchange: Annotated[GetExchange, "/health"], alarms: Alarms) -> Iterator[Statement]:
-    """/health says true to the good client.
+    """/health reports true to the good client.
 
-    A member without a leader serves nobody, and one with the alarm CORRUPT has other data than the rest. With
-    NOSPACE it still serves reads, and what is wrong is not TLS. etcd 3.4 gives no reason here; the status of
-    the member does.
+    A member without a leader serves no requests, and one with the alarm CORRUPT has different data than the
+    others. With NOSPACE it still serves reads, and the cause is not TLS. etcd 3.4 gives no reason in /health;
+    the member's status does.
 
     Spec: etcd Documentation, /health endpoint
     Severity: high
@@ -343,7 +348,7 @@ def the_member_is_healthy(exchange: Annotated[GetExchange, "/health"], alarms: A
 
 
 def _is_full(reason: str, alarms: Alarms) -> bool:
-    """Whether the quota of the database is used up, and no more than that."""
+    """Return whether the database quota is exceeded and nothing else is wrong."""
     said = [reason] if reason else list(alarms.texts)
     return bool(said) and all("NOSPACE" in text for text in said)
 
@@ -355,12 +360,14 @@ def _one_less(members: MemberLists) -> Mapping[str, Any]:
 
 @check("api.peer-members", on=frozenset({Role.PEER}), counterexample=_one_less)
 def both_ports_list_the_same_members(members: MemberLists) -> Iterator[Statement]:
-    """The peer port's /members agrees with the member list of the client port.
+    """The peer port's /members agrees with the client port's member list.
+
+    Otherwise the two ports belong to different clusters, or one member has an outdated list.
 
     Spec: etcd Documentation, runtime reconfiguration
     Severity: high
     Level: SHOULD
-    Remediation: name listeners of one cluster; compare with etcdctl member list.
+    Remediation: pass listeners of one cluster; compare with etcdctl member list.
     """
     by_peer, by_client = set(members.by_peer), set(members.by_client)
     if by_peer != by_client:

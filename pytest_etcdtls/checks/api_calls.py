@@ -1,4 +1,4 @@
-"""The API works for who may use it: the JSON gateway, gRPC over HTTP/2, HTTP/1.1 among peers."""
+"""The API works for authorised clients: the JSON gateway, gRPC over HTTP/2, HTTP/1.1 between peers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -32,7 +32,7 @@ _ALERTS = {
     "client certificate authentication failed": _HOSTNAME,
     "tls: internal error": _HALF,
 }
-"""What Go's TLS calls alerts 45, 48 and 80, and what etcd says of an allowed hostname."""
+"""How Go's TLS names alerts 45, 48 and 80, and etcd's message for an allowed hostname."""
 _NO_GATEWAY = "switch the gateway off with --enable-grpc-gateway=false, or do without the allowed hostname"
 _OWN_PAIR = (
     "give the gateway a pair with --client-cert-file and --client-key-file (etcd 3.5 and newer) that a CA of "
@@ -50,18 +50,18 @@ def _out_of_order(answer: GatewayAnswer, dial: GatewayDial) -> Mapping[str, Any]
 def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Statement]:
     """The JSON gateway answers the good client.
 
-    etcd dials its own client port for it, by default with the served certificate as a client's. If the client
-    port refuses that certificate, the gateway answers 503, while /version and gRPC work: the certificate is
-    for servers only, is of a CA that is not trusted for clients, or has expired. With
-    --client-cert-allowed-hostname the gateway never works: etcd then applies that rule to its own dialling
-    too, where it cannot be kept. Nobody is let in or kept out by that but the gateway's own users.
+    Clients of the gateway get status 503, while /version and gRPC work. etcd connects to its own client port
+    for it, by default with the served certificate as client certificate. The client port refuses that
+    certificate if it is for servers only, is from a CA that is not trusted for clients, or has expired. With
+    --client-cert-allowed-hostname the gateway never works: etcd applies that rule to its own connection,
+    which cannot satisfy it. Only the gateway's own clients are affected.
 
     Spec: etcd --cert-file, --client-cert-file, --enable-grpc-gateway
     Spec: RFC 5280 section 4.2.1.12
     Severity: medium
     Level: SHOULD
-    Remediation: issue the certificate of --cert-file with clientAuth beside serverAuth, or from etcd 3.5 on
-        give the gateway a pair of its own with --client-cert-file and --client-key-file. Where
+    Remediation: issue the certificate of --cert-file with both clientAuth and serverAuth, or from etcd 3.5 on
+        give the gateway its own certificate with --client-cert-file and --client-key-file. Where
         --client-cert-allowed-hostname is needed, use gRPC.
     """
     response = answer.attempt.response
@@ -90,10 +90,10 @@ def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Stat
 
 
 def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
-    """Return why the gateway cannot dial etcd, and the remedy; empty texts if it does not look like that.
+    """Return why the gateway cannot connect to etcd, and the remedy; empty texts for another failure.
 
-    The answer often tells nothing ("connection closed", "broken pipe"), and before Go 1.20 the alert is the
-    same for everything. What the certificate is tells more.
+    The response often gives no reason ("connection closed", "broken pipe"), and before Go 1.20 the alert is
+    the same for every failure. The certificate itself says more.
     """
     text = response.body.decode("utf-8", "replace")
     if response.status != 503:
@@ -121,7 +121,7 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
 
 
 def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str, str]:
-    """Return what keeps the served certificate from being a client's."""
+    """Return why the served certificate cannot be used as a client certificate."""
     if told == _HALF:
         return (
             "etcd could not load its certificate and key when the gateway dialled it",
@@ -206,12 +206,13 @@ def _unavailable(answer: RangeAnswer) -> Mapping[str, Any]:
 def a_key_can_be_asked_for(answer: RangeAnswer) -> Iterator[Statement]:
     """KV/Range over gRPC answers the good client.
 
-    One key is asked for, from the member itself, and only counted: nothing of its value is transferred.
+    Clients cannot read keys from this member. The check requests one key with a serializable read and only
+    counts it: no value is transferred.
 
     Spec: etcd Documentation, API reference, KV service
     Severity: high
     Level: MUST
-    Remediation: see etcd's log; what stands before the client port must pass gRPC over HTTP/2 on.
+    Remediation: see etcd's log; a proxy in front of the client port must forward gRPC over HTTP/2.
     """
     if answer.status in _DENIED:
         why = answer.why_not or (f"user {answer.user} may not read" if answer.user else "")
@@ -240,13 +241,13 @@ def _bridged(call: GRPCOverHTTP1) -> Mapping[str, Any]:
 def grpc_needs_http2(call: GRPCOverHTTP1) -> Iterator[Statement]:
     """No gRPC call is answered over HTTP/1.1.
 
-    etcd gives such a call to its HTTP handlers, which do not know it. An answer comes from a proxy that
-    translates, and then it is the proxy whose certificates etcd sees.
+    etcd passes such a call to its HTTP handlers, which do not support it. A response comes from a proxy that
+    translates, and etcd then sees the proxy's certificate instead of the client's.
 
     Spec: etcd Documentation, API reference
     Severity: info
     Level: SHOULD
-    Remediation: let clients reach --listen-client-urls without a proxy that terminates TLS.
+    Remediation: let clients connect to --listen-client-urls without a proxy that terminates TLS.
     """
     response = call.attempt.response
     kind = response.headers.get("content-type", "") if response else ""
@@ -267,16 +268,16 @@ def _http2(exchange: NegotiatedExchange) -> Mapping[str, Any]:
 
 @check("api.peer-over-http1", on={Role.PEER}, counterexample=_http2)
 def peers_speak_http1(exchange: NegotiatedExchange) -> Iterator[Statement]:
-    """The peer port answers HTTP/1.1, also where h2 was negotiated by ALPN.
+    """The peer port serves HTTP/1.1, even where ALPN negotiated h2.
 
-    raft runs over HTTP/1.1, although etcd announces h2 on that port too. What takes the announcement at its
-    word is not etcd, and members cannot talk through it.
+    raft runs over HTTP/1.1, although etcd announces h2 on that port too. A proxy that then insists on HTTP/2
+    separates the members from each other.
 
     Spec: etcd Documentation, transport security model
     Spec: RFC 7301 section 3.2
     Severity: high
     Level: MUST
-    Remediation: let members reach --listen-peer-urls without a proxy that terminates TLS.
+    Remediation: let members connect to --listen-peer-urls without a proxy that terminates TLS.
     """
     attempt = exchange.attempt
     if attempt.ending is Ending.UNCLEAR:

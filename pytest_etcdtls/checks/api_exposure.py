@@ -1,4 +1,4 @@
-"""What should not be served, or not there: old APIs, profiles, and anything but metrics for Prometheus."""
+"""What should not be served, or not on that port: old APIs, profiles, and APIs on the metrics listener."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -28,28 +28,29 @@ def _there(exchange: GetExchange) -> Mapping[str, Any]:
 def the_v2_api_is_off(exchange: Annotated[GetExchange, "/v2/keys"]) -> Iterator[Statement]:
     """The v2 API is not served.
 
-    Its key space is another one than v3's, with its own authentication, which is off unless set up apart.
+    Its key space is separate from v3's. It has its own authentication, which is disabled unless it is
+    configured separately.
 
     Spec: etcd --enable-v2
     Severity: medium
     Level: SHOULD
-    Remediation: do not set --enable-v2; etcd 3.6 has no v2 API any more.
+    Remediation: do not set --enable-v2; etcd 3.6 and newer has no v2 API.
     """
     yield from _absent(exchange, "the v2 API is served")
 
 
 @check("api.pprof-hidden", on=_CLIENT_PORTS, counterexample=_there)
 def profiles_are_off(exchange: Annotated[GetExchange, "/debug/pprof/"]) -> Iterator[Statement]:
-    """Profiles are not served.
+    """Profiles (pprof) are not served.
 
-    Heap and goroutine profiles hold what etcd has in memory, and taking one costs time. Log level debug
-    switches them on as well.
+    Heap and goroutine profiles expose data from etcd's memory, and taking one slows etcd down.
+    --log-level=debug enables them as well.
 
     Spec: etcd --enable-pprof
     Spec: etcd THREAT_MODEL.md, opt-in debugging
     Severity: low
     Level: SHOULD
-    Remediation: drop --enable-pprof and --log-level=debug when the investigation is over.
+    Remediation: remove --enable-pprof and --log-level=debug after the investigation.
     """
     yield from _absent(exchange, "profiles are served")
 
@@ -79,16 +80,16 @@ def the_metrics_listener_serves_metrics_only(
     variables: Annotated[GetExchange, "/debug/vars"],
     gateway: Annotated[GetExchange, "/v3/maintenance/status"],
 ) -> Iterator[Statement]:
-    """The metrics listener serves health and metrics, and nothing else.
+    """The metrics listener serves only health and metrics.
 
-    It is opened wider than the client port, often without TLS. Where more answers, it is the client port that
-    was opened: by a port forward, or a proxy. Over https whoever has no certificate is found by
+    It is reachable from more hosts than the client port, often without TLS. If it serves more, a port forward
+    or a proxy exposes the client port there. Over https, access without a certificate is judged by
     mtls.no-certificate.
 
     Spec: etcd --listen-metrics-urls
     Severity: high
     Level: MUST, SHOULD where clients need a certificate
-    Remediation: let monitoring reach --listen-metrics-urls, and not --listen-client-urls.
+    Remediation: let monitoring connect to --listen-metrics-urls, and not to --listen-client-urls.
     """
     found: list[str] = []
     for exchange in (version, variables, gateway):
@@ -117,16 +118,16 @@ def _from_outside(answer: FirstContact, listener: ListenerFacts) -> Mapping[str,
 
 @check("api.metrics-exposed", on={Role.METRICS}, counterexample=_from_outside)
 def plain_metrics_stay_on_loopback(answer: FirstContact, listener: ListenerFacts) -> Iterator[Statement]:
-    """A metrics listener without TLS is on loopback only.
+    """A metrics listener without TLS listens on loopback only.
 
-    Metrics tell versions, addresses of the members, sizes and load to everybody who reaches the port.
-    kubeadm's default is http on 127.0.0.1.
+    Metrics disclose versions, member addresses, sizes and load to any client that reaches the port. kubeadm's
+    default is http on 127.0.0.1.
 
     Spec: etcd --listen-metrics-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: low
     Level: SHOULD
-    Remediation: name an https URL in --listen-metrics-urls, or one on 127.0.0.1.
+    Remediation: use an https URL in --listen-metrics-urls, or one on 127.0.0.1.
     """
     if listener.scheme == "https":
         yield Note("the metrics listener has TLS")
@@ -158,13 +159,13 @@ def health_is_not_told_to_strangers(
 ) -> Iterator[Statement]:
     """/health does not answer without a certificate.
 
-    Load balancers and probes that cannot present one have the metrics listener for that; a hole for them in
-    the client port is a hole for everybody.
+    An exception for probes on the client port is open to every client. Load balancers and probes without a
+    certificate can use the metrics listener.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: medium
     Level: MUST
-    Remediation: require certificates for every path, and let probes ask --listen-metrics-urls instead.
+    Remediation: require certificates for every path, and let probes use --listen-metrics-urls instead.
     """
     yield from _judge(stranger)
 
@@ -175,13 +176,13 @@ def metrics_are_not_told_to_strangers(
 ) -> Iterator[Statement]:
     """/metrics does not answer without a certificate.
 
-    Metrics tell versions, addresses of the members, sizes and load.
+    Metrics disclose versions, member addresses, sizes and load.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: medium
     Level: MUST
-    Remediation: require certificates for every path, and let Prometheus ask --listen-metrics-urls on
-        loopback instead.
+    Remediation: require certificates for every path, and let Prometheus use --listen-metrics-urls on loopback
+        instead.
     """
     yield from _judge(stranger)
 
@@ -192,7 +193,8 @@ def debug_variables_are_not_told_to_strangers(
 ) -> Iterator[Statement]:
     """/debug/vars does not answer without a certificate.
 
-    etcd always serves it, with its whole command line; its threat model relies on mutual TLS to protect it.
+    etcd always serves it, and it discloses etcd's whole command line. etcd's threat model relies on mutual
+    TLS to protect it.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: low
@@ -206,7 +208,7 @@ def debug_variables_are_not_told_to_strangers(
 def the_gateway_does_not_answer_strangers(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """The JSON gateway does not answer without a certificate.
 
-    Through it everything can be read and written with curl.
+    Any client can read and write every key through it, for example with curl.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: critical
@@ -220,7 +222,7 @@ def the_gateway_does_not_answer_strangers(admission: Annotated[AccessMatrix, "no
 def grpc_does_not_answer_strangers(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """No gRPC call is answered without a certificate.
 
-    It is what every client uses to read and write keys.
+    Any client can read and write every key over gRPC.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: critical
@@ -265,5 +267,5 @@ def _one(attempt: Attempt, control: Attempt | None, what: str, line: str) -> Ite
 
 
 def _turned_away(attempt: Attempt) -> bool:
-    """Whether the answer is an error of HTTP: somebody was let in, to nothing."""
+    """Return whether the response is an HTTP error: the client was accepted, but got nothing."""
     return attempt.response is not None and attempt.response.status >= 400

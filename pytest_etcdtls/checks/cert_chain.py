@@ -1,4 +1,4 @@
-"""The served chain: complete, nothing else in it, and the same for everybody who says hello."""
+"""The served chain: complete, without other certificates, and the same for every ClientHello."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -48,17 +48,18 @@ def _one_missing(path: PathToTrust, chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.complete", on=EVERY_LISTENER, counterexample=_one_missing)
 def the_chain_is_complete(path: PathToTrust, chain: ServedChain) -> Iterator[Statement]:
-    """Every intermediate CA between the served certificate and the given CA is served.
+    """Every intermediate CA up to the given CA is served.
 
-    Clients hold the root alone and are not supposed to look for what lies between. One that is left out is
-    noticed here if we were given it elsewhere: in the chain of a client certificate, or in another bundle.
+    Clients have only the root and do not look for intermediates elsewhere, so they refuse an incomplete
+    chain. The check detects a missing intermediate only if it is available here: in the chain of a client
+    certificate, or in another bundle.
 
     Spec: RFC 8446 section 4.4.2
     Spec: RFC 5246 section 7.4.2
     Severity: high
     Level: MUST
-    Remediation: append the intermediates, the issuer of the leaf first, to the file of --{peer}cert-file;
-        etcd serves them at the next handshake.
+    Remediation: append the intermediates, starting with the issuer of the leaf, to the file of
+        --{peer}cert-file; etcd serves them at the next handshake.
     """
     if path.missing:
         yield Finding(
@@ -81,16 +82,16 @@ def _a_stranger_too(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.no-stray-certificates", on=EVERY_LISTENER, counterexample=_a_stranger_too)
 def nothing_else_is_served(chain: ServedChain) -> Iterator[Statement]:
-    """Nothing but the certificate and its issuers is served, each issuer behind what it signed.
+    """Only the certificate and its issuers are served, each after what it signed.
 
-    What does not belong to the path is left over from another certificate. Some clients do not look for the
-    issuer further on than in the next certificate.
+    Some clients look for the issuer only in the next certificate and refuse another order. A certificate
+    outside the path is usually left over from an earlier one.
 
     Spec: RFC 8446 section 4.4.2
     Spec: RFC 5246 section 7.4.2
     Severity: low
     Level: SHOULD
-    Remediation: leave the certificate and its intermediates, in order, in the file of --{peer}cert-file.
+    Remediation: keep only the certificate and its intermediates, in order, in the file of --{peer}cert-file.
     """
     leaf, *others = chain.certificates
     issuers = ancestors(leaf, others)
@@ -114,7 +115,7 @@ def nothing_else_is_served(chain: ServedChain) -> Iterator[Statement]:
 
 
 def _in_order(certificates: tuple[x509.Certificate, ...], issuers: frozenset[x509.Certificate]) -> bool:
-    """Return whether each certificate has signed one before it; cross-signed twins may stand in a row."""
+    """Return whether each certificate has signed an earlier one; cross-signed CAs may be adjacent."""
     return all(
         any(signed_by(before, found) for before in certificates[:number])
         for number, found in enumerate(certificates)
@@ -131,16 +132,16 @@ def _another_for_h2(hellos: HelloVariants) -> Mapping[str, Any]:
 
 @check("cert.same-for-every-hello", on=EVERY_LISTENER, counterexample=_another_for_h2)
 def every_hello_gets_the_same_chain(hellos: HelloVariants) -> Iterator[Statement]:
-    """TLS version, ALPN and SNI do not change what is served.
+    """TLS version, ALPN and SNI do not change which chain is served.
 
-    etcd has one certificate per port. Where it depends on the hello, something else terminates TLS, and what
-    was found out with one hello does not hold for another.
+    etcd has one certificate per port. If the certificate depends on the ClientHello, something else
+    terminates TLS, and results from one ClientHello do not hold for another.
 
     Spec: etcd --{peer}cert-file
     Spec: RFC 6066 section 3
     Severity: high
     Level: MUST
-    Remediation: let clients reach etcd's own --listen-{side}-urls, not what chooses certificates before it.
+    Remediation: let clients reach etcd's own --listen-{side}-urls, not a proxy that chooses certificates.
     """
     first, *others = [found for found in hellos.variants if found.chain]
     different = [found for found in others if found.chain != first.chain]
@@ -190,14 +191,15 @@ def _no_path(path: PathToTrust, chain: ServedChain) -> Mapping[str, Any]:
 def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> Iterator[Statement]:
     """A path leads from the served certificate to the given CA.
 
-    Path and signatures only; validity, names and usage have checks of their own.
+    Clients that trust this CA refuse the server. This check judges path and signatures only; validity, names
+    and usage have checks of their own.
 
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
     Severity: high
     Level: MUST
-    Remediation: serve a certificate of that CA with --{peer}cert-file, intermediates behind it in the same
-        file, or name the CA that signed it.
+    Remediation: serve a certificate of that CA with --{peer}cert-file, followed by its intermediates in the
+        same file, or name the CA that signed it.
     """
     if path.error:
         anchors = ", ".join(sorted(anchor.subject.rfc4514_string() for anchor in path.anchors))
@@ -218,15 +220,16 @@ def _another(chain: ServedChain, expected: ExpectedCertificate) -> Mapping[str, 
 def the_expected_certificate_is_served(
     chain: ServedChain, expected: ExpectedCertificate
 ) -> Iterator[Statement]:
-    """The certificate that is served is the one that is expected.
+    """The served certificate is the expected one.
 
-    The file on disk and what is on the wire differ after a rotation that went to the wrong place, with
-    swapped files, behind a proxy, or where a configuration file hides the flags.
+    A rotation went to the wrong path, files are swapped, a proxy terminates TLS, or a configuration file
+    hides the flags. The certificate on the wire is then not the one that is maintained, and may expire
+    unnoticed.
 
     Spec: etcd --{peer}cert-file
     Severity: high
     Level: MUST
-    Remediation: put the expected certificate, with its key, where --{peer}cert-file points; etcd reads it at
+    Remediation: put the expected certificate and its key at the path of --{peer}cert-file; etcd reads it at
         the next handshake.
     """
     if chain.leaf != expected.certificate:
@@ -244,16 +247,16 @@ def _shared(ports: PortPair) -> Mapping[str, Any]:
 
 @check("cert.own-certificate-per-port", on=frozenset({Role.PEER}), counterexample=_shared)
 def each_port_serves_its_own_certificate(ports: PortPair) -> Iterator[Statement]:
-    """Client and peer port serve certificates and keys of their own.
+    """Client port and peer port serve different certificates and keys.
 
-    A key that serves clients and joins the cluster opens both doors when it leaks; etcd's threat model wants
-    dedicated peer certificates. Two certificates for one key are no better than one.
+    If a shared key leaks, it compromises both ports: it serves clients and can join the cluster. etcd's
+    threat model requires dedicated peer certificates. Two certificates for one key have the same risk.
 
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
     Spec: CIS Kubernetes 2.4
     Severity: medium
     Level: SHOULD
-    Remediation: give --peer-cert-file and --peer-key-file a pair of their own.
+    Remediation: use a separate certificate and key for --peer-cert-file and --peer-key-file.
     """
     same = ports.client.leaf == ports.peer.leaf
     key = public_key(ports.client.leaf)
@@ -276,10 +279,11 @@ def _no_ca(issuers: Issuers) -> Mapping[str, Any]:
 
 @check("cert.issuer-is-ca", on=EVERY_LISTENER, counterexample=_no_ca)
 def every_issuer_is_a_ca(issuers: Issuers) -> Iterator[Statement]:
-    """Every certificate above the served one is a CA's that may issue it.
+    """Every certificate above the served one is a CA that may issue it.
 
-    It says CA:TRUE, its path length suffices, its key usage, if there is one, allows keyCertSign, and its
-    extended key usage, if there is one, allows serverAuth: Go applies that of a CA to what it issued.
+    Clients refuse the chain otherwise. The CA must have CA:TRUE and a sufficient path length. Its key usage,
+    if present, must allow keyCertSign. Its extended key usage, if present, must allow serverAuth: Go applies
+    a CA's extended key usage to the certificates below it.
 
     Spec: RFC 5280 section 4.2.1.9
     Spec: RFC 5280 section 4.2.1.3
@@ -315,17 +319,17 @@ def _only_for_others(path: CertificationPath) -> Mapping[str, Any]:
 
 @check("cert.ca-constraints", on=EVERY_LISTENER, counterexample=_only_for_others)
 def the_cas_may_issue_these_names(path: CertificationPath) -> Iterator[Statement]:
-    """The name and policy constraints of the CAs admit what they issued.
+    """The CAs' name and policy constraints permit the served certificate.
 
-    A CA that is restricted to some names cannot issue a certificate with any other name in it, wanted or not.
-    Go compares every name of the subjectAltName, and never the common name.
+    Clients refuse a certificate that contains any name that its CA may not certify, even an unused one. Go
+    compares every name of the subjectAltName and never the common name.
 
     Spec: RFC 5280 section 4.2.1.10
     Spec: RFC 5280 section 4.2.1.11
     Severity: high
     Level: MUST
-    Remediation: issue the certificate of --{peer}cert-file with names that its CA may certify, or with
-        another CA.
+    Remediation: issue the certificate of --{peer}cert-file with names that its CA may certify, or use another
+        CA.
     """
     for fault in (constraint_fault(path.certificates), policy_fault(path.certificates)):
         if fault:
@@ -348,16 +352,17 @@ def _shared_with_kubernetes(in_use: CAsInUse, kubernetes: KubernetesCA) -> Mappi
     counterexample=_shared_with_kubernetes,
 )
 def kubernetes_has_another_ca(in_use: CAsInUse, kubernetes: KubernetesCA) -> Iterator[Statement]:
-    """No CA of etcd is the CA of the Kubernetes cluster; keys are compared, not paths.
+    """No CA of etcd is the CA of the Kubernetes cluster.
 
-    Every kubelet and every user has a client certificate of the Kubernetes CA. Where etcd trusts it, each of
-    them reads and writes every secret of the cluster, past all of Kubernetes' authorisation.
+    Every kubelet and every user has a client certificate of the Kubernetes CA. If etcd trusts it, each of
+    them can read and write every Secret and bypass Kubernetes' authorisation. The check compares keys, not
+    paths.
 
     Spec: CIS Kubernetes 2.7
     Severity: high
     Level: SHOULD
-    Remediation: give etcd a CA of its own: --{peer}trusted-ca-file and the pair of --{peer}cert-file, and the
-        API server its client certificate of it (--etcd-certfile).
+    Remediation: use a separate CA for etcd: in --{peer}trusted-ca-file, for --{peer}cert-file, and for the
+        API server's client certificate (--etcd-certfile).
     """
     keys = [public_key(certificate) for certificate in kubernetes.certificates]
     shared = [(found, words) for found, words in in_use.known if public_key(found) in keys]
@@ -388,13 +393,14 @@ def _past_the_ca(issuers: Issuers, chain: ServedChain) -> Mapping[str, Any]:
 def the_issuers_are_valid_now(issuers: Issuers, chain: ServedChain) -> Iterator[Statement]:
     """Every CA above the served certificate is valid at the time of the handshake.
 
-    Go judges the root as well: when it has expired, nothing that it ever signed is accepted any more.
+    Go verifies the validity of the root as well. Once a CA has expired, clients refuse every certificate that
+    it issued.
 
     Spec: RFC 5280 section 6.1.3
     Severity: critical
     Level: MUST
-    Remediation: renew the CA, give the new one to clients and to --{peer}trusted-ca-file (read at start
-        only), then renew the pair of --{peer}cert-file.
+    Remediation: renew the CA, distribute the new one to clients and to --{peer}trusted-ca-file (read only at
+        start), then renew the certificate of --{peer}cert-file.
     """
     for issuer in issuers.certificates:
         if state := state_of(issuer, chain.observed_at):
@@ -416,16 +422,17 @@ def _ca_has_an_hour(issuers: Issuers, chain: ServedChain, policy: Policy) -> Map
 def the_issuers_do_not_expireends_soon(
     issuers: Issuers, chain: ServedChain, policy: Policy
 ) -> Iterator[Statement]:
-    """Every CA above the served certificate is valid for longer than --etcd-expiry-days from now.
+    """Every CA of the served certificate is valid for longer than --etcd-expiry-days.
 
-    A new CA takes longer to spread than a new certificate: etcd reads its bundle at start only.
+    When the CA expires, clients refuse every certificate that it issued. Replacing a CA takes longer than
+    replacing a certificate, since etcd reads its bundle only at start.
 
     Spec: RFC 5280 section 6.1.3
     Spec: etcd --{peer}trusted-ca-file
     Severity: medium
     Level: SHOULD
-    Remediation: put the new CA beside the old one into --{peer}trusted-ca-file and the clients' bundles,
-        restart member by member, then renew the certificates, then take the old one out.
+    Remediation: add the new CA to --{peer}trusted-ca-file and the clients' bundles, restart member by member,
+        then renew the certificates, then remove the old CA.
     """
     now = chain.observed_at
     if expired := [shown(found) for found in issuers.certificates if state_of(found, now)]:

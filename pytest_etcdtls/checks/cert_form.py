@@ -1,4 +1,4 @@
-"""The served certificates are made as RFC 5280 wants them: serial numbers, extensions, key identifiers."""
+"""Whether served certificates follow RFC 5280: encoding, serial numbers, extensions, keys, signatures."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -36,7 +36,7 @@ _LONGEST_SERIAL = 20
 
 
 def on_the_path(chain: ServedChain) -> tuple[x509.Certificate, ...]:
-    """Return the served leaf and those of the certificates behind it that are issuers of it."""
+    """Return the served leaf and those following certificates that are its issuers."""
     leaf, *others = chain.certificates
     issuers = ancestors(leaf, others)
     return (leaf, *(found for found in others if found in issuers))
@@ -48,15 +48,15 @@ def _zero(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.serial-number", on=EVERY_LISTENER, counterexample=_zero)
 def serial_numbers_are_not_zero_and_short(chain: ServedChain) -> Iterator[Statement]:
-    """Serial numbers are not zero and have 20 octets at most.
+    """Serial numbers are not zero and have at most 20 octets.
 
-    RFC 5280 asks for that of CAs. Go and OpenSSL accept others, some libraries do not. Negative ones are
-    refused, see cert.well-formed.
+    Go and OpenSSL accept other serial numbers, but some TLS libraries refuse them. RFC 5280 requires this of
+    CAs. Go refuses negative ones, see cert.well-formed.
 
     Spec: RFC 5280 section 4.1.2.2
     Severity: medium
     Level: SHOULD
-    Remediation: issue the certificate of --{peer}cert-file anew, with a random serial number of at most 20
+    Remediation: issue a new certificate for --{peer}cert-file, with a random serial number of at most 20
         octets.
     """
     for certificate in on_the_path(chain):
@@ -79,16 +79,16 @@ def _unheard_of(path: CertificationPath) -> Mapping[str, Any]:
 
 @check("cert.critical-extensions", on=EVERY_LISTENER, counterexample=_unheard_of)
 def critical_extensions_are_known(path: CertificationPath) -> Iterator[Statement]:
-    """Every critical extension is one that Go's x509 handles, on the root as well.
+    """Every critical extension is supported by Go's x509, on the root as well.
 
-    Clients must refuse what they do not understand if it is critical, and do: an unknown extension, a
-    critical subjectAltName without any name, critical name constraints of a kind that is not supported.
+    Clients must refuse a critical extension that they do not support. Examples are an unknown extension, a
+    critical subjectAltName without any name, and critical name constraints of an unsupported type.
 
     Spec: RFC 5280 section 4.2
     Severity: high
     Level: MUST
-    Remediation: issue the certificate of --{peer}cert-file, or its CA, without that extension, or not
-        critical.
+    Remediation: issue the certificate of --{peer}cert-file, or its CA, without that extension, or mark it as
+        not critical.
     """
     for certificate in path.certificates:
         unknown = details(certificate).unhandled
@@ -111,10 +111,11 @@ def _anonymous_key(chain: ServedChain, issuers: Issuers) -> Mapping[str, Any]:
 
 @check("cert.key-identifiers", on=EVERY_LISTENER, counterexample=_anonymous_key)
 def key_identifiers_lead_to_the_issuer(chain: ServedChain, issuers: Issuers) -> Iterator[Statement]:
-    """The authorityKeyIdentifier of each certificate is the subjectKeyIdentifier of its issuer.
+    """The authorityKeyIdentifier matches the issuer's subjectKeyIdentifier.
 
-    Go does without. Python from 3.13 on refuses certificates that lack them, and OpenSSL does not find an
-    issuer whose identifier differs. A root needs no authorityKeyIdentifier, a leaf no subjectKeyIdentifier.
+    Python 3.13 and newer refuses certificates without these identifiers, and OpenSSL does not find an issuer
+    whose identifier differs. Go does not need them. A root needs no authorityKeyIdentifier, a leaf no
+    subjectKeyIdentifier.
 
     Spec: RFC 5280 section 4.2.1.1
     Spec: RFC 5280 section 4.2.1.2
@@ -150,7 +151,7 @@ def _disagreement(certificate: x509.Certificate, issuer: x509.Certificate) -> st
 
 
 def _which(message: CertificateMessage, number: int, der: bytes) -> str:
-    """Return which certificate it is, by its place and its subject, as far as that can be parsed."""
+    """Return a description of the certificate: its position, and its subject as far as it can be parsed."""
     sent = len(set(message.certificates))
     place = f"certificate {number} of {sent}" if number <= sent else "a CA that is not served"
     try:
@@ -177,23 +178,23 @@ def _five_octets(message: CertificateMessage) -> Mapping[str, Any]:
 
 @check("cert.well-formed", on=EVERY_LISTENER, counterexample=_five_octets)
 def go_parses_every_certificate(message: CertificateMessage) -> Iterator[Statement]:
-    """Go parses every certificate that is served, and of the given CA file.
+    """Go can parse every served certificate and every one in the given CA file.
 
-    A Go client parses the whole Certificate message before it judges anything, and ends the handshake if one
-    certificate fails, whatever it is for. etcd parses only the first one of its file, so it serves the others
-    as they are. With a CA file in which one certificate does not parse a client of etcd does not start.
+    A Go client parses the whole Certificate message before it verifies anything, and ends the handshake if
+    any certificate in it fails. etcd itself parses only the first certificate of its file, so it serves the
+    others unchanged. If a certificate in its CA file does not parse, a client of etcd does not start.
 
-    Among what Go does not parse are a negative serial number, from 1.23 on, a key of an elliptic curve that
-    is written out instead of named, and a critical authorityKeyIdentifier, subjectKeyIdentifier or
-    authorityInfoAccess.
+    Go does not parse, among others, a negative serial number (from 1.23 on), an elliptic curve key with
+    explicit parameters instead of a named curve, and a critical authorityKeyIdentifier, subjectKeyIdentifier
+    or authorityInfoAccess.
 
     Spec: RFC 5280 section 4.1
     Spec: Go crypto/x509 ParseCertificate
     Spec: etcd client/pkg/tlsutil NewCertPool
     Severity: high
     Level: MUST
-    Remediation: issue the malformed certificate anew with a maintained tool, or take it out of the file of
-        --{peer}cert-file if it does not belong to the chain.
+    Remediation: issue the malformed certificate again with a maintained tool, or remove it from the file of
+        --{peer}cert-file if it is not part of the chain.
     """
     for number, der in _all(message):
         if problem := parse_error(der):
@@ -211,17 +212,18 @@ def _broken_issuer_name(message: CertificateMessage) -> Mapping[str, Any]:
 
 @check("cert.parsable", on=EVERY_LISTENER, counterexample=_broken_issuer_name)
 def strict_clients_parse_every_certificate(message: CertificateMessage) -> Iterator[Statement]:
-    """Strict clients parse every certificate as well, each of its extensions and its key.
+    """Strict clients can parse every certificate, its extensions and its key.
 
-    Go does not look into extensions that it does not use, and takes some encodings that are not DER. The
-    cryptography library of Python, which this client is built on, does not. What it cannot parse is not
-    judged; all other parts of the certificate are.
+    Clients with a stricter parser than Go's refuse the server. Go does not parse extensions that it does not
+    use, and accepts some encodings that are not DER. Python's cryptography library, which this client uses,
+    accepts neither. What it cannot parse is not judged; all other parts of the certificate are.
 
     Spec: RFC 5280 section 4.2
     Spec: X.690 section 11
     Severity: low
     Level: SHOULD
-    Remediation: issue the certificate of --{peer}cert-file anew without that extension, or well-formed.
+    Remediation: issue the certificate of --{peer}cert-file again, without that extension or with a correct
+        encoding.
     """
     for number, der in _all(message):
         if parse_error(der):
@@ -248,16 +250,17 @@ def _weak_key(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.key-strength", on=EVERY_LISTENER, counterexample=_weak_key)
 def the_key_is_strong(chain: ServedChain) -> Iterator[Statement]:
-    """The key of the served certificate is strong, and of a kind that Go's TLS takes.
+    """The served certificate's key is strong and of a type that Go's TLS supports.
 
-    Who computes the private key from the public one is the server. OpenSSL's default refuses RSA below 2048
-    bits, Go from 1.24 on below 1024, and from 1.20.7 on above 8192.
+    An attacker who computes the private key from the public key can impersonate the server. OpenSSL by
+    default refuses RSA below 2048 bits. Go refuses RSA below 1024 bits from 1.24 on, and above 8192 bits from
+    1.20.7 on.
 
     Spec: NIST SP 800-131A section 3
     Spec: RFC 8446 section 4.2.3
     Severity: high
     Level: MUST
-    Remediation: renew the pair of --{peer}cert-file and --{peer}key-file with an ECDSA P-256 or RSA 2048 key.
+    Remediation: renew --{peer}cert-file and --{peer}key-file with an ECDSA P-256 or RSA 2048 key.
     """
     key = usable_key(chain.leaf)
     if key is None and key_problem(chain.leaf):
@@ -280,14 +283,14 @@ def _weak_issuer(issuers: Issuers, chain: ServedChain) -> Mapping[str, Any]:
 def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain) -> Iterator[Statement]:
     """The keys of the CAs above the served certificate are strong.
 
-    Who computes the key of a CA is every server, and every client where etcd trusts the same CA. Go's TLS
-    refuses RSA above 8192 bits in whatever certificate is served.
+    An attacker who computes the key of a CA can impersonate every server, and every client where etcd trusts
+    the same CA. Go's TLS refuses RSA above 8192 bits in any served certificate.
 
     Spec: NIST SP 800-131A section 3
     Severity: critical
     Level: MUST
-    Remediation: replace the CA: give a new one to clients and to --{peer}trusted-ca-file (read at start
-        only), then renew the pair of --{peer}cert-file.
+    Remediation: replace the CA: distribute a new one to clients and to --{peer}trusted-ca-file (read only at
+        start), then renew the certificate of --{peer}cert-file.
     """
     served = chain.certificates[1:]
     for issuer in dict.fromkeys((*issuers.certificates, *served)):
@@ -310,17 +313,16 @@ def _sha1(path: CertificationPath) -> Mapping[str, Any]:
 
 @check("cert.signature-hash", on=EVERY_LISTENER, counterexample=_sha1)
 def signatures_are_made_with_a_good_hash(path: CertificationPath) -> Iterator[Statement]:
-    """The served certificate, and each CA up to the given one, is signed with a hash of the SHA-2 family.
+    """The served certificate and its CAs are signed with a hash of the SHA-2 family.
 
-    Collisions of SHA-1 and MD5 can be made, and with them certificates that a CA never issued. Go refuses
-    SHA-1 from 1.18 on. What a certificate signed for itself says nothing and is not judged, nor who signed
-    the given CA.
+    Collisions of SHA-1 and MD5 can be computed, and with them certificates that a CA never issued. Go 1.18
+    and newer refuses SHA-1. Self-signatures are not judged, nor is the signature on the given CA.
 
     Spec: RFC 8446 section 4.4.2.4
     Spec: NIST SP 800-131A section 9
     Severity: high
     Level: MUST
-    Remediation: issue the certificate of --{peer}cert-file anew, signed with SHA-256.
+    Remediation: issue a new certificate for --{peer}cert-file, signed with SHA-256.
     """
     for certificate in path.certificates:
         if certificate in path.anchors or is_self_signed(certificate):

@@ -1,4 +1,4 @@
-"""The names in the served certificate: the endpoint's, of the right kind, and none that means too much."""
+"""The names in the served certificate: the endpoint's, of the right type, and no wildcards."""
 
 import ipaddress
 from collections.abc import Iterator, Mapping
@@ -39,8 +39,8 @@ def _elsewhere(chain: ServedChain) -> Mapping[str, Any]:
 def the_certificate_covers_the_endpoint(chain: ServedChain) -> Iterator[Statement]:
     """The subjectAltName covers the host of the endpoint.
 
-    Clients that verify names refuse the server otherwise. The common name does not count, and an address in
-    a dNSName does not either.
+    Clients that verify names refuse the server. The common name does not count, nor does an address in a
+    dNSName.
 
     Spec: RFC 5280 section 4.2.1.6
     Spec: RFC 6125 section 6.4
@@ -71,7 +71,8 @@ def _nameless(chain: ServedChain) -> Mapping[str, Any]:
 def the_certificate_has_names(chain: ServedChain) -> Iterator[Statement]:
     """The served certificate has a subjectAltName.
 
-    Go has ignored the common name since 1.15, so a certificate that names its server there alone names none.
+    Go has ignored the common name since 1.15, so its clients refuse a certificate that has its names only
+    there.
 
     Spec: RFC 5280 section 4.2.1.6
     Spec: RFC 6125 section 6.4.4
@@ -96,11 +97,10 @@ def _address_as_name(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.address-as-dns-name", on=EVERY_LISTENER, counterexample=_address_as_name)
 def addresses_are_no_dns_names(chain: ServedChain) -> Iterator[Statement]:
-    """No address stands in a dNSName alone.
+    """No address appears only as a dNSName.
 
-    Clients look for an address in the iPAddress entries and nowhere else; one that is a dNSName never
-    matches. One that is there as both is of no harm. If it is the address of the endpoint, clients of the
-    endpoint refuse the certificate.
+    Clients compare addresses only with iPAddress entries, so an address in a dNSName never matches. If it is
+    the endpoint's address, clients refuse the certificate. An address that is present as both does no harm.
 
     Spec: RFC 5280 section 4.2.1.6
     Spec: RFC 6125 section 6.4
@@ -120,7 +120,7 @@ def addresses_are_no_dns_names(chain: ServedChain) -> Iterator[Statement]:
 
 
 def _misplaced(certificate: x509.Certificate) -> list[str]:
-    """Return the addresses that stand in a dNSName and in no iPAddress."""
+    """Return the addresses that appear in a dNSName and in no iPAddress."""
     return [
         name for name in _dns_names(certificate) if is_address(name) and not names_host(certificate, name)
     ]
@@ -136,9 +136,9 @@ def _wildcard(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.wildcard", on=EVERY_LISTENER, counterexample=_wildcard)
 def no_name_is_a_wildcard(chain: ServedChain) -> Iterator[Statement]:
-    """The certificate names its member, not a whole domain.
+    """The certificate contains no wildcard name.
 
-    The key of a wildcard certificate can stand for every member, and for whatever else has a name there.
+    The key of a wildcard certificate can impersonate every member, and every other host in that domain.
 
     Spec: RFC 6125 section 7.2
     Spec: etcd Documentation, transport security model
@@ -163,9 +163,10 @@ def _not_here(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.covers-loopback", on=frozenset({Role.CLIENT}), counterexample=_not_here)
 def the_certificate_covers_loopback(chain: ServedChain) -> Iterator[Statement]:
-    """Where etcd listens on loopback, the certificate covers localhost and the loopback address.
+    """For a loopback listener the certificate covers localhost and the address.
 
-    etcdctl without --endpoints asks 127.0.0.1:2379; scripts on the node ask localhost.
+    etcdctl without --endpoints connects to 127.0.0.1:2379, and scripts on the node often to localhost. They
+    refuse the certificate.
 
     Spec: etcd etcdctl --endpoints
     Spec: RFC 6125 section 6.4
@@ -210,10 +211,10 @@ def _advertised_elsewhere(own: OwnURLs, chain: ServedChain) -> Mapping[str, Any]
     "cert.covers-advertised-url", on=frozenset({Role.CLIENT, Role.PEER}), counterexample=_advertised_elsewhere
 )
 def the_certificate_covers_what_is_advertised(own: OwnURLs, chain: ServedChain) -> Iterator[Statement]:
-    """The certificate covers the host of every URL that the member advertises for this port.
+    """The certificate covers the host of every advertised URL of this port.
 
-    Clients that ask the cluster for its members, and the members themselves, dial what is advertised,
-    whatever name works from here.
+    Clients that get the members from the cluster, and the members themselves, connect to the advertised URLs.
+    They refuse the certificate, even if the endpoint used here works.
 
     Spec: etcd --advertise-client-urls, --initial-advertise-peer-urls
     Spec: RFC 6125 section 6.4

@@ -1,4 +1,4 @@
-"""What the served certificate may be used for: as a server, as a client where etcd dials, for signatures."""
+"""What the served certificate may be used for: as a server, as a client of other etcds, for signatures."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -35,7 +35,7 @@ from pytest_etcdtls.tls.attempt import Response
 
 _UNAVAILABLE = 503
 GENERATED = CannotJudge(Outcome.NOT_APPLICABLE, "etcd generated the certificate, see cert.generated")
-"""What checks say of a certificate that is as etcd makes it, and is found by a check of its own."""
+"""The outcome of checks on a certificate that etcd generated, which cert.generated reports."""
 
 
 def _extended(chain: ServedChain) -> str:
@@ -50,9 +50,9 @@ def _for_clients_only(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.server-usage", on=EVERY_LISTENER, counterexample=_for_clients_only)
 def the_certificate_is_for_servers(chain: ServedChain) -> Iterator[Statement]:
-    """The extended key usage, if there is one, allows serverAuth.
+    """The extended key usage, if present, allows serverAuth.
 
-    Clients refuse the certificate otherwise. One without the extension may be used for everything.
+    Clients refuse the certificate. A certificate without the extension may be used for every purpose.
 
     Spec: RFC 5280 section 4.2.1.12
     Severity: high
@@ -78,11 +78,11 @@ def _no_digital_signature(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.key-usage", on=EVERY_LISTENER, counterexample=_no_digital_signature)
 def the_key_may_sign(chain: ServedChain) -> Iterator[Statement]:
-    """The key usage, if there is one, allows digitalSignature.
+    """The key usage, if present, allows digitalSignature.
 
-    A server signs in every handshake of TLS 1.3 and of TLS 1.2 with ECDHE. Go does not look at it, which is
-    why such a certificate works with etcd and etcdctl; Java and BoringSSL refuse it, and OpenSSL does where
-    keyEncipherment is missing as well.
+    A server signs every TLS 1.3 handshake, and every TLS 1.2 handshake with ECDHE. Java and BoringSSL refuse
+    the certificate, and OpenSSL does if keyEncipherment is missing as well. Go does not check the key usage,
+    so the certificate works with etcd and etcdctl.
 
     Spec: RFC 8446 section 4.4.2.2
     Spec: RFC 5280 section 4.2.1.3
@@ -125,19 +125,20 @@ def _gateway_down(chain: ServedChain, acceptance: AcceptedClient, dialling: Dial
 def the_certificate_is_for_clients_where_etcd_dials(
     chain: ServedChain, acceptance: AcceptedClient, dialling: Dialling
 ) -> Iterator[Statement]:
-    """The extended key usage, if there is one, allows clientAuth where etcd dials with the certificate.
+    """A certificate that etcd also uses as a client allows clientAuth.
 
-    The JSON gateway dials etcd's own client port with it, members dial each other with it. With serverAuth
-    alone the gateway answers 503, and the member cannot join others. From 3.5 on etcd can be given another
-    certificate for that; whether it was is seen at the gateway, but on the peer port not from outside: a
-    cluster of several members is judged only if its configuration is known.
+    With serverAuth alone in the extended key usage, the JSON gateway answers 503 and the member cannot
+    connect to others: the gateway uses the certificate for etcd's own client port, and members use it for
+    each other's peer ports. From 3.5 on etcd can use another certificate for that. The gateway shows whether
+    it does; the peer port does not, so a cluster of several members is judged only if its configuration is
+    known.
 
     Spec: RFC 5280 section 4.2.1.12
     Spec: etcd --{peer}cert-file, --{peer}client-cert-file
     Severity: high
     Level: MUST on peer, else SHOULD
-    Remediation: issue the certificate of --{peer}cert-file with clientAuth beside serverAuth, or give etcd
-        (3.5 and newer) a pair of its own to dial with: --{peer}client-cert-file and --{peer}client-key-file.
+    Remediation: issue the certificate of --{peer}cert-file with both clientAuth and serverAuth, or give etcd
+        (3.5 and newer) a separate client certificate: --{peer}client-cert-file and --{peer}client-key-file.
     """
     if is_for(chain.leaf, "clientAuth"):
         return
@@ -189,7 +190,7 @@ def _not_for_clients(chain: ServedChain, consequence: str, line: str) -> Finding
 
 
 _FOR_SERVERS = frozenset({"serverAuth", "2.16.840.1.113730.4.1", "1.3.6.1.4.1.311.10.3.3"})
-"""Extended key usages that OpenSSL takes for a server's: serverAuth, Netscape's and Microsoft's SGC."""
+"""Extended key usages that OpenSSL accepts for a server: serverAuth, Netscape's and Microsoft's SGC."""
 
 _NS_CERT_TYPE = "2.16.840.1.113730.1.1"
 _NS_SSL_SERVER = 1
@@ -205,7 +206,7 @@ def _message(
 
 
 def _path(message: CertificateMessage) -> Iterator[x509.Certificate | CannotJudge | Note]:
-    """Yield the leaf and the CAs above it, or why they are not judged."""
+    """Yield the leaf and the CAs above it, or the reason why they are not judged."""
     try:
         leaf = load(message.certificates[0])
     except ValueError:
@@ -229,11 +230,11 @@ def _any_purpose(message: CertificateMessage) -> Mapping[str, Any]:
 
 @check("cert.openssl-purpose", on=EVERY_LISTENER, counterexample=_any_purpose)
 def openssl_takes_the_certificate_for_a_server(message: CertificateMessage) -> Iterator[Statement]:
-    """The certificate and its CAs name serverAuth where they name any extended key usage.
+    """OpenSSL accepts the certificate and its CAs for the purpose serverAuth.
 
-    OpenSSL does not take anyExtendedKeyUsage for serverAuth, neither in the served certificate nor in a CA
-    above it, and it refuses a server whose nsCertType does not say that it is one. Clients that are built on
-    it, Python of every version among them, refuse the handshake. Go accepts both.
+    OpenSSL does not accept anyExtendedKeyUsage as serverAuth, neither in the served certificate nor in a CA
+    above it, and it refuses a server whose nsCertType does not include server. Clients that use OpenSSL, such
+    as every version of Python, then refuse the handshake. Go accepts both.
 
     Spec: RFC 5280 section 4.2.1.12
     Spec: OpenSSL openssl-verification-options, Certificate Extensions
@@ -270,17 +271,18 @@ def _without_key_usage(message: CertificateMessage) -> Mapping[str, Any]:
 
 @check("cert.x509-strict", on=EVERY_LISTENER, counterexample=_without_key_usage)
 def strict_clients_accept_the_chain(message: CertificateMessage) -> Iterator[Statement]:
-    """The chain keeps the rules that Python 3.13 and openssl -x509_strict insist on.
+    """The chain follows the rules of Python 3.13 and openssl -x509_strict.
 
-    From 3.13 on ssl.create_default_context sets VERIFY_X509_STRICT, and refuses a chain that breaks a rule of
+    From 3.13 on, ssl.create_default_context sets VERIFY_X509_STRICT and refuses a chain that breaks a rule of
     RFC 5280: a CA without keyUsage or of version 1, basicConstraints that are not critical, empty names. Go,
-    earlier Pythons and OpenSSL by default accept it. Missing key identifiers are for cert.key-identifiers.
+    earlier versions of Python, and OpenSSL by default accept it. Missing key identifiers are reported by
+    cert.key-identifiers.
 
     Spec: RFC 5280 section 4.2
     Spec: Python ssl.VERIFY_X509_STRICT
     Severity: low
     Level: SHOULD
-    Remediation: issue the certificate of --{peer}cert-file, or its CA, anew with what is missing; a CA has
+    Remediation: issue the certificate of --{peer}cert-file, or its CA, again with what is missing; a CA has
         critical basicConstraints CA:TRUE and keyUsage keyCertSign, cRLSign.
     """
     for number, found in enumerate(_path(message)):
@@ -303,7 +305,8 @@ def _refused(message: CertificateMessage, certificate: x509.Certificate, who: st
 def _strict_problems(certificate: x509.Certificate, *, is_issuer: bool) -> Iterator[str]:
     """Yield the rules of OpenSSL's ``check_chain`` under ``X509_V_FLAG_X509_STRICT`` that are broken.
 
-    What Go refuses too is left out: an issuer that is no CA, or may not sign, is for cert.issuer-is-ca.
+    Rules that Go enforces too are left out: an issuer that is no CA, or may not sign, is reported by
+    cert.issuer-is-ca.
     """
     is_ca, path_length, critical = _basic_constraints(certificate)
     usages = key_usages(certificate)
@@ -327,7 +330,7 @@ def _strict_problems(certificate: x509.Certificate, *, is_issuer: bool) -> Itera
 
 
 def _basic_constraints(certificate: x509.Certificate) -> tuple[bool, int | None, bool]:
-    """Return CA, path length and whether it is critical.
+    """Return whether it is a CA, the path length, and whether the extension is critical.
 
     The library does not return a path length without CA:TRUE.
     """
@@ -365,15 +368,15 @@ def _made_by_etcd(chain: ServedChain) -> Mapping[str, Any]:
 def the_certificate_is_not_etcds_own(chain: ServedChain) -> Iterator[Statement]:
     """The served certificate was issued by a CA, not generated by etcd.
 
-    With auto-tls each member signs a certificate for itself, which nobody can verify, and which expires in
-    place: it is kept in the data directory. What counts more, the generated settings replace
-    client-cert-auth and the trusted CA, so that everybody is let in.
+    With --auto-tls the generated settings replace client-cert-auth and the trusted CA, so that every client
+    is accepted. Each member also signs a certificate for itself, which clients cannot verify; it is stored in
+    the data directory and eventually expires there.
 
     Spec: CIS Kubernetes 2.3, 2.6
     Spec: etcd --auto-tls, --peer-auto-tls
     Severity: critical
     Level: MUST
-    Remediation: take out --{peer}auto-tls and give etcd a pair of your CA with --{peer}cert-file and
+    Remediation: remove --{peer}auto-tls and give etcd a certificate of your CA with --{peer}cert-file and
         --{peer}key-file.
     """
     if is_generated(chain.leaf):
@@ -391,10 +394,10 @@ def _a_ca(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.not-a-ca", on=EVERY_LISTENER, counterexample=_a_ca)
 def the_certificate_is_not_a_ca(chain: ServedChain) -> Iterator[Statement]:
-    """The served certificate is not a CA's.
+    """The served certificate is not a CA certificate.
 
-    Who has the key of such a server can issue certificates that lead to the same root: clients of the cluster
-    included, if that is the CA that etcd trusts.
+    An attacker who obtains the server's key can issue certificates that chain to the same root. If etcd
+    trusts that root, this includes client certificates.
 
     Spec: RFC 5280 section 4.2.1.9
     Severity: high
@@ -430,15 +433,15 @@ def _one_for_all(served: ServedByMembers) -> Mapping[str, Any]:
 
 @check("cert.own-key-per-member", on=frozenset(), counterexample=_one_for_all)
 def every_member_has_keys_of_its_own(served: ServedByMembers) -> Iterator[Statement]:
-    """Every member serves with keys of its own.
+    """Every member serves its own keys.
 
-    A key that was copied to every node is stolen from the weakest, stands for all of them, and cannot be
-    taken away from one alone.
+    If a shared key is stolen from one node, it impersonates every member and cannot be replaced on one member
+    alone.
 
     Spec: etcd Documentation, transport security model
     Severity: medium
     Level: SHOULD
-    Remediation: give each member a pair of its own in --cert-file, --key-file, --peer-cert-file and
+    Remediation: give each member its own certificate and key in --cert-file, --key-file, --peer-cert-file and
         --peer-key-file.
     """
     by_key: dict[str, list[tuple[str, ServedChain]]] = {}

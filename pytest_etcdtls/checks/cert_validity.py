@@ -1,4 +1,4 @@
-"""The served certificate is valid, now and for a while, and not for too long."""
+"""The validity of the served certificate: now, for the next days, and its length."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -17,16 +17,16 @@ from pytest_etcdtls.reproduce import show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 
 LONGEST = timedelta(days=825)
-"""Apple's bound for server certificates of any CA, private ones included; kubeadm issues for a year."""
+"""Apple's limit for server certificates of any CA, including private ones; kubeadm issues for a year."""
 
 
 def when(moment: datetime) -> str:
-    """Return a time for reports."""
+    """Return a time as reports show it."""
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def state_of(certificate: x509.Certificate, now: datetime) -> str:
-    """Return what is wrong with the validity now, empty if nothing is."""
+    """Return what is wrong with the current validity; empty if nothing is."""
     if now < certificate.not_valid_before_utc:
         return "is not yet valid"
     return "has expired" if now > certificate.not_valid_after_utc else ""
@@ -40,13 +40,13 @@ def _a_day_late(chain: ServedChain) -> Mapping[str, Any]:
 def the_certificate_is_valid_now(chain: ServedChain) -> Iterator[Statement]:
     """The served certificate is valid at the time of the handshake.
 
-    Clients refuse it otherwise, members among them, and etcd's own gateway, which is a client too.
+    Clients refuse the certificate, and so do other members and etcd's own gateway, which are clients too.
 
     Spec: RFC 5280 section 4.1.2.5
     Severity: critical
     Level: MUST
     Remediation: renew the pair of --{peer}cert-file and --{peer}key-file; etcd serves the new one at the next
-        handshake, without restart.
+        handshake, without a restart.
     """
     if state := state_of(chain.leaf, chain.observed_at):
         begins, ends = chain.leaf.not_valid_before_utc, chain.leaf.not_valid_after_utc
@@ -68,13 +68,13 @@ def _an_hour_left(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
 def the_certificate_does_not_expireends_soon(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
     """The served certificate is valid for longer than --etcd-expiry-days from now.
 
-    An expired certificate stops clients and members at once, and etcd does not warn beforehand.
+    When the certificate expires, clients and members refuse it at once. etcd gives no warning before.
 
     Spec: RFC 5280 section 4.1.2.5
     Severity: medium
     Level: SHOULD
     Remediation: renew the pair of --{peer}cert-file and --{peer}key-file; etcd serves the new one at the next
-        handshake, without restart.
+        handshake, without a restart.
     """
     if state := state_of(chain.leaf, chain.observed_at):
         yield CannotJudge(Outcome.NOT_APPLICABLE, f"the certificate {state}, see cert.valid-now")
@@ -85,7 +85,7 @@ def the_certificate_does_not_expireends_soon(chain: ServedChain, policy: Policy)
 def ends_soon(
     certificate: x509.Certificate, what: str, now: datetime, policy: Policy, reproduce: str
 ) -> Iterator[Finding]:
-    """Yield a finding if the certificate, in words what it is, ends within the days of the policy."""
+    """Yield a finding if the named certificate expires within the policy's days."""
     left = certificate.not_valid_after_utc - now
     if left <= timedelta(days=policy.expiry_days):
         yield Finding(
@@ -103,20 +103,20 @@ def _ten_years(chain: ServedChain) -> Mapping[str, Any]:
 
 @check("cert.lifetime", on=EVERY_LISTENER, counterexample=_ten_years)
 def the_certificate_does_not_live_for_ever(chain: ServedChain) -> Iterator[Statement]:
-    """The served certificate is valid for 825 days at most.
+    """The served certificate is valid for at most 825 days.
 
-    A stolen key is good until the certificate ends, since nobody asks a revocation list about servers.
-    kubeadm issues for a year; 825 days is what Apple's platforms accept of a private CA.
+    A stolen key works until the certificate expires, since clients do not check revocation lists for servers.
+    kubeadm issues certificates for a year; Apple's platforms accept at most 825 days from a private CA.
 
     Spec: Apple 103769, requirements for trusted certificates
     Spec: RFC 5280 section 4.1.2.5
     Severity: low
     Level: SHOULD
     Remediation: issue the certificate of --{peer}cert-file for a year or less and renew it in time; etcd
-        serves the new one without restart.
+        serves the new one without a restart.
     """
     lifetime = chain.leaf.not_valid_after_utc - chain.leaf.not_valid_before_utc
-    # notAfter is included, kubeadm dates back by five minutes: a day of grace.
+    # notAfter is inclusive and kubeadm backdates by five minutes, so a day of grace is added.
     if lifetime > LONGEST + timedelta(days=1):
         yield Finding(
             message=f"the certificate is valid for {lifetime.days} days",

@@ -41,16 +41,17 @@ def _not_its_key(files: DeclaredFiles) -> Mapping[str, Any]:
 
 @check("config.key-matches-certificate", on=set(), counterexample=_not_its_key)
 def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
-    """Each declared key file holds the key of the declared certificate.
+    """The key in --key-file matches the certificate in --cert-file.
 
-    With half a renewed pair etcd does not start, or answers every handshake with an internal error until the
-    other half follows. What could be read and is no certificate or no key counts as well.
+    If they do not match, etcd does not start, or answers every handshake with the alert internal_error until
+    they do. The same holds for --peer-key-file and --peer-cert-file, and for a file that can be read but
+    contains no certificate or no key.
 
     Spec: RFC 8446 section 4.4.3
     Spec: etcd --cert-file, --key-file, --peer-cert-file, --peer-key-file
     Severity: high
     Level: MUST
-    Remediation: put certificate and key of one issue there, both; etcd reads them at the next handshake.
+    Remediation: replace both files with a certificate and its key; etcd reads them at the next handshake.
     """
     pairs = [(member, pair) for member in files.members for pair in member.pairs]
     if not pairs:
@@ -105,19 +106,21 @@ def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:
 
 @check("config.chain-closes", on=set(), counterexample=_another_ca)
 def chains_lead_to_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
-    """Each declared certificate leads, by what is in its file, to the CAs that must accept it.
+    """Each declared certificate file chains to the CAs that must accept it.
 
-    Members show each other the peers' certificate and look for its CA in the peers' bundle; what etcd dials
-    clients' ports with must come from the clients' CA. What client ports serve may come from any CA; where
-    one of that name is at hand, it must have signed it: a CA that was made anew under its old name has not.
+    Otherwise members refuse each other, or etcd refuses its own connections to a client port. Members present
+    the peer certificate to each other and verify it with the peer bundle; what etcd presents on client ports
+    must come from the clients' CA. What client ports serve may come from any CA. If a CA with the issuer's
+    name is available, it must have signed the certificate: a CA that was created again under its old name has
+    not.
 
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
     Spec: etcd --peer-trusted-ca-file, --trusted-ca-file
     Severity: high
     Level: MUST
-    Remediation: put the intermediate CAs behind the certificate in its file, and the CA that has signed it
-        into the bundle; a bundle is read at start only.
+    Remediation: append the intermediate CAs to the certificate's file, and add the CA that signed it to the
+        bundle; etcd reads a bundle only at start.
     """
     judged = False
     for member in files.members:
@@ -194,10 +197,11 @@ def _an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
 
 @check("config.credentials-expire-soon", on=set(), counterexample=_an_hour_left)
 def credentials_do_not_expire_soon(held: HeldCertificates, policy: Policy) -> Iterator[Statement]:
-    """Declared certificates that no listener was seen to serve are valid for a while.
+    """Declared certificates that no listener serves do not expire soon.
 
-    Such a pair may be served after the next change of files or restart. What listeners serve, what clients
-    present and their CAs have checks of their own. The bound is --etcd-expiry-days.
+    Such a certificate may be served after the next restart or change of files, and clients and members refuse
+    it once it has expired. The limit is --etcd-expiry-days. Certificates that listeners serve or clients
+    present, and their CAs, have checks of their own.
 
     Spec: RFC 5280 section 4.1.2.5
     Severity: medium
@@ -214,17 +218,16 @@ def _never_renewed(files: DeclaredFiles) -> Mapping[str, Any]:
 
 @check("config.crl-fresh", on=set(), counterexample=_never_renewed)
 def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
-    """No declared revocation list is past the date by which it should have been renewed.
+    """No declared revocation list is past its nextUpdate.
 
-    etcd looks at serial numbers alone and takes a list of any age, so who was revoked since is let in. It
-    reads the file at each connection.
+    etcd compares serial numbers only and accepts a list of any age, so certificates that were revoked since
+    are accepted. It reads the file at each connection.
 
     Spec: RFC 5280 section 5.1.2.5
     Spec: etcd --client-crl-file, --peer-crl-file
     Severity: medium
     Level: SHOULD
-    Remediation: have the CA issue the list anew before each nextUpdate, and put it in the place of the old
-        one.
+    Remediation: have the CA issue a new list before each nextUpdate, and replace the file.
     """
     lists = [(member, setting, crl) for member in files.members for setting, crl in member.crls]
     if not lists:
@@ -268,12 +271,13 @@ def _for_everybody(files: DeclaredFiles) -> Mapping[str, Any]:
 
 @check("config.key-file-mode", on=set(), counterexample=_for_everybody)
 def keys_are_for_their_owner(files: DeclaredFiles) -> Iterator[Statement]:
-    """Nobody but its owner, and a group that may read, has access to a private key.
+    """A private key is accessible only to its owner, and to a group that may read.
 
-    The key of a member or of a client is all that somebody on the machine needs to be one. 0600 is what
-    kubeadm writes and the CIS Kubernetes Benchmark asks for; a group that may read is taken as meant, as
-    where etcd has a user of its own. The owner of the very file that etcd reads is root, the user of etcd's
-    data directory, or who runs this. Keys of clients that lie beside the declared files count as well.
+    Any user on the machine who can read the key can act as that member or client. kubeadm writes mode 0600,
+    as the CIS Kubernetes Benchmark recommends; group read permission is accepted as intended, since etcd may
+    run as its own user. The file that etcd reads must be owned by root, the owner of etcd's data directory or
+    the user who runs this check. Keys of clients in the same directories as the declared files are judged as
+    well.
 
     Spec: CIS Kubernetes 1.1.21
     Spec: etcd --key-file, --peer-key-file
@@ -305,7 +309,7 @@ def _keys(member: MemberFiles) -> Iterator[FileFact]:
 
 
 def _is_a_strangers(member: MemberFiles, key: FileFact, reader: int | None) -> bool:
-    """Return whether the file that etcd reads is owned by a user who has nothing to do with it."""
+    """Return whether the file that etcd reads belongs to a user other than those who may own it."""
     known = {0, reader, member.data_owner}
     return key.original and member.data_owner is not None and key.owner not in known
 
@@ -336,17 +340,17 @@ def _ca_key_for_everybody(files: DeclaredFiles) -> Mapping[str, Any]:
 
 @check("config.ca-key-beside", on=set(), counterexample=_ca_key_for_everybody)
 def no_ca_key_lies_open_beside_its_certificate(files: DeclaredFiles) -> Iterator[Statement]:
-    """No key of a trusted CA lies beside its certificate for others to read.
+    """No key of a trusted CA is readable by others in its certificate's directory.
 
-    Who has it makes clients that every member lets in, for as long as the CA is trusted. kubeadm keeps it
-    there with 0600, which is noted and no more; best it lies on another machine. It is looked for by its
-    name, and never opened.
+    A user who can read it can issue client certificates that every member accepts for as long as the CA is
+    trusted. kubeadm keeps the key there with mode 0600, which is reported as a note only; another machine is
+    the best place for it. The file is found by its name and never opened.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 1.1.21
     Severity: medium
     Level: SHOULD
-    Remediation: move the key to where certificates are issued, or chmod 600 it at least.
+    Remediation: move the key to where certificates are issued, or at least chmod 600 it.
     """
     bundles = [(member, bundle) for member in files.members for bundle in member.bundles.values()]
     if not bundles:
@@ -377,16 +381,15 @@ def _another(chain: ServedChain, declared: DeclaredLeaf) -> Mapping[str, Any]:
 def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
     """The certificate in the declared file is the one that is served.
 
-    etcd reads the file at each handshake, so another certificate on the wire means another file, another
-    etcd, or something in between: a declaration that was changed and never applied, a certificate that was
-    renewed in the wrong place, a proxy.
+    etcd reads the file at each handshake. Another certificate on the wire means that etcd reads another file,
+    that another etcd answers, or that a proxy terminates TLS. Renewing the declared file then has no effect.
 
     Spec: etcd --cert-file
     Spec: CIS Kubernetes 2.1
     Severity: high
     Level: MUST
-    Remediation: put the certificate and its key where the etcd that runs reads them, or restart it with the
-        declaration as it is now.
+    Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
+        current declaration.
     """
     yield from _compared(chain, declared)
 
@@ -395,16 +398,15 @@ def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> I
 def the_declared_file_is_served_to_peers(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
     """The certificate in the declared file is the one that is served to peers.
 
-    etcd reads the file at each handshake, so another certificate on the wire means another file, another
-    etcd, or something in between: a declaration that was changed and never applied, a certificate that was
-    renewed in the wrong place, a proxy.
+    etcd reads the file at each handshake. Another certificate on the wire means that etcd reads another file,
+    that another etcd answers, or that a proxy terminates TLS. Renewing the declared file then has no effect.
 
     Spec: etcd --peer-cert-file
     Spec: CIS Kubernetes 2.4
     Severity: high
     Level: MUST
-    Remediation: put the certificate and its key where the etcd that runs reads them, or restart it with the
-        declaration as it is now.
+    Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
+        current declaration.
     """
     yield from _compared(chain, declared)
 

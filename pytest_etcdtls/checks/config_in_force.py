@@ -1,4 +1,4 @@
-"""What is declared is in force."""
+"""Whether what is declared is in force."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def _open(declaration: ListenerDeclaration, admission: AccessMatrix) -> Mapping[
 def declared_client_authentication_is_in_force(
     declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
-    """Clients without a certificate are refused where that is declared, and only there.
+    """Clients without a certificate are refused if, and only if, that is declared.
 
-    A reader of --client-cert-auth=true believes that they are. The flag is dropped by --auto-tls, hidden by a
-    configuration file, or was added without restarting etcd.
+    If it is not in force, every client is accepted although the declaration says --client-cert-auth=true.
+    --auto-tls disables the flag, a configuration file hides it, or it was added without a restart of etcd.
 
     Spec: etcd --client-cert-auth, --trusted-ca-file
     Spec: CIS Kubernetes 2.2
     Severity: critical
     Level: MUST
-    Remediation: give --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
+    Remediation: set --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
         restart it.
     """
     yield from _judge_client_auth(declaration, admission)
@@ -65,16 +65,17 @@ def declared_client_authentication_is_in_force(
 def declared_peer_authentication_is_in_force(
     declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
-    """Peers without a certificate are refused where that is declared, and only there.
+    """Peers without a certificate are refused if, and only if, that is declared.
 
-    A reader of --peer-client-cert-auth=true believes that they are. The flag is dropped by --peer-auto-tls,
-    hidden by a configuration file, or was added without restarting etcd.
+    If it is not in force, every peer is accepted although the declaration says --peer-client-cert-auth=true.
+    --peer-auto-tls disables the flag, a configuration file hides it, or it was added without a restart of
+    etcd.
 
     Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
     Spec: CIS Kubernetes 2.5
     Severity: critical
     Level: MUST
-    Remediation: give --peer-client-cert-auth=true, --peer-trusted-ca-file and --peer-cert-file where etcd
+    Remediation: set --peer-client-cert-auth=true, --peer-trusted-ca-file and --peer-cert-file where etcd
         reads them, and restart it.
     """
     yield from _judge_client_auth(declaration, admission)
@@ -84,15 +85,16 @@ def declared_peer_authentication_is_in_force(
 def metrics_are_open_to_whom_they_are_declared(
     declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
-    """Over https, metrics are served to whom the client port's settings let in.
+    """An https metrics listener applies the client port's declared authentication.
 
-    --listen-metrics-urls has no TLS flags of its own: its https URLs take those of the client port, client
-    authentication included. On http URLs anybody reads them, as declared.
+    --listen-metrics-urls has no TLS flags of its own: its https URLs use those of the client port, including
+    client authentication. If that is not in force, clients without a certificate read the metrics. On http
+    URLs every client reads them, as declared.
 
     Spec: etcd --listen-metrics-urls, --client-cert-auth
     Severity: high
     Level: MUST
-    Remediation: give --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
+    Remediation: set --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
         restart it.
     """
     yield from _judge_client_auth(declaration, admission)
@@ -121,7 +123,7 @@ def _judge_client_auth(declaration: ListenerDeclaration, admission: AccessMatrix
 
 
 def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | None, bool]:
-    """Return what declares client authentication, and whether it is declared; a bundle alone may do so."""
+    """Return the setting that declares client authentication, and whether it does; a bundle alone may."""
     p = sides.prefix(declaration.side)
     asks = declaration.member.as_read(f"{p}client-cert-auth")
     if asks is not None and asks.on:
@@ -164,18 +166,18 @@ def _another(
 def the_declared_bundle_is_trusted(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
 ) -> Iterator[Statement]:
-    """The CAs that are trusted are those in the declared bundle, as the file is now.
+    """The trusted CAs are those in the current --trusted-ca-file.
 
-    etcd reads --trusted-ca-file at its start only: a CA that was added is refused, and one that was taken out
-    is trusted, until it is restarted.
+    etcd reads --trusted-ca-file only at start. Until a restart it refuses clients of a CA that was added, and
+    accepts clients of a CA that was removed.
 
     Spec: etcd --trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
     Severity: high
     Level: MUST
-    Remediation: restart etcd, which reads the bundle at its start only; give --trusted-ca-file where etcd
-        reads it.
+    Remediation: restart etcd, which reads the bundle only at start; set --trusted-ca-file where etcd reads
+        it.
     """
     yield from _judge_announced(declaration, bundle, announced)
 
@@ -184,18 +186,18 @@ def the_declared_bundle_is_trusted(
 def the_declared_bundle_of_peers_is_trusted(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
 ) -> Iterator[Statement]:
-    """The CAs that are trusted for peers are those in the declared bundle, as the file is now.
+    """The CAs trusted for peers are those in the current --peer-trusted-ca-file.
 
-    etcd reads --peer-trusted-ca-file at its start only: a CA that was added is refused, and one that was
-    taken out is trusted, until it is restarted.
+    etcd reads --peer-trusted-ca-file only at start. Until a restart it refuses peers of a CA that was added,
+    and accepts peers of a CA that was removed.
 
     Spec: etcd --peer-trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
     Severity: high
     Level: MUST
-    Remediation: restart etcd, which reads the bundle at its start only; give --peer-trusted-ca-file where
-        etcd reads it.
+    Remediation: restart etcd, which reads the bundle only at start; set --peer-trusted-ca-file where etcd
+        reads it.
     """
     yield from _judge_announced(declaration, bundle, announced)
 
@@ -263,16 +265,16 @@ def _broken(declaration: ListenerDeclaration, names: DeclaredNames) -> Mapping[s
 def declared_rules_about_names_are_in_force(
     declaration: ListenerDeclaration, names: DeclaredNames
 ) -> Iterator[Statement]:
-    """A certificate that a declared rule about names excludes is refused.
+    """A certificate that a declared name rule excludes is refused.
 
-    Where a CA signs for others too, such a rule alone keeps them out. It is dropped with generated
-    certificates, and hidden by a configuration file that does not have it.
+    Where the CA also issues certificates for others, only such a rule refuses them. Generated certificates
+    (--auto-tls) disable the rule, and a configuration file without it hides the flag.
 
     Spec: etcd --{side}-cert-allowed-hostname, --peer-cert-allowed-cn
     Severity: high
     Level: MUST
-    Remediation: give --{side}-cert-allowed-hostname, or for peers --peer-cert-allowed-cn, where etcd reads
-        it, and restart it.
+    Remediation: set --{side}-cert-allowed-hostname, or for peers --peer-cert-allowed-cn, where etcd reads it,
+        and restart it.
     """
     if declaration.listener is None:
         yield from undeclared(declaration)
@@ -312,16 +314,17 @@ def _floor_missed(declaration: ListenerDeclaration, answer: FirstContact) -> Map
 def declared_versions_are_in_force(
     declaration: ListenerDeclaration, answer: FirstContact
 ) -> Iterator[Statement]:
-    """The TLS versions that are spoken are the declared ones; undeclared, TLS 1.2 is among them.
+    """The listener supports the declared TLS versions; by default TLS 1.2 is included.
 
-    --tls-min-version and --tls-max-version are for every TLS listener of the member. Without a ceiling Go
-    decides whether TLS 1.3 is spoken, and etcd 3.5.0 to 3.5.7 do not speak it.
+    Clients that the declaration supports cannot connect, or a version that it excludes is still accepted.
+    --tls-min-version and --tls-max-version apply to every TLS listener of the member. Without a maximum Go
+    decides whether TLS 1.3 is supported; etcd 3.5.0 to 3.5.7 do not support it.
 
     Spec: etcd --tls-min-version, --tls-max-version
     Spec: RFC 8446 section 4.2.1
     Severity: high
     Level: MUST
-    Remediation: give --tls-min-version and --tls-max-version where etcd reads them, and restart it.
+    Remediation: set --tls-min-version and --tls-max-version where etcd reads them, and restart it.
     """
     if not answer.tls:
         yield CannotJudge(
@@ -352,7 +355,7 @@ def _version(
     elif served_protocols and ceiling is not None and version > ceiling:
         yield _spoken_or_not(declaration, maximum, attempt, served_protocols=served_protocols)
     elif not served_protocols and floor <= version <= (ceiling or floor):
-        # Without a ceiling Go decides what is spoken above the floor.
+        # Without a maximum Go decides which versions above the minimum are supported.
         bound = maximum if version is ceiling else minimum
         yield _spoken_or_not(declaration, bound, attempt, served_protocols=served_protocols)
 
@@ -383,16 +386,17 @@ def _one_more(declaration: ListenerDeclaration, support: SuiteSupport) -> Mappin
 def declared_suites_are_in_force(
     declaration: ListenerDeclaration, support: SuiteSupport
 ) -> Iterator[Statement]:
-    """Where cipher suites are declared, no other is accepted in TLS 1.2.
+    """In TLS 1.2 only declared cipher suites are accepted, where any are declared.
 
-    TLS 1.3 has suites of its own, which --cipher-suites does not touch. A declared suite that is not accepted
-    is no fault: those for another kind of key cannot be, and HTTP/2 forbids some.
+    A suite that was left out on purpose remains in use. TLS 1.3 has suites of its own, which --cipher-suites
+    does not affect. A declared suite that is not accepted is no fault: suites for another key type cannot be
+    used, and HTTP/2 forbids some.
 
     Spec: etcd --cipher-suites
     Spec: RFC 5246 section 7.4.1.3
     Severity: medium
     Level: MUST
-    Remediation: give --cipher-suites where etcd reads it, and restart it.
+    Remediation: set --cipher-suites where etcd reads it, and restart it.
     """
     if declaration.listener is None:
         yield from undeclared(declaration)
@@ -418,7 +422,7 @@ def declared_suites_are_in_force(
 
 
 def _iana(name: str) -> str:
-    """Return the registered name of a suite: Go knows two by shorter ones, too."""
+    """Return the registered name of a suite; Go also has short names for two of them."""
     return f"{name}_SHA256" if name.endswith(_CHACHA) else name
 
 
@@ -434,14 +438,15 @@ def _off(declaration: ListenerDeclaration, answer: GatewayAnswer) -> Mapping[str
 def the_gateway_is_as_declared(
     declaration: ListenerDeclaration, answer: GatewayAnswer
 ) -> Iterator[Statement]:
-    """The JSON gateway answers where it is declared, or not declared to be off, and nowhere else.
+    """The JSON gateway answers if the declaration enables it, and only then.
 
-    It is on by default, but off in 3.4 if a configuration file says nothing of it.
+    Clients of the gateway fail, or an API that was meant to be disabled is served. The gateway is enabled by
+    default, but in 3.4 it is disabled by a configuration file that does not mention it.
 
     Spec: etcd --enable-grpc-gateway
     Severity: low
     Level: MUST
-    Remediation: give --enable-grpc-gateway where etcd reads it, and restart it.
+    Remediation: set --enable-grpc-gateway where etcd reads it, and restart it.
     """
     if declaration.listener is None:
         yield from undeclared(declaration)
@@ -468,14 +473,15 @@ def _served(declaration: ListenerDeclaration, exchange: GetExchange) -> Mapping[
 def profiles_are_as_declared(
     declaration: ListenerDeclaration, exchange: Annotated[GetExchange, "/debug/pprof/"]
 ) -> Iterator[Statement]:
-    """Profiles are served where that is declared, and nowhere else.
+    """Profiles are served if, and only if, that is declared.
 
-    Log level debug declares them as well from 3.5 on; before, --debug does.
+    Unexpected profiles expose etcd's memory contents. From 3.5 on --log-level=debug enables them as well;
+    before, --debug does.
 
     Spec: etcd --enable-pprof, --log-level
     Severity: low
     Level: MUST
-    Remediation: give --enable-pprof and --log-level where etcd reads them, and restart it.
+    Remediation: set --enable-pprof and --log-level where etcd reads them, and restart it.
     """
     if declaration.listener is None:
         yield from undeclared(declaration)
@@ -512,18 +518,18 @@ def _undeclared(listeners: ListenersSeen) -> Mapping[str, Any]:
 def listeners_are_as_declared(listeners: ListenersSeen) -> Iterator[Statement]:
     """Every listener is declared, answers as declared, and on no other address.
 
-    One that nothing declares belongs to something else, or etcd was started with another declaration. So it
-    was where a declared listener refuses connections while others of the member answer. A listener that is
-    declared on loopback is tried once at the addresses that its member advertises: plain HTTP on every
-    address is what such a declaration rules out. Those that are declared and cannot be reached from here are
-    not verified.
+    An undeclared listener belongs to another program, or etcd was started with another declaration. The
+    latter also holds where a declared listener refuses connections while others of the member answer. A
+    listener that is declared on loopback is tried once, in plain HTTP, at the addresses that its member
+    advertises: on all addresses it would be open to the network. Declared listeners that cannot be reached
+    from here are not verified.
 
     Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls, --listen-client-http-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: high
     Level: MUST
-    Remediation: restart etcd with what is declared, or declare what runs; name endpoints as etcd listens
-        there, and with --etcd-connect-to how they are reached.
+    Remediation: restart etcd with the declaration, or declare what runs; name endpoints by etcd's listen
+        addresses, and use --etcd-connect-to for how they are reached.
     """
     for seen in listeners.seen:
         declared = seen.declaration.listener
@@ -608,13 +614,13 @@ def _plaintext(seen: SeenListener, declared: EffectiveListener) -> Finding:
 
 
 def _declared(listener: EffectiveListener) -> str:
-    """Return how a listener is declared, with file and line."""
+    """Return the listener's declaration, with file and line."""
     setting = listener.declared.setting
     return str(setting) if setting is not None else f"{listener.url}, which is etcd's default"
 
 
 def undeclared(declaration: ListenerDeclaration) -> Iterator[Statement]:
-    """Yield not-verified for a listener that nothing declares: another check says so."""
+    """Yield not-verified for a listener without a declaration; another check reports it."""
     if declaration.listener is None:
         yield CannotJudge(
             Outcome.NOT_VERIFIED, f"nothing declares {declaration.url}, see config.listeners-as-declared"
@@ -630,14 +636,14 @@ def not_in_force(
     says: str = "",
     reproduce: tuple[str, ...] = (),
 ) -> Finding:
-    """Return the finding that what is declared is not what is seen, with the reason if it is known.
+    """Return the finding that a declaration is not in force, with the reason if it is known.
 
     Args:
-        declaration: of the listener.
-        setting: that is not in force; ``None`` where something is that nothing declares.
-        expected: what would be seen if it were in force.
-        observed: what is seen.
-        says: what is wrong, where no setting is; ``{}`` stands for the declaration.
+        declaration: the listener's declaration.
+        setting: the setting that is not in force; ``None`` if something undeclared is in force.
+        expected: what would be observed if the setting were in force.
+        observed: what is observed.
+        says: the message if there is no setting; ``{}`` stands for the declaration's source.
         reproduce: shell lines.
     """
     traps = list(declaration.traps_of(setting)) if setting is not None else []
@@ -658,7 +664,7 @@ def not_in_force(
 
 
 def _drift(declaration: ListenerDeclaration) -> str:
-    """Return what may be if etcd would do what is declared."""
+    """Return the possible reasons why etcd's behaviour differs from a declaration that it would follow."""
     member = declaration.member
     etcd = f"etcd {member.version}" if member.version else "etcd"
     if not member.starts:

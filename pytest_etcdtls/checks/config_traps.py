@@ -1,4 +1,4 @@
-"""Settings that do something else than they say."""
+"""Settings whose effect differs from what their names suggest."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pytest_etcdtls.tls.attempt import Ending
 
 
 def trap_check(id_: str) -> Callable[[CheckFunction], CheckFunction]:
-    """Register the check of a trap, of the whole target: ``config.`` and the id of the trap."""
+    """Register the check of a trap, on the whole target; its id is ``config.`` plus the trap's id."""
     return check(f"config.{id_}", on=set(), counterexample=_trapped(id_))
 
 
 def _trapped(id_: str) -> Counterexample:
-    """Return the counterexample: the first member's declaration holds that trap."""
+    """Return the counterexample: the first member's declaration contains that trap."""
 
     def with_trap(declarations: Declarations) -> Mapping[str, Any]:
         first, *others = declarations.members
@@ -33,7 +33,7 @@ def _trapped(id_: str) -> Counterexample:
 
 
 def judge_traps(declarations: Declarations, id_: str) -> Iterator[Statement]:
-    """Yield a finding for every trap of that id, not-verified for one that is not certain."""
+    """Yield a finding for every trap with that id, and not-verified for one that is uncertain."""
     for member in declarations.members:
         for trap in member.traps:
             if trap.id != id_:
@@ -73,10 +73,11 @@ def _finding(member: MemberDeclaration, trap: Trap) -> Finding:
 
 @trap_check("auto-tls-drops-client-auth")
 def generated_certificates_drop_nothing(declarations: Declarations) -> Iterator[Statement]:
-    """Nothing that is declared for clients is dropped because certificates are generated.
+    """--auto-tls does not disable declared client authentication.
 
-    With --auto-tls and no certificate etcd replaces all of that side's TLS settings, client-cert-auth and
-    trusted CA included, and starts without an error. A reader of the flags sees client authentication on.
+    With --auto-tls and no certificate, etcd replaces all TLS settings of that side, including
+    client-cert-auth and the trusted CA, and starts without an error. Every client is accepted, although the
+    flags say that client authentication is on.
 
     Spec: etcd --auto-tls, --peer-auto-tls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -90,10 +91,10 @@ def generated_certificates_drop_nothing(declarations: Declarations) -> Iterator[
 
 @trap_check("auto-tls-ignored")
 def nothing_is_declared_as_generated_that_is_not(declarations: Declarations) -> Iterator[Statement]:
-    """--auto-tls does not stand beside a certificate.
+    """--auto-tls is not declared together with a certificate.
 
-    etcd then ignores it and warns in its log. Who reads the flags takes the served certificate for a
-    generated one, and once the certificate is removed from the declaration, everybody is let in.
+    etcd then ignores --auto-tls and warns in its log. A reader of the flags takes the served certificate for
+    a generated one. If the certificate is later removed from the declaration, every client is accepted.
 
     Spec: etcd --auto-tls, --peer-auto-tls
     Severity: low
@@ -105,18 +106,18 @@ def nothing_is_declared_as_generated_that_is_not(declarations: Declarations) -> 
 
 @trap_check("client-auth-without-ca")
 def client_authentication_has_a_bundle(declarations: Declarations) -> Iterator[Statement]:
-    """Client authentication is declared together with the CA of the clients.
+    """Client authentication is declared together with a CA for clients.
 
-    Alone it verifies clients against the root store of the system: whoever has a certificate of any public
-    CA is let in, and the cluster's own clients are refused.
+    Without that CA, etcd verifies clients against the system's root store: any client with a certificate of a
+    public CA is accepted, and the cluster's own clients are refused.
 
     Spec: etcd --client-cert-auth, --trusted-ca-file
     Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: critical
     Level: MUST
-    Remediation: give --trusted-ca-file with the CA that signs clients, --peer-trusted-ca-file with that of
-        the members.
+    Remediation: give --trusted-ca-file with the CA that issues client certificates, and
+        --peer-trusted-ca-file with the CA of the members.
     """
     yield from judge_traps(declarations, "client-auth-without-ca")
 
@@ -125,23 +126,24 @@ def client_authentication_has_a_bundle(declarations: Declarations) -> Iterator[S
 def a_bundle_has_client_authentication(declarations: Declarations) -> Iterator[Statement]:
     """A trusted CA is declared together with client authentication.
 
-    From 3.4 on a bundle alone enforces client certificates, so that a reader of the flags fails a cluster
-    that is closed; in 3.3 it does nothing. The common name of a certificate is no user's name then.
+    From 3.4 on, --trusted-ca-file alone enforces client certificates, so a review of the flags reports an
+    open cluster that is in fact protected; in 3.3 it has no effect. Without --client-cert-auth the common
+    name of a certificate is not used as a user name.
 
     Spec: etcd --trusted-ca-file, --client-cert-auth
     Severity: low
     Level: SHOULD
-    Remediation: say what is meant: --client-cert-auth=true, --peer-client-cert-auth=true.
+    Remediation: declare it explicitly: --client-cert-auth=true, --peer-client-cert-auth=true.
     """
     yield from judge_traps(declarations, "trusted-ca-alone")
 
 
 @trap_check("http-listener-beside-tls")
 def no_plaintext_is_declared_beside_tls(declarations: Declarations) -> Iterator[Statement]:
-    """No http listener is declared beside TLS settings of the same side.
+    """No http listener is declared together with TLS settings for the same side.
 
-    Those apply to https URLs only; the other answers everybody, also on the very same port. etcd opens one
-    unasked where TLS is declared and no listening URL is.
+    TLS settings apply to https URLs only. The http listener accepts every client, even on the same port. etcd
+    also opens a default http listener where TLS is declared but no listen URL is.
 
     Spec: etcd --listen-client-urls, --listen-peer-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -157,8 +159,8 @@ def no_plaintext_is_declared_beside_tls(declarations: Declarations) -> Iterator[
 def allowed_names_have_client_authentication(declarations: Declarations) -> Iterator[Statement]:
     """Allowed names are declared together with client authentication.
 
-    They are compared with certificates that clients are only asked for with --client-cert-auth or a trusted
-    CA; alone they keep nobody out.
+    etcd compares the names with client certificates, and requests those only with --client-cert-auth or a
+    trusted CA. Allowed names alone refuse no client.
 
     Spec: etcd --client-cert-allowed-hostname, --peer-cert-allowed-cn, --peer-cert-allowed-hostname
     Severity: critical
@@ -171,9 +173,10 @@ def allowed_names_have_client_authentication(declarations: Declarations) -> Iter
 
 @trap_check("allowed-names-as-one")
 def a_list_of_names_is_read_as_one(declarations: Declarations) -> Iterator[Statement]:
-    """A list of allowed names is declared only for an etcd that reads lists.
+    """A list of allowed names is declared only for an etcd that supports lists.
 
-    Before 3.5.15 the whole list is one single name, which nobody has, so nobody is let in.
+    Before 3.5.15 etcd reads the whole list as one name. No certificate has that name, so every client is
+    refused.
 
     Spec: etcd --client-cert-allowed-hostname, --peer-cert-allowed-cn, --peer-cert-allowed-hostname
     Severity: high
@@ -185,15 +188,15 @@ def a_list_of_names_is_read_as_one(declarations: Declarations) -> Iterator[State
 
 @trap_check("san-check-off")
 def the_san_rule_is_not_switched_off(declarations: Declarations) -> Iterator[Statement]:
-    """The rule that a member's certificate must fit its address is not switched off.
+    """Verification of peer certificate SANs is not disabled.
 
-    Without it a stolen member certificate works from anywhere.
+    Without it a stolen member certificate works from any address.
 
     Spec: etcd --peer-skip-client-san-verification
     Spec: etcd Documentation, transport security model, notes for TLS authentication
     Severity: medium
     Level: SHOULD
-    Remediation: give members certificates with their addresses and remove the switch, before 3.6
+    Remediation: issue member certificates with their addresses and remove the flag, before 3.6
         --experimental-peer-skip-client-san-verification.
     """
     yield from judge_traps(declarations, "san-check-off")
@@ -203,7 +206,8 @@ def the_san_rule_is_not_switched_off(declarations: Declarations) -> Iterator[Sta
 def a_revocation_list_has_client_authentication(declarations: Declarations) -> Iterator[Statement]:
     """A revocation list is declared together with client authentication.
 
-    Revoked certificates are recognised only where clients send one; alone the list keeps nobody out.
+    etcd checks revocation only for certificates that clients send. Without client authentication a revoked
+    client connects without a certificate and is accepted.
 
     Spec: etcd --client-crl-file, --peer-crl-file
     Severity: critical
@@ -216,27 +220,27 @@ def a_revocation_list_has_client_authentication(declarations: Declarations) -> I
 
 @trap_check("crl-encoding")
 def the_revocation_list_can_be_read(declarations: Declarations) -> Iterator[Statement]:
-    """The declared revocation list is one that this etcd can read.
+    """The declared revocation list has an encoding that this etcd can read.
 
-    From 3.6 on that is DER alone; 3.4 and 3.5 read PEM too. One that cannot be read refuses everybody who
-    shows a certificate, after the handshake and without an alert.
+    etcd 3.6 and newer reads DER only; 3.4 and 3.5 read PEM too. With a list that it cannot read, etcd refuses
+    every client that presents a certificate, after the handshake and without an alert.
 
     Spec: etcd --client-crl-file, --peer-crl-file
     Spec: RFC 5280 section 5
     Severity: critical
     Level: MUST
-    Remediation: convert it with openssl crl -in crl.pem -outform DER -out crl.der; it is read at every
-        connection, etcd need not be restarted.
+    Remediation: convert it with openssl crl -in crl.pem -outform DER -out crl.der; etcd reads it at every
+        connection and needs no restart.
     """
     yield from judge_traps(declarations, "crl-encoding")
 
 
 @trap_check("crl-ignored-on-grpc")
 def the_revocation_list_counts_for_grpc(declarations: Declarations) -> Iterator[Statement]:
-    """The declared revocation list counts on the port for gRPC, too.
+    """The declared revocation list also applies to the gRPC port.
 
-    With --listen-client-http-urls etcd does not look at it there before 3.5.32, 3.6.13 and 3.7.0, and revoked
-    clients read and write keys.
+    With --listen-client-http-urls, etcd before 3.5.32, 3.6.13 and 3.7.0 does not check the list on the gRPC
+    port, so revoked clients can read and write keys.
 
     Spec: GHSA-3wh4-j44w-pg92
     Spec: etcd --client-crl-file, --listen-client-http-urls
@@ -268,15 +272,16 @@ def _gone(declaration: ListenerDeclaration, acceptance: AcceptedClient) -> Mappi
 def the_revocation_list_is_there(
     declaration: ListenerDeclaration, acceptance: AcceptedClient
 ) -> Iterator[Statement]:
-    """The declared revocation list is where etcd looks for it.
+    """The declared revocation list exists at its path.
 
-    It looks at every connection, and closes those of all who show a certificate if there is none. Judged
-    where the file is not to be found here: whether etcd finds it is told by the good client.
+    etcd reads it at every connection. If the file is missing, etcd closes the connection of every client that
+    presents a certificate. A file that is not found on this machine is judged by the good client: whether
+    etcd accepts it shows whether etcd finds the file.
 
     Spec: etcd --{side}-crl-file
     Severity: critical
     Level: MUST
-    Remediation: put a DER encoded list where --{side}-crl-file says; etcd need not be restarted.
+    Remediation: put a DER encoded list at the path of --{side}-crl-file; etcd needs no restart.
     """
     for trap in declaration.traps("crl-missing"):
         if declaration.listener is not None and declaration.listener.crl is CRLEffect.IGNORED:
@@ -308,44 +313,44 @@ def _is_closed(acceptance: AcceptedClient, candidate: Candidate) -> bool:
 
 @trap_check("config-file-hides-flags")
 def no_configuration_file_hides_flags(declarations: Declarations) -> Iterator[Statement]:
-    """No flag or variable about TLS says something else than the configuration file beside it.
+    """No TLS flag or variable differs from the configuration file.
 
-    With --config-file etcd ignores all other flags and all environment variables; one line of its log says
-    so, at level info. --client-cert-auth given that way admits anybody. Those that the file repeats do no
-    harm.
+    With --config-file etcd ignores all other flags and all environment variables, and logs this in one line
+    at level info. A --client-cert-auth given as a flag then has no effect, and every client is accepted.
+    Settings that the file repeats do no harm.
 
     Spec: etcd --config-file
     Spec: etcd Documentation, configuration options
     Severity: critical
     Level: MUST
-    Remediation: write these settings into the configuration file, or do without it.
+    Remediation: write these settings into the configuration file, or start etcd without it.
     """
     yield from judge_traps(declarations, "config-file-hides-flags")
 
 
 @trap_check("unknown-key")
 def every_key_is_known(declarations: Declarations) -> Iterator[Statement]:
-    """The configuration file has no key that this etcd does not know.
+    """The configuration file contains no key that is unknown to this etcd.
 
-    etcd passes over unknown and misspelt keys without a word. There is none for a revocation list: named in
-    the file, revoked clients are let in.
+    etcd ignores unknown and misspelt keys silently. There is no key for a revocation list: if the file names
+    one, revoked clients are accepted.
 
     Spec: etcd --config-file
     Spec: etcd etcd.conf.yml.sample
     Severity: high
     Level: MUST
-    Remediation: write the key as this etcd's etcd.conf.yml.sample has it; a revocation list needs the flag
-        --client-crl-file, and everything else then, too.
+    Remediation: spell the key as in this etcd's etcd.conf.yml.sample; a revocation list needs the flag
+        --client-crl-file, and then every other setting must be a flag too.
     """
     yield from judge_traps(declarations, "unknown-key")
 
 
 @trap_check("undocumented-key")
 def every_key_is_documented(declarations: Declarations) -> Iterator[Statement]:
-    """The configuration file has no key that is in force by accident.
+    """The configuration file contains no undocumented key.
 
-    Go's decoder takes the name of a field for a key where the field has none of its own. That works today,
-    and no documentation says so.
+    Go's decoder accepts the name of a struct field as a key where the field has no tag. Such a key works
+    today, but it is not documented and may stop working in another release.
 
     Spec: etcd etcd.conf.yml.sample
     Severity: low
@@ -357,31 +362,31 @@ def every_key_is_documented(declarations: Declarations) -> Iterator[Statement]:
 
 @trap_check("unknown-variable")
 def every_variable_is_known(declarations: Declarations) -> Iterator[Statement]:
-    """No environment variable is named, or nearly named, like one about TLS that this etcd does not know.
+    """Every environment variable that looks like a TLS setting is known to this etcd.
 
-    It ignores them and warns in its log: a misspelt ETCD_CLIENT_CERT_AUTH admits anybody. It may be meant for
-    something else than etcd.
+    etcd ignores unknown variables and warns in its log. With a misspelt ETCD_CLIENT_CERT_AUTH every client is
+    accepted. The variable may also belong to another program.
 
     Spec: etcd Documentation, configuration options
     Severity: medium
     Level: SHOULD
-    Remediation: spell it as the flag in capitals with underscores, behind ETCD_; name those that are for
-        something else otherwise.
+    Remediation: spell it as ETCD_ followed by the flag's name in capitals with underscores; rename variables
+        that belong to another program.
     """
     yield from judge_traps(declarations, "unknown-variable")
 
 
 @trap_check("flag-unknown-to-version")
 def every_flag_is_known(declarations: Declarations) -> Iterator[Statement]:
-    """Every declared flag is one that the running version of etcd has.
+    """Every declared flag exists in the running version of etcd.
 
-    An unknown one ends etcd before it opens a port. An etcd that runs all the same was started with
-    something else: what is declared is not in force, and the next restart fails.
+    An unknown flag ends etcd before it opens a port. If etcd runs nevertheless, it was started with other
+    settings: the declaration is not in force, and the next restart fails.
 
     Spec: etcd CHANGELOG, flags added and removed
     Severity: high
     Level: MUST
-    Remediation: give the flags of this version (etcd --help), and restart etcd with them.
+    Remediation: use the flags of this version (etcd --help), and restart etcd with them.
     """
     yield from judge_traps(declarations, "flag-unknown-to-version")
 
@@ -390,7 +395,7 @@ def every_flag_is_known(declarations: Declarations) -> Iterator[Statement]:
 def nothing_is_declared_twice(declarations: Declarations) -> Iterator[Statement]:
     """No setting is given both as a flag and as an environment variable.
 
-    From 3.4 on etcd refuses to choose and ends, even if both are equal; in 3.3 the flag wins.
+    From 3.4 on etcd exits with an error, even if both values are equal; in 3.3 the flag takes precedence.
 
     Spec: etcd Documentation, configuration options
     Severity: medium
@@ -402,9 +407,10 @@ def nothing_is_declared_twice(declarations: Declarations) -> Iterator[Statement]
 
 @trap_check("gateway-off-in-config-file")
 def a_gateway_that_is_off_is_declared_so(declarations: Declarations) -> Iterator[Statement]:
-    """A JSON gateway that does not answer is declared to be off.
+    """A JSON gateway that is disabled is declared as disabled.
 
-    Up to 3.4 a configuration file switches it off by saying nothing, while the flag's default is on.
+    Up to 3.4 a configuration file without enable-grpc-gateway disables the gateway, while the flag's default
+    is true. Clients of the gateway fail although nothing disables it explicitly.
 
     Spec: etcd --enable-grpc-gateway
     Severity: info
@@ -418,8 +424,8 @@ def a_gateway_that_is_off_is_declared_so(declarations: Declarations) -> Iterator
 def etcd_starts_with_what_is_declared(declarations: Declarations) -> Iterator[Statement]:
     """The declaration is one with which etcd starts.
 
-    An etcd that runs all the same was started with something else: what is declared is not in force, and
-    the next restart fails.
+    If etcd runs nevertheless, it was started with other settings: the declaration is not in force, and the
+    next restart fails.
 
     Spec: etcd Documentation, configuration options
     Severity: high

@@ -16,7 +16,7 @@ _GOOD = "good client"
 
 
 def with_trials(experiment: Experiment, step: str, who: str, **changes: Any) -> Experiment:  # noqa: ANN401
-    """Return the experiment with the attempts of one identity in one step changed; for counterexamples."""
+    """Return the experiment with one identity's attempts in one step changed; for counterexamples."""
 
     def changed(trial: ExperimentAttempt) -> ExperimentAttempt:
         return replace(trial, attempt=replace(trial.attempt, **changes)) if trial.who == who else trial
@@ -35,7 +35,7 @@ SERVED: Mapping[str, Any] = {
     "alert": None,
     "response": Response(status=200),
 }
-"""What changes in an attempt that is let in."""
+"""The fields that change in an attempt that is accepted."""
 
 
 def _paste(port: str, file: str) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def _paste(port: str, file: str) -> tuple[str, ...]:
 def _served_from_disk(
     experiment: Experiment, step: str, reproduce: tuple[str, ...] = ()
 ) -> Iterator[Statement]:
-    """Judge that every good client is served, with the certificate that is on disk."""
+    """Judge whether every good client is served with the certificate that is on disk."""
     yield from judge_steps(experiment, [Expected(step, _GOOD, LET_IN)], reproduce)
     stale = [
         trial
@@ -80,10 +80,10 @@ def _stale(step: str) -> Any:  # noqa: ANN401
 def a_new_pair_is_served_without_a_restart(
     experiment: Annotated[Experiment, "leaf-reload"],
 ) -> Iterator[Statement]:
-    """The next handshake on the client port gets the pair that is on disk, without a restart.
+    """A renewed certificate is served on the client port without a restart.
 
-    Short-lived certificates rest on it: an etcd that keeps the pair it was started with serves an expired
-    certificate one day, and every client is gone at once.
+    Short-lived certificates depend on it: an etcd that keeps the certificate from its start serves an expired
+    one eventually, and every client loses its connection at once.
 
     Spec: etcd Documentation, transport security model, notes for TLS authentication
     Spec: etcd tests, TestTLSReloadAtomicReplace and TestTLSReloadCopy
@@ -102,9 +102,10 @@ def a_new_pair_is_served_without_a_restart(
 def a_new_peer_pair_is_served_without_a_restart(
     experiment: Annotated[Experiment, "peer-leaf-reload"],
 ) -> Iterator[Statement]:
-    """The next handshake on the peer port gets the pair that is on disk, without a restart.
+    """A renewed certificate is served on the peer port without a restart.
 
-    Members connect rarely: a stale certificate is noticed when one comes back, and then it cannot.
+    Members connect rarely, so a stale certificate is noticed only when a member returns, and then it cannot
+    join.
 
     Spec: etcd Documentation, transport security model, notes for TLS authentication
     Spec: etcd tests, TestTLSReloadAtomicReplace and TestTLSReloadCopy
@@ -127,17 +128,20 @@ def _half_is_served(experiment: Experiment) -> Mapping[str, Any]:
 def half_a_pair_is_refused_until_it_is_whole(
     experiment: Annotated[Experiment, "half-pair-refused"],
 ) -> Iterator[Statement]:
-    """While certificate and key on disk do not belong together nobody is served, and then everybody again.
+    """Handshakes fail exactly while certificate and key on disk do not match.
 
-    Handshakes end with the alert internal_error (80) meanwhile. A renewal that changes the key has such a
-    moment, however short; one that keeps the key and renames the new certificate over the old one has none.
+    An etcd that serves during the mismatch does not read renewals; one that fails afterwards loses all its
+    clients. Handshakes end with the alert internal_error (80) meanwhile. A renewal that changes the key has
+    such a moment, however short. A renewal that keeps the key and renames the new certificate over the old
+    one has none.
 
     Spec: etcd --cert-file, --key-file
     Spec: RFC 8446 section 6.2
     Severity: medium
     Level: MUST
-    Remediation: if half a pair is served, renewals are not read at all: see lifecycle.leaf-reload. If a whole
-        one is not served again, restart etcd after a renewal of --cert-file and --key-file, and report it.
+    Remediation: if etcd serves during the mismatch, it does not read renewals at all: see
+        lifecycle.leaf-reload. If it does not serve a matching pair again, restart etcd after a renewal of
+        --cert-file and --key-file, and report it.
     """
     expectations = [Expected("half", _GOOD, NO_HANDSHAKE), Expected("empty", _GOOD, NO_HANDSHAKE)]
     yield from judge_steps(
@@ -158,17 +162,18 @@ def _one_lost(load: RenewalUnderLoad) -> Mapping[str, Any]:
 
 @check("lifecycle.rotation-loses-no-request", on=set(), counterexample=_one_lost)
 def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
-    """While the certificate is renewed no request of a good client is lost, on open connections or new ones.
+    """No request of a good client fails while the certificate is renewed.
 
-    The certificate is replaced by renaming, its key kept, so that what is on disk is a pair at any moment. A
-    renewal that restarts etcd, as many do, loses what is under way.
+    Otherwise every renewal interrupts clients. Both open and new connections are judged. The certificate is
+    replaced by renaming and its key is kept, so that the files on disk match at any moment. A renewal that
+    restarts etcd, as many do, loses the requests in progress.
 
     Spec: etcd tests, TestTLSReloadAtomicReplace
     Spec: etcd --cert-file, --key-file
     Severity: medium
     Level: MUST
-    Remediation: let nothing restart etcd on a renewal of --cert-file, and replace files by renaming within
-        one directory.
+    Remediation: do not restart etcd on a renewal of --cert-file, and replace files by renaming within one
+        directory.
     """
     lost = {client: tally for client, tally in load.tallies.items() if tally.lost}
     if lost:
@@ -224,9 +229,10 @@ def _still_trusted(experiment: Experiment) -> Mapping[str, Any]:
 def a_restarted_etcd_trusts_what_is_in_the_bundle(
     experiment: Annotated[Experiment, "ca-bundle"],
 ) -> Iterator[Statement]:
-    """After a restart etcd trusts the CAs that are in the bundle on disk, all of them and no other.
+    """After a restart etcd trusts exactly the CAs in the bundle on disk.
 
-    Both directions of a change of CA rest on it: a new one is trusted, an old one is trusted no longer.
+    Otherwise a CA cannot be replaced: clients of a new CA are refused, or clients of a removed CA are still
+    accepted.
 
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -257,10 +263,10 @@ def _trusted_at_once(experiment: Experiment) -> Mapping[str, Any]:
 def a_running_etcd_trusts_what_it_was_started_with(
     experiment: Annotated[Experiment, "ca-bundle"],
 ) -> Iterator[Statement]:
-    """A CA that is added to the bundle, or taken out of it, changes nothing until a restart.
+    """A change of the CA bundle has no effect until etcd is restarted.
 
-    etcd reads the bundle at its start only, unlike certificates and revocation lists. Whoever takes a CA out
-    and does not restart goes on trusting it; an etcd that does otherwise needs other instructions.
+    etcd reads the bundle only at start, unlike certificates and revocation lists. If a CA is removed and etcd
+    is not restarted, the CA stays trusted. An etcd that behaves differently needs other instructions.
 
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
     Spec: etcd issue 11555
@@ -291,9 +297,10 @@ def _list_ignored(experiment: Experiment) -> Mapping[str, Any]:
 def a_new_revocation_list_is_in_force_at_once(
     experiment: Annotated[Experiment, "crl-reload"],
 ) -> Iterator[Statement]:
-    """A certificate is refused from the connection on after a list that names it was put on disk.
+    """A new revocation list applies to the next connection.
 
-    Revoking is for keys that were stolen: it has to work now, not at the next restart.
+    A certificate is revoked because its key was stolen. If the list applies only after a restart, the thief
+    has access until then.
 
     Spec: etcd tests, TestCtlV3GetRevokedCRL
     Spec: etcd --client-crl-file, --peer-crl-file
@@ -327,17 +334,19 @@ def _pem_ignored(experiment: Experiment) -> Mapping[str, Any]:
 def a_list_that_cannot_be_read_admits_nobody(
     experiment: Annotated[Experiment, "crl-encoding"],
 ) -> Iterator[Statement]:
-    """A list in PEM is read up to 3.5 and refuses everybody from 3.6 on; one that is no list admits nobody.
+    """No client is accepted with a revocation list that this etcd cannot read.
 
-    From 3.6 on etcd reads DER only. A cluster that is upgraded with a list in PEM refuses every client that
-    shows a certificate; the one thing worse would be to let them all in.
+    If clients are accepted with an unreadable list, revoked ones are among them. etcd up to 3.5 reads PEM and
+    DER, 3.6 and newer read DER only: after an upgrade with a list in PEM, etcd refuses every client that
+    presents a certificate.
 
     Spec: etcd --client-crl-file, --peer-crl-file
     Spec: RFC 5280 section 5
     Severity: high
     Level: MUST
     Remediation: convert the file of --client-crl-file to DER (openssl crl -outform DER) before an upgrade to
-        3.6; if somebody is let in with a list that cannot be read, do not rely on revocation with this etcd.
+        3.6; if a client is accepted with a list that cannot be read, do not rely on revocation with this
+        etcd.
     """
     reproduce = (
         "openssl crl -inform DER -in crl.der -out crl.pem  # etcd runs with --client-crl-file=crl.pem",
@@ -358,7 +367,7 @@ def a_list_that_cannot_be_read_admits_nobody(
 
 
 def _as_known(experiment: Experiment, reproduce: tuple[str, ...]) -> Iterator[Statement]:
-    """Judge what a list in PEM does to good clients, by the version."""
+    """Judge the effect of a list in PEM on good clients, by etcd's version."""
     release = Release.parse(experiment.etcd_version)
     if release is None:
         yield CannotJudge(

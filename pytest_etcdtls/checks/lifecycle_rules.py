@@ -1,4 +1,4 @@
-"""Rules about names, protocol and users, tried on clusters made for it."""
+"""Rules about names, TLS parameters and users, tested on clusters that are started for this."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -39,10 +39,10 @@ def _curl(port: int, where: str) -> str:
 def only_clients_with_the_hostname_are_admitted(
     experiment: Annotated[Experiment, "allowed-hostname"],
 ) -> Iterator[Statement]:
-    """With --client-cert-allowed-hostname only certificates that cover that hostname are admitted.
+    """--client-cert-allowed-hostname refuses certificates without that hostname.
 
-    Where one CA signs for many, the hostname is what tells etcd's clients from the others. A hostname that
-    stands in the common name only does not count.
+    Where one CA issues certificates for many purposes, only the hostname distinguishes etcd's clients from
+    others. A hostname in the common name alone does not count.
 
     Spec: etcd --client-cert-allowed-hostname
     Spec: RFC 6125 section 6.4.4
@@ -66,9 +66,9 @@ def only_clients_with_the_hostname_are_admitted(
 def only_peers_with_the_common_name_are_admitted(
     experiment: Annotated[Experiment, "peer-allowed-cn"],
 ) -> Iterator[Statement]:
-    """With --peer-cert-allowed-cn only certificates with that common name are admitted as peers.
+    """--peer-cert-allowed-cn refuses peer certificates with another common name.
 
-    Where one CA signs for clients and peers it is what keeps a client off the peer port.
+    Where one CA issues certificates for clients and peers, only this rule refuses clients on the peer port.
 
     Spec: etcd --peer-cert-allowed-cn
     Spec: etcd tests, TestEtcdPeerCNAuth
@@ -91,7 +91,9 @@ def only_peers_with_the_common_name_are_admitted(
 def only_peers_with_the_hostname_are_admitted(
     experiment: Annotated[Experiment, "peer-allowed-hostname"],
 ) -> Iterator[Statement]:
-    """With --peer-cert-allowed-hostname only certificates that cover that hostname are admitted as peers.
+    """--peer-cert-allowed-hostname refuses peer certificates without that hostname.
+
+    Where one CA issues certificates for clients and peers, only this rule refuses clients on the peer port.
 
     Spec: etcd --peer-cert-allowed-hostname
     Spec: etcd tests, TestEtcdPeerNameAuth
@@ -114,10 +116,10 @@ def only_peers_with_the_hostname_are_admitted(
 def a_peer_comes_from_where_its_certificate_says(
     experiment: Annotated[Experiment, "peer-san"],
 ) -> Iterator[Statement]:
-    """A peer whose certificate names addresses is admitted from these only, one without names from anywhere.
+    """A peer whose certificate has SANs is accepted only from these addresses.
 
-    A member's key that was stolen is then of no use from elsewhere. etcd closes such a connection after the
-    handshake, without an alert.
+    Otherwise a stolen member key works from any address. A certificate without SANs is accepted from
+    anywhere. etcd closes a refused connection after the handshake, without an alert.
 
     Spec: etcd Documentation, transport security model, notes for TLS authentication
     Spec: etcd --peer-skip-client-san-verification
@@ -153,14 +155,16 @@ def _served_protocols(who: str) -> Any:  # noqa: ANN401
 def no_version_below_the_floor_is_spoken(
     experiment: Annotated[Experiment, "version-floor"],
 ) -> Iterator[Statement]:
-    """With --tls-min-version=TLS1.3 neither port speaks TLS 1.2.
+    """With --tls-min-version=TLS1.3 neither port accepts TLS 1.2.
+
+    Clients could otherwise still negotiate the version that the flag excludes.
 
     Spec: etcd --tls-min-version
     Spec: etcd tests, TestTLSMinMaxVersion
     Spec: RFC 8446 section 4.2.1
     Severity: high
     Level: MUST
-    Remediation: do not rely on --tls-min-version with this etcd; what stands before it can refuse TLS 1.2.
+    Remediation: do not rely on --tls-min-version with this etcd; a proxy in front of it can refuse TLS 1.2.
     """
     yield from judge_steps(
         experiment,
@@ -173,10 +177,10 @@ def no_version_below_the_floor_is_spoken(
 def no_version_above_the_ceiling_is_spoken(
     experiment: Annotated[Experiment, "version-ceiling"],
 ) -> Iterator[Statement]:
-    """With --tls-max-version=TLS1.2 neither port speaks TLS 1.3.
+    """With --tls-max-version=TLS1.2 neither port accepts TLS 1.3.
 
-    Who sets it does so for something in between that cannot do with TLS 1.3, or for cipher suites, which etcd
-    cannot choose in TLS 1.3.
+    The flag is set for middleboxes that do not support TLS 1.3, or for cipher suites, which etcd cannot
+    configure in TLS 1.3. Neither works if TLS 1.3 is negotiated.
 
     Spec: etcd --tls-max-version
     Spec: etcd tests, TestTLSMinMaxVersion
@@ -202,17 +206,18 @@ def _all_accepted(offers: SuiteOffers) -> Mapping[str, Any]:
 
 @check("lifecycle.cipher-suites", on=set(), counterexample=_all_accepted)
 def only_listed_suites_are_accepted(offers: SuiteOffers) -> Iterator[Statement]:
-    """With --cipher-suites both ports accept the listed suites of TLS 1.2, and no other.
+    """With --cipher-suites both ports accept only the listed suites in TLS 1.2.
 
-    TLS 1.3 has suites of its own, which the flag does not touch.
+    A suite that was left out on purpose would remain in use, or a listed one would not work. TLS 1.3 has
+    suites of its own, which the flag does not affect.
 
     Spec: etcd --cipher-suites
     Spec: etcd tests, TestTLSClientCipherSuitesMismatch
     Spec: RFC 5246 section 7.4.1.3
     Severity: medium
     Level: MUST
-    Remediation: do not rely on --cipher-suites with this etcd; --tls-min-version=TLS1.3 leaves no suite of
-        TLS 1.2 to be chosen.
+    Remediation: do not rely on --cipher-suites with this etcd; --tls-min-version=TLS1.3 excludes all suites
+        of TLS 1.2.
     """
     for offer in offers.offers:
         if not offer.greeting.answered:
@@ -250,7 +255,7 @@ def _not_as_listed(offers: SuiteOffers, wrong: list[SuiteOffer], *, listed: bool
 
 _GRPC, _GATEWAY = "over gRPC", "over the gateway"
 _MAY = "certificate with the user's name, key that the user may read"
-_TOKEN = "token of root"  # noqa: S105 - says who comes
+_TOKEN = "token of root"  # noqa: S105 - names a client
 
 
 def _denied(experiment: Experiment) -> Mapping[str, Any]:
@@ -260,10 +265,11 @@ def _denied(experiment: Experiment) -> Mapping[str, Any]:
 
 @check("lifecycle.cn-is-user", on=set(), counterexample=_denied)
 def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> Iterator[Statement]:
-    """With authentication on, a certificate's common name is the user over gRPC, with that user's rights.
+    """With authentication on, a certificate's common name is the gRPC user name.
 
-    No password is needed then: whoever has a certificate with the name of a user is that user, and nobody
-    else is anybody.
+    Clients that use certificates instead of passwords would lose their rights or get another user's. No
+    password is needed: a client whose certificate has the name of a user has that user's rights, and any
+    other has none.
 
     Spec: etcd Documentation, role-based access control, TLS common name
     Spec: etcd tests, TestCtlV3AuthCertCN
@@ -314,17 +320,17 @@ def _taken_for_a_user(experiment: Experiment) -> Mapping[str, Any]:
 def the_gateway_takes_no_certificate_for_a_user(
     experiment: Annotated[Experiment, "users"],
 ) -> Iterator[Statement]:
-    """With authentication on, the JSON gateway takes no certificate for a user, its own included.
+    """With authentication on, the JSON gateway derives no user from a certificate.
 
-    The gateway dials etcd with the server's certificate. Before 3.3.11 the name in that was taken for the
-    user of everybody who came by the gateway.
+    The gateway connects to etcd with the server's certificate. Before 3.3.11 etcd took that certificate's
+    common name as the user, so every client of the gateway had that user's rights.
 
     Spec: CVE-2018-16886
     Spec: etcd Documentation, role-based access control, TLS common name
     Spec: etcd tests, TestCurlV3AuthClientTLSCertAuth
     Severity: critical
     Level: MUST
-    Remediation: switch the gateway off with --enable-grpc-gateway=false, and let no user have the name in the
+    Remediation: disable the gateway with --enable-grpc-gateway=false, and let no user have the name in the
         certificate of --cert-file.
     """
     trials = experiment.step(_GATEWAY).trials
@@ -362,10 +368,10 @@ def _unavailable(experiment: Experiment) -> Mapping[str, Any]:
 def the_gateway_dials_with_the_certificate_that_it_was_given(
     experiment: Annotated[Experiment, "separate-client-certificate"],
 ) -> Iterator[Statement]:
-    """With --client-cert-file the gateway works although the served certificate is for servers only.
+    """With --client-cert-file the gateway works with a server-only certificate.
 
-    Without that flag etcd dials its own port with the served certificate, which then needs the usage
-    clientAuth as well; many CAs do not issue that any more.
+    Without that flag etcd connects to its own port with the served certificate, which then needs the usage
+    clientAuth in addition to serverAuth. Many CAs no longer issue such certificates.
 
     Spec: etcd --client-cert-file, --client-key-file
     Spec: RFC 5280 section 4.2.1.12
@@ -397,9 +403,10 @@ def _joined(member: ForeignMember) -> Mapping[str, Any]:
 
 @check("lifecycle.member-with-foreign-certificate-cannot-join", on=set(), counterexample=_joined)
 def a_member_with_a_foreign_certificate_does_not_join(member: ForeignMember) -> Iterator[Statement]:
-    """A member whose peer certificate is of another CA does not take part, and does again with its own.
+    """A member with a peer certificate of another CA cannot join the cluster.
 
-    A member has the whole key space and a vote.
+    A member holds the whole key space and has a vote. The check also expects the member to join again with
+    its own certificate.
 
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
     Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file

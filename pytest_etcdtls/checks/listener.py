@@ -1,4 +1,4 @@
-"""The two gates: does the listener answer, and is it an etcd; and the listeners that nobody named."""
+"""Whether a listener answers, whether it is an etcd, and whether there are undeclared listeners."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -27,16 +27,16 @@ def _without_a_pair(answer: FirstContact) -> Mapping[str, Any]:
 def the_listener_answers(answer: FirstContact) -> Iterator[Statement]:
     """The listener answers, in TLS or in plaintext.
 
-    Nothing else can be said about a listener of which nothing was found out. An etcd whose certificate or
-    key is missing or does not fit answers every TLS handshake with the alert internal_error until the files
-    are whole again: it reads them at each handshake.
+    Otherwise clients cannot use it, and no other check can judge it. If certificate and key are missing or do
+    not match, etcd answers every TLS handshake with the alert internal_error until the files are replaced: it
+    reads them at each handshake.
 
     Spec: RFC 8446 section 6.2
     Spec: etcd --{peer}cert-file, --{peer}key-file
     Severity: critical
     Level: MUST
-    Remediation: put certificate and key of --{peer}cert-file and --{peer}key-file back as a matching pair;
-        etcd needs no restart for that.
+    Remediation: replace the files of --{peer}cert-file and --{peer}key-file with a matching pair; etcd needs
+        no restart for that.
     """
     attempts = answer.tls
     if attempts and answer.speaks_tls:
@@ -78,15 +78,15 @@ def _not_an_etcd(served: ServedClient) -> Mapping[str, Any]:
 
 @check("listener.is-etcd", on=EVERY_LISTENER, counterexample=_not_an_etcd)
 def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
-    """What a client that is served gets is an etcd's answer.
+    """The listener answers accepted clients as etcd does.
 
-    A proxy, a load balancer or a wrong port can speak flawless TLS; whatever was found out about it would
-    say nothing about etcd. Judged by the good client, or where none is accepted by one without a certificate.
+    A proxy, a load balancer or a wrong port can serve correct TLS, and results about it say nothing about
+    etcd. The check uses the good client, or a client without a certificate where no good client is accepted.
 
     Spec: etcd Documentation, /version and /health endpoints
     Severity: critical
     Level: MUST
-    Remediation: name the listener of etcd itself (--listen-{side}-urls), not what stands before it.
+    Remediation: name the listener of etcd itself (--listen-{side}-urls), not a proxy in front of it.
     """
     client = served.client
     if client is None:
@@ -132,19 +132,20 @@ def _metrics_in_plain_http(ports: UnnamedPorts) -> Mapping[str, Any]:
 
 @check("listener.undeclared", on=frozenset(), counterexample=_metrics_in_plain_http)
 def nothing_answers_plain_http_unnamed(ports: UnnamedPorts) -> Iterator[Statement]:
-    """No member answers plain HTTP at one of etcd's usual ports that nobody named.
+    """No member serves plain HTTP on a usual etcd port that is not a known listener.
 
-    With `--etcd-discover` alone. A client, peer or metrics URL in http beside the TLS ports needs no
-    certificate, whoever reaches it. Plain HTTP is tried once at 2379, 2380, 2381, 4001 and 7001 on the hosts
-    of the member list, without a credential. Ports that are known listeners have checks of their own.
+    A client, peer or metrics URL in http needs no certificate: any client that reaches it is accepted,
+    although the other ports use TLS. The check runs only with `--etcd-discover`. It tries plain HTTP once at
+    2379, 2380, 2381, 4001 and 7001 on the hosts of the member list, without a credential. Ports that are
+    known listeners have checks of their own.
 
     Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: high
     Level: MUST
     Remediation: take the http URL out of --listen-client-urls, --listen-peer-urls, --listen-metrics-urls or
-        --listen-client-http-urls, or let it listen on 127.0.0.1 alone; if it is meant to be there, name it
-        with --etcd-metrics-endpoint or --etcd-endpoint, or declare it with --etcd-config.
+        --listen-client-http-urls, or let it listen on 127.0.0.1 alone; if it is intended, name it with
+        --etcd-metrics-endpoint or --etcd-endpoint, or declare it with --etcd-config.
     """
     for attempt in ports.tried:
         if attempt.answers_plaintext:

@@ -1,4 +1,4 @@
-"""The members of a cluster are alike, list each other, and are reachable."""
+"""The members of a cluster have the same settings, list the same members, and are reachable."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -42,10 +42,10 @@ def _trusts_another(side_by_side: SideBySide) -> Mapping[str, Any]:
 
 @check("cluster.same-ca", on=frozenset(), counterexample=_trusts_another)
 def every_member_trusts_the_same_cas(side_by_side: SideBySide) -> Iterator[Statement]:
-    """Every member trusts the same CAs for its clients, and every member for its peers.
+    """All members trust the same CAs for clients, and the same CAs for peers.
 
-    The bundle is read at start only. A member that was not restarted after a change, or was given an old
-    file, refuses clients that the others let in, or still lets in those of a CA that was dropped.
+    A member that was not restarted after a change, or has an old file, refuses clients that the others
+    accept, or still accepts clients of a removed CA. etcd reads the bundle only at start.
 
     Spec: RFC 8446 section 4.2.4
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
@@ -54,7 +54,7 @@ def every_member_trusts_the_same_cas(side_by_side: SideBySide) -> Iterator[State
     Remediation: give every member the same files for --trusted-ca-file and --peer-trusted-ca-file, and
         restart them one by one.
     """
-    # One that asks for no certificate has another policy, which is a finding of its own.
+    # A member that requests no certificate has another policy, which cluster.same-policy reports.
     rows = tuple(tuple(seen for seen in row if seen.asked) for row in side_by_side.rows)
     yield from _alike(rows, lambda seen: seen.announced, _names, "trusts other CAs")
 
@@ -70,10 +70,10 @@ def _one_version_less(side_by_side: SideBySide) -> Mapping[str, Any]:
 
 @check("cluster.same-policy", on=frozenset(), counterexample=_one_version_less)
 def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[Statement]:
-    """Every member offers the same TLS versions and asks for certificates alike.
+    """Every member offers the same TLS versions and requests certificates alike.
 
-    A cluster is as open as its weakest member: clients and attackers reach the same keys through each. Which
-    versions are too old is judged on each member by tls.version-floor.
+    A cluster is as open as its weakest member: clients and attackers reach the same keys through each.
+    tls.version-floor judges on each member which versions are too old.
 
     Spec: etcd --client-cert-auth, --peer-client-cert-auth, --tls-min-version, --tls-max-version
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -88,7 +88,7 @@ def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[State
 
 
 def _asks(seen: ListenerProfile) -> tuple[bool, bool]:
-    """Return whether it asks for a certificate in any of its TLS versions, and whether in all."""
+    """Return whether it requests a certificate in any of its TLS versions, and whether in all."""
     return bool(seen.asked), set(seen.asked) == set(seen.versions)
 
 
@@ -117,7 +117,7 @@ def _alike(
 def _odd_ones(
     row: Iterable[ListenerProfile], fact: Callable[[ListenerProfile], Hashable]
 ) -> list[ListenerProfile]:
-    """Return those that differ from the most frequent ones, of equally frequent ones from the first."""
+    """Return the profiles that differ from the most frequent one; in a tie, from the first."""
     groups: dict[Hashable, list[ListenerProfile]] = {}
     for seen in row:
         groups.setdefault(fact(seen), []).append(seen)
@@ -132,14 +132,15 @@ def _forgotten(side_by_side: SideBySide) -> Mapping[str, Any]:
 
 @check("cluster.expiry-spread", on=frozenset(), counterexample=_forgotten)
 def certificates_expire_together(side_by_side: SideBySide) -> Iterator[Statement]:
-    """The certificates that members serve on ports of one kind expire within a month of each other.
+    """Certificates on the same kind of port expire within a month of each other.
 
-    They are renewed together. One that expires much earlier was forgotten, or its renewal failed.
+    A certificate that expires much earlier than those of the other members was not renewed with them: it was
+    forgotten, or its renewal failed. The member drops out when it expires.
 
     Spec: RFC 5280 section 4.1.2.5
     Severity: medium
     Level: SHOULD
-    Remediation: renew the pair of that member; etcd serves the new one at the next handshake.
+    Remediation: renew the certificate of that member; etcd serves the new one at the next handshake.
     """
     for row in side_by_side.rows:
         first, *_, last = sorted(row, key=lambda seen: seen.expires_at)
@@ -165,8 +166,8 @@ def _an_old_release(releases: EtcdReleases, count: MemberCount) -> Mapping[str, 
 def every_member_runs_the_same_version(releases: EtcdReleases, count: MemberCount) -> Iterator[Statement]:
     """Every member runs the same version of etcd.
 
-    During an upgrade they differ for a while. What stays behind lacks fixes, and may offer other TLS versions
-    and suites.
+    A member that stays behind lacks fixes, and may offer other TLS versions and cipher suites. During an
+    upgrade the versions differ for a while.
 
     Spec: etcd Documentation, upgrading etcd clusters
     Severity: low
@@ -216,13 +217,14 @@ def _plain_clients(listings: MemberListings) -> Mapping[str, Any]:
 def advertised_client_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     """Every client URL that a member advertises is https.
 
-    Clients that ask for the members follow these URLs: an http one leads them away from TLS, or nowhere.
+    Clients that get the member list connect to these URLs. With an http URL they connect without TLS, or not
+    at all.
 
     Spec: etcd --advertise-client-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: high
     Level: MUST
-    Remediation: name https URLs only in --advertise-client-urls.
+    Remediation: use only https URLs in --advertise-client-urls.
     """
     plain = {
         url: member.name
@@ -242,7 +244,7 @@ def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:
 def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     """Every peer URL of every member is https.
 
-    Members send each other the whole key space over them.
+    Members send each other the whole key space over these URLs, in clear text with http.
 
     Spec: etcd --initial-advertise-peer-urls
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
@@ -295,14 +297,14 @@ def _unreachable(advertised: AdvertisedURLs) -> Mapping[str, Any]:
 def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator[Statement]:
     """Every client URL that a member advertises answers.
 
-    Clients that ask for the members connect to these, and nobody notices until the endpoints that they
-    started with are gone. Only hosts that were named are contacted, those that `--etcd-discover` finds, and
-    those of a cluster started here.
+    Clients that get the member list connect to these URLs. If one does not answer, they fail as soon as their
+    configured endpoints are gone. Only hosts that were passed as endpoints, found by `--etcd-discover`, or
+    belong to a cluster started by this plugin are contacted.
 
     Spec: etcd --advertise-client-urls
     Severity: medium
     Level: SHOULD
-    Remediation: name in --advertise-client-urls what clients can reach, from where they are.
+    Remediation: use URLs in --advertise-client-urls that clients can reach from their network.
     """
     for found in advertised.urls:
         if not found.attempts:
@@ -335,7 +337,8 @@ def _one_less(listings: MemberListings) -> Mapping[str, Any]:
 def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[Statement]:
     """Every member of a cluster lists the same members.
 
-    One that lists others was cut off, or was restored from an old copy.
+    A member with another list was disconnected, or was restored from an old backup, and may serve outdated
+    data.
 
     Spec: etcd Documentation, runtime reconfiguration
     Severity: high
@@ -374,14 +377,14 @@ def _stranger(claims: ClusterClaims, listings: MemberListings) -> Mapping[str, A
 def every_listener_belongs_to_one_cluster(
     claims: ClusterClaims, listings: MemberListings
 ) -> Iterator[Statement]:
-    """Every listener says the same cluster ID, and is a member of it.
+    """Every listener reports the same cluster ID and is a member of that cluster.
 
-    Otherwise an endpoint leads to another etcd than meant, which may accept the same certificates.
+    Otherwise an endpoint leads to another etcd than intended, which may accept the same certificates.
 
     Spec: etcd Documentation, API reference, ResponseHeader
     Severity: high
     Level: MUST
-    Remediation: name endpoints of one cluster; look for a stale instance, or a wrong port forward.
+    Remediation: pass endpoints of one cluster; look for a stale instance, or a wrong port forward.
     """
     if len({claim.cluster_id for claim in claims.claims}) > 1:
         yield Finding(
@@ -410,7 +413,7 @@ def every_listener_belongs_to_one_cluster(
 _MEMBER_LIST = "the URLs of each member"
 _AT_HAND = JUDGED | {Reachability.LEFT_OUT}
 _SHOWN = 9
-"""Members or URLs that are named in one sentence."""
+"""The most members or URLs that one message lists."""
 
 
 def _wildcard(discovery: Discovery) -> Mapping[str, Any]:
@@ -430,19 +433,20 @@ def _wildcard(discovery: Discovery) -> Mapping[str, Any]:
 
 @check("cluster.discovered", on=frozenset(), counterexample=_wildcard)
 def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
-    """Every member that the cluster lists is found by the URLs that it advertises.
+    """Every listed member can be found by the URLs that it advertises.
 
-    With `--etcd-discover` alone. Clients and members go by these URLs as well: one that leads to every
-    address, to whoever connects or to another member leads nobody to the member that advertises it.
-    Inconclusive if nobody gives the list, or a member on it cannot be judged: one that has not been started,
-    or beyond a limit. Whether what was found answers is judged there, by `listener.answers`.
+    Clients and members connect to these URLs. A URL that contains a wildcard or loopback address, or that
+    leads to another member, does not reach the member that advertises it. The check runs only with
+    `--etcd-discover`. It is inconclusive if no endpoint returns the member list, or if a member on it cannot
+    be judged because it has not been started or exceeds a limit. `listener.answers` judges whether the
+    listeners that were found answer.
 
     Spec: etcd --advertise-client-urls, --initial-advertise-peer-urls
     Spec: etcd Documentation, runtime reconfiguration
     Severity: medium
     Level: MUST
-    Remediation: advertise for each member what leads to it and to no other, with --advertise-client-urls, and
-        with etcdctl member update ID --peer-urls=... for its peers.
+    Remediation: advertise URLs that lead to that member only, with --advertise-client-urls, and with etcdctl
+        member update ID --peer-urls=... for its peers.
     """
     if discovery.source is None:
         yield CannotJudge(Outcome.INCONCLUSIVE, _nobody(discovery))
@@ -469,7 +473,7 @@ def _nobody(discovery: Discovery) -> str:
 
 
 def _astray(discovery: Discovery, role: Role) -> Iterator[Statement]:
-    """Yield the members none of whose URLs leads to them, limits and settings of this run apart."""
+    """Yield the members that no URL leads to, except because of limits and settings of this run."""
     astray = [
         (member, member.of_role(role))
         for member in discovery.members
@@ -507,7 +511,7 @@ def _without(discovery: Discovery, role: Role) -> Iterator[Statement]:
 
 
 def _left_out(discovery: Discovery) -> Iterator[Statement]:
-    """Yield what a limit or a setting of this run keeps from being judged."""
+    """Yield what is not judged because of a limit or a setting of this run."""
     reasons: dict[str, list[str]] = {}
     for member in discovery.members:
         for found in member.urls:
@@ -522,7 +526,7 @@ def _left_out(discovery: Discovery) -> Iterator[Statement]:
 
 
 def _told_besides(discovery: Discovery) -> Iterator[Statement]:
-    """Yield URLs that lead nowhere beside others of the member that lead to it, and rules for nothing."""
+    """Yield notes: unusable URLs of members that another URL leads to, and unused rules."""
     for role in (Role.CLIENT, Role.PEER):
         for member in discovery.members:
             urls = member.of_role(role)
@@ -550,13 +554,13 @@ def _reproduce(question: Question) -> str:
 
 
 def _is_private(discovery: Discovery, urls: Sequence[MemberURL]) -> bool:
-    """Whether it is the peer port of an only member, which nobody needs to find."""
+    """Return whether it is the peer port of a single member, which no other member has to find."""
     sole = len(discovery.members) == 1 and not discovery.beyond
     return sole and all(found.fate is Reachability.LOCAL for found in urls)
 
 
 def _unjudged(outcome: Outcome, reason: str) -> Iterator[Statement]:
-    """Yield a verdict, and the same as a remark, which is shown also where something is found elsewhere."""
+    """Yield the outcome, and its reason as a note, which is shown even if there are findings elsewhere."""
     yield CannotJudge(outcome, reason)
     yield Note(reason)
 

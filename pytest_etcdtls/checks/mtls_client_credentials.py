@@ -1,7 +1,7 @@
-"""What clients present, and the CAs that sign it: keys, signatures and validity, as far as we hold them.
+"""Client certificates and their CAs, as far as we hold them: keys, signatures and validity.
 
-No listener serves them, so that nothing on the wire shows their faults. What is served, and the CAs above it,
-has checks of its own.
+No listener serves them, so their faults do not show on the wire. Served certificates, and the CAs above them,
+have checks of their own.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,15 +44,15 @@ def _weak_client(held: HeldCertificates) -> Mapping[str, Any]:
 
 @check("mtls.client-certificate-strength", on=set(), counterexample=_weak_client)
 def clients_keys_are_strong(held: Clients) -> Iterator[Statement]:
-    """The keys of clients' certificates are strong.
+    """The keys of client certificates are strong.
 
-    Who computes a client's private key from its certificate reads and writes what that client may. A
-    certificate is no secret: with TLS 1.2 it crosses the network in clear text.
+    An attacker who computes a client's private key from its certificate has that client's access. A
+    certificate is not secret: in TLS 1.2 it is sent in clear text.
 
     Spec: NIST SP 800-131A section 3
     Severity: high
     Level: SHOULD
-    Remediation: issue the client's certificate anew, with an ECDSA P-256 or RSA 2048 key.
+    Remediation: issue a new client certificate with an ECDSA P-256 or RSA 2048 key.
     """
     yield from _weak_keys(held)
 
@@ -63,18 +63,17 @@ def _weak_ca(held: HeldCertificates) -> Mapping[str, Any]:
 
 @check("mtls.client-ca-strength", on=set(), counterexample=_weak_ca)
 def the_keys_of_clients_cas_are_strong(held: ClientCAs) -> Iterator[Statement]:
-    """The keys of the CAs that clients' certificates are verified with are strong.
+    """The keys of the CAs that verify client certificates are strong.
 
-    Who computes the private key of such a CA issues certificates that etcd accepts, and reads and writes
-    everything.
+    An attacker who computes the private key of such a CA can issue certificates that etcd accepts, and read
+    and write every key.
 
     Spec: NIST SP 800-131A section 3
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
     Severity: critical
     Level: MUST
-    Remediation: replace the CA: put the new one beside the old one in --trusted-ca-file or
-        --peer-trusted-ca-file, restart member by member, renew the clients' certificates, take the old one
-        out and restart again.
+    Remediation: replace the CA: add the new one to --trusted-ca-file or --peer-trusted-ca-file, restart
+        member by member, renew the clients' certificates, remove the old one and restart again.
     """
     yield from _weak_keys(held)
 
@@ -98,16 +97,16 @@ def _sha1(held: HeldCertificates) -> Mapping[str, Any]:
 
 @check("mtls.client-certificate-signature", on=set(), counterexample=_sha1)
 def clients_certificates_are_signed_with_a_good_hash(held: Clients) -> Iterator[Statement]:
-    """Clients' certificates, and what they send along, are signed with a hash of the SHA-2 family.
+    """Client certificates and their chains are signed with a hash of the SHA-2 family.
 
-    Collisions of SHA-1 and MD5 can be made, and with them certificates that a CA never issued. An etcd that
-    was built with Go 1.18 or newer refuses such a client: it is kept out by the next upgrade.
+    Collisions of SHA-1 and MD5 can be computed, and with them certificates that a CA never issued. An etcd
+    that was built with Go 1.18 or newer refuses such a client, so the next upgrade may lock it out.
 
     Spec: RFC 8446 section 4.4.2.4
     Spec: NIST SP 800-131A section 9
     Severity: high
     Level: SHOULD
-    Remediation: issue the client's certificate anew, signed with SHA-256.
+    Remediation: issue a new client certificate, signed with SHA-256.
     """
     for one in held.certificates:
         name = signature_hash(one.certificate)
@@ -123,9 +122,9 @@ def clients_certificates_are_signed_with_a_good_hash(held: Clients) -> Iterator[
 
 @check("mtls.client-certificate-expires", on=set(), counterexample=_an_hour_left)
 def clients_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> Iterator[Statement]:
-    """Clients' certificates are valid for longer than --etcd-expiry-days from now.
+    """Client certificates are valid for longer than --etcd-expiry-days from now.
 
-    An expired client is kept out at once, and nothing on the wire shows beforehand that it will be.
+    A client is refused as soon as its certificate expires. Listeners do not show this in advance.
 
     Spec: RFC 5280 section 4.1.2.5
     Severity: medium
@@ -139,21 +138,21 @@ def clients_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> It
 def clients_cas_do_not_expire_soon(held: ClientCAs, policy: Policy) -> Iterator[Statement]:
     """The CAs of clients are valid for longer than --etcd-expiry-days from now.
 
-    When such a CA expires, every client that it has signed is kept out at once. etcd reads its bundle at
-    start only, so that a new CA takes time to spread.
+    When such a CA expires, every client with a certificate from it is refused at once. etcd reads its bundle
+    only at start, so replacing a CA takes time.
 
     Spec: RFC 5280 section 6.1.3
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
     Severity: medium
     Level: SHOULD
-    Remediation: put the new CA beside the old one in --trusted-ca-file or --peer-trusted-ca-file, restart
-        member by member, renew the clients' certificates, then take the old one out.
+    Remediation: add the new CA to --trusted-ca-file or --peer-trusted-ca-file, restart member by member,
+        renew the clients' certificates, then remove the old one.
     """
     yield from expiring(held, policy)
 
 
 def expiring(held: HeldCertificates, policy: Policy) -> Iterator[Finding]:
-    """Yield a finding for each certificate that is not valid now, or ends within the days of the policy."""
+    """Yield a finding for each certificate that is not valid now, or expires within the policy's days."""
     for one in held.certificates:
         if state := state_of(one.certificate, held.observed_at):
             begins, ends = one.certificate.not_valid_before_utc, one.certificate.not_valid_after_utc

@@ -1,4 +1,4 @@
-"""Who is let in depends on who it is, not on the TLS version or the protocol."""
+"""Whether a client is accepted does not depend on the TLS version or the protocol."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,10 +26,11 @@ def _by_version(encounters: IdentityAttempts) -> Mapping[str, Any]:
 
 @check("mtls.same-verdict-every-version", on=EVERY_LISTENER, counterexample=_by_version)
 def every_tls_version_decides_alike(encounters: IdentityAttempts) -> Iterator[Statement]:
-    """Whoever is let in or refused in one TLS version is so in the other.
+    """Every TLS version accepts and refuses the same clients.
 
-    What terminates TLS may verify certificates in one version and forget to in the other; a scanner that
-    offers only the newest does not see it.
+    A proxy that terminates TLS may verify certificates in one version and not in the other. A scanner that
+    offers only the newest version does not detect it, and clients with bad certificates are accepted in the
+    other.
 
     Spec: RFC 8446 section 4.4.2.4
     Spec: RFC 5246 section 7.4.6
@@ -54,10 +55,10 @@ def _over_grpc(encounters: IdentityAttempts) -> Mapping[str, Any]:
 
 @check("mtls.same-verdict-grpc-and-http", on={Role.CLIENT}, counterexample=_over_grpc)
 def grpc_and_http_decide_alike(encounters: IdentityAttempts) -> Iterator[Statement]:
-    """Whoever is let in or refused over HTTP is so over gRPC.
+    """The same clients are accepted and refused over gRPC and HTTP.
 
-    Where HTTP is split off, two listeners decide: before 3.5.32, 3.6.13 and 3.7.0 only the one for HTTP
-    looked at the revocation list.
+    A client that is refused over one protocol has access over the other. With --listen-client-http-urls two
+    listeners decide: before 3.5.32, 3.6.13 and 3.7.0 only the one for HTTP checked the revocation list.
 
     Spec: etcd --listen-client-http-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -85,7 +86,7 @@ def _one_alone(*, grpc: bool) -> CannotJudge:
 
 
 def _one_of_each(encounters: Iterable[IdentityAttempt]) -> list[IdentityAttempt]:
-    """Return what decides for gRPC and for HTTP; of several ways of HTTP, one that was served."""
+    """Return the attempts that decide for gRPC and for HTTP; of several over HTTP, one that was served."""
     chosen: dict[bool, IdentityAttempt] = {}
     for found in encounters:
         over_grpc = found.protocol is Protocol.GRPC
@@ -138,20 +139,19 @@ def _another_story(log: LogComparison) -> Mapping[str, Any]:
 
 @check("mtls.log-tells-the-same", on=EVERY_LISTENER, counterexample=_another_story)
 def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[Statement]:
-    """The alert on the wire and the line in etcd's log give the same reason for a refusal.
+    """The alert and etcd's log give the same reason for a refusal.
 
-    They are the two ends of one connection. Where they differ, something between us and etcd answers in its
-    place, or the log is another's: operators who look for a refusal there are led astray, and one of the two
-    is wrong about who is let in. The verdicts of all other checks are from the wire and stand. Lines that
-    etcd does not write are no fault: from 3.5.24 and 3.6.6 on it keeps to itself who merely went away, and
-    from 3.5 on what is alike from the 101st in a second on.
+    Where they differ, something between this client and etcd answers in its place, or the log belongs to
+    another etcd. The log then misleads operators who look up a refusal. Other checks judge by the wire alone
+    and are not affected. Lines that etcd does not write are no fault: from 3.5.24 and 3.6.6 on it does not
+    log clients that merely disconnect, and from 3.5 on it drops similar lines from the 101st within a second.
 
     Spec: RFC 8446 section 6.2
     Spec: etcd --logger, --log-outputs
     Severity: medium
     Level: SHOULD
-    Remediation: find out which end is wrong: connect to the member itself, past proxies and load balancers,
-        with --etcd-connect-to, and pass the log of that very member as --etcd-log=HOST=FILE to compare.
+    Remediation: find out which side is wrong: connect to the member itself, past proxies and load balancers,
+        with --etcd-connect-to, and pass the log of that member as --etcd-log=HOST=FILE to compare.
     """
     differing = [one for one in log.compared if not one.agree]
     for identity in dict.fromkeys(one.identity for one in differing):

@@ -1,4 +1,4 @@
-"""Bad identities are refused, in every TLS version and protocol that the listener speaks."""
+"""Bad identities are refused, in every TLS version and protocol that the listener supports."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ _CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
 
 
 def let_in(admission: AccessMatrix) -> Mapping[str, Any]:
-    """Return what would be seen if the identity were served; the counterexample of every refusal."""
+    """Return what would be observed if the identity were accepted; the counterexample of every refusal."""
 
     def served(cell: AccessCase) -> AccessCase:
         tries = tuple(
@@ -35,8 +35,8 @@ def a_client_without_a_certificate_is_refused(
 ) -> Iterator[Statement]:
     """A client without a certificate is refused.
 
-    Whoever reaches the port would read and write the whole key space, in Kubernetes every Secret; on a peer
-    port they would read snapshots and take part in raft.
+    Any client that reaches the port can otherwise read and write the whole key space, in Kubernetes every
+    Secret. On a peer port it can read snapshots and take part in raft.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.2, 2.5
@@ -45,7 +45,7 @@ def a_client_without_a_certificate_is_refused(
     Severity: critical
     Level: MUST
     Remediation: set --{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give
-        --{peer}cert-file explicitly (auto-tls drops both).
+        --{peer}cert-file explicitly (auto-tls disables both).
     """
     yield from judge(admission, "a client without a certificate")
 
@@ -56,8 +56,8 @@ def a_self_signed_certificate_is_refused(
 ) -> Iterator[Statement]:
     """A client with a self-signed certificate is refused.
 
-    A server that asks for a certificate and does not verify it looks protected to every scanner that only
-    watches whether one is asked for.
+    Any client can create such a certificate. A server that requests a certificate and does not verify it
+    looks protected to scanners that only check for the request.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: RFC 5280 section 6.1
@@ -74,15 +74,15 @@ def a_certificate_of_a_foreign_ca_is_refused(
 ) -> Iterator[Statement]:
     """A client with a certificate of another CA is refused.
 
-    Without a trusted CA file etcd trusts every CA in the system's root store; a bundle may hold more CAs than
-    anybody remembers.
+    Clients of an unrelated CA have access to every key. Without a trusted CA file etcd trusts every CA in the
+    system's root store; a bundle may also contain CAs that were forgotten.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.2, 2.5
     Spec: RFC 5280 section 6.1
     Severity: critical
     Level: MUST
-    Remediation: set --{peer}trusted-ca-file to the CA of this port's clients, and to nothing else.
+    Remediation: set --{peer}trusted-ca-file to the CA of this port's clients and to no other CA.
     """
     yield from judge(admission, "a client certificate of a foreign CA")
 
@@ -91,17 +91,17 @@ def a_certificate_of_a_foreign_ca_is_refused(
 def a_certificate_of_a_lookalike_ca_is_refused(
     admission: Annotated[AccessMatrix, "lookalike-ca"],
 ) -> Iterator[Statement]:
-    """A client with a certificate of a CA that only looks like the trusted one is refused.
+    """A client certificate of a CA that imitates the trusted one is refused.
 
-    The CA has the subject that the server announces and, where it is known, the key identifier of the trusted
-    CA, but another key: only the signature tells them apart.
+    Any attacker can create such a CA. It has the subject that the server announces and, where it is known,
+    the key identifier of the trusted CA, but another key: only the signature differs.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: RFC 5280 section 6.1.3
     Severity: critical
     Level: MUST
-    Remediation: what terminates TLS here asks for a certificate and does not verify its signature: let etcd
-        itself do it, with --{peer}trusted-ca-file.
+    Remediation: this TLS server requests a certificate and does not verify its signature: let etcd itself
+        verify it, with --{peer}trusted-ca-file.
     """
     yield from judge(admission, "a client certificate of a look-alike CA")
 
@@ -110,14 +110,14 @@ def a_certificate_of_a_lookalike_ca_is_refused(
 def an_expired_certificate_is_refused(admission: Annotated[AccessMatrix, "expired"]) -> Iterator[Statement]:
     """A client with an expired certificate is refused.
 
-    Short validity is worth nothing where it is not enforced.
+    If expiry is not enforced, a stolen or withdrawn certificate works for ever.
 
     Spec: RFC 5280 section 4.1.2.5
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: high
     Level: MUST
-    Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file, and keep its
-        clock right.
+    Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file, and keep its clock
+        correct.
     """
     yield from judge(admission, "an expired client certificate")
 
@@ -128,13 +128,14 @@ def a_certificate_that_is_not_yet_valid_is_refused(
 ) -> Iterator[Statement]:
     """A client with a certificate that is not yet valid is refused.
 
-    The same verification as for an expired one; a clock that runs ahead is seen here.
+    A certificate is usable before the time for which it was issued. The cause is a server that does not
+    verify validity, or whose clock is ahead.
 
     Spec: RFC 5280 section 4.1.2.5
     Severity: high
     Level: MUST
-    Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file, and keep its
-        clock right.
+    Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file, and keep its clock
+        correct.
     """
     yield from judge(admission, "a client certificate that is not yet valid")
 
@@ -145,7 +146,7 @@ def a_server_certificate_is_no_client_certificate(
 ) -> Iterator[Statement]:
     """A client with a certificate for servers only is refused.
 
-    A CA that also signs web servers would otherwise hand out keys to etcd with each of them.
+    If the CA also issues certificates for web servers, each of those gives access to etcd.
 
     Spec: RFC 5280 section 4.2.1.12
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -160,10 +161,10 @@ def a_server_certificate_is_no_client_certificate(
 def a_certificate_without_its_intermediate_is_refused(
     admission: Annotated[AccessMatrix, "intermediate-missing"],
 ) -> Iterator[Statement]:
-    """A client that does not send the intermediate between its certificate and a trusted CA is refused.
+    """A client that does not send its intermediate CA is refused.
 
-    A server that fetches or remembers what clients do not send, or stops at the leaf, decides by something
-    else than the path. The valid twin sends the intermediate.
+    A server that fetches or caches intermediates, or verifies only the leaf, does not decide by the
+    certificates that it receives, so it may accept others too. The valid counterpart sends the intermediate.
 
     Spec: RFC 8446 section 4.4.2
     Spec: RFC 5280 section 6.1
@@ -179,7 +180,7 @@ OVER_GRPC = frozenset({Protocol.GRPC})
 
 
 def only(admission: AccessMatrix, protocols: frozenset[Protocol]) -> AccessMatrix:
-    """Return the part of the admission that was seen in those protocols."""
+    """Return the part of the access matrix that was observed over these protocols."""
     return replace(admission, cells=tuple(cell for cell in admission.cells if cell.protocol in protocols))
 
 
@@ -203,8 +204,9 @@ def a_revoked_certificate_is_refused_over_http(
 ) -> Iterator[Statement]:
     """A client with a revoked certificate is refused over HTTP.
 
-    etcd compares serial numbers with the list at every connection and closes after the handshake. A YAML
-    configuration has no key for the list: given there, it is ignored without a word.
+    A stolen key otherwise gives access although its certificate was revoked. etcd compares serial numbers
+    with the list at every connection and closes after the handshake. A YAML configuration has no key for the
+    list: etcd silently ignores it there.
 
     Spec: etcd --{side}-crl-file
     Spec: RFC 5280 section 5
@@ -224,8 +226,8 @@ def a_revoked_certificate_is_refused_over_grpc(
 ) -> Iterator[Statement]:
     """A client with a revoked certificate is refused over gRPC.
 
-    gRPC is what clients use to read and write keys. Where HTTP has a listener of its own, the list was not
-    looked at on the gRPC port before etcd 3.5.32, 3.6.13 and 3.7.0.
+    Clients read and write keys over gRPC, so a stolen key still gives access to them. With
+    --listen-client-http-urls, etcd before 3.5.32, 3.6.13 and 3.7.0 does not check the list on the gRPC port.
 
     Spec: etcd --client-crl-file
     Spec: RFC 5280 section 5
@@ -246,8 +248,9 @@ def a_client_with_another_hostname_is_refused(
 ) -> Iterator[Statement]:
     """A client whose certificate does not cover the allowed hostname is refused.
 
-    Where a CA signs for others too, this rule alone keeps them out. Judged where the rule is declared, by a
-    certificate without subjectAltName, or by any of ours that does not cover the name.
+    Where the CA also issues certificates for others, only this rule refuses them. It is judged where it is
+    declared, with a certificate without subjectAltName, or with any available one that does not cover the
+    hostname.
 
     Spec: etcd --client-cert-allowed-hostname
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -264,8 +267,9 @@ def a_peer_with_another_hostname_is_refused(
 ) -> Iterator[Statement]:
     """A peer whose certificate does not cover the allowed hostname is refused.
 
-    Where a CA signs for others too, this rule alone keeps them out of raft. Judged where the rule is
-    declared, by a certificate without subjectAltName, or by any of ours that does not cover the name.
+    Where the CA also issues certificates for others, only this rule excludes them from raft. It is judged
+    where it is declared, with a certificate without subjectAltName, or with any available one that does not
+    cover the hostname.
 
     Spec: etcd --peer-cert-allowed-hostname
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
@@ -280,10 +284,11 @@ def a_peer_with_another_hostname_is_refused(
 def a_peer_with_another_common_name_is_refused(
     admission: Annotated[AccessMatrix, "wrong-cn"],
 ) -> Iterator[Statement]:
-    """A peer whose certificate has another common name than the allowed one is refused.
+    """A peer whose certificate does not have the allowed common name is refused.
 
-    Where a CA signs for others too, this rule alone keeps them out of raft. Judged where the rule is
-    declared, by a certificate that is good but for the common name, or by any of ours that is such.
+    Where the CA also issues certificates for others, only this rule excludes them from raft. It is judged
+    where it is declared, with a certificate that is good except for its common name, or with any available
+    one of that kind.
 
     Spec: etcd --peer-cert-allowed-cn
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
@@ -298,10 +303,10 @@ def a_peer_with_another_common_name_is_refused(
 def a_certificate_for_another_address_is_refused(
     admission: Annotated[AccessMatrix, "wrong-san"],
 ) -> Iterator[Statement]:
-    """A certificate whose SANs do not cover the address it comes from is refused.
+    """A certificate whose SANs do not cover the client's address is refused.
 
-    etcd compares them on peer and https metrics listeners: a member's certificate is of no use from another
-    machine. The refusal is a close after the handshake, without an alert.
+    A stolen member certificate otherwise works from any machine. etcd compares the SANs on peer and https
+    metrics listeners, and refuses by closing the connection after the handshake, without an alert.
 
     Spec: etcd Documentation, transport security model, notes for TLS authentication
     Spec: etcd --peer-skip-client-san-verification

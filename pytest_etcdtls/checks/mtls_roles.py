@@ -1,7 +1,7 @@
-"""A certificate opens the port that it was issued for, and no other.
+"""A certificate is accepted on the port that it was issued for, and on no other.
 
-On a CA that signs for both ports nothing but the certificate's names tells its holders apart, and etcd does
-not look at them unless it is told to: these are recommendations.
+With one CA for both ports only the names in a certificate distinguish clients from peers, and etcd does not
+check them unless a flag says so: these checks are recommendations.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Ending, ForeignSession, Response, Resumed, Resumption
 
 _CLIENT_PAIR_SINCE = (3, 5)
-"""``--client-cert-file`` is there from this line on."""
+"""The first release line with ``--client-cert-file``."""
 
 
 def _let_in(admission: AccessMatrix, **_: object) -> Mapping[str, Any]:
@@ -27,7 +27,7 @@ def _let_in(admission: AccessMatrix, **_: object) -> Mapping[str, Any]:
 
 
 def _judge(admission: AccessMatrix, stranger: AccessMatrix, who: str) -> Iterator[Statement]:
-    """Judge it where strangers are refused; where they are not, roles do not matter."""
+    """Judge the role where unauthenticated clients are refused; otherwise roles do not matter."""
     if any(cell.attempt.ending is Ending.SERVED for cell in stranger.cells):
         reason = "everybody is let in, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
@@ -39,18 +39,18 @@ def _judge(admission: AccessMatrix, stranger: AccessMatrix, who: str) -> Iterato
 def a_client_certificate_is_refused_on_the_peer_port(
     admission: Annotated[AccessMatrix, "client-certificate"], stranger: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
-    """A client's certificate is refused on the peer port.
+    """A client certificate is refused on the peer port.
 
-    The peer port gives out snapshots and takes part in raft. With one CA for both ports, as kubeadm sets it
-    up, every client's key opens it.
+    The peer port serves snapshots and takes part in raft. With one CA for both ports, as kubeadm sets it up,
+    every client's key gives access to it.
 
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
     Spec: etcd --peer-trusted-ca-file
     Severity: medium
     Level: SHOULD
-    Remediation: let a CA of their own sign the peers, in --peer-trusted-ca-file, or name the peers with
-        --peer-cert-allowed-cn. Members dial each other with the pair of --peer-cert-file, which that CA has
-        to issue as well, or with that of --peer-client-cert-file.
+    Remediation: use a separate CA for peers in --peer-trusted-ca-file, or name the peers with
+        --peer-cert-allowed-cn. Members connect to each other with --peer-cert-file, or with
+        --peer-client-cert-file; that CA must issue this certificate as well.
     """
     if admission.has_names and any(cell.attempt.ending is Ending.CLOSED for cell in admission.cells):
         reason = "etcd closed it, which its rule on SANs explains: it may be let in from its own address"
@@ -63,16 +63,16 @@ def a_client_certificate_is_refused_on_the_peer_port(
 def a_peer_certificate_is_refused_on_the_client_port(
     admission: Annotated[AccessMatrix, "peer-certificate"], stranger: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
-    """A peer's certificate is refused on the client port.
+    """A peer certificate is refused on the client port.
 
-    A leaked peer key would otherwise read and write keys as well.
+    A leaked peer key then also gives access to the client API, where it reads and writes keys.
 
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
     Spec: etcd --trusted-ca-file
     Severity: low
     Level: SHOULD
-    Remediation: let a CA of their own sign the clients, in --trusted-ca-file. If that CA does not issue the
-        certificate of --cert-file too, the JSON gateway needs a pair of its own from it, with
+    Remediation: use a separate CA for clients in --trusted-ca-file. If that CA does not also issue the
+        certificate of --cert-file, the JSON gateway needs a certificate of its own from that CA, with
         --client-cert-file and --client-key-file (etcd 3.5 and newer).
     """
     yield from _judge(admission, stranger, "a peer's certificate on the client port")
@@ -84,17 +84,18 @@ def the_served_certificate_is_no_client_certificate(
     stranger: Annotated[AccessMatrix, "none"],
     etcd: EtcdRelease,
 ) -> Iterator[Statement]:
-    """The certificate that the client port serves is refused as a client's.
+    """The certificate that the client port serves is refused as a client certificate.
 
-    etcd's JSON gateway dials its own port with the served pair, so by default that pair is a good client.
-    From 3.5 on the gateway can be given one of its own; then a leaked server key is no client's key.
+    A leaked server key otherwise gives client access. etcd's JSON gateway connects to its own port with the
+    served certificate, so by default that certificate is accepted. From 3.5 on the gateway can have a
+    certificate of its own.
 
     Spec: etcd --client-cert-file, --client-key-file
     Spec: RFC 5280 section 4.2.1.12
     Severity: low
     Level: SHOULD
-    Remediation: give the gateway a pair of its own with --client-cert-file and --client-key-file, and serve a
-        certificate with the extended key usage serverAuth alone.
+    Remediation: give the gateway its own certificate with --client-cert-file and --client-key-file, and serve
+        a certificate with the extended key usage serverAuth alone.
     """
     statements = list(_judge(admission, stranger, "the certificate of the server itself, as a client's,"))
     if etcd.release.line < _CLIENT_PAIR_SINCE and any(isinstance(said, Finding) for said in statements):
@@ -117,11 +118,11 @@ def _refused_again(resumption: Resumption) -> Mapping[str, Any]:
 
 @check("mtls.resumption-keeps-verdict", on=_CLIENT_AND_PEER, counterexample=_refused_again)
 def a_resumed_session_keeps_the_verdict(resumption: Resumption) -> Iterator[Statement]:
-    """Who resumes a session is let in exactly if a full handshake would let them in.
+    """A resumed session is accepted exactly when a full handshake would be.
 
-    A resumed handshake shows no certificate; what the server remembers of it must be judged again, a
-    revocation list above all. The other way round, a server that forgets it locks out good clients from their
-    second connection on.
+    A resumed handshake sends no certificate. If the server does not verify the remembered certificate again,
+    above all against the revocation list, a revoked client keeps its access. If the server forgets the
+    certificate, good clients are refused from their second connection on.
 
     Spec: RFC 8446 section 2.2
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
@@ -187,10 +188,10 @@ def _carried_over(foreign: ForeignSession) -> Mapping[str, Any]:
 
 @check("mtls.ticket-not-transferable", on=_CLIENT_AND_PEER, counterexample=_carried_over)
 def a_session_of_the_other_port_is_worth_nothing(foreign: ForeignSession) -> Iterator[Statement]:
-    """A session of the member's other port lets nobody in here.
+    """A session from the member's other port is refused.
 
-    Whoever may speak to clients' port could otherwise speak to the peers', with no certificate that is valid
-    there: ports that share their ticket keys share their clients.
+    A client of the client port could otherwise use the peer port, without a certificate that is valid there:
+    ports that share their ticket keys accept each other's clients.
 
     Spec: RFC 8446 section 4.6.1
     Spec: RFC 9325 section 3.4

@@ -1,4 +1,4 @@
-"""What the listener says of whom it trusts, and that it does not talk without TLS."""
+"""Which CAs the listener announces, that it accepts a trusted client, and that it refuses plain HTTP."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ def _empty(announced: AnnouncedCAs) -> Mapping[str, Any]:
 
 @check("mtls.announced-ca-present", on=EVERY_LISTENER, counterexample=_empty)
 def the_listener_announces_whom_it_trusts(announced: AnnouncedCAs) -> Iterator[Statement]:
-    """The listener asks for a certificate and announces at least one CA.
+    """The listener requests a client certificate and announces at least one CA.
 
     An etcd with client-cert-auth and no trusted CA file announces none: it trusts every CA in the system's
     root store and refuses the cluster's own clients.
@@ -36,7 +36,7 @@ def the_listener_announces_whom_it_trusts(announced: AnnouncedCAs) -> Iterator[S
     Spec: etcd --{peer}trusted-ca-file
     Severity: critical
     Level: MUST
-    Remediation: set --{peer}trusted-ca-file; --{peer}client-cert-auth alone trusts the system's roots.
+    Remediation: set --{peer}trusted-ca-file; --{peer}client-cert-auth alone trusts the system's root CAs.
     """
     names = dict(announced.names)
     silent = [version for version, asked in announced.requested if not asked]
@@ -65,17 +65,17 @@ def _one_more(announced: AnnouncedCAs, trust: ClientTrust) -> Mapping[str, Any]:
 
 @check("mtls.announced-ca-expected", on=EVERY_LISTENER, counterexample=_one_more)
 def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTrust) -> Iterator[Statement]:
-    """The announced CAs are exactly those that etcd was told to trust.
+    """The announced CAs are exactly those that etcd is meant to trust.
 
-    One more CA in the bundle lets in everybody whom that CA ever signed.
+    etcd accepts every client certificate that an additional CA in the bundle has issued.
 
     Spec: RFC 8446 section 4.2.4
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.7
     Severity: high
     Level: MUST
-    Remediation: put the CAs of this port's clients, and no other, into the file of
-        --{peer}trusted-ca-file and restart etcd: the bundle is read at start only.
+    Remediation: put the CAs of this port's clients, and no other, into the file of --{peer}trusted-ca-file
+        and restart etcd: it reads the bundle only at start.
     """
     if trust.declared:
         reason = "the bundle is known from the declaration alone: see config.trusted-ca-in-force"
@@ -112,15 +112,16 @@ def _two(announced: AnnouncedCAs) -> Mapping[str, Any]:
 
 @check("mtls.announced-ca-single", on=EVERY_LISTENER, counterexample=_two)
 def the_listener_trusts_one_ca(announced: AnnouncedCAs) -> Iterator[Statement]:
-    """The listener announces one CA and no more.
+    """The listener announces only one CA.
 
-    A bundle of several is right while a CA is being replaced; one that stays trusts the old CA for ever.
+    A bundle with several CAs is correct while a CA is being replaced. If the old CA stays in it, etcd keeps
+    accepting that CA's certificates.
 
     Spec: RFC 8446 section 4.2.4
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: low
     Level: SHOULD
-    Remediation: once every client has a certificate of the new CA, take the old one out of
+    Remediation: once every client has a certificate of the new CA, remove the old one from
         --{peer}trusted-ca-file and restart etcd.
     """
     names = {name.public_bytes(): name for _, found in announced.names for name in found}
@@ -144,10 +145,10 @@ def _answered(plaintext: Plaintext) -> Mapping[str, Any]:
 
 @check("mtls.plaintext-refused", on=EVERY_LISTENER, counterexample=_answered)
 def plain_http_is_refused(plaintext: Plaintext) -> Iterator[Statement]:
-    """Plain HTTP gets no answer.
+    """Plain HTTP requests get no answer.
 
-    etcd applies none of its TLS flags to an http listener; beside an https one, even on the same port, it
-    serves everybody.
+    etcd applies no TLS flags to an http listener. Such a listener accepts every client, even on the same port
+    as an https listener.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.1, 2.4
@@ -202,18 +203,19 @@ def a_trusted_client_is_accepted(
 ) -> Iterator[Statement]:
     """A client with a good certificate is accepted.
 
-    It is the control of all refusals, and what the cluster is for. The alert tells why it is refused: 45 that
-    its certificate has expired or is not yet valid, 48 that its CA is not trusted, 42 anything else, and up
-    to Go 1.19 all of these. A good client that TLS lets in and etcd then closes meets a certificate
-    revocation list: an unreadable one, a PEM one on etcd 3.6 and newer, or one that names it; on peer and
-    metrics ports also the rule that a certificate with SANs has to fit the address that it comes from.
+    Otherwise the cluster's clients have no access, and refusals of bad identities prove nothing, since this
+    is their control. The alert gives the reason: 45 for a certificate that has expired or is not yet valid,
+    48 for a CA that is not trusted, 42 for anything else; up to Go 1.19 it is 42 for all of these. If etcd
+    closes the connection after the handshake, the cause is a revocation list: an unreadable one, a PEM one on
+    etcd 3.6 and newer, or one that contains the certificate. On peer and metrics ports it can also be the
+    rule that a certificate's SANs must cover the client's address.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: etcd --{peer}trusted-ca-file, --{side}-crl-file
     Severity: critical
     Level: MUST
-    Remediation: give etcd the CA of its clients with --{peer}trusted-ca-file (read at start only), and
-        clients certificates of it that are valid and have clientAuth.
+    Remediation: give etcd the CA of its clients with --{peer}trusted-ca-file (read only at start), and give
+        clients valid certificates of that CA with clientAuth.
     """
     if not acceptance.candidates and any(cell.attempt.ending is Ending.SERVED for cell in stranger.cells):
         reason = "a client without a certificate is let in, see mtls.no-certificate: nobody needs a good one"
@@ -262,7 +264,7 @@ def a_trusted_client_is_accepted(
 
 
 def _borrowed(acceptance: AcceptedClient, candidate: Candidate) -> bool:
-    """Whether it is the certificate for client ports, tried on a peer port for want of a better one."""
+    """Whether it is the client port's certificate, used on a peer port because there is no better one."""
     return acceptance.role == Role.PEER and candidate.identity == "client"
 
 
@@ -306,9 +308,9 @@ def _why_closed(acceptance: AcceptedClient, candidate: Candidate) -> tuple[str, 
 
 
 def _why_refused(candidate: Candidate, bad: Sequence[Attempt]) -> tuple[str, str]:
-    """Return why a client is refused, as far as its certificate and the alert tell, and what mends that.
+    """Return why a client is refused, judged by its certificate and the alert, and the remedy.
 
-    What can be seen in the certificate comes first, since an old Go sends 42 for everything.
+    The certificate's own faults come first, since an old Go sends alert 42 for everything.
     """
     alerts = {attempt.alert for attempt in bad}
     alert = " or ".join(sorted(alert_text(number) for number in alerts if number is not None))

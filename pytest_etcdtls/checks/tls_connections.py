@@ -1,4 +1,4 @@
-"""What is possible on a connection beyond the first handshake: renegotiation and early data."""
+"""Features of a connection: renegotiation, early data and ALPN."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,10 +21,10 @@ def _made(renegotiation: Renegotiation) -> Mapping[str, Any]:
 
 @check("tls.renegotiation", on=EVERY_LISTENER, counterexample=_made)
 def there_is_no_renegotiation(renegotiation: Renegotiation) -> Iterator[Statement]:
-    """A client cannot renegotiate, and the listener knows secure renegotiation.
+    """Renegotiation is refused, and secure renegotiation is supported.
 
-    A second handshake on a connection costs the server much and the client little. Without the extension of
-    RFC 5746 somebody in between could put words before those of the client.
+    A handshake costs the server much more than the client, so repeated handshakes can exhaust it. Without the
+    extension of RFC 5746 an attacker in the middle can insert data before the client's.
 
     Spec: RFC 5746 section 3.6
     Spec: RFC 9325 section 3.5
@@ -69,8 +69,7 @@ def _invited(tickets: SessionTickets) -> Mapping[str, Any]:
 def early_data_is_not_accepted(tickets: SessionTickets) -> Iterator[Statement]:
     """No session ticket allows early data.
 
-    A request that is sent before the handshake can be recorded and sent again by anybody: a write would
-    happen twice.
+    A request in early data can be recorded and sent again by an attacker, so that a write happens twice.
 
     Spec: RFC 8446 section 8
     Spec: RFC 8470 section 3
@@ -121,14 +120,14 @@ def _line(alpn: AlpnChoices, choice: AlpnChoice) -> str:
 def http2_is_selected(alpn: Annotated[AlpnChoices, "known"]) -> Iterator[Statement]:
     """A client that offers h2 and http/1.1 gets h2.
 
-    gRPC needs HTTP/2, and clients of today refuse a connection on which it was not selected. Something before
-    etcd that selects http/1.1, or nothing, breaks them all.
+    gRPC needs HTTP/2, and current clients refuse a connection on which ALPN did not select it. A proxy that
+    selects http/1.1, or nothing, breaks all of them.
 
     Spec: RFC 7301 section 3.2
     Spec: RFC 9113 section 3.2
     Severity: high
     Level: MUST
-    Remediation: let what terminates TLS on this port pass TCP through to etcd, or select h2 in it.
+    Remediation: let the proxy that terminates TLS on this port pass TCP through to etcd, or enable h2 in it.
     """
     for choice in alpn.choices:
         if choice.selected != "h2":
@@ -142,10 +141,10 @@ def http2_is_selected(alpn: Annotated[AlpnChoices, "known"]) -> Iterator[Stateme
 
 @check("tls.alpn-unknown-refused", on=EVERY_LISTENER, counterexample=lambda alpn: _chosen(alpn, ""))
 def an_unknown_protocol_is_refused(alpn: Annotated[AlpnChoices, "unknown"]) -> Iterator[Statement]:
-    """A client that offers unknown protocols only is refused.
+    """A client that offers only unknown ALPN protocols is refused.
 
-    A connection that was meant for another protocol could otherwise be turned to etcd (ALPACA). Go refuses it
-    since version 1.17.
+    An attacker can otherwise redirect a connection for another protocol to etcd (ALPACA). Go 1.17 and newer
+    refuses it.
 
     Spec: RFC 7301 section 3.2
     Severity: low

@@ -1,4 +1,4 @@
-"""Cipher suites of TLS 1.2. Each accepted suite is named once, by the check of its worst weakness."""
+"""Cipher suites of TLS 1.2, and groups. A weak suite is reported once, by the check of its worst weakness."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -35,9 +35,10 @@ def _rc4(support: SuiteSupport) -> Mapping[str, Any]:
 
 @check("tls.broken-suites", on=EVERY_LISTENER, counterexample=_rc4)
 def no_broken_suite_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
-    """No cipher suite without authentication or encryption, or with a broken cipher, is accepted.
+    """No broken, unauthenticated or unencrypted cipher suite is accepted.
 
-    Anonymous and NULL suites, export ciphers, RC2, RC4 and DES. etcd accepts RC4 if --cipher-suites names it.
+    An attacker can read or change the traffic. These are anonymous and NULL suites, export ciphers, RC2, RC4
+    and DES. etcd accepts RC4 if --cipher-suites names it.
 
     Spec: RFC 9325 section 4.1
     Spec: RFC 7465 section 2
@@ -58,8 +59,8 @@ def _3des(support: SuiteSupport) -> Mapping[str, Any]:
 def no_suite_with_triple_des_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     """No cipher suite with triple DES is accepted.
 
-    Its blocks of 64 bits repeat after some 32 GB, which a watch or a backup over one connection reaches. Go
-    accepts it by default before version 1.23, with RSA certificates.
+    With blocks of 64 bits, collisions disclose plaintext after some 32 GB, which a watch or a backup over one
+    connection can reach. Go before 1.23 accepts it by default, with RSA certificates.
 
     Spec: CVE-2016-2183
     Spec: RFC 9325 section 4.1
@@ -67,7 +68,7 @@ def no_suite_with_triple_des_is_accepted(support: SuiteSupport) -> Iterator[Stat
     Severity: medium
     Level: SHOULD
     Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
-        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA twin, without which etcd does not start.
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, without which etcd does not start.
     """
     yield from _find(support, Weakness.TRIPLE_DES, "with triple DES")
 
@@ -78,17 +79,18 @@ def _static(support: SuiteSupport) -> Mapping[str, Any]:
 
 @check("tls.rsa-key-exchange", on=EVERY_LISTENER, counterexample=_static)
 def no_suite_without_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
-    """No cipher suite with RSA key exchange, or another one without forward secrecy, is accepted.
+    """No cipher suite without forward secrecy, such as RSA key exchange, is accepted.
 
-    Whoever gets the server's key one day reads all that was recorded before. Go accepts RSA key exchange by
-    default in modules below go 1.22. Suites that are worse for another reason have checks of their own.
+    An attacker who obtains the server's key can decrypt all traffic recorded before. Go accepts RSA key
+    exchange by default in modules below go 1.22. Suites that are worse for another reason have checks of
+    their own.
 
     Spec: RFC 9325 section 4.1
     Spec: etcd --cipher-suites
     Severity: medium
     Level: SHOULD
     Remediation: name only suites with ECDHE in --cipher-suites, among them
-        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA twin, without which etcd does not start.
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, without which etcd does not start.
     """
     yield from _find(support, Weakness.STATIC, "without forward secrecy")
 
@@ -101,9 +103,9 @@ def _cbc(support: SuiteSupport) -> Mapping[str, Any]:
 def no_suite_in_cbc_mode_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     """No cipher suite in CBC mode is accepted.
 
-    Encryption after authentication made a series of padding oracles possible; implementations carry
-    countermeasures since. Go accepts ECDHE with AES-CBC by default in every version, so every etcd without
-    --cipher-suites does. Suites that are worse for another reason have checks of their own.
+    Encryption after authentication led to a series of padding oracle attacks; implementations have
+    countermeasures since. Go accepts ECDHE with AES-CBC by default in every version, and so does every etcd
+    without --cipher-suites. Suites that are worse for another reason have checks of their own.
 
     Spec: RFC 9325 section 4.2
     Spec: RFC 7366 section 1
@@ -111,7 +113,7 @@ def no_suite_in_cbc_mode_is_accepted(support: SuiteSupport) -> Iterator[Statemen
     Severity: low
     Level: SHOULD
     Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
-        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA twin, or set --tls-min-version=TLS1.3.
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, or set --tls-min-version=TLS1.3.
     """
     yield from _find(support, Weakness.CBC, "in CBC mode")
 
@@ -124,14 +126,14 @@ def _only_static(support: SuiteSupport) -> Mapping[str, Any]:
 def a_suite_with_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     """In TLS 1.2, a cipher suite with forward secrecy is accepted.
 
-    Without one, no client can help that what is recorded today is read when the server's key leaks. With
-    --cipher-suites this happens when the only ECDHE suites are for another kind of certificate.
+    Otherwise an attacker who obtains the server's key can decrypt recorded traffic of every client. It
+    happens if --cipher-suites contains ECDHE suites only for another type of certificate.
 
     Spec: RFC 9325 section 4.2
     Spec: etcd --cipher-suites
     Severity: high
     Level: MUST
-    Remediation: name suites with ECDHE for the kind of key in --{peer}cert-file in --cipher-suites:
+    Remediation: name suites with ECDHE for the key type of --{peer}cert-file in --cipher-suites:
         TLS_ECDHE_RSA_ for RSA, TLS_ECDHE_ECDSA_ for ECDSA and Ed25519.
     """
     if not support.accepted:
@@ -153,10 +155,11 @@ def _old_groups(support: GroupSupport) -> Mapping[str, Any]:
 
 @check("tls.groups", on=EVERY_LISTENER, counterexample=_old_groups)
 def keys_are_exchanged_with_a_modern_group(support: GroupSupport) -> Iterator[Statement]:
-    """Keys are exchanged with a group of today, and with none that is weak.
+    """Keys are exchanged with a modern group, and with no weak one.
 
-    Today's are X25519, X448, P-256, P-384 and P-521, alone or together with ML-KEM; weak are curves below
-    112 bits of strength.
+    Current clients cannot connect without a modern group; with a weak one an attacker may compute the session
+    keys. Modern groups are X25519, X448, P-256, P-384 and P-521, alone or combined with ML-KEM. Curves below
+    112 bits of strength are weak.
 
     Spec: RFC 8446 section 9.1
     Spec: RFC 9325 section 4.2.1
@@ -191,8 +194,8 @@ def _classical(support: GroupSupport) -> Mapping[str, Any]:
 def a_post_quantum_group_is_accepted(support: GroupSupport) -> Iterator[Statement]:
     """A hybrid group with ML-KEM is accepted.
 
-    What is recorded today could otherwise be read by who has a quantum computer later. Go has X25519MLKEM768
-    since version 1.24.
+    Traffic that is recorded today can otherwise be decrypted later with a quantum computer. Go supports
+    X25519MLKEM768 since 1.24.
 
     Spec: NIST FIPS 203
     Spec: RFC 8446 section 4.2.7

@@ -1,4 +1,4 @@
-"""Protocol versions: none that is old, the new one, and the signal of a fallback."""
+"""Protocol versions, the fallback signal, and other parameters of the ClientHello exchange."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ _S_CLIENT_FLAGS = {"TLSv1.0": "-tls1", "TLSv1.1": "-tls1_1"}
 
 
 def accepted(greeting: HelloExchange, server_hello: ServerHello) -> HelloExchange:
-    """Return the greeting as if the server had accepted the hello; for counterexamples."""
+    """Return the ClientHello exchange as if the server had accepted it; for counterexamples."""
     return replace(greeting, reply=Reply.SERVER_HELLO, server_hello=server_hello, alert=None)
 
 
@@ -32,16 +32,16 @@ def _tls10_accepted(old: OldVersions) -> Mapping[str, Any]:
 def no_version_below_tls12_is_accepted(old: OldVersions) -> Iterator[Statement]:
     """No protocol version below TLS 1.2 is accepted.
 
-    SSL 3.0, TLS 1.0 and TLS 1.1 rest on MD5 and SHA-1 and have known attacks. etcd has never spoken them, so
-    what does is something that stands before it.
+    SSL 3.0, TLS 1.0 and TLS 1.1 rely on MD5 and SHA-1 and have known attacks. etcd has never supported them,
+    so a proxy in front of it does.
 
     Spec: RFC 8996 sections 4, 5
     Spec: RFC 7568 section 3
     Spec: etcd --tls-min-version
     Severity: high
     Level: MUST
-    Remediation: let etcd itself terminate TLS on this port, or set the minimum of what does to TLS 1.2;
-        etcd's own is --tls-min-version, TLS1.2 unless set to TLS1.3.
+    Remediation: let etcd itself terminate TLS on this port, or set the minimum of the proxy that does to TLS
+        1.2; etcd's own is --tls-min-version, TLS1.2 unless set to TLS1.3.
     """
     found = [greeting for greeting in old.greetings if greeting.reply is Reply.SERVER_HELLO]
     if found:
@@ -68,10 +68,10 @@ def _refused(newest: NewestVersion) -> Mapping[str, Any]:
 
 @check("tls.tls13-offered", on=EVERY_LISTENER, counterexample=_refused)
 def tls13_is_offered(newest: NewestVersion) -> Iterator[Statement]:
-    """TLS 1.3 is offered.
+    """TLS 1.3 is supported.
 
-    It has no weak suites, encrypts the certificates of both sides, and alone has post-quantum key exchange.
-    etcd 3.5.0 to 3.5.7 pin their maximum to TLS 1.2.
+    Without it connections have neither encrypted certificates nor post-quantum key exchange, and may use weak
+    cipher suites. etcd 3.5.0 to 3.5.7 limit the maximum to TLS 1.2.
 
     Spec: RFC 8446 section 1.2
     Spec: etcd --tls-max-version
@@ -98,14 +98,15 @@ def _ignored(variant: UnusualClientHello) -> Mapping[str, Any]:
 def the_signal_of_a_fallback_is_honoured(
     variant: Annotated[UnusualClientHello, "fallback"],
 ) -> Iterator[Statement]:
-    """A hello in TLS 1.2 that says it is a fallback is refused, as TLS 1.3 is offered.
+    """A TLS 1.2 ClientHello with TLS_FALLBACK_SCSV is refused if TLS 1.3 is supported.
 
-    Who can drop packets could otherwise make a client that falls back speak the older version.
+    An attacker who can drop packets can otherwise make a client that retries with older versions use the
+    older one.
 
     Spec: RFC 7507 section 3
     Severity: low
     Level: SHOULD
-    Remediation: let etcd itself terminate TLS on this port; what does so here ignores TLS_FALLBACK_SCSV.
+    Remediation: let etcd itself terminate TLS on this port; the current TLS server ignores TLS_FALLBACK_SCSV.
     """
     odd = variant.odd
     if odd.reply is Reply.SERVER_HELLO:
@@ -133,7 +134,7 @@ def _deflated(variant: UnusualClientHello) -> Mapping[str, Any]:
 def nothing_is_compressed(variant: Annotated[UnusualClientHello, "compression"]) -> Iterator[Statement]:
     """Compression is not selected when a client offers it.
 
-    The length of what is compressed tells about its content (CRIME); etcd's own values would leak that way.
+    The length of compressed data discloses its content (CRIME), including etcd's values.
 
     Spec: RFC 9325 section 3.3
     Spec: CVE-2012-4929
@@ -165,10 +166,10 @@ def _signed_with_sha1(variant: UnusualClientHello) -> Mapping[str, Any]:
 def no_handshake_is_signed_with_sha1(
     variant: Annotated[UnusualClientHello, "sha1-signatures"],
 ) -> Iterator[Statement]:
-    """A client that accepts SHA-1 signatures alone gets no handshake in TLS 1.2.
+    """A client that accepts only SHA-1 signatures gets no TLS 1.2 handshake.
 
     SHA-1 collisions are practical: an attacker who can compute them in time can impersonate the server to a
-    client that accepts them. Go signs with SHA-1 by default up to 1.24; TLS 1.3 never does.
+    client that accepts them. Go up to 1.24 signs with SHA-1 by default; TLS 1.3 never does.
 
     Spec: RFC 9155 section 4
     Spec: Go 1.25 release notes, crypto/tls (GODEBUG tlssha1)
@@ -204,15 +205,15 @@ def _intolerant(variant: UnusualClientHello) -> Mapping[str, Any]:
 def unknown_values_are_tolerated(
     variant: Annotated[UnusualClientHello, "unknown-values"],
 ) -> Iterator[Statement]:
-    """Unknown extensions, suites, groups and versions in a hello are ignored.
+    """Unknown extensions, suites, groups and versions in a ClientHello are ignored.
 
-    A listener that stumbles over them locks out the clients of tomorrow.
+    Otherwise clients that offer newer extensions or versions cannot connect.
 
     Spec: RFC 8701 section 3
     Spec: RFC 8446 section 4.1.2
     Severity: low
     Level: MUST
-    Remediation: let etcd itself terminate TLS on this port, or update what does.
+    Remediation: let etcd itself terminate TLS on this port, or update the proxy that does.
     """
     if variant.odd.reply is not Reply.SERVER_HELLO:
         yield Finding(
@@ -230,18 +231,18 @@ def _still_open(silence: SilentConnection) -> Mapping[str, Any]:
 
 @check("tls.stalled-handshake", on=EVERY_LISTENER, counterexample=_still_open, opt_in=True)
 def a_silent_connection_is_ended(silence: SilentConnection) -> Iterator[Statement]:
-    """A connection on which nothing is sent is ended.
+    """A connection on which the client sends nothing is closed.
 
-    Everybody who reaches the port, with no certificate at all, could otherwise use up the server's file
-    descriptors with connections that never begin a handshake. etcd ends them after ten seconds since 3.5.33,
-    3.6.14 and 3.7.1, on peer ports after five in every version, and not on the gRPC port of a set-up with
-    --listen-client-http-urls. The check waits for twenty.
+    Any client that reaches the port, without a certificate, can otherwise exhaust the server's file
+    descriptors with connections that never begin a handshake. etcd closes them after ten seconds since
+    3.5.33, 3.6.14 and 3.7.1, on peer ports after five seconds in every version, and does not on the gRPC port
+    if --listen-client-http-urls is set. The check waits for twenty seconds.
 
     Spec: GHSA-6vch-q96h-7gc3
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Severity: medium
     Level: SHOULD
-    Remediation: use etcd 3.5.33, 3.6.14, 3.7.1 or newer, and let a firewall bound who reaches the port.
+    Remediation: use etcd 3.5.33, 3.6.14, 3.7.1 or newer, and restrict access to the port with a firewall.
     """
     greeting = silence.greeting
     if not greeting.local_address:
