@@ -24,7 +24,7 @@ def test_a_check_is_shown_in_full() -> None:
     assert f"**{check.requirement}** MUST, critical; on client, peer, metrics, client-http." in text
     assert " ".join(check.explanation.split()) in text
     assert "[RFC 8446 section 4.4.2.4](https://www.rfc-editor.org/rfc/rfc8446#section-4.4.2.4)" in text
-    assert "- needs: `AccessMatrix` of `none` (all that was seen" in text
+    assert "- needs: `AccessMatrix` of `none` (the attempts" in text
     assert "- proved on: some-cluster" in text
 
 
