@@ -1,1 +1,1 @@
-"""What a cluster was told to be, and what etcd makes of it. Knows no pytest, no probe and no connection."""
+"""Declarations of etcd members, and the configuration that etcd derives from them."""

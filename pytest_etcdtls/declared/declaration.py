@@ -17,7 +17,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 
 UNKNOWN_IS_NEWEST = (99,)
-"""What an unknown version is compared as: etcd as it is today."""
+"""The key of an unknown version. It compares as the newest etcd."""
 
 
 def version_key(version: str | None) -> tuple[int, ...]:
@@ -33,12 +33,12 @@ def line(version: str | None) -> str | None:
 
 
 def has(version: str | None, first: dict[str, int], newer: bool = True) -> bool:
-    """Return whether a version has what came with different patch releases of different lines.
+    """Return whether a version has a feature that was added in different patch releases of several lines.
 
     Args:
-        version: to ask about.
-        first: by line, the first patch release that has it.
-        newer: whether the lines above all of these have it.
+        version: the version to test.
+        first: the first patch release that has it, by minor line.
+        newer: whether minor lines above all of these have it.
     """
     key = version_key(version)
     own = ".".join(map(str, key[:2]))
@@ -48,7 +48,7 @@ def has(version: str | None, first: dict[str, int], newer: bool = True) -> bool:
 
 
 def tag_version(image: str | None) -> str | None:
-    """Return the version that an image's tag names: ``3.6.4`` for ``registry.k8s.io/etcd:3.6.4-0``."""
+    """Return the version in an image's tag: ``3.6.4`` for ``registry.k8s.io/etcd:3.6.4-0``."""
     match = re.search(r":v?(3\.\d+\.\d+)(?![\d.])[^/]*$", image or "")
     return match[1] if match else None
 
@@ -58,12 +58,12 @@ SCHEMES = ("http", "https", "unix", "unixs")
 
 @dataclass(frozen=True, slots=True)
 class DeclaredURL:
-    """One URL of a list.
+    """One URL of a URL list in a declaration.
 
     Attributes:
         scheme: ``http``, ``https``, ``unix`` or ``unixs``, in lower case.
-        host: without brackets; of a socket its path.
-        port: 0 of a socket.
+        host: the host without brackets; for a Unix domain socket, its path.
+        port: the port; 0 for a Unix domain socket.
     """
 
     scheme: str
@@ -72,22 +72,22 @@ class DeclaredURL:
 
     @property
     def secure(self) -> bool:
-        """Whether TLS is spoken there."""
+        """Whether the scheme uses TLS."""
         return self.scheme in ("https", "unixs")
 
     @property
     def is_socket(self) -> bool:
-        """Whether it is a Unix domain socket, which nobody reaches from elsewhere."""
+        """Whether it is a Unix domain socket, which is reachable only on the same machine."""
         return self.scheme in ("unix", "unixs")
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it stands for every address of the machine: ``0.0.0.0`` or ``::``."""
+        """Whether the host is the unspecified address: ``0.0.0.0`` or ``::``."""
         return self.host in ("0.0.0.0", "::", "")  # noqa: S104 - compared, never bound
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only the machine itself reaches it."""
+        """Whether it is reachable only on the same machine."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -95,7 +95,7 @@ class DeclaredURL:
 
     @property
     def address(self) -> str:
-        """``host:port``, an IPv6 address in brackets; what etcd tells its listeners apart by."""
+        """``host:port``, an IPv6 address in brackets. etcd distinguishes its listeners by this."""
         if self.is_socket:
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -106,11 +106,11 @@ class DeclaredURL:
 
 @dataclass(frozen=True, slots=True)
 class URLList:
-    """What a list of URLs comes to.
+    """The result of parsing a list of URLs.
 
     Attributes:
-        urls: without repetitions, in the order in which they are written.
-        problems: why etcd refuses the list, one sentence for each URL that it refuses.
+        urls: the URLs without repetitions, in the order in which they are written.
+        problems: why etcd refuses the list, one sentence for each refused URL.
     """
 
     urls: tuple[DeclaredURL, ...]
@@ -118,7 +118,7 @@ class URLList:
 
 
 def parse_urls(text: str) -> URLList:
-    """Return the URLs of a list with commas; an empty one has none."""
+    """Return the URLs of a comma-separated list. An empty text has none."""
     urls: dict[DeclaredURL, None] = {}
     problems: list[str] = []
     for word in text.split(",") if text else ():
@@ -153,7 +153,7 @@ def _port(parts: SplitResult) -> int:
 
 
 def bind_problem(url: DeclaredURL) -> str | None:
-    """Return why etcd refuses to listen there (``embed.checkBindURLs``), ``None`` if it does not."""
+    """Return why etcd refuses to listen on a URL (``embed.checkBindURLs``); ``None`` if it does not."""
     if url.is_socket or url.host == "localhost":
         return None
     try:
@@ -169,7 +169,7 @@ _SECRETS = ("password", "secret", "discovery-user", "discovery-token")
 
 
 class Form(StrEnum):
-    """What kind of file a declaration was read from."""
+    """The kind of file that a declaration was read from."""
 
     MANIFEST = "Kubernetes manifest"
     YAML = "etcd configuration file"
@@ -179,7 +179,7 @@ class Form(StrEnum):
 
 
 class Via(StrEnum):
-    """How a setting is made."""
+    """How a setting is given."""
 
     FLAG = "flag"
     VARIABLE = "environment variable"
@@ -191,8 +191,8 @@ class SourceLine:
     """A line of a file.
 
     Attributes:
-        file: its path as it was named, or words for what is no file.
-        line: counted from 1; ``None`` where there are no lines.
+        file: the path as the user named it, or a description of a source that is not a file.
+        line: the line number, counted from 1; ``None`` where there are no lines.
     """
 
     file: str
@@ -204,12 +204,12 @@ class SourceLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One setting as it was written.
+    """One setting as it is written in a declaration.
 
     Attributes:
-        name: of the flag, without dashes, whichever way it was set: ``peer-trusted-ca-file``.
-        value: text; the members of a list joined by commas, a switch as it was written or ``true``.
-        spelled: as it is written there: ``--cert-file``, ``ETCD_CERT_FILE``,
+        name: the name of the flag without dashes, however it was set: ``peer-trusted-ca-file``.
+        value: the value as text; the members of a list joined by commas, a boolean as written or ``true``.
+        spelled: the name as it is written: ``--cert-file``, ``ETCD_CERT_FILE``,
             ``client-transport-security.cert-file``.
     """
 
@@ -221,12 +221,12 @@ class Setting:
 
     @property
     def shown(self) -> str:
-        """The value, unless it may be a password."""
+        """The value, redacted if it may contain a password."""
         return "(not shown)" if any(word in self.name.lower() for word in _SECRETS) else self.value
 
     @property
     def on(self) -> bool:
-        """Whether a switch is switched on; ``False`` for what Go does not take for a boolean."""
+        """Whether a boolean setting is true; ``False`` for a value that Go does not parse as a boolean."""
         return self.value in _TRUE
 
     @property
@@ -236,7 +236,7 @@ class Setting:
 
     @property
     def written(self) -> str:
-        """Spelling and value as in the file: ``--client-cert-auth=true``."""
+        """Name and value as in the file: ``--client-cert-auth=true``."""
         return f"{self.spelled}: {self.shown}" if self.via is Via.KEY else f"{self.spelled}={self.shown}"
 
     def __str__(self) -> str:
@@ -245,11 +245,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """Something with which no version of etcd starts.
+    """An error in a declaration with which no version of etcd starts.
 
     Attributes:
-        text: what etcd makes of it, and what to write instead.
-        key: of the configuration file that it is about: a version that does not know it passes it over.
+        text: how etcd reacts, and what to write instead.
+        key: the key of the configuration file that it concerns. A version without this key ignores it.
     """
 
     place: SourceLine
@@ -259,7 +259,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A directory or file of the node that a container sees under another path (``hostPath``)."""
+    """A directory or file of the node that is mounted at another path in the container (``hostPath``)."""
 
     inside: str
     outside: str
@@ -267,24 +267,24 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """What one member was told to be.
+    """The configuration of one member as its operator wrote it.
 
     Attributes:
-        form: what it was read from.
-        source: the file's path as it was named, or words.
-        settings: those in force, by flag name, as etcd itself merges them.
-        overridden: those that a later one of the same kind replaced.
-        shadowed: environment variables whose flag is given as well.
+        form: the kind of file that it was read from.
+        source: the path as the user named it, or a description.
+        settings: the settings in force, by flag name, merged as etcd merges them.
+        overridden: settings that a later one of the same kind replaces.
+        shadowed: environment variables whose flag is also given.
         hidden: flags and variables that a configuration file makes etcd ignore.
-        unknown: names that no etcd has, by spelling.
-        mistakes: what keeps every etcd from starting.
-        config_file: the configuration file that etcd was told to read.
-        image: of the container.
-        version: of etcd, as far as the image's tag tells.
-        mounts: what the container sees of the node.
-        go_environment: variables that Go itself heeds: ``GODEBUG``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``.
-        etcdctl: variables for etcdctl that stand beside etcd's own, such as ``ETCDCTL_CERT``.
-        notes: what could not be read here and may matter, one sentence each.
+        unknown: settings that no version of etcd has, by spelling.
+        mistakes: errors with which no version of etcd starts.
+        config_file: the configuration file of ``--config-file``.
+        image: the container image.
+        version: the version of etcd from the image's tag; ``None`` if the tag does not contain one.
+        mounts: directories and files of the node that are mounted in the container.
+        go_environment: variables that the Go runtime reads: ``GODEBUG``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``.
+        etcdctl: variables for etcdctl in the same environment, such as ``ETCDCTL_CERT``.
+        notes: what could not be read and may matter, one sentence each.
     """
 
     form: Form
@@ -304,20 +304,20 @@ class Declaration:
     notes: tuple[str, ...] = ()
 
     def text(self, name: str) -> str | None:
-        """Return the value of a setting; ``None`` if it is not given or empty, which to etcd is the same."""
+        """Return the value of a setting; ``None`` if it is not given or empty, which etcd treats alike."""
         setting = self.settings.get(name)
         return setting.value if setting is not None and setting.value else None
 
     def on(self, *names: str) -> bool:
-        """Return whether one of these switches is switched on."""
+        """Return whether one of these boolean settings is true."""
         return any(self.settings[name].on for name in names if name in self.settings)
 
     def words(self, name: str) -> tuple[str, ...]:
-        """Return the members of a list that is written with commas."""
+        """Return the members of a comma-separated list."""
         return tuple(word for word in (self.text(name) or "").split(",") if word)
 
     def urls(self, name: str) -> tuple[DeclaredURL, ...]:
-        """Return the URLs of a setting, those that cannot be read left out (they are mistakes)."""
+        """Return the URLs of a setting. URLs that cannot be parsed are left out; they are mistakes."""
         return parse_urls(self.text(name) or "").urls
 
 
@@ -338,7 +338,7 @@ class DeclaredListener:
     """One URL that etcd listens on.
 
     Attributes:
-        setting: that declares it; ``None`` for etcd's default.
+        setting: the setting that declares it; ``None`` for etcd's default.
     """
 
     role: Role
@@ -347,7 +347,7 @@ class DeclaredListener:
 
 
 def declared_listeners(declaration: Declaration) -> tuple[DeclaredListener, ...]:
-    """Return the listeners in the order of roles; a list that is not given, or empty, is etcd's default."""
+    """Return the listeners in the order of roles. A list that is missing or empty has etcd's default."""
     found: list[DeclaredListener] = []
     for role, flag in FLAGS.items():
         setting = declaration.settings.get(flag) if declaration.text(flag) else None
@@ -357,12 +357,12 @@ def declared_listeners(declaration: Declaration) -> tuple[DeclaredListener, ...]
 
 
 def advertised(declaration: Declaration, role: Role) -> tuple[DeclaredURL, ...]:
-    """Return the URLs that a member tells others to use, empty for roles that are not advertised."""
+    """Return the URLs that a member advertises; empty for roles that are not advertised."""
     return declaration.urls(_ADVERTISED[role]) if role in _ADVERTISED else ()
 
 
 def split_http(declaration: Declaration) -> bool:
-    """Return whether HTTP is split off the client port, which then speaks gRPC alone."""
+    """Return whether HTTP has listeners of its own, so that the client port serves gRPC only."""
     return declaration.text(FLAGS[Role.CLIENT_HTTP]) is not None
 
 
@@ -376,13 +376,13 @@ FILES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DeclaredMember:
-    """A member as it was declared. What is computed of it is kept by its identity.
+    """A member as it was declared. Values computed from it are cached by its object identity.
 
     Attributes:
-        declaration: what it was told to be.
-        where: where its files are here.
+        declaration: the member's declaration.
+        where: finds its files on this machine.
         crls: its CRL files, by declared path.
-        others: settings of which the file here is known to be another member's; it counts as not here.
+        others: settings whose file on this machine belongs to another member; the file counts as missing.
     """
 
     declaration: Declaration
@@ -391,15 +391,15 @@ class DeclaredMember:
     others: frozenset[str] = frozenset()
 
     def file(self, name: str) -> Path | None:
-        """Return where the file of a setting is here; ``None`` if it is not, or none is declared."""
+        """Return the path of a setting's file on this machine; ``None`` if it is missing or not declared."""
         text = self.declaration.text(name)
         return None if text is None or name in self.others else self.where.find(text)
 
     def required(self, name: str) -> Path | None:
-        """Return where the file of a setting is here; ``None`` if none is declared.
+        """Return the path of a setting's file on this machine; ``None`` if none is declared.
 
         Raises:
-            UsageError: if one is declared and is not here; the message names the line.
+            UsageError: if a declared file is missing on this machine; the message names the line.
         """
         if self.declaration.text(name) is None:
             return None
@@ -407,17 +407,17 @@ class DeclaredMember:
 
 
 _APISERVER_CLIENT = "apiserver-etcd-client."
-"""kubeadm keeps these beside etcd's directory, not in it."""
+"""kubeadm keeps these files in the parent of etcd's directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """Where declared files are here.
+    """How declared paths map to files on this machine.
 
     Attributes:
-        pki_dir: ``--etcd-pki-dir``: nothing is looked for anywhere else; ``None`` takes paths as they are.
-        root: directory that stands for ``/``.
-        mounts: of the container that the declaration is about.
+        pki_dir: ``--etcd-pki-dir``, the only directory that is searched; ``None`` takes paths as they are.
+        root: the directory that is used as ``/``.
+        mounts: the mounts of the declared container.
     """
 
     pki_dir: Path | None = None
@@ -425,14 +425,14 @@ class Whereabouts:
     mounts: tuple[Mount, ...] = ()
 
     def find(self, declared: str) -> Path | None:
-        """Return where a declared path is here, ``None`` if it is not.
+        """Return the file of a declared path on this machine; ``None`` if there is none.
 
-        Under ``pki_dir`` the longest suffix of the path that exists there counts.
+        In ``pki_dir``, the longest suffix of the path that exists there is used.
         """
         return next((path for path in self._candidates(declared) if exists(path)), None)
 
     def is_original(self, declared: str, found: Path) -> bool:
-        """Return whether what was found is the very file that etcd reads, not a copy under another path."""
+        """Return whether the file found is the one that etcd reads, not a copy at another path."""
         return str(found) in (declared, *self._on_the_node(declared))
 
     def _candidates(self, declared: str) -> Iterator[Path]:
@@ -447,14 +447,14 @@ class Whereabouts:
                 yield self.pki_dir.parent / parts[-1]
 
     def _on_the_node(self, declared: str) -> Iterator[str]:
-        """Yield the path on the node of a path in the container, the innermost mount first."""
+        """Yield the paths on the node of a path in the container, the innermost mount first."""
         for mount in sorted(self.mounts, key=lambda mount: len(mount.inside), reverse=True):
             if declared == mount.inside or declared.startswith(f"{mount.inside}/"):
                 yield mount.outside + declared[len(mount.inside) :]
 
 
 def exists(path: Path) -> bool:
-    """Return whether there is such a file; one in a directory that may not be entered is not."""
+    """Return whether a file exists; ``False`` if its directory is not accessible."""
     try:
         return path.is_file()
     except OSError:
@@ -462,10 +462,10 @@ def exists(path: Path) -> bool:
 
 
 def require(setting: Setting, where: Whereabouts) -> Path:
-    """Return where the file of a setting is here.
+    """Return the path of a setting's file on this machine.
 
     Raises:
-        UsageError: if it is not; the message names the line that declares it.
+        UsageError: if the file is missing; the message names the line that declares it.
     """
     found = where.find(setting.value)
     if found is not None:
@@ -487,15 +487,15 @@ class Encoding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CRLFile:
-    """A CRL file that was looked at.
+    """A declared CRL file and its content.
 
     Attributes:
-        declared: its path as it is declared.
-        found: its path here; ``None`` if it is not here.
-        encoding: ``None`` if it is not here, or could not be read.
-        issuer: of the list, RFC 4514; empty if it cannot be decoded.
-        next_update: when the list should be replaced, aware UTC; ``None`` if it does not say.
-        serial_numbers: of the revoked certificates.
+        declared: its path as declared.
+        found: its path on this machine; ``None`` if it is missing.
+        encoding: how it is encoded; ``None`` if it is missing or could not be read.
+        issuer: the issuer of the CRL as an RFC 4514 string; empty if it cannot be decoded.
+        next_update: the CRL's nextUpdate, aware UTC; ``None`` if it has none.
+        serial_numbers: the serial numbers of the revoked certificates.
     """
 
     declared: str

@@ -1,4 +1,4 @@
-"""What an etcd of a given version makes of a declaration, on each side and each listener."""
+"""The configuration that a given version of etcd derives from a declaration, by side and listener."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ Side = Literal["client", "peer"]
 SIDES: Final[tuple[Side, ...]] = ("client", "peer")
 
 _LISTS_OF_NAMES: Final = {"3.5": 15}
-"""The patch releases from which on allowed names may be lists."""
+"""The first patch releases in which allowed names may be lists."""
 
 
 class ClientAuthentication(StrEnum):
-    """Who is let in by TLS."""
+    """Which clients TLS accepts."""
 
     ANYBODY = "anybody"
-    """No certificate is asked for."""
+    """No client certificate is requested."""
     TRUSTED_CA = "who holds a certificate of the trusted CA"
     SYSTEM_ROOTS = "who holds a certificate of any CA in the system's root store"
 
 
 class CRLEffect(StrEnum):
-    """What a CRL does."""
+    """The effect of a CRL."""
 
     NONE = "no CRL"
     ENFORCED = "revoked certificates are refused"
@@ -52,24 +52,24 @@ class CRLEffect(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSSide:
-    """TLS on one side.
+    """The TLS configuration of one side (client or peer).
 
     Attributes:
-        certificate: path of what is served as it is declared; ``None`` if it is generated or there is none.
-        key: path of its key.
-        generated: etcd generates a self-signed certificate (``--auto-tls``), and what else is declared for
-            TLS on this side is dropped.
-        admission: who is let in.
-        asks: ``--client-cert-auth`` is on, and not dropped.
-        trusted_ca: path of the bundle that clients' certificates must come from.
-        allowed_cn: common names that are let in, empty for all.
-        allowed_hostname: names of which a certificate must be valid for one, empty for all.
-        crl_file: path of the CRL.
-        crl: what it does, on listeners where etcd looks at it.
-        dials_with: path of the certificate with which etcd itself connects: its gateway on the client side, a
-            member to its peers on the peer side.
-        skips_san_rule: the SAN rule does not apply.
-        cn_is_user: a certificate's CN is the user's name where authentication is on.
+        certificate: the declared path of the served certificate; ``None`` if it is generated or missing.
+        key: the declared path of its key.
+        generated: whether etcd generates a self-signed certificate (``--auto-tls``) and ignores the other TLS
+            settings of this side.
+        admission: which clients are accepted.
+        asks: whether ``--client-cert-auth`` is on and not ignored.
+        trusted_ca: the path of the CA bundle that client certificates are verified against.
+        allowed_cn: the common names that are accepted; empty for all.
+        allowed_hostname: hostnames, one of which a client certificate must be valid for; empty for all.
+        crl_file: the path of the CRL.
+        crl: the effect of the CRL on listeners where etcd checks it.
+        dials_with: the path of the certificate that etcd presents as a client: its gateway on the client
+            side, a member to its peers on the peer side.
+        skips_san_rule: whether the SAN rule does not apply.
+        cn_is_user: whether a client certificate's CN is used as the user name when authentication is enabled.
     """
 
     side: Side
@@ -89,25 +89,25 @@ class TLSSide:
 
     @property
     def has_certificate(self) -> bool:
-        """Whether it can serve TLS."""
+        """Whether there is a certificate, so that this side can serve TLS."""
         return self.generated or self.certificate is not None
 
 
 def prefix(side: Side) -> str:
-    """Return what the side's flags begin with."""
+    """Return the prefix of the side's flags."""
     return "peer-" if side == "peer" else ""
 
 
 def tls_side(
     declaration: Declaration, side: Side, version: str | None, crl: CRLFile | None = None
 ) -> TLSSide:
-    """Return what TLS is on one side.
+    """Return the TLS configuration of one side.
 
     Args:
-        declaration: of the member.
-        side: of it.
-        version: of etcd; ``None`` stands for today's.
-        crl: the file of that side's CRL, if one is declared and was looked at.
+        declaration: the member's declaration.
+        side: the side.
+        version: the version of etcd; ``None`` for the newest.
+        crl: the CRL file of that side, if one is declared and was read.
     """
     p = prefix(side)
     certificate, key = declaration.text(f"{p}cert-file"), declaration.text(f"{p}key-file")
@@ -143,7 +143,7 @@ def _admission(asks: bool, ca: str | None, version: str | None) -> ClientAuthent
 
 
 def allowed_names(declaration: Declaration, name: str, version: str | None) -> tuple[str, ...]:
-    """Return the allowed names; before 3.5.15 a list with commas is one single name."""
+    """Return the allowed names. Before 3.5.15, a comma-separated list is a single name."""
     text = declaration.text(name)
     if text is None:
         return ()
@@ -157,11 +157,11 @@ def crl_effect(
     admission: ClientAuthentication,
     crl: CRLFile | None,
 ) -> CRLEffect:
-    """Return what the CRL of a side does where etcd looks at it."""
+    """Return the effect of a side's CRL on listeners where etcd checks it."""
     if declaration.text(f"{side}-crl-file") is None:
         return CRLEffect.NONE
     if admission is ClientAuthentication.ANYBODY:
-        return CRLEffect.IGNORED  # nobody is asked for a certificate that could be in it
+        return CRLEffect.IGNORED  # no client certificate is requested, so none can be revoked
     if crl is None or crl.found is None:
         return CRLEffect.UNKNOWN
     if crl.encoding is Encoding.DER:
@@ -180,19 +180,19 @@ def _skips_san_rule(declaration: Declaration, side: Side, version: str | None) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveListener:
-    """What one listener does.
+    """The effective configuration of one listener.
 
     Attributes:
-        declared: the URL and what declares it.
-        tls: TLS is spoken on this port.
-        plaintext: plaintext is answered on this port.
-        side: TLS settings that apply, ``None`` where no TLS is spoken.
-        crl: what the CRL does here.
-        san_rule: a certificate's names must fit the address that it comes from.
-        speaks: ``grpc``, ``http``.
-        minimum: the lowest TLS version, ``None`` where no TLS is spoken.
-        maximum: the highest; ``None`` where Go decides.
-        cipher_suites: Go's names of those allowed in TLS 1.2; empty where Go decides.
+        declared: the URL and the setting that declares it.
+        tls: whether the port serves TLS.
+        plaintext: whether the port serves plaintext.
+        side: the TLS configuration that applies; ``None`` without TLS.
+        crl: the effect of the CRL on this listener.
+        san_rule: whether the names in a client certificate must match the address that it connects from.
+        speaks: the protocols that the listener serves: ``grpc``, ``http``.
+        minimum: the lowest TLS version; ``None`` without TLS.
+        maximum: the highest TLS version; ``None`` for Go's default.
+        cipher_suites: Go's names of the cipher suites allowed in TLS 1.2; empty for Go's default.
     """
 
     declared: DeclaredListener
@@ -208,21 +208,21 @@ class EffectiveListener:
 
     @property
     def role(self) -> Role:
-        """What the listener is for."""
+        """The role of the listener."""
         return self.declared.role
 
     @property
     def url(self) -> DeclaredURL:
-        """Where it listens."""
+        """The URL that it listens on."""
         return self.declared.url
 
     @property
     def admission(self) -> ClientAuthentication:
-        """Who is let in; where plaintext is answered that is anybody."""
+        """Which clients are accepted; every client where plaintext is served."""
         return ClientAuthentication.ANYBODY if self.plaintext or self.side is None else self.side.admission
 
     def describe(self) -> str:
-        """Return who is let in, in a few words for people."""
+        """Return a short description of the clients that are accepted."""
         if self.side is None:
             return "plaintext: anybody"
         parts = [self._who(self.side)]
@@ -250,14 +250,14 @@ class EffectiveListener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
-    """What a member really does.
+    """The effective configuration of a member.
 
     Attributes:
-        version: of etcd that this holds for; ``None`` if it is not known and today's is meant.
-        listeners: in the order of roles.
-        sides: TLS settings by side, ``client`` and ``peer``.
-        gateway: the JSON gateway answers on the listeners that speak HTTP.
-        pprof: profiles are served on the client port.
+        version: the version of etcd that it applies to; ``None`` if unknown, in which case it is the newest.
+        listeners: the listeners in the order of roles.
+        sides: the TLS configuration by side, ``client`` and ``peer``.
+        gateway: whether the JSON gateway is served on the listeners that serve HTTP.
+        pprof: whether profiles are served on the client port.
     """
 
     version: str | None
@@ -272,7 +272,7 @@ class Effective:
 
 
 CRL_ON_GRPC = {"3.5": 32, "3.6": 13, "3.7": 0}
-"""The patch releases that look at a CRL on a client port without HTTP (GHSA-3wh4-j44w-pg92)."""
+"""The first patch releases that check a CRL on a client port without HTTP (GHSA-3wh4-j44w-pg92)."""
 
 _VERSIONS = {"TLS1.2": TLSVersion.TLS1_2, "TLS1.3": TLSVersion.TLS1_3}
 
@@ -280,12 +280,12 @@ _VERSIONS = {"TLS1.2": TLSVersion.TLS1_2, "TLS1.3": TLSVersion.TLS1_3}
 def effective(
     declaration: Declaration, version: str | None = None, crls: Mapping[str, CRLFile] | None = None
 ) -> Effective:
-    """Return what etcd makes of a declaration.
+    """Return the configuration that etcd derives from a declaration.
 
     Args:
-        declaration: of one member.
-        version: of etcd; ``None`` takes the declaration's, and today's etcd if that tells none.
-        crls: the CRL files that were looked at, by declared path.
+        declaration: the declaration of one member.
+        version: the version of etcd; ``None`` for the declaration's version, or the newest if it has none.
+        crls: the CRL files that were read, by declared path.
     """
     version = version or declaration.version
     seen = in_force(declaration, version)
@@ -334,7 +334,7 @@ def _listeners(
 def _same_address(
     listener: DeclaredListener, declared: tuple[DeclaredListener, ...]
 ) -> DeclaredListener | None:
-    """Return the listener on the same client port that speaks the other of TLS and plaintext."""
+    """Return the listener on the same client port with the other scheme (TLS or plaintext)."""
     if listener.role not in (Role.CLIENT, Role.CLIENT_HTTP):
         return None
     return next(
@@ -370,7 +370,7 @@ def _tls_versions(declaration: Declaration, version: str | None) -> tuple[TLSVer
 
 
 def _debugs(declaration: Declaration, version: str | None) -> bool:
-    """Return whether etcd is told to debug: up to 3.4 by a flag of its own, since then by the log level."""
+    """Return whether debug logging is on: ``--debug`` up to 3.4, the log level in later versions."""
     if version_key(version) < (3, 5):
         return declaration.on("debug")
     return declaration.text("log-level") == "debug"
@@ -380,15 +380,15 @@ def _gateway(declaration: Declaration, version: str | None) -> bool:
     setting = declaration.settings.get("enable-grpc-gateway")
     if setting is not None:
         return setting.on
-    # In 3.4 the default of the configuration file is another than that of the flag.
+    # In 3.4 the default in the configuration file differs from the flag's default.
     from_file = declaration.config_file is not None or declaration.form is Form.YAML
     return not (from_file and version_key(version) < (3, 5))
 
 
 @lru_cache(maxsize=256)
 def effective_of(member: DeclaredMember, version: str | None = None) -> Effective:
-    """Return what that version makes of a member's declaration, computed once for each version.
+    """Return the configuration that a version derives from a member's declaration, cached by version.
 
-    ``None`` takes the declaration's own version, else that of today's etcd.
+    ``None`` stands for the declaration's own version, or the newest if it has none.
     """
     return effective(member.declaration, version, member.crls)

@@ -1,4 +1,4 @@
-"""etcd's own configuration file, and YAML as nodes that know their lines."""
+"""etcd's configuration file, and YAML nodes with line numbers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _FALSE = frozenset({"n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "F
 
 
 def documents(text: str, file: str) -> list[Node]:
-    """Return the root of each document that is not empty.
+    """Return the root node of each YAML document that is not empty.
 
     Raises:
-        UsageError: if it is not YAML.
+        UsageError: if the text is not YAML.
     """
     try:
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
@@ -54,7 +54,7 @@ class Entry:
 
 
 def entries(node: Node | None, file: str) -> Iterator[Entry]:
-    """Yield the entries of a mapping, merged ones (``<<``) first; nothing for anything else."""
+    """Yield the entries of a mapping, merged ones (``<<``) first; nothing for other nodes."""
     if not isinstance(node, MappingNode):
         return
     own = []
@@ -71,7 +71,7 @@ def entries(node: Node | None, file: str) -> Iterator[Entry]:
 
 
 def member(node: Node | None, *keys: str) -> Node | None:
-    """Return the node under a path of keys; the last of equal keys counts."""
+    """Return the node at a path of keys; the last of equal keys is used."""
     for key in keys:
         found = [entry.value for entry in entries(node, "") if entry.key == key]
         node = found[-1] if found else None
@@ -79,12 +79,12 @@ def member(node: Node | None, *keys: str) -> Node | None:
 
 
 def items(node: Node | None) -> list[Node]:
-    """Return the members of a sequence; none of anything else."""
+    """Return the items of a sequence; an empty list for other nodes."""
     return list(node.value) if isinstance(node, SequenceNode) else []
 
 
 def text_of(node: Node | None) -> str | None:
-    """Return a scalar as it is written; ``None`` for null and for what is no scalar."""
+    """Return a scalar as it is written; ``None`` for null and for other nodes."""
     return node.value if isinstance(node, ScalarNode) and not is_null(node) else None
 
 
@@ -94,7 +94,7 @@ def is_null(node: Node) -> bool:
 
 
 def boolean_of(node: Node) -> bool | None:
-    """Return what a plain scalar means as a boolean in YAML 1.1, which etcd reads; ``None`` if it is none."""
+    """Return the value of a YAML 1.1 boolean, as etcd parses it; ``None`` if it is not a boolean."""
     if not isinstance(node, ScalarNode) or node.style is not None:
         return None
     if node.value in _TRUE | _FALSE:
@@ -103,7 +103,7 @@ def boolean_of(node: Node) -> bool | None:
 
 
 def kind_of(node: Node) -> str:
-    """Return what a node is, in JSON's words: ``string``, ``number``, ``boolean``, ``list``, ``mapping``."""
+    """Return the kind of a node: ``string``, ``number``, ``boolean``, ``list`` or ``mapping``."""
     if isinstance(node, SequenceNode):
         return "list"
     if isinstance(node, MappingNode):
@@ -123,12 +123,12 @@ _TEXTS = frozenset({"name", "data-dir", "initial-cluster", "tls-min-version", "t
 
 @dataclass
 class YAMLConfiguration:
-    """What a configuration file comes to.
+    """The content of a configuration file.
 
     Attributes:
-        given: settings in the order of the file, overridden ones included.
-        unknown: keys that no etcd reads.
-        mistakes: what keeps etcd from starting.
+        given: the settings in the order of the file, including overridden ones.
+        unknown: keys that no version of etcd reads.
+        mistakes: errors with which etcd does not start.
     """
 
     given: list[Setting] = field(default_factory=list)
@@ -137,10 +137,10 @@ class YAMLConfiguration:
 
 
 def read_configuration(text: str, file: str) -> YAMLConfiguration:
-    """Return the settings of a configuration file; an empty one has none.
+    """Return the settings of a configuration file. An empty file has none.
 
     Raises:
-        UsageError: if it is not YAML, or no mapping.
+        UsageError: if the file is not YAML or not a mapping.
     """
     roots = documents(text, file)
     found = YAMLConfiguration()
@@ -156,7 +156,7 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
 
 
 def _last_ones(found: Iterator[Entry]) -> list[Entry]:
-    """Return the last of each key, regardless of case: a repeated section replaces the first one whole."""
+    """Return the last entry of each key, ignoring case. A repeated section replaces the earlier one."""
     return list({entry.key.lower(): entry for entry in found}.values())
 
 
@@ -202,7 +202,7 @@ def _value(node: Node, name: str) -> str:
 
 
 def _problem(entry: Entry, name: str) -> str | None:
-    """Return why Go's JSON decoder refuses the value, for the keys that matter here."""
+    """Return why etcd does not decode the value of a key; ``None`` if it does. Not every key is checked."""
     kind, key = kind_of(entry.value), entry.key.lower()
     if key in LISTS:
         return None if kind == "list" else f"is a {kind}, and etcd wants a list: [a, b]"
@@ -220,10 +220,10 @@ _LIST_OF_URLS = "is a list, and etcd wants one string with commas in it"
 
 
 def looks_like_configuration(text: str, file: str) -> bool:
-    """Return whether a text is a mapping with at least one key of etcd's.
+    """Return whether a text is a mapping with at least one of etcd's keys.
 
     Raises:
-        UsageError: if it is not YAML.
+        UsageError: if the text is not YAML.
     """
     roots = documents(text, file)
     return bool(roots) and any(

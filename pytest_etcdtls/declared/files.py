@@ -1,4 +1,4 @@
-"""The files that a declaration names: where they are here and what is in them."""
+"""The files that a declaration names: their paths on this machine and their content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pytest_etcdtls.pki.loading import load_certificates, load_key, load_trust
 
 
 def is_directory(path: Path) -> bool:
-    """Return whether there is such a directory; one below a directory that may not be entered is not."""
+    """Return whether a directory exists; ``False`` if its parent is not accessible."""
     try:
         return path.is_dir()
     except OSError:
@@ -36,12 +36,12 @@ def is_directory(path: Path) -> bool:
 
 
 def whereabouts(declaration: Declaration, pki_dir: Path | None) -> Whereabouts:
-    """Return where the files of a declaration are here."""
+    """Return how the paths of a declaration map to files on this machine."""
     return Whereabouts(pki_dir=pki_dir, mounts=declaration.mounts)
 
 
 def read_crl(setting: Setting, where: Whereabouts) -> CRLFile:
-    """Return what a CRL file is, whatever is wrong with it."""
+    """Read a declared CRL file. A missing or invalid file is reported in the result, not raised."""
     path = where.find(setting.value)
     if path is None:
         return CRLFile(declared=setting.value)
@@ -72,7 +72,7 @@ HEALTHCHECK: Final = "healthcheck-client"
 APISERVER: Final = "apiserver-etcd-client"
 ETCDCTL: Final = "etcdctl"
 _BESIDE: Final = ("trusted-ca-file", "cert-file", "peer-trusted-ca-file", "peer-cert-file")
-"""The declared files beside which kubeadm's clients are looked for."""
+"""The settings in whose files' directories kubeadm's client certificates are searched for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +80,10 @@ class ClientFiles:
     """The files of one client.
 
     Attributes:
-        name: of the client.
-        said: what led to certificate and key, in words.
-        certificate: it is there.
-        key: it need not be.
+        name: the name of the client.
+        said: how the certificate and the key were found, for messages.
+        certificate: the certificate file, which exists.
+        key: the key file, which may be missing.
     """
 
     name: str
@@ -93,7 +93,7 @@ class ClientFiles:
 
 
 def client_files(told: DeclaredMember) -> Iterator[ClientFiles]:
-    """Yield the clients whose certificate is here, the one that etcd lets in at most places first."""
+    """Yield the clients whose certificate is on this machine; the most widely accepted one comes first."""
     for name in (HEALTHCHECK, APISERVER):
         for directory in _directories(told):
             certificate = directory / f"{name}.crt"
@@ -112,7 +112,7 @@ def client_files(told: DeclaredMember) -> Iterator[ClientFiles]:
 
 
 def _directories(told: DeclaredMember) -> Iterator[Path]:
-    """Yield where kubeadm's files may be: beside the declared ones, and for one of them a directory above."""
+    """Yield the directories that may hold kubeadm's files: those of the declared files and their parents."""
     beside = [found.parent for name in _BESIDE if (found := told.file(name))]
     if told.where.pki_dir is not None:
         beside.append(told.where.pki_dir)
@@ -129,15 +129,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PKIDirectory:
-    """What kubeadm keeps for etcd on a control plane; what is not there is ``None``.
+    """kubeadm's files for etcd on a control plane node; ``None`` for a missing file.
 
     Attributes:
-        ca: the certificate of the CA that signs everything.
+        ca: the certificate of the CA that signs all others.
         ca_key: its key.
-        server: ``server.crt``, what client ports serve.
-        peer: ``peer.crt``, what peer ports serve and members dial with.
-        healthcheck_client: a client without subjectAltName, so that peer ports take it from any address.
-        apiserver_etcd_client: the API server's client; it lies beside etcd's directory.
+        server: ``server.crt``, served on client ports.
+        peer: ``peer.crt``, served on peer ports and presented by members that dial.
+        healthcheck_client: a client without subjectAltName, which peer ports accept from any address.
+        apiserver_etcd_client: the API server's client; it is in the parent of etcd's directory.
     """
 
     ca: Path
@@ -149,17 +149,17 @@ class PKIDirectory:
 
 
 def read_pki_directory(directory: Path, *, option: str = "--etcd-pki-dir") -> PKIDirectory:
-    """Return what is in kubeadm's directory: ``/etc/kubernetes/pki/etcd``, or the one above it.
+    """Return the files in kubeadm's directory: ``/etc/kubernetes/pki/etcd``, or its parent.
 
     Args:
-        directory: it, or a copy.
+        directory: the directory, or a copy of it.
         option: the option that named it, for messages.
 
     Raises:
-        UsageError: if there is no ``ca.crt``, or a certificate has no key beside it.
+        UsageError: if there is no ``ca.crt``, or a certificate has no key in the same directory.
     """
     require_directory(directory, option)
-    # The one above has a ca.crt as well, and that is the cluster's own, not etcd's.
+    # The parent has a ca.crt as well, but that is the Kubernetes cluster's, not etcd's.
     etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
     authority = etcd / "ca.crt"
     if not exists(authority):
@@ -180,10 +180,10 @@ def read_pki_directory(directory: Path, *, option: str = "--etcd-pki-dir") -> PK
 
 
 def require_directory(directory: Path, option: str) -> None:
-    """Refuse what is no directory, or may not be entered by this user.
+    """Check that a path is a directory that this user may access.
 
     Raises:
-        UsageError: if so.
+        UsageError: if it is not.
     """
     try:
         if directory.is_dir():
@@ -207,16 +207,16 @@ def _pair_in(directory: Path, name: str, option: str) -> Pair | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFact:
-    """One file.
+    """One file of a member.
 
     Attributes:
-        said: what led to it, for people: the setting as it is written, with its place.
-        path: of it here; ``None`` if it is not here.
-        absent: why it is not here, or may not be read by us, and what to do; empty if it was read.
-        problem: why it is not what it should be; empty if it is.
-        mode: its permission bits; ``None`` where the system has none.
-        owner: the user who owns it, likewise.
-        original: it is the very file that etcd reads, not a copy.
+        said: how it was found, for messages: the setting as it is written, with file and line.
+        path: its path on this machine; ``None`` if it is missing.
+        absent: why it is missing or not readable, and what to do; empty if it was read.
+        problem: why its content is not valid; empty if it is valid.
+        mode: its permission bits; ``None`` on a system without them.
+        owner: the user ID of its owner; ``None`` on a system without one.
+        original: whether it is the file that etcd reads, not a copy.
     """
 
     said: str
@@ -233,10 +233,10 @@ class PairFact:
     """A certificate file and its key file.
 
     Attributes:
-        side: whose settings they are.
-        dials: etcd presents it where it is a client, and serves another one.
-        chain: certificates of the file, leaf first; empty if they could not be read.
-        matches: the key is that of the leaf; ``None`` if one of them could not be read.
+        side: the side whose settings name them.
+        dials: whether etcd presents it as a client and serves another certificate.
+        chain: the certificates of the file, leaf first; empty if they could not be read.
+        matches: whether the key matches the leaf; ``None`` if one of them could not be read.
     """
 
     side: Side
@@ -252,8 +252,8 @@ class BundleFact:
     """A file of trusted CAs.
 
     Attributes:
-        certificates: in it; empty if they could not be read.
-        keys: files beside it that are called as a CA's key is; they were not opened.
+        certificates: the certificates in it; empty if they could not be read.
+        keys: files in the same directory that are named as the CA's key would be; they were not opened.
     """
 
     side: Side
@@ -264,11 +264,11 @@ class BundleFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientFact:
-    """A client's pair that lies beside the member's files, and that nobody declared for etcd.
+    """A client's certificate and key, found with a member's files but not declared for etcd.
 
     Attributes:
-        name: of the client.
-        chain: certificates of the file, leaf first; empty if they could not be read.
+        name: the name of the client.
+        chain: the certificates of the file, leaf first; empty if they could not be read.
     """
 
     name: str
@@ -282,11 +282,11 @@ class MemberFiles:
     """The files of one member.
 
     Attributes:
-        label: of the member.
-        bundles: those that are in force, by side.
-        crls: the files of revoked certificates, with the setting that declares each.
-        data_owner: the user who owns etcd's data directory, so probably the one etcd runs as; ``None`` if
-            that is not to be seen here.
+        label: the label of the member.
+        bundles: the CA bundles that are in force, by side.
+        crls: the CRL files, with the setting that declares each.
+        data_owner: the user ID that owns etcd's data directory, which is probably the one that etcd runs as;
+            ``None`` if it cannot be determined on this machine.
     """
 
     label: str
@@ -302,9 +302,9 @@ class DeclaredFiles:
     """The files of all declared members, in the order of their labels.
 
     Attributes:
-        anchors: CAs of servers that the user named.
-        reader: the user as whom we read, ``None`` where the system has none.
-        observed_at: aware UTC; checks use it as their clock.
+        anchors: the server CAs that the user named.
+        reader: the user ID that pytest runs as; ``None`` on a system without one.
+        observed_at: the time of the observation, aware UTC; checks use it as their clock.
     """
 
     members: tuple[MemberFiles, ...]
@@ -318,8 +318,8 @@ class DeclaredLeaf:
     """The certificate in the file that a listener was told to serve.
 
     Attributes:
-        said: the setting as it is written, with its place.
-        source: the file's path here.
+        said: the setting as it is written, with file and line.
+        source: the path of the file on this machine.
     """
 
     certificate: x509.Certificate
@@ -329,11 +329,11 @@ class DeclaredLeaf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldCertificate:
-    """A certificate that we hold.
+    """A certificate from a declared or given file.
 
     Attributes:
-        what: it is, for people.
-        source: where it comes from: a file's path, or words.
+        what: a description for messages.
+        source: where it comes from: the path of a file, or a description.
     """
 
     what: str
@@ -345,11 +345,11 @@ class HeldCertificate:
 class HeldCertificates:
     """Certificates of one kind, each once, without those that a listener was seen to serve.
 
-    The kinds are what clients present (key ``clients``), the CAs that etcd is told to trust for them
-    (``client-cas``), and without a key all others that are declared.
+    The kinds are client certificates (key ``clients``), the CAs that etcd trusts for them
+    (``client-cas``), and without a key all other declared certificates.
 
     Attributes:
-        observed_at: aware UTC; checks use it as their clock.
+        observed_at: the time of the observation, aware UTC; checks use it as their clock.
     """
 
     certificates: tuple[HeldCertificate, ...]
@@ -360,11 +360,11 @@ _HAS_OWNERS = os.name == "posix"
 
 
 def read_member_files(label: str, told: DeclaredMember) -> MemberFiles:
-    """Return what the files of a member are, as far as they are here.
+    """Return the declared files of a member that are on this machine, with their content.
 
     Args:
-        label: of the member.
-        told: what it was told to be.
+        label: the label of the member.
+        told: the declared member.
     """
     settings = [told.declaration.settings.get(f"{side}-crl-file") for side in SIDES]
     return MemberFiles(
@@ -378,11 +378,11 @@ def read_member_files(label: str, told: DeclaredMember) -> MemberFiles:
 
 
 def read_served(told: DeclaredMember, side: Side) -> tuple[FileFact, tuple[x509.Certificate, ...]] | None:
-    """Return the file that a side is told to serve, and its certificates; ``None`` if none is declared.
+    """Return the certificate file declared for a side, and its certificates; ``None`` if none is declared.
 
     Args:
-        told: what the member was told to be.
-        side: of it.
+        told: the declared member.
+        side: the side.
     """
     if effective_of(told).sides[side].certificate is None:
         return None
@@ -414,7 +414,7 @@ def _bundle(told: DeclaredMember, side: Side) -> BundleFact | None:
 
 
 def _lying(bundle: Path, original: bool) -> Iterator[FileFact]:
-    """Yield the files beside a bundle that are called as its key would be; they are not opened."""
+    """Yield files in a bundle's directory that are named as its key would be; they are not opened."""
     for name in dict.fromkeys((f"{bundle.stem}.key", f"{bundle.stem}-key.pem", "ca.key", "ca-key.pem")):
         path = bundle.with_name(name)
         if exists(path):
@@ -430,7 +430,7 @@ def _clients(told: DeclaredMember) -> Iterator[ClientFact]:
 
 
 def _declared(told: DeclaredMember, name: str) -> FileFact:
-    """Return the file of a setting, not yet looked into."""
+    """Return the file of a setting without its content."""
     setting = told.declaration.settings.get(name)
     if setting is None or not setting.value:
         return FileFact(said=f"--{name}", absent=f"--{name} is not declared")
@@ -482,7 +482,7 @@ def _key(fact: FileFact, chain: tuple[x509.Certificate, ...]) -> tuple[FileFact,
     if fact.absent or fact.path is None:
         return fact, None
     try:
-        # Only the public half is looked at.
+        # Only the public key is used.
         key = load_key(Path(fact.path), option=fact.said, consistent=False)
     except UsageError as error:
         return replace(fact, problem=str(error)), None

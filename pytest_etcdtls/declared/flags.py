@@ -10,7 +10,7 @@ from typing import Final
 from pytest_etcdtls.declared.declaration import Declaration, Setting, Via, has, line, version_key
 
 LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7")
-"""The lines of etcd whose names are known; a newer one is taken to have those of the last."""
+"""The minor lines of etcd whose names are known. A newer line is assumed to have the names of the last."""
 
 _FLAGS: Final[Mapping[str, str]] = {
     "3.3 3.4 3.5 3.6 3.7": """
@@ -76,7 +76,7 @@ _FLAGS: Final[Mapping[str, str]] = {
 
 
 def names(text: str) -> frozenset[str]:
-    """Return the words of a text as a set."""
+    """Return the whitespace-separated names in a text as a set."""
     return frozenset(text.split())
 
 
@@ -101,7 +101,7 @@ SWITCHES: Final = IGNORED | names(
     socket-reuse-address socket-reuse-port strict-reconfig-check unsafe-no-fsync version
     """
 )
-"""Boolean flags: without an equals sign they mean true, and the word after them is not their value."""
+"""Boolean flags. Without an equals sign they are true, and the next argument is not their value."""
 
 _BY_LINE: Final = {
     of: frozenset(name for lines, names in _FLAGS.items() if of in lines.split() for name in names.split())
@@ -109,7 +109,7 @@ _BY_LINE: Final = {
 }
 
 EVERY_FLAG: Final = frozenset().union(*_BY_LINE.values())
-"""Flags that some known version has."""
+"""Flags that at least one known version has."""
 
 _SINCE: Final[Mapping[str, dict[str, int]]] = {
     "tls-min-version": {"3.4": 25, "3.5": 8},
@@ -123,7 +123,7 @@ _SINCE: Final[Mapping[str, dict[str, int]]] = {
     "experimental-compact-hash-check-time": {"3.5": 5},
     "experimental-distributed-tracing-sampling-rate": {"3.5": 11},
 }
-"""Flags that came with a patch release, as far as the changelogs say: by line, its number."""
+"""Flags that were added in a patch release, according to etcd's changelogs: its number, by minor line."""
 
 URL_LISTS: Final = names(
     """
@@ -134,7 +134,7 @@ URL_LISTS: Final = names(
 
 
 def flag_known(name: str, version: str | None) -> bool:
-    """Return whether that version has the flag; of an unknown version, whether any has."""
+    """Return whether a version has the flag; for an unknown version, whether any version has it."""
     if name in IGNORED:
         return True
     of = line(version)
@@ -147,7 +147,7 @@ def flag_known(name: str, version: str | None) -> bool:
 
 
 def flag_lines(name: str) -> str:
-    """Return the lines that have a flag, in words: ``3.3 to 3.5``, ``3.6 and newer``; empty for none."""
+    """Return the minor lines that have a flag: ``3.3 to 3.5``, ``3.6 and newer``; empty for none."""
     having = [of for of in LINES if name in _BY_LINE[of]]
     if not having:
         return ""
@@ -157,7 +157,7 @@ def flag_lines(name: str) -> str:
 
 
 def variable_of(flag: str) -> str:
-    """Return the environment variable of a flag: ``ETCD_CERT_FILE`` of ``cert-file``."""
+    """Return the environment variable of a flag: ``ETCD_CERT_FILE`` for ``cert-file``."""
     return "ETCD_" + flag.upper().replace("-", "_")
 
 
@@ -190,11 +190,11 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     PEER_SECTION: {key: f"peer-{flag}" for key, flag in _BOTH.items()},
 }
-"""By section and key, the flag that the key stands for. The client's ``allowed-cn`` and
-``skip-client-san-verification`` have no flag; they are named as theirs would be."""
+"""The flag that a key corresponds to, by section and key. The client's ``allowed-cn`` and
+``skip-client-san-verification`` have no flag; their names follow the same pattern."""
 
 GO_FIELDS: Final[Mapping[str, str]] = {"clienttlsinfo": "client", "peertlsinfo": "peer"}
-"""Fields of ``embed.Config`` without a JSON tag, in lower case: Go reads them by their own name."""
+"""Fields of ``embed.Config`` without a JSON tag, in lower case. Go decodes them by the field's name."""
 
 LISTS: Final = frozenset({"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"})
 SWITCH_KEYS: Final = frozenset({"client-cert-auth", "auto-tls", "skip-client-san-verification"})
@@ -212,7 +212,7 @@ _NO_KEY: Final = names(
     socket-reuse-address socket-reuse-port trusted-ca-file version
     """
 )
-"""Flags that no key of the same name stands for; what has a key has it in a section."""
+"""Flags without a top-level key of the same name. Those that have a key have it in a section."""
 
 _KEYS_ONLY: Final[Mapping[str, str]] = {
     "socket-options": "3.5",
@@ -220,18 +220,18 @@ _KEYS_ONLY: Final[Mapping[str, str]] = {
     "discovery-config": "3.6",
     "grpc-additional-server-options": "3.6",
 }
-"""Keys without a flag, and the first line that has them."""
+"""Keys without a flag, and the first minor line that has them."""
 
 _SKIPS_SANS: Final = "experimental-peer-skip-client-san-verification"
 
 
 def top_level_flag(key: str) -> str | None:
-    """Return the flag that a key at the top stands for, in some version; ``None`` if there is none."""
+    """Return the flag that a top-level key corresponds to in any version; ``None`` if there is none."""
     return key if (key in EVERY_FLAG and key not in _NO_KEY) or key in _KEYS_ONLY else None
 
 
 def top_level_known(key: str, version: str | None) -> bool:
-    """Return whether that version reads the key at the top."""
+    """Return whether a version reads the top-level key."""
     if key in _KEYS_ONLY:
         return version_key(version) >= version_key(_KEYS_ONLY[key])
     if key == _SKIPS_SANS:
@@ -240,7 +240,7 @@ def top_level_known(key: str, version: str | None) -> bool:
 
 
 def section_key_known(key: str, version: str | None) -> bool:
-    """Return whether that version reads the key in one of the two sections."""
+    """Return whether a version reads the key in one of the two sections."""
     if key in ("allowed-cn", "allowed-hostname"):
         return has(version, {"3.5": 15})
     if key == "skip-client-san-verification":
@@ -253,7 +253,7 @@ def section_key_known(key: str, version: str | None) -> bool:
 
 
 def known_to(setting: Setting, version: str | None) -> bool:
-    """Return whether that version of etcd reads the setting as it is spelled."""
+    """Return whether a version of etcd reads the setting as it is spelled."""
     if setting.via is not Via.KEY:
         return flag_known(setting.name, version)
     section, dot, key = setting.spelled.rpartition(".")
@@ -265,7 +265,7 @@ def known_to(setting: Setting, version: str | None) -> bool:
 
 
 def passed_over(declaration: Declaration, version: str | None) -> tuple[Setting, ...]:
-    """Return the keys and variables that this version ignores and another reads; flags stop etcd instead."""
+    """Return the keys and variables that this version ignores and another reads. Unknown flags stop etcd."""
     return tuple(
         setting
         for setting in declaration.settings.values()
@@ -274,6 +274,6 @@ def passed_over(declaration: Declaration, version: str | None) -> tuple[Setting,
 
 
 def in_force(declaration: Declaration, version: str | None) -> Declaration:
-    """Return the declaration without what this version does not know."""
+    """Return the declaration without the settings that this version ignores."""
     kept = {name: setting for name, setting in declaration.settings.items() if known_to(setting, version)}
     return replace(declaration, settings=MappingProxyType(kept))

@@ -18,15 +18,15 @@ _IMAGE_OF_ETCD = re.compile(r"(^|/)etcd(:|@|$)")
 
 
 def container_invocation(node: Node, pod: Node, file: str) -> ProgramStart | None:
-    """Return how a container starts etcd, ``None`` if it runs something else.
+    """Return how a container starts etcd; ``None`` if it runs something else.
 
     Args:
         node: the container.
-        pod: the object that it belongs to; a pod that the API server has printed tells its addresses as well.
-        file: for places.
+        pod: the object that it belongs to. A pod printed by the API server also has its addresses.
+        file: the path of the manifest, for line references.
 
     Raises:
-        UsageError: if part of what etcd gets is not in the manifest.
+        UsageError: if an argument or a variable of etcd has a value that is not in the manifest.
     """
     environment = tuple(_environment(node, pod, file))
     variables = {variable.name: variable for variable in environment}
@@ -47,7 +47,7 @@ def _has_own_program(node: Node) -> bool:
 
 
 def _expanded(node: Node, file: str, variables: dict[str, Variable]) -> Word:
-    """Return an argument with ``$(NAME)`` replaced as the kubelet does it."""
+    """Return an argument with ``$(NAME)`` expanded as the kubelet does."""
     missing: list[str] = []
 
     def value(match: re.Match[str]) -> str:
@@ -105,8 +105,8 @@ class ContainerCommand:
     """The container that runs etcd.
 
     Attributes:
-        pod: name of the pod, or of what has the template.
-        image: ``None`` if the manifest names none.
+        pod: the name of the pod, or of the object that contains the pod template.
+        image: the container image; ``None`` if the manifest names none.
     """
 
     pod: str
@@ -125,11 +125,11 @@ class _Container:
 
 
 def read_manifest(text: str, file: str) -> ContainerCommand:
-    """Return the one container of a manifest that runs etcd.
+    """Return the container of a manifest that runs etcd.
 
     Raises:
-        UsageError: if it is not YAML, none or several containers run etcd, or part of what etcd gets is not
-            in the manifest.
+        UsageError: if the text is not YAML, if no container or several run etcd, or if an argument or a
+            variable of etcd has a value that is not in the manifest.
     """
     objects = [one for root in documents(text, file) for one in _objects(root)]
     containers = [container for one in objects for container in _containers(one, file)]

@@ -1,4 +1,4 @@
-"""Flags, environment variables and a configuration file come to the settings that etcd takes."""
+"""Merges flags, environment variables and a configuration file into settings, as etcd does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pytest_etcdtls.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One flag as it is given; ``unresolved`` as in :class:`~pytest_etcdtls.declared.shell.Word`."""
+    """One flag as given; ``unresolved`` is as in :class:`~pytest_etcdtls.declared.shell.Word`."""
 
     setting: Setting
     unresolved: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What a command line comes to, in its order."""
+    """The result of parsing a command line, in its order."""
 
     given: tuple[Argument, ...]
     mistakes: tuple[Mistake, ...] = ()
@@ -44,8 +44,8 @@ class Arguments:
 def parse_arguments(words: Sequence[Word]) -> Arguments:
     """Return the flags in the words that follow the program.
 
-    Go stops at the first word that is no flag, and etcd then refuses to start. What follows is read all the
-    same, since it tells what was meant.
+    Go stops at the first word that is not a flag, and etcd then refuses to start. The words after it are
+    parsed nevertheless, because they show the intended settings.
     """
     given: list[Argument] = []
     mistakes: list[Mistake] = []
@@ -65,7 +65,7 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
 
 
 class _Rest(Iterator[Word]):
-    """The words that are not read yet; the next one can be looked at."""
+    """The words that are not parsed yet, with a look-ahead of one."""
 
     def __init__(self, words: Sequence[Word]) -> None:
         self._words = list(reversed(words))
@@ -98,7 +98,7 @@ def _flag(word: Word, rest: _Rest) -> Argument | Mistake:
 
 
 def _takes(name: str, following: Word | None) -> bool:
-    """Return whether the word behind a flag is its value; of an unknown flag only if it is no flag itself."""
+    """Return whether the next word is a flag's value. For an unknown flag, it is unless it is a flag."""
     return following is not None and (name in EVERY_FLAG or not following.is_flag)
 
 
@@ -119,22 +119,22 @@ def _stray(word: Word, before: Setting | None) -> Mistake:
 
 
 def unknown(setting: Setting) -> bool:
-    """Return whether no etcd has a flag of that name."""
+    """Return whether no version of etcd has a flag of that name."""
     return setting.name not in EVERY_FLAG | IGNORED
 
 
 def program_mistake(first: Word | None, place: SourceLine) -> Mistake | None:
-    """Return a mistake if the word after the program makes etcd something else than a server."""
+    """Return a mistake if the word after the program is a subcommand that does not start a server."""
     if first is None or first.text not in ("gateway", "grpc-proxy"):
         return None
     return Mistake(place=place, text=f"etcd {first.text} is a proxy, not a member")
 
 
 NO_FLAGS: Final = frozenset({"ETCD_UNSUPPORTED_ARCH", "ETCD_VERSION"})
-"""Variables that etcd knows and that stand for no flag."""
+"""Variables that etcd reads and that do not correspond to a flag."""
 
 _ADDS_UP: Final = frozenset({"feature-gates"})
-"""Flags of which a later one adds to an earlier one."""
+"""Repeatable flags: a later one adds to an earlier one."""
 
 _MUST_BE_KNOWN: Final = names(
     """
@@ -144,12 +144,12 @@ _MUST_BE_KNOWN: Final = names(
     listen-client-http-urls cipher-suites tls-min-version tls-max-version config-file
     """
 )
-"""Settings without whose values nothing can be said about TLS."""
+"""Settings whose values are required to judge TLS."""
 
 
 @dataclass
 class Merger:
-    """What has been merged so far."""
+    """The settings merged so far."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     overridden: list[Setting] = field(default_factory=list)
@@ -160,7 +160,7 @@ class Merger:
     notes: list[str] = field(default_factory=list)
 
     def put(self, setting: Setting) -> None:
-        """Take a setting that goes before those of the same name so far."""
+        """Add a setting, which takes precedence over earlier ones of the same name."""
         before = self.settings.get(setting.name)
         if before is not None and setting.name in _ADDS_UP:
             value = f"{before.value},{setting.value}"
@@ -172,7 +172,7 @@ class Merger:
         self.settings[setting.name] = setting
 
     def check_urls(self, setting: Setting) -> None:
-        """Take note of a URL that etcd refuses."""
+        """Record the URLs of a setting that etcd refuses."""
         if setting.name in URL_LISTS:
             self.mistakes += [
                 Mistake(place=setting.place, text=f"etcd stops: {setting.spelled} has {problem}")
@@ -180,17 +180,17 @@ class Merger:
             ]
 
     def check_variable(self, setting: Setting) -> None:
-        """Take note of a variable whose value is none of a switch."""
+        """Record a variable of a boolean flag whose value is not a boolean."""
         is_switch = setting.name in SWITCHES - IGNORED
         if setting.via is Via.VARIABLE and setting.value and is_switch and not setting.boolean:
             text = f"etcd stops: {setting.value!r} is no value of {setting.spelled}; write true or false"
             self.mistakes.append(Mistake(place=setting.place, text=text))
 
     def not_told(self, setting: Setting, why: str) -> None:
-        """Take note of a setting whose value is not known.
+        """Record a setting whose value is not known.
 
         Raises:
-            UsageError: if it matters.
+            UsageError: if the value is required to judge TLS.
         """
         what = f"{setting.place}: the value of {setting.spelled} is not in this file ({why})"
         if setting.name in _MUST_BE_KNOWN:
@@ -209,17 +209,17 @@ def assemble(
     open_file: OpenFile,
     mounts: tuple[Mount, ...] = (),
 ) -> Declaration:
-    """Return the declaration that a start of etcd is.
+    """Return the declaration for one start of etcd.
 
     Args:
-        invocation: etcd's program with its arguments (none for a bare environment file), and its environment.
-        form: what it was read from.
-        source: path of the file, or words.
-        open_file: finds the configuration file.
-        mounts: of the container that it is started in.
+        invocation: etcd's program, its arguments (none for an environment file alone) and its environment.
+        form: the kind of file that it was read from.
+        source: the path of the file, or a description.
+        open_file: opens the configuration file.
+        mounts: the mounts of the container that etcd is started in.
 
     Raises:
-        UsageError: if a value that matters is not told, or the configuration file is not to be had.
+        UsageError: if a required value is not given, or the configuration file cannot be read.
     """
     merger = Merger()
     arguments = parse_arguments(invocation.program[1:])
@@ -269,7 +269,7 @@ def _told(given: Iterable[Argument], merger: Merger) -> Iterable[Setting]:
 
 
 def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
-    """Yield the variables of a container's environment files, which know no quotes."""
+    """Yield the variables of a container's environment files, in which quotes have no meaning."""
     for word in files:
         found = open_file(word.text, word.place)
         if found is None:

@@ -49,16 +49,16 @@ def from_command_line(
     source: str = "the command line",
     find: Callable[[str], Path | None] | None = None,
 ) -> Declaration:
-    """Return the declaration that a started etcd's own command line is.
+    """Return the declaration in the command line of a running etcd.
 
     Args:
-        argv: program and arguments.
-        environment: that etcd was started with; variables that are not etcd's do not matter.
-        source: where it comes from, in words.
-        find: returns where a path of etcd's is here, for ``--config-file``; ``None`` takes paths as they are.
+        argv: the program and its arguments.
+        environment: the environment that etcd was started with; variables that are not etcd's are ignored.
+        source: a description of where it comes from.
+        find: maps a path of ``--config-file`` to a file on this machine; ``None`` takes paths as they are.
 
     Raises:
-        UsageError: if it is no etcd server's, or its configuration file cannot be read.
+        UsageError: if it does not start an etcd server, or its configuration file cannot be read.
     """
     place = SourceLine(source)
 
@@ -79,10 +79,10 @@ def from_command_line(
 
 
 def read_command_line(text: str, file: str) -> ProgramStart:
-    """Return how etcd is started by a text.
+    """Return how the commands in a text start etcd.
 
     Raises:
-        UsageError: if no command in it starts etcd, or several do.
+        UsageError: if no command starts etcd, or several do.
     """
     if "\0" in text:
         return _of_words([Word(part, SourceLine(file)) for part in text.split("\0") if part], file)
@@ -120,10 +120,10 @@ KINDS = (
 
 
 def recognise(text: str, file: str) -> Form:
-    """Return what kind of declaration a text is.
+    """Return the kind of declaration that a text contains.
 
     Raises:
-        UsageError: if it is none, or not valid as what it looks like.
+        UsageError: if it is not a declaration, or its syntax is not valid.
     """
     if _SECTION.search(text):
         return Form.UNIT
@@ -132,7 +132,7 @@ def recognise(text: str, file: str) -> Form:
     lines = list(_significant(text))
     if not lines:
         if _MENTION.search(text):
-            return Form.ENVIRONMENT_FILE  # as Debian ships it: every line a comment
+            return Form.ENVIRONMENT_FILE  # as Debian ships it: only comments
         raise UsageError(f"{file} holds comments only: pass {KINDS}")
     if _is_list(lines[0]) or _starts_etcd(text, file):
         return Form.COMMAND_LINE
@@ -160,12 +160,12 @@ def _significant(text: str) -> Iterator[str]:
 
 
 def _is_list(line: str) -> bool:
-    """Return whether a text is a list of arguments, as copied from a manifest or ``docker inspect``."""
+    """Return whether a line starts a list of arguments, as in a manifest or ``docker inspect``."""
     return line.startswith(("- ", "[")) or line == "-"
 
 
 def _starts_etcd(text: str, file: str) -> bool:
-    """Return whether a text begins with a flag, or is a script in which some command starts etcd."""
+    """Return whether a text begins with a flag, or is a script with a command that starts etcd."""
     try:
         commands = list(split_commands(text, SourceLine(file, 1), {}))
     except UsageError:
@@ -174,21 +174,21 @@ def _starts_etcd(text: str, file: str) -> bool:
 
 
 MAXIMUM_SIZE: Final = 1024 * 1024
-"""Octets that a declaration may have; real ones have some kilobytes."""
+"""The largest accepted size of a declaration in bytes. Real ones have a few kilobytes."""
 
 
 def read_declaration(
     path: Path, *, pki_dir: Path | None = None, option: str = "--etcd-config"
 ) -> Declaration:
-    """Return what a file declares an etcd to be.
+    """Return the declaration in a file.
 
     Args:
-        path: the file; its kind is told by its content.
-        pki_dir: ``--etcd-pki-dir``, where the files that it refers to are looked for first.
+        path: the file. Its kind is recognised by its content.
+        pki_dir: ``--etcd-pki-dir``, where the files that it refers to are searched for first.
         option: the option that named it, for messages.
 
     Raises:
-        UsageError: if it is not to be had, or is not what an etcd is declared with.
+        UsageError: if the file cannot be read or is not a declaration of etcd.
     """
     text = _read(path, option)
     form = Form.COMMAND_LINE if "\0" in text else recognise(text, str(path))
@@ -226,7 +226,10 @@ class _Files:
     mounts: tuple[Mount, ...] = ()
 
     def open(self, path: str, named_at: SourceLine) -> tuple[str, str] | None:
-        """Return path and text of a file: under ``--etcd-pki-dir``, else beside, else where it is named."""
+        """Return path and text of a file.
+
+        It is searched for in ``--etcd-pki-dir``, in the declaration's directory, and at the path as named.
+        """
         if path == str(self.declaration):
             return path, self.text
         for found in self._candidates(path):
@@ -251,7 +254,7 @@ def _read(path: Path, option: str) -> str:
     """Return the text of a file.
 
     Raises:
-        UsageError: if it cannot be read, is empty, no text, or too large to be a declaration.
+        UsageError: if it cannot be read, is empty, is not text, or is too large to be a declaration.
     """
     try:
         with path.open("rb") as file:
@@ -278,14 +281,14 @@ def _decoded(data: bytes, path: Path, option: str) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{option} {path} is not text: pass {KINDS}") from error
-    # The kernel separates the arguments of a process by NUL and has no other control characters among them.
+    # /proc/PID/cmdline separates arguments by NUL; other control characters are not expected in it.
     if "\0" in text and ("\n" in text or not text.endswith("\0")):
         raise UsageError(f"{option} {path} is binary: pass {KINDS}")
     return text.replace("\r\n", "\n")
 
 
 def declared_member(declaration: Declaration, pki_dir: Path | None = None) -> DeclaredMember:
-    """Return the member of a declaration; its CRL files are read now."""
+    """Return the member of a declaration, with its CRL files read."""
     where = whereabouts(declaration, pki_dir)
     settings = [declaration.settings.get(f"{side}-crl-file") for side in ("client", "peer")]
     crls = {setting.value: read_crl(setting, where) for setting in settings if setting and setting.value}
@@ -296,6 +299,6 @@ def read_member(path: Path, pki_dir: Path | None = None) -> DeclaredMember:
     """Return the member that a file declares (``--etcd-config``, ``--etcd-pki-dir``).
 
     Raises:
-        UsageError: if the file cannot be read, or is no declaration of an etcd.
+        UsageError: if the file cannot be read or is not a declaration of etcd.
     """
     return declared_member(read_declaration(path, pki_dir=pki_dir), pki_dir)

@@ -17,7 +17,7 @@ _LAUNCHERS = names(
     systemd-cat taskset time timeout tini
     """
 )
-"""Programs that start the one that is named behind them."""
+"""Programs that start the program named in their arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Word:
     """One word.
 
     Attributes:
-        text: without quotes, variables replaced.
-        place: where it stands.
-        unresolved: names of variables in it whose value the file does not tell.
+        text: the text without quotes, variables expanded.
+        place: the line that contains it.
+        unresolved: names of variables in it whose value is not in the file.
     """
 
     text: str
@@ -36,12 +36,12 @@ class Word:
 
     @property
     def is_flag(self) -> bool:
-        """Whether it looks like a flag with its name."""
+        """Whether it has the form of a flag."""
         return re.match(r"--?[A-Za-z]", self.text) is not None
 
     @property
     def is_etcd(self) -> bool:
-        """Whether it names etcd's program."""
+        """Whether it names the etcd program."""
         return "=" not in self.text and PurePosixPath(self.text).name in ("etcd", "etcd.exe")
 
 
@@ -64,10 +64,10 @@ class ProgramStart:
     """How a program is started.
 
     Attributes:
-        program: and its arguments.
-        environment: in the order in which it is set.
-        environment_files: read before that, as a container's runtime reads them.
-        image: of the container that the command runs it in; ``None`` if it names none.
+        program: the program and its arguments.
+        environment: its variables, in the order in which they are set.
+        environment_files: files read before those, as a container runtime reads them.
+        image: the image of the container that the command runs it in; ``None`` if it names none.
     """
 
     program: tuple[Word, ...]
@@ -77,9 +77,10 @@ class ProgramStart:
 
 
 def split_off_etcd(words: Sequence[Word]) -> tuple[tuple[Word, ...], tuple[Word, ...]] | None:
-    """Return what stands before etcd's program, and that with its arguments; ``None`` if it is not started.
+    """Return the words before the etcd program, and the program with its arguments.
 
-    A word ``etcd`` behind an option, as in ``docker run --name etcd``, is that option's value.
+    Return ``None`` if the words do not start etcd. A word ``etcd`` after an option, as in
+    ``docker run --name etcd``, is that option's value.
     """
     first = next((word for word in words if "=" not in word.text), None)
     if first is None or not (first.is_etcd or PurePosixPath(first.text).name in _LAUNCHERS):
@@ -100,7 +101,7 @@ _SET_BEFORE = frozenset({"export", "env", "declare", "readonly", "local"})
 
 @dataclass
 class _Reader:
-    """A text that is read from left to right."""
+    """A text that is parsed from left to right."""
 
     text: str
     place: SourceLine
@@ -123,9 +124,9 @@ def split_commands(text: str, place: SourceLine, variables: Mapping[str, Variabl
     """Yield the words of each simple command.
 
     Args:
-        text: lines as in the file.
-        place: of its first line.
-        variables: those that are set beforehand.
+        text: the lines as in the file.
+        place: the position of the first line.
+        variables: the variables that are already set.
 
     Raises:
         UsageError: if a quote is not closed.
@@ -157,7 +158,7 @@ def split_commands(text: str, place: SourceLine, variables: Mapping[str, Variabl
 
 
 def assignments(command: list[Word]) -> dict[str, Variable]:
-    """Return the variables that the words in front of a command set, ``export`` and ``env`` included."""
+    """Return the variables that the words before a command set, including ``export`` and ``env``."""
     found: dict[str, Variable] = {}
     for word in command:
         if match := _ASSIGNMENT.fullmatch(word.text):
@@ -213,7 +214,7 @@ def _escaped(reader: _Reader) -> None:
 
 
 def _expand(reader: _Reader) -> None:
-    """Replace what begins with the dollar sign or the backquote that was just read."""
+    """Expand the parameter or command substitution whose first character was just read."""
     start = reader.index - 1
     if match := _VARIABLE.match(reader.text, start):
         reader.index = match.end()
@@ -232,7 +233,7 @@ def _expand(reader: _Reader) -> None:
 
 
 def _end_of_substitution(text: str, start: int) -> int:
-    """Return where ``$(...)``, backquotes or an elaborate ``${...}`` end; ``start`` if none begins there."""
+    """Return where ``$(...)``, backquotes or a complex ``${...}`` end; ``start`` if none begins there."""
     if text[start] == "`":
         end = text.find("`", start + 1)
         return end + 1 if end >= 0 else len(text)
@@ -258,8 +259,8 @@ def find_etcd(words: Sequence[Word], environment: Sequence[Variable]) -> Program
     """Return how the words start etcd; ``None`` if they start something else.
 
     Args:
-        words: of one command.
-        environment: that it is given.
+        words: the words of one command.
+        environment: the variables that are passed to it.
     """
     if (
         len(words) > 2
@@ -274,7 +275,7 @@ def find_etcd(words: Sequence[Word], environment: Sequence[Variable]) -> Program
     set_before = assignments(list(words)).values()
     if not any(word.text.rpartition("/")[2] in _RUNTIMES for word in split[0]):
         return ProgramStart(program=split[1], environment=(*environment, *set_before))
-    # A container inherits nothing but what its runtime is told to set.
+    # A container has only the variables that the runtime's options set.
     return ProgramStart(
         program=split[1],
         environment=tuple(_variables(split[0], {one.name: one for one in (*environment, *set_before)})),
@@ -284,7 +285,7 @@ def find_etcd(words: Sequence[Word], environment: Sequence[Variable]) -> Program
 
 
 def find_in_script(script: Word, environment: Sequence[Variable]) -> list[ProgramStart]:
-    """Return every start of etcd in a shell's script.
+    """Return every start of etcd in a shell script.
 
     Raises:
         UsageError: if a quote in it is not closed.
@@ -303,7 +304,7 @@ def find_in_script(script: Word, environment: Sequence[Variable]) -> list[Progra
 
 
 def _options(words: Sequence[Word]) -> Iterator[tuple[str, Word]]:
-    """Yield the options that take a value, with it: ``-e NAME=value``, ``--env-file=FILE``."""
+    """Yield the options that take a value, with their value: ``-e NAME=value``, ``--env-file=FILE``."""
     for number, word in enumerate(words):
         option, equals, rest = word.text.partition("=")
         if option in (*_SETS, *_READS) and (equals or number + 1 < len(words)):
@@ -320,11 +321,11 @@ def _variables(words: Sequence[Word], inherited: Mapping[str, Variable]) -> Iter
 
 
 def _image(words: Sequence[Word]) -> str | None:
-    """Return the image in a container runtime's command: what stands directly before etcd's program."""
+    """Return the image in a container runtime's command: the word directly before the etcd program."""
     last = words[-1].text if words else ""
     return last if re.search(r":[\w.-]+$", last) and not last.startswith("-") else None
 
 
 def at(place: SourceLine, text: str, index: int) -> SourceLine:
-    """Return the line of a position in a text whose first line is at ``place``."""
+    """Return the line of an index in a text whose first line is at ``place``."""
     return place if place.line is None else SourceLine(place.file, place.line + text.count("\n", 0, index))
