@@ -281,7 +281,7 @@ def _decoded(data: bytes, path: Path, option: str) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{option} {path} is not text: pass {KINDS}") from error
-    # /proc/PID/cmdline separates arguments by NUL; other control characters are not expected in it.
+    # A copy of /proc/PID/cmdline contains NUL: after each argument, without line ends.
     if "\0" in text and ("\n" in text or not text.endswith("\0")):
         raise UsageError(f"{option} {path} is binary: pass {KINDS}")
     return text.replace("\r\n", "\n")

@@ -19,11 +19,11 @@ _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def split_words(text: str, place: SourceLine) -> list[Word]:
-    """Return the words of a value, quotes and escapes resolved.
+    """Return the words of a value with quotes and escapes resolved.
 
     Args:
-        text: of the value, lines as in the file.
-        place: of its first line.
+        text: the value, with lines as in the file.
+        place: the position of its first line.
 
     Raises:
         UsageError: if a quote is not closed.
@@ -70,7 +70,7 @@ def _escape(text: str, index: int) -> tuple[str, int]:
 
 
 def substitute(words: list[Word], variables: Mapping[str, Variable]) -> Iterator[Word]:
-    """Yield the words with variables replaced: ``$NAME`` alone by words, ``${NAME}`` inside one by text."""
+    """Yield the words with variables expanded: a word ``$NAME`` to words, ``${NAME}`` in a word to text."""
     for word in words:
         if whole := _WHOLE.fullmatch(word.text):
             yield from _whole(word, variables.get(whole[1]))
@@ -110,13 +110,13 @@ def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[V
     """Yield the variables in the order of the file.
 
     Args:
-        text: of the file.
-        file: its path, for places.
-        of_unit: systemd alone reads it. It passes over lines that are no assignment, and over those with
-            ``export`` in front, which a shell would read.
+        text: the content of the file.
+        file: its path, for line references.
+        of_unit: whether only systemd reads it. systemd ignores lines that are not assignments, and lines
+            that begin with ``export``, which a shell would execute.
 
     Raises:
-        UsageError: if a line is no assignment, or a quote is not closed.
+        UsageError: if a line is not an assignment, or a quote is not closed.
     """
     index, first = 0, SourceLine(file, 1)
     while index < len(text):
@@ -137,10 +137,10 @@ def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[V
 
 
 def _value(text: str, index: int, place: SourceLine) -> tuple[str, int]:
-    """Return a value and where the next line begins."""
+    """Return a value and the index where the next line begins."""
     found: list[str] = []
-    begun = False  # unquoted text has begun: from here on quotation marks are part of it
-    kept = 0  # how many of the pieces stay although blanks at the end go
+    begun = False  # unquoted text has begun: quotation marks after it are part of the value
+    kept = 0  # the number of pieces that are kept when trailing blanks are removed
     while index < len(text):
         char = text[index]
         index += 1
@@ -186,16 +186,16 @@ _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 @dataclass(frozen=True, slots=True)
 class Specifiers:
-    """What specifiers stand for in one unit.
+    """The values of systemd's specifiers in one unit.
 
     Attributes:
-        unit: its full name, ``etcd@one.service``; empty if it is not known.
+        unit: the full name of the unit, ``etcd@one.service``; empty if it is not known.
     """
 
     unit: str = ""
 
     def expand(self, word: Word) -> Word:
-        """Return the word with its specifiers replaced; those that only the machine knows are unresolved."""
+        """Return the word with its specifiers expanded. Specifiers without a known value are unresolved."""
         missing: list[str] = []
 
         def value(match: re.Match[str]) -> str:
@@ -216,7 +216,7 @@ class Specifiers:
         stem = self.unit.rpartition(".")[0] or self.unit
         prefix, at_sign, instance = stem.partition("@")
         if at_sign and not instance and letter in "iInN":
-            return None  # a template alone: the instance is not known
+            return None  # the template itself: the instance is not known
         values = {
             "n": self.unit,
             "N": stem,
@@ -239,13 +239,13 @@ _UNIT_DIRECTORIES = (
     "usr/lib/systemd/system",
     "lib/systemd/system",
 )
-"""Unit directories below the root, those that go before others first."""
+"""Unit directories below the root, in order of precedence."""
 
 _UNIT_HEADER = re.compile(r"^# (/\S+\.service)$", re.MULTILINE)
 
 
 def root_of(path: Path) -> Path:
-    """Return the directory that stands for ``/`` where a unit lies in one of systemd's directories."""
+    """Return the directory that is used as ``/`` if a unit is in one of systemd's directories."""
     directory = path.absolute().parent.as_posix()
     for known in _UNIT_DIRECTORIES:
         if directory.endswith(f"/{known}"):
@@ -254,10 +254,10 @@ def root_of(path: Path) -> Path:
 
 
 def drop_ins(path: Path) -> list[Path]:
-    """Return the drop-ins of a unit in the order in which systemd reads them: by name, wherever they lie.
+    """Return the drop-ins of a unit in the order in which systemd reads them: by name, in any directory.
 
-    Of equal names the one in the directory that goes before counts. A unit that does not lie in one of
-    systemd's directories has those in ``NAME.d`` beside it.
+    Of equal names, the file in the directory with precedence is used. A unit outside systemd's directories
+    has the drop-ins in ``NAME.d`` in its own directory.
     """
     directory = path.absolute().parent
     root = root_of(path)
@@ -272,14 +272,14 @@ def drop_ins(path: Path) -> list[Path]:
 
 
 def _drop_in_directories(unit: str) -> list[str]:
-    """Return the names of the directories: the unit's own, and that of the template of an instance."""
+    """Return the names of the directories: the unit's own and, for an instance, its template's."""
     prefix, at_sign, _ = unit.partition("@")
     template = [f"{prefix}@.service.d"] if at_sign else []
     return [f"{unit}.d", *template]
 
 
 def unit_name(path: Path, text: str) -> str:
-    """Return a unit's name, from the heading of ``systemctl cat`` or the file's; empty if neither is one."""
+    """Return the unit's name from the heading of ``systemctl cat`` or the file's name; empty if unknown."""
     heading = _UNIT_HEADER.search(text)
     if heading is not None and text.startswith(heading[0]):
         return Path(heading[1]).name
@@ -291,12 +291,12 @@ _HEADER = re.compile(r"# (/\S+)")
 _EXEC_PREFIXES = "@-:+!|"
 
 OpenFile = Callable[[str, SourceLine], tuple[str, str] | None]
-"""Given a path and where it is named, returns the file's path here and its text; ``None`` if it is absent."""
+"""Takes a path and the line that names it; returns the path on this machine and the text, or ``None``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One line of a section: ``Key=value``; a value over several lines keeps its line ends."""
+    """One assignment in a section: ``Key=value``. A value over several lines keeps its line ends."""
 
     key: str
     value: str
@@ -307,11 +307,11 @@ def read_service(texts: Sequence[tuple[str, str]]) -> list[Directive]:
     """Return the directives of the section ``[Service]``.
 
     Args:
-        texts: path and text of the unit and then of its drop-ins, in the order in which systemd reads them.
+        texts: path and text of the unit and of its drop-ins, in the order in which systemd reads them.
             ``systemctl cat`` prints them as one text, with a comment for each.
 
     Raises:
-        UsageError: if a line is neither section, directive nor comment.
+        UsageError: if a line is not a section, a directive or a comment.
     """
     return [directive for file, text in texts for directive in _directives(file, text)]
 
@@ -339,7 +339,7 @@ def _directives(file: str, text: str) -> Iterator[Directive]:
 
 
 def _continued(value: str, lines: list[str], number: int) -> tuple[list[str], int]:
-    """Return the lines of a value and the number of the next line; comments inside are empty lines."""
+    """Return the lines of a value and the number of the next line. Comments in it become empty lines."""
     pieces = [value]
     goes_on = value.endswith("\\")
     while goes_on:
@@ -379,7 +379,7 @@ def invocation(directives: Sequence[Directive], specifiers: Specifiers, open_fil
 
 
 def _in_force(directives: Sequence[Directive], key: str) -> list[Directive]:
-    """Return the directives of a key that an empty one after them does not reset."""
+    """Return the directives of a key that no later empty directive resets."""
     found: list[Directive] = []
     for directive in directives:
         if directive.key == key:
@@ -396,7 +396,7 @@ def _command(directive: Directive, specifiers: Specifiers, variables: dict[str, 
     prefixes = first[: len(first) - len(program)]
     words[0] = Word(program, words[0].place)
     if "@" in prefixes and len(words) > 1:
-        del words[1]  # the name that the program sees as its own
+        del words[1]  # argv[0]
     expanded = [specifiers.expand(word) for word in words]
     yield from expanded if ":" in prefixes else substitute(expanded, variables)
 
@@ -404,7 +404,7 @@ def _command(directive: Directive, specifiers: Specifiers, variables: dict[str, 
 def _environment(
     directives: Sequence[Directive], specifiers: Specifiers, open_file: OpenFile
 ) -> Iterator[Variable]:
-    """Yield what is set, in the order in which later ones win: files come after all ``Environment=``."""
+    """Yield the variables in order; later ones override. Files come after all ``Environment=``."""
     removed = {
         word.text
         for found in _in_force(directives, "UnsetEnvironment")

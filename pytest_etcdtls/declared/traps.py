@@ -1,4 +1,4 @@
-"""Settings that do something else than they say."""
+"""Traps: settings whose effect differs from what they appear to declare."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ from pytest_etcdtls.role import Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trap:
-    """Something in a declaration that does not do what it says.
+    """Settings in a declaration whose effect differs from what they appear to declare.
 
     Attributes:
-        id: what it is called, a slug.
-        summary: what etcd does, one sentence.
-        why: the explanation for people.
+        id: the name of the trap, a slug.
+        summary: what etcd does, in one sentence.
+        why: the explanation.
         remedy: what to write instead, with the names of flags.
-        settings: that make it.
-        listeners: URLs that it concerns; empty for the whole member.
-        starts: ``False`` if etcd does not even start with it.
-        certain: ``False`` if it depends on something that is not known here, such as the version.
+        settings: the settings that cause it.
+        listeners: the URLs that it concerns; empty for the whole member.
+        starts: ``False`` if etcd does not start.
+        certain: ``False`` if it depends on something unknown, such as the version.
     """
 
     id: str
@@ -76,13 +76,13 @@ class Trap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrapContext:
-    """What a trap is looked for in.
+    """A declaration and what is derived from it, in which traps are searched for.
 
     Attributes:
-        declaration: as it was read.
-        seen: without what this version ignores.
-        effective: what etcd makes of it.
-        crls: the CRL files that were looked at, by declared path.
+        declaration: the declaration as it was read.
+        seen: the declaration without the settings that this version ignores.
+        effective: the configuration that etcd derives from it.
+        crls: the CRL files that were read, by declared path.
     """
 
     declaration: Declaration
@@ -92,11 +92,11 @@ class TrapContext:
 
     @property
     def version(self) -> str | None:
-        """Of etcd, ``None`` if it is not known."""
+        """The version of etcd; ``None`` if it is not known."""
         return self.effective.version
 
     def settings(self, *names: str) -> tuple[Setting, ...]:
-        """Return those of the settings that are given."""
+        """Return the named settings that are given."""
         return tuple(self.seen.settings[name] for name in names if name in self.seen.settings)
 
     def sides(self) -> tuple[TLSSide, ...]:
@@ -104,7 +104,7 @@ class TrapContext:
         return tuple(self.effective.sides[side] for side in SIDES)
 
     def secure(self, side: Side) -> tuple[EffectiveListener, ...]:
-        """Return the listeners of a side that speak TLS."""
+        """Return the listeners of a side that serve TLS."""
         return tuple(
             listener
             for listener in self.effective.listeners
@@ -123,7 +123,7 @@ def spellings(settings: tuple[Setting, ...]) -> str:
 
 
 def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
-    """``--auto-tls`` replaces all that is declared for TLS on its side."""
+    """``--auto-tls`` drops the declared TLS settings of its side, or is ignored if a certificate is given."""
     for side in situation.sides():
         p = prefix(side.side)
         auto = situation.settings(f"{p}auto-tls")
@@ -166,7 +166,7 @@ def _of_side(situation: TrapContext, side: TLSSide) -> tuple[Setting, ...]:
 
 
 def no_bundle(situation: TrapContext) -> Iterator[Trap]:
-    """``--client-cert-auth`` without a trusted CA means the system's root store."""
+    """``--client-cert-auth`` without a trusted CA uses the system's root store."""
     for side in situation.sides():
         p = prefix(side.side)
         secure = situation.secure(side.side)
@@ -186,7 +186,7 @@ def no_bundle(situation: TrapContext) -> Iterator[Trap]:
 
 
 def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
-    """A trusted CA alone enforces client certificates from 3.4 on, and nothing in 3.3."""
+    """A trusted CA alone enforces client certificates since 3.4, but not in 3.3."""
     old = version_key(situation.version) < (3, 4)
     for side in situation.sides():
         p = prefix(side.side)
@@ -209,7 +209,7 @@ def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
 
 
 def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
-    """An ``http`` listener answers everybody, whatever is declared for TLS."""
+    """An ``http`` listener accepts every client, regardless of the TLS settings."""
     for side in situation.sides():
         plain = tuple(found for found in situation.effective.listeners if _is_open(found, side))
         if not plain or not (side.has_certificate or side.admission is not ClientAuthentication.ANYBODY):
@@ -256,7 +256,7 @@ _LOCKS_OUT = (
 
 
 def crl_traps(situation: TrapContext) -> Iterator[Trap]:
-    """Yield what is wrong with the CRL of each side."""
+    """Yield the traps of each side's CRL."""
     for side in situation.sides():
         if side.crl_file is not None and situation.secure(side.side):
             yield from _without_effect(situation, side)
@@ -339,7 +339,7 @@ CRL_TRAPS = (crl_traps,)
 
 
 def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
-    """Allowed names are compared with certificates that nobody is asked for."""
+    """Allowed names have no effect if no client certificate is requested."""
     for side in situation.sides():
         given = situation.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
         if (
@@ -363,7 +363,7 @@ def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
 
 
 def names_as_one(situation: TrapContext) -> Iterator[Trap]:
-    """Before 3.5.15 a list of allowed names is one name, which nobody has."""
+    """Before 3.5.15 a list of allowed names is a single name, which matches no certificate."""
     if has(situation.version, {"3.5": 15}):
         return
     for setting in situation.settings(
@@ -381,7 +381,7 @@ def names_as_one(situation: TrapContext) -> Iterator[Trap]:
 
 
 def san_rule_off(situation: TrapContext) -> Iterator[Trap]:
-    """A stolen member certificate works from anywhere."""
+    """Without the SAN rule, a stolen member certificate is accepted from any address."""
     for side in situation.sides():
         if side.skips_san_rule and side.admission is not ClientAuthentication.ANYBODY:
             found = situation.settings(
@@ -403,7 +403,7 @@ _ABOUT_TLS = ("cert", "key-file", "ca-file", "crl", "tls", "cipher-suites", "san
 
 
 def is_about_tls(setting: Setting) -> bool:
-    """Return whether a setting matters for TLS: files, switches, names, versions, and where etcd listens."""
+    """Return whether a setting concerns TLS: files, booleans, names, versions and listen URLs."""
     return _matters(setting.name)
 
 
@@ -413,7 +413,7 @@ def _matters(name: str) -> bool:
 
 
 def hidden_by_file(situation: TrapContext) -> Iterator[Trap]:
-    """A configuration file makes etcd ignore flags and variables; those that it repeats do no harm."""
+    """With a configuration file, etcd ignores flags and variables; equal values are not reported."""
     hidden = tuple(
         setting
         for setting in situation.declaration.hidden
@@ -431,7 +431,7 @@ def hidden_by_file(situation: TrapContext) -> Iterator[Trap]:
 
 
 def _says_the_same(in_force: Setting | None, hidden: Setting) -> bool:
-    """Return whether etcd does what the hidden setting says all the same; a switch is off by default."""
+    """Return whether the hidden setting equals the one in force. A boolean setting is off by default."""
     if in_force is None:
         return not hidden.value or (hidden.boolean and not hidden.on)
     if in_force.boolean and hidden.boolean:
@@ -440,7 +440,7 @@ def _says_the_same(in_force: Setting | None, hidden: Setting) -> bool:
 
 
 def unknown_keys(situation: TrapContext) -> Iterator[Trap]:
-    """An unknown key in the configuration file is ignored without a word."""
+    """An unknown key in the configuration file is ignored without a message."""
     here = situation.declaration.unknown
     unread = [setting for setting in here if setting.via is Via.KEY]
     unread += [
@@ -461,7 +461,7 @@ def unknown_keys(situation: TrapContext) -> Iterator[Trap]:
 
 
 def _names_are_known(situation: TrapContext) -> bool:
-    """Return whether it is known which names that etcd has: a newer one may have more."""
+    """Return whether the names of that version are known. A newer version may have more."""
     return line(situation.version) in LINES
 
 
@@ -483,7 +483,7 @@ def _advice(setting: Setting) -> str:
 
 
 def go_fields(situation: TrapContext) -> Iterator[Trap]:
-    """Go's own names of fields are keys as well, which no documentation mentions."""
+    """Go's field names are accepted as keys, which etcd's documentation does not mention."""
     for setting in situation.seen.settings.values():
         if setting.via is Via.KEY and setting.spelled.partition(".")[0].lower() in GO_FIELDS:
             yield Trap(
@@ -499,8 +499,8 @@ def go_fields(situation: TrapContext) -> Iterator[Trap]:
 def unknown_variables(situation: TrapContext) -> Iterator[Trap]:
     """An unknown environment variable is ignored with a warning in the log.
 
-    Many are for something else, such as the script that starts etcd: only those count that are named, or
-    nearly named, like one that matters for TLS.
+    Other programs, such as the script that starts etcd, have variables too. Only variables whose name is
+    equal or similar to one that concerns TLS are reported.
     """
     unread = [setting for setting in situation.declaration.unknown if setting.via is Via.VARIABLE]
     unread += [
@@ -547,7 +547,7 @@ def unknown_flags(situation: TrapContext) -> Iterator[Trap]:
 
 
 def variables_beside_flags(situation: TrapContext) -> Iterator[Trap]:
-    """From 3.4 on a flag and its variable together stop etcd."""
+    """Since 3.4, etcd does not start if a flag and its variable are both given."""
     for setting in situation.declaration.shadowed:
         flag = situation.declaration.settings[setting.name]
         old = version_key(situation.version) < (3, 4)
@@ -565,7 +565,7 @@ def variables_beside_flags(situation: TrapContext) -> Iterator[Trap]:
 
 
 def gateway_off(situation: TrapContext) -> Iterator[Trap]:
-    """The configuration file of 3.4 has another default than the flag."""
+    """In 3.4, the JSON gateway is on by the flag's default but off with a configuration file."""
     if situation.effective.gateway or "enable-grpc-gateway" in situation.seen.settings:
         return
     yield Trap(
@@ -593,7 +593,7 @@ _NEEDED_BY_HTTP2 = frozenset(
 )
 
 Problem = tuple[str, str, tuple[Setting, ...]]
-"""What is wrong, what to write instead, and the settings that it is about."""
+"""The problem, what to write instead, and the settings concerned."""
 
 
 def does_not_start(situation: TrapContext) -> Iterator[Trap]:
@@ -707,7 +707,7 @@ def _suites(situation: TrapContext) -> Iterator[Problem]:
 
 
 def _renamed(situation: TrapContext) -> Iterator[Problem]:
-    """In 3.6 a flag and its old name, with ``experimental-`` in front, exclude each other."""
+    """In 3.6, a flag and its old name with the prefix ``experimental-`` exclude each other."""
     if version_key(situation.version)[:2] != (3, 6):
         return
     for name in situation.seen.settings:
@@ -738,12 +738,12 @@ _EVERY: Final[tuple[Callable[[TrapContext], Iterator[Trap]], ...]] = (
 def find_traps(
     declaration: Declaration, version: str | None = None, crls: Mapping[str, CRLFile] | None = None
 ) -> tuple[Trap, ...]:
-    """Return the traps of a declaration, those that keep etcd from starting first.
+    """Return the traps of a declaration, beginning with those that prevent etcd from starting.
 
     Args:
-        declaration: of one member.
-        version: of etcd; ``None`` takes the declaration's, and today's etcd if that tells none.
-        crls: the CRL files that were looked at, by declared path.
+        declaration: the declaration of one member.
+        version: the version of etcd; ``None`` for the declaration's version, or the newest if it has none.
+        crls: the CRL files that were read, by declared path.
     """
     done = effective(declaration, version, crls)
     situation = TrapContext(
@@ -758,5 +758,5 @@ def find_traps(
 
 @lru_cache(maxsize=256)
 def traps_of(member: DeclaredMember, version: str | None = None) -> tuple[Trap, ...]:
-    """Return the traps in a member's declaration for that version, computed once for each version."""
+    """Return the traps in a member's declaration for a version, cached by version."""
     return find_traps(member.declaration, version, member.crls)

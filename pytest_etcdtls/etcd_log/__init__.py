@@ -1,1 +1,1 @@
-"""etcd's own log: reading it, explaining it, and matching it with our attempts. Knows no pytest, no probe."""
+"""etcd's log: reading and explaining it, and matching it with our attempts."""

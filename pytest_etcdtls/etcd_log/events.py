@@ -1,4 +1,4 @@
-"""Entries of etcd's log about rejected connections, failed dials and the start."""
+"""Entries of etcd's log about rejected connections, failed dials and startup."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def cause_of(error: str, *, certificate_seen: bool) -> Cause:
     """Return the cause behind an error's text.
 
     Args:
-        error: as the log has it.
-        certificate_seen: the client had presented a certificate by then, so that the handshake was over.
+        error: the error as logged.
+        certificate_seen: whether the client had presented a certificate, so that the handshake was complete.
     """
     if _FILE.search(error):
         return Cause.CRL_UNREADABLE if certificate_seen else Cause.SERVED_PAIR
@@ -100,18 +100,18 @@ STARTUP_WORDS: Final = (
     "ClientTLS: ",
     "peerTLS: ",
 )
-"""What stands in every line about it."""
+"""Texts, one of which every line about a startup contains."""
 
 _INFO = re.compile(r"(?:^|, )([a-z-]+) ?= ?([^,]*)")
 _FIRST = ("loaded server configuration", "Loading server configuration from ", "Running: ", "etcd Version: ")
-"""What a start begins with, whichever of them comes first."""
+"""Messages at the beginning of a startup; the first one in the log marks it."""
 
 _VERSION = re.compile(r"(?:etcd Version|Go Version): (\S+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedTLS:
-    """TLS settings of one side as etcd prints them at its start; empty strings for what is not set."""
+    """TLS settings of one side as etcd logs them at startup; empty strings for settings without a value."""
 
     cert: str = ""
     key: str = ""
@@ -124,15 +124,15 @@ class LoggedTLS:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Startup:
-    """The last start that a log shows.
+    """The last startup in a log.
 
     Attributes:
-        etcd_version: ``None`` if the log does not reach back so far.
-        go_version: ``go1.24.0``.
+        etcd_version: the version of etcd; ``None`` if the log begins after the startup.
+        go_version: the version of Go that etcd was built with: ``go1.24.0``.
         client: TLS on client and https metrics listeners; ``None`` without TLS.
-        peer: TLS on peer listeners.
-        urls: by flag name, where the log has them (not in 3.4's text).
-        config_file: the file that made etcd ignore flags and variables.
+        peer: TLS on peer listeners; ``None`` without TLS.
+        urls: the URLs by flag name, where the log has them (3.4's text format does not).
+        config_file: the configuration file, because of which etcd ignores flags and variables.
     """
 
     etcd_version: str | None = None
@@ -144,11 +144,11 @@ class Startup:
 
 
 def last_startup(entries: Iterable[LogEntry]) -> Startup:
-    """Return what the log says about the last start in it."""
+    """Return the last startup in a log."""
     found = Startup()
     for entry in entries:
         if found.etcd_version is not None and entry.message.startswith(_FIRST):
-            found = Startup()  # another start begins
+            found = Startup()  # a new startup
         found = _add(found, entry)
     return found
 
@@ -201,10 +201,10 @@ DIAL_WORDS: Final = (
     "could not connect: ",
     "addrConn.createTransport failed",
 )
-"""What stands in every such line."""
+"""Texts, one of which every line about a failed dial contains."""
 
 _NOT_TLS = (Cause.OTHER, Cause.STOPPING, Cause.SILENT, Cause.GONE)
-"""What says nothing about certificates: the other side may just not be there."""
+"""Causes unrelated to certificates: the other side may be down."""
 
 _DIALLED = re.compile(r"health check for peer (\w+) could not connect: (.*)")
 _DIALLED_URL = re.compile(r"failed to reach the peerURL\((\S+)\) of member \w+ \((.*)\)$")
@@ -213,12 +213,12 @@ _GATEWAY = re.compile(r'addrConn\.createTransport failed to connect to \{(?:Addr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialFailure:
-    """One connection that etcd itself could not make, as a client.
+    """One connection that etcd, as a client, could not establish.
 
     Attributes:
-        line: in the log, counted from 1.
-        target: a URL, an address or the id of a member.
-        gateway: it is the JSON gateway that dials its own server, not a member that dials another.
+        line: the line in the log, counted from 1.
+        target: a URL, an address or the ID of a member.
+        gateway: whether the JSON gateway dialed its own server; otherwise a member dialed another.
     """
 
     line: int
@@ -230,7 +230,7 @@ class DialFailure:
 
     @property
     def meaning(self) -> str:
-        """What happened, one sentence: the error is seen from the side that connects."""
+        """What happened, in one sentence, from the point of view of the dialing side."""
         refused = "remote error: " in self.error
         if self.gateway and refused:
             return "etcd refuses the certificate of its JSON gateway, which connects to its own server"
@@ -242,7 +242,7 @@ class DialFailure:
 
 
 def dial_failures(entries: Iterable[LogEntry]) -> Iterator[DialFailure]:
-    """Yield etcd's own connections that failed because of TLS."""
+    """Yield etcd's outgoing connections that failed because of TLS."""
     for entry in entries:
         found = _dialled(entry)
         if found is None:
@@ -269,7 +269,7 @@ def _dialled(entry: LogEntry) -> tuple[str, str, bool] | None:
 Endpoint = Literal["client", "peer"]
 
 REJECTION_WORDS: Final = ("rejected connection", "failed to complete security handshake", "ServerHandshake(")
-"""What stands in every such line."""
+"""Texts, one of which every line about a rejected connection contains."""
 
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 _REJECTED_TEXT = re.compile(
@@ -280,7 +280,7 @@ _REJECTED_GRPC = re.compile(
     rf"Server\.Serve failed to complete security handshake from {_STRING}: (?P<error>.*)"
     r'|ServerHandshake\(\\?"(?P<address>[^"\\]+)\\?"\) failed: (?P<why>.*?)"?$'
 )
-"""gRPC's own words; in 3.5.33 the second form is logged, and only at debug level."""
+"""gRPC's messages. 3.5.33 logs the second form, and only at debug level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,14 +288,14 @@ class Rejection:
     """One connection that etcd rejected.
 
     Attributes:
-        line: in the log, counted from 1.
-        time: aware UTC, ``None`` if the log does not tell it whole.
-        remote_address: host and port that etcd saw, an IPv6 address in brackets.
-        server_name: what the client sent by SNI.
-        endpoint: ``client`` covers metrics as well; ``None`` in versions that do not say it.
-        error: as the log has it.
-        cause: behind it.
-        certificate_names: names in the client's certificate, where the handshake got as far as to show them.
+        line: the line in the log, counted from 1.
+        time: the time of the entry, aware UTC; ``None`` if the log does not contain date, time and zone.
+        remote_address: host and port of the client as seen by etcd, an IPv6 address in brackets.
+        server_name: the server name that the client sent (SNI).
+        endpoint: ``client`` covers metrics as well; ``None`` in versions that do not log it.
+        error: the error as logged.
+        cause: the cause derived from the error.
+        certificate_names: the names in the client's certificate; ``None`` if the handshake failed earlier.
     """
 
     line: int
@@ -309,12 +309,12 @@ class Rejection:
 
     @property
     def remote_host(self) -> str:
-        """The address without its port."""
+        """The remote address without the port."""
         return self.remote_address.rpartition(":")[0].strip("[]")
 
     @property
     def remote_port(self) -> int:
-        """The port, 0 if there is none."""
+        """The port of the remote address; 0 if it has none."""
         port = self.remote_address.rpartition(":")[2]
         return int(port) if port.isdigit() else 0
 
@@ -345,7 +345,7 @@ def _rejection(entry: LogEntry) -> Rejection | None:
     if match := _REJECTED_GRPC.search(entry.message):
         error = match["error"] or match["why"]
         cause = cause_of(error, certificate_seen=False)
-        inside = cause is Cause.PLAINTEXT  # inside the TLS of the peer port
+        inside = cause is Cause.PLAINTEXT  # plaintext inside the TLS connection of the peer port
         return Rejection(
             line=entry.line,
             time=entry.time,
@@ -389,11 +389,11 @@ def _strings(text: str) -> list[str]:
 
 
 IN_A_SECOND: Final = 100
-"""Lines that are alike and written in one second; of the others it is one in a hundred."""
+"""etcd's log sampling writes this many equal lines per second, and then one in a hundred."""
 
 
 def is_thinned_out(rejections: Iterable[Rejection]) -> bool:
-    """Return whether so many connections were rejected in some second that etcd left lines out."""
+    """Return whether so many connections were rejected within a second that etcd sampled the lines."""
     times: dict[str | None, list[datetime]] = defaultdict(list)
     for rejection in rejections:
         if rejection.time is not None:

@@ -1,4 +1,4 @@
-"""Lines of etcd's log as entries, taken out of what wraps them."""
+"""Entries of etcd's log, extracted from journal, container and syslog formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BEGIN = re.compile(
     r'\{"level":|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [A-Z] \| '
     r"|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d{4})\t[a-zA-Z]+\t"
 )
-"""Where a line of etcd begins, whatever stands before it."""
+"""The beginning of a line written by etcd, after any prefix."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d))")
 _SYSLOG = re.compile(r"^.{0,120}? \S*etcd\S*?(?:\[\d+\])?: ")
@@ -23,12 +23,12 @@ _CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """One line of etcd.
+    """One line written by etcd, without the format that wraps it.
 
     Attributes:
-        line: in the file, counted from 1.
-        text: without what was put around it.
-        time: what the wrapping says, aware UTC; ``None`` if it does not tell it whole.
+        line: the line in the file, counted from 1.
+        text: the text as etcd wrote it.
+        time: the time in the wrapping format, aware UTC; ``None`` without date, time and zone.
     """
 
     line: int
@@ -37,15 +37,15 @@ class Wrapped:
 
 
 _UNREADABLE = ('"MESSAGE":[', '"MESSAGE" : [', "__REALTIME_TIMESTAMP=")
-"""What no word can be looked for in, or what tells the time of what follows."""
+"""Marks of lines whose text is encoded, or that hold the time of the lines after them."""
 
 
 def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
     """Yield etcd's lines in the order of the file.
 
     Args:
-        text: of the file.
-        about: words, one of which a line must have, so that the others cost nothing; empty for all lines.
+        text: the content of the file.
+        about: texts, one of which a line must contain; other lines are skipped. Empty for all lines.
     """
     realtime: datetime | None = None
     words = (*about, *_UNREADABLE) if about else ()
@@ -75,7 +75,7 @@ def _of_object(found: dict[str, Any], line: str, number: int) -> Iterator[Wrappe
         yield Wrapped(number, line)
     elif "log" in found:  # Docker's json-file
         yield Wrapped(number, str(found["log"]).rstrip("\n"), parse_time(found.get("time")))
-    elif "MESSAGE" in found:  # journalctl -o json, which gives octets as a list where they are no text
+    elif "MESSAGE" in found:  # journalctl -o json, which encodes binary data as a list of numbers
         message = found["MESSAGE"]
         text = bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
         yield Wrapped(number, text, _microseconds(str(found.get("__REALTIME_TIMESTAMP", ""))))
@@ -95,8 +95,8 @@ def _of_text(line: str, number: int) -> Wrapped:
 def flatten_export(data: bytes) -> bytes:
     """Return a journal export (``journalctl -o export``) with its binary fields as text.
 
-    A field with a line end in it is its name, a line end, its length in eight octets, its octets
-    (systemd's *Journal Export Formats*); anything else is returned as it is.
+    A field that contains a line end is serialised as its name, a line end, its length in eight bytes, and its
+    data (systemd's *Journal Export Formats*). Other data is returned unchanged.
     """
     if b"__REALTIME_TIMESTAMP=" not in data:
         return data
@@ -117,7 +117,7 @@ def _microseconds(text: str) -> datetime | None:
 
 
 def parse_time(value: object) -> datetime | None:
-    """Return a time with a zone, or seconds since 1970, as aware UTC; ``None`` for anything else."""
+    """Return a time with a zone, or a Unix time in seconds, as aware UTC; ``None`` for other values."""
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
     if not isinstance(value, str):
@@ -140,14 +140,14 @@ _LEVELS = {"D": "debug", "I": "info", "N": "info", "W": "warn", "E": "error", "C
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One entry.
+    """One log entry.
 
     Attributes:
-        line: in the file, counted from 1.
-        time: aware UTC; ``None`` where the line does not tell it whole.
+        line: the line in the file, counted from 1.
+        time: the time of the entry, aware UTC; ``None`` if the line does not contain date, time and zone.
         level: ``debug``, ``info``, ``warn``, ``error``, ``fatal``; empty if unknown.
-        message: without its fields.
-        fields: of a structured entry, by name.
+        message: the message without its fields.
+        fields: the fields of a structured entry, by name.
     """
 
     line: int
@@ -157,17 +157,17 @@ class LogEntry:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
-        """Return a field as text, empty if there is none."""
+        """Return a field as text; empty if there is none."""
         value = self.fields.get(name, "")
         return value if isinstance(value, str) else json.dumps(value)
 
 
 def read_entries(text: str, *, zone: tzinfo = UTC, about: Collection[str] = ()) -> Iterator[LogEntry]:
-    """Yield the entries of a log; lines of no known form are entries of their own.
+    """Yield the entries of a log. A line of unknown form is an entry too.
 
     Args:
-        text: of the log.
-        zone: of the times that do not tell theirs: 3.4's text, gRPC's lines.
+        text: the text of the log.
+        zone: the time zone of times without one: 3.4's text format and gRPC's lines.
         about: as in :func:`~pytest_etcdtls.etcd_log.lines.unwrap`.
     """
     for wrapped in unwrap(text, about):

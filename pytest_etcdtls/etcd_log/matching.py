@@ -1,7 +1,7 @@
-"""Which line of etcd's log is about which of our connections.
+"""Matches lines of etcd's log with our connections, and compares how the two ends describe them.
 
-By the address that we connected from, as etcd saw it; where something in between changes that, by the port
-alone; where it changes both, by the time. Does not say whether the two ends agree.
+A line is matched by the local address of the connection. If a proxy or NAT changes the address, it is matched
+by the port; if the port changes too, by the time.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import Connection, HelloExchange, Reply
 
 _AFTERWARDS: Final = timedelta(seconds=1)
-"""How long after the end of a connection etcd may write the line about it."""
+"""The longest time from the end of a connection to its line in the log."""
 
 _ROUNDED: Final = timedelta(milliseconds=2)
-"""How much earlier than its connection a line may seem to be: 3.5.0 and 3.5.1 write whole milliseconds."""
+"""How much earlier than its connection a line may be: 3.5.0 and 3.5.1 log whole milliseconds."""
 
 _TO_THE_SECOND: Final = timedelta(seconds=1)
-"""The same for gRPC's own lines."""
+"""The same for gRPC's lines, which have whole seconds."""
 
 
 def is_of_the_time(connection: Connection, time: datetime | None, slack: timedelta = timedelta()) -> bool:
-    """Whether a line of that time can be about a connection; one without a time always can.
+    """Return whether a line can be about a connection by its time; ``True`` for a line without a time.
 
     Args:
-        connection: ours.
-        time: of the line.
-        slack: how far the two clocks may differ.
+        connection: our connection.
+        time: the time of the line.
+        slack: the largest accepted difference of the two clocks.
     """
     if time is None:
         return True
@@ -45,19 +45,19 @@ def is_of_the_time(connection: Connection, time: datetime | None, slack: timedel
 
 
 def distance(connection: Connection, time: datetime | None) -> timedelta:
-    """Return how far a time is outside a connection's: zero within it, and if the time is not known."""
+    """Return how far a time is outside a connection's duration; zero if it is inside or not known."""
     if time is None:
         return timedelta()
     return max(connection.started_at - time, time - ended_at(connection), timedelta())
 
 
 def ended_at(connection: Connection) -> datetime:
-    """Return when a connection was over on our side."""
+    """Return the time when a connection ended on our side."""
     return connection.started_at + timedelta(milliseconds=connection.milliseconds)
 
 
 _AROUND: Final = timedelta(seconds=5)
-"""Lines that are further away are not looked at one by one."""
+"""Lines at a larger distance in time are not compared."""
 
 
 def match_by_time(
@@ -65,12 +65,12 @@ def match_by_time(
     lines: Mapping[int, Rejection],
     fits: Callable[[Connection, Rejection], bool],
 ) -> dict[int, Connection]:
-    """Return the connection of each line that has one, each connection once.
+    """Return the connection of each line that matches one. Each connection is used once.
 
     Args:
-        connections: in any order.
-        lines: by their place; those without a time find nothing.
-        fits: whether a line can be about a connection.
+        connections: our connections in any order.
+        lines: the lines by their index. Lines without a time match nothing.
+        fits: returns whether a line can be about a connection.
     """
     left = list(connections)
     if not left:
@@ -91,18 +91,18 @@ def match_by_time(
 
 
 _ALIKE: Final = timedelta(seconds=2)
-"""How much the difference may vary from connection to connection; less than that is no difference."""
+"""The tolerance between clock differences. A clock difference up to this value counts as zero."""
 
 _ENOUGH: Final = 3
-"""Lines that must tell the same difference."""
+"""The number of lines that must show the same clock difference."""
 
 
 def clock_ahead(connections: Iterable[Connection], rejections: Iterable[Rejection]) -> timedelta:
-    """Return how far the log's clock is ahead of ours, zero if that cannot be told or is next to nothing.
+    """Return how far the log's clock is ahead of ours; zero if it is unknown or negligible.
 
     Args:
-        connections: ours.
-        rejections: of a log, from the time of these connections.
+        connections: our connections.
+        rejections: the log's rejections from the time of these connections.
     """
     starts = defaultdict(list)
     for connection in connections:
@@ -120,7 +120,7 @@ def clock_ahead(connections: Iterable[Connection], rejections: Iterable[Rejectio
 
 
 def by_our_clock(rejections: Iterable[Rejection], ahead: timedelta) -> tuple[Rejection, ...]:
-    """Return the lines with the times that our clock showed."""
+    """Return the lines with their times converted to our clock."""
     if not ahead:
         return tuple(rejections)
     return tuple(
@@ -130,7 +130,7 @@ def by_our_clock(rejections: Iterable[Rejection], ahead: timedelta) -> tuple[Rej
 
 
 def _most_alike(differences: Sequence[timedelta]) -> Sequence[timedelta]:
-    """Return the longest run of differences that are alike; of equal ones that nearest to zero."""
+    """Return the longest run of similar differences; of runs with equal length, the one nearest to zero."""
     best: Sequence[timedelta] = ()
     end = 0
     for begin, least in enumerate(differences):
@@ -146,11 +146,11 @@ def _most_alike(differences: Sequence[timedelta]) -> Sequence[timedelta]:
 
 
 CLOCKS_APART: Final = timedelta(seconds=2)
-"""How far the clocks of two machines may differ without its being seen otherwise."""
+"""The default tolerance for the clock difference of two machines."""
 
 
 class MatchedBy(StrEnum):
-    """What a line was recognised by."""
+    """How a line was matched."""
 
     ADDRESS = "address and port"
     PORT = "port and time"
@@ -159,7 +159,7 @@ class MatchedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One of our connections, and the line about it."""
+    """One of our connections and its line in the log."""
 
     connection: Connection
     rejection: Rejection
@@ -168,12 +168,12 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What became of all connections and all lines.
+    """The result of matching all connections and all lines.
 
     Attributes:
-        ours: connections with their lines, in the order of the log.
-        strangers: lines that are not about us.
-        unmentioned: attempts that etcd turned away, by an alert or by closing, without a line.
+        ours: our connections with their lines, in the order of the log.
+        strangers: the lines that match none of our connections.
+        unmentioned: the attempts that etcd refused, by an alert or by closing, without a line.
     """
 
     ours: tuple[Match, ...]
@@ -190,16 +190,16 @@ def match_connections(
     alone: bool = False,
     slack: timedelta = CLOCKS_APART,
 ) -> Matches:
-    """Return which line is about which connection.
+    """Match the lines of a log with connections.
 
     Args:
-        connections: those that etcd may have seen; the ones without a local address are passed over.
-        rejections: of one member's log, in its order.
-        endpoints: by the URL of a listener, what the log calls it.
-        fits: whether a line can be about a connection. It is asked where only time is left; ``None`` leaves
-            that out.
-        alone: nobody else connects, so that a line in the time of a connection is about it, fitting or not.
-        slack: how far the clocks may differ. Ports are used again, on loopback after a second.
+        connections: our connections to the member. Those without a local address are ignored.
+        rejections: the rejections in the member's log, in its order.
+        endpoints: the log's name of each listener, by URL.
+        fits: returns whether a line can be about a connection, for matching by time; ``None`` disables that.
+        alone: whether there are no other clients, so that a line during a connection is about it even if
+            ``fits`` returns ``False``.
+        slack: the largest accepted difference of the clocks. Ports are reused, on loopback after a second.
     """
     found = _Matching(connections, rejections, endpoints, slack)
     found.by_address()
@@ -211,7 +211,7 @@ def match_connections(
 
 
 def turned_away(connection: Connection) -> bool:
-    """Whether etcd ended the connection, by an alert or by closing it."""
+    """Return whether etcd ended the connection, by an alert or by closing it."""
     if isinstance(connection, Attempt):
         return connection.ending in (Ending.REFUSED, Ending.CLOSED, Ending.OTHER)
     return connection.reply is Reply.ALERT
@@ -223,14 +223,14 @@ def _served(connection: Connection) -> bool:
 
 @dataclass(slots=True)
 class _Matching:
-    """Lines and connections, while they find each other."""
+    """The state of matching lines with connections."""
 
     connections: Sequence[Connection]
     rejections: Sequence[Rejection]
     endpoints: Mapping[str, Endpoint]
     slack: timedelta
     known: dict[int, tuple[int, Match]] = field(default_factory=dict)
-    """By the connection's identity: the line's place, and the match."""
+    """The index of the line and the match, by the object identity of the connection."""
     _lines: dict[int, None] = field(default_factory=dict)
     _by_port: dict[str, list[Connection]] = field(default_factory=lambda: defaultdict(list))
 
@@ -240,7 +240,7 @@ class _Matching:
                 self._by_port[connection.local_address.rpartition(":")[2]].append(connection)
 
     def by_address(self) -> None:
-        """Match what has the same address, the nearest in time first: ports are used again."""
+        """Match by equal address, the nearest in time first, since ports are reused."""
         same = [
             (distance(connection, rejection.time), place, number, connection)
             for place, rejection in enumerate(self.rejections)
@@ -253,7 +253,7 @@ class _Matching:
                 self._add(place, Match(connection, self.rejections[place]))
 
     def by_port(self, url: str) -> bool:
-        """Match by port and time; that it was not by accident is seen by how many it is true of."""
+        """Match by port and time. The matches are accepted only if they are enough for the listener."""
         found: dict[int, Match] = {}
         here = {id(connection) for connection in self._at(url)}
         for place, rejection in self._left():
@@ -272,9 +272,9 @@ class _Matching:
     def by_time(
         self, urls: Sequence[str], fits: Callable[[Connection, Rejection], bool], *, alone: bool
     ) -> None:
-        """Match by time what fits; a listener of which that finds too little has no lines at all.
+        """Match by time. A listener with too few matches gets none.
 
-        All listeners together, so that each line goes to the connection nearest to it.
+        All listeners are matched together, so that each line is assigned to the nearest connection.
         """
         pool = [one for url in urls for one in self._at(url)]
         lines = dict(self._left())
@@ -291,18 +291,18 @@ class _Matching:
             self._by_time_alone(pool)
 
     def _by_time_alone(self, pool: Sequence[Connection]) -> None:
-        """Give what is left of the lines to what is left of the connections, fitting or not."""
+        """Match the remaining lines with the remaining connections by time, without ``fits``."""
         left = [one for one in pool if id(one) not in self.known and not _served(one)]
         lines = dict(self._left())
         for place, one in match_by_time(left, lines, self._speaks_of).items():
             self._add(place, Match(one, lines[place], MatchedBy.TIME))
 
     def urls(self) -> list[str]:
-        """Return the URLs of the listeners that were connected to."""
+        """Return the URLs of the listeners of all connections."""
         return list(dict.fromkeys(connection.url for connection in self.connections))
 
     def knows(self, url: str) -> bool:
-        """Whether a connection to that listener has its line."""
+        """Return whether a connection to that listener has a line."""
         return any(id(one) in self.known for one in self._at(url))
 
     def result(self) -> Matches:
@@ -338,12 +338,12 @@ class _Matching:
         return endpoint is None or rejection.endpoint in (None, endpoint)
 
     def _is_of_the_time(self, connection: Connection, rejection: Rejection) -> bool:
-        # Who was served has no line: one that seems to be about him is rather about the port's last user.
+        # A served connection has no line: a line with its port is about an earlier user of that port.
         slack = timedelta() if _served(connection) else self.slack
         return is_of_the_time(connection, rejection.time, slack)
 
     def _accept(self, url: str, found: Mapping[int, Match]) -> bool:
-        """Keep the matches of a listener if they are enough."""
+        """Add the matches of a listener if they are enough."""
         if not self._is_enough(url, found.values()):
             return False
         for place, match in found.items():
@@ -351,7 +351,7 @@ class _Matching:
         return True
 
     def _is_enough(self, url: str, found: Iterable[Match]) -> bool:
-        """Whether at least half of those that were turned away there are among them."""
+        """Return whether the matches include at least half of the connections that the listener refused."""
         here = self._at(url)
         matched = {id(match.connection) for match in found} & {id(one) for one in here}
         ended = [one for one in here if turned_away(one)]
@@ -363,8 +363,8 @@ class _Matching:
 
 
 _OLD, _NEW, _NEWEST = (1, 19), (1, 24), (1, 26)
-"""The last Go measured with bad_certificate for everything, the first with alerts of their own, the first
-with handshake_failure for no certificate in TLS 1.2."""
+"""Measured versions of Go: the last with bad_certificate for every cause, the first with specific alerts, and
+the first with handshake_failure for a missing certificate in TLS 1.2."""
 
 _SINCE_1_24: Final[Mapping[Cause, int]] = {Cause.UNKNOWN_CA: 48, Cause.EXPIRED: 45, Cause.NOT_YET_VALID: 45}
 _ALWAYS: Final[Mapping[Cause, int]] = {
@@ -377,21 +377,21 @@ _ALWAYS: Final[Mapping[Cause, int]] = {
     Cause.SERVED_PAIR: 80,
 }
 _CLOSES: Final = frozenset({Cause.ADDRESS, Cause.REVOKED, Cause.CRL_UNREADABLE})
-"""What etcd itself refuses, after the handshake and without an alert."""
+"""Causes for which etcd closes the connection after the handshake, without an alert."""
 
 _ENDED_BY_US = frozenset({Cause.GONE, Cause.SILENT, Cause.STOPPING, Cause.REFUSED_BY_CLIENT, Cause.OTHER})
-"""What etcd can say of a connection that it did not refuse."""
+"""Causes that etcd logs for a connection that it did not refuse."""
 
 
 @dataclass(frozen=True, slots=True)
 class WireAndLog:
-    """What the two ends say about one connection.
+    """How one connection ended, on the wire and in etcd's log.
 
     Attributes:
-        agree: they say the same.
+        agree: whether both agree.
         on_the_wire: how the attempt ended.
-        in_the_log: etcd's reason.
-        expected: how an attempt ends for that reason.
+        in_the_log: the cause and the error in the log.
+        expected: how an attempt is expected to end for that cause.
     """
 
     agree: bool
@@ -401,12 +401,13 @@ class WireAndLog:
 
 
 def compare_story(attempt: Attempt, rejection: Rejection, go_version: str | None = None) -> WireAndLog:
-    """Return whether an attempt ended as the reason in the log makes it end.
+    """Compare how an attempt ended with the cause in the log.
 
     Args:
-        attempt: ours.
-        rejection: the line about it.
-        go_version: that etcd was built with, ``go1.24.0``; ``None`` accepts the alert of any.
+        attempt: our attempt.
+        rejection: its line in the log.
+        go_version: the version of Go that etcd was built with, ``go1.24.0``; ``None`` accepts the alert of
+            any version.
     """
     alerts = expected_alerts(rejection.cause, attempt.version or attempt.asked, go_version)
     if alerts:
@@ -436,10 +437,10 @@ def compare_story(attempt: Attempt, rejection: Rejection, go_version: str | None
 
 
 def fits(connection: Connection, rejection: Rejection, go_version: str | None = None) -> bool:
-    """Return whether a connection ended as the reason in the log makes it end; a greeting can be asked too.
+    """Return whether an attempt or a ClientHello exchange ended as expected for the cause in the log.
 
     Args:
-        connection: ours.
+        connection: our connection.
         rejection: a line that may be about it.
         go_version: as in :func:`compare_story`.
     """
@@ -453,11 +454,11 @@ def fits(connection: Connection, rejection: Rejection, go_version: str | None = 
 
 
 def expected_alerts(cause: Cause, version: str | None, go_version: str | None) -> frozenset[int]:
-    """Return the alerts that Go sends for a cause; empty if it sends none.
+    """Return the alerts that Go may send for a cause; empty if it sends none.
 
     Args:
-        cause: of the refusal.
-        version: of TLS, ``TLSv1.2`` or ``TLSv1.3``; ``None`` if it is not known.
+        cause: the cause of the refusal.
+        version: the TLS version, ``TLSv1.2`` or ``TLSv1.3``; ``None`` if it is not known.
         go_version: as in :func:`compare_story`.
     """
     if cause in _ALWAYS:
@@ -474,7 +475,7 @@ def expected_alerts(cause: Cause, version: str | None, go_version: str | None) -
 
 
 def _in_1_2(go: tuple[int, int] | None) -> frozenset[int]:
-    """Return what no certificate comes to in TLS 1.2."""
+    """Return the alerts for a missing client certificate in TLS 1.2."""
     if go is not None and go <= _NEW:
         return frozenset({42})
     return frozenset({40}) if go is not None and go >= _NEWEST else frozenset({40, 42})

@@ -1,4 +1,4 @@
-"""Reads a member's log from a file or from an etcd of our own."""
+"""Reads a member's log from a file or from an owned etcd."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pytest_etcdtls.etcd_log.events import (
 from pytest_etcdtls.etcd_log.lines import flatten_export, read_entries
 
 MAXIMUM_SIZE: Final = 32 * 1024 * 1024
-"""Octets of a log that are read, its last ones."""
+"""How many bytes of a log are read, from its end."""
 
 _OF_ETCD: Final = (
     '"caller":"',
@@ -34,25 +34,25 @@ _OF_ETCD: Final = (
     "\tetcdserver/",
     "\tembed/",
 )
-"""What hardly any log but etcd's has in it, bare or inside JSON."""
+"""Texts that identify etcd's log, plain or encoded in JSON."""
 
 _ABOUT: Final = (*REJECTION_WORDS, *DIAL_WORDS, *STARTUP_WORDS)
 _MIB: Final = 1024 * 1024
 _TAIL: Final = 200
-"""Lines at the end of which one is hoped to tell its time."""
+"""How many of the last lines are searched for a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdLog:
-    """What matters here of one member's log.
+    """The TLS-related content of one member's log.
 
     Attributes:
-        source: the file's path, or words.
-        rejections: connections that it rejected.
-        dial_failures: connections that it could not make.
-        startup: what it says about its last start.
-        latest: time of its last entry, as far as it tells that; aware UTC.
-        truncated: only the end of it was read.
+        source: the path of the file, or a description.
+        rejections: the connections that the member rejected.
+        dial_failures: the connections that the member could not establish.
+        startup: the last startup.
+        latest: the time of the last entry that has one, aware UTC.
+        truncated: whether only the end of the log was read.
     """
 
     source: str
@@ -64,7 +64,7 @@ class EtcdLog:
 
 
 def parse_log(text: str, source: str, *, zone: tzinfo = UTC, truncated: bool = False) -> EtcdLog:
-    """Return what matters of a log's text; ``zone`` is that of times that do not tell theirs."""
+    """Parse the text of a log; ``zone`` is the time zone of times without one."""
     entries = list(read_entries(text, zone=zone, about=_ABOUT))
     return EtcdLog(
         source=source,
@@ -77,10 +77,10 @@ def parse_log(text: str, source: str, *, zone: tzinfo = UTC, truncated: bool = F
 
 
 def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> EtcdLog:
-    """Return what matters of a log; of a very large one only the end is read.
+    """Read and parse a log. Of a very large log, only the end is read.
 
     Raises:
-        UsageError: if it cannot be read, is empty or no log of etcd.
+        UsageError: if it cannot be read, is empty or is not etcd's log.
     """
     try:
         if not path.is_dir() and path.exists() and not path.is_file():
@@ -107,7 +107,7 @@ def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> E
 
 
 def read_octets(path: Path, start: int = 0) -> tuple[bytes, bool]:
-    """Return what a file holds from there on, its end if that is very large, and whether it is that.
+    """Return the content of a file from an offset, and whether it is only the end of a very large file.
 
     Raises:
         OSError: if it cannot be read.
@@ -120,7 +120,7 @@ def read_octets(path: Path, start: int = 0) -> tuple[bytes, bool]:
 
 
 def text_of(data: bytes) -> str:
-    """Return the text of a log's octets, a journal export's as well."""
+    """Decode the bytes of a log, which may be a journal export."""
     return flatten_export(data).decode("utf-8-sig", errors="replace")
 
 
@@ -136,35 +136,35 @@ def _latest(text: str, zone: tzinfo) -> datetime | None:
 
 
 class LogSource(Protocol):
-    """A member's log. Reading raises OSError where it cannot be read any more."""
+    """A member's log. Reading raises OSError if it is no longer readable."""
 
     @property
     def name(self) -> str:
-        """The file's path, or words."""
+        """The path of the file, or a description."""
 
     @property
     def file(self) -> Path | None:
-        """The file, for commands to paste; ``None`` if it is none that is kept."""
+        """The file, for reproduction commands; ``None`` if there is no permanent file."""
 
     @property
     def go_version(self) -> str | None:
-        """Of the last start that it showed when the source was made; ``None`` if it did not show one."""
+        """The Go version of the last startup in the log when the source was made; ``None`` without one."""
 
     def read(self) -> tuple[str, bool]:
-        """Return its text as it is now, and whether that is only the end of it."""
+        """Return the current text, and whether it is only the end of the log."""
 
     def read_new(self) -> str:
-        """Return the text that was logged since the source was made; earlier lines may be there as well."""
+        """Return the text logged since the source was made. It may contain earlier lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileLog:
-    """A file that somebody else writes.
+    """A log file that another process writes.
 
     Attributes:
-        path: it is opened for each reading, so that a rotated log is followed.
-        start: device and inode of the file when the source was made, and its size in octets.
-        go_version: of the last start that it showed then.
+        path: the path of the file. It is opened for each reading, so that a rotated log is followed.
+        start: device and inode of the file when the source was made, and its size in bytes.
+        go_version: the Go version of the last startup in the log at that time.
     """
 
     path: Path
@@ -173,10 +173,10 @@ class FileLog:
 
     @classmethod
     def of(cls, path: Path, *, option: str = "--etcd-log") -> Self:
-        """Return the source of a file that holds an etcd's log now.
+        """Return the source for a file that contains etcd's log.
 
         Raises:
-            UsageError: if it does not.
+            UsageError: if the file does not contain etcd's log.
         """
         status = path.stat() if path.exists() else None
         log = read_log(path, option=option)
@@ -185,7 +185,7 @@ class FileLog:
 
     @property
     def name(self) -> str:
-        """The file's path."""
+        """The path of the file."""
         return str(self.path)
 
     @property
@@ -194,12 +194,12 @@ class FileLog:
         return self.path
 
     def read(self) -> tuple[str, bool]:
-        """Return its text as it is now, and whether that is only the end of it."""
+        """Return the current text, and whether it is only the end of the log."""
         data, truncated = read_octets(self.path)
         return text_of(data), truncated
 
     def read_new(self) -> str:
-        """Return what was written to it since then, all of it if it is another file by now."""
+        """Return the text written since the source was made, or all text if the file has been replaced."""
         device, inode, size = self.start
         status = self.path.stat()
         same = (status.st_dev, status.st_ino) == (device, inode) and status.st_size >= size
@@ -208,11 +208,11 @@ class FileLog:
 
 @dataclass(frozen=True, slots=True)
 class OwnLog:
-    """The log of an etcd of our own.
+    """The log of an owned etcd.
 
     Attributes:
-        name: words.
-        text: returns everything that it has logged so far.
+        name: a description.
+        text: returns everything that was logged so far.
     """
 
     name: str
@@ -220,12 +220,12 @@ class OwnLog:
 
     @property
     def file(self) -> Path | None:
-        """None: it goes with the cluster."""
+        """``None``: the log is removed with the cluster."""
         return None
 
     @property
     def go_version(self) -> str | None:
-        """None: all of it is new, its start as well."""
+        """``None``: the whole log is new, including the startup."""
         return None
 
     def read(self) -> tuple[str, bool]:
@@ -233,5 +233,5 @@ class OwnLog:
         return self.text(), False
 
     def read_new(self) -> str:
-        """Return its text as it is now: all of it is new."""
+        """Return the current text: the whole log is new."""
         return self.text()

@@ -13,10 +13,10 @@ from pytest_etcdtls.etcd_log.events import Cause, Endpoint, Rejection
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A cause for people.
+    """The explanation of a cause.
 
     Attributes:
-        meaning: what happened, one sentence.
+        meaning: what happened, in one sentence.
         advice: what to do.
     """
 
@@ -124,13 +124,13 @@ class Group:
     """Connections from one host that were rejected for one cause.
 
     Attributes:
-        host: the address that etcd saw.
-        endpoint: ``client`` covers metrics as well; ``None`` in versions that do not say it.
-        count: how many there are.
-        first: time of the first, ``None`` if no line tells it whole.
-        last: time of the last.
+        host: the client's address as seen by etcd.
+        endpoint: ``client`` covers metrics as well; ``None`` in versions that do not log it.
+        count: the number of connections.
+        first: the time of the first; ``None`` if no line contains date, time and zone.
+        last: the time of the last.
         example: the error of the last.
-        line: of the last, in the log.
+        line: the line of the last in the log.
     """
 
     host: str
@@ -143,7 +143,7 @@ class Group:
     line: int
 
     def describe(self) -> str:
-        """Return who, how often, what it means and what to do, as one paragraph."""
+        """Return one paragraph: the client, the number of connections, the meaning and the advice."""
         explanation = EXPLANATIONS[self.cause]
         times = "once" if self.count == 1 else f"{self.count} times"
         where = f" on the {self.endpoint} endpoint" if self.endpoint else ""
@@ -179,12 +179,12 @@ def _group(key: tuple[str, Endpoint | None, Cause], found: list[Rejection]) -> G
 
 
 OWN_MARKS: Final = ("etcdtls-unknown", "unknown.invalid")
-"""Names that a run of this tool offers by ALPN and by SNI, and nobody else: etcd logs both."""
+"""Names that only this tool offers, by ALPN and by SNI. etcd logs both."""
 
 _BETWEEN: Final = timedelta(seconds=2)
-"""Time between two rejected connections of one run, unless it waits for something."""
+"""The longest time between two rejected connections of one run, unless it waits."""
 _KINDS: Final = 4
-"""So many kinds of rejected connections, all of them of this run's, are no client's and no health check's."""
+"""So many kinds of rejected connections, all also in this run, come from no client or health check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +192,10 @@ class EarlierRun:
     """Rejected connections that look like those of an earlier run of this tool.
 
     Attributes:
-        host: that they came from.
-        lines: in the order of time.
-        first: time of the first.
-        last: time of the last.
+        host: the host that they came from.
+        lines: the log entries in the order of time.
+        first: the time of the first.
+        last: the time of the last.
     """
 
     host: str
@@ -205,14 +205,15 @@ class EarlierRun:
 
 
 def earlier_runs(others: Iterable[Rejection], ours: Sequence[Rejection]) -> tuple[EarlierRun, ...]:
-    """Return which rejected connections look like those of earlier runs.
+    """Return the rejected connections that look like those of earlier runs.
 
-    Those do that came from one host close to one with a name that only this tool sends. So do some in a row
-    from an address of this run, of several kinds, all of which this run's have too.
+    These are connections from one host shortly before or after one with a name that only this tool sends.
+    They are also successive connections from an address of this run, of several kinds that this run also
+    has.
 
     Args:
-        others: that are not this run's.
-        ours: this run's.
+        others: the rejected connections that are not from this run.
+        ours: the rejected connections of this run.
     """
     times = [one.time for one in ours if one.time is not None]
     span = (max(times) - min(times) if times else timedelta()) + _BETWEEN
@@ -257,7 +258,7 @@ def _is_marked(rejection: Rejection) -> bool:
 def _bursts(
     lines: Sequence[tuple[datetime, Rejection]], between: timedelta
 ) -> Iterator[list[tuple[datetime, Rejection]]]:
-    """Yield lines in the order of time, parted where longer than that nothing came."""
+    """Yield groups of entries in the order of time, separated by longer pauses."""
     burst: list[tuple[datetime, Rejection]] = []
     for line in lines:
         if burst and line[0] - burst[-1][0] > between:

@@ -1,1 +1,1 @@
-"""Experiments on clusters made for them: what etcd does when files or flags change."""
+"""Experiments on dedicated clusters: the effect of changed files and flags on etcd."""

@@ -1,4 +1,4 @@
-"""All experiments and the clusters that they are made on."""
+"""All experiments and the clusters that they run on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NAMES = setting(
 
 USERS_AND_PEER_HOSTNAME = setting(
     "users-and-peer-hostname",
-    # The weakest hash of passwords that etcd has, since nobody attacks them here.
+    # The cheapest password hash of etcd: the passwords are for tests only.
     ClusterConfig(peer_cert_allowed_hostname=rules.ADMITTED, extra_flags=("--bcrypt-cost=4",)),
     {"peer-allowed-hostname": rules.peer_hostname, "users": rules.users},
 )
@@ -90,7 +90,7 @@ _NAMES: dict[type[Any], str] = {
     RenewalUnderLoad: "rotation-loses-no-request",
     ForeignMember: "member-with-foreign-certificate-cannot-join",
 }
-"""Experiments whose observation is of a type of its own."""
+"""Experiments whose observation has its own type."""
 
 
 @probe(Experiment, cost=0)
@@ -114,7 +114,7 @@ def _foreign_member(context: Context, key: str | None) -> ForeignMember:
 
 
 def clusters_for(needs: Iterable[tuple[type[Any], str | None]]) -> int:
-    """Return how many clusters are started for these observations, one after the other."""
+    """Return the number of clusters that are started for these observations, one after the other."""
     settings = {setting_of(_NAMES.get(type_, str(key))) for type_, key in needs if _is_of_experiment(type_)}
     return len(settings - {None})
 

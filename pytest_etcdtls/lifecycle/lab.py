@@ -1,4 +1,4 @@
-"""A cluster made for experiments, and what an experiment may do with it."""
+"""Clusters for experiments, and the operations of an experiment."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ _PLACES: Mapping[Role, tuple[tuple[Protocol, TLSVersion | None], ...]] = {
     ),
     Role.PEER: ((Protocol.HTTP1, None), (Protocol.HTTP1, TLSVersion.TLS1_2)),
 }
-"""What an identity is tried by: every etcd speaks TLS 1.2, and the best version where that is another."""
+"""The protocols and TLS versions of an identity's attempts. Every etcd supports TLS 1.2; ``None`` is the best."""
 
 
 class Lab:
-    """A running cluster on which an experiment is made.
+    """A running cluster for experiments.
 
     Args:
-        cluster: made for it.
-        seconds: for one attempt, and for a line to appear in etcd's log.
+        cluster: the dedicated cluster.
+        seconds: the time-out of one attempt, and of waiting for a line in etcd's log.
     """
 
     def __init__(self, cluster: Cluster, seconds: float) -> None:
@@ -65,7 +65,7 @@ class Lab:
 
     @property
     def member(self) -> Member:
-        """The first member, or the only one."""
+        """The first member."""
         return self.cluster.members[0]
 
     def listener(self, role: Role) -> Listener:
@@ -73,7 +73,7 @@ class Lab:
         return self._listeners[self.member.name, role]
 
     def attempt(self, role: Role, request: Request) -> Attempt:
-        """Make a connection; one that ends unclear is made again, at most twice."""
+        """Make an attempt. An attempt with an unclear ending is repeated, at most twice."""
         attempt = make_attempt(self.listener(role), request, self.seconds)
         for _ in range(_TRIES - 1):
             if attempt.ending is not Ending.UNCLEAR or attempt.local:
@@ -82,7 +82,7 @@ class Lab:
         return attempt
 
     def greet(self, role: Role, hello: ClientHello) -> HelloExchange:
-        """Send a hello; one that is not answered is sent again, at most twice."""
+        """Send a ClientHello. If there is no answer, it is sent again, at most twice."""
         greeting = make_greeting(self.listener(role), hello, self.seconds)
         for _ in range(_TRIES - 1):
             if greeting.answered:
@@ -93,7 +93,7 @@ class Lab:
     def trials(
         self, who: str, role: Role, identity: Identity, on_disk: bytes | None = None
     ) -> tuple[ExperimentAttempt, ...]:
-        """Try an identity by every way in which that port is used."""
+        """Make attempts with an identity, one for each protocol and TLS version of that port."""
         return tuple(
             self.trial(who, role, identity, protocol, version, on_disk) for protocol, version in _PLACES[role]
         )
@@ -107,22 +107,22 @@ class Lab:
         version: TLSVersion | None = None,
         on_disk: bytes | None = None,
     ) -> ExperimentAttempt:
-        """Try an identity once."""
+        """Make one attempt with an identity."""
         request = status_request(self.listener(role), identity, version, protocol, f"experiment: {who}")
         return ExperimentAttempt(who=who, role=role, attempt=self.attempt(role, request), on_disk=on_disk)
 
     def call(self, who: str, identity: Identity, request: Request) -> ExperimentAttempt:
-        """Make a request of its own on the client port."""
+        """Make a given request on the client port."""
         attempt = self.attempt(Role.CLIENT, replace(request, identity=identity))
         return ExperimentAttempt(who=who, role=Role.CLIENT, attempt=attempt)
 
     def seen_as(self, role: Role) -> str:
-        """Return our address as the member sees it, by what it logs of a client without a certificate.
+        """Return our address as the member sees it, from its log line about a client without a certificate.
 
-        Where it does not refuse that one, our own word counts, which is right on one host.
+        If the member accepts that client, return the local address, which is correct on one host.
 
         Raises:
-            InconclusiveError: if it refuses and logs nothing.
+            InconclusiveError: if the member refuses the client and logs no line.
         """
         attempt = self.trial("nobody", role, NO_CERTIFICATE).attempt
         if attempt.ending is Ending.SERVED:
@@ -137,12 +137,12 @@ class Lab:
         return str(found[-1]).strip("[]").partition("%")[0]
 
     def experiment(self, name: str, *steps: Step) -> Experiment:
-        """Return the experiment with what it was made on."""
+        """Return the experiment with the version and the flags of the cluster."""
         return Experiment(name=name, etcd_version=self.cluster.version, flags=self.flags, steps=steps)
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """In what the cluster's flags differ from the default ones."""
+        """The cluster's flags that differ from the defaults."""
         config, default = self.cluster.config, ClusterConfig()
         return tuple(
             f"--{field.replace('_', '-')}={_worded(getattr(config, field))}"
@@ -152,12 +152,12 @@ class Lab:
 
 
 def step(name: str, done: str, *trials: Iterable[ExperimentAttempt]) -> Step:
-    """Return a step with all these trials."""
+    """Return a step with all these attempts."""
     return Step(name=name, done=done, trials=tuple(trial for group in trials for trial in group))
 
 
 def issue(authority: CertificateAuthority, profile: Profile, name: str, **changes: object) -> Identity:
-    """Return an identity of that CA with a profile that is changed in some fields."""
+    """Issue an identity from that CA with some fields of the profile changed."""
     return authority.issue(replace(profile, **changes), name=name)  # type: ignore[arg-type]
 
 
@@ -177,12 +177,12 @@ def _worded(value: object) -> str:
 T = TypeVar("T")
 
 Conduct = Callable[[Lab], Any]
-"""Makes one experiment and returns its observation; leaves the files as it found them."""
+"""Runs one experiment and returns its observation. It restores the files at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabCluster:
-    """A cluster, and the experiments on it by name, in order."""
+    """The configuration of a cluster, and the experiments on it by name, in order."""
 
     config: ClusterConfig
     experiments: Mapping[str, Conduct]
@@ -190,7 +190,7 @@ class LabCluster:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentResults:
-    """What came of the experiments of a setting, by name: an observation, or why there is none."""
+    """The results of a setting's experiments by name: an observation, or why there is none."""
 
     outcomes: Mapping[str, Any]
 
@@ -200,15 +200,15 @@ _SETTING_OF: dict[str, str] = {}
 
 
 def setting(name: str, config: ClusterConfig, experiments: Mapping[str, Conduct]) -> LabCluster:
-    """Register a setting.
+    """Register a setting: a cluster and its experiments.
 
     Args:
-        name: of the setting.
-        config: of its cluster.
-        experiments: by their names, made in this order.
+        name: the name of the setting.
+        config: the configuration of its cluster.
+        experiments: the experiments by name, in the order in which they run.
 
     Raises:
-        RegistrationError: if a name is taken.
+        RegistrationError: if a name is already registered.
     """
     if name in _SETTINGS or set(experiments) & set(_SETTING_OF):
         raise RegistrationError(f"the setting {name!r}, or one of its experiments, is registered already")
@@ -218,15 +218,15 @@ def setting(name: str, config: ClusterConfig, experiments: Mapping[str, Conduct]
 
 
 def setting_of(experiment: str) -> str | None:
-    """Return the name of the setting of an experiment, ``None`` if there is no such experiment."""
+    """Return the name of an experiment's setting; ``None`` if there is no such experiment."""
     return _SETTING_OF.get(experiment)
 
 
 def outcome(context: Context, type_: type[T], experiment: str) -> T:
-    """Return what came of an experiment of the target; its setting is set up now if it was not.
+    """Return the observation of an experiment. The experiments of its setting run if they have not yet run.
 
     Raises:
-        UnobservedError: if nothing came of it.
+        UnobservedError: if the experiment has no observation.
     """
     found = context.get(ExperimentResults, _SETTING_OF[experiment]).outcomes[experiment]
     if isinstance(found, UnobservedError):
@@ -247,10 +247,10 @@ def _conducted(context: Context, key: str | None) -> ExperimentResults:
 
 
 def start_like(target: Target, config: ClusterConfig) -> Cluster:
-    """Start another cluster from the etcd of a target.
+    """Start another cluster with the same etcd as a target.
 
     Raises:
-        NotApplicableError: if the target is live, or its etcd has no flag for something in the configuration.
+        NotApplicableError: if the target is live, or its etcd lacks a flag that the configuration needs.
         InconclusiveError: if the cluster does not start.
     """
     if target.origin == "live" or target.source is None or target.etcd_version is None:

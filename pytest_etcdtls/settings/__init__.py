@@ -1,5 +1,4 @@
-"""What the user asked for, read once, checked, and from then on immutable.
+"""The user's settings: read once from a :class:`~pytest_etcdtls.settings.source.Source`, checked, immutable.
 
-Does not know where values come from (that is :class:`~pytest_etcdtls.settings.source.Source`) and
-touches no network.
+Reading them opens no connection.
 """

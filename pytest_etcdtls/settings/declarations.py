@@ -1,4 +1,4 @@
-"""What the user's declarations add: listeners, files, credentials, identities."""
+"""Listeners, files, credentials and identities from the user's declarations."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ from pytest_etcdtls.settings.source import Source, option
 from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle, Unreached, safe, unique
 
 PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
-"""What a member has of its own, certificate first."""
+"""The settings of a member's own certificates and keys, certificate first."""
 
 
 def disown(
     told: DeclaredMember, hosts: Iterable[str], here: bool, everybody: Sequence[DeclaredMember]
 ) -> frozenset[str]:
-    """Return the settings of which the file here is another member's.
+    """Return the settings whose file on this machine belongs to another member.
 
-    Under the very path that is declared lie the files of whoever's machine this is: the member's own, if it
-    runs here. A copy is that of the member that declares it, unless several do. In all other cases a
-    certificate is the own one of those members whose host it names.
+    A file at exactly the declared path belongs to the member that runs on this machine. A copy belongs to
+    the member that declares it, unless several members do. In all other cases, a certificate belongs to the
+    members whose host it names.
 
     Args:
         told: the member.
-        hosts: of it.
-        here: it runs on this machine.
+        hosts: its names and addresses.
+        here: whether it runs on this machine.
         everybody: all declared members.
     """
     others: set[str] = set()
@@ -83,26 +83,26 @@ def disown(
 
 @dataclass(slots=True)
 class FoundFiles:
-    """Loads files and remembers what was wrong with them."""
+    """Loads files and records why files could not be used."""
 
     _problems: dict[str, None] = field(default_factory=dict)
     _pairs: dict[tuple[Path, Path], Identity | None] = field(default_factory=dict)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why files were not used, one sentence each, in the order in which they were met."""
+        """Why files were not used, one sentence each, in the order in which they were loaded."""
         return tuple(self._problems)
 
     def pair(
         self, certificate: Path | None, key: Path | None, name: str, words: tuple[str, str]
     ) -> Identity | None:
-        """Return an identity; ``None`` if one of its files is not here or they are no pair.
+        """Return an identity; ``None`` if one of its files is missing or the key does not match.
 
         Args:
-            certificate: the file; ``None`` if it is not here.
-            key: likewise.
-            name: of the identity.
-            words: what led to the files, the certificate's first.
+            certificate: the certificate file; ``None`` if it is missing.
+            key: the key file; ``None`` if it is missing.
+            name: the name of the identity.
+            words: how the files were found, for messages; the certificate's first.
         """
         if certificate is None or key is None or not (exists(certificate) and exists(key)):
             return None
@@ -117,7 +117,7 @@ class FoundFiles:
         return pair and replace(pair, name=name)
 
     def chain(self, path: Path | None, words: str) -> tuple[x509.Certificate, ...]:
-        """Return the certificates of a file, leaf first; none if it is not here or holds none."""
+        """Return the certificates of a file, leaf first; empty if it is missing or contains none."""
         if path is None or not exists(path):
             return ()
         try:
@@ -127,7 +127,7 @@ class FoundFiles:
             return ()
 
     def bundle(self, path: Path | None, words: str) -> TrustBundle | None:
-        """Return the certificates of a file of CAs; ``None`` if it is not here or holds none."""
+        """Return the certificates of a CA bundle; ``None`` if it is missing or contains none."""
         if path is None or not exists(path):
             return None
         try:
@@ -138,7 +138,7 @@ class FoundFiles:
 
 
 def said(told: DeclaredMember, name: str) -> str:
-    """Return the place and the words that declare a setting."""
+    """Return the file, line and spelling of a declared setting."""
     setting = told.declaration.settings.get(name)
     return name if setting is None else f"{setting.place}: {setting.spelled}"
 
@@ -152,10 +152,10 @@ class LabelledDeclaration:
     """One declared member.
 
     Attributes:
-        label: unique among the members, safe in node ids.
-        told: the declaration and its files here.
-        here: the member runs on this machine.
-        reaches: how to get to its listeners.
+        label: its label, unique among the members and valid in node ids.
+        told: the declared member with its files on this machine.
+        here: whether the member runs on this machine.
+        reaches: how to connect to its listeners.
     """
 
     label: str
@@ -165,7 +165,7 @@ class LabelledDeclaration:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Names and addresses that are the member's own: advertised, or listened on."""
+        """The member's own names and addresses: those it advertises or listens on."""
         return hosts_of(self.told.declaration)
 
 
@@ -173,8 +173,8 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
     """Return the declared members in the order in which they were named.
 
     Raises:
-        UsageError: if a declaration cannot be read, two are of one member, or ``--etcd-pki-dir`` holds none
-            of the declared files.
+        UsageError: if a declaration cannot be read, two declare the same member, or ``--etcd-pki-dir``
+            contains none of the declared files.
     """
     directory = pki_directory(source)
     declarations = [
@@ -196,9 +196,9 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
 
 
 def hosts_of(declaration: Declaration) -> tuple[str, ...]:
-    """Return the names and addresses that are a member's own, none that every machine has.
+    """Return the member's own names and addresses, without loopback and unspecified addresses.
 
-    Where nothing but loopback is declared, those that it advertises are returned, or else listens on.
+    If only loopback is declared, return the advertised addresses, or else those that it listens on.
     """
     told = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
     every = [*told, *(listener.url for listener in declared_listeners(declaration))]
@@ -211,7 +211,7 @@ def pki_directory(source: Source) -> Path | None:
     """Return ``--etcd-pki-dir``.
 
     Raises:
-        UsageError: if it is no directory.
+        UsageError: if it is not a directory.
     """
     directory = source.path(PKI_DIR)
     if directory is not None:
@@ -220,7 +220,7 @@ def pki_directory(source: Source) -> Path | None:
 
 
 def _own_directory(directory: Path | None, declaration: Declaration) -> Path | None:
-    """Return the directory of one member's files: that of its name below the one given, if there is one."""
+    """Return the directory of a member's files: the subdirectory with its name, if it exists."""
     name = declaration.text("name")
     if directory is None or name is None or safe(name) != name or name.strip(".") == "":
         return directory
@@ -252,7 +252,7 @@ def _refuse_duplicates(declarations: Sequence[Declaration]) -> None:
 
 
 def _labels(declarations: Sequence[Declaration]) -> list[str]:
-    """Return a label for each: its name, and its host where names are alike."""
+    """Return a label for each declaration: the member's name, with its host if names are equal."""
     names = [safe(declaration.text("name") or "default") for declaration in declarations]
     often = Counter(names)
     longer = [
@@ -268,13 +268,13 @@ def _labels(declarations: Sequence[Declaration]) -> list[str]:
 def add_declared(
     named: Sequence[Listener], members: Sequence[LabelledDeclaration]
 ) -> tuple[list[Listener], tuple[Unreached, ...]]:
-    """Return the named listeners and the declared ones of all other roles, and what cannot be reached.
+    """Return the named listeners, the declared listeners of all other roles, and those not reachable.
 
-    An option that names listeners of a role decides that role alone. Listeners that were named are those of
-    the declared member that they fit.
+    An option that names listeners of a role replaces the declared listeners of that role only. A named
+    listener is assigned to the declared member that it matches.
 
     Raises:
-        UsageError: if there are declarations and not one listener to judge.
+        UsageError: if there are declarations but no listener to judge.
     """
     decided = {listener.role for listener in named}
     listeners = [_attach(listener, named, members) for listener in named]
@@ -305,10 +305,10 @@ def _listener(reach: Reach, host: str, member: LabelledDeclaration) -> Listener:
 def _attach(
     listener: Listener, named: Sequence[Listener], members: Sequence[LabelledDeclaration]
 ) -> Listener:
-    """Return a named listener as that of the declared member that it fits, if it fits one.
+    """Return a named listener, assigned to the declared member that it matches, if any.
 
-    Its URL decides, then its host. A single declaration is that of a single host, whatever the host is
-    called: it may be a load balancer's name, or a tunnel's.
+    The URL is compared first, then the host. A single declaration matches a single host of any name, since
+    the host may be a load balancer or a tunnel.
     """
     by_url = [member for member in members if _declares(member, listener)]
     by_host = [member for member in members if listener.host in member.hosts]
@@ -331,12 +331,12 @@ Bundles = Sequence[TrustBundle]
 def client_identities(
     members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
 ) -> tuple[Identity, ...]:
-    """Return who may be a good client, in the order in which they are tried.
+    """Return the identities that may be good clients, in the order in which they are tried.
 
     Args:
-        members: that are declared.
-        trusted: the bundles that they were told to trust for clients, as far as they are here.
-        files: loads them.
+        members: the declared members.
+        trusted: their trusted CA bundles for clients, as far as the files are on this machine.
+        files: loads the files.
     """
     found = [
         *(_client(member, HEALTHCHECK, files) for member in _here_first(members)),
@@ -350,9 +350,9 @@ def client_identities(
 def peer_identities(
     members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
 ) -> tuple[Identity, ...]:
-    """Return who may be a good peer, in the order in which they are tried.
+    """Return the identities that may be good peers, in the order in which they are tried.
 
-    kubeadm's client comes first: it has no subjectAltName, so that it is let in from any address.
+    kubeadm's health check client comes first: it has no subjectAltName and is accepted from any address.
     """
     found = [
         *(_client(member, HEALTHCHECK, files) for member in _here_first(members)),
@@ -362,7 +362,7 @@ def peer_identities(
 
 
 def _here_first(members: Sequence[LabelledDeclaration]) -> list[LabelledDeclaration]:
-    """Return the member that runs here first: its certificate has our address."""
+    """Return the members, beginning with those on this machine: their certificates have our address."""
     return sorted(members, key=lambda member: not member.here)
 
 
@@ -374,10 +374,10 @@ def _client(member: LabelledDeclaration, name: str, files: FoundFiles) -> Identi
 def _diallers(
     member: LabelledDeclaration, side: Side, trusted: Bundles, files: FoundFiles
 ) -> Identity | None:
-    """Return what a member presents where it is a client itself.
+    """Return the identity that a member presents as a client.
 
-    On client ports that is its gateway, with what it serves unless it was told otherwise; such a certificate
-    is a client's only if it comes from the CA of clients.
+    On client ports that is the gateway's identity, by default the served certificate. It counts as a client
+    identity only if it is issued by a CA trusted for clients.
     """
     told, p = member.told, prefix(side)
     tls = effective_of(told).sides[side]
@@ -393,10 +393,10 @@ def _diallers(
 
 
 def _chosen(found: Sequence[Identity | None], trusted: Bundles) -> tuple[Identity, ...]:
-    """Return those that may be clients, each once.
+    """Return the identities that may be clients, each once.
 
-    Those that are valid now and come from the trusted CAs go without the others, which would rightly be
-    refused; where there are none such, others are kept, for somebody's refusal tells more than nobody.
+    If some are valid now and issued by a trusted CA, the others are left out, because etcd refuses them
+    correctly. If there are none, the others are kept, because a refused attempt is evidence too.
     """
     clients = [one for one in found if one is not None and is_for(one.chain[0], "clientAuth")]
     valid = [one for one in clients if _is_valid(one)]
@@ -410,12 +410,12 @@ def _is_valid(identity: Identity) -> bool:
 
 
 def _leads(identity: Identity, trusted: Bundles) -> bool:
-    """Return whether it comes from one of the bundles; ``True`` if none is known."""
+    """Return whether the identity chains to one of the bundles; ``True`` if no bundle is known."""
     return not trusted or any(leads_to(identity.chain, bundle.certificates) for bundle in trusted)
 
 
 def _distinct(identities: Sequence[Identity]) -> tuple[Identity, ...]:
-    """Return one of each name and issuer, with a name of its own."""
+    """Return one identity for each name and issuer, with unique names."""
     kinds: set[tuple[str, bytes, bytes]] = set()
     named: dict[str, Identity] = {}
     for identity in identities:
@@ -440,7 +440,7 @@ _ROLES: Final[dict[Side, tuple[Role, ...]]] = {
 def declared_defaults(
     members: Sequence[LabelledDeclaration], files: FoundFiles
 ) -> tuple[PortDefaults, PortDefaults]:
-    """Return what the declarations tell of client ports and of peer ports."""
+    """Return the defaults from the declarations, for client ports and for peer ports."""
     client, peer = (_trusted(members, side, files) for side in ("client", "peer"))
     return (
         PortDefaults(
@@ -462,7 +462,7 @@ def declared_defaults(
 
 
 def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> frozenset[Role]:
-    """Return the roles of the ports where a member dials with another certificate than it serves."""
+    """Return the roles of the ports where a member serves one certificate and dials with another."""
     return frozenset(
         role
         for side, roles in _ROLES.items()
@@ -473,7 +473,7 @@ def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> froz
 
 
 def kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
-    """Return kubeadm's own CA, ``ca.crt`` in the directory above etcd's."""
+    """Return the CA of the Kubernetes cluster, ``ca.crt`` in the parent of kubeadm's etcd directory."""
     for member in members:
         found = member.told.file("trusted-ca-file")
         if found is not None and found.parent.name == "etcd":
@@ -484,14 +484,14 @@ def kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> 
 
 
 def _side(told: DeclaredMember, side: Side) -> TLSSide:
-    """Return one side as the declaration's own version makes it, else as today's etcd does."""
+    """Return the TLS configuration of a side for the declaration's version, or the newest if it has none."""
     return effective_of(told).sides[side]
 
 
 def _trusted(
     members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
 ) -> tuple[TrustBundle, ...]:
-    """Return the bundles that the members were told to trust on a side, as far as they are here."""
+    """Return the declared trusted CA bundles of a side, as far as the files are on this machine."""
     found = (_bundle(one.told, side, files) for one in members)
     return tuple(bundle for bundle in found if bundle is not None)
 
@@ -504,15 +504,15 @@ def _bundle(told: DeclaredMember, side: Side, files: FoundFiles) -> TrustBundle 
 
 
 def _agreed(bundles: Sequence[TrustBundle]) -> TrustBundle | None:
-    """Return the bundle if it is the same for every member: what is trusted is not known else."""
+    """Return the bundle if it is the same for every member; otherwise what is trusted is not known."""
     different = {frozenset(bundle.certificates) for bundle in bundles}
     return bundles[0] if len(different) == 1 else None
 
 
 def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles) -> TrustBundle | None:
-    """Return the bundles that a member's own certificate leads to.
+    """Return the bundles that a member's own certificate chains to.
 
-    What a member trusts need not be what has signed its own certificate.
+    The CA that a member trusts may differ from the CA that issued its own certificate.
     """
     bundles: dict[TrustBundle, None] = {}
     for member in members:
@@ -550,18 +550,18 @@ def _pair(member: LabelledDeclaration, side: Side, files: FoundFiles) -> Identit
 
 
 def _same(values: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return what all members have in common, nothing if they differ."""
+    """Return the value that all members share; empty if they differ."""
     different = set(values)
     return different.pop() if len(different) == 1 else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownTarget:
-    """What is known besides the options that name each thing; the fields are those of a target.
+    """A target as far as endpoints, declarations and ``--etcd-pki-dir`` determine it.
 
     Attributes:
-        listeners: those that were named among them.
-        defaults: for client ports and for peer ports.
+        listeners: all listeners, including those that an option named.
+        defaults: the default credentials for client ports and for peer ports.
     """
 
     listeners: tuple[Listener, ...]
@@ -575,7 +575,7 @@ class KnownTarget:
 
 
 def read_known(source: Source) -> KnownTarget:
-    """Return what is known.
+    """Return the target as far as endpoints, declarations and ``--etcd-pki-dir`` determine it.
 
     Raises:
         UsageError: if an endpoint, a declaration or ``--etcd-pki-dir`` cannot be used.
