@@ -1,4 +1,4 @@
-"""The options of the command line and the ini file, and what they ask for."""
+"""The command-line and ini-file options, and the invocation that they describe."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Option:
     """One option.
 
     Attributes:
-        flag: as on the command line.
-        help: for ``--help``; ``%%`` for a per cent sign, as argparse wants it.
-        metavar: the word for its value.
-        ini: it has an ini twin: the flag without the leading dashes, underscores for dashes.
-        dest: attribute of ``config.option``, if not :attr:`name`.
-        const: what a flag stores.
+        flag: the option as on the command line.
+        help: the text for ``--help``; ``%%`` for a percent sign, as argparse requires.
+        metavar: the placeholder for its value.
+        ini: whether there is an ini option: the flag without leading dashes, underscores for dashes.
+        dest: the attribute of ``config.option``, if not :attr:`name`.
+        const: the value that a flag stores.
     """
 
     flag: str
@@ -46,12 +46,12 @@ class Option:
 
     @property
     def name(self) -> str:
-        """Name of the ini twin."""
+        """The name of the ini option."""
         return self.flag.lstrip("-").replace("-", "_")
 
     @property
     def dest(self) -> str:
-        """Attribute of ``config.option``."""
+        """The attribute of ``config.option``."""
         return self.dest_ or self.name
 
 
@@ -78,7 +78,7 @@ ENDPOINTS = (
         Kind.LIST,
     ),
 )
-"""The options that name live listeners; no environment variable stands in for them."""
+"""The options that name live listeners. They have no environment variables."""
 
 CONFIG = Option(
     "--etcd-config",
@@ -91,7 +91,7 @@ CONFIG = Option(
 )
 
 LIVE = (*ENDPOINTS, CONFIG)
-"""The options that say which live cluster is meant."""
+"""The options that select the live cluster."""
 
 _LIVE = (
     Option(
@@ -275,38 +275,38 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 
 
 class Values:
-    """Reads options by the name of their ini twin.
+    """Reads option values by ini name.
 
     Args:
-        config: pytest's.
+        config: the pytest config.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
     def text(self, name: str) -> str | None:
-        """Return the value, ``None`` if it is given nowhere."""
+        """Return the value; ``None`` if it is not given."""
         value = self._value(name)
         return None if value is None else str(value)
 
     def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        """Return every value in order, split at commas on request; the ini's if the command line has none."""
+        """Return all values in order, split at commas on request. The command line overrides the ini file."""
         values = self._list(name)
         if commas:
             values = [part for value in values for part in value.split(",")]
         return tuple(value.strip() for value in values)
 
     def flag(self, name: str) -> bool:
-        """Return whether it is switched on."""
+        """Return whether the flag is set."""
         return bool(self._value(name))
 
     def path(self, name: str) -> Path | None:
-        """Return the value as a path, relative to the ini file's directory if it stands there."""
+        """Return the value as a path. In the ini file, it is relative to the directory of that file."""
         value = self.text(name)
         return None if value is None else self.resolve(name, value)
 
     def resolve(self, name: str, value: str) -> Path:
-        """Return a path out of a value of that option, as :meth:`path` does."""
+        """Return a path in a value of the option, resolved as in :meth:`path`."""
         return self._directory(name) / Path(value).expanduser()
 
     def _list(self, name: str) -> list[str]:
@@ -321,7 +321,7 @@ class Values:
         return given
 
     def _replaced(self, option: Option) -> bool:
-        """Return whether the ini's endpoint or declaration is of a cluster that the command line replaces."""
+        """Return whether the command line names another live cluster than the ini file's option."""
         return option in LIVE and any(self._given(other) is not None for other in LIVE)
 
     def _given(self, option: Option) -> object:
@@ -336,7 +336,7 @@ class Values:
 
 PACKAGE = __name__.partition(".")[0]
 ROOT = "etcdtls"
-"""First part of every node id of the suite."""
+"""The first part of every node ID of the suite."""
 
 _ID = re.compile(rf"(\.\./)*{ROOT}(::.*)?")
 _DISCOVER = "--etcd-discover"
@@ -346,14 +346,14 @@ _DRY = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """What the command line asks for.
+    """What the command line selects.
 
     Attributes:
-        suite: the suite is run.
-        asked: and it is the command line that says so, not a file.
-        live: where the live endpoints come from; ``None`` if there are none or they do not count.
-        ids: node ids of ours that were named, or their prefixes; empty for all.
-        alone: nothing but the suite was named.
+        suite: whether the suite runs.
+        asked: whether the command line, not a file, requests the suite.
+        live: where the live endpoints are given; ``None`` if there are none or they are not used.
+        ids: the selected node IDs of the suite, or their prefixes; empty for all.
+        alone: whether the suite is the only argument.
     """
 
     suite: bool
@@ -364,7 +364,7 @@ class Invocation:
 
 
 def take_arguments(config: pytest.Config) -> tuple[bool, tuple[str, ...]]:
-    """Take what is ours out of ``config.args`` and return it.
+    """Remove the suite's arguments from ``config.args`` and return them.
 
     Returns:
         Whether the package was named (``--pyargs pytest_etcdtls``), and the node ids.
@@ -376,7 +376,7 @@ def take_arguments(config: pytest.Config) -> tuple[bool, tuple[str, ...]]:
 
 
 def is_dry(config: pytest.Config) -> bool:
-    """Return whether pytest was asked to run nothing."""
+    """Return whether the options make pytest run no test, such as ``--collect-only``."""
     return any(config.getoption(name, False) for name in _DRY)
 
 
@@ -384,10 +384,10 @@ _KEY = pytest.StashKey[Invocation]()
 
 
 def invocation_of(config: pytest.Config) -> Invocation:
-    """Return what the command line asks for, read once; takes our arguments out of ``config.args``.
+    """Return what the command line selects. It is read once; the suite's arguments leave ``config.args``.
 
     Raises:
-        pytest.UsageError: if it contradicts itself, or names endpoints in the wrong place.
+        pytest.UsageError: if options contradict each other, or endpoints are given in the wrong place.
     """
     if _KEY not in config.stash:
         config.stash[_KEY] = _read(config)
@@ -446,9 +446,10 @@ def _live(
 
 
 def _refuse_two_clusters(config: pytest.Config, live: str | None) -> None:
-    """Refuse a cluster to be judged and another to be started, both on the command line.
+    """Refuse a live cluster together with an etcd to start, if both are on the command line.
 
-    Those of a file are for the fixtures, whose clusters are always owned; so are all without the suite.
+    An etcd given in the ini file is for the fixtures, whose clusters are always owned. The same holds for
+    both places if the suite does not run.
     """
     options = {"etcd_binary": "--etcd-binary", "etcd_image": "--etcd-image"}
     started = next((name for name in options if config.getoption(name) is not None), None)
@@ -481,7 +482,7 @@ def _count(flag: str, words: Sequence[str]) -> int:
 
 
 def _words(arguments: Sequence[object], directory: Path) -> Iterator[str]:
-    """Yield the words of the command line, those in files named by ``@file`` included."""
+    """Yield the command-line arguments, including those in files named by ``@file``."""
     for argument in map(str, arguments):
         if not argument.startswith("@"):
             yield argument
@@ -517,7 +518,7 @@ _INI_TYPES: dict[Kind, Literal["string", "linelist", "bool"]] = {
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Register every option and its ini twin."""
+    """Register every option and its ini option."""
     group = parser.getgroup("etcdtls", GROUP)
     for option in OPTIONS:
         group.addoption(option.flag, help=option.help, **_arguments(option))

@@ -45,7 +45,7 @@ _PLACES: Mapping[Role, tuple[tuple[Protocol, TLSVersion | None], ...]] = {
     ),
     Role.PEER: ((Protocol.HTTP1, None), (Protocol.HTTP1, TLSVersion.TLS1_2)),
 }
-"""The protocols and TLS versions of an identity's attempts. Every etcd supports TLS 1.2; ``None`` is the best."""
+"""Protocol and TLS version of an identity's attempts. Every etcd supports TLS 1.2; ``None`` is the best."""
 
 
 class Lab:

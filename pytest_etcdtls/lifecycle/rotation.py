@@ -1,4 +1,4 @@
-"""Experiments: new pairs, CA bundles, revocation lists, under load."""
+"""Experiments with replaced files: certificates and keys, CA bundles and CRLs; renewal under load."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from pytest_etcdtls.tls.connection import make_attempt
 
 _EXAMPLES = 3
 _TRAFFIC_SECONDS = 15.0
-"""After which nobody waits for requests any more; each ends within a time-out of its own."""
+"""The longest wait for requests. Each request has its own time-out."""
 
 
 class UnclearError(Exception):
-    """There was no answer in time."""
+    """A request got no answer within its time-out."""
 
 
 class LostError(Exception):
@@ -49,7 +49,7 @@ class LostError(Exception):
 
 @dataclass
 class _Count:
-    """What one client has seen so far; guarded by the condition of the traffic."""
+    """The counts of one client so far. The condition of :class:`Traffic` guards them."""
 
     served: int = 0
     lost: int = 0
@@ -66,7 +66,7 @@ class _Count:
 
 
 class Traffic:
-    """Clients that make requests until they are told to stop."""
+    """Clients that make requests until they are stopped."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -78,12 +78,12 @@ class Traffic:
         """Add a client.
 
         Args:
-            client: in words.
-            request: makes a request, returns the DER of the certificate that was served if it was seen.
-            gate: entered for every request.
+            client: a description of the client.
+            request: makes a request and returns the served certificate in DER, if it is known.
+            gate: a context manager that is entered for every request.
         """
         self._counts[client] = _Count()
-        # A daemon, so that an interrupt between two lines of ours leaves nothing to wait for.
+        # A daemon thread does not block the exit of the interpreter after an interrupt.
         thread = threading.Thread(target=self._work, args=(client, request, gate), name=client, daemon=True)
         self._threads.append(thread)
 
@@ -99,9 +99,10 @@ class Traffic:
             thread.join()
 
     def await_requests(self, number: int, leaf: bytes | None = None) -> bool:
-        """Wait until every client has made so many more requests, or one has seen the certificate.
+        """Wait until every client has made a number of further requests, or one has got the certificate.
 
-        In the latter case every other client has made one more request at least.
+        In the latter case, every client has made at least one further request. Return whether a client has
+        got the certificate.
         """
         with self._changed:
             start = {name: count.requests for name, count in self._counts.items()}
@@ -116,7 +117,7 @@ class Traffic:
             return seen()
 
     def tallies(self) -> dict[str, Counts]:
-        """Return what every client has seen."""
+        """Return the counts of every client."""
         with self._changed:
             return {name: count.tally() for name, count in self._counts.items()}
 
@@ -148,21 +149,21 @@ class Traffic:
 RENEWALS = 5
 
 _PATIENCE = 50
-"""Requests of each client after a renewal, without the new certificate being seen, before it is given up."""
+"""How many requests each client makes after a renewal before it counts as not in effect."""
 
 _BETWEEN = 10
-"""Requests of each client between two renewals at least."""
+"""The least number of requests of each client between two renewals."""
 
 
 def renew_under_load(bench: Lab, served: Identity, renew: Callable[[], Identity]) -> RenewalUnderLoad:
-    """Renew the certificate of the client port under load, and put the old one back at the end.
+    """Renew the certificate of the client port under load, and restore the old one at the end.
 
     Args:
-        bench: where to.
-        served: what is served before.
+        bench: the cluster.
+        served: the identity that is served before.
         renew: issues another certificate for the same key.
     """
-    # In a container a file that is replaced is missing for a moment: nobody may connect just then.
+    # In a container, a file is missing for a moment while it is replaced: no client may connect then.
     paused = bench.cluster.origin == "container"
     gate: AbstractContextManager[object] = threading.Lock() if paused else nullcontext()
     open_connection = _OpenConnection(bench)
@@ -192,7 +193,7 @@ def renew_under_load(bench: Lab, served: Identity, renew: Callable[[], Identity]
 
 
 class _NewConnections:
-    """A client that connects for every request: over HTTP/1.1, the gateway and gRPC in turn."""
+    """A client that opens a connection for every request: over HTTP/1.1, the gateway and gRPC in turn."""
 
     def __init__(self, bench: Lab) -> None:
         self._listener = bench.listener(Role.CLIENT)
@@ -226,7 +227,7 @@ def _is_good(attempt: Attempt) -> bool:
 
 
 class _OpenConnection:
-    """A client that makes all its requests on one connection; if that breaks, on another."""
+    """A client that makes all requests on one connection, and opens another only if that breaks."""
 
     def __init__(self, bench: Lab) -> None:
         listener = bench.listener(Role.CLIENT)
@@ -234,7 +235,7 @@ class _OpenConnection:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         context.load_cert_chain(bench.member.file("client.crt"), bench.member.file("client.key"))
-        # http.client connects again by itself when it was closed.
+        # http.client reconnects automatically after the connection is closed.
         self._connection = http.client.HTTPSConnection(
             listener.host, listener.port, timeout=bench.seconds, context=context
         )
@@ -266,7 +267,7 @@ class _OpenConnection:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One of the two ports: whose pair is served there, and who is a good client."""
+    """The client port or the peer port, with the identity that it serves and a good client."""
 
     role: Role
     file: str
@@ -275,7 +276,7 @@ class Port:
 
 
 def port(bench: Lab, role: Role) -> Port:
-    """Return what belongs to a port of the first member."""
+    """Return the client port or the peer port of the first member."""
     pki, name = bench.cluster.pki, bench.member.name
     if role is Role.PEER:
         return Port(role, "peer", pki.peers[name], pki.peer_client)
@@ -283,7 +284,7 @@ def port(bench: Lab, role: Role) -> Port:
 
 
 def another_pair(bench: Lab, role: Role, *, same_key: bool = False) -> Identity:
-    """Issue what the first member could serve on that port as well."""
+    """Issue another identity that the first member can serve on a port."""
     pki, plan, tree = bench.cluster.pki, bench.cluster.config.pki, bench.cluster.pki.authorities
     peer = role is Role.PEER
     issuer, profile = (tree.peer_issuer, plan.peer) if peer else (tree.server_issuer, plan.server)
@@ -292,7 +293,7 @@ def another_pair(bench: Lab, role: Role, *, same_key: bool = False) -> Identity:
 
 
 def reload_pair(bench: Lab, role: Role) -> Experiment:
-    """Replace the pair of a port by another, and see what the next handshake gets."""
+    """Replace the certificate and key of a port, and observe which certificate new handshakes get."""
     side, new = port(bench, role), another_pair(bench, role)
     before = _good(bench, side, side.served)
     bench.member.replace_files(as_files(new, side.file))
@@ -306,12 +307,12 @@ def reload_pair(bench: Lab, role: Role) -> Experiment:
 
 
 def half_a_pair(bench: Lab) -> Experiment:
-    """Replace a certificate before its key, empty its file, and see who is served."""
+    """Replace a certificate before its key, then empty its file, and observe which clients are served."""
     sides = [port(bench, role) for role in (Role.CLIENT, Role.PEER)]
     new = {side.role: another_pair(bench, side.role) for side in sides}
 
     def put(files: Callable[[Port], Mapping[str, bytes]]) -> list[ExperimentAttempt]:
-        """Replace files of both ports, then try both."""
+        """Replace files of both ports, then make attempts on both."""
         bench.member.replace_files({name: data for side in sides for name, data in files(side).items()})
         return [trial for side in sides for trial in _good(bench, side, new[side.role])]
 
@@ -338,12 +339,12 @@ def _good(bench: Lab, side: Port, on_disk: Identity) -> tuple[ExperimentAttempt,
 
 
 def der(certificate: x509.Certificate) -> bytes:
-    """Return the certificate as it goes over the wire."""
+    """Return the DER encoding of a certificate, as sent in the handshake."""
     return certificate.public_bytes(Encoding.DER)
 
 
 def bundle(bench: Lab) -> Experiment:
-    """Add a CA to the bundles and take it out again, each time before and after a restart."""
+    """Add a CA to the bundles and remove it again, each time with attempts before and after a restart."""
     pki = bench.cluster.pki
     added = CertificateAuthority.create("another CA")
     theirs = {
@@ -388,12 +389,12 @@ def bundle(bench: Lab) -> Experiment:
 
 
 CRL_FILE = "empty-crl.der"
-"""The list in force; at first it is what its name says."""
+"""The file of the CRL in force. At first the CRL is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Clients:
-    """Whom the list names, and who stays good, by the port that they come to."""
+    """The clients that the CRL lists and the good clients, by the role of the port."""
 
     named: dict[Role, Identity]
     good: dict[Role, Identity]
@@ -411,9 +412,9 @@ def _clients(bench: Lab) -> _Clients:
 
 
 def _list(bench: Lab, *named: Identity, encoding: Literal["der", "pem"] = "der") -> dict[str, bytes]:
-    """Return a list that names these, and nobody else."""
+    """Return a CRL that lists exactly these identities."""
     pki = bench.cluster.pki
-    # A CA of the same name and key that has revoked nothing yet.
+    # A CA with the same name and key that has not revoked a certificate yet.
     issuer = CertificateAuthority.from_key(
         pki.authorities.client_issuer.certificate, pki.authorities.client_issuer.key
     )
@@ -432,7 +433,7 @@ def _tried(bench: Lab, clients: _Clients) -> list[ExperimentAttempt]:
 
 
 def reload_crl(bench: Lab) -> Experiment:
-    """Put certificates on the list and take them off again."""
+    """Add certificates to the CRL and remove them again."""
     clients = _clients(bench)
     empty = _tried(bench, clients)
     bench.member.replace_files(_list(bench, *clients.named.values()))
@@ -448,7 +449,7 @@ def reload_crl(bench: Lab) -> Experiment:
 
 
 def encoding(bench: Lab) -> Experiment:
-    """Put a list in PEM in the place of one in DER, then something that is no list."""
+    """Replace a CRL in DER by one in PEM, then by a file that is not a CRL."""
     clients = _clients(bench)
     bench.member.replace_files(_list(bench, *clients.named.values(), encoding="pem"))
     pem = _tried(bench, clients)
@@ -465,7 +466,7 @@ def encoding(bench: Lab) -> Experiment:
 
 
 def separate(bench: Lab) -> Experiment:
-    """Use the gateway of an etcd that dials with another certificate than it serves."""
+    """Use the gateway of an etcd that serves one certificate and dials with another."""
     client = bench.cluster.pki.client
     return bench.experiment(
         "separate-client-certificate",
@@ -484,10 +485,10 @@ _REJECTION_SECONDS = 15.0
 _GLANCE_SECONDS = 0.01
 _REJECTED = re.compile(r"^.*rejected connection.*unknown authority.*$", re.MULTILINE)
 _TIMES = 2
-"""How often each of the others must have refused it: it has tried again in vain."""
+"""How often each other member must have refused it, so that a retry has failed too."""
 
 _LAST = 2
-"""Index of the member that comes back; the other two are a quorum."""
+"""Index of the member that is restarted. The other two are a quorum."""
 
 
 def comes_back(bench: Lab) -> ForeignMember:
@@ -514,7 +515,7 @@ def comes_back(bench: Lab) -> ForeignMember:
 
 
 def _await_word(cluster: Cluster, before: list[int]) -> tuple[str, bool]:
-    """Wait until the others say that they refused it, or it says that it serves clients."""
+    """Wait until the other members log that they refused it, or until it logs that it serves clients."""
     deadline = time.monotonic() + _REJECTION_SECONDS
     while time.monotonic() < deadline:
         refused = [

@@ -1,4 +1,4 @@
-"""Experiments: rules about names, TLS versions, cipher suites, users."""
+"""Experiments with flags: allowed names, TLS versions, cipher suites, and the CN as user name."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pytest_etcdtls.tls.http import encode
 from pytest_etcdtls.tls.suites import suite_name
 
 ADMITTED = "localhost"
-"""The hostname to be admitted. The served certificate covers it too, since the gateway dials with that."""
+"""The allowed hostname. The served certificate covers it too, since the gateway dials with it."""
 
 _OTHER = "other.invalid"
 
 
 def client_hostname(bench: Lab) -> Experiment:
-    """Come to the client port with the hostname that is admitted, with another, with none."""
+    """Connect to the client port with the allowed hostname, with another, and with none."""
     issuer = bench.cluster.pki.authorities.client_issuer
     named = issue(issuer, CLIENT, "named", subject_alt_names=(ADMITTED,))
     other = issue(issuer, CLIENT, "other-name", subject_alt_names=(_OTHER,))
@@ -45,7 +45,7 @@ def client_hostname(bench: Lab) -> Experiment:
 
 
 def peer_cn(bench: Lab) -> Experiment:
-    """Come to the peer port with the common name that is admitted, with another, with none."""
+    """Connect to the peer port with the allowed common name, with another, and with none."""
     issuer = bench.cluster.pki.authorities.peer_issuer
     return bench.experiment(
         "peer-allowed-cn",
@@ -68,7 +68,7 @@ def peer_cn(bench: Lab) -> Experiment:
 
 
 def peer_san(bench: Lab) -> Experiment:
-    """Come to the peer port with certificates that name our address, others, or none."""
+    """Connect to the peer port with certificates that name our address, another one, or none."""
     issuer, us = bench.cluster.pki.authorities.peer_issuer, bench.seen_as(Role.PEER)
     named = {
         "peer with another address": (WRONG_ADDRESS,),
@@ -90,7 +90,7 @@ def peer_san(bench: Lab) -> Experiment:
 
 
 def peer_hostname(bench: Lab) -> Experiment:
-    """Come to the peer port with the hostname that is admitted, with another, with none."""
+    """Connect to the peer port with the allowed hostname, with another, and with none."""
     issuer, us = bench.cluster.pki.authorities.peer_issuer, bench.seen_as(Role.PEER)
     named = issue(issuer, PEER_CLIENT, "named", subject_alt_names=(ADMITTED, us))
     other = issue(issuer, PEER_CLIENT, "other-name", subject_alt_names=(_OTHER, us))
@@ -108,14 +108,14 @@ def peer_hostname(bench: Lab) -> Experiment:
 
 
 LISTED = (0xC02B, 0xCCA9)
-"""ECDHE-ECDSA with AES-128-GCM, without which etcd does not start, and with ChaCha20-Poly1305."""
+"""ECDHE-ECDSA with AES-128-GCM, which etcd requires in order to start, and with ChaCha20-Poly1305."""
 
 UNLISTED = (0xC02C, 0xC009, 0xC00A)
-"""ECDHE-ECDSA with AES-256-GCM and AES-CBC-SHA: every etcd has them unless it is told otherwise."""
+"""ECDHE-ECDSA with AES-256-GCM and AES-CBC-SHA. Every etcd offers them by default."""
 
 
 def versions(bench: Lab, name: str) -> Experiment:
-    """Offer one TLS version after the other, on both ports."""
+    """Offer each TLS version separately, on both ports."""
     pki = bench.cluster.pki
     good = {Role.CLIENT: pki.client, Role.PEER: pki.peer_client}
     return bench.experiment(
@@ -133,7 +133,7 @@ def versions(bench: Lab, name: str) -> Experiment:
 
 
 def suites(bench: Lab) -> SuiteOffers:
-    """Offer one cipher suite after the other, on both ports."""
+    """Offer each cipher suite separately, on both ports."""
     offers = [
         SuiteOffer(
             role=role,
@@ -150,20 +150,20 @@ def suites(bench: Lab) -> SuiteOffers:
 
 
 READER = "reader"
-"""User, and common name of a certificate, that may read one key."""
+"""The user, and the common name of its certificate, that may read one key."""
 
 _GRANTED, _OTHER_KEY = b"granted", b"other"
 _RANGE = "/etcdserverpb.KV/Range"
 
 
 def turn_on(gateway: Gateway) -> str:
-    """Make the users and turn authentication on; return the password of ``root``.
+    """Create the users and enable authentication. Return the password of ``root``.
 
-    ``reader`` may read one key. The name in the server's own certificate may do everything, which is what a
-    gateway that came with it would make of a client without a name.
+    ``reader`` may read one key. The common name of the server's own certificate has the role ``root``: if the
+    gateway used this identity for a client without a name, that client could do everything.
 
     Raises:
-        InconclusiveError: if etcd refuses.
+        InconclusiveError: if etcd refuses a request.
     """
     password = secrets.token_urlsafe(18)
     _call(gateway, "user/add", {"name": "root", "password": password})
@@ -181,7 +181,7 @@ def turn_on(gateway: Gateway) -> str:
 
 
 def users(bench: Lab) -> Experiment:
-    """Come as several users, over gRPC and over the gateway."""
+    """Make requests as several users, over gRPC and over the gateway."""
     password = turn_on(gateway_of(bench.member))
     issuer = bench.cluster.pki.authorities.client_issuer
     reader = issue(issuer, CLIENT, "reader", common_name=READER)
@@ -233,10 +233,10 @@ def users(bench: Lab) -> Experiment:
 
 
 def _token(bench: Lab, identity: Identity, password: str) -> str:
-    """Return a token for ``root``; a client with a common name is not given one over the gateway.
+    """Return a token for ``root``. The gateway issues none to a client with a common name.
 
     Raises:
-        InconclusiveError: if none comes.
+        InconclusiveError: if etcd issues no token.
     """
     request = Request(
         purpose="experiment: authenticate",

@@ -20,15 +20,15 @@ from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, Signi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortDefaults:
-    """Credentials that nobody named, for client ports or for peer ports.
+    """Default credentials for client ports or for peer ports, for those that no option names.
 
     Attributes:
-        server_ca: trust anchors for what is served.
-        client_trust: the bundle that etcd was told to trust there.
-        identities: good identities, in the order in which they are tried.
-        served: key pairs that members serve there.
-        allowed_cn: the only common names that etcd was told to admit there.
-        allowed_hostname: names, one of which a certificate must cover to be admitted there.
+        server_ca: the trust anchors for the served certificates.
+        client_trust: the CA bundle that etcd trusts on these ports.
+        identities: the good identities, in the order in which they are tried.
+        served: the identities that members serve on these ports.
+        allowed_cn: the only common names that etcd accepts on these ports; empty for all.
+        allowed_hostname: hostnames, one of which a client certificate must cover; empty for all.
     """
 
     server_ca: TrustBundle | None = None
@@ -45,7 +45,7 @@ ENVIRONMENT = {
     "etcd_key": "ETCDCTL_KEY",
     "etcd_user": "ETCDCTL_USER",
 }
-"""etcdctl's variables that stand in for credentials, and for nothing else."""
+"""etcdctl's environment variables that are used for credentials."""
 
 
 def read_credentials(
@@ -53,15 +53,16 @@ def read_credentials(
     environment: Mapping[str, str],
     defaults: tuple[PortDefaults, PortDefaults] | None = None,
 ) -> tuple[PortCredentials, PortCredentials]:
-    """Return what we hold for client ports and for peer ports.
+    """Return the credentials for client ports and for peer ports.
 
     Args:
-        source: of the values.
-        environment: for etcdctl's variables.
-        defaults: what else is known of client ports and of peer ports; what was named comes first.
+        source: the source of the values.
+        environment: the environment with etcdctl's variables.
+        defaults: the defaults for client ports and for peer ports. Named credentials take precedence.
 
     Raises:
-        UsageError: if a file is not what it should be, or a pair lacks its half.
+        UsageError: if a file is not valid for its option, or a certificate or a key is given without the
+            other.
     """
     client = _identity(source, "client", ("etcd_cert", "etcd_key"), environment)
     peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {})
@@ -70,8 +71,8 @@ def read_credentials(
     of_client, of_peer = defaults or (PortDefaults(), PortDefaults())
     client_good = _good(client, of_client.identities)
     peer_good = _good(peer, of_peer.identities, client)
-    # The client's anchor says nothing about whom peers trust: it is not taken for their bundle unless
-    # something of the peers' own was given.
+    # The client port's CA does not show which CA peers trust. It is used as their bundle only if an option
+    # for peers is given.
     of_peers = (peer_cacert or cacert) if peer_cacert or peer else None
     client_ca = cacert or of_client.server_ca
     peer_ca = peer_cacert or of_peer.server_ca or cacert
@@ -90,16 +91,16 @@ def _good(
 ) -> tuple[Identity, ...]:
     """Return the good identities in the order in which they are tried, each certificate once."""
     order = (*((first,) if first else ()), *found, *((last,) if last else ()))
-    # The last one is kept under its own name: on a peer port it is known to be the client's.
+    # The last one keeps its name, which on a peer port identifies it as the client's.
     named = [one.chain[0] for one in (first, last) if one]
     return tuple(one for one in order if one in (first, last) or one.chain[0] not in named)
 
 
 def read_user(source: Source, environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return name and password for a cluster with authentication on.
+    """Return the user name and the password for a cluster with authentication enabled.
 
     Raises:
-        UsageError: if one is given without the other, or the password stands on the command line.
+        UsageError: if one is given without the other, or the password is on the command line.
     """
     name = source.text("etcd_user")
     file = source.path("etcd_password_file")
@@ -133,7 +134,7 @@ def _user_of_environment(environment: Mapping[str, str]) -> tuple[str, str] | No
 
 
 def _path(source: Source, name: str, environment: Mapping[str, str]) -> tuple[Path | None, str]:
-    """Return a file's path and how the user named it."""
+    """Return the path of a file, and the option or variable that names it."""
     path = source.path(name)
     if path is not None:
         return path, option(name)
@@ -146,7 +147,7 @@ def _identity(
     source: Source, name: str, options: tuple[str, str], environment: Mapping[str, str]
 ) -> Identity | None:
     if any(source.path(one) is not None for one in options):
-        environment = {}  # a pair comes from one place: half of it from elsewhere would not fit
+        environment = {}  # certificate and key must come from one source
     (cert, cert_word), (key, key_word) = (_path(source, one, environment) for one in options)
     if cert is None and key is None:
         return None
@@ -159,10 +160,10 @@ def _identity(
 def read_bundle(
     source: Source, name: str, environment: Mapping[str, str] | None = None
 ) -> TrustBundle | None:
-    """Return the certificates of a file of CAs, ``None`` if none was named.
+    """Return the certificates of a CA bundle; ``None`` if no bundle is named.
 
     Raises:
-        UsageError: if it holds none.
+        UsageError: if the file contains no certificate.
     """
     path, word = _path(source, name, environment or {})
     return None if path is None else TrustBundle(load_trust(path, option=word), str(path))
@@ -213,7 +214,7 @@ def _signing_key(
 
 
 def leads_to(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...]) -> bool:
-    """Return whether a chain, leaf first, leads to one of the anchors, by names and signatures alone."""
+    """Return whether a chain, leaf first, leads to one of the anchors, by names and signatures only."""
     current, rest = chain[0], list(chain[1:])
     while True:
         if current in anchors or any(_signed(current, anchor) for anchor in anchors):
@@ -237,17 +238,17 @@ _OPTIONS = {
     "etcd_expect_cert": frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS}),
     "etcd_expect_peer_cert": frozenset({Role.PEER}),
 }
-"""Which listeners serve it: etcd's ``--cert-file`` is behind all but the peers'."""
+"""The roles of the listeners that serve it: etcd's ``--cert-file`` is served on all but peer listeners."""
 
 
 def read_expected(source: Source, listeners: Sequence[Listener]) -> tuple[ExpectedLeaf, ...]:
-    """Return the certificate that each https listener must serve, where one was named.
+    """Return the certificates that https listeners must serve, as far as options name them.
 
-    With ``--etcd-discover`` a host may also be that of a listener yet to be found.
+    With ``--etcd-discover``, a host may also be that of a listener that is discovered later.
 
     Raises:
-        UsageError: if a file holds no certificate, a host is none of the endpoints', or two files claim
-            one listener.
+        UsageError: if a file contains no certificate, a host is not that of an endpoint, or two files are
+            given for one listener.
     """
     expected: list[ExpectedLeaf] = []
     for name, roles in _OPTIONS.items():
@@ -289,14 +290,14 @@ def _claim(
 
 
 def _of_whoever_is_found(name: str, host: str, path: Path) -> ExpectedLeaf:
-    """Return what must be served on listeners of a host that was not named and may be found."""
+    """Return the certificate that listeners of a host must serve if discovery finds them."""
     role = Role.PEER if Role.PEER in _OPTIONS[name] else Role.CLIENT
     certificate = load_certificates(path, option=option(name))[0]
     return ExpectedLeaf(role=role, certificate=certificate, source=str(path), host=host)
 
 
 def split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
-    """Return the host, ``None`` for all, and the file of a value ``[HOST=]FILE``."""
+    """Return the host (``None`` for all hosts) and the file of a value ``[HOST=]FILE``."""
     whole = source.resolve(name, text)
     host, equals, file = text.partition("=")
     if not equals or whole.exists():

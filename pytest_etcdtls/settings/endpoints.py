@@ -1,4 +1,4 @@
-"""Endpoints as URLs, and the listeners that they make."""
+"""Endpoint URLs and the listeners that they name."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ROLES = {
     "etcd_metrics_endpoint": Role.METRICS,
     "etcd_client_http_endpoint": Role.CLIENT_HTTP,
 }
-"""Option by option, the role of the listeners that it names."""
+"""The role of the listeners that each option names."""
 
 _EXAMPLE = "write it as etcdctl does, https://10.0.0.11:2379 or https://[fd00::11]:2379"
 
 
 def read_named(source: Source) -> list[Listener]:
-    """Return every listener that was named, in the order of roles and then of the command line.
+    """Return the listeners that options name, in the order of roles and then of the command line.
 
     Raises:
         UsageError: if a URL cannot be used.
@@ -43,11 +43,11 @@ def read_named(source: Source) -> list[Listener]:
 
 
 def complete(source: Source, listeners: Sequence[Listener]) -> tuple[Listener, ...]:
-    """Return all listeners with labels of their own, and with the addresses to connect to.
+    """Return all listeners with unique labels and with the addresses to connect to.
 
     Raises:
-        UsageError: if one is there twice, or a rule of ``--etcd-connect-to`` is for none of them and no
-            others will be found.
+        UsageError: if a listener is given twice, or a rule of ``--etcd-connect-to`` matches no listener and
+            no others can be discovered.
     """
     _refuse_duplicates(listeners)
     rules = read_connect_to(source)
@@ -55,21 +55,21 @@ def complete(source: Source, listeners: Sequence[Listener]) -> tuple[Listener, .
 
 
 def read_connect_to(source: Source) -> tuple[ConnectTo, ...]:
-    """Return the rules that say where to connect to instead, in the order in which they were given.
+    """Return the rules of ``--etcd-connect-to`` in the order in which they are given.
 
     Raises:
-        UsageError: if one is no such rule.
+        UsageError: if a rule is not valid.
     """
     return tuple(_parse_connect_to(text) for text in source.texts("etcd_connect_to"))
 
 
 def parse_endpoint(name: str, text: str, role: Role) -> Listener:
-    """Return the listener of one URL, its label not yet made unique.
+    """Return the listener of one URL. Its label is not yet unique.
 
     Args:
-        name: of the option, for messages.
+        name: the name of the option, for messages.
         text: the URL.
-        role: that the option stands for.
+        role: the role that the option stands for.
 
     Raises:
         UsageError: if the URL cannot be used.
@@ -105,7 +105,7 @@ def _split(where: str, text: str) -> SplitResult:
 
 
 def _option_of(where: str) -> str:
-    """Return the option of a message's beginning, without the value that may hold a secret."""
+    """Return the option from the beginning of a message, without the value, which may contain a secret."""
     return where.partition(" ")[0]
 
 
@@ -146,7 +146,7 @@ def _refuse_duplicates(listeners: Sequence[Listener]) -> None:
 
 
 def _label(listeners: Sequence[Listener]) -> list[Listener]:
-    """Make labels unique: http beside https on one port, hosts that differ in what ids cannot hold."""
+    """Make labels unique, for http and https on one port and for hosts that differ in replaced characters."""
     often = Counter(listener.label for listener in listeners)
     taken: set[str] = set()
     labelled = []
@@ -161,7 +161,7 @@ def _label(listeners: Sequence[Listener]) -> list[Listener]:
 
 
 def _connect_to(listeners: Sequence[Listener], rules: Sequence[ConnectTo], *, more: bool) -> list[Listener]:
-    """Apply the first rule that fits each listener; with ``more`` to come, others may be for those."""
+    """Apply the first matching rule to each listener. With ``more``, a rule may match a later listener."""
     used: set[str] = set()
     result = []
     for listener in listeners:
@@ -198,21 +198,21 @@ def _parse_connect_to(text: str) -> ConnectTo:
 
 
 _NOBODYS = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
-"""Addresses for documentation (RFC 5737, RFC 3849), which no machine has."""
+"""Documentation addresses (RFC 5737, RFC 3849), which no machine has."""
 
 
 def own_among(hosts: Iterable[str]) -> frozenset[str]:
-    """Return those of the hosts that are an address or the name of this machine; no name is looked up."""
+    """Return the hosts that are an address or the name of this machine, without DNS look-ups."""
     name = socket.gethostname()
     return frozenset(host for host in hosts if host == name or is_own(host))
 
 
 def is_own(address: str) -> bool:
-    """Return whether an IP address is one of this machine's; ``False`` for a name.
+    """Return whether an IP address belongs to this machine; ``False`` for a name.
 
-    One can bind to the machine's own addresses alone. Where the system lets bind to any
-    (``net.ipv4.ip_nonlocal_bind``, as set beside keepalived), one is taken for its own if packets to it would
-    come from it.
+    Usually, only the machine's own addresses can be bound. If the system allows binding any address
+    (``net.ipv4.ip_nonlocal_bind``, as used with keepalived), an address is the machine's own if it is also
+    the source address of packets sent to it.
     """
     family = _family(address)
     if family is None:
@@ -240,7 +240,7 @@ def _binds(family: socket.AddressFamily, address: str) -> bool:
 
 
 def _source(family: socket.AddressFamily, address: str) -> str | None:
-    """Return the address that packets would be sent from; connecting a datagram socket sends none."""
+    """Return the source address of packets to an address. Connecting a datagram socket sends none."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((address, 9))
@@ -251,12 +251,12 @@ def _source(family: socket.AddressFamily, address: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How to get to a declared listener from here.
+    """How to connect to a declared listener from this machine.
 
     Attributes:
         declared: the listener.
-        host: to connect to and to judge names against; ``None`` if it is not to be reached from here.
-        reason: why not, and what to do; empty if it is.
+        host: the host to connect to and to verify names against; ``None`` if it is not reachable.
+        reason: why it is not reachable, and what to do; empty if it is reachable.
     """
 
     declared: DeclaredListener
@@ -265,32 +265,32 @@ class Reach:
 
     @property
     def port(self) -> int:
-        """To connect to."""
+        """The port to connect to."""
         return self.declared.url.port
 
 
 def reach(declaration: Declaration, own_addresses: Iterable[str]) -> tuple[Reach, ...]:
-    """Return for every declared listener how to get to it.
+    """Return how to connect to each declared listener.
 
-    A listener on every address is reached by the advertised one. One on loopback is reached only if the
-    member runs here, which its advertised addresses tell.
+    A listener on the unspecified address is reached at the advertised address. A listener on loopback is
+    reachable only if the member runs on this machine, which its advertised addresses show.
 
     Args:
-        declaration: of one member.
-        own_addresses: of this machine, loopback left out.
+        declaration: the declaration of one member.
+        own_addresses: the addresses of this machine without loopback.
     """
     here = runs_here(declaration, own_addresses)
     return tuple(_reach(listener, declaration, here) for listener in declared_listeners(declaration))
 
 
 def runs_here(declaration: Declaration, own_addresses: Iterable[str]) -> bool:
-    """Return whether the member runs on this machine, as its advertised addresses tell.
+    """Return whether the member runs on this machine, according to its advertised addresses.
 
-    Where nothing but loopback is advertised, the member can only be meant to run here.
+    A member that advertises only loopback is assumed to run on this machine.
 
     Args:
-        declaration: of the member.
-        own_addresses: of this machine, loopback left out.
+        declaration: the declaration of the member.
+        own_addresses: the addresses of this machine without loopback.
     """
     urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
     own = set(own_addresses)
@@ -313,7 +313,7 @@ def _reach(listener: DeclaredListener, declaration: Declaration, here: bool) -> 
 
 
 def _by_advertised(listener: DeclaredListener, declaration: Declaration) -> Reach:
-    """Return the reach of a listener on every address."""
+    """Return how to connect to a listener on the unspecified address."""
     role = Role.PEER if listener.role is Role.PEER else Role.CLIENT
     for other in (role, Role.PEER if role is Role.CLIENT else Role.CLIENT):
         for url in advertised(declaration, other):

@@ -1,6 +1,6 @@
-"""kubeadm's directory of etcd's certificates, where no declaration says what is what (``--etcd-pki-dir``).
+"""kubeadm's directory of etcd's certificates (``--etcd-pki-dir``), used without a declaration.
 
-Reads files; connects to nothing. The user named the directory, so a file in it that is no good is an error.
+The user named the directory, so an invalid file in it is an error.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _OPTION = "--etcd-pki-dir"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeadmDirectory:
-    """What is in the directory.
+    """The content of kubeadm's directory.
 
     Attributes:
-        ca: of servers, clients and peers alike.
+        ca: the CA of servers, clients and peers.
         server: ``server.crt`` and its key.
         peer: ``peer.crt`` and its key.
-        healthcheck: a client without subjectAltName.
+        healthcheck: the health check client, which has no subjectAltName.
         apiserver: the API server's client.
-        kubernetes_ca: of the Kubernetes cluster; it lies in the directory above etcd's.
+        kubernetes_ca: the CA of the Kubernetes cluster, in the parent directory.
     """
 
     ca: TrustBundle
@@ -43,10 +43,10 @@ class KubeadmDirectory:
 
     @classmethod
     def read(cls, directory: Path) -> KubeadmDirectory:
-        """Return what is in it.
+        """Read the directory.
 
         Raises:
-            UsageError: if there is no ``ca.crt``, or a file is not what its name says.
+            UsageError: if there is no ``ca.crt``, or a file's content does not fit its name.
         """
         found = read_pki_directory(directory)
         above = found.ca.parent.parent / "ca.crt"
@@ -60,7 +60,7 @@ class KubeadmDirectory:
         )
 
     def defaults(self) -> tuple[PortDefaults, PortDefaults]:
-        """Return what it holds for client ports and for peer ports."""
+        """Return the default credentials for client ports and for peer ports."""
         return (
             self._defaults((self.healthcheck, self.apiserver), self.server),
             self._defaults((self.healthcheck, self.peer), self.peer),
@@ -75,10 +75,10 @@ class KubeadmDirectory:
         )
 
     def expected(self, listeners: Sequence[Listener]) -> Iterator[ExpectedLeaf]:
-        """Yield what must be served on https listeners.
+        """Yield the certificates that https listeners must serve.
 
-        The directory is one node's: with listeners on several hosts it is said of those alone that the
-        certificate covers.
+        The directory belongs to one node. With listeners on several hosts, only those that the certificate
+        covers are included.
         """
         hosts = {listener.host for listener in listeners}
         for listener in listeners:

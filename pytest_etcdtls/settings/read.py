@@ -33,10 +33,10 @@ class Owned:
 
     Attributes:
         backend: ``auto``, ``container`` or ``process``.
-        images: one cluster from each.
-        binaries: paths, or names to look up on ``PATH``; one cluster from each, behind the images'.
-        config: what they shall be.
-        keep: they are left standing after the run.
+        images: container images; one cluster is started from each.
+        binaries: paths, or names to look up on ``PATH``; one cluster from each, after those of the images.
+        config: the configuration of the clusters.
+        keep: whether they keep running after the run.
     """
 
     backend: str = "auto"
@@ -48,19 +48,19 @@ class Owned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What one run is about.
+    """The settings of one run.
 
     Attributes:
-        live: the live cluster, ``None`` if an owned one is meant.
+        live: the live cluster; ``None`` if owned clusters are judged.
         owned: how owned clusters are started.
-        patterns: of ``--etcd-check``.
-        strict: a SHOULD that is not kept violates.
-        expiry_days: certificates that expire within so many days are warned about.
-        allow_unverified: a TLS listener without any verdict about mutual TLS does not fail the run.
-        waivers: those of the file; none if waivers are switched off.
-        reports: files to write.
-        bounds: of all observing.
-        allow_writes: the fixture ``etcd_client`` may write to a live cluster.
+        patterns: the patterns of ``--etcd-check``.
+        strict: whether a finding of a SHOULD check is a violation.
+        expiry_days: the remaining validity, in days, below which certificates are warned about.
+        allow_unverified: whether a TLS listener without a verdict about mutual TLS is accepted.
+        waivers: the waivers of the file; empty if waivers are disabled.
+        reports: the report files to write.
+        bounds: the limits on connections and time.
+        allow_writes: whether the fixture ``etcd_client`` may write to a live cluster.
     """
 
     live: Target | None = None
@@ -76,15 +76,15 @@ class Settings:
 
 
 def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True) -> list[EtcdSource]:
-    """Return what each owned cluster is started from.
+    """Return the etcd that each owned cluster is started from.
 
     Args:
-        owned: what the user asked for.
-        announce: is told before an image is pulled.
-        pulls: a missing one is.
+        owned: how owned clusters are started.
+        announce: called before an image is pulled.
+        pulls: whether a missing image is pulled.
 
     Raises:
-        UsageError: if there is nothing to start one from.
+        UsageError: if there is no etcd to start a cluster from.
     """
     if not owned.images and not owned.binaries:
         return [find_etcd(owned.backend, announce=announce, pulls=pulls)]
@@ -95,7 +95,7 @@ def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True
 
 
 def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
-    """Return the members and the roles of their listeners; which ports they have is not known."""
+    """Return a target with the members and the roles of their listeners. The ports are not known yet."""
     config = settings.owned.config
     listeners = [
         Listener(
@@ -119,10 +119,10 @@ def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
 
 
 REPORT_SUFFIXES = (".json",)
-"""What ``--etcd-report`` can write."""
+"""The formats that ``--etcd-report`` can write."""
 
 LIVE = "live"
-"""Label of the live target."""
+"""The label of the live target."""
 
 _GENTLE_PAUSE = 0.25
 _BACKENDS = ("auto", "container", "process")
@@ -134,13 +134,13 @@ def read_settings(
     """Return the settings.
 
     Args:
-        source: of the values.
-        environment: for etcdctl's variables.
-        live: the endpoints given count.
-        waive: waivers are in force.
+        source: the source of the values.
+        environment: the environment with etcdctl's variables.
+        live: whether the given endpoints are used.
+        waive: whether waivers are in force.
 
     Raises:
-        UsageError: for the first value that cannot be used.
+        UsageError: for the first value that is not valid.
     """
     waivers = source.path("etcd_waivers")
     return Settings(
@@ -158,7 +158,7 @@ def read_settings(
 
 
 def read_live_target(source: Source, environment: Mapping[str, str]) -> Target:
-    """Return the live cluster as it was named.
+    """Return the live cluster that the settings name.
 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
@@ -208,7 +208,7 @@ def _owned(source: Source) -> Owned:
 
 
 def _binary(source: Source, text: str) -> str:
-    """Return a path in full, and a mere name as it is: that is looked up on ``PATH``."""
+    """Return an absolute path, or a plain name unchanged, since that is looked up on ``PATH``."""
     path = source.resolve("etcd_binary", text)
     return str(path) if os.sep in text or path.exists() else text
 
@@ -253,16 +253,16 @@ _NAME = "etcd_log"
 def read_logs(
     source: Source, listeners: Sequence[Listener], *, more: bool = False
 ) -> Mapping[str, LogSource]:
-    """Return the logs by host, the one for all hosts under the empty string.
+    """Return the logs by host; the log for all hosts has the empty string as key.
 
     Args:
-        source: of the values.
-        listeners: that were named.
-        more: listeners of other hosts may be found later.
+        source: the source of the values.
+        listeners: the named listeners.
+        more: whether listeners of other hosts may be discovered later.
 
     Raises:
-        UsageError: if a file holds no etcd's log, a host is none of the endpoints', or two files claim one
-            member.
+        UsageError: if a file does not contain etcd's log, a host is not that of an endpoint, or two files are
+            given for one member.
     """
     claimed: dict[str, str] = {}
     logs: dict[str, LogSource] = {}

@@ -1,7 +1,4 @@
-"""Where settings come from: a protocol, and the conversion of single words.
-
-Knows neither pytest nor what a setting is for.
-"""
+"""The protocol for the source of settings, and the conversion of single values."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ class Source(Protocol):
     """Values by option name, ``etcd_cacert`` for ``--etcd-cacert``."""
 
     def text(self, name: str) -> str | None:
-        """Return the value, ``None`` if it is not given."""
+        """Return the value; ``None`` if it is not given."""
         ...
 
     def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
@@ -24,7 +21,7 @@ class Source(Protocol):
         ...
 
     def flag(self, name: str) -> bool:
-        """Return whether it is switched on."""
+        """Return whether the flag is set."""
         ...
 
     def path(self, name: str) -> Path | None:
@@ -32,7 +29,7 @@ class Source(Protocol):
         ...
 
     def resolve(self, name: str, value: str) -> Path:
-        """Return a path that is part of a value of that option, made absolute."""
+        """Return a path in a value of the option as an absolute path."""
         ...
 
 
@@ -45,7 +42,7 @@ def integer(source: Source, name: str, default: int, *, least: int = 1) -> int:
     """Return a whole number.
 
     Raises:
-        UsageError: if it is none, or too small.
+        UsageError: if the value is not a whole number or is too small.
     """
     text = source.text(name)
     if text is None:
@@ -60,10 +57,10 @@ def integer(source: Source, name: str, default: int, *, least: int = 1) -> int:
 
 
 def seconds(source: Source, name: str, default: float) -> float:
-    """Return a positive time in seconds, at most an hour.
+    """Return a duration in seconds: positive, at most an hour.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if the value is not such a duration.
     """
     text = source.text(name)
     if text is None:
@@ -81,7 +78,7 @@ def word(source: Source, name: str, default: str, choices: Sequence[str]) -> str
     """Return one of the choices.
 
     Raises:
-        UsageError: if it is another word.
+        UsageError: if the value is not one of them.
     """
     text = source.text(name)
     if text is None:
