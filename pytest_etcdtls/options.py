@@ -321,7 +321,7 @@ class Values:
         return given
 
     def _replaced(self, option: Option) -> bool:
-        """Return whether the command line names another live cluster than the ini file's option."""
+        """Return whether the option selects a live cluster, and the command line names another one."""
         return option in LIVE and any(self._given(other) is not None for other in LIVE)
 
     def _given(self, option: Option) -> object:

@@ -104,7 +104,7 @@ STARTUP_WORDS: Final = (
 
 _INFO = re.compile(r"(?:^|, )([a-z-]+) ?= ?([^,]*)")
 _FIRST = ("loaded server configuration", "Loading server configuration from ", "Running: ", "etcd Version: ")
-"""Messages at the beginning of a startup; the first one in the log marks it."""
+"""Messages that begin a startup. Which one comes first depends on version and configuration."""
 
 _VERSION = re.compile(r"(?:etcd Version|Go Version): (\S+)")
 

@@ -149,7 +149,7 @@ class Traffic:
 RENEWALS = 5
 
 _PATIENCE = 50
-"""How many requests each client makes after a renewal before it counts as not in effect."""
+"""How many requests each client makes after a renewal, without the new certificate, before the wait ends."""
 
 _BETWEEN = 10
 """The least number of requests of each client between two renewals."""

@@ -119,7 +119,7 @@ def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
 
 
 REPORT_SUFFIXES = (".json",)
-"""The formats that ``--etcd-report`` can write."""
+"""The file name suffixes that ``--etcd-report`` accepts."""
 
 LIVE = "live"
 """The label of the live target."""
