@@ -353,7 +353,7 @@ class Invocation:
         asked: whether the command line, not a file, requests the suite.
         live: where the live endpoints are given; ``None`` if there are none or they are not used.
         ids: the selected node IDs of the suite, or their prefixes; empty for all.
-        alone: whether the suite is the only argument.
+        alone: whether the command line names the suite and nothing else to collect.
     """
 
     suite: bool
@@ -384,7 +384,7 @@ _KEY = pytest.StashKey[Invocation]()
 
 
 def invocation_of(config: pytest.Config) -> Invocation:
-    """Return what the command line selects. It is read once; the suite's arguments leave ``config.args``.
+    """Return what the command line selects, read once. Remove the suite's arguments from ``config.args``.
 
     Raises:
         pytest.UsageError: if options contradict each other, or endpoints are given in the wrong place.
