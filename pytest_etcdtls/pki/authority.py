@@ -1,7 +1,4 @@
-"""A certificate authority: issues, revokes and signs certificate lists, in memory.
-
-Knows nothing of etcd, and writes no files.
-"""
+"""A certificate authority that issues and revokes certificates and signs CRLs, in memory."""
 
 from __future__ import annotations
 
@@ -54,16 +51,16 @@ def general_name(text: str) -> x509.GeneralName:
 def extensions(
     profile: Profile, key: PrivateKey, subject: x509.Name, hosts: tuple[str, ...]
 ) -> list[tuple[x509.ExtensionType, bool]]:
-    """Return the extensions that a profile asks for, with their criticality, but for key identifiers.
+    """Return the extensions of a profile with their criticality, without the key identifiers.
 
     Args:
-        profile: what is asked for.
-        key: the certificate's own, which decides the default key usage.
-        subject: the certificate's own; an empty one makes the subjectAltName critical.
-        hosts: names that the profile's ``subject_alt_names`` of ``None`` stands for.
+        profile: contents of the certificate.
+        key: the certificate's key, which decides the default key usage.
+        subject: the certificate's subject; an empty one makes the subjectAltName critical.
+        hosts: the names to use if the profile's ``subject_alt_names`` is ``None``.
 
     Raises:
-        ValueError: if the profile asks for what cannot be encoded.
+        ValueError: if the profile cannot be encoded.
     """
     found: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=profile.ca, path_length=profile.path_length if profile.ca else None), True)
@@ -83,7 +80,7 @@ def extensions(
     ]
     names += [x509.DNSName(text) for text in profile.dns_names]
     if names:
-        # NOTE: no empty extension, ever: etcd's Go rejects an empty critical subjectAltName as unhandled.
+        # NOTE: An empty extension is omitted: Go rejects an empty critical subjectAltName as unhandled.
         found.append((x509.SubjectAlternativeName(names), not list(subject)))
     if profile.unknown_critical_extension is not None:
         oid = x509.ObjectIdentifier(profile.unknown_critical_extension)
@@ -111,13 +108,14 @@ _ECDSA_WITH_SHA1 = bytes.fromhex("300906072a8648ce3d0401")
 def resign(
     certificate: x509.Certificate, key: PrivateKey, *, serial_number: int | None = None, sha1: bool = False
 ) -> x509.Certificate:
-    """Return the certificate with other values in it, signed again.
+    """Return the certificate with the given values replaced, signed again.
 
     Args:
-        certificate: a certificate that the key has signed.
-        key: the issuer's.
-        serial_number: any integer, zero, negative and more than 20 octets included; ``None`` to keep it.
-        sha1: sign with SHA-1; with an Ed25519 key, which has no choice of hash, without effect.
+        certificate: a certificate signed by the key.
+        key: the issuer's private key.
+        serial_number: any integer, including zero, negative numbers and numbers of more than 20 octets;
+            ``None`` keeps the serial number.
+        sha1: sign with SHA-1. It has no effect on an Ed25519 key, which has no choice of hash.
     """
     tbs, algorithm, _ = children(certificate.public_bytes(Encoding.DER))
     sha1 = sha1 and not isinstance(key, ed25519.Ed25519PrivateKey)
@@ -135,7 +133,7 @@ def resign(
 
 def _parse(der: bytes) -> x509.Certificate:
     with warnings.catch_warnings():
-        # It warns of serial numbers that are not positive: that is what was asked for.
+        # The library warns of serial numbers that are not positive; here they are intended.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         return x509.load_der_x509_certificate(der)
 
@@ -151,7 +149,7 @@ def _sign(key: PrivateKey, data: bytes, hash_: hashes.HashAlgorithm) -> bytes:
 SignatureHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 
 _HASHES: dict[str, type[SignatureHash]] = {
-    # Replaced by SHA-1 after the fact: the cryptography library does not sign certificates with it.
+    # :func:`resign` replaces it: the cryptography library does not sign certificates with SHA-1.
     "sha1": hashes.SHA256,
     "sha256": hashes.SHA256,
     "sha384": hashes.SHA384,
@@ -161,7 +159,7 @@ _HASHES: dict[str, type[SignatureHash]] = {
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Who signs: the name to state, the key, and the key identifier to refer to (``None`` for none)."""
+    """The issuer's name, its private key, and its key identifier (``None`` for none)."""
 
     name: x509.Name
     key: PrivateKey
@@ -169,9 +167,9 @@ class Issuer:
 
 
 def signature_hash(key: PrivateKey, name: str | None = None) -> SignatureHash | None:
-    """Return the hash to sign with: the named one, else what fits the key; ``None`` for Ed25519.
+    """Return the hash to sign with: the named one, else the one that fits the key; ``None`` for Ed25519.
 
-    For ``sha1`` that is SHA-256, for :func:`resign` to replace.
+    For ``sha1`` it is SHA-256, which :func:`resign` replaces.
 
     Raises:
         ValueError: if the name is unknown.
@@ -188,7 +186,7 @@ def signature_hash(key: PrivateKey, name: str | None = None) -> SignatureHash | 
 
 
 def distinguished_name(common_name: str | None, organization: str | None = None) -> x509.Name:
-    """Return a Name of O and CN, in this order, as far as given."""
+    """Return a Name of O and CN, in this order, without those that are not given."""
     attributes = [(NameOID.ORGANIZATION_NAME, organization), (NameOID.COMMON_NAME, common_name)]
     return x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes if value is not None])
 
@@ -211,16 +209,16 @@ def build_certificate(
     """Return a signed certificate.
 
     Args:
-        profile: what to put into it.
-        key: its own key; signs it too if there is no issuer or the profile says self-signed.
-        issuer: who signs.
-        hosts: names that a ``subject_alt_names`` of ``None`` stands for.
-        not_before: instead of the profile's ``valid_from``; aware. ``valid_for`` counts from it.
-        subject: instead of the profile's names.
-        subject_key_identifier: instead of the key's own.
+        profile: contents of the certificate.
+        key: the certificate's key. It also signs if there is no issuer or the profile is self-signed.
+        issuer: the CA that signs.
+        hosts: the names to use if the profile's ``subject_alt_names`` is ``None``.
+        not_before: overrides the profile's ``valid_from``; aware. ``valid_for`` counts from it.
+        subject: overrides the profile's names.
+        subject_key_identifier: overrides the identifier computed from the key.
 
     Raises:
-        ValueError: if the profile asks for what cannot be encoded.
+        ValueError: if the profile cannot be encoded.
     """
     if subject is None:
         subject = distinguished_name(profile.common_name, profile.organization)
@@ -264,14 +262,14 @@ def build_crl(
     encoding: Literal["der", "pem"],
     valid_for: timedelta,
 ) -> bytes:
-    """Return a signed list.
+    """Return a signed certificate revocation list.
 
     Args:
         issuer: the CA that signs it.
         revoked: time of revocation by serial number; aware.
-        number: the CRL number, which grows from list to list (section 5.2.3).
-        encoding: of what is returned.
-        valid_for: from thisUpdate, one hour ago, to nextUpdate.
+        number: the CRL number, which increases with each list (RFC 5280 section 5.2.3).
+        encoding: encoding of the returned list.
+        valid_for: time from thisUpdate, which is one hour ago, to nextUpdate.
     """
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     builder = (
@@ -295,9 +293,9 @@ class CertificateAuthority:
     """A CA with its key.
 
     Attributes:
-        certificate: its own.
-        parent: the CA that signed it; ``None`` for a root, and for one that was loaded.
-        key_type: kind of the keys that it issues certificates for by default.
+        certificate: the CA's certificate.
+        parent: the CA that signed it; ``None`` for a root and for a loaded CA.
+        key_type: default key type of the certificates that it issues.
     """
 
     def __init__(
@@ -331,11 +329,11 @@ class CertificateAuthority:
         """Return a new root CA.
 
         Args:
-            common_name: its subject's CN.
-            key_type: of its key, unless the profile says otherwise, and of the keys of what it issues.
-            valid_from: notBefore relative to now, instead of the profile's.
-            valid_for: from notBefore to notAfter, instead of the profile's.
-            profile: what else its certificate shall contain.
+            common_name: CN of the subject.
+            key_type: type of the CA's key, unless the profile sets one, and default for issued certificates.
+            valid_from: notBefore relative to now; overrides the profile's.
+            valid_for: time from notBefore to notAfter; overrides the profile's.
+            profile: further contents of the CA's certificate.
         """
         profile = _with_validity(replace(profile, common_name=common_name), valid_from, valid_for)
         key = generate_key(profile.key_type or key_type, rsa_bits=profile.rsa_bits)
@@ -345,10 +343,10 @@ class CertificateAuthority:
     def from_key(
         cls, certificate: x509.Certificate, key: PrivateKey, *, key_type: KeyType = KeyType.ECDSA_P256
     ) -> Self:
-        """Return the CA of a certificate and key at hand; it counts as the anchor, whoever signed it.
+        """Return the CA of an existing certificate and key. It is the trust anchor, whichever CA signed it.
 
         Raises:
-            ValueError: if the key does not belong to the certificate.
+            ValueError: if the key does not match the certificate.
         """
         if public_key(certificate) != key.public_key():
             subject = certificate.subject.rfc4514_string()
@@ -357,21 +355,21 @@ class CertificateAuthority:
 
     @property
     def key(self) -> PrivateKey:
-        """The CA's private key; never to be shown."""
+        """The CA's private key. It is never printed."""
         return self._key
 
     @property
     def chain(self) -> tuple[x509.Certificate, ...]:
-        """Certificates to send between a leaf of this CA and the root: this one first, () for a root."""
+        """The intermediate certificates to send after a leaf of this CA, this CA first; () for a root."""
         return () if self.parent is None else (self.certificate, *self.parent.chain)
 
     @property
     def root(self) -> CertificateAuthority:
-        """The CA at the top, whose certificate is the trust anchor."""
+        """The root CA, whose certificate is the trust anchor."""
         return self if self.parent is None else self.parent.root
 
     def intermediate(self, common_name: str, *, profile: Profile = AUTHORITY) -> CertificateAuthority:
-        """Return a new CA that is signed by this one."""
+        """Return a new CA signed by this CA."""
         profile = replace(profile, common_name=common_name)
         key = generate_key(profile.key_type or self.key_type, rsa_bits=profile.rsa_bits)
         certificate = build_certificate(profile, key, self._issuer())
@@ -386,17 +384,17 @@ class CertificateAuthority:
         hosts: tuple[str, ...] = (),
         not_before: datetime | None = None,
     ) -> Identity:
-        """Return an identity with a new certificate; its chain is the leaf and the intermediates.
+        """Return an identity with a new certificate. Its chain is the leaf and the intermediates.
 
         Args:
-            profile: what the certificate shall contain.
-            name: the identity's.
+            profile: contents of the certificate.
+            name: name of the identity.
             key: an existing key to certify; ``None`` for a new one.
-            hosts: names that the profile's ``subject_alt_names`` of ``None`` stands for.
-            not_before: instead of the profile's ``valid_from``.
+            hosts: the names to use if the profile's ``subject_alt_names`` is ``None``.
+            not_before: overrides the profile's ``valid_from``.
 
         Raises:
-            ValueError: if the profile asks for what cannot be encoded.
+            ValueError: if the profile cannot be encoded.
         """
         if key is None:
             key = generate_key(profile.key_type or self.key_type, rsa_bits=profile.rsa_bits)
@@ -405,17 +403,18 @@ class CertificateAuthority:
         return Identity(name=name, chain=(leaf, *chain), key=key, origin="made in memory")
 
     def revoke(self, certificate: x509.Certificate) -> None:
-        """Put the certificate's serial number on the lists that :meth:`crl` makes from now on."""
+        """Add the certificate's serial number to the lists that :meth:`crl` returns from now on."""
         self._revoked[certificate.serial_number] = datetime.now(UTC)
 
     def crl(
         self, encoding: Literal["der", "pem"] = "der", *, valid_for: timedelta = timedelta(days=90)
     ) -> bytes:
-        """Return a certificate revocation list (RFC 5280 section 5) of what was revoked so far.
+        """Return a certificate revocation list (RFC 5280 section 5) of the certificates revoked so far.
 
         Args:
-            encoding: etcd from 3.6 on reads DER only, before it reads both.
-            valid_for: from thisUpdate, one hour ago, to nextUpdate; shorter than an hour is stale.
+            encoding: etcd 3.6 and later reads DER only; earlier versions read DER and PEM.
+            valid_for: time from thisUpdate, which is one hour ago, to nextUpdate. A list with less than
+                one hour is stale.
         """
         self._crl_number += 1
         return build_crl(
@@ -441,6 +440,6 @@ def _with_validity(profile: Profile, valid_from: timedelta | None, valid_for: ti
 def specimen(
     leaf: Profile = SERVER, *, authority: Profile = AUTHORITY
 ) -> tuple[x509.Certificate, x509.Certificate]:
-    """Return the certificate of a server on this host, and its issuer's."""
+    """Return a server certificate for this host and its issuer's certificate."""
     issuer = CertificateAuthority.create("specimen CA", profile=authority)
     return issuer.issue(leaf, name="specimen", hosts=("localhost", "127.0.0.1")).chain[0], issuer.certificate

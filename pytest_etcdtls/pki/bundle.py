@@ -1,7 +1,4 @@
-"""A cluster's whole PKI: generates it by a plan and writes it as files.
-
-Does not know etcd's flags, nor where the cluster runs.
-"""
+"""Generates a cluster's PKI from a plan and writes it as files."""
 
 from __future__ import annotations
 
@@ -41,12 +38,12 @@ _CA_KEYS = ("client-ca.key", "server-ca.key", "peer-ca.key")
 
 
 def file_paths(layout: CALayout, member: str, *, with_ca_keys: bool = False) -> dict[str, PurePosixPath]:
-    """Return where each file is, relative to the PKI directory, by its logical name.
+    """Return the path of each file, relative to the PKI directory, by its logical name.
 
     Args:
-        layout: kubeadm's has no CRL, no revoked identity, and always its CA key.
+        layout: kubeadm's layout has no CRL, no revoked identity, and always the CA key.
         member: the member's name.
-        with_ca_keys: whether ``client-ca.key``, ``server-ca.key`` and ``peer-ca.key`` are there.
+        with_ca_keys: whether ``client-ca.key``, ``server-ca.key`` and ``peer-ca.key`` are included.
     """
     if layout is CALayout.KUBEADM:
         return {name: PurePosixPath(member, path) for name, path in kubeadm.PATHS.items()}
@@ -63,26 +60,26 @@ def encode_certificates(certificates: Iterable[x509.Certificate]) -> bytes:
 
 
 def encode_key(key: PrivateKey, *, traditional: bool = False) -> bytes:
-    """Return the key as unencrypted PEM, which every etcd reads.
+    """Return the key as unencrypted PEM, which every version of etcd reads.
 
     Args:
         key: the private key.
         traditional: ``RSA PRIVATE KEY`` or ``EC PRIVATE KEY`` as kubeadm writes them, instead of PKCS #8.
     """
-    # Ed25519 has no older form.
+    # Ed25519 has no traditional form.
     traditional = traditional and not isinstance(key, ed25519.Ed25519PrivateKey)
     form = PrivateFormat.TraditionalOpenSSL if traditional else PrivateFormat.PKCS8
     return key.private_bytes(Encoding.PEM, form, NoEncryption())
 
 
 def write_files(directory: Path, files: Mapping[PurePosixPath, bytes]) -> None:
-    """Write files below the directory: 0600 each, 0700 every directory that is not there yet.
+    """Write files below the directory with mode 0600, and create missing directories with mode 0700.
 
-    Both are created that way, so that a key is at no time readable by others; a file that exists is
-    replaced, never written into.
+    Files and directories are created with these modes, so that a key is never readable by others. An
+    existing file is replaced, never written in place.
 
     Raises:
-        OSError: if the system refuses.
+        OSError: if a file or directory cannot be written.
     """
     _make_directory(directory)
     for path, content in files.items():
@@ -112,12 +109,12 @@ _ONE_CA: Final = (CALayout.SHARED, CALayout.KUBEADM)
 
 @dataclass(frozen=True, slots=True)
 class AuthorityTree:
-    """The CAs that sign the leaves of each role; the trust anchor is the root of each.
+    """The CAs that sign the leaves of each role. The root of each CA is the trust anchor.
 
     Attributes:
-        client_issuer: signs clients.
-        server_issuer: signs what is served on client ports.
-        peer_issuer: signs what is served and presented on peer ports.
+        client_issuer: signs client certificates.
+        server_issuer: signs the certificates served on client ports.
+        peer_issuer: signs the certificates served and presented on peer ports.
     """
 
     client_issuer: CertificateAuthority
@@ -126,22 +123,22 @@ class AuthorityTree:
 
     @property
     def client_ca(self) -> CertificateAuthority:
-        """The CA whose certificate etcd trusts for its clients."""
+        """The CA that etcd trusts for client certificates."""
         return self.client_issuer.root
 
     @property
     def server_ca(self) -> CertificateAuthority:
-        """The trust anchor of what is served on client ports."""
+        """The trust anchor of the certificates served on client ports."""
         return self.server_issuer.root
 
     @property
     def peer_ca(self) -> CertificateAuthority:
-        """The CA whose certificate the members trust for each other."""
+        """The CA that the members trust for peer certificates."""
         return self.peer_issuer.root
 
 
 def key_type(plan: PKIPlan) -> KeyType:
-    """Return the kind of the keys of a plan: the one that it names, else what is usual for its layout."""
+    """Return the key type of a plan: the one that it sets, else the default of its layout."""
     if plan.key_type is not None:
         return plan.key_type
     return KeyType.RSA_2048 if plan.layout is CALayout.KUBEADM else KeyType.ECDSA_P256
@@ -151,7 +148,7 @@ def authority_tree(plan: PKIPlan) -> AuthorityTree:
     """Generate the CAs of a plan.
 
     Raises:
-        ValueError: if a profile asks for what cannot be encoded.
+        ValueError: if a profile cannot be encoded.
     """
     client = _authority(plan, _ca_name(plan), plan.client_authority)
     if plan.layout in _ONE_CA:
@@ -171,7 +168,7 @@ def _ca_name(plan: PKIPlan) -> str:
             return "etcd CA"
         case CALayout.PER_ROLE:
             return "etcd client CA"
-    # It signs servers and clients of the client port: not "client CA", which would be that of clients alone.
+    # It signs server and client certificates of the client port; "client CA" would mean clients only.
     return "etcd client-port CA"
 
 
@@ -186,7 +183,7 @@ def _authority(plan: PKIPlan, common_name: str, profile: Profile) -> Certificate
 
 @dataclass(frozen=True, slots=True)
 class MemberLeaves:
-    """The identities of one member, and those of the clients that come with it."""
+    """The identities of one member and of its clients."""
 
     server: Identity
     peer: Identity
@@ -197,10 +194,10 @@ class MemberLeaves:
 def issue_leaves(
     plan: PKIPlan, tree: AuthorityTree, members: Sequence[MemberNames]
 ) -> Mapping[str, MemberLeaves]:
-    """Issue what every member has, by its name.
+    """Issue the leaves of every member, by member name.
 
     Raises:
-        ValueError: if a profile asks for what cannot be encoded.
+        ValueError: if a profile cannot be encoded.
     """
     if plan.layout is CALayout.KUBEADM:
         return {member.name: _kubeadm_node(plan, tree, member) for member in members}
@@ -216,7 +213,7 @@ def issue_leaves(
 def _served(
     plan: PKIPlan, tree: AuthorityTree, member: MemberNames, key: PrivateKey | None
 ) -> tuple[Identity, Identity]:
-    """Issue what a member serves on its client port and on its peer port."""
+    """Issue the certificates that a member serves on its client port and on its peer port."""
     profile = plan.server_exceptions.get(member.name, plan.server)
     server = tree.server_issuer.issue(profile, name="server", key=key, hosts=member.hosts)
     peer = tree.peer_issuer.issue(plan.peer, name="peer", key=key, hosts=member.hosts)
@@ -238,7 +235,7 @@ def _with_chain(identity: Identity, root: x509.Certificate, sent: SentChain) -> 
 
 def _kubeadm_node(plan: PKIPlan, tree: AuthorityTree, member: MemberNames) -> MemberLeaves:
     authority, hosts = tree.client_issuer, kubeadm.node_names(member)
-    # kubeadm copies its CA's notBefore into everything that it signs.
+    # kubeadm copies its CA's notBefore into every certificate that it signs.
     start = authority.certificate.not_valid_before_utc if plan.client_authority == AUTHORITY else None
 
     def issue(name: str, planned: Profile, default: Profile, kubeadms: Profile) -> Identity:
@@ -261,15 +258,16 @@ __all__ = ["CALayout", "ClusterPKI", "MemberNames", "PKIPlan", "SentChain"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPKI:
-    """Everything that a cluster and its clients need, in memory.
+    """The keys and certificates of a cluster and its clients, in memory.
 
     Attributes:
-        plan: by which it was made.
-        members: for whom.
+        plan: the plan that it was generated from.
+        members: the members that it was generated for.
         authorities: the CAs.
-        leaves: what each member has, by its name. The clients are the same for all but in kubeadm's layout.
-        revoked: a client that is on the lists of ``crl.der`` and ``crl.pem``.
-        empty_crl: a list without entries, DER.
+        leaves: the leaves of each member, by member name. Except in kubeadm's layout, all members have the
+            same client identities.
+        revoked: a client identity that is listed in ``crl.der`` and ``crl.pem``.
+        empty_crl: a CRL without entries, DER.
     """
 
     plan: PKIPlan
@@ -284,7 +282,7 @@ class ClusterPKI:
         """Generate all keys and certificates of a plan.
 
         Raises:
-            ValueError: if there is no member, if two have one name, or if a profile asks for what cannot be
+            ValueError: if there is no member, if two members have the same name, or if a profile cannot be
                 encoded.
         """
         names = [member.name for member in members]
@@ -306,48 +304,48 @@ class ClusterPKI:
 
     @property
     def servers(self) -> Mapping[str, Identity]:
-        """Identity of each member's client port, by member name."""
+        """The identity of each member's client port, by member name."""
         return {name: leaves.server for name, leaves in self.leaves.items()}
 
     @property
     def peers(self) -> Mapping[str, Identity]:
-        """Identity of each member's peer port, by member name."""
+        """The identity of each member's peer port, by member name."""
         return {name: leaves.peer for name, leaves in self.leaves.items()}
 
     @property
     def client(self) -> Identity:
-        """A good client; in kubeadm's layout the first node's apiserver-etcd-client."""
+        """A valid client identity; in kubeadm's layout the first node's apiserver-etcd-client."""
         return self.leaves[self.members[0].name].client
 
     @property
     def peer_client(self) -> Identity:
-        """A good client for peer ports; in kubeadm's layout the first node's healthcheck-client.
+        """A valid client identity for peer ports; in kubeadm's layout the first node's healthcheck-client.
 
-        It has no subjectAltName, so that etcd's SAN rule passes it from any address.
+        It has no subjectAltName, so that etcd's SAN check accepts it from any address.
         """
         return self.leaves[self.members[0].name].peer_client
 
     @property
     def client_ca(self) -> CertificateAuthority:
-        """The CA whose certificate etcd trusts for its clients."""
+        """The CA that etcd trusts for client certificates."""
         return self.authorities.client_ca
 
     @property
     def server_ca(self) -> CertificateAuthority:
-        """The trust anchor of what is served on client ports."""
+        """The trust anchor of the certificates served on client ports."""
         return self.authorities.server_ca
 
     @property
     def peer_ca(self) -> CertificateAuthority:
-        """The CA whose certificate the members trust for each other."""
+        """The CA that the members trust for peer certificates."""
         return self.authorities.peer_ca
 
     def paths(self, member: str, *, with_ca_keys: bool = False) -> Mapping[str, PurePosixPath]:
-        """Return where :meth:`write` puts each file, relative to its directory, by logical name."""
+        """Return the path of each file written by :meth:`write`, relative to its directory, by logical name."""
         return file_paths(self.plan.layout, member, with_ca_keys=with_ca_keys)
 
     def files(self, *, with_ca_keys: bool = False) -> Mapping[PurePosixPath, bytes]:
-        """Return the contents of all files by their paths, relative to the PKI's directory."""
+        """Return the contents of all files by path, relative to the PKI directory."""
         cluster = dict(self._cluster_contents())
         files: dict[PurePosixPath, bytes] = {}
         for member in self.members:
@@ -357,10 +355,10 @@ class ClusterPKI:
         return files
 
     def write(self, directory: Path, *, with_ca_keys: bool = False) -> None:
-        """Write all files below the directory, 0600 each, 0700 the directories that are not there yet.
+        """Write all files below the directory with mode 0600, and create missing directories with mode 0700.
 
         Raises:
-            OSError: if the system refuses.
+            OSError: if a file or directory cannot be written.
         """
         write_files(directory, self.files(with_ca_keys=with_ca_keys))
 

@@ -1,4 +1,4 @@
-"""What a certificate says, read so that an unusual one neither raises nor warns."""
+"""Reads the contents of a certificate, without errors or warnings for an unusual one."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pytest_etcdtls.pki.profile import KEY_USAGES
 
 RSA_LEAST_BITS: Final = 2048
 RSA_MOST_BITS: Final = 8192
-"""Go's TLS refuses a peer whose certificate has a larger RSA key (crypto/tls, from 1.20.7 on)."""
+"""The maximum RSA key size that Go's TLS accepts from a peer, in bits (crypto/tls, since Go 1.20.7)."""
 
 _RSA_LARGEST_EXPONENT: Final = 2**31 - 1
-"""Of Go's crypto/rsa."""
+"""The maximum public exponent in Go's crypto/rsa."""
 
 _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 
@@ -56,12 +56,12 @@ def is_strong(key: CertificatePublicKeyTypes | None) -> bool:
 
 
 def is_strong_issuer(key: CertificatePublicKeyTypes | None) -> bool:
-    """Return whether the key is strong enough for certificates, where TLS does not limit what is used."""
+    """Return whether the key is strong enough for a CA, whose key types TLS does not limit."""
     match key:
         case rsa.RSAPublicKey():
             return key.key_size >= RSA_LEAST_BITS and _fits_go(key)
         case ec.EllipticCurvePublicKey():
-            # Go's x509 verifies P-224 too, which is no weaker than RSA of 2048 bits.
+            # Go's x509 also verifies P-224, which is no weaker than RSA 2048.
             return key.curve.name in _CURVES | {"secp224r1"}
     return is_strong(key)
 
@@ -71,7 +71,7 @@ def _fits_go(key: rsa.RSAPublicKey) -> bool:
 
 
 def is_too_long(key: CertificatePublicKeyTypes | None) -> bool:
-    """Return whether Go's TLS refuses a server that sends a certificate with it, on the path or not."""
+    """Return whether Go's TLS refuses a server that sends a certificate with this key, on the path or not."""
     return isinstance(key, rsa.RSAPublicKey) and key.key_size > RSA_MOST_BITS
 
 
@@ -92,20 +92,20 @@ _UNPARSABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-"""What the cryptography library raises for what it cannot parse."""
+"""The errors that the cryptography library raises for malformed data."""
 
 
 def load(der: bytes) -> x509.Certificate:
-    """Return the certificate, its names and times looked into once, so that reading them does not fail.
+    """Return the certificate. Its names and times are parsed once, so that reading them later does not fail.
 
-    Extensions and key are not: use :func:`extension` and :func:`public_key`.
+    Extensions and the key are not parsed: use :func:`extension` and :func:`public_key`.
 
     Raises:
-        ValueError: if it, a name or a time cannot be parsed.
+        ValueError: if the certificate, a name or a time cannot be parsed.
     """
     try:
         with warnings.catch_warnings():
-            # It warns of serial numbers that are not positive, and of odd country codes: that is for checks.
+            # The library warns of serial numbers that are not positive and of odd country codes; checks judge those.
             warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(der)
             _ = certificate.subject, certificate.issuer, certificate.version
@@ -116,7 +116,7 @@ def load(der: bytes) -> x509.Certificate:
 
 
 def serial_number(certificate: x509.Certificate) -> int:
-    """Return the serial number, also one that RFC 5280 forbids."""
+    """Return the serial number, including one that RFC 5280 forbids."""
     tbs, *_ = children(certificate.public_bytes(Encoding.DER))
     # TBSCertificate: [0] version, absent in version 1, then serialNumber (RFC 5280 section 4.1).
     fields = children(tbs)
@@ -125,9 +125,9 @@ def serial_number(certificate: x509.Certificate) -> int:
 
 
 def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
-    """Return the value of an extension, ``None`` if there is none, or none that Go could read.
+    """Return the value of an extension, ``None`` if it is absent or Go cannot read it.
 
-    Of a subjectAltName the names that can be parsed are returned.
+    For a subjectAltName, the names that can be parsed are returned.
     """
     try:
         return certificate.extensions.get_extension_for_class(kind).value
@@ -148,7 +148,7 @@ def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension
 
 @functools.lru_cache(maxsize=1024)
 def raw_extensions(certificate: x509.Certificate) -> tuple[RawExtension, ...]:
-    """Return all extensions in their order, those too that cannot be parsed."""
+    """Return all extensions in order, including those that cannot be parsed."""
     try:
         return go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
     except MalformedError:
@@ -156,7 +156,7 @@ def raw_extensions(certificate: x509.Certificate) -> tuple[RawExtension, ...]:
 
 
 def unparsable(certificate: x509.Certificate) -> Iterator[tuple[str, str]]:
-    """Yield what the cryptography library cannot parse: the part, and what it says of it."""
+    """Yield each part that the cryptography library cannot parse, with the library's error."""
     for raw in raw_extensions(certificate):
         try:
             _alone(certificate, raw.element)
@@ -189,11 +189,11 @@ _NAMES = {
     "2.5.29.46": "freshestCRL",
     "2.5.29.54": "inhibitAnyPolicy",
 }
-"""Extensions that stand in certificates, by OID, as RFC 5280 and others call them."""
+"""Names of certificate extensions by OID, from RFC 5280 and others."""
 
 
 def _alone(certificate: x509.Certificate, extension_: bytes) -> x509.ExtensionType:
-    """Return the extension as the cryptography library parses it when no other stands in the certificate."""
+    """Return the extension as the cryptography library parses it in a certificate without any other."""
     tbs, algorithm, signature = children(certificate.public_bytes(Encoding.DER))
     fields = [field for field in children(tbs) if field[:1] != b"\xa3"]
     fields.append(encode(0xA3, encode(SEQUENCE, extension_)))
@@ -238,7 +238,7 @@ def _key_usage(value: bytes) -> x509.KeyUsage:
     set_bits = go_parser.key_usage(value)
     fields = {field: number in set_bits for number, field in enumerate(KEY_USAGES.values())}
     if not fields["key_agreement"]:
-        # These two mean nothing then, and the library does not take them.
+        # These two bits have no meaning then, and the library rejects them.
         fields |= {"encipher_only": False, "decipher_only": False}
     return x509.KeyUsage(**fields)
 
@@ -256,15 +256,15 @@ _BY_GO: dict[str, Callable[[bytes], Any]] = {
         go_parser.authority_key_identifier(value), None, None
     ),
 }
-"""How to build the extensions that checks look into from what Go reads in them."""
+"""Constructors of the extensions that checks read, from the values that Go reads."""
 
 
 def key_usages(certificate: x509.Certificate) -> frozenset[str] | None:
-    """Return the key usage bits by their RFC 5280 names, ``None`` without that extension."""
+    """Return the key usage bits by their RFC 5280 names; ``None`` without the extension."""
     usage = extension(certificate, x509.KeyUsage)
     if usage is None:
         return None
-    # Without keyAgreement these two mean nothing, and asking for them raises (RFC 5280 section 4.2.1.3).
+    # Without keyAgreement these two bits have no meaning, and reading them raises (RFC 5280 section 4.2.1.3).
     undefined = set() if usage.key_agreement else {"encipherOnly", "decipherOnly"}
     return frozenset(
         name for name, field in KEY_USAGES.items() if name not in undefined and getattr(usage, field)
@@ -272,7 +272,7 @@ def key_usages(certificate: x509.Certificate) -> frozenset[str] | None:
 
 
 def purposes(certificate: x509.Certificate) -> tuple[str, ...] | None:
-    """Return the extended key usages, unknown ones as dotted OIDs; ``None`` without that extension."""
+    """Return the extended key usages, unknown ones as dotted OIDs; ``None`` without the extension."""
     usages = extension(certificate, x509.ExtendedKeyUsage)
     if usages is None:
         return None
@@ -280,13 +280,13 @@ def purposes(certificate: x509.Certificate) -> tuple[str, ...] | None:
 
 
 def is_for(certificate: x509.Certificate, purpose: str) -> bool:
-    """Return whether the extended key usage, if there is one, names the purpose or any (as in Go's x509)."""
+    """Return whether the extended key usage allows the purpose or any purpose, or is absent (Go's x509)."""
     named = purposes(certificate)
     return named is None or purpose in named or "anyExtendedKeyUsage" in named
 
 
 def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
-    """Return the public key, ``None`` for one that the cryptography library does not know or cannot parse."""
+    """Return the public key; ``None`` if the cryptography library does not support or cannot parse it."""
     try:
         return certificate.public_key()
     except _UNPARSABLE:
@@ -294,16 +294,16 @@ def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | Non
 
 
 def key_problem(certificate: x509.Certificate) -> str:
-    """Return why Go does not parse the public key, empty if it does, or does not look into its kind."""
+    """Return why Go does not parse the public key; empty if it does, or ignores keys of this type."""
     tbs, *_ = children(certificate.public_bytes(Encoding.DER))
     # TBSCertificate: version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo.
     return go_parser.key_error(children(tbs)[6 if certificate.version is x509.Version.v3 else 5])
 
 
 def signature_hash(certificate: x509.Certificate) -> str | None:
-    """Return the hash of the signature as ``sha256``; ``None`` where it has none of its own (Ed25519).
+    """Return the hash of the signature, such as ``sha256``; ``None`` for Ed25519, which has none.
 
-    An algorithm that the cryptography library does not know is named by its OID.
+    An algorithm that the cryptography library does not support is returned as its OID.
     """
     try:
         algorithm = certificate.signature_hash_algorithm
@@ -313,7 +313,7 @@ def signature_hash(certificate: x509.Certificate) -> str | None:
 
 
 def span(time: timedelta) -> str:
-    """Return a positive time in words: hours below two days, whole days above."""
+    """Return a positive duration as text: hours below two days, else whole days."""
     hours = time // timedelta(hours=1)
     if hours < 1:
         return "less than an hour"
@@ -322,19 +322,18 @@ def span(time: timedelta) -> str:
 
 
 def shown(certificate: x509.Certificate) -> str:
-    """Return the subject for reports."""
+    """Return the subject as text for reports."""
     return certificate.subject.rfc4514_string() or "(empty subject)"
 
 
 _SUBJECT: Final = [(NameOID.ORGANIZATION_NAME, "etcd")]
-"""``SelfCert`` in etcd's client/pkg/transport: an organization, no common name."""
+"""The subject that ``SelfCert`` in etcd's client/pkg/transport sets: O, without CN."""
 
 
 def is_generated(certificate: x509.Certificate) -> bool:
-    """Return whether etcd made the certificate: issuer and subject are O=etcd and nothing else.
+    """Return whether etcd generated the certificate: issuer and subject are O=etcd only.
 
-    What else stands in it changes: from 3.6 on it is marked as a CA and has a subjectKeyIdentifier, before
-    it is not and has none.
+    Other fields differ by version: since 3.6 the certificate is a CA and has a subjectKeyIdentifier.
     """
     return all(
         [(attribute.oid, attribute.value) for attribute in name] == _SUBJECT

@@ -1,4 +1,4 @@
-"""What Go's x509.ParseCertificate accepts, on a reader of DER."""
+"""The rules of Go's x509.ParseCertificate, and a DER reader."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SET: Final = 0x31
 
 
 class MalformedError(ValueError):
-    """It is not what it should be; the text says which part."""
+    """The data is malformed; the message names the malformed part."""
 
 
 class Reader:
-    """Reads elements one after the other, as strict as Go's ``cryptobyte``.
+    """Reads DER elements in sequence, as strictly as Go's ``cryptobyte``.
 
-    Every method that reads takes the words for what is read: the text of the error.
+    Every method that reads takes a description of the element for the error message.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -40,17 +40,17 @@ class Reader:
         return bool(self.rest)
 
     def at(self, tag: int) -> bool:
-        """Return whether an element of that tag is next."""
+        """Return whether the next element has the tag."""
         return self.rest[:1] == bytes((tag,))
 
     def any_element(self, what: str) -> tuple[int, bytes, bytes]:
-        """Return tag, content and the whole element.
+        """Return the tag, the content and the whole of the next element.
 
         Raises:
-            MalformedError: if no element of DER is there.
+            MalformedError: if there is no DER element.
         """
         data = self.rest
-        # Tags above 30 take several octets; no field of a certificate has one.
+        # Tags above 30 take several octets; certificate fields do not use them.
         if len(data) < 2 or data[0] & 0x1F == 0x1F:
             raise MalformedError(what)
         tag, length, begin = data[0], data[1], 2
@@ -68,7 +68,7 @@ class Reader:
         return tag, data[begin:end], data[:end]
 
     def element(self, tag: int, what: str) -> bytes:
-        """Return the whole next element, which must have the tag."""
+        """Return the whole of the next element, which must have the tag."""
         found, _, whole = self.any_element(what)
         if found != tag:
             raise MalformedError(what)
@@ -86,7 +86,7 @@ class Reader:
         return Reader(self.content(tag, what))
 
     def optional(self, tag: int, what: str) -> bytes | None:
-        """Return the content of the next element if it has the tag, else ``None``, and nothing is read."""
+        """Return the content of the next element if it has the tag; else return ``None`` and read nothing."""
         return self.content(tag, what) if self.at(tag) else None
 
     def boolean(self, what: str) -> bool:
@@ -97,7 +97,7 @@ class Reader:
         return content == b"\xff"
 
     def integer(self, what: str, *, tag: int = INTEGER, bits: int | None = None) -> int:
-        """Return an INTEGER, one that fits so many bits with its sign."""
+        """Return an INTEGER that fits a signed integer of this many bits."""
         content = self.content(tag, what)
         value = int.from_bytes(content, "big", signed=True)
         if not content or content != encode_integer(value):
@@ -107,7 +107,7 @@ class Reader:
         return value
 
     def bit_string(self, what: str) -> tuple[bytes, int]:
-        """Return the octets of a BIT STRING and how many bits of the last are unused."""
+        """Return the octets of a BIT STRING and the number of unused bits in the last octet."""
         content = self.content(BIT_STRING, what)
         if not content:
             raise MalformedError(what)
@@ -117,7 +117,7 @@ class Reader:
         return octets, unused
 
     def object_identifier(self, what: str) -> str:
-        """Return an OBJECT IDENTIFIER in dotted form; numbers above 2**31 are refused, as in Go."""
+        """Return an OBJECT IDENTIFIER in dotted form. Arcs above 2**31 are refused, as in Go."""
         return dotted(self.content(OBJECT_IDENTIFIER, what), what)
 
 
@@ -125,7 +125,7 @@ def dotted(content: bytes, what: str, *, largest: int = (1 << 31) - 1) -> str:
     """Return the dotted form of the content of an OBJECT IDENTIFIER.
 
     Raises:
-        MalformedError: if it is none, or one of its numbers is larger than asked for.
+        MalformedError: if it is not an OBJECT IDENTIFIER, or one of its arcs exceeds the limit.
     """
     numbers: list[int] = []
     value, started = 0, False
@@ -162,7 +162,7 @@ def encode_integer(value: int) -> bytes:
 def children(der: bytes) -> list[bytes]:
     """Return the elements of a SEQUENCE, each with its tag and length.
 
-    For DER that is known to be sound: nothing is checked.
+    The DER must be valid: nothing is checked.
     """
     position, end = _content(der, 0)
     elements = []
@@ -174,7 +174,7 @@ def children(der: bytes) -> list[bytes]:
 
 
 def _content(der: bytes, start: int) -> tuple[int, int]:
-    """Return where the content of the element at ``start`` begins and ends."""
+    """Return the start and end offsets of the content of the element at ``start``."""
     first = der[start + 1]
     if first < 0x80:
         return start + 2, start + 2 + first
@@ -183,7 +183,7 @@ def _content(der: bytes, start: int) -> tuple[int, int]:
 
 
 EMAIL, DNS, URI, IP = 0x81, 0x82, 0x86, 0x87
-"""Tags of the kinds of GeneralName that Go reads (RFC 5280 section 4.2.1.6)."""
+"""Tags of the GeneralName types that Go reads (RFC 5280 section 4.2.1.6)."""
 
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _FIELD = {number: 0x80 | number for number in range(3)}
@@ -209,12 +209,12 @@ _NUMERIC = re.compile(rb"[0-9 ]*\Z")
 
 @dataclass(frozen=True, slots=True)
 class RawExtension:
-    """One extension as it stands in a certificate.
+    """One extension as encoded in a certificate.
 
     Attributes:
-        oid: dotted.
+        oid: the dotted OID.
         value: the content of extnValue.
-        element: the whole Extension.
+        element: the whole Extension element.
     """
 
     oid: str
@@ -225,7 +225,7 @@ class RawExtension:
 
 @functools.lru_cache(maxsize=4096)
 def parse_error(der: bytes) -> str:
-    """Return why Go does not parse a certificate, empty if it does."""
+    """Return why Go does not parse a certificate; empty if it does."""
     try:
         _certificate(der)
     except MalformedError as error:
@@ -234,7 +234,7 @@ def parse_error(der: bytes) -> str:
 
 
 def key_error(spki: bytes) -> str:
-    """Return why Go does not parse a SubjectPublicKeyInfo, empty if it does, or does not look into it."""
+    """Return why Go does not parse a SubjectPublicKeyInfo; empty if it does, or ignores keys of its type."""
     try:
         _public_key(Reader(spki))
     except MalformedError as error:
@@ -243,10 +243,10 @@ def key_error(spki: bytes) -> str:
 
 
 def raw_extensions(der: bytes) -> tuple[RawExtension, ...]:
-    """Return the extensions of a certificate in their order, without looking into them.
+    """Return the extensions of a certificate in order, without parsing their values.
 
     Raises:
-        MalformedError: if it is not DER down to there.
+        MalformedError: if the certificate is not valid DER up to the extensions.
     """
     tbs = Reader(der).inside(SEQUENCE, "certificate").inside(SEQUENCE, "tbsCertificate")
     while tbs and not tbs.at(_EXTENSIONS):
@@ -320,7 +320,7 @@ def _name(reader: Reader, which: str) -> None:
 
 
 def _string_problem(tag: int, value: bytes) -> str:
-    """Return what is wrong with a DirectoryString, empty if nothing is."""
+    """Return the error in a DirectoryString; empty if there is none."""
     match tag:
         case 0x14:  # T61String, read as Latin-1
             return ""
@@ -359,14 +359,14 @@ def _time(reader: Reader, which: str) -> None:
     year, month, day, hour, minute, second = (int(group or 0) for group in match.groups()[:6])
     if what == "UTCTime":
         year += 1900 if year >= 50 else 2000
-    # The library knows no year 0, whose February has 29 days.
+    # Python's datetime does not support year 0, whose February has 29 days.
     is_day = 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year or 2000, month)[1]
     if not is_day or hour > 23 or minute > 59 or second > 59 or not _is_zone(match[7]):
         raise MalformedError(f"{which} is no {what}")
 
 
 def _is_zone(text: bytes) -> bool:
-    """Return whether it is Z, or an offset that Go would write as it stands there."""
+    """Return whether it is Z, or an offset that Go would format in the same way."""
     return text == b"Z" or (int(text[1:]) != 0 and int(text[1:3]) <= 24 and int(text[3:]) <= 59)
 
 
@@ -441,14 +441,14 @@ def _extensions(tbs: Reader) -> Iterator[RawExtension]:
 
 
 def key_usage(value: bytes) -> frozenset[int]:
-    """Return the numbers of the bits that are set."""
+    """Return the numbers of the set bits."""
     octets, unused = Reader(value).bit_string("malformed keyUsage")
     bits = range(len(octets) * 8 - unused)
     return frozenset(bit for bit in bits if octets[bit // 8] & 0x80 >> bit % 8)
 
 
 def basic_constraints(value: bytes) -> tuple[bool, int | None]:
-    """Return whether it is a CA, and the path length."""
+    """Return the cA flag and the path length."""
     what = "malformed basicConstraints"
     fields = Reader(value).inside(SEQUENCE, what)
     is_ca = fields.at(BOOLEAN) and fields.boolean(what)
@@ -469,18 +469,18 @@ def extended_key_usage(value: bytes) -> tuple[str, ...]:
 
 
 def authority_key_identifier(value: bytes) -> bytes | None:
-    """Return keyIdentifier."""
+    """Return the keyIdentifier."""
     what = "malformed authorityKeyIdentifier"
     return Reader(value).inside(SEQUENCE, what).optional(_FIELD[0], what)
 
 
 def subject_key_identifier(value: bytes) -> bytes:
-    """Return the identifier."""
+    """Return the key identifier."""
     return Reader(value).content(OCTET_STRING, "malformed subjectKeyIdentifier")
 
 
 def general_names(value: bytes) -> tuple[tuple[int, bytes, bytes], ...]:
-    """Return tag, content and element of each GeneralName of a subjectAltName, without looking into them."""
+    """Return tag, content and element of each GeneralName of a subjectAltName, without parsing the names."""
     what = "malformed subjectAltName"
     names = Reader(value).inside(SEQUENCE, what)
     found = []
@@ -535,7 +535,7 @@ def _constraint(tag: int, content: bytes) -> None:
 
 
 def _is_domain(text: str, *, constraint: bool = False) -> bool:
-    """Return whether Go takes it for a domain: it does not ask for more than this."""
+    """Return whether Go accepts it as a domain. Go checks no more than this."""
     if not text:
         return True
     if constraint:
@@ -567,7 +567,7 @@ def _is_mailbox(text: str) -> bool:
     return not domain.endswith(".") and _is_domain(domain)
 
 
-# -- URLs, as net/url parses them -------------------------------------------------------------
+# -- URLs, as parsed by net/url ---------------------------------------------------------------
 
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
@@ -575,7 +575,7 @@ _HOST_CHARACTERS = r"[A-Za-z0-9\-_.~!$&'()*+,;=:\[\]<>\"]|%25|%[89A-Fa-f][0-9A-F
 
 
 def _is_url(text: str) -> bool:
-    """Return whether Go parses it, and takes its host for a domain."""
+    """Return whether Go parses it and accepts its host as a domain."""
     text, _, fragment = text.partition("#")
     if re.search(r"[\x00-\x1f\x7f]", text) or text.startswith(":") or not _unescapes(fragment):
         return False
@@ -583,7 +583,7 @@ def _is_url(text: str) -> bool:
     rest = text[match.end() :] if match else text
     rest = rest.partition("?")[0]
     if not rest.startswith("/"):
-        # With a scheme that is an opaque URL; without, no colon may stand in the first segment.
+        # With a scheme it is an opaque URL; without a scheme the first segment must not contain a colon.
         return match is not None or (":" not in rest.partition("/")[0] and _unescapes(rest))
     if not rest.startswith("//") or (match is None and rest.startswith("///")):
         return _unescapes(rest)
@@ -602,14 +602,14 @@ def _is_host(host: str, scheme: str) -> bool:
             return False
         address = inner.partition("%25")[0]
         return ":" in address and _is_address(address) and _is_domain(host)
-    # Go 1.26 allows one colon in a host of http, several in one of another scheme.
+    # Go 1.26 allows one colon in the host of an http URL, and several with any other scheme.
     split = str.partition if scheme in ("http", "https") else str.rpartition
     if ":" in host and not re.fullmatch(r"[0-9]*", split(host, ":")[2]):
         return False
     if not re.fullmatch(f"(?:{_HOST_CHARACTERS})*", host):
         return False
     decoded = re.sub(r"%(..)", lambda found: chr(int(found[1], 16)), host)
-    # A trailing period is refused in a host, the empty host is none at all.
+    # A host with a trailing period is refused; an empty host counts as no host.
     return not host or (not decoded.endswith(".") and _is_domain(decoded))
 
 
@@ -617,7 +617,7 @@ def _unescapes(text: str) -> bool:
     return not re.search(r"%(?![0-9A-Fa-f]{2})", text)
 
 
-# -- extensions that are read for their form alone --------------------------------------------
+# -- extensions of which only the syntax is checked -------------------------------------------
 
 
 def _distribution_points(value: bytes) -> None:
@@ -675,7 +675,7 @@ _NEVER_CRITICAL = {
     "2.5.29.35": "authorityKeyIdentifier",
     "1.3.6.1.5.5.7.1.1": "authorityInfoAccess",
 }
-"""RFC 5280 forbids that they are; others that it forbids Go takes."""
+"""Extensions that Go refuses if critical, as RFC 5280 requires. Go accepts others that RFC 5280 forbids."""
 
 _READERS: dict[str, Callable[[bytes], object]] = {
     "2.5.29.14": subject_key_identifier,

@@ -1,8 +1,9 @@
-"""What Go's ``x509.Certificate.Verify`` accepts: the paths that it builds, and what it asks of them.
+"""The rules of Go's ``x509.Certificate.Verify``: the paths that it builds and what it requires of them.
 
-Follows Go 1.26's verify.go rule by rule, since most clients of etcd, its gateway and the members themselves
-are Go: it differs from RFC 5280 in places, and ``tests/oracle`` compares the two. What Go does not parse is
-for :mod:`pytest_etcdtls.pki.go_parser`; an extension that does not parse is passed over here.
+The module follows Go 1.26's verify.go rule by rule, since most etcd clients, the gateway and the members are
+written in Go. Go differs from RFC 5280 in places; ``tests/oracle`` compares this module with Go.
+:mod:`pytest_etcdtls.pki.go_parser` reports what Go does not parse; this module ignores an extension that does
+not parse.
 """
 
 from __future__ import annotations
@@ -41,20 +42,20 @@ from pytest_etcdtls.pki.go_parser import (
 )
 
 Names = tuple[tuple[int, bytes], ...]
-"""Tag and content of GeneralNames."""
+"""Tag and content of each GeneralName."""
 
 _KINDS = {DNS: "DNS name", EMAIL: "mailbox", URI: "URI", IP: "address"}
 _MAPPED = bytes(10) + b"\xff\xff"
-"""What an IPv4 address in IPv6 form begins with."""
+"""The prefix of an IPv4-mapped IPv6 address."""
 
 
 def fault(names: Names, permitted: Names, excluded: Names) -> str:
-    """Return which of the names is not permitted or is excluded, empty if none is.
+    """Return the first name that is excluded or not permitted; empty if there is none.
 
     Args:
         names: the subjectAltName of a certificate.
-        permitted: subtrees of a CA above it; a kind of which there is none is not restricted.
-        excluded: likewise.
+        permitted: permitted subtrees of a CA above it. A name type without a subtree is not restricted.
+        excluded: excluded subtrees of the same CA.
     """
     for tag, content in names:
         if tag in (URI, EMAIL) and _domain_of(tag, content) is None:
@@ -73,7 +74,7 @@ def fault(names: Names, permitted: Names, excluded: Names) -> str:
 
 
 def is_domain(text: str) -> bool:
-    """Return whether Go takes it for a domain name; it does not ask for more."""
+    """Return whether Go accepts it as a domain name. Go checks no more than this."""
     return not text or all(re.fullmatch(r"[!-~]+", label) for label in text.split("."))
 
 
@@ -83,13 +84,13 @@ def _of(tag: int, names: Names) -> list[bytes]:
 
 def _shown(tag: int, content: bytes) -> str:
     if tag == IP:
-        # One of another length is malformed, which is for others to say.
+        # An address of another length is malformed; go_parser reports it.
         return f"the address {ipaddress.ip_address(content) if len(content) in (4, 16) else content.hex()}"
     return f"the {_KINDS[tag]} {content.decode('latin-1')}"
 
 
 def _domain_of(tag: int, content: bytes) -> str | None:
-    """Return what of a name is compared, ``None`` if there is nothing."""
+    """Return the part of a name that is compared; ``None`` if there is none."""
     text = content.decode("latin-1")
     if tag in (DNS, IP):
         return text
@@ -100,7 +101,7 @@ def _domain_of(tag: int, content: bytes) -> str | None:
 
 
 def uri_domain(text: str) -> str | None:
-    """Return the host of a URI without port, ``None`` if it has none or that is an address."""
+    """Return the host of a URI without the port; ``None`` if it has no host or the host is an address."""
     match = re.match(r"[^:/?#]*:?//([^/?#]*)", text)
     host = unquote(match[1].rpartition("@")[2]) if match else ""
     if ":" in host and not host.endswith("]"):
@@ -124,7 +125,7 @@ _ATOM = r"((?:[0-9A-Za-z!#$%&'*+\-/=?^_`{|}~.]|\\[0-9A-Za-z!#$%&'*+\-/=?^_`{|}~.
 
 
 def _mailbox(text: str) -> tuple[str, str] | None:
-    """Return local part and domain, the domain in lower case (RFC 2821 section 4.1.2)."""
+    """Return the local part and the domain, the domain in lower case (RFC 2821 section 4.1.2)."""
     match = re.match(rf"(?:{_QUOTED}|{_ATOM})@(.*)\Z", text, re.DOTALL)
     if match is None:
         return None
@@ -132,7 +133,7 @@ def _mailbox(text: str) -> tuple[str, str] | None:
     local = re.sub(r"\\(.)", r"\1", quoted if quoted is not None else atom, flags=re.DOTALL)
     if quoted is None and (local.startswith(".") or local.endswith(".") or ".." in local):
         return None
-    # Here an empty label at the end is one too many, and no domain at all is none.
+    # A trailing empty label is refused here, and so is an empty domain.
     return (local, domain.lower()) if is_domain(domain) else None
 
 
@@ -140,7 +141,7 @@ def _mailbox(text: str) -> tuple[str, str] | None:
 
 
 class _Subtrees:
-    """The subtrees of one kind."""
+    """The subtrees of one name type."""
 
     def __init__(self, tag: int, names: Names, *, permit: bool) -> None:
         self._tag = tag
@@ -154,7 +155,7 @@ class _Subtrees:
         return bool(self._all)
 
     def hold(self, content: bytes) -> bool:
-        """Return whether a name lies in one of them."""
+        """Return whether a name is within one of the subtrees."""
         if self._tag == IP:
             ranges = [found for found in self._all if len(found) == 2 * len(content)]
             return _holds_address(ranges, content)
@@ -165,7 +166,7 @@ class _Subtrees:
 
 
 def _nearest(subtrees: Sequence[str], name: str, key: Callable[[str], list[int]]) -> tuple[str, bool]:
-    """Return the subtree that would stand before the name, or the first one, and whether it is the name."""
+    """Return the subtree that sorts before the name, or the first one, and whether it equals the name."""
     place = bisect_left([key(found) for found in subtrees], key(name))
     if place < len(subtrees) and key(subtrees[place]) == key(name):
         return subtrees[place], True
@@ -173,7 +174,7 @@ def _nearest(subtrees: Sequence[str], name: str, key: Callable[[str], list[int]]
 
 
 def _order(domain: str) -> list[int]:
-    """Return what domains are sorted by: from the end, periods first, whatever the case."""
+    """Return the sort key of a domain: from the end, periods first, case-insensitive."""
     return [0 if character == "." else ord(character) for character in reversed(_lower(domain))]
 
 
@@ -182,7 +183,7 @@ def _lower(text: str) -> str:
 
 
 def _lies_in(subtree: str, domain: str) -> bool:
-    """Return whether a domain ends with a subtree; with a leading period that is at least one label more."""
+    """Return whether a domain ends with a subtree. A leading period requires at least one more label."""
     subtree, domain = _lower(subtree), _lower(domain)
     if not domain.endswith(subtree):
         return False
@@ -198,7 +199,7 @@ class _Domains:
             if not kept or not _lies_in(kept[-1], subtree):
                 kept.append(subtree)
         self._kept = kept
-        # A wildcard stands for the name that is excluded as well: *.example.com for db.example.com.
+        # A wildcard also matches the excluded name: *.example.com matches db.example.com.
         parents = {_lower(found).partition(".") for found in kept} if not permit else set()
         self._parents = {f".{rest}" for _, period, rest in parents if period}
 
@@ -271,33 +272,33 @@ _ANY_POLICY = bytes.fromhex("551d2000")
 _READ_KINDS = (EMAIL, DNS, URI, IP)
 
 _MOST_SIGNATURE_CHECKS = 100
-"""Go gives up after so many; so a server cannot keep a client, or us, busy with certificates."""
+"""Go stops after this many, so that a server cannot keep a client busy with certificates."""
 
 
 _NAMES = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
 
 
 def extension_name(oid: str) -> str:
-    """Return the name of an extension that Go handles in part, of others the OID."""
+    """Return the name of an extension that Go handles in part, else the OID."""
     return f"{_NAMES[oid]} ({oid})" if oid in _NAMES else oid
 
 
-# -- what is read of one certificate ------------------------------------------------------------
+# -- the fields of one certificate --------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """What Go reads in a certificate, as far as it looks at it again when it verifies.
+    """The fields of a certificate that Go uses for verification.
 
     Attributes:
-        subject: the whole Name in DER, since that is what Go compares.
+        subject: the whole Name in DER, which Go compares.
         key: the whole SubjectPublicKeyInfo in DER.
         signature_algorithm: the AlgorithmIdentifier, without tag and length.
-        is_ca: of basicConstraints; ``None`` without that extension.
-        key_usage: numbers of the bits; empty without the extension.
+        is_ca: the cA flag of basicConstraints; ``None`` without the extension.
+        key_usage: numbers of the set bits; empty without the extension.
         names: tag and content of each GeneralName of the subjectAltName.
-        unhandled: critical extensions that Go does not handle, as OIDs; none may be on a path.
-        policies: contents of their OIDs.
+        unhandled: OIDs of the critical extensions that Go does not handle; none is allowed on a path.
+        policies: encoded policy OIDs, without tag and length.
     """
 
     version: int
@@ -323,18 +324,18 @@ class Details:
     unhandled: tuple[str, ...] = ()
 
     def texts(self, tag: int) -> list[str]:
-        """Return the names of a kind that is text."""
+        """Return the names of a type whose content is text."""
         return [content.decode("latin-1") for kind, content in self.names if kind == tag]
 
     @property
     def is_self_issued(self) -> bool:
-        """Whether subject and issuer are the same."""
+        """Whether subject and issuer are equal."""
         return self.subject == self.issuer
 
 
 @functools.lru_cache(maxsize=4096)
 def details(certificate: x509.Certificate) -> Details:
-    """Return what Go reads in a certificate."""
+    """Return the fields of a certificate that Go uses for verification."""
     whole = Reader(certificate.public_bytes(Encoding.DER)).inside(SEQUENCE, "certificate")
     tbs = whole.inside(SEQUENCE, "tbsCertificate")
     version = tbs.optional(0xA0, "version")
@@ -346,7 +347,7 @@ def details(certificate: x509.Certificate) -> Details:
     key = tbs.element(SEQUENCE, "subjectPublicKeyInfo")
     number = 1 if version is None else 1 + Reader(version).integer("version")
     found: tuple[RawExtension, ...] = ()
-    # Extensions of a certificate that says that it is older are not read.
+    # Go ignores the extensions of a certificate that is not version 3.
     if number == _VERSION_WITH_EXTENSIONS:
         with contextlib.suppress(MalformedError):
             found = go_parser.raw_extensions(certificate.public_bytes(Encoding.DER))
@@ -407,7 +408,7 @@ _NO_CONSTRAINTS: Final[tuple[Names, Names, bool]] = ((), (), True)
 
 
 def _name_constraints(value: bytes) -> tuple[Names, Names, bool]:
-    """Return what is permitted, what is excluded, and whether Go reads every kind that is there."""
+    """Return the permitted and excluded subtrees, and whether Go handles every name type in them."""
     what = "nameConstraints"
     fields = Reader(value).inside(SEQUENCE, what)
     both: list[Names] = []
@@ -470,7 +471,7 @@ _PSS, _MGF1 = "1.2.840.113549.1.1.10", "1.2.840.113549.1.1.8"
 
 @functools.lru_cache(maxsize=4096)
 def signature_scheme(certificate: x509.Certificate) -> tuple[str, str] | None:
-    """Return kind and hash of the signature, ``None`` for one that Go does not verify: SHA-1, for example."""
+    """Return the key type and hash of the signature; ``None`` if Go does not verify it, as with SHA-1."""
     try:
         fields = Reader(details(certificate).signature_algorithm)
         oid = fields.object_identifier("algorithm")
@@ -484,7 +485,7 @@ def signature_scheme(certificate: x509.Certificate) -> tuple[str, str] | None:
 
 
 def _pss(fields: Reader) -> tuple[str, str] | None:
-    """Return what Go takes of RSASSA-PSS: one hash for both, and a salt of its length."""
+    """Return the scheme of RSASSA-PSS if Go accepts it: one hash for both uses, and a salt of its length."""
     parameters = fields.inside(SEQUENCE, "parameters")
 
     def algorithm(reader: Reader) -> tuple[str, Reader]:
@@ -504,11 +505,11 @@ def _pss(fields: Reader) -> tuple[str, str] | None:
 
 
 _KEYS = {"1.2.840.113549.1.1.1", "1.2.840.10045.2.1", "1.3.101.112"}
-"""RSA, not RSASSA-PSS, elliptic curves, Ed25519."""
+"""OIDs of RSA (not RSASSA-PSS), elliptic curve and Ed25519 keys."""
 
 
 def usable_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
-    """Return the public key, ``None`` for one that Go verifies no signature with."""
+    """Return the public key; ``None`` if Go does not verify signatures with it."""
     try:
         algorithm = Reader(details(certificate).key).inside(SEQUENCE, "key").inside(SEQUENCE, "algorithm")
         known = algorithm.object_identifier("algorithm") in _KEYS
@@ -518,13 +519,13 @@ def usable_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | Non
 
 
 def _is_taken(key: rsa.RSAPublicKey) -> bool:
-    """Return whether Go verifies a signature with it (its crypto/rsa)."""
+    """Return whether Go's crypto/rsa verifies a signature with the key."""
     return key.key_size >= _LEAST_RSA_BITS and key.public_numbers().e < 1 << 31
 
 
 @functools.lru_cache(maxsize=4096)
 def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """Return whether Go takes the signature for the issuer's, names apart."""
+    """Return whether Go accepts the signature as the issuer's; names are not compared."""
     scheme = signature_scheme(certificate)
     if scheme is None:
         return False
@@ -555,22 +556,22 @@ def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
 
 
 def is_current(certificate: x509.Certificate, when: datetime) -> bool:
-    """Return whether it is valid at that time."""
-    # A certificate counts whole seconds, a clock does not: notAfter is the last one.
+    """Return whether the certificate is valid at this time."""
+    # Certificate times are whole seconds; the certificate is valid through the second of notAfter.
     return certificate.not_valid_before_utc <= when and when <= certificate.not_valid_after_utc
 
 
 def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) -> Iterator[str]:
-    """Yield why Go does not take a certificate for an issuer, apart from time and critical extensions.
+    """Yield why Go does not accept a certificate as an issuer, except for time and critical extensions.
 
     Args:
         issuer: the CA.
-        cas_below: certificates between it and the leaf, self-issued ones included.
-        is_anchor: it is the end of the path.
+        cas_below: the number of certificates between the CA and the leaf, including self-issued ones.
+        is_anchor: whether it is the trust anchor.
     """
     found = details(issuer)
     if found.is_ca is None:
-        # Certificates of version 1 have no extensions; as an anchor Go takes them.
+        # Certificates of version 1 have no extensions; Go accepts them as trust anchors.
         if found.version == _VERSION_WITH_EXTENSIONS or not is_anchor:
             yield "no basicConstraints"
     elif not found.is_ca:
@@ -582,7 +583,7 @@ def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) 
 
 
 def allows_servers(certificate: x509.Certificate) -> bool:
-    """Return whether the extended key usage, if there is one, allows servers; Go asks that of CAs, too."""
+    """Return whether the extended key usage allows serverAuth or is absent. Go also checks it in CAs."""
     purposes = details(certificate).purposes
     return not purposes or _SERVER_AUTH in purposes or _ANY_PURPOSE in purposes
 
@@ -591,9 +592,9 @@ def allows_servers(certificate: x509.Certificate) -> bool:
 
 
 def constraint_fault(path: Path) -> str:
-    """Return which name on the path a CA above it excludes, empty if none (RFC 5280 section 4.2.1.10).
+    """Return the name on the path that a CA above it excludes; empty if none (RFC 5280 section 4.2.1.10).
 
-    Go compares the subjectAltName of every certificate, self-issued CAs included, and never the subject.
+    Go checks the subjectAltName of every certificate, including self-issued CAs, and never the subject.
     """
     found = [details(certificate) for certificate in path]
     for place, certificate in enumerate(found):
@@ -607,13 +608,13 @@ def constraint_fault(path: Path) -> str:
 
 
 def policy_fault(path: Path) -> str:
-    """Return why the policies of a path do not do, empty if they do (RFC 9618, which updates RFC 5280 6.1).
+    """Return why the policies of a path are invalid; empty if valid (RFC 9618, which updates RFC 5280 6.1).
 
-    Any policy will do for a TLS client; what can fail is a policyConstraints that asks for one, or a mapping.
+    A TLS client accepts any policy. Only a policyConstraints that requires a policy, or a mapping, can fail.
     """
     below_anchor = len(path) - 1
     inhibit_any = explicit = mapping = below_anchor + 1
-    # The valid policies of the certificate before, each with the policies that are expected of the next one.
+    # The valid policies of the previous certificate, each with the policies expected in the next one.
     valid: dict[bytes, list[bytes]] | None = {_ANY_POLICY: [_ANY_POLICY]}
     for place in range(below_anchor - 1, -1, -1):
         found = details(path[place])
@@ -646,7 +647,7 @@ def policy_fault(path: Path) -> str:
 
 
 def _least(bound: int, of_certificate: int | None) -> int:
-    # Go takes a negative number for none.
+    # Go treats a negative number as absent.
     return bound if of_certificate is None or of_certificate < 0 else min(bound, of_certificate)
 
 
@@ -678,7 +679,7 @@ def _map_policies(
 
 @dataclass(slots=True)
 class _Search:
-    """One run of Go's buildChains."""
+    """One search as in Go's buildChains."""
 
     intermediates: Sequence[x509.Certificate]
     roots: Sequence[x509.Certificate]
@@ -714,13 +715,13 @@ def verified_path(
     roots: Sequence[x509.Certificate],
     when: datetime,
 ) -> Path | None:
-    """Return the first path that a Go client accepts for a server, ``None`` if there is none.
+    """Return the first path that a Go client accepts for a server; ``None`` if there is none.
 
-    The host is not asked for, nor whether all certificates can be parsed.
+    Neither the host name nor whether Go parses every certificate is checked.
 
     Args:
-        leaf: what the server sent first.
-        intermediates: what it sent behind it.
+        leaf: the first certificate that the server sent.
+        intermediates: the certificates that it sent after the leaf.
         roots: the trust anchors.
         when: the time of the handshake.
     """
@@ -733,7 +734,7 @@ def verified_path(
 
 
 def path_faults(path: Path) -> Iterator[str]:
-    """Yield what Go asks of a path as a whole and does not find."""
+    """Yield the requirements of Go for a whole path that this path does not meet."""
     for certificate in path:
         if not allows_servers(certificate):
             yield f"the extended key usage of {shown(certificate)} excludes servers"
@@ -746,7 +747,7 @@ def path_faults(path: Path) -> Iterator[str]:
 def _plausible_first(
     certificate: x509.Certificate, candidates: Sequence[x509.Certificate]
 ) -> list[x509.Certificate]:
-    """Return those with the issuer's name, those with the key identifier first."""
+    """Return the candidates with the issuer's name, those with the matching key identifier first."""
     below = details(certificate)
 
     def rank(candidate: x509.Certificate) -> int:
@@ -759,7 +760,7 @@ def _plausible_first(
 
 
 def is_on(path: Path, candidate: x509.Certificate) -> bool:
-    """Return whether it stands on the path already, in Go's sense: same name, key and subjectAltName."""
+    """Return whether it is already on the path, as Go compares: same name, key and subjectAltName."""
     wanted = details(candidate)
     for found in map(details, path):
         if found.subject != wanted.subject or found.key != wanted.key:

@@ -1,4 +1,4 @@
-"""The identities that a run makes, and the openssl commands that make the like."""
+"""The identities that a run issues, and the openssl commands that make equivalent ones."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def leaf_recipe(
     validity: tuple[str, str] | None = None,
     serial: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the lines that make a leaf.
+    """Return the shell lines that make a leaf.
 
     Args:
-        name: of the identity, and so of the files.
-        common_name: its subject.
-        signer: files of the CA's certificate and key, ``None`` for a self-signed one.
-        usages: key usages, in the words of openssl's ``x509v3_config``.
-        subject_alt_name: likewise; ``None`` for no such extension.
+        name: name of the identity and of its files.
+        common_name: CN of the subject.
+        signer: files of the CA's certificate and key; ``None`` for a self-signed certificate.
+        usages: key usages in the syntax of openssl's ``x509v3_config``.
+        subject_alt_name: subjectAltName in the same syntax; ``None`` for no such extension.
         validity: notBefore and notAfter as ``YYYYMMDDHHMMSSZ``; ``None`` for one day from now.
-        serial: number of a certificate that is valid for one day; ``None`` for a random one.
+        serial: serial number of a certificate that is valid for one day; ``None`` for a random one.
     """
     names = () if subject_alt_name is None else (f"subjectAltName={subject_alt_name}",)
     request = (*_request(name, common_name), _extensions(name, (_LEAF, *usages, *names)))
@@ -68,16 +68,16 @@ def leaf_recipe(
 
 
 def authority_recipe(name: str, common_name: str, signer: tuple[str, str] | None = None) -> tuple[str, ...]:
-    """Return the lines that make a CA, self-signed or signed by another one."""
+    """Return the shell lines that make a CA, self-signed or signed by another CA."""
     return (*_request(name, common_name), _extensions(name, _CA), _sign(name, signer))
 
 
 def lookalike_authority_recipe(name: str, certificate: bytes, new_key: str) -> tuple[str, ...]:
-    """Return the lines that make a CA with the names and identifiers of a certificate, and a key of its own.
+    """Return the shell lines that make a CA with a certificate's names and identifiers and a new key.
 
     Args:
-        name: of the files.
-        certificate: DER of the certificate to look like; it is public.
+        name: name of the files.
+        certificate: DER of the certificate to imitate. It is public.
         new_key: arguments of ``openssl genpkey``.
     """
     encoded = base64.b64encode(certificate).decode()
@@ -106,7 +106,7 @@ def _sign(name: str, signer: tuple[str, str] | None, serial: int | None = None) 
 
 
 def _sign_with_dates(name: str, signer: tuple[str, str], validity: tuple[str, str]) -> tuple[str, ...]:
-    # `openssl x509` takes dates from 3.4 on only; `openssl ca` always did, but wants a configuration.
+    # `openssl x509` accepts dates since 3.4 only; `openssl ca` always did, but needs a configuration file.
     lines = (
         *("[ca]", "default_ca=d", "[d]", f"database={name}.db", "new_certs_dir=.", "rand_serial=yes"),
         *("default_md=default", "policy=p", "[p]", "commonName=supplied"),
@@ -127,7 +127,7 @@ def _quote(path: str) -> str:
 
 
 COMMON_NAME: Final = "pytest-etcdtls"
-"""Subject of all that is made to be presented, so that it is recognised in logs."""
+"""Common name of the issued client certificates, which makes them recognisable in logs."""
 _ONE_DAY = timedelta(days=1)
 _LEAF_PROFILE = replace(CLIENT, common_name=COMMON_NAME, valid_for=_ONE_DAY)
 _FOREIGN_CA = replace(AUTHORITY, common_name="pytest-etcdtls foreign CA", valid_for=_ONE_DAY)
@@ -142,7 +142,7 @@ _GENPKEY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """What is known of the CA to look like."""
+    """The properties of the CA to imitate, as far as they are known."""
 
     subject: x509.Name
     key_identifier: bytes | None = None
@@ -150,7 +150,7 @@ class _Model:
 
 
 def self_signed() -> Identity:
-    """Return a client certificate that its own key has signed."""
+    """Return a self-signed client certificate."""
     key = generate_key(KeyType.ECDSA_P256)
     return Identity(
         name="self-signed",
@@ -162,7 +162,7 @@ def self_signed() -> Identity:
 
 
 def foreign_ca() -> Identity:
-    """Return a client certificate of a CA that nobody trusts; only the leaf is sent."""
+    """Return a client certificate of a CA that the server does not trust. Only the leaf is sent."""
     key = generate_key(KeyType.ECDSA_P256)
     certificate = build_certificate(_FOREIGN_CA, key)
     issuer = Issuer(certificate.subject, key, key_identifier(key.public_key()))
@@ -175,18 +175,18 @@ def foreign_ca() -> Identity:
 
 
 def lookalike_ca(announced: Sequence[x509.Name], trusted: Sequence[x509.Certificate]) -> Identity:
-    """Return a client certificate of a CA that looks like a trusted one and has another key.
+    """Return a client certificate of a CA with a trusted CA's name and a different key.
 
-    Its issuer is, byte for byte in DER, the name of a CA that the server announces, and its
-    authorityKeyIdentifier that of the trusted CA of this name, as far as known. Preferred is an announced
-    name whose CA is known, then the first announced, then the first trusted.
+    Its issuer equals, byte for byte in DER, the name of a CA that the server announces. Its
+    authorityKeyIdentifier is that of the trusted CA with this name, if it is known. An announced name whose
+    CA is known is preferred, then the first announced name, then the first trusted CA.
 
     Args:
-        announced: names of the CertificateRequest, parsed from DER so that they keep their encoding.
+        announced: names from the CertificateRequest, parsed from DER so that they keep their encoding.
         trusted: certificates that the server is known to trust.
 
     Raises:
-        NotVerifiedError: if neither is known, so that there is nothing to look like.
+        NotVerifiedError: if neither an announced name nor a trusted CA is known.
     """
     model = _model(announced, trusted)
     key = generate_key(model.key_type)
@@ -211,7 +211,7 @@ def _client(name: str, issuer: Issuer, recipe: tuple[str, ...]) -> Identity:
 
 
 def _model(announced: Sequence[x509.Name], trusted: Sequence[x509.Certificate]) -> _Model:
-    # NOTE: Names are compared as DER: two that are equal as text may differ in their string types.
+    # NOTE: Names are compared as DER: names that are equal as text may differ in their string types.
     known = {certificate.subject.public_bytes(): certificate for certificate in reversed(trusted)}
     for name in announced:
         if certificate := known.get(name.public_bytes()):
@@ -236,7 +236,7 @@ def _of(certificate: x509.Certificate) -> _Model:
 
 
 def _like(public_key: object) -> KeyType:
-    """Return the kind of key with which the signature algorithm alone does not give the forgery away."""
+    """Return the key type that gives the same signature algorithm as the imitated CA."""
     match public_key:
         case rsa.RSAPublicKey():
             return KeyType.RSA_2048
@@ -250,7 +250,7 @@ def _like(public_key: object) -> KeyType:
 
 WRONG_COMMON_NAME: Final = "pytest-etcdtls-wrong-cn"
 WRONG_ADDRESS: Final = "192.0.2.1"
-"""An address of nobody (RFC 5737). It is judged at once; for a DNS name etcd would ask its resolver."""
+"""A documentation address (RFC 5737). etcd checks it directly; a DNS name would need its resolver."""
 
 TWINS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -263,10 +263,10 @@ TWINS: Final[Mapping[str, str]] = MappingProxyType(
         "intermediate-missing": "intermediate-sent",
     }
 )
-"""The good identity that each bad one differs from in one point only."""
+"""The valid counterpart of each bad identity; the two differ in one point only."""
 
 MINTED_NAMES: Final = ("issued", *TWINS, "intermediate-sent")
-"""All names that :func:`mint` knows."""
+"""All names that :func:`mint` accepts."""
 
 _VALIDITY = {"expired": recipes.EXPIRED, "not-yet-valid": recipes.NOT_YET_VALID}
 _SUB_CA = "pytest-etcdtls intermediate CA"
@@ -281,15 +281,16 @@ def mint(
     subject_alt_names: tuple[str, ...] = (),
     ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
 ) -> Identity:
-    """Return one identity, valid for a day unless its fault is another validity.
+    """Issue one identity. It is valid for one day unless its fault is its validity.
 
     Args:
         authority: the CA that signs.
         name: one of :data:`MINTED_NAMES`.
-        key: the leaf's; ``None`` for a new one.
-        common_name: of all but ``wrong-cn``. Where etcd admits some names only, one of those.
-        subject_alt_names: of all but ``wrong-san`` and ``wrong-hostname``, which has none. Where etcd admits
-            some hostnames only, one of those and, on a peer port, our address as it sees it.
+        key: private key of the leaf; ``None`` for a new one.
+        common_name: CN of every identity but ``wrong-cn``. If etcd allows certain names only, one of them.
+        subject_alt_names: names of every identity but ``wrong-san`` and ``wrong-hostname``, which has none.
+            If etcd allows certain hostnames only, one of them and, on a peer port, our address as etcd sees
+            it.
         ca_files: paths of the CA's certificate and key, for the recipe.
 
     Raises:
@@ -314,7 +315,7 @@ def mint_all(
     subject_alt_names: tuple[str, ...] = (),
     ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
 ) -> dict[str, Identity]:
-    """Return several identities of one key, by name; the arguments are those of :func:`mint`.
+    """Issue several identities with one key, by name. The arguments are those of :func:`mint`.
 
     Raises:
         ValueError: if a name is unknown.
@@ -341,11 +342,11 @@ def mint_all(
 
 
 def revoked(authority: CertificateAuthority, *, serial: int, ca_files: tuple[str, str]) -> Identity:
-    """Return a client certificate with the serial number of one that was revoked, valid for a day.
+    """Return a client certificate with a revoked serial number, valid for one day.
 
     Args:
-        authority: the CA that signs, which has issued the list.
-        serial: a number on the list.
+        authority: the CA that signs and that issued the CRL.
+        serial: a serial number on the CRL.
         ca_files: paths of the CA's certificate and key, for the recipe.
     """
     profile = replace(CLIENT, common_name=COMMON_NAME, serial_number=serial, valid_for=_ONE_DAY)
@@ -394,7 +395,7 @@ def _recipe(name: str, profile: Profile, ca_files: tuple[str, str]) -> tuple[str
 
 
 def _names(profile: Profile) -> str | None:
-    """Return the subjectAltName in openssl's words."""
+    """Return the subjectAltName in openssl's syntax."""
     names = [general_name(name) for name in profile.subject_alt_names or ()]
     kinds = ("IP" if isinstance(name, x509.IPAddress) else "DNS" for name in names)
     return ",".join(f"{kind}:{name.value}" for kind, name in zip(kinds, names, strict=True)) or None

@@ -1,6 +1,6 @@
 """kubeadm's etcd PKI: its profiles, the names of a node, and where each file is.
 
-Follows kubeadm's certificate list (``cmd/kubeadm/app/phases/certs``). Generates and writes nothing itself.
+Follows kubeadm's certificate list (``cmd/kubeadm/app/phases/certs``).
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ PATHS: Final = {
     "client.crt": "apiserver-etcd-client.crt",
     "client.key": "apiserver-etcd-client.key",
 }
-"""Where the files of a node are below its PKI directory, by the names that the other layouts give them."""
+"""Paths of a node's files below its PKI directory, by the logical names of the other layouts."""
 
 
 def node_names(member: MemberNames) -> tuple[str, ...]:
     """Return the subjectAltNames of a node: its name, localhost, its addresses, 127.0.0.1, ::1.
 
-    The names come first and in alphabetical order, as Go and kubeadm's ``RemoveDuplicateAltNames`` put them.
+    DNS names come first, in alphabetical order, as Go and kubeadm's ``RemoveDuplicateAltNames`` order them.
     """
     names = {member.name, "localhost", *member.hosts, "127.0.0.1", "::1"}
     addresses = {name for name in names if isinstance(general_name(name), x509.IPAddress)}

@@ -1,6 +1,6 @@
-"""Reads certificates and keys from files; whatever is wrong with one is a single message for the user.
+"""Reads certificates and keys from files. Each problem is reported as one message for the user.
 
-Does not know which options there are: the caller says which one named the file.
+The caller passes the option that named the file.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block.
+    """One PEM block.
 
     Attributes:
-        label: what its first line says that it is.
-        data: from its first line to its last; ``None`` if it has no last line.
+        label: the label in its BEGIN line.
+        data: the block from its BEGIN line to its END line; ``None`` if it has no END line.
     """
 
     label: str
@@ -41,12 +41,12 @@ class Block:
 
     @property
     def encrypted(self) -> bool:
-        """Whether it is a key under a password, by its label or by the headers of RFC 1421."""
+        """Whether it is an encrypted key, by its label or by the headers of RFC 1421."""
         return self.label == ENCRYPTED_LABEL or b"ENCRYPTED" in (self.data or b"")[:200]
 
 
 def pem_blocks(text: bytes) -> tuple[Block, ...]:
-    """Return all blocks in order; empty if it is no PEM file."""
+    """Return all blocks in order; empty if the data is not PEM."""
     blocks = []
     for begin in _BEGIN.finditer(text):
         end = text.find(b"-----END " + begin[1] + b"-----", begin.end())
@@ -58,19 +58,19 @@ def pem_blocks(text: bytes) -> tuple[Block, ...]:
 
 
 MAXIMUM_SIZE: Final = 16 * 1024 * 1024
-"""Octets that a file may have; a system's whole trust store has a fraction of one mebibyte."""
+"""The maximum size of a file, in octets. A system's trust store takes less than one mebibyte."""
 
 
 def credential_error(option: str, path: Path, happened: str, advice: str) -> UsageError:
-    """Return the error that says which option named which file, what happened, and what to do."""
+    """Return an error with the option, the file, the problem and the remedy."""
     return UsageError(f"{option} {path}: {happened}; {advice}")
 
 
 def read_file(path: Path, option: str) -> bytes:
-    """Return what is in the file; a pipe will do as well.
+    """Return the contents of the file, which may be a pipe.
 
     Raises:
-        UsageError: if it cannot be read, is empty, or too large to be what it should be.
+        UsageError: if it cannot be read, is empty, or is larger than :data:`MAXIMUM_SIZE`.
     """
     try:
         with path.open("rb") as file:
@@ -94,14 +94,14 @@ def read_file(path: Path, option: str) -> bytes:
 
 
 def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[x509.Certificate, ...]:
-    """Return the certificates of a PEM file, in its order, or the one of a DER file.
+    """Return the certificates of a PEM file in order, or the certificate of a DER file.
 
     Args:
-        path: the file; what else it holds is passed over.
-        option: the option that named it, or words; the message begins with it.
+        path: the file. Other PEM blocks are ignored.
+        option: the option that named it, or other words. The message begins with it.
 
     Raises:
-        UsageError: if a certificate cannot be had from it, or not all of them.
+        UsageError: if the file has no certificate, or one that cannot be parsed.
     """
     data = read_file(path, option)
     blocks = pem_blocks(data)
@@ -119,24 +119,24 @@ def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[
 
 
 def load_trust(path: Path, *, option: str = "CA file") -> tuple[x509.Certificate, ...]:
-    """Return the different certificates of a bundle of CAs, as :func:`load_certificates` does.
+    """Return the certificates of a CA bundle without duplicates, as :func:`load_certificates` does.
 
     Raises:
-        UsageError: likewise.
+        UsageError: as :func:`load_certificates`.
     """
     return tuple(dict.fromkeys(load_certificates(path, option=option)))
 
 
 def load_key(path: Path, *, option: str = "key file", consistent: bool = True) -> PrivateKey:
-    """Return the private key of a PEM file: PKCS #8, or the older RSA and EC forms.
+    """Return the private key of a PEM file: PKCS #8, or the traditional RSA and EC forms.
 
     Args:
-        path: the file; certificates beside the key are passed over.
-        option: the option that named it, or words; the message begins with it.
-        consistent: look whether the numbers of an RSA key fit each other, which takes some 50 ms.
+        path: the file. Certificates in the same file are ignored.
+        option: the option that named it, or other words. The message begins with it.
+        consistent: check that the numbers of an RSA key are consistent, which takes about 50 ms.
 
     Raises:
-        UsageError: if a key that TLS and etcd can use cannot be had from it.
+        UsageError: if the file has no key that TLS and etcd can use.
     """
     blocks = pem_blocks(read_file(path, option))
     if not blocks:
@@ -168,11 +168,11 @@ def load_identity(
     Args:
         certificate_path: PEM of leaf and intermediates; may be the same file as the key's.
         key_path: PEM of the key.
-        name: the identity's.
-        options: what named the two files; the messages begin with it.
+        name: name of the identity.
+        options: the options that named the two files. The messages begin with them.
 
     Raises:
-        UsageError: if one of them cannot be used, or they do not belong together.
+        UsageError: if one of the files cannot be used, or the key does not match the certificate.
     """
     chain = load_certificates(certificate_path, option=options[0])
     key = load_key(key_path, option=options[1])
@@ -217,7 +217,7 @@ def _certificate(path: Path, option: str, block: Block, which: str) -> x509.Cert
 
 
 def _octets_of(block: bytes) -> bytes:
-    """Return what a PEM block holds: its headers (RFC 1421) and what no Base64 has are passed over.
+    """Return the decoded contents of a PEM block, without headers (RFC 1421) and non-Base64 characters.
 
     Raises:
         ValueError: if it is not Base64.
@@ -228,7 +228,7 @@ def _octets_of(block: bytes) -> bytes:
 
 def _private_key(path: Path, option: str, block: Block, *, consistent: bool) -> PrivateKey:
     try:
-        # Not a real ValueError's text in the message: it might show some of the key.
+        # The message omits the text of the original ValueError, which might contain a part of the key.
         key = load_pem_private_key(block.data or b"", None, unsafe_skip_rsa_key_validation=not consistent)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"

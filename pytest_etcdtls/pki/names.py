@@ -1,6 +1,6 @@
-"""Whether a certificate names a host, by the rules of Go's ``x509.Certificate.VerifyHostname`` (RFC 6125).
+"""Matches host names by the rules of Go's ``x509.Certificate.VerifyHostname`` (RFC 6125).
 
-Knows nothing of trust. The common name is never looked at.
+Trust is not checked. The common name is ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pytest_etcdtls.pki.go_verify import details
 
 
 def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the names as ``DNS:localhost`` and ``IP:127.0.0.1``, other kinds with their type's name."""
+    """Return the names as ``DNS:localhost`` and ``IP:127.0.0.1``, others with the name of their type."""
     names = extension(certificate, x509.SubjectAlternativeName)
     return tuple(_show(name) for name in names or ())
 
@@ -31,7 +31,7 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is the machine itself, whoever asks (RFC 6761 section 6.3 for names)."""
+    """Return whether a host is a loopback address or name (RFC 6761 section 6.3 for names)."""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
@@ -42,7 +42,7 @@ def names_host(certificate: x509.Certificate, host: str) -> bool:
     """Return whether the subjectAltName covers a host.
 
     Args:
-        certificate: the server's.
+        certificate: the server's certificate.
         host: a DNS name, or an IP address without brackets; a zone is ignored.
     """
     found = details(certificate)
@@ -54,16 +54,16 @@ def names_host(certificate: x509.Certificate, host: str) -> bool:
 
 
 def _whole(packed: bytes) -> bytes:
-    """Return an IPv4 address in IPv6 form as IPv4: the same address to Go."""
+    """Return an IPv4-mapped IPv6 address as IPv4. Go treats the two as equal."""
     return packed[12:] if len(packed) == 16 and packed.startswith(bytes(10) + b"\xff\xff") else packed
 
 
 def _matches(pattern: str, host: str) -> bool:
     if not (_is_hostname(host.removesuffix("."), wildcard=False) and _is_hostname(pattern, wildcard=True)):
-        # Go compares what is no host name as it stands: db.example.com. names db.example.com. alone.
+        # Go compares a name that is not a valid host name literally: db.example.com. matches itself only.
         return _lower(pattern) == _lower(host) not in ("", ".")
     wanted, given = _lower(host.removesuffix(".")).split("."), _lower(pattern).split(".")
-    # A wildcard stands for the whole leftmost label and only for that (RFC 6125 section 6.4.3).
+    # A wildcard matches exactly the whole leftmost label (RFC 6125 section 6.4.3).
     return len(wanted) == len(given) and given[0] in ("*", wanted[0]) and given[1:] == wanted[1:]
 
 
@@ -74,7 +74,7 @@ def _is_hostname(text: str, *, wildcard: bool) -> bool:
 
 
 def _lower(text: str) -> str:
-    """Return it with ASCII letters in lower case, others as they are."""
+    """Return the name with ASCII letters in lower case and other characters unchanged."""
     return re.sub("[A-Z]", lambda found: found[0].lower(), text)
 
 

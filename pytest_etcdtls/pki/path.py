@@ -1,6 +1,6 @@
-"""Which certificate signed which, and the path from a leaf to an anchor that is to be judged.
+"""Finds the issuers of a certificate and its path to a trust anchor.
 
-Where Go accepts none, the best by names and signatures alone is taken, for checks to say what is wrong.
+If Go accepts no path, the best path by names and signatures is used, so that checks can report its faults.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pytest_etcdtls.pki.go_verify import (
 
 @functools.lru_cache(maxsize=4096)
 def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Return whether the issuer has the stated name and its key made the signature, weak ones included."""
+    """Return whether the issuer's name matches and its key verifies the signature, including weak ones."""
     if details(certificate).issuer != details(issuer).subject:
         return False
     try:
@@ -57,7 +57,7 @@ def _verified(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def is_self_signed(certificate: x509.Certificate) -> bool:
-    """Return whether its own key has signed it."""
+    """Return whether the certificate is signed with its own key."""
     return signed_by(certificate, certificate)
 
 
@@ -67,16 +67,16 @@ def find_path(
     anchors: Sequence[x509.Certificate],
     when: datetime,
 ) -> Path | None:
-    """Return a path from the leaf to an anchor, both included, ``None`` if there is none.
+    """Return a path from the leaf to a trust anchor, both included; ``None`` if there is none.
 
-    One that a Go client accepts comes first, since any will do; else the one with the fewest faults. As in
-    Go, every certificate of a bundle is an anchor, also an intermediate one, also the leaf itself.
+    A path that a Go client accepts is preferred, else the path with the fewest faults is returned. As in Go,
+    every certificate of the bundle is a trust anchor, including an intermediate CA and the leaf itself.
 
     Args:
-        leaf: where it begins.
-        pool: certificates that may stand between.
-        anchors: where it may end.
-        when: the time for which it is judged.
+        leaf: the first certificate of the path.
+        pool: candidates for intermediate certificates.
+        anchors: the trust anchors.
+        when: the time at which the path is verified.
     """
     if leaf in anchors:
         return (leaf,)
@@ -87,7 +87,7 @@ def find_path(
 
 
 def faults(path: Path, when: datetime) -> Iterator[str]:
-    """Yield why a Go client does not accept a path, whose names and signatures fit, for a server."""
+    """Yield why a Go client refuses a path for a server. The path's names and signatures match."""
     for place, certificate in enumerate(path):
         is_anchor = place == len(path) - 1
         for oid in details(certificate).unhandled:
@@ -107,7 +107,7 @@ _MOST_CHECKS = 200
 
 
 class _Signatures:
-    """A search by names and signatures alone, bounded, since a server decides what there is to search."""
+    """A search by names and signatures only. It is bounded, since the server supplies the certificates."""
 
     def __init__(self, pool: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> None:
         self._pool = tuple(dict.fromkeys(pool))
@@ -131,12 +131,12 @@ class _Signatures:
 
 
 def issuers_among(leaf: x509.Certificate, pool: Sequence[x509.Certificate], when: datetime) -> Path:
-    """Return the issuers of the leaf as far as the pool goes, the next one first, ``()`` for none.
+    """Return the issuers of the leaf that are in the pool, the direct issuer first; ``()`` for none.
 
     Args:
-        leaf: whose; one that is self-signed has no other.
-        pool: where they are looked for.
-        when: certificates that are valid then are preferred.
+        leaf: the certificate; a self-signed one has no other issuer.
+        pool: the candidates.
+        when: certificates that are valid at this time are preferred.
     """
     path: Path = (leaf,)
     while not is_self_signed(path[-1]):
@@ -149,7 +149,7 @@ def issuers_among(leaf: x509.Certificate, pool: Sequence[x509.Certificate], when
 
 
 def ancestors(leaf: x509.Certificate, pool: Sequence[x509.Certificate]) -> frozenset[x509.Certificate]:
-    """Return the certificates of the pool that stand above the leaf on any path."""
+    """Return the certificates of the pool that are above the leaf on any path."""
     found: set[x509.Certificate] = set()
     fresh = {leaf}
     while fresh:

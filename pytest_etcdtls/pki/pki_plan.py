@@ -1,4 +1,4 @@
-"""The plan of a cluster's PKI: which CAs there are, what they issue, for whom. Values only."""
+"""The plan of a cluster's PKI: its CAs and the certificates that they issue. Data only."""
 
 from __future__ import annotations
 
@@ -11,54 +11,56 @@ from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER, PEER_CLIENT, SER
 
 
 class CALayout(StrEnum):
-    """Which CA signs what."""
+    """Which CA signs which certificates."""
 
     PER_PORT = "per-port"
-    """client-ca signs servers and clients, peer-ca the peers."""
+    """client-ca signs server and client certificates, peer-ca signs peer certificates."""
     SHARED = "shared"
     """One CA for everything."""
     PER_ROLE = "per-role"
-    """server-ca, client-ca and peer-ca. The gateway of such an etcd needs ``--client-cert-file``, since it
-    dials its own port, and ``server.crt`` is no client certificate of client-ca."""
+    """server-ca, client-ca and peer-ca. etcd's gateway needs ``--client-cert-file`` with this layout: it
+    dials its own port, and client-ca did not sign ``server.crt``."""
     INTERMEDIATE = "intermediate"
-    """As per port, with an intermediate CA between each root and its leaves."""
+    """As ``per-port``, with an intermediate CA between each root and its leaves."""
     KUBEADM = "kubeadm"
-    """kubeadm's one CA, files, subjects, usages and names."""
+    """kubeadm's single CA, files, subjects, usages and names."""
 
 
 class SentChain(StrEnum):
-    """What a member sends besides its leaf."""
+    """The certificates that a member sends in addition to its leaf."""
 
     COMPLETE = "complete"
-    """Every intermediate, as it should be."""
+    """Every intermediate, as required."""
     LEAF_ONLY = "leaf-only"
-    """Nothing, so that what an intermediate has signed cannot be verified."""
+    """None. A leaf that an intermediate signed cannot be verified."""
     WITH_ROOT = "with-root"
-    """The intermediates and the root, which nobody needs."""
+    """The intermediates and the root, which is not needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PKIPlan:
-    """What to generate for a cluster.
+    """The PKI to generate for a cluster.
 
-    In kubeadm's layout a profile that is left at its default means kubeadm's own, and a common name of
-    ``None`` the node's name.
+    In kubeadm's layout, a profile at its default means kubeadm's own profile, and a common name of ``None``
+    means the node's name.
 
     Attributes:
-        layout: which CA signs what.
-        key_type: of all keys whose profile does not say otherwise; ``None`` means ECDSA P-256, in kubeadm's
-            layout RSA 2048. RSA keys take a tenth of a second to a second each.
-        server: what is issued for the members' client ports.
-        peer: what is issued for the members' peer ports.
-        client: what is issued for clients, the revoked one included.
-        peer_client: what is issued for clients of peer ports.
-        client_authority: the CA whose certificate etcd trusts for its clients; the only CA in some layouts.
-        server_authority: the CA of what is served on client ports, where the layout has one for that.
-        peer_authority: the CA of the peers, likewise.
-        intermediate_authority: the CAs between root and leaves, likewise.
-        server_exceptions: instead of ``server``, by member name: members that are not alike.
-        sent_chain: what the members send; not in kubeadm's layout, which has no intermediates.
-        one_key: all members have one and the same key on both ports; not in kubeadm's layout.
+        layout: which CA signs which certificates.
+        key_type: type of all keys whose profile sets none. ``None`` means ECDSA P-256, in kubeadm's layout
+            RSA 2048. Generating an RSA key takes 0.1 to 1 second.
+        server: profile of the certificates for the members' client ports.
+        peer: profile of the certificates for the members' peer ports.
+        client: profile of client certificates, including the revoked one.
+        peer_client: profile of the certificates for clients of peer ports.
+        client_authority: profile of the CA that etcd trusts for client certificates; the only CA in some
+            layouts.
+        server_authority: profile of the CA of the certificates on client ports, if the layout has one.
+        peer_authority: profile of the peers' CA, if the layout has one.
+        intermediate_authority: profile of the CAs between root and leaves, if the layout has them.
+        server_exceptions: profiles that replace ``server``, by member name.
+        sent_chain: the chain that the members send. It is ignored in kubeadm's layout, which has no
+            intermediates.
+        one_key: all members use the same key on both ports. It is ignored in kubeadm's layout.
     """
 
     layout: CALayout = CALayout.PER_PORT
@@ -78,7 +80,7 @@ class PKIPlan:
 
 @dataclass(frozen=True, slots=True)
 class MemberNames:
-    """A member's name, and the names and addresses under which it is reached."""
+    """A member's name, and the host names and addresses that it is reached under."""
 
     name: str
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")

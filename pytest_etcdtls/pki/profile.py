@@ -1,4 +1,4 @@
-"""Identities, and what a certificate contains: key types and issuing profiles."""
+"""Identities, key types and certificate profiles."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Identity:
     """A named good or bad credential.
 
     Attributes:
-        name: the word used in reports: ``none``, ``client``, ``foreign-ca``, ``expired`` ...
+        name: the name used in reports: ``none``, ``client``, ``foreign-ca``, ``expired`` ...
         chain: certificates to send, leaf first; empty for ``none``.
-        key: private key of the leaf, ``None`` for ``none``; never shown.
-        origin: where it comes from, for reports: a file's path, ``minted in memory`` ...
+        key: private key of the leaf, ``None`` for ``none``. It is never printed.
+        origin: where the identity comes from, for reports: a file's path, or that it was issued in memory.
         certificate_file: path of the certificate, for commands to paste; ``None`` if it is only in memory.
-        key_file: path of the key, likewise.
-        recipe: ``openssl`` lines that make an equivalent identity, for one that was made here. They write
-            ``NAME.crt`` and ``NAME.key``, with NAME the identity's name.
+        key_file: path of the key; ``None`` if it is only in memory.
+        recipe: ``openssl`` lines that make an equivalent identity, for an issued one. They write
+            ``NAME.crt`` and ``NAME.key``, where NAME is the identity's name.
     """
 
     name: str
@@ -40,7 +40,7 @@ NO_CERTIFICATE = Identity(name="none", origin="no certificate is presented")
 
 
 class KeyType(StrEnum):
-    """Kind of a generated key, in the words of ``--etcd-key-type``."""
+    """The type of a generated key, as in ``--etcd-key-type``."""
 
     ECDSA_P256 = "ecdsa-p256"
     ECDSA_P384 = "ecdsa-p384"
@@ -53,11 +53,11 @@ def generate_key(key_type: KeyType, *, rsa_bits: int | None = None) -> PrivateKe
     """Return a new private key.
 
     Args:
-        key_type: its kind.
-        rsa_bits: size of an RSA modulus to generate instead, for weak keys; at least 1024 bits.
+        key_type: type of the key.
+        rsa_bits: generate an RSA key of this size instead, for weak keys; at least 1024 bits.
 
     Raises:
-        ValueError: if ``rsa_bits`` is below 1024, which the cryptography library does not generate.
+        ValueError: if ``rsa_bits`` is below 1024, which the cryptography library does not support.
     """
     if rsa_bits is not None:
         return rsa.generate_private_key(65537, rsa_bits)
@@ -76,11 +76,11 @@ def generate_key(key_type: KeyType, *, rsa_bits: int | None = None) -> PrivateKe
 
 @dataclass(frozen=True, slots=True)
 class OtherExtension:
-    """An extension with any content, well-formed or not.
+    """An extension with arbitrary content, which may be malformed.
 
     Attributes:
-        oid: dotted.
-        value: the content of extnValue; ``None`` to leave the extension out.
+        oid: the dotted OID.
+        value: the content of extnValue; ``None`` to omit the extension.
     """
 
     oid: str
@@ -90,33 +90,33 @@ class OtherExtension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What to put into one certificate; the defaults are those of a correct leaf.
+    """The contents of one certificate. The defaults are those of a correct leaf.
 
     Attributes:
-        common_name: the subject's CN; ``None`` for none. With neither CN nor O the subject is empty, and the
+        common_name: CN of the subject; ``None`` for none. With neither CN nor O, the subject is empty and the
             subjectAltName critical (RFC 5280 section 4.2.1.6).
-        organization: the subject's O.
-        subject_alt_names: IP literals become iPAddress, all else dNSName. ``None`` means the names of the
-            host that it is issued for, ``()`` that there is no such extension at all.
-        dns_names: further entries that become dNSName whatever they look like (``10.0.0.1`` as a name).
-        key_usage: bits by their RFC 5280 names (``digitalSignature``); ``None`` means what fits the key
-            (digitalSignature, for RSA keyEncipherment as well), the empty set no such extension.
+        organization: O of the subject.
+        subject_alt_names: an IP literal becomes iPAddress, any other name dNSName. ``None`` means the names
+            of the host that the certificate is issued for, ``()`` no such extension.
+        dns_names: further names that become dNSName, including IP literals (``10.0.0.1`` as a name).
+        key_usage: bits by their RFC 5280 names (``digitalSignature``). ``None`` means the bits that fit the
+            key (digitalSignature; for RSA also keyEncipherment), the empty set no such extension.
         extended_key_usage: ``serverAuth``, ``clientAuth`` or dotted OIDs; ``None`` for no such extension.
         valid_from: notBefore, relative to the time of issue.
-        valid_for: from notBefore to notAfter.
-        key_type: kind of the key; ``None`` for the issuer's default.
-        rsa_bits: an RSA key of this size instead, for weak ones (1024).
+        valid_for: time from notBefore to notAfter.
+        key_type: type of the key; ``None`` for the issuer's default.
+        rsa_bits: use an RSA key of this size instead, for weak keys (1024).
         self_signed: sign with the certificate's own key, with its subject as issuer.
-        ca: the cA flag of basicConstraints, which is always there and critical.
+        ca: the cA flag of basicConstraints. The extension is always present and critical.
         path_length: pathLenConstraint of a CA.
-        serial_number: ``None`` for a random positive one of at most 20 octets (RFC 5280 section 4.1.2.2).
-            Any integer can be had, zero, negative and longer ones too.
-        signature_hash: ``sha1``, ``sha256``, ``sha384``, ``sha512``; ``None`` for what fits the signing
-            key. Ed25519 has none, it is ignored there.
-        subject_key_identifier: whether there is one.
-        authority_key_identifier: whether there is one.
-        unknown_critical_extension: dotted OID of a critical extension that nobody knows; ``None`` for none.
-        other_extensions: further ones; one takes the place of what the profile gives under the same OID.
+        serial_number: any integer, including zero, negative numbers and numbers of more than 20 octets;
+            ``None`` for a random positive one of at most 20 octets (RFC 5280 section 4.1.2.2).
+        signature_hash: ``sha1``, ``sha256``, ``sha384``, ``sha512``; ``None`` for the hash that fits the
+            signing key. It is ignored for Ed25519, which has none.
+        subject_key_identifier: whether the certificate has a subjectKeyIdentifier.
+        authority_key_identifier: whether the certificate has an authorityKeyIdentifier.
+        unknown_critical_extension: dotted OID of an unknown critical extension; ``None`` for none.
+        other_extensions: further extensions. One replaces the profile's extension with the same OID.
     """
 
     common_name: str | None
@@ -143,18 +143,18 @@ class Profile:
 SERVER = Profile(
     common_name="etcd-server", subject_alt_names=None, extended_key_usage=("serverAuth", "clientAuth")
 )
-"""A member's client port. clientAuth as well: etcd's gateway dials its own port with this certificate."""
+"""For a member's client port. It has clientAuth too: etcd's gateway dials its own port with it."""
 
 PEER = Profile(
     common_name="etcd-peer", subject_alt_names=None, extended_key_usage=("serverAuth", "clientAuth")
 )
-"""A member's peer port, and with the same certificate a client of the other members."""
+"""For a member's peer port. The member is also a client of the other members with this certificate."""
 
 CLIENT = Profile(common_name="client", extended_key_usage=("clientAuth",))
-"""A client; no subjectAltName, so that etcd's SAN rule lets it in from any address."""
+"""For a client. It has no subjectAltName, so that etcd's SAN check accepts it from any address."""
 
 PEER_CLIENT = replace(CLIENT, common_name="etcd-peer")
-"""A client of peer ports: the peers' common name, which ``--peer-cert-allowed-cn`` may ask for."""
+"""For a client of peer ports. It has the peers' CN, which ``--peer-cert-allowed-cn`` may require."""
 
 AUTHORITY = Profile(
     common_name=None,
@@ -162,7 +162,7 @@ AUTHORITY = Profile(
     valid_for=timedelta(days=365),
     ca=True,
 )
-"""A CA; its common name is given when it is made."""
+"""For a CA. The common name is set when the CA is created."""
 
 KEY_USAGES = {
     "digitalSignature": "digital_signature",
