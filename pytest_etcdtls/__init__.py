@@ -1,7 +1,7 @@
-"""TLS on a live etcd, judged from the wire.
+"""Conformance checks of TLS on a running etcd, from the wire.
 
-Every public name, by subject. Names are resolved when they are first used: this package is imported at
-every start of pytest, also where nothing of it is wanted.
+All public names, by subject. Names are resolved at first use, since pytest imports this package at every
+start, including runs that do not use it.
 """
 
 from __future__ import annotations
@@ -118,11 +118,11 @@ __all__ = [  # noqa: RUF022 - grouped by subject
 
 
 def observe(target: Target, bounds: Bounds | None = None) -> Observer:
-    """Return an observer of a target; it connects when something is first asked of it.
+    """Return an observer of a target. It connects when an observation is first requested.
 
     Args:
-        target: what to observe.
-        bounds: time-out, concurrency and the cap on connections (default: those of the options).
+        target: the target to observe.
+        bounds: timeout, concurrency and maximum number of connections (default: those of the options).
     """
     from pytest_etcdtls.observer import Observer
 
@@ -130,15 +130,15 @@ def observe(target: Target, bounds: Bounds | None = None) -> Observer:
 
 
 def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False) -> Cluster:
-    """Start an owned cluster from whatever etcd is at hand; as a context manager it stops itself.
+    """Start an owned cluster with an available etcd. As a context manager, it stops the cluster at the end.
 
     Args:
-        config: what it shall be (default: one member, mutual TLS on both ports).
-        keep: :meth:`Cluster.stop` leaves it standing.
+        config: the configuration (default: one member, mutual TLS on both ports).
+        keep: :meth:`Cluster.stop` leaves the cluster running.
 
     Raises:
-        UsageError: if there is no etcd to start, or this one cannot express the configuration.
-        ClusterStartError: if it does not start; the message ends with etcd's own last lines.
+        UsageError: if no etcd is available, or its version does not support the configuration.
+        ClusterStartError: if it does not start. The message ends with the last lines of etcd's log.
     """
     from pytest_etcdtls.cluster.backend import start_cluster as start
     from pytest_etcdtls.cluster.config import ClusterConfig

@@ -1,7 +1,8 @@
-"""Fixtures for tests of the user's own.
+"""Fixtures for the user's tests.
 
-Imports nothing heavy: each fixture imports what it needs. ``etcd_cluster`` and its kin are always
-owned; ``etcd_target`` and its kin are the live cluster if one was given, else the owned one.
+The module imports nothing heavy: each fixture imports what it needs. ``etcd_cluster``, ``etcd_pki`` and
+``etcd_cluster_factory`` always use owned clusters. The other fixtures use the live cluster if one is given, else
+the owned one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrise tests that ask for ``etcd_endpoint`` or ``etcd_check``."""
+    """Parametrize tests that use ``etcd_endpoint`` or ``etcd_check``."""
     if {"etcd_endpoint", "etcd_check"} & set(metafunc.fixturenames):
         from pytest_etcdtls.suite.embedding import parametrize
 
@@ -32,7 +33,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need not be installed
-    """Tell a worker of pytest-xdist which listeners ``--etcd-discover`` has found."""
+    """Send the listeners that ``--etcd-discover`` found to a pytest-xdist worker."""
     from pytest_etcdtls.options import Values
 
     if Values(node.config).flag("etcd_discover"):
@@ -42,7 +43,7 @@ def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist nee
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say where clusters stand that ``--etcd-keep`` leaves standing."""
+    """Show the clusters that ``--etcd-keep`` leaves running."""
     if not config.getoption("etcd_keep"):
         return
     from pytest_etcdtls.suite.state import known_run
@@ -55,14 +56,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def etcd_cluster(pytestconfig: pytest.Config) -> Cluster:
-    """An owned etcd cluster with mutual TLS on both ports, the same for the whole session.
+    """An owned etcd cluster with mutual TLS on both ports, with session scope.
 
-    Started when it is first asked for, as ``--etcd-image``, ``--etcd-binary``, ``--etcd-backend``,
-    ``--etcd-size`` and ``--etcd-key-type`` say; the suite, where it judges an owned cluster in the same
-    process, judges this one. Under pytest-xdist every worker that asks for it has its own.
+    It is started at first use according to ``--etcd-image``, ``--etcd-binary``, ``--etcd-backend``,
+    ``--etcd-size`` and ``--etcd-key-type``. If the suite judges an owned cluster in the same process, it judges
+    this one. Under pytest-xdist every worker that uses the fixture has its own cluster.
 
     Raises:
-        ClusterStartError: if it does not start; the message ends with etcd's own last lines.
+        ClusterStartError: if it does not start. The message ends with the last lines of etcd's log.
     """
     return _owned(pytestconfig).cluster
 
@@ -71,7 +72,7 @@ def etcd_cluster(pytestconfig: pytest.Config) -> Cluster:
 def etcd_pki(etcd_cluster: Cluster) -> ClusterPKI:
     """The CAs, certificates and keys of ``etcd_cluster``.
 
-    What needs no etcd is made with :class:`pytest_etcdtls.CertificateAuthority`.
+    For certificates without an etcd, use :class:`pytest_etcdtls.CertificateAuthority`.
     """
     return etcd_cluster.pki
 
@@ -81,8 +82,8 @@ def etcd_cluster_factory(pytestconfig: pytest.Config) -> Iterator[ClusterFactory
     """A function that starts further owned clusters: ``factory(client_cert_auth=False)``.
 
     Its arguments are a :class:`pytest_etcdtls.ClusterConfig` (default: that of ``etcd_cluster``) and
-    changes to its fields. Each cluster is a context manager; those that are not left that way are stopped
-    at the end of the session.
+    changes to its fields. Each cluster is a context manager that stops the cluster. Other clusters are
+    stopped at the end of the session.
     """
     from pytest_etcdtls.suite.embedding import ClusterFactory
     from pytest_etcdtls.suite.state import run_of
@@ -94,24 +95,24 @@ def etcd_cluster_factory(pytestconfig: pytest.Config) -> Iterator[ClusterFactory
 
 @pytest.fixture(scope="session")
 def etcd_target(pytestconfig: pytest.Config) -> Target:
-    """The target: the live cluster if one was given, else ``etcd_cluster``."""
+    """The target: the live cluster if one is given, else ``etcd_cluster``."""
     return _first(pytestconfig).observer.target
 
 
 @pytest.fixture(scope="session")
 def etcd_observer(pytestconfig: pytest.Config) -> Observer:
-    """The observer of ``etcd_target``; the suite, where it runs in the same process, uses the same one.
+    """The observer of ``etcd_target``. The suite uses the same observer if it runs in the same process.
 
-    What was observed once is not observed again, and ``--etcd-max-connections`` counts for both.
+    Each observation is made once, and ``--etcd-max-connections`` applies to both together.
     """
     return _first(pytestconfig).observer
 
 
 @pytest.fixture
 def etcd_endpoint(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Listener | None:
-    """One listener of the target; a test that asks for it runs once for each.
+    """One listener of the target. A test that uses it runs once for each listener.
 
-    Together with ``etcd_check`` it is ``None`` for a check about the whole target.
+    With ``etcd_check``, it is ``None`` for a check about the whole target.
     """
     from pytest_etcdtls.runner import find_listener
 
@@ -120,10 +121,10 @@ def etcd_endpoint(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -
 
 @pytest.fixture
 def etcd_check(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> BoundCheck:
-    """One selected check on one listener; a test that asks for it runs once for each pair.
+    """One selected check on one listener. A test that uses it runs once for each pair.
 
-    ``etcd_check.run()`` returns the :class:`~pytest_etcdtls.CheckResult`; ``etcd_check.require()`` fails
-    the test on a violation or without a verdict, and skips it where the check does not apply.
+    ``etcd_check.run()`` returns the :class:`~pytest_etcdtls.CheckResult`. ``etcd_check.require()`` fails the
+    test on a violation or without a verdict, and skips it if the check does not apply.
     """
     from pytest_etcdtls.suite.embedding import BoundCheck
     from pytest_etcdtls.suite.state import run_of
@@ -134,11 +135,11 @@ def etcd_check(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> B
 
 @pytest.fixture
 def etcd_client(pytestconfig: pytest.Config) -> Iterator[httpx.Client]:
-    """An :class:`httpx.Client` that authenticates with the good client certificate.
+    """An :class:`httpx.Client` that authenticates with the valid client certificate.
 
-    Its base URL is the first client listener of ``etcd_target``. On a live cluster it refuses everything
-    but reads, with :class:`pytest_etcdtls.WriteRefusedError`, unless ``--etcd-allow-writes`` is given.
-    Keys come from the files that the user named, or from the owned cluster's own; none is written.
+    Its base URL is the first client listener of ``etcd_target``. On a live cluster it refuses all requests but
+    reads with :class:`pytest_etcdtls.WriteRefusedError`, unless ``--etcd-allow-writes`` is given. Keys are
+    read from the files that the user named or from those of the owned cluster; none is written.
     """
     from pytest_etcdtls.suite.embedding import connect
 

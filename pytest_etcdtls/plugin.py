@@ -1,6 +1,6 @@
-"""The pytest plugin: options, fixtures, and the suite when it is asked for.
+"""The pytest plugin: options, fixtures and, if requested, the suite.
 
-Imported at every start of pytest, so it imports nothing heavy: hook bodies import what they need.
+pytest imports this module at every start, so it imports nothing heavy. Hook bodies import what they need.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ MARKER = "etcdtls: a check of the etcd TLS conformance suite"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options and their ini twins."""
+    """Add the command-line options and the ini options."""
     add_options(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Answer what needs no session: the catalogue, one check, the plan."""
+    """Handle the options that need no session: list checks, explain a check, plan."""
     if not any(config.getoption(name) for name in ("etcd_list_checks", "etcd_explain", "etcd_plan")):
         return None
     from pytest_etcdtls.suite.plan import answer
@@ -29,7 +29,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add the marker and the fixtures; add the suite if the command line asks for it."""
+    """Register the marker and the fixtures, and the suite if the command line requests it."""
     config.addinivalue_line("markers", MARKER)
     config.pluginmanager.register(fixtures, "etcdtls-fixtures")
     from pytest_etcdtls.options import invocation_of

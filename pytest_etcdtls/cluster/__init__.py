@@ -1,1 +1,1 @@
-"""Starting an etcd of our own, as a process or in a container. Judges nothing."""
+"""Starts owned etcd clusters, as processes or in containers."""

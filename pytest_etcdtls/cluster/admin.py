@@ -1,4 +1,4 @@
-"""What the owner asks of its etcd: health, users, roles."""
+"""Administration of an owned etcd: health, users, roles."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SECONDS = 5.0
 
 
 class Gateway:
-    """One member's HTTP side, seen by the owner."""
+    """A client of one member's HTTP endpoints."""
 
     def __init__(self, url: str, certificate: Path, key: Path) -> None:
-        """Use a listener that speaks HTTP/1.1.
+        """Use a listener that serves HTTP/1.1.
 
         Args:
-            url: of the client listener, in a split set-up of the HTTP one.
-            certificate: of a good client, PEM.
+            url: URL of the client listener, or of the HTTP listener if HTTP is split off the gRPC port.
+            certificate: a valid client certificate, PEM.
             key: its key, PEM.
         """
         self._url = urlsplit(url)
@@ -32,21 +32,21 @@ class Gateway:
         self._key = key
 
     def health(self) -> str | None:
-        """Ask ``/health``; return what is wrong, ``None`` if the member is healthy."""
+        """Request ``/health``; return the problem, ``None`` if the member is healthy."""
         try:
             status, body = self._request("GET", "/health", None)
         except (OSError, http.client.HTTPException) as error:
             return f"{type(error).__name__}: {error}"
-        # 3.4 and newer quote it; a bare true has been seen in older ones.
+        # etcd 3.4 and later quote the value; earlier versions may return an unquoted true.
         healthy = status == http.HTTPStatus.OK and str(body.get("health")).lower() == "true"
         return None if healthy else f"HTTP status {status}, {body}"
 
     def post(self, path: str, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Call the JSON gateway (``/v3/...``) and return status and answer.
+        """Call the JSON gateway (``/v3/...``) and return the status and the response.
 
         Raises:
-            OSError: if there is no connection or TLS fails.
-            http.client.HTTPException: if the answer is not HTTP.
+            OSError: if the connection or TLS fails.
+            http.client.HTTPException: if the response is not HTTP.
         """
         return self._request("POST", path, message)
 
@@ -72,7 +72,7 @@ class Gateway:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        # Weak keys are for the checks to find.
+        # Checks report weak keys; the connection must work with them.
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
         context.load_cert_chain(self._certificate, self._key)
         return http.client.HTTPSConnection(host, port, timeout=_SECONDS, context=context)
@@ -82,7 +82,7 @@ USER = "root"
 
 
 def enable_authentication(gateway: Gateway) -> tuple[str, str]:
-    """Create the user ``root`` with the role ``root``, turn authentication on; return name and password.
+    """Create the user ``root`` with the role ``root``, enable authentication, return name and password.
 
     Raises:
         ClusterStartError: if etcd refuses.

@@ -1,4 +1,4 @@
-"""Starts a cluster with whatever backend its source names. Knows both, and nothing of how they do it."""
+"""Starts a cluster with the backend that its source names."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def start_cluster(
     """Start a cluster and wait until it serves clients.
 
     Args:
-        config: what to start.
-        source: which etcd, from :func:`~pytest_etcdtls.cluster.sources.find_etcd`.
-        directory: where the cluster makes its own; the system's temporary one if not given.
-        keep: leave it standing at the end.
+        config: the cluster's configuration.
+        source: the etcd to start, from :func:`~pytest_etcdtls.cluster.sources.find_etcd`.
+        directory: parent of the cluster's directory (default: the system's temporary directory).
+        keep: leave the cluster running at the end.
 
     Raises:
-        UsageError: if that etcd cannot express the configuration.
-        ClusterStartError: if it does not come up; the message ends with the last lines of its log.
+        UsageError: if this version of etcd does not support the configuration.
+        ClusterStartError: if the cluster does not start. The message ends with the last lines of its log.
     """
     if source.kind == "container":
         from pytest_etcdtls.cluster.container import ContainerCluster

@@ -1,4 +1,4 @@
-"""From a configuration to etcd's command line or configuration file."""
+"""Translates a configuration into etcd's command line or configuration file."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _UNDOCUMENTED = {
     "peer-client-cert-file": (3, 5, 0),
     "peer-client-key-file": (3, 5, 0),
 }
-"""Flags that some etcds have and do not mention in their help, by the first version that has them."""
+"""Flags that are missing in the output of ``etcd --help``, with the first version that has them."""
 
 
 class UnknownFlagError(UsageError):
-    """An etcd lacks a flag that a configuration needs."""
+    """The version of etcd lacks a flag that the configuration needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlagSet:
-    """The flags of one etcd.
+    """The flags of one version of etcd.
 
     Attributes:
-        version: of that etcd.
-        names: without dashes in front.
+        version: the version of etcd.
+        names: flag names without leading dashes.
     """
 
     version: str
@@ -45,7 +45,7 @@ class FlagSet:
 
     @classmethod
     def from_help(cls, version: str, text: str) -> Self:
-        """Read what ``etcd --help`` printed, and add what that version has without mentioning it."""
+        """Parse the output of ``etcd --help``, and add the undocumented flags of the version."""
         hidden = {name for name, first in _UNDOCUMENTED.items() if version_key(version) >= first}
         return cls(version, frozenset(_HELP_FLAG.findall(text)) | hidden)
 
@@ -53,10 +53,10 @@ class FlagSet:
         return name in self.names
 
     def spell(self, name: str) -> str:
-        """Return the flag's name in this etcd, where up to 3.6 it may begin with ``experimental-``.
+        """Return the flag's name in this version of etcd. Up to 3.6 it may begin with ``experimental-``.
 
         Raises:
-            UnknownFlagError: if this etcd has no such flag.
+            UnknownFlagError: if this version of etcd has no such flag.
         """
         for candidate in (name, f"experimental-{name}"):
             if candidate in self.names:
@@ -69,7 +69,7 @@ class MemberAddresses:
     """The URLs of one member.
 
     Attributes:
-        name: of the member.
+        name: the member's name.
         listen_client: ``--listen-client-urls``.
         advertise_client: ``--advertise-client-urls``.
         listen_peer: ``--listen-peer-urls``.
@@ -88,7 +88,7 @@ class MemberAddresses:
 
 
 def ports_needed(config: ClusterConfig) -> int:
-    """Return how many ports one member needs."""
+    """Return the number of ports that one member needs."""
     return 2 + config.plain_client_listener + (config.metrics is not None) + config.client_http
 
 
@@ -96,9 +96,9 @@ def loopback_addresses(config: ClusterConfig, name: str, ports: Iterator[int]) -
     """Return the addresses of a member that listens on ``config.host``.
 
     Args:
-        config: what is asked for.
-        name: of the member.
-        ports: as many as :func:`ports_needed` says are taken from it.
+        config: the cluster's configuration.
+        name: the member's name.
+        ports: free ports. As many as :func:`ports_needed` returns are taken.
     """
     host = f"[{config.host}]" if ":" in config.host else config.host
     client_port = next(ports)
@@ -122,27 +122,27 @@ def loopback_addresses(config: ClusterConfig, name: str, ports: Iterator[int]) -
 
 @dataclass(frozen=True, slots=True)
 class FileNames:
-    """Paths below the PKI directory by logical name, for one member."""
+    """Paths of one member's files below the PKI directory, by logical name."""
 
     known: Mapping[str, PurePosixPath]
 
     @classmethod
     def of_member(cls, pki: ClusterPKI, member: str) -> Self:
-        """Return those of a member, the CA keys included where they are written."""
+        """Return the file names of a member, including the CA keys if they are written."""
         return cls({**pki.paths(member, with_ca_keys=True), **pki.paths(member)})
 
     def path(self, name: str) -> PurePosixPath:
-        """Return where a file is; a name that nobody knows is a file at the top, there or not."""
+        """Return the path of a file. An unknown name is a file at the top of the PKI directory."""
         return self.known.get(name, PurePosixPath(name))
 
 
 def write_pki(pki: ClusterPKI, config: ClusterConfig, directory: Path, *, with_ca_keys: bool) -> None:
-    """Write the PKI and the extra files: 0600 in directories with 0700.
+    """Write the PKI and the extra files with mode 0600, in directories with mode 0700.
 
-    An extra file with the logical name of a generated one takes its place, for every member.
+    An extra file with the logical name of a generated file replaces it, for every member.
 
     Raises:
-        OSError: if the system refuses.
+        OSError: if a file or directory cannot be written.
     """
     extra = {
         FileNames.of_member(pki, member.name).path(name): content
@@ -161,17 +161,17 @@ SECURITY_FIELDS = (
     *("cipher_suites", "tls_min_version", "tls_max_version", "self_signed_cert_validity"),
     *("enable_pprof", "log_level"),
 )
-"""The fields of :class:`ClusterConfig` that are flags of etcd under their own names."""
+"""The fields of :class:`ClusterConfig` that are named as flags of etcd."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag as it is given.
+    """One flag with its value.
 
     Attributes:
-        field: the field of ``ClusterConfig`` that it comes from; empty for what every member needs.
-        name: without dashes, as this etcd spells it.
-        value: for switches ``true``.
+        field: the field of ``ClusterConfig`` that sets it; empty for a flag that every member needs.
+        name: name without leading dashes, as this version of etcd spells it.
+        value: the value; ``true`` for a switch.
     """
 
     field: str
@@ -184,12 +184,12 @@ class Flag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberPaths:
-    """Where etcd finds its things, as it sees them.
+    """The paths of a member's files, as etcd sees them.
 
     Attributes:
         data: ``--data-dir``.
         pki: the PKI directory.
-        config_file: where ``etcd.conf.yml`` is, or would be.
+        config_file: path of ``etcd.conf.yml``, whether or not it exists.
     """
 
     data: PurePosixPath
@@ -197,7 +197,7 @@ class MemberPaths:
     config_file: PurePosixPath
 
     def fill_in(self, text: str) -> str:
-        """Replace ``{pki}`` by the PKI directory."""
+        """Replace ``{pki}`` with the PKI directory."""
         return text.replace("{pki}", str(self.pki))
 
 
@@ -211,19 +211,19 @@ def member_flags(
     *,
     token: str,
 ) -> tuple[Flag, ...]:
-    """Return the flags of one member, ``extra_flags`` and ``--config-file`` left out.
+    """Return the flags of one member, without ``extra_flags`` and ``--config-file``.
 
     Args:
-        config: what is asked for.
-        flags: what this etcd knows.
-        addresses: of all members.
-        index: of this one.
-        place: where its things are.
-        files: where each file is below the PKI directory.
-        token: unique to the cluster (``--initial-cluster-token``), so that no stranger joins it.
+        config: the cluster's configuration.
+        flags: the flags of this version of etcd.
+        addresses: URLs of all members.
+        index: index of this member in ``addresses``.
+        place: paths of the member's files.
+        files: paths below the PKI directory.
+        token: ``--initial-cluster-token``, unique to the cluster, so that no member of another cluster joins.
 
     Raises:
-        UsageError: if this etcd cannot express something that is asked for.
+        UsageError: if this version of etcd does not support the configuration.
     """
     own = addresses[index]
     everybody = ",".join(f"{member.name}={url}" for member in addresses for url in member.advertise_peer)
@@ -245,7 +245,7 @@ def member_flags(
 def command_line(
     program: str, flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths
 ) -> tuple[str, ...]:
-    """Return the whole command line; it holds paths and no secret."""
+    """Return the whole command line. It contains paths but no secret."""
     from_file = (f"--config-file={place.config_file}",) if config.config_file else ()
     return (program, *from_file, *map(str, flags), *map(place.fill_in, config.extra_flags))
 
@@ -259,9 +259,9 @@ def _further_listeners(flags: FlagSet, own: MemberAddresses) -> Iterator[Flag]:
 
 
 def _timing(config: ClusterConfig, flags: FlagSet) -> Iterator[Flag]:
-    """Be ready soon, with data that need not survive the machine; nothing that TLS could notice."""
-    # One member elects itself; with a shorter interval an idle etcd takes a tenth of a core. Several must not
-    # lose their leader on a busy machine.
+    """Yield flags for a fast start with data that need not be durable. They do not affect TLS."""
+    # A single member elects itself; with a shorter interval an idle etcd uses a tenth of a core. Several
+    # members must not lose their leader on a busy machine.
     heartbeat, election = (5, 25) if config.size == 1 else (50, 500)
     yield Flag("", "heartbeat-interval", str(heartbeat))
     yield Flag("", "election-timeout", str(election))
@@ -295,7 +295,7 @@ _KEYS = {
         field: (_SECTIONS[0], field.replace("_", "-"))
         for field in (
             *("cert_file", "key_file", "client_cert_auth", "trusted_ca_file", "auto_tls"),
-            # etcd has no key for a CRL. Who translates flags into keys writes this, and etcd ignores it.
+            # etcd has no configuration key for a CRL. This key is the translated flag; etcd ignores it.
             *("client_cert_file", "client_key_file", "client_crl_file"),
         )
     },
@@ -318,7 +318,7 @@ _NUMBERS = {"heartbeat-interval", "election-timeout", "self-signed-cert-validity
 
 
 def render(flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths) -> str:
-    """Return the file for these flags, less ``config_file_omits``, and with ``config_file_adds``."""
+    """Return the configuration file, without ``config_file_omits`` and with ``config_file_adds``."""
     document: dict[str, object] = {}
     sections: dict[str, dict[str, object]] = {name: {} for name in _SECTIONS}
     for flag in flags:

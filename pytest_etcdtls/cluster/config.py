@@ -1,8 +1,4 @@
-"""What an owned cluster shall be: its size, its PKI and every etcd flag that touches TLS.
-
-Values only. This module does not know how a flag is spelled in a version of etcd (``flags``), nor how
-etcd is started (``process``, ``container``).
-"""
+"""The configuration of an owned cluster: size, PKI and every etcd flag that affects TLS. Data only."""
 
 from __future__ import annotations
 
@@ -21,38 +17,38 @@ Scheme = Literal["https", "http"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
-    """A cluster to start; the default is mutual TLS on both ports.
+    """The configuration of a cluster to start. The default is mutual TLS on both ports.
 
-    Fields that are etcd's have etcd's own names with underscores for dashes; ``None``, ``False`` and ``()``
-    mean that the flag is not given. Those that name a file hold a logical name of the cluster's PKI
+    Fields for etcd flags have the flag's name with underscores instead of dashes; ``None``, ``False`` and
+    ``()`` mean that the flag is not given. A field that names a file has a logical name of the cluster's PKI
     (``server.crt``, ``client-ca.crt``, ``crl.der``), the name of one of ``extra_files``, or any other name,
-    which then is a file that does not exist in the PKI directory. A broken cluster is
+    which is the path of a missing file in the PKI directory. An example of a misconfigured cluster is
     ``dataclasses.replace(ClusterConfig(), client_cert_auth=False, trusted_ca_file=None)``, with
-    ``expects_health=False`` if its own client may not be served.
+    ``expects_health=False`` if etcd may refuse the cluster's own client.
 
-    In the values of ``environment``, in ``extra_flags`` and in ``config_file_adds``, ``{pki}`` stands for the
-    PKI directory as etcd sees it.
+    In the values of ``environment``, in ``extra_flags`` and in ``config_file_adds``, ``{pki}`` is replaced
+    with the PKI directory as etcd sees it.
 
     Attributes:
         size: number of members: 1, 3 or 5.
-        pki: what the cluster's PKI is like.
-        self_signed_cert_validity: years, for ``auto_tls`` and ``peer_auto_tls``.
+        pki: the plan of the cluster's PKI.
+        self_signed_cert_validity: validity in years, for ``auto_tls`` and ``peer_auto_tls``.
         client_scheme: scheme of ``--listen-client-urls``.
         peer_scheme: scheme of ``--listen-peer-urls``.
-        plain_client_listener: an ``http`` client listener beside the ``https`` one, on a port of its own.
-        plaintext_on_client_port: an ``http`` client listener on the very port of the ``https`` one.
+        plain_client_listener: add an ``http`` client listener on a separate port.
+        plaintext_on_client_port: add an ``http`` client listener on the port of the ``https`` one.
         metrics: scheme of ``--listen-metrics-urls``; ``None`` for no such listener.
-        client_http: HTTP split off the gRPC port with ``--listen-client-http-urls``.
+        client_http: split HTTP off the gRPC port with ``--listen-client-http-urls``.
         host: address that members listen on and advertise: ``127.0.0.1`` or ``::1``.
-        extra_files: files written into the PKI directory, by name.
-        extra_flags: passed verbatim, last.
-        environment: of etcd; nothing named ``ETCD_*`` is inherited from ours.
-        config_file: everything is written to ``etcd.conf.yml`` and etcd started with ``--config-file``, the
-            flags beside it (etcd then ignores them). A CRL has no key there, so etcd does not read it.
-        config_file_omits: names of fields that the YAML file lacks although the flags are given.
-        config_file_adds: lines that the YAML file has besides, verbatim, last.
-        authentication: RBAC is on: user ``root``, a generated password.
-        expects_health: ready means an authenticated ``/health`` as well, not only etcd's own word.
+        extra_files: contents of files to write into the PKI directory, by name.
+        extra_flags: further arguments, passed verbatim after all others.
+        environment: variables for etcd. No ``ETCD_*`` variable is inherited from our environment.
+        config_file: write all settings to ``etcd.conf.yml`` and pass ``--config-file`` in addition to the
+            flags, which etcd then ignores. A CRL has no key in the file, so etcd does not read it.
+        config_file_omits: names of fields that are omitted from the YAML file although the flags are given.
+        config_file_adds: lines that are appended to the YAML file verbatim.
+        authentication: enable RBAC with the user ``root`` and a generated password.
+        expects_health: wait for an authenticated ``/health`` in addition to the log lines of a ready etcd.
     """
 
     size: int = 1
@@ -105,11 +101,11 @@ class ClusterConfig:
     expects_health: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what no backend can start.
+        """Refuse a configuration that no backend can start.
 
         Raises:
-            UsageError: for a size, a host or a log level that is not supported, a field name that does not
-                exist, or a file name with a directory in it.
+            UsageError: for an unsupported size, host or log level, an unknown field name, or a file name
+                with a directory in it.
         """
         if self.size not in SIZES:
             raise UsageError(f"a cluster of {self.size} members cannot be started: use 1, 3 or 5")

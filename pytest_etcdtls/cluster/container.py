@@ -1,6 +1,6 @@
-"""A cluster of etcd containers, each member with its published ports, on a network of their own.
+"""A cluster of etcd containers with published ports on a separate network.
 
-Owns the network, the containers and their end. Does not know what is judged on it.
+It owns the network and the containers, and removes both.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CLIENT, PEER, METRICS, CLIENT_HTTP, PLAIN = 2379, 2380, 2381, 2382, 2383
 
 
 def published_ports(outside: MemberAddresses) -> Mapping[int, int]:
-    """Return the ports on the host by those in the container."""
+    """Return the ports on the host by port in the container."""
     client = _port(outside.listen_client[0])
     listeners = {
         CLIENT: outside.listen_client[:1],
@@ -61,13 +61,13 @@ def published_ports(outside: MemberAddresses) -> Mapping[int, int]:
 
 
 def inside_addresses(outside: MemberAddresses) -> MemberAddresses:
-    """Return what the etcd in the container listens on and advertises.
+    """Return the URLs that the etcd in the container listens on and advertises.
 
-    Clients are told the published URLs, which are true on this host. Peers find each other by name on the
-    cluster's own network.
+    The advertised client URLs are the published ones, which are valid on this host. Peers reach each other by
+    name on the cluster's network.
 
     Args:
-        outside: what is published on the host.
+        outside: the URLs that are published on the host.
     """
     inside = {published: port for port, published in published_ports(outside).items()}
 
@@ -88,7 +88,7 @@ def inside_addresses(outside: MemberAddresses) -> MemberAddresses:
 
 
 def at_host(addresses: MemberAddresses, host: str) -> MemberAddresses:
-    """Return the addresses with another host, that of an engine which is not on this one."""
+    """Return the addresses with the host of a remote engine."""
     authority = f"[{host}]" if ":" in host else host
 
     def move(urls: tuple[str, ...]) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ def _port(url: str) -> int:
 
 
 _STOP_SECONDS = 1
-"""How long etcd may take to stop by itself; whole seconds, the engine knows no others."""
+"""Seconds that etcd may take to stop; the engine accepts whole seconds only."""
 
 _PRIVATE = 0o600
 
@@ -122,20 +122,21 @@ _TAKEN = ("port is already allocated", "address already in use", "ports are not 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerPlan:
-    """What to create.
+    """The settings of a container to create.
 
     Attributes:
-        image: with an ``etcd`` on its ``PATH``.
-        name: of the container, unique to the engine.
-        host_name: under which the other members reach it on the network.
+        image: an image with ``etcd`` on its ``PATH``.
+        name: name of the container, unique in the engine.
+        host_name: host name that the other members reach it under on the network.
         network: name of the network.
         cluster: value of the label by which the container is found and removed.
         argv: command line, ``etcd`` first.
-        environment: of etcd, beside the image's own.
-        ports: on the host, by port in the container.
-        address: of the host on which they are published.
-        files: what is copied in, and where to: a directory of the host into that one, content as that file.
-        keep: whether the container shall outlive this process.
+        environment: variables for etcd, in addition to the image's.
+        ports: ports on the host, by port in the container.
+        address: address of the host on which the ports are published.
+        files: files to copy in, with their destination. A directory of the host is copied into the
+            destination, bytes are written as the destination file.
+        keep: whether the container outlives this process.
     """
 
     image: str
@@ -152,10 +153,10 @@ class ContainerPlan:
 
 
 class EtcdContainer:
-    """An etcd in a container, created, started and stopped; OSError means that the engine refuses."""
+    """An etcd in a container. Its methods raise OSError if the engine refuses the request."""
 
     def __init__(self, plan: ContainerPlan) -> None:
-        """Nothing is created yet."""
+        """Store the plan; :meth:`create` creates the container."""
         with _refusals():
             self._outer = _describe(plan)
         self._plan = plan
@@ -172,51 +173,51 @@ class EtcdContainer:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether etcd is running."""
         return self.exit_status is None
 
     @property
     def exit_status(self) -> int | None:
-        """What etcd ended with; ``None`` while it runs."""
+        """The exit status of etcd; ``None`` while it runs."""
         with _refusals():
             self._container.reload()
         state = self._container.attrs["State"]
         return None if state["Running"] else int(state["ExitCode"])
 
     def log(self) -> str:
-        """Return everything that it has logged, earlier starts included."""
+        """Return the whole log, including earlier starts."""
         return self._output().decode(errors="replace")
 
     def new_lines(self) -> list[str]:
-        """Return the complete lines that were logged since the last call."""
+        """Return the complete lines logged since the last call."""
         text = self._output()[self._position :]
         end = text.rfind(b"\n") + 1
         self._position += end
         return text[:end].decode(errors="replace").splitlines()
 
     def stop(self) -> None:
-        """Ask etcd to stop, kill it after a second; its data stay."""
+        """Stop etcd and kill it after one second. Its data is kept."""
         with _refusals():
             self._container.stop(timeout=_STOP_SECONDS)
 
     def start(self) -> None:
-        """Start it again with the host's files as they are now.
+        """Start it again with the current files of the host.
 
         Raises:
-            PortTakenError: if somebody has taken one of its ports meanwhile.
+            PortTakenError: if another program has taken one of its ports meanwhile.
         """
         self.copy_files()
         with _refusals():
             self._container.start()
 
     def copy_files(self) -> None:
-        """Copy the host's files as they are now over those in the container."""
+        """Copy the current files of the host over those in the container."""
         with _refusals():
             for source, target in self._plan.files:
                 self._outer.copy_into_container(source, target, _PRIVATE)
 
     def close(self) -> None:
-        """Close the connection to the engine; the container is left as it is."""
+        """Close the connection to the engine. The container is not changed."""
         self._outer.get_docker_client().client.close()
 
     @property
@@ -232,11 +233,11 @@ class EtcdContainer:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Word what the engine refuses as the system's errors are.
+    """Translate errors of the engine into system errors.
 
     Raises:
         PortTakenError: if a port on the host is taken.
-        OSError: for everything else.
+        OSError: for every other error.
     """
     import docker.errors
     import requests
@@ -254,17 +255,17 @@ def _describe(plan: ContainerPlan) -> DockerContainer:
     from testcontainers.core.container import DockerContainer
 
     container = DockerContainer(plan.image)
-    # Without the prefix that testcontainers may be told to put before names: this image was found by its own.
+    # Without the image name prefix of testcontainers: this image was found by its full name.
     container.image = plan.image
     container.with_name(plan.name).with_command(list(plan.argv[1:])).with_envs(**plan.environment)
     for inside, outside in plan.ports.items():
-        # testcontainers publishes on all addresses; docker-py, which gets this, takes a pair as well.
+        # testcontainers publishes on all addresses; docker-py, which gets this value, also accepts a pair.
         container.ports[f"{inside}/tcp"] = (plan.address, outside)  # type: ignore[assignment]
     for source, target in plan.files:
         container.with_copy_into_container(source, target, _PRIVATE)
     api = container.get_docker_client().client.api
     return container.with_kwargs(
-        # The binary itself, whatever script the image begins with, as root: the files are root's alone.
+        # Run the binary itself instead of the image's entry point, as root: only root may read the files.
         entrypoint=[plan.argv[0]],
         user="0",
         hostname=plan.host_name,
@@ -279,8 +280,8 @@ class ContainerMember(ReachableMember):
     """An etcd server that runs in a container.
 
     Attributes:
-        plan: of its container.
-        listen_urls: on which it serves clients, as seen in the container.
+        plan: settings of its container.
+        listen_urls: URLs on which it serves clients, as seen in the container.
     """
 
     plan: ContainerPlan = field(repr=False)
@@ -291,29 +292,29 @@ class ContainerMember(ReachableMember):
 
     @property
     def running(self) -> bool:
-        """Whether its container runs now."""
+        """Whether its container is running."""
         return self.container is not None and self.container.running
 
     @property
     def ready(self) -> bool:
-        """Whether it runs and has said since its last start that it serves its clients."""
+        """Whether it is running and has logged since its last start that it serves clients."""
         return self.running and self.progress().ready
 
     @property
     def exit_status(self) -> int | None:
-        """What its etcd ended with; ``None`` while it runs."""
+        """The exit status of its etcd; ``None`` while it runs."""
         return None if self.container is None else self.container.exit_status
 
     def log(self) -> str:
-        """Return everything that it has logged so far, also when the container is gone."""
+        """Return the whole log so far, also after the container is removed."""
         return self._last_log if self.container is None else self.container.log()
 
     def start(self) -> None:
-        """Start its container; what it listens on is not served yet.
+        """Start its container. On return the listeners may not be served yet.
 
         Raises:
             OSError: if the engine refuses.
-            PortTakenError: if it does so for want of a port.
+            PortTakenError: if one of its ports is taken.
         """
         self._progress = ReadinessLog(Served.from_urls(self.listen_urls))
         if self.container is None:
@@ -323,24 +324,24 @@ class ContainerMember(ReachableMember):
             self.container.start()
 
     def progress(self) -> ReadinessLog:
-        """Read what its log has got since the last call, and return what that means."""
+        """Read the log lines since the last call, and return the member's readiness."""
         if self.container is not None:
             self._progress.feed(self.container.new_lines())
         return self._progress
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so long; return whether it has ended."""
-        # The engine tells of an end only to a request that blocks until then.
+        """Wait until it has ended, at most this long; return whether it has ended."""
+        # The engine reports the end only in the response to a blocking request.
         time.sleep(seconds)
         return not self.running
 
     def copy_files(self) -> None:
-        """Have etcd see the files of the PKI directory as they are on this host now."""
+        """Copy the current files of the PKI directory on this host to etcd."""
         if self.container is not None:
             self.container.copy_files()
 
     def forget(self) -> None:
-        """Let go of a container that is about to be removed; its log is kept."""
+        """Release a container that is about to be removed. Its log is kept."""
         if self.container is None:
             return
         with suppress(OSError):
@@ -357,17 +358,17 @@ _PLACE = MemberPaths(
 
 
 class ContainerCluster(OwnedCluster[ContainerMember]):
-    """Containers of one image, started by construction; the source is the image's name.
+    """Containers of one image, started by the constructor. The source is the image's name.
 
-    The PKI is copied in, nothing of the host is mounted: an engine on another machine, or in another
-    container, sees the same files. What is replaced in ``pki_directory`` while a member runs reaches it with
-    :meth:`~pytest_etcdtls.cluster.container.ContainerMember.copy_files`, or when it is started again.
+    The PKI is copied in and nothing of the host is mounted, so that an engine on another machine or in
+    another container sees the same files. A file that is replaced in ``pki_directory`` while a member runs
+    is copied by :meth:`~pytest_etcdtls.cluster.container.ContainerMember.copy_files` and by the next start.
     """
 
     origin: Literal["process", "container"] = "container"
 
     def farewell(self) -> str:
-        """Return how to talk to a kept cluster and how to stop it."""
+        """Return the commands to use a kept cluster and to stop it."""
         label = shlex.quote(f"label={LABEL}={self.token}")
         stop = (
             f"docker rm -fv $(docker ps -aq --filter {label}); "
@@ -384,7 +385,7 @@ class ContainerCluster(OwnedCluster[ContainerMember]):
         return image_flags(self.source, self.version)
 
     def _names(self, name: str) -> MemberNames:
-        # The other members reach it by its name, we perhaps by that of the engine's host.
+        # The other members reach it by its name; we may reach it by the name of the engine's host.
         host = published_host()
         return MemberNames(name, (*MemberNames(name).hosts, name, *([host] if host else [])))
 
@@ -419,7 +420,7 @@ class ContainerCluster(OwnedCluster[ContainerMember]):
             argv=argv,
             environment=variables,
             ports=published_ports(own),
-            # On a host that is not this one its loopback would be out of reach.
+            # The loopback address of another host would be unreachable.
             address=_EVERYWHERE if published_host() else self.config.host,
             files=files,
             keep=self._keep,

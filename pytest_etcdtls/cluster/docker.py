@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 LABEL = "pytest-etcdtls"
-"""Label of everything that is created here; its value tells the clusters apart."""
+"""Label of all containers and networks that are created here. Its value identifies the cluster."""
 
 PATIENCE = 10
 """Seconds that one request to a healthy engine may take."""
@@ -42,7 +42,7 @@ def engine() -> Iterator[docker.DockerClient]:
     """Yield a client of the container engine and close it at the end.
 
     Raises:
-        UsageError: if there is none, if it does not answer, or if it refuses what is asked of it.
+        UsageError: if there is no engine, if it does not answer, or if it refuses a request.
     """
     import docker.errors
     import requests
@@ -66,10 +66,10 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 def _connect(host: str) -> None:
-    """Try a local socket; docker-py's own words for a dead one are long, and it leaks its socket.
+    """Try to connect to a local socket. On a dead one docker-py has a long message and leaks its socket.
 
     Raises:
-        OSError: if nobody listens there, or we may not connect.
+        OSError: if nothing listens there, or access is denied.
     """
     if host.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as probe:
@@ -78,13 +78,13 @@ def _connect(host: str) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Return the engine's or the system's own words on one line."""
+    """Return the message of the engine or the system on one line."""
     explanation = getattr(error, "explanation", None) or getattr(error, "strerror", None) or str(error)
     return " ".join(str(explanation).split())
 
 
 def engine_problem() -> str | None:
-    """Return why containers cannot be started here; ``None`` if an engine answers."""
+    """Return why containers cannot be started; ``None`` if an engine answers."""
     try:
         with engine() as client:
             client.ping()
@@ -94,15 +94,15 @@ def engine_problem() -> str | None:
 
 
 def engine_available() -> bool:
-    """Tell whether a container engine answers."""
+    """Return whether a container engine answers."""
     return engine_problem() is None
 
 
 def published_host() -> str | None:
-    """Return the name or address of the host that publishes ports; ``None`` if it is this one.
+    """Return the name or address of the host that publishes ports; ``None`` if it is this host.
 
-    It is that of an engine reached over the network, or what ``TESTCONTAINERS_HOST_OVERRIDE`` says, for an
-    engine whose socket was lent to the container that we run in.
+    It is the host of an engine that is reached over the network, or ``TESTCONTAINERS_HOST_OVERRIDE`` for an
+    engine whose socket is mounted into the container that we run in.
     """
     from testcontainers.core.config import testcontainers_config
     from testcontainers.core.docker_client import get_docker_host
@@ -115,7 +115,7 @@ _VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
 
 
 def image_present(image: str) -> bool:
-    """Tell whether the engine has the image, so that nothing need be pulled.
+    """Return whether the engine has the image, so that it need not be pulled.
 
     Raises:
         UsageError: if no engine answers.
@@ -131,14 +131,14 @@ def image_present(image: str) -> bool:
 
 
 def local_images(repository: str) -> tuple[str, ...]:
-    """Return the names with tags of the images of a repository that the engine has.
+    """Return the tagged names of a repository's images that the engine has.
 
     Raises:
         UsageError: if no engine answers.
     """
     with engine() as client:
         tags = [tag for image in client.images.list(name=repository) for tag in image.tags]
-    # podman writes "localhost/" before what was built locally; the short name works there too.
+    # podman prefixes locally built images with "localhost/"; the short name works there too.
     return tuple(sorted(tag.removeprefix("localhost/") for tag in tags))
 
 
@@ -146,13 +146,13 @@ def pull(image: str, timeout: float) -> None:
     """Pull an image.
 
     Args:
-        image: its name; without a tag ``latest``.
-        timeout: seconds after which it is given up, whatever is under way.
+        image: name of the image; without a tag, ``latest``.
+        timeout: seconds after which the pull is aborted.
 
     Raises:
-        UsageError: if no engine answers, the registry refuses or the time is over.
+        UsageError: if no engine answers, the registry refuses, or the pull times out.
     """
-    # From another process: docker-py waits without limit, and an engine stops when its client is gone.
+    # In a child process: docker-py waits without limit, and the engine stops when its client is gone.
     try:
         run = subprocess.run(
             command(pull_without_limit, image),
@@ -169,7 +169,7 @@ def pull(image: str, timeout: float) -> None:
 
 
 def pull_without_limit(image: str) -> None:
-    """Pull an image as a program that says on standard output why it fails."""
+    """Pull an image as a program. It prints the reason of a failure on standard output."""
     try:
         with engine() as client:
             for event in client.api.pull(image, stream=True, decode=True):
@@ -181,10 +181,10 @@ def pull_without_limit(image: str) -> None:
 
 
 def image_version(image: str) -> str:
-    """Return what ``etcd --version`` says in an image.
+    """Return the version that ``etcd --version`` prints in an image.
 
     Raises:
-        UsageError: if no engine answers, the image is not there, or there is no etcd in it.
+        UsageError: if no engine answers, the image is missing, or it contains no etcd.
     """
     output = _ask(image, "--version")
     found = _VERSION.search(output)
@@ -205,7 +205,7 @@ def image_flags(image: str, version: str) -> FlagSet:
 
 
 def _ask(image: str, argument: str) -> str:
-    """Return the output of etcd; an image that has not changed is asked once."""
+    """Return the output of etcd. It is cached while the image is unchanged."""
     with engine() as client:
         identifier = client.images.get(image).id
     return _ask_once(image, argument, identifier or "")
@@ -216,12 +216,12 @@ def _ask_once(image: str, argument: str, _identifier: str) -> str:
     import docker.errors
 
     token = f"question-{secrets.token_hex(8)}"
-    # As a cluster's: whoever is killed while the container is there leaves none behind.
+    # As for a cluster: the container is removed even if this process is killed.
     watchdog = Watchdog(token)
     try:
         watchdog.guard_command(cleanup_command(token))
         with engine() as client:
-            # Whatever the image's own entry point is, a script perhaps: the binary itself is asked.
+            # Run the binary itself instead of the image's entry point, which may be a script.
             container = client.containers.create(
                 image, entrypoint=["etcd"], command=[argument], network_mode="none", labels={LABEL: token}
             )
@@ -238,17 +238,17 @@ def _ask_once(image: str, argument: str, _identifier: str) -> str:
 
 
 _ROUNDS = 3
-"""A request that was under way when its sender died may still be carried out: look again, and once more."""
+"""Number of searches. A request that was sent before its sender died may be executed after the first."""
 
 
 def remove_cluster(cluster: str) -> int:
-    """Remove what carries the cluster's label, all members at once.
+    """Remove all containers and networks with the cluster's label, all members at once.
 
     Args:
         cluster: value of the label.
 
     Returns:
-        How much there was to remove; what somebody else removes meanwhile does no harm.
+        The number of objects that were found. It is no error if another process removes them meanwhile.
 
     Raises:
         UsageError: if no engine answers.
@@ -266,7 +266,7 @@ def _at_once(removals: Sequence[Callable[[], object]]) -> None:
     import docker.errors
 
     def remove(removal: Callable[[], object]) -> None:
-        # Gone already, or being removed at this moment.
+        # It is already removed, or being removed.
         with suppress(docker.errors.APIError):
             removal()
 
@@ -275,12 +275,12 @@ def _at_once(removals: Sequence[Callable[[], object]]) -> None:
 
 
 def cleanup_command(cluster: str) -> tuple[str, ...]:
-    """Return the command line that removes the cluster when its owner is gone."""
+    """Return the command line that removes the cluster after its owner has ended."""
     return command(remove_abandoned, cluster)
 
 
 def remove_abandoned(cluster: str) -> None:
-    """Remove what a dead owner has left; an engine that does not answer is asked again."""
+    """Remove what a dead owner has left. Try again if the engine does not answer."""
     for _ in range(_ROUNDS):
         with suppress(UsageError):
             remove_cluster(cluster)
@@ -292,17 +292,17 @@ _SWITCH = threading.Lock()
 
 @contextmanager
 def reaper_off(image: str, *, keep: bool) -> Iterator[None]:
-    """Switch the reaper off for what is started inside, and put back whatever was set.
+    """Disable testcontainers' reaper within the context, and restore the previous settings.
 
     Args:
-        image: the image that is started inside.
-        keep: whether the container shall outlive this process. Then it also must not carry the label by which
-            a neighbour's reaper would remove it; testcontainers leaves that out for the reaper's own image
-            alone, so ours stands in for it.
+        image: the image that is started within the context.
+        keep: whether the container outlives this process. It then must not have the label by which the reaper
+            of another user of testcontainers removes it. testcontainers omits the label for the reaper's
+            image only, so the image is set as the reaper's image.
     """
     from testcontainers.core.config import testcontainers_config as settings
 
-    # Not through the property: reading it would fix what a neighbour may still set in the environment.
+    # Not through the property: reading it would cache what other code may still set in the environment.
     ours: dict[str, object] = {"_ryuk_disabled": True}
     if keep:
         ours["ryuk_image"] = image

@@ -1,4 +1,4 @@
-"""What a running owned cluster offers, and the target that it is to judge."""
+"""The interface of a running owned cluster, and the target that it provides."""
 
 from __future__ import annotations
 
@@ -41,114 +41,114 @@ class Member(Protocol):
 
     @property
     def client_http_url(self) -> str | None:
-        """The HTTP listener of a split set-up, if there is one."""
+        """The listener of ``--listen-client-http-urls``, if there is one."""
 
     @property
     def plain_client_url(self) -> str | None:
-        """The ``http`` client listener beside the ``https`` one, if there is one."""
+        """The additional ``http`` client listener, if there is one."""
 
     @property
     def pki_directory(self) -> Path:
-        """The member's own key pairs on this host (0700); files may be replaced while etcd runs."""
+        """Directory of the member's key pairs on this host (0700). Files may be replaced while etcd runs."""
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The command line that etcd was started with, for reports: paths, never a secret."""
+        """The command line of etcd, for reports. It contains paths but no secret."""
 
     @property
     def declared(self) -> DeclaredMember | None:
-        """What it was told to be: its command line, its variables, its configuration file."""
+        """Its declaration: command line, environment variables and configuration file."""
 
     @property
     def running(self) -> bool:
-        """Whether the process or container is alive now."""
+        """Whether the process or container is running."""
 
     @property
     def ready(self) -> bool:
-        """Whether it runs and has said since its last start that it serves its clients."""
+        """Whether it is running and has logged since its last start that it serves clients."""
 
     def file(self, name: str) -> Path:
-        """Return where a file of that logical name (``server.crt``, ``client-ca.crt``) is on this host."""
+        """Return the path on this host of a file by logical name (``server.crt``, ``client-ca.crt``)."""
 
     def replace_files(self, contents: Mapping[str, bytes]) -> None:
-        """Replace files by logical name, in that order, and let etcd see them; it is told nothing.
+        """Replace files by logical name, in the given order. etcd sees the new files and is not notified.
 
-        A process sees the old file or the new one at any moment; in a container it is missing in between.
+        A process sees either the old file or the new one; in a container the file is missing in between.
 
         Raises:
             OSError: if the system or the container engine refuses.
         """
 
     def log(self) -> str:
-        """Return everything that this member has logged so far, earlier starts included."""
+        """Return the whole log of this member so far, including earlier starts."""
 
 
 class Cluster(Protocol):
-    """An owned cluster. As a context manager it stops itself at the end."""
+    """An owned cluster. As a context manager, it stops the cluster at the end."""
 
     @property
     def config(self) -> ClusterConfig:
-        """What was asked for."""
+        """The configuration that it was started with."""
 
     @property
     def pki(self) -> ClusterPKI:
-        """Every key and certificate that was generated for it."""
+        """The keys and certificates that were generated for it."""
 
     @property
     def pki_directory(self) -> Path:
-        """Where they are on this host (0700)."""
+        """Directory of the keys and certificates on this host (0700)."""
 
     @property
     def version(self) -> str:
-        """As ``etcd --version`` prints it: ``3.6.16``."""
+        """Version as ``etcd --version`` prints it: ``3.6.16``."""
 
     @property
     def origin(self) -> Literal["process", "container"]:
-        """Which backend runs it."""
+        """The backend that runs it."""
 
     @property
     def source(self) -> str:
-        """Path of the binary, or name of the image."""
+        """Path of the binary or name of the image."""
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """In the order ``m0``, ``m1`` ..."""
+        """The members in the order ``m0``, ``m1`` ..."""
 
     @property
     def user(self) -> tuple[str, str] | None:
-        """Name and password of the administrator where authentication is on; never shown."""
+        """Name and password of the administrator if authentication is enabled. They are never printed."""
 
     def target(self, label: str | None = None) -> Target:
-        """Return the cluster as a target to judge; the label defaults to ``etcd-VERSION``."""
+        """Return the cluster as a target. The label defaults to ``etcd-VERSION``."""
 
     def stop(self) -> None:
-        """Stop every member within a second and remove every file; a kept cluster is left standing.
+        """Stop every member within one second and remove every file; do nothing to a kept cluster.
 
-        May be called again.
+        It may be called repeatedly.
         """
 
     def stop_member(self, index: int) -> None:
-        """Stop one member and keep its data."""
+        """Stop one member. Its data is kept."""
 
     def start_member(self, index: int, *, wait: bool = True) -> None:
-        """Start a stopped member again and wait until it serves clients, or do not wait for that.
+        """Start a stopped member again and, if ``wait`` is set, wait until it serves clients.
 
         Raises:
-            ClusterStartError: if it is waited for and does not.
-            OSError: if it is not waited for and cannot be run at all.
+            ClusterStartError: with ``wait``, if it does not serve clients in time.
+            OSError: without ``wait``, if it cannot be run.
         """
 
     def restart_member(self, index: int) -> None:
-        """Stop one member and start it again with the files as they are now."""
+        """Stop one member and start it again with the current files."""
 
     def restart(self) -> None:
-        """Stop all members and start them again, together."""
+        """Stop all members and start them again together."""
 
     def farewell(self) -> str:
-        """Return how to talk to a kept cluster and how to stop it, as lines to paste."""
+        """Return the commands to use a kept cluster and to stop it, as lines to paste."""
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the cluster."""
 
     def __exit__(
         self,
@@ -156,7 +156,7 @@ class Cluster(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop."""
+        """Stop the cluster."""
 
 
 _LINES = 40
@@ -166,9 +166,9 @@ def start_failure(attempted: str, happened: str, log: str) -> ClusterStartError:
     """Return an error that ends with the last forty lines of etcd's log.
 
     Args:
-        attempted: what was started: ``etcd 3.6.16 (/usr/bin/etcd), member m0 at https://127.0.0.1:20000``.
-        happened: ``exited with status 1``.
-        log: everything that etcd has logged.
+        attempted: the etcd that was started: ``etcd 3.6.16 (/usr/bin/etcd), member m0 at https://127.0.0.1:20000``.
+        happened: the failure: ``exited with status 1``.
+        log: the whole log of etcd.
     """
     tail = log.splitlines()[-_LINES:]
     end = "its log is empty" if not tail else "\n".join(["its log ends:", *tail])
@@ -176,7 +176,7 @@ def start_failure(attempted: str, happened: str, log: str) -> ClusterStartError:
 
 
 def build_target(cluster: Cluster, label: str | None = None) -> Target:
-    """Return the target; the label defaults to ``etcd-VERSION``."""
+    """Return the target. The label defaults to ``etcd-VERSION``."""
     return Target(
         label=label or f"etcd-{cluster.version}",
         origin=cluster.origin,
@@ -242,7 +242,7 @@ def _peer_credentials(cluster: Cluster) -> PortCredentials:
     peer = pki.peers[member.name]
     return PortCredentials(
         server_ca=_bundle(pki.peer_ca, member, "peer-ca"),
-        # The first one has no SAN, so that etcd's SAN rule lets it in also from a bridge's gateway.
+        # The first one has no SAN, so that etcd's SAN check accepts it also from a bridge's gateway address.
         identities=(_with_files(pki.peer_client, member), _with_files(peer, member)),
         client_trust=_bundle(pki.peer_ca, member, "peer-ca"),
         signing_key=_signing_key(pki.peer_ca, member, "peer-ca"),
@@ -253,12 +253,12 @@ def _peer_credentials(cluster: Cluster) -> PortCredentials:
 
 
 def _revokes(crl_file: str | None) -> bool:
-    """Whether somebody is on that list, be it unreadable or not there."""
+    """Whether the CRL revokes a certificate. An unreadable or missing CRL counts as such."""
     return crl_file not in {None, "empty-crl.der"}
 
 
 def _served(cluster: Cluster, file: str | None) -> tuple[Identity, ...]:
-    """Return what the members serve from that file, where it is one of their own pairs."""
+    """Return the certificates that the members serve from the file, if it is one of their own key pairs."""
     pairs = {"server.crt": cluster.pki.servers, "peer.crt": cluster.pki.peers}.get(file or "", {})
     return tuple(_with_files(pairs[member.name], member) for member in cluster.members if pairs)
 
@@ -268,7 +268,7 @@ def _list(value: str | None) -> tuple[str, ...]:
 
 
 def _expected(cluster: Cluster, member: Member) -> Iterator[ExpectedLeaf]:
-    """Yield what was meant to be served, whatever the configuration makes of it."""
+    """Yield the certificates that are expected to be served, whatever the configuration says."""
     for listener in _listeners(member):
         if listener.scheme == "http":
             continue

@@ -40,7 +40,7 @@ from pytest_etcdtls.pki.pki_plan import MemberNames
 from pytest_etcdtls.target import Target
 
 _BLOCK = 32
-"""Ports in a block: five members with five listeners fit, and some may be taken by others."""
+"""Ports in a block: enough for five members with five listeners, with some ports taken by others."""
 
 _FIRST_PORT = 20000
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -48,13 +48,13 @@ _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 @dataclass(frozen=True, slots=True)
 class PortClaim:
-    """Free ports, ours until :meth:`release`."""
+    """Free ports that are reserved until :meth:`release`."""
 
     ports: tuple[int, ...]
     _lock: BaseFileLock | None
 
     def release(self) -> None:
-        """Give the ports back; may be called again."""
+        """Release the ports. It may be called repeatedly."""
         if self._lock is not None:
             self._lock.release()
 
@@ -63,9 +63,9 @@ def claim_ports(count: int, host: str, *, skip: int = 0) -> PortClaim:
     """Claim free ports on an address.
 
     Args:
-        count: how many, at most 32.
-        host: IP literal that they will be bound on.
-        skip: number of blocks to leave out first; counts up when a claim turned out to be taken.
+        count: number of ports, at most 32.
+        host: IP literal that they will be bound to.
+        skip: number of blocks to skip; increased when a claimed port turns out to be taken.
 
     Raises:
         ClusterStartError: if every block is taken.
@@ -84,7 +84,7 @@ def claim_ports(count: int, host: str, *, skip: int = 0) -> PortClaim:
 
 
 def _blocks(skip: int) -> Iterator[int]:
-    """Yield the first port of every block; concurrent processes begin at different ones."""
+    """Yield the first port of every block. Concurrent processes begin at different blocks."""
     starts = range(_FIRST_PORT, _end_of_range(), _BLOCK)
     first = os.getpid() * 7 + skip
     for number in range(len(starts)):
@@ -96,12 +96,12 @@ def _end_of_range() -> int:
         ephemeral = int(_EPHEMERAL.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         ephemeral = 32768
-    # An administrator may have moved the ephemeral range down; then retrying must do.
+    # If an administrator has lowered the ephemeral range, only retries help.
     return ephemeral if ephemeral >= _FIRST_PORT + _BLOCK * 16 else 32768
 
 
 def _lock_directory() -> Path | None:
-    """Return a directory that all of this user's processes share; ``None`` if its name is somebody else's."""
+    """Return a directory that all processes of this user share; ``None`` if another user owns it."""
     directory = Path(tempfile.gettempdir()) / f"pytest-etcdtls-ports-{os.getuid()}"
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -126,7 +126,7 @@ def _lock(directory: Path | None, start: int) -> BaseFileLock | None:
 def _is_free(host: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As etcd binds: without this a port whose connections are in TIME_WAIT would look taken.
+        # As etcd does: without this option a port with connections in TIME_WAIT appears taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -141,10 +141,10 @@ def member_names(config: ClusterConfig) -> tuple[str, ...]:
 
 
 def generate_pki(config: ClusterConfig, members: Sequence[MemberNames]) -> ClusterPKI:
-    """Generate the PKI that is asked for.
+    """Generate the PKI of a configuration.
 
     Raises:
-        UsageError: if a profile asks for what cannot be encoded.
+        UsageError: if a profile cannot be encoded.
     """
     try:
         return ClusterPKI.generate(config.pki, members)
@@ -153,13 +153,13 @@ def generate_pki(config: ClusterConfig, members: Sequence[MemberNames]) -> Clust
 
 
 def gateway_of(member: Member) -> Gateway:
-    """Return the member's HTTP side, seen with the cluster's own client certificate."""
+    """Return a client of the member's HTTP endpoints with the cluster's client certificate."""
     url = member.client_http_url or member.client_url
     return Gateway(url, member.file("client.crt"), member.file("client.key"))
 
 
 def turn_on_authentication(member: Member, password_file: Path) -> tuple[str, str]:
-    """Turn authentication on, write the password (0600), and return name and password.
+    """Enable authentication, write the password to a file (0600), and return name and password.
 
     Raises:
         ClusterStartError: if etcd refuses.
@@ -172,36 +172,36 @@ def turn_on_authentication(member: Member, password_file: Path) -> tuple[str, st
 
 
 START_SECONDS = 30.0
-"""How long a cluster may take to come up on a busy machine."""
+"""Seconds that a cluster may take to start on a busy machine."""
 
 _GLANCE_SECONDS = 0.005
 _HEALTH_GLANCE_SECONDS = 0.05
 
 
 class PortTakenError(ClusterStartError):
-    """Somebody else listens on a port that was free a moment ago."""
+    """Another program listens on a port that was free before."""
 
 
 class StartableMember(Member, Protocol):
-    """A member as its backend sees it."""
+    """A member of any backend, as needed to start it."""
 
     @property
     def exit_status(self) -> int | None:
-        """What its etcd ended with; ``None`` while it runs."""
+        """The exit status of its etcd; ``None`` while it runs."""
 
     def start(self) -> None:
-        """Start its etcd; what it listens on is not served yet.
+        """Start its etcd. On return the listeners may not be served yet.
 
         Raises:
             OSError: if it cannot be started.
-            PortTakenError: if that is for want of a port.
+            PortTakenError: if one of its ports is taken.
         """
 
     def progress(self) -> ReadinessLog:
-        """Read what its log has got since the last call, and return what that means."""
+        """Read the log lines since the last call, and return the member's readiness."""
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so long; return whether it has ended."""
+        """Wait until it has ended, at most this long; return whether it has ended."""
 
 
 class Launch:
@@ -211,8 +211,8 @@ class Launch:
         """Set the deadline.
 
         Args:
-            what: is started, for messages.
-            seconds: that all of it may take.
+            what: description of the start, for messages.
+            seconds: time that the whole start may take.
         """
         self._what = what
         self._seconds = seconds
@@ -222,14 +222,14 @@ class Launch:
         """Start members and wait until etcd's own log says that they serve clients.
 
         Args:
-            members: to start.
-            one_by_one: for members without data. Each asks the others whether it has been a member before;
-                one whose port is bound and does not answer yet costs it a second. So the next one is started
-                when the port of the last one answers.
+            members: the members to start.
+            one_by_one: start each member when the port of the previous one answers; for members without
+                data. Each asks the others whether it was a member before, and a bound port that does not
+                answer yet delays it by one second.
 
         Raises:
             PortTakenError: if a port is taken.
-            ClusterStartError: if one ends, or the time is over.
+            ClusterStartError: if a member ends, or the deadline passes.
         """
         for member in members:
             try:
@@ -241,10 +241,10 @@ class Launch:
         self._await(members, lambda log: log.ready, "it does not serve clients")
 
     def await_health(self, members: Sequence[StartableMember]) -> None:
-        """Wait until every member answers an authenticated ``/health`` well.
+        """Wait until every member reports itself healthy on an authenticated ``/health``.
 
         Raises:
-            ClusterStartError: if one ends, or the time is over.
+            ClusterStartError: if a member ends, or the deadline passes.
         """
         for member in members:
             gateway = gateway_of(member)
@@ -261,11 +261,11 @@ class Launch:
         while pending := [member for member in pending if not self._reached(member, reached)]:
             if time.monotonic() > self._deadline:
                 raise self._failure(pending[0], f"{otherwise} after {self._seconds:g} s")
-            # Its end wakes us at once; the log, which outlives us, is looked at in between.
+            # wait returns at once when the member ends; its log is read in between.
             pending[0].wait(_GLANCE_SECONDS)
 
     def _reached(self, member: StartableMember, reached: Callable[[ReadinessLog], bool]) -> bool:
-        # In this order, so that the last words of one that has ended are read.
+        # In this order, so that the last lines of a member that has ended are read.
         ended = not member.running
         progress = member.progress()
         if progress.address_in_use:
@@ -280,13 +280,13 @@ class Launch:
 
 
 def farewell(cluster: Cluster, directory: Path, stop: str, *, password_file: Path | None = None) -> str:
-    """Return lines to read and to paste.
+    """Return the message for a kept cluster, with commands to paste.
 
     Args:
-        cluster: that is left standing.
-        directory: everything of it is in there.
-        stop: shell line that ends it and removes the directory.
-        password_file: of the user ``root``, where authentication is on.
+        cluster: the cluster that is left running.
+        directory: directory of all its files.
+        stop: shell line that stops it and removes the directory.
+        password_file: file with the password of the user ``root``, if authentication is enabled.
     """
     lines = [f"etcd {cluster.version} ({cluster.source}) is left standing in {directory}:"]
     for member in cluster.members:
@@ -315,22 +315,22 @@ def _ways_to_talk(cluster: Cluster, password_file: Path | None) -> list[str]:
 M = TypeVar("M", bound=StartableMember)
 
 _ATTEMPTS = 5
-"""How often ports may turn out to be taken."""
+"""Number of attempts to start with other ports if a port turns out to be taken."""
 
 
 class OwnedCluster(ABC, Generic[M]):
-    """A cluster of ours, started by construction.
+    """An owned cluster, started by the constructor.
 
     Attributes:
-        origin: which backend runs it.
-        config: what was asked for.
-        pki: every key and certificate.
-        version: as ``etcd --version`` prints it.
-        source: path of the binary, or name of the image.
-        members: in the order ``m0``, ``m1`` ...
-        user: name and password of the administrator, where authentication is on.
-        directory: everything of the cluster on this host is in there (0700).
-        pki_directory: its keys and certificates (0700).
+        origin: the backend that runs it.
+        config: the configuration that it was started with.
+        pki: its keys and certificates.
+        version: version as ``etcd --version`` prints it.
+        source: path of the binary or name of the image.
+        members: the members in the order ``m0``, ``m1`` ...
+        user: name and password of the administrator, if authentication is enabled.
+        directory: directory of all files of the cluster on this host (0700).
+        pki_directory: directory of its keys and certificates (0700).
     """
 
     origin: Literal["process", "container"]
@@ -348,16 +348,17 @@ class OwnedCluster(ABC, Generic[M]):
         """Start the cluster and wait until it serves clients.
 
         Args:
-            config: what to start.
-            source: an etcd: path of a binary, or name of an image.
-            version: of that etcd.
-            directory: where to make the cluster's own; the system's temporary one if not given.
-            keep: leave it standing at the end.
-            seconds: how long it may take.
+            config: the cluster's configuration.
+            source: path of a binary or name of an image.
+            version: version of this etcd.
+            directory: parent of the cluster's directory (default: the system's temporary directory).
+            keep: leave the cluster running at the end.
+            seconds: time that the start may take.
 
         Raises:
-            UsageError: if that etcd cannot express the configuration, or the PKI cannot be generated.
-            ClusterStartError: if it does not come up.
+            UsageError: if this version of etcd does not support the configuration, or the PKI cannot be
+                generated.
+            ClusterStartError: if the cluster does not start.
         """
         self.config = config
         self.source = str(source)
@@ -393,15 +394,15 @@ class OwnedCluster(ABC, Generic[M]):
 
     @property
     def token(self) -> str:
-        """What tells this cluster from all others."""
+        """A token that is unique to this cluster."""
         return self.directory.name
 
     def target(self, label: str | None = None) -> Target:
-        """Return the cluster as a target to judge; the label defaults to ``etcd-VERSION``."""
+        """Return the cluster as a target. The label defaults to ``etcd-VERSION``."""
         return build_target(self, label)
 
     def stop(self) -> None:
-        """Stop every member within a second and remove every file; leave a kept cluster standing."""
+        """Stop every member within one second and remove every file; do nothing to a kept cluster."""
         if self._keep:
             self._abandon()
             self._release_ports()
@@ -409,15 +410,15 @@ class OwnedCluster(ABC, Generic[M]):
             self._remove()
 
     def stop_member(self, index: int) -> None:
-        """Stop one member and keep its data."""
+        """Stop one member. Its data is kept."""
         self._stop([self.members[index]])
 
     def start_member(self, index: int, *, wait: bool = True) -> None:
-        """Start a stopped member again and wait until it serves clients, or do not wait for that.
+        """Start a stopped member again and, if ``wait`` is set, wait until it serves clients.
 
         Raises:
-            ClusterStartError: if it is waited for and does not.
-            OSError: if it is not waited for and cannot be run at all.
+            ClusterStartError: with ``wait``, if it does not serve clients in time.
+            OSError: without ``wait``, if it cannot be run.
         """
         if wait:
             self._launch(self.members[index])
@@ -425,49 +426,49 @@ class OwnedCluster(ABC, Generic[M]):
             self.members[index].start()
 
     def restart_member(self, index: int) -> None:
-        """Stop one member and start it again with the files as they are now."""
+        """Stop one member and start it again with the current files."""
         self.stop_member(index)
         self.start_member(index)
 
     def restart(self) -> None:
-        """Stop all members and start them again, together."""
+        """Stop all members and start them again together."""
         self._stop(self.members)
         self._launch(*self.members)
 
     @abstractmethod
     def farewell(self) -> str:
-        """Return how to talk to a kept cluster and how to stop it."""
+        """Return the commands to use a kept cluster and to stop it."""
 
     @abstractmethod
     def _known_flags(self) -> FlagSet:
-        """Return the flags of this etcd."""
+        """Return the flags of this version of etcd."""
 
     def _names(self, name: str) -> MemberNames:
-        """Return what a member's certificates are issued for."""
+        """Return the names and addresses that a member's certificates are issued for."""
         return MemberNames(name)
 
     def _addresses(self, name: str, ports: Iterator[int]) -> MemberAddresses:
-        """Return what a member listens on, as seen from this host, with ports taken from those claimed."""
+        """Return a member's URLs as seen from this host, with ports taken from the claimed ones."""
         return loopback_addresses(self.config, name, ports)
 
     def _prepare(self) -> None:
-        """Lay down what all members share, beside the PKI; once more after everything was discarded."""
+        """Create what all members share except the PKI. It is called again after :meth:`_discard`."""
 
     @abstractmethod
     def _member(self, addresses: Sequence[MemberAddresses], index: int) -> M:
-        """Return a member that can be started; the addresses are those on this host, of all members."""
+        """Return a member that can be started. The addresses are those of all members, on this host."""
 
     @abstractmethod
     def _stop(self, members: Sequence[M]) -> None:
-        """Stop members together and keep their data."""
+        """Stop members together. Their data is kept."""
 
     @abstractmethod
     def _discard(self) -> None:
-        """Leave nothing of any member behind. May be called again, also when it was interrupted."""
+        """Remove all members completely. It may be called repeatedly, also after an interruption."""
 
     @abstractmethod
     def _abandon(self) -> None:
-        """Let the members outlive us."""
+        """Leave the members running after this process ends."""
 
     @property
     def _password_file(self) -> Path:
@@ -491,7 +492,7 @@ class OwnedCluster(ABC, Generic[M]):
             self.user = turn_on_authentication(self.members[0], self._password_file)
 
     def _claim_ports(self, attempt: int) -> None:
-        """Claim ports, and make the members that publish them."""
+        """Claim ports, and create the members that listen on them."""
         needed = ports_needed(self.config) * self.config.size
         self._claim = claim_ports(needed, self.config.host, skip=attempt)
         ports = iter(self._claim.ports)
@@ -511,7 +512,7 @@ class OwnedCluster(ABC, Generic[M]):
             launch.await_health(members)
 
     def _remove(self) -> None:
-        """Leave nothing behind. May be called again, also when it was interrupted."""
+        """Remove the cluster completely. It may be called repeatedly, also after an interruption."""
         self._discard()
         shutil.rmtree(self.directory, ignore_errors=True)
         self._release_ports()

@@ -1,4 +1,4 @@
-"""One member: its URLs, its files, and when it serves clients."""
+"""One member: its URLs, its files and its readiness."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Served:
     """A client listener that accepts connections.
 
     Attributes:
-        port: in the log the host may be another than in the URL (``[::]`` for ``0.0.0.0``).
-        secure: whether with TLS; one port may serve both.
+        port: port of the listener. The host in the log may differ from the URL's (``[::]`` for ``0.0.0.0``).
+        secure: whether it serves TLS. One port may serve both.
     """
 
     port: int
@@ -36,17 +36,17 @@ class Served:
 
     @classmethod
     def from_urls(cls, urls: Iterable[str]) -> frozenset[Served]:
-        """Return what must be served for these listen URLs."""
+        """Return the listeners of these URLs."""
         parts = map(urlsplit, urls)
         return frozenset(cls(url.port or 2379, url.scheme == "https") for url in parts)
 
 
 class ReadinessLog:
-    """What a member's log has told so far.
+    """The readiness of a member according to its log.
 
     Attributes:
-        serves_peers: its peer port answers, though there may be no leader.
-        address_in_use: one of its ports was taken by somebody else.
+        serves_peers: its peer port answers. There may be no leader yet.
+        address_in_use: another program has taken one of its ports.
     """
 
     def __init__(self, expected: Iterable[Served]) -> None:
@@ -72,7 +72,7 @@ class ReadinessLog:
 
 
 def parse_served(line: str) -> Served | None:
-    """Return the listener that a line says is served now; ``None`` for every other line."""
+    """Return the listener that a log line reports as served; ``None`` for every other line."""
     if text := _TEXT.search(line):
         return _served(text[2], secure=text[1] is None)
     if "serving client traffic" not in line:
@@ -92,16 +92,16 @@ def _served(address: str, *, secure: bool) -> Served | None:
 
 @dataclass(kw_only=True)
 class ReachableMember:
-    """The part of a member that processes and containers have in common.
+    """The common part of members in processes and in containers.
 
     Attributes:
-        addresses: what it listens on, as seen from this host.
-        argv: its command line; paths, no secret.
+        addresses: its URLs as seen from this host.
+        argv: its command line. It contains paths but no secret.
         pki_root: the cluster's PKI directory on this host.
-        files: where each file is below that.
-        variables: of its environment that were asked for.
+        files: paths of its files below ``pki_root``.
+        variables: environment variables from the configuration.
         config_file: its ``--config-file`` on this host; ``None`` if it has none.
-        sees_pki_root: its files are to it what they are to us; in a container they are under another path.
+        sees_pki_root: whether etcd sees its files under the same paths. In a container the paths differ.
     """
 
     addresses: MemberAddresses
@@ -134,24 +134,24 @@ class ReachableMember:
 
     @property
     def client_http_url(self) -> str | None:
-        """The HTTP listener of a split set-up, if there is one."""
+        """The listener of ``--listen-client-http-urls``, if there is one."""
         return next(iter(self.addresses.listen_client_http), None)
 
     @property
     def plain_client_url(self) -> str | None:
-        """The ``http`` client listener on a port of its own, if there is one."""
+        """The additional ``http`` client listener, if there is one."""
         others = self.addresses.listen_client[1:]
         shared = self.client_url.rpartition(":")[2]
         return next((url for url in others if url.rpartition(":")[2] != shared), None)
 
     @property
     def pki_directory(self) -> Path:
-        """The directory of its own key pairs."""
+        """The directory of its key pairs."""
         return self.file("server.crt").parent
 
     @property
     def declared(self) -> DeclaredMember | None:
-        """What it was told to be, read now; ``None`` if that is no declaration that can be read."""
+        """Its declaration, read at this moment; ``None`` if the declaration cannot be read."""
         try:
             declaration = from_command_line(
                 self.argv,
@@ -164,11 +164,11 @@ class ReachableMember:
         return declared_member(declaration, None if self.sees_pki_root else self.pki_root)
 
     def file(self, name: str) -> Path:
-        """Return where a file of that logical name is."""
+        """Return the path of the file with a logical name."""
         return self.pki_root / self.files.path(name)
 
     def replace_files(self, contents: Mapping[str, bytes]) -> None:
-        """Replace files by logical name, in that order, and let etcd see them.
+        """Replace files by logical name, in the given order, and make them visible to etcd.
 
         Raises:
             OSError: if the system or the container engine refuses.
@@ -177,4 +177,4 @@ class ReachableMember:
         self.copy_files()
 
     def copy_files(self) -> None:
-        """Have etcd see the files of the PKI directory as they are on this host now; a process does."""
+        """Make the current files of the PKI directory visible to etcd. A process sees them anyway."""

@@ -1,7 +1,4 @@
-"""Clusters that are set up right, by name: how etcd is really run, ready to start.
-
-Values only. Does not know what is judged on them.
-"""
+"""Correctly configured clusters by name, as etcd is run in practice. Data only."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, KeyType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A cluster in which nothing is wrong.
+    """A correctly configured cluster.
 
     Attributes:
         name: its key in :data:`PRESETS`.
-        what: how it is set up, one sentence.
-        config: the cluster. An etcd that lacks one of its flags cannot be started so
+        what: description of its configuration, one sentence.
+        config: its configuration. A version of etcd that lacks one of the flags cannot be started with it
             (:class:`~pytest_etcdtls.errors.UsageError`).
     """
 
@@ -138,4 +135,4 @@ _ALL = (
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
     {name: Preset(name=name, what=what, config=config) for name, what, config in _ALL}
 )
-"""By name. Every one is judged clean on every etcd that can be started so; see ``docs/presets.md``."""
+"""All presets by name. None has a violation on any etcd that supports it; see ``docs/presets.md``."""

@@ -1,4 +1,4 @@
-"""A cluster of etcd processes on this host. Does not know what is judged on it."""
+"""A cluster of etcd processes on this host."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from pytest_etcdtls.cluster.sources import binary_flags, clean_environment
 from pytest_etcdtls.cluster.watchdog import Watchdog
 
 _STOP_SECONDS = 0.5
-"""How long etcd may take to stop by itself; a leader waits longer for a successor that stops as well."""
+"""Seconds that etcd may take to stop. A leader would wait longer for a successor that is stopping too."""
 
 
 class EtcdProcess:
-    """A running or ended etcd.
+    """A running or ended etcd process.
 
     Attributes:
-        pid: of the process, which leads a session and a process group of its own.
+        pid: id of the process, which leads its own session and process group.
     """
 
     def __init__(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """Start etcd; its output is appended to the log.
+        """Start etcd. Its output is appended to the log.
 
         Raises:
             OSError: if the system cannot start it.
@@ -48,7 +48,7 @@ class EtcdProcess:
         self._log = log
         self._position = log.stat().st_size if log.exists() else 0
         with open(log, "ab", opener=_private) as output:
-            # A session of its own: Ctrl-C in the terminal is for us, and etcd stops when we say so.
+            # A separate session: Ctrl-C in the terminal does not reach etcd. This process stops it.
             self._process = subprocess.Popen(
                 argv,
                 env=environment,
@@ -63,16 +63,16 @@ class EtcdProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     @property
     def exit_status(self) -> int | None:
-        """As :attr:`subprocess.Popen.returncode`."""
+        """The exit status, as in :attr:`subprocess.Popen.returncode`."""
         return self._process.poll()
 
     def new_lines(self) -> list[str]:
-        """Return the complete lines that were written since the last call."""
+        """Return the complete lines written since the last call."""
         with self._log.open("rb") as log:
             log.seek(self._position)
             text = log.read()
@@ -81,7 +81,7 @@ class EtcdProcess:
         return text[:end].decode(errors="replace").splitlines()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so long; return whether it has ended."""
+        """Wait until it has ended, at most this long; return whether it has ended."""
         if self._exit is not None:
             select.select([self._exit], [], [], max(0.0, seconds))
             return not self.running
@@ -90,14 +90,14 @@ class EtcdProcess:
         return not self.running
 
     def reap(self) -> None:
-        """Wait for its end without limit, after a kill."""
+        """Wait without limit until it has ended, after a kill."""
         self._process.wait()
         self._close()
 
     def abandon(self) -> None:
-        """Leave it running when we end."""
+        """Leave it running when this process ends."""
         self._close()
-        # Popen warns when it is collected before its process has ended, unless it believes that it has.
+        # Popen warns when it is garbage-collected before its process has ended, unless a return code is set.
         self._process.returncode = 0
 
     def _close(self) -> None:
@@ -107,7 +107,7 @@ class EtcdProcess:
 
 
 def stop_all(processes: Iterable[EtcdProcess]) -> None:
-    """Stop processes together: ask, and after half a second kill. May be called again."""
+    """Stop processes together: terminate, and kill after half a second. It may be called repeatedly."""
     alive = [process for process in processes if process.running]
     for process in alive:
         _signal(process, signal.SIGTERM)
@@ -120,7 +120,7 @@ def stop_all(processes: Iterable[EtcdProcess]) -> None:
 
 
 def _signal(process: EtcdProcess, number: signal.Signals) -> None:
-    # The group, since the binary may be a wrapper script that does not exec.
+    # Signal the group, since the binary may be a wrapper script that does not exec.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
@@ -134,9 +134,9 @@ class ProcessMember(ReachableMember):
     """An etcd server that runs as a process on this host.
 
     Attributes:
-        environment: all of its environment.
-        directory: of the member; its data and its log are here.
-        watchdog: that is told of its process.
+        environment: its complete environment.
+        directory: the member's directory, with its data and its log.
+        watchdog: the watchdog that its process is registered with.
     """
 
     environment: Mapping[str, str] = field(repr=False)
@@ -147,30 +147,30 @@ class ProcessMember(ReachableMember):
 
     @property
     def running(self) -> bool:
-        """Whether its process is alive now."""
+        """Whether its process is running."""
         return self.process is not None and self.process.running
 
     @property
     def ready(self) -> bool:
-        """Whether it runs and has said since its last start that it serves its clients."""
+        """Whether it is running and has logged since its last start that it serves clients."""
         return self.running and self.progress().ready
 
     @property
     def exit_status(self) -> int | None:
-        """What its process ended with; ``None`` while it runs."""
+        """The exit status of its process; ``None`` while it runs."""
         return None if self.process is None else self.process.exit_status
 
     @property
     def log_file(self) -> Path:
-        """Where it logs."""
+        """Path of its log."""
         return self.directory / "etcd.log"
 
     def log(self) -> str:
-        """Return everything that it has logged so far."""
+        """Return the whole log so far."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def start(self) -> None:
-        """Start its process; what it listens on is not served yet.
+        """Start its process. On return the listeners may not be served yet.
 
         Raises:
             OSError: if the system cannot start it.
@@ -181,27 +181,27 @@ class ProcessMember(ReachableMember):
         self.watchdog.guard_group(self.process.pid)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end of its process, at most so long; return whether it has ended."""
+        """Wait until its process has ended, at most this long; return whether it has ended."""
         return self.process is None or self.process.wait(seconds)
 
     def progress(self) -> ReadinessLog:
-        """Read what its log has got since the last call, and return what that means."""
+        """Read the log lines since the last call, and return the member's readiness."""
         if self.process is not None:
             self._progress.feed(self.process.new_lines())
         return self._progress
 
     def forget(self) -> None:
-        """Remove data and log of a process that has ended."""
+        """Remove the data and the log of a process that has ended."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class ProcessCluster(OwnedCluster[ProcessMember]):
-    """Local etcd processes, started by construction; the source is the path of a binary."""
+    """Local etcd processes, started by the constructor. The source is the path of a binary."""
 
     origin: Literal["process", "container"] = "process"
 
     def farewell(self) -> str:
-        """Return how to talk to a kept cluster and how to stop it."""
+        """Return the commands to use a kept cluster and to stop it."""
         pids = " ".join(str(process.pid) for process in _processes(self.members))
         stop = f"kill {pids}; rm -rf {shlex.quote(str(self.directory))}"
         password_file = self._password_file if self.user else None

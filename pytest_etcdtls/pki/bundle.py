@@ -341,7 +341,7 @@ class ClusterPKI:
         return self.authorities.peer_ca
 
     def paths(self, member: str, *, with_ca_keys: bool = False) -> Mapping[str, PurePosixPath]:
-        """Return the path of each file written by :meth:`write`, relative to its directory, by logical name."""
+        """Return the path of each file of :meth:`write`, relative to its directory, by logical name."""
         return file_paths(self.plan.layout, member, with_ca_keys=with_ca_keys)
 
     def files(self, *, with_ca_keys: bool = False) -> Mapping[PurePosixPath, bytes]:

@@ -105,7 +105,7 @@ def load(der: bytes) -> x509.Certificate:
     """
     try:
         with warnings.catch_warnings():
-            # The library warns of serial numbers that are not positive and of odd country codes; checks judge those.
+            # The library warns of non-positive serial numbers and of odd country codes; checks judge those.
             warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(der)
             _ = certificate.subject, certificate.issuer, certificate.version

@@ -359,7 +359,7 @@ def _time(reader: Reader, which: str) -> None:
     year, month, day, hour, minute, second = (int(group or 0) for group in match.groups()[:6])
     if what == "UTCTime":
         year += 1900 if year >= 50 else 2000
-    # Python's datetime does not support year 0, whose February has 29 days.
+    # Python's calendar does not support year 0, whose February has 29 days.
     is_day = 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year or 2000, month)[1]
     if not is_day or hour > 23 or minute > 59 or second > 59 or not _is_zone(match[7]):
         raise MalformedError(f"{which} is no {what}")

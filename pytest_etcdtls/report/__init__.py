@@ -1,1 +1,1 @@
-"""What a run came to, for people and for programs. Knows results and observations, and no pytest."""
+"""The report of a run, for the terminal and as JSON. It does not depend on pytest."""

@@ -1,7 +1,4 @@
-"""A certificate in words: as facts for the report, as one line and as a card for the terminal.
-
-Reads the certificate and nothing else; judges nothing.
-"""
+"""A certificate as text: facts for the report, one line or a table for the terminal."""
 
 from __future__ import annotations
 
@@ -25,14 +22,14 @@ _USAGES = {
     "key_cert_sign": "keyCertSign",
     "crl_sign": "cRLSign",
 }
-"""Attributes of the library, and RFC 5280's names for them."""
+"""RFC 5280's names of the key usages, by attribute of the library."""
 
 _SHORT = 16
-"""Hexadecimal digits of a fingerprint that a line shows."""
+"""Number of hexadecimal digits of a fingerprint in a line."""
 
 
 def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
-    """Return what the report says of a certificate; times in UTC, names as RFC 4514 writes them."""
+    """Return the facts of a certificate for the report: times in UTC, names in RFC 4514 format."""
     return {
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),
@@ -49,7 +46,7 @@ def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
 
 
 def certificate_line(certificate: x509.Certificate, now: datetime) -> str:
-    """Return the certificate in one line: who, by whom, until when, with which key, for what, for whom."""
+    """Return the certificate in one line: subject, issuer, notAfter, key, usages, names."""
     parts = [
         f"{_name(certificate.subject)} by {_name(certificate.issuer)}",
         f"until {certificate.not_valid_after_utc:%Y-%m-%d} ({days_left(certificate, now)})",
@@ -62,7 +59,7 @@ def certificate_line(certificate: x509.Certificate, now: datetime) -> str:
 
 
 def certificate_card(certificate: x509.Certificate, now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield everything that is shown of a certificate, as pairs of a word and its value."""
+    """Yield all details of a certificate as pairs of label and value."""
     yield "subject", _name(certificate.subject)
     yield "issuer", _name(certificate.issuer)
     yield "serial", f"{serial_number(certificate):x}"
@@ -100,12 +97,12 @@ def key_words(certificate: x509.Certificate) -> str:
 
 
 def signature_words(certificate: x509.Certificate) -> str:
-    """Return the signature's hash, or that the algorithm has none of its own."""
+    """Return the signature's hash, or that the algorithm has none."""
     return signature_hash(certificate) or "no separate hash"
 
 
 def key_usage(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the key usages by RFC 5280's names, empty without the extension."""
+    """Return the key usages by their RFC 5280 names; empty without the extension."""
     usage = extension(certificate, x509.KeyUsage)
     if usage is None:
         return ()
@@ -113,7 +110,7 @@ def key_usage(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def extended_key_usage(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the extended key usages by name, empty without the extension."""
+    """Return the extended key usages by name; empty without the extension."""
     usage = extension(certificate, x509.ExtendedKeyUsage)
     return tuple(getattr(oid, "_name", oid.dotted_string) for oid in usage or ())
 

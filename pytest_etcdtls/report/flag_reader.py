@@ -1,4 +1,4 @@
-"""A declaration in the report: declared, effective and observed, and what a flag reader says."""
+"""A declaration in the report: declared, effective and observed settings, and the result of a flag reader."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Flags = Mapping[str, Setting]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkItem:
-    """One item as a reader of flags judges it.
+    """One benchmark item as judged by a flag reader, which reads flags only.
 
     Attributes:
         item: its number: ``2.2``.
-        side: whose port it is about.
-        title: what it asks for.
-        passes: what the reader of flags says.
-        reads: the flags that it has read, as they are written; ``not given`` for one that is not there.
+        side: the port that it is about: client or peer.
+        title: its requirement.
+        passes: whether it passes according to the flags.
+        reads: the flags that were read, as written; ``not given`` for a missing flag.
     """
 
     item: str
@@ -73,9 +73,9 @@ _RULES: Final = (
 
 
 def read_flags(declaration: Declaration) -> tuple[BenchmarkItem, ...]:
-    """Return every item of section 2 as a reader of flags judges it.
+    """Return every item of section 2 as judged by a flag reader.
 
-    Source: the audit commands of the CIS Kubernetes Benchmark, section 2, which look at the process list.
+    Source: the audit commands of the CIS Kubernetes Benchmark, section 2, which read the process list.
     """
     flags = {setting.name: setting for setting in _on_the_command_line(declaration)}
     return tuple(
@@ -95,7 +95,7 @@ def _reading(flags: Flags, name: str) -> str:
 
 
 def _on_the_command_line(declaration: Declaration) -> Iterator[Setting]:
-    """Yield the flags and variables, those last that such a reader takes; a configuration file is not one."""
+    """Yield flags and variables, the ones that a flag reader prefers last. It reads no configuration file."""
     every = (
         *declaration.shadowed,
         *declaration.overridden,
@@ -119,9 +119,9 @@ class Comparison:
 
     Attributes:
         member: label of the member.
-        flags: what a reader of its flags says.
+        flags: the item as judged by a flag reader.
         wire: the worst outcome of the checks that judge the same on the wire; ``None`` if none was selected.
-        checks: those that came to it.
+        checks: the checks with this outcome.
     """
 
     member: str
@@ -131,14 +131,14 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        """Whether the wire says the opposite: an undecided one does not."""
+        """Whether the wire contradicts the flags. An undecided outcome does not."""
         if self.flags.passes:
             return self.wire in _WRONG
         return self.wire is Outcome.CONFORMS
 
 
 def compare(report: Report, seen: Seen) -> tuple[Comparison, ...]:
-    """Return the comparison for every member of a target that is declared, item by item."""
+    """Return the comparison for every declared member of a target, item by item."""
     return tuple(
         _comparison(member, item, _of_member(report.results, seen, member))
         for member, told in sorted(seen.target.declared.items())
@@ -147,7 +147,7 @@ def compare(report: Report, seen: Seen) -> tuple[Comparison, ...]:
 
 
 def _of_member(results: Iterable[CheckResult], seen: Seen, member: str) -> list[CheckResult]:
-    """Return the results about a member's listeners, and those about the whole target."""
+    """Return the results for a member's listeners and for the whole target."""
     others = {listener.label for listener in seen.target.listeners if listener.member != member}
     return [
         result for result in results if result.target == seen.target.label and result.listener not in others
@@ -183,12 +183,12 @@ _OF_BOTH: Final = ("tls-min-version", "tls-max-version", "cipher-suites")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerRow:
-    """One listener.
+    """The declared, effective and observed settings of one listener.
 
     Attributes:
-        declared: the settings that it comes from, each with file and line; empty if nothing declares it.
-        effective: what etcd makes of them, in words.
-        observed: what the wire said, in words; empty if it was not asked.
+        declared: the settings that define it, each with file and line; empty if it is not declared.
+        effective: the resulting behaviour of etcd, as text.
+        observed: the observed behaviour, as text; empty if it was not observed.
     """
 
     listener: Listener
@@ -198,7 +198,7 @@ class ListenerRow:
 
 
 def members(seen: Seen) -> Iterator[tuple[MemberDeclaration, tuple[ListenerRow, ...]]]:
-    """Yield what each declared member was told, with a row for each of its listeners that was judged."""
+    """Yield the declaration of each declared member, with a row for each of its judged listeners."""
     for label, told in sorted(seen.target.declared.items()):
         member = MemberDeclaration.of(label, told, seen.etcd_version)
         listeners = [listener for listener in seen.target.listeners if listener.member == label]
@@ -225,7 +225,7 @@ def _settings(declaration: ListenerDeclaration) -> Iterator[Setting]:
 
 
 def _spellings(declaration: ListenerDeclaration, word: str) -> tuple[str, ...]:
-    """Return the flags of that side: some are named for the client's side, some for none."""
+    """Return the flag names of this side. Some are prefixed with the client's side, some have no prefix."""
     return (f"peer-{word}",) if declaration.side == "peer" else (word, f"client-{word}")
 
 
@@ -241,7 +241,7 @@ def _observed(seen: Seen, listener: Listener) -> str:
 
 
 def _who(facts: list[object]) -> Iterator[str]:
-    """Yield who was let in and who was not."""
+    """Yield which identities were accepted and which were refused."""
     accepted = next((fact.accepted for fact in facts if isinstance(fact, AcceptedClient)), None)
     tried = [fact for fact in facts if isinstance(fact, AccessMatrix) and fact.cells]
     served = [

@@ -1,6 +1,6 @@
-"""The report as JSON, version 1; ``schema-v1.json`` beside this module describes it.
+"""The report as JSON, version 1. Its schema is ``schema-v1.json`` in this directory.
 
-Written as a whole or not at all: a reader never finds half a report.
+The file is written atomically: a reader never finds a partial report.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 
 
 def document(report: Report) -> dict[str, Any]:
-    """Return the report in the shape of its schema."""
+    """Return the report as a document that conforms to its schema."""
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": tool(),
@@ -48,10 +48,10 @@ def schema() -> dict[str, Any]:
 
 
 def write_document(report: Report, path: Path) -> None:
-    """Write the report to a file, replacing what was there.
+    """Write the report to a file and replace an existing one.
 
     Raises:
-        OSError: if that is not possible; a file that was there is left alone.
+        OSError: if it cannot be written. An existing file is not changed.
     """
     text = json.dumps(document(report), indent=2, ensure_ascii=False) + "\n"
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

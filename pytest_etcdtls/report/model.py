@@ -1,4 +1,4 @@
-"""The report of a run: what every format is made from. Values only."""
+"""The report of a run, from which every format is made. Data only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 LONGEST = 1024
-"""Characters of a text, or octets of a binary value, that are kept."""
+"""Maximum length of a text in characters, or of a binary value in octets."""
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -44,7 +44,7 @@ def kind(fact: object) -> str:
 
 
 def jsonable(value: object) -> JSON:
-    """Return a value out of an observation as JSON knows it."""
+    """Return a value of an observation as a JSON value."""
     match value:
         case None | bool() | int() | float():
             return value
@@ -78,14 +78,14 @@ def _composite(value: object) -> JSON:
 
 
 def fields(value: DataclassInstance) -> dict[str, JSON]:
-    """Return the fields of a dataclass, those apart that its ``repr`` hides."""
+    """Return the fields of a dataclass, without those that its ``repr`` hides."""
     return {
         field.name: jsonable(getattr(value, field.name)) for field in dataclasses.fields(value) if field.repr
     }
 
 
 def _attempt(attempt: Attempt) -> dict[str, JSON]:
-    """Return an attempt with fingerprints for what was served, which stands in the served chain in full."""
+    """Return an attempt with fingerprints of the served chain. The ServedChain observation has it in full."""
     return {
         **fields(dataclasses.replace(attempt, chain=(), announced_ca=())),
         "chain": [hashlib.sha256(der).hexdigest() for der in attempt.chain],
@@ -105,7 +105,7 @@ def _bounded(text: str) -> str:
 
 
 def _octets(data: bytes) -> JSON:
-    """Return text as text, a DER certificate as its facts, anything else in hexadecimal."""
+    """Return text as text, a DER certificate as its facts, and other data in hexadecimal."""
     if data[:1] == b"\x30":
         try:
             return certificate_facts(load(data))
@@ -128,11 +128,11 @@ def _hexadecimal(data: bytes) -> dict[str, JSON]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A target, and what was seen of it.
+    """A target and its observations.
 
     Attributes:
-        facts: listener label (``None`` for the whole target), key, observation.
-        connections: every connection that was made, in order.
+        facts: tuples of listener label (``None`` for the whole target), key and observation.
+        connections: all connections that were made, in order.
     """
 
     target: Target
@@ -140,20 +140,20 @@ class Seen:
     connections: tuple[Connection, ...] = ()
 
     def observations(self) -> Iterator[tuple[Listener | None, str | None, Any]]:
-        """Yield listener, key and observation, those left out that probes only hand to each other."""
+        """Yield listener, key and observation, without those that probes use internally."""
         by_label = {listener.label: listener for listener in self.target.listeners}
         for label, key, fact in self.facts:
             yield by_label.get(label or ""), key, fact
 
     def served(self, label: str) -> ServedChain | None:
-        """Return what a listener served, if that was seen."""
+        """Return the served chain of a listener, if it was observed."""
         return next(
             (fact for at, _, fact in self.facts if at == label and isinstance(fact, ServedChain)), None
         )
 
     @property
     def etcd_version(self) -> str | None:
-        """As known beforehand, else as the first listener said that answered ``/version``."""
+        """The version known before the run, else that of the first listener that answered ``/version``."""
         if self.target.etcd_version is not None:
             return self.target.etcd_version
         return next((found for _, _, fact in self.facts if (found := _version(fact)) is not None), None)
@@ -161,13 +161,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run came to.
+    """The report of a run.
 
     Attributes:
-        started_at: aware UTC.
-        seconds: how long it took.
-        partial: it ended before everything selected was judged.
-        results: one per selected check and listener.
+        started_at: start of the run; aware, UTC.
+        seconds: duration of the run.
+        partial: whether it ended before every selected check was judged.
+        results: one result per selected check and listener.
     """
 
     started_at: datetime
@@ -178,18 +178,18 @@ class Report:
 
     @property
     def counts(self) -> Mapping[Outcome, int]:
-        """How many results there are of each outcome, zeros included."""
+        """The number of results for each outcome, including zeros."""
         counted = Counter(result.outcome for result in self.results)
         return {outcome: counted[outcome] for outcome in Outcome}
 
     @property
     def connections(self) -> int:
-        """How many connections were made."""
+        """The number of connections made."""
         return sum(len(seen.connections) for seen in self.seen)
 
 
 def tool() -> dict[str, str]:
-    """Return what made the report."""
+    """Return the name and version of the tool that made the report."""
     return {
         "name": "pytest-etcdtls",
         "version": __version__,
@@ -199,7 +199,7 @@ def tool() -> dict[str, str]:
 
 
 def openssl_version() -> str:
-    """Return the version of the OpenSSL that makes the handshakes."""
+    """Return the version of the OpenSSL library that is used for handshakes."""
     return backend.openssl_version_text()
 
 

@@ -1,4 +1,4 @@
-"""The catalogue as pages of Markdown."""
+"""The catalogue of checks as Markdown pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_etcdtls.results import Level
 from pytest_etcdtls.role import Role
 
 _CODE = re.compile(r"(--[a-z\[(][\w\[\]()|.=-]*[\w\])]|(?<![\w/])/[a-z][\w/]*[a-z](?![\w/]))")
-"""A flag with its value, or a path of HTTP."""
+"""Matches a flag with its value, or an HTTP path."""
 
 _SPECIAL = re.compile(r"([\\`*<\[\]]|(?<!\w)_|_(?!\w))")
 
@@ -22,7 +22,7 @@ _CVE = re.compile(r"CVE-\d{4}-\d+")
 
 
 def as_text(text: str) -> str:
-    """Return text in which flags and paths are code and every other character means itself."""
+    """Return text as Markdown, with flags and paths as code and all other characters escaped."""
     parts = _CODE.split(text)
     return "".join(
         f"`{part}`" if number % 2 else _SPECIAL.sub(r"\\\1", part) for number, part in enumerate(parts)
@@ -30,12 +30,12 @@ def as_text(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return the same for a cell of a table, where a bar would end it, in code too."""
+    """Return text as Markdown for a table cell, with ``|`` escaped, also in code."""
     return as_text(text).replace("|", r"\|")
 
 
 def linked(reference: str) -> str:
-    """Return a reference as a link where it is an RFC, an advisory or a CVE, else as text."""
+    """Return a reference as a link if it is an RFC, an advisory or a CVE, else as text."""
     address = _address(reference)
     return f"[{reference}]({address})" if address else as_text(reference)
 
@@ -53,7 +53,7 @@ def _address(reference: str) -> str:
 
 
 def anchor(heading: str) -> str:
-    """Return the fragment under which GitHub links a heading."""
+    """Return the fragment that GitHub generates for a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
@@ -69,18 +69,18 @@ SUBJECTS: Mapping[str, str] = {
     "mtls": "who is let in and who is not",
     "tls": "versions, suites, groups and what else a handshake agrees on",
 }
-"""By family."""
+"""Subject of each check family."""
 
 _MANY = 6
-"""Proofs of one check that are named."""
+"""Maximum number of proofs that are named for one check."""
 
 
 def catalogue_page(checks: Iterable[Check], proofs: Mapping[str, Sequence[str]]) -> str:
     """Return the page.
 
     Args:
-        checks: in order of id.
-        proofs: by check id, what has been seen to be found by it, in Markdown.
+        checks: the checks in order of id.
+        proofs: the faults that each check was seen to find, by check id, in Markdown.
     """
     families = {name: list(members) for name, members in groupby(checks, key=lambda check: check.family)}
     lines = ["# The checks", "", *_totals(families), ""]
@@ -142,7 +142,7 @@ def _judges(check: Check) -> str:
 
 
 def _with_flags(text: str, roles: frozenset[Role]) -> str:
-    """Fill in the flags of the port, both spellings where the check judges both ports."""
+    """Insert the flags of the port, in both spellings if the check judges both ports."""
     if roles == {Role.PEER}:
         return text.format(peer="peer-", side="peer")
     if Role.PEER not in roles:

@@ -41,18 +41,18 @@ def bold(text: str) -> Line:
 
 
 def coloured(text: str, colour: str) -> Line:
-    """Return a line in a colour."""
+    """Return a coloured line."""
     return Line(text, {colour: True})
 
 
 def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> Iterator[Line]:
-    """Yield a text in lines no longer than the width; a word that is longer is not broken.
+    """Yield a text in lines no longer than the width. A longer word is not broken.
 
     Args:
-        text: its own line breaks are kept.
+        text: the text. Its line breaks are kept.
         width: characters per line.
-        first: what the first line begins with.
-        rest: what the others begin with, as many blanks if ``None``.
+        first: prefix of the first line.
+        rest: prefix of the other lines; ``None`` for as many spaces as ``first`` is long.
     """
     indent = " " * len(first) if rest is None else rest
     for number, paragraph in enumerate(text.splitlines() or [""]):
@@ -69,7 +69,7 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
 
 
 def short_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
-    """Yield what is wrong, what was expected and what was seen."""
+    """Yield the finding with expected and observed behaviour."""
     for finding in result.findings:
         yield from (coloured(line.text, "red") for line in wrapped(finding.message, width))
         yield from _finding(finding, width)
@@ -80,7 +80,7 @@ def short_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
 
 
 def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
-    """Yield everything there is to say about a result that found something."""
+    """Yield the full description of a result with findings."""
     if not result.findings:
         yield from short_result(result, width)
         return
@@ -103,7 +103,7 @@ def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
 
 
 def why(result: CheckResult) -> str:
-    """Return the requirement and why it matters, empty for a check that is not in the catalogue."""
+    """Return the requirement and why it matters; empty for a check that is not in the catalogue."""
     check = catalogue().get(result.check)
     if check is None:
         return ""
@@ -116,7 +116,7 @@ def _finding(finding: Finding, width: int) -> Iterator[Line]:
 
 
 def _reproduce(finding: Finding) -> Iterator[Line]:
-    """Yield the lines to paste as they are: a shell takes no others."""
+    """Yield the commands to paste, unwrapped."""
     if finding.reproduce:
         yield Line("  reproduce:")
     for text in finding.reproduce:
@@ -127,7 +127,7 @@ _INDENT = "    "
 
 
 def declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
-    """Yield what was declared for a listener, what etcd makes of it, and what was observed."""
+    """Yield the declared, effective and observed settings of a listener."""
     settings = [setting.written for setting in row.declared]
     files = Counter(setting.place.file for setting in row.declared)
     where = f" ({', '.join(files)})" if files else ""
@@ -140,12 +140,12 @@ def declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
 
 
 def benchmark_lines(comparisons: Iterable[Comparison], width: int, *, every: bool) -> Iterator[Line]:
-    """Yield what a reader of flags says, and where the wire says the opposite.
+    """Yield the result of a flag reader, and the items that the wire contradicts.
 
     Args:
-        comparisons: of one target.
+        comparisons: the comparisons of one target.
         width: characters per line.
-        every: show every item, not only those that differ.
+        every: show every item instead of only those that differ.
     """
     judged = [comparison for comparison in comparisons if comparison.wire is not None]
     if not judged:
@@ -177,17 +177,17 @@ def _comparison_lines(comparison: Comparison, width: int) -> Iterator[Line]:
 
 
 _GROUPS = 5
-"""Groups of one log that are shown, unless asked for more."""
+"""Maximum number of groups that are shown of one log, without ``-v``."""
 _EVERY = 100
 
 
 def rejected_lines(seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
-    """Yield what the logs of a target say; of a live one without a log, what its operator will find there.
+    """Yield the rejected connections in a target's logs, or for a live target without a log our own ones.
 
     Args:
-        seen: a target, and what was seen of it.
+        seen: a target and its observations.
         width: characters per line.
-        every: show every group, and also logs in which there is nobody but us.
+        every: show every group, and also logs that contain our connections only.
     """
     live = seen.target.origin == "live"
     logs = next((fact.logs for _, _, fact in seen.facts if isinstance(fact, EtcdLogs)), ())
@@ -233,7 +233,7 @@ def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
 
 
 def _earlier(run: LoggedRun) -> str:
-    """Return from where and when something came that looks like an earlier run."""
+    """Return the address and time of connections that look like an earlier run."""
     when = f"from {run.first:%Y-%m-%d %H:%M:%S} to {run.last:%H:%M:%S} UTC"
     return f"{run.host}, {_times(run.count)} {when}: looks like a run of pytest-etcdtls"
 
@@ -250,7 +250,7 @@ def _dial(dial: FailedDials) -> str:
 
 
 def _to_be_found(connections: Sequence[Connection], width: int) -> Iterator[Line]:
-    """Yield which lines of ours an operator will find in the log of a live etcd."""
+    """Yield which lines about our connections an operator will find in the log of a live etcd."""
     ended = [one for one in connections if one.local_address and not _served(one)]
     if not ended:
         return
@@ -307,7 +307,7 @@ _COLOURS = {
 }
 _SEVERITIES = list(Severity)
 _NAMED = 8
-"""Checks that are named for one reason."""
+"""Maximum number of checks that are named for one reason."""
 _NOT_LOOKED_FOR = "Listeners that were not named were not looked for: pass --etcd-discover."
 
 
@@ -315,11 +315,11 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
     """Yield the summary.
 
     Args:
-        report: of the run.
-        review: what became of the waivers.
-        width: characters per line; lines to paste may be longer.
-        verbosity: pytest's: below zero no certificates and no lists of what was not judged, above zero
-            certificates in full, and of an owned cluster too what it was told to be.
+        report: the report of the run.
+        review: the state of the waivers.
+        width: characters per line. Commands to paste may be longer.
+        verbosity: pytest's verbosity. Below zero, certificates and lists of checks that were not judged are
+            omitted; above zero, certificates are complete and the declaration of owned clusters is shown.
     """
     if verbosity >= 0:
         for seen in report.seen:
@@ -385,18 +385,18 @@ def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[L
 
 
 def _leaves_some_out(target: Target) -> bool:
-    """Whether a member may have listeners that neither a declaration nor an option tells."""
+    """Whether a member may have listeners that neither a declaration nor an option names."""
     members = {listener.member for listener in target.listeners}
     return target.origin == "live" and not target.discover and not members <= target.declared.keys()
 
 
 def _shows_declared(seen: Seen, verbosity: int) -> bool:
-    """Whether what was declared is shown: of somebody's cluster always, of ours when asked for."""
+    """Whether the declaration is shown: always for a live cluster, with ``-v`` for an owned one."""
     return seen.target.origin == "live" or verbosity > 0
 
 
 def _declared(seen: Seen) -> Mapping[str, ListenerRow]:
-    """Return what was declared, by listener."""
+    """Return the declared settings by listener."""
     return {row.listener.label: row for _, rows in members(seen) for row in rows}
 
 
@@ -424,7 +424,7 @@ def _title(result: CheckResult, width: int) -> Iterator[Line]:
 
 
 def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
-    """Yield one block per warning; listeners of which the same is said share one."""
+    """Yield one block per warning. Listeners with the same warning share a block."""
     if results:
         yield Line()
         yield coloured("warnings", "yellow")
@@ -451,7 +451,7 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 
 
 def _grouped(heading: str, results: Iterable[CheckResult], width: int, *, every: bool) -> Iterator[Line]:
-    """Yield one entry per reason, with the checks that it stopped: by name, or only how many."""
+    """Yield one entry per reason, with the names or the number of the checks that it applies to."""
     groups: dict[str, dict[str, list[str]]] = {}
     for result in results:
         groups.setdefault(result.reason, {}).setdefault(result.check, []).append(result.listener)

@@ -1,1 +1,1 @@
-"""The suite inside pytest."""
+"""The conformance suite as part of a pytest session."""

@@ -1,4 +1,4 @@
-"""What the fixtures give to tests of the user's own."""
+"""The objects that the fixtures provide to the user's tests."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _READS = re.compile(
 
 
 class WriteRefusedError(EtcdTLSError):
-    """A request that may change something on a live cluster was not sent."""
+    """A request that may change data on a live cluster was not sent."""
 
 
 def connect(target: TargetRun) -> httpx.Client:
-    """Return a client of the target's first client listener; the caller closes it.
+    """Return a client of the target's first client listener. The caller closes it.
 
     Raises:
-        pytest.fail.Exception: if there is no such listener, or no certificate to show.
+        pytest.fail.Exception: if there is no such listener, or no client certificate.
     """
     actual = target.observer.target
     listener = _listener(actual)
@@ -62,7 +62,7 @@ def connect(target: TargetRun) -> httpx.Client:
 
 
 class _ReadOnlyTransport(httpx.HTTPTransport):
-    """Connects where it was told to, and refuses what is not a read."""
+    """A transport that connects to a fixed address and refuses requests that are not reads."""
 
     def __init__(self, listener: Listener, context: ssl.SSLContext, allow_writes: bool) -> None:
         super().__init__(verify=context)
@@ -73,7 +73,7 @@ class _ReadOnlyTransport(httpx.HTTPTransport):
         """Send the request.
 
         Raises:
-            WriteRefusedError: if it may change something on a live cluster.
+            WriteRefusedError: if the request may change data on a live cluster.
         """
         reads = request.method in ("GET", "HEAD", "OPTIONS") or (
             request.method == "POST" and _READS.fullmatch(request.url.path)
@@ -85,7 +85,7 @@ class _ReadOnlyTransport(httpx.HTTPTransport):
             )
         there = self._listener.connect_to
         if request.url.netloc == httpx.URL(self._listener.url).netloc:
-            # A trailing dot is for the look-up alone (RFC 6066 section 3).
+            # A trailing dot is used for the lookup only (RFC 6066 section 3).
             request.extensions = {**request.extensions, "sni_hostname": self._listener.host.rstrip(".")}
         else:
             there = None
@@ -95,7 +95,7 @@ class _ReadOnlyTransport(httpx.HTTPTransport):
 
 
 def _listener(target: Target) -> Listener:
-    for role in (Role.CLIENT_HTTP, Role.CLIENT):  # a gRPC-only port stands beside the former
+    for role in (Role.CLIENT_HTTP, Role.CLIENT):  # with a client-http listener, the client listener serves gRPC only
         for listener in target.listeners:
             if listener.role is role:
                 return listener
@@ -129,7 +129,7 @@ class ClusterFactory:
     """Starts owned clusters.
 
     Args:
-        run: starts them, and stops them in the end if this has not.
+        run: starts the clusters, and stops at the end those that are still running.
         owned: the target whose etcd and configuration are the default.
     """
 
@@ -142,12 +142,12 @@ class ClusterFactory:
         """Start a cluster and return it.
 
         Args:
-            config: what it shall be (default: what ``--etcd-size`` and ``--etcd-key-type`` say).
-            changes: to fields of the configuration.
+            config: the configuration (default: that of ``--etcd-size`` and ``--etcd-key-type``).
+            changes: changes to fields of the configuration.
 
         Raises:
-            UsageError: for a field that does not exist, or one that this etcd cannot express.
-            ClusterStartError: if it does not start.
+            UsageError: for an unknown field, or a field that this version of etcd does not support.
+            ClusterStartError: if the cluster does not start.
         """
         base = self._owned.settings.owned.config if config is None else config
         unknown = sorted(changes.keys() - {field.name for field in dataclasses.fields(base)})
@@ -160,7 +160,7 @@ class ClusterFactory:
         return cluster
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the factory."""
         return self
 
     def __exit__(
@@ -169,18 +169,18 @@ class ClusterFactory:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop every cluster that still runs, the last one first."""
+        """Stop every cluster that is still running, the last one first."""
         self._started.close()
 
 
 class BoundCheck:
-    """One check on one listener of a target, or on the whole of it.
+    """One check on one listener of a target, or on the whole target.
 
     Args:
-        run: of the session.
-        target: whose listener it is.
-        check: to be judged.
-        listener: label of the listener, ``cluster`` for the whole target.
+        run: the run of the session.
+        target: the target of the listener.
+        check: the check.
+        listener: label of the listener; ``cluster`` for the whole target.
     """
 
     def __init__(self, run: Run, target: TargetRun, check: Check, listener: str) -> None:
@@ -195,14 +195,14 @@ class BoundCheck:
         return self.check.id
 
     def run(self) -> CheckResult:
-        """Return what the check comes to there, waivers applied; judged once per session."""
+        """Return the result of the check, with waivers applied. The check runs once per session."""
         return self._run.result(self._target, self.check, self.listener)
 
     def require(self) -> CheckResult:
-        """Judge, and let the test come to the same: the result is returned if nothing is wrong.
+        """Run the check and apply its outcome to the test. Return the result if there is no violation.
 
-        Fails the test with the finding's words on a violation and where there is no verdict, skips it
-        where the check does not apply or cannot be verified, and expects a failure that is waived.
+        The test fails with the finding's text on a violation and if there is no verdict. It is skipped if the
+        check does not apply or cannot be verified, and marked as an expected failure if it is waived.
         """
         result = self.run()
         match result.outcome:
@@ -224,7 +224,7 @@ _ENDPOINT, _CHECK = "etcd_endpoint", "etcd_check"
 
 @dataclass(frozen=True, slots=True)
 class CheckSubject:
-    """A parameter: a listener of a target by label, and perhaps a check of it."""
+    """A test parameter: a listener of a target by label, and optionally a check."""
 
     target: str
     listener: str
@@ -232,13 +232,13 @@ class CheckSubject:
 
     @property
     def id(self) -> str:
-        """For pytest's ids."""
+        """The parameter's id for pytest."""
         words = [self.target, self.listener] + ([self.check.id] if self.check else [])
         return "-".join(words)
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Parametrise a test that asks for one of our two fixtures, unless it or its conftest has its own."""
+    """Parametrize a test that uses one of our two fixtures, unless the test or its conftest overrides it."""
     endpoint, check = (_is_ours(metafunc, name) for name in (_ENDPOINT, _CHECK))
     if not endpoint and not check:
         return
@@ -253,12 +253,12 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 
 def targets(config: pytest.Config) -> tuple[TargetRun, ...]:
-    """Return the targets, or fail the test with one message that says why there are none."""
+    """Return the targets, or fail the test with a message that says why there are none."""
     return _run(config).targets
 
 
 def owned(config: pytest.Config) -> tuple[TargetRun, ...]:
-    """Return the owned targets, or fail the test likewise."""
+    """Return the owned targets, or fail the test with a message that says why there are none."""
     try:
         return run_of(config).owned
     except (UsageError, pytest.UsageError) as error:
@@ -268,7 +268,7 @@ def owned(config: pytest.Config) -> tuple[TargetRun, ...]:
 def _run(config: pytest.Config) -> Run:
     try:
         run = run_of(config)
-        _ = run.targets, run.checks  # found out now, while there is somebody to tell
+        _ = run.targets, run.checks  # evaluated here, where the error can be reported
         run.discover()
     except (UsageError, pytest.UsageError) as error:
         pytest.fail(str(error), pytrace=False)
@@ -276,7 +276,7 @@ def _run(config: pytest.Config) -> Run:
 
 
 def _is_ours(metafunc: pytest.Metafunc, name: str) -> bool:
-    """Return whether the test gets the fixture from us: not its own of that name, not its own parameter."""
+    """Return whether the test uses our fixture, not its own fixture or parameter of the same name."""
     if name not in metafunc.fixturenames:
         return False
     for marker in metafunc.definition.iter_markers("parametrize"):

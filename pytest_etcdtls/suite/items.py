@@ -1,4 +1,4 @@
-"""The collection tree of the suite and the item that judges."""
+"""The collection tree of the suite, with one item per check and listener."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_etcdtls.runner import Run, TargetRun
 
 
 class ViolationError(Exception):
-    """What is out there does not keep a requirement."""
+    """The target violates a requirement."""
 
     def __init__(self, result: CheckResult) -> None:
         super().__init__(headline(result))
@@ -28,7 +28,7 @@ class ViolationError(Exception):
 
 
 class NoVerdictError(Exception):
-    """A check came to no verdict: the evidence could not be got, or the check itself is broken."""
+    """A check has no verdict: the evidence could not be obtained, or the check itself is broken."""
 
     def __init__(self, result: CheckResult) -> None:
         super().__init__(headline(result))
@@ -37,20 +37,20 @@ class NoVerdictError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """What pytest's short summary and JUnit take as the message."""
+    """The message that pytest's short summary and JUnit report show."""
 
     message: str
 
 
 class Writer(Protocol):
-    """What is needed of pytest's terminal writer."""
+    """The methods of pytest's terminal writer that are used."""
 
     def line(self, text: str, **markup: bool) -> None:
         """Write a line."""
 
 
 class ResultRepr:
-    """A result as pytest's ``longrepr``: short on the terminal, in full as text (JUnit, HTML)."""
+    """A result as pytest's ``longrepr``: short on the terminal, complete as text (JUnit, HTML)."""
 
     def __init__(self, result: CheckResult) -> None:
         self.result = result
@@ -66,17 +66,17 @@ class ResultRepr:
 
 
 def headline(result: CheckResult) -> str:
-    """Return one line that says what is the matter."""
+    """Return one line that summarises the result."""
     text = result.findings[0].message if result.findings else result.reason
     more = f" (and {len(result.findings) - 1} more)" if len(result.findings) > 1 else ""
     return f"{result.outcome}: {text.partition(chr(10))[0]}{more}"
 
 
 def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
-    """Refuse ids, and prefixes of ids, that no item has; none as long as listeners may still be found.
+    """Refuse node ids and prefixes that match no item, unless further listeners may still be discovered.
 
     Raises:
-        pytest.UsageError: for the first one; also if there are no items, since there is no etcd.
+        pytest.UsageError: for the first unknown id; also if there are no items because there is no etcd.
     """
     try:
         known = node_ids(run)
@@ -95,7 +95,7 @@ def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
 
 
 def node_ids(run: Run) -> list[str]:
-    """Return the node id of every item there can be, as far as its listener is known by now."""
+    """Return the node ids of all items whose listener is known at this point."""
     return [
         f"{ROOT}::{target.outline.label}::{label}::{check.id}"
         for target in run.targets
@@ -105,7 +105,7 @@ def node_ids(run: Run) -> list[str]:
 
 
 def may_grow(run: Run) -> bool:
-    """Whether listeners may be found that are not known yet."""
+    """Whether further listeners may be discovered."""
     return any(target.asks and target.seen is None for target in run.targets)
 
 
@@ -119,7 +119,7 @@ _PACKAGE = Path(pytest_etcdtls.__file__).parent
 
 
 class Suite(pytest.Collector):
-    """All that is judged, with node id ``etcdtls``."""
+    """The root collector, with node id ``etcdtls``."""
 
     run: Run
     ids: Sequence[str]
@@ -129,9 +129,9 @@ class Suite(pytest.Collector):
         """Return the suite of a run.
 
         Args:
-            session: its parent.
-            run: what is judged.
-            ids: node ids or their prefixes, to collect these alone; empty for all.
+            session: the parent node.
+            run: the run whose targets are judged.
+            ids: node ids or prefixes to collect; empty for all.
         """
         suite: Self = cls.from_parent(session, name=ROOT, path=_PACKAGE, nodeid=ROOT)
         suite.run, suite.ids = run, ids
@@ -146,7 +146,7 @@ class Suite(pytest.Collector):
             yield node
 
     def selects(self, nodeid: str) -> bool:
-        """Return whether an item was named, if any were."""
+        """Return whether an item is selected by the given ids, or no ids were given."""
         return not self.ids or any(nodeid == name or nodeid.startswith(f"{name}::") for name in self.ids)
 
 
@@ -157,7 +157,7 @@ class TargetNode(pytest.Collector):
     parent: Suite
 
     def collect(self) -> Iterator[pytest.Collector]:
-        """Yield the listeners that any selected check judges, last the target as a whole."""
+        """Yield the listeners that have a selected check, then the target as a whole."""
         for label, checks in self.target.subjects(self.parent.run.checks):
             if checks:
                 node: ListenerNode = ListenerNode.from_parent(self, name=label)
@@ -172,7 +172,7 @@ class ListenerNode(pytest.Collector):
     parent: TargetNode
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Yield one item per check, those alone that were named if any were."""
+        """Yield one item per check, only selected ones if ids were given."""
         for check in self.checks:
             item: CheckItem = CheckItem.from_parent(self, name=check.id)
             if self.parent.parent.selects(item.nodeid):
@@ -183,7 +183,7 @@ class ListenerNode(pytest.Collector):
 class CheckItem(pytest.Item):
     """One check on one listener.
 
-    The attributes below are those that hooks of other plugins expect of a test function.
+    The attributes below are those that hooks of other plugins expect on a test function.
     """
 
     check: Check
@@ -194,7 +194,7 @@ class CheckItem(pytest.Item):
     fixturenames: tuple[str, ...] = ()
 
     def bind(self, check: Check, target: TargetRun, run: Run) -> None:
-        """Say what the item judges."""
+        """Set the check and the listener of the item."""
         self.check, self.target, self.run = check, target, run
         self.result: CheckResult | None = None
         self.function = self.obj = check.function
@@ -208,7 +208,7 @@ class CheckItem(pytest.Item):
         return self.parent.name
 
     def setup(self) -> None:
-        """Judge; a result that is no verdict ends the item here."""
+        """Run the check. A result that is not a verdict ends the item here."""
         if self.config.getoption("setuponly"):
             return
         result = self._judge()
@@ -228,15 +228,15 @@ class CheckItem(pytest.Item):
             raise ViolationError(self.result)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Return what stands above a failure; were it the end of the node id, ``-v`` would show it twice."""
+        """Return the heading of a failure. It differs from the end of the node id, which ``-v`` shows already."""
         return self.path, None, f"{self.check.id} on {self.label} of {self.target.outline.label}"
 
     def _judge(self) -> CheckResult:
-        """Return the result, judged once however often the item is run."""
+        """Return the result. The check runs once, however often the item is run."""
         if self.result is None:
             try:
                 self.result = self.run.result(self.target, self.check, self.label)
-            except pytest.fail.Exception as stopped:  # pytest-timeout, from within a signal handler
+            except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
                 reason = f"stopped before a verdict: {stopped}"
                 self.result = self.target.unjudged(self.check, self.label, Outcome.INCONCLUSIVE, reason)
                 raise

@@ -1,7 +1,4 @@
-"""The ledger of a run: what was to be judged, what came of it, and what that means for the exit code.
-
-Knows nothing of terminals and files.
-"""
+"""The ledger of a run: the selected checks, their results, and the exit code that follows from them."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
 
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
-"""Outcomes by which something is known of a listener."""
+"""Outcomes that are a verdict about a listener."""
 
 FAILING = frozenset({Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN})
 """Outcomes that fail a run."""
@@ -40,7 +37,7 @@ _FAMILY = "mtls"
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """A listener about which the run found nothing out; ``what`` says which checks came to no verdict."""
+    """A listener without any verdict. ``what`` names the checks that have none."""
 
     target: str
     url: str
@@ -48,7 +45,7 @@ class Unverified:
 
 
 class Ledger:
-    """Keeps the selection and the results of a run.
+    """Stores the selection and the results of a run.
 
     Args:
         run: the run.
@@ -60,16 +57,16 @@ class Ledger:
         self._results: dict[str, CheckResult] = {}
 
     def select(self, items: Iterable[CheckItem]) -> None:
-        """Note what is to be judged."""
+        """Record the selected items."""
         self._selected = {item.nodeid: item for item in items}
 
     def record(self, nodeid: str, result: CheckResult) -> None:
-        """Note what an item came to; the first result stands."""
+        """Record the result of an item. The first result is kept."""
         self._results.setdefault(nodeid, result)
 
     @property
     def results(self) -> list[CheckResult]:
-        """One result per selected item, in the order of selection, those that were not run included."""
+        """One result per selected item, in order of selection, including items that were not run."""
         known = dict(self._results)
         for nodeid, item in self._selected.items():
             if nodeid not in known:
@@ -79,7 +76,7 @@ class Ledger:
 
     @property
     def judged(self) -> int:
-        """How many results arrived."""
+        """The number of results that arrived."""
         return len(self._results)
 
     @property
@@ -93,15 +90,15 @@ class Ledger:
         return any(result.outcome in FAILING for result in self._results.values())
 
     def review_waivers(self) -> Review:
-        """Say what became of the waivers."""
+        """Return which waivers were used and which are stale."""
         today = self.run.started_at.date()
         return review(self.run.settings.waivers, self._results.values(), catalogue().keys(), today)
 
     def unverified(self) -> list[Unverified]:
-        """Return the listeners that were judged to the end without anything being found out.
+        """Return the listeners whose checks all ended without the required verdict.
 
-        On a TLS listener a verdict about mutual TLS is wanted, if such checks were selected there; else
-        any verdict, unless nothing that was selected applies.
+        A TLS listener requires a verdict about mutual TLS, if such checks were selected. Any other listener
+        requires any verdict, unless no selected check applies.
         """
         found = []
         for target in self.run.targets:
@@ -124,14 +121,14 @@ class Ledger:
 
 
 DISCOVERY = "cluster.discovered"
-"""The check that says whether every member was found."""
+"""The check that reports whether every member was discovered."""
 
 _ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 _SELECTIVE = ("lf", "stepwise", "stepwise_skip")
 
 
 def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> list[str]:
-    """Return what fails the run besides results, one sentence each."""
+    """Return the problems that fail the run in addition to results, one sentence each."""
     if is_dry(session.config) or session.exitstatus not in _ENDED_WELL:
         return []
     return [
@@ -143,7 +140,7 @@ def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) ->
 
 
 def exit_status(status: int, ledger: Ledger, found: list[str]) -> int:
-    """Return pytest's exit status put right: ours count as collected, and a problem fails the run."""
+    """Return the corrected exit status of pytest: our items count as collected, and a problem fails the run."""
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.judged:
         status = pytest.ExitCode.TESTS_FAILED if ledger.failed else pytest.ExitCode.OK
     if found and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
@@ -171,10 +168,10 @@ def _seen(target: TargetRun) -> Seen:
             label == listener.label and isinstance(fact, FirstContact) for label, _, fact in observer.facts
         ):
             with suppress(UnobservedError):
-                observer.get(ServedChain, listener=listener)  # out of the answer, without a connection
+                observer.get(ServedChain, listener=listener)  # from the response that was read, without a connection
     if observer.connections:
         with suppress(UnobservedError):
-            observer.get(EtcdLogs)  # at the end, when every connection of ours is known
+            observer.get(EtcdLogs)  # at the end, when all our connections are known
     return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
 
 
@@ -189,7 +186,7 @@ def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger
 
 
 def _undiscovered(ledger: Ledger) -> Iterator[str]:
-    """Say which members are not judged, where the check that says so is not among the results."""
+    """Return which members are not judged, if :data:`DISCOVERY` is not among the results."""
     if any(result.check == DISCOVERY for result in ledger.results):
         return
     for target in ledger.run.targets:

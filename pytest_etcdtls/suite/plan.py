@@ -1,4 +1,4 @@
-"""What needs no session: the catalogue, one check in full, the plan of connections."""
+"""Options that need no session: list the catalogue, explain a check, plan the connections."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _Place = tuple[Listener | None, type[Any], str | None]
 
 
 def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
-    """Return how many connections the checks make at most, by listener label, retries apart.
+    """Return the maximum number of connections of the checks by listener label, without retries.
 
-    Each observation is counted once per listener, with all that it may need. Addresses that are no listeners
-    are counted together, under the word for the whole target, if there are any.
+    Each observation is counted once per listener, with all observations that it may need. Addresses that are
+    not listeners are counted together, under the label of the whole target.
     """
     counted: Counter[str] = Counter({listener.label: 0 for listener in target.listeners})
     elsewhere: dict[tuple[type[Any], str | None], int] = {}
@@ -65,7 +65,7 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
 
 
 def plan_lines(run: Run) -> Iterator[str]:
-    """Yield the plan in words."""
+    """Yield the plan as text."""
     bounds = run.settings.bounds
     for target in run.targets:
         listeners = {listener.label: listener for listener in target.outline.listeners}
@@ -91,7 +91,7 @@ def plan_lines(run: Run) -> Iterator[str]:
 
 
 def _of_whoever_is_found(named: Target, run: Run) -> Iterator[str]:
-    """Yield what each listener adds that is found."""
+    """Yield the connections that each discovered listener adds."""
     cap = run.settings.bounds.max_connections
     found = tuple(
         Listener(role=role, scheme="https", host=role, port=0, member="found", label=f"found {role}")
@@ -114,7 +114,7 @@ def _needs(checks: Sequence[Check]) -> Iterator[tuple[type[Any], str | None]]:
 
 
 def _foreseen(run: TargetRun) -> Target:
-    """Return a target with the credentials that an owned cluster would have: they decide what is tried."""
+    """Return a target with the credentials of an owned cluster, which determine the attempts."""
     if run.source is None:
         return run.outline
     config = run.settings.owned.config
@@ -129,7 +129,7 @@ def _foreseen(run: TargetRun) -> Target:
 
 
 def _first(target: Target, checks: Sequence[Check]) -> Iterator[_Place]:
-    """Yield what the checks ask for themselves, on every listener that they judge, gates first."""
+    """Yield the observations that the checks request directly, on every listener that they judge, gates first."""
     for check in checks:
         for listener in subjects(check, target):
             gates = [
@@ -140,7 +140,7 @@ def _first(target: Target, checks: Sequence[Check]) -> Iterator[_Place]:
 
 
 def answer(config: pytest.Config) -> int:
-    """Print what was asked for and return the exit code.
+    """Print the requested output and return the exit code.
 
     Raises:
         pytest.UsageError: for an unknown id or pattern, or a setting that cannot be used.
@@ -160,7 +160,7 @@ def answer(config: pytest.Config) -> int:
 
 
 def explain(check: Check) -> Iterator[str]:
-    """Yield one check in full."""
+    """Yield the full description of one check."""
     width = shutil.get_terminal_size().columns
     yield check.id
     yield from _lines(check.requirement, width, "  ")
@@ -190,7 +190,7 @@ def _find(identifier: str) -> Check:
 
 
 def _list(checks: Sequence[Check], selected: int) -> Iterator[str]:
-    """Yield a line for each check, and how many a run has: those that must be asked for are counted apart."""
+    """Yield a line for each check, and the number of checks in a run; opt-in checks are counted separately."""
     width = max((len(check.id) for check in checks), default=0)
     for check in checks:
         note = f" ({check.level_text})" if check.level_text != check.level else ""

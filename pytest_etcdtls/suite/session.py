@@ -1,4 +1,4 @@
-"""The suite's part in a pytest session."""
+"""The hooks of the suite in a pytest session."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def header(run: Run) -> list[str]:
 
 
 def members(run: Run) -> list[str]:
-    """Return what there is to say of the members of a live cluster once it was asked for them, or was not."""
+    """Return the lines about the members of a live cluster, with or without discovery."""
     return [
         f"etcd TLS: {target.outline.label}: {_members(target)}"
         for target in run.targets
@@ -103,11 +103,11 @@ def show(
     """Write the summary section.
 
     Args:
-        terminal: pytest's.
-        report: of the run.
-        ledger: of the run.
-        closing: what else there is to say, such as files written.
-        problems: what fails the run besides results.
+        terminal: pytest's terminal reporter.
+        report: report of the run.
+        ledger: ledger of the run.
+        closing: further lines, such as the files written.
+        problems: problems that fail the run in addition to results.
     """
     width = terminal._tw.fullwidth
     terminal.write_sep("=", TITLE)
@@ -137,17 +137,17 @@ def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> None:
 
 
 ATTRIBUTE = "etcdtls"
-"""Of a test report: the result as JSON."""
+"""Attribute of a test report that holds the result as JSON."""
 
 
 class SuiteSession:
-    """Hooks of the process that judges.
+    """The hooks of the process that runs the checks.
 
     Args:
-        config: pytest's.
-        invocation: what the command line asks for.
-        run: what is judged.
-        ledger: where results are kept.
+        config: pytest's configuration.
+        invocation: the parsed command line.
+        run: the run.
+        ledger: the ledger that stores the results.
     """
 
     def __init__(self, config: pytest.Config, invocation: Invocation, run: Run, ledger: Ledger) -> None:
@@ -160,31 +160,31 @@ class SuiteSession:
         self._written: list[str] = []
 
     def suite(self, session: pytest.Session) -> Suite:
-        """Return a new collector of the suite; a live cluster is asked for its members by now.
+        """Return a new collector of the suite. The members of a live cluster are discovered before.
 
         Raises:
-            pytest.UsageError: if an id was named that no member that was found has.
+            pytest.UsageError: if a given node id matches no discovered member.
         """
         self._run.discover()
         refuse_unknown_ids(self._run, self._invocation.ids)
         return Suite.of(session, self._run, self._invocation.ids)
 
     def select(self, items: Iterable[pytest.Item]) -> None:
-        """Note which items are left to be run."""
+        """Record the items that remain to be run."""
         self.ledger.select(item for item in items if isinstance(item, CheckItem))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Append the suite to what the session collects; no path is added for it."""
+        """Append the suite to the session's collectors. It needs no path on the command line."""
         report = yield
         if isinstance(collector, pytest.Session):
             report.result.append(self.suite(collector))
         return report
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note the selection."""
+        """Record the selection."""
         if not is_distributed(self._config):
             self.select(session.items)
 
@@ -192,7 +192,7 @@ class SuiteSession:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Put the result on the report, and the result's words in the place of a traceback."""
+        """Attach the result to the report, and replace the traceback with the result's text."""
         report: Any = yield
         result = item.result if isinstance(item, CheckItem) else None
         if result is not None:
@@ -211,23 +211,23 @@ class SuiteSession:
             self.ledger.record(report.nodeid, CheckResult.from_json(json.loads(text)))
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
-        """Show a warning as such among what passed."""
+        """Show a passed item with a warning as a warning."""
         text = getattr(report, ATTRIBUTE, None)
         if text and report.when == "call" and report.passed and json.loads(text)["outcome"] == Outcome.WARNS:
             return "passed", "w", ("WARNS", {"yellow": True})
         return None
 
     def pytest_report_header(self) -> list[str]:
-        """Say what is judged, with what."""
+        """Return the header: the targets and their etcd."""
         return header(self._run)
 
     def pytest_report_collectionfinish(self) -> list[str]:
-        """Say which members were found."""
+        """Return the lines about the discovered members."""
         return members(self._run)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Set the exit code and write the reports, after Ctrl-C as well."""
+        """Set the exit code and write the reports, also after Ctrl-C."""
         self._problems = problems(session, self._invocation, self.ledger)
         status = exit_status(int(session.exitstatus), self.ledger, self._problems)
         if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:
@@ -239,7 +239,7 @@ class SuiteSession:
             show_without_terminal(self._problems)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show what came of it."""
+        """Show the summary."""
         if self._report is not None:
             show(terminalreporter, self._report, self.ledger, self._written, self._problems)
 
@@ -254,7 +254,7 @@ class SuiteSession:
 
 
 def activate(config: pytest.Config, invocation: Invocation) -> None:
-    """Register the suite; an xdist worker runs none of it.
+    """Register the suite. An xdist worker does not run it.
 
     Raises:
         pytest.UsageError: if a setting, a pattern or a node id cannot be used.

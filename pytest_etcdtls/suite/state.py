@@ -1,4 +1,4 @@
-"""The run that a pytest session keeps, and how it is shared with xdist's workers."""
+"""The run of a pytest session, and how it is shared with xdist workers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 def tell(workerinput: dict[str, Any], listeners: Sequence[Listener]) -> None:
-    """Put the listeners into what a worker is told."""
+    """Write the listeners to the input of a worker."""
     workerinput[_TOLD] = [asdict(listener) | {"role": str(listener.role)} for listener in listeners]
 
 
 def told(config: pytest.Config) -> tuple[Listener, ...]:
-    """Return the listeners that the controller told us; none if it told none, or we are no worker."""
+    """Return the listeners that the controller sent; none if it sent none or this is not a worker."""
     workerinput: Mapping[str, Any] = getattr(config, "workerinput", {})
     return tuple(_listener(values) for values in workerinput.get(_TOLD, ()))
 
@@ -45,7 +45,7 @@ _RUN = pytest.StashKey[Run]()
 
 
 def run_of(config: pytest.Config) -> Run:
-    """Return the run of this process; what it starts is stopped when pytest is unconfigured.
+    """Return the run of this process. The clusters that it starts are stopped at ``pytest_unconfigure``.
 
     Raises:
         pytest.UsageError: if a setting cannot be used.
@@ -72,11 +72,11 @@ def run_of(config: pytest.Config) -> Run:
 
 
 def tell_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
-    """Ask a live cluster for its members, if that is wanted, and tell an xdist worker, which does not ask.
+    """Discover the members of a live cluster, if requested, and send them to an xdist worker.
 
     Args:
-        config: of the controller.
-        workerinput: what the worker is told.
+        config: configuration of the controller.
+        workerinput: input of the worker.
 
     Raises:
         pytest.UsageError: if a setting cannot be used.
@@ -89,7 +89,7 @@ def tell_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
 
 
 def known_run(config: pytest.Config) -> Run | None:
-    """Return the run if anything asked for it."""
+    """Return the run if it was created."""
     return config.stash.get(_RUN, None)
 
 
@@ -107,14 +107,14 @@ def is_distributed(config: pytest.Config) -> bool:
 
 
 def keep_in_one_process(config: pytest.Config) -> None:
-    """Start no workers: there is nothing for them."""
+    """Start no workers, since there is nothing to run in them."""
     if is_distributed(config):
         config.option.dist = "no"
         config.option.tx = []
 
 
 class SuitePart(Protocol):
-    """What is needed of the suite's part in the session."""
+    """The interface of :class:`SuiteSession` that is used here."""
 
     def suite(self, session: pytest.Session) -> pytest.Collector:
         """Return a collector of the suite."""
@@ -127,8 +127,8 @@ class Distribution:
     """Runs the suite's items in the controller.
 
     Args:
-        config: pytest's.
-        suite: the session's part that knows the items.
+        config: pytest's configuration.
+        suite: the part of the session that collects the items.
     """
 
     def __init__(self, config: pytest.Config, suite: SuitePart) -> None:
@@ -139,7 +139,7 @@ class Distribution:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
-        """Run our items, then let the workers have theirs."""
+        """Run our items, then those of the workers."""
         self._collect(session)
         session.testscollected = len(self._items)
         for number, item in enumerate(self._items):
@@ -153,12 +153,12 @@ class Distribution:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Note how many tests the workers have; xdist takes that for the number of all."""
+        """Record the number of the workers' tests, which xdist uses as the total."""
         self._distributed = len(ids)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Put the number of all tests right, which the progress is reckoned from."""
+        """Correct the total number of tests, from which the progress is computed."""
         session: pytest.Session | None = self._config.pluginmanager.get_plugin("session")
         if session is not None and session.testscollected == self._distributed:
             session.testscollected += len(self._items)
