@@ -1,8 +1,8 @@
 """Fixtures for the user's tests.
 
 The module imports nothing heavy: each fixture imports what it needs. ``etcd_cluster``, ``etcd_pki`` and
-``etcd_cluster_factory`` always use owned clusters. The other fixtures use the live cluster if one is given, else
-the owned one.
+``etcd_cluster_factory`` always use owned clusters. The other fixtures use the live cluster if one is given,
+else the owned one.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def etcd_cluster(pytestconfig: pytest.Config) -> Cluster:
     """An owned etcd cluster with mutual TLS on both ports, with session scope.
 
     It is started at first use according to ``--etcd-image``, ``--etcd-binary``, ``--etcd-backend``,
-    ``--etcd-size`` and ``--etcd-key-type``. If the suite judges an owned cluster in the same process, it judges
-    this one. Under pytest-xdist every worker that uses the fixture has its own cluster.
+    ``--etcd-size`` and ``--etcd-key-type``. If the suite judges an owned cluster in the same process, it
+    judges this one. Under pytest-xdist every worker that uses the fixture has its own cluster.
 
     Raises:
         ClusterStartError: if it does not start. The message ends with the last lines of etcd's log.
@@ -137,9 +137,9 @@ def etcd_check(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> B
 def etcd_client(pytestconfig: pytest.Config) -> Iterator[httpx.Client]:
     """An :class:`httpx.Client` that authenticates with the valid client certificate.
 
-    Its base URL is the first client listener of ``etcd_target``. On a live cluster it refuses all requests but
-    reads with :class:`pytest_etcdtls.WriteRefusedError`, unless ``--etcd-allow-writes`` is given. Keys are
-    read from the files that the user named or from those of the owned cluster; none is written.
+    Its base URL is the first client listener of ``etcd_target``. On a live cluster it refuses all requests
+    but reads with :class:`pytest_etcdtls.WriteRefusedError`, unless ``--etcd-allow-writes`` is given. Keys
+    are read from the files that the user named or from those of the owned cluster; none is written.
     """
     from pytest_etcdtls.suite.embedding import connect
 

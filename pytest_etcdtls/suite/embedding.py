@@ -95,7 +95,7 @@ class _ReadOnlyTransport(httpx.HTTPTransport):
 
 
 def _listener(target: Target) -> Listener:
-    for role in (Role.CLIENT_HTTP, Role.CLIENT):  # with a client-http listener, the client listener serves gRPC only
+    for role in (Role.CLIENT_HTTP, Role.CLIENT):  # the former leaves gRPC only to the latter
         for listener in target.listeners:
             if listener.role is role:
                 return listener

@@ -228,7 +228,7 @@ class CheckItem(pytest.Item):
             raise ViolationError(self.result)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Return the heading of a failure. It differs from the end of the node id, which ``-v`` shows already."""
+        """Return the heading of a failure; not the end of the node id, which ``-v`` would show twice."""
         return self.path, None, f"{self.check.id} on {self.label} of {self.target.outline.label}"
 
     def _judge(self) -> CheckResult:

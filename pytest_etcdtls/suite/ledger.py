@@ -140,7 +140,7 @@ def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) ->
 
 
 def exit_status(status: int, ledger: Ledger, found: list[str]) -> int:
-    """Return the corrected exit status of pytest: our items count as collected, and a problem fails the run."""
+    """Return pytest's exit status, corrected: our items count as collected, and a problem fails the run."""
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.judged:
         status = pytest.ExitCode.TESTS_FAILED if ledger.failed else pytest.ExitCode.OK
     if found and status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
@@ -168,7 +168,7 @@ def _seen(target: TargetRun) -> Seen:
             label == listener.label and isinstance(fact, FirstContact) for label, _, fact in observer.facts
         ):
             with suppress(UnobservedError):
-                observer.get(ServedChain, listener=listener)  # from the response that was read, without a connection
+                observer.get(ServedChain, listener=listener)  # from the answer, without a connection
     if observer.connections:
         with suppress(UnobservedError):
             observer.get(EtcdLogs)  # at the end, when all our connections are known

@@ -129,7 +129,7 @@ def _foreseen(run: TargetRun) -> Target:
 
 
 def _first(target: Target, checks: Sequence[Check]) -> Iterator[_Place]:
-    """Yield the observations that the checks request directly, on every listener that they judge, gates first."""
+    """Yield the observations that the checks request directly, on every judged listener, gates first."""
     for check in checks:
         for listener in subjects(check, target):
             gates = [
@@ -190,7 +190,7 @@ def _find(identifier: str) -> Check:
 
 
 def _list(checks: Sequence[Check], selected: int) -> Iterator[str]:
-    """Yield a line for each check, and the number of checks in a run; opt-in checks are counted separately."""
+    """Yield a line for each check, and the number of checks in a run. Opt-in checks are counted apart."""
     width = max((len(check.id) for check in checks), default=0)
     for check in checks:
         note = f" ({check.level_text})" if check.level_text != check.level else ""
