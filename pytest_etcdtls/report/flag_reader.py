@@ -225,7 +225,7 @@ def _settings(declaration: ListenerDeclaration) -> Iterator[Setting]:
 
 
 def _spellings(declaration: ListenerDeclaration, word: str) -> tuple[str, ...]:
-    """Return the flag names of this side. Some are prefixed with the client's side, some have no prefix."""
+    """Return the flag names of this side: ``peer-WORD``, or ``WORD`` and ``client-WORD`` for clients."""
     return (f"peer-{word}",) if declaration.side == "peer" else (word, f"client-{word}")
 
 
