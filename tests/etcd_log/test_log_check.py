@@ -9,16 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from conforming import sample
 from starting import start_container, start_process
 
 from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.etcd_log.events import is_thinned_out
+from pytest_etcdtls.etcd_log.matching import MatchedBy
 from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog, parse_log
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.results import CheckResult, Finding, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.runner import Judge, run_checks
 from pytest_etcdtls.target import Bounds
@@ -264,3 +266,16 @@ def test_a_log_that_cannot_be_read_any_more(cluster: Cluster) -> None:
     for result in _judged(cluster, told).values():
         assert result.outcome is Outcome.INCONCLUSIVE
         assert result.reason == "etcd's log, a log, cannot be read any more: No such file or directory"
+
+
+def test_a_line_matched_by_time_accuses_nobody_where_etcd_dropped_lines() -> None:
+    check = catalogue()["mtls.log-tells-the-same"]
+    log = sample(check.needs["log"], "client")
+    by_time = replace(log.compared[0], agree=False, recognised_by=MatchedBy.TIME)
+
+    def found(*, thinned_out: bool) -> list[object]:
+        judged = replace(log, compared=(by_time,), thinned_out=thinned_out)
+        return [one for one in check.function(log=judged) if isinstance(one, Finding)]
+
+    assert len(found(thinned_out=False)) == 1
+    assert found(thinned_out=True) == []
