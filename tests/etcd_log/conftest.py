@@ -35,8 +35,8 @@ def logged(cluster: Cluster) -> Logged:
     return Logged(cluster, live, member.log_file)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def etcd(newest_etcd: Path) -> Iterator[Logged]:
-    """The newest etcd."""
+    """The newest etcd, one for each test: etcd drops similar lines from the 101st within a second."""
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         yield logged(cluster)
