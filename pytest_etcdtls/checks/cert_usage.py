@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pytest_etcdtls.facts.access import AcceptedClient, Candidate
+from pytest_etcdtls.facts.access import Candidate, ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers, ServedChain
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.authority import specimen
@@ -101,7 +101,7 @@ def the_key_may_sign(chain: ServedChain) -> Iterator[Statement]:
         )
 
 
-def _gateway_down(chain: ServedChain, acceptance: AcceptedClient, dialling: Dialling) -> Mapping[str, Any]:
+def _gateway_down(chain: ServedChain, served: ServedClient, dialling: Dialling) -> Mapping[str, Any]:
     def down(candidate: Candidate) -> Candidate:
         unavailable = Response(status=_UNAVAILABLE, body=b'{"error":"tls: bad certificate","code":14}')
         tries = tuple(
@@ -110,10 +110,10 @@ def _gateway_down(chain: ServedChain, acceptance: AcceptedClient, dialling: Dial
         )
         return replace(candidate, tries=tries)
 
-    accepted = acceptance.accepted
+    client = served.client
     return {
         "chain": replace(chain, certificates=specimen(replace(SERVER, extended_key_usage=("serverAuth",)))),
-        "acceptance": replace(acceptance, accepted=down(accepted) if accepted else None),
+        "served": replace(served, client=down(client) if client else None),
     }
 
 
@@ -123,7 +123,7 @@ def _gateway_down(chain: ServedChain, acceptance: AcceptedClient, dialling: Dial
     counterexample=_gateway_down,
 )
 def the_certificate_is_for_clients_where_etcd_dials(
-    chain: ServedChain, acceptance: AcceptedClient, dialling: Dialling
+    chain: ServedChain, served: ServedClient, dialling: Dialling
 ) -> Iterator[Statement]:
     """A certificate that etcd also uses as a client allows clientAuth.
 
@@ -147,7 +147,7 @@ def the_certificate_is_for_clients_where_etcd_dials(
     elif dialling.with_another:
         yield Note("etcd dials with another certificate than the one that it serves")
     elif chain.role != Role.PEER:
-        yield from _at_the_gateway(chain, acceptance)
+        yield from _at_the_gateway(chain, served)
     elif dialling.with_another is None and dialling.members != 1:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
@@ -160,17 +160,17 @@ def the_certificate_is_for_clients_where_etcd_dials(
         )
 
 
-def _at_the_gateway(chain: ServedChain, acceptance: AcceptedClient) -> Iterator[Statement]:
-    accepted = acceptance.accepted
-    if accepted is None:
+def _at_the_gateway(chain: ServedChain, served: ServedClient) -> Iterator[Statement]:
+    client = served.client
+    if client is None:
         yield CannotJudge(
             Outcome.NOT_VERIFIED, "it has no clientAuth; needs an accepted client to try the gateway"
         )
         return
-    answers = [found.response for found in accepted.served if found.protocol is Protocol.GATEWAY]
+    answers = [found.response for found in client.served if found.protocol is Protocol.GATEWAY]
     statuses = {response.status for response in answers if response is not None}
     if _UNAVAILABLE in statuses:
-        line = curl(chain.url, role=chain.role, files=accepted.files, protocol=Protocol.GATEWAY, look=STATUS)
+        line = curl(chain.url, role=chain.role, files=client.files, protocol=Protocol.GATEWAY, look=STATUS)
         yield _not_for_clients(chain, "the gateway answers 503", line)
     elif statuses:
         yield Note(

@@ -53,6 +53,25 @@ def test_of_a_live_one_only_the_gateway_tells(etcd_binary: Path, size: int, peer
     assert seen == {f"{role}-m{n}": expected[role] for role in expected for n in range(size)}
 
 
+def test_who_shows_no_certificate_sees_the_gateway_too(etcd_binary: Path) -> None:
+    """Where no certificate is needed, the gateway is judged without a client certificate at hand."""
+    config = ClusterConfig(
+        client_cert_auth=False,
+        trusted_ca_file=None,
+        pki=PKIPlan(server=replace(SERVER, extended_key_usage=_FOR_SERVERS)),
+    )
+    with start_process(config, etcd_binary) as cluster:
+        target = replace(cluster.target(), origin="live", dials_with_another=None)
+        target = replace(target, client=replace(target.client, identities=(), signing_key=None))
+        (result,) = (
+            found
+            for found in run_checks(Observer(target), select(["cert.client-usage"]))
+            if found.role == "client"
+        )
+    assert (result.outcome, result.level) == (Outcome.CONFORMS, Level.SHOULD)
+    assert "the gateway works all the same" in result.reason
+
+
 _EXPIRED = replace(SERVER, valid_from=timedelta(days=-2), valid_for=timedelta(days=1, hours=23))
 _NAMED = replace(CLIENT, subject_alt_names=("localhost",))
 _GATEWAY = {

@@ -57,7 +57,7 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
     found = match_connections(attempts, log.rejections)
     assert not found.strangers
     assert not found.unmentioned
-    # In the log's order, which is that of etcd's goroutines: two lines of one second may be the other way round.
+    # etcd's goroutines write the lines, so two lines of one second may stand the other way round.
     ours = [one.connection for one in found.ours if isinstance(one.connection, Attempt)]
     assert len(ours) == len(found.ours)
     assert sorted(ours, key=lambda attempt: attempt.started_at) == turned_away
