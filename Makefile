@@ -4,7 +4,7 @@
 #   PYTHON=python3.12   which Python the virtual environment is made with
 #   VENV=.venv          where it is; VENV=/somewhere/else keeps the work tree clean
 #   ARGS=...            passed to pytest by conformance, test and the other targets that run it; a test run has
-#                       a process for each core, ARGS=-n0 has one
+#                       processes for the cores, ARGS=-n0 has one
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,6 +13,8 @@ ARGS ?=
 BIN := $(VENV)/bin
 # A test that hangs fails after five minutes, with a traceback of where.
 PARALLEL := --numprocesses=auto --dist=worksteal --timeout=300
+# One process more than cores: the tests wait for etcd and for deadlines a quarter of their time.
+ONE_MORE := --numprocesses=$(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Without compiled modules each of the many runs of pytest that the tests make compiles the whole plugin.
@@ -37,7 +39,7 @@ conformance: $(VENV)/.package ## judge an etcd that is started for it (the embed
 	$(BIN)/pytest --pyargs pytest_etcdtls $(ARGS)
 
 test: $(VENV)/.test ## run the tests that this machine can run and say which it cannot
-	$(BIN)/pytest $(PARALLEL) $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
 
 matrix: $(VENV)/.test ## the same, with every misconfigured cluster, every preset and every test on every etcd at hand
 	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(ARGS)

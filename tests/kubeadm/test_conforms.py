@@ -139,6 +139,7 @@ def three_nodes(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 FAMILIES = ("listener", "config", "cluster", "cert", "mtls.trusted-client")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("nodes", [pytest.param(3, id="three-nodes")])
 def test_nodes_of_every_version(nodes: int, etcd_binary: Path, tmp_path: Path) -> None:
     addresses = [f"127.0.0.{number}" for number in range(41, 41 + nodes)]

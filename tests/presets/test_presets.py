@@ -18,7 +18,10 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target
 
-ALL = [pytest.param(preset, id=preset.name) for preset in PRESETS.values()]
+SLOW = {"rsa-4096": [pytest.mark.whole]}
+"""Marks of presets whose keys take seconds to make, and which differ from another preset in the key size only."""
+
+ALL = [pytest.param(preset, id=preset.name, marks=SLOW.get(preset.name, ())) for preset in PRESETS.values()]
 
 
 def test_something_is_known_of_each() -> None:
