@@ -40,7 +40,7 @@ def test_a_second_look_gives_the_same_outcomes(etcd_binary: Path) -> None:
         looks = [_judged(cluster) for _ in range(3)]
     outcomes: dict[tuple[str, str], dict[Outcome, str]] = {}
     for result in (result for look in looks for result in look):
-        # etcd drops similar log lines from the 101st within a second, and three looks may make more than that.
+        # etcd drops similar log lines from the 101st within a second; three looks may make more.
         if result.check != "mtls.log-tells-the-same":
             reasons = outcomes.setdefault((result.check, result.listener), {})
             reasons[result.outcome] = result.reason

@@ -19,7 +19,7 @@ from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target
 
 SLOW = {"rsa-4096": [pytest.mark.whole]}
-"""Marks of presets whose keys take seconds to make, and which differ from another preset in the key size only."""
+"""Marks of presets that differ from another one in the key size only, and whose keys take seconds."""
 
 ALL = [pytest.param(preset, id=preset.name, marks=SLOW.get(preset.name, ())) for preset in PRESETS.values()]
 
