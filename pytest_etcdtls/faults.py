@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from pytest_etcdtls.registry import Check
-from pytest_etcdtls.results import Cause, CheckResult, Finding, Outcome
+from pytest_etcdtls.results import Cause, CheckResult, Finding, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER
 
 FOUND = (Outcome.VIOLATES, Outcome.WARNS)
 """Outcomes with findings that no waiver accepts."""
+
+_SEVERITIES = list(Severity)
 
 Lookup = Callable[[str, str], CheckResult | None]
 """Returns the result of a check (id, label of the listener) of one target, ``None`` if it was not run."""
@@ -119,7 +121,7 @@ def with_causes(results: Sequence[CheckResult], checks: Mapping[str, Check]) -> 
 
 
 def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) -> list[Fault]:
-    """Return the faults among the results, in the order of the results.
+    """Return the faults among the results, the most severe first, else in the order of the results.
 
     A violation whose cause is not among the results is a fault itself, so that none is hidden.
 
@@ -138,10 +140,11 @@ def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) 
             following.setdefault(key, []).append(result)
         elif result.outcome is outcome:
             groups.setdefault(key, []).append(result)
-    return [
+    made = [
         Fault(results=tuple(alike), consequences=tuple(following.get(key, ())))
         for key, alike in groups.items()
     ]
+    return sorted(made, key=lambda fault: _SEVERITIES.index(fault.first.severity))
 
 
 def root_of(result: CheckResult, known: Mapping[tuple[str, str, str], CheckResult]) -> CheckResult:

@@ -336,7 +336,7 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
         verbosity: pytest's verbosity. Below zero, certificates and lists of checks that were not judged are
             omitted; above zero, certificates are complete and the declaration of owned clusters is shown.
     """
-    if verbosity > 0:
+    if verbosity >= 0:
         for seen in report.seen:
             yield from _target(seen, report.started_at, width, verbosity)
     yield from wrapped(_counts(report), width)
@@ -344,10 +344,10 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
     if verbosity >= 0:
         yield from _warnings([result for fault in report.warnings for result in fault.results], width)
         yield from _waived(_of(report, Outcome.WAIVED), width)
+        yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width, every=verbosity > 0)
         yield from _unused(review, width)
         if verbosity > 0:
             yield from _consequences(report, width)
-            yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width, every=True)
             yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width, every=True)
         for seen in report.seen:
             if _shows_declared(seen, verbosity):

@@ -65,11 +65,10 @@ def verdict(
     yield from _not_verified(report, width)
     for problem in problems:
         yield from (coloured(line.text, "red") for line in wrapped(problem, width, "  "))
-    yield Line(
-        f"{_number(report.connections, 'connection')} in {report.seconds:.1f} s; "
-        f"{_exit(report, problems, status)}"
-    )
-    yield headline(report, problems)
+    made = f"{_number(report.connections, 'connection')} in {report.seconds:.1f} s"
+    yield from wrapped(f"{made}; {_exit(report, problems, status)}", width, rest="  ")
+    last = headline(report, problems)
+    yield from (Line(line.text, last.markup) for line in wrapped(last.text, width, rest="  "))
 
 
 def _number(number: int, word: str) -> str:
@@ -116,7 +115,7 @@ def _rows(report: Report, width: int) -> Iterator[Line]:
 
 def _row(report: Report, seen: Seen, listener: Listener, width: int) -> Iterator[Line]:
     """Yield what a listener accepts, refuses and serves."""
-    yield Line(f"  {listener.label}  {listener.url}")
+    yield from wrapped(f"{listener.label} {listener.url}", width, "  ", "    ")
     facts = [(key, fact) for label, key, fact in seen.facts if label == listener.label]
     accepted = next((fact for _, fact in facts if isinstance(fact, AcceptedClient)), None)
     if accepted is not None:
@@ -179,9 +178,9 @@ def _faults(found: Sequence[Fault], width: int) -> Iterator[Line]:
     """Yield each fault in a line with its remedy below; only the line if there are many."""
     for number, fault in enumerate(found, 1):
         first = fault.first
-        more = (
-            f"; {_number(len(fault.consequences), 'more check')} follow from it" if fault.consequences else ""
-        )
+        following = len(fault.consequences)
+        verb = "follows" if following == 1 else "follow"
+        more = f"; {_number(following, 'more check')} {verb} from it" if following else ""
         begin = f"{number}. "
         where = f"{first.check} ({first.severity}) on {_some(fault.listeners)}"
         text = f"{where}: {first.message}{more}"
@@ -192,10 +191,14 @@ def _faults(found: Sequence[Fault], width: int) -> Iterator[Line]:
 
 def _at_most(text: str, width: int, begin: str, lines: int) -> Iterator[Line]:
     """Yield a text in so many lines at most; three dots stand for what is cut at the end of a word."""
-    room = width * lines - len(begin) * lines - width // 5
-    yield from wrapped(
-        textwrap.shorten(text, max(room, width), placeholder=" ..."), width, begin, " " * len(begin)
-    )
+    made = list(wrapped(text, width, begin))
+    yield from made[: lines - 1]
+    if len(made) > lines:
+        last = f"{made[lines - 1].text} {made[lines].text.strip()}"
+        indent = " " * len(begin)
+        yield Line(indent + textwrap.shorten(last, width - len(begin) - 4, placeholder="") + " ...")
+    else:
+        yield from made[lines - 1 :]
 
 
 def _warnings(report: Report, width: int) -> Iterator[Line]:
