@@ -91,7 +91,7 @@ def _admitted(admission: AccessMatrix, served: list[AccessCase], who: str) -> Fi
         evidence={"identity": admission.identity}
         | ({"certificate": admission.certificate} if admission.certificate else {}),
         reproduce=reproduce_in(admission, served),
-        remediation="" if asked else _NOBODY_ASKED,
+        remediation="" if asked or admission.identity == "none" else _NOBODY_ASKED,
     )
 
 

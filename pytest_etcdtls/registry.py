@@ -23,7 +23,7 @@ Counterexample = Callable[..., Mapping[str, Any]]
 EVERY_LISTENER = frozenset(Role)
 
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\.[a-z0-9]+(-[a-z0-9]+)*")
-_FIELD = re.compile(r"^(Spec|Severity|Level|Remediation):\s*(.*)$")
+_FIELD = re.compile(r"^(Spec|Follows|Severity|Level|Remediation):\s*(.*)$")
 _LEVEL_BY_ROLE = re.compile(r"MUST on ([a-z, -]+), else SHOULD")
 _LEVEL_BY_FINDING = re.compile(r"MUST, SHOULD (if|for|where) \S.*")
 
@@ -61,6 +61,7 @@ class Check:
         function: the generator.
         counterexample: turns conforming observations into violating ones, by parameter name.
         opt_in: it runs only if it is selected by name, since it takes long.
+        follows: ids or globs of the checks from which a violation of this one may follow.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Check:
     opt_in: bool = False
     must_on: frozenset[Role] | None = None
     lowers: bool = False
+    follows: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
@@ -167,6 +169,7 @@ def _build(
         function=function,
         counterexample=counterexample,
         opt_in=opt_in,
+        follows=tuple(name.strip() for text in fields.get("Follows", []) for name in text.split(",")),
     )
 
 

@@ -52,6 +52,8 @@ class Finding:
         level: a level of this finding below the check's, where the check's docstring announces it.
         remediation: a remediation for this finding, more specific than the check's; with the placeholders of
             the docstring's.
+        concerns: for a check about the whole target, the listeners that the finding is about, as ``ROLE`` or
+            ``ROLE-MEMBER``; empty for all of them.
     """
 
     message: str
@@ -61,6 +63,7 @@ class Finding:
     reproduce: tuple[str, ...] = ()
     level: Level | None = None
     remediation: str = ""
+    concerns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,14 @@ class Note:
 Statement = Finding | CannotJudge | Note
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The violation from which another one follows: id of its check and label of its listener."""
+
+    check: str
+    listener: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
     """What one check came to on one listener, or on the whole target.
@@ -94,6 +105,7 @@ class CheckResult:
         url: the listener's URL; the first client URL for a check about the whole target.
         reason: why the outcome is what it is; for ``conforms`` the notes, often empty.
         seconds: time that the check took, including the observations made for it.
+        cause: the violation from which this one follows; ``None`` for a fault, and without findings.
     """
 
     check: str
@@ -109,15 +121,24 @@ class CheckResult:
     remediation: str = ""
     references: tuple[str, ...] = ()
     seconds: float = 0.0
+    cause: Cause | None = None
+
+    @property
+    def message(self) -> str:
+        """What is wrong, or why there is no verdict, in one line."""
+        said = self.findings[0].message if self.findings else self.reason
+        more = f" (and {len(self.findings) - 1} more)" if len(self.findings) > 1 else ""
+        return " ".join(said.split()) + more
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON-compatible values, in the format of the report.
 
-        Level and remediation of single findings are left out, since the result includes them.
+        Level and remediation of single findings are left out, since the result includes them; so is what they
+        concern, which the causes show.
         """
         value = asdict(self)
         for finding in value["findings"]:
-            del finding["level"], finding["remediation"]
+            del finding["level"], finding["remediation"], finding["concerns"]
         return value
 
     @classmethod
@@ -132,6 +153,7 @@ class CheckResult:
         fields["severity"] = Severity(fields["severity"])
         fields["outcome"] = Outcome(fields["outcome"])
         fields["references"] = tuple(fields["references"])
+        fields["cause"] = Cause(**fields["cause"]) if fields["cause"] else None
         fields["findings"] = tuple(
             Finding(**{**finding, "reproduce": tuple(finding["reproduce"])}) for finding in fields["findings"]
         )

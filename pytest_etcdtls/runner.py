@@ -28,6 +28,7 @@ from pytest_etcdtls.errors import (
 )
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.discovery import Discovery
+from pytest_etcdtls.faults import FOUND, cause_of, with_causes
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, with_files
@@ -200,9 +201,10 @@ def run_checks(
     """
     judge = Judge(observer, strict=strict)
     chosen = select() if checks is None else checks
-    return [
+    results = [
         judge.result(check, listener) for check in chosen for listener in subjects(check, observer.target)
     ]
+    return with_causes(results, {check.id: check for check in chosen})
 
 
 def _first_url(observer: Observer) -> str:
@@ -348,6 +350,10 @@ class Run:
         announce: called with a message before a download that takes long.
         asks: a live cluster may be asked for its members.
         pulls: a missing image may be pulled.
+
+    Attributes:
+        selected: target, listener and check of the items that are run; ``None`` for all. A violation follows
+            only from one of these.
     """
 
     def __init__(
@@ -359,6 +365,7 @@ class Run:
         self._announce = announce
         self._clusters: list[Cluster] = []
         self.started_at = datetime.now(UTC)
+        self.selected: frozenset[tuple[str, str, str]] | None = None
 
     @cached_property
     def targets(self) -> tuple[TargetRun, ...]:
@@ -400,7 +407,34 @@ class Run:
             target.discover()
 
     def result(self, target: TargetRun, check: Check, label: str) -> CheckResult:
-        """Return the result of the check on that subject, with waivers applied."""
+        """Return the result of the check on that subject, with waivers applied, and its cause.
+
+        A cause is looked for among the selected checks, which are judged for it if they were not yet.
+        """
+        result = self._waived(target, check, label)
+        if result.outcome not in FOUND or not check.follows:
+            return result
+        observer = target.seen
+        listeners = observer.target.listeners if observer else target.outline.listeners
+
+        def lookup(id_: str, place: str) -> CheckResult | None:
+            ancestor = self._by_id[id_]
+            listener = next((found for found in listeners if found.label == place), None)
+            judged = listener.role in ancestor.roles if listener else not ancestor.roles
+            if not judged or (
+                self.selected is not None and (target.outline.label, place, id_) not in self.selected
+            ):
+                return None
+            return self._waived(target, ancestor, place)
+
+        labels = [listener.label for listener in listeners]
+        return replace(result, cause=cause_of(result, self._by_id, labels, lookup))
+
+    @cached_property
+    def _by_id(self) -> dict[str, Check]:
+        return {check.id: check for check in self.checks}
+
+    def _waived(self, target: TargetRun, check: Check, label: str) -> CheckResult:
         return waive(target.result(check, label), self.settings.waivers, self.started_at.date())
 
     def start(self, config: ClusterConfig, source: EtcdSource) -> Cluster:

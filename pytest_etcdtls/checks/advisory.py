@@ -85,6 +85,7 @@ def the_crl_counts_on_a_split_off_grpc_port(split: SplitRevocation) -> Iterator[
 
     Spec: GHSA-3wh4-j44w-pg92
     Spec: etcd --client-crl-file, --listen-client-http-urls
+    Follows: config.crl-ignored-on-grpc
     Severity: critical
     Level: MUST
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls.
@@ -124,6 +125,7 @@ def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[St
     --client-crl-file it has no effect.
 
     Spec: GHSA-3wh4-j44w-pg92
+    Follows: advisory.ghsa-3wh4-j44w-pg92-proved
     Severity: high
     Level: SHOULD
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls.

@@ -288,6 +288,7 @@ def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
     every member. Such a version is not compared, since the two ports are not queried at the same time.
 
     Spec: etcd Documentation, /version endpoint
+    Follows: cluster.one-cluster
     Severity: high
     Level: SHOULD
     Remediation: pass listeners of one member; look for a second etcd on that host.

@@ -58,6 +58,8 @@ def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Stat
 
     Spec: etcd --cert-file, --client-cert-file, --enable-grpc-gateway
     Spec: RFC 5280 section 4.2.1.12
+    Follows: cert.*, mtls.trusted-client, config.gateway-as-declared, config.gateway-off-in-config-file,
+        tls.forward-secrecy, config.allowed-names-without-client-auth
     Severity: medium
     Level: SHOULD
     Remediation: issue the certificate of --cert-file with both clientAuth and serverAuth, or from etcd 3.5 on

@@ -163,6 +163,7 @@ def health_is_not_told_to_strangers(
     certificate can use the metrics listener.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate
     Severity: medium
     Level: MUST
     Remediation: require certificates for every path, and let probes use --listen-metrics-urls instead.
@@ -179,6 +180,7 @@ def metrics_are_not_told_to_strangers(
     Metrics disclose versions, member addresses, sizes and load.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate
     Severity: medium
     Level: MUST
     Remediation: require certificates for every path, and let Prometheus use --listen-metrics-urls on loopback
@@ -197,6 +199,7 @@ def debug_variables_are_not_told_to_strangers(
     TLS to protect it.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate
     Severity: low
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
@@ -211,6 +214,7 @@ def the_gateway_does_not_answer_strangers(admission: Annotated[AccessMatrix, "no
     Any client can read and write every key through it, for example with curl.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate
     Severity: critical
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
@@ -225,6 +229,7 @@ def grpc_does_not_answer_strangers(admission: Annotated[AccessMatrix, "none"]) -
     Any client can read and write every key over gRPC.
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate
     Severity: critical
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.

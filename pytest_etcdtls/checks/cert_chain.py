@@ -196,6 +196,7 @@ def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> 
 
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
+    Follows: cert.generated, cert.matches-expected-file, cert.complete, cert.well-formed
     Severity: high
     Level: MUST
     Remediation: serve a certificate of that CA with --{peer}cert-file, followed by its intermediates in the
@@ -227,6 +228,7 @@ def the_expected_certificate_is_served(
     unnoticed.
 
     Spec: etcd --{peer}cert-file
+    Follows: cert.generated, cert.own-certificate-per-port
     Severity: high
     Level: MUST
     Remediation: put the expected certificate and its key at the path of --{peer}cert-file; etcd reads it at

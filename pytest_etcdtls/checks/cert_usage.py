@@ -374,6 +374,7 @@ def the_certificate_is_not_etcds_own(chain: ServedChain) -> Iterator[Statement]:
 
     Spec: CIS Kubernetes 2.3, 2.6
     Spec: etcd --auto-tls, --peer-auto-tls
+    Follows: config.auto-tls-drops-client-auth
     Severity: critical
     Level: MUST
     Remediation: remove --{peer}auto-tls and give etcd a certificate of your CA with --{peer}cert-file and
@@ -439,6 +440,7 @@ def every_member_has_keys_of_its_own(served: ServedByMembers) -> Iterator[Statem
     alone.
 
     Spec: etcd Documentation, transport security model
+    Follows: cert.matches-expected-file
     Severity: medium
     Level: SHOULD
     Remediation: give each member its own certificate and key in --cert-file, --key-file, --peer-cert-file and

@@ -71,6 +71,7 @@ def the_certificate_does_not_expireends_soon(chain: ServedChain, policy: Policy)
     When the certificate expires, clients and members refuse it at once. etcd gives no warning before.
 
     Spec: RFC 5280 section 4.1.2.5
+    Follows: cert.matches-expected-file
     Severity: medium
     Level: SHOULD
     Remediation: renew the pair of --{peer}cert-file and --{peer}key-file; etcd serves the new one at the next

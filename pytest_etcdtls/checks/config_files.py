@@ -22,6 +22,7 @@ from pytest_etcdtls.declared.files import (
     PairFact,
 )
 from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.configuration import listeners_of_side
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.identities import self_signed
@@ -117,6 +118,7 @@ def chains_lead_to_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
     Spec: etcd --peer-trusted-ca-file, --trusted-ca-file
+    Follows: cert.matches-expected-file
     Severity: high
     Level: MUST
     Remediation: append the intermediate CAs to the certificate's file, and add the CA that signed it to the
@@ -179,6 +181,7 @@ def _open(
     path, trusted = quote(str(pair.certificate.path)), quote(str(bundle.path if bundle else "ca.crt"))
     return Finding(
         message=f"{member.label}: the declared certificate does not lead to the declared CA",
+        concerns=listeners_of_side(member.label, pair.side),
         expected=f"a chain from {shown(leaf)} ({pair.certificate.path}) to {anchors}",
         observed=f"it ends at {shown(top)}, issued by {top.issuer.rfc4514_string() or '(empty)'}",
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
@@ -386,6 +389,8 @@ def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> I
 
     Spec: etcd --cert-file
     Spec: CIS Kubernetes 2.1
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key
     Severity: high
     Level: MUST
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
@@ -403,6 +408,8 @@ def the_declared_file_is_served_to_peers(chain: ServedChain, declared: DeclaredL
 
     Spec: etcd --peer-cert-file
     Spec: CIS Kubernetes 2.4
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key
     Severity: high
     Level: MUST
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the

@@ -53,6 +53,9 @@ def declared_client_authentication_is_in_force(
 
     Spec: etcd --client-cert-auth, --trusted-ca-file
     Spec: CIS Kubernetes 2.2
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key,
+        config.auto-tls-drops-client-auth, config.allowed-names-without-client-auth
     Severity: critical
     Level: MUST
     Remediation: set --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
@@ -73,6 +76,9 @@ def declared_peer_authentication_is_in_force(
 
     Spec: etcd --peer-client-cert-auth, --peer-trusted-ca-file
     Spec: CIS Kubernetes 2.5
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key,
+        config.auto-tls-drops-client-auth, config.allowed-names-without-client-auth
     Severity: critical
     Level: MUST
     Remediation: set --peer-client-cert-auth=true, --peer-trusted-ca-file and --peer-cert-file where etcd
@@ -92,6 +98,8 @@ def metrics_are_open_to_whom_they_are_declared(
     URLs every client reads them, as declared.
 
     Spec: etcd --listen-metrics-urls, --client-cert-auth
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key
     Severity: high
     Level: MUST
     Remediation: set --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
@@ -174,6 +182,9 @@ def the_declared_bundle_is_trusted(
     Spec: etcd --trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key,
+        config.auto-tls-drops-client-auth, config.client-auth-in-force, config.metrics-as-declared
     Severity: high
     Level: MUST
     Remediation: restart etcd, which reads the bundle only at start; set --trusted-ca-file where etcd reads
@@ -194,6 +205,9 @@ def the_declared_bundle_of_peers_is_trusted(
     Spec: etcd --peer-trusted-ca-file
     Spec: RFC 8446 section 4.2.4
     Spec: CIS Kubernetes 2.7
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key,
+        config.auto-tls-drops-client-auth, config.peer-auth-in-force
     Severity: high
     Level: MUST
     Remediation: restart etcd, which reads the bundle only at start; set --peer-trusted-ca-file where etcd
@@ -271,6 +285,9 @@ def declared_rules_about_names_are_in_force(
     (--auto-tls) disable the rule, and a configuration file without it hides the flag.
 
     Spec: etcd --{side}-cert-allowed-hostname, --peer-cert-allowed-cn
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key,
+        config.allowed-names-without-client-auth
     Severity: high
     Level: MUST
     Remediation: set --{side}-cert-allowed-hostname, or for peers --peer-cert-allowed-cn, where etcd reads it,
@@ -322,6 +339,8 @@ def declared_versions_are_in_force(
 
     Spec: etcd --tls-min-version, --tls-max-version
     Spec: RFC 8446 section 4.2.1
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key
     Severity: high
     Level: MUST
     Remediation: set --tls-min-version and --tls-max-version where etcd reads them, and restart it.
@@ -394,6 +413,8 @@ def declared_suites_are_in_force(
 
     Spec: etcd --cipher-suites
     Spec: RFC 5246 section 7.4.1.3
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key
     Severity: medium
     Level: MUST
     Remediation: set --cipher-suites where etcd reads it, and restart it.
@@ -444,6 +465,8 @@ def the_gateway_is_as_declared(
     default, but in 3.4 it is disabled by a configuration file that does not mention it.
 
     Spec: etcd --enable-grpc-gateway
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key
     Severity: low
     Level: MUST
     Remediation: set --enable-grpc-gateway where etcd reads it, and restart it.
@@ -479,6 +502,8 @@ def profiles_are_as_declared(
     before, --debug does.
 
     Spec: etcd --enable-pprof, --log-level
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key
     Severity: low
     Level: MUST
     Remediation: set --enable-pprof and --log-level where etcd reads them, and restart it.
@@ -526,6 +551,8 @@ def listeners_are_as_declared(listeners: ListenersSeen) -> Iterator[Statement]:
 
     Spec: etcd --listen-client-urls, --listen-peer-urls, --listen-metrics-urls, --listen-client-http-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
+        config.variable-beside-flag, config.unknown-variable, config.unknown-key
     Severity: high
     Level: MUST
     Remediation: restart etcd with the declaration, or declare what runs; name endpoints by etcd's listen
@@ -559,6 +586,7 @@ def _nowhere_declared(seen: SeenListener) -> Finding:
         message=f"{declaration.url} answers, and nothing in {declaration.member.told.declaration.source} "
         f"declares such a {declaration.role} listener",
         expected="; ".join(map(_declared, same)) or f"no --{FLAGS[declaration.role]} is declared",
+        concerns=(f"{declaration.role}-{declaration.member.label}",),
         observed=seen.said,
     )
 
@@ -570,6 +598,7 @@ def _refusing(seen: SeenListener, declared: EffectiveListener, others: Sequence[
         message=f"{declared.url} is declared, and {url} refuses TCP connections, while the same member "
         f"answers at {answering}: etcd was started with something else, or a firewall refuses in its place",
         expected=_declared(declared),
+        concerns=(f"{seen.declaration.role}-{seen.declaration.member.label}",),
         observed=seen.said.rpartition("; ")[2],
         reproduce=(curl(url, role=seen.declaration.role),),
     )
@@ -580,6 +609,7 @@ def _tls_alone(seen: SeenListener, declared: EffectiveListener) -> Finding:
         message=f"{declared.url} is declared as http and answers TLS alone: etcd was started with something "
         "else, or something else answers here",
         expected=_declared(declared),
+        concerns=(f"{seen.declaration.role}-{seen.declaration.member.label}",),
         observed=seen.said,
         reproduce=(s_client(seen.declaration.url),),
     )
@@ -593,6 +623,7 @@ def _beyond_loopback(found: LoopbackAttempt) -> Finding:
         message=f"{declared.url} is declared, on loopback alone, and {attempt.url} answers: etcd was started "
         "with something else, or something else answers there",
         expected=f"{setting}: no answer at another address",
+        concerns=(str(declared.role),),
         observed=attempt.describe() + (f" {body!r}" if body else ""),
         reproduce=(curl(attempt.url, role=declared.role),),
     )
@@ -603,6 +634,7 @@ def _plaintext(seen: SeenListener, declared: EffectiveListener) -> Finding:
         message=f"{declared.url} is declared as https and answers plaintext: etcd was started with something "
         "else, or something else answers here",
         expected=_declared(declared),
+        concerns=(f"{seen.declaration.role}-{seen.declaration.member.label}",),
         observed=seen.said,
         reproduce=(
             curl(

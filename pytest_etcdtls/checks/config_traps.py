@@ -6,12 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.declared.effective import CRLEffect
+from pytest_etcdtls.declared.effective import SIDES, CRLEffect
 from pytest_etcdtls.declared.traps import Trap
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
-from pytest_etcdtls.facts.configuration import Declarations, ListenerDeclaration, MemberDeclaration
+from pytest_etcdtls.facts.configuration import (
+    Declarations,
+    ListenerDeclaration,
+    MemberDeclaration,
+    listeners_of_side,
+)
 from pytest_etcdtls.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending
 
 
@@ -66,9 +72,31 @@ def _finding(member: MemberDeclaration, trap: Trap) -> Finding:
     return Finding(
         message=message,
         expected=trap.remedy,
+        concerns=_concerned(member, trap),
         observed="; ".join(map(str, trap.settings)) or member.told.declaration.source,
         evidence=evidence,
     )
+
+
+def _concerned(member: MemberDeclaration, trap: Trap) -> tuple[str, ...]:
+    """Return the listeners of the side to which a trap belongs, of both sides if it belongs to none."""
+    roles = {listener.role for listener in member.effective.listeners if str(listener.url) in trap.listeners}
+    peer = {role is Role.PEER for role in roles} or {
+        setting.name.startswith("peer-") for setting in trap.settings if _has_a_side(setting.name)
+    }
+    if len(peer) != 1 or any(not _has_a_side(setting.name) for setting in trap.settings if not roles):
+        peer = {True, False}
+    return tuple(
+        name for side in SIDES if (side == "peer") in peer for name in listeners_of_side(member.label, side)
+    )
+
+
+_OF_ONE_SIDE = ("peer-", "client-", "cert-file", "key-file", "trusted-ca-file", "auto-tls")
+
+
+def _has_a_side(name: str) -> bool:
+    """Whether a setting applies to client or to peer listeners, not to both."""
+    return name.startswith(_OF_ONE_SIDE)
 
 
 @trap_check("auto-tls-drops-client-auth")
@@ -147,6 +175,7 @@ def no_plaintext_is_declared_beside_tls(declarations: Declarations) -> Iterator[
 
     Spec: etcd --listen-client-urls, --listen-peer-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: cluster.peer-urls-https
     Severity: critical
     Level: MUST
     Remediation: name https URLs only in --listen-client-urls, --listen-client-http-urls and
@@ -194,6 +223,7 @@ def the_san_rule_is_not_switched_off(declarations: Declarations) -> Iterator[Sta
 
     Spec: etcd --peer-skip-client-san-verification
     Spec: etcd Documentation, transport security model, notes for TLS authentication
+    Follows: mtls.wrong-san
     Severity: medium
     Level: SHOULD
     Remediation: issue member certificates with their addresses and remove the flag, before 3.6

@@ -49,6 +49,7 @@ def every_member_trusts_the_same_cas(side_by_side: SideBySide) -> Iterator[State
 
     Spec: RFC 8446 section 4.2.4
     Spec: etcd --trusted-ca-file, --peer-trusted-ca-file
+    Follows: mtls.announced-ca-expected, config.trusted-ca-in-force, config.peer-trusted-ca-in-force
     Severity: high
     Level: MUST
     Remediation: give every member the same files for --trusted-ca-file and --peer-trusted-ca-file, and
@@ -77,6 +78,7 @@ def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[State
 
     Spec: etcd --client-cert-auth, --peer-client-cert-auth, --tls-min-version, --tls-max-version
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate, config.version-range-in-force, config.suites-in-force
     Severity: high
     Level: MUST, SHOULD where TLS versions alone differ
     Remediation: start every member with the same TLS flags, from the same version of etcd.
@@ -138,6 +140,7 @@ def certificates_expire_together(side_by_side: SideBySide) -> Iterator[Statement
     forgotten, or its renewal failed. The member drops out when it expires.
 
     Spec: RFC 5280 section 4.1.2.5
+    Follows: cert.expires-soon
     Severity: medium
     Level: SHOULD
     Remediation: renew the certificate of that member; etcd serves the new one at the next handshake.
@@ -259,16 +262,19 @@ def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
         for url in member.peer_urls
         if url.startswith(_NO_TLS)
     }
-    yield from _without_tls(listings, plain, "have peer URLs without TLS")
+    yield from _without_tls(listings, plain, "have peer URLs without TLS", (str(Role.PEER),))
 
 
-def _without_tls(listings: MemberListings, plain: Mapping[str, str], message: str) -> Iterator[Statement]:
+def _without_tls(
+    listings: MemberListings, plain: Mapping[str, str], message: str, concerns: tuple[str, ...] = ()
+) -> Iterator[Statement]:
     if plain:
         yield Finding(
             message=f"members {message}",
             expected="https URLs",
             observed="; ".join(f"{name or 'a member'}: {url}" for url, name in sorted(plain.items())),
             reproduce=(etcdctl(listings.listings[0].url, GOOD_CLIENT, "member list", _LISTED),),
+            concerns=concerns,
         )
 
 
@@ -302,6 +308,7 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
     belong to a cluster started by this plugin are contacted.
 
     Spec: etcd --advertise-client-urls
+    Follows: cluster.advertised-https, cert.covers-advertised-url
     Severity: medium
     Level: SHOULD
     Remediation: use URLs in --advertise-client-urls that clients can reach from their network.

@@ -104,6 +104,7 @@ def clients_certificates_are_signed_with_a_good_hash(held: Clients) -> Iterator[
 
     Spec: RFC 8446 section 4.4.2.4
     Spec: NIST SP 800-131A section 9
+    Follows: mtls.trusted-client
     Severity: high
     Level: SHOULD
     Remediation: issue a new client certificate, signed with SHA-256.

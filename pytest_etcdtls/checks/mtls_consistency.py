@@ -36,6 +36,7 @@ def every_tls_version_decides_alike(encounters: IdentityAttempts) -> Iterator[St
     Spec: RFC 8446 section 4.4.2.4
     Spec: RFC 5246 section 7.4.6
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca
     Severity: high
     Level: MUST
     Remediation: let etcd itself terminate TLS, in every version, on --listen-{side}-urls.
@@ -63,6 +64,8 @@ def grpc_and_http_decide_alike(encounters: IdentityAttempts) -> Iterator[Stateme
 
     Spec: etcd --listen-client-http-urls
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, mtls.revoked-grpc,
+        advisory.ghsa-3wh4-j44w-pg92-proved
     Severity: high
     Level: MUST
     Remediation: give both listeners the same rules: upgrade etcd, or drop --listen-client-http-urls.

@@ -42,6 +42,9 @@ def a_client_without_a_certificate_is_refused(
     Spec: CIS Kubernetes 2.2, 2.5
     Spec: RFC 8446 section 4.4.2.4
     Spec: etcd --{peer}client-cert-auth
+    Follows: config.client-auth-in-force, config.peer-auth-in-force, config.metrics-as-declared,
+        config.auto-tls-drops-client-auth, config.crl-without-client-auth,
+        config.allowed-names-without-client-auth
     Severity: critical
     Level: MUST
     Remediation: set --{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give
@@ -61,6 +64,7 @@ def a_self_signed_certificate_is_refused(
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: RFC 5280 section 6.1
+    Follows: mtls.no-certificate
     Severity: critical
     Level: MUST
     Remediation: set --{peer}trusted-ca-file to the CA of this port's clients.
@@ -80,6 +84,7 @@ def a_certificate_of_a_foreign_ca_is_refused(
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.2, 2.5
     Spec: RFC 5280 section 6.1
+    Follows: mtls.no-certificate, mtls.self-signed
     Severity: critical
     Level: MUST
     Remediation: set --{peer}trusted-ca-file to the CA of this port's clients and to no other CA.
@@ -98,6 +103,7 @@ def a_certificate_of_a_lookalike_ca_is_refused(
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: RFC 5280 section 6.1.3
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca
     Severity: critical
     Level: MUST
     Remediation: this TLS server requests a certificate and does not verify its signature: let etcd itself
@@ -114,6 +120,7 @@ def an_expired_certificate_is_refused(admission: Annotated[AccessMatrix, "expire
 
     Spec: RFC 5280 section 4.1.2.5
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca
     Severity: high
     Level: MUST
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file, and keep its clock
@@ -132,6 +139,7 @@ def a_certificate_that_is_not_yet_valid_is_refused(
     verify validity, or whose clock is ahead.
 
     Spec: RFC 5280 section 4.1.2.5
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca
     Severity: high
     Level: MUST
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file, and keep its clock
@@ -150,6 +158,7 @@ def a_server_certificate_is_no_client_certificate(
 
     Spec: RFC 5280 section 4.2.1.12
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca
     Severity: high
     Level: MUST
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file.
@@ -168,6 +177,7 @@ def a_certificate_without_its_intermediate_is_refused(
 
     Spec: RFC 8446 section 4.4.2
     Spec: RFC 5280 section 6.1
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca
     Severity: high
     Level: MUST
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file.
@@ -210,6 +220,8 @@ def a_revoked_certificate_is_refused_over_http(
 
     Spec: etcd --{side}-crl-file
     Spec: RFC 5280 section 5
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, config.crl-without-client-auth,
+        config.config-file-hides-flags, config.unknown-key
     Severity: critical
     Level: MUST
     Remediation: give etcd the list with the flag --{side}-crl-file, not in a configuration file, DER encoded.
@@ -231,6 +243,9 @@ def a_revoked_certificate_is_refused_over_grpc(
 
     Spec: etcd --client-crl-file
     Spec: RFC 5280 section 5
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, mtls.revoked-http,
+        config.crl-without-client-auth, config.crl-ignored-on-grpc, config.config-file-hides-flags,
+        config.unknown-key
     Severity: critical
     Level: MUST
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls; give the list
@@ -254,6 +269,7 @@ def a_client_with_another_hostname_is_refused(
 
     Spec: etcd --client-cert-allowed-hostname
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, config.allowed-names-in-force
     Severity: high
     Level: MUST
     Remediation: set --client-cert-allowed-hostname where etcd reads it: a configuration file hides flags.
@@ -273,6 +289,7 @@ def a_peer_with_another_hostname_is_refused(
 
     Spec: etcd --peer-cert-allowed-hostname
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, config.allowed-names-in-force
     Severity: high
     Level: MUST
     Remediation: set --peer-cert-allowed-hostname where etcd reads it: a configuration file hides flags.
@@ -292,6 +309,7 @@ def a_peer_with_another_common_name_is_refused(
 
     Spec: etcd --peer-cert-allowed-cn
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca, config.allowed-names-in-force
     Severity: high
     Level: MUST
     Remediation: set --peer-cert-allowed-cn where etcd reads it: a configuration file hides flags.
@@ -310,6 +328,7 @@ def a_certificate_for_another_address_is_refused(
 
     Spec: etcd Documentation, transport security model, notes for TLS authentication
     Spec: etcd --peer-skip-client-san-verification
+    Follows: mtls.no-certificate, mtls.self-signed, mtls.foreign-ca
     Severity: medium
     Level: MUST
     Remediation: do not set --peer-skip-client-san-verification (before 3.7

@@ -46,6 +46,7 @@ def a_client_certificate_is_refused_on_the_peer_port(
 
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
     Spec: etcd --peer-trusted-ca-file
+    Follows: mtls.no-certificate
     Severity: medium
     Level: SHOULD
     Remediation: use a separate CA for peers in --peer-trusted-ca-file, or name the peers with
@@ -69,6 +70,7 @@ def a_peer_certificate_is_refused_on_the_client_port(
 
     Spec: etcd THREAT_MODEL.md, Peer-to-Peer Boundary
     Spec: etcd --trusted-ca-file
+    Follows: mtls.no-certificate
     Severity: low
     Level: SHOULD
     Remediation: use a separate CA for clients in --trusted-ca-file. If that CA does not also issue the
@@ -92,6 +94,7 @@ def the_served_certificate_is_no_client_certificate(
 
     Spec: etcd --client-cert-file, --client-key-file
     Spec: RFC 5280 section 4.2.1.12
+    Follows: cert.signature-hash
     Severity: low
     Level: SHOULD
     Remediation: give the gateway its own certificate with --client-cert-file and --client-key-file, and serve
@@ -127,6 +130,7 @@ def a_resumed_session_keeps_the_verdict(resumption: Resumption) -> Iterator[Stat
     Spec: RFC 8446 section 2.2
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: etcd --{side}-crl-file
+    Follows: mtls.no-certificate
     Severity: high
     Level: MUST
     Remediation: let etcd itself terminate TLS on this port: it judges a resumed session by revocation list

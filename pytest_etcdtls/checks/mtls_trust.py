@@ -34,6 +34,7 @@ def the_listener_announces_whom_it_trusts(announced: AnnouncedCAs) -> Iterator[S
     Spec: RFC 8446 section 4.2.4
     Spec: RFC 5246 section 7.4.4
     Spec: etcd --{peer}trusted-ca-file
+    Follows: mtls.no-certificate, config.client-auth-without-ca
     Severity: critical
     Level: MUST
     Remediation: set --{peer}trusted-ca-file; --{peer}client-cert-auth alone trusts the system's root CAs.
@@ -72,6 +73,8 @@ def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTru
     Spec: RFC 8446 section 4.2.4
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.7
+    Follows: config.trusted-ca-in-force, config.peer-trusted-ca-in-force, config.chain-closes,
+        mtls.announced-ca-present
     Severity: high
     Level: MUST
     Remediation: put the CAs of this port's clients, and no other, into the file of --{peer}trusted-ca-file
@@ -119,6 +122,7 @@ def the_listener_trusts_one_ca(announced: AnnouncedCAs) -> Iterator[Statement]:
 
     Spec: RFC 8446 section 4.2.4
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
+    Follows: mtls.announced-ca-expected
     Severity: low
     Level: SHOULD
     Remediation: once every client has a certificate of the new CA, remove the old one from
@@ -153,6 +157,7 @@ def plain_http_is_refused(plaintext: Plaintext) -> Iterator[Statement]:
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: CIS Kubernetes 2.1, 2.4
     Spec: etcd --listen-{side}-urls
+    Follows: config.http-listener-beside-tls, config.listeners-as-declared, cluster.peer-urls-https
     Severity: critical
     Level: MUST
     Remediation: name https URLs only in --listen-{side}-urls.
@@ -212,6 +217,9 @@ def a_trusted_client_is_accepted(
 
     Spec: etcd THREAT_MODEL.md, Client-to-Server Boundary
     Spec: etcd --{peer}trusted-ca-file, --{side}-crl-file
+    Follows: mtls.announced-ca-expected, config.crl-missing, config.crl-encoding, config.chain-closes,
+        config.client-auth-without-ca, config.allowed-names-as-one, config.trusted-ca-in-force,
+        config.peer-trusted-ca-in-force
     Severity: critical
     Level: MUST
     Remediation: give etcd the CA of its clients with --{peer}trusted-ca-file (read only at start), and give

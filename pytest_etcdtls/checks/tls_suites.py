@@ -87,6 +87,7 @@ def no_suite_without_forward_secrecy_is_accepted(support: SuiteSupport) -> Itera
 
     Spec: RFC 9325 section 4.1
     Spec: etcd --cipher-suites
+    Follows: tls.forward-secrecy
     Severity: medium
     Level: SHOULD
     Remediation: name only suites with ECDHE in --cipher-suites, among them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,6 +138,17 @@ class ListenerDeclaration:
         for trap in self.traps():
             if trap.starts and any(other.name == setting.name for other in trap.settings):
                 yield trap
+
+
+_ROLES: Mapping[Side, tuple[Role, ...]] = {
+    "peer": (Role.PEER,),
+    "client": tuple(role for role in Role if role is not Role.PEER),
+}
+
+
+def listeners_of_side(member: str, side: Side) -> tuple[str, ...]:
+    """Return the listeners of a member to which the settings of a side apply, for ``Finding.concerns``."""
+    return tuple(f"{role}-{member}" for role in _ROLES[side])
 
 
 @dataclass(frozen=True, slots=True)

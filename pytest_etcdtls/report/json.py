@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_etcdtls.facts.configuration import MemberDeclaration
+from pytest_etcdtls.faults import Fault
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.report.certificate_text import utc
 from pytest_etcdtls.report.flag_reader import Comparison, ListenerRow, compare, members
@@ -34,9 +35,10 @@ def document(report: Report) -> dict[str, Any]:
         "partial": report.partial,
         "targets": [_target(report, seen) for seen in report.seen],
         "results": [result.to_json() for result in report.results],
+        "faults": [_fault(fault) for fault in (*report.faults, *report.warnings)],
         "observations": [entry for seen in report.seen for entry in _observations(seen)],
         "connections": [_connection(attempt) for seen in report.seen for attempt in seen.connections],
-        "summary": {**report.counts, "connections": report.connections},
+        "summary": {"faults": len(report.faults), **report.counts, "connections": report.connections},
     }
 
 
@@ -69,6 +71,22 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    first = fault.first
+    return {
+        "check": first.check,
+        "target": first.target,
+        "outcome": str(first.outcome),
+        "severity": str(first.severity),
+        "listeners": list(fault.listeners),
+        "message": first.message,
+        "remediation": first.remediation,
+        "consequences": [
+            {"check": result.check, "listener": result.listener} for result in fault.consequences
+        ],
+    }
 
 
 def _target(report: Report, seen: Seen) -> dict[str, Any]:

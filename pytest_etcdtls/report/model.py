@@ -20,6 +20,7 @@ from cryptography.hazmat.backends.openssl.backend import backend
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.facts.api import GetExchange
 from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.faults import Fault, faults
 from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.report.certificate_text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -181,6 +182,16 @@ class Report:
         """The number of results for each outcome, including zeros."""
         counted = Counter(result.outcome for result in self.results)
         return {outcome: counted[outcome] for outcome in Outcome}
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults that fail the run."""
+        return faults(self.results)
+
+    @property
+    def warnings(self) -> list[Fault]:
+        """The faults that only warn."""
+        return faults(self.results, Outcome.WARNS)
 
     @property
     def connections(self) -> int:

@@ -14,7 +14,7 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs, FailedDials, LoggedRun, Read
 from pytest_etcdtls.report.certificate_text import certificate_card, certificate_line
 from pytest_etcdtls.report.flag_reader import Comparison, ListenerRow, compare, members
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.results import CheckResult, Finding, Outcome, Severity
+from pytest_etcdtls.results import Cause, CheckResult, Finding, Outcome, Severity
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
@@ -68,6 +68,19 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
         yield from (Line(line) for line in lines or [begin.rstrip()])
 
 
+def follows_from(cause: Cause) -> str:
+    """Return in one line that a violation is the consequence of another one."""
+    return f"follows from {cause.check} on {cause.listener}"
+
+
+def result_lines(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
+    """Yield a result in full, or one line for the consequence of another violation."""
+    if result.cause is None:
+        yield from full_result(result, width)
+    else:
+        yield from (coloured(line.text, "red") for line in wrapped(follows_from(result.cause), width))
+
+
 def short_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     """Yield the finding with expected and observed behaviour."""
     for finding in result.findings:
@@ -84,6 +97,8 @@ def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     if not result.findings:
         yield from short_result(result, width)
         return
+    if result.cause is not None:
+        yield from wrapped(follows_from(result.cause), width)
     for finding in result.findings:
         yield from (coloured(line.text, "red") for line in wrapped(finding.message, width))
         yield from _finding(finding, width)
@@ -325,15 +340,14 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
         for seen in report.seen:
             yield from _target(seen, report.started_at, width, verbosity)
     yield from wrapped(_counts(report), width)
-    for outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN):
-        yield from _in_full(outcome, _of(report, outcome), width)
     yield from _stale(review, width)
     if verbosity >= 0:
-        yield from _warnings(_of(report, Outcome.WARNS), width)
+        yield from _warnings([result for fault in report.warnings for result in fault.results], width)
         yield from _waived(_of(report, Outcome.WAIVED), width)
         yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width, every=verbosity > 0)
         yield from _unused(review, width)
         if verbosity > 0:
+            yield from _consequences(report, width)
             yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width, every=True)
         for seen in report.seen:
             if _shows_declared(seen, verbosity):
@@ -400,29 +414,6 @@ def _declared(seen: Seen) -> Mapping[str, ListenerRow]:
     return {row.listener.label: row for _, rows in members(seen) for row in rows}
 
 
-def _in_full(outcome: Outcome, results: Sequence[CheckResult], width: int) -> Iterator[Line]:
-    if not results:
-        return
-    yield Line()
-    yield from (coloured(line.text, "red") for line in wrapped(_HEADINGS[outcome], width))
-    for result in results:
-        yield from _title(result, width)
-        yield from full_result(result, width)
-
-
-_HEADINGS = {
-    Outcome.VIOLATES: "violations",
-    Outcome.INCONCLUSIVE: "inconclusive: the evidence could not be got",
-    Outcome.BROKEN: "broken: a fault of the check's own code, not of the cluster; please report it",
-}
-
-
-def _title(result: CheckResult, width: int) -> Iterator[Line]:
-    yield Line()
-    yield bold(f"{result.check} ({result.level}, {result.severity})")
-    yield from wrapped(f"on {result.listener} of {result.target}, {result.url}", width, "  ")
-
-
 def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
     """Yield one block per warning. Listeners with the same warning share a block."""
     if results:
@@ -464,6 +455,19 @@ def _grouped(heading: str, results: Iterable[CheckResult], width: int, *, every:
         named = every or len(checks) <= _NAMED
         which = ", ".join(checks) if named else f"{len(checks)} checks (-v names them)"
         yield from wrapped(f"{which} on {', '.join(listeners)}", width, "      ")
+
+
+def _consequences(report: Report, width: int) -> Iterator[Line]:
+    """Yield for each fault, and each warning, the checks that follow from it."""
+    for fault in (*report.faults, *report.warnings):
+        if fault.consequences:
+            yield Line()
+            yield bold(f"follow from {fault.first.check} on {', '.join(fault.listeners)}")
+            names: dict[str, list[str]] = {}
+            for result in fault.consequences:
+                names.setdefault(result.listener, []).append(result.check)
+            for listener, checks in names.items():
+                yield from wrapped(f"{', '.join(checks)} on {listener}", width, "  ", "    ")
 
 
 def _stale(review: Review, width: int) -> Iterator[Line]:

@@ -14,7 +14,7 @@ import pytest_etcdtls
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.registry import Check
-from pytest_etcdtls.report.terminal import full_result, short_result
+from pytest_etcdtls.report.terminal import follows_from, full_result, result_lines
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
 
@@ -50,15 +50,15 @@ class Writer(Protocol):
 
 
 class ResultRepr:
-    """A result as pytest's ``longrepr``: short on the terminal, complete as text (JUnit, HTML)."""
+    """A result as pytest's ``longrepr``: a consequence is one line on the terminal, and complete as text."""
 
     def __init__(self, result: CheckResult) -> None:
         self.result = result
         self.reprcrash = Crash(headline(result))
 
     def toterminal(self, writer: Writer) -> None:
-        """Write the short form."""
-        for line in short_result(self.result):
+        """Write the result in full, or that it follows from another one."""
+        for line in result_lines(self.result):
             writer.line(line.text, **line.markup)
 
     def __str__(self) -> str:
@@ -67,9 +67,9 @@ class ResultRepr:
 
 def headline(result: CheckResult) -> str:
     """Return one line that summarises the result."""
-    text = result.findings[0].message if result.findings else result.reason
-    more = f" (and {len(result.findings) - 1} more)" if len(result.findings) > 1 else ""
-    return f"{result.outcome}: {text.partition(chr(10))[0]}{more}"
+    if result.cause is not None and result.outcome is Outcome.VIOLATES:
+        return follows_from(result.cause)
+    return f"{result.outcome}: {result.message}"
 
 
 def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
@@ -249,3 +249,5 @@ class CheckItem(pytest.Item):
             for name in ("outcome", "level", "severity", "url", "reason", "remediation"):
                 if value := getattr(self.result, name):
                     self.user_properties.append((f"etcdtls.{name}", str(value)))
+            if cause := self.result.cause:
+                self.user_properties.append(("etcdtls.cause", f"{cause.check} on {cause.listener}"))

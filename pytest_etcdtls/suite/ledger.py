@@ -64,6 +64,10 @@ class Ledger:
         """Record the result of an item. The first result is kept."""
         self._results.setdefault(nodeid, result)
 
+    def result(self, nodeid: str) -> CheckResult | None:
+        """Return the recorded result of an item, ``None`` if there is none."""
+        return self._results.get(nodeid)
+
     @property
     def results(self) -> list[CheckResult]:
         """One result per selected item, in order of selection, including items that were not run."""

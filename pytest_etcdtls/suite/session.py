@@ -13,8 +13,9 @@ from pytest_etcdtls._version import __version__
 from pytest_etcdtls.options import Invocation, is_dry
 from pytest_etcdtls.report.json import write_document
 from pytest_etcdtls.report.model import Report, openssl_version
-from pytest_etcdtls.report.terminal import Line, coloured, summary, wrapped
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.report.terminal import Line, summary
+from pytest_etcdtls.report.verdict import verdict
+from pytest_etcdtls.results import Cause, CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.suite.items import (
     CheckItem,
@@ -98,7 +99,6 @@ def show(
     report: Report,
     ledger: Ledger,
     closing: Sequence[str],
-    problems: Sequence[str],
 ) -> None:
     """Write the summary section.
 
@@ -107,7 +107,6 @@ def show(
         report: report of the run.
         ledger: ledger of the run.
         closing: further lines, such as the files written.
-        problems: problems that fail the run in addition to results.
     """
     width = terminal._tw.fullwidth
     terminal.write_sep("=", TITLE)
@@ -115,14 +114,27 @@ def show(
         terminal,
         summary(report, ledger.review_waivers(), width=width, verbosity=terminal.verbosity),
     )
-    for text in problems:
-        terminal.write_line("")
-        _write(terminal, (coloured(line.text, "red") for line in wrapped(text, width)))
     if closing:
         terminal.write_line("")
     for text in closing:
         for line in text.splitlines():
             terminal.write_line(line)
+
+
+def show_verdict(
+    terminal: pytest.TerminalReporter, report: Report, problems: Sequence[str], status: int
+) -> None:
+    """Write the verdict.
+
+    Args:
+        terminal: pytest's terminal reporter.
+        report: report of the run.
+        problems: problems that fail the run in addition to results.
+        status: the exit code.
+    """
+    width = terminal._tw.fullwidth
+    terminal.write_line("")
+    _write(terminal, verdict(report, problems, status, width=width, quiet=terminal.verbosity < 0))
 
 
 def show_without_terminal(problems: Iterable[str]) -> None:
@@ -135,6 +147,9 @@ def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> None:
     for line in lines:
         terminal.write_line(line.text, **line.markup)
 
+
+CONSEQUENCE = "consequences"
+"""Category of failed items whose violation follows from another one: pytest counts them apart."""
 
 ATTRIBUTE = "etcdtls"
 """Attribute of a test report that holds the result as JSON."""
@@ -171,7 +186,11 @@ class SuiteSession:
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         """Record the items that remain to be run."""
-        self.ledger.select(item for item in items if isinstance(item, CheckItem))
+        selected = [item for item in items if isinstance(item, CheckItem)]
+        self.ledger.select(selected)
+        self._run.selected = frozenset(
+            (item.target.outline.label, item.label, item.check.id) for item in selected
+        )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -215,7 +234,14 @@ class SuiteSession:
         text = getattr(report, ATTRIBUTE, None)
         if text and report.when == "call" and report.passed and json.loads(text)["outcome"] == Outcome.WARNS:
             return "passed", "w", ("WARNS", {"yellow": True})
+        if report.failed and report.when == "call" and self._cause(report) is not None:
+            return CONSEQUENCE, "f", ("FOLLOWS", {"red": True})
         return None
+
+    def _cause(self, report: pytest.TestReport) -> Cause | None:
+        """Return the cause of a violation that follows from another one."""
+        result = self.ledger.result(report.nodeid)
+        return result.cause if result is not None and result.outcome is Outcome.VIOLATES else None
 
     def pytest_report_header(self) -> list[str]:
         """Return the header: the targets and their etcd."""
@@ -225,8 +251,7 @@ class SuiteSession:
         """Return the lines about the discovered members."""
         return members(self._run)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def _finish(self, session: pytest.Session) -> None:
         """Set the exit code and write the reports, also after Ctrl-C."""
         self._problems = problems(session, self._invocation, self.ledger)
         status = exit_status(int(session.exitstatus), self.ledger, self._problems)
@@ -238,10 +263,19 @@ class SuiteSession:
         if not self._config.pluginmanager.has_plugin("terminalreporter") or self._config.option.no_summary:
             show_without_terminal(self._problems)
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Show the verdict after everything else."""
+        self._finish(session)
+        yield
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if self._report is not None and terminal is not None and not self._config.option.no_summary:
+            show_verdict(terminal, self._report, self._problems, int(session.exitstatus))
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the summary."""
         if self._report is not None:
-            show(terminalreporter, self._report, self.ledger, self._written, self._problems)
+            show(terminalreporter, self._report, self.ledger, self._written)
 
     def _write(self, report: Report) -> None:
         for path in self._run.settings.reports:

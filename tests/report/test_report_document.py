@@ -80,6 +80,8 @@ def test_a_result_of_every_outcome_keeps_the_schema_and_is_counted(outcome: Outc
     found = json.loads(json.dumps(document(report(result(outcome)))))
     jsonschema.validate(found, schema())
     assert found["summary"][outcome] == 1
+    faults = found["summary"].pop("faults")
+    assert faults == (outcome is Outcome.VIOLATES)
     assert sum(found["summary"].values()) == 1
 
 

@@ -61,14 +61,6 @@ def test_warnings_that_say_the_same_share_a_block() -> None:
     assert sum("there is smoke" in line for line in text) == 1
 
 
-def test_violations_come_by_severity() -> None:
-    text = lines(
-        result(Outcome.VIOLATES, check="a.low", severity=Severity.LOW),
-        result(Outcome.VIOLATES, check="b.critical", severity=Severity.CRITICAL),
-    )
-    assert text.index("b.critical (MUST, critical)") < text.index("a.low (MUST, low)")
-
-
 def test_the_same_reason_is_given_once() -> None:
     text = lines(
         result(Outcome.NOT_VERIFIED, check="a.b"),

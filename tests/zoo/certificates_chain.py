@@ -52,6 +52,7 @@ ZOO = [
     Misconfigured(
         name="client-intermediate-not-served",
         what="the client port serves its certificate without the intermediate CA that signed it",
+        faults=("cert.complete",),
         config=replace(BROKEN, pki=PKIPlan(layout=CALayout.INTERMEDIATE)),
         after_start=_serve_the_leaf_alone,
         violated={"client": ["cert.complete"]},
@@ -67,6 +68,7 @@ ZOO = [
     Misconfigured(
         name="server-ca-is-none",
         what="what signed the certificate of the client port says that it is no CA",
+        faults=("cert.issuer-is-ca",),
         config=replace(
             BROKEN,
             pki=PKIPlan(layout=CALayout.PER_ROLE, server_authority=replace(AUTHORITY, ca=False)),
@@ -85,6 +87,7 @@ ZOO = [
     Misconfigured(
         name="server-ca-for-other-names",
         what="the CA of the client port's certificate may certify names below example alone",
+        faults=("cert.ca-constraints",),
         config=replace(
             BROKEN,
             pki=PKIPlan(
@@ -99,6 +102,7 @@ ZOO = [
     Misconfigured(
         name="root-with-unknown-extension",
         what="the root that signed the certificate of the client port has a critical extension nobody knows",
+        faults=("cert.critical-extensions",),
         config=replace(
             BROKEN,
             pki=PKIPlan(
@@ -113,6 +117,7 @@ ZOO = [
     Misconfigured(
         name="one-pair-for-all-members",
         what="the client ports of all members serve the pair of the first",
+        faults=("cert.matches-expected-file",),
         config=replace(BROKEN, size=3),
         after_start=_give_all_the_first_ones_pair,
         violated={"client": ["cert.matches-expected-file"]},

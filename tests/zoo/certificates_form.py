@@ -29,6 +29,7 @@ ZOO = [
     Misconfigured(
         name="client-unknown-extension",
         what="the certificate of the client port has a critical extension that nobody knows",
+        faults=("cert.critical-extensions",),
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, unknown_critical_extension="1.2.3.4"))),
         violated={"client": ["cert.critical-extensions"]},
         warned={"client": ["api.gateway-works"]},
@@ -49,6 +50,7 @@ ZOO = [
     Misconfigured(
         name="client-sha1",
         what="the certificate of the client port is signed with SHA-1",
+        faults=("cert.signature-hash",),
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, signature_hash="sha1"))),
         violated={"client": ["cert.signature-hash"]},
         warned={"client": ["api.gateway-works"]},

@@ -57,6 +57,7 @@ ZOO = [
     Misconfigured(
         name="client-advertises-another-name",
         what="the member advertises a client URL that its certificate does not cover, nor anything answers",
+        faults=("cert.covers-advertised-url",),
         config=replace(BROKEN, extra_flags=("--advertise-client-urls=https://127.0.0.2:2379",)),
         violated={"client": ["cert.covers-advertised-url"]},
         warned={"cluster": ["cluster.advertised-reachable"]},

@@ -30,6 +30,7 @@ ZOO = [
     Misconfigured(
         name="client-for-servers-only",
         what="the certificate of the client port may not be used as a client's, so that the gateway fails",
+        faults=("cert.client-usage",),
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, extended_key_usage=_FOR_SERVERS))),
         warned={"client": ["cert.client-usage", "api.gateway-works"]},
         calm=NOT_AS_CLIENT,
@@ -61,6 +62,7 @@ ZOO = [
     Misconfigured(
         name="client-auto-tls",
         what="the client port serves a certificate that etcd generated, and asks nobody for one",
+        faults=("config.auto-tls-drops-client-auth",),
         config=replace(BROKEN, auto_tls=True, cert_file=None, key_file=None),
         violated={
             "client": [
@@ -74,6 +76,7 @@ ZOO = [
     Misconfigured(
         name="peer-auto-tls",
         what="the peer port serves a certificate that etcd generated, and asks nobody for one",
+        faults=("config.auto-tls-drops-client-auth",),
         config=replace(BROKEN, peer_auto_tls=True, peer_cert_file=None, peer_key_file=None),
         violated={
             "peer": [

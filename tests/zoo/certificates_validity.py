@@ -48,6 +48,7 @@ ZOO = [
         # of theirs, which is another fault of this layout.
         name="server-ca-expired",
         what="the CA of what the client port serves has expired, what it signed has not",
+        faults=("cert.ca-valid-now",),
         config=replace(
             BROKEN,
             pki=PKIPlan(
@@ -96,6 +97,7 @@ ZOO = [
     Misconfigured(
         name="client-certificate-sha1",
         what="the certificate of a client is signed with SHA-1, which a Go before 1.18 takes",
+        faults=("mtls.trusted-client",),
         config=replace(BROKEN, pki=PKIPlan(client=replace(CLIENT, signature_hash="sha1"))),
         violated={"client": ["mtls.trusted-client"]},
         warned={"cluster": ["mtls.client-certificate-signature"]},

@@ -37,6 +37,10 @@ ZOO = [
     Misconfigured(
         name="one-member-with-another-bundle",
         what="one of three members was restarted after a CA was added to the bundle",
+        faults=(
+            "config.trusted-ca-in-force",
+            "mtls.announced-ca-expected",
+        ),
         config=replace(BROKEN, size=3),
         after_start=_restart_one_with_another_ca,
         # The bundle has two CAs, and those who were not restarted trust one.
@@ -50,6 +54,7 @@ ZOO = [
     Misconfigured(
         name="one-certificate-forgotten",
         what="the certificate of one of three members expires long before the others",
+        faults=("cert.matches-expected-file",),
         config=replace(BROKEN, size=3),
         after_start=_forget_one,
         violated={"client": ["cert.matches-expected-file"]},
@@ -69,6 +74,7 @@ ZOO = [
     Misconfigured(
         name="advertises-http",
         what="the advertised client URL is http, and leads to nobody",
+        faults=("cluster.advertised-https",),
         config=replace(BROKEN, extra_flags=("--advertise-client-urls=http://127.0.0.1:1",)),
         violated={"cluster": ["cluster.advertised-https"]},
         warned={"cluster": ["cluster.advertised-reachable"]},
@@ -76,6 +82,7 @@ ZOO = [
     Misconfigured(
         name="peers-without-tls",
         what="members talk to each other over http",
+        faults=("cluster.peer-urls-https",),
         config=replace(BROKEN, peer_scheme="http"),
         violated={
             "cluster": ["cluster.peer-urls-https", "config.http-listener-beside-tls"],

@@ -85,6 +85,7 @@ ZOO = [
     Misconfigured(
         name="peer-names-without-client-auth",
         what="an allowed common name is declared for peers, of whom no certificate is asked",
+        faults=("config.allowed-names-without-client-auth",),
         config=replace(
             BROKEN,
             peer_client_cert_auth=False,
@@ -97,6 +98,7 @@ ZOO = [
     Misconfigured(
         name="peer-names-as-one",
         what="two allowed common names are declared for an etcd that takes them for a single one",
+        faults=("config.allowed-names-as-one",),
         config=replace(BROKEN, peer_cert_allowed_cn=f"{PEER.common_name},another"),
         violated={
             "peer": ["mtls.trusted-client"],
@@ -109,6 +111,7 @@ ZOO = [
     Misconfigured(
         name="crl-in-pem",
         what="the revocation list is PEM encoded, which etcd reads no more",
+        faults=("config.crl-encoding",),
         config=replace(BROKEN, client_crl_file="crl.pem"),
         violated={"client": ["mtls.trusted-client"], "cluster": ["config.crl-encoding"]},
         not_verified=_EVERYBODY_IS_CLOSED,
@@ -117,6 +120,7 @@ ZOO = [
     Misconfigured(
         name="crl-gone",
         what="the file of the revocation list does not exist",
+        faults=("config.crl-missing",),
         config=replace(BROKEN, client_crl_file="gone.der"),
         violated={"client": ["mtls.trusted-client", "config.crl-missing"]},
         not_verified=_EVERYBODY_IS_CLOSED,
@@ -125,6 +129,7 @@ ZOO = [
     Misconfigured(
         name="crl-without-client-auth",
         what="a revocation list is declared, and no certificate is asked for",
+        faults=("config.crl-without-client-auth",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None, client_crl_file="crl.der"),
         violated={
             "client": [*_OPEN, *STRANGERS_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
@@ -167,6 +172,7 @@ ZOO = [
     Misconfigured(
         name="versions-not-in-force",
         what="the lowest TLS version stands beside a configuration file, which hides it",
+        faults=("config.config-file-hides-flags",),
         config=replace(_FROM_A_FILE, tls_min_version="TLS1.3", config_file_omits=("tls_min_version",)),
         violated={**_on_both("config.version-range-in-force"), "cluster": [_HIDDEN]},
         lines=("3.5", "3.6", "3.7"),
@@ -174,6 +180,7 @@ ZOO = [
     Misconfigured(
         name="suites-not-in-force",
         what="the cipher suites stand beside a configuration file, which hides them",
+        faults=("config.config-file-hides-flags",),
         config=replace(_FROM_A_FILE, cipher_suites=(_ECDSA_128,), config_file_omits=("cipher_suites",)),
         violated={**_on_both("config.suites-in-force"), "cluster": [_HIDDEN]},
         lines=("3.5", "3.6", "3.7"),
@@ -181,6 +188,7 @@ ZOO = [
     Misconfigured(
         name="client-auth-hidden",
         what="client authentication stands beside a configuration file, which hides it, also for metrics",
+        faults=("config.config-file-hides-flags",),
         config=replace(
             _FROM_A_FILE,
             metrics="https",
@@ -205,6 +213,7 @@ ZOO = [
     Misconfigured(
         name="client-auth-never-heard-of",
         what="client authentication is declared, and what runs was started without it",
+        faults=("config.client-auth-in-force",),
         config=BROKEN,
         etcd=deaf("client-cert-auth", "trusted-ca-file"),
         violated={
@@ -243,6 +252,7 @@ ZOO = [
     Misconfigured(
         name="plaintext-undeclared",
         what="the client port answers plaintext, which nothing declares",
+        faults=("config.listeners-as-declared",),
         config=BROKEN,
         etcd=misled("^--listen-client-urls=https(.*)$", r"--listen-client-urls=https\1,http\1"),
         violated={"client": ["mtls.plaintext-refused"], "cluster": ["config.listeners-as-declared"]},
@@ -266,6 +276,7 @@ ZOO = [
     Misconfigured(
         name="suites-without-those-of-http2",
         what="suites are declared that etcd does not start with, and what runs was started without them",
+        faults=("config.does-not-start",),
         config=replace(BROKEN, cipher_suites=("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",)),
         etcd=deaf("cipher-suites"),
         checks=_DECLARED,

@@ -11,6 +11,7 @@ from zoo import baseline
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.faults import faults
 from pytest_etcdtls.pki.pki_plan import CALayout
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.results import CheckResult, Outcome
@@ -22,6 +23,10 @@ ALL_BUT_LIFECYCLE = ("!lifecycle",)
 """Patterns of ``--etcd-check``."""
 
 
+_FAULTS_OF_THEIR_OWN = {"config.gateway-off-in-config-file"}
+"""Found beside another fault on some versions of etcd, and independent of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Misconfigured:
     """One deliberately misconfigured cluster.
@@ -30,6 +35,7 @@ class Misconfigured:
         name: in ids and in the kill matrix.
         what: what is wrong, one sentence.
         config: the cluster; one that an etcd's version cannot express is left out there.
+        faults: the checks that follow from no other one; without, every check that finds something.
         violated: exactly the MUST checks that violate.
         warned: exactly the SHOULD checks that warn, those of a clean cluster apart (``baseline``).
         calm: those of a clean cluster that do not warn here, since they conform or do not apply.
@@ -46,6 +52,7 @@ class Misconfigured:
     name: str
     what: str
     config: ClusterConfig
+    faults: tuple[str, ...] = ()
     violated: Expectation = field(default_factory=dict)
     warned: Expectation = field(default_factory=dict)
     calm: Expectation = field(default_factory=dict)
@@ -78,6 +85,11 @@ class Misconfigured:
             listener: frozenset(violated.get(listener, set()) | warned.get(listener, set()))
             for listener in sorted({*violated, *warned})
         }
+
+    def named_faults(self, version: str) -> list[str]:
+        """Return the ids of the checks that are faults on that version of etcd, in order."""
+        own = {check for ids in self.found_by(version).values() for check in ids}
+        return sorted({*self.faults, *(own & _FAULTS_OF_THEIR_OWN)} if self.faults else own)
 
     def proves(self) -> set[str]:
         """Return the ids of the checks that find what is wrong on some version of etcd."""
@@ -139,6 +151,20 @@ def found(results: Iterable[CheckResult]) -> dict[str, dict[str, set[str]]]:
                 grouped[result.listener.rpartition("-m")[0] or result.listener].add(result.check)
         listeners |= grouped
     return by_outcome
+
+
+def found_faults(member: Misconfigured, version: str, results: Iterable[CheckResult]) -> list[str]:
+    """Return the ids of the checks that are faults, without what a clean cluster is warned about as well."""
+    own, judged = member.found_by(version), list(results)
+    return sorted(
+        {
+            fault.first.check
+            for outcome in (Outcome.VIOLATES, Outcome.WARNS)
+            for fault in faults(judged, outcome)
+            for one in fault.results
+            if one.check in own.get(one.listener.rpartition("-m")[0] or one.listener, ())
+        }
+    )
 
 
 def explain(results: Iterable[CheckResult]) -> str:

@@ -75,6 +75,10 @@ ZOO = [
     Misconfigured(
         name="no-forward-secrecy",
         what="the only suite with ECDHE in --cipher-suites is for another kind of key than the served one",
+        faults=(
+            "tls.forward-secrecy",
+            "tls.forward-secrecy",
+        ),
         config=_with_suites(
             "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_256_GCM_SHA384", pki=_RSA
         ),

@@ -36,6 +36,10 @@ ZOO = [
     Misconfigured(
         name="crl-in-config-file",
         what="the revocation list is named in a configuration file, where etcd ignores it",
+        faults=(
+            "config.config-file-hides-flags",
+            "config.unknown-key",
+        ),
         config=replace(BROKEN, config_file=True, client_crl_file="crl.der"),
         violated={
             "client": ["mtls.revoked-http", "mtls.revoked-grpc"],
@@ -46,6 +50,7 @@ ZOO = [
     Misconfigured(
         name="client-hostname-not-in-force",
         what="the allowed hostname stands beside a configuration file, which hides it",
+        faults=("config.config-file-hides-flags",),
         config=replace(
             BROKEN,
             pki=_NAMED_CLIENT,
@@ -59,6 +64,7 @@ ZOO = [
     Misconfigured(
         name="peer-hostname-not-in-force",
         what="the allowed hostname of peers stands beside a configuration file, which hides it",
+        faults=("config.config-file-hides-flags",),
         config=replace(
             BROKEN,
             peer_cert_allowed_hostname="localhost",
@@ -74,6 +80,7 @@ ZOO = [
     Misconfigured(
         name="peer-cn-not-in-force",
         what="the allowed common name of peers stands beside a configuration file, which hides it",
+        faults=("config.config-file-hides-flags",),
         config=replace(
             BROKEN,
             peer_cert_allowed_cn=str(PEER.common_name),
@@ -86,6 +93,7 @@ ZOO = [
     Misconfigured(
         name="peer-san-unchecked",
         what="the rule about SANs is switched off on the peer port",
+        faults=("mtls.wrong-san",),
         config=replace(BROKEN, peer_skip_client_san_verification=True),
         violated={"peer": ["mtls.wrong-san"]},
         warned={"cluster": ["config.san-check-off"]},

@@ -9,7 +9,7 @@ import pytest
 from zoo.judging import judge_member
 from zoo.matrix import PROPERTY
 from zoo.members import ZOO
-from zoo.model import Misconfigured, explain, found
+from zoo.model import Misconfigured, explain, found, found_faults
 
 from pytest_etcdtls.errors import UsageError
 
@@ -23,4 +23,5 @@ def test_exactly_the_right_checks_find_it(
     except UsageError as error:
         pytest.skip(f"not to be expressed in this version: {error}")
     assert found(results) == member.expected(version), explain(results)
+    assert found_faults(member, version, results) == member.named_faults(version), explain(results)
     record_property(PROPERTY, f"{member.name} {version}")

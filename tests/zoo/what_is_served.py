@@ -30,6 +30,7 @@ ZOO = [
     Misconfigured(
         name="client-expired",
         what="the certificate of the client port has expired",
+        faults=("cert.valid-now",),
         config=replace(BROKEN, pki=_expired(SERVER)),
         violated={"client": ["cert.valid-now"]},
         warned={"client": ["api.gateway-works"]},
@@ -51,6 +52,7 @@ ZOO = [
     Misconfigured(
         name="client-self-signed",
         what="the certificate of the client port is signed by itself",
+        faults=("cert.trusted",),
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, self_signed=True))),
         violated={"client": ["cert.trusted"]},
         warned={"client": ["api.gateway-works"]},
@@ -59,6 +61,10 @@ ZOO = [
     Misconfigured(
         name="swapped",
         what="each port serves the certificate of the other",
+        faults=(
+            "cert.matches-expected-file",
+            "cert.matches-expected-file",
+        ),
         config=replace(
             BROKEN,
             cert_file="peer.crt",
@@ -77,6 +83,12 @@ ZOO = [
     Misconfigured(
         name="same-pair-on-both-ports",
         what="one CA, and both ports serve the pair of the client port",
+        faults=(
+            "cert.matches-expected-file",
+            "cert.own-certificate-per-port",
+            "mtls.client-certificate-on-peer-port",
+            "mtls.peer-certificate-on-client-port",
+        ),
         config=replace(
             BROKEN,
             pki=PKIPlan(layout=CALayout.SHARED),

@@ -103,6 +103,7 @@ ZOO = [
     Misconfigured(
         name="client-no-auth",
         what="the client port asks nobody for a certificate",
+        faults=("mtls.no-certificate",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
         violated={"client": [*BAD_IDENTITIES, *STRANGERS_ANSWERED, "mtls.announced-ca-present"]},
         calm={"client": ["mtls.server-certificate-as-client"]},
@@ -110,12 +111,14 @@ ZOO = [
     Misconfigured(
         name="peer-no-auth",
         what="the peer port asks nobody for a certificate",
+        faults=("mtls.no-certificate",),
         config=replace(BROKEN, peer_client_cert_auth=False, peer_trusted_ca_file=None),
         violated={"peer": [*BAD_IDENTITIES, "mtls.wrong-san", "mtls.announced-ca-present"]},
     ),
     Misconfigured(
         name="client-wrong-ca",
         what="the client port trusts another CA than that of the clients",
+        faults=("mtls.announced-ca-expected",),
         config=replace(BROKEN, trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={"client": ["mtls.trusted-client", "mtls.announced-ca-expected"]},
         not_verified=NO_ACCEPTED_CLIENT,
@@ -124,6 +127,7 @@ ZOO = [
     Misconfigured(
         name="peer-wrong-ca",
         what="the peer port trusts another CA than that of the peers",
+        faults=("config.chain-closes",),
         config=replace(BROKEN, peer_trusted_ca_file="other-ca.crt", extra_files={"other-ca.crt": other_ca()}),
         violated={
             "peer": ["mtls.trusted-client", "mtls.announced-ca-expected"],
@@ -135,6 +139,7 @@ ZOO = [
     Misconfigured(
         name="client-system-roots",
         what="client-cert-auth without a trusted CA: every CA in the system's root store is trusted",
+        faults=("config.client-auth-without-ca",),
         config=replace(
             BROKEN,
             trusted_ca_file=None,
@@ -151,6 +156,7 @@ ZOO = [
     Misconfigured(
         name="client-trusts-too-much",
         what="the bundle of the client port holds one CA more than it should",
+        faults=("mtls.announced-ca-expected",),
         config=BROKEN,
         after_start=_trust_another_ca_too,
         violated={"client": ["mtls.announced-ca-expected"]},
@@ -159,6 +165,7 @@ ZOO = [
     Misconfigured(
         name="http-beside-https",
         what="an http listener on the port of the https one",
+        faults=("config.http-listener-beside-tls",),
         config=replace(BROKEN, plaintext_on_client_port=True),
         violated={
             "client": ["mtls.plaintext-refused"],

@@ -1,0 +1,138 @@
+"""The last lines of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.verdict import headline, verdict
+from pytest_etcdtls.results import Cause, CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
+
+LISTENERS = tuple(
+    Listener(role=role, host="127.0.0.1", port=port, scheme="https", member="m0", label=f"{role}-m0")
+    for role, port in ((Role.CLIENT, 2379), (Role.PEER, 2380))
+)
+
+
+def result(outcome: Outcome, check: str = "mtls.no-certificate", **fields: object) -> CheckResult:
+    found = outcome in (Outcome.VIOLATES, Outcome.WARNS)
+    made = {
+        "check": check,
+        "level": Level.MUST,
+        "severity": Severity.CRITICAL,
+        "target": "live",
+        "listener": "client-m0",
+        "role": "client",
+        "url": "https://127.0.0.1:2379",
+        "outcome": outcome,
+        "findings": (Finding(message="it is wrong", expected="right", observed="wrong"),) if found else (),
+        "remediation": "mend it" if found else "",
+    }
+    return CheckResult(**{**made, **fields})  # type: ignore[arg-type]
+
+
+def report(*results: CheckResult, partial: bool = False) -> Report:
+    return Report(
+        started_at=datetime(2030, 1, 1, tzinfo=UTC),
+        seconds=1.0,
+        partial=partial,
+        seen=(Seen(target=Target(label="live", origin="live", listeners=LISTENERS)),),
+        results=results,
+    )
+
+
+def lines(
+    made: Report, problems: Sequence[str] = (), status: int = 1, *, width: int = 80, quiet: bool = False
+) -> list[str]:
+    return [line.text for line in verdict(made, problems, status, width=width, quiet=quiet)]
+
+
+FOLLOWS = result(Outcome.VIOLATES, check="mtls.self-signed", cause=Cause("mtls.no-certificate", "client-m0"))
+
+
+@pytest.mark.parametrize(
+    ("results", "problems", "partial", "said"),
+    [
+        ((result(Outcome.CONFORMS),), (), False, "CLEAN"),
+        ((result(Outcome.WARNS),), (), False, "CLEAN"),
+        ((result(Outcome.WAIVED),), (), False, "CLEAN"),
+        ((result(Outcome.VIOLATES),), (), False, "NOT CLEAN: 1 fault (1 check)"),
+        ((FOLLOWS, result(Outcome.VIOLATES)), (), False, "NOT CLEAN: 1 fault (2 checks)"),
+        ((FOLLOWS,), (), False, "NOT CLEAN: 1 fault (1 check)"),
+        ((result(Outcome.CONFORMS), result(Outcome.INCONCLUSIVE)), (), False, "NO VERDICT: 1 inconclusive"),
+        ((result(Outcome.CONFORMS), result(Outcome.BROKEN)), (), False, "NO VERDICT: 1 broken"),
+        ((result(Outcome.CONFORMS),), ("1 stale waiver: remove it.",), False, "NO VERDICT: 1 stale waiver"),
+        ((result(Outcome.CONFORMS),), (), True, "NO VERDICT: the run was interrupted"),
+        ((result(Outcome.NOT_VERIFIED),), (), False, "NO VERDICT: nothing was judged"),
+        ((), (), False, "NO VERDICT: nothing was judged"),
+    ],
+)
+def test_the_verdict_in_one_line(
+    results: tuple[CheckResult, ...], problems: tuple[str, ...], partial: bool, said: str
+) -> None:
+    assert headline(report(*results, partial=partial), problems).text.startswith(f"etcd TLS: {said}")
+
+
+def test_it_is_the_last_line() -> None:
+    assert lines(report(result(Outcome.CONFORMS)), status=0)[-2:] == [
+        "0 connections in 1.0 s; exit code 0: no fault",
+        "etcd TLS: CLEAN",
+    ]
+
+
+def test_a_fault_has_its_remedy_and_its_consequences_are_counted() -> None:
+    text = lines(report(FOLLOWS, result(Outcome.VIOLATES)))
+    at = text.index("1. mtls.no-certificate (critical) on client-m0: it is wrong; 1 more check")
+    assert text[at + 1 : at + 3] == ["   follows from it", "   remedy: mend it"]
+
+
+def test_the_worst_fault_comes_first() -> None:
+    low = result(Outcome.VIOLATES, check="cert.lifetime", severity=Severity.LOW)
+    text = "\n".join(lines(report(low, result(Outcome.VIOLATES))))
+    assert text.index("1. mtls.no-certificate") < text.index("2. cert.lifetime")
+
+
+def test_options_that_would_verify_more_are_counted() -> None:
+    missing = [
+        result(Outcome.NOT_VERIFIED, check=f"a.b{number}", reason="needs the key: pass --etcd-ca-key")
+        for number in range(3)
+    ]
+    assert "3 results not verified: pass --etcd-ca-key (3)" in lines(report(*missing))
+
+
+def test_quiet_leaves_out_the_listeners_and_no_fault() -> None:
+    made = report(result(Outcome.VIOLATES))
+    assert any("https://127.0.0.1:2380" in line for line in lines(made))
+    quiet = lines(made, quiet=True)
+    assert not any("https://127.0.0.1:2380" in line for line in quiet)
+    assert any(line.startswith("1. mtls.no-certificate") for line in quiet)
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    wordy = "word " * 200
+    every = [
+        result(outcome, check=f"a.b{number}", reason=wordy, remediation=wordy)
+        for number, outcome in enumerate(Outcome)
+    ]
+    text = lines(report(*every), ["a problem " * 20], width=width)
+    assert max(map(len, text)) <= width
+
+
+def test_at_most_24_lines_for_one_member_with_three_faults() -> None:
+    wordy = "word " * 200
+    many = [
+        result(
+            Outcome.VIOLATES,
+            check=f"mtls.check{number}",
+            remediation=wordy,
+            findings=(Finding(message=wordy, expected="right", observed="wrong"),),
+        )
+        for number in range(3)
+    ]
+    assert len(lines(report(*many, result(Outcome.NOT_VERIFIED, reason=wordy)))) <= 24

@@ -1,0 +1,118 @@
+"""Which violation follows from which other one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from graphlib import TopologicalSorter
+
+import pytest
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.faults import ancestors, faults, with_causes
+from pytest_etcdtls.results import Cause, CheckResult, Finding, Level, Outcome, Severity
+
+OPEN, SIGNED, HIDES = "mtls.no-certificate", "mtls.self-signed", "config.config-file-hides-flags"
+IN_FORCE = "config.client-auth-in-force"
+
+
+def violation(check: str, listener: str = "client-m0", *concerns: str, remedy: str = "") -> CheckResult:
+    role = listener.rpartition("-m")[0] or listener
+    return CheckResult(
+        check=check,
+        level=Level.MUST,
+        severity=Severity.HIGH,
+        target="live",
+        listener=listener,
+        role=role,
+        url="https://127.0.0.1:2379",
+        outcome=Outcome.VIOLATES,
+        findings=(Finding(message="it is wrong", expected="right", observed="wrong", concerns=concerns),),
+        remediation=remedy or f"mend {check}",
+    )
+
+
+def judged(*results: CheckResult) -> list[CheckResult]:
+    return with_causes(results, catalogue())
+
+
+def roots(*results: CheckResult) -> list[tuple[str, tuple[str, ...], int]]:
+    return [
+        (fault.first.check, fault.listeners, len(fault.consequences)) for fault in faults(judged(*results))
+    ]
+
+
+def test_a_violation_follows_from_its_ancestor() -> None:
+    first, second = judged(violation(SIGNED), violation(OPEN))
+    assert (first.cause, second.cause) == (Cause(OPEN, "client-m0"), None)
+
+
+def test_an_ancestor_of_another_listener_is_no_cause() -> None:
+    assert len(roots(violation(SIGNED, "peer-m0"), violation(OPEN))) == 2
+
+
+def test_a_chain_has_one_fault() -> None:
+    results = (violation(SIGNED), violation(OPEN), violation(IN_FORCE), violation(HIDES, "cluster"))
+    assert roots(*results) == [(HIDES, ("cluster",), 3)]
+
+
+@pytest.mark.parametrize(
+    ("concerns", "number"),
+    [((), 1), (("client-m0",), 1), (("client",), 1), (("client-m1",), 2), (("peer",), 2)],
+)
+def test_a_fault_of_the_target_explains_the_listeners_that_it_concerns(
+    concerns: tuple[str, ...], number: int
+) -> None:
+    assert len(roots(violation(IN_FORCE), violation(HIDES, "cluster", *concerns))) == number
+
+
+def test_listeners_with_one_remedy_are_one_fault() -> None:
+    same = [violation("tls.broken-suites", place) for place in ("client-m0", "peer-m0")]
+    apart = [violation(OPEN, place, remedy=place) for place in ("client-m0", "peer-m0")]
+    assert [fault.listeners for fault in faults(judged(*same))] == [("client-m0", "peer-m0")]
+    assert [fault.listeners for fault in faults(judged(*apart))] == [("client-m0",), ("peer-m0",)]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.WARNS, Outcome.WAIVED, Outcome.CONFORMS, Outcome.INCONCLUSIVE])
+def test_what_fails_the_run_follows_only_from_what_fails_it_too(outcome: Outcome) -> None:
+    """A waived ancestor is accepted, so what it explained is a fault again: nothing fails without a fault."""
+    assert len(roots(violation(SIGNED), replace(violation(OPEN), outcome=outcome))) == 1
+    assert judged(violation(SIGNED), replace(violation(OPEN), outcome=outcome))[0].cause is None
+
+
+def test_a_warning_follows_from_a_violation() -> None:
+    warned, _ = judged(replace(violation("mtls.announced-ca-single"), outcome=Outcome.WARNS), violation(OPEN))
+    assert warned.cause is None
+    warned, _ = judged(
+        replace(violation("mtls.announced-ca-single"), outcome=Outcome.WARNS),
+        violation("mtls.announced-ca-expected"),
+    )
+    assert warned.cause == Cause("mtls.announced-ca-expected", "client-m0")
+
+
+def test_a_consequence_whose_cause_is_not_there_is_a_fault() -> None:
+    first, _ = judged(violation(SIGNED), violation(OPEN))
+    assert [fault.first.check for fault in faults([first])] == [SIGNED]
+
+
+def test_another_target_explains_nothing() -> None:
+    first, second = judged(violation(SIGNED), violation(OPEN))
+    assert len(faults([first, replace(second, target="other")])) == 2
+
+
+def test_every_pattern_matches_a_check() -> None:
+    checks = catalogue()
+    unmatched = [
+        (check.id, pattern)
+        for check in checks.values()
+        for pattern in check.follows
+        if not any(fnmatchcase(id_, pattern) for id_ in checks)
+    ]
+    assert unmatched == []
+
+
+def test_no_check_follows_from_itself_by_way_of_others() -> None:
+    checks = catalogue()
+    graph = {check.id: ancestors(check, checks) for check in checks.values()}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+    assert graph[SIGNED] == [OPEN]

@@ -1,0 +1,128 @@
+"""Two independent faults are two, on one listener and on two: none hides behind another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starting import start_process
+from zoo.model import explain
+from zoo.who_is_let_in import BROKEN
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.faults import faults
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
+from pytest_etcdtls.runner import run_checks
+
+_EXPIRED = {"valid_from": timedelta(days=-30), "valid_for": timedelta(days=20)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleFault:
+    """One misconfiguration that can be combined with others.
+
+    Attributes:
+        check: the check that reports it.
+        listener: role of the listener, or ``cluster``.
+        config: changed fields of the configuration.
+        server: changed fields of the certificate of the client port.
+        peer: changed fields of the certificate of the peer port.
+    """
+
+    check: str
+    listener: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    server: Mapping[str, Any] = field(default_factory=dict)
+    peer: Mapping[str, Any] = field(default_factory=dict)
+
+
+FAULTS = (
+    SingleFault(
+        check="mtls.no-certificate",
+        listener="client",
+        config={"client_cert_auth": False, "trusted_ca_file": None},
+    ),
+    SingleFault(
+        check="mtls.no-certificate",
+        listener="peer",
+        config={"peer_client_cert_auth": False, "peer_trusted_ca_file": None},
+    ),
+    SingleFault(check="cert.valid-now", listener="client", server=_EXPIRED),
+    SingleFault(check="cert.valid-now", listener="peer", peer=_EXPIRED),
+    SingleFault(
+        check="cert.covers-endpoint", listener="client", server={"subject_alt_names": ("etcd.example",)}
+    ),
+    SingleFault(check="cert.has-subject-alternative-name", listener="peer", peer={"subject_alt_names": ()}),
+    SingleFault(check="cert.server-usage", listener="client", server={"extended_key_usage": ("clientAuth",)}),
+    SingleFault(check="cert.server-usage", listener="peer", peer={"extended_key_usage": ("clientAuth",)}),
+    SingleFault(
+        check="cluster.advertised-https",
+        listener="cluster",
+        config={"extra_flags": ("--advertise-client-urls=http://127.0.0.1:1",)},
+    ),
+    SingleFault(
+        check="tls.broken-suites",
+        listener="client",
+        config={
+            "cipher_suites": ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA")
+        },
+    ),
+)
+PAIRS = tuple(combinations(FAULTS, 2))
+_EVERY_FIFTH = 5
+
+
+def _profile(profile: Profile, *changes: Mapping[str, Any]) -> Profile:
+    for change in changes:
+        profile = replace(profile, **change)
+    return profile
+
+
+def _config(*chosen: SingleFault) -> ClusterConfig:
+    config = BROKEN
+    for one in chosen:
+        config = replace(config, **one.config)
+    plan = replace(
+        config.pki,
+        server=_profile(SERVER, *(one.server for one in chosen)),
+        peer=_profile(PEER, *(one.peer for one in chosen)),
+    )
+    return replace(config, pki=plan)
+
+
+def _found(config: ClusterConfig, binary: Path) -> tuple[list[tuple[str, str]], str]:
+    """Return check and role of each fault, the role of its first listener."""
+    with start_process(config, binary) as cluster:
+        results = run_checks(Observer(cluster.target()), select(["!lifecycle", "!advisory"]))
+    made = [(fault.first.check, fault.first.role) for fault in faults(results)]
+    return sorted(made), explain(results)
+
+
+def _id(value: object) -> str | None:
+    return f"{value.listener}-{value.check}" if isinstance(value, SingleFault) else None
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=_id)
+def test_one_fault_is_one(fault: SingleFault, newest_etcd: Path) -> None:
+    found, explained = _found(_config(fault), newest_etcd)
+    assert found == [(fault.check, fault.listener)], explained
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(*pair, marks=[] if number % _EVERY_FIFTH == 0 else [pytest.mark.whole])
+        for number, pair in enumerate(PAIRS)
+    ],
+    ids=_id,
+)
+def test_two_faults_are_two(first: SingleFault, second: SingleFault, newest_etcd: Path) -> None:
+    found, explained = _found(_config(first, second), newest_etcd)
+    assert found == sorted((one.check, one.listener) for one in (first, second)), explained
