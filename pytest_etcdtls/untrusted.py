@@ -1,7 +1,7 @@
 """Data of others: JSON is read within bounds, and text is made printable.
 
-A server, a log or a file can hold anything. What is read with :func:`read_json` and shown with :func:`printable`
-costs bounded time and memory, fits into UTF-8, and has no character that a terminal acts on.
+A server, a log or a file can hold anything. What is read with :func:`read_json` and shown with
+:func:`printable` costs bounded time and memory, fits into UTF-8, and has nothing that a terminal acts on.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, TypeAlias
 
 from pytest_etcdtls.errors import UnreadableJSONError
 
-JSONValue: TypeAlias = None | bool | int | float | str | list["JSONValue"] | dict[str, "JSONValue"]
+JSONValue: TypeAlias = bool | int | float | str | list["JSONValue"] | dict[str, "JSONValue"] | None
 """What a JSON text stands for."""
 
 JSON_SIZE: Final = 1024 * 1024
@@ -35,8 +35,8 @@ def printable(text: str | bytes, limit: int = TEXT_LIMIT) -> str:
     r"""Return a text of others as one line that is safe to show.
 
     Every character that Python does not regard as printable is written as its escape, as in ``\x1b``: control
-    characters of C0 and C1, line and paragraph separators, bidirectional and zero-width marks, lone surrogates
-    and unassigned ones. The result of a printable text is that text. Compare the values themselves, not this.
+    characters of C0 and C1, line and paragraph separators, bidirectional and zero-width marks, lone
+    surrogates and unassigned ones. The result of a printable text is that text. Compare the values, not this.
 
     Args:
         text: bytes are read as UTF-8, and bytes that are not UTF-8 are written as escapes.
@@ -46,6 +46,12 @@ def printable(text: str | bytes, limit: int = TEXT_LIMIT) -> str:
         text = text[: 4 * limit + 4].decode("utf-8", "backslashreplace")
     shown = escaped(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def listed(texts: Sequence[str], between: str = " ", most: int = 20) -> str:
+    """Return texts in one, at most so many of them, with the number of those that are left out."""
+    left = len(texts) - most
+    return between.join([*texts[:most], *([f"and {left} more"] if left > 0 else [])])
 
 
 def escaped(text: str) -> str:

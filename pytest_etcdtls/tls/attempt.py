@@ -206,7 +206,7 @@ class Attempt:
 
     @property
     def is_http(self) -> bool:
-        """Whether the server speaks HTTP/1 or HTTP/2, whose first frame is SETTINGS (RFC 9113 section 3.4)."""
+        """Whether it speaks HTTP/1, or HTTP/2, whose first frame is SETTINGS (RFC 9113 section 3.4)."""
         data = self.first_bytes
         is_settings = data[3:4] == bytes([_SETTINGS]) and data[5:9] == bytes(4)
         return data.startswith(b"HTTP/") or (is_settings and int.from_bytes(data[:3], "big") % 6 == 0)

@@ -322,7 +322,9 @@ def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -
                     break
         finally:
             answer.close()
-        return Response(status=answer.status_code, headers=_bounded(answer.headers.items()), body=bytes(body[:BODY_LIMIT]))
+        return Response(
+            status=answer.status_code, headers=_bounded(answer.headers.items()), body=bytes(body[:BODY_LIMIT])
+        )
 
 
 def _build(listener: Listener, request: Request) -> httpx.Request:
