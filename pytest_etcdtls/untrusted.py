@@ -48,6 +48,19 @@ def printable(text: str | bytes, limit: int = TEXT_LIMIT) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def printable_lines(text: str, limit: int = 16 * 1024) -> str:
+    """Return a text of several lines, each as :func:`printable` has it; other line separators are escaped.
+
+    Args:
+        text: lines that end in a line feed.
+        limit: characters of the result.
+    """
+    if text.isprintable() and len(text) <= limit:
+        return text
+    shown = "\n".join(map(escaped, text[: limit + 1].split("\n")))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
 def listed(texts: Sequence[str], between: str = " ", most: int = 20) -> str:
     """Return texts in one, at most so many of them, with the number of those that are left out."""
     left = len(texts) - most

@@ -127,6 +127,49 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
         )
 
 
+def _encoded(served: ServedClient) -> Mapping[str, Any]:
+    headers = {"content-encoding": "gzip, gzip"}
+    return answered_throughout(served, Response(status=200, headers=headers, body=b"\x1f\x8b\x08"))
+
+
+@check("api.no-content-encoding", on=EVERY_LISTENER, counterexample=_encoded)
+def no_body_is_encoded(served: ServedClient) -> Iterator[Statement]:
+    """No response has a content encoding.
+
+    etcd compresses nothing for a client that asks for no encoding, so something else answers. A client that
+    decodes such a body can need memory and time without a bound. This one does not decode it.
+
+    Spec: RFC 9110 section 8.4
+    Spec: etcd Documentation, /version and /health endpoints
+    Severity: medium
+    Level: SHOULD
+    Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
+    """
+    if served.client is None:
+        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
+        return
+    seen: set[str] = set()
+    for attempt in served.client.served:
+        response = attempt.response
+        if response is None or not response.content_encoding or attempt.protocol in seen:
+            continue
+        seen.add(attempt.protocol)
+        yield Finding(
+            message="an answer has a content encoding",
+            expected="etcd's own answer, as it is",
+            observed=f"{attempt.protocol}: HTTP {response.status}, encoded as {response.content_encoding}",
+            reproduce=(
+                curl(
+                    served.url,
+                    role=served.role,
+                    files=served.client.files,
+                    protocol=attempt.protocol,
+                    look='"Content-Encoding"',
+                ),
+            ),
+        )
+
+
 def _long_ago(served: ServedClient) -> Mapping[str, Any]:
     headers = {"date": "Sat, 01 Jan 2000 00:00:00 GMT"}
     return answered_throughout(served, Response(status=200, headers=headers))

@@ -53,8 +53,8 @@ def the_listener_answers(answer: FirstContact) -> Iterator[Statement]:
     if plaintext is not None and plaintext.first_bytes and not plaintext.is_http:
         yield CannotJudge(
             Outcome.INCONCLUSIVE,
-            f"{answer.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; name the listener of "
-            "etcd itself",
+            f"{answer.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; name the listener "
+            "of etcd itself",
         )
     elif plaintext is None or plaintext.ending is not Ending.SERVED:
         if answer.needs_tls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import platform
 import re
 from collections import Counter
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 LONGEST = 1024
 """Maximum length of a text in characters, or of a binary value in octets."""
 
+_LONGEST_NUMBER = 1024
+"""Bits of a whole number; what JSON readers take in decimal digits is bounded."""
+
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
 
@@ -47,6 +51,10 @@ def kind(fact: object) -> str:
 def jsonable(value: object) -> JSON:
     """Return a value of an observation as a JSON value."""
     match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case int() if value.bit_length() > _LONGEST_NUMBER:
+            return hex(value)[: LONGEST + 1]
         case None | bool() | int() | float():
             return value
         case Enum():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar, cast
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.facts.discovery import Discovery
@@ -18,6 +20,7 @@ from pytest_etcdtls.results import CheckResult, Finding, Outcome, Severity
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
+from pytest_etcdtls.untrusted import escaped, printable
 from pytest_etcdtls.waivers import Review, Waiver
 
 WIDTH = 80
@@ -25,14 +28,19 @@ WIDTH = 80
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line.
+    """One line; a character on which a terminal acts is written as its escape.
 
     Attributes:
         markup: names of pytest's terminal markup: ``red``, ``bold`` ...
+        lost: the line stands for a part that could not be shown.
     """
 
     text: str = ""
     markup: Mapping[str, bool] = field(default_factory=dict)
+    lost: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", escaped(self.text))
 
 
 def bold(text: str) -> Line:
@@ -55,7 +63,8 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
         rest: prefix of the other lines; ``None`` for as many spaces as ``first`` is long.
     """
     indent = " " * len(first) if rest is None else rest
-    for number, paragraph in enumerate(text.splitlines() or [""]):
+    # Not splitlines(): it also splits at control characters, which a text of others may hold.
+    for number, paragraph in enumerate(text.removesuffix("\n").split("\n")):
         begin = first if number == 0 else indent
         lines = textwrap.wrap(
             paragraph,
@@ -68,6 +77,24 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
         yield from (Line(line) for line in lines or [begin.rstrip()])
 
 
+Section = TypeVar("Section", bound=Callable[..., Iterator[Line]])
+
+
+def section(make: Section) -> Section:
+    """Decorate a generator of lines: an error in it costs the rest of that section, and is shown."""
+
+    @functools.wraps(make)
+    def lines(*values: object, **named: object) -> Iterator[Line]:
+        try:
+            yield from make(*values, **named)
+        except Exception as error:
+            text = f"This part could not be shown: {type(error).__name__}: {printable(str(error))}"
+            yield Line(text, {"red": True}, lost=True)
+
+    return cast("Section", lines)
+
+
+@section
 def short_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     """Yield the finding with expected and observed behaviour."""
     for finding in result.findings:
@@ -79,6 +106,7 @@ def short_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
         )
 
 
+@section
 def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     """Yield the full description of a result with findings."""
     if not result.findings:
@@ -90,7 +118,7 @@ def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
         yield from (
             Line(f"    {name}: {line}")
             for name, value in finding.evidence.items()
-            for line in value.splitlines()
+            for line in value.split("\n")
         )
         yield from _reproduce(finding)
     yield from wrapped(why(result), width, "  why:      ")
@@ -139,6 +167,7 @@ def declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
         yield from wrapped(text, width, f"{_INDENT}{word + ':':<11}")
 
 
+@section
 def benchmark_lines(comparisons: Iterable[Comparison], width: int, *, every: bool) -> Iterator[Line]:
     """Yield the result of a flag reader, and the items that the wire contradicts.
 
@@ -181,6 +210,7 @@ _GROUPS = 5
 _EVERY = 100
 
 
+@section
 def rejected_lines(seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
     """Yield the rejected connections in a target's logs, or for a live target without a log our own ones.
 
@@ -337,8 +367,13 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
             yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width, every=True)
         for seen in report.seen:
             if _shows_declared(seen, verbosity):
-                yield from benchmark_lines(compare(report, seen), width, every=verbosity > 0)
+                yield from _benchmark(report, seen, width, every=verbosity > 0)
             yield from rejected_lines(seen, width, every=verbosity > 0)
+
+
+@section
+def _benchmark(report: Report, seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
+    yield from benchmark_lines(compare(report, seen), width, every=every)
 
 
 def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
@@ -356,6 +391,7 @@ def _counts(report: Report) -> str:
     return f"{', '.join(counts) or 'nothing was judged'}; {report.connections} connections"
 
 
+@section
 def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[Line]:
     version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
     yield bold(f"{seen.target.label} ({seen.target.origin}{version})")
@@ -400,6 +436,7 @@ def _declared(seen: Seen) -> Mapping[str, ListenerRow]:
     return {row.listener.label: row for _, rows in members(seen) for row in rows}
 
 
+@section
 def _in_full(outcome: Outcome, results: Sequence[CheckResult], width: int) -> Iterator[Line]:
     if not results:
         return
@@ -423,6 +460,7 @@ def _title(result: CheckResult, width: int) -> Iterator[Line]:
     yield from wrapped(f"on {result.listener} of {result.target}, {result.url}", width, "  ")
 
 
+@section
 def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
     """Yield one block per warning. Listeners with the same warning share a block."""
     if results:
@@ -440,6 +478,7 @@ def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
         yield from wrapped(remediation, width, "    remedy: ")
 
 
+@section
 def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
     if results:
         yield Line()
@@ -450,6 +489,7 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
         )
 
 
+@section
 def _grouped(heading: str, results: Iterable[CheckResult], width: int, *, every: bool) -> Iterator[Line]:
     """Yield one entry per reason, with the names or the number of the checks that it applies to."""
     groups: dict[str, dict[str, list[str]]] = {}
@@ -474,6 +514,7 @@ def _unused(review: Review, width: int) -> Iterator[Line]:
     yield from _waivers("unused waivers", review.unused, width, "bold")
 
 
+@section
 def _waivers(heading: str, found: Sequence[tuple[Waiver, str]], width: int, markup: str) -> Iterator[Line]:
     if found:
         yield Line()

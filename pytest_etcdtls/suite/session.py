@@ -25,8 +25,10 @@ from pytest_etcdtls.suite.items import (
     refuse_unknown_ids,
 )
 from pytest_etcdtls.suite.ledger import Ledger, exit_status, gather, problems
+from pytest_etcdtls.suite.output import is_output_lost, outlive_output
 from pytest_etcdtls.suite.state import Distribution, is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.target import PortCredentials, Target
+from pytest_etcdtls.untrusted import printable
 
 
 def header(run: Run) -> list[str]:
@@ -99,8 +101,8 @@ def show(
     ledger: Ledger,
     closing: Sequence[str],
     problems: Sequence[str],
-) -> None:
-    """Write the summary section.
+) -> bool:
+    """Write the summary section; return whether all of it could be.
 
     Args:
         terminal: pytest's terminal reporter.
@@ -111,7 +113,7 @@ def show(
     """
     width = terminal._tw.fullwidth
     terminal.write_sep("=", TITLE)
-    _write(
+    whole = _write(
         terminal,
         summary(report, ledger.review_waivers(), width=width, verbosity=terminal.verbosity),
     )
@@ -123,17 +125,21 @@ def show(
     for text in closing:
         for line in text.splitlines():
             terminal.write_line(line)
+    return whole
 
 
 def show_without_terminal(problems: Iterable[str]) -> None:
     """Write the problems to stderr."""
-    for text in problems:
+    for text in problems if sys.stderr else ():
         sys.stderr.write(f"etcd TLS: {text}\n")
 
 
-def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> None:
+def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> bool:
+    whole = True
     for line in lines:
         terminal.write_line(line.text, **line.markup)
+        whole &= not line.lost
+    return whole
 
 
 ATTRIBUTE = "etcdtls"
@@ -231,26 +237,34 @@ class SuiteSession:
         self._problems = problems(session, self._invocation, self.ledger)
         status = exit_status(int(session.exitstatus), self.ledger, self._problems)
         if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:
-            self._report = gather(self._run, self.ledger, status)
+            self._report = gather(self._run, self.ledger, status, self._problems)
             self._write(self._report)
             status = exit_status(status, self.ledger, self._problems)
         session.exitstatus = status
-        if not self._config.pluginmanager.has_plugin("terminalreporter") or self._config.option.no_summary:
+        silent = not self._config.pluginmanager.has_plugin("terminalreporter") or is_output_lost(self._config)
+        if silent or self._config.option.no_summary:
             show_without_terminal(self._problems)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the summary."""
         if self._report is not None:
-            show(terminalreporter, self._report, self.ledger, self._written, self._problems)
+            session = terminalreporter._session
+            whole = show(terminalreporter, self._report, self.ledger, self._written, self._problems)
+            if not whole and session is not None and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _write(self, report: Report) -> None:
         for path in self._run.settings.reports:
             try:
-                write_document(report, path)
-            except OSError as error:
-                self._problems.append(f"The report {path} could not be written: {error.strerror}.")
+                lost = write_document(report, path)
+            except Exception as error:  # one format that cannot be written costs no other
+                said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+                self._problems.append(
+                    f"The report {path} could not be written: {printable(said or str(error))}."
+                )
             else:
                 self._written.append(f"report: {path}")
+                self._problems += [f"The report {path} is without {part}." for part in lost]
 
 
 def activate(config: pytest.Config, invocation: Invocation) -> None:
@@ -266,6 +280,7 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     ledger = Ledger(run)
     suite = SuiteSession(config, invocation, run, ledger)
     config.pluginmanager.register(suite, "etcdtls-session")
+    outlive_output(config)
     if invocation.alone:
         keep_in_one_process(config)
     if is_distributed(config):
