@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from servers import Handler
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
-from pytest_etcdtls.pki.profile import SERVER, Profile
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
 from pytest_etcdtls.report.json import schema
 
 FORGED = "149 passed, 0 failed"
 """A line that a hostile server wants to stand in the terminal."""
+CONTROLS = f"\r\n{FORGED}\n\x1b[2K\x07\x7f\u009b\u202e\u200b"
+"""That line, and what moves the cursor, rings, erases and reorders."""
 
 
 class ThreadedServer:
@@ -72,24 +75,40 @@ class Hostile:
     """
 
     directory: Path
-    _servers: list[ThreadedServer]
+    server: Profile = SERVER
+    authority: Profile = AUTHORITY
+    _servers: list[ThreadedServer] = field(default_factory=list)
 
-    def etcd(self, lies: Mapping[str, Answer] | None = None, *, server: Profile = SERVER) -> list[str]:
-        """Return the options that judge a server with these answers and a certificate of that profile."""
-        directory = self.directory / f"pki-{len(self._servers)}"
-        ClusterPKI.generate(PKIPlan(server=server), [MemberNames("m0")]).write(directory)
+    @cached_property
+    def pki(self) -> Path:
+        """The directory of the PKI, of certificates with these profiles."""
+        directory = self.directory / "pki"
+        plan = PKIPlan(server=self.server, client_authority=self.authority)
+        ClusterPKI.generate(plan, [MemberNames("m0")]).write(directory)
+        return directory
+
+    @cached_property
+    def context(self) -> ssl.SSLContext:
+        """Of a server that wants a certificate, as etcd does."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(directory / "m0" / "server.crt", directory / "m0" / "server.key")
-        context.load_verify_locations(directory / "client-ca.crt")
+        context.load_cert_chain(self.pki / "m0" / "server.crt", self.pki / "m0" / "server.key")
+        context.load_verify_locations(self.pki / "client-ca.crt")
         context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols(["h2"])
+        return context
+
+    def etcd(self, lies: Mapping[str, Answer] | None = None) -> str:
+        """Return the URL of a server with an etcd's answers, but for those that are given."""
         told = {**answers("3.6.16"), **(lies or {})}
-        port = self.raw(impostor(told, lambda _: context))
+        return f"https://127.0.0.1:{self.raw(impostor(told, lambda _: self.context))}"
+
+    def options(self, *urls: str) -> list[str]:
+        """Return the options that judge these endpoints."""
         return [
-            f"--etcd-endpoint=https://127.0.0.1:{port}",
-            f"--etcd-cacert={directory / 'client-ca.crt'}",
-            f"--etcd-cert={directory / 'client.crt'}",
-            f"--etcd-key={directory / 'client.key'}",
+            *(f"--etcd-endpoint={url}" for url in urls),
+            f"--etcd-cacert={self.pki / 'client-ca.crt'}",
+            f"--etcd-cert={self.pki / 'client.crt'}",
+            f"--etcd-key={self.pki / 'client.key'}",
         ]
 
     def raw(self, handler: Handler) -> int:
@@ -101,9 +120,9 @@ class Hostile:
 @pytest.fixture
 def hostile(tmp_path: Path) -> Iterator[Hostile]:
     """Puts up hostile servers, which are closed at the end."""
-    servers: list[ThreadedServer] = []
-    yield Hostile(tmp_path, servers)
-    for server in servers:
+    servers = Hostile(tmp_path)
+    yield servers
+    for server in servers._servers:
         server.close()
 
 
@@ -145,14 +164,16 @@ class Judged:
         jsonschema.validate(document, schema())
         return document
 
-    @property
-    def outcomes(self) -> dict[str, str]:
-        """Outcome by check, of one listener."""
-        return {result["check"]: result["outcome"] for result in self.report["results"]}
+    def outcomes(self, url: str) -> dict[str, str]:
+        """Return outcome by check, of one listener."""
+        found = self.report["results"]
+        return {
+            one["check"]: one["outcome"] for one in found if one["url"] == url and one["role"] != "cluster"
+        }
 
-    def result_of(self, check: str) -> dict[str, Any]:
-        """Return the only result of a check."""
-        (found,) = (result for result in self.report["results"] if result["check"] == check)
+    def result_of(self, check: str, url: str) -> dict[str, Any]:
+        """Return the only result of a check on a listener."""
+        (found,) = (one for one in self.report["results"] if (one["check"], one["url"]) == (check, url))
         return dict(found)
 
 
