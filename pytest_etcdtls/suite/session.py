@@ -175,6 +175,12 @@ class SuiteSession:
         refuse_unknown_ids(self._run, self._invocation.ids)
         return Suite.of(session, self._run, self._invocation.ids)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Let the run outlive its standard output; the reporter exists now and has written nothing yet."""
+        outlive_output(self._config)
+        return (yield)
+
     def select(self, items: Iterable[pytest.Item]) -> None:
         """Record the items that remain to be run."""
         self.ledger.select(item for item in items if isinstance(item, CheckItem))
@@ -280,7 +286,6 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     ledger = Ledger(run)
     suite = SuiteSession(config, invocation, run, ledger)
     config.pluginmanager.register(suite, "etcdtls-session")
-    outlive_output(config)
     if invocation.alone:
         keep_in_one_process(config)
     if is_distributed(config):

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,13 @@ def garbage(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
 
 
+@cache
 def bomb(layers: int) -> bytes:
-    """Return zeros, compressed so many times with gzip: a few hundred octets that stand for gigabytes."""
-    data = gzip.compress(bytes(300 * 1024 * 1024), 9, mtime=0)
-    for _ in range(layers - 1):
-        data = gzip.compress(data, 9, mtime=0)
-    return data
+    """Return 1 GiB of zeros, compressed so many times with gzip."""
+    if layers > 1:
+        return gzip.compress(bomb(layers - 1), 9, mtime=0)
+    packing, zeros = zlib.compressobj(9, wbits=31), bytes(1024 * 1024)
+    return b"".join([*(packing.compress(zeros) for _ in range(1024)), packing.flush()])
 
 
 @dataclass(frozen=True)

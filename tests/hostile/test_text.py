@@ -1,4 +1,4 @@
-"""Text of a server in terminal and reports: no control character, no forged line, no comparison of shown texts."""
+"""Text of a server in terminal and reports: no control character, no forged line."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_printable_is_bounded(text: str | bytes) -> None:
 
 
 def test_names_are_shown_escaped_and_compared_as_they_are() -> None:
-    leaf = ClusterPKI.generate(PKIPlan(server=FORGING), [MemberNames("m0")]).members["m0"].server.certificate
+    leaf = ClusterPKI.generate(PKIPlan(server=FORGING), [MemberNames("m0")]).servers["m0"].chain[0]
     assert r"DNS:localhost\x00.example" in subject_alt_names(leaf)
     assert names_host(leaf, "localhost\0.example")
     assert not names_host(leaf, r"localhost\x00.example")
@@ -129,7 +129,7 @@ def test_a_result_and_a_line_are_printable_by_construction() -> None:
         evidence={"\x07": "\x1b"},
         reproduce=("curl \\\n  https://x\r",),
     )
-    assert finding.message == rf"a\x1b" + f"\n{FORGED}" + rf"\x85{FORGED}"
+    assert finding.message == r"a\x1b" + f"\n{FORGED}" + rf"\x85{FORGED}"
     assert (finding.expected, finding.observed) == (r"\u202e", r"\ud800")
     assert finding.evidence == {r"\x07": r"\x1b"}
     assert finding.reproduce == ("curl \\\n  https://x" + r"\r",)
