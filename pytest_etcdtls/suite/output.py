@@ -6,6 +6,8 @@ With this, every check is judged and the report files are written all the same.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import IO, Any
 
 import pytest
@@ -47,6 +49,17 @@ class LossyOutput:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the file has it
         return getattr(self._file, name)
+
+
+def replace_missing_output() -> None:
+    """Send standard output to the null device, if Python was started without one (``>&-``).
+
+    Neither pytest's terminal reporter nor the end of its ``main`` can do without.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
 
 
 def outlive_output(config: pytest.Config) -> None:

@@ -25,7 +25,7 @@ from pytest_etcdtls.suite.items import (
     refuse_unknown_ids,
 )
 from pytest_etcdtls.suite.ledger import Ledger, exit_status, gather, problems
-from pytest_etcdtls.suite.output import is_output_lost, outlive_output
+from pytest_etcdtls.suite.output import is_output_lost, outlive_output, replace_missing_output
 from pytest_etcdtls.suite.state import Distribution, is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted import printable
@@ -130,7 +130,7 @@ def show(
 
 def show_without_terminal(problems: Iterable[str]) -> None:
     """Write the problems to stderr."""
-    for text in problems if sys.stderr else ():
+    for text in problems:
         sys.stderr.write(f"etcd TLS: {text}\n")
 
 
@@ -281,6 +281,7 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     """
     if is_worker(config):
         return
+    replace_missing_output()
     run = run_of(config)
     refuse_unknown_ids(run, invocation.ids)
     ledger = Ledger(run)
