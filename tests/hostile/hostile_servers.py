@@ -215,7 +215,7 @@ def judge(tmp_path: Path) -> Judging:
                 stdout=stdout() if stdout else file,
                 stderr=file,
             )
-            timer = threading.Timer(240, child.kill)
+            timer = threading.Timer(400, child.kill)
             timer.start()
             _, status, usage = os.wait4(child.pid, 0)
             timer.cancel()

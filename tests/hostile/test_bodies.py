@@ -17,8 +17,8 @@ __all__ = ["hostile", "judge"]
 JSON = {"Content-Type": "application/json"}
 MEMORY = 400
 """MiB; a run of these checks needs about 100."""
-SECONDS = 200
-"""A run takes a few on a quiet machine."""
+SECONDS = 300
+"""A run takes a few on a quiet machine; three layers of gzip decode for minutes."""
 
 BODIES = {
     "nested 2,000 deep": b'{"etcdserver":' + b"[" * 2000 + b"]" * 2000 + b"}",
@@ -71,9 +71,7 @@ def test_json_out_of_bounds_costs_no_report(hostile: Hostile, judge: Judging) ->
         hostile.etcd({path: Answer(body=body, headers=JSON) for path in paths}) for body in BODIES.values()
     ]
     good = hostile.etcd()
-    judged = judge(
-        *hostile.options(*urls, good), "--etcd-check=listener,api,cluster,advisory", "--etcd-timeout=5"
-    )
+    judged = judge(*hostile.options(*urls, good), "--etcd-check=listener,api", "--etcd-timeout=5")
     assert b"Traceback" not in judged.out
     assert b"INTERNALERROR" not in judged.out
     assert judged.exit_code == 1
