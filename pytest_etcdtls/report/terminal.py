@@ -25,6 +25,9 @@ from pytest_etcdtls.waivers import Review, Waiver
 
 WIDTH = 80
 
+_CONTINUED = "  "
+"""Prefix of further lines of a message: a text of others in it never begins a line of the terminal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -98,11 +101,12 @@ def section(make: Section) -> Section:
 def short_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     """Yield the finding with expected and observed behaviour."""
     for finding in result.findings:
-        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width))
+        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width, "", _CONTINUED))
         yield from _finding(finding, width)
     if not result.findings:
         yield from (
-            coloured(line.text, "red") for line in wrapped(f"{result.outcome}: {result.reason}", width)
+            coloured(line.text, "red")
+            for line in wrapped(f"{result.outcome}: {result.reason}", width, "", _CONTINUED)
         )
 
 
@@ -113,7 +117,7 @@ def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
         yield from short_result(result, width)
         return
     for finding in result.findings:
-        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width))
+        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width, "", _CONTINUED))
         yield from _finding(finding, width)
         yield from (
             Line(f"    {name}: {line}")

@@ -119,7 +119,7 @@ def show(
     )
     for text in problems:
         terminal.write_line("")
-        _write(terminal, (coloured(line.text, "red") for line in wrapped(text, width)))
+        _write(terminal, (coloured(line.text, "red") for line in wrapped(text, width, "", "  ")))
     if closing:
         terminal.write_line("")
     for text in closing:
