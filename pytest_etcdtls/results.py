@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from pytest_etcdtls.untrusted import printable, printable_lines
+
 
 class Level(StrEnum):
     """The requirement level (RFC 2119)."""
@@ -41,7 +43,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One violated expectation.
+    """One violated expectation. Its texts are made printable.
 
     Attributes:
         message: what is wrong, one sentence.
@@ -64,6 +66,13 @@ class Finding:
     level: Level | None = None
     remediation: str = ""
     concerns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("message", "expected", "observed"):
+            object.__setattr__(self, name, printable_lines(getattr(self, name)))
+        evidence = {printable(name): printable_lines(text) for name, text in self.evidence.items()}
+        object.__setattr__(self, "evidence", evidence)
+        object.__setattr__(self, "reproduce", tuple(map(printable_lines, self.reproduce)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,7 @@ class CheckResult:
         role: the listener's role, ``cluster`` for a check about the whole target.
         level: the check's level on that role; with findings, their strictest level.
         url: the listener's URL; the first client URL for a check about the whole target.
-        reason: why the outcome is what it is; for ``conforms`` the notes, often empty.
+        reason: why the outcome is what it is; for ``conforms`` the notes, often empty. Printable.
         seconds: time that the check took, including the observations made for it.
         cause: the violation from which this one follows; ``None`` for a fault, and without findings.
     """
@@ -129,6 +138,9 @@ class CheckResult:
         said = self.findings[0].message if self.findings else self.reason
         more = f" (and {len(self.findings) - 1} more)" if len(self.findings) > 1 else ""
         return " ".join(said.split()) + more
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", printable_lines(self.reason))
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON-compatible values, in the format of the report.

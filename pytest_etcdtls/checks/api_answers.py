@@ -1,12 +1,13 @@
 """What etcd's HTTP endpoints answer: paths, redirections, clock, versions, health and member list."""
 
-import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
+from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.access import Candidate, ServedClient
 from pytest_etcdtls.facts.api import Alarms, GetExchange, MemberLists, MemberRecord, VersionAnswers
 from pytest_etcdtls.facts.release import EtcdRelease, Release
@@ -15,6 +16,7 @@ from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending, Response
+from pytest_etcdtls.untrusted import read_json
 
 _WITH_HEALTH = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
 _LIVEZ_SINCE: Mapping[tuple[int, int], Release] = {(3, 4): Release(3, 4, 29), (3, 5): Release(3, 5, 11)}
@@ -125,6 +127,49 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
         )
 
 
+def _encoded(served: ServedClient) -> Mapping[str, Any]:
+    headers = {"content-encoding": "gzip, gzip"}
+    return answered_throughout(served, Response(status=200, headers=headers, body=b"\x1f\x8b\x08"))
+
+
+@check("api.no-content-encoding", on=EVERY_LISTENER, counterexample=_encoded)
+def no_body_is_encoded(served: ServedClient) -> Iterator[Statement]:
+    """No response has a content encoding.
+
+    etcd compresses nothing for a client that asks for no encoding, so something else answers. A client that
+    decodes such a body can need memory and time without a bound. This one does not decode it.
+
+    Spec: RFC 9110 section 8.4
+    Spec: etcd Documentation, /version and /health endpoints
+    Severity: medium
+    Level: SHOULD
+    Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
+    """
+    if served.client is None:
+        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
+        return
+    seen: set[str] = set()
+    for attempt in served.client.served:
+        response = attempt.response
+        if response is None or not response.content_encoding or attempt.protocol in seen:
+            continue
+        seen.add(attempt.protocol)
+        yield Finding(
+            message="an answer has a content encoding",
+            expected="etcd's own answer, as it is",
+            observed=f"{attempt.protocol}: HTTP {response.status}, encoded as {response.content_encoding}",
+            reproduce=(
+                curl(
+                    served.url,
+                    role=served.role,
+                    files=served.client.files,
+                    protocol=attempt.protocol,
+                    look='"Content-Encoding"',
+                ),
+            ),
+        )
+
+
 def _long_ago(served: ServedClient) -> Mapping[str, Any]:
     headers = {"date": "Sat, 01 Jan 2000 00:00:00 GMT"}
     return answered_throughout(served, Response(status=200, headers=headers))
@@ -168,7 +213,7 @@ def the_clocks_agree(served: ServedClient) -> Iterator[Statement]:
 def _date(text: str) -> datetime | None:
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return when if when.tzinfo else None
 
@@ -191,7 +236,8 @@ def unanswered(exchange: GetExchange) -> Iterator[Statement]:
 
 def show(response: Response) -> str:
     """Return the status and the beginning of the body."""
-    return f"HTTP {response.status}: {response.body[:200].decode('utf-8', 'replace').strip()}"
+    encoding = f", Content-Encoding {response.content_encoding}" if response.content_encoding else ""
+    return f"HTTP {response.status}{encoding}: {response.excerpt()}"
 
 
 def _gone(exchange: GetExchange) -> Mapping[str, Any]:
@@ -246,8 +292,8 @@ def version_is_well_formed(exchange: Annotated[GetExchange, "/version"]) -> Iter
         yield CannotJudge(Outcome.NOT_VERIFIED, f"/version answers with HTTP {response.status}")
         return
     try:
-        body = json.loads(response.body)
-    except ValueError:
+        body = read_json(response.body)
+    except UnreadableJSONError:
         body = None
     fields = body if isinstance(body, dict) else {}
     good = _is_version(fields.get("etcdserver")) and (
@@ -268,7 +314,7 @@ def _is_version(value: object) -> bool:
     if not isinstance(value, str):
         return False
     numbers = value.partition("-")[0].partition("+")[0].split(".")
-    return len(numbers) == 3 and all(number.isdigit() for number in numbers)
+    return len(numbers) == 3 and all(re.fullmatch("[0-9]{1,9}", number) for number in numbers)
 
 
 def _another_etcd(versions: VersionAnswers) -> Mapping[str, Any]:
@@ -330,11 +376,12 @@ def the_member_is_healthy(exchange: Annotated[GetExchange, "/health"], alarms: A
     if response is None:
         return
     try:
-        body = json.loads(response.body)
-        healthy = response.status == 200 and str(body["health"]).lower() == "true"
-        reason = str(body.get("reason", ""))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        healthy, reason = False, ""
+        body = read_json(response.body)
+    except UnreadableJSONError:
+        body = None
+    fields = body if isinstance(body, dict) else {}
+    healthy = response.status == 200 and str(fields.get("health")).lower() == "true"
+    reason = str(fields.get("reason", ""))
     if not healthy:
         yield Finding(
             message="/health does not say true",

@@ -12,7 +12,7 @@ from pytest_etcdtls.facts.api import (
     NegotiatedExchange,
     RangeAnswer,
 )
-from pytest_etcdtls.pki.certificate import is_for, purposes, shown
+from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, shown
 from pytest_etcdtls.pki.path import find_path
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl, etcdctl
@@ -147,7 +147,7 @@ def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str
     path = find_path(leaf, sent, dial.trusted, now) if dial.trusted else None
     if dial.trusted and path is None:
         return (
-            f"{with_it}, issued by {leaf.issuer.rfc4514_string() or '(empty name)'}, and no path leads from "
+            f"{with_it}, issued by {name_text(leaf.issuer) or '(empty name)'}, and no path leads from "
             f"it to a CA that is trusted for clients ({_trusted(dial)})",
             _OWN_PAIR,
         )
@@ -164,7 +164,7 @@ def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str
         )
     if told == _AUTHORITY and path is None:
         return (
-            f"{with_it}, issued by {leaf.issuer.rfc4514_string() or '(empty name)'}, and the client port "
+            f"{with_it}, issued by {name_text(leaf.issuer) or '(empty name)'}, and the client port "
             f"refuses it as of an unknown CA ({_trusted(dial)})",
             _OWN_PAIR,
         )
@@ -182,7 +182,7 @@ def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str
 
 def _trusted(dial: GatewayDial) -> str:
     names = [found.subject for found in dial.trusted] if dial.trusted else dial.announced
-    shown_names = ", ".join(dict.fromkeys(name.rfc4514_string() for name in names))
+    shown_names = name_list(names)
     return f"trusted: {shown_names or 'not known'}"
 
 

@@ -25,7 +25,15 @@ from pytest_etcdtls.facts.certificates import (
 )
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.authority import specimen
-from pytest_etcdtls.pki.certificate import load, public_key, purposes, serial_number, shown
+from pytest_etcdtls.pki.certificate import (
+    load,
+    name_list,
+    name_text,
+    public_key,
+    purposes,
+    serial_number,
+    shown,
+)
 from pytest_etcdtls.pki.go_verify import allows_servers, constraint_fault, issuer_faults, policy_fault
 from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.names import subject_alt_names
@@ -35,6 +43,7 @@ from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import ANNOUNCED, s_client, show_chain, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.untrusted import listed
 
 
 def subjects(certificates: tuple[x509.Certificate, ...]) -> str:
@@ -179,7 +188,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def shown_in_full(certificate: x509.Certificate) -> str:
     """Return subject, serial number and fingerprint, for reports."""
-    subject = certificate.subject.rfc4514_string() or "(empty subject)"
+    subject = name_text(certificate.subject) or "(empty subject)"
     return f"{subject}, serial {serial_number(certificate):x}, SHA-256 {fingerprint(certificate)}"
 
 
@@ -203,11 +212,11 @@ def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> 
         same file, or name the CA that signed it.
     """
     if path.error:
-        anchors = ", ".join(sorted(anchor.subject.rfc4514_string() for anchor in path.anchors))
+        anchors = name_list(anchor.subject for anchor in path.anchors)
         yield Finding(
             message="no path leads from the served certificate to the given CA",
             expected=f"a certificate that leads to {anchors} ({path.source})",
-            observed=f"{path.error}; issuer {chain.leaf.issuer.rfc4514_string()}",
+            observed=f"{path.error}; issuer {name_text(chain.leaf.issuer)}",
             evidence={"served": "; ".join(shown_in_full(certificate) for certificate in chain.certificates)},
             reproduce=(show_chain(path.url),),
         )
@@ -338,7 +347,7 @@ def the_cas_may_issue_these_names(path: CertificationPath) -> Iterator[Statement
             yield Finding(
                 message=f"the constraints of a CA exclude what is served: {fault}",
                 expected="names and policies that every CA above the certificate admits",
-                observed=", ".join(subject_alt_names(path.certificates[0])) or "no subjectAltName",
+                observed=listed(subject_alt_names(path.certificates[0]), ", ") or "no subjectAltName",
                 evidence={"path": "; ".join(shown(certificate) for certificate in path.certificates)},
                 reproduce=(show_chain(path.url),),
             )
@@ -377,7 +386,7 @@ def kubernetes_has_another_ca(in_use: CAsInUse, kubernetes: KubernetesCA) -> Ite
         )
         return
     subjects = {certificate.subject.public_bytes() for certificate in kubernetes.certificates}
-    alike = [name.rfc4514_string() for name in in_use.announced if name.public_bytes() in subjects]
+    alike = [name_text(name) for name in in_use.announced if name.public_bytes() in subjects]
     if alike and not in_use.trust_is_known:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,

@@ -18,6 +18,7 @@ from pytest_etcdtls.pki.certificate import (
     is_too_long,
     key_problem,
     load,
+    name_text,
     serial_number,
     shown,
     signature_hash,
@@ -332,6 +333,6 @@ def signatures_are_made_with_a_good_hash(path: CertificationPath) -> Iterator[St
             yield Finding(
                 message=f"{shown(certificate)} is signed with {name}",
                 expected="SHA-256, SHA-384 or SHA-512 with RSA or ECDSA, or Ed25519",
-                observed=f"{name}, by {certificate.issuer.rfc4514_string()}",
+                observed=f"{name}, by {name_text(certificate.issuer)}",
                 reproduce=(show_chain(path.url),),
             )

@@ -12,13 +12,14 @@ from pytest_etcdtls.checks.cert_usage import GENERATED
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.member_list import OwnURLs
 from pytest_etcdtls.pki.authority import specimen
-from pytest_etcdtls.pki.certificate import extension, is_generated
+from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.names import is_address, names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.untrusted import listed
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:
@@ -28,7 +29,7 @@ def _dns_names(certificate: x509.Certificate) -> list[str]:
 
 def named(certificate: x509.Certificate) -> str:
     """Return the names for reports."""
-    return ", ".join(subject_alt_names(certificate)) or "no subjectAltName"
+    return listed(subject_alt_names(certificate), ", ") or "no subjectAltName"
 
 
 def _elsewhere(chain: ServedChain) -> Mapping[str, Any]:
@@ -85,7 +86,7 @@ def the_certificate_has_names(chain: ServedChain) -> Iterator[Statement]:
         yield Finding(
             message="the certificate has no subjectAltName",
             expected="a subjectAltName with the member's names and addresses",
-            observed=f"no subjectAltName; subject {chain.leaf.subject.rfc4514_string() or '(empty)'}",
+            observed=f"no subjectAltName; subject {name_text(chain.leaf.subject) or '(empty)'}",
             reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )
 

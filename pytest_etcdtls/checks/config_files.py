@@ -24,13 +24,14 @@ from pytest_etcdtls.declared.files import (
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.configuration import listeners_of_side
 from pytest_etcdtls.facts.listener import Policy
-from pytest_etcdtls.pki.certificate import shown
+from pytest_etcdtls.pki.certificate import name_text, shown
 from pytest_etcdtls.pki.identities import self_signed
 from pytest_etcdtls.pki.path import find_path, is_self_signed, issuers_among
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import look_for, show_file, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.untrusted import printable
 
 
 def _not_its_key(files: DeclaredFiles) -> Mapping[str, Any]:
@@ -183,7 +184,7 @@ def _open(
         message=f"{member.label}: the declared certificate does not lead to the declared CA",
         concerns=listeners_of_side(member.label, pair.side),
         expected=f"a chain from {shown(leaf)} ({pair.certificate.path}) to {anchors}",
-        observed=f"it ends at {shown(top)}, issued by {top.issuer.rfc4514_string() or '(empty)'}",
+        observed=f"it ends at {shown(top)}, issued by {name_text(top.issuer) or '(empty)'}",
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
         reproduce=(
             look_for(
@@ -245,7 +246,7 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
                 message=f"{member.label}: a revocation list is out of date",
                 expected=f"a list that is to be renewed after {when(files.observed_at)}",
                 observed=f"{crl.found}: nextUpdate {when(crl.next_update)}",
-                evidence={"declared": str(setting), "issuer": crl.issuer},
+                evidence={"declared": str(setting), "issuer": printable(crl.issuer)},
                 reproduce=(
                     look_for(f"openssl crl -in {quote(crl.found)} -noout -nextupdate", '"nextUpdate"'),
                 ),

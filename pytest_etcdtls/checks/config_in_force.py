@@ -28,6 +28,7 @@ from pytest_etcdtls.facts.configuration import (
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
 from pytest_etcdtls.judgement import judge, observed_in, reproduce_in
+from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import ANNOUNCED, GOOD_CLIENT, STATUS, curl, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
@@ -232,7 +233,7 @@ def _judge_announced(
         elif bundle.absent and names[version]:
             continue
         elif {name.public_bytes() for name in names[version]} != wanted:
-            shown = ", ".join(sorted(name.rfc4514_string() for name in names[version]))
+            shown = name_list(names[version])
             yield _announces_otherwise(declaration, bundle, announced, f"{version}: {shown or 'no CA'}")
         else:
             continue
@@ -255,12 +256,12 @@ def _judge_announced(
 def _announces_otherwise(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs, observed: str
 ) -> Finding:
-    subjects = sorted(certificate.subject.rfc4514_string() for certificate in bundle.certificates)
-    subjects = subjects or ["the CAs in that file"]
+    subjects = name_list(certificate.subject for certificate in bundle.certificates)
+    subjects = subjects or "the CAs in that file"
     return not_in_force(
         declaration,
         bundle.setting,
-        expected=f"trusted: {', '.join(subjects)} ({bundle.source})",
+        expected=f"trusted: {subjects} ({bundle.source})",
         observed=observed,
         reproduce=(s_client(announced.url, look=ANNOUNCED),),
     )
@@ -617,14 +618,14 @@ def _tls_alone(seen: SeenListener, declared: EffectiveListener) -> Finding:
 
 def _beyond_loopback(found: LoopbackAttempt) -> Finding:
     attempt, declared = found.attempt, found.declared
-    body = attempt.response.body[:60].decode("utf-8", "replace") if attempt.response else ""
+    body = attempt.response.excerpt(60) if attempt.response else ""
     setting = declared.setting or f"{declared.url}, which is etcd's default"
     return Finding(
         message=f"{declared.url} is declared, on loopback alone, and {attempt.url} answers: etcd was started "
         "with something else, or something else answers there",
         expected=f"{setting}: no answer at another address",
         concerns=(str(declared.role),),
-        observed=attempt.describe() + (f" {body!r}" if body else ""),
+        observed=attempt.describe() + (f" '{body}'" if body else ""),
         reproduce=(curl(attempt.url, role=declared.role),),
     )
 

@@ -50,7 +50,13 @@ def the_listener_answers(answer: FirstContact) -> Iterator[Statement]:
             )
         return
     plaintext = answer.plaintext
-    if plaintext is None or plaintext.ending is not Ending.SERVED:
+    if plaintext is not None and plaintext.first_bytes and not plaintext.is_http:
+        yield CannotJudge(
+            Outcome.INCONCLUSIVE,
+            f"{answer.url} answers neither TLS nor HTTP: it sent '{plaintext.first_text}'; name the listener "
+            "of etcd itself",
+        )
+    elif plaintext is None or plaintext.ending is not Ending.SERVED:
         if answer.needs_tls:
             address = answer.url.partition("://")[2]
             yield CannotJudge(
@@ -118,7 +124,8 @@ def _show(attempt: Attempt) -> str:
     if response is None:
         return attempt.describe()
     kind = response.headers.get("content-type", "no content type")
-    return f"HTTP {response.status}, {kind}, {response.body[:60].decode('utf-8', 'replace')!r}"
+    encoding = f", content encoding {response.content_encoding}" if response.content_encoding else ""
+    return f"HTTP {response.status}, {kind}{encoding}, '{response.excerpt(60)}'"
 
 
 def _metrics_in_plain_http(ports: UnnamedPorts) -> Mapping[str, Any]:
@@ -166,6 +173,6 @@ def _answers_plain_http(attempt: Attempt) -> Finding:
     return Finding(
         message=f"{who} plain HTTP at {attempt.url}, on a host of the member list, and nobody named it",
         expected="no answer to plain HTTP",
-        observed=_show(attempt) if response is not None else f"{attempt.first_bytes[:24]!r}",
+        observed=_show(attempt) if response is not None else f"'{attempt.first_text}'",
         reproduce=(curl(attempt.url, role="", path=path),),
     )

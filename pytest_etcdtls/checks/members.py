@@ -20,6 +20,7 @@ from pytest_etcdtls.facts.members import (
     SideBySide,
 )
 from pytest_etcdtls.facts.release import EtcdReleases, Release
+from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import ANNOUNCED, GOOD_CLIENT, GOOD_PEER, curl, etcdctl, s_client, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
@@ -61,7 +62,7 @@ def every_member_trusts_the_same_cas(side_by_side: SideBySide) -> Iterator[State
 
 
 def _names(seen: ListenerProfile) -> str:
-    return ", ".join(sorted(name.rfc4514_string() for name in seen.announced)) or "none announced"
+    return name_list(seen.announced) or "none announced"
 
 
 def _one_version_less(side_by_side: SideBySide) -> Mapping[str, Any]:

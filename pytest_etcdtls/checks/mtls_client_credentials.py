@@ -15,7 +15,15 @@ from pytest_etcdtls.checks.cert_validity import ends_soon, state_of, when
 from pytest_etcdtls.declared.files import HeldCertificate, HeldCertificates
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.authority import specimen
-from pytest_etcdtls.pki.certificate import STRONG, describe_key, is_strong, public_key, shown, signature_hash
+from pytest_etcdtls.pki.certificate import (
+    STRONG,
+    describe_key,
+    is_strong,
+    name_text,
+    public_key,
+    shown,
+    signature_hash,
+)
 from pytest_etcdtls.pki.path import is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT
 from pytest_etcdtls.registry import check
@@ -115,7 +123,7 @@ def clients_certificates_are_signed_with_a_good_hash(held: Clients) -> Iterator[
             yield Finding(
                 message=f"{one.what} is signed with {name}",
                 expected="SHA-256, SHA-384 or SHA-512, or Ed25519",
-                observed=f"{name}, by {one.certificate.issuer.rfc4514_string()}",
+                observed=f"{name}, by {name_text(one.certificate.issuer)}",
                 evidence=_evidence(one),
                 reproduce=(show_file(one.source),),
             )

@@ -9,7 +9,7 @@ from cryptography import x509
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust
 from pytest_etcdtls.facts.listener import Plaintext
-from pytest_etcdtls.pki.certificate import is_for, purposes, span
+from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, span
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import ANNOUNCED, IN_PLAINTEXT, curl, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
@@ -85,7 +85,7 @@ def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTru
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
     wanted = {certificate.subject.public_bytes() for certificate in trust.certificates}
-    expected = ", ".join(sorted(certificate.subject.rfc4514_string() for certificate in trust.certificates))
+    expected = name_list(certificate.subject for certificate in trust.certificates)
     asked = [version for version, requested in announced.requested if requested]
     given = {version: {name.public_bytes(): name for name in names} for version, names in announced.names}
     if not asked:
@@ -94,7 +94,7 @@ def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTru
         return
     for version in asked:
         if set(given[version]) != wanted:
-            observed = ", ".join(sorted(name.rfc4514_string() for name in given[version].values()))
+            observed = name_list(given[version].values())
             observed = observed or "an empty list, so that every CA in the system's root store is trusted"
             yield Finding(
                 message="other CAs are announced than those that etcd was told to trust",
@@ -133,7 +133,7 @@ def the_listener_trusts_one_ca(announced: AnnouncedCAs) -> Iterator[Statement]:
         yield Finding(
             message=f"{len(names)} CAs are announced",
             expected="one CA",
-            observed=", ".join(sorted(name.rfc4514_string() for name in names.values())),
+            observed=name_list(names.values()),
             reproduce=(s_client(announced.url, look=ANNOUNCED),),
         )
 
@@ -166,16 +166,19 @@ def plain_http_is_refused(plaintext: Plaintext) -> Iterator[Statement]:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "a metrics listener may speak plain HTTP")
         return
     attempt = plaintext.tries[-1]
-    if attempt.first_bytes and not attempt.first_bytes.startswith(_TLS_ALERT):
+    if attempt.is_http:
         yield Finding(
             message="plain HTTP is answered",
             expected="the connection is closed without a byte of an answer",
             observed=attempt.describe(),
-            evidence={"first bytes": attempt.first_bytes.decode("latin-1")},
+            evidence={"first bytes": attempt.first_text},
             reproduce=(
                 curl(plaintext.url.replace("https://", "http://"), role=plaintext.role, look=IN_PLAINTEXT),
             ),
         )
+    elif attempt.first_bytes and not attempt.first_bytes.startswith(_TLS_ALERT):
+        reason = f"plain HTTP: what answers is neither TLS nor HTTP: '{attempt.first_text}'"
+        yield CannotJudge(Outcome.INCONCLUSIVE, reason)
     elif not plaintext.tls_works or not (
         attempt.first_bytes or attempt.stream_end in ("end of stream", "reset")
     ):
@@ -340,8 +343,8 @@ def _why_refused(candidate: Candidate, bad: Sequence[Attempt]) -> tuple[str, str
     announced = {x509.Name.from_bytes(der) for attempt in bad for der in attempt.announced_ca}
     known = {found.subject for found in candidate.chain[1:]} | {issuer}
     if _UNKNOWN_CA in alerts or (announced and not known & announced):
-        names = ", ".join(sorted(name.rfc4514_string() for name in announced)) or "none announced"
-        return f"its CA, {issuer.rfc4514_string()}, is not trusted (trusted: {names})", (
+        names = name_list(announced) or "none announced"
+        return f"its CA, {name_text(issuer)}, is not trusted (trusted: {names})", (
             "put this CA into --{peer}trusted-ca-file and restart etcd, which reads it at start only; or use "
             "a certificate of a CA that is there"
         )

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError
+from pytest_etcdtls.untrusted import printable, read_json
 
 _SECONDS = 5.0
 
@@ -60,9 +61,9 @@ class Gateway:
         finally:
             connection.close()
         try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = text.decode(errors="replace")
+            answer = read_json(text)
+        except UnreadableJSONError:
+            answer = printable(text)
         return response.status, answer if isinstance(answer, dict) else {"text": answer}
 
     def _connection(self) -> http.client.HTTPConnection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from urllib.parse import urlsplit
 from pytest_etcdtls.cluster.command_line import FileNames, MemberAddresses
 from pytest_etcdtls.declared.declaration import DeclaredMember
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableJSONError, UsageError
 from pytest_etcdtls.pki.bundle import write_files
+from pytest_etcdtls.untrusted import read_json
 
 _TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?),?(?: this is |$)")
 _JSON_MESSAGE = re.compile(r"serving client traffic (securely|insecurely)")
@@ -78,8 +78,10 @@ def parse_served(line: str) -> Served | None:
     if "serving client traffic" not in line:
         return None
     try:
-        entry = json.loads(line)
-    except ValueError:
+        entry = read_json(line)
+    except UnreadableJSONError:
+        return None
+    if not isinstance(entry, dict):
         return None
     message = _JSON_MESSAGE.match(str(entry.get("msg", "")))
     return _served(str(entry.get("address", "")), secure=message[1] == "securely") if message else None

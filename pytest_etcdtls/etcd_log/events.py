@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Literal
 
+from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.etcd_log.lines import LogEntry
+from pytest_etcdtls.untrusted import read_json
 
 
 class Cause(StrEnum):
@@ -161,7 +162,7 @@ def _add(found: Startup, entry: LogEntry) -> Startup:
         return replace(found, go_version=match[1])
     if message == "starting an etcd server":
         urls = {
-            name: tuple(map(str, value))
+            name: entry.texts(name)
             for name, value in entry.fields.items()
             if name.endswith("-urls") and isinstance(value, list)
         }
@@ -174,7 +175,7 @@ def _add(found: Startup, entry: LogEntry) -> Startup:
     if message.startswith("loaded server configuration"):
         return replace(found, config_file=entry.text("path"))
     if message.startswith("Loading server configuration from "):
-        return replace(found, config_file=message.split('"')[1])
+        return replace(found, config_file=message.partition('"')[2].partition('"')[0])
     if message == "starting with client TLS" or message.startswith("ClientTLS: "):
         return replace(found, client=_tls(entry.text("tls-info") or message))
     if message == "starting with peer TLS" or message.startswith("peerTLS: "):
@@ -316,7 +317,7 @@ class Rejection:
     def remote_port(self) -> int:
         """The port of the remote address; 0 if it has none."""
         port = self.remote_address.rpartition(":")[2]
-        return int(port) if port.isdigit() else 0
+        return int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
 
 
 def rejections(entries: Iterable[LogEntry]) -> Iterator[Rejection]:
@@ -359,7 +360,7 @@ def _rejection(entry: LogEntry) -> Rejection | None:
 
 def _structured(entry: LogEntry) -> Rejection:
     seen = "ip-addresses" in entry.fields
-    names = [*entry.fields.get("ip-addresses", ()), *entry.fields.get("dns-names", ())] if seen else None
+    names = [*entry.texts("ip-addresses"), *entry.texts("dns-names")] if seen else None
     endpoint: Endpoint | None = None
     if entry.message.endswith("on client endpoint"):
         endpoint = "client"
@@ -373,14 +374,14 @@ def _structured(entry: LogEntry) -> Rejection:
         cause=cause_of(entry.text("error"), certificate_seen=seen),
         server_name=entry.text("server-name"),
         endpoint=endpoint,
-        certificate_names=None if names is None else tuple(map(str, names)),
+        certificate_names=None if names is None else tuple(names),
     )
 
 
 def _unescaped(text: str) -> str:
     try:
-        return str(json.loads(f'"{text}"'))
-    except ValueError:
+        return str(read_json(f'"{text}"'))
+    except UnreadableJSONError:
         return text
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Final
+
+from pytest_etcdtls.errors import UnreadableJSONError
+from pytest_etcdtls.untrusted import JSONValue, escaped, printable, read_json
 
 _BEGIN = re.compile(
     r'\{"level":|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [A-Z] \| '
@@ -62,23 +65,28 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
             yield _of_text(line, number)
 
 
-def _object(line: str) -> dict[str, Any] | None:
+def _object(line: str) -> dict[str, JSONValue] | None:
     try:
-        found = json.loads(line)
-    except ValueError:
+        found = read_json(line, raw=True)
+    except UnreadableJSONError:
         return None
     return found if isinstance(found, dict) else None
 
 
-def _of_object(found: dict[str, Any], line: str, number: int) -> Iterator[Wrapped]:
+def _of_object(found: dict[str, JSONValue], line: str, number: int) -> Iterator[Wrapped]:
     if "msg" in found:
         yield Wrapped(number, line)
     elif "log" in found:  # Docker's json-file
         yield Wrapped(number, str(found["log"]).rstrip("\n"), parse_time(found.get("time")))
     elif "MESSAGE" in found:  # journalctl -o json, which encodes binary data as a list of numbers
         message = found["MESSAGE"]
-        text = bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
+        text = _of_octets(message) if isinstance(message, list) else str(message)
         yield Wrapped(number, text, _microseconds(str(found.get("__REALTIME_TIMESTAMP", ""))))
+
+
+def _of_octets(numbers: Sequence[JSONValue]) -> str:
+    octets = bytes(one for one in numbers if isinstance(one, int) and 0 <= one < 256)
+    return octets.decode(errors="replace")
 
 
 def _of_text(line: str, number: int) -> Wrapped:
@@ -113,20 +121,27 @@ def flatten_export(data: bytes) -> bytes:
 
 
 def _microseconds(text: str) -> datetime | None:
-    return datetime.fromtimestamp(int(text) / 1_000_000, UTC) if text.isdigit() else None
+    return _of_seconds(int(text) / 1_000_000) if re.fullmatch("[0-9]{1,20}", text) else None
+
+
+def _of_seconds(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):  # outside of the years that Python or the C library has
+        return None
 
 
 def parse_time(value: object) -> datetime | None:
     """Return a time with a zone, or a Unix time in seconds, as aware UTC; ``None`` for other values."""
     if isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC)
+        return _of_seconds(value)
     if not isinstance(value, str):
         return None
     try:
         found = datetime.fromisoformat(value.replace(",", "."))
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return found.astimezone(UTC) if found.tzinfo is not None else None
 
 
 _TEXT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) ([A-Z]) \| ([\w/.-]+): (.*)")
@@ -135,12 +150,15 @@ _GRPC = re.compile(
     r"(?:(WARNING|ERROR|INFO): )?(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) (?:(WARNING|ERROR|INFO): "
     ")?(.*)"
 )
+_LONGEST: Final = 16384
+"""Characters of a message or a field; the longest are startup lines with the whole configuration."""
+_MOST: Final = 100
 _LEVELS = {"D": "debug", "I": "info", "N": "info", "W": "warn", "E": "error", "C": "fatal"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One log entry.
+    """One log entry. Its texts are printable and bounded.
 
     Attributes:
         line: the line in the file, counted from 1.
@@ -154,12 +172,17 @@ class LogEntry:
     time: datetime | None
     level: str
     message: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, JSONValue] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         """Return a field as text; empty if there is none."""
         value = self.fields.get(name, "")
-        return value if isinstance(value, str) else json.dumps(value)
+        return printable(value if isinstance(value, str) else json.dumps(value), _LONGEST)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a field that is a list as texts, at most 100; empty for another value."""
+        value = self.fields.get(name)
+        return tuple(printable(str(item)) for item in value[:_MOST]) if isinstance(value, list) else ()
 
 
 def read_entries(text: str, *, zone: tzinfo = UTC, about: Collection[str] = ()) -> Iterator[LogEntry]:
@@ -180,8 +203,9 @@ def read_entries(text: str, *, zone: tzinfo = UTC, about: Collection[str] = ()) 
 def _parse(payload: str, line: int, outer: datetime | None, zone: tzinfo) -> LogEntry:
     if payload.startswith("{") and (fields := _json(payload)) is not None and "msg" in fields:
         time = parse_time(fields.pop("ts", None)) or outer
-        level, message = str(fields.pop("level", "")), str(fields.pop("msg"))
+        level, message = printable(str(fields.pop("level", ""))), printable(str(fields.pop("msg")), _LONGEST)
         return LogEntry(line=line, time=time, level=level, message=message, fields=fields)
+    payload = "\t".join(map(escaped, payload[:_LONGEST].split("\t")))
     if match := _TEXT.match(payload):
         time = _naive(match[1], "%Y-%m-%d %H:%M:%S.%f", zone)
         return LogEntry(line=line, time=time, level=_LEVELS.get(match[2], ""), message=match[4])
@@ -194,10 +218,10 @@ def _parse(payload: str, line: int, outer: datetime | None, zone: tzinfo) -> Log
     return LogEntry(line=line, time=outer, level="", message=payload)
 
 
-def _json(text: str) -> dict[str, Any] | None:
+def _json(text: str) -> dict[str, JSONValue] | None:
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = read_json(text)
+    except UnreadableJSONError:
         return None
     return found if isinstance(found, dict) else None
 
@@ -214,5 +238,5 @@ def _console(match: re.Match[str], line: int) -> LogEntry:
 def _naive(text: str, form: str, zone: tzinfo) -> datetime | None:
     try:
         return datetime.strptime(text, form).replace(tzinfo=zone).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -23,7 +23,7 @@ from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer,
 from pytest_etcdtls.facts.probe import Context, probe
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.certificate import extension, is_for, purposes, serial_number
+from pytest_etcdtls.pki.certificate import extension, is_for, name_text, purposes, serial_number
 from pytest_etcdtls.pki.go_verify import Path
 from pytest_etcdtls.pki.names import names_host
 from pytest_etcdtls.pki.path import find_path
@@ -33,6 +33,7 @@ from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, PortCredentials, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
+from pytest_etcdtls.untrusted import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,7 +424,7 @@ def _revoked(context: Context) -> Identity:
     if signing is None or signing.certificate.subject.rfc4514_string() != crl.issuer:
         option = "--etcd-peer-ca-key" if side == "peer" else "--etcd-ca-key"
         raise NotVerifiedError(
-            f"needs a certificate that {crl.found} revokes: pass {option}, the key of {crl.issuer}"
+            f"needs a certificate that {crl.found} revokes: pass {option}, the key of {printable(crl.issuer)}"
         )
     return identities.revoked(
         CertificateAuthority.from_key(signing.certificate, signing.key),
@@ -801,7 +802,7 @@ def describe(identity: Identity) -> str:
     if not identity.chain:
         return ""
     leaf = identity.chain[0]
-    return f"subject {leaf.subject.rfc4514_string() or '(empty)'}, issuer {leaf.issuer.rfc4514_string()}"
+    return f"subject {name_text(leaf.subject) or '(empty)'}, issuer {name_text(leaf.issuer)}"
 
 
 _EVERYWHERE = ("none", "self-signed", "foreign-ca", "lookalike-ca")

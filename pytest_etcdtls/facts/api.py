@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,7 +10,13 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotApplicableError,
+    NotVerifiedError,
+    UnobservedError,
+    UnreadableJSONError,
+)
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate, GoodIdentities, ServedClient
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, Dialling, PathToTrust, ServedChain
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer, version_path
@@ -22,6 +27,7 @@ from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, Response
 from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH, encode, fields, grpc_message
+from pytest_etcdtls.untrusted import printable, read_json
 
 _WORDS_OF_ETCD = (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"')
 
@@ -367,12 +373,12 @@ def _version_of(exchange: GetExchange) -> tuple[str, dict[str, str]]:
     if attempt.ending is not Ending.SERVED or attempt.response is None:
         raise InconclusiveError(f"{exchange.url}/version: {attempt.describe()}")
     try:
-        body = json.loads(attempt.response.body)
-    except ValueError as error:
-        raise NotVerifiedError(f"{exchange.url}/version is not JSON: {error}") from error
+        body = read_json(attempt.response.body)
+    except UnreadableJSONError as error:
+        raise NotVerifiedError(f"{exchange.url}/version cannot be read: {error}") from error
     if not isinstance(body, dict):
         raise NotVerifiedError(f"{exchange.url}/version is not a JSON object")
-    return exchange.url, {str(name): str(value) for name, value in body.items()}
+    return exchange.url, {name: printable(str(value)) for name, value in body.items()}
 
 
 T = TypeVar("T")
@@ -451,10 +457,14 @@ def _alarms(context: Context, key: str | None) -> Alarms:
         if attempt.protocol is not Protocol.GATEWAY or attempt.response is None:
             continue
         try:
-            errors = json.loads(attempt.response.body)["errors"]
-            found |= dict.fromkeys(str(error).strip() for error in errors if "alarm:" in str(error))
-        except (ValueError, TypeError, KeyError):
+            body = read_json(attempt.response.body)
+        except UnreadableJSONError:
             continue
+        errors = body.get("errors") if isinstance(body, dict) else None
+        texts = (
+            [error.strip() for error in errors if isinstance(error, str)] if isinstance(errors, list) else []
+        )
+        found |= dict.fromkeys(printable(text) for text in texts if "alarm:" in text)
     return Alarms(texts=tuple(found))
 
 
@@ -556,7 +566,6 @@ def _range_request(identity: Identity, headers: dict[str, str], only_to: bytes |
 
 def _answer(url: str, tries: tuple[Attempt, ...], *, user: str = "", why_not: str = "") -> RangeAnswer:
     response = tries[-1].response
-    status = response.headers.get("grpc-status", "") if response else ""
     try:
         well_formed = response is not None and bool(fields(grpc_message(response.body)).get(1))
     except ValueError:
@@ -564,7 +573,7 @@ def _answer(url: str, tries: tuple[Attempt, ...], *, user: str = "", why_not: st
     return RangeAnswer(
         url=url,
         tries=tries,
-        status=int(status) if status.isdigit() else None,
+        status=response.grpc_status if response else None,
         message=response.headers.get("grpc-message", "") if response else "",
         well_formed=well_formed,
         user=user,

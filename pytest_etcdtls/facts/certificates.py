@@ -12,7 +12,7 @@ from cryptography import x509
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
 from pytest_etcdtls.facts.probe import Context, probe
-from pytest_etcdtls.pki.certificate import extension, load
+from pytest_etcdtls.pki.certificate import extension, load, name_text
 from pytest_etcdtls.pki.go_verify import Path, verified_path
 from pytest_etcdtls.pki.path import faults, find_path, is_self_signed, issuers_among
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
@@ -421,7 +421,7 @@ def _issuers(context: Context, key: str | None) -> Issuers:
         raise NotVerifiedError(_UNPARSABLE)
     side = "peer-" if listener.role is Role.PEER else ""
     raise NotVerifiedError(
-        f"needs the certificate of the issuer {leaf.issuer.rfc4514_string()}, which is neither served nor "
+        f"needs the certificate of the issuer {name_text(leaf.issuer)}, which is neither served nor "
         f"given: pass --etcd-{side}cacert"
     )
 
@@ -445,8 +445,8 @@ def _no_path(leaf: x509.Certificate, known: Path, bundle: TrustBundle, when: dat
     if is_self_signed(top):
         if top == leaf:
             return "the certificate is signed by itself", ""
-        return f"the chain ends at {top.subject.rfc4514_string()}, which is not the given CA", ""
-    issuer = top.issuer.rfc4514_string()
+        return f"the chain ends at {name_text(top.subject)}, which is not the given CA", ""
+    issuer = name_text(top.issuer)
     if any(top.issuer == anchor.subject for anchor in bundle.certificates):
         return f"the given CA has the name {issuer} of the issuer, but another key made the signature", ""
     return f"the chain ends at the issuer {issuer}, of which no certificate is served or given", issuer

@@ -375,9 +375,6 @@ def _speaks_scheme(declared: EffectiveListener, listener: Listener) -> bool:
     return declared.tls if listener.scheme == "https" else declared.plaintext
 
 
-_TLS_ALERT = b"\x15\x03"
-
-
 @probe(
     DeclaredBundle,
     reported=False,
@@ -521,7 +518,7 @@ def _seen_listeners(context: Context) -> Iterator[SeenListener]:
         yield SeenListener(
             declaration=declaration,
             tls=answer.speaks_tls or answer.needs_tls,
-            plaintext=bool(plain.first_bytes) and not plain.first_bytes.startswith(_TLS_ALERT),
+            plaintext=plain.is_http,
             said="; ".join(
                 [
                     *(f"{one.asked or 'plain HTTP'}: {one.describe()}" for one in (*answer.tls, plain)),

@@ -133,8 +133,11 @@ def tls_answer(context: Context) -> FirstContact:
         raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
     answer = context.get(FirstContact)
     if not answer.speaks_tls:
-        if answer.plaintext is not None and answer.plaintext.ending is Ending.SERVED:
+        if answer.plaintext is not None and answer.plaintext.is_http:
             raise NotVerifiedError(f"{listener.url} answers plain HTTP and no TLS")
+        if answer.plaintext is not None and answer.plaintext.first_bytes:
+            said = f"it sent '{answer.plaintext.first_text}'"
+            raise InconclusiveError(f"{listener.url} answers neither TLS nor HTTP: {said}")
         raise InconclusiveError(f"{listener.url} does not answer: {answer.tls[0].describe()}")
     if not answer.offered:
         raise NotVerifiedError(f"{listener.url} offers neither TLS 1.2 nor TLS 1.3")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
-from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import GetExchange, MemberLists, MemberRecord, accepted_client
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
@@ -21,6 +20,7 @@ from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request, Response
 from pytest_etcdtls.tls.http import Value, fields, grpc_message
+from pytest_etcdtls.untrusted import read_json
 
 LONGEST = 512
 """Maximum length of a URL that is parsed."""
@@ -151,9 +151,9 @@ def from_peer(body: bytes) -> Members:
 
 def _parse(body: bytes) -> object:
     try:
-        return json.loads(body)
-    except RecursionError as error:
-        raise ValueError("its JSON is nested too deeply") from error
+        return read_json(body)
+    except UnreadableJSONError as error:
+        raise ValueError(f"its JSON cannot be read: {error}") from error
 
 
 def _objects(value: object) -> Iterable[Mapping[str, Any]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ClientIdentity, ServedClient
 from pytest_etcdtls.facts.api import GetExchange
 from pytest_etcdtls.facts.listener import listener_of
@@ -16,7 +15,9 @@ from pytest_etcdtls.facts.probe import Context, probe
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.http import fields, grpc_message
+from pytest_etcdtls.untrusted import printable, read_json
 
+_LONGEST = 100
 _RELEASE = re.compile(r"(?:v|go)?(\d+)\.(\d+)(?:\.(\d+))?(.*)", re.DOTALL)
 _BEFORE_RELEASE = re.compile(r"-?(alpha|beta|pre|rc)")
 
@@ -38,7 +39,7 @@ class Release:
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Return the release that ``3.5.33``, ``3.6.0-rc.1`` or ``go1.24.0`` names, ``None`` if none."""
-        found = _RELEASE.fullmatch(text.strip())
+        found = _RELEASE.fullmatch(text.strip()) if len(text) < _LONGEST else None
         if found is None:
             return None
         final = _BEFORE_RELEASE.match(found[4]) is None
@@ -233,9 +234,10 @@ def _etcd_version(context: Context, place: Listener) -> tuple[str, str]:
 def _from_version(context: Context, place: Listener) -> str:
     response = context.get(GetExchange, "/version", listener=place).attempt.response
     try:
-        return str(json.loads(response.body)["etcdserver"]) if response else ""
-    except (ValueError, TypeError, KeyError):
+        body = read_json(response.body) if response else None
+    except UnreadableJSONError:
         return ""
+    return str(body.get("etcdserver", "")) if isinstance(body, dict) else ""
 
 
 def _from_status(context: Context, place: Listener) -> str:
@@ -247,7 +249,7 @@ def _from_status(context: Context, place: Listener) -> str:
                 version = fields(grpc_message(attempt.response.body)).get(2, [b""])[0]
             except ValueError:
                 continue
-            return version.decode("ascii", "replace") if isinstance(version, bytes) else ""
+            return printable(version) if isinstance(version, bytes) else ""
     raise NotVerifiedError(f"{place.url} does not tell its version")
 
 
@@ -256,4 +258,4 @@ def _metric(context: Context, place: Listener, pattern: re.Pattern[bytes]) -> st
     found = pattern.search(response.body) if response else None
     if found is None:
         raise NotVerifiedError(f"{place.url}/metrics does not tell the version")
-    return found[1].decode("ascii", "replace")
+    return printable(found[1])

@@ -9,7 +9,7 @@ import secrets
 
 from pytest_etcdtls.cluster.admin import Gateway
 from pytest_etcdtls.cluster.owned import gateway_of
-from pytest_etcdtls.errors import InconclusiveError
+from pytest_etcdtls.errors import InconclusiveError, UnreadableJSONError
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, SuiteOffer, SuiteOffers
 from pytest_etcdtls.lifecycle.lab import Lab, issue, step
 from pytest_etcdtls.pki.identities import WRONG_ADDRESS
@@ -19,6 +19,7 @@ from pytest_etcdtls.tls.attempt import Request
 from pytest_etcdtls.tls.hello import TLS1_2, ClientHello
 from pytest_etcdtls.tls.http import encode
 from pytest_etcdtls.tls.suites import suite_name
+from pytest_etcdtls.untrusted import read_json
 
 ADMITTED = "localhost"
 """The allowed hostname. The served certificate covers it too, since the gateway dials with it."""
@@ -246,9 +247,12 @@ def _token(bench: Lab, identity: Identity, password: str) -> str:
     )
     attempt = bench.call("root", identity, request).attempt
     try:
-        return str(json.loads(attempt.response.body if attempt.response else b"")["token"])
-    except (ValueError, KeyError, TypeError) as error:
+        body = read_json(attempt.response.body if attempt.response else b"", raw=True)
+    except UnreadableJSONError as error:
         raise InconclusiveError(f"no token for root: {attempt.describe()}") from error
+    if not isinstance(body, dict) or "token" not in body:
+        raise InconclusiveError(f"no token for root: {attempt.describe()}")
+    return str(body["token"])
 
 
 def _text(data: bytes) -> str:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pytest_etcdtls.pki.certificate import extension, public_key
+from pytest_etcdtls.pki.certificate import extension, name_text, public_key
 from pytest_etcdtls.pki.go_parser import BIT_STRING, INTEGER, SEQUENCE, children, encode, encode_integer
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
@@ -314,7 +314,7 @@ class CertificateAuthority:
         self._crl_number = 0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.certificate.subject.rfc4514_string()}>"
+        return f"<{type(self).__name__} {name_text(self.certificate.subject)}>"
 
     @classmethod
     def create(
@@ -349,7 +349,7 @@ class CertificateAuthority:
             ValueError: if the key does not match the certificate.
         """
         if public_key(certificate) != key.public_key():
-            subject = certificate.subject.rfc4514_string()
+            subject = name_text(certificate.subject)
             raise ValueError(f"the key does not belong to the certificate of {subject}")
         return cls(certificate, key, key_type, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.go_parser import SEQUENCE, MalformedError, RawExtension, children, encode
 from pytest_etcdtls.pki.profile import KEY_USAGES
+from pytest_etcdtls.untrusted import listed, printable
 
 RSA_LEAST_BITS: Final = 2048
 RSA_MOST_BITS: Final = 8192
@@ -321,10 +322,25 @@ def span(time: timedelta) -> str:
     return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
+def name_text(name: x509.Name) -> str:
+    """Return a distinguished name in RFC 4514 format, printable and bounded; empty for an empty name.
+
+    For people: names are compared by their values.
+    """
+    return printable(name.rfc4514_string(), _LONGEST_NAME)
+
+
+def name_list(names: Iterable[x509.Name]) -> str:
+    """Return distinguished names for people, sorted, at most 20 of them; empty without one."""
+    return listed(sorted(map(name_text, names)), ", ")
+
+
 def shown(certificate: x509.Certificate) -> str:
     """Return the subject as text for reports."""
-    return certificate.subject.rfc4514_string() or "(empty subject)"
+    return name_text(certificate.subject) or "(empty subject)"
 
+
+_LONGEST_NAME: Final = 512
 
 _SUBJECT: Final = [(NameOID.ORGANIZATION_NAME, "etcd")]
 """The subject that ``SelfCert`` in etcd's client/pkg/transport sets: O, without CN."""

@@ -12,6 +12,8 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pytest_etcdtls.untrusted import printable
+
 BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
 BIT_STRING: Final = 0x03
@@ -492,9 +494,11 @@ def general_names(value: bytes) -> tuple[tuple[int, bytes, bytes], ...]:
 def _subject_alt_name(value: bytes) -> None:
     for tag, content, _ in general_names(value):
         if tag in (EMAIL, DNS, URI) and not content.isascii():
-            raise MalformedError(f"a name of the subjectAltName has octets that are not ASCII: {content!r}")
+            raise MalformedError(
+                f"a name of the subjectAltName has octets that are not ASCII: {printable(content)}"
+            )
         if tag == URI and not _is_url(content.decode()):
-            raise MalformedError(f"a URI of the subjectAltName is none: {content!r}")
+            raise MalformedError(f"a URI of the subjectAltName is none: {printable(content)}")
         if tag == IP and len(content) not in _ADDRESS_LENGTHS:
             raise MalformedError(f"an address of the subjectAltName has {len(content)} octets")
 
@@ -514,7 +518,7 @@ def _name_constraints(value: bytes) -> None:
 
 
 def _constraint(tag: int, content: bytes) -> None:
-    problem = MalformedError(f"a name of nameConstraints cannot be parsed: {content!r}")
+    problem = MalformedError(f"a name of nameConstraints cannot be parsed: {printable(content)}")
     if tag in (EMAIL, DNS, URI):
         if not content.isascii():
             raise problem

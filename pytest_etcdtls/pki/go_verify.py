@@ -40,6 +40,7 @@ from pytest_etcdtls.pki.go_parser import (
     RawExtension,
     Reader,
 )
+from pytest_etcdtls.untrusted import printable
 
 Names = tuple[tuple[int, bytes], ...]
 """Tag and content of each GeneralName."""
@@ -86,7 +87,7 @@ def _shown(tag: int, content: bytes) -> str:
     if tag == IP:
         # An address of another length is malformed; go_parser reports it.
         return f"the address {ipaddress.ip_address(content) if len(content) in (4, 16) else content.hex()}"
-    return f"the {_KINDS[tag]} {content.decode('latin-1')}"
+    return f"the {_KINDS[tag]} {printable(content)}"
 
 
 def _domain_of(tag: int, content: bytes) -> str | None:

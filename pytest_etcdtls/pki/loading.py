@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.certificate import load, public_key
+from pytest_etcdtls.pki.certificate import load, name_text, public_key
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 
 CERTIFICATE_LABELS: Final = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
@@ -178,7 +178,7 @@ def load_identity(
     key = load_key(key_path, option=options[1])
     belonging = [number for number, found in enumerate(chain, 1) if _belongs(key, found)]
     if 1 not in belonging:
-        subject = chain[0].subject.rfc4514_string()
+        subject = name_text(chain[0].subject)
         happened = f"does not belong to the first certificate of {certificate_path} ({subject})"
         advice = f"pass the key of that certificate with {options[1]}, or its certificate with {options[0]}"
         if belonging:

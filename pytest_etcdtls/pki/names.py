@@ -13,12 +13,16 @@ from cryptography import x509
 from pytest_etcdtls.pki.certificate import extension
 from pytest_etcdtls.pki.go_parser import DNS, IP
 from pytest_etcdtls.pki.go_verify import details
+from pytest_etcdtls.untrusted import printable
 
 
 def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the names as ``DNS:localhost`` and ``IP:127.0.0.1``, others with the name of their type."""
+    """Return the names for people: ``DNS:localhost``, ``IP:127.0.0.1``, others with the name of their type.
+
+    Each is printable and bounded; :func:`names_host` compares the names themselves.
+    """
     names = extension(certificate, x509.SubjectAlternativeName)
-    return tuple(_show(name) for name in names or ())
+    return tuple(printable(_show(name)) for name in names or ())
 
 
 def is_address(name: str) -> bool:

@@ -10,8 +10,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from pytest_etcdtls.pki.certificate import extension, public_key, serial_number, signature_hash, span
+from pytest_etcdtls.pki.certificate import (
+    extension,
+    name_text,
+    public_key,
+    serial_number,
+    signature_hash,
+    span,
+)
 from pytest_etcdtls.pki.names import subject_alt_names
+from pytest_etcdtls.untrusted import listed
 
 _USAGES = {
     "digital_signature": "digitalSignature",
@@ -31,8 +39,8 @@ _SHORT = 16
 def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
     """Return the facts of a certificate for the report: times in UTC, names in RFC 4514 format."""
     return {
-        "subject": certificate.subject.rfc4514_string(),
-        "issuer": certificate.issuer.rfc4514_string(),
+        "subject": name_text(certificate.subject),
+        "issuer": name_text(certificate.issuer),
         "serial_number": f"{serial_number(certificate):x}",
         "not_before": utc(certificate.not_valid_before_utc),
         "not_after": utc(certificate.not_valid_after_utc),
@@ -52,7 +60,7 @@ def certificate_line(certificate: x509.Certificate, now: datetime) -> str:
         f"until {certificate.not_valid_after_utc:%Y-%m-%d} ({days_left(certificate, now)})",
         key_words(certificate),
         ", ".join(extended_key_usage(certificate)) or "no extended key usage",
-        " ".join(subject_alt_names(certificate)) or "no subjectAltName",
+        listed(subject_alt_names(certificate)) or "no subjectAltName",
         f"SHA-256 {fingerprint(certificate)[:_SHORT]}",
     ]
     return "; ".join(parts)
@@ -67,7 +75,7 @@ def certificate_card(certificate: x509.Certificate, now: datetime) -> Iterator[t
     yield "until", f"{utc(certificate.not_valid_after_utc)} ({days_left(certificate, now)})"
     yield "key", key_words(certificate)
     yield "signature", signature_words(certificate)
-    yield "names", " ".join(subject_alt_names(certificate)) or "no subjectAltName"
+    yield "names", listed(subject_alt_names(certificate)) or "no subjectAltName"
     yield "key usage", ", ".join(key_usage(certificate)) or "no such extension"
     yield "extended", ", ".join(extended_key_usage(certificate)) or "no such extension"
     yield "SHA-256", fingerprint(certificate)
@@ -126,4 +134,4 @@ def utc(when: datetime) -> str:
 
 
 def _name(name: x509.Name) -> str:
-    return name.rfc4514_string() or "(empty name)"
+    return name_text(name) or "(empty name)"

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_etcdtls.facts.configuration import MemberDeclaration
 from pytest_etcdtls.faults import Fault
@@ -19,25 +20,53 @@ from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.report.certificate_text import utc
 from pytest_etcdtls.report.flag_reader import Comparison, ListenerRow, compare, members
 from pytest_etcdtls.report.model import Report, Seen, fields, kind, tool
+from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
+from pytest_etcdtls.untrusted import printable
 
 SCHEMA_VERSION = 1
 
+Part = TypeVar("Part")
 
-def document(report: Report) -> dict[str, Any]:
-    """Return the report as a document that conforms to its schema."""
+
+def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
+    """Return the report as a document that conforms to its schema.
+
+    Args:
+        report: the report.
+        lost: is filled with the parts that could not be written, in words; without them it is partial.
+    """
+    lost = [] if lost is None else lost
+
+    def parts(
+        what: str, made: Iterable[Part], encode: Callable[[Part], dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        return list(_kept(what, made, encode, lost))
+
+    targets = parts("target", report.seen, lambda seen: _target(report, seen))
+    results = parts("result", report.results, CheckResult.to_json)
+    found = parts("fault", [*report.faults, *report.warnings], _fault)
+    observations = parts(
+        "observation",
+        [(seen, *entry) for seen in report.seen for entry in seen.observations()],
+        lambda entry: _observation(*entry),
+    )
+    connections = parts(
+        "connection", [attempt for seen in report.seen for attempt in seen.connections], _connection
+    )
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": tool(),
         "started_at": utc(report.started_at),
         "seconds": round(report.seconds, 3),
-        "partial": report.partial,
-        "targets": [_target(report, seen) for seen in report.seen],
-        "results": [result.to_json() for result in report.results],
-        "faults": [_fault(fault) for fault in (*report.faults, *report.warnings)],
-        "observations": [entry for seen in report.seen for entry in _observations(seen)],
-        "connections": [_connection(attempt) for seen in report.seen for attempt in seen.connections],
+        "partial": report.partial or bool(lost),
+        "targets": targets,
+        "results": results,
+        "faults": found,
+        "observations": observations,
+        "connections": connections,
         "summary": {"faults": len(report.faults), **report.counts, "connections": report.connections},
     }
 
@@ -49,13 +78,50 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def write_document(report: Report, path: Path) -> None:
-    """Write the report to a file and replace an existing one.
+def _kept(
+    what: str, parts: Iterable[Part], encode: Callable[[Part], dict[str, Any]], lost: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the parts as JSON values; one that cannot be encoded costs no other."""
+    for number, part in enumerate(parts, 1):
+        try:
+            entry = encode(part)
+            json.dumps(entry, allow_nan=False)
+        except Exception as error:
+            lost.append(f"{what} {number}: {type(error).__name__}: {printable(str(error))}")
+        else:
+            yield entry
+
+
+_UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]")
+
+
+def encoded(value: object) -> str:
+    """Return a value as JSON for people's eyes too: other scripts as they are, no control or bidi character.
+
+    Lone surrogates, which UTF-8 does not have, become U+FFFD.
+    """
+    return _UNPRINTABLE.sub(_escape, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found[0]
+    if character.isprintable():
+        return character
+    return (
+        r"\ufffd"
+        if "\ud800" <= character <= "\udfff"
+        else json.dumps(character)[1:-1].replace("\x7f", r"\u007f")
+    )
+
+
+def write_document(report: Report, path: Path) -> list[str]:
+    """Write the report to a file, replace an existing one, and return which parts are not in it.
 
     Raises:
         OSError: if it cannot be written. An existing file is not changed.
     """
-    text = json.dumps(document(report), indent=2, ensure_ascii=False) + "\n"
+    lost: list[str] = []
+    text = encoded(document(report, lost)) + "\n"
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -65,6 +131,7 @@ def write_document(report: Report, path: Path) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    return lost
 
 
 def _umask() -> int:
@@ -147,19 +214,16 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _observations(seen: Seen) -> list[dict[str, Any]]:
-    entries = []
-    for listener, key, fact in seen.observations():
-        place = {
-            "kind": kind(fact),
-            "target": seen.target.label,
-            "role": str(listener.role) if listener else CLUSTER,
-            "url": (listener or seen.target.listeners[0]).url,
-        }
-        if key is not None:
-            place["key"] = key
-        entries.append({**fields(fact), **place})
-    return entries
+def _observation(seen: Seen, listener: Listener | None, key: str | None, fact: Any) -> dict[str, Any]:  # noqa: ANN401 - any fact
+    place = {
+        "kind": kind(fact),
+        "target": seen.target.label,
+        "role": str(listener.role) if listener else CLUSTER,
+        "url": (listener or seen.target.listeners[0]).url,
+    }
+    if key is not None:
+        place["key"] = key
+    return {**fields(fact), **place}
 
 
 def _connection(attempt: Connection) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
+import math
 import platform
 import re
 from collections import Counter
@@ -18,15 +18,17 @@ from cryptography import x509
 from cryptography.hazmat.backends.openssl.backend import backend
 
 from pytest_etcdtls._version import __version__
+from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import GetExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.faults import Fault, faults
-from pytest_etcdtls.pki.certificate import load
+from pytest_etcdtls.pki.certificate import load, name_text
 from pytest_etcdtls.report.certificate_text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.tls.hello import Connection
+from pytest_etcdtls.untrusted import read_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 LONGEST = 1024
 """Maximum length of a text in characters, or of a binary value in octets."""
+
+_LONGEST_NUMBER = 1024
+"""Bits of a whole number; what JSON readers take in decimal digits is bounded."""
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -47,6 +52,10 @@ def kind(fact: object) -> str:
 def jsonable(value: object) -> JSON:
     """Return a value of an observation as a JSON value."""
     match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case int() if value.bit_length() > _LONGEST_NUMBER:
+            return hex(value)[: LONGEST + 1]
         case None | bool() | int() | float():
             return value
         case Enum():
@@ -62,7 +71,7 @@ def jsonable(value: object) -> JSON:
         case x509.Certificate():
             return certificate_facts(value)
         case x509.Name():
-            return value.rfc4514_string()
+            return name_text(value)
         case Mapping():
             return {str(name): jsonable(item) for name, item in value.items()}
     return _composite(value)
@@ -96,7 +105,7 @@ def _attempt(attempt: Attempt) -> dict[str, JSON]:
 
 def _distinguished_name(der: bytes) -> JSON:
     try:
-        return x509.Name.from_bytes(der).rfc4514_string()
+        return name_text(x509.Name.from_bytes(der))
     except ValueError:
         return _hexadecimal(der)
 
@@ -218,8 +227,8 @@ def _version(fact: object) -> str | None:
     if not isinstance(fact, GetExchange) or fact.path != "/version" or fact.attempt.response is None:
         return None
     try:
-        body = json.loads(fact.attempt.response.body)
-    except ValueError:
+        body = read_json(fact.attempt.response.body)
+    except UnreadableJSONError:
         return None
     version = body.get("etcdserver") if isinstance(body, dict) else None
     return version if isinstance(version, str) else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar, cast
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.facts.discovery import Discovery
@@ -18,21 +20,30 @@ from pytest_etcdtls.results import Cause, CheckResult, Finding, Outcome, Severit
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
+from pytest_etcdtls.untrusted import escaped, printable
 from pytest_etcdtls.waivers import Review, Waiver
 
 WIDTH = 80
 
+_CONTINUED = "  "
+"""Prefix of further lines of a message: a text of others in it never begins a line of the terminal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line.
+    """One line; a character on which a terminal acts is written as its escape.
 
     Attributes:
         markup: names of pytest's terminal markup: ``red``, ``bold`` ...
+        lost: the line stands for a part that could not be shown.
     """
 
     text: str = ""
     markup: Mapping[str, bool] = field(default_factory=dict)
+    lost: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", escaped(self.text))
 
 
 def bold(text: str) -> Line:
@@ -55,7 +66,8 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
         rest: prefix of the other lines; ``None`` for as many spaces as ``first`` is long.
     """
     indent = " " * len(first) if rest is None else rest
-    for number, paragraph in enumerate(text.splitlines() or [""]):
+    # Not splitlines(): it also splits at control characters, which a text of others may hold.
+    for number, paragraph in enumerate(text.removesuffix("\n").split("\n")):
         begin = first if number == 0 else indent
         lines = textwrap.wrap(
             paragraph,
@@ -81,17 +93,37 @@ def result_lines(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
         yield from (coloured(line.text, "red") for line in wrapped(follows_from(result.cause), width))
 
 
+Section = TypeVar("Section", bound=Callable[..., Iterator[Line]])
+
+
+def section(make: Section) -> Section:
+    """Decorate a generator of lines: an error in it costs the rest of that section, and is shown."""
+
+    @functools.wraps(make)
+    def lines(*values: object, **named: object) -> Iterator[Line]:
+        try:
+            yield from make(*values, **named)
+        except Exception as error:
+            text = f"This part could not be shown: {type(error).__name__}: {printable(str(error))}"
+            yield Line(text, {"red": True}, lost=True)
+
+    return cast("Section", lines)
+
+
+@section
 def short_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     """Yield the finding with expected and observed behaviour."""
     for finding in result.findings:
-        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width))
+        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width, "", _CONTINUED))
         yield from _finding(finding, width)
     if not result.findings:
         yield from (
-            coloured(line.text, "red") for line in wrapped(f"{result.outcome}: {result.reason}", width)
+            coloured(line.text, "red")
+            for line in wrapped(f"{result.outcome}: {result.reason}", width, "", _CONTINUED)
         )
 
 
+@section
 def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     """Yield the full description of a result with findings."""
     if not result.findings:
@@ -100,12 +132,12 @@ def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     if result.cause is not None:
         yield from wrapped(follows_from(result.cause), width)
     for finding in result.findings:
-        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width))
+        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width, "", _CONTINUED))
         yield from _finding(finding, width)
         yield from (
             Line(f"    {name}: {line}")
             for name, value in finding.evidence.items()
-            for line in value.splitlines()
+            for line in value.split("\n")
         )
         yield from _reproduce(finding)
     yield from wrapped(why(result), width, "  why:      ")
@@ -154,6 +186,7 @@ def declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
         yield from wrapped(text, width, f"{_INDENT}{word + ':':<11}")
 
 
+@section
 def benchmark_lines(comparisons: Iterable[Comparison], width: int, *, every: bool) -> Iterator[Line]:
     """Yield the result of a flag reader, and the items that the wire contradicts.
 
@@ -196,6 +229,7 @@ _GROUPS = 5
 _EVERY = 100
 
 
+@section
 def rejected_lines(seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
     """Yield the rejected connections in a target's logs, or for a live target without a log our own ones.
 
@@ -351,8 +385,13 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
             yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width, every=True)
         for seen in report.seen:
             if _shows_declared(seen, verbosity):
-                yield from benchmark_lines(compare(report, seen), width, every=verbosity > 0)
+                yield from _benchmark(report, seen, width, every=verbosity > 0)
             yield from rejected_lines(seen, width, every=verbosity > 0)
+
+
+@section
+def _benchmark(report: Report, seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
+    yield from benchmark_lines(compare(report, seen), width, every=every)
 
 
 def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
@@ -370,6 +409,7 @@ def _counts(report: Report) -> str:
     return f"{', '.join(counts) or 'nothing was judged'}; {report.connections} connections"
 
 
+@section
 def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[Line]:
     version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
     yield bold(f"{seen.target.label} ({seen.target.origin}{version})")
@@ -431,6 +471,7 @@ def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
         yield from wrapped(remediation, width, "    remedy: ")
 
 
+@section
 def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
     if results:
         yield Line()
@@ -441,6 +482,7 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
         )
 
 
+@section
 def _grouped(heading: str, results: Iterable[CheckResult], width: int, *, every: bool) -> Iterator[Line]:
     """Yield one entry per reason, with the names or the number of the checks that it applies to."""
     groups: dict[str, dict[str, list[str]]] = {}
@@ -478,6 +520,7 @@ def _unused(review: Review, width: int) -> Iterator[Line]:
     yield from _waivers("unused waivers", review.unused, width, "bold")
 
 
+@section
 def _waivers(heading: str, found: Sequence[tuple[Waiver, str]], width: int, markup: str) -> Iterator[Line]:
     if found:
         yield Line()

@@ -11,7 +11,7 @@ from pytest_etcdtls.faults import Fault
 from pytest_etcdtls.judgement import KEPT_OUT
 from pytest_etcdtls.report.certificate_text import days_left, fingerprint
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.report.terminal import Line, bold, coloured, wrapped
+from pytest_etcdtls.report.terminal import Line, bold, coloured, section, wrapped
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
@@ -46,6 +46,7 @@ def headline(report: Report, problems: Sequence[str]) -> Line:
     return Line("etcd TLS: CLEAN", {"green": True, "bold": True})
 
 
+@section
 def verdict(
     report: Report, problems: Sequence[str], status: int, *, width: int, quiet: bool
 ) -> Iterator[Line]:

@@ -15,11 +15,13 @@ from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.options import Invocation, is_dry
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.waivers import Review, review
 
 if TYPE_CHECKING:
@@ -152,21 +154,31 @@ def exit_status(status: int, ledger: Ledger, found: list[str]) -> int:
     return status
 
 
-def gather(run: Run, ledger: Ledger, status: int) -> Report:
-    """Return the report of the run."""
+def gather(run: Run, ledger: Ledger, status: int, problems: list[str]) -> Report:
+    """Return the report of the run; what could not be added to it at the end is appended to the problems."""
     return Report(
         started_at=run.started_at,
         seconds=(datetime.now(UTC) - run.started_at).total_seconds(),
         partial=not ledger.complete or status not in _ENDED_WELL,
-        seen=tuple(_seen(target) for target in run.targets),
+        seen=tuple(_seen(target, problems) for target in run.targets),
         results=tuple(ledger.results),
     )
 
 
-def _seen(target: TargetRun) -> Seen:
+def _seen(target: TargetRun, problems: list[str]) -> Seen:
     observer = target.seen
     if observer is None:
         return Seen(target=target.outline)
+    try:
+        _complete(observer)
+    except Exception as error:  # what one target lacks at the end costs no other its report
+        said = f"{type(error).__name__}: {printable(str(error))}"
+        problems.append(f"Observations of {observer.target.label} are missing in the report: {said}.")
+    return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
+
+
+def _complete(observer: Observer) -> None:
+    """Make the observations that a report shows and no check may have needed."""
     for listener in observer.target.listeners:
         if any(
             label == listener.label and isinstance(fact, FirstContact) for label, _, fact in observer.facts
@@ -176,7 +188,6 @@ def _seen(target: TargetRun) -> Seen:
     if observer.connections:
         with suppress(UnobservedError):
             observer.get(EtcdLogs)  # at the end, when all our connections are known
-    return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
 
 
 def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> Iterator[str]:

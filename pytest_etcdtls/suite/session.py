@@ -26,8 +26,10 @@ from pytest_etcdtls.suite.items import (
     refuse_unknown_ids,
 )
 from pytest_etcdtls.suite.ledger import Ledger, exit_status, gather, problems
+from pytest_etcdtls.suite.output import is_output_lost, outlive_output, replace_missing_output
 from pytest_etcdtls.suite.state import Distribution, is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.target import PortCredentials, Target
+from pytest_etcdtls.untrusted import printable
 
 
 def header(run: Run) -> list[str]:
@@ -99,8 +101,8 @@ def show(
     report: Report,
     ledger: Ledger,
     closing: Sequence[str],
-) -> None:
-    """Write the summary section.
+) -> bool:
+    """Write the summary section; return whether all of it could be.
 
     Args:
         terminal: pytest's terminal reporter.
@@ -110,7 +112,7 @@ def show(
     """
     width = terminal._tw.fullwidth
     terminal.write_sep("=", TITLE)
-    _write(
+    whole = _write(
         terminal,
         summary(report, ledger.review_waivers(), width=width, verbosity=terminal.verbosity),
     )
@@ -119,6 +121,7 @@ def show(
     for text in closing:
         for line in text.splitlines():
             terminal.write_line(line)
+    return whole
 
 
 def show_verdict(
@@ -143,9 +146,12 @@ def show_without_terminal(problems: Iterable[str]) -> None:
         sys.stderr.write(f"etcd TLS: {text}\n")
 
 
-def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> None:
+def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> bool:
+    whole = True
     for line in lines:
         terminal.write_line(line.text, **line.markup)
+        whole &= not line.lost
+    return whole
 
 
 CONSEQUENCE = "consequences"
@@ -183,6 +189,12 @@ class SuiteSession:
         self._run.discover()
         refuse_unknown_ids(self._run, self._invocation.ids)
         return Suite.of(session, self._run, self._invocation.ids)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Let the run outlive its standard output; the reporter exists now and has written nothing yet."""
+        outlive_output(self._config)
+        return (yield)
 
     def select(self, items: Iterable[pytest.Item]) -> None:
         """Record the items that remain to be run."""
@@ -256,11 +268,12 @@ class SuiteSession:
         self._problems = problems(session, self._invocation, self.ledger)
         status = exit_status(int(session.exitstatus), self.ledger, self._problems)
         if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:
-            self._report = gather(self._run, self.ledger, status)
+            self._report = gather(self._run, self.ledger, status, self._problems)
             self._write(self._report)
             status = exit_status(status, self.ledger, self._problems)
         session.exitstatus = status
-        if not self._config.pluginmanager.has_plugin("terminalreporter") or self._config.option.no_summary:
+        silent = not self._config.pluginmanager.has_plugin("terminalreporter") or is_output_lost(self._config)
+        if silent or self._config.option.no_summary:
             show_without_terminal(self._problems)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -275,16 +288,23 @@ class SuiteSession:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the summary."""
         if self._report is not None:
-            show(terminalreporter, self._report, self.ledger, self._written)
+            session = terminalreporter._session
+            whole = show(terminalreporter, self._report, self.ledger, self._written)
+            if not whole and session is not None and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _write(self, report: Report) -> None:
         for path in self._run.settings.reports:
             try:
-                write_document(report, path)
-            except OSError as error:
-                self._problems.append(f"The report {path} could not be written: {error.strerror}.")
+                lost = write_document(report, path)
+            except Exception as error:  # one format that cannot be written costs no other
+                said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+                self._problems.append(
+                    f"The report {path} could not be written: {printable(said or str(error))}."
+                )
             else:
                 self._written.append(f"report: {path}")
+                self._problems += [f"The report {path} is without {part}." for part in lost]
 
 
 def activate(config: pytest.Config, invocation: Invocation) -> None:
@@ -295,6 +315,7 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     """
     if is_worker(config):
         return
+    replace_missing_output()
     run = run_of(config)
     refuse_unknown_ids(run, invocation.ids)
     ledger = Ledger(run)

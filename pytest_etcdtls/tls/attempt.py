@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,7 @@ from OpenSSL import SSL
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.role import Protocol as Speech
+from pytest_etcdtls.untrusted import printable
 
 
 class Ending(StrEnum):
@@ -94,7 +96,7 @@ ALERT_NAMES: Mapping[int, str] = {
 """TLS alert descriptions by number (IANA registry, RFC 8446 section 6)."""
 
 
-_SETTINGS = b"\x04"
+_SETTINGS = 4
 _NEEDS_HTTPS = (b"HTTPS server", b"sent to HTTPS port", b"SSL-enabled server port")
 
 
@@ -109,13 +111,30 @@ class Response:
 
     Attributes:
         status: the HTTP status code.
-        headers: lower-case names; of repeated ones the last.
-        body: at most the first 64 KiB.
+        headers: lower-case names, at most 64; of repeated ones the last. Values are printable, at most 1024
+            characters.
+        body: at most the first 64 KiB, as they came: a content encoding is not removed.
     """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+
+    @property
+    def content_encoding(self) -> str:
+        """The encoding of the body (RFC 9110 section 8.4), empty if it has none."""
+        name = self.headers.get("content-encoding", "").strip().lower()
+        return "" if name == "identity" else name
+
+    @property
+    def grpc_status(self) -> int | None:
+        """The status of a gRPC call (``google.golang.org/grpc/codes``), ``None`` without a number there."""
+        text = self.headers.get("grpc-status", "")
+        return int(text) if re.fullmatch("[0-9]{1,4}", text) else None
+
+    def excerpt(self, limit: int = 200) -> str:
+        """Return the beginning of the body as printable text of at most so many characters."""
+        return printable(self.body[: 4 * limit + 4].strip(), limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +164,7 @@ class Attempt:
         resumed: the handshake finished without the server's certificate: a session was resumed.
         ticket: the server gave out a session ticket.
         renegotiated: a second handshake was made on the connection.
-        first_bytes: the first application data, at most 64 octets.
+        first_bytes: the first application data, at most 64 octets; :attr:`first_text` shows them.
         response: the HTTP response, if one could be parsed.
         local_address: our address and port, as the server's log may show it.
         started_at: aware UTC.
@@ -181,16 +200,27 @@ class Attempt:
     milliseconds: float = 0.0
 
     @property
+    def first_text(self) -> str:
+        """The first application data as printable text."""
+        return printable(self.first_bytes)
+
+    @property
+    def is_http(self) -> bool:
+        """Whether it speaks HTTP/1, or HTTP/2, whose first frame is SETTINGS (RFC 9113 section 3.4)."""
+        data = self.first_bytes
+        is_settings = data[3:4] == bytes([_SETTINGS]) and data[5:9] == bytes(4)
+        return data.startswith(b"HTTP/") or (is_settings and int.from_bytes(data[:3], "big") % 6 == 0)
+
+    @property
     def answers_plaintext(self) -> bool:
-        """Whether plain HTTP is served, HTTP/1.1 or the SETTINGS frame of HTTP/2 (RFC 9113 section 3.4).
+        """Whether plain HTTP is served.
 
         The reply of a TLS server to a request without TLS does not count: an alert, or the error with status
         400 that Go, nginx and Apache send.
         """
-        is_http = self.first_bytes.startswith(b"HTTP/") or self.first_bytes[3:4] == _SETTINGS
         status, body = (self.response.status, self.response.body) if self.response else (0, b"")
         complains = status == 400 and any(word in body for word in _NEEDS_HTTPS)
-        return is_http and not complains
+        return self.is_http and not complains
 
     def describe(self) -> str:
         """Return the end in words: ``refused in read: alert 116 certificate_required``."""

@@ -19,6 +19,7 @@ from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Phase, Request, Response, StreamEnd
 from pytest_etcdtls.tls.http import send
 from pytest_etcdtls.tls.stream import DialError, Trace, WireStream, detail_of, dial, ending_of, server_name
+from pytest_etcdtls.untrusted import printable
 
 _ALPN: dict[Protocol, tuple[str, ...]] = {
     Protocol.HTTP1: (),
@@ -110,6 +111,7 @@ def _converse(
         httpcore.NetworkError,
         httpcore.ProtocolError,
         httpcore.TimeoutException,
+        ValueError,
     ) as error:
         stream.trace.phase = Phase.READ
         stream.read_to_the_end()
@@ -198,7 +200,7 @@ def session_facts(stream: WireStream | None) -> SessionFacts:
         version=tls.get_protocol_version_name() if done else None,
         cipher=tls.get_cipher_name() if done else None,
         group=tls.get_group_name() if done else None,
-        alpn=tls.get_alpn_proto_negotiated().decode("ascii", "replace") if done else "",
+        alpn=printable(tls.get_alpn_proto_negotiated()) if done else "",
         announced_ca=tuple(name.public_bytes() for name in names),
         chain=tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain),
     )

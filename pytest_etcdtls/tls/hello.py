@@ -15,6 +15,7 @@ from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, StreamEnd, alert_text
 from pytest_etcdtls.tls.stream import DialError, dial, local_address, server_name
 from pytest_etcdtls.tls.suites import MODERN, RENEGOTIATION_SCSV, group_name, suite_name
+from pytest_etcdtls.untrusted import printable
 
 SSL3, TLS1_0, TLS1_1, TLS1_2, TLS1_3 = 0x0300, 0x0301, 0x0302, 0x0303, 0x0304
 
@@ -462,7 +463,7 @@ def _server_hello(body: bytes) -> ServerHello:
         suite = int.from_bytes(body[position : position + 2], "big")
         compression = body[position + 2]
         extensions = _extensions(body[position + 3 :])
-        version = int.from_bytes(extensions.get(_SUPPORTED_VERSIONS, body[:2]), "big")
+        version = int.from_bytes(extensions.get(_SUPPORTED_VERSIONS, body)[:2], "big")
         share = extensions.get(_KEY_SHARE, b"")
         names = extensions.get(_ALPN, b"")
     except IndexError as error:
@@ -472,7 +473,7 @@ def _server_hello(body: bytes) -> ServerHello:
         suite=suite,
         compression=compression,
         group=int.from_bytes(share[:2], "big") if share else None,
-        alpn=names[3:].decode("ascii", "replace"),
+        alpn=printable(names[3:]),
         extensions=frozenset(extensions),
         retry=body[2:34] == _RETRY,
     )

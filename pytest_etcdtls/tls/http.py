@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import httpcore
@@ -26,6 +27,7 @@ from h2.exceptions import ProtocolError
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Request, Response
+from pytest_etcdtls.untrusted import printable
 
 Value = int | bytes
 
@@ -144,7 +146,8 @@ def call(
             if not data:
                 raise httpcore.RemoteProtocolError("the connection ended before the gRPC answer was complete")
             for event in http.receive_data(data):
-                answer.take(event, http)
+                if getattr(event, "stream_id", None) in (None, identifier):
+                    answer.take(event, http)
             stream.write(http.data_to_send())
     except ProtocolError as error:
         raise httpcore.RemoteProtocolError(f"no HTTP/2: {error}") from error
@@ -199,14 +202,28 @@ class _Answer:
             httpcore.RemoteProtocolError: if the response has no status.
         """
         status = self._headers.pop(":status", "")
-        if not status.isdigit():
+        if not re.fullmatch("[0-9]{3}", status):
             raise httpcore.RemoteProtocolError("the HTTP/2 answer has no status")
-        return Response(status=int(status), headers=self._headers, body=bytes(self._body[: self._limit]))
+        headers = _bounded(self._headers.items())
+        return Response(status=int(status), headers=headers, body=bytes(self._body[: self._limit]))
 
 
 def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
 
+
+def _bounded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers as :class:`Response` has them; the libraries bound their octets, not what is kept."""
+    found = {name.lower(): value for name, value in headers}
+    return {
+        printable(name, _LONGEST_NAME): printable(value, _LONGEST_VALUE)
+        for name, value in islice(found.items(), _MOST_HEADERS)
+    }
+
+
+_MOST_HEADERS = 64
+_LONGEST_NAME = 64
+_LONGEST_VALUE = 1024
 
 BODY_LIMIT = 64 * 1024
 _USER_AGENT = "pytest-etcdtls"
@@ -282,11 +299,12 @@ class _Body(httpx.SyncByteStream):
 
 
 def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -> Response:
-    """Send the request and return the response, its body cut at 64 KiB.
+    """Send the request and return the response, its body as it came and cut at 64 KiB.
 
     Raises:
         httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no
             response could be parsed; the trace of the stream decides how the attempt ended.
+        ValueError: the same, for a value that a library does not expect, such as a status that is no number.
     """
     if request.protocol is Protocol.GRPC:
         more = {"user-agent": _USER_AGENT, **request.headers}
@@ -297,21 +315,29 @@ def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -
         answer = transport.handle_request(built)
         body = bytearray()
         try:
-            for chunk in answer.iter_bytes():
+            # Not iter_bytes(): a few octets with nested content encodings decode to gigabytes.
+            for chunk in answer.iter_raw():
                 body += chunk
                 if len(body) >= BODY_LIMIT:
                     break
         finally:
             answer.close()
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(status=answer.status_code, headers=headers, body=bytes(body[:BODY_LIMIT]))
+        return Response(
+            status=answer.status_code, headers=_bounded(answer.headers.items()), body=bytes(body[:BODY_LIMIT])
+        )
 
 
 def _build(listener: Listener, request: Request) -> httpx.Request:
     # NOTE: httpx refuses names that are not valid IDNA (xn--n3h.com), so the URL has no name: the connection
     # exists already, and the server sees the host in this header only. Go omits the zone of an address.
     host = re.sub(r"%[^\]]*\]", "]", listener.authority)
-    headers = {"host": host, "user-agent": _USER_AGENT, "accept": "*/*", **request.headers}
+    headers = {
+        "host": host,
+        "user-agent": _USER_AGENT,
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        **request.headers,
+    }
     url = f"{listener.scheme}://{_NO_HOST}{request.path}"
     match request.protocol:
         case Protocol.GATEWAY:

@@ -21,6 +21,7 @@ from OpenSSL import SSL
 from pytest_etcdtls.pki.names import is_address
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import CERTIFICATE_ALERTS, Ending, Phase, StreamEnd, alert_text
+from pytest_etcdtls.untrusted import printable
 
 _READ_ALERT = 0x4004
 _LOOP = 0x1001
@@ -73,7 +74,8 @@ class Trace:
     def end(self, stream_end: StreamEnd, detail: str, *, local: bool = False) -> None:
         """Record how the stream ended; the first recorded end is kept, and an alert takes precedence."""
         if self.stream_end is StreamEnd.OPEN:
-            self.stream_end, self.detail, self.local = stream_end, detail, local
+            # The libraries quote what came from the server.
+            self.stream_end, self.detail, self.local = stream_end, printable(detail, 512), local
 
 
 def ending_of(trace: Trace) -> Ending:
@@ -196,6 +198,8 @@ def sni(host: str) -> str | None:
 
 _CHUNK = 65536
 _KEPT = 64
+_MOST = 4 * 1024 * 1024
+"""Octets that are received on one connection; what is asked for comes to a few hundred kilobytes at most."""
 
 
 class DeadlineError(Exception):
@@ -215,6 +219,7 @@ class WireStream(httpcore.NetworkStream):
         self._socket = sock
         self._deadline = deadline
         self._eof = False
+        self._count = 0
         self._write_failed = False
         self._socket_end: tuple[StreamEnd, str] | None = None
         self.trace = trace
@@ -390,6 +395,10 @@ class WireStream(httpcore.NetworkStream):
     def _recv(self, size: int) -> bytes:
         if self._eof:
             return b""
+        if self._count >= _MOST:
+            self._eof = True
+            self.trace.end(StreamEnd.FAILED, f"more than {_MOST} octets came")
+            return b""
         self._socket.settimeout(self._left())
         try:
             data = self._socket.recv(size)
@@ -403,6 +412,7 @@ class WireStream(httpcore.NetworkStream):
             self._eof = True
             if self.tls is not None:
                 self._note_socket_end(StreamEnd.EOF, "end of stream without close_notify")
+        self._count += len(data)
         if self.received is not None:
             self.received += data
         return data

@@ -43,6 +43,15 @@ LIES = [
     ("api.healthy", Role.CLIENT, {"/health": Answer(status=503, body=b'{"health":"false"}')}),
     ("api.no-redirect", Role.CLIENT, {"/version": Answer(status=302, headers={"Location": "/login"})}),
     (
+        "api.no-content-encoding",
+        Role.CLIENT,
+        {
+            "/version": Answer(
+                body=b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}', headers={"Content-Encoding": "gzip"}
+            )
+        },
+    ),
+    (
         "api.clock-agrees",
         Role.PEER,
         {
@@ -67,6 +76,7 @@ LIES = [
     "api.version-body",
     "api.healthy",
     "api.no-redirect",
+    "api.no-content-encoding",
     "api.clock-agrees",
     "api.grpc-range",
     "api.grpc-over-http2-only",

@@ -1,0 +1,174 @@
+"""Text of a server in terminal and reports: no control character, no forged line."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import replace
+
+import pytest
+from hostile.hostile_servers import (
+    CONTROLS,
+    FORGED,
+    Hostile,
+    Judging,
+    garbage,
+    hostile,
+    judge,
+    raw_characters,
+)
+from impostors.impostor import Answer
+
+from pytest_etcdtls.etcd_log.parse import parse_log
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.certificate import shown
+from pytest_etcdtls.pki.names import names_host, subject_alt_names
+from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER
+from pytest_etcdtls.report.json import encoded
+from pytest_etcdtls.report.terminal import Line, wrapped
+from pytest_etcdtls.results import Finding
+from pytest_etcdtls.untrusted import TEXT_LIMIT, printable
+
+__all__ = ["hostile", "judge"]
+
+FORGING = replace(
+    SERVER,
+    common_name=CONTROLS,
+    dns_names=("localhost\0.example", f"a\n{FORGED}\n", "b\x1b]0;title\x07", "c\x7f"),
+)
+"""A server certificate whose every name is an attack."""
+
+
+def test_names_and_answers_of_a_server_are_data(hostile: Hostile, judge: Judging) -> None:
+    hostile.server = FORGING
+    hostile.authority = replace(AUTHORITY, common_name=CONTROLS)
+    text = json.dumps({"etcdserver": CONTROLS, "etcdcluster": CONTROLS, "health": CONTROLS, "code": CONTROLS})
+    body = Answer(body=CONTROLS.encode() + b'"etcdserver"', status=500)
+    lies = {
+        "/version": Answer(body=text.encode()),
+        "/health": body,
+        "/metrics": body,
+        "/v3/maintenance/status": body,
+        "/livez": Answer(status=302, headers={"Location": "https://x/\x9b31m\x7f"}),
+    }
+    url = hostile.etcd(lies)
+    judged = judge(*hostile.options(url), "-v", "-rA", "--etcd-timeout=5")
+    assert judged.exit_code == 1
+    assert not raw_characters(judged.out)
+    assert FORGED.encode() in judged.out
+    assert FORGED not in [line.strip(" =\r") for line in judged.out.decode().splitlines()]
+    assert not {one["check"] for one in judged.report["results"] if one["outcome"] == "broken"}
+    (written,) = judged.written.values()
+    assert not raw_characters(written)
+    # Verdicts are of the names as they are.
+    assert judged.outcomes(url)["cert.trusted"] == "conforms"
+    assert judged.outcomes(url)["cert.covers-endpoint"] == "conforms"
+
+
+def test_what_answers_neither_tls_nor_http_is_said_to_be_that(hostile: Hostile, judge: Judging) -> None:
+    def escapes(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(CONTROLS.encode())
+
+    ssh, other = (f"https://127.0.0.1:{hostile.raw(handler)}" for handler in (garbage, escapes))
+    plain = f"http://127.0.0.1:{hostile.raw(garbage)}"
+    judged = judge(*hostile.options(ssh, other, plain), "--etcd-check=listener,mtls", "--etcd-timeout=2")
+    assert judged.exit_code == 1
+    for url in (ssh, other, plain):
+        result = judged.result_of("listener.answers", url)
+        assert result["outcome"] == "inconclusive"
+        assert "answers neither TLS nor HTTP" in result["reason"]
+        assert judged.outcomes(url)["mtls.plaintext-refused"] == "not-verified"
+    assert "SSH-2.0-garbage" in judged.result_of("listener.answers", ssh)["reason"]
+    assert b"plain HTTP is answered" not in judged.out
+    assert not raw_characters(judged.out)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain text, žluťoučký kůň, 日本語 \U0001f642", "plain text, žluťoučký kůň, 日本語 \U0001f642"),
+        ("\x00\x07\x1b[2K\r\n\t\x7f", r"\x00\x07\x1b[2K\r\n\t\x7f"),
+        ("\x85\x9b\xa0\xad", r"\x85\x9b\xa0\xad"),
+        ("\u202e\u2066\u200f\u061c\u200b\u2060\ufeff", r"\u202e\u2066\u200f\u061c\u200b\u2060\ufeff"),
+        ("\u2028\u2029\ud800\udfff", r"\u2028\u2029\ud800\udfff"),
+        ("\U000e0041", r"\U000e0041"),
+        (b"\xff\x1b\xc3\xa9", r"\xff\x1bé"),
+        (b"", ""),
+    ],
+)
+def test_printable(text: str | bytes, expected: str) -> None:
+    assert printable(text) == expected
+    assert printable(expected) == expected
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "\x1b" * 10_000, b"\xff" * 10_000, "é" * 10_000])
+def test_printable_is_bounded(text: str | bytes) -> None:
+    found = printable(text)
+    assert len(found) == TEXT_LIMIT
+    assert found.endswith("…")
+    assert printable(found) == found
+    assert len(printable(text, 5)) == 5
+
+
+def test_names_are_shown_escaped_and_compared_as_they_are() -> None:
+    leaf = ClusterPKI.generate(PKIPlan(server=FORGING), [MemberNames("m0")]).servers["m0"].chain[0]
+    assert r"DNS:localhost\x00.example" in subject_alt_names(leaf)
+    assert names_host(leaf, "localhost\0.example")
+    assert not names_host(leaf, r"localhost\x00.example")
+    assert not names_host(leaf, "localhost.example")
+    assert shown(leaf).isprintable()
+
+
+def test_a_result_and_a_line_are_printable_by_construction() -> None:
+    finding = Finding(
+        message=f"a\x1b\n{FORGED}\x85{FORGED}",
+        expected="\u202e",
+        observed="\ud800",
+        evidence={"\x07": "\x1b"},
+        reproduce=("curl \\\n  https://x\r",),
+    )
+    assert finding.message == r"a\x1b" + f"\n{FORGED}" + rf"\x85{FORGED}"
+    assert (finding.expected, finding.observed) == (r"\u202e", r"\ud800")
+    assert finding.evidence == {r"\x07": r"\x1b"}
+    assert finding.reproduce == ("curl \\\n  https://x" + r"\r",)
+    assert Line("\x1b[2K\n").text == r"\x1b[2K\n"
+    assert [line.text for line in wrapped(f"a\x85{FORGED}\nb", 80)] == [rf"a\x85{FORGED}", "b"]
+
+
+def test_a_json_report_has_no_character_that_a_terminal_acts_on() -> None:
+    value = {"\x1b\x7f": ["\x9b\u202e\u200b\U000e0041", "\ud800", "žluť 日本語"]}
+    text = encoded(value)
+    assert not raw_characters(text.encode())
+    assert "žluť 日本語" in text
+    assert json.loads(text) == {"\x1b\x7f": ["\x9b\u202e\u200b\U000e0041", "\ufffd", "žluť 日本語"]}
+    with pytest.raises(ValueError, match="Out of range float"):
+        encoded({"x": float("nan")})
+
+
+LINES = [
+    '{"level":"warn","ts":1e300,"caller":"embed/config_logging.go","msg":"rejected connection",%s}',
+    '{"level":"warn","ts":NaN,"caller":"embed/x.go","msg":"rejected connection",%s}',
+    '{"level":"warn","ts":"0001-01-01T00:00:00+23:59","msg":"rejected connection",%s}',
+    '{"level":"warn","ts":-1,"deep":' + "[" * 5000 + "]" * 5000 + ',"msg":"rejected connection",%s}',
+    '{"level":"warn","ts":' + "9" * 5000 + ',"msg":"rejected connection",%s}',
+    '{"log":"{\\"level\\":\\"warn\\",\\"msg\\":\\"rejected connection\\"}","time":1e300,%s}',
+    '{"MESSAGE":[1,999,-5,"x",null,1e300],"__REALTIME_TIMESTAMP":"' + "9" * 5000 + '",%s}',
+    '2026-01-01 00:00:00.000000 W | embed: rejected connection from "1.2.3.4:'
+    + "9" * 5000
+    + '" (error "\x1b[2K", ServerName "\u202e") %s',
+]
+ERROR = json.dumps(CONTROLS)
+FIELDS = f'"remote-addr":"1.2.3.4:5","error":{ERROR},"ip-addresses":null,"dns-names":[{ERROR}]'
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_hostile_line_of_a_log(line: str) -> None:
+    log = parse_log("\n".join([line % FIELDS, LINES[0] % FIELDS]), "etcd.log")
+    assert log.rejections
+    for rejection in log.rejections:
+        assert rejection.remote_port in (0, 5)
+        for text in (rejection.error, rejection.server_name, *(rejection.certificate_names or ())):
+            assert text.isprintable()
+            assert len(text) < 20_000
