@@ -44,3 +44,7 @@ class NotVerifiedError(UnobservedError):
 
 class InconclusiveError(UnobservedError):
     """The evidence is missing: timeout, reset, a limit of our own."""
+
+
+class UnreadableJSONError(EtcdTLSError, ValueError):
+    """Data that should be JSON is not, or exceeds a bound; the message says which."""
