@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 import pytest
 
+from pytest_etcdtls.errors import UnreadableFileError
+from pytest_etcdtls.local_file import is_there, read_regular
+
 GROUP = "etcd TLS conformance"
 
 
@@ -341,6 +344,7 @@ ROOT = "etcdtls"
 _ID = re.compile(rf"(\.\./)*{ROOT}(::.*)?")
 _DISCOVER = "--etcd-discover"
 _PKI_DIR = "--etcd-pki-dir"
+_ARGUMENTS_SIZE = 1024 * 1024
 _DRY = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test", "cacheshow")
 
 
@@ -488,8 +492,8 @@ def _words(arguments: Sequence[object], directory: Path) -> Iterator[str]:
             yield argument
             continue
         try:
-            text = (directory / argument[1:]).read_text()
-        except (OSError, UnicodeDecodeError):
+            text = read_regular(directory / argument[1:], _ARGUMENTS_SIZE).decode()
+        except (UnreadableFileError, UnicodeDecodeError):
             continue
         yield from _words(text.splitlines(), directory)
 
@@ -497,7 +501,7 @@ def _words(arguments: Sequence[object], directory: Path) -> Iterator[str]:
 def _is_id(argument: str, config: pytest.Config) -> bool:
     if not _ID.fullmatch(argument):
         return False
-    return "::" in argument or not (config.invocation_params.dir / argument).exists()
+    return "::" in argument or not is_there(config.invocation_params.dir / argument)
 
 
 def _is_package(argument: str, config: pytest.Config) -> bool:

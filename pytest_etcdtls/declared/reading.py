@@ -16,6 +16,7 @@ from pytest_etcdtls.declared.declaration import (
     Mount,
     SourceLine,
     Whereabouts,
+    exists,
 )
 from pytest_etcdtls.declared.etcd_yaml import documents, items, looks_like_configuration, place_of, text_of
 from pytest_etcdtls.declared.files import read_crl, whereabouts
@@ -39,7 +40,8 @@ from pytest_etcdtls.declared.systemd import (
     root_of,
     unit_name,
 )
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.local_file import read_regular
 
 
 def from_command_line(
@@ -64,12 +66,7 @@ def from_command_line(
 
     def open_file(path: str, named_at: SourceLine) -> tuple[str, str] | None:
         here = Path(path) if find is None else find(path)
-        if here is None or not here.is_file():
-            return None
-        try:
-            return str(here), here.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{named_at}: {here} cannot be read: {error}") from error
+        return None if here is None or not exists(here) else (str(here), _read(here, f"{named_at}:"))
 
     invocation = ProgramStart(
         program=tuple(Word(text, place) for text in argv),
@@ -233,7 +230,7 @@ class _Files:
         if path == str(self.declaration):
             return path, self.text
         for found in self._candidates(path):
-            if found.is_file():
+            if exists(found):
                 return str(found), _read(found, f"{named_at}:")
         return None
 
@@ -257,20 +254,9 @@ def _read(path: Path, option: str) -> str:
         UsageError: if it cannot be read, is empty, is not text, or is too large to be a declaration.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAXIMUM_SIZE + 1)
-    except FileNotFoundError as error:
-        raise UsageError(f"{option} {path} does not exist") from error
-    except IsADirectoryError as error:
-        raise UsageError(f"{option} {path} is a directory: name the file in it, {KINDS}") from error
-    except PermissionError as error:
-        raise UsageError(
-            f"{option} {path} may not be read by this user: pass a copy, or run as one who may"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{option} {path} cannot be read: {error}") from error
-    if len(data) > MAXIMUM_SIZE:
-        raise UsageError(f"{option} {path} is larger than 1 MiB, no declaration is: pass {KINDS}")
+        data = read_regular(path, MAXIMUM_SIZE)
+    except UnreadableFileError as error:
+        raise UsageError(f"{option} {path} {error}; wanted is {KINDS}") from error
     if not data.strip():
         raise UsageError(f"{option} {path} is empty: pass {KINDS}")
     return _decoded(data, path, option)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from pytest_etcdtls.etcd_log.lines import LogEntry
+from pytest_etcdtls.untrusted import read_json
 
 
 class Cause(StrEnum):
@@ -73,7 +73,10 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], Cause], ...]] = tuple(
         (r"connection reset by peer|broken pipe|EOF$", Cause.GONE),
     )
 )
-_FILE = re.compile(r"\bopen (.+): (?:no such file or directory|permission denied|is a directory)")
+_OPENED = re.compile(r"\bopen ")
+_NOT_OPENED = re.compile(r": (?:no such file or directory|permission denied|is a directory)")
+_LONGEST_ERROR = 1000
+"""Characters of an error that are searched. Go's errors about certificates have a few hundred."""
 
 
 def cause_of(error: str, *, certificate_seen: bool) -> Cause:
@@ -83,7 +86,9 @@ def cause_of(error: str, *, certificate_seen: bool) -> Cause:
         error: the error as logged.
         certificate_seen: whether the client had presented a certificate, so that the handshake was complete.
     """
-    if _FILE.search(error):
+    error = error[:_LONGEST_ERROR]
+    opened = _OPENED.search(error)
+    if opened is not None and _NOT_OPENED.search(error, opened.end() + 1):
         return Cause.CRL_UNREADABLE if certificate_seen else Cause.SERVED_PAIR
     return next((cause for pattern, cause in _PATTERNS if pattern.search(error)), Cause.OTHER)
 
@@ -174,7 +179,7 @@ def _add(found: Startup, entry: LogEntry) -> Startup:
     if message.startswith("loaded server configuration"):
         return replace(found, config_file=entry.text("path"))
     if message.startswith("Loading server configuration from "):
-        return replace(found, config_file=message.split('"')[1])
+        return replace(found, config_file=message.partition('"')[2].partition('"')[0] or None)
     if message == "starting with client TLS" or message.startswith("ClientTLS: "):
         return replace(found, client=_tls(entry.text("tls-info") or message))
     if message == "starting with peer TLS" or message.startswith("peerTLS: "):
@@ -209,6 +214,14 @@ _NOT_TLS = (Cause.OTHER, Cause.STOPPING, Cause.SILENT, Cause.GONE)
 _DIALLED = re.compile(r"health check for peer (\w+) could not connect: (.*)")
 _DIALLED_URL = re.compile(r"failed to reach the peerURL\((\S+)\) of member \w+ \((.*)\)$")
 _GATEWAY = re.compile(r'addrConn\.createTransport failed to connect to \{(?:Addr: ")?([^",\s}]+).*?Err: (.*)')
+
+
+_DIALS = (
+    ("health check for peer ", _DIALLED, False),
+    ("failed to reach the peerURL(", _DIALLED_URL, False),
+    ("addrConn.createTransport failed to connect to {", _GATEWAY, True),
+)
+"""The words that each pattern begins with, and whether it is about the JSON gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,10 +273,19 @@ def _dialled(entry: LogEntry) -> tuple[str, str, bool] | None:
         return entry.text("remote-peer-id"), entry.text("error"), False
     if entry.message == "failed to reach the peer URL":
         return entry.text("address"), entry.text("error"), False
-    for pattern, gateway in ((_DIALLED, False), (_DIALLED_URL, False), (_GATEWAY, True)):
-        if match := pattern.search(entry.message):
+    for words, pattern, gateway in _DIALS:
+        if match := first_match(words, pattern, entry.message):
             return match[1], match[2], gateway
     return None
+
+
+def first_match(words: str, pattern: re.Pattern[str], message: str) -> re.Match[str] | None:
+    """Return the match at the first place of the words that the pattern begins with.
+
+    Searching at each of many places takes time that grows with the square of the length.
+    """
+    begin = message.find(words)
+    return pattern.match(message, begin) if begin >= 0 else None
 
 
 Endpoint = Literal["client", "peer"]
@@ -316,7 +338,7 @@ class Rejection:
     def remote_port(self) -> int:
         """The port of the remote address; 0 if it has none."""
         port = self.remote_address.rpartition(":")[2]
-        return int(port) if port.isdigit() else 0
+        return int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
 
 
 def rejections(entries: Iterable[LogEntry]) -> Iterator[Rejection]:
@@ -330,7 +352,7 @@ def rejections(entries: Iterable[LogEntry]) -> Iterator[Rejection]:
 def _rejection(entry: LogEntry) -> Rejection | None:
     if entry.message.startswith("rejected connection") and entry.text("remote-addr"):
         return _structured(entry)
-    if match := _REJECTED_TEXT.search(entry.message):
+    if match := first_match("rejected connection from ", _REJECTED_TEXT, entry.message):
         names = None if match[4] is None else tuple(_strings(match[4]) + _strings(match[5]))
         error = _unescaped(match[2])
         return Rejection(
@@ -359,7 +381,7 @@ def _rejection(entry: LogEntry) -> Rejection | None:
 
 def _structured(entry: LogEntry) -> Rejection:
     seen = "ip-addresses" in entry.fields
-    names = [*entry.fields.get("ip-addresses", ()), *entry.fields.get("dns-names", ())] if seen else None
+    names = [*_listed(entry, "ip-addresses"), *_listed(entry, "dns-names")] if seen else None
     endpoint: Endpoint | None = None
     if entry.message.endswith("on client endpoint"):
         endpoint = "client"
@@ -377,9 +399,15 @@ def _structured(entry: LogEntry) -> Rejection:
     )
 
 
+def _listed(entry: LogEntry, name: str) -> list[object]:
+    """Return the items of a field that is a list. Go writes ``null`` for an empty one."""
+    value = entry.fields.get(name)
+    return value if isinstance(value, list) else []
+
+
 def _unescaped(text: str) -> str:
     try:
-        return str(json.loads(f'"{text}"'))
+        return str(read_json(f'"{text}"', raw=True))
     except ValueError:
         return text
 

@@ -7,7 +7,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, Final
+
+from pytest_etcdtls.errors import UnreadableJSONError
+from pytest_etcdtls.untrusted import JSONValue, read_json
+
+MAXIMUM_LINE: Final = 256 * 1024
+"""The longest line that is read, in characters. etcd's longest, of a start, has a few thousand."""
 
 _BEGIN = re.compile(
     r'\{"level":|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [A-Z] \| '
@@ -16,7 +22,8 @@ _BEGIN = re.compile(
 """The beginning of a line written by etcd, after any prefix."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d))")
-_SYSLOG = re.compile(r"^.{0,120}? \S*etcd\S*?(?:\[\d+\])?: ")
+_SYSLOG_TAG = re.compile(r" (\S{1,200}): ")
+_SYSLOG_PREFIX = 320
 _BINARY_FIELD = re.compile(rb"(?<=\n)([A-Z_][A-Z0-9_]*)\n(.{8})", re.DOTALL)
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
 
@@ -52,6 +59,8 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if words and not any(word in line for word in words):
             continue
+        if len(line) > MAXIMUM_LINE:
+            continue
         if line.startswith("{") and (found := _object(line)) is not None:
             yield from _of_object(found, line, number)
         elif line.startswith("__REALTIME_TIMESTAMP="):
@@ -62,23 +71,31 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
             yield _of_text(line, number)
 
 
-def _object(line: str) -> dict[str, Any] | None:
+def _object(line: str) -> dict[str, JSONValue] | None:
+    """Return a JSON object; ``None`` for other text, and for one deeper or longer than etcd writes."""
     try:
-        found = json.loads(line)
-    except ValueError:
+        found = read_json(line, size=MAXIMUM_LINE, raw=True)
+    except UnreadableJSONError:
         return None
     return found if isinstance(found, dict) else None
 
 
-def _of_object(found: dict[str, Any], line: str, number: int) -> Iterator[Wrapped]:
+def _of_object(found: dict[str, JSONValue], line: str, number: int) -> Iterator[Wrapped]:
     if "msg" in found:
         yield Wrapped(number, line)
     elif "log" in found:  # Docker's json-file
         yield Wrapped(number, str(found["log"]).rstrip("\n"), parse_time(found.get("time")))
     elif "MESSAGE" in found:  # journalctl -o json, which encodes binary data as a list of numbers
-        message = found["MESSAGE"]
-        text = bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
-        yield Wrapped(number, text, _microseconds(str(found.get("__REALTIME_TIMESTAMP", ""))))
+        yield Wrapped(
+            number, _message(found["MESSAGE"]), _microseconds(str(found.get("__REALTIME_TIMESTAMP", "")))
+        )
+
+
+def _message(value: JSONValue) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    octets = [one for one in value if isinstance(one, int) and 0 <= one < 256]
+    return bytes(octets).decode(errors="replace") if len(octets) == len(value) else str(value)
 
 
 def _of_text(line: str, number: int) -> Wrapped:
@@ -86,9 +103,11 @@ def _of_text(line: str, number: int) -> Wrapped:
     outer = parse_time(time[1]) if time else None
     if begin := _BEGIN.search(line):
         return Wrapped(number, line[begin.start() :], outer)
-    for prefix in (_CRI, _SYSLOG):
-        if match := prefix.match(line):
-            return Wrapped(number, line[match.end() :], outer)
+    if match := _CRI.match(line):
+        return Wrapped(number, line[match.end() :], outer)
+    for tag in _SYSLOG_TAG.finditer(line[:_SYSLOG_PREFIX]):
+        if "etcd" in tag[1] and tag.start() <= 120:
+            return Wrapped(number, line[tag.end() :], outer)
     return Wrapped(number, line, outer)
 
 
@@ -113,20 +132,32 @@ def flatten_export(data: bytes) -> bytes:
 
 
 def _microseconds(text: str) -> datetime | None:
-    return datetime.fromtimestamp(int(text) / 1_000_000, UTC) if text.isdigit() else None
+    return _unix_time(int(text) / 1_000_000) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+_YEARS = range(1990, 2201)
+"""The years of a log. A time outside of them is none, and cannot be compared across time zones."""
+
+
+def _unix_time(seconds: float) -> datetime | None:
+    try:
+        found = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):  # not a number, too large, too large for this system
+        return None
+    return found if found.year in _YEARS else None
 
 
 def parse_time(value: object) -> datetime | None:
     """Return a time with a zone, or a Unix time in seconds, as aware UTC; ``None`` for other values."""
     if isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC)
+        return _unix_time(value)
     if not isinstance(value, str):
         return None
     try:
         found = datetime.fromisoformat(value.replace(",", "."))
     except ValueError:
         return None
-    return found.astimezone(UTC) if found.tzinfo is not None else None
+    return found.astimezone(UTC) if found.tzinfo is not None and found.year in _YEARS else None
 
 
 _TEXT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) ([A-Z]) \| ([\w/.-]+): (.*)")
@@ -178,7 +209,7 @@ def read_entries(text: str, *, zone: tzinfo = UTC, about: Collection[str] = ()) 
 
 
 def _parse(payload: str, line: int, outer: datetime | None, zone: tzinfo) -> LogEntry:
-    if payload.startswith("{") and (fields := _json(payload)) is not None and "msg" in fields:
+    if payload.startswith("{") and (fields := _object(payload)) is not None and "msg" in fields:
         time = parse_time(fields.pop("ts", None)) or outer
         level, message = str(fields.pop("level", "")), str(fields.pop("msg"))
         return LogEntry(line=line, time=time, level=level, message=message, fields=fields)
@@ -194,17 +225,9 @@ def _parse(payload: str, line: int, outer: datetime | None, zone: tzinfo) -> Log
     return LogEntry(line=line, time=outer, level="", message=payload)
 
 
-def _json(text: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def _console(match: re.Match[str], line: int) -> LogEntry:
     parts = match[3].split("\t")
-    fields = _json(parts[-1]) if parts[-1].startswith("{") else None
+    fields = _object(parts[-1]) if parts[-1].startswith("{") else None
     message = parts[-2] if fields is not None and len(parts) > 1 else parts[-1]
     return LogEntry(
         line=line, time=parse_time(match[1]), level=match[2].lower(), message=message, fields=fields or {}
@@ -213,6 +236,7 @@ def _console(match: re.Match[str], line: int) -> LogEntry:
 
 def _naive(text: str, form: str, zone: tzinfo) -> datetime | None:
     try:
-        return datetime.strptime(text, form).replace(tzinfo=zone).astimezone(UTC)
+        found = datetime.strptime(text, form).replace(tzinfo=zone)
     except ValueError:
         return None
+    return found.astimezone(UTC) if found.year in _YEARS else None

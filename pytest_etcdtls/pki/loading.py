@@ -16,7 +16,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.pki.certificate import load, public_key
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 
@@ -24,7 +25,7 @@ CERTIFICATE_LABELS: Final = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
 KEY_LABELS: Final = frozenset({"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "DSA PRIVATE KEY"})
 ENCRYPTED_LABEL: Final = "ENCRYPTED PRIVATE KEY"
 
-_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_BOUNDARY = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{1,40})-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,19 @@ class Block:
 
 
 def pem_blocks(text: bytes) -> tuple[Block, ...]:
-    """Return all blocks in order; empty if the data is not PEM."""
-    blocks = []
-    for begin in _BEGIN.finditer(text):
-        end = text.find(b"-----END " + begin[1] + b"-----", begin.end())
-        following = _BEGIN.search(text, begin.end())
-        whole = end >= 0 and (following is None or end < following.start())
-        last = end + len(begin[0]) - len(b"BEGIN") + len(b"END")
-        blocks.append(Block(begin[1].decode(), text[begin.start() : last] if whole else None))
+    """Return all blocks in order; empty if the data is not PEM. Takes time linear in the size."""
+    blocks: list[Block] = []
+    begun: re.Match[bytes] | None = None
+    for line in _BOUNDARY.finditer(text):
+        if line[1] == b"BEGIN":
+            if begun is not None:
+                blocks.append(Block(begun[2].decode(), None))
+            begun = line
+        elif begun is not None and begun[2] == line[2]:
+            blocks.append(Block(begun[2].decode(), text[begun.start() : line.end()]))
+            begun = None
+    if begun is not None:
+        blocks.append(Block(begun[2].decode(), None))
     return tuple(blocks)
 
 
@@ -67,29 +73,18 @@ def credential_error(option: str, path: Path, happened: str, advice: str) -> Usa
 
 
 def read_file(path: Path, option: str) -> bytes:
-    """Return the contents of the file, which may be a pipe.
+    """Return the contents of the file.
 
     Raises:
-        UsageError: if it cannot be read, is empty, or is larger than :data:`MAXIMUM_SIZE`.
+        UsageError: if it cannot be read, is not a regular file, is empty, or is larger than
+            :data:`MAXIMUM_SIZE`.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAXIMUM_SIZE + 1)
-    except FileNotFoundError as error:
-        raise credential_error(option, path, "does not exist", "check the path") from error
-    except IsADirectoryError as error:
-        raise credential_error(option, path, "is a directory", "name the file in it") from error
-    except PermissionError as error:
-        advice = "run as a user who may read it, or pass a copy that only you can read"
-        raise credential_error(option, path, "may not be read by this user", advice) from error
-    except (OSError, ValueError) as error:
-        raise credential_error(option, path, f"cannot be read ({error})", "check the path") from error
+        data = read_regular(path, MAXIMUM_SIZE)
+    except UnreadableFileError as error:
+        raise credential_error(option, path, error.happened, error.advice) from error
     if not data.strip():
         raise credential_error(option, path, "is empty", "check how it was made, and pass the one meant")
-    if len(data) > MAXIMUM_SIZE:
-        raise credential_error(
-            option, path, "is larger than 16 MiB", "pass a file of certificates or keys only"
-        )
     return data
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.local_file import is_there, read_regular
 from pytest_etcdtls.pki.certificate import public_key
 from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key, load_trust
 from pytest_etcdtls.pki.profile import Identity
@@ -110,14 +112,31 @@ def read_user(source: Source, environment: Mapping[str, str]) -> tuple[str, str]
         raise UsageError("--etcd-user and --etcd-password-file go together")
     if ":" in name:
         raise UsageError("--etcd-user takes the name alone: a password belongs in --etcd-password-file")
+    return name, read_secret(file, "--etcd-password-file")
+
+
+_SECRET_SIZE: Final = 64 * 1024
+
+
+def read_secret(path: Path, word: str) -> str:
+    """Return the first line of a file with a password or a passphrase.
+
+    Args:
+        path: the file.
+        word: the option that named it. Neither it nor the message contains the secret.
+
+    Raises:
+        UsageError: if the file cannot be read, is not text, or its first line is empty.
+    """
     try:
-        password = file.read_text().partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UsageError(f"--etcd-password-file {file}: {why}") from error
-    if not password:
-        raise UsageError(f"--etcd-password-file {file}: its first line is empty")
-    return name, password
+        secret = read_regular(path, _SECRET_SIZE).decode().partition("\n")[0].rstrip("\r")
+    except UnreadableFileError as error:
+        raise UsageError(f"{word} {path} {error}") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{word} {path} is not text: its first line must be the secret alone") from None
+    if not secret:
+        raise UsageError(f"{word} {path}: its first line is empty")
+    return secret
 
 
 def _user_of_environment(environment: Mapping[str, str]) -> tuple[str, str] | None:
@@ -300,6 +319,6 @@ def split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
     """Return the host (``None`` for all hosts) and the file of a value ``[HOST=]FILE``."""
     whole = source.resolve(name, text)
     host, equals, file = text.partition("=")
-    if not equals or whole.exists():
+    if not equals or is_there(whole):
         return None, whole
     return host.strip("[]").lower(), source.resolve(name, file)

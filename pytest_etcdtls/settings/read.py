@@ -11,6 +11,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import Announce, EtcdSource, find_etcd
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
+from pytest_etcdtls.local_file import is_there
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.credentials import (
@@ -210,7 +211,7 @@ def _owned(source: Source) -> Owned:
 def _binary(source: Source, text: str) -> str:
     """Return an absolute path, or a plain name unchanged, since that is looked up on ``PATH``."""
     path = source.resolve("etcd_binary", text)
-    return str(path) if os.sep in text or path.exists() else text
+    return str(path) if os.sep in text or is_there(path) else text
 
 
 def _config(source: Source) -> ClusterConfig:
