@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,9 @@ from pytest_etcdtls.errors import UnreadableFileError
 from pytest_etcdtls.local_file import is_there, read_regular
 
 GROUP = "etcd TLS conformance"
+
+STDIN_IS_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
+"""Whether somebody can be asked. This module is imported before pytest replaces standard input."""
 
 
 class Kind(Enum):
@@ -112,6 +116,12 @@ _LIVE = (
     ),
     Option("--etcd-cert", "client certificate; else ETCDCTL_CERT.", "FILE"),
     Option("--etcd-key", "its private key; else ETCDCTL_KEY.", "FILE"),
+    Option(
+        "--etcd-key-password-file",
+        "file with the passphrases of encrypted private keys, one on each line, tried in turn; else "
+        "ETCDTLS_KEY_PASSWORD; else asked for, if standard input is a terminal.",
+        "FILE",
+    ),
     Option("--etcd-peer-cacert", "as --etcd-cacert, for peer listeners (default: that one).", "FILE"),
     Option("--etcd-peer-cert", "as --etcd-cert, for peer listeners (default: that one).", "FILE"),
     Option("--etcd-peer-key", "private key of --etcd-peer-cert.", "FILE"),

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -122,33 +123,82 @@ def load_trust(path: Path, *, option: str = "CA file") -> tuple[x509.Certificate
     return tuple(dict.fromkeys(load_certificates(path, option=option)))
 
 
-def load_key(path: Path, *, option: str = "key file", consistent: bool = True) -> PrivateKey:
+Passphrases: TypeAlias = Callable[[Path, str], Sequence[bytes]]
+"""Returns the passphrases that may be those of an encrypted key file, which an option names."""
+
+
+def load_key(
+    path: Path,
+    *,
+    option: str = "key file",
+    consistent: bool = True,
+    passphrases: Passphrases | None = None,
+) -> PrivateKey:
     """Return the private key of a PEM file: PKCS #8, or the traditional RSA and EC forms.
 
     Args:
         path: the file. Certificates in the same file are ignored.
         option: the option that named it, or other words. The message begins with it.
         consistent: check that the numbers of an RSA key are consistent, which takes about 50 ms.
+        passphrases: of an encrypted key.
 
     Raises:
-        UsageError: if the file has no key that TLS and etcd can use.
+        UsageError: if the file has no key that TLS and etcd can use, or a key that the passphrases do not
+            decrypt.
     """
+    return _load_key(path, option, consistent=consistent, passphrases=passphrases)[0]
+
+
+def _load_key(
+    path: Path, option: str, *, consistent: bool = True, passphrases: Passphrases | None = None
+) -> tuple[PrivateKey, bytes | None]:
+    """Return the private key of a file and the passphrase that it is encrypted with."""
     blocks = pem_blocks(read_file(path, option))
     if not blocks:
         advice = f"convert it: openssl pkey -inform DER -in {path} -out key.pem"
         raise credential_error(option, path, "is not PEM", f"if it is a DER key, {advice}")
-    if any(block.encrypted for block in blocks):
-        advice = f"decrypt it first, into a file that only you can read: openssl pkey -in {path} -out key.pem"
-        raise credential_error(
-            option, path, "holds an encrypted key, and no passphrase is ever asked for", advice
-        )
-    keys = [block for block in blocks if block.label in KEY_LABELS]
+    keys = [block for block in blocks if block.label in KEY_LABELS or block.encrypted]
     if not keys:
         advice = (
             "pass the file with the line BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY"
         )
         raise credential_error(option, path, f"holds no private key but {_labels(blocks)}", advice)
-    return _private_key(path, option, keys[0], consistent=consistent)
+    if not keys[0].encrypted:
+        return _private_key(path, option, keys[0], None, consistent=consistent), None
+    given = passphrases(path, option) if passphrases is not None else ()
+    if not given:
+        raise credential_error(
+            option,
+            path,
+            "holds an encrypted key, and no passphrase of it is given",
+            "pass --etcd-key-password-file, or set ETCDTLS_KEY_PASSWORD"
+            if passphrases is not None
+            else f"etcd reads no encrypted key; decrypt a copy of it: openssl pkey -in {path} -out key.pem",
+        )
+    for passphrase in given:
+        if _decrypts(keys[0], passphrase):
+            return _private_key(path, option, keys[0], passphrase, consistent=consistent), passphrase
+    raise credential_error(
+        option,
+        path,
+        f"holds an encrypted key, and {_none_of(len(given))}",
+        f"see whether it is the right one: openssl pkey -in {path} -noout",
+    )
+
+
+def _none_of(number: int) -> str:
+    return "the passphrase is wrong" if number == 1 else f"none of {number} passphrases is right"
+
+
+def _decrypts(block: Block, passphrase: bytes) -> bool:
+    """Return whether a passphrase is that of an encrypted key, or the key has another problem."""
+    try:
+        load_pem_private_key(block.data or b"", passphrase, unsafe_skip_rsa_key_validation=True)
+    except ValueError:
+        return False
+    except (TypeError, UnsupportedAlgorithm):
+        return True
+    return True
 
 
 def load_identity(
@@ -157,6 +207,7 @@ def load_identity(
     name: str,
     *,
     options: tuple[str, str] = ("certificate file", "key file"),
+    passphrases: Passphrases | None = None,
 ) -> Identity:
     """Return an identity from a certificate file, leaf first, and the leaf's key.
 
@@ -165,12 +216,13 @@ def load_identity(
         key_path: PEM of the key.
         name: name of the identity.
         options: the options that named the two files. The messages begin with them.
+        passphrases: of an encrypted key.
 
     Raises:
         UsageError: if one of the files cannot be used, or the key does not match the certificate.
     """
     chain = load_certificates(certificate_path, option=options[0])
-    key = load_key(key_path, option=options[1])
+    key, passphrase = _load_key(key_path, options[1], passphrases=passphrases)
     belonging = [number for number, found in enumerate(chain, 1) if _belongs(key, found)]
     if 1 not in belonging:
         subject = chain[0].subject.rfc4514_string()
@@ -187,6 +239,7 @@ def load_identity(
         origin=str(certificate_path),
         certificate_file=str(certificate_path),
         key_file=str(key_path),
+        passphrase=passphrase,
     )
 
 
@@ -221,10 +274,14 @@ def _octets_of(block: bytes) -> bytes:
     return base64.b64decode(b"".join(line.strip() for line in lines if b":" not in line), validate=True)
 
 
-def _private_key(path: Path, option: str, block: Block, *, consistent: bool) -> PrivateKey:
+def _private_key(
+    path: Path, option: str, block: Block, passphrase: bytes | None, *, consistent: bool
+) -> PrivateKey:
     try:
         # The message omits the text of the original ValueError, which might contain a part of the key.
-        key = load_pem_private_key(block.data or b"", None, unsafe_skip_rsa_key_validation=not consistent)
+        key = load_pem_private_key(
+            block.data or b"", passphrase, unsafe_skip_rsa_key_validation=not consistent
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"
         raise credential_error(option, path, "holds a private key that cannot be decoded", advice) from error

@@ -15,6 +15,7 @@ from pytest_etcdtls.local_file import is_there
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.credentials import (
+    Ask,
     read_bundle,
     read_credentials,
     read_expected,
@@ -130,7 +131,12 @@ _BACKENDS = ("auto", "container", "process")
 
 
 def read_settings(
-    source: Source, environment: Mapping[str, str], *, live: bool, waive: bool = True
+    source: Source,
+    environment: Mapping[str, str],
+    *,
+    live: bool,
+    waive: bool = True,
+    ask: Ask | None = None,
 ) -> Settings:
     """Return the settings.
 
@@ -139,13 +145,14 @@ def read_settings(
         environment: the environment with etcdctl's variables.
         live: whether the given endpoints are used.
         waive: whether waivers are in force.
+        ask: asks for the passphrase of an encrypted key.
 
     Raises:
         UsageError: for the first value that is not valid.
     """
     waivers = source.path("etcd_waivers")
     return Settings(
-        live=read_live_target(source, environment) if live else None,
+        live=read_live_target(source, environment, ask) if live else None,
         expiry_days=_expiry_days(source),
         owned=_owned(source),
         patterns=source.texts("etcd_check", commas=True),
@@ -158,14 +165,14 @@ def read_settings(
     )
 
 
-def read_live_target(source: Source, environment: Mapping[str, str]) -> Target:
+def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | None = None) -> Target:
     """Return the live cluster that the settings name.
 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
     known = read_known(source)
-    client, peer = read_credentials(source, environment, known.defaults)
+    client, peer = read_credentials(source, environment, known.defaults, ask)
     listeners = known.listeners
     return Target(
         label=LIVE,
