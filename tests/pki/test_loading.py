@@ -222,8 +222,15 @@ def test_no_key(tmp_path: Path, name: str) -> None:
 def test_encrypted_key(tmp_path: Path, openssl: OpenSSL, arguments: tuple[str, ...]) -> None:
     path = tmp_path / "key"
     openssl(*arguments, "-passout", "pass:secret", "-out", path, "2048")
-    with pytest.raises(UsageError, match=r"holds an encrypted key.*decrypt it first.*openssl pkey -in"):
+    with pytest.raises(UsageError, match=r"holds an encrypted key.*decrypt a copy of it: openssl pkey -in"):
         load_key(path)
+    with pytest.raises(UsageError, match=r"and no passphrase of it is given; pass --etcd-key-password-file"):
+        load_key(path, passphrases=lambda *_: [])
+    with pytest.raises(UsageError, match=r"and the passphrase is wrong; see whether it is the right one"):
+        load_key(path, passphrases=lambda *_: [b"wrong"])
+    with pytest.raises(UsageError, match=r"and none of 2 passphrases is right"):
+        load_key(path, passphrases=lambda *_: [b"wrong", b""])
+    assert isinstance(load_key(path, passphrases=lambda *_: [b"wrong", b"secret"]), rsa.RSAPrivateKey)
 
 
 def test_key_that_etcd_cannot_use(tmp_path: Path, openssl: OpenSSL) -> None:
