@@ -46,5 +46,19 @@ class InconclusiveError(UnobservedError):
     """The evidence is missing: timeout, reset, a limit of our own."""
 
 
+class UnreadableFileError(EtcdTLSError):
+    """A file cannot be read, is not a regular one, or exceeds a bound.
+
+    Attributes:
+        happened: what is wrong with it, as a sentence without its subject: ``is a directory``.
+        advice: what to do.
+    """
+
+    def __init__(self, happened: str, advice: str) -> None:
+        super().__init__(f"{happened}: {advice}")
+        self.happened = happened
+        self.advice = advice
+
+
 class UnreadableJSONError(EtcdTLSError, ValueError):
     """Data that should be JSON is not, or exceeds a bound; the message says which."""

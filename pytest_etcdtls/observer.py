@@ -11,8 +11,8 @@ import pkgutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 import pytest_etcdtls.facts
@@ -124,14 +124,10 @@ class Observer:
     def keep_silent(self, listener: Listener, purpose: str, patience: float) -> HelloExchange:
         """Connect, send nothing for ``patience`` seconds, and return whether the server closed."""
         self._claim(listener)
-        return self._record(keep_silent(listener, purpose, patience))
+        return self._each(lambda silent: self._record(keep_silent(silent, purpose, patience)), [listener])[0]
 
     def _each(self, make: Callable[[S], T], asked: Sequence[S]) -> list[T]:
-        workers = max(1, min(self.bounds.concurrency, len(asked)))
-        if workers == 1:
-            return [make(one) for one in asked]
-        with ThreadPoolExecutor(workers, thread_name_prefix="etcdtls") as pool:
-            return list(pool.map(make, asked))
+        return in_threads(make, asked, max(1, min(self.bounds.concurrency, len(asked))))
 
     def _attempts(self, listener: Listener, request: Request) -> tuple[Attempt, ...]:
         tries: list[Attempt] = []
@@ -161,6 +157,8 @@ class Observer:
 
     def _claim(self, listener: Listener, *, label: str = "") -> None:
         label = label or listener.label
+        if getattr(threading.current_thread(), "abandoned", False):
+            raise InconclusiveError(f"{listener.url}: the run was interrupted")
         with self._lock:
             if self.used[label] >= self.bounds.max_connections:
                 raise InconclusiveError(
@@ -171,6 +169,61 @@ class Observer:
             self.used[label] += 1
         if self.bounds.pause and not first:
             threading.Event().wait(self.bounds.pause)
+
+
+class _Worker(threading.Thread):
+    """One of the threads of a batch; ``abandoned`` says that nobody waits for it any more."""
+
+    abandoned = False
+
+
+def in_threads(make: Callable[[S], T], asked: Sequence[S], workers: int) -> list[T]:
+    """Call a function for each item in threads, and return the results in order.
+
+    An exception that interrupts the waiting (Ctrl-C, a time-out of a test) is raised at once. The threads may
+    be in a connect or a resolver that ends late: they are daemons, and make no further connection.
+
+    Args:
+        make: the function. After the first exception it is not called for further items.
+        asked: the items.
+        workers: the number of threads.
+
+    Raises:
+        Exception: the first one, in the order of the items, that the function raised.
+    """
+    pending = iter(enumerate(asked))
+    done: SimpleQueue[None] = SimpleQueue()
+    lock = threading.Lock()
+    results: dict[int, T] = {}
+    errors: dict[int, Exception] = {}
+
+    def work() -> None:
+        try:
+            while not errors:
+                with lock:
+                    number, one = next(pending, (-1, None))
+                if number < 0:
+                    break
+                try:
+                    results[number] = make(cast("S", one))
+                except Exception as error:
+                    errors[number] = error
+        finally:
+            done.put(None)
+
+    threads = [_Worker(target=work, name=f"etcdtls_{number}", daemon=True) for number in range(workers)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            done.get()
+    except BaseException:
+        for thread in threads:
+            thread.abandoned = True
+        raise
+    if errors:
+        raise errors[min(errors)]
+    return [results[number] for number in range(len(asked))]
 
 
 class _View:

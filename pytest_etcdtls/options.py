@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +13,13 @@ from typing import Any, Literal
 
 import pytest
 
+from pytest_etcdtls.errors import UnreadableFileError
+from pytest_etcdtls.local_file import is_there, read_regular
+
 GROUP = "etcd TLS conformance"
+
+STDIN_IS_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
+"""Whether somebody can be asked. This module is imported before pytest replaces standard input."""
 
 
 class Kind(Enum):
@@ -109,6 +116,12 @@ _LIVE = (
     ),
     Option("--etcd-cert", "client certificate; else ETCDCTL_CERT.", "FILE"),
     Option("--etcd-key", "its private key; else ETCDCTL_KEY.", "FILE"),
+    Option(
+        "--etcd-key-password-file",
+        "file with the passphrases of encrypted private keys, one on each line, tried in turn; else "
+        "ETCDTLS_KEY_PASSWORD; else asked for, if standard input is a terminal.",
+        "FILE",
+    ),
     Option("--etcd-peer-cacert", "as --etcd-cacert, for peer listeners (default: that one).", "FILE"),
     Option("--etcd-peer-cert", "as --etcd-cert, for peer listeners (default: that one).", "FILE"),
     Option("--etcd-peer-key", "private key of --etcd-peer-cert.", "FILE"),
@@ -341,6 +354,7 @@ ROOT = "etcdtls"
 _ID = re.compile(rf"(\.\./)*{ROOT}(::.*)?")
 _DISCOVER = "--etcd-discover"
 _PKI_DIR = "--etcd-pki-dir"
+_ARGUMENTS_SIZE = 1024 * 1024
 _DRY = ("collectonly", "setuponly", "setupplan", "showfixtures", "show_fixtures_per_test", "cacheshow")
 
 
@@ -488,8 +502,8 @@ def _words(arguments: Sequence[object], directory: Path) -> Iterator[str]:
             yield argument
             continue
         try:
-            text = (directory / argument[1:]).read_text()
-        except (OSError, UnicodeDecodeError):
+            text = read_regular(directory / argument[1:], _ARGUMENTS_SIZE).decode()
+        except (UnreadableFileError, UnicodeDecodeError):
             continue
         yield from _words(text.splitlines(), directory)
 
@@ -497,7 +511,7 @@ def _words(arguments: Sequence[object], directory: Path) -> Iterator[str]:
 def _is_id(argument: str, config: pytest.Config) -> bool:
     if not _ID.fullmatch(argument):
         return False
-    return "::" in argument or not (config.invocation_params.dir / argument).exists()
+    return "::" in argument or not is_there(config.invocation_params.dir / argument)
 
 
 def _is_package(argument: str, config: pytest.Config) -> bool:

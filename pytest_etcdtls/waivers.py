@@ -6,15 +6,23 @@ Waivers are read from a TOML file; a review says of each whether it is used, sta
 from __future__ import annotations
 
 import datetime as dt
+import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.results import CheckResult, Outcome
+
+MAXIMUM_SIZE: Final = 1024 * 1024
+"""The largest accepted size of a file of waivers, in octets."""
+
+_DEEP_KEY = re.compile(r"^[ \t]*\[{0,2}(?:[^\n\"'#=.]{0,80}\.){16}", re.MULTILINE)
+"""tomllib takes time that grows with the cube of the number of parts of a dotted key."""
 
 _FIELDS = ("check", "listener", "reason", "expires")
 _FOUND = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
@@ -67,11 +75,19 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
     """
     where = f"--etcd-waivers {path}"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{where}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = read_regular(path, MAXIMUM_SIZE).decode("utf-8")
+    except UnreadableFileError as error:
+        raise UsageError(f"{where} {error}") from error
+    except UnicodeDecodeError as error:
         raise UsageError(f"{where} is not TOML: {error}") from error
+    if _DEEP_KEY.search(text):
+        raise UsageError(f"{where} has a key of more than 16 parts, and a waiver has none with a dot in it")
+    try:
+        content = tomllib.loads(text)
+    except ValueError as error:  # also for a number of more digits than Python converts
+        raise UsageError(f"{where} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{where}: values are nested too deeply to be waivers") from error
     tables = content.pop("waiver", [])
     if content or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{where}: nothing but [[waiver]] tables belongs in it")

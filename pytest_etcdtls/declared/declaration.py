@@ -454,10 +454,10 @@ class Whereabouts:
 
 
 def exists(path: Path) -> bool:
-    """Return whether a file exists; ``False`` if its directory is not accessible."""
+    """Return whether there is a regular file; ``False`` too for a name that cannot be looked up."""
     try:
         return path.is_file()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

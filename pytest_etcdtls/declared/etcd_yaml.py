@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -21,6 +23,13 @@ from pytest_etcdtls.declared.flags import (
 from pytest_etcdtls.errors import UsageError
 
 _PREFIX = "tag:yaml.org,2002:"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's parser where PyYAML is built with it, as its wheels are: PyYAML's own takes ten times as long."""
+MAXIMUM_SIZE: Final = 1024 * 1024 if hasattr(yaml, "CSafeLoader") else 128 * 1024
+"""The largest accepted text in characters."""
+MAXIMUM_VALUES: Final = 250_000
+_MAXIMUM_DEPTH = 100
+
 _TRUE = frozenset({"y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"})
 _FALSE = frozenset({"n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"})
 
@@ -31,8 +40,10 @@ def documents(text: str, file: str) -> list[Node]:
     Raises:
         UsageError: if the text is not YAML.
     """
+    if len(text) > MAXIMUM_SIZE:
+        raise UsageError(f"{file}: larger than {MAXIMUM_SIZE // 1024} KiB, no declaration in YAML is")
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        nodes = list(yaml.compose_all(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = SourceLine(file, mark.line + 1) if mark else SourceLine(file)
@@ -41,7 +52,50 @@ def documents(text: str, file: str) -> list[Node]:
         raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
         raise UsageError(f"{file}: nested too deeply to be what etcd is declared with") from error
+    for node in nodes:
+        _refuse_excess(node, file)
     return [node for node in nodes if not is_null(node)]
+
+
+def _refuse_excess(root: Node, file: str) -> None:
+    """Refuse aliases and depth that cost more than the text is long, and an anchor that contains itself.
+
+    etcd and the kubelet refuse such a file as well ("excessive aliasing", "value contains itself").
+
+    Raises:
+        UsageError: if there are more values than :data:`MAXIMUM_VALUES` with every alias written out.
+    """
+    costs: dict[int, tuple[int, int] | None] = {}  # values and depth of a node; None while it is counted
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        below = [child for child in _children(node) if costs.get(id(child), ()) == ()]
+        if id(node) not in costs and below:
+            costs[id(node)] = None
+            stack += below
+            continue
+        stack.pop()
+        if costs.get(id(node)) is not None:
+            continue
+        found = [costs.get(id(child)) for child in _children(node)]
+        if None in found:
+            raise UsageError(f"{place_of(node, file)}: an anchor contains itself")
+        values = 1 + sum(cost[0] for cost in found if cost)
+        depth = 1 + max((cost[1] for cost in found if cost), default=0)
+        if values > MAXIMUM_VALUES:
+            raise UsageError(
+                f"{place_of(node, file)}: more than {MAXIMUM_VALUES} values, aliases written out"
+            )
+        if depth > _MAXIMUM_DEPTH:
+            raise UsageError(f"{place_of(node, file)}: nested too deeply to be what etcd is declared with")
+        costs[id(node)] = (values, depth)
+
+
+def _children(node: Node) -> list[Node]:
+    if isinstance(node, MappingNode):
+        # A mapping that merges itself is read as if it did not.
+        return [one for pair in node.value for one in pair if one is not node]
+    return list(node.value) if isinstance(node, SequenceNode) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +127,15 @@ def entries(node: Node | None, file: str) -> Iterator[Entry]:
 def member(node: Node | None, *keys: str) -> Node | None:
     """Return the node at a path of keys; the last of equal keys is used."""
     for key in keys:
-        found = [entry.value for entry in entries(node, "") if entry.key == key]
-        node = found[-1] if found else None
+        if not isinstance(node, MappingNode):
+            return None
+        node = _values(node).get(key)
     return node
+
+
+@lru_cache(maxsize=1024)
+def _values(node: MappingNode) -> dict[str, Node]:
+    return {entry.key: entry.value for entry in entries(node, "")}
 
 
 def items(node: Node | None) -> list[Node]:
@@ -95,7 +155,7 @@ def is_null(node: Node) -> bool:
 
 def boolean_of(node: Node) -> bool | None:
     """Return the value of a YAML 1.1 boolean, as etcd parses it; ``None`` if it is not a boolean."""
-    if not isinstance(node, ScalarNode) or node.style is not None:
+    if not isinstance(node, ScalarNode) or node.style:  # libyaml says '' of a plain one
         return None
     if node.value in _TRUE | _FALSE:
         return node.value in _TRUE

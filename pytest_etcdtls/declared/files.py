@@ -22,16 +22,17 @@ from pytest_etcdtls.declared.declaration import (
     exists,
 )
 from pytest_etcdtls.declared.effective import SIDES, Side, effective_of, prefix
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.pki.certificate import public_key
-from pytest_etcdtls.pki.loading import load_certificates, load_key, load_trust
+from pytest_etcdtls.pki.loading import MAXIMUM_SIZE, load_certificates, load_key, load_trust
 
 
 def is_directory(path: Path) -> bool:
     """Return whether a directory exists; ``False`` if its parent is not accessible."""
     try:
         return path.is_dir()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -46,8 +47,8 @@ def read_crl(setting: Setting, where: Whereabouts) -> CRLFile:
     if path is None:
         return CRLFile(declared=setting.value)
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_regular(path, MAXIMUM_SIZE)
+    except UnreadableFileError:
         return CRLFile(declared=setting.value, found=str(path))
     for encoding, load in (
         (Encoding.PEM, x509.load_pem_x509_crl),

@@ -10,8 +10,9 @@ from yaml.nodes import Node, ScalarNode
 
 from pytest_etcdtls.declared.declaration import Mount, SourceLine
 from pytest_etcdtls.declared.etcd_yaml import documents, entries, items, member, place_of, text_of
-from pytest_etcdtls.declared.shell import ProgramStart, Variable, Word, find_etcd
+from pytest_etcdtls.declared.shell import Allowance, ProgramStart, Variable, Word, find_etcd
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.untrusted import printable
 
 _REFERENCE = re.compile(r"\$(\$)?\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 _IMAGE_OF_ETCD = re.compile(r"(^|/)etcd(:|@|$)")
@@ -28,14 +29,17 @@ def container_invocation(node: Node, pod: Node, file: str) -> ProgramStart | Non
     Raises:
         UsageError: if an argument or a variable of etcd has a value that is not in the manifest.
     """
-    environment = tuple(_environment(node, pod, file))
+    allowance = Allowance()
+    environment = tuple(_environment(node, pod, file, allowance))
     variables = {variable.name: variable for variable in environment}
     words = [
-        _expanded(one, file, variables) for key in ("command", "args") for one in items(member(node, key))
+        _expanded(one, file, variables, allowance)
+        for key in ("command", "args")
+        for one in items(member(node, key))
     ]
     if _has_own_program(node) and words and words[0].text.startswith("-"):
         words.insert(0, Word("etcd", words[0].place))
-    begun = find_etcd(words, environment)
+    begun = find_etcd(words, environment, allowance)
     if begun is not None:
         _refuse_sources(node, file)
     return begun
@@ -46,7 +50,7 @@ def _has_own_program(node: Node) -> bool:
     return member(node, "command") is None and _IMAGE_OF_ETCD.search(image) is not None
 
 
-def _expanded(node: Node, file: str, variables: dict[str, Variable]) -> Word:
+def _expanded(node: Node, file: str, variables: dict[str, Variable], allowance: Allowance) -> Word:
     """Return an argument with ``$(NAME)`` expanded as the kubelet does."""
     missing: list[str] = []
 
@@ -58,16 +62,18 @@ def _expanded(node: Node, file: str, variables: dict[str, Variable]) -> Word:
             return match[0]
         if variable.unresolved:
             missing.append(variable.name)
+        allowance.take("characters of variables", variable.place, len(variable.value))
         return variable.value
 
     text = _REFERENCE.sub(value, text_of(node) or "")
     place = place_of(node, file)
+    allowance.take("words", place)
     if isinstance(node, ScalarNode) and node.style in ("|", ">") and place.line is not None:
         place = SourceLine(file, place.line + 1)  # the text begins on the line after the indicator
     return Word(text, place, tuple(missing))
 
 
-def _environment(node: Node, pod: Node, file: str) -> Iterator[Variable]:
+def _environment(node: Node, pod: Node, file: str, allowance: Allowance) -> Iterator[Variable]:
     known: dict[str, Variable] = {}
     for one in items(member(node, "env")):
         name, place = text_of(member(one, "name")), place_of(one, file)
@@ -82,7 +88,7 @@ def _environment(node: Node, pod: Node, file: str) -> Iterator[Variable]:
             variable = Variable(name, "", place, f"its value comes from a {kind.removesuffix('Ref')}")
         else:
             value = member(one, "value")
-            word = _expanded(value, file, known) if value is not None else Word("", place)
+            word = _expanded(value, file, known, allowance) if value is not None else Word("", place)
             variable = Variable(name, word.text, place, ", ".join(word.unresolved))
         known[name] = variable
         yield variable
@@ -138,7 +144,7 @@ def read_manifest(text: str, file: str) -> ContainerCommand:
     ]
     found = [(container, begun) for container, begun in started if begun is not None]
     if len(found) > 1:
-        names = ", ".join(f"{container.pod}/{container.name}" for container, _ in found)
+        names = printable(", ".join(f"{container.pod}/{container.name}" for container, _ in found))
         raise UsageError(
             f"{file} runs etcd {len(found)} times ({names}): put one member's manifest in a file"
         )
@@ -181,16 +187,16 @@ def _mounts(spec: Node, node: Node) -> Iterator[Mount]:
 def _no_etcd(objects: list[Node], containers: list[_Container], file: str) -> str:
     kinds = [text_of(member(one, "kind")) or "an object without kind" for one in objects]
     if not containers:
-        what = ", ".join(dict.fromkeys(kinds)) or "nothing"
+        what = printable(", ".join(dict.fromkeys(kinds))) or "nothing"
         return (
             f"{file} is a manifest of {what}, not of a pod that runs etcd: kubeadm writes that to "
             "/etc/kubernetes/manifests/etcd.yaml"
         )
-    names = ", ".join(dict.fromkeys(container.name for container in containers))
+    names = printable(", ".join(dict.fromkeys(container.name for container in containers)))
     hint = ": its neighbour etcd.yaml is meant" if "kube-" in names else ""
     return f"{file} runs {names}, and none of these is etcd{hint}"
 
 
 def is_manifest(text: str) -> bool:
     """Return whether a text looks like a Kubernetes object, in YAML or JSON."""
-    return bool(re.search(r'^[\s{,]*"?(apiVersion|kind)"?\s*:', text, re.MULTILINE))
+    return bool(re.search(r'^[ \t{,]*"?(apiVersion|kind)"?\s*:', text, re.MULTILINE))

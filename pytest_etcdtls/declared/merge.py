@@ -23,6 +23,7 @@ from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES
 from pytest_etcdtls.declared.shell import ProgramStart, Variable, Word
 from pytest_etcdtls.declared.systemd import OpenFile
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.untrusted import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,12 @@ NO_FLAGS: Final = frozenset({"ETCD_UNSUPPORTED_ARCH", "ETCD_VERSION"})
 _ADDS_UP: Final = frozenset({"feature-gates"})
 """Repeatable flags: a later one adds to an earlier one."""
 
+_LONGEST_VALUE: Final = 128 * 1024
+"""The longest argument that Linux passes to a program, in octets (``MAX_ARG_STRLEN``)."""
+
+_PROBLEMS: Final = 10
+"""How many problems of one list of URLs are recorded."""
+
 _MUST_BE_KNOWN: Final = names(
     """
     cert-file key-file client-cert-auth trusted-ca-file client-crl-file auto-tls client-cert-allowed-hostname
@@ -164,6 +171,8 @@ class Merger:
         before = self.settings.get(setting.name)
         if before is not None and setting.name in _ADDS_UP:
             value = f"{before.value},{setting.value}"
+            if len(value) > _LONGEST_VALUE:
+                raise UsageError(f"{setting.place}: the values of {setting.spelled} are too long together")
             setting = Setting(
                 name=setting.name, value=value, spelled=setting.spelled, via=setting.via, place=setting.place
             )
@@ -176,7 +185,7 @@ class Merger:
         if setting.name in URL_LISTS:
             self.mistakes += [
                 Mistake(place=setting.place, text=f"etcd stops: {setting.spelled} has {problem}")
-                for problem in parse_urls(setting.value).problems
+                for problem in parse_urls(setting.value).problems[:_PROBLEMS]
             ]
 
     def check_variable(self, setting: Setting) -> None:
@@ -328,8 +337,8 @@ def _take_configuration(
     found = open_file(config.value, config.place)
     if found is None:
         raise UsageError(
-            f"{config.place}: etcd reads {config.written}, and that file is not here: pass it itself, or "
-            "give the directory that it is under as --etcd-pki-dir"
+            f"{config.place}: etcd reads {printable(config.written)}, and that file is not here: pass it "
+            "itself, or give the directory that it is under as --etcd-pki-dir"
         )
     configuration = read_configuration(found[1], found[0])
     for setting in configuration.given:

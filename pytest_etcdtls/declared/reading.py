@@ -16,12 +16,14 @@ from pytest_etcdtls.declared.declaration import (
     Mount,
     SourceLine,
     Whereabouts,
+    exists,
 )
 from pytest_etcdtls.declared.etcd_yaml import documents, items, looks_like_configuration, place_of, text_of
 from pytest_etcdtls.declared.files import read_crl, whereabouts
 from pytest_etcdtls.declared.kubernetes import is_manifest, read_manifest
 from pytest_etcdtls.declared.merge import assemble
 from pytest_etcdtls.declared.shell import (
+    Allowance,
     ProgramStart,
     Variable,
     Word,
@@ -39,7 +41,9 @@ from pytest_etcdtls.declared.systemd import (
     root_of,
     unit_name,
 )
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.local_file import read_regular
+from pytest_etcdtls.untrusted import printable
 
 
 def from_command_line(
@@ -64,12 +68,7 @@ def from_command_line(
 
     def open_file(path: str, named_at: SourceLine) -> tuple[str, str] | None:
         here = Path(path) if find is None else find(path)
-        if here is None or not here.is_file():
-            return None
-        try:
-            return str(here), here.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{named_at}: {here} cannot be read: {error}") from error
+        return None if here is None or not exists(here) else (str(here), _read(here, f"{named_at}:"))
 
     invocation = ProgramStart(
         program=tuple(Word(text, place) for text in argv),
@@ -99,15 +98,17 @@ def read_command_line(text: str, file: str) -> ProgramStart:
 def _of_words(words: list[Word], file: str) -> ProgramStart:
     if words and words[0].text.startswith("-"):
         words.insert(0, Word("etcd", words[0].place))
-    found = find_etcd(words, ())
+    allowance = Allowance()
+    allowance.take("words", words[0].place if words else SourceLine(file), len(words))
+    found = find_etcd(words, (), allowance)
     if found is None:
-        program = words[0].text if words else "nothing"
+        program = printable(words[0].text) if words else "nothing"
         raise UsageError(f"{file}: this is not etcd's command line but that of {program}")
     return found
 
 
-_SECTION = re.compile(r"^\s*\[(Unit|Service|Install)\]\s*$", re.MULTILINE)
-_MENTION = re.compile(r"^\s*[#;].*\bETCD_[A-Z]", re.MULTILINE)
+_SECTION = re.compile(r"^[ \t]*\[(Unit|Service|Install)\][ \t]*$", re.MULTILINE)
+_MENTION = re.compile(r"^[ \t]*[#;].*\bETCD_[A-Z]", re.MULTILINE)
 _OF_K3S = re.compile(
     r"^(etcd-arg|write-kubeconfig-mode|cluster-init|node-name|tls-san|kube-apiserver-arg)\s*:", re.M
 )
@@ -190,6 +191,13 @@ def read_declaration(
     Raises:
         UsageError: if the file cannot be read or is not a declaration of etcd.
     """
+    try:
+        return _read_declaration(path, pki_dir, option)
+    except RecursionError as error:
+        raise UsageError(f"{option} {path} is nested too deeply to be what etcd is declared with") from error
+
+
+def _read_declaration(path: Path, pki_dir: Path | None, option: str) -> Declaration:
     text = _read(path, option)
     form = Form.COMMAND_LINE if "\0" in text else recognise(text, str(path))
     files = _Files(path, text, pki_dir, root_of(path) if form is Form.UNIT else Path("/"))
@@ -224,18 +232,28 @@ class _Files:
     pki_dir: Path | None
     root: Path
     mounts: tuple[Mount, ...] = ()
+    _left: int = 4 * MAXIMUM_SIZE
 
     def open(self, path: str, named_at: SourceLine) -> tuple[str, str] | None:
         """Return path and text of a file.
 
         It is searched for in ``--etcd-pki-dir``, in the declaration's directory, and at the path as named.
+
+        Raises:
+            UsageError: if it cannot be read, or all files together are larger than a declaration needs.
         """
         if path == str(self.declaration):
-            return path, self.text
+            return self._counted(path, self.text, named_at)
         for found in self._candidates(path):
-            if found.is_file():
-                return str(found), _read(found, f"{named_at}:")
+            if exists(found):
+                return self._counted(str(found), _read(found, f"{named_at}:"), named_at)
         return None
+
+    def _counted(self, path: str, text: str, named_at: SourceLine) -> tuple[str, str]:
+        self._left -= len(text)
+        if self._left < 0:
+            raise UsageError(f"{named_at}: the files named here are larger than 4 MiB together")
+        return path, text
 
     def _candidates(self, path: str) -> Iterator[Path]:
         if self.pki_dir is not None:
@@ -257,20 +275,9 @@ def _read(path: Path, option: str) -> str:
         UsageError: if it cannot be read, is empty, is not text, or is too large to be a declaration.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAXIMUM_SIZE + 1)
-    except FileNotFoundError as error:
-        raise UsageError(f"{option} {path} does not exist") from error
-    except IsADirectoryError as error:
-        raise UsageError(f"{option} {path} is a directory: name the file in it, {KINDS}") from error
-    except PermissionError as error:
-        raise UsageError(
-            f"{option} {path} may not be read by this user: pass a copy, or run as one who may"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{option} {path} cannot be read: {error}") from error
-    if len(data) > MAXIMUM_SIZE:
-        raise UsageError(f"{option} {path} is larger than 1 MiB, no declaration is: pass {KINDS}")
+        data = read_regular(path, MAXIMUM_SIZE)
+    except UnreadableFileError as error:
+        raise UsageError(f"{option} {path} {error}; wanted is {KINDS}") from error
     if not data.strip():
         raise UsageError(f"{option} {path} is empty: pass {KINDS}")
     return _decoded(data, path, option)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Final
 
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.declared.flags import names
@@ -76,6 +78,61 @@ class ProgramStart:
     image: str | None = None
 
 
+_ALLOWED: Final = {
+    "words": 50_000,
+    "characters of variables": 4 * 1024 * 1024,
+    "scripts within scripts": 100,
+    "commands that start etcd": 100,
+}
+
+
+class Allowance:
+    """What reading one declaration may cost: variables that contain each other can expand to any size."""
+
+    def __init__(self) -> None:
+        self._left = dict(_ALLOWED)
+
+    def take(self, what: str, place: SourceLine, number: int = 1) -> None:
+        """Count something.
+
+        Args:
+            what: a key of the table of what is allowed.
+            place: the line that is read.
+            number: how many.
+
+        Raises:
+            UsageError: if it is more than a declaration can need.
+        """
+        self._left[what] -= number
+        if self._left[what] < 0:
+            raise UsageError(
+                f"{place}: more than {_ALLOWED[what]} {what}: this is not what etcd is declared with; pass "
+                "the part that starts etcd"
+            )
+
+
+class Lines:
+    """The line numbers in a text.
+
+    Args:
+        text: the text.
+        place: the position of its first line.
+    """
+
+    def __init__(self, text: str, place: SourceLine) -> None:
+        self._place = place
+        self._ends = [end.start() for end in re.finditer("\n", text)] if place.line is not None else []
+
+    def at(self, index: int) -> SourceLine:
+        """Return the line of an index in the text."""
+        line = self._place.line
+        return (
+            self._place
+            if line is None
+            else SourceLine(self._place.file, line + bisect_left(self._ends, index))
+        )
+
+
 def split_off_etcd(words: Sequence[Word]) -> tuple[tuple[Word, ...], tuple[Word, ...]] | None:
     """Return the words before the etcd program, and the program with its arguments.
 
@@ -104,15 +161,16 @@ class _Reader:
     """A text that is parsed from left to right."""
 
     text: str
-    place: SourceLine
+    lines: Lines
     variables: Mapping[str, Variable]
+    allowance: Allowance
     index: int = 0
     pieces: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     @property
     def here(self) -> SourceLine:
-        return at(self.place, self.text, self.index)
+        return self.lines.at(self.index)
 
     def next(self) -> str:
         char = self.text[self.index]
@@ -120,19 +178,23 @@ class _Reader:
         return char
 
 
-def split_commands(text: str, place: SourceLine, variables: Mapping[str, Variable]) -> Iterator[list[Word]]:
+def split_commands(
+    text: str, place: SourceLine, variables: Mapping[str, Variable], allowance: Allowance | None = None
+) -> Iterator[list[Word]]:
     """Yield the words of each simple command.
 
     Args:
         text: the lines as in the file.
         place: the position of the first line.
         variables: the variables that are already set.
+        allowance: what is left of it.
 
     Raises:
-        UsageError: if a quote is not closed.
+        UsageError: if a quote is not closed, or the allowance is exceeded.
     """
     known = dict(variables)
-    reader = _Reader(text, place, known)
+    allowance = allowance or Allowance()
+    reader = _Reader(text, Lines(text, place), known, allowance)
     command: list[Word] = []
     while reader.index < len(text):
         char = text[reader.index]
@@ -151,6 +213,7 @@ def split_commands(text: str, place: SourceLine, variables: Mapping[str, Variabl
             command = []
         else:
             word = _word(reader)
+            allowance.take("words", word.place)
             if word.text or word.unresolved not in (("$@",), ("$*",)):  # a script is run without arguments
                 command.append(word)
     if command:
@@ -222,6 +285,8 @@ def _expand(reader: _Reader) -> None:
         variable = reader.variables.get(name)
         if variable.unresolved if variable is not None else default is None:
             reader.missing.append(name)
+        if variable is not None:
+            reader.allowance.take("characters of variables", variable.place, len(variable.value))
         reader.pieces.append(variable.value if variable is not None else default or "")
         return
     end = _end_of_substitution(reader.text, start)
@@ -255,23 +320,32 @@ _SETS = ("-e", "--env")
 _READS = ("--env-file",)
 
 
-def find_etcd(words: Sequence[Word], environment: Sequence[Variable]) -> ProgramStart | None:
+def find_etcd(
+    words: Sequence[Word], environment: Sequence[Variable], allowance: Allowance | None = None
+) -> ProgramStart | None:
     """Return how the words start etcd; ``None`` if they start something else.
 
     Args:
         words: the words of one command.
         environment: the variables that are passed to it.
+        allowance: what is left of it.
+
+    Raises:
+        UsageError: if a quote in a script is not closed, or the allowance is exceeded.
     """
+    allowance = allowance or Allowance()
     if (
         len(words) > 2
         and words[0].text.rpartition("/")[2] in _SHELLS
         and re.fullmatch(r"-\w*c", words[1].text)
     ):
-        found = find_in_script(words[2], environment)
+        allowance.take("scripts within scripts", words[2].place)
+        found = find_in_script(words[2], environment, allowance)
         return found[0] if found else None
     split = split_off_etcd(words)
     if split is None:
         return None
+    allowance.take("commands that start etcd", split[1][0].place)
     set_before = assignments(list(words)).values()
     if not any(word.text.rpartition("/")[2] in _RUNTIMES for word in split[0]):
         return ProgramStart(program=split[1], environment=(*environment, *set_before))
@@ -284,18 +358,21 @@ def find_etcd(words: Sequence[Word], environment: Sequence[Variable]) -> Program
     )
 
 
-def find_in_script(script: Word, environment: Sequence[Variable]) -> list[ProgramStart]:
+def find_in_script(
+    script: Word, environment: Sequence[Variable], allowance: Allowance | None = None
+) -> list[ProgramStart]:
     """Return every start of etcd in a shell script.
 
     Raises:
-        UsageError: if a quote in it is not closed.
+        UsageError: if a quote in it is not closed, or the allowance is exceeded.
     """
+    allowance = allowance or Allowance()
     before = list(environment)
     found: list[ProgramStart] = []
     variables = {variable.name: variable for variable in environment}
-    for command in split_commands(script.text, script.place, variables):
+    for command in split_commands(script.text, script.place, variables, allowance):
         words = [Word("etcd", command[0].place), *command] if command[0].is_flag else command
-        started = find_etcd(words, before)
+        started = find_etcd(words, before, allowance)
         if started is None:
             before += assignments(words).values()
         else:
@@ -324,8 +401,3 @@ def _image(words: Sequence[Word]) -> str | None:
     """Return the image in a container runtime's command: the word directly before the etcd program."""
     last = words[-1].text if words else ""
     return last if re.search(r":[\w.-]+$", last) and not last.startswith("-") else None
-
-
-def at(place: SourceLine, text: str, index: int) -> SourceLine:
-    """Return the line of an index in a text whose first line is at ``place``."""
-    return place if place.line is None else SourceLine(place.file, place.line + text.count("\n", 0, index))

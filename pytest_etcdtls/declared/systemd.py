@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pytest_etcdtls.declared.declaration import SourceLine
-from pytest_etcdtls.declared.shell import ProgramStart, Variable, Word, at, find_etcd
+from pytest_etcdtls.declared.shell import Allowance, Lines, ProgramStart, Variable, Word, find_etcd
 from pytest_etcdtls.errors import UsageError
 
 _ESCAPES = {**dict(zip("abfnrtvs", "\a\b\f\n\r\t\v ", strict=True)), "\\": "\\", '"': '"', "'": "'"}
@@ -29,13 +29,13 @@ def split_words(text: str, place: SourceLine) -> list[Word]:
         UsageError: if a quote is not closed.
     """
     words: list[Word] = []
-    index = 0
+    lines, index = Lines(text, place), 0
     while True:
         while index < len(text) and text[index] in _BLANKS:
             index += 1
         if index == len(text):
             return words
-        where = at(place, text, index)
+        where = lines.at(index)
         word, index = _word(text, index, where)
         words.append(Word(word, where))
 
@@ -69,26 +69,34 @@ def _escape(text: str, index: int) -> tuple[str, int]:
     return "\\", index
 
 
-def substitute(words: list[Word], variables: Mapping[str, Variable]) -> Iterator[Word]:
-    """Yield the words with variables expanded: a word ``$NAME`` to words, ``${NAME}`` in a word to text."""
+def substitute(
+    words: list[Word], variables: Mapping[str, Variable], allowance: Allowance | None = None
+) -> Iterator[Word]:
+    """Yield the words with variables expanded: a word ``$NAME`` to words, ``${NAME}`` in a word to text.
+
+    Raises:
+        UsageError: if the allowance is exceeded.
+    """
+    allowance = allowance or Allowance()
     for word in words:
         if whole := _WHOLE.fullmatch(word.text):
-            yield from _whole(word, variables.get(whole[1]))
+            yield from _whole(word, variables.get(whole[1]), allowance)
         else:
-            yield _inside(word, variables)
+            yield _inside(word, variables, allowance)
 
 
-def _whole(word: Word, variable: Variable | None) -> Iterator[Word]:
+def _whole(word: Word, variable: Variable | None, allowance: Allowance) -> Iterator[Word]:
     if variable is None:
         return
     if variable.unresolved:
         yield Word("", word.place, (variable.name,))
         return
+    allowance.take("characters of variables", variable.place, len(variable.value))
     for part in split_words(variable.value, variable.place):
         yield Word(part.text, part.place)
 
 
-def _inside(word: Word, variables: Mapping[str, Variable]) -> Word:
+def _inside(word: Word, variables: Mapping[str, Variable], allowance: Allowance) -> Word:
     missing: list[str] = []
 
     def value(match: re.Match[str]) -> str:
@@ -97,7 +105,10 @@ def _inside(word: Word, variables: Mapping[str, Variable]) -> Word:
         variable = variables.get(match[1])
         if variable is not None and variable.unresolved:
             missing.append(match[1])
-        return variable.value if variable is not None else ""
+        if variable is None:
+            return ""
+        allowance.take("characters of variables", variable.place, len(variable.value))
+        return variable.value
 
     return Word(_BRACED.sub(value, word.text), word.place, (*word.unresolved, *missing))
 
@@ -118,9 +129,9 @@ def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[V
     Raises:
         UsageError: if a line is not an assignment, or a quote is not closed.
     """
-    index, first = 0, SourceLine(file, 1)
+    lines, index = Lines(text, SourceLine(file, 1)), 0
     while index < len(text):
-        place = at(first, text, index)
+        place = lines.at(index)
         end = text.find("\n", index)
         end = len(text) if end < 0 else end
         line = text[index:end].strip()
@@ -241,7 +252,9 @@ _UNIT_DIRECTORIES = (
 )
 """Unit directories below the root, in order of precedence."""
 
-_UNIT_HEADER = re.compile(r"^# (/\S+\.service)$", re.MULTILINE)
+_UNIT_HEADER = re.compile(r"# (/\S+\.service)$", re.MULTILINE)
+_LONGEST_NAME = 255
+"""The longest name of a unit in characters (``UNIT_NAME_MAX``)."""
 
 
 def root_of(path: Path) -> Path:
@@ -280,9 +293,9 @@ def _drop_in_directories(unit: str) -> list[str]:
 
 def unit_name(path: Path, text: str) -> str:
     """Return the unit's name from the heading of ``systemctl cat`` or the file's name; empty if unknown."""
-    heading = _UNIT_HEADER.search(text)
-    if heading is not None and text.startswith(heading[0]):
-        return Path(heading[1]).name
+    heading = _UNIT_HEADER.match(text)
+    if heading is not None and len(name := PurePosixPath(heading[1]).name) <= _LONGEST_NAME:
+        return name
     return path.name if path.suffix == ".service" else ""
 
 
@@ -366,10 +379,15 @@ def invocation(directives: Sequence[Directive], specifiers: Specifiers, open_fil
     if not commands:
         where = directives[0].place.file if directives else "the unit"
         raise UsageError(f"{where}: no ExecStart= is in force in its section [Service]")
+    allowance = Allowance()
     started = [
         found
         for command in commands
-        if (found := find_etcd(list(_command(command, specifiers, variables)), environment))
+        if (
+            found := find_etcd(
+                list(_command(command, specifiers, variables, allowance)), environment, allowance
+            )
+        )
     ]
     if not started:
         raise UsageError(
@@ -382,13 +400,18 @@ def _in_force(directives: Sequence[Directive], key: str) -> list[Directive]:
     """Return the directives of a key that no later empty directive resets."""
     found: list[Directive] = []
     for directive in directives:
-        if directive.key == key:
-            found = [*found, directive] if directive.value.strip() else []
+        if directive.key == key and directive.value.strip():
+            found.append(directive)
+        elif directive.key == key:
+            found = []
     return found
 
 
-def _command(directive: Directive, specifiers: Specifiers, variables: dict[str, Variable]) -> Iterator[Word]:
+def _command(
+    directive: Directive, specifiers: Specifiers, variables: dict[str, Variable], allowance: Allowance
+) -> Iterator[Word]:
     words = split_words(directive.value, directive.place)
+    allowance.take("words", directive.place, len(words))
     if not words:
         return
     first = words[0].text
@@ -398,7 +421,7 @@ def _command(directive: Directive, specifiers: Specifiers, variables: dict[str, 
     if "@" in prefixes and len(words) > 1:
         del words[1]  # argv[0]
     expanded = [specifiers.expand(word) for word in words]
-    yield from expanded if ":" in prefixes else substitute(expanded, variables)
+    yield from expanded if ":" in prefixes else substitute(expanded, variables, allowance)
 
 
 def _environment(

@@ -74,7 +74,10 @@ _PATTERNS: Final[tuple[tuple[re.Pattern[str], Cause], ...]] = tuple(
         (r"connection reset by peer|broken pipe|EOF$", Cause.GONE),
     )
 )
-_FILE = re.compile(r"\bopen (.+): (?:no such file or directory|permission denied|is a directory)")
+_OPENED = re.compile(r"\bopen ")
+_NOT_OPENED = re.compile(r": (?:no such file or directory|permission denied|is a directory)")
+_LONGEST_ERROR = 1000
+"""Characters of an error that are searched. Go's errors about certificates have a few hundred."""
 
 
 def cause_of(error: str, *, certificate_seen: bool) -> Cause:
@@ -84,7 +87,9 @@ def cause_of(error: str, *, certificate_seen: bool) -> Cause:
         error: the error as logged.
         certificate_seen: whether the client had presented a certificate, so that the handshake was complete.
     """
-    if _FILE.search(error):
+    error = error[:_LONGEST_ERROR]
+    opened = _OPENED.search(error)
+    if opened is not None and _NOT_OPENED.search(error, opened.end() + 1):
         return Cause.CRL_UNREADABLE if certificate_seen else Cause.SERVED_PAIR
     return next((cause for pattern, cause in _PATTERNS if pattern.search(error)), Cause.OTHER)
 
@@ -175,7 +180,7 @@ def _add(found: Startup, entry: LogEntry) -> Startup:
     if message.startswith("loaded server configuration"):
         return replace(found, config_file=entry.text("path"))
     if message.startswith("Loading server configuration from "):
-        return replace(found, config_file=message.partition('"')[2].partition('"')[0])
+        return replace(found, config_file=message.partition('"')[2].partition('"')[0] or None)
     if message == "starting with client TLS" or message.startswith("ClientTLS: "):
         return replace(found, client=_tls(entry.text("tls-info") or message))
     if message == "starting with peer TLS" or message.startswith("peerTLS: "):
@@ -210,6 +215,14 @@ _NOT_TLS = (Cause.OTHER, Cause.STOPPING, Cause.SILENT, Cause.GONE)
 _DIALLED = re.compile(r"health check for peer (\w+) could not connect: (.*)")
 _DIALLED_URL = re.compile(r"failed to reach the peerURL\((\S+)\) of member \w+ \((.*)\)$")
 _GATEWAY = re.compile(r'addrConn\.createTransport failed to connect to \{(?:Addr: ")?([^",\s}]+).*?Err: (.*)')
+
+
+_DIALS = (
+    ("health check for peer ", _DIALLED, False),
+    ("failed to reach the peerURL(", _DIALLED_URL, False),
+    ("addrConn.createTransport failed to connect to {", _GATEWAY, True),
+)
+"""The words that each pattern begins with, and whether it is about the JSON gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,10 +274,19 @@ def _dialled(entry: LogEntry) -> tuple[str, str, bool] | None:
         return entry.text("remote-peer-id"), entry.text("error"), False
     if entry.message == "failed to reach the peer URL":
         return entry.text("address"), entry.text("error"), False
-    for pattern, gateway in ((_DIALLED, False), (_DIALLED_URL, False), (_GATEWAY, True)):
-        if match := pattern.search(entry.message):
+    for words, pattern, gateway in _DIALS:
+        if match := first_match(words, pattern, entry.message):
             return match[1], match[2], gateway
     return None
+
+
+def first_match(words: str, pattern: re.Pattern[str], message: str) -> re.Match[str] | None:
+    """Return the match at the first place of the words that the pattern begins with.
+
+    Searching at each of many places takes time that grows with the square of the length.
+    """
+    begin = message.find(words)
+    return pattern.match(message, begin) if begin >= 0 else None
 
 
 Endpoint = Literal["client", "peer"]
@@ -331,7 +353,7 @@ def rejections(entries: Iterable[LogEntry]) -> Iterator[Rejection]:
 def _rejection(entry: LogEntry) -> Rejection | None:
     if entry.message.startswith("rejected connection") and entry.text("remote-addr"):
         return _structured(entry)
-    if match := _REJECTED_TEXT.search(entry.message):
+    if match := first_match("rejected connection from ", _REJECTED_TEXT, entry.message):
         names = None if match[4] is None else tuple(_strings(match[4]) + _strings(match[5]))
         error = _unescaped(match[2])
         return Rejection(

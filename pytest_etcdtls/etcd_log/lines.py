@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.untrusted import JSONValue, escaped, printable, read_json
+
+MAXIMUM_LINE: Final = 256 * 1024
+"""The longest line that is read, in characters. etcd's longest, of a start, has a few thousand."""
 
 _BEGIN = re.compile(
     r'\{"level":|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [A-Z] \| '
@@ -19,7 +22,8 @@ _BEGIN = re.compile(
 """The beginning of a line written by etcd, after any prefix."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d))")
-_SYSLOG = re.compile(r"^.{0,120}? \S*etcd\S*?(?:\[\d+\])?: ")
+_SYSLOG_TAG = re.compile(r" (\S{1,200}): ")
+_SYSLOG_PREFIX = 320
 _BINARY_FIELD = re.compile(rb"(?<=\n)([A-Z_][A-Z0-9_]*)\n(.{8})", re.DOTALL)
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
 
@@ -55,6 +59,8 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if words and not any(word in line for word in words):
             continue
+        if len(line) > MAXIMUM_LINE:
+            continue
         if line.startswith("{") and (found := _object(line)) is not None:
             yield from _of_object(found, line, number)
         elif line.startswith("__REALTIME_TIMESTAMP="):
@@ -66,8 +72,9 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
 
 
 def _object(line: str) -> dict[str, JSONValue] | None:
+    """Return a JSON object; ``None`` for other text, and for one deeper or longer than etcd writes."""
     try:
-        found = read_json(line, raw=True)
+        found = read_json(line, size=MAXIMUM_LINE, raw=True)
     except UnreadableJSONError:
         return None
     return found if isinstance(found, dict) else None
@@ -79,14 +86,16 @@ def _of_object(found: dict[str, JSONValue], line: str, number: int) -> Iterator[
     elif "log" in found:  # Docker's json-file
         yield Wrapped(number, str(found["log"]).rstrip("\n"), parse_time(found.get("time")))
     elif "MESSAGE" in found:  # journalctl -o json, which encodes binary data as a list of numbers
-        message = found["MESSAGE"]
-        text = _of_octets(message) if isinstance(message, list) else str(message)
-        yield Wrapped(number, text, _microseconds(str(found.get("__REALTIME_TIMESTAMP", ""))))
+        yield Wrapped(
+            number, _message(found["MESSAGE"]), _microseconds(str(found.get("__REALTIME_TIMESTAMP", "")))
+        )
 
 
-def _of_octets(numbers: Sequence[JSONValue]) -> str:
-    octets = bytes(one for one in numbers if isinstance(one, int) and 0 <= one < 256)
-    return octets.decode(errors="replace")
+def _message(value: JSONValue) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    octets = [one for one in value if isinstance(one, int) and 0 <= one < 256]
+    return bytes(octets).decode(errors="replace") if len(octets) == len(value) else str(value)
 
 
 def _of_text(line: str, number: int) -> Wrapped:
@@ -94,9 +103,11 @@ def _of_text(line: str, number: int) -> Wrapped:
     outer = parse_time(time[1]) if time else None
     if begin := _BEGIN.search(line):
         return Wrapped(number, line[begin.start() :], outer)
-    for prefix in (_CRI, _SYSLOG):
-        if match := prefix.match(line):
-            return Wrapped(number, line[match.end() :], outer)
+    if match := _CRI.match(line):
+        return Wrapped(number, line[match.end() :], outer)
+    for tag in _SYSLOG_TAG.finditer(line[:_SYSLOG_PREFIX]):
+        if "etcd" in tag[1] and tag.start() <= 120:
+            return Wrapped(number, line[tag.end() :], outer)
     return Wrapped(number, line, outer)
 
 
@@ -121,27 +132,32 @@ def flatten_export(data: bytes) -> bytes:
 
 
 def _microseconds(text: str) -> datetime | None:
-    return _of_seconds(int(text) / 1_000_000) if re.fullmatch("[0-9]{1,20}", text) else None
+    return _unix_time(int(text) / 1_000_000) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def _of_seconds(seconds: float) -> datetime | None:
+_YEARS = range(1990, 2201)
+"""The years of a log. A time outside of them is none, and cannot be compared across time zones."""
+
+
+def _unix_time(seconds: float) -> datetime | None:
     try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):  # outside of the years that Python or the C library has
+        found = datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):  # not a number, too large, too large for this system
         return None
+    return found if found.year in _YEARS else None
 
 
 def parse_time(value: object) -> datetime | None:
     """Return a time with a zone, or a Unix time in seconds, as aware UTC; ``None`` for other values."""
     if isinstance(value, int | float):
-        return _of_seconds(value)
+        return _unix_time(value)
     if not isinstance(value, str):
         return None
     try:
         found = datetime.fromisoformat(value.replace(",", "."))
-        return found.astimezone(UTC) if found.tzinfo is not None else None
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    return found.astimezone(UTC) if found.tzinfo is not None and found.year in _YEARS else None
 
 
 _TEXT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) ([A-Z]) \| ([\w/.-]+): (.*)")
@@ -220,7 +236,7 @@ def _parse(payload: str, line: int, outer: datetime | None, zone: tzinfo) -> Log
 
 def _json(text: str) -> dict[str, JSONValue] | None:
     try:
-        found = read_json(text)
+        found = read_json(text, size=MAXIMUM_LINE)
     except UnreadableJSONError:
         return None
     return found if isinstance(found, dict) else None
@@ -237,6 +253,7 @@ def _console(match: re.Match[str], line: int) -> LogEntry:
 
 def _naive(text: str, form: str, zone: tzinfo) -> datetime | None:
     try:
-        return datetime.strptime(text, form).replace(tzinfo=zone).astimezone(UTC)
-    except (ValueError, OverflowError):
+        found = datetime.strptime(text, form).replace(tzinfo=zone)
+    except ValueError:
         return None
+    return found.astimezone(UTC) if found.year in _YEARS else None

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.etcd_log.events import (
     DIAL_WORDS,
     REJECTION_WORDS,
@@ -21,6 +21,7 @@ from pytest_etcdtls.etcd_log.events import (
     rejections,
 )
 from pytest_etcdtls.etcd_log.lines import flatten_export, read_entries
+from pytest_etcdtls.local_file import is_there, open_regular
 
 MAXIMUM_SIZE: Final = 32 * 1024 * 1024
 """How many bytes of a log are read, from its end."""
@@ -83,15 +84,11 @@ def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> E
         UsageError: if it cannot be read, is empty or is not etcd's log.
     """
     try:
-        if not path.is_dir() and path.exists() and not path.is_file():
-            raise UsageError(f"{option} {path} is no regular file: write the log to one, and name that")
         data, truncated = read_octets(path)
-    except FileNotFoundError as error:
-        raise UsageError(f"{option} {path} does not exist") from error
-    except IsADirectoryError as error:
-        raise UsageError(f"{option} {path} is a directory: name the file with etcd's log in it") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{option} {path} cannot be read: {error}") from error
+    except UnreadableFileError as error:
+        raise UsageError(f"{option} {path} {error}") from error
+    except OSError as error:
+        raise UsageError(f"{option} {path} cannot be read: {error.strerror}") from error
     if b"\0" in flatten_export(data[:_MIB])[:4096]:
         raise UsageError(
             f"{option} {path} is binary: export the journal with journalctl -u etcd -o short-iso"
@@ -110,9 +107,10 @@ def read_octets(path: Path, start: int = 0) -> tuple[bytes, bool]:
     """Return the content of a file from an offset, and whether it is only the end of a very large file.
 
     Raises:
+        UnreadableFileError: if it cannot be opened, or is not a regular file.
         OSError: if it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = file.seek(0, 2)
         begin = max(start, size - MAXIMUM_SIZE)
         file.seek(begin)
@@ -136,7 +134,7 @@ def _latest(text: str, zone: tzinfo) -> datetime | None:
 
 
 class LogSource(Protocol):
-    """A member's log. Reading raises OSError if it is no longer readable."""
+    """A member's log. Reading raises OSError or UnreadableFileError if it is no longer readable."""
 
     @property
     def name(self) -> str:
@@ -178,7 +176,7 @@ class FileLog:
         Raises:
             UsageError: if the file does not contain etcd's log.
         """
-        status = path.stat() if path.exists() else None
+        status = path.stat() if is_there(path) else None
         log = read_log(path, option=option)
         start = (status.st_dev, status.st_ino, status.st_size) if status else (0, 0, 0)
         return cls(path, start, log.startup.go_version)

@@ -421,7 +421,7 @@ def _gateway(context: Context, key: str | None) -> GatewayAnswer:
     try:
         token = context.get(UserToken, listener=_grpc_port(context, listener))
         tries = _as_user(context, token)
-    except UnobservedError as unobserved:
+    except (NotVerifiedError, NotApplicableError) as unobserved:
         return replace(answer, why_not=unobserved.reason)
     return replace(answer, tries=tries, user=token.user)
 
@@ -547,7 +547,7 @@ def _range(context: Context, key: str | None) -> RangeAnswer:
         tries = context.attempt(
             _range_request(identity, {"token": token.token}, only_to=trusted_leaf(context))
         )[0]
-    except UnobservedError as unobserved:
+    except (NotVerifiedError, NotApplicableError) as unobserved:
         return _answer(listener.url, tries, why_not=unobserved.reason)
     return _answer(listener.url, tries, user=token.user)
 
@@ -582,6 +582,9 @@ def _answer(url: str, tries: tuple[Attempt, ...], *, user: str = "", why_not: st
 
 
 _AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
+_REFUSED = frozenset({"3", "9", "16"})
+"""gRPC statuses of ``Authenticate`` with a wrong password (InvalidArgument), or a user that does not exist or
+has no password (FailedPrecondition, Unauthenticated)."""
 
 
 def trusted_leaf(context: Context) -> bytes:
@@ -620,6 +623,11 @@ def _user_token(context: Context, key: str | None) -> UserToken:
     if not (token := _token_in(attempt)):
         response = attempt.response
         said = response.headers.get("grpc-message", "no token came") if response else attempt.describe()
+        if response is not None and response.headers.get("grpc-status") in _REFUSED:
+            raise InconclusiveError(
+                f"etcd refuses the user {name} with this password: {said}; check --etcd-user and "
+                "--etcd-password-file, or ETCDCTL_USER"
+            )
         raise NotVerifiedError(f"no token for user {name}: {said}")
     return UserToken(name, token)
 

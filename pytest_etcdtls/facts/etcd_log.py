@@ -9,7 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotApplicableError,
+    NotVerifiedError,
+    UnobservedError,
+    UnreadableFileError,
+)
 from pytest_etcdtls.etcd_log.events import DialFailure, Endpoint, Rejection, is_thinned_out
 from pytest_etcdtls.etcd_log.matching import (
     CLOCKS_APART,
@@ -233,9 +239,13 @@ def read_new(source: LogSource) -> str:
     """
     try:
         return source.read_new()
-    except OSError as error:
-        why = error.strerror or error
+    except (OSError, UnreadableFileError) as error:
+        why = _why(error)
         raise InconclusiveError(f"etcd's log, {source.name}, cannot be read any more: {why}") from error
+
+
+def _why(error: OSError | UnreadableFileError) -> str:
+    return error.happened if isinstance(error, UnreadableFileError) else str(error.strerror or error)
 
 
 def look_up(
@@ -462,8 +472,8 @@ def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> Read
     try:
         text, truncated = source.read()
         new = source.read_new()
-    except OSError as error:
-        return ReadLog(source=source.name, members=members, problem=str(error.strerror or error))
+    except (OSError, UnreadableFileError) as error:
+        return ReadLog(source=source.name, members=members, problem=_why(error))
     log = parse_log(text, source.name, truncated=truncated)
     since = log if new == text else parse_log(new, source.name)
     found = look_up(context, source, log, new=since, go_version=source.go_version)

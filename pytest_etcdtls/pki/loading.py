@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.pki.certificate import load, name_text, public_key
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 
@@ -24,7 +26,7 @@ CERTIFICATE_LABELS: Final = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
 KEY_LABELS: Final = frozenset({"PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "DSA PRIVATE KEY"})
 ENCRYPTED_LABEL: Final = "ENCRYPTED PRIVATE KEY"
 
-_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_BOUNDARY = re.compile(rb"-----(BEGIN|END) ([A-Z0-9 ]{1,40})-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,19 @@ class Block:
 
 
 def pem_blocks(text: bytes) -> tuple[Block, ...]:
-    """Return all blocks in order; empty if the data is not PEM."""
-    blocks = []
-    for begin in _BEGIN.finditer(text):
-        end = text.find(b"-----END " + begin[1] + b"-----", begin.end())
-        following = _BEGIN.search(text, begin.end())
-        whole = end >= 0 and (following is None or end < following.start())
-        last = end + len(begin[0]) - len(b"BEGIN") + len(b"END")
-        blocks.append(Block(begin[1].decode(), text[begin.start() : last] if whole else None))
+    """Return all blocks in order; empty if the data is not PEM. Takes time linear in the size."""
+    blocks: list[Block] = []
+    begun: re.Match[bytes] | None = None
+    for line in _BOUNDARY.finditer(text):
+        if line[1] == b"BEGIN":
+            if begun is not None:
+                blocks.append(Block(begun[2].decode(), None))
+            begun = line
+        elif begun is not None and begun[2] == line[2]:
+            blocks.append(Block(begun[2].decode(), text[begun.start() : line.end()]))
+            begun = None
+    if begun is not None:
+        blocks.append(Block(begun[2].decode(), None))
     return tuple(blocks)
 
 
@@ -67,29 +74,18 @@ def credential_error(option: str, path: Path, happened: str, advice: str) -> Usa
 
 
 def read_file(path: Path, option: str) -> bytes:
-    """Return the contents of the file, which may be a pipe.
+    """Return the contents of the file.
 
     Raises:
-        UsageError: if it cannot be read, is empty, or is larger than :data:`MAXIMUM_SIZE`.
+        UsageError: if it cannot be read, is not a regular file, is empty, or is larger than
+            :data:`MAXIMUM_SIZE`.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAXIMUM_SIZE + 1)
-    except FileNotFoundError as error:
-        raise credential_error(option, path, "does not exist", "check the path") from error
-    except IsADirectoryError as error:
-        raise credential_error(option, path, "is a directory", "name the file in it") from error
-    except PermissionError as error:
-        advice = "run as a user who may read it, or pass a copy that only you can read"
-        raise credential_error(option, path, "may not be read by this user", advice) from error
-    except (OSError, ValueError) as error:
-        raise credential_error(option, path, f"cannot be read ({error})", "check the path") from error
+        data = read_regular(path, MAXIMUM_SIZE)
+    except UnreadableFileError as error:
+        raise credential_error(option, path, error.happened, error.advice) from error
     if not data.strip():
         raise credential_error(option, path, "is empty", "check how it was made, and pass the one meant")
-    if len(data) > MAXIMUM_SIZE:
-        raise credential_error(
-            option, path, "is larger than 16 MiB", "pass a file of certificates or keys only"
-        )
     return data
 
 
@@ -127,33 +123,82 @@ def load_trust(path: Path, *, option: str = "CA file") -> tuple[x509.Certificate
     return tuple(dict.fromkeys(load_certificates(path, option=option)))
 
 
-def load_key(path: Path, *, option: str = "key file", consistent: bool = True) -> PrivateKey:
+Passphrases: TypeAlias = Callable[[Path, str], Sequence[bytes]]
+"""Returns the passphrases that may be those of an encrypted key file, which an option names."""
+
+
+def load_key(
+    path: Path,
+    *,
+    option: str = "key file",
+    consistent: bool = True,
+    passphrases: Passphrases | None = None,
+) -> PrivateKey:
     """Return the private key of a PEM file: PKCS #8, or the traditional RSA and EC forms.
 
     Args:
         path: the file. Certificates in the same file are ignored.
         option: the option that named it, or other words. The message begins with it.
         consistent: check that the numbers of an RSA key are consistent, which takes about 50 ms.
+        passphrases: of an encrypted key.
 
     Raises:
-        UsageError: if the file has no key that TLS and etcd can use.
+        UsageError: if the file has no key that TLS and etcd can use, or a key that the passphrases do not
+            decrypt.
     """
+    return _load_key(path, option, consistent=consistent, passphrases=passphrases)[0]
+
+
+def _load_key(
+    path: Path, option: str, *, consistent: bool = True, passphrases: Passphrases | None = None
+) -> tuple[PrivateKey, bytes | None]:
+    """Return the private key of a file and the passphrase that it is encrypted with."""
     blocks = pem_blocks(read_file(path, option))
     if not blocks:
         advice = f"convert it: openssl pkey -inform DER -in {path} -out key.pem"
         raise credential_error(option, path, "is not PEM", f"if it is a DER key, {advice}")
-    if any(block.encrypted for block in blocks):
-        advice = f"decrypt it first, into a file that only you can read: openssl pkey -in {path} -out key.pem"
-        raise credential_error(
-            option, path, "holds an encrypted key, and no passphrase is ever asked for", advice
-        )
-    keys = [block for block in blocks if block.label in KEY_LABELS]
+    keys = [block for block in blocks if block.label in KEY_LABELS or block.encrypted]
     if not keys:
         advice = (
             "pass the file with the line BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY"
         )
         raise credential_error(option, path, f"holds no private key but {_labels(blocks)}", advice)
-    return _private_key(path, option, keys[0], consistent=consistent)
+    if not keys[0].encrypted:
+        return _private_key(path, option, keys[0], None, consistent=consistent), None
+    given = passphrases(path, option) if passphrases is not None else ()
+    if not given:
+        raise credential_error(
+            option,
+            path,
+            "holds an encrypted key, and no passphrase of it is given",
+            "pass --etcd-key-password-file, or set ETCDTLS_KEY_PASSWORD"
+            if passphrases is not None
+            else f"etcd reads no encrypted key; decrypt a copy of it: openssl pkey -in {path} -out key.pem",
+        )
+    for passphrase in given:
+        if _decrypts(keys[0], passphrase):
+            return _private_key(path, option, keys[0], passphrase, consistent=consistent), passphrase
+    raise credential_error(
+        option,
+        path,
+        f"holds an encrypted key, and {_none_of(len(given))}",
+        f"see whether it is the right one: openssl pkey -in {path} -noout",
+    )
+
+
+def _none_of(number: int) -> str:
+    return "the passphrase is wrong" if number == 1 else f"none of {number} passphrases is right"
+
+
+def _decrypts(block: Block, passphrase: bytes) -> bool:
+    """Return whether a passphrase is that of an encrypted key, or the key has another problem."""
+    try:
+        load_pem_private_key(block.data or b"", passphrase, unsafe_skip_rsa_key_validation=True)
+    except ValueError:
+        return False
+    except (TypeError, UnsupportedAlgorithm):
+        return True
+    return True
 
 
 def load_identity(
@@ -162,6 +207,7 @@ def load_identity(
     name: str,
     *,
     options: tuple[str, str] = ("certificate file", "key file"),
+    passphrases: Passphrases | None = None,
 ) -> Identity:
     """Return an identity from a certificate file, leaf first, and the leaf's key.
 
@@ -170,12 +216,13 @@ def load_identity(
         key_path: PEM of the key.
         name: name of the identity.
         options: the options that named the two files. The messages begin with them.
+        passphrases: of an encrypted key.
 
     Raises:
         UsageError: if one of the files cannot be used, or the key does not match the certificate.
     """
     chain = load_certificates(certificate_path, option=options[0])
-    key = load_key(key_path, option=options[1])
+    key, passphrase = _load_key(key_path, options[1], passphrases=passphrases)
     belonging = [number for number, found in enumerate(chain, 1) if _belongs(key, found)]
     if 1 not in belonging:
         subject = name_text(chain[0].subject)
@@ -192,6 +239,7 @@ def load_identity(
         origin=str(certificate_path),
         certificate_file=str(certificate_path),
         key_file=str(key_path),
+        passphrase=passphrase,
     )
 
 
@@ -226,10 +274,14 @@ def _octets_of(block: bytes) -> bytes:
     return base64.b64decode(b"".join(line.strip() for line in lines if b":" not in line), validate=True)
 
 
-def _private_key(path: Path, option: str, block: Block, *, consistent: bool) -> PrivateKey:
+def _private_key(
+    path: Path, option: str, block: Block, passphrase: bytes | None, *, consistent: bool
+) -> PrivateKey:
     try:
         # The message omits the text of the original ValueError, which might contain a part of the key.
-        key = load_pem_private_key(block.data or b"", None, unsafe_skip_rsa_key_validation=not consistent)
+        key = load_pem_private_key(
+            block.data or b"", passphrase, unsafe_skip_rsa_key_validation=not consistent
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"
         raise credential_error(option, path, "holds a private key that cannot be decoded", advice) from error

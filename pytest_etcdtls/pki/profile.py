@@ -23,6 +23,7 @@ class Identity:
         origin: where the identity comes from, for reports: a file's path, or that it was issued in memory.
         certificate_file: path of the certificate, for commands to paste; ``None`` if it is only in memory.
         key_file: path of the key; ``None`` if it is only in memory.
+        passphrase: what the key file is encrypted with; ``None`` if it is not. It is never printed.
         recipe: ``openssl`` lines that make an equivalent identity, for an issued one. They write
             ``NAME.crt`` and ``NAME.key``, where NAME is the identity's name.
     """
@@ -33,6 +34,7 @@ class Identity:
     origin: str = "made"
     certificate_file: str | None = None
     key_file: str | None = None
+    passphrase: bytes | None = field(default=None, repr=False)
     recipe: tuple[str, ...] = ()
 
 

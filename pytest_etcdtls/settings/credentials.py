@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.local_file import is_there, read_regular
 from pytest_etcdtls.pki.certificate import public_key
-from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key, load_trust
+from pytest_etcdtls.pki.loading import (
+    Passphrases,
+    load_certificates,
+    load_identity,
+    load_key,
+    load_trust,
+)
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.source import Source, option
@@ -52,6 +60,7 @@ def read_credentials(
     source: Source,
     environment: Mapping[str, str],
     defaults: tuple[PortDefaults, PortDefaults] | None = None,
+    ask: Ask | None = None,
 ) -> tuple[PortCredentials, PortCredentials]:
     """Return the credentials for client ports and for peer ports.
 
@@ -59,13 +68,15 @@ def read_credentials(
         source: the source of the values.
         environment: the environment with etcdctl's variables.
         defaults: the defaults for client ports and for peer ports. Named credentials take precedence.
+        ask: asks for the passphrase of an encrypted key.
 
     Raises:
         UsageError: if a file is not valid for its option, or a certificate or a key is given without the
             other.
     """
-    client = _identity(source, "client", ("etcd_cert", "etcd_key"), environment)
-    peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {})
+    passphrases = KeyPassphrases(source, environment, ask)
+    client = _identity(source, "client", ("etcd_cert", "etcd_key"), environment, passphrases)
+    peer = _identity(source, "peer", ("etcd_peer_cert", "etcd_peer_key"), {}, passphrases)
     cacert = read_bundle(source, "etcd_cacert", environment)
     peer_cacert = read_bundle(source, "etcd_peer_cacert")
     of_client, of_peer = defaults or (PortDefaults(), PortDefaults())
@@ -81,8 +92,8 @@ def read_credentials(
         ("etcd_peer_trusted_ca", "etcd_peer_ca_key"),
     )
     return (
-        _port(source, client_names, client_ca, cacert, client_good, of_client),
-        _port(source, peer_names, peer_ca, of_peers, peer_good, of_peer),
+        _port(source, client_names, client_ca, cacert, client_good, of_client, passphrases),
+        _port(source, peer_names, peer_ca, of_peers, peer_good, of_peer, passphrases),
     )
 
 
@@ -110,14 +121,42 @@ def read_user(source: Source, environment: Mapping[str, str]) -> tuple[str, str]
         raise UsageError("--etcd-user and --etcd-password-file go together")
     if ":" in name:
         raise UsageError("--etcd-user takes the name alone: a password belongs in --etcd-password-file")
+    return name, read_secret(file, "--etcd-password-file")
+
+
+_SECRET_SIZE: Final = 64 * 1024
+
+
+def read_secret(path: Path, word: str) -> str:
+    """Return the first line of a file with a password.
+
+    Args:
+        path: the file.
+        word: the option that named it.
+
+    Raises:
+        UsageError: if the file cannot be read, is not text, or its first line is empty. The message does not
+            contain the secret.
+    """
+    return read_secrets(path, word)[0]
+
+
+def read_secrets(path: Path, word: str) -> list[str]:
+    """Return the lines of a file with passwords, without empty lines after the first.
+
+    Raises:
+        UsageError: as :func:`read_secret`.
+    """
     try:
-        password = file.read_text().partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UsageError(f"--etcd-password-file {file}: {why}") from error
-    if not password:
-        raise UsageError(f"--etcd-password-file {file}: its first line is empty")
-    return name, password
+        text = read_regular(path, _SECRET_SIZE).decode()
+    except UnreadableFileError as error:
+        raise UsageError(f"{word} {path} {error}") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{word} {path} is not text: its first line must be the secret alone") from None
+    first, *others = (line.rstrip("\r") for line in text.split("\n"))
+    if not first:
+        raise UsageError(f"{word} {path}: its first line is empty")
+    return [first, *(line for line in others if line)]
 
 
 def _user_of_environment(environment: Mapping[str, str]) -> tuple[str, str] | None:
@@ -137,14 +176,69 @@ def _path(source: Source, name: str, environment: Mapping[str, str]) -> tuple[Pa
     """Return the path of a file, and the option or variable that names it."""
     path = source.path(name)
     if path is not None:
+        _refuse_token(source.text(name) or "", option(name))
         return path, option(name)
     variable = ENVIRONMENT.get(name, "")
     value = environment.get(variable)
+    _refuse_token(value or "", variable)
     return (Path(value).absolute(), variable) if value else (None, option(name))
 
 
+def _refuse_token(value: str, word: str) -> None:
+    """Refuse the URI of an object in a PKCS #11 token (RFC 7512). It may contain a PIN, and is not shown."""
+    if value.lstrip().lower().startswith("pkcs11:"):
+        raise UsageError(
+            f"{word} names an object in a PKCS #11 token (pkcs11:...), and keys are read from files only: "
+            "pass a certificate and a key in PEM files, issued for this use"
+        )
+
+
+Ask: TypeAlias = Callable[[str], str | None]
+"""Asks a person for a secret, with a text; returns ``None`` if nobody can be asked."""
+
+KEY_PASSWORD: Final = "ETCDTLS_KEY_PASSWORD"  # noqa: S105 - the name of the variable
+"""The environment variable with the passphrase of encrypted private keys."""
+
+
+class KeyPassphrases:
+    """The passphrases of encrypted private keys, read when the first such key is.
+
+    Args:
+        source: the source of the values.
+        environment: the environment.
+        ask: asks for the passphrase of a key, if no other place has one.
+    """
+
+    def __init__(self, source: Source, environment: Mapping[str, str], ask: Ask | None = None) -> None:
+        self._source = source
+        self._environment = environment
+        self._ask = ask
+
+    def __call__(self, path: Path, word: str) -> Sequence[bytes]:
+        """Return the passphrases that may be those of a key file; empty if there are none.
+
+        Args:
+            path: the key file.
+            word: the option or variable that names it.
+
+        Raises:
+            UsageError: if the file with passphrases cannot be used.
+        """
+        file = self._source.path("etcd_key_password_file")
+        if file is not None:
+            return [line.encode() for line in read_secrets(file, "--etcd-key-password-file")]
+        if value := self._environment.get(KEY_PASSWORD):
+            return [value.encode(errors="surrogateescape")]
+        asked = self._ask(f"Passphrase of {word} {path}: ") if self._ask is not None else None
+        return [asked.encode(errors="surrogateescape")] if asked else []
+
+
 def _identity(
-    source: Source, name: str, options: tuple[str, str], environment: Mapping[str, str]
+    source: Source,
+    name: str,
+    options: tuple[str, str],
+    environment: Mapping[str, str],
+    passphrases: Passphrases,
 ) -> Identity | None:
     if any(source.path(one) is not None for one in options):
         environment = {}  # certificate and key must come from one source
@@ -154,7 +248,7 @@ def _identity(
     if cert is None or key is None:
         given, missing = (cert_word, key_word) if key is None else (key_word, cert_word)
         raise UsageError(f"{given} is given without {missing}: a client needs both")
-    return load_identity(cert, key, name, options=(cert_word, key_word))
+    return load_identity(cert, key, name, options=(cert_word, key_word), passphrases=passphrases)
 
 
 def read_bundle(
@@ -176,6 +270,7 @@ def _port(
     candidate: TrustBundle | None,
     good: tuple[Identity, ...],
     defaults: PortDefaults,
+    passphrases: Passphrases,
 ) -> PortCredentials:
     trusted_name, key_name = names
     trusted = read_bundle(source, trusted_name) or defaults.client_trust
@@ -185,7 +280,7 @@ def _port(
         server_ca=server_ca,
         identities=good,
         client_trust=trusted,
-        signing_key=_signing_key(source, key_name, trusted_name, trusted),
+        signing_key=_signing_key(source, key_name, trusted_name, trusted, passphrases),
         served=defaults.served,
         allowed_cn=defaults.allowed_cn,
         allowed_hostname=defaults.allowed_hostname,
@@ -193,9 +288,13 @@ def _port(
 
 
 def _signing_key(
-    source: Source, key_name: str, trusted_name: str, trusted: TrustBundle | None
+    source: Source,
+    key_name: str,
+    trusted_name: str,
+    trusted: TrustBundle | None,
+    passphrases: Passphrases,
 ) -> SigningKey | None:
-    path = source.path(key_name)
+    path, _ = _path(source, key_name, {})
     if path is None:
         return None
     if trusted is None:
@@ -203,7 +302,7 @@ def _signing_key(
             f"{option(key_name)} needs the bundle that etcd trusts: give {option(trusted_name)} with the "
             "certificate of that CA in it"
         )
-    key = load_key(path, option=option(key_name))
+    key = load_key(path, option=option(key_name), passphrases=passphrases)
     for certificate in trusted.certificates:
         if public_key(certificate) == key.public_key():
             return SigningKey(certificate, key, certificate_file=trusted.source, key_file=str(path))
@@ -300,6 +399,6 @@ def split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
     """Return the host (``None`` for all hosts) and the file of a value ``[HOST=]FILE``."""
     whole = source.resolve(name, text)
     host, equals, file = text.partition("=")
-    if not equals or whole.exists():
+    if not equals or is_there(whole):
         return None, whole
     return host.strip("[]").lower(), source.resolve(name, file)

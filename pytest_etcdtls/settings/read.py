@@ -11,9 +11,11 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import Announce, EtcdSource, find_etcd
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
+from pytest_etcdtls.local_file import is_there
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.credentials import (
+    Ask,
     read_bundle,
     read_credentials,
     read_expected,
@@ -129,7 +131,12 @@ _BACKENDS = ("auto", "container", "process")
 
 
 def read_settings(
-    source: Source, environment: Mapping[str, str], *, live: bool, waive: bool = True
+    source: Source,
+    environment: Mapping[str, str],
+    *,
+    live: bool,
+    waive: bool = True,
+    ask: Ask | None = None,
 ) -> Settings:
     """Return the settings.
 
@@ -138,13 +145,14 @@ def read_settings(
         environment: the environment with etcdctl's variables.
         live: whether the given endpoints are used.
         waive: whether waivers are in force.
+        ask: asks for the passphrase of an encrypted key.
 
     Raises:
         UsageError: for the first value that is not valid.
     """
     waivers = source.path("etcd_waivers")
     return Settings(
-        live=read_live_target(source, environment) if live else None,
+        live=read_live_target(source, environment, ask) if live else None,
         expiry_days=_expiry_days(source),
         owned=_owned(source),
         patterns=source.texts("etcd_check", commas=True),
@@ -157,14 +165,14 @@ def read_settings(
     )
 
 
-def read_live_target(source: Source, environment: Mapping[str, str]) -> Target:
+def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | None = None) -> Target:
     """Return the live cluster that the settings name.
 
     Raises:
         UsageError: if an endpoint or a file cannot be used.
     """
     known = read_known(source)
-    client, peer = read_credentials(source, environment, known.defaults)
+    client, peer = read_credentials(source, environment, known.defaults, ask)
     listeners = known.listeners
     return Target(
         label=LIVE,
@@ -210,7 +218,7 @@ def _owned(source: Source) -> Owned:
 def _binary(source: Source, text: str) -> str:
     """Return an absolute path, or a plain name unchanged, since that is looked up on ``PATH``."""
     path = source.resolve("etcd_binary", text)
-    return str(path) if os.sep in text or path.exists() else text
+    return str(path) if os.sep in text or is_there(path) else text
 
 
 def _config(source: Source) -> ClusterConfig:

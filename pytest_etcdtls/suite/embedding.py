@@ -111,17 +111,18 @@ def _context(target: TargetRun, actual: Target, listener: Listener) -> ssl.SSLCo
         pem = b"".join(found.public_bytes(Encoding.PEM) for found in held.server_ca.certificates)
         context.load_verify_locations(cadata=pem.decode("ascii"))
     if listener.scheme == "https":
-        context.load_cert_chain(*_files(target, held.identities))
+        certificate, key, passphrase = _files(target, held.identities)
+        context.load_cert_chain(certificate, key, password=passphrase or b"")  # never asks
     return context
 
 
-def _files(target: TargetRun, identities: tuple[Identity, ...]) -> tuple[str, str]:
+def _files(target: TargetRun, identities: tuple[Identity, ...]) -> tuple[str, str, bytes | None]:
     for identity in identities:
         if identity.certificate_file and identity.key_file:
-            return identity.certificate_file, identity.key_file
+            return identity.certificate_file, identity.key_file, identity.passphrase
     if target.source is not None:
         directory = target.cluster.pki_directory
-        return str(directory / "client.crt"), str(directory / "client.key")
+        return str(directory / "client.crt"), str(directory / "client.key"), None
     pytest.fail("etcd_client needs a client certificate: pass --etcd-cert and --etcd-key", pytrace=False)
 
 

@@ -27,6 +27,7 @@ from pytest_etcdtls.suite.items import (
 )
 from pytest_etcdtls.suite.ledger import Ledger, exit_status, gather, problems
 from pytest_etcdtls.suite.output import is_output_lost, outlive_output, replace_missing_output
+from pytest_etcdtls.suite.signals import Interruption
 from pytest_etcdtls.suite.state import Distribution, is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted import printable
@@ -169,13 +170,22 @@ class SuiteSession:
         invocation: the parsed command line.
         run: the run.
         ledger: the ledger that stores the results.
+        interruption: the handler of signals.
     """
 
-    def __init__(self, config: pytest.Config, invocation: Invocation, run: Run, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        invocation: Invocation,
+        run: Run,
+        ledger: Ledger,
+        interruption: Interruption,
+    ) -> None:
         self._config = config
         self._invocation = invocation
         self._run = run
         self.ledger = ledger
+        self._interruption = interruption
         self._report: Report | None = None
         self._problems: list[str] = []
         self._written: list[str] = []
@@ -218,6 +228,11 @@ class SuiteSession:
         """Record the selection."""
         if not is_distributed(self._config):
             self.select(session.items)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """End the run if a signal came and its exception was lost."""
+        self._interruption.again()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -264,7 +279,7 @@ class SuiteSession:
         return members(self._run)
 
     def _finish(self, session: pytest.Session) -> None:
-        """Set the exit code and write the reports, also after Ctrl-C."""
+        """Set the exit code and write the reports, also after Ctrl-C or SIGTERM."""
         self._problems = problems(session, self._invocation, self.ledger)
         status = exit_status(int(session.exitstatus), self.ledger, self._problems)
         if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:
@@ -278,16 +293,20 @@ class SuiteSession:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """Show the verdict after everything else."""
-        self._finish(session)
+        """Set the exit code and write the reports; show the verdict after everything else."""
+        with self._interruption.held():
+            self._finish(session)
         yield
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if self._report is not None and terminal is not None and not self._config.option.no_summary:
-            show_verdict(terminal, self._report, self._problems, int(session.exitstatus))
+            with self._interruption.held():
+                show_verdict(terminal, self._report, self._problems, int(session.exitstatus))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the summary."""
-        if self._report is not None:
+        if self._report is None:
+            return
+        with self._interruption.held():
             session = terminalreporter._session
             whole = show(terminalreporter, self._report, self.ledger, self._written)
             if not whole and session is not None and session.exitstatus == pytest.ExitCode.OK:
@@ -316,10 +335,13 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     if is_worker(config):
         return
     replace_missing_output()
+    interruption = Interruption()
+    interruption.install()
+    config.add_cleanup(interruption.restore)  # after the owned clusters are stopped, since it comes before
     run = run_of(config)
     refuse_unknown_ids(run, invocation.ids)
     ledger = Ledger(run)
-    suite = SuiteSession(config, invocation, run, ledger)
+    suite = SuiteSession(config, invocation, run, ledger, interruption)
     config.pluginmanager.register(suite, "etcdtls-session")
     if invocation.alone:
         keep_in_one_process(config)

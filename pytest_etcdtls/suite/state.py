@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
+import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
@@ -11,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.options import Values, invocation_of, is_dry
+from pytest_etcdtls.options import STDIN_IS_TERMINAL, Values, invocation_of, is_dry
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run
 from pytest_etcdtls.settings.read import read_settings
@@ -54,7 +56,7 @@ def run_of(config: pytest.Config) -> Run:
         live = invocation_of(config).live is not None
         waive = not config.getoption("runxfail")
         try:
-            settings = read_settings(Values(config), os.environ, live=live, waive=waive)
+            settings = read_settings(Values(config), os.environ, live=live, waive=waive, ask=_ask)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
         if settings.live is not None and (listeners := told(config)):
@@ -91,6 +93,17 @@ def tell_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
 def known_run(config: pytest.Config) -> Run | None:
     """Return the run if it was created."""
     return config.stash.get(_RUN, None)
+
+
+def _ask(text: str) -> str | None:
+    """Ask for a secret on the terminal; return ``None`` if there is none."""
+    if not STDIN_IS_TERMINAL:
+        return None
+    try:
+        with warnings.catch_warnings(action="error", category=getpass.GetPassWarning):
+            return getpass.getpass(text)
+    except (EOFError, OSError, getpass.GetPassWarning):  # also if the terminal cannot hide it
+        return None
 
 
 def _announce(text: str) -> None:

@@ -92,7 +92,7 @@ def test_a_log_that_is_gone_in_the_end(etcd: Logged, tmp_path: Path) -> None:
         f"etcd's log, {path}, cannot be read any more: No such file or directory"
     }
     [log] = observer.get(EtcdLogs).logs
-    assert (log.problem, log.members) == ("No such file or directory", ("m0",))
+    assert (log.problem, log.members) == ("does not exist", ("m0",))
 
 
 def test_only_what_came_since_the_start_is_compared(etcd: Logged) -> None:

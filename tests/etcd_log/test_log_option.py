@@ -114,14 +114,14 @@ def test_a_file_that_may_not_be_read(files: Path, monkeypatch: pytest.MonkeyPatc
     def refused(path: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refused)  # nobody forbids root anything
-    with pytest.raises(UsageError, match=r"a\.log cannot be read: .*Permission denied"):
+    monkeypatch.setattr(os, "open", refused)  # nobody forbids root anything
+    with pytest.raises(UsageError, match=r"a\.log may not be read by this user: run as a user who may"):
         read_logs(Given(files, ["a.log"]), LISTENERS)
 
 
 def test_a_pipe_is_not_waited_for(files: Path) -> None:
     os.mkfifo(files / "pipe")
-    with pytest.raises(UsageError, match="is no regular file: write the log to one"):
+    with pytest.raises(UsageError, match="is no regular file but a named pipe: write the content to a file"):
         read_logs(Given(files, ["pipe"]), LISTENERS)
 
 
@@ -129,7 +129,7 @@ def test_one_message_and_exit_code_4(run: Runner, etcd: Logged) -> None:
     ran = run(*etcd.live.options, "--etcd-log=gone.log")
     assert ran.exit_code == 4
     assert [line for line in ran.err.splitlines() if line] == [
-        f"ERROR: --etcd-log {run.directory / 'gone.log'} does not exist"
+        f"ERROR: --etcd-log {run.directory / 'gone.log'} does not exist: check the path"
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,13 +94,13 @@ def test_identity_of_one_file(pair: Files) -> None:
     assert len(load_identity(pair.certificate, pair.certificate, "client").chain) == 2
 
 
-def test_pipe(tmp_path: Path) -> None:
+def test_pipe() -> None:
     """As a shell's process substitution passes one."""
-    os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(CERTIFICATES,))
-    writer.start()
-    assert len(load_certificates(tmp_path / "pipe")) == 2
-    writer.join(DEADLINE)
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb") as pipe:
+        pipe.write(CERTIFICATES)
+        pipe.close()
+        assert len(load_certificates(Path(f"/dev/fd/{reading}"))) == 2
 
 
 def test_serial_number_that_is_not_positive_is_no_error(tmp_path: Path) -> None:
@@ -189,7 +188,8 @@ def test_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    (tmp_path / "key").touch()
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UsageError, match="may not be read by this user; run as a user who may"):
         load_key(tmp_path / "key", option="--etcd-key")
 
@@ -222,8 +222,15 @@ def test_no_key(tmp_path: Path, name: str) -> None:
 def test_encrypted_key(tmp_path: Path, openssl: OpenSSL, arguments: tuple[str, ...]) -> None:
     path = tmp_path / "key"
     openssl(*arguments, "-passout", "pass:secret", "-out", path, "2048")
-    with pytest.raises(UsageError, match=r"holds an encrypted key.*decrypt it first.*openssl pkey -in"):
+    with pytest.raises(UsageError, match=r"holds an encrypted key.*decrypt a copy of it: openssl pkey -in"):
         load_key(path)
+    with pytest.raises(UsageError, match=r"and no passphrase of it is given; pass --etcd-key-password-file"):
+        load_key(path, passphrases=lambda *_: [])
+    with pytest.raises(UsageError, match=r"and the passphrase is wrong; see whether it is the right one"):
+        load_key(path, passphrases=lambda *_: [b"wrong"])
+    with pytest.raises(UsageError, match=r"and none of 2 passphrases is right"):
+        load_key(path, passphrases=lambda *_: [b"wrong", b""])
+    assert isinstance(load_key(path, passphrases=lambda *_: [b"wrong", b"secret"]), rsa.RSAPrivateKey)
 
 
 def test_key_that_etcd_cannot_use(tmp_path: Path, openssl: OpenSSL) -> None:

@@ -265,7 +265,7 @@ def test_a_ca_key_is_matched_by_its_public_key(files: Path) -> None:
         ({"etcd_user": "root"}, "--etcd-password-file"),
         ({"etcd_password_file": "client.crt"}, "go together"),
         ({"etcd_user": "root:secret", "etcd_password_file": "client.crt"}, "the name alone"),
-        ({"etcd_user": "root", "etcd_password_file": "missing"}, "No such file"),
+        ({"etcd_user": "root", "etcd_password_file": "missing"}, "missing does not exist: check the path"),
         ({"etcd_user": "root", "etcd_password_file": "empty"}, "its first line is empty"),
     ],
 )

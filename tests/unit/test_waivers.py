@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_used_is_one_message(tmp_path: Path, text: str, sa
 
 
 def test_a_missing_file_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="No such file"):
+    with pytest.raises(UsageError, match=r"missing\.toml does not exist: check the path"):
         read_waivers(tmp_path / "missing.toml")
 
 

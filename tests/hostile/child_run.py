@@ -1,0 +1,129 @@
+"""A run of pytest in a process of its own that files and signals are tried on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HANGS = 300.0
+"""Seconds after which a run hangs."""
+
+_ADDRESS_SPACE = 3 << 30
+"""Octets, so that a file without an end stops the run and not the machine."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended.
+
+    Attributes:
+        exit_code: negative for a signal.
+        output: standard output and error.
+        seconds: from its start to its end.
+        mebibytes: of resident memory, at its peak.
+    """
+
+    exit_code: int
+    output: str
+    seconds: float
+    mebibytes: float
+
+
+class ChildRun:
+    """pytest with this plugin, started and not waited for.
+
+    Args:
+        directory: where it runs. It must exist.
+        arguments: of pytest.
+        environment: variables besides those of the tests.
+        stdin: of the run.
+        limit: whether its address space is limited.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+        limit: bool = True,
+    ) -> None:
+        self._log = directory / "output.txt"
+        self._begin = time.monotonic()
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments]
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=directory,
+                stdin=stdin,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "COLUMNS": "140", **(environment or {})},
+                preexec_fn=_prepared if limit else _defaults,
+            )
+        self._end = os.pidfd_open(self._process.pid)
+
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> float:
+        """Send a signal, and return the time."""
+        self._process.send_signal(number)
+        return time.monotonic()
+
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        """Wait until something holds, or the run has ended.
+
+        Raises:
+            TimeoutError: if neither comes.
+        """
+        deadline = time.monotonic() + HANGS
+        while not reached():
+            if select.select([self._end], [], [], 0.02)[0]:
+                return
+            if time.monotonic() > deadline:
+                self._kill()
+                raise TimeoutError(self.output)
+
+    def end(self) -> Ended:
+        """Wait for its end and return what it took.
+
+        Raises:
+            TimeoutError: if it hangs; it is killed.
+        """
+        try:
+            if not select.select([self._end], [], [], HANGS)[0]:
+                self._process.kill()
+                raise TimeoutError(f"the run has not ended after {HANGS:g} s:\n{self.output}")
+        finally:
+            os.close(self._end)
+            _, status, usage = os.wait4(self._process.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - self._begin
+        return Ended(self._process.returncode, self.output, seconds, usage.ru_maxrss / 1024)
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._end)
+
+
+def _defaults() -> None:
+    # A background job of a shell without job control starts with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _prepared() -> None:
+    _defaults()
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))

@@ -1,0 +1,313 @@
+"""Files that never end, never begin, or cost more than they are long: one message and exit code 4."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hostile.child_run import ChildRun, Ended
+from plugin.live_etcd import Live, start_live
+
+from pytest_etcdtls.etcd_log.parse import read_log
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.profile import CLIENT
+
+SECONDS = 120.0
+"""A run needs two at most on a quiet machine; what is tried here took minutes, or did not end."""
+MEBIBYTES = 400.0
+"""A run that refuses an option needs about 90."""
+USAGE_ERROR = 4
+MEBIBYTE = 1024 * 1024
+
+FAULTS = {
+    "test_a_file_that_is_none": (
+        "A named pipe, device, socket, directory, endless or overlong name as any file of the command line",
+        "exit code 4, one message",
+        "2 s, 400 MiB",
+    ),
+    "test_a_process_substitution_that_never_ends": (
+        "A pipe of a shell's process substitution whose writer stays silent",
+        "exit code 4, one message",
+        "12 s, 400 MiB",
+    ),
+    "test_content_that_costs_more_than_it_is_long": (
+        "1 MiB of BEGIN lines; deep, aliased and repeated YAML; variables that double; deep TOML",
+        "exit code 4, one message",
+        "10 s, 400 MiB",
+    ),
+    "test_a_log_that_etcd_did_not_write": (
+        "A log with times, names, numbers and depths that etcd does not write, beside one that it wrote",
+        "verdicts as without them",
+        "as without them",
+    ),
+    "test_a_log_that_becomes_a_pipe": (
+        "A log that is replaced by a named pipe during the run",
+        "a remark, and the check of the log inconclusive",
+        "as without it",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """Valid files for an endpoint that nobody contacts."""
+
+    directory: Path
+
+    def options(self, **replaced: str) -> list[str]:
+        """Return the options, with the values of some replaced or added."""
+        values = {
+            "etcd-endpoint": "https://127.0.0.1:9",
+            "etcd-cacert": "ca.crt",
+            "etcd-cert": "client.crt",
+            "etcd-key": "client.key",
+            **{name.replace("_", "-"): value for name, value in replaced.items()},
+        }
+        return [f"--{name}={value}" for name, value in values.items() if value]
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Given:
+    authority = CertificateAuthority.create("etcd-ca")
+    identity = authority.issue(CLIENT, name="client")
+    assert identity.key is not None
+    (tmp_path / "ca.crt").write_bytes(encode_certificates([authority.certificate]))
+    (tmp_path / "client.crt").write_bytes(encode_certificates(identity.chain))
+    (tmp_path / "client.key").write_bytes(encode_key(identity.key))
+    (tmp_path / "password").write_text("secret\n")
+    return Given(tmp_path)
+
+
+def _refused(directory: Path, arguments: list[str]) -> Ended:
+    """Run with arguments that must be refused, within the bounds and with one message."""
+    ended = ChildRun(directory, arguments).end()
+    assert ended.exit_code == USAGE_ERROR, ended.output
+    messages = [line for line in ended.output.splitlines() if line.startswith("ERROR: ")]
+    assert len(messages) == 1, ended.output
+    assert "Traceback" not in ended.output
+    assert ended.seconds < SECONDS
+    assert ended.mebibytes < MEBIBYTES
+    return ended
+
+
+OPTIONS = {
+    "etcd_cacert": {},
+    "etcd_cert": {},
+    "etcd_key": {},
+    "etcd_trusted_ca": {},
+    "etcd_password_file": {"etcd_user": "root"},
+    "etcd_waivers": {},
+    "etcd_config": {},
+    "etcd_log": {},
+    "etcd_expect_cert": {},
+}
+
+
+def _fifo(path: Path) -> str:
+    os.mkfifo(path)
+    return str(path)
+
+
+def _link(path: Path, to: str) -> str:
+    path.symlink_to(to)
+    return str(path)
+
+
+def _directory(path: Path) -> str:
+    path.mkdir()
+    return str(path)
+
+
+def _endless(path: Path) -> str:
+    path.touch()
+    os.truncate(path, 1 << 40)
+    return str(path)
+
+
+NO_FILES: dict[str, Callable[[Path], str]] = {
+    "a named pipe": _fifo,
+    "/dev/zero": lambda _: "/dev/zero",
+    "a link to /dev/zero": lambda path: _link(path, "/dev/zero"),
+    "/dev/tty": lambda _: "/dev/tty",
+    "a directory": _directory,
+    "a name that is too long": lambda _: "a" * 5000,
+    "a loop of links": lambda path: _link(path, str(path)),
+    "a file without an end": _endless,
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("name", ["a named pipe", "/dev/zero"])
+def test_a_file_that_is_none(given: Given, option: str, name: str) -> None:
+    value = NO_FILES[name](given.directory / "it")
+    ended = _refused(given.directory, given.options(**OPTIONS[option], **{option: value}))
+    assert f"--{option.replace('_', '-')}" in ended.output
+    assert "is no regular file" in ended.output
+
+
+@pytest.mark.parametrize("name", [name for name in NO_FILES if name not in ("a named pipe", "/dev/zero")])
+@pytest.mark.parametrize("option", ["etcd_key", "etcd_config", "etcd_waivers"])
+def test_another_file_that_is_none(given: Given, option: str, name: str) -> None:
+    value = NO_FILES[name](given.directory / "it")
+    ended = _refused(given.directory, given.options(**OPTIONS[option], **{option: value}))
+    assert f"--{option.replace('_', '-')}" in ended.output
+
+
+def test_a_process_substitution_that_never_ends(given: Given) -> None:
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"some")
+        os.set_inheritable(reading, True)
+        run = ChildRun(
+            given.directory,
+            given.options(etcd_user="root", etcd_password_file="/dev/fd/0"),
+            stdin=reading,
+        )
+        ended = run.end()
+    finally:
+        os.close(writing)
+        os.close(reading)
+    assert (ended.exit_code, ended.seconds < SECONDS) == (USAGE_ERROR, True), ended.output
+
+
+BEGIN = b"-----BEGIN CERTIFICATE-----\n"
+POD = (
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: etcd\n"
+    "    command: [etcd, $(A39)]\n    env:\n    - {name: A0, value: xxxxxxxx}\n"
+)
+UNIT = "[Service]\nEnvironment=A=" + "b" * 500_000 + "\nExecStart=/usr/bin/etcd "
+
+
+def _ten_of(level: int) -> bytes:
+    below = f"*b{level - 1}" if level else "*a"
+    return f"b{level}: &b{level}\n  <<: [{','.join([below] * 10)}]\n".encode()
+
+
+CONTENTS: dict[str, tuple[str, bytes]] = {
+    "BEGIN lines": ("etcd_cacert", BEGIN * (MEBIBYTE // len(BEGIN))),
+    "BEGIN and END of others": ("etcd_key", (BEGIN + b"-----END A-----\n") * (MEBIBYTE // 44)),
+    "dashes": ("etcd_cert", b"-" * MEBIBYTE),
+    "a flow list": ("etcd_config", b"name: [" + b"a," * (MEBIBYTE // 2 - 10) + b"a]"),
+    "deep YAML": ("etcd_config", b"name: " + b"[" * (MEBIBYTE - 10)),
+    "aliases of aliases": (
+        "etcd_config",
+        b"name: a\na: &a {k: v}\n" + b"".join(_ten_of(level) for level in range(12)),
+    ),
+    "an anchor that contains itself": ("etcd_config", b"name: a\nlog: &x\n  y: &y\n    <<: *x\n  <<: *y\n"),
+    "words": ("etcd_config", b"etcd " + b"a " * (MEBIBYTE // 2 - 10)),
+    "commands": ("etcd_config", b"etcd --name a\n" * (MEBIBYTE // 14 - 10)),
+    "a script that runs itself": ("etcd_config", b'export A=\'sh -c "$A"\'\nsh -c "$A"\netcd\n'),
+    "variables that double": (
+        "etcd_config",
+        (
+            POD + "".join(f"    - {{name: A{n}, value: $(A{n - 1})$(A{n - 1})}}\n" for n in range(1, 40))
+        ).encode(),
+    ),
+    "a long variable, often": ("etcd_config", (UNIT + "${A}" * 100_000 + "\n").encode()),
+    "words of a long variable": ("etcd_config", (UNIT + "$A " * 100_000 + "\n").encode()),
+    "a file that names a long one": ("etcd_config", b"etcd --config-file=/" + b"a" * 300_000),
+    "deep TOML": ("etcd_waivers", b"a = " + b"[" * 500_000),
+    "a huge number": ("etcd_waivers", b"a = " + b"1" * 500_000),
+    "a key of many parts": ("etcd_waivers", b"a." * 50_000 + b"a = 1"),
+    "a table of many parts": ("etcd_waivers", b"[" + b"a." * 50_000 + b"a]"),
+    "no text": ("etcd_password_file", b"\xff\xfe\n"),
+    "a password of a MiB": ("etcd_password_file", b"a" * MEBIBYTE),
+    "binary": ("etcd_log", b"\x7fELF\0\0\0"),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_content_that_costs_more_than_it_is_long(given: Given, name: str) -> None:
+    option, content = CONTENTS[name]
+    (given.directory / "it").write_bytes(content)
+    ended = _refused(given.directory, given.options(**OPTIONS[option], **{option: "it"}))
+    assert len(ended.output) < 4000
+
+
+@pytest.fixture(scope="module")
+def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with start_live(tmp_path_factory.mktemp("logged"), newest_etcd) as live:
+        yield live
+
+
+def _rejected(**fields: str) -> str:
+    """Return a line as etcd writes it, with the JSON text of some fields replaced."""
+    values = {
+        "level": '"warn"',
+        "ts": '"2026-01-01T00:00:00.000000Z"',
+        "caller": '"embed/config_logging.go:170"',
+        "msg": '"rejected connection on client endpoint"',
+        "remote-addr": '"127.0.0.1:5"',
+        "server-name": '""',
+        "error": '"EOF"',
+        **{name.replace("_", "-"): value for name, value in fields.items()},
+    }
+    return "{" + ",".join(f'"{name}":{value}' for name, value in values.items()) + "}\n"
+
+
+LINES = {
+    "a time of 1e300": _rejected(ts="1e300"),
+    "a time that is no number": _rejected(ts="NaN"),
+    "an infinite time": _rejected(ts="-Infinity"),
+    "a time of many digits": _rejected(ts="9" * 5000),
+    "the last year": _rejected(ts="253402300799"),
+    "the first year": _rejected(ts='"0001-01-01T00:00:00+14:00"'),
+    "no names": _rejected(**{"ip_addresses": "null", "dns_names": "null"}),
+    "names that are a number": _rejected(**{"ip_addresses": "5", "dns_names": '{"a":1}'}),
+    "a deep object": _rejected(error="[" * 100_000 + "]" * 100_000),
+    "an object that is cut": _rejected(error="[" * 100_000),
+    "a lone surrogate": _rejected(error='"\\ud800"'),
+    "a long line": _rejected(error='"' + "open a" * 200_000 + '"'),
+    "a long line of text": "rejected connection from " * 40_000 + "\n",
+    "a journal's numbers": '{"MESSAGE":[999999999999,"a",null,1e3],"__REALTIME_TIMESTAMP":"²"}\n',
+    "a journal's time": '{"MESSAGE":"rejected connection","__REALTIME_TIMESTAMP":"' + "9" * 5000 + '"}\n',
+    "an old text": '0001-01-01 00:00:00.000000 I | embed: rejected connection from "a" (error "b"\n',
+    "an old start": "2026-01-01 00:00:00.000000 I | etcdmain: Loading server configuration from nothing\n",
+    "a syslog tag": "x " + "etcd" * 50_000 + " rejected connection\n",
+}
+
+
+BASE = "".join(_rejected() for _ in range(2))
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_that_etcd_did_not_write(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "etcd.log"
+    path.write_text(BASE + LINES[name] + BASE)
+    log = read_log(path)
+    assert len(log.rejections) in (4, 5)
+    assert all(found.time is None or found.time.year == 2026 for found in log.rejections)
+
+
+def test_a_log_that_etcd_did_not_write(live: Live, tmp_path: Path) -> None:
+    (tmp_path / "etcd.log").write_text("".join(BASE + line for line in LINES.values()) + BASE)
+    ended = ChildRun(
+        tmp_path,
+        [
+            *live.options,
+            "--etcd-log=etcd.log",
+            "--etcd-check=mtls.no-certificate",
+            "--etcd-report=report.json",
+        ],
+    ).end()
+    assert (ended.exit_code, "INTERNALERROR" in ended.output) == (0, False), ended.output
+    observations = json.loads((tmp_path / "report.json").read_text())["observations"]
+    assert "etcd-logs" in {fact["kind"] for fact in observations}, {fact["kind"] for fact in observations}
+    assert (ended.seconds < SECONDS, ended.mebibytes < MEBIBYTES) == (True, True)
+
+
+def test_a_log_that_becomes_a_pipe(live: Live, tmp_path: Path) -> None:
+    log = tmp_path / "etcd.log"
+    log.write_text(BASE)
+    (tmp_path / "conftest.py").write_text(
+        "import os\ndef pytest_collection_finish():\n    os.unlink('etcd.log')\n    os.mkfifo('etcd.log')\n"
+    )
+    ended = ChildRun(tmp_path, [*live.options, "--etcd-log=etcd.log", "--etcd-check=mtls.*"]).end()
+    assert "is no regular file but a named pipe" in ended.output
+    assert ended.exit_code == 1
+    assert "INTERNALERROR" not in ended.output

@@ -1,0 +1,170 @@
+"""Signals: a run ends early, its report is written, and nothing of it is left."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hostile.child_run import ChildRun
+from plugin.live_etcd import Live, start_live
+
+BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SECONDS = 60.0
+"""From a signal to the end of the run, while other tests keep the machine busy. Else it is below one."""
+SILENCE = 600
+"""The time-out of an attempt, which nobody waits for."""
+
+FAULTS = {
+    "test_a_silent_endpoint_is_not_waited_for": (
+        "SIGINT or SIGTERM while connections wait for an endpoint that accepts them and says nothing",
+        "report marked partial, exit code 2",
+        "1 s on a quiet machine, at any `--etcd-timeout`",
+    ),
+    "test_an_endpoint_that_drops_packets_is_not_waited_for": (
+        "SIGINT or SIGTERM while a connect is waited for",
+        "report marked partial, exit code 2",
+        "1 s on a quiet machine, at any `--etcd-timeout`",
+    ),
+    "test_a_run_on_an_etcd_is_partial": (
+        "SIGINT or SIGTERM in the middle of a run",
+        "report with what was found, marked partial, exit code 2",
+        "1 s on a quiet machine",
+    ),
+    "test_signals_that_follow_do_not_lose_the_report": (
+        "Ten signals in a row, most of them while the report is written",
+        "report marked partial, exit code 2",
+        "1 s on a quiet machine",
+    ),
+    "test_nothing_of_an_owned_cluster_is_left": (
+        "SIGTERM while an owned cluster is judged",
+        "report marked partial, exit code 2, no process and no directory",
+        "the stop of etcd",
+    ),
+}
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The URL of a server whose system accepts connections, and that never says anything."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"https://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def full() -> Iterator[str]:
+    """The URL of a server whose queue is full: the system answers no further connection."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        address = server.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        yield f"https://127.0.0.1:{address[1]}"
+        for one in waiting:
+            one.close()
+
+
+@pytest.fixture(scope="module")
+def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with start_live(tmp_path_factory.mktemp("signalled"), newest_etcd) as live:
+        yield live
+
+
+def _connected(port: int) -> bool:
+    """Whether this machine has a connection to the port, or is about to have one."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(line.split()[2].endswith(f":{port:04X}") for line in lines)
+
+
+def _report(directory: Path) -> dict[str, object]:
+    loaded: dict[str, object] = json.loads((directory / "report.json").read_text())
+    return loaded
+
+
+def _interrupted(run: ChildRun, number: signal.Signals, directory: Path, times: int = 1) -> float:
+    """Interrupt a run, judge its end, and return the seconds that it took."""
+    sent = run.send(number)
+    for _ in range(times - 1):
+        run.wait_until(lambda: time.monotonic() > sent + 0.01)
+        run.send(number)
+    ended = run.end()
+    seconds = time.monotonic() - sent
+    assert (ended.exit_code, seconds < SECONDS) == (2, True), ended.output
+    assert _report(directory)["partial"] is True
+    assert "INTERNALERROR" not in ended.output
+    assert "Traceback" not in ended.output
+    assert "etcd TLS conformance" in ended.output
+    return seconds
+
+
+@BOTH
+def test_a_silent_endpoint_is_not_waited_for(silent: str, tmp_path: Path, number: signal.Signals) -> None:
+    port = int(silent.rpartition(":")[2])
+    run = ChildRun(
+        tmp_path, [f"--etcd-endpoint={silent}", "--etcd-report=report.json", f"--etcd-timeout={SILENCE}"]
+    )
+    run.wait_until(lambda: _connected(port))
+    assert _interrupted(run, number, tmp_path) < SECONDS
+
+
+@BOTH
+def test_an_endpoint_that_drops_packets_is_not_waited_for(
+    full: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = ChildRun(
+        tmp_path, ["-v", f"--etcd-endpoint={full}", "--etcd-report=report.json", f"--etcd-timeout={SILENCE}"]
+    )
+    label = f"::client-{full.removeprefix('https://').replace(':', '-')}::"
+    run.wait_until(lambda: label in run.output)
+    assert _interrupted(run, number, tmp_path) < SECONDS
+
+
+@BOTH
+def test_a_run_on_an_etcd_is_partial(live: Live, tmp_path: Path, number: signal.Signals) -> None:
+    run = ChildRun(tmp_path, ["-v", *live.options, "--etcd-report=report.json", "--etcd-gentle"])
+    run.wait_until(lambda: run.output.count("PASSED") > 3)
+    _interrupted(run, number, tmp_path)
+    outcomes = [result["outcome"] for result in _report(tmp_path)["results"]]  # type: ignore[attr-defined]
+    assert outcomes.count("conforms") > 3
+    assert "not-run" in outcomes
+
+
+@BOTH
+def test_signals_that_follow_do_not_lose_the_report(
+    live: Live, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = ChildRun(tmp_path, ["-v", *live.options, "--etcd-report=report.json", "--etcd-gentle"])
+    run.wait_until(lambda: run.output.count("PASSED") > 3)
+    _interrupted(run, number, tmp_path, times=10)
+
+
+@BOTH
+def test_nothing_of_an_owned_cluster_is_left(
+    newest_etcd: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    run = ChildRun(
+        tmp_path,
+        ["-v", "--etcd-conformance", f"--etcd-binary={newest_etcd}", "--etcd-report=report.json"],
+        environment={"TMPDIR": str(tmp_path / "tmp")},
+        limit=False,
+    )
+    run.wait_until(lambda: run.output.count("PASSED") > 3)
+    _interrupted(run, number, tmp_path)
+    assert list((tmp_path / "tmp").glob("pytest-etcdtls-*/*")) == []
+    assert str(tmp_path) not in _command_lines()
+
+
+def _command_lines() -> str:
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(process.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it has ended
+    return "\n".join(found)
