@@ -160,7 +160,7 @@ def plain_http_is_refused(plaintext: Plaintext) -> Iterator[Statement]:
     if plaintext.role == Role.METRICS and plaintext.scheme == "http":
         yield CannotJudge(Outcome.NOT_APPLICABLE, "a metrics listener may speak plain HTTP")
         return
-    attempt = plaintext.tries[-1]
+    attempt = plaintext.attempt
     if attempt.first_bytes and not attempt.first_bytes.startswith(_TLS_ALERT):
         yield Finding(
             message="plain HTTP is answered",
