@@ -651,6 +651,14 @@ def _admission_cost(planned: Planned) -> int:
     listener = planned.listener
     if listener is None or listener.scheme == "http":
         return 0
+    credentials = planned.target.credentials(listener.role)
+    known = {
+        "wrong-cn": bool(credentials.allowed_cn),
+        "wrong-hostname": bool(credentials.allowed_hostname),
+        "revoked": planned.target.origin == "live" or credentials.revoked is not None,
+    }
+    if not known.get(str(planned.key), True):
+        return 0
     # After a close that decides the result, the control is repeated.
     tries = 2 if planned.key in CLOSED_BY_ETCD else 1
     return tries * len(TLSVersion) * len(_speeches(planned.key, PROTOCOLS[listener.role]))
@@ -821,12 +829,12 @@ _BY_ROLE: dict[Role, tuple[str, ...]] = {
 """Identities that the checks about single identities try, by role; no other is tried for comparison."""
 
 
-@probe(
-    IdentityAttempts,
-    cost=0,
-    needs=[AcceptedClient, *((AccessMatrix, name) for name in _EVERYWHERE + _CLIENT_AND_PEER)],
-    across=True,
-)
+def _needs_of_attempts(planned: Planned) -> Sequence[Wanted]:
+    names = _BY_ROLE[planned.listener.role] if planned.listener else ()
+    return (AcceptedClient, *((AccessMatrix, name) for name in (*_EVERYWHERE, *names)))
+
+
+@probe(IdentityAttempts, cost=0, needs=_needs_of_attempts, across=True)
 def _encounters(context: Context) -> IdentityAttempts:
     listener = listener_of(context)
     tls_answer(context)

@@ -29,7 +29,7 @@ from pytest_etcdtls.facts.listener import (
     tls_answer,
     version_path,
 )
-from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
 from pytest_etcdtls.facts.sample import ETCD_PATHS, SAMPLE_FILES, SampleListener, etcd_response
 from pytest_etcdtls.pki.names import names_host
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
@@ -396,6 +396,7 @@ class UserToken:
     GatewayAnswer,
     cost=lambda planned: 1 + int(planned.target.user is not None),
     needs=[ServedClient, UserToken],
+    across=[UserToken],
 )
 def _gateway(context: Context) -> GatewayAnswer:
     listener = listener_of(context)
@@ -589,11 +590,16 @@ def trusted_leaf(context: Context) -> bytes:
     return served.leaf.public_bytes(Encoding.DER)
 
 
+def _gives_tokens(planned: Planned) -> bool:
+    role = planned.listener.role if planned.listener else None
+    return planned.target.user is not None and role is Role.CLIENT
+
+
 @probe(
     UserToken,
     reported=False,
-    cost=lambda planned: int(planned.target.user is not None),
-    needs=[ServedClient, ServedChain, PathToTrust],
+    cost=lambda planned: int(_gives_tokens(planned)),
+    needs=lambda planned: [ServedClient, ServedChain, PathToTrust] if _gives_tokens(planned) else [],
 )
 def _user_token(context: Context) -> UserToken:
     if context.target.user is None:

@@ -6,8 +6,9 @@ that cannot make its observation raises an :class:`~pytest_etcdtls.errors.Unobse
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -132,7 +133,7 @@ class Probe:
         keys: whether there are several observations of the type: ``none``, ``optional`` or ``needed``.
         cost: maximum number of connections that it makes itself, without retries.
         needs: the other observations (type, key) that it may request, on the same listener.
-        across: it requests them of other listeners of the target too.
+        across: which of them it requests of other listeners of the target too; true for all.
         elsewhere: maximum number of connections to addresses that are no listeners of the target.
         advertised: observations that it may request of each client URL that a member advertises and that is
             no listener of the target.
@@ -146,10 +147,14 @@ class Probe:
     keys: Literal["none", "optional", "needed"]
     cost: Cost
     needs: Callable[[Planned], Sequence[tuple[type[Any], str | None]]]
-    across: bool = False
+    across: bool | frozenset[type[Any]] = False
     elsewhere: Callable[[Target], int] | None = None
     advertised: tuple[type[Any], ...] = ()
     reported: bool = True
+
+    def crosses(self, needed: type[Any]) -> bool:
+        """Return whether it requests that observation of other listeners of the target too."""
+        return self.across if isinstance(self.across, bool) else needed in self.across
 
     def refuse(self, key: str | None) -> None:
         """Check that a key fits the probe.
@@ -173,7 +178,7 @@ def probe(
     *,
     cost: Cost | int,
     needs: Needs | Sequence[Wanted] = (),
-    across: bool = False,
+    across: bool | Collection[type[Any]] = False,
     elsewhere: Callable[[Target], int] | None = None,
     advertised: Sequence[type[Any]] = (),
     reported: bool = True,
@@ -188,7 +193,7 @@ def probe(
         cost: maximum number of connections without retries; a number or a function.
         needs: every other observation that it may request, its type or (type, key); or a function that
             returns them.
-        across: they are requested of every listener of the target.
+        across: which of them are requested of every listener of the target; true for all.
         elsewhere: maximum number of connections to addresses that are no listeners of the target.
         advertised: observations requested of client URLs that members advertise.
         reported: it may be in the report: it holds neither keys nor tokens.
@@ -211,7 +216,7 @@ def probe(
                 wanted if isinstance(wanted, tuple) else (wanted, None)
                 for wanted in (needs(planned) if callable(needs) else needs)
             ),
-            across=across,
+            across=across if isinstance(across, bool) else frozenset(across),
             elsewhere=elsewhere,
             advertised=tuple(advertised),
             reported=reported,
@@ -247,7 +252,12 @@ def _with_key(
     """Return whether a function takes a key, and a function that is always called with one."""
     _, *more = inspect.signature(function).parameters.values()
     if not more:
-        return "none", lambda first, _key: function(first)
+
+        @functools.wraps(function)
+        def called(first: Any, _key: str | None) -> Any:  # noqa: ANN401 - of any probe or sample
+            return function(first)
+
+        return "none", called
     return ("needed" if more[0].annotation in ("str", str) else "optional"), function
 
 

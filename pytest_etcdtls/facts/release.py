@@ -113,7 +113,12 @@ _GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([
 _NEED = "pass a client certificate that is accepted"
 
 
-@probe(EtcdRelease, cost=0, needs=[(GetExchange, "/version"), ServedClient], across=True)
+@probe(
+    EtcdRelease,
+    cost=0,
+    needs=[(GetExchange, "/version"), (GetExchange, "/metrics"), ServedClient],
+    across=True,
+)
 def _etcd(context: Context) -> EtcdRelease:
     """Return the version from the listener, else from another listener of the member, else of the binary."""
     listener = listener_of(context)
@@ -158,7 +163,7 @@ def _gos(context: Context) -> GoReleases:
 @probe(
     SplitListeners,
     cost=0,
-    needs=[EtcdRelease, ServedClient, ClientIdentity],
+    needs=[EtcdRelease, ServedClient, (ClientIdentity, "revoked")],
     across=True,
 )
 def _split(context: Context) -> SplitListeners:

@@ -105,7 +105,7 @@ def _revoked(context: Context) -> Identity | None:
         return None
 
 
-@probe(Resumption, cost=3 * len(TLSVersion), needs=[KeptSessions, ClientIdentity])
+@probe(Resumption, cost=3 * len(TLSVersion), needs=[KeptSessions, (ClientIdentity, "revoked")])
 def _resumption(context: Context) -> Resumption:
     listener = listener_of(context)
     kept = context.get(KeptSessions)

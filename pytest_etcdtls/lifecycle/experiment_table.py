@@ -18,10 +18,10 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffer,
     SuiteOffers,
 )
-from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.probe import Context, Wanted, probe, sample
 from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
 from pytest_etcdtls.lifecycle import rotation, rules
-from pytest_etcdtls.lifecycle.lab import outcome, setting, setting_of
+from pytest_etcdtls.lifecycle.lab import ExperimentResults, outcome, setting, setting_of
 from pytest_etcdtls.pki.pki_plan import PKIPlan
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER
 from pytest_etcdtls.role import Protocol, Role
@@ -106,22 +106,26 @@ _NAMES: dict[type[Any], str] = {
 """Experiments whose observation has its own type."""
 
 
-@probe(Experiment, cost=0)
+def _results(experiment: str) -> list[Wanted]:
+    return [(ExperimentResults, setting_of(experiment))]
+
+
+@probe(Experiment, cost=0, needs=lambda planned: _results(str(planned.key)))
 def _experiment(context: Context, key: str) -> Experiment:
     return outcome(context, Experiment, key)
 
 
-@probe(SuiteOffers, cost=0)
+@probe(SuiteOffers, cost=0, needs=_results(_NAMES[SuiteOffers]))
 def _suite_offers(context: Context) -> SuiteOffers:
     return outcome(context, SuiteOffers, _NAMES[SuiteOffers])
 
 
-@probe(RenewalUnderLoad, cost=0)
+@probe(RenewalUnderLoad, cost=0, needs=_results(_NAMES[RenewalUnderLoad]))
 def _renewal_under_load(context: Context) -> RenewalUnderLoad:
     return outcome(context, RenewalUnderLoad, _NAMES[RenewalUnderLoad])
 
 
-@probe(ForeignMember, cost=0)
+@probe(ForeignMember, cost=0, needs=_results(_NAMES[ForeignMember]))
 def _foreign_member(context: Context) -> ForeignMember:
     return outcome(context, ForeignMember, _NAMES[ForeignMember])
 

@@ -63,14 +63,9 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
         if probe.elsewhere is not None:
             elsewhere[type_, key] = probe.elsewhere(target)
         advertised |= dict.fromkeys(probe.advertised)
-        around: Sequence[Listener | None] = (
-            target.listeners if probe.across or listener is None else [listener]
-        )
-        open_ += [
-            (there, needed, of)
-            for needed, of in probe.needs(Planned(target, listener, key))
-            for there in (*around, listener)
-        ]
+        for needed, of in probe.needs(Planned(target, listener, key)):
+            everywhere = target.listeners if probe.crosses(needed) or listener is None else ()
+            open_ += [(there, needed, of) for there in (*everywhere, listener)]
     if more := sum(elsewhere.values()):
         counted[CLUSTER] = more
     if advertised and not target.discover:
