@@ -27,21 +27,25 @@ class AccountingObserver(Observer):
 
     Attributes:
         undeclared: one sentence for each such thing, naming the file to edit.
+        first_tries: connections by listener label, without retries.
     """
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
         self.undeclared: dict[str, None] = {}
+        self.first_tries: Counter[str] = Counter()
 
     def context(self, type_: type[Any], key: str | None, listener: Listener | None) -> Context:
         """Return a context that compares what the probe does with what it declares."""
         plain = super().context(type_, key, listener)
-        return _Accounted(plain, probe_for(type_), Planned(self.target, listener, key), self.undeclared)
+        return _Accounted(plain, probe_for(type_), Planned(self.target, listener, key), self)
 
 
 class _Accounted:
-    def __init__(self, context: Context, probe: Probe, planned: Planned, undeclared: dict[str, None]) -> None:
-        self._context, self._probe, self._planned, self._undeclared = context, probe, planned, undeclared
+    def __init__(
+        self, context: Context, probe: Probe, planned: Planned, observer: AccountingObserver
+    ) -> None:
+        self._context, self._probe, self._planned, self._observer = context, probe, planned, observer
         self._made = self._made_elsewhere = 0
 
     @property
@@ -85,6 +89,7 @@ class _Accounted:
 
     def attempt_elsewhere(self, *asked: tuple[Listener, Request]) -> list[Attempt]:
         self._made_elsewhere += len(asked)
+        self._observer.first_tries[CLUSTER] += len(asked)
         declared = self._probe.elsewhere(self.target) if self._probe.elsewhere else 0
         if self._made_elsewhere > declared:
             self._note(f"makes {self._made_elsewhere} connections elsewhere, elsewhere= says {declared}")
@@ -92,12 +97,13 @@ class _Accounted:
 
     def _count(self, number: int) -> None:
         self._made += number
+        self._observer.first_tries[self.listener.label if self.listener else CLUSTER] += number
         if self._made > (declared := self._probe.cost(self._planned)):
             self._note(f"makes {self._made} connections, cost= says {declared}")
 
     def _note(self, what: str) -> None:
         key = f" {self._planned.key!r}" if self._planned.key else ""
-        self._undeclared[
+        self._observer.undeclared[
             f"{self._probe.module}: the probe of {self._probe.observation.__name__}{key} {what}"
         ] = None
 
