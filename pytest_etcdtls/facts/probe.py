@@ -266,6 +266,11 @@ def probes() -> Mapping[type[Any], Probe]:
     return MappingProxyType(_PROBES)
 
 
+def samples() -> Mapping[type[Any], Callable[[SampleListener, str | None], Any]]:
+    """Return the functions that return conforming observations, by observation type."""
+    return MappingProxyType(_SAMPLES)
+
+
 def probe_for(type_: type[Any]) -> Probe:
     """Return the probe of an observation type.
 
