@@ -51,22 +51,24 @@ class FakeEtcd:
         """Return the ids of the checks that find what is wrong."""
         return set(self.violated)
 
-    def findings(self, directory: Path, *, good: bool = False) -> dict[str, CheckResult]:
-        """Start it, judge it and return the results with findings, by check.
+    def judged(self, directory: Path, *, good: bool = False) -> dict[str, CheckResult]:
+        """Start it, judge it by the families of ``violated`` and return the results by check.
 
         Args:
             directory: for its certificates.
             good: without its fault.
         """
         if unknown := self.proves() - set(catalogue()):
-            raise AssertionError(f"{self.name}: there is no check {', '.join(sorted(unknown))}")
+            raise AssertionError(
+                f"{self.name}: there is no check {', '.join(sorted(unknown))}: correct violated= in tests/zoo"
+            )
         families = {check.partition(".")[0] for check in self.violated}
         # This one waits for a quarter of a minute.
         patterns = [*sorted(families), *(["!tls.stalled-handshake"] if "tls" in families else [])]
         fake = replace(self, answers={}, to_everybody=False) if good else self
         with fake.started(directory) as (files, listener):
             results = judge(files.target(listener), *patterns)
-        return {result.check: result for result in results if result.findings}
+        return {result.check: result for result in results}
 
     @contextmanager
     def started(self, directory: Path) -> Iterator[tuple[Files, Listener]]:
