@@ -62,7 +62,7 @@ class Exchange(Tried):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GetExchange(Exchange):
+class ClientExchange(Exchange):
     """One request by the accepted client; on a listener without TLS, by a client without a certificate."""
 
 
@@ -259,8 +259,8 @@ def accepted_client(context: Context) -> tuple[Candidate, Identity]:
     return accepted, known[accepted.identity]
 
 
-@probe(GetExchange, cost=1, needs=[FirstContact, ServedClient, Plaintext])
-def _exchange(context: Context, key: str) -> GetExchange:
+@probe(ClientExchange, cost=1, needs=[FirstContact, ServedClient, Plaintext])
+def _exchange(context: Context, key: str) -> ClientExchange:
     listener = listener_of(context)
     request, plaintext = request_of(key), listener.scheme == "http"
     seen = None
@@ -269,7 +269,7 @@ def _exchange(context: Context, key: str) -> GetExchange:
         _needs_http1(accepted, listener.url)
         request = replace(request, identity=identity)
         seen = _seen(accepted, listener.role, key)
-    return GetExchange(
+    return ClientExchange(
         url=listener.url,
         role=listener.role,
         path=request.path,
@@ -341,7 +341,7 @@ def _grpc_over_http1(context: Context) -> GRPCOverHTTP1:
     return GRPCOverHTTP1(url=listener.url, tries=context.attempt(request)[0])
 
 
-@probe(VersionAnswers, cost=0, needs=[(GetExchange, "/version")], across=True)
+@probe(VersionAnswers, cost=0, needs=[(ClientExchange, "/version")], across=True)
 def _versions(context: Context) -> VersionAnswers:
     peer = listener_of(context)
     siblings = [
@@ -351,11 +351,11 @@ def _versions(context: Context) -> VersionAnswers:
     ]
     if not siblings:
         raise NotVerifiedError("needs a client listener of the same member: pass --etcd-endpoint")
-    answers = [_version_of(context.get(GetExchange, "/version"))]
+    answers = [_version_of(context.get(ClientExchange, "/version"))]
     reasons: list[str] = []
     for sibling in siblings:
         try:
-            answers.append(_version_of(context.get(GetExchange, "/version", listener=sibling)))
+            answers.append(_version_of(context.get(ClientExchange, "/version", listener=sibling)))
         except NotApplicableError as error:
             reasons.append(error.reason)
     if len(answers) < 2:
@@ -363,7 +363,7 @@ def _versions(context: Context) -> VersionAnswers:
     return VersionAnswers(answers=tuple(answers))
 
 
-def _version_of(exchange: GetExchange) -> tuple[str, dict[str, str]]:
+def _version_of(exchange: ClientExchange) -> tuple[str, dict[str, str]]:
     attempt = exchange.attempt
     if attempt.ending is not Ending.SERVED or attempt.response is None:
         raise InconclusiveError(f"{exchange.url}/version: {attempt.describe()}")
@@ -631,11 +631,11 @@ def _token_in(attempt: Attempt) -> str:
     return token.decode("ascii", "replace") if isinstance(token, bytes) else ""
 
 
-@sample(GetExchange)
-def _sample_exchange(place: SampleListener, key: str) -> GetExchange:
+@sample(ClientExchange)
+def _sample_exchange(place: SampleListener, key: str) -> ClientExchange:
     request = request_of(key)
     response = etcd_response(request.method, request.path.partition("?")[0], place.role)
-    return GetExchange(
+    return ClientExchange(
         url=place.url,
         role=place.role,
         path=request.path,

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
-from pytest_etcdtls.facts.api import GetExchange, MemberLists, MemberRecord, accepted_client
+from pytest_etcdtls.facts.api import ClientExchange, MemberLists, MemberRecord, accepted_client
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
 from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
 from pytest_etcdtls.facts.sample import SampleListener
@@ -268,14 +268,14 @@ def _listing_cost(planned: Planned) -> int:
     return int(listener.role is Role.CLIENT)
 
 
-@probe(MemberListing, cost=_listing_cost, needs=[ServedClient, (GetExchange, "/members")])
+@probe(MemberListing, cost=_listing_cost, needs=[ServedClient, (ClientExchange, "/members")])
 def _listing(context: Context, key: str | None) -> MemberListing:
     """Ask a client listener by gRPC or, with that key, by the gateway, and a peer listener over HTTP.
 
     An ``http`` listener is asked without credentials.
     """
     if listener_of(context).role is Role.PEER:
-        return _from_peer(context.get(GetExchange, "/members"), listener_of(context).member)
+        return _from_peer(context.get(ClientExchange, "/members"), listener_of(context).member)
     return _by_gateway(context) if key == BY_GATEWAY else _by_grpc(context)
 
 
@@ -340,7 +340,7 @@ def _ask(context: Context, protocol: Protocol, purpose: str, path: str) -> Attem
     return context.attempt(request)[0][-1]
 
 
-def _from_peer(exchange: GetExchange, member_label: str) -> MemberListing:
+def _from_peer(exchange: ClientExchange, member_label: str) -> MemberListing:
     response = exchange.attempt.response
     if response is None:
         raise InconclusiveError(f"{exchange.url}/members: {exchange.attempt.describe()}")

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import ClientIdentity, ServedClient
-from pytest_etcdtls.facts.api import GetExchange
+from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.listener import listener_of
 from pytest_etcdtls.facts.probe import Context, probe, sample
 from pytest_etcdtls.facts.sample import SampleListener
@@ -116,7 +116,7 @@ _NEED = "pass a client certificate that is accepted"
 @probe(
     EtcdRelease,
     cost=0,
-    needs=[(GetExchange, "/version"), (GetExchange, "/metrics"), ServedClient],
+    needs=[(ClientExchange, "/version"), (ClientExchange, "/metrics"), ServedClient],
     across=True,
 )
 def _etcd(context: Context) -> EtcdRelease:
@@ -135,7 +135,7 @@ def _etcd(context: Context) -> EtcdRelease:
     raise NotVerifiedError(f"the version of etcd is not known: {_NEED}")
 
 
-@probe(GoRelease, cost=0, needs=[(GetExchange, "/metrics")], across=True)
+@probe(GoRelease, cost=0, needs=[(ClientExchange, "/metrics")], across=True)
 def _go(context: Context) -> GoRelease:
     listener = listener_of(context)
     for place in (listener, *_siblings(context, listener)):
@@ -237,7 +237,7 @@ def _etcd_version(context: Context, place: Listener) -> tuple[str, str]:
 
 
 def _from_version(context: Context, place: Listener) -> str:
-    response = context.get(GetExchange, "/version", listener=place).attempt.response
+    response = context.get(ClientExchange, "/version", listener=place).attempt.response
     try:
         return str(json.loads(response.body)["etcdserver"]) if response else ""
     except (ValueError, TypeError, KeyError):
@@ -258,7 +258,7 @@ def _from_status(context: Context, place: Listener) -> str:
 
 
 def _metric(context: Context, place: Listener, pattern: re.Pattern[bytes]) -> str:
-    response = context.get(GetExchange, "/metrics", listener=place).attempt.response
+    response = context.get(ClientExchange, "/metrics", listener=place).attempt.response
     found = pattern.search(response.body) if response else None
     if found is None:
         raise NotVerifiedError(f"{place.url}/metrics does not tell the version")

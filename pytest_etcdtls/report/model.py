@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.backends.openssl.backend import backend
 
 from pytest_etcdtls._version import __version__
-from pytest_etcdtls.facts.api import GetExchange
+from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.report.certificate_text import certificate_facts, utc
@@ -204,7 +204,7 @@ def openssl_version() -> str:
 
 
 def _version(fact: object) -> str | None:
-    if not isinstance(fact, GetExchange) or fact.path != "/version" or fact.attempt.response is None:
+    if not isinstance(fact, ClientExchange) or fact.path != "/version" or fact.attempt.response is None:
         return None
     try:
         body = json.loads(fact.attempt.response.body)
