@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,14 @@ def test_loud_on_its_counterexample(check: Check) -> None:
         assert finding.message
         assert finding.expected
         assert finding.observed
+
+
+def test_a_check_may_say_what_a_good_etcd_answers_instead_of_the_sample() -> None:
+    plain = catalogue()["api.version-body"]
+    other = next(iter(_conforming(catalogue()["api.v2-disabled"]).values()))
+    changed = _conforming(replace(plain, conforming=lambda exchange: {"exchange": other}))
+    assert changed == {"exchange": other}
+    assert changed != _conforming(plain)
 
 
 def test_every_observation_that_is_asked_for_has_a_probe() -> None:
