@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import pytest_etcdtls.facts
 from pytest_etcdtls.errors import InconclusiveError, UnobservedError
 from pytest_etcdtls.facts.discovery import Discovered, Discovery
-from pytest_etcdtls.facts.probe import probe_for
+from pytest_etcdtls.facts.probe import Context, probe_for
 from pytest_etcdtls.lifecycle import experiment_table as _experiments
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Bounds, Listener, Target
@@ -68,14 +68,19 @@ class Observer:
         place = (listener.label if listener else None, type_, key)
         if place not in self._facts:
             found = probe_for(type_)
+            found.refuse(key)
             try:
-                self._facts[place] = found.function(_View(self, listener), key)
+                self._facts[place] = found.function(self.context(type_, key, listener), key)
             except UnobservedError as unobserved:
                 self._facts[place] = unobserved
         fact = self._facts[place]
         if isinstance(fact, UnobservedError):
             raise type(fact)(fact.reason)
         return cast("T", fact)
+
+    def context(self, type_: type[Any], key: str | None, listener: Listener | None) -> Context:
+        """Return the context in which the probe makes that observation."""
+        return _View(self, listener)
 
     def discover(self) -> None:
         """Ask the cluster for its members and observe their listeners too, if the target wants discovery.

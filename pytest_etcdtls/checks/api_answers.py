@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.access import Candidate, ServedClient
-from pytest_etcdtls.facts.api import Alarms, GetExchange, MemberLists, MemberRecord, VersionAnswers
+from pytest_etcdtls.facts.api import Alarms, ClientExchange, MemberLists, MemberRecord, VersionAnswers
 from pytest_etcdtls.facts.release import EtcdRelease, Release
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl
@@ -28,15 +28,15 @@ def has_livez(release: Release) -> bool:
     return release >= _LIVEZ_SINCE.get(release.line, Release(3, 6, 0, final=False))
 
 
-def _missing(etcd: EtcdRelease, livez: GetExchange, readyz: GetExchange) -> Mapping[str, Any]:
+def _missing(etcd: EtcdRelease, livez: ClientExchange, readyz: ClientExchange) -> Mapping[str, Any]:
     return {"readyz": answered_with(readyz, Response(status=404, body=b"404 page not found"))}
 
 
 @check("api.health-endpoints", on=_WITH_HEALTH, counterexample=_missing)
 def the_probes_of_kubernetes_have_their_paths(
     etcd: EtcdRelease,
-    livez: Annotated[GetExchange, "/livez"],
-    readyz: Annotated[GetExchange, "/readyz"],
+    livez: Annotated[ClientExchange, "/livez"],
+    readyz: Annotated[ClientExchange, "/readyz"],
 ) -> Iterator[Statement]:
     """/livez and /readyz exist from etcd 3.4.29, 3.5.11 and 3.6 on.
 
@@ -221,12 +221,12 @@ def _date(text: str) -> datetime | None:
 _WITH_VERSION = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.PEER})
 
 
-def answered_with(exchange: GetExchange, response: Response) -> GetExchange:
+def answered_with(exchange: ClientExchange, response: Response) -> ClientExchange:
     """Return the exchange with another response; for counterexamples."""
     return replace(exchange, tries=(replace(exchange.attempt, response=response),))
 
 
-def unanswered(exchange: GetExchange) -> Iterator[Statement]:
+def unanswered(exchange: ClientExchange) -> Iterator[Statement]:
     """Yield inconclusive for an exchange without an HTTP response."""
     if exchange.attempt.response is None or exchange.attempt.ending is not Ending.SERVED:
         yield CannotJudge(
@@ -240,12 +240,12 @@ def show(response: Response) -> str:
     return f"HTTP {response.status}{encoding}: {response.excerpt()}"
 
 
-def _gone(exchange: GetExchange) -> Mapping[str, Any]:
+def _gone(exchange: ClientExchange) -> Mapping[str, Any]:
     return {"exchange": answered_with(exchange, Response(status=404, body=b"404 page not found"))}
 
 
 @check("api.version-answers", on=_WITH_VERSION, counterexample=_gone)
-def version_answers(exchange: Annotated[GetExchange, "/version"]) -> Iterator[Statement]:
+def version_answers(exchange: Annotated[ClientExchange, "/version"]) -> Iterator[Statement]:
     """/version answers the good client with status 200.
 
     Otherwise the listener is not etcd's, or something between answers in its place.
@@ -268,12 +268,12 @@ def version_answers(exchange: Annotated[GetExchange, "/version"]) -> Iterator[St
         )
 
 
-def _empty(exchange: GetExchange) -> Mapping[str, Any]:
+def _empty(exchange: ClientExchange) -> Mapping[str, Any]:
     return {"exchange": answered_with(exchange, Response(status=200, body=b'{"etcdserver": "latest"}'))}
 
 
 @check("api.version-body", on=_WITH_VERSION, counterexample=_empty)
-def version_is_well_formed(exchange: Annotated[GetExchange, "/version"]) -> Iterator[Statement]:
+def version_is_well_formed(exchange: Annotated[ClientExchange, "/version"]) -> Iterator[Statement]:
     """/version returns the server version and the cluster version.
 
     Clients and members that read the versions fail, and the answer is not etcd's. The cluster version may be
@@ -352,13 +352,15 @@ def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
         )
 
 
-def _sick(exchange: GetExchange, alarms: Alarms) -> Mapping[str, Any]:
+def _sick(exchange: ClientExchange, alarms: Alarms) -> Mapping[str, Any]:
     body = b'{"health":"false","reason":"NO LEADER"}'
     return {"exchange": answered_with(exchange, Response(status=503, body=body))}
 
 
 @check("api.healthy", on=_WITH_HEALTH, counterexample=_sick)
-def the_member_is_healthy(exchange: Annotated[GetExchange, "/health"], alarms: Alarms) -> Iterator[Statement]:
+def the_member_is_healthy(
+    exchange: Annotated[ClientExchange, "/health"], alarms: Alarms
+) -> Iterator[Statement]:
     """/health reports true to the good client.
 
     A member without a leader serves no requests, and one with the alarm CORRUPT has different data than the

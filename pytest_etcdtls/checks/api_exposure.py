@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import let_in
 from pytest_etcdtls.facts.access import AccessMatrix
-from pytest_etcdtls.facts.api import GetExchange, UnauthenticatedExchange
+from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
 from pytest_etcdtls.pki.names import is_loopback
 from pytest_etcdtls.refusal import ControlState, rule
@@ -20,12 +20,12 @@ from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 _CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
 
 
-def _there(exchange: GetExchange) -> Mapping[str, Any]:
+def _there(exchange: ClientExchange) -> Mapping[str, Any]:
     return {"exchange": answered_with(exchange, Response(status=200, body=b"{}"))}
 
 
 @check("api.v2-disabled", on=_CLIENT_PORTS, counterexample=_there)
-def the_v2_api_is_off(exchange: Annotated[GetExchange, "/v2/keys"]) -> Iterator[Statement]:
+def the_v2_api_is_off(exchange: Annotated[ClientExchange, "/v2/keys"]) -> Iterator[Statement]:
     """The v2 API is not served.
 
     Its key space is separate from v3's. It has its own authentication, which is disabled unless it is
@@ -40,7 +40,7 @@ def the_v2_api_is_off(exchange: Annotated[GetExchange, "/v2/keys"]) -> Iterator[
 
 
 @check("api.pprof-hidden", on=_CLIENT_PORTS, counterexample=_there)
-def profiles_are_off(exchange: Annotated[GetExchange, "/debug/pprof/"]) -> Iterator[Statement]:
+def profiles_are_off(exchange: Annotated[ClientExchange, "/debug/pprof/"]) -> Iterator[Statement]:
     """Profiles (pprof) are not served.
 
     Heap and goroutine profiles expose data from etcd's memory, and taking one slows etcd down.
@@ -55,7 +55,7 @@ def profiles_are_off(exchange: Annotated[GetExchange, "/debug/pprof/"]) -> Itera
     yield from _absent(exchange, "profiles are served")
 
 
-def _absent(exchange: GetExchange, message: str) -> Iterator[Statement]:
+def _absent(exchange: ClientExchange, message: str) -> Iterator[Statement]:
     yield from unanswered(exchange)
     response = exchange.attempt.response
     if response is not None and response.status != 404:
@@ -69,16 +69,18 @@ def _absent(exchange: GetExchange, message: str) -> Iterator[Statement]:
         )
 
 
-def _client_port(version: GetExchange, variables: GetExchange, gateway: GetExchange) -> Mapping[str, Any]:
+def _client_port(
+    version: ClientExchange, variables: ClientExchange, gateway: ClientExchange
+) -> Mapping[str, Any]:
     answer = Response(status=200, body=b'{"etcdserver":"3.6.16","etcdcluster":"3.6.0"}')
     return {"version": answered_with(version, answer)}
 
 
 @check("api.metrics-scope", on={Role.METRICS}, counterexample=_client_port)
 def the_metrics_listener_serves_metrics_only(
-    version: Annotated[GetExchange, "/version"],
-    variables: Annotated[GetExchange, "/debug/vars"],
-    gateway: Annotated[GetExchange, "/v3/maintenance/status"],
+    version: Annotated[ClientExchange, "/version"],
+    variables: Annotated[ClientExchange, "/debug/vars"],
+    gateway: Annotated[ClientExchange, "/v3/maintenance/status"],
 ) -> Iterator[Statement]:
     """The metrics listener serves only health and metrics.
 

@@ -14,7 +14,7 @@ from pytest_etcdtls.declared import effective as sides
 from pytest_etcdtls.declared.declaration import FLAGS, Setting, version_key
 from pytest_etcdtls.declared.effective import EffectiveListener
 from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
-from pytest_etcdtls.facts.api import GatewayAnswer, GetExchange
+from pytest_etcdtls.facts.api import ClientExchange, GatewayAnswer
 from pytest_etcdtls.facts.certificates import AnnouncedCAs
 from pytest_etcdtls.facts.configuration import (
     DeclaredBundle,
@@ -489,13 +489,13 @@ def the_gateway_is_as_declared(
             )
 
 
-def _served(declaration: ListenerDeclaration, exchange: GetExchange) -> Mapping[str, Any]:
+def _served(declaration: ListenerDeclaration, exchange: ClientExchange) -> Mapping[str, Any]:
     return {"exchange": answered_with(exchange, Response(status=200, body=b"profiles"))}
 
 
 @check("config.pprof-as-declared", on=_CLIENT_PORTS, counterexample=_served)
 def profiles_are_as_declared(
-    declaration: ListenerDeclaration, exchange: Annotated[GetExchange, "/debug/pprof/"]
+    declaration: ListenerDeclaration, exchange: Annotated[ClientExchange, "/debug/pprof/"]
 ) -> Iterator[Statement]:
     """Profiles are served if, and only if, that is declared.
 

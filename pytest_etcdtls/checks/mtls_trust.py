@@ -165,7 +165,7 @@ def plain_http_is_refused(plaintext: Plaintext) -> Iterator[Statement]:
     if plaintext.role == Role.METRICS and plaintext.scheme == "http":
         yield CannotJudge(Outcome.NOT_APPLICABLE, "a metrics listener may speak plain HTTP")
         return
-    attempt = plaintext.tries[-1]
+    attempt = plaintext.attempt
     if attempt.is_http:
         yield Finding(
             message="plain HTTP is answered",

@@ -19,8 +19,9 @@ from pytest_etcdtls.facts.certificates import (
     KubernetesCA,
     ServedChain,
 )
-from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.listener import FirstContact, Tried, listener_of, tls_answer, version_path
+from pytest_etcdtls.facts.probe import Context, Planned, Wanted, probe, sample
+from pytest_etcdtls.facts.sample import SAMPLE_FILES, SampleListener
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import extension, is_for, name_text, purposes, serial_number
@@ -30,7 +31,7 @@ from pytest_etcdtls.pki.path import find_path
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.refusal import CLOSED_BY_ETCD
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener, PortCredentials, Target
+from pytest_etcdtls.target import Listener, PortCredentials
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
 from pytest_etcdtls.untrusted import printable
@@ -57,22 +58,12 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccessCase:
-    """One identity in one TLS version and protocol.
-
-    Attributes:
-        tries: its attempts, the last one counts.
-    """
+class AccessCase(Tried):
+    """One identity in one TLS version and protocol."""
 
     version: TLSVersion
     protocol: Protocol
-    tries: tuple[Attempt, ...]
     control: Control
-
-    @property
-    def attempt(self) -> Attempt:
-        """The attempt that counts."""
-        return self.tries[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,8 +251,8 @@ class IssuedIdentities:
     issued: dict[str, Identity]
 
 
-@probe(IssuedIdentities, reported=False, cost=0, needs=[(FirstContact, None)])
-def _workshop(context: Context, key: str | None) -> IssuedIdentities:
+@probe(IssuedIdentities, reported=False, cost=0, needs=[FirstContact])
+def _workshop(context: Context) -> IssuedIdentities:
     listener = listener_of(context)
     credentials = context.target.credentials(listener.role)
     signing = credentials.signing_key
@@ -303,8 +294,8 @@ def is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
     )
 
 
-@probe(GoodIdentities, reported=False, cost=0, needs=[(IssuedIdentities, None)])
-def _good_identities(context: Context, key: str | None) -> GoodIdentities:
+@probe(GoodIdentities, reported=False, cost=0, needs=[IssuedIdentities])
+def _good_identities(context: Context) -> GoodIdentities:
     credentials = context.target.credentials(listener_of(context).role)
     # A refusal of an identity that the declared rules exclude is correct, so it is no control.
     good = tuple(one for one in credentials.identities if is_admitted(one, credentials))
@@ -334,21 +325,20 @@ class ClientIdentity:
     ClientIdentity,
     reported=False,
     cost=0,
-    needs=[(FirstContact, None), (IssuedIdentities, None), (ServedChain, None), (AcceptedClient, None)],
+    needs=[FirstContact, IssuedIdentities, ServedChain, AcceptedClient],
 )
-def _presentable(context: Context, key: str | None) -> ClientIdentity:
-    name = str(key)
-    if name in _MADE:
-        return ClientIdentity(_MADE[name](context))
-    _needs_rule(context, name)
+def _presentable(context: Context, key: str) -> ClientIdentity:
+    if key in _MADE:
+        return ClientIdentity(_MADE[key](context))
+    _needs_rule(context, key)
     try:
         issued = context.get(IssuedIdentities).issued
     except NotVerifiedError as missing:
         for identity in _held(context):
-            if _is_excluded(context, identity, name):
+            if _is_excluded(context, identity, key):
                 return ClientIdentity(identity, held=missing.reason)
         raise
-    return ClientIdentity(issued[name], identities.TWINS.get(name))
+    return ClientIdentity(issued[key], identities.TWINS.get(key))
 
 
 def _held(context: Context) -> Iterator[Identity]:
@@ -560,7 +550,8 @@ def _again(context: Context, identity: Identity, tries: Tries, purpose: str) -> 
     return tuple((v, p, made + made_again.get((v, p), ())) for v, p, made in tries)
 
 
-def _acceptance_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+def _acceptance_cost(planned: Planned) -> int:
+    target, listener = planned.target, planned.listener
     if listener is None or listener.scheme == "http":
         return 0
     credentials = target.credentials(listener.role)
@@ -569,8 +560,8 @@ def _acceptance_cost(target: Target, listener: Listener | None, key: str | None)
     return known * 2 * len(TLSVersion) * len(PROTOCOLS[listener.role])
 
 
-@probe(AcceptedClient, cost=_acceptance_cost, needs=[(FirstContact, None), (GoodIdentities, None)])
-def _acceptance(context: Context, key: str | None) -> AcceptedClient:
+@probe(AcceptedClient, cost=_acceptance_cost, needs=[FirstContact, GoodIdentities])
+def _acceptance(context: Context) -> AcceptedClient:
     listener = listener_of(context)
     versions = tls_answer(context).offered
     candidates: list[Candidate] = []
@@ -623,14 +614,19 @@ def served_protocols(context: Context) -> tuple[Protocol, ...]:
     return accepted.served_protocols if accepted else PROTOCOLS[listener_of(context).role]
 
 
-def _twin_cost(target: Target, listener: Listener | None, key: str | None) -> int:
-    return 2 * len(TLSVersion) * len(PROTOCOLS[listener.role]) if listener else 0
+def _twin_cost(planned: Planned) -> int:
+    listener = planned.listener
+    if listener is None or listener.scheme == "http":
+        return 0
+    if planned.target.credentials(listener.role).signing_key is None:
+        return 0
+    return 2 * len(TLSVersion) * len(PROTOCOLS[listener.role])
 
 
-@probe(Candidate, cost=_twin_cost, needs=[(AcceptedClient, None), (IssuedIdentities, None)])
-def _valid_counterpart(context: Context, key: str | None) -> Candidate:
+@probe(Candidate, cost=_twin_cost, needs=[AcceptedClient, IssuedIdentities])
+def _valid_counterpart(context: Context, key: str) -> Candidate:
     """Try the valid counterpart of issued identities, unless it was tried as the accepted identity."""
-    identity = context.get(IssuedIdentities).issued[str(key)]
+    identity = context.get(IssuedIdentities).issued[key]
     acceptance = context.get(AcceptedClient)
     if acceptance.accepted is not None and acceptance.accepted.identity == identity.name:
         return acceptance.accepted
@@ -652,30 +648,41 @@ def _speeches(key: str | None, known: tuple[Protocol, ...]) -> tuple[Protocol, .
     return known[:1] if key in OTHER_ROLES else known
 
 
-def _admission_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+def _admission_cost(planned: Planned) -> int:
+    listener = planned.listener
     if listener is None or listener.scheme == "http":
         return 0
+    credentials = planned.target.credentials(listener.role)
+    known = {
+        "wrong-cn": bool(credentials.allowed_cn),
+        "wrong-hostname": bool(credentials.allowed_hostname),
+        "revoked": planned.target.origin == "live" or credentials.revoked is not None,
+    }
+    if not known.get(str(planned.key), True):
+        return 0
     # After a close that decides the result, the control is repeated.
-    tries = 2 if key in CLOSED_BY_ETCD else 1
-    return tries * len(TLSVersion) * len(_speeches(key, PROTOCOLS[listener.role]))
+    tries = 2 if planned.key in CLOSED_BY_ETCD else 1
+    return tries * len(TLSVersion) * len(_speeches(planned.key, PROTOCOLS[listener.role]))
 
 
-@probe(
-    AccessMatrix,
-    cost=_admission_cost,
-    needs=[
-        *((AcceptedClient, None), (ClientIdentity, None), (Candidate, None)),
-        *((AccessMatrix, name) for name in WITNESSES),
-    ],
-)
-def _admission(context: Context, key: str | None) -> AccessMatrix:
+def _needs_of_matrix(planned: Planned) -> Sequence[Wanted]:
+    counterpart = identities.TWINS.get(str(planned.key))
+    return (
+        *(FirstContact, AcceptedClient, GoodIdentities, IssuedIdentities, (ClientIdentity, planned.key)),
+        *([(Candidate, counterpart)] if counterpart else []),
+        *((AccessMatrix, name) for name in WITNESSES if name != planned.key),
+    )
+
+
+@probe(AccessMatrix, cost=_admission_cost, needs=_needs_of_matrix)
+def _admission(context: Context, key: str) -> AccessMatrix:
     try:
         presentable = context.get(ClientIdentity, key)
         admission = _presented(context, presentable, key)
         if presentable.held and not _decides(admission):
             raise NotVerifiedError(presentable.held)
     except NotVerifiedError as missing:
-        found = served_instead(context, str(key))
+        found = served_instead(context, key)
         if found is None:
             raise NotVerifiedError(missing.reason) from missing
         return found
@@ -710,7 +717,7 @@ def _decides(admission: AccessMatrix) -> bool:
     return Ending.SERVED in ways or (ways == {Ending.REFUSED} and controls == {Ending.SERVED})
 
 
-def _presented(context: Context, presentable: ClientIdentity, key: str | None) -> AccessMatrix:
+def _presented(context: Context, presentable: ClientIdentity, key: str) -> AccessMatrix:
     listener = listener_of(context)
     acceptance = context.get(AcceptedClient)
     identity = presentable.identity
@@ -750,8 +757,8 @@ def _known_tries(context: Context, identity: Identity, protocols: Sequence[Proto
     return tuple(place for one in tried for place in one.tries if place[1] in protocols)
 
 
-@probe(ServedClient, cost=0, needs=[(AcceptedClient, None), (AccessMatrix, "none")])
-def _served_client(context: Context, key: str | None) -> ServedClient:
+@probe(ServedClient, cost=0, needs=[AcceptedClient, (AccessMatrix, "none")])
+def _served_client(context: Context) -> ServedClient:
     acceptance = context.get(AcceptedClient)
     client = acceptance.accepted
     if client is None:
@@ -823,13 +830,13 @@ _BY_ROLE: dict[Role, tuple[str, ...]] = {
 """Identities that the checks about single identities try, by role; no other is tried for comparison."""
 
 
-@probe(
-    IdentityAttempts,
-    cost=0,
-    needs=[(AcceptedClient, None), *((AccessMatrix, name) for name in _EVERYWHERE + _CLIENT_AND_PEER)],
-    across=True,
-)
-def _encounters(context: Context, key: str | None) -> IdentityAttempts:
+def _needs_of_attempts(planned: Planned) -> Sequence[Wanted]:
+    names = _BY_ROLE[planned.listener.role] if planned.listener else ()
+    return (AcceptedClient, *((AccessMatrix, name) for name in (*_EVERYWHERE, *names)))
+
+
+@probe(IdentityAttempts, cost=0, needs=_needs_of_attempts, across=True)
+def _encounters(context: Context) -> IdentityAttempts:
     listener = listener_of(context)
     tls_answer(context)
     split = split_off(context, listener)
@@ -888,7 +895,7 @@ def _good(context: Context, listener: Listener) -> Iterator[IdentityAttempt]:
 
 
 @probe(SplitRevocation, cost=0, needs=[(AccessMatrix, "revoked")], across=True)
-def _split_revocation(context: Context, key: str | None) -> SplitRevocation:
+def _split_revocation(context: Context) -> SplitRevocation:
     listener = listener_of(context)
     tls_answer(context)
     split = split_off(context, listener)
@@ -903,7 +910,7 @@ def _split_revocation(context: Context, key: str | None) -> SplitRevocation:
 
 
 @probe(KubernetesCA, cost=0)
-def _kubernetes(context: Context, key: str | None) -> KubernetesCA:
+def _kubernetes(context: Context) -> KubernetesCA:
     bundle = context.target.kubernetes_ca
     if bundle is None and context.target.origin != "live":
         raise NotApplicableError("this cluster was started here and serves no Kubernetes")
@@ -918,9 +925,9 @@ def _kubernetes(context: Context, key: str | None) -> KubernetesCA:
 @probe(
     CAsInUse,
     cost=0,
-    needs=[(AnnouncedCAs, None), (Issuers, None), (ClientTrust, None), (AcceptedClient, None)],
+    needs=[AnnouncedCAs, Issuers, ClientTrust, AcceptedClient],
 )
-def _in_use(context: Context, key: str | None) -> CAsInUse:
+def _in_use(context: Context) -> CAsInUse:
     announced = context.get(AnnouncedCAs)
     issuers = _certificates(context, Issuers)
     trusted = _certificates(context, ClientTrust)
@@ -960,3 +967,74 @@ def _certificates(context: Context, type_: type[Issuers] | type[ClientTrust]) ->
         return context.get(type_).certificates
     except UnobservedError:
         return ()
+
+
+def _sample_candidate(place: SampleListener) -> Candidate:
+    """Return a good identity that was accepted."""
+    return Candidate(
+        identity="client",
+        origin="generated",
+        issued=False,
+        has_names=False,
+        files=SAMPLE_FILES,
+        tries=tuple(
+            (version, protocol, (place.attempt(asked=version, protocol=protocol),))
+            for version in TLSVersion
+            for protocol in place.protocols
+        ),
+    )
+
+
+@sample(AcceptedClient)
+def _sample_accepted(place: SampleListener) -> AcceptedClient:
+    candidate = _sample_candidate(place)
+    return AcceptedClient(
+        url=place.url,
+        role=place.role,
+        candidates=(candidate,),
+        accepted=candidate,
+        san_rule=place.role is Role.PEER,
+        versions=tuple(TLSVersion),
+    )
+
+
+@sample(ServedClient)
+def _sample_served(place: SampleListener) -> ServedClient:
+    return ServedClient(url=place.url, role=place.role, client=_sample_candidate(place))
+
+
+@sample(AccessMatrix)
+def sample_matrix(place: SampleListener, key: str) -> AccessMatrix:
+    """Return the conforming attempts of an identity: each is refused, and the control is served."""
+    cells = tuple(
+        AccessCase(
+            version=version,
+            protocol=protocol,
+            tries=(place.refused(identity=key, asked=version, protocol=protocol),),
+            control=Control(identity="client", tries=(place.attempt(asked=version, protocol=protocol),)),
+        )
+        for version in TLSVersion
+        for protocol in place.protocols
+    )
+    files = None if key == NO_CERTIFICATE.name else (f"{key}.crt", f"{key}.key")
+    return AccessMatrix(url=place.url, role=place.role, identity=key, files=files, cells=cells)
+
+
+@sample(IdentityAttempts)
+def _sample_attempts(place: SampleListener) -> IdentityAttempts:
+    here = tuple(
+        IdentityAttempt(url=place.url, identity=identity, version=version, protocol=protocol, attempt=attempt)
+        for version in TLSVersion
+        for protocol in place.protocols
+        for identity, attempt in (("client", place.attempt()), ("none", place.refused()))
+    )
+    return IdentityAttempts(url=place.url, role=place.role, here=here)
+
+
+@sample(SplitRevocation)
+def _sample_split_revocation(place: SampleListener) -> SplitRevocation:
+    http = sample_matrix(SampleListener(Role.CLIENT_HTTP), "revoked")
+    closed = tuple(
+        replace(cell, tries=(replace(cell.attempt, ending=Ending.CLOSED, alert=None),)) for cell in http.cells
+    )
+    return SplitRevocation(grpc=sample_matrix(place, "revoked"), http=replace(http, cells=closed))

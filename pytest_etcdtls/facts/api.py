@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,13 +16,22 @@ from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
     NotVerifiedError,
+    RegistrationError,
     UnobservedError,
     UnreadableJSONError,
 )
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate, GoodIdentities, ServedClient
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, Dialling, PathToTrust, ServedChain
-from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer, version_path
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.listener import (
+    FirstContact,
+    Plaintext,
+    Tried,
+    listener_of,
+    tls_answer,
+    version_path,
+)
+from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
+from pytest_etcdtls.facts.sample import ETCD_PATHS, SAMPLE_FILES, SampleListener, etcd_response
 from pytest_etcdtls.pki.names import names_host
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role
@@ -38,88 +49,88 @@ def is_of_etcd(response: Response) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GetExchange:
-    """One GET by the accepted good identity.
+class Exchange(Tried):
+    """One request over HTTP/1.1; which one is in the key, see :func:`request_of`.
 
     Attributes:
+        method: of the request.
         path: of the URL.
-        tries: attempts, the last one counts.
     """
 
     url: str
     role: str
     path: str
-    tries: tuple[Attempt, ...]
-
-    @property
-    def attempt(self) -> Attempt:
-        """The attempt that counts."""
-        return self.tries[-1]
+    method: str = "GET"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnauthenticatedExchange:
-    """One GET without a certificate.
+class ClientExchange(Exchange):
+    """One request by the accepted client; on a listener without TLS, by a client without a certificate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnauthenticatedExchange(Exchange):
+    """One request without a certificate.
 
     Attributes:
-        path: of the URL.
-        tries: attempts, the last one counts.
         control: the attempt with a good identity that counts; ``None`` if no good identity is known.
     """
 
-    url: str
-    role: str
-    path: str
-    tries: tuple[Attempt, ...]
     control: Attempt | None
 
-    @property
-    def attempt(self) -> Attempt:
-        """The attempt that counts."""
-        return self.tries[-1]
+
+_METHOD = re.compile(r"[A-Z]+")
+
+
+def request_of(key: str) -> Request:
+    """Return the request that a key stands for.
+
+    A key is written as HTTP/1.1 writes a request (RFC 9112 section 2.1), without the version: method and
+    path, a line for each header, an empty line and the body. ``/version`` is ``GET /version``.
+
+    Raises:
+        RegistrationError: if it is not written so.
+    """
+    head, ended, body = key.partition("\n\n")
+    start, *lines = head.split("\n")
+    method, _, path = start.rpartition(" ")
+    headers = dict(line.split(": ", 1) for line in lines if ": " in line)
+    if not (_METHOD.fullmatch(method or "GET") and path.startswith("/") and len(headers) == len(lines)):
+        raise RegistrationError(
+            f"{key!r} is no request: write 'METHOD /path', a line 'Header: value' for each header, an empty "
+            "line and the body"
+        )
+    method = method or "GET"
+    return Request(
+        purpose=f"{method} {path}",
+        protocol=Protocol.HTTP1,
+        method=method,
+        path=path,
+        headers={name.lower(): value for name, value in headers.items()},
+        body=body.encode() if ended else None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NegotiatedExchange:
-    """One GET over HTTP/1.1 on a connection for which ``h2`` was offered by ALPN.
-
-    Attributes:
-        tries: attempts, the last one counts.
-    """
+class NegotiatedExchange(Tried):
+    """One GET over HTTP/1.1 on a connection for which ``h2`` was offered by ALPN."""
 
     url: str
     role: str
-    tries: tuple[Attempt, ...]
-
-    @property
-    def attempt(self) -> Attempt:
-        """The attempt that counts."""
-        return self.tries[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GRPCOverHTTP1:
-    """A gRPC call sent over HTTP/1.1 by the accepted good identity.
-
-    Attributes:
-        tries: attempts, the last one counts.
-    """
+class GRPCOverHTTP1(Tried):
+    """A gRPC call sent over HTTP/1.1 by the accepted good identity."""
 
     url: str
-    tries: tuple[Attempt, ...]
-
-    @property
-    def attempt(self) -> Attempt:
-        """The attempt that counts."""
-        return self.tries[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayAnswer:
+class GatewayAnswer(Tried):
     """The JSON gateway's answer to the accepted good identity.
 
     Attributes:
-        tries: attempts, the last one counts.
         identity: name of the identity.
         files: paths of its certificate and key.
         user: the user whose token was presented, empty if none was.
@@ -128,16 +139,10 @@ class GatewayAnswer:
 
     url: str
     role: str
-    tries: tuple[Attempt, ...]
     identity: str
     files: tuple[str, str] | None = None
     user: str = ""
     why_not: str = ""
-
-    @property
-    def attempt(self) -> Attempt:
-        """The attempt that counts."""
-        return self.tries[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,11 +180,10 @@ class Alarms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RangeAnswer:
+class RangeAnswer(Tried):
     """The answer to ``etcdserverpb.KV/Range`` of one key with ``count_only``, so that no value is sent.
 
     Attributes:
-        tries: attempts, the last one counts.
         status: the gRPC status code; ``None`` if the server sent none.
         message: the gRPC status message.
         well_formed: a RangeResponse came back.
@@ -188,17 +192,11 @@ class RangeAnswer:
     """
 
     url: str
-    tries: tuple[Attempt, ...]
     status: int | None
     message: str = ""
     well_formed: bool = False
     user: str = ""
     why_not: str = ""
-
-    @property
-    def attempt(self) -> Attempt:
-        """The attempt that counts."""
-        return self.tries[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,24 +261,23 @@ def accepted_client(context: Context) -> tuple[Candidate, Identity]:
     return accepted, known[accepted.identity]
 
 
-@probe(GetExchange, cost=1, needs=[(FirstContact, None), (ServedClient, None), (Plaintext, None)])
-def _exchange(context: Context, key: str | None) -> GetExchange:
+@probe(ClientExchange, cost=1, needs=[FirstContact, ServedClient, Plaintext])
+def _exchange(context: Context, key: str) -> ClientExchange:
     listener = listener_of(context)
-    path, plaintext = str(key), listener.scheme == "http"
-    identity = NO_CERTIFICATE
+    request, plaintext = request_of(key), listener.scheme == "http"
+    seen = None
     if not plaintext:
         accepted, identity = accepted_client(context)
         _needs_http1(accepted, listener.url)
-        if seen := _seen(accepted, listener.role, path):
-            return GetExchange(url=listener.url, role=listener.role, path=path, tries=(seen,))
-    request = Request(
-        purpose=f"GET {path}",
-        identity=identity,
-        path=path,
-        protocol=Protocol.HTTP1,
-        plaintext=plaintext,
+        request = replace(request, identity=identity)
+        seen = _seen(accepted, listener.role, key)
+    return ClientExchange(
+        url=listener.url,
+        role=listener.role,
+        path=request.path,
+        method=request.method,
+        tries=(seen,) if seen else context.attempt(replace(request, plaintext=plaintext))[0],
     )
-    return GetExchange(url=listener.url, role=listener.role, path=path, tries=context.attempt(request)[0])
 
 
 def _needs_http1(accepted: Candidate, url: str) -> None:
@@ -288,36 +285,36 @@ def _needs_http1(accepted: Candidate, url: str) -> None:
         raise NotApplicableError(f"{url} speaks gRPC only; HTTP is on the split-off listener")
 
 
-def _seen(accepted: Candidate, role: Role, path: str) -> Attempt | None:
-    """Return the attempt of an identity on the same path, if one was made when the identity was tried."""
-    if path != version_path(role):
+def _seen(accepted: Candidate, role: Role, key: str) -> Attempt | None:
+    """Return the attempt of an identity with the same request, if it was made to try the identity."""
+    if key not in (path := version_path(role), f"GET {path}"):
         return None
     return next((found for found in accepted.served if found.protocol is Protocol.HTTP1), None)
 
 
-@probe(UnauthenticatedExchange, cost=1, needs=[(FirstContact, None), (AcceptedClient, None)])
-def _stranger(context: Context, key: str | None) -> UnauthenticatedExchange:
+@probe(UnauthenticatedExchange, cost=1, needs=[FirstContact, AcceptedClient])
+def _stranger(context: Context, key: str) -> UnauthenticatedExchange:
     listener = listener_of(context)
     tls_answer(context)
     reference = context.get(AcceptedClient).reference
     if reference is not None and reference.served:
         _needs_http1(reference, listener.url)
-    path = str(key)
-    request = Request(purpose=f"GET {path}, no certificate", path=path, protocol=Protocol.HTTP1)
+    request = request_of(key)
     control = None
     if reference is not None:
         control = next((found for found in reference.attempts if found.protocol is Protocol.HTTP1), None)
     return UnauthenticatedExchange(
         url=listener.url,
         role=listener.role,
-        path=path,
-        tries=context.attempt(request)[0],
+        path=request.path,
+        method=request.method,
+        tries=context.attempt(replace(request, purpose=f"{request.purpose}, no certificate"))[0],
         control=control,
     )
 
 
-@probe(NegotiatedExchange, cost=1, needs=[(ServedClient, None)])
-def _negotiated(context: Context, key: str | None) -> NegotiatedExchange:
+@probe(NegotiatedExchange, cost=1, needs=[ServedClient])
+def _negotiated(context: Context) -> NegotiatedExchange:
     listener = listener_of(context)
     _, identity = accepted_client(context)
     path = version_path(listener.role)
@@ -331,8 +328,8 @@ def _negotiated(context: Context, key: str | None) -> NegotiatedExchange:
     return NegotiatedExchange(url=listener.url, role=listener.role, tries=context.attempt(request)[0])
 
 
-@probe(GRPCOverHTTP1, cost=1, needs=[(ServedClient, None)])
-def _grpc_over_http1(context: Context, key: str | None) -> GRPCOverHTTP1:
+@probe(GRPCOverHTTP1, cost=1, needs=[ServedClient])
+def _grpc_over_http1(context: Context) -> GRPCOverHTTP1:
     listener = listener_of(context)
     _, identity = accepted_client(context)
     request = Request(
@@ -346,8 +343,8 @@ def _grpc_over_http1(context: Context, key: str | None) -> GRPCOverHTTP1:
     return GRPCOverHTTP1(url=listener.url, tries=context.attempt(request)[0])
 
 
-@probe(VersionAnswers, cost=0, needs=[(GetExchange, "/version")], across=True)
-def _versions(context: Context, key: str | None) -> VersionAnswers:
+@probe(VersionAnswers, cost=0, needs=[(ClientExchange, "/version")], across=True)
+def _versions(context: Context) -> VersionAnswers:
     peer = listener_of(context)
     siblings = [
         other
@@ -356,11 +353,11 @@ def _versions(context: Context, key: str | None) -> VersionAnswers:
     ]
     if not siblings:
         raise NotVerifiedError("needs a client listener of the same member: pass --etcd-endpoint")
-    answers = [_version_of(context.get(GetExchange, "/version"))]
+    answers = [_version_of(context.get(ClientExchange, "/version"))]
     reasons: list[str] = []
     for sibling in siblings:
         try:
-            answers.append(_version_of(context.get(GetExchange, "/version", listener=sibling)))
+            answers.append(_version_of(context.get(ClientExchange, "/version", listener=sibling)))
         except NotApplicableError as error:
             reasons.append(error.reason)
     if len(answers) < 2:
@@ -368,7 +365,7 @@ def _versions(context: Context, key: str | None) -> VersionAnswers:
     return VersionAnswers(answers=tuple(answers))
 
 
-def _version_of(exchange: GetExchange) -> tuple[str, dict[str, str]]:
+def _version_of(exchange: ClientExchange) -> tuple[str, dict[str, str]]:
     attempt = exchange.attempt
     if attempt.ending is not Ending.SERVED or attempt.response is None:
         raise InconclusiveError(f"{exchange.url}/version: {attempt.describe()}")
@@ -399,10 +396,11 @@ class UserToken:
 
 @probe(
     GatewayAnswer,
-    cost=lambda target, _listener, _key: 1 + int(target.user is not None),
-    needs=[(ServedClient, None), (UserToken, None)],
+    cost=lambda planned: 1 + int(planned.target.user is not None),
+    needs=[ServedClient, UserToken],
+    across=[UserToken],
 )
-def _gateway(context: Context, key: str | None) -> GatewayAnswer:
+def _gateway(context: Context) -> GatewayAnswer:
     listener = listener_of(context)
     accepted, _ = accepted_client(context)
     seen = [attempt for attempt in accepted.served if attempt.protocol is Protocol.GATEWAY]
@@ -429,9 +427,9 @@ def _gateway(context: Context, key: str | None) -> GatewayAnswer:
 @probe(
     GatewayDial,
     cost=0,
-    needs=[(ServedChain, None), (Dialling, None), (ClientTrust, None), (AnnouncedCAs, None)],
+    needs=[ServedChain, Dialling, ClientTrust, AnnouncedCAs],
 )
-def _dial(context: Context, key: str | None) -> GatewayDial:
+def _dial(context: Context) -> GatewayDial:
     listener = listener_of(context)
     served, trust = _known(context, ServedChain), _known(context, ClientTrust)
     announced = _known(context, AnnouncedCAs)
@@ -448,8 +446,8 @@ def _dial(context: Context, key: str | None) -> GatewayDial:
     )
 
 
-@probe(Alarms, cost=0, needs=[(AcceptedClient, None)])
-def _alarms(context: Context, key: str | None) -> Alarms:
+@probe(Alarms, cost=0, needs=[AcceptedClient])
+def _alarms(context: Context) -> Alarms:
     acceptance = _known(context, AcceptedClient)
     accepted = acceptance.accepted if acceptance else None
     found: dict[str, None] = {}
@@ -530,10 +528,10 @@ Unauthenticated (``google.golang.org/grpc/codes``)."""
 
 @probe(
     RangeAnswer,
-    cost=lambda target, _listener, _key: 1 if target.user is None else 2,
-    needs=[(ServedClient, None), (UserToken, None)],
+    cost=lambda planned: 1 if planned.target.user is None else 2,
+    needs=[ServedClient, UserToken],
 )
-def _range(context: Context, key: str | None) -> RangeAnswer:
+def _range(context: Context) -> RangeAnswer:
     listener = listener_of(context)
     accepted, identity = accepted_client(context)
     if Protocol.GRPC not in accepted.served_protocols:
@@ -600,13 +598,18 @@ def trusted_leaf(context: Context) -> bytes:
     return served.leaf.public_bytes(Encoding.DER)
 
 
+def _gives_tokens(planned: Planned) -> bool:
+    role = planned.listener.role if planned.listener else None
+    return planned.target.user is not None and role is Role.CLIENT
+
+
 @probe(
     UserToken,
     reported=False,
-    cost=lambda target, _listener, _key: int(target.user is not None),
-    needs=[(ServedClient, None), (ServedChain, None), (PathToTrust, None)],
+    cost=lambda planned: int(_gives_tokens(planned)),
+    needs=lambda planned: [ServedClient, ServedChain, PathToTrust] if _gives_tokens(planned) else [],
 )
-def _user_token(context: Context, key: str | None) -> UserToken:
+def _user_token(context: Context) -> UserToken:
     if context.target.user is None:
         raise NotVerifiedError("no user was given")
     name, password = context.target.user
@@ -639,3 +642,79 @@ def _token_in(attempt: Attempt) -> str:
         return ""
     token = found.get(2, [b""])[0]
     return token.decode("ascii", "replace") if isinstance(token, bytes) else ""
+
+
+@sample(ClientExchange)
+def _sample_exchange(place: SampleListener, key: str) -> ClientExchange:
+    request = request_of(key)
+    response = etcd_response(request.method, request.path.partition("?")[0], place.role)
+    return ClientExchange(
+        url=place.url,
+        role=place.role,
+        path=request.path,
+        method=request.method,
+        tries=(place.attempt(response=response),),
+    )
+
+
+@sample(UnauthenticatedExchange)
+def _sample_unauthenticated(place: SampleListener, key: str) -> UnauthenticatedExchange:
+    request = request_of(key)
+    return UnauthenticatedExchange(
+        url=place.url,
+        role=place.role,
+        path=request.path,
+        method=request.method,
+        tries=(place.refused(identity=NO_CERTIFICATE.name),),
+        control=place.attempt(),
+    )
+
+
+@sample(NegotiatedExchange)
+def _sample_negotiated(place: SampleListener) -> NegotiatedExchange:
+    return NegotiatedExchange(url=place.url, role=place.role, tries=(place.attempt(),))
+
+
+@sample(GRPCOverHTTP1)
+def _sample_over_http1(place: SampleListener) -> GRPCOverHTTP1:
+    return GRPCOverHTTP1(url=place.url, tries=(place.attempt(response=Response(status=404)),))
+
+
+@sample(GatewayAnswer)
+def _sample_gateway(place: SampleListener) -> GatewayAnswer:
+    return GatewayAnswer(
+        url=place.url,
+        role=place.role,
+        tries=(place.attempt(protocol=Protocol.GATEWAY),),
+        identity="client",
+        files=SAMPLE_FILES,
+    )
+
+
+@sample(GatewayDial)
+def _sample_dial(place: SampleListener) -> GatewayDial:
+    return GatewayDial(
+        served=place.chain,
+        observed_at=None,
+        with_another=False,
+        trusted=(place.trusted,),
+        trust_source="ca.crt",
+        announced=(),
+        allowed_hostname=(),
+    )
+
+
+@sample(Alarms)
+def _sample_alarms(_: SampleListener) -> Alarms:
+    return Alarms(texts=())
+
+
+@sample(RangeAnswer)
+def _sample_range(place: SampleListener) -> RangeAnswer:
+    return RangeAnswer(url=place.url, tries=(place.attempt(),), status=0, well_formed=True)
+
+
+@sample(VersionAnswers)
+def _sample_versions(_: SampleListener) -> VersionAnswers:
+    body = {name: str(value) for name, value in json.loads(ETCD_PATHS["/version"]).items()}
+    return VersionAnswers(answers=(("https://127.0.0.1:2380", body), ("https://127.0.0.1:2379", dict(body))))

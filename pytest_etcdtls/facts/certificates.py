@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.listener import FirstContact, Tried, listener_of, tls_answer, version_path
+from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener, sample_pki
+from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import extension, load, name_text
 from pytest_etcdtls.pki.go_verify import Path, verified_path
 from pytest_etcdtls.pki.path import faults, find_path, is_self_signed, issuers_among
@@ -213,8 +217,8 @@ class CAsInUse:
     trust_is_known: bool
 
 
-@probe(ServedChain, cost=0, needs=[(FirstContact, None)])
-def _served(context: Context, key: str | None) -> ServedChain:
+@probe(ServedChain, cost=0, needs=[FirstContact])
+def _served(context: Context) -> ServedChain:
     listener = listener_of(context)
     attempt = _with_certificates(context)
     leaf, *others = (_loaded(der) for der in attempt.chain)
@@ -247,8 +251,8 @@ def _loaded(der: bytes) -> x509.Certificate | None:
         return None
 
 
-@probe(CertificateMessage, cost=0, needs=[(FirstContact, None), (Issuers, None)])
-def _message(context: Context, key: str | None) -> CertificateMessage:
+@probe(CertificateMessage, cost=0, needs=[FirstContact, Issuers])
+def _message(context: Context) -> CertificateMessage:
     attempt, listener = _with_certificates(context), listener_of(context)
     try:
         issuers = context.get(Issuers).certificates
@@ -261,7 +265,7 @@ def _message(context: Context, key: str | None) -> CertificateMessage:
 
 
 @probe(ExpectedCertificate, cost=0)
-def _expected(context: Context, key: str | None) -> ExpectedCertificate:
+def _expected(context: Context) -> ExpectedCertificate:
     listener = listener_of(context)
     for expected in context.target.expected:
         if (
@@ -276,8 +280,8 @@ def _expected(context: Context, key: str | None) -> ExpectedCertificate:
     raise NotVerifiedError(f"needs the certificate that must be served: pass {option}")
 
 
-@probe(PortPair, cost=0, needs=[(ServedChain, None)], across=True)
-def _pair(context: Context, key: str | None) -> PortPair:
+@probe(PortPair, cost=0, needs=[ServedChain], across=True)
+def _pair(context: Context) -> PortPair:
     listener = listener_of(context)
     siblings = [
         other
@@ -289,8 +293,8 @@ def _pair(context: Context, key: str | None) -> PortPair:
     return PortPair(client=context.get(ServedChain, listener=siblings[0]), peer=context.get(ServedChain))
 
 
-@probe(ServedByMembers, cost=0, needs=[(ServedChain, None)], across=True)
-def _by_members(context: Context, key: str | None) -> ServedByMembers:
+@probe(ServedByMembers, cost=0, needs=[ServedChain], across=True)
+def _by_members(context: Context) -> ServedByMembers:
     chains: list[tuple[str, ServedChain]] = []
     reasons: list[str] = []
     for listener in context.target.listeners:
@@ -306,8 +310,8 @@ def _by_members(context: Context, key: str | None) -> ServedByMembers:
     return ServedByMembers(chains=tuple(chains))
 
 
-@probe(AnnouncedCAs, cost=0, needs=[(FirstContact, None)])
-def _announced(context: Context, key: str | None) -> AnnouncedCAs:
+@probe(AnnouncedCAs, cost=0, needs=[FirstContact])
+def _announced(context: Context) -> AnnouncedCAs:
     answer = tls_answer(context)
     seen = [attempt for attempt in answer.tls if attempt.asked in answer.offered]
     return AnnouncedCAs(
@@ -325,8 +329,8 @@ def _parsable_names(names: Iterable[bytes]) -> Iterator[x509.Name]:
             yield x509.Name.from_bytes(der)
 
 
-@probe(ClientTrust, cost=0, needs=[(AnnouncedCAs, None)])
-def _trust(context: Context, key: str | None) -> ClientTrust:
+@probe(ClientTrust, cost=0, needs=[AnnouncedCAs])
+def _trust(context: Context) -> ClientTrust:
     listener = listener_of(context)
     if listener.scheme == "http":
         raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
@@ -353,8 +357,8 @@ def _is_declared(context: Context, source: str) -> bool:
 _UNPARSABLE = "a certificate behind the served one cannot be parsed: see cert.well-formed and cert.parsable"
 
 
-@probe(PathToTrust, cost=0, needs=[(ServedChain, None)])
-def _path(context: Context, key: str | None) -> PathToTrust:
+@probe(PathToTrust, cost=0, needs=[ServedChain])
+def _path(context: Context) -> PathToTrust:
     listener = listener_of(context)
     served = context.get(ServedChain)
     bundle = context.target.credentials(listener.role).server_ca
@@ -390,8 +394,8 @@ def _path(context: Context, key: str | None) -> PathToTrust:
     )
 
 
-@probe(CertificationPath, cost=0, needs=[(ServedChain, None), (PathToTrust, None)])
-def _certification_path(context: Context, key: str | None) -> CertificationPath:
+@probe(CertificationPath, cost=0, needs=[ServedChain, PathToTrust])
+def _certification_path(context: Context) -> CertificationPath:
     listener = listener_of(context)
     served = context.get(ServedChain)
     leaf, *sent = served.certificates
@@ -409,8 +413,8 @@ def _certification_path(context: Context, key: str | None) -> CertificationPath:
     return CertificationPath(url=listener.url, certificates=(leaf, *above), anchors=anchors)
 
 
-@probe(Issuers, cost=0, needs=[(CertificationPath, None)])
-def _issuers(context: Context, key: str | None) -> Issuers:
+@probe(Issuers, cost=0, needs=[CertificationPath])
+def _issuers(context: Context) -> Issuers:
     listener = listener_of(context)
     leaf, *above = context.get(CertificationPath).certificates
     if above:
@@ -453,23 +457,21 @@ def _no_path(leaf: x509.Certificate, known: Path, bundle: TrustBundle, when: dat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HelloVariant:
+class HelloVariant(Tried):
     """One kind of ClientHello.
 
     Attributes:
         hello: how it differs, in words: ``TLSv1.2``, ``ALPN h2``, ``SNI localhost``.
         options: options of ``openssl s_client`` that send the same hello.
-        tries: its attempts; the last one counts.
     """
 
     hello: str
     options: str
-    tries: tuple[Attempt, ...]
 
     @property
     def chain(self) -> tuple[bytes, ...]:
         """DER of the served certificates, leaf first; empty if none were served."""
-        return self.tries[-1].chain
+        return self.attempt.chain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -503,8 +505,8 @@ class _Hello:
     request: Request
 
 
-@probe(HelloVariants, cost=3 + 2 * _AGAIN, needs=[(FirstContact, None), (ServedChain, None)])
-def _variants(context: Context, key: str | None) -> HelloVariants:
+@probe(HelloVariants, cost=3 + 2 * _AGAIN, needs=[FirstContact, ServedChain])
+def _variants(context: Context) -> HelloVariants:
     listener = listener_of(context)
     answer = tls_answer(context)
     plain = Request(purpose="another hello, no certificate", path=version_path(listener.role))
@@ -554,3 +556,110 @@ def _is_steady(context: Context, variants: tuple[HelloVariant, ...], requests: l
     return all(
         tries[-1].chain == variants[place].chain for tries, place in zip(repeated, places, strict=True)
     )
+
+
+@sample(ServedChain)
+def sample_chain(place: SampleListener) -> ServedChain:
+    """Return the conforming chain of a listener."""
+    return ServedChain(
+        url=place.url, role=place.role, host="127.0.0.1", certificates=place.chain, observed_at=SAMPLED_AT
+    )
+
+
+@sample(PathToTrust)
+def _sample_path(place: SampleListener) -> PathToTrust:
+    anchors = ((sample_pki().peer_ca if place.role is Role.PEER else sample_pki().server_ca).certificate,)
+    return PathToTrust(
+        url=place.url,
+        anchors=anchors,
+        source="ca.crt",
+        error="",
+        path=(place.chain[0], *anchors),
+        verified=True,
+    )
+
+
+@sample(CertificateMessage)
+def _sample_message(place: SampleListener) -> CertificateMessage:
+    return CertificateMessage(
+        url=place.url,
+        certificates=tuple(found.public_bytes(Encoding.DER) for found in place.chain),
+        issuers=_sample_path(place).anchors,
+    )
+
+
+@sample(CertificationPath)
+def _sample_certification_path(place: SampleListener) -> CertificationPath:
+    path = _sample_path(place)
+    return CertificationPath(url=place.url, certificates=path.path, anchors=path.anchors)
+
+
+@sample(Issuers)
+def _sample_issuers(place: SampleListener) -> Issuers:
+    return Issuers(url=place.url, certificates=_sample_path(place).anchors)
+
+
+@sample(HelloVariants)
+def _sample_variants(place: SampleListener) -> HelloVariants:
+    hellos = {"TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3", "ALPN h2": "-alpn h2"}
+    return HelloVariants(
+        url=place.url,
+        variants=tuple(
+            HelloVariant(hello=hello, options=options, tries=(place.refused(),))
+            for hello, options in hellos.items()
+        ),
+    )
+
+
+@sample(ServedByMembers)
+def _sample_by_members(_: SampleListener) -> ServedByMembers:
+    client, peer = (sample_chain(SampleListener(role)) for role in (Role.CLIENT, Role.PEER))
+    return ServedByMembers(chains=(("m0", client), ("m1", peer)))
+
+
+@sample(PortPair)
+def _sample_pair(_: SampleListener) -> PortPair:
+    client, peer = (sample_chain(SampleListener(role)) for role in (Role.CLIENT, Role.PEER))
+    return PortPair(client=client, peer=peer)
+
+
+@sample(CAsInUse)
+def _sample_in_use(place: SampleListener) -> CAsInUse:
+    return CAsInUse(
+        url=place.url,
+        known=((place.trusted, "is trusted for clients"),),
+        announced=(place.trusted.subject,),
+        trust_is_known=True,
+    )
+
+
+@sample(KubernetesCA)
+@functools.cache
+def _sample_kubernetes_ca(_: SampleListener) -> KubernetesCA:
+    certificate = CertificateAuthority.create("kubernetes").certificate
+    return KubernetesCA(certificates=(certificate,), source="ca.crt of Kubernetes")
+
+
+@sample(AnnouncedCAs)
+def _sample_announced(place: SampleListener) -> AnnouncedCAs:
+    return AnnouncedCAs(
+        url=place.url,
+        role=place.role,
+        requested=tuple((str(version), True) for version in TLSVersion),
+        names=tuple((str(version), (place.trusted.subject,)) for version in TLSVersion),
+    )
+
+
+@sample(ClientTrust)
+def _sample_trust(place: SampleListener) -> ClientTrust:
+    return ClientTrust(certificates=(place.trusted,), source="ca.crt")
+
+
+@sample(ExpectedCertificate)
+def _sample_expected(place: SampleListener) -> ExpectedCertificate:
+    return ExpectedCertificate(certificate=place.chain[0], source="server.crt")
+
+
+@sample(Dialling)
+def _sample_dialling(_: SampleListener) -> Dialling:
+    return Dialling(with_another=False)

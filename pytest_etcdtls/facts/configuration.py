@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from cryptography import x509
 
-from pytest_etcdtls.declared.declaration import DeclaredListener, DeclaredMember, Setting
+from pytest_etcdtls.declared.declaration import (
+    CRLFile,
+    DeclaredListener,
+    DeclaredMember,
+    Encoding,
+    Setting,
+    SourceLine,
+    Via,
+)
 from pytest_etcdtls.declared.effective import (
     Effective,
     EffectiveListener,
@@ -21,9 +30,11 @@ from pytest_etcdtls.declared.effective import (
     prefix,
 )
 from pytest_etcdtls.declared.files import (
+    BundleFact,
     ClientFact,
     DeclaredFiles,
     DeclaredLeaf,
+    FileFact,
     HeldCertificate,
     HeldCertificates,
     MemberFiles,
@@ -31,6 +42,7 @@ from pytest_etcdtls.declared.files import (
     read_member_files,
     read_served,
 )
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps import Trap, traps_of
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
 from pytest_etcdtls.facts.access import (
@@ -42,12 +54,14 @@ from pytest_etcdtls.facts.access import (
     GoodIdentities,
     describe,
     is_admitted,
+    sample_matrix,
     served_instead,
 )
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ExpectedCertificate, Issuers, ServedChain
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.probe import Context, probe, sample
 from pytest_etcdtls.facts.release import EtcdRelease
+from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener, sample_pki
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.loading import load_trust
 from pytest_etcdtls.pki.names import is_address
@@ -55,6 +69,7 @@ from pytest_etcdtls.pki.path import find_path
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, PortCredentials, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, StreamEnd
+from pytest_etcdtls.tls.suites import SUITES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,8 +315,8 @@ class ListenersSeen:
 _NOTHING = "nothing says what {} was told to be: --etcd-config names its manifest or configuration"
 
 
-@probe(ListenerDeclaration, reported=False, cost=0, needs=[(EtcdRelease, None)], across=True)
-def _of_listener(context: Context, key: str | None) -> ListenerDeclaration:
+@probe(ListenerDeclaration, reported=False, cost=0, needs=[EtcdRelease], across=True)
+def _of_listener(context: Context) -> ListenerDeclaration:
     listener = listener_of(context)
     told = context.target.declared.get(listener.member)
     if told is None:
@@ -309,8 +324,8 @@ def _of_listener(context: Context, key: str | None) -> ListenerDeclaration:
     return listener_declaration(context.target, listener, _standing(context, listener.member, told))
 
 
-@probe(Declarations, reported=False, cost=0, needs=[(EtcdRelease, None)], across=True)
-def _of_members(context: Context, key: str | None) -> Declarations:
+@probe(Declarations, reported=False, cost=0, needs=[EtcdRelease], across=True)
+def _of_members(context: Context) -> Declarations:
     if not context.target.declared:
         raise NotApplicableError(_NOTHING.format("the cluster"))
     declared = sorted(context.target.declared.items())
@@ -380,11 +395,11 @@ def _speaks_scheme(declared: EffectiveListener, listener: Listener) -> bool:
     reported=False,
     cost=0,
     needs=[
-        *((ListenerDeclaration, None), (FirstContact, None), (AcceptedClient, None)),
+        *(ListenerDeclaration, FirstContact, AcceptedClient),
         *((AccessMatrix, name) for name in WITNESSES),
     ],
 )
-def _bundle(context: Context, key: str | None) -> DeclaredBundle:
+def _bundle(context: Context) -> DeclaredBundle:
     declaration = context.get(ListenerDeclaration)
     tls_answer(context)
     name = f"{prefix(declaration.side)}trusted-ca-file"
@@ -425,9 +440,9 @@ def _signed(context: Context, name: str, bundle: tuple[x509.Certificate, ...]) -
     DeclaredNames,
     reported=False,
     cost=0,
-    needs=[(ListenerDeclaration, None), (AccessMatrix, "wrong-hostname"), (AccessMatrix, "wrong-cn")],
+    needs=[ListenerDeclaration, (AccessMatrix, "wrong-hostname"), (AccessMatrix, "wrong-cn")],
 )
-def _names(context: Context, key: str | None) -> DeclaredNames:
+def _names(context: Context) -> DeclaredNames:
     declaration = context.get(ListenerDeclaration)
     tls_answer(context)
     rules = tuple(
@@ -489,15 +504,15 @@ def _good_that_breaks(context: Context, setting: Setting, word: str) -> AccessMa
     reported=False,
     cost=0,
     needs=[
-        (Declarations, None),
-        (ListenerDeclaration, None),
-        (FirstContact, None),
-        (Plaintext, None),
-        (LoopbackElsewhere, None),
+        Declarations,
+        ListenerDeclaration,
+        FirstContact,
+        Plaintext,
+        LoopbackElsewhere,
     ],
     across=True,
 )
-def _listeners(context: Context, key: str | None) -> ListenersSeen:
+def _listeners(context: Context) -> ListenersSeen:
     members = context.get(Declarations).members
     seen = tuple(_seen_listeners(context))
     unseen = tuple(one for member in members for one in _unseen(context, member, seen))
@@ -511,7 +526,7 @@ def _seen_listeners(context: Context) -> Iterator[SeenListener]:
         declaration = context.get(ListenerDeclaration, listener=listener)
         try:
             answer = context.get(FirstContact, listener=listener)
-            plain = context.get(Plaintext, listener=listener).tries[-1]
+            plain = context.get(Plaintext, listener=listener).attempt
         except UnobservedError as unobserved:
             yield SeenListener(declaration=declaration, tls=False, plaintext=False, said=unobserved.reason)
             continue
@@ -554,7 +569,7 @@ def _is_same_port(one: EffectiveListener, other: EffectiveListener) -> bool:
 
 
 @probe(DeclaredFiles, reported=False, cost=0)
-def _files(context: Context, key: str | None) -> DeclaredFiles:
+def _files(context: Context) -> DeclaredFiles:
     target = context.target
     if not target.declared:
         raise NotApplicableError(
@@ -574,9 +589,9 @@ def _files(context: Context, key: str | None) -> DeclaredFiles:
     DeclaredLeaf,
     reported=False,
     cost=0,
-    needs=[(ListenerDeclaration, None), (ExpectedCertificate, None)],
+    needs=[ListenerDeclaration, ExpectedCertificate],
 )
-def _leaf(context: Context, key: str | None) -> DeclaredLeaf:
+def _leaf(context: Context) -> DeclaredLeaf:
     listener = listener_of(context)
     if listener.scheme == "http":
         raise NotApplicableError(f"{listener.url} is asked for plain HTTP: no certificate is served")
@@ -605,7 +620,7 @@ def _expected(context: Context) -> x509.Certificate | None:
     HeldCertificates,
     reported=False,
     cost=0,
-    needs=[(ServedChain, None), (Issuers, None), (DeclaredFiles, None), (AnnouncedCAs, None)],
+    needs=[ServedChain, Issuers, DeclaredFiles, AnnouncedCAs],
     across=True,
 )
 def _held(context: Context, key: str | None) -> HeldCertificates:
@@ -693,4 +708,131 @@ def _leaf_of(member: MemberFiles, one: PairFact | ClientFact) -> HeldCertificate
     file = one.certificate
     return HeldCertificate(
         what=f"{member.label}: {file.said}", source=str(file.path), certificate=one.chain[0]
+    )
+
+
+_SAMPLE_SUITES = [suite.name for suite in SUITES if suite.name.startswith("TLS_ECDHE_ECDSA_")]
+_SAMPLE_ARGUMENTS = (
+    *("--listen-client-urls=https://127.0.0.1:2379", "--advertise-client-urls=https://127.0.0.1:2379"),
+    *("--listen-peer-urls=https://127.0.0.1:2380", "--initial-advertise-peer-urls=https://127.0.0.1:2380"),
+    "--listen-metrics-urls=https://127.0.0.1:2381",
+    *("--cert-file=/pki/server.crt", "--key-file=/pki/server.key"),
+    *("--client-cert-auth=true", "--trusted-ca-file=/pki/ca.crt", "--client-cert-allowed-hostname=a.example"),
+    *("--peer-cert-file=/pki/peer.crt", "--peer-key-file=/pki/peer.key"),
+    *(
+        "--peer-client-cert-auth=true",
+        "--peer-trusted-ca-file=/pki/ca.crt",
+        "--peer-cert-allowed-cn=etcd-peer",
+    ),
+    *("--tls-min-version=TLS1.2", "--tls-max-version=TLS1.3", f"--cipher-suites={','.join(_SAMPLE_SUITES)}"),
+)
+
+
+@functools.cache
+def _sample_member(label: str = "m0") -> MemberDeclaration:
+    declaration = from_command_line(("etcd", *_SAMPLE_ARGUMENTS))
+    return MemberDeclaration.of(label, declared_member(declaration), "3.6.16")
+
+
+@sample(ListenerDeclaration)
+def _sample_of_listener(place: SampleListener) -> ListenerDeclaration:
+    role, member = Role(place.role), _sample_member()
+    declared = member.effective.at(Role.CLIENT if role is Role.CLIENT_HTTP else role)
+    return ListenerDeclaration(url=place.url, role=role, member=member, listener=declared[0])
+
+
+def _sample_setting(place: SampleListener, name: str) -> Setting:
+    return _sample_of_listener(place).member.told.declaration.settings[name]
+
+
+@sample(DeclaredBundle)
+def _sample_bundle(place: SampleListener) -> DeclaredBundle:
+    setting = _sample_setting(place, f"{'peer-' if place.role is Role.PEER else ''}trusted-ca-file")
+    return DeclaredBundle(
+        setting=setting, certificates=(place.trusted,), source="ca.crt", accepted="client", signed=True
+    )
+
+
+@sample(DeclaredNames)
+def _sample_names(place: SampleListener) -> DeclaredNames:
+    on_peer = place.role is Role.PEER
+    setting = _sample_setting(place, "peer-cert-allowed-cn" if on_peer else "client-cert-allowed-hostname")
+    matrix = sample_matrix(place, "wrong-cn" if on_peer else "wrong-hostname")
+    return DeclaredNames((NameRule(setting=setting, admission=matrix),))
+
+
+@sample(ListenersSeen)
+def _sample_seen(place: SampleListener) -> ListenersSeen:
+    declaration = _sample_of_listener(place)
+    seen = SeenListener(declaration=declaration, tls=True, plaintext=False, said="refused")
+    return ListenersSeen(seen=(seen,))
+
+
+@sample(Declarations)
+def _sample_declarations(_: SampleListener) -> Declarations:
+    return Declarations((_sample_member(), _sample_member("m1")))
+
+
+def _sample_file(name: str, mode: int) -> FileFact:
+    return FileFact(said=f"--{name} (etcd.yaml)", path=f"/pki/{name}", mode=mode, owner=0, original=True)
+
+
+@sample(DeclaredFiles)
+@functools.cache
+def _sample_files(_: SampleListener) -> DeclaredFiles:
+    pki = sample_pki()
+    server = PairFact(
+        side="client",
+        dials=False,
+        certificate=_sample_file("server.crt", 0o644),
+        key=_sample_file("server.key", 0o600),
+        chain=pki.servers["m0"].chain,
+        matches=True,
+    )
+    peer = PairFact(
+        side="peer",
+        dials=False,
+        certificate=_sample_file("peer.crt", 0o644),
+        key=_sample_file("peer.key", 0o600),
+        chain=pki.peers["m0"].chain,
+        matches=True,
+    )
+    ca, peer_ca = pki.client_ca.certificate, pki.peer_ca.certificate
+    setting = Setting(
+        name="client-crl-file",
+        value="/pki/crl.der",
+        spelled="--client-crl-file",
+        via=Via.FLAG,
+        place=SourceLine("etcd.yaml", 9),
+    )
+    crl = CRLFile(
+        declared="/pki/crl.der",
+        found="/pki/crl.der",
+        encoding=Encoding.DER,
+        next_update=SAMPLED_AT + timedelta(days=7),
+    )
+    member = MemberFiles(
+        label="m0",
+        pairs=(server, peer),
+        bundles={
+            "client": BundleFact(side="client", file=_sample_file("ca.crt", 0o644), certificates=(ca,)),
+            "peer": BundleFact(side="peer", file=_sample_file("peer-ca.crt", 0o644), certificates=(peer_ca,)),
+        },
+        crls=((setting, crl),),
+        data_owner=0,
+    )
+    return DeclaredFiles(members=(member,), reader=0, observed_at=SAMPLED_AT)
+
+
+@sample(HeldCertificates)
+def _sample_held(_: SampleListener, key: str | None) -> HeldCertificates:
+    certificate = sample_pki().client_ca.certificate if key == "client-cas" else sample_pki().client.chain[0]
+    one = HeldCertificate(what="the certificate of client", source="/pki/client.crt", certificate=certificate)
+    return HeldCertificates(certificates=(one,), observed_at=SAMPLED_AT)
+
+
+@sample(DeclaredLeaf)
+def _sample_leaf(place: SampleListener) -> DeclaredLeaf:
+    return DeclaredLeaf(
+        certificate=place.chain[0], said="--cert-file=/pki/server.crt (etcd.yaml:7)", source="server.crt"
     )

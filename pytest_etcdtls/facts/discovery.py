@@ -12,6 +12,7 @@ from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.api import MemberRecord
 from pytest_etcdtls.facts.member_list import (
     BY_GATEWAY,
+    SAMPLE_MEMBERS,
     Endpoint,
     LocalURLError,
     MemberListing,
@@ -20,7 +21,8 @@ from pytest_etcdtls.facts.member_list import (
     parse,
     shown,
 )
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.pki.names import is_address, is_loopback
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import ConnectTo, Listener, Target, safe
@@ -435,8 +437,8 @@ def why_left_out(context: Context, url: str) -> str:
     return found.why if found else "the members were asked for, and the list that came does not have it"
 
 
-@probe(Discovery, cost=0, needs=[(Discovered, None)])
-def _discovery(context: Context, key: str | None) -> Discovery:
+@probe(Discovery, cost=0, needs=[Discovered])
+def _discovery(context: Context) -> Discovery:
     return context.get(Discovered).discovery
 
 
@@ -444,9 +446,9 @@ def _discovery(context: Context, key: str | None) -> Discovery:
     Discovered,
     reported=False,
     cost=0,
-    needs=[(MemberListing, None), (MemberListing, BY_GATEWAY), (AcceptedClient, None)],
+    needs=[MemberListing, (MemberListing, BY_GATEWAY), AcceptedClient],
 )
-def _discovered(context: Context, key: str | None) -> Discovered:
+def _discovered(context: Context) -> Discovered:
     target = context.target
     if not target.discover:
         raise NotApplicableError("the members are asked for with --etcd-discover alone")
@@ -496,3 +498,25 @@ def _lookup(seconds: float) -> Addresses:
         return known[host]
 
     return addresses
+
+
+def _sample_member(member: MemberRecord) -> DiscoveredMember:
+    urls = [(Role.CLIENT, url) for url in member.client_urls] + [(Role.PEER, url) for url in member.peer_urls]
+    return DiscoveredMember(
+        id=member.id,
+        name=member.name,
+        learner=False,
+        started=True,
+        urls=tuple(
+            MemberURL(url=url, role=role, fate=Reachability.FOUND, listener=f"{role}-{member.name}")
+            for role, url in urls
+        ),
+    )
+
+
+@sample(Discovery)
+def _sample_discovery(_: SampleListener) -> Discovery:
+    return Discovery(
+        questions=(Question(url=SAMPLE_MEMBERS[0].client_urls[0], means=QueriedBy.GRPC),),
+        members=tuple(_sample_member(member) for member in SAMPLE_MEMBERS),
+    )

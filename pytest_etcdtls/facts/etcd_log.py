@@ -16,10 +16,11 @@ from pytest_etcdtls.errors import (
     UnobservedError,
     UnreadableFileError,
 )
-from pytest_etcdtls.etcd_log.events import DialFailure, Endpoint, Rejection, is_thinned_out
+from pytest_etcdtls.etcd_log.events import Cause, DialFailure, Endpoint, Rejection, is_thinned_out
 from pytest_etcdtls.etcd_log.matching import (
     CLOCKS_APART,
     Match,
+    MatchedBy,
     Matches,
     by_our_clock,
     clock_ahead,
@@ -33,11 +34,12 @@ from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS, EarlierRun, earlier_ru
 from pytest_etcdtls.facts.access import AcceptedClient, IdentityAttempts, split_off
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
 from pytest_etcdtls.facts.release import GoRelease
+from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.pki.certificate import is_generated
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Request
 
 
@@ -310,7 +312,8 @@ _FIRST_LINE = 5.0
 _PAUSE = 0.02
 
 
-def _cost(target: Target, listener: Listener | None, key: str | None) -> int:
+def _cost(planned: Planned) -> int:
+    target, listener = planned.target, planned.listener
     if listener is None or listener.scheme == "http":
         return 0
     has_log = target.origin != "live" or target.log_of(listener) is not None
@@ -321,15 +324,15 @@ def _cost(target: Target, listener: Listener | None, key: str | None) -> int:
     LogComparison,
     cost=_cost,
     needs=[
-        (FirstContact, None),
-        (ServedChain, None),
-        (AcceptedClient, None),
-        (IdentityAttempts, None),
-        (Plaintext, None),
-        (GoRelease, None),
+        FirstContact,
+        ServedChain,
+        AcceptedClient,
+        IdentityAttempts,
+        Plaintext,
+        GoRelease,
     ],
 )
-def _comparison(context: Context, key: str | None) -> LogComparison:
+def _comparison(context: Context) -> LogComparison:
     listener = listener_of(context)
     if listener.scheme == "http":
         raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
@@ -457,7 +460,7 @@ def _nobody(context: Context, listener: Listener) -> str:
 
 
 @probe(EtcdLogs, cost=0)
-def _logs(context: Context, key: str | None) -> EtcdLogs:
+def _logs(context: Context) -> EtcdLogs:
     members: dict[int, tuple[LogSource, dict[str, None]]] = {}
     for listener in context.target.listeners:
         source = context.target.log_of(listener)
@@ -531,3 +534,39 @@ def _dials(failures: Iterable[DialFailure]) -> Iterator[FailedDials]:
             line=found[-1].line,
             meaning=printable(found[-1].meaning),
         )
+
+
+@sample(LogComparison)
+def _sample_comparison(place: SampleListener) -> LogComparison:
+    line = Rejection(
+        line=1,
+        time=None,
+        remote_address="127.0.0.1:40000",
+        error="tls: client didn't provide a certificate",
+        cause=Cause.NO_CERTIFICATE,
+    )
+    stories = {
+        version: compare_story(place.refused(identity="none", asked=version), line) for version in TLSVersion
+    }
+    return LogComparison(
+        url=place.url,
+        role=place.role,
+        source="/var/log/etcd.log",
+        file="/var/log/etcd.log",
+        compared=tuple(
+            LoggedAttempt(
+                purpose="sample",
+                identity="none",
+                version=version,
+                protocol=Protocol.HTTP1,
+                on_the_wire=story.on_the_wire,
+                in_the_log=story.in_the_log,
+                expected=story.expected,
+                agree=story.agree,
+                remote_address=line.remote_address,
+                recognised_by=MatchedBy.ADDRESS,
+            )
+            for version, story in stories.items()
+        ),
+        unlogged=(),
+    )

@@ -5,14 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, StreamEnd
 
 PROTOCOL_VERSION = 70
 """The alert ``protocol_version``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """An observation of one request. An unclear attempt is repeated, and the last one counts.
+
+    Attributes:
+        tries: its attempts, in the order in which they were made.
+    """
+
+    tries: tuple[Attempt, ...]
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that counts."""
+        return self.tries[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +93,16 @@ class FirstContact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plaintext:
+class Plaintext(Tried):
     """Plain HTTP sent to the listener.
 
     Attributes:
-        tries: attempts, the last one counts.
         tls_works: a TLS handshake on the same port works.
     """
 
     url: str
     role: str
     scheme: str
-    tries: tuple[Attempt, ...]
     tls_works: bool
 
 
@@ -145,7 +160,7 @@ def tls_answer(context: Context) -> FirstContact:
 
 
 @probe(ListenerFacts, cost=0)
-def _facts(context: Context, key: str | None) -> ListenerFacts:
+def _facts(context: Context) -> ListenerFacts:
     listener = listener_of(context)
     return ListenerFacts(
         url=listener.url,
@@ -159,7 +174,7 @@ def _facts(context: Context, key: str | None) -> ListenerFacts:
 
 
 @probe(FirstContact, cost=3)
-def _answer(context: Context, key: str | None) -> FirstContact:
+def _answer(context: Context) -> FirstContact:
     listener = listener_of(context)
     tls: tuple[Attempt, ...] = ()
     if listener.scheme == "https":
@@ -196,8 +211,8 @@ def _tls_instead(context: Context, listener: Listener, plaintext: Attempt) -> At
     return tries[-1]
 
 
-@probe(Plaintext, cost=1, needs=[(FirstContact, None)])
-def _plaintext(context: Context, key: str | None) -> Plaintext:
+@probe(Plaintext, cost=1, needs=[FirstContact])
+def _plaintext(context: Context) -> Plaintext:
     listener = listener_of(context)
     answer = context.get(FirstContact)
     tries = (answer.plaintext,) if answer.plaintext is not None else _plain(context, listener)
@@ -226,3 +241,40 @@ class Policy:
     """
 
     expiry_days: int
+
+
+@sample(ListenerFacts)
+def _sample_facts(place: SampleListener) -> ListenerFacts:
+    return ListenerFacts(
+        url=place.url,
+        role=place.role,
+        scheme="https",
+        host="127.0.0.1",
+        port=2380 if place.role is Role.PEER else 2379,
+        member="m0",
+        label=f"{place.role}-m0",
+    )
+
+
+@sample(FirstContact)
+def _sample_contact(place: SampleListener) -> FirstContact:
+    attempts = tuple(place.refused(identity="none", asked=version) for version in TLSVersion)
+    return FirstContact(url=place.url, role=place.role, tls=attempts)
+
+
+@sample(Plaintext)
+def _sample_plaintext(place: SampleListener) -> Plaintext:
+    attempt = place.attempt(
+        identity="none",
+        asked=None,
+        ending=Ending.UNCLEAR,
+        stream_end=StreamEnd.EOF,
+        first_bytes=b"",
+        response=None,
+    )
+    return Plaintext(url=place.url, role=place.role, scheme="https", tries=(attempt,), tls_works=True)
+
+
+@sample(Policy)
+def _sample_policy(_: SampleListener) -> Policy:
+    return Policy(expiry_days=30)

@@ -11,13 +11,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ServedClient
-from pytest_etcdtls.facts.api import GetExchange, MemberLists, MemberRecord, accepted_client
+from pytest_etcdtls.facts.api import ClientExchange, MemberLists, MemberRecord, accepted_client
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
+from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.pki.names import is_address
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Request, Response
 from pytest_etcdtls.tls.http import Value, fields, grpc_message
 from pytest_etcdtls.untrusted import read_json
@@ -245,8 +246,8 @@ class MemberListing:
     cluster_id: str | None = None
 
 
-@probe(MemberLists, cost=0, needs=[(MemberListing, None)], across=True)
-def _both(context: Context, key: str | None) -> MemberLists:
+@probe(MemberLists, cost=0, needs=[MemberListing], across=True)
+def _both(context: Context) -> MemberLists:
     peer = listener_of(context)
     by_peer = context.get(MemberListing)
     client = next((found for found in context.target.listeners if found.role is Role.CLIENT), None)
@@ -258,22 +259,23 @@ def _both(context: Context, key: str | None) -> MemberLists:
     )
 
 
-def _listing_cost(target: Target, listener: Listener | None, key: str | None) -> int:
+def _listing_cost(planned: Planned) -> int:
+    target, listener = planned.target, planned.listener
     if listener is None:
         return 0
-    if key == BY_GATEWAY:
+    if planned.key == BY_GATEWAY:
         return int(target.discover and listener.role in (Role.CLIENT, Role.CLIENT_HTTP))
     return int(listener.role is Role.CLIENT)
 
 
-@probe(MemberListing, cost=_listing_cost, needs=[(ServedClient, None), (GetExchange, "/members")])
+@probe(MemberListing, cost=_listing_cost, needs=[ServedClient, (ClientExchange, "/members")])
 def _listing(context: Context, key: str | None) -> MemberListing:
     """Ask a client listener by gRPC or, with that key, by the gateway, and a peer listener over HTTP.
 
     An ``http`` listener is asked without credentials.
     """
     if listener_of(context).role is Role.PEER:
-        return _from_peer(context.get(GetExchange, "/members"), listener_of(context).member)
+        return _from_peer(context.get(ClientExchange, "/members"), listener_of(context).member)
     return _by_gateway(context) if key == BY_GATEWAY else _by_grpc(context)
 
 
@@ -284,8 +286,8 @@ class MemberListings:
     listings: tuple[MemberListing, ...]
 
 
-@probe(MemberListings, cost=0, needs=[(MemberListing, None)], across=True)
-def _listings(context: Context, key: str | None) -> MemberListings:
+@probe(MemberListings, cost=0, needs=[MemberListing], across=True)
+def _listings(context: Context) -> MemberListings:
     listings: list[MemberListing] = []
     reasons: list[str] = []
     for listener in context.target.listeners:
@@ -338,7 +340,7 @@ def _ask(context: Context, protocol: Protocol, purpose: str, path: str) -> Attem
     return context.attempt(request)[0][-1]
 
 
-def _from_peer(exchange: GetExchange, member_label: str) -> MemberListing:
+def _from_peer(exchange: ClientExchange, member_label: str) -> MemberListing:
     response = exchange.attempt.response
     if response is None:
         raise InconclusiveError(f"{exchange.url}/members: {exchange.attempt.describe()}")
@@ -374,8 +376,8 @@ class OwnURLs:
     advertised: tuple[str, ...]
 
 
-@probe(OwnURLs, cost=0, needs=[(MemberListing, None), (ServedClient, None)], across=True)
-def _own(context: Context, key: str | None) -> OwnURLs:
+@probe(OwnURLs, cost=0, needs=[MemberListing, ServedClient], across=True)
+def _own(context: Context) -> OwnURLs:
     listener = listener_of(context)
     tls_answer(context)
     members = context.get(MemberListing).members
@@ -426,3 +428,44 @@ def _from_header(body: bytes) -> str | None:
     except (ValueError, KeyError):
         return None
     return f"{identifiers[0]:x}" if identifiers and isinstance(identifiers[0], int) else None
+
+
+SAMPLE_MEMBERS = tuple(
+    MemberRecord(
+        id=identifier,
+        name=name,
+        peer_urls=(f"https://{name}.example:2380",),
+        client_urls=(f"https://{name}.example:2379",),
+    )
+    for name, identifier in (("m0", "8e9e05c52164694d"), ("m1", "1"))
+)
+"""The members of the conforming samples."""
+
+
+@sample(MemberListings)
+def _sample_listings(_: SampleListener) -> MemberListings:
+    return MemberListings(
+        listings=tuple(
+            MemberListing(
+                url=member.client_urls[0], member=member.name, members=SAMPLE_MEMBERS, cluster_id="c0ffee"
+            )
+            for member in SAMPLE_MEMBERS
+        )
+    )
+
+
+@sample(MemberLists)
+def _sample_lists(place: SampleListener) -> MemberLists:
+    client_url = SampleListener(Role.CLIENT).url
+    member = MemberRecord(
+        id="8e9e05c52164694d",
+        name="m0",
+        peer_urls=(SampleListener(Role.PEER).url,),
+        client_urls=(client_url,),
+    )
+    return MemberLists(url=place.url, by_peer=(member,), by_client=(member,), client_url=client_url)
+
+
+@sample(OwnURLs)
+def _sample_own(place: SampleListener) -> OwnURLs:
+    return OwnURLs(url=place.url, role=place.role, member="m0", advertised=(place.url,))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cryptography import x509
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
-from pytest_etcdtls.facts.discovery import MOST_LISTENERS, judged_for, why_left_out
+from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered, judged_for, why_left_out
 from pytest_etcdtls.facts.listener import FirstContact, Policy, listener_of
-from pytest_etcdtls.facts.member_list import MemberListing, MemberListings, canonical, parse
-from pytest_etcdtls.facts.probe import Context, probe
-from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.facts.member_list import SAMPLE_MEMBERS, MemberListing, MemberListings, canonical, parse
+from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.tls.http import fields, grpc_message
 
@@ -110,10 +111,10 @@ class AdvertisedURLs:
 @probe(
     SideBySide,
     cost=0,
-    needs=[(FirstContact, None), (AnnouncedCAs, None), (ServedChain, None), (MemberCount, None)],
+    needs=[FirstContact, AnnouncedCAs, ServedChain, MemberCount],
     across=True,
 )
-def _side_by_side(context: Context, key: str | None) -> SideBySide:
+def _side_by_side(context: Context) -> SideBySide:
     rows: list[tuple[ListenerProfile, ...]] = []
     for role in Role:
         row = [_profile(context, listener) for listener in context.target.listeners if listener.role is role]
@@ -156,8 +157,8 @@ def _one_member_only(context: Context) -> UnobservedError:
     )
 
 
-@probe(MemberCount, cost=0, needs=[(MemberListings, None)], across=True)
-def _count(context: Context, key: str | None) -> MemberCount:
+@probe(MemberCount, cost=0, needs=[MemberListings], across=True)
+def _count(context: Context) -> MemberCount:
     given = len({listener.member for listener in context.target.listeners})
     try:
         listings = context.get(MemberListings).listings
@@ -166,8 +167,8 @@ def _count(context: Context, key: str | None) -> MemberCount:
     return MemberCount(given=given, listed=max(len(listing.members) for listing in listings))
 
 
-@probe(ClusterClaims, cost=0, needs=[(ServedClient, None), (MemberListing, None)], across=True)
-def _claims(context: Context, key: str | None) -> ClusterClaims:
+@probe(ClusterClaims, cost=0, needs=[ServedClient, MemberListing], across=True)
+def _claims(context: Context) -> ClusterClaims:
     claims: list[ClusterClaim] = []
     for listener in context.target.listeners:
         claim = _claim(context, listener)
@@ -209,15 +210,14 @@ def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
     return None
 
 
-def _advertised_cost(target: Target, listener: Listener | None, key: str | None) -> int:
-    # The number of advertised URLs is not known in advance; one per client listener is usual.
-    return 3 * sum(1 for known in target.listeners if known.role is Role.CLIENT)
-
-
 @probe(
-    AdvertisedURLs, cost=_advertised_cost, needs=[(MemberListings, None), (FirstContact, None)], across=True
+    AdvertisedURLs,
+    cost=0,
+    needs=lambda planned: [MemberListings, FirstContact, *([Discovered] if planned.target.discover else [])],
+    across=True,
+    advertised=[FirstContact],
 )
-def _advertised(context: Context, key: str | None) -> AdvertisedURLs:
+def _advertised(context: Context) -> AdvertisedURLs:
     urls = {
         url: member.name
         for listing in context.get(MemberListings).listings
@@ -285,12 +285,12 @@ def _why_not(context: Context, url: str) -> str:
 
 
 @probe(Policy, cost=0)
-def _policy(context: Context, key: str | None) -> Policy:
+def _policy(context: Context) -> Policy:
     return Policy(expiry_days=context.target.expiry_days)
 
 
-@probe(Dialling, cost=0, needs=[(MemberListing, None)])
-def _dialling(context: Context, key: str | None) -> Dialling:
+@probe(Dialling, cost=0, needs=[MemberListing])
+def _dialling(context: Context) -> Dialling:
     role, known = listener_of(context).role, context.target.dials_with_another
     if known is not None:
         return Dialling(with_another=role in known)
@@ -302,3 +302,46 @@ def _members(context: Context) -> int | None:
         return len(context.get(MemberListing).members)
     except UnobservedError:
         return None
+
+
+@sample(SideBySide)
+def _sample_side_by_side(place: SampleListener) -> SideBySide:
+    row = tuple(
+        ListenerProfile(
+            url=f"https://{member}.example:2379",
+            role=place.role,
+            label=f"client-{member}",
+            member=member,
+            versions=tuple(TLSVersion),
+            asked=tuple(TLSVersion),
+            announced=frozenset({place.trusted.subject}),
+            expires_at=SAMPLED_AT + timedelta(days=90),
+        )
+        for member in ("m0", "m1", "m2")
+    )
+    return SideBySide(rows=(row,))
+
+
+@sample(MemberCount)
+def _sample_count(_: SampleListener) -> MemberCount:
+    return MemberCount(given=2, listed=2)
+
+
+@sample(ClusterClaims)
+def _sample_claims(_: SampleListener) -> ClusterClaims:
+    return ClusterClaims(
+        claims=tuple(
+            ClusterClaim(url=member.client_urls[0], cluster_id="c0ffee", member_id=member.id)
+            for member in SAMPLE_MEMBERS
+        )
+    )
+
+
+@sample(AdvertisedURLs)
+def _sample_advertised(place: SampleListener) -> AdvertisedURLs:
+    return AdvertisedURLs(
+        urls=tuple(
+            AdvertisedURL(url=member.client_urls[0], member=member.name, attempts=(place.refused(),))
+            for member in SAMPLE_MEMBERS
+        )
+    )

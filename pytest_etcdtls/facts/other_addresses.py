@@ -23,11 +23,12 @@ from pytest_etcdtls.facts.configuration import LoopbackAttempt, LoopbackElsewher
 from pytest_etcdtls.facts.discovery import JUDGED, Discovered
 from pytest_etcdtls.facts.listener import UnnamedPorts, version_path
 from pytest_etcdtls.facts.member_list import canonical
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.pki.names import is_address, is_loopback
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target, safe
-from pytest_etcdtls.tls.attempt import Attempt, Request
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, StreamEnd
 from pytest_etcdtls.tls.stream import addresses_of
 
 USUAL_PORTS = {
@@ -85,7 +86,7 @@ def _advertised_hosts(told: DeclaredMember) -> Iterable[str]:
 
 
 @probe(LoopbackElsewhere, reported=False, cost=0, elsewhere=lambda target: len(list(_candidates(target))))
-def _loopback_elsewhere(context: Context, key: str | None) -> LoopbackElsewhere:
+def _loopback_elsewhere(context: Context) -> LoopbackElsewhere:
     target, names = context.target, _Names(context.timeout)
     known = _known(target.listeners, target.declared.values(), names)
     asked: dict[tuple[str, int], tuple[_Candidate, Listener]] = {}
@@ -127,8 +128,8 @@ def _most_unnamed(target: Target) -> int:
     return len(USUAL_PORTS) * len(hosts) if target.discover else 0
 
 
-@probe(UnnamedPorts, cost=0, needs=[(Discovered, None), (LoopbackElsewhere, None)], elsewhere=_most_unnamed)
-def _unnamed_ports(context: Context, key: str | None) -> UnnamedPorts:
+@probe(UnnamedPorts, cost=0, needs=[Discovered, LoopbackElsewhere], elsewhere=_most_unnamed)
+def _unnamed_ports(context: Context) -> UnnamedPorts:
     target = context.target
     if not target.discover:
         raise NotApplicableError("listeners that were not named are looked for with --etcd-discover alone")
@@ -230,3 +231,18 @@ def _request(purpose: str, there: Listener) -> Request:
     # A client's port has both paths, a metrics port only the first, a peer's only the second.
     path = "/health" if there.role is Role.CLIENT and there.scheme == "http" else version_path(there.role)
     return Request(purpose=purpose, plaintext=there.scheme == "http", protocol=Protocol.HTTP1, path=path)
+
+
+@sample(UnnamedPorts)
+def _sample_ports(place: SampleListener) -> UnnamedPorts:
+    refused = place.attempt(
+        url="http://127.0.0.1:2381",
+        identity="none",
+        asked=None,
+        ending=Ending.UNCLEAR,
+        phase=Phase.CONNECT,
+        stream_end=StreamEnd.CONNECTION_REFUSED,
+        first_bytes=b"",
+        response=None,
+    )
+    return UnnamedPorts(tried=(refused,))

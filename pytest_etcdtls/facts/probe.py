@@ -1,4 +1,4 @@
-"""The probe contract: one function per observation type, and the context that it uses.
+"""The probe contract: one function per observation type, the context that it uses, and a conforming sample.
 
 A probe makes its connections through its :class:`Context`, which bounds and records every one. A probe
 that cannot make its observation raises an :class:`~pytest_etcdtls.errors.UnobservedError`.
@@ -6,11 +6,16 @@ that cannot make its observation raises an :class:`~pytest_etcdtls.errors.Unobse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.facts.sample import SampleListener
+from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Request
 
@@ -95,8 +100,26 @@ class Context(Protocol):
         ...
 
 
-ProbeFunction = Callable[[Context, str | None], Any]
-Cost = Callable[[Target, Listener | None, str | None], int]
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An observation that may be made: of which target, on which listener, with which key.
+
+    Attributes:
+        listener: ``None`` for an observation of the whole target.
+        key: ``None`` if there is only one of its type.
+    """
+
+    target: Target
+    listener: Listener | None = None
+    key: str | None = None
+
+
+Wanted = type[Any] | tuple[type[Any], str | None]
+"""An observation that a probe asks for: its type, with the key if there are several of that type."""
+
+Cost = Callable[[Planned], int]
+Needs = Callable[[Planned], Sequence[Wanted]]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,58 +127,148 @@ class Probe:
     """The function that makes observations of a type, and its bounds.
 
     Attributes:
-        function: makes the observation.
+        observation: its class.
+        module: name of the module with the probe.
+        function: makes the observation, with the key.
+        keys: whether there are several observations of the type: ``none``, ``optional`` or ``needed``.
         cost: maximum number of connections that it makes itself, without retries.
         needs: the other observations (type, key) that it may request, on the same listener.
-        across: it requests them of other listeners of the target too.
+        across: which of them it requests of other listeners of the target too; true for all.
         elsewhere: maximum number of connections to addresses that are no listeners of the target.
+        advertised: observations that it may request of each client URL that a member advertises and that is
+            no listener of the target.
         reported: the observation may be in the report; false if it holds keys or tokens, or is reported in
             another form.
     """
 
-    function: ProbeFunction
+    observation: type[Any]
+    module: str
+    function: Callable[[Context, str | None], Any]
+    keys: Literal["none", "optional", "needed"]
     cost: Cost
-    needs: Callable[[str | None], Sequence[tuple[type[Any], str | None]]]
-    across: bool = False
+    needs: Callable[[Planned], Sequence[tuple[type[Any], str | None]]]
+    across: bool | frozenset[type[Any]] = False
     elsewhere: Callable[[Target], int] | None = None
+    advertised: tuple[type[Any], ...] = ()
     reported: bool = True
+
+    def crosses(self, needed: type[Any]) -> bool:
+        """Return whether it requests that observation of other listeners of the target too."""
+        return self.across if isinstance(self.across, bool) else needed in self.across
+
+    def refuse(self, key: str | None) -> None:
+        """Check that a key fits the probe.
+
+        Raises:
+            RegistrationError: if there is a key and the probe takes none, or none and it needs one.
+        """
+        name = self.observation.__name__
+        if key is None and self.keys == "needed":
+            raise RegistrationError(f'{name} needs a key: write Annotated[{name}, "..."], see {self.module}')
+        if key is not None and self.keys == "none":
+            raise RegistrationError(f"{name} has no key, and {key!r} is one: write {name} alone")
 
 
 _PROBES: dict[type[Any], Probe] = {}
+_SAMPLES: dict[type[Any], Callable[[SampleListener, str | None], Any]] = {}
 
 
 def probe(
     type_: type[Any],
     *,
     cost: Cost | int,
-    needs: Sequence[tuple[type[Any], str | None]] = (),
-    across: bool = False,
+    needs: Needs | Sequence[Wanted] = (),
+    across: bool | Collection[type[Any]] = False,
     elsewhere: Callable[[Target], int] | None = None,
+    advertised: Sequence[type[Any]] = (),
     reported: bool = True,
-) -> Callable[[ProbeFunction], ProbeFunction]:
+) -> Callable[[F], F]:
     """Register the function that makes observations of a type.
+
+    The function takes the context. If there are several observations of the type on one listener, it takes
+    a second parameter ``key``: ``key: str`` if it needs one, ``key: str | None`` if it can do without.
 
     Args:
         type_: the observation's class.
-        cost: maximum number of connections without retries; a number or a function of target, listener and
-            key.
-        needs: other observations that it may request.
-        across: they are requested of every listener of the target.
+        cost: maximum number of connections without retries; a number or a function.
+        needs: every other observation that it may request, its type or (type, key); or a function that
+            returns them.
+        across: which of them are requested of every listener of the target; true for all.
         elsewhere: maximum number of connections to addresses that are no listeners of the target.
+        advertised: observations requested of client URLs that members advertise.
         reported: it may be in the report: it holds neither keys nor tokens.
 
     Raises:
         RegistrationError: if the type has a probe already.
     """
 
-    def register(function: ProbeFunction) -> ProbeFunction:
+    def register(function: F) -> F:
         if type_ in _PROBES:
             raise RegistrationError(f"observation type {type_.__name__} has a probe already")
-        price: Cost = cost if callable(cost) else lambda _target, _listener, _key: cost
-        _PROBES[type_] = Probe(function, price, lambda _key: tuple(needs), across, elsewhere, reported)
+        keys, called = _with_key(function)
+        _PROBES[type_] = Probe(
+            observation=type_,
+            module=function.__module__,
+            function=called,
+            keys=keys,
+            cost=cost if callable(cost) else lambda _: cost,
+            needs=lambda planned: tuple(
+                wanted if isinstance(wanted, tuple) else (wanted, None)
+                for wanted in (needs(planned) if callable(needs) else needs)
+            ),
+            across=across if isinstance(across, bool) else frozenset(across),
+            elsewhere=elsewhere,
+            advertised=tuple(advertised),
+            reported=reported,
+        )
         return function
 
     return register
+
+
+def sample(type_: type[Any]) -> Callable[[F], F]:
+    """Register the function that returns a conforming observation of a type.
+
+    Each check must be silent about it, and its counterexample is made from it. The function takes the
+    listener of the sample and, if there are several observations of the type, the key. Use it for the
+    observations that checks ask for, beside their class.
+
+    Raises:
+        RegistrationError: if the type has a sample already.
+    """
+
+    def register(function: F) -> F:
+        if type_ in _SAMPLES:
+            raise RegistrationError(f"observation type {type_.__name__} has a sample already")
+        _SAMPLES[type_] = _with_key(function)[1]
+        return function
+
+    return register
+
+
+def _with_key(
+    function: Callable[..., Any],
+) -> tuple[Literal["none", "optional", "needed"], Callable[[Any, str | None], Any]]:
+    """Return whether a function takes a key, and a function that is always called with one."""
+    _, *more = inspect.signature(function).parameters.values()
+    if not more:
+
+        @functools.wraps(function)
+        def called(first: Any, _key: str | None) -> Any:  # noqa: ANN401 - of any probe or sample
+            return function(first)
+
+        return "none", called
+    return ("needed" if more[0].annotation in ("str", str) else "optional"), function
+
+
+def probes() -> Mapping[type[Any], Probe]:
+    """Return the registered probes by observation type."""
+    return MappingProxyType(_PROBES)
+
+
+def samples() -> Mapping[type[Any], Callable[[SampleListener, str | None], Any]]:
+    """Return the functions that return conforming observations, by observation type."""
+    return MappingProxyType(_SAMPLES)
 
 
 def probe_for(type_: type[Any]) -> Probe:
@@ -167,4 +280,27 @@ def probe_for(type_: type[Any]) -> Probe:
     try:
         return _PROBES[type_]
     except KeyError:
-        raise RegistrationError(f"no probe gets observations of type {type_.__name__}") from None
+        raise RegistrationError(
+            f"no probe gets observations of type {type_.__name__}: add one with "
+            f"@probe({type_.__name__}, ...) in {type_.__module__}"
+        ) from None
+
+
+def sample_for(type_: type[Any], key: str | None, role: Role) -> Any:  # noqa: ANN401 - of that type
+    """Return a conforming observation.
+
+    Args:
+        type_: its class.
+        key: which one of that class, ``None`` if there is only one.
+        role: of the listener.
+
+    Raises:
+        RegistrationError: if the type has no sample.
+    """
+    if type_ not in _SAMPLES:
+        made_in = _PROBES[type_].module if type_ in _PROBES else type_.__module__
+        raise RegistrationError(
+            f"{type_.__name__} has no conforming sample: add a function with @sample({type_.__name__}) in "
+            f"{made_in.replace('.', '/')}.py"
+        )
+    return _SAMPLES[type_](SampleListener(role), key)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
 from pytest_etcdtls.tls.hello import (
@@ -185,8 +187,8 @@ def need_answer(greeting: HelloExchange) -> HelloExchange:
     return greeting
 
 
-@probe(NewestVersion, cost=0, needs=[(FirstContact, None)])
-def _newest(context: Context, key: str | None) -> NewestVersion:
+@probe(NewestVersion, cost=0, needs=[FirstContact])
+def _newest(context: Context) -> NewestVersion:
     listener, answer = listener_of(context), tls_answer(context)
     return NewestVersion(
         url=listener.url,
@@ -196,8 +198,8 @@ def _newest(context: Context, key: str | None) -> NewestVersion:
     )
 
 
-@probe(OldVersions, cost=3, needs=[(FirstContact, None)])
-def _old(context: Context, key: str | None) -> OldVersions:
+@probe(OldVersions, cost=3, needs=[FirstContact])
+def _old(context: Context) -> OldVersions:
     listener = listener_of(context)
     tls_answer(context)
     hellos = [
@@ -214,9 +216,9 @@ class PlainHello:
     greeting: HelloExchange
 
 
-@probe(PlainHello, reported=False, cost=1, needs=[(FirstContact, None)])
-def _plain(context: Context, key: str | None) -> PlainHello:
-    version = TLSVersion(str(key))
+@probe(PlainHello, reported=False, cost=1, needs=[FirstContact])
+def _plain(context: Context, key: str) -> PlainHello:
+    version = TLSVersion(key)
     if version not in tls_answer(context).offered:
         raise NotApplicableError(f"{listener_of(context).url} does not offer {version}")
     greeting = need_answer(context.greet(plain_hello(version, f"plain hello of {version}"))[0])
@@ -228,9 +230,9 @@ def _plain(context: Context, key: str | None) -> PlainHello:
 @probe(
     UnusualClientHello,
     cost=1,
-    needs=[(FirstContact, None), *((PlainHello, str(version)) for version in TLSVersion)],
+    needs=[FirstContact, *((PlainHello, str(version)) for version in TLSVersion)],
 )
-def _variant(context: Context, key: str | None) -> UnusualClientHello:
+def _variant(context: Context, key: str) -> UnusualClientHello:
     listener, offered = listener_of(context), tls_answer(context).offered
     if key == "unknown-values":
         version = offered[-1]
@@ -256,8 +258,8 @@ def _variant(context: Context, key: str | None) -> UnusualClientHello:
     return UnusualClientHello(url=listener.url, role=listener.role, version=version, plain=plain, odd=odd)
 
 
-@probe(SilentConnection, cost=1, needs=[(FirstContact, None)])
-def _silence(context: Context, key: str | None) -> SilentConnection:
+@probe(SilentConnection, cost=1, needs=[FirstContact])
+def _silence(context: Context) -> SilentConnection:
     listener = listener_of(context)
     tls_answer(context)
     greeting = context.keep_silent("connection on which nothing is sent", _PATIENCE)
@@ -320,8 +322,8 @@ def _accepted(context: Context, offers: Sequence[_Offer]) -> list[int]:
     return accepted
 
 
-@probe(SuiteSupport, cost=sum(_SUITE_ROUNDS.values()), needs=[(FirstContact, None)])
-def _suites(context: Context, key: str | None) -> SuiteSupport:
+@probe(SuiteSupport, cost=sum(_SUITE_ROUNDS.values()), needs=[FirstContact])
+def _suites(context: Context) -> SuiteSupport:
     listener = listener_of(context)
     if TLSVersion.TLS1_2 not in tls_answer(context).offered:
         raise NotApplicableError(f"{listener.url} does not offer TLS 1.2, and TLS 1.3 has no weak suites")
@@ -346,8 +348,8 @@ def _suite_offer(kind: Weakness, rounds: int) -> _Offer:
     )
 
 
-@probe(GroupSupport, cost=_GROUP_ROUNDS + 1, needs=[(FirstContact, None), (SuiteSupport, None)])
-def _groups(context: Context, key: str | None) -> GroupSupport:
+@probe(GroupSupport, cost=_GROUP_ROUNDS + 1, needs=[FirstContact, SuiteSupport])
+def _groups(context: Context) -> GroupSupport:
     listener, offered = listener_of(context), tls_answer(context).offered
     version = offered[-1]
     known = (*HYBRIDS, *MODERN, *OTHERS) if version is TLSVersion.TLS1_3 else (*MODERN, *OTHERS)
@@ -394,9 +396,9 @@ UNKNOWN_ALPN = ("etcdtls-unknown",)
 _OFFERS = {"known": KNOWN_ALPN, "unknown": UNKNOWN_ALPN}
 
 
-@probe(AlpnChoices, cost=2, needs=[(FirstContact, None), (PlainHello, str(TLSVersion.TLS1_2))])
-def _alpn(context: Context, key: str | None) -> AlpnChoices:
-    listener, names = listener_of(context), _OFFERS[str(key)]
+@probe(AlpnChoices, cost=2, needs=[FirstContact, (PlainHello, str(TLSVersion.TLS1_2))])
+def _alpn(context: Context, key: str) -> AlpnChoices:
+    listener, names = listener_of(context), _OFFERS[key]
     of_version = {TLSVersion.TLS1_2: _in_tls12, TLSVersion.TLS1_3: _in_tls13}
     choices = tuple(of_version[version](context, names) for version in tls_answer(context).offered)
     return AlpnChoices(url=listener.url, role=listener.role, offered=names, choices=choices)
@@ -431,3 +433,80 @@ def _in_tls13(context: Context, names: tuple[str, ...]) -> AlpnChoice:
 def _refusal(attempt: Attempt) -> int | None:
     """Return the alert of an unfinished handshake; a later alert is about the certificate."""
     return attempt.alert if attempt.phase is Phase.HANDSHAKE and attempt.ending is not Ending.SERVED else None
+
+
+def _sample_reply(
+    place: SampleListener,
+    offered: str,
+    **changes: Any,  # noqa: ANN401 - fields of HelloExchange
+) -> HelloExchange:
+    facts: dict[str, Any] = {
+        "url": place.url,
+        "purpose": "sample",
+        "offered": offered,
+        "reply": Reply.SERVER_HELLO,
+        "started_at": SAMPLED_AT,
+        "server_hello": ServerHello(version=TLS1_2, suite=0xC02F, group=29, extensions=frozenset({0xFF01})),
+        "local_address": "127.0.0.1:50000",
+    }
+    return HelloExchange(**(facts | changes))
+
+
+def _sample_alert(place: SampleListener, offered: str, number: int) -> HelloExchange:
+    return _sample_reply(place, offered, reply=Reply.ALERT, server_hello=None, alert=number)
+
+
+@sample(NewestVersion)
+def _sample_newest(place: SampleListener) -> NewestVersion:
+    return NewestVersion(url=place.url, role=place.role, offered=True, attempt=place.refused(identity="none"))
+
+
+@sample(OldVersions)
+def _sample_old(place: SampleListener) -> OldVersions:
+    greetings = tuple(_sample_alert(place, name, 70) for name in ("SSLv3", "TLSv1.0", "TLSv1.1"))
+    return OldVersions(url=place.url, role=place.role, greetings=greetings)
+
+
+@sample(SuiteSupport)
+def _sample_suites(place: SampleListener) -> SuiteSupport:
+    strong = tuple(
+        suite
+        for suite in SUITES
+        if suite.weakness is Weakness.NONE and suite.name.startswith("TLS_ECDHE_ECDSA_")
+    )
+    return SuiteSupport(url=place.url, role=place.role, accepted=strong)
+
+
+@sample(GroupSupport)
+def _sample_groups(place: SampleListener) -> GroupSupport:
+    return GroupSupport(
+        url=place.url, role=place.role, version=TLSVersion.TLS1_3, accepted=(HYBRIDS[0], *MODERN[:4])
+    )
+
+
+@sample(UnusualClientHello)
+def _sample_variant(place: SampleListener, key: str) -> UnusualClientHello:
+    plain = _sample_reply(place, "TLSv1.2")
+    refused = {"fallback": 86, "sha1-signatures": 40}
+    odd = _sample_alert(place, "TLSv1.2", refused[key]) if key in refused else plain
+    return UnusualClientHello(url=place.url, role=place.role, version=TLSVersion.TLS1_2, plain=plain, odd=odd)
+
+
+@sample(AlpnChoices)
+def _sample_alpn(place: SampleListener, key: str) -> AlpnChoices:
+    known = key == "known"
+    return AlpnChoices(
+        url=place.url,
+        role=place.role,
+        offered=("h2", "http/1.1") if known else ("unknown",),
+        choices=tuple(
+            AlpnChoice(version=version, selected="h2") if known else AlpnChoice(version=version, alert=120)
+            for version in TLSVersion
+        ),
+    )
+
+
+@sample(SilentConnection)
+def _sample_silence(place: SampleListener) -> SilentConnection:
+    ended = _sample_reply(place, "", reply=Reply.ENDED, server_hello=None, detail="closed without an answer")
+    return SilentConnection(url=place.url, role=place.role, patience=20, greeting=ended)

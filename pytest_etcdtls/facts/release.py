@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ClientIdentity, ServedClient
-from pytest_etcdtls.facts.api import GetExchange
+from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.listener import listener_of
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.http import fields, grpc_message
@@ -113,8 +114,13 @@ _GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([
 _NEED = "pass a client certificate that is accepted"
 
 
-@probe(EtcdRelease, cost=0, needs=[(GetExchange, "/version"), (ServedClient, None)], across=True)
-def _etcd(context: Context, key: str | None) -> EtcdRelease:
+@probe(
+    EtcdRelease,
+    cost=0,
+    needs=[(ClientExchange, "/version"), (ClientExchange, "/metrics"), ServedClient],
+    across=True,
+)
+def _etcd(context: Context) -> EtcdRelease:
     """Return the version from the listener, else from another listener of the member, else of the binary."""
     listener = listener_of(context)
     for place in (listener, *_siblings(context, listener)):
@@ -130,8 +136,8 @@ def _etcd(context: Context, key: str | None) -> EtcdRelease:
     raise NotVerifiedError(f"the version of etcd is not known: {_NEED}")
 
 
-@probe(GoRelease, cost=0, needs=[(GetExchange, "/metrics")], across=True)
-def _go(context: Context, key: str | None) -> GoRelease:
+@probe(GoRelease, cost=0, needs=[(ClientExchange, "/metrics")], across=True)
+def _go(context: Context) -> GoRelease:
     listener = listener_of(context)
     for place in (listener, *_siblings(context, listener)):
         if place.role is Role.PEER:
@@ -145,23 +151,23 @@ def _go(context: Context, key: str | None) -> GoRelease:
     raise NotVerifiedError(f"the Go release is not known, it stands in /metrics: {_NEED}")
 
 
-@probe(EtcdReleases, cost=0, needs=[(EtcdRelease, None)], across=True)
-def _etcds(context: Context, key: str | None) -> EtcdReleases:
+@probe(EtcdReleases, cost=0, needs=[EtcdRelease], across=True)
+def _etcds(context: Context) -> EtcdReleases:
     return EtcdReleases(members=_of_members(context, EtcdRelease))
 
 
-@probe(GoReleases, cost=0, needs=[(GoRelease, None)], across=True)
-def _gos(context: Context, key: str | None) -> GoReleases:
+@probe(GoReleases, cost=0, needs=[GoRelease], across=True)
+def _gos(context: Context) -> GoReleases:
     return GoReleases(members=_of_members(context, GoRelease))
 
 
 @probe(
     SplitListeners,
     cost=0,
-    needs=[(EtcdRelease, None), (ServedClient, None), (ClientIdentity, None)],
+    needs=[EtcdRelease, ServedClient, (ClientIdentity, "revoked")],
     across=True,
 )
-def _split(context: Context, key: str | None) -> SplitListeners:
+def _split(context: Context) -> SplitListeners:
     split = [listener for listener in context.target.listeners if _has_http_split_off(context, listener)]
     if not split:
         raise NotApplicableError("HTTP is not split off the gRPC port")
@@ -232,7 +238,7 @@ def _etcd_version(context: Context, place: Listener) -> tuple[str, str]:
 
 
 def _from_version(context: Context, place: Listener) -> str:
-    response = context.get(GetExchange, "/version", listener=place).attempt.response
+    response = context.get(ClientExchange, "/version", listener=place).attempt.response
     try:
         body = read_json(response.body) if response else None
     except UnreadableJSONError:
@@ -254,8 +260,30 @@ def _from_status(context: Context, place: Listener) -> str:
 
 
 def _metric(context: Context, place: Listener, pattern: re.Pattern[bytes]) -> str:
-    response = context.get(GetExchange, "/metrics", listener=place).attempt.response
+    response = context.get(ClientExchange, "/metrics", listener=place).attempt.response
     found = pattern.search(response.body) if response else None
     if found is None:
         raise NotVerifiedError(f"{place.url}/metrics does not tell the version")
     return printable(found[1])
+
+
+@sample(EtcdRelease)
+def _sample_etcd(place: SampleListener) -> EtcdRelease:
+    return EtcdRelease(url=place.url, member="m0", release=Release(3, 6, 16), source="/version")
+
+
+@sample(EtcdReleases)
+def _sample_etcds(place: SampleListener) -> EtcdReleases:
+    one = _sample_etcd(place)
+    return EtcdReleases(members=(one, replace(one, member="m1")))
+
+
+@sample(GoReleases)
+def _sample_gos(place: SampleListener) -> GoReleases:
+    go = GoRelease(url=place.url, member="m0", release=Release(1, 26, 8), text="go1.26.8")
+    return GoReleases(members=(go, replace(go, member="m1")))
+
+
+@sample(SplitListeners)
+def _sample_split(place: SampleListener) -> SplitListeners:
+    return SplitListeners(members=(_sample_etcd(place),))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import PROTOCOLS, AccessMatrix, ClientIdentity, ServedClient, status_request
 from pytest_etcdtls.facts.api import accepted_client
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.facts.probe import Context, probe, sample
 from pytest_etcdtls.facts.protocol import PlainHello
+from pytest_etcdtls.facts.sample import SAMPLE_FILES, SampleListener
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
@@ -23,6 +25,8 @@ from pytest_etcdtls.tls.attempt import (
     Resumption,
     SessionSlot,
     SessionTickets,
+    StreamEnd,
+    Ticket,
 )
 
 _OTHER_PORT = {Role.CLIENT: Role.PEER, Role.PEER: Role.CLIENT}
@@ -52,15 +56,15 @@ def _keep(
     return {v: (tries[-1], slot) for v, tries, slot in zip(versions, made, slots, strict=True)}
 
 
-@probe(KeptSessions, reported=False, cost=len(TLSVersion), needs=[(ServedClient, None)])
-def _kept(context: Context, key: str | None) -> KeptSessions:
+@probe(KeptSessions, reported=False, cost=len(TLSVersion), needs=[ServedClient])
+def _kept(context: Context) -> KeptSessions:
     accepted, identity = accepted_client(context)
     protocol = accepted.served_protocols[0]
     return KeptSessions(identity, accepted.files, protocol, _keep(context, identity, protocol))
 
 
-@probe(SessionTickets, cost=0, needs=[(KeptSessions, None)])
-def _tickets(context: Context, key: str | None) -> SessionTickets:
+@probe(SessionTickets, cost=0, needs=[KeptSessions])
+def _tickets(context: Context) -> SessionTickets:
     listener = listener_of(context)
     if TLSVersion.TLS1_3 not in tls_answer(context).offered:
         raise NotApplicableError(
@@ -101,8 +105,8 @@ def _revoked(context: Context) -> Identity | None:
         return None
 
 
-@probe(Resumption, cost=3 * len(TLSVersion), needs=[(KeptSessions, None), (ClientIdentity, None)])
-def _resumption(context: Context, key: str | None) -> Resumption:
+@probe(Resumption, cost=3 * len(TLSVersion), needs=[KeptSessions, (ClientIdentity, "revoked")])
+def _resumption(context: Context) -> Resumption:
     listener = listener_of(context)
     kept = context.get(KeptSessions)
     revoked = _revoked(context)
@@ -117,10 +121,8 @@ def _resumption(context: Context, key: str | None) -> Resumption:
     )
 
 
-@probe(
-    ForeignSession, cost=len(TLSVersion), needs=[(KeptSessions, None), (AccessMatrix, "none")], across=True
-)
-def _foreign(context: Context, key: str | None) -> ForeignSession:
+@probe(ForeignSession, cost=len(TLSVersion), needs=[KeptSessions, (AccessMatrix, "none")], across=True)
+def _foreign(context: Context) -> ForeignSession:
     listener = listener_of(context)
     offered = tls_answer(context).offered
     other = _other_port(context.target.listeners, listener)
@@ -167,8 +169,8 @@ def _other_port(listeners: Sequence[Listener], listener: Listener) -> Listener:
 _RENEGOTIATION_INFO = 0xFF01
 
 
-@probe(Renegotiation, cost=1, needs=[(PlainHello, str(TLSVersion.TLS1_2)), (ServedClient, None)])
-def _renegotiation(context: Context, key: str | None) -> Renegotiation:
+@probe(Renegotiation, cost=1, needs=[(PlainHello, str(TLSVersion.TLS1_2)), ServedClient])
+def _renegotiation(context: Context) -> Renegotiation:
     listener = listener_of(context)
     if TLSVersion.TLS1_2 not in tls_answer(context).offered:
         raise NotApplicableError(f"{listener.url} does not offer TLS 1.2, and TLS 1.3 has no renegotiation")
@@ -191,3 +193,61 @@ def _renegotiation(context: Context, key: str | None) -> Renegotiation:
     )
     attempt = context.attempt(replace(request, renegotiate=True))[0][-1]
     return replace(seen, files=accepted.files, attempt=attempt)
+
+
+@sample(SessionTickets)
+def _sample_tickets(place: SampleListener) -> SessionTickets:
+    ticket = Ticket(lifetime=604800, max_early_data=0)
+    return SessionTickets(url=place.url, role=place.role, files=SAMPLE_FILES, tickets=(ticket,))
+
+
+@sample(Resumption)
+def _sample_resumption(place: SampleListener) -> Resumption:
+    def resumed(
+        version: TLSVersion,
+        identity: str,
+        **changes: Any,  # noqa: ANN401 - fields of Attempt
+    ) -> Resumed:
+        attempt = place.attempt(asked=version, identity=identity, **changes)
+        return Resumed(version=version, identity=identity, fresh=attempt, again=attempt)
+
+    closed = {
+        "ending": Ending.CLOSED,
+        "stream_end": StreamEnd.CLOSE_NOTIFY,
+        "first_bytes": b"",
+        "response": None,
+    }
+    return Resumption(
+        url=place.url,
+        role=place.role,
+        files=SAMPLE_FILES,
+        good=tuple(resumed(version, "client") for version in TLSVersion),
+        revoked=tuple(resumed(version, "revoked", **closed) for version in TLSVersion),
+    )
+
+
+@sample(ForeignSession)
+def _sample_foreign(place: SampleListener) -> ForeignSession:
+    return ForeignSession(
+        url=place.url,
+        role=place.role,
+        other="https://127.0.0.1:2381",
+        files=SAMPLE_FILES,
+        presented=tuple(
+            (version, place.attempt(asked=version), place.refused(asked=version, identity="none"))
+            for version in TLSVersion
+        ),
+    )
+
+
+@sample(Renegotiation)
+def _sample_renegotiation(place: SampleListener) -> Renegotiation:
+    attempt = place.attempt(
+        asked=TLSVersion.TLS1_2,
+        version="TLSv1.2",
+        ending=Ending.OTHER,
+        alert=10,
+        response=None,
+        first_bytes=b"",
+    )
+    return Renegotiation(url=place.url, role=place.role, announced=True, files=SAMPLE_FILES, attempt=attempt)

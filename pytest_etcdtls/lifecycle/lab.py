@@ -237,8 +237,8 @@ def outcome(context: Context, type_: type[T], experiment: str) -> T:
 
 
 @probe(ExperimentResults, reported=False, cost=0)
-def _conducted(context: Context, key: str | None) -> ExperimentResults:
-    chosen = _SETTINGS[str(key)]
+def _conducted(context: Context, key: str) -> ExperimentResults:
+    chosen = _SETTINGS[key]
     with start_like(context.target, chosen.config) as cluster:
         bench = Lab(cluster, context.timeout)
         return ExperimentResults(

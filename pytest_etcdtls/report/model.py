@@ -19,7 +19,7 @@ from cryptography.hazmat.backends.openssl.backend import backend
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.errors import UnreadableJSONError
-from pytest_etcdtls.facts.api import GetExchange
+from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.faults import Fault, faults
 from pytest_etcdtls.pki.certificate import load, name_text
@@ -224,7 +224,7 @@ def openssl_version() -> str:
 
 
 def _version(fact: object) -> str | None:
-    if not isinstance(fact, GetExchange) or fact.path != "/version" or fact.attempt.response is None:
+    if not isinstance(fact, ClientExchange) or fact.path != "/version" or fact.attempt.response is None:
         return None
     try:
         body = read_json(fact.attempt.response.body)

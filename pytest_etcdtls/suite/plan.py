@@ -14,7 +14,7 @@ import pytest
 from pytest_etcdtls.catalog import catalogue, select, subjects
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered
-from pytest_etcdtls.facts.probe import probe_for
+from pytest_etcdtls.facts.probe import Planned, probe_for
 from pytest_etcdtls.lifecycle.experiment_table import clusters_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.options import Values
@@ -29,6 +29,11 @@ from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
 
 _ELSEWHERE = "addresses that are no listeners, once each and without a credential"
 
+ADVERTISED = "advertised"
+"""Label of the connections to each client URL that a member advertises and that is no listener."""
+
+_FOUND = Listener(role=Role.CLIENT, scheme="https", host="found", port=0, member="found", label="found")
+
 _Place = tuple[Listener | None, type[Any], str | None]
 
 
@@ -36,10 +41,12 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
     """Return the maximum number of connections of the checks by listener label, without retries.
 
     Each observation is counted once per listener, with all observations that it may need. Addresses that are
-    not listeners are counted together, under the label of the whole target.
+    not listeners are counted together, under the label of the whole target; client URLs that members
+    advertise and that are no listeners, each under :data:`ADVERTISED`.
     """
     counted: Counter[str] = Counter({listener.label: 0 for listener in target.listeners})
     elsewhere: dict[tuple[type[Any], str | None], int] = {}
+    advertised: dict[type[Any], None] = {}
     known: set[_Place] = set()
     open_: list[_Place] = list(_first(target, checks))
     if target.discover:
@@ -52,15 +59,18 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
         listener, type_, key = place
         probe = probe_for(type_)
         if listener is not None:
-            counted[listener.label] += probe.cost(target, listener, key)
+            counted[listener.label] += probe.cost(Planned(target, listener, key))
         if probe.elsewhere is not None:
             elsewhere[type_, key] = probe.elsewhere(target)
-        around: Sequence[Listener | None] = (
-            target.listeners if probe.across or listener is None else [listener]
-        )
-        open_ += [(there, needed, of) for needed, of in probe.needs(key) for there in (*around, listener)]
+        advertised |= dict.fromkeys(probe.advertised)
+        for needed, of in probe.needs(Planned(target, listener, key)):
+            everywhere = target.listeners if probe.crosses(needed) or listener is None else ()
+            open_ += [(there, needed, of) for there in (*everywhere, listener)]
     if more := sum(elsewhere.values()):
         counted[CLUSTER] = more
+    if advertised and not target.discover:
+        somewhere = Planned(target, replace(_FOUND, role=Role.CLIENT))
+        counted[ADVERTISED] = sum(probe_for(type_).cost(somewhere) for type_ in advertised)
     return dict(counted)
 
 
@@ -71,7 +81,13 @@ def plan_lines(run: Run) -> Iterator[str]:
         listeners = {listener.label: listener for listener in target.outline.listeners}
         for label, number in planned(_foreseen(target), run.checks).items():
             most = min(number, bounds.max_connections)
-            if label == CLUSTER:
+            if label == ADVERTISED:
+                yield (
+                    f"{target.outline.label}, client URLs that members advertise and that are no listeners "
+                    f"above, on {_hosts(target.outline)}: at most {most} connections each, {MOST_LISTENERS} "
+                    "URLs at most"
+                )
+            elif label == CLUSTER:
                 yield f"{target.outline.label}, {_ELSEWHERE}: at most {most} connections"
             else:
                 where = listeners[label].url if target.source is None else "a port chosen at start"
@@ -94,8 +110,7 @@ def _of_whoever_is_found(named: Target, run: Run) -> Iterator[str]:
     """Yield the connections that each discovered listener adds."""
     cap = run.settings.bounds.max_connections
     found = tuple(
-        Listener(role=role, scheme="https", host=role, port=0, member="found", label=f"found {role}")
-        for role in (Role.CLIENT, Role.PEER)
+        replace(_FOUND, role=role, host=role, label=f"found {role}") for role in (Role.CLIENT, Role.PEER)
     )
     named_alone = planned(named, run.checks).get(CLUSTER, 0)
     counted = planned(replace(named, listeners=(*named.listeners, *found)), run.checks)
@@ -107,6 +122,12 @@ def _of_whoever_is_found(named: Target, run: Run) -> Iterator[str]:
         f"{named.label}, what --etcd-discover finds, {MOST_LISTENERS} listeners at most: {each} connections"
         + (f", each further host at most {ports} in plain HTTP" if ports else "")
     )
+
+
+def _hosts(target: Target) -> str:
+    """Return the hosts that an advertised URL may have to be contacted."""
+    hosts = sorted({listener.host for listener in target.listeners if listener.connect_to is None})
+    return "this machine" if target.origin != "live" else ", ".join(hosts) or "no host"
 
 
 def _needs(checks: Sequence[Check]) -> Iterator[tuple[type[Any], str | None]]:

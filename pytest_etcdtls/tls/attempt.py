@@ -464,8 +464,9 @@ class Request:
         purpose: a few words for the report.
         version: the only TLS version to offer; ``None`` for all supported versions.
         protocol: the protocol to use after the handshake.
-        path: of the GET; gateway and gRPC calls use it too.
-        body: of a POST; ``None`` makes it a GET. May hold a password, never shown.
+        path: of the URL; of a gRPC call, its service and method.
+        method: of HTTP; empty for POST with a body and to the gateway, else GET.
+        body: ``None`` for none. May hold a password, never shown.
         alpn: names to offer; ``None`` for those of ``protocol``.
         plaintext: no TLS at all.
         server_name: name to send by SNI; ``None`` for the listener's host, if that is a name.
@@ -481,6 +482,7 @@ class Request:
     version: TLSVersion | None = None
     protocol: Speech = Speech.HTTP1
     path: str = "/version"
+    method: str = ""
     body: bytes | None = field(default=None, repr=False)
     alpn: tuple[str, ...] | None = None
     plaintext: bool = False

@@ -343,8 +343,8 @@ def _build(listener: Listener, request: Request) -> httpx.Request:
         case Protocol.GATEWAY:
             content = b"{}" if request.body is None else request.body
             headers |= {"content-type": "application/json", "connection": "close"}
-            return httpx.Request("POST", url, headers=headers, content=content)
+            return httpx.Request(request.method or "POST", url, headers=headers, content=content)
         case Protocol.HTTP1:
             headers["connection"] = "close"
-    method = "GET" if request.body is None else "POST"
+    method = request.method or ("GET" if request.body is None else "POST")
     return httpx.Request(method, url, headers=headers, content=request.body)

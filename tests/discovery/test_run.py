@@ -49,7 +49,7 @@ def test_a_fault_of_ours_in_asking_is_told_and_the_rest_is_judged(monkeypatch: p
     del registry._PROBES[Discovered]
 
     @probe(Discovered, cost=0)
-    def _broken(context: Context, key: str | None) -> Discovered:
+    def _broken(context: Context) -> Discovered:
         raise ZeroDivisionError("a fault of ours")
 
     asking = run()

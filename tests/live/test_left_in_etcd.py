@@ -17,7 +17,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.cluster.owned import gateway_of
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.facts.api import GetExchange
+from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.pki_plan import PKIPlan
 from pytest_etcdtls.pki.profile import CLIENT
@@ -53,7 +53,7 @@ def _wait_for_the_version(cluster: Cluster) -> None:
     target = cluster.target()
     [listener] = [one for one in target.listeners if one.role is Role.CLIENT]
     while True:
-        response = Observer(target).get(GetExchange, "/version", listener).attempt.response
+        response = Observer(target).get(ClientExchange, "/version", listener).attempt.response
         if response is not None and json.loads(response.body)["etcdcluster"] != "not_decided":
             return
         assert time.monotonic() < deadline, response

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conforming import Place
 from oracle.chains import Case
 
 from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.registry import Check
@@ -65,7 +65,7 @@ def judge(case: Case) -> Verdicts:
     )
     # The hosts of cases are no hosts of ours: a check that would dial one is inconclusive, and stands out.
     observer = Observer(target, Bounds(max_connections=0))
-    attempt = Place("client").refused(
+    attempt = SampleListener(Role.CLIENT).refused(
         url=listener.url, identity="none", asked=TLSVersion.TLS1_3, started_at=case.now, chain=case.chain
     )
     answer = FirstContact(url=listener.url, role=listener.role, tls=(attempt,))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accounting import AccountingObserver, beyond_the_plan, counted_connections
 from presets.known import KNOWN
 from starting import start_process
 from zoo.model import explain, found
@@ -35,12 +36,16 @@ def test_it_is_clean(preset: Preset, etcd_binary: Path) -> None:
     except UsageError as error:
         pytest.skip(f"not to be expressed in this version: {error}")
     with cluster:
-        target = cluster.target()
-        observer = Observer(target)
-        results = run_checks(observer, select(["!lifecycle"]))
+        target, checks = cluster.target(), select(["!lifecycle"])
+        observer = AccountingObserver(target)
+        with counted_connections() as made:
+            results = run_checks(observer, checks)
     assert found(results) == KNOWN[preset.name].expected(preset.config, cluster.version), explain(results)
     assert set(observer.used) == {listener.label for listener in target.listeners}
     assert _keeping_strangers_out(results) == _over_https(target)
+    assert sorted(observer.undeclared) == []
+    assert sum(made.values()) == sum(observer.used.values())
+    assert beyond_the_plan(made, target, checks) == []
 
 
 def _keeping_strangers_out(results: list[CheckResult]) -> set[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from conforming_experiments import experiment, trial
 
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
 from pytest_etcdtls.judgement import KEPT_OUT, LET_IN, NO_HANDSHAKE, REFUSED, Expected, judge_steps
+from pytest_etcdtls.lifecycle.experiment_table import sample_attempt as trial
+from pytest_etcdtls.lifecycle.experiment_table import sample_experiment as experiment
 from pytest_etcdtls.results import CannotJudge, Finding
 from pytest_etcdtls.tls.attempt import Ending
 

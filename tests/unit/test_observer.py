@@ -79,7 +79,7 @@ def test_a_type_without_a_probe_is_a_fault_of_the_check() -> None:
 
 def _observe_connections(server: Server, requests: int, bounds: Bounds) -> Observer:
     @probe(Weather, cost=requests)
-    def _weather(context: Context, key: str | None) -> Weather:
+    def _weather(context: Context) -> Weather:
         made = context.attempt(*(Request(purpose=f"attempt {n}") for n in range(requests)))
         return Weather(" ".join(str(len(tries)) for tries in made))
 
@@ -124,7 +124,7 @@ def test_the_cap_holds_retries_included(serve: Callable[[Handler], Server]) -> N
 
 def test_what_probes_keep_for_themselves_is_not_in_the_report() -> None:
     @probe(Weather, cost=0, reported=False)
-    def _weather(context: Context, key: str | None) -> Weather:
+    def _weather(context: Context) -> Weather:
         return Weather("secret")
 
     observer = Observer(TARGET)

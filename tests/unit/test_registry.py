@@ -9,7 +9,7 @@ import pytest
 
 from pytest_etcdtls import registry
 from pytest_etcdtls.errors import RegistrationError
-from pytest_etcdtls.facts.api import GetExchange
+from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.registry import Check, Need, check, registered
 from pytest_etcdtls.results import Level, Severity, Statement
@@ -35,7 +35,7 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _register(id_: str = "cert.sample", docstring: str | None = GOOD) -> Check:
-    def sample(chain: ServedChain, exchange: Annotated[GetExchange, "/version"]) -> Iterator[Statement]:
+    def sample(chain: ServedChain, exchange: Annotated[ClientExchange, "/version"]) -> Iterator[Statement]:
         yield from ()
 
     sample.__doc__ = docstring
@@ -49,7 +49,7 @@ def test_a_good_one_is_registered_with_all_that_its_docstring_says() -> None:
     assert made.explanation == "Why it matters,\nin two lines."
     assert made.references == ("RFC 5280 section 4.1", "etcd --{peer}cert-file")
     assert (made.severity, made.level) == (Severity.HIGH, Level.MUST)
-    assert made.needs == {"chain": Need(ServedChain), "exchange": Need(GetExchange, "/version")}
+    assert made.needs == {"chain": Need(ServedChain), "exchange": Need(ClientExchange, "/version")}
     assert made.family == "cert"
 
 

@@ -1,10 +1,11 @@
-"""The whole zoo: the members of every module beside this one that has a ``ZOO``."""
+"""The whole zoo: what every module beside this one has in its ``ZOO`` and ``FAKES``."""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
 
+from zoo.fake_server import FakeEtcd
 from zoo.model import Misconfigured
 
 _MODULES = sorted(
@@ -13,7 +14,10 @@ _MODULES = sorted(
     if path.stem not in {"conftest", "members"} and not path.stem.startswith("test_")
 )
 
-ZOO: list[Misconfigured] = [
-    member for module in _MODULES for member in getattr(importlib.import_module(f"zoo.{module}"), "ZOO", [])
-]
+_IMPORTED = [importlib.import_module(f"zoo.{module}") for module in _MODULES]
+
+ZOO: list[Misconfigured] = [member for module in _IMPORTED for member in getattr(module, "ZOO", [])]
 """In order of module and definition; adding one touches its module only."""
+
+FAKES: list[FakeEtcd] = [fake for module in _IMPORTED for fake in getattr(module, "FAKES", [])]
+"""Servers of ours in the place of an etcd, in the same order."""

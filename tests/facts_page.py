@@ -1,0 +1,99 @@
+"""The index of facts as a page of Markdown: what a check can ask for, and what it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.facts.api import Exchange
+from pytest_etcdtls.facts.probe import Planned, Probe, probes, samples
+from pytest_etcdtls.facts.sample import sample_pki
+from pytest_etcdtls.report.reference import cell
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, PortCredentials, Target
+
+_HEAD = """\
+# The facts
+
+What a check can ask for by annotating a parameter with the type: see [Writing a check](writing-a-check.md).
+Where there is a key, write `Annotated[Type, "key"]`. The connections are those of the observation itself on
+an `https` client listener with one client certificate at hand, and in parentheses those with everything that
+it needs, if nothing of it was observed before; a run makes each observation once. Retries come on top.
+{number} facts; written by `make docs`.
+"""
+
+_INTERNAL = "Only probes use these, since they hold keys or are reported in another form"
+
+
+def facts_page() -> str:
+    """Return the page."""
+    by_module: dict[str, list[Probe]] = defaultdict(list)
+    for type_ in samples():
+        by_module[type_.__module__].append(probes()[type_])
+    lines = [_HEAD.format(number=len(samples()))]
+    for module, facts in sorted(by_module.items()):
+        lines += [f"## {module.removeprefix('pytest_etcdtls.')}", "", f"{_path(module)}", ""]
+        lines += [
+            "| type | key | connections | what it is | fields and properties |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [_line(probe) for probe in sorted(facts, key=lambda probe: probe.observation.__name__)]
+        lines.append("")
+    internal = sorted(type_.__name__ for type_ in set(probes()) - set(samples()))
+    lines += ["## Internal", "", f"{_INTERNAL}: {', '.join(f'`{name}`' for name in internal)}.", ""]
+    return "\n".join(lines)
+
+
+def _path(module: str) -> str:
+    path = f"{module.replace('.', '/')}.py"
+    return f"[{path}](../{path})"
+
+
+def _line(probe: Probe) -> str:
+    type_ = probe.observation
+    what = (inspect.getdoc(type_) or "").partition("\n")[0]
+    fields = [f"`{field.name}`" for field in dataclasses.fields(type_)]
+    fields += [f"`{name}`" for name, value in inspect.getmembers(type_) if isinstance(value, property)]
+    columns = (f"`{type_.__name__}`", _keys(probe), _connections(probe), cell(what.replace("``", "")))
+    return f"| {' | '.join(columns)} | {', '.join(dict.fromkeys(fields))} |"
+
+
+def _keys(probe: Probe) -> str:
+    used = _used_keys(probe.observation)
+    shown = ", ".join(f"`{key}`" for key in used[:3]) + (" ..." if len(used) > 3 else "")
+    if issubclass(probe.observation, Exchange):
+        return f"any request: {shown}"
+    return {"none": "", "optional": f"none, {shown}", "needed": shown}[probe.keys]
+
+
+def _used_keys(type_: type[Any]) -> list[str]:
+    needs = (need for check in catalogue().values() for need in check.needs.values())
+    return sorted({need.key for need in needs if need.type is type_ and need.key is not None})
+
+
+def _connections(probe: Probe) -> str:
+    key = next(iter(_used_keys(probe.observation)), None) if probe.keys == "needed" else None
+    client = Listener(
+        role=Role.CLIENT, scheme="https", host="127.0.0.1", port=2379, member="m0", label="client-m0"
+    )
+    credentials = PortCredentials(identities=(sample_pki().client,))
+    target = Target(label="t", origin="live", listeners=(client,), client=credentials)
+    asked = sum(probes()[type_].cost(Planned(target, client, of)) for type_, of in _all(probe, target, key))
+    own = probe.cost(Planned(target, client, key))
+    return f"{own} ({asked})" if asked else "0"
+
+
+def _all(probe: Probe, target: Target, key: str | None) -> Iterator[tuple[type[Any], str | None]]:
+    seen: set[tuple[type[Any], str | None]] = set()
+    left = [(probe.observation, key)]
+    while left:
+        if (one := left.pop()) in seen:
+            continue
+        seen.add(one)
+        yield one
+        type_, of = one
+        left += probes()[type_].needs(Planned(target, target.listeners[0], of))

@@ -1,0 +1,98 @@
+"""A request is a key: what it says is what is sent, and what comes back is the fact."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from servers import Handler, Server
+from zoo.fake_server import FakeEtcd
+
+from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange, request_of
+from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.facts.probe import sample_for
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Ending, Response
+
+KEY = 'PUT /v3/x?y=1\nContent-Type: application/json\nOrigin: https://other.example\n\n{"key":"a"}'
+
+
+def test_method_headers_and_body_are_sent(serve: Callable[[Handler], Server]) -> None:
+    received: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        data = connection.recv(4096)
+        while b'{"key":"a"}' not in data:
+            data += connection.recv(4096)
+        received.append(data)
+        connection.sendall(
+            b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+
+    listener = serve(answer).listener("http")
+    observer = Observer(Target(label="t", origin="live", listeners=(listener,)))
+    exchange = observer.get(ClientExchange, KEY, listener)
+    assert exchange.attempt.response is not None
+    assert (exchange.method, exchange.path, exchange.attempt.response.status) == ("PUT", "/v3/x?y=1", 405)
+    [request] = received
+    head, _, body = request.partition(b"\r\n\r\n")
+    start, *headers = head.lower().split(b"\r\n")
+    assert start == b"put /v3/x?y=1 http/1.1"
+    assert {b"content-type: application/json", b"origin: https://other.example"} <= set(headers)
+    assert body == b'{"key":"a"}'
+
+
+def test_with_a_certificate_and_without(tmp_path: Path) -> None:
+    fake = FakeEtcd(
+        name="teapot", what="", answers={"DELETE /version": Response(status=418)}, violated=["api.healthy"]
+    )
+    with fake.started(tmp_path) as (files, listener):
+        observer = Observer(files.target(listener))
+        accepted = observer.get(ClientExchange, "DELETE /version", listener).attempt
+        refused = observer.get(UnauthenticatedExchange, "DELETE /version", listener)
+    assert accepted.response is not None
+    assert accepted.response.status == 418
+    assert refused.attempt.ending is Ending.REFUSED
+    assert refused.control is not None
+    assert refused.control.ending is Ending.SERVED
+
+
+def test_the_version_that_was_seen_already_is_not_asked_for_again(tmp_path: Path) -> None:
+    fake = FakeEtcd(name="good", what="", violated=["api.healthy"])
+    with fake.started(tmp_path) as (files, listener):
+        observer = Observer(files.target(listener))
+        for key in ("/version", "GET /version"):
+            purpose = observer.get(ClientExchange, key, listener).attempt.purpose
+            assert purpose == "good identity client"
+
+
+@pytest.mark.parametrize(
+    "key", ["version", "get /version", "GET version", "/version\nOrigin", "", "GET\n/version"]
+)
+def test_what_is_no_request_is_refused(key: str) -> None:
+    with pytest.raises(RegistrationError, match="write 'METHOD /path'"):
+        request_of(key)
+
+
+def test_a_key_is_refused_where_there_is_none_and_wanted_where_there_is_one(
+    serve: Callable[[Handler], Server],
+) -> None:
+    listener = serve(lambda _: None).listener()
+    observer = Observer(Target(label="t", origin="live", listeners=(listener,)))
+    with pytest.raises(RegistrationError, match="ServedChain has no key, and 'leaf' is one"):
+        observer.get(ServedChain, "leaf", listener)
+    with pytest.raises(
+        RegistrationError, match=r"ClientExchange needs a key: write Annotated\[ClientExchange"
+    ):
+        observer.get(ClientExchange, None, listener)
+    assert observer.connections == []
+
+
+def test_a_type_without_a_sample_says_where_to_add_it() -> None:
+    with pytest.raises(RegistrationError, match=r"add a function with @sample\(Listener\) in .*/target.py"):
+        sample_for(Listener, None, Role.CLIENT)

@@ -1,0 +1,16 @@
+"""Servers that answer over HTTP as no etcd can be made to."""
+
+from __future__ import annotations
+
+from zoo.fake_server import FakeEtcd
+
+from pytest_etcdtls.tls.attempt import Response
+
+FAKES = [
+    FakeEtcd(
+        name="version-without-a-version",
+        what="a server whose /version is JSON without a version of etcd",
+        answers={"GET /version": Response(status=200, body=b'{"code":0}')},
+        violated=["api.version-body"],
+    ),
+]

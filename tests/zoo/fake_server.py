@@ -1,0 +1,150 @@
+"""A server that answers as a good etcd does, apart from some requests, for what no etcd can be brought to."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tls.etcd_alike import Files, judge
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.facts.sample import etcd_response, sample_pki
+from pytest_etcdtls.results import CheckResult
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Response
+
+Answers = Mapping[str, Response]
+"""Responses by method and path: ``{"GET /health": Response(status=503)}``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeEtcd:
+    """An etcd with one fault in what it answers over HTTP.
+
+    It serves TLS 1.2 and 1.3 and wants a client certificate, as etcd does. It serves no gRPC.
+
+    Attributes:
+        name: in ids and in the kill matrix.
+        what: what is wrong, one sentence.
+        answers: the answers that differ from those of a good etcd, by method and path without the query.
+        violated: exactly the checks that find something because of them, MUST and SHOULD. Every check of
+            their families is run, and once more without ``answers``, where none of them may find anything.
+        role: of the listener.
+        to_everybody: clients without a certificate get the answers as well.
+    """
+
+    name: str
+    what: str
+    answers: Answers = field(default_factory=dict)
+    violated: Iterable[str]
+    role: Role = Role.CLIENT
+    to_everybody: bool = False
+
+    def proves(self) -> set[str]:
+        """Return the ids of the checks that find what is wrong."""
+        return set(self.violated)
+
+    def judged(self, directory: Path, *, good: bool = False) -> dict[str, CheckResult]:
+        """Start it, judge it by the families of ``violated`` and return the results by check.
+
+        Args:
+            directory: for its certificates.
+            good: without its fault.
+        """
+        if unknown := self.proves() - set(catalogue()):
+            raise AssertionError(
+                f"{self.name}: there is no check {', '.join(sorted(unknown))}: correct violated= in tests/zoo"
+            )
+        families = {check.partition(".")[0] for check in self.violated}
+        # This one waits for a quarter of a minute.
+        patterns = [*sorted(families), *(["!tls.stalled-handshake"] if "tls" in families else [])]
+        fake = replace(self, answers={}, to_everybody=False) if good else self
+        with fake.started(directory) as (files, listener):
+            results = judge(files.target(listener), *patterns)
+        return {result.check: result for result in results}
+
+    @contextmanager
+    def started(self, directory: Path) -> Iterator[tuple[Files, Listener]]:
+        """Start it on a free port of loopback, and stop it at the end."""
+        sample_pki().write(directory)
+        files = Files(sample_pki(), directory)
+        context = files.context(self.role)
+        if self.to_everybody:
+            context.verify_mode = ssl.CERT_OPTIONAL
+        server = _Server(context, lambda method, path: self._answer(method, path))
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield (
+                files,
+                Listener(
+                    role=self.role,
+                    scheme="https",
+                    host="127.0.0.1",
+                    port=server.server_address[1],
+                    member="m0",
+                    label=f"{self.role}-m0",
+                ),
+            )
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def _answer(self, method: str, path: str) -> Response:
+        path = path.partition("?")[0]
+        return self.answers.get(f"{method} {path}") or etcd_response(method, path, self.role)
+
+
+class _Server(ThreadingHTTPServer):
+    """Shakes hands in the thread of each connection, so that one that stalls cannot hold up the others."""
+
+    daemon_threads = True
+
+    def __init__(self, context: ssl.SSLContext, answer: Callable[[str, str], Response]) -> None:
+        self.answer = answer
+        self._context = context
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        request.settimeout(10)
+        try:
+            stream = self._context.wrap_socket(request, server_side=True)
+        except OSError:
+            self.shutdown_request(request)
+            return
+        super().process_request_thread(stream, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: what a client does that hangs up is judged by the client."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        if name.startswith("do_"):
+            return self._respond
+        raise AttributeError(name)
+
+    def _respond(self) -> None:
+        assert isinstance(self.server, _Server)
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        response = self.server.answer(self.command, self.path)
+        self.send_response_only(response.status)
+        for header, value in response.headers.items():
+            self.send_header(header, value)
+        self.send_header("content-length", str(len(response.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""

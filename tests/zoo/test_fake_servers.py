@@ -1,0 +1,39 @@
+"""Every faulty answer of a server of ours is found, by exactly the checks that should find it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pytest
+from zoo.fake_server import FakeEtcd
+from zoo.members import FAKES
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.results import CheckResult
+
+
+@pytest.mark.parametrize("fake", [pytest.param(fake, id=fake.name) for fake in FAKES])
+def test_exactly_the_right_checks_find_it(fake: FakeEtcd, tmp_path: Path) -> None:
+    good = fake.judged(tmp_path / "good", good=True)
+    bad = fake.judged(tmp_path / "bad")
+    noisy = {check for check, result in good.items() if result.findings}
+    assert not noisy & fake.proves(), f"without its fault {fake.name} is found as well: {_told(good, noisy)}"
+    found = {check for check, result in bad.items() if result.findings} - noisy
+    missed, surprising = fake.proves() - found, found - fake.proves()
+    assert not missed, f"{fake.name} is not found by: {_told(bad, missed)}"
+    assert not surprising, f"{fake.name} is also found by checks that violated= does not name: " + _told(
+        bad, surprising
+    )
+
+
+def _told(results: Mapping[str, CheckResult], checks: Iterable[str]) -> str:
+    return "; ".join(_outcome(results.get(check), check) for check in sorted(checks))
+
+
+def _outcome(result: CheckResult | None, check: str) -> str:
+    if result is None:
+        judged = ", ".join(sorted(catalogue()[check].roles)) or "the whole target"
+        return f"{check}, which judges {judged}: set role="
+    said = result.reason or ", ".join(finding.message for finding in result.findings)
+    return f"{check} {result.outcome} ({said})"
