@@ -12,9 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from pytest_etcdtls.catalog import catalogue, select, subjects
-from pytest_etcdtls.cluster.backend import start_cluster
+from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.cluster.sources import Announce, EtcdSource
 from pytest_etcdtls.errors import (
     ClusterStartError,

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.registry import Check
