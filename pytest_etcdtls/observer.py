@@ -77,6 +77,11 @@ class Observer:
             raise type(fact)(fact.reason)
         return cast("T", fact)
 
+    def known(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T | None:
+        """Return the observation of that type if it was made, without making it; else ``None``."""
+        fact = self._facts.get((listener.label if listener else None, type_, key))
+        return None if isinstance(fact, UnobservedError) else cast("T | None", fact)
+
     def discover(self) -> None:
         """Ask the cluster for its members and observe their listeners too, if the target wants discovery.
 

@@ -2,9 +2,9 @@
 
 This file contains the owner's side (:class:`Watchdog`, :class:`GuardedDirectory`). Run as a script with the
 standard library only, it is the watchdog process. The process has its own session, so that Ctrl-C in a
-terminal does not reach it. It reads orders from a pipe whose only write end is the owner's. If that end closes
-before the owner has sent the final order, the owner has died, possibly by SIGKILL. Linux's parent-death signal
-is not suitable: it is sent when the *thread* that started the child ends.
+terminal does not reach it. It reads orders from a pipe whose only write end is the owner's. If that end
+closes before the owner has sent the final order, the owner has died, possibly by SIGKILL. Linux's
+parent-death signal is not suitable: it is sent when the *thread* that started the child ends.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def connect(target: TargetRun) -> httpx.Client:
     """
     actual = target.observer.target
     listener = _listener(actual)
-    allow_writes = target.source is not None or target.settings.allow_writes
+    allow_writes = not target.live or target.settings.allow_writes
     transport = _ReadOnlyTransport(listener, _context(target, actual, listener), allow_writes)
     try:
         return httpx.Client(
@@ -119,7 +119,7 @@ def _files(target: TargetRun, identities: tuple[Identity, ...]) -> tuple[str, st
     for identity in identities:
         if identity.certificate_file and identity.key_file:
             return identity.certificate_file, identity.key_file
-    if target.source is not None:
+    if not target.live:
         directory = target.cluster.pki_directory
         return str(directory / "client.crt"), str(directory / "client.key")
     pytest.fail("etcd_client needs a client certificate: pass --etcd-cert and --etcd-key", pytrace=False)
