@@ -248,7 +248,10 @@ class Border:
         hook = self.config.hook
         text = json.dumps(hook.pytest_report_to_serializable(config=self.config, report=report))
         self.encoded += '"house.' in text
-        return hook.pytest_report_from_serializable(config=self.config, data=json.loads(text))
+        report = hook.pytest_report_from_serializable(config=self.config, data=json.loads(text))
+        if isinstance(report.longrepr, list):
+            report.longrepr = tuple(report.longrepr)  # of a skipped item; JSON has no tuples
+        return report
 
     def pytest_unconfigure(self):
         print(f"{self.encoded} encoded")
