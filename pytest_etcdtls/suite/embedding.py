@@ -283,6 +283,7 @@ def _is_ours(metafunc: pytest.Metafunc, name: str) -> bool:
         names = marker.args[0] if marker.args else marker.kwargs.get("argnames", ())
         if name in ([word.strip() for word in names.split(",")] if isinstance(names, str) else names):
             return False
+    # Not public: pytest has no other way to learn which of several fixtures of a name a test gets.
     definitions = metafunc._arg2fixturedefs.get(name, ())
     return bool(definitions) and definitions[-1].func.__module__ == "pytest_etcdtls.fixtures"
 

@@ -108,7 +108,7 @@ def show(
         closing: further lines, such as the files written.
         problems: problems that fail the run in addition to results.
     """
-    width = terminal._tw.fullwidth
+    width = terminal.config.get_terminal_writer().fullwidth
     terminal.write_sep("=", TITLE)
     _write(
         terminal,
