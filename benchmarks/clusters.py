@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from timing import Timed, alternate
 
-from pytest_etcdtls.cluster.backend import start_cluster
+from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import EtcdSource
 

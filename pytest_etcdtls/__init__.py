@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from pytest_etcdtls._version import __version__
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.cluster.config import ClusterConfig
-    from pytest_etcdtls.cluster.interface import Cluster, Member
-    from pytest_etcdtls.cluster.presets import PRESETS, Preset
+    from pytest_etcdtls.cluster.cluster import Cluster
+    from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, Preset
+    from pytest_etcdtls.cluster.member import Member
     from pytest_etcdtls.errors import (
         ClusterStartError,
         EtcdTLSError,
@@ -42,9 +42,9 @@ _MODULES = {
     "pki.profile": ("CLIENT", "Identity", "PEER", "SERVER", "KeyType", "Profile"),
     "pki.pki_plan": ("CALayout", "PKIPlan"),
     "pki.bundle": ("ClusterPKI",),
-    "cluster.config": ("ClusterConfig",),
-    "cluster.interface": ("Cluster", "Member"),
-    "cluster.presets": ("PRESETS", "Preset"),
+    "cluster.cluster": ("Cluster",),
+    "cluster.config": ("PRESETS", "ClusterConfig", "Preset"),
+    "cluster.member": ("Member",),
     "target": ("Bounds", "Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
     "observer": ("Observer",),
     "registry": ("check",),
@@ -140,7 +140,7 @@ def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False) ->
         UsageError: if no etcd is available, or its version does not support the configuration.
         ClusterStartError: if it does not start. The message ends with the last lines of etcd's log.
     """
-    from pytest_etcdtls.cluster.backend import start_cluster as start
+    from pytest_etcdtls.cluster.cluster import start_cluster as start
     from pytest_etcdtls.cluster.config import ClusterConfig
     from pytest_etcdtls.cluster.sources import find_etcd
 

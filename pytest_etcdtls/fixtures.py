@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     import httpx
 
-    from pytest_etcdtls.cluster.interface import Cluster
+    from pytest_etcdtls.cluster.cluster import Cluster
     from pytest_etcdtls.observer import Observer
     from pytest_etcdtls.pki.bundle import ClusterPKI
     from pytest_etcdtls.runner import TargetRun

@@ -82,6 +82,11 @@ class Observer:
         """Return the context in which the probe makes that observation."""
         return _View(self, listener)
 
+    def known(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T | None:
+        """Return the observation of that type if it was made, without making it; else ``None``."""
+        fact = self._facts.get((listener.label if listener else None, type_, key))
+        return None if isinstance(fact, UnobservedError) else cast("T | None", fact)
+
     def discover(self) -> None:
         """Ask the cluster for its members and observe their listeners too, if the target wants discovery.
 

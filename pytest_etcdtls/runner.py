@@ -12,9 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from pytest_etcdtls.catalog import catalogue, select, subjects
-from pytest_etcdtls.cluster.backend import start_cluster
+from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.cluster.sources import Announce, EtcdSource
 from pytest_etcdtls.errors import (
     ClusterStartError,
@@ -49,18 +48,24 @@ _UNOBSERVED: dict[type[UnobservedError], Outcome] = {
 }
 
 
+KeptResults = dict[tuple[str, str], CheckResult]
+
+
 class Judge:
     """Judges one target; results are kept, so a repeated request opens no connection.
 
     Args:
         observer: makes the observations.
         strict: a SHOULD check with findings violates instead of warning (``--etcd-strict``).
+        results: where the results are kept, by check id and label of the listener (default: in a new one).
     """
 
-    def __init__(self, observer: Observer, *, strict: bool = False) -> None:
+    def __init__(
+        self, observer: Observer, *, strict: bool = False, results: KeptResults | None = None
+    ) -> None:
         self.observer = observer
         self.strict = strict
-        self._results: dict[tuple[str, str], CheckResult] = {}
+        self._results: KeptResults = {} if results is None else results
 
     def result(self, check: Check, listener: Listener | None) -> CheckResult:
         """Return the result of the check on the listener (``None``: on the whole target)."""
@@ -103,10 +108,9 @@ class Judge:
             for identity in target.credentials(role).identities
             if identity.certificate_file and identity.key_file
         ]
-        for label, _, fact in self.observer.facts:
-            if listener and label == listener.label and isinstance(fact, AcceptedClient):
-                accepted = fact.accepted.files if fact.accepted else None
-                found = [accepted, *found] if accepted else found
+        fact = self.observer.known(AcceptedClient, listener=listener) if listener else None
+        if fact and fact.accepted and fact.accepted.files:
+            found = [fact.accepted.files, *found]
         for placeholder in (GOOD_CLIENT, GOOD_PEER):
             line = with_files(line, placeholder, found[0] if found else placeholder)
         return line
@@ -246,6 +250,12 @@ class TargetRun:
         self.settings = settings
         self._start = start
         self._failure: EtcdTLSError | None = None
+        self._results: KeptResults = {}
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a live cluster."""
+        return self.outline.live
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -291,13 +301,12 @@ class TargetRun:
     @property
     def discovery(self) -> Discovery | None:
         """The result of discovery; ``None`` if it was not requested, or failed."""
-        facts = self.seen.facts if self.seen else ()
-        return next((fact for _, _, fact in facts if isinstance(fact, Discovery)), None)
+        return self.seen.known(Discovery) if self.seen else None
 
     @cached_property
     def judge(self) -> Judge:
-        """The judge of this target; its results are kept."""
-        return Judge(self.observer, strict=self.settings.strict)
+        """The judge of this target."""
+        return Judge(self.observer, strict=self.settings.strict, results=self._results)
 
     @property
     def seen(self) -> Observer | None:
@@ -313,8 +322,11 @@ class TargetRun:
     def result(self, check: Check, label: str) -> CheckResult:
         """Return the result of the check on the listener of that label, or on the whole target.
 
-        If the cluster does not start, the first gate is inconclusive and all other checks are not verified.
+        It is made once and kept. If the cluster does not start, the first gate is inconclusive and all other
+        checks are not verified.
         """
+        if kept := self._results.get((check.id, label)):
+            return kept
         try:
             judge = self.judge
         except (ClusterStartError, UsageError) as error:
@@ -322,6 +334,10 @@ class TargetRun:
                 return self.unjudged(check, label, Outcome.INCONCLUSIVE, str(error))
             return self.unjudged(check, label, Outcome.NOT_VERIFIED, "the owned cluster did not start")
         return judge.result(check, find_listener(judge.observer.target, label))
+
+    def keep(self, result: CheckResult) -> None:
+        """Keep a result that was made without running its check, unless there is one already."""
+        self._results.setdefault((result.check, result.listener), result)
 
     def unjudged(self, check: Check, label: str, outcome: Outcome, reason: str) -> CheckResult:
         """Return a result without running the check."""

@@ -242,6 +242,11 @@ class Target:
     discover: bool = False
     logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def live(self) -> bool:
+        """Whether it is a live cluster, not one that was started for this run."""
+        return self.origin == "live"
+
     def log_of(self, listener: Listener) -> LogSource | None:
         """Return the log of a listener's member, ``None`` if there is none."""
         return self.logs.get(listener.member) or self.logs.get(listener.host) or self.logs.get("")

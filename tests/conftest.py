@@ -79,13 +79,16 @@ def _by_version(binaries: list[Path]) -> dict[str, Path]:
 @functools.cache
 def find_images() -> tuple[dict[str, str], str | None]:
     """Return the local images by version, oldest first, and why there are none: no engine, none built."""
-    from pytest_etcdtls.cluster.docker import local_images
+    from pytest_etcdtls.cluster.docker import engine
     from pytest_etcdtls.errors import UsageError
 
     try:
-        images = local_images(IMAGE_REPOSITORY)
+        with engine() as client:
+            tags = [tag for image in client.images.list(name=IMAGE_REPOSITORY) for tag in image.tags]
     except UsageError as error:
         return {}, str(error)
+    # podman prefixes locally built images with "localhost/"; the short name works there too.
+    images = sorted(tag.removeprefix("localhost/") for tag in tags)
     by_version = {image.rpartition(":")[2]: image for image in images}
     missing = None if images else f"no image {IMAGE_REPOSITORY} is built; run make images"
     return {version: by_version[version] for version in sorted(by_version, key=version_key)}, missing

@@ -18,7 +18,6 @@ HEAVY = {
     "docker",
     "yaml",
     "jinja2",
-    "filelock",
 }
 
 CHECK = f"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,9 +22,24 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending
 
 
-def trap_check(id_: str) -> Callable[[CheckFunction], CheckFunction]:
-    """Register the check of a trap, on the whole target; its id is ``config.`` plus the trap's id."""
-    return check(f"config.{id_}", on=set(), counterexample=_trapped(id_))
+def trap_check(id_: str) -> Callable[[Callable[[Declarations], None]], CheckFunction]:
+    """Register the check of a trap, on the whole target; its id is ``config.`` plus the trap's id.
+
+    The decorated function has a docstring and no code. The check has a finding for each trap of that id, and
+    is not verified for one that is uncertain.
+    """
+
+    def register(described: Callable[[Declarations], None]) -> CheckFunction:
+        @functools.wraps(described)
+        def judge(declarations: Declarations) -> Iterator[Statement]:
+            for member in declarations.members:
+                for trap in member.traps:
+                    if trap.id == id_:
+                        yield _statement(member, trap)
+
+        return check(f"config.{id_}", on=set(), counterexample=_trapped(id_))(judge)
+
+    return register
 
 
 def _trapped(id_: str) -> Counterexample:
@@ -31,26 +47,11 @@ def _trapped(id_: str) -> Counterexample:
 
     def with_trap(declarations: Declarations) -> Mapping[str, Any]:
         first, *others = declarations.members
-        trap = Trap(id=id_, summary="it does something else", why="it is a trap", remedy="write it otherwise")
+        trap = Trap(id=id_, summary="it does something else", remedy="write it otherwise")
         members = (replace(first, traps=(*first.traps, trap)), *others)
         return {"declarations": Declarations(members)}
 
     return with_trap
-
-
-def judge_traps(declarations: Declarations, id_: str) -> Iterator[Statement]:
-    """Yield a finding for every trap with that id, and not-verified for one that is uncertain."""
-    for member in declarations.members:
-        for trap in member.traps:
-            if trap.id != id_:
-                continue
-            if trap.certain:
-                yield _finding(member, trap)
-            else:
-                yield CannotJudge(
-                    Outcome.NOT_VERIFIED,
-                    f"{member.label}: {trap.summary}; this depends on the version of etcd, {_of(member)}",
-                )
 
 
 def _of(member: MemberDeclaration) -> str:
@@ -59,14 +60,19 @@ def _of(member: MemberDeclaration) -> str:
     return f"and {member.version} is newer than those that are known here: see its release notes"
 
 
-def _finding(member: MemberDeclaration, trap: Trap) -> Finding:
+def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
+    if not trap.certain:
+        return CannotJudge(
+            Outcome.NOT_VERIFIED,
+            f"{member.label}: {trap.summary}; this depends on the version of etcd, {_of(member)}",
+        )
     message = f"{member.label}: {trap.summary}"
     if not trap.starts and member.version is not None:
         message += (
             f"; etcd {member.version} runs, so it was started with something else, and will not come up "
             "again with this"
         )
-    evidence = {"member": member.label, "why": trap.why, "etcd": member.version or "of unknown version"}
+    evidence = {"member": member.label, "etcd": member.version or "of unknown version"}
     if trap.listeners:
         evidence["listeners"] = ", ".join(trap.listeners)
     return Finding(
@@ -100,7 +106,7 @@ def _has_a_side(name: str) -> bool:
 
 
 @trap_check("auto-tls-drops-client-auth")
-def generated_certificates_drop_nothing(declarations: Declarations) -> Iterator[Statement]:
+def generated_certificates_drop_nothing(declarations: Declarations) -> None:
     """--auto-tls does not disable declared client authentication.
 
     With --auto-tls and no certificate, etcd replaces all TLS settings of that side, including
@@ -114,11 +120,10 @@ def generated_certificates_drop_nothing(declarations: Declarations) -> Iterator[
     Remediation: give --cert-file and --key-file and remove --auto-tls; for peers --peer-cert-file,
         --peer-key-file and --peer-auto-tls.
     """
-    yield from judge_traps(declarations, "auto-tls-drops-client-auth")
 
 
 @trap_check("auto-tls-ignored")
-def nothing_is_declared_as_generated_that_is_not(declarations: Declarations) -> Iterator[Statement]:
+def nothing_is_declared_as_generated_that_is_not(declarations: Declarations) -> None:
     """--auto-tls is not declared together with a certificate.
 
     etcd then ignores --auto-tls and warns in its log. A reader of the flags takes the served certificate for
@@ -129,11 +134,10 @@ def nothing_is_declared_as_generated_that_is_not(declarations: Declarations) -> 
     Level: SHOULD
     Remediation: remove --auto-tls and --peer-auto-tls.
     """
-    yield from judge_traps(declarations, "auto-tls-ignored")
 
 
 @trap_check("client-auth-without-ca")
-def client_authentication_has_a_bundle(declarations: Declarations) -> Iterator[Statement]:
+def client_authentication_has_a_bundle(declarations: Declarations) -> None:
     """Client authentication is declared together with a CA for clients.
 
     Without that CA, etcd verifies clients against the system's root store: any client with a certificate of a
@@ -147,11 +151,10 @@ def client_authentication_has_a_bundle(declarations: Declarations) -> Iterator[S
     Remediation: give --trusted-ca-file with the CA that issues client certificates, and
         --peer-trusted-ca-file with the CA of the members.
     """
-    yield from judge_traps(declarations, "client-auth-without-ca")
 
 
 @trap_check("trusted-ca-alone")
-def a_bundle_has_client_authentication(declarations: Declarations) -> Iterator[Statement]:
+def a_bundle_has_client_authentication(declarations: Declarations) -> None:
     """A trusted CA is declared together with client authentication.
 
     From 3.4 on, --trusted-ca-file alone enforces client certificates, so a review of the flags reports an
@@ -163,11 +166,10 @@ def a_bundle_has_client_authentication(declarations: Declarations) -> Iterator[S
     Level: SHOULD
     Remediation: declare it explicitly: --client-cert-auth=true, --peer-client-cert-auth=true.
     """
-    yield from judge_traps(declarations, "trusted-ca-alone")
 
 
 @trap_check("http-listener-beside-tls")
-def no_plaintext_is_declared_beside_tls(declarations: Declarations) -> Iterator[Statement]:
+def no_plaintext_is_declared_beside_tls(declarations: Declarations) -> None:
     """No http listener is declared together with TLS settings for the same side.
 
     TLS settings apply to https URLs only. The http listener accepts every client, even on the same port. etcd
@@ -181,11 +183,10 @@ def no_plaintext_is_declared_beside_tls(declarations: Declarations) -> Iterator[
     Remediation: name https URLs only in --listen-client-urls, --listen-client-http-urls and
         --listen-peer-urls.
     """
-    yield from judge_traps(declarations, "http-listener-beside-tls")
 
 
 @trap_check("allowed-names-without-client-auth")
-def allowed_names_have_client_authentication(declarations: Declarations) -> Iterator[Statement]:
+def allowed_names_have_client_authentication(declarations: Declarations) -> None:
     """Allowed names are declared together with client authentication.
 
     etcd compares the names with client certificates, and requests those only with --client-cert-auth or a
@@ -197,11 +198,10 @@ def allowed_names_have_client_authentication(declarations: Declarations) -> Iter
     Remediation: give --client-cert-auth=true and --trusted-ca-file, for peers --peer-client-cert-auth=true
         and --peer-trusted-ca-file.
     """
-    yield from judge_traps(declarations, "allowed-names-without-client-auth")
 
 
 @trap_check("allowed-names-as-one")
-def a_list_of_names_is_read_as_one(declarations: Declarations) -> Iterator[Statement]:
+def a_list_of_names_is_read_as_one(declarations: Declarations) -> None:
     """A list of allowed names is declared only for an etcd that supports lists.
 
     Before 3.5.15 etcd reads the whole list as one name. No certificate has that name, so every client is
@@ -212,11 +212,10 @@ def a_list_of_names_is_read_as_one(declarations: Declarations) -> Iterator[State
     Level: MUST
     Remediation: give one name, or upgrade to etcd 3.5.15 or newer.
     """
-    yield from judge_traps(declarations, "allowed-names-as-one")
 
 
 @trap_check("san-check-off")
-def the_san_rule_is_not_switched_off(declarations: Declarations) -> Iterator[Statement]:
+def the_san_rule_is_not_switched_off(declarations: Declarations) -> None:
     """Verification of peer certificate SANs is not disabled.
 
     Without it a stolen member certificate works from any address.
@@ -229,11 +228,10 @@ def the_san_rule_is_not_switched_off(declarations: Declarations) -> Iterator[Sta
     Remediation: issue member certificates with their addresses and remove the flag, before 3.6
         --experimental-peer-skip-client-san-verification.
     """
-    yield from judge_traps(declarations, "san-check-off")
 
 
 @trap_check("crl-without-client-auth")
-def a_revocation_list_has_client_authentication(declarations: Declarations) -> Iterator[Statement]:
+def a_revocation_list_has_client_authentication(declarations: Declarations) -> None:
     """A revocation list is declared together with client authentication.
 
     etcd checks revocation only for certificates that clients send. Without client authentication a revoked
@@ -245,11 +243,10 @@ def a_revocation_list_has_client_authentication(declarations: Declarations) -> I
     Remediation: give --client-cert-auth=true and --trusted-ca-file, for peers --peer-client-cert-auth=true
         and --peer-trusted-ca-file.
     """
-    yield from judge_traps(declarations, "crl-without-client-auth")
 
 
 @trap_check("crl-encoding")
-def the_revocation_list_can_be_read(declarations: Declarations) -> Iterator[Statement]:
+def the_revocation_list_can_be_read(declarations: Declarations) -> None:
     """The declared revocation list has an encoding that this etcd can read.
 
     etcd 3.6 and newer reads DER only; 3.4 and 3.5 read PEM too. With a list that it cannot read, etcd refuses
@@ -262,11 +259,10 @@ def the_revocation_list_can_be_read(declarations: Declarations) -> Iterator[Stat
     Remediation: convert it with openssl crl -in crl.pem -outform DER -out crl.der; etcd reads it at every
         connection and needs no restart.
     """
-    yield from judge_traps(declarations, "crl-encoding")
 
 
 @trap_check("crl-ignored-on-grpc")
-def the_revocation_list_counts_for_grpc(declarations: Declarations) -> Iterator[Statement]:
+def the_revocation_list_counts_for_grpc(declarations: Declarations) -> None:
     """The declared revocation list also applies to the gRPC port.
 
     With --listen-client-http-urls, etcd before 3.5.32, 3.6.13 and 3.7.0 does not check the list on the gRPC
@@ -278,11 +274,10 @@ def the_revocation_list_counts_for_grpc(declarations: Declarations) -> Iterator[
     Level: MUST
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls.
     """
-    yield from judge_traps(declarations, "crl-ignored-on-grpc")
 
 
 def _gone(declaration: ListenerDeclaration, acceptance: AcceptedClient) -> Mapping[str, Any]:
-    trap = Trap(id="crl-missing", summary="it is not here", why="", remedy="put it there", certain=False)
+    trap = Trap(id="crl-missing", summary="it is not here", remedy="put it there", certain=False)
     member = replace(declaration.member, traps=(trap,))
 
     def closed(found: Candidate) -> Candidate:
@@ -327,7 +322,7 @@ def the_revocation_list_is_there(
                     for found in closed
                     for attempt in found.attempts
                 ),
-                evidence={"declared": "; ".join(map(str, trap.settings)), "why": trap.why},
+                evidence={"declared": "; ".join(map(str, trap.settings))},
             )
         else:
             yield CannotJudge(
@@ -342,7 +337,7 @@ def _is_closed(acceptance: AcceptedClient, candidate: Candidate) -> bool:
 
 
 @trap_check("config-file-hides-flags")
-def no_configuration_file_hides_flags(declarations: Declarations) -> Iterator[Statement]:
+def no_configuration_file_hides_flags(declarations: Declarations) -> None:
     """No TLS flag or variable differs from the configuration file.
 
     With --config-file etcd ignores all other flags and all environment variables, and logs this in one line
@@ -355,11 +350,10 @@ def no_configuration_file_hides_flags(declarations: Declarations) -> Iterator[St
     Level: MUST
     Remediation: write these settings into the configuration file, or start etcd without it.
     """
-    yield from judge_traps(declarations, "config-file-hides-flags")
 
 
 @trap_check("unknown-key")
-def every_key_is_known(declarations: Declarations) -> Iterator[Statement]:
+def every_key_is_known(declarations: Declarations) -> None:
     """The configuration file contains no key that is unknown to this etcd.
 
     etcd ignores unknown and misspelt keys silently. There is no key for a revocation list: if the file names
@@ -372,11 +366,10 @@ def every_key_is_known(declarations: Declarations) -> Iterator[Statement]:
     Remediation: spell the key as in this etcd's etcd.conf.yml.sample; a revocation list needs the flag
         --client-crl-file, and then every other setting must be a flag too.
     """
-    yield from judge_traps(declarations, "unknown-key")
 
 
 @trap_check("undocumented-key")
-def every_key_is_documented(declarations: Declarations) -> Iterator[Statement]:
+def every_key_is_documented(declarations: Declarations) -> None:
     """The configuration file contains no undocumented key.
 
     Go's decoder accepts the name of a struct field as a key where the field has no tag. Such a key works
@@ -387,11 +380,10 @@ def every_key_is_documented(declarations: Declarations) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: start etcd with flags instead of a configuration file.
     """
-    yield from judge_traps(declarations, "undocumented-key")
 
 
 @trap_check("unknown-variable")
-def every_variable_is_known(declarations: Declarations) -> Iterator[Statement]:
+def every_variable_is_known(declarations: Declarations) -> None:
     """Every environment variable that looks like a TLS setting is known to this etcd.
 
     etcd ignores unknown variables and warns in its log. With a misspelt ETCD_CLIENT_CERT_AUTH every client is
@@ -403,11 +395,10 @@ def every_variable_is_known(declarations: Declarations) -> Iterator[Statement]:
     Remediation: spell it as ETCD_ followed by the flag's name in capitals with underscores; rename variables
         that belong to another program.
     """
-    yield from judge_traps(declarations, "unknown-variable")
 
 
 @trap_check("flag-unknown-to-version")
-def every_flag_is_known(declarations: Declarations) -> Iterator[Statement]:
+def every_flag_is_known(declarations: Declarations) -> None:
     """Every declared flag exists in the running version of etcd.
 
     An unknown flag ends etcd before it opens a port. If etcd runs nevertheless, it was started with other
@@ -418,11 +409,10 @@ def every_flag_is_known(declarations: Declarations) -> Iterator[Statement]:
     Level: MUST
     Remediation: use the flags of this version (etcd --help), and restart etcd with them.
     """
-    yield from judge_traps(declarations, "flag-unknown-to-version")
 
 
 @trap_check("variable-beside-flag")
-def nothing_is_declared_twice(declarations: Declarations) -> Iterator[Statement]:
+def nothing_is_declared_twice(declarations: Declarations) -> None:
     """No setting is given both as a flag and as an environment variable.
 
     From 3.4 on etcd exits with an error, even if both values are equal; in 3.3 the flag takes precedence.
@@ -432,11 +422,10 @@ def nothing_is_declared_twice(declarations: Declarations) -> Iterator[Statement]
     Level: MUST
     Remediation: remove one of the two, and restart etcd.
     """
-    yield from judge_traps(declarations, "variable-beside-flag")
 
 
 @trap_check("gateway-off-in-config-file")
-def a_gateway_that_is_off_is_declared_so(declarations: Declarations) -> Iterator[Statement]:
+def a_gateway_that_is_off_is_declared_so(declarations: Declarations) -> None:
     """A JSON gateway that is disabled is declared as disabled.
 
     Up to 3.4 a configuration file without enable-grpc-gateway disables the gateway, while the flag's default
@@ -447,11 +436,10 @@ def a_gateway_that_is_off_is_declared_so(declarations: Declarations) -> Iterator
     Level: SHOULD
     Remediation: write enable-grpc-gateway into the configuration file, true or false.
     """
-    yield from judge_traps(declarations, "gateway-off-in-config-file")
 
 
 @trap_check("does-not-start")
-def etcd_starts_with_what_is_declared(declarations: Declarations) -> Iterator[Statement]:
+def etcd_starts_with_what_is_declared(declarations: Declarations) -> None:
     """The declaration is one with which etcd starts.
 
     If etcd runs nevertheless, it was started with other settings: the declaration is not in force, and the
@@ -462,4 +450,3 @@ def etcd_starts_with_what_is_declared(declarations: Declarations) -> Iterator[St
     Level: MUST
     Remediation: correct the declaration, and restart etcd with it.
     """
-    yield from judge_traps(declarations, "does-not-start")

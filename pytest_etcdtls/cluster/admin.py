@@ -8,11 +8,14 @@ import secrets
 import ssl
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError
 from pytest_etcdtls.untrusted import printable, read_json
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.cluster.member import Member
 
 _SECONDS = 5.0
 
@@ -77,6 +80,12 @@ class Gateway:
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
         context.load_cert_chain(self._certificate, self._key)
         return http.client.HTTPSConnection(host, port, timeout=_SECONDS, context=context)
+
+
+def gateway_of(member: Member) -> Gateway:
+    """Return a client of the member's HTTP endpoints with the cluster's client certificate."""
+    url = member.client_http_url or member.client_url
+    return Gateway(url, member.file("client.crt"), member.file("client.key"))
 
 
 USER = "root"

@@ -1,4 +1,4 @@
-"""A cluster of etcd containers with published ports on a separate network.
+"""The backend that runs etcd in containers with published ports on a separate network.
 
 It owns the network and the containers, and removes both.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,14 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from pytest_etcdtls.cluster.command_line import (
-    FileNames,
-    FlagSet,
-    MemberAddresses,
-    MemberPaths,
-    command_line,
-    render,
-)
+from pytest_etcdtls.cluster.command_line import FlagSet, MemberAddresses, MemberPaths
 from pytest_etcdtls.cluster.docker import (
     LABEL,
     cleanup_command,
@@ -33,13 +26,12 @@ from pytest_etcdtls.cluster.docker import (
     reason,
     remove_cluster,
 )
-from pytest_etcdtls.cluster.owned import OwnedCluster, PortTakenError, farewell
-from pytest_etcdtls.cluster.owned_member import ReachableMember, ReadinessLog, Served
+from pytest_etcdtls.cluster.ports import PortTakenError
+from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.pki_plan import MemberNames
 
 if TYPE_CHECKING:
-    from docker.models.containers import Container
     from testcontainers.core.container import DockerContainer
 
 
@@ -153,40 +145,53 @@ class ContainerPlan:
 
 
 class EtcdContainer:
-    """An etcd in a container. Its methods raise OSError if the engine refuses the request."""
+    """An etcd that runs in a container, once or several times with the same data.
+
+    Its methods raise OSError if the engine refuses a request.
+    """
 
     def __init__(self, plan: ContainerPlan) -> None:
-        """Store the plan; :meth:`create` creates the container."""
-        with _refusals():
-            self._outer = _describe(plan)
+        """Store the settings; :meth:`start` creates the container."""
         self._plan = plan
+        self._outer: DockerContainer | None = None
         self._position = 0
+        self._last_log = ""
 
-    def create(self) -> None:
-        """Create the container, copy the files in, and start it for the first time.
+    def start(self) -> None:
+        """Create and start the container, or start it again with the current files of the host.
 
         Raises:
             PortTakenError: if the host refuses one of the ports.
         """
+        if self._outer is not None:
+            self.copy_files()
+            with _refusals():
+                self._outer.get_wrapped_container().start()
+            return
+        with _refusals():
+            self._outer = _describe(self._plan)
         with _refusals(), reaper_off(self._plan.image, keep=self._plan.keep):
             self._outer.start()
 
     @property
     def running(self) -> bool:
-        """Whether etcd is running."""
-        return self.exit_status is None
+        """Whether the container exists and etcd is running in it."""
+        return self._outer is not None and self.exit_status is None
 
     @property
     def exit_status(self) -> int | None:
         """The exit status of etcd; ``None`` while it runs."""
+        if self._outer is None:
+            return None
+        container = self._outer.get_wrapped_container()
         with _refusals():
-            self._container.reload()
-        state = self._container.attrs["State"]
+            container.reload()
+        state = container.attrs["State"]
         return None if state["Running"] else int(state["ExitCode"])
 
     def log(self) -> str:
-        """Return the whole log, including earlier starts."""
-        return self._output().decode(errors="replace")
+        """Return the whole log so far, including earlier starts, also after the container is removed."""
+        return self._last_log if self._outer is None else self._output().decode(errors="replace")
 
     def new_lines(self) -> list[str]:
         """Return the complete lines logged since the last call."""
@@ -195,40 +200,39 @@ class EtcdContainer:
         self._position += end
         return text[:end].decode(errors="replace").splitlines()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, at most this long; return whether it has ended."""
+        # The engine reports the end only in the response to a blocking request.
+        time.sleep(seconds)
+        return not self.running
+
     def stop(self) -> None:
         """Stop etcd and kill it after one second. Its data is kept."""
-        with _refusals():
-            self._container.stop(timeout=_STOP_SECONDS)
-
-    def start(self) -> None:
-        """Start it again with the current files of the host.
-
-        Raises:
-            PortTakenError: if another program has taken one of its ports meanwhile.
-        """
-        self.copy_files()
-        with _refusals():
-            self._container.start()
+        if self._outer is not None:
+            with _refusals():
+                self._outer.get_wrapped_container().stop(timeout=_STOP_SECONDS)
 
     def copy_files(self) -> None:
         """Copy the current files of the host over those in the container."""
-        with _refusals():
-            for source, target in self._plan.files:
-                self._outer.copy_into_container(source, target, _PRIVATE)
+        if self._outer is not None:
+            with _refusals():
+                for source, target in self._plan.files:
+                    self._outer.copy_into_container(source, target, _PRIVATE)
 
-    def close(self) -> None:
-        """Close the connection to the engine. The container is not changed."""
+    def forget(self) -> None:
+        """Release a container that is about to be removed, or that is kept. Its log is remembered."""
+        if self._outer is None:
+            return
+        with suppress(OSError):
+            self._last_log = self.log()
         self._outer.get_docker_client().client.close()
-
-    @property
-    def _container(self) -> Container:
-        return self._outer.get_wrapped_container()
+        self._outer = None
 
     def _output(self) -> bytes:
-        if self._outer.status == "not_started":
+        if self._outer is None or self._outer.status == "not_started":
             return b""
         with _refusals():
-            return self._container.logs()
+            return self._outer.get_wrapped_container().logs()
 
 
 @contextmanager
@@ -275,179 +279,139 @@ def _describe(plan: ContainerPlan) -> DockerContainer:
     )
 
 
-@dataclass(kw_only=True)
-class ContainerMember(ReachableMember):
-    """An etcd server that runs in a container.
-
-    Attributes:
-        plan: settings of its container.
-        listen_urls: URLs on which it serves clients, as seen in the container.
-    """
-
-    plan: ContainerPlan = field(repr=False)
-    listen_urls: tuple[str, ...]
-    container: EtcdContainer | None = field(default=None, repr=False)
-    _progress: ReadinessLog = field(default_factory=lambda: ReadinessLog(()), repr=False)
-    _last_log: str = field(default="", repr=False)
-
-    @property
-    def running(self) -> bool:
-        """Whether its container is running."""
-        return self.container is not None and self.container.running
-
-    @property
-    def ready(self) -> bool:
-        """Whether it is running and has logged since its last start that it serves clients."""
-        return self.running and self.progress().ready
-
-    @property
-    def exit_status(self) -> int | None:
-        """The exit status of its etcd; ``None`` while it runs."""
-        return None if self.container is None else self.container.exit_status
-
-    def log(self) -> str:
-        """Return the whole log so far, also after the container is removed."""
-        return self._last_log if self.container is None else self.container.log()
-
-    def start(self) -> None:
-        """Start its container. On return the listeners may not be served yet.
-
-        Raises:
-            OSError: if the engine refuses.
-            PortTakenError: if one of its ports is taken.
-        """
-        self._progress = ReadinessLog(Served.from_urls(self.listen_urls))
-        if self.container is None:
-            self.container = EtcdContainer(self.plan)
-            self.container.create()
-        else:
-            self.container.start()
-
-    def progress(self) -> ReadinessLog:
-        """Read the log lines since the last call, and return the member's readiness."""
-        if self.container is not None:
-            self._progress.feed(self.container.new_lines())
-        return self._progress
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, at most this long; return whether it has ended."""
-        # The engine reports the end only in the response to a blocking request.
-        time.sleep(seconds)
-        return not self.running
-
-    def copy_files(self) -> None:
-        """Copy the current files of the PKI directory on this host to etcd."""
-        if self.container is not None:
-            self.container.copy_files()
-
-    def forget(self) -> None:
-        """Release a container that is about to be removed. Its log is kept."""
-        if self.container is None:
-            return
-        with suppress(OSError):
-            self._last_log = self.container.log()
-        self.container.close()
-        self.container = None
-
-
 _EVERYWHERE = "0.0.0.0"  # noqa: S104
 _HOME = PurePosixPath("/etc/etcd")
-_PLACE = MemberPaths(
+_PATHS = MemberPaths(
     data=PurePosixPath("/var/lib/etcd/data"), pki=_HOME / "pki", config_file=_HOME / "etcd.conf.yml"
 )
 
 
-class ContainerCluster(OwnedCluster[ContainerMember]):
-    """Containers of one image, started by the constructor. The source is the image's name.
+class ContainerBackend:
+    """Runs the members of one cluster as containers of an image.
 
     The PKI is copied in and nothing of the host is mounted, so that an engine on another machine or in
-    another container sees the same files. A file that is replaced in ``pki_directory`` while a member runs
-    is copied by :meth:`~pytest_etcdtls.cluster.container.ContainerMember.copy_files` and by the next start.
+    another container sees the same files. A file that is replaced in the PKI directory while a member runs
+    is copied by :meth:`EtcdContainer.copy_files` and by the next start.
     """
 
     origin: Literal["process", "container"] = "container"
+    program = "etcd"
+    sees_host_files = False
 
-    def farewell(self) -> str:
-        """Return the commands to use a kept cluster and to stop it."""
-        label = shlex.quote(f"label={LABEL}={self.token}")
-        stop = (
-            f"docker rm -fv $(docker ps -aq --filter {label}); "
-            f"docker network rm {self._network}; rm -rf {shlex.quote(str(self.directory))}"
-        )
-        password_file = self._password_file if self.user else None
-        return farewell(self, self.directory, stop, password_file=password_file)
+    def __init__(self, image: str, version: str, home: GuardedDirectory, *, address: str, keep: bool) -> None:
+        """Run nothing yet.
 
-    @property
-    def _network(self) -> str:
-        return self.token
+        Args:
+            image: name of the image.
+            version: version of the etcd in it.
+            home: the cluster's directory.
+            address: address of this host on which the ports are published.
+            keep: whether the containers outlive this process.
+        """
+        self.source = image
+        self._version = version
+        self._home = home
+        self._address = address
+        self._keep = keep
+        self._servers: dict[str, EtcdContainer] = {}
+        self._prepared = False
 
-    def _known_flags(self) -> FlagSet:
-        return image_flags(self.source, self.version)
+    def flags(self) -> FlagSet:
+        """Return the flags of this etcd.
 
-    def _names(self, name: str) -> MemberNames:
+        Raises:
+            UsageError: if no engine answers, or the image is missing.
+        """
+        return image_flags(self.source, self._version)
+
+    def names(self, member: str) -> MemberNames:
+        """Return the names and addresses that a member's certificates are issued for."""
         # The other members reach it by its name; we may reach it by the name of the engine's host.
         host = published_host()
-        return MemberNames(name, (*MemberNames(name).hosts, name, *([host] if host else [])))
+        return MemberNames(member, (*MemberNames(member).hosts, member, *([host] if host else [])))
 
-    def _addresses(self, name: str, ports: Iterator[int]) -> MemberAddresses:
-        addresses, host = super()._addresses(name, ports), published_host()
+    def reached_at(self, addresses: MemberAddresses) -> MemberAddresses:
+        """Return a member's URLs as seen from this host."""
+        host = published_host()
         return at_host(addresses, host) if host else addresses
 
-    def _prepare(self) -> None:
-        self._watchdog.guard_command(cleanup_command(self.token))
+    def listens_on(self, addresses: MemberAddresses) -> MemberAddresses:
+        """Return a member's URLs as etcd gets them."""
+        return inside_addresses(addresses)
+
+    def paths(self, member: str) -> MemberPaths:
+        """Return the paths of a member's files as etcd sees them."""
+        return _PATHS
+
+    def prepare(self) -> None:
+        """Create the network. It is called again after :meth:`discard`.
+
+        Raises:
+            ClusterStartError: if the engine refuses.
+        """
+        self._prepared = True
+        self._home.watchdog.guard_command(cleanup_command(self._home.token))
         try:
             with engine() as client:
-                client.networks.create(self._network, driver="bridge", labels={LABEL: self.token})
+                client.networks.create(self._home.token, driver="bridge", labels={LABEL: self._home.token})
         except UsageError as error:
             raise ClusterStartError(f"the members' network cannot be created: {error}") from error
 
-    def _member(self, addresses: Sequence[MemberAddresses], index: int) -> ContainerMember:
-        own, inside = addresses[index], [inside_addresses(published) for published in addresses]
-        flags = self._member_flags(inside, index, _PLACE)
-        files: list[tuple[Path | bytes, str]] = [(self.pki_directory, str(_HOME))]
-        config_file = self.directory / f"{own.name}.conf.yml" if self.config.config_file else None
-        if config_file is not None:
-            config_file.write_text(render(flags, self.config, _PLACE))
-            files.append((config_file.read_bytes(), str(_PLACE.config_file)))
-        argv = command_line("etcd", flags, self.config, _PLACE)
-        variables = {name: _PLACE.fill_in(value) for name, value in self.config.environment.items()}
-        plan = ContainerPlan(
-            image=self.source,
-            name=f"{self.token}-{own.name}",
-            host_name=own.name,
-            network=self._network,
-            cluster=self.token,
-            argv=argv,
-            environment=variables,
-            ports=published_ports(own),
-            # The loopback address of another host would be unreachable.
-            address=_EVERYWHERE if published_host() else self.config.host,
-            files=files,
-            keep=self._keep,
-        )
-        return ContainerMember(
-            addresses=own,
-            argv=argv,
-            pki_root=self.pki_directory,
-            files=FileNames.of_member(self.pki, own.name),
-            variables=variables,
-            config_file=config_file,
-            sees_pki_root=False,
-            plan=plan,
-            listen_urls=(*inside[index].listen_client, *inside[index].listen_client_http),
-        )
+    def server(
+        self,
+        addresses: MemberAddresses,
+        argv: Sequence[str],
+        variables: Mapping[str, str],
+        config_file: Path | None,
+    ) -> EtcdContainer:
+        """Return an etcd that can be started.
 
-    def _stop(self, members: Sequence[ContainerMember]) -> None:
-        containers = [member.container for member in members if member.container is not None]
-        with ThreadPoolExecutor(max_workers=len(containers) or 1) as pool:
-            for stopped in [pool.submit(container.stop) for container in containers]:
+        Args:
+            addresses: its URLs as seen from this host.
+            argv: its command line.
+            variables: environment variables from the configuration.
+            config_file: its configuration file on this host.
+        """
+        files: list[tuple[Path | bytes, str]] = [(self._home.path / "pki", str(_HOME))]
+        if config_file is not None:
+            files.append((config_file.read_bytes(), str(_PATHS.config_file)))
+        server = EtcdContainer(
+            ContainerPlan(
+                image=self.source,
+                name=f"{self._home.token}-{addresses.name}",
+                host_name=addresses.name,
+                network=self._home.token,
+                cluster=self._home.token,
+                argv=argv,
+                environment=variables,
+                ports=published_ports(addresses),
+                # The loopback address of another host would be unreachable.
+                address=_EVERYWHERE if published_host() else self._address,
+                files=files,
+                keep=self._keep,
+            )
+        )
+        self._servers[addresses.name] = server
+        return server
+
+    def stop(self, members: Iterable[str]) -> None:
+        """Stop members together. Their data is kept."""
+        with ThreadPoolExecutor(max_workers=len(self._servers) or 1) as pool:
+            for stopped in [pool.submit(self._servers[name].stop) for name in members]:
                 stopped.result()
 
-    def _discard(self) -> None:
-        for member in self.members:
-            member.forget()
-        remove_cluster(self.token)
+    def discard(self) -> None:
+        """Remove all members and the network. It may be called repeatedly, also after an interruption."""
+        self.abandon()
+        if self._prepared:
+            remove_cluster(self._home.token)
 
-    def _abandon(self) -> None:
-        for member in self.members:
-            member.forget()
+    def abandon(self) -> None:
+        """Leave the members running after this process ends."""
+        for server in self._servers.values():
+            server.forget()
+
+    def stop_command(self) -> str:
+        """Return the shell command that stops a kept cluster."""
+        label = shlex.quote(f"label={LABEL}={self._home.token}")
+        return f"docker rm -fv $(docker ps -aq --filter {label}); docker network rm {self._home.token}"

@@ -93,11 +93,6 @@ def engine_problem() -> str | None:
     return None
 
 
-def engine_available() -> bool:
-    """Return whether a container engine answers."""
-    return engine_problem() is None
-
-
 def published_host() -> str | None:
     """Return the name or address of the host that publishes ports; ``None`` if it is this host.
 
@@ -128,18 +123,6 @@ def image_present(image: str) -> bool:
         except docker.errors.ImageNotFound:
             return False
     return True
-
-
-def local_images(repository: str) -> tuple[str, ...]:
-    """Return the tagged names of a repository's images that the engine has.
-
-    Raises:
-        UsageError: if no engine answers.
-    """
-    with engine() as client:
-        tags = [tag for image in client.images.list(name=repository) for tag in image.tags]
-    # podman prefixes locally built images with "localhost/"; the short name works there too.
-    return tuple(sorted(tag.removeprefix("localhost/") for tag in tags))
 
 
 def pull(image: str, timeout: float) -> None:

@@ -1,10 +1,10 @@
 """Cleans up after a killed owner: kills its processes, runs its commands, removes its directories.
 
-This file contains the owner's side (:class:`Watchdog`). Run as a script with the standard library only, it
-is the watchdog process. The process has its own session, so that Ctrl-C in a terminal does not reach it. It
-reads orders from a pipe whose only write end is the owner's. If that end closes before the owner has sent
-the final order, the owner has died, possibly by SIGKILL. Linux's parent-death signal is not suitable: it is
-sent when the *thread* that started the child ends.
+This file contains the owner's side (:class:`Watchdog`, :class:`GuardedDirectory`). Run as a script with the
+standard library only, it is the watchdog process. The process has its own session, so that Ctrl-C in a
+terminal does not reach it. It reads orders from a pipe whose only write end is the owner's. If that end
+closes before the owner has sent the final order, the owner has died, possibly by SIGKILL. Linux's
+parent-death signal is not suitable: it is sent when the *thread* that started the child ends.
 """
 
 from __future__ import annotations
@@ -100,6 +100,48 @@ class Watchdog:
         # A watchdog that was killed is not an error.
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
+
+
+class GuardedDirectory:
+    """A new directory (0700) that its watchdog removes if the owner dies.
+
+    The watchdog is told before the directory is made, so that none is left at any moment.
+
+    Attributes:
+        token: a token that is unique to the directory and its owner; the directory's name.
+        path: the directory.
+        watchdog: the watchdog, for the processes that the owner starts.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        """Make the directory.
+
+        Args:
+            parent: the directory that it is made in (default: the system's temporary directory).
+
+        Raises:
+            OSError: if it cannot be made, or the watchdog cannot be started.
+        """
+        self.token = f"pytest-etcdtls-{os.urandom(8).hex()}"
+        self.path = (parent or _temporary()).absolute() / self.token
+        self.watchdog = Watchdog(self.token)
+        try:
+            self.watchdog.guard_directory(self.path)
+            self.path.mkdir(mode=0o700)
+        except OSError:
+            self.watchdog.dismiss()
+            raise
+
+    def remove(self) -> None:
+        """Remove the directory, and end the watchdog. It may be called repeatedly."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.watchdog.dismiss()
+
+
+def _temporary() -> Path:
+    import tempfile  # the watchdog process does not need it
+
+    return Path(tempfile.gettempdir())
 
 
 def watch(pipe: int, token: str, owner: int) -> None:

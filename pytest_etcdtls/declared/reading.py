@@ -300,12 +300,3 @@ def declared_member(declaration: Declaration, pki_dir: Path | None = None) -> De
     settings = [declaration.settings.get(f"{side}-crl-file") for side in ("client", "peer")]
     crls = {setting.value: read_crl(setting, where) for setting in settings if setting and setting.value}
     return DeclaredMember(declaration=declaration, where=where, crls=MappingProxyType(crls))
-
-
-def read_member(path: Path, pki_dir: Path | None = None) -> DeclaredMember:
-    """Return the member that a file declares (``--etcd-config``, ``--etcd-pki-dir``).
-
-    Raises:
-        UsageError: if the file cannot be read or is not a declaration of etcd.
-    """
-    return declared_member(read_declaration(path, pki_dir=pki_dir), pki_dir)

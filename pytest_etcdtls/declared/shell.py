@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -13,13 +14,16 @@ from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.declared.flags import names
 from pytest_etcdtls.errors import UsageError
 
-_LAUNCHERS = names(
+_LAUNCHERS = names("docker env exec ionice nice podman")
+"""Programs that start the program named in their arguments, in the units and manifests of packages."""
+
+_OTHER_LAUNCHERS = names(
     """
-    chrt docker dumb-init env exec gosu ionice nerdctl nice nohup numactl podman runuser setpriv su-exec sudo
-    systemd-cat taskset time timeout tini
+    chrt dumb-init gosu nerdctl nohup numactl runuser setpriv su-exec sudo systemd-cat taskset time timeout
+    tini
     """
 )
-"""Programs that start the program named in their arguments."""
+"""Programs that do so too, each with options of its own, and are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +142,25 @@ def split_off_etcd(words: Sequence[Word]) -> tuple[tuple[Word, ...], tuple[Word,
 
     Return ``None`` if the words do not start etcd. A word ``etcd`` after an option, as in
     ``docker run --name etcd``, is that option's value.
+
+    Raises:
+        UsageError: if a program that is not followed starts etcd.
     """
     first = next((word for word in words if "=" not in word.text), None)
-    if first is None or not (first.is_etcd or PurePosixPath(first.text).name in _LAUNCHERS):
+    if first is None:
         return None
+    program = PurePosixPath(first.text).name
+    if program in _OTHER_LAUNCHERS and any(word.is_etcd and flag.is_flag for word, flag in pairwise(words)):
+        raise UsageError(
+            f"{first.place}: etcd is started by {program}, whose arguments are not read; pass a copy in "
+            "which the command begins with etcd, or the command line of the running process"
+        )
+    if not (first.is_etcd or program in _LAUNCHERS):
+        return None
+    runtime = any(PurePosixPath(word.text).name in _RUNTIMES for word in words)
     for number, word in enumerate(words):
         before = words[number - 1].text if number else ""
-        follows_option = before.startswith("-") and before != "--"
+        follows_option = runtime and before.startswith("-") and before != "--"
         if word.is_etcd and ("bin/" in word.text or not follows_option):
             return tuple(words[:number]), tuple(words[number:])
     return None
@@ -315,7 +331,7 @@ def _end_of_substitution(text: str, start: int) -> int:
 
 
 _SHELLS = frozenset({"sh", "bash", "ash", "dash"})
-_RUNTIMES = frozenset({"docker", "podman", "nerdctl"})
+_RUNTIMES = frozenset({"docker", "podman"})
 _SETS = ("-e", "--env")
 _READS = ("--env-file",)
 

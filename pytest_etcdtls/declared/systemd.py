@@ -190,14 +190,13 @@ def _quoted(text: str, index: int, quote: str, place: SourceLine) -> tuple[str, 
     raise UsageError(f"{place}: a quotation mark {quote} is not closed")
 
 
-_SPECIFIED_DIRECTORIES = {"t": "/run", "S": "/var/lib", "C": "/var/cache", "L": "/var/log", "E": "/etc"}
 _SPECIFIER = re.compile(r"%(.)")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
 class Specifiers:
-    """The values of systemd's specifiers in one unit.
+    """The values of the specifiers that units of etcd have: those of the unit's name.
 
     Attributes:
         unit: the full name of the unit, ``etcd@one.service``; empty if it is not known.
@@ -206,7 +205,7 @@ class Specifiers:
     unit: str = ""
 
     def expand(self, word: Word) -> Word:
-        """Return the word with its specifiers expanded. Specifiers without a known value are unresolved."""
+        """Return the word with its specifiers expanded. All others, such as ``%H``, are unresolved."""
         missing: list[str] = []
 
         def value(match: re.Match[str]) -> str:
@@ -220,8 +219,6 @@ class Specifiers:
     def _value(self, letter: str) -> str | None:
         if letter == "%":
             return "%"
-        if letter in _SPECIFIED_DIRECTORIES:
-            return _SPECIFIED_DIRECTORIES[letter]
         if not self.unit:
             return None
         stem = self.unit.rpartition(".")[0] or self.unit
@@ -231,8 +228,7 @@ class Specifiers:
         values = {
             "n": self.unit,
             "N": stem,
-            "p": prefix,
-            "P": _unescape(prefix),
+            "p": prefix,  # in Debian's etcd.service
             "i": instance,
             "I": _unescape(instance),
         }

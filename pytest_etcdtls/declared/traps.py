@@ -53,10 +53,11 @@ from pytest_etcdtls.role import Role
 class Trap:
     """Settings in a declaration whose effect differs from what they appear to declare.
 
+    The check ``config.ID`` judges it; why it matters and what it is for are said there, once.
+
     Attributes:
         id: the name of the trap, a slug.
         summary: what etcd does, in one sentence.
-        why: the explanation.
         remedy: what to write instead, with the names of flags.
         settings: the settings that cause it.
         listeners: the URLs that it concerns; empty for the whole member.
@@ -66,7 +67,6 @@ class Trap:
 
     id: str
     summary: str
-    why: str
     remedy: str
     settings: tuple[Setting, ...] = ()
     listeners: tuple[str, ...] = ()
@@ -136,9 +136,6 @@ def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
             yield Trap(
                 id="auto-tls-drops-client-auth",
                 summary=f"--{p}auto-tls lets anybody in: {spellings(dropped)} beside it are dropped",
-                why="etcd generates a certificate and with it all of that side's TLS settings anew; what is "
-                "declared for client certificates, names and revocation is lost without an error, on all of "
-                "3.4 to 3.7.",
                 remedy=f"give --{p}cert-file and --{p}key-file and remove --{p}auto-tls",
                 settings=(*auto, *dropped),
                 listeners=urls(situation.secure(side.side)),
@@ -147,8 +144,6 @@ def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
             yield Trap(
                 id="auto-tls-ignored",
                 summary=f"--{p}auto-tls is ignored, since a certificate is given",
-                why="etcd only warns about it in its log; what is served is the certificate that is "
-                "declared.",
                 remedy=f"remove --{p}auto-tls",
                 settings=(*auto, *situation.settings(f"{p}cert-file")),
             )
@@ -177,8 +172,6 @@ def no_bundle(situation: TrapContext) -> Iterator[Trap]:
             id="client-auth-without-ca",
             summary=f"--{p}client-cert-auth without --{p}trusted-ca-file lets in whoever has a certificate "
             f"of any CA in {roots or 'the root store of the system'}, and refuses the cluster's own clients",
-            why="without a bundle Go verifies client certificates against the roots that it would verify web "
-            "sites with.",
             remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
             settings=situation.settings(f"{p}client-cert-auth"),
             listeners=urls(secure),
@@ -200,8 +193,6 @@ def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
             if old
             else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not on, "
             "but the CN of a certificate is no user's name",
-            why="etcd 3.3 verifies clients only if it is told to authenticate them; from 3.4 on a bundle is "
-            "enough for TLS, while authentication by CN still asks for the switch.",
             remedy=f"say what is meant: --{p}client-cert-auth=true",
             settings=(*given, *situation.settings(f"{p}client-cert-auth")),
             listeners=urls(situation.secure(side.side)),
@@ -225,8 +216,6 @@ def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="http-listener-beside-tls",
             summary=summary,
-            why="etcd's TLS settings apply to https:// URLs only; on the others everything can be read and "
-            "written without a certificate. The log warns once, at start.",
             remedy=f"write https:// in --listen-{side.side}-urls, or remove the URL",
             settings=(
                 *dict.fromkeys(found.declared.setting for found in plain if found.declared.setting),
@@ -248,12 +237,6 @@ CLIENT_AUTH_TRAPS = (
     plaintext_beside_tls,
 )
 
-_LOCKS_OUT = (
-    "etcd reads the file at every connection, after the handshake, and takes any error for a refusal: it "
-    "closes the connection without an alert, or on a gRPC port of its own with bad_certificate; who shows no "
-    "certificate is refused by TLS as ever."
-)
-
 
 def crl_traps(situation: TrapContext) -> Iterator[Trap]:
     """Yield the traps of each side's CRL."""
@@ -270,7 +253,6 @@ def _without_effect(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
         yield Trap(
             id="crl-without-client-auth",
             summary=f"--{side.side}-crl-file keeps nobody out: no certificate is asked for",
-            why="revoked certificates can only be recognised where clients send one.",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=situation.settings(f"{side.side}-crl-file"),
             listeners=urls(situation.secure(side.side)),
@@ -287,7 +269,6 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
             id="crl-missing",
             summary=f"{side.crl_file} is not here; where etcd does not find it, everybody who shows a "
             "certificate is refused",
-            why=_LOCKS_OUT,
             remedy="put the CRL there, in DER",
             settings=settings,
             listeners=listeners,
@@ -298,7 +279,6 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
             id="crl-encoding",
             summary=f"{side.crl_file} is PEM, which etcd reads up to 3.5 only: from 3.6 on everybody who "
             "shows a certificate is refused",
-            why=f"{_LOCKS_OUT} The log says x509: malformed crl.",
             remedy=f"convert it: openssl crl -in {crl.found} -outform DER -out crl.der",
             settings=settings,
             listeners=listeners,
@@ -309,7 +289,6 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
             id="crl-encoding",
             summary=f"{side.crl_file} is no CRL that etcd can read: everybody who shows a certificate is "
             "refused",
-            why=_LOCKS_OUT,
             remedy="replace it by a CRL in DER",
             settings=settings,
             listeners=listeners,
@@ -327,8 +306,6 @@ def _not_on_grpc(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
             id="crl-ignored-on-grpc",
             summary=f"revoked clients are served by gRPC on {', '.join(urls(ignoring))}: etcd "
             f"{situation.version} does not look at the CRL there",
-            why="with --listen-client-http-urls the client port is gRPC's own, and its TLS never saw the CRL "
-            "before 3.5.32, 3.6.13 and 3.7.0 (GHSA-3wh4-j44w-pg92; never fixed in 3.4). HTTP refuses them.",
             remedy="upgrade etcd, or remove --listen-client-http-urls",
             settings=situation.settings("client-crl-file", "listen-client-http-urls"),
             listeners=urls(ignoring),
@@ -353,9 +330,6 @@ def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="allowed-names-without-client-auth",
             summary=f"{spellings(given)} keeps nobody out: no certificate is asked for",
-            why="names are compared after a client's certificate has been verified, and without "
-            f"--{p}client-cert-auth and a trusted CA no client sends one. etcd's own gateway is refused all "
-            "the same.",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=given,
             listeners=urls(situation.secure(side.side)),
@@ -374,7 +348,6 @@ def names_as_one(situation: TrapContext) -> Iterator[Trap]:
                 id="allowed-names-as-one",
                 summary=f"etcd {situation.version} takes {setting.written} for one single name, so nobody is "
                 "let in",
-                why="lists with commas are understood from 3.5.15 and 3.6 on.",
                 remedy=f"give one name in {setting.spelled}, or upgrade etcd",
                 settings=(setting,),
             )
@@ -390,8 +363,6 @@ def san_rule_off(situation: TrapContext) -> Iterator[Trap]:
             yield Trap(
                 id="san-check-off",
                 summary=f"certificates are accepted from any address: {spellings(found)} is on",
-                why="where it applies, on peer and https metrics listeners, etcd compares the names in a "
-                "client's certificate with the address that it comes from.",
                 remedy="give members certificates with their addresses and remove the switch",
                 settings=found,
             )
@@ -423,8 +394,6 @@ def hidden_by_file(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="config-file-hides-flags",
             summary=f"etcd reads {situation.declaration.config_file} and ignores {spellings(hidden)}",
-            why="with a configuration file all other flags and all environment variables are ignored; one "
-            "line of the log says so, at level info.",
             remedy="write these settings into the configuration file, or do without it",
             settings=hidden,
         )
@@ -453,7 +422,6 @@ def unknown_keys(situation: TrapContext) -> Iterator[Trap]:
             id="unknown-key",
             summary=f"{setting.spelled} is not in force: etcd {_version(situation)}has no such key and says "
             "nothing",
-            why="etcd's YAML decoder passes over keys that it does not know.",
             remedy=_advice(setting),
             settings=(setting,),
             certain=_names_are_known(situation),
@@ -489,8 +457,6 @@ def go_fields(situation: TrapContext) -> Iterator[Trap]:
             yield Trap(
                 id="undocumented-key",
                 summary=f"{setting.spelled} is in force, though no documentation has such a key",
-                why="Go's decoder takes the name of a field for a key where the field has no name of its "
-                "own, so that this works today, by accident.",
                 remedy="start etcd with flags instead of a configuration file",
                 settings=(setting,),
             )
@@ -516,8 +482,6 @@ def unknown_variables(situation: TrapContext) -> Iterator[Trap]:
             id="unknown-variable",
             summary=f"{setting.spelled} is not in force: etcd {_version(situation)}does not know it and only "
             "warns",
-            why="an environment variable stands for a flag in capitals with underscores, and etcd ignores "
-            "others.",
             remedy=f"perhaps {close[0]} is meant" if close and close[0] != setting.spelled else "remove it",
             settings=(setting,),
             certain=_names_are_known(situation),
@@ -538,7 +502,6 @@ def unknown_flags(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="flag-unknown-to-version",
             summary=f"etcd {_version(situation)}does not start with {setting.spelled}: {known}",
-            why="an unknown flag ends etcd before it reads anything; what runs was started with other flags.",
             remedy=f"remove {setting.spelled}" if lines or not close else f"perhaps --{close[0]} is meant",
             settings=(setting,),
             starts=False,
@@ -556,8 +519,6 @@ def variables_beside_flags(situation: TrapContext) -> Iterator[Trap]:
             summary=f"{setting.spelled} is ignored, since {flag.spelled} is given"
             if old
             else f"etcd does not start: {setting.spelled} and {flag.spelled} are both given",
-            why="up to 3.3 the flag goes before the variable; from 3.4 on etcd refuses to choose, even if "
-            "both are equal or the variable is empty.",
             remedy=f"remove one of {setting} and {flag}",
             settings=(setting, flag),
             starts=old,
@@ -571,8 +532,6 @@ def gateway_off(situation: TrapContext) -> Iterator[Trap]:
     yield Trap(
         id="gateway-off-in-config-file",
         summary="the JSON gateway (/v3/...) does not answer",
-        why=f"etcd {line(situation.version)} switches it on by the flag's default, and the configuration "
-        "file has none.",
         remedy="write enable-grpc-gateway: true into the configuration file if it is wanted",
     )
 
@@ -604,7 +563,6 @@ def does_not_start(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="does-not-start",
             summary=f"{mistake.text} ({mistake.place})",
-            why="etcd ends before it opens a port; what runs was started with something else.",
             remedy="correct the line",
             starts=False,
         )
@@ -613,7 +571,6 @@ def does_not_start(situation: TrapContext) -> Iterator[Trap]:
             yield Trap(
                 id="does-not-start",
                 summary=f"etcd does not start: {summary}",
-                why="etcd ends with an error in its log; what runs was started with something else.",
                 remedy=remedy,
                 settings=settings,
                 starts=False,

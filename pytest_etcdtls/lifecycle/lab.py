@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.command_line import SECURITY_FIELDS, UnknownFlagError
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster, Member
+from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import (
     ClusterStartError,
@@ -255,7 +256,7 @@ def start_like(target: Target, config: ClusterConfig) -> Cluster:
     """
     if target.origin == "live" or target.source is None or target.etcd_version is None:
         raise NotApplicableError("only on a cluster of our own: it restarts etcd and changes its files")
-    from pytest_etcdtls.cluster.backend import start_cluster  # a live run starts no cluster
+    from pytest_etcdtls.cluster.cluster import start_cluster  # a live run starts no cluster
 
     source = EtcdSource(
         kind=target.origin, location=target.source, version=target.etcd_version, why="as the one judged"

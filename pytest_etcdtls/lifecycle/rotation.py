@@ -16,7 +16,7 @@ from typing import Literal, Self
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import (

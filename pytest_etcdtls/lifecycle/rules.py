@@ -7,8 +7,7 @@ import http.client
 import json
 import secrets
 
-from pytest_etcdtls.cluster.admin import Gateway
-from pytest_etcdtls.cluster.owned import gateway_of
+from pytest_etcdtls.cluster.admin import Gateway, gateway_of
 from pytest_etcdtls.errors import InconclusiveError, UnreadableJSONError
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, SuiteOffer, SuiteOffers
 from pytest_etcdtls.lifecycle.lab import Lab, issue, step

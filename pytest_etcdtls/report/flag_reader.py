@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -139,19 +139,18 @@ class Comparison:
 
 def compare(report: Report, seen: Seen) -> tuple[Comparison, ...]:
     """Return the comparison for every declared member of a target, item by item."""
+    member_of = {listener.label: listener.member for listener in seen.target.listeners}
+    by_member: dict[str, list[CheckResult]] = {}
+    whole: list[CheckResult] = []
+    for result in report.results:
+        if result.target == seen.target.label:
+            of_member = result.listener in member_of
+            (by_member.setdefault(member_of[result.listener], []) if of_member else whole).append(result)
     return tuple(
-        _comparison(member, item, _of_member(report.results, seen, member))
+        _comparison(member, item, [*by_member.get(member, []), *whole])
         for member, told in sorted(seen.target.declared.items())
         for item in read_flags(told.declaration)
     )
-
-
-def _of_member(results: Iterable[CheckResult], seen: Seen, member: str) -> list[CheckResult]:
-    """Return the results for a member's listeners and for the whole target."""
-    others = {listener.label for listener in seen.target.listeners if listener.member != member}
-    return [
-        result for result in results if result.target == seen.target.label and result.listener not in others
-    ]
 
 
 def _comparison(member: str, item: BenchmarkItem, results: Sequence[CheckResult]) -> Comparison:
@@ -230,7 +229,7 @@ def _spellings(declaration: ListenerDeclaration, word: str) -> tuple[str, ...]:
 
 
 def _observed(seen: Seen, listener: Listener) -> str:
-    facts = [fact for label, _, fact in seen.facts if label == listener.label]
+    facts = seen.by_listener.get(listener.label, ())
     answer = next((fact for fact in facts if isinstance(fact, FirstContact)), None)
     if answer is None:
         return ""
@@ -240,7 +239,7 @@ def _observed(seen: Seen, listener: Listener) -> str:
     return "; ".join(part for part in (*_who(facts), versions) if part) or "no answer"
 
 
-def _who(facts: list[object]) -> Iterator[str]:
+def _who(facts: Sequence[object]) -> Iterator[str]:
     """Yield which identities were accepted and which were refused."""
     accepted = next((fact.accepted for fact in facts if isinstance(fact, AcceptedClient)), None)
     tried = [fact for fact in facts if isinstance(fact, AccessMatrix) and fact.cells]

@@ -8,10 +8,11 @@ import math
 import platform
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -136,7 +137,7 @@ def _hexadecimal(data: bytes) -> dict[str, JSON]:
     return {"hex": data[:LONGEST].hex(), "octets": len(data)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Seen:
     """A target and its observations.
 
@@ -155,11 +156,18 @@ class Seen:
         for label, key, fact in self.facts:
             yield by_label.get(label or ""), key, fact
 
+    @cached_property
+    def by_listener(self) -> Mapping[str | None, Sequence[Any]]:
+        """The observations by label of the listener; those of the whole target under ``None``."""
+        found: dict[str | None, list[Any]] = {}
+        for label, _, fact in self.facts:
+            found.setdefault(label, []).append(fact)
+        return found
+
     def served(self, label: str) -> ServedChain | None:
         """Return the served chain of a listener, if it was observed."""
-        return next(
-            (fact for at, _, fact in self.facts if at == label and isinstance(fact, ServedChain)), None
-        )
+        facts = self.by_listener.get(label, ())
+        return next((fact for fact in facts if isinstance(fact, ServedChain)), None)
 
     @property
     def etcd_version(self) -> str | None:

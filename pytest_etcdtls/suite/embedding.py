@@ -15,8 +15,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.registry import Check
@@ -47,7 +47,7 @@ def connect(target: TargetRun) -> httpx.Client:
     """
     actual = target.observer.target
     listener = _listener(actual)
-    allow_writes = target.source is not None or target.settings.allow_writes
+    allow_writes = not target.live or target.settings.allow_writes
     transport = _ReadOnlyTransport(listener, _context(target, actual, listener), allow_writes)
     try:
         return httpx.Client(
@@ -120,7 +120,7 @@ def _files(target: TargetRun, identities: tuple[Identity, ...]) -> tuple[str, st
     for identity in identities:
         if identity.certificate_file and identity.key_file:
             return identity.certificate_file, identity.key_file, identity.passphrase
-    if target.source is not None:
+    if not target.live:
         directory = target.cluster.pki_directory
         return str(directory / "client.crt"), str(directory / "client.key"), None
     pytest.fail("etcd_client needs a client certificate: pass --etcd-cert and --etcd-key", pytrace=False)
@@ -284,6 +284,7 @@ def _is_ours(metafunc: pytest.Metafunc, name: str) -> bool:
         names = marker.args[0] if marker.args else marker.kwargs.get("argnames", ())
         if name in ([word.strip() for word in names.split(",")] if isinstance(names, str) else names):
             return False
+    # Not public: pytest has no other way to learn which of several fixtures of a name a test gets.
     definitions = metafunc._arg2fixturedefs.get(name, ())
     return bool(definitions) and definitions[-1].func.__module__ == "pytest_etcdtls.fixtures"
 

@@ -238,7 +238,8 @@ class CheckItem(pytest.Item):
                 self.result = self.run.result(self.target, self.check, self.label)
             except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
                 reason = f"stopped before a verdict: {stopped}"
-                self.result = self.target.unjudged(self.check, self.label, Outcome.INCONCLUSIVE, reason)
+                self.target.keep(self.target.unjudged(self.check, self.label, Outcome.INCONCLUSIVE, reason))
+                self.result = self.run.result(self.target, self.check, self.label)
                 raise
             finally:
                 self._add_properties()

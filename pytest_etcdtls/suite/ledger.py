@@ -107,14 +107,13 @@ class Ledger:
         requires any verdict, unless no selected check applies.
         """
         found = []
+        by_listener: dict[tuple[str, str], list[CheckResult]] = {}
+        for result in self.results:
+            by_listener.setdefault((result.target, result.listener), []).append(result)
         for target in self.run.targets:
             actual = target.seen.target if target.seen else target.outline
             for listener in actual.listeners:
-                results = [
-                    result
-                    for result in self.results
-                    if (result.target, result.listener) == (target.outline.label, listener.label)
-                ]
+                results = by_listener.get((target.outline.label, listener.label), [])
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
                     continue
                 about_tls = [result for result in results if result.check.startswith(f"{_FAMILY}.")]
@@ -180,9 +179,7 @@ def _seen(target: TargetRun, problems: list[str]) -> Seen:
 def _complete(observer: Observer) -> None:
     """Make the observations that a report shows and no check may have needed."""
     for listener in observer.target.listeners:
-        if any(
-            label == listener.label and isinstance(fact, FirstContact) for label, _, fact in observer.facts
-        ):
+        if observer.known(FirstContact, listener=listener) is not None:
             with suppress(UnobservedError):
                 observer.get(ServedChain, listener=listener)  # from the answer, without a connection
     if observer.connections:

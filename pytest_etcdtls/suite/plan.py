@@ -90,13 +90,13 @@ def plan_lines(run: Run) -> Iterator[str]:
             elif label == CLUSTER:
                 yield f"{target.outline.label}, {_ELSEWHERE}: at most {most} connections"
             else:
-                where = listeners[label].url if target.source is None else "a port chosen at start"
+                where = listeners[label].url if target.live else "a port chosen at start"
                 yield f"{target.outline.label} {label}, {where}: at most {most} connections"
             if number > bounds.max_connections:
                 yield f"  {number} may be wanted: what the cap of {most} forbids is inconclusive"
         if target.outline.discover:
             yield from _of_whoever_is_found(target.outline, run)
-        own = 0 if target.source is None else clusters_for(_needs(run.checks))
+        own = 0 if target.live else clusters_for(_needs(run.checks))
         if own:
             yield f"{target.outline.label}, lifecycle checks: {own} further clusters, one after the other"
     yield (
@@ -136,7 +136,7 @@ def _needs(checks: Sequence[Check]) -> Iterator[tuple[type[Any], str | None]]:
 
 def _foreseen(run: TargetRun) -> Target:
     """Return a target with the credentials of an owned cluster, which determine the attempts."""
-    if run.source is None:
+    if run.live:
         return run.outline
     config = run.settings.owned.config
     members = [MemberNames(f"m{number}") for number in range(config.size)]

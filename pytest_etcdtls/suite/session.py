@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -111,7 +110,7 @@ def show(
         ledger: ledger of the run.
         closing: further lines, such as the files written.
     """
-    width = terminal._tw.fullwidth
+    width = terminal.config.get_terminal_writer().fullwidth
     terminal.write_sep("=", TITLE)
     whole = _write(
         terminal,
@@ -159,7 +158,11 @@ CONSEQUENCE = "consequences"
 """Category of failed items whose violation follows from another one: pytest counts them apart."""
 
 ATTRIBUTE = "etcdtls"
-"""Attribute of a test report that holds the result as JSON."""
+"""Attribute of a test report that holds its :class:`CheckResult`."""
+
+
+def _result_of(report: object) -> CheckResult | None:
+    return getattr(report, ATTRIBUTE, None)
 
 
 class SuiteSession:
@@ -242,7 +245,7 @@ class SuiteSession:
         report: Any = yield
         result = item.result if isinstance(item, CheckItem) else None
         if result is not None:
-            setattr(report, ATTRIBUTE, json.dumps(result.to_json()))
+            setattr(report, ATTRIBUTE, result)
             if call.excinfo and (
                 call.excinfo.errisinstance((NoVerdictError, ViolationError))
                 or result.outcome is Outcome.INCONCLUSIVE
@@ -253,13 +256,33 @@ class SuiteSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record the result."""
-        if text := getattr(report, ATTRIBUTE, None):
-            self.ledger.record(report.nodeid, CheckResult.from_json(json.loads(text)))
+        if (result := _result_of(report)) is not None:
+            self.ledger.record(report.nodeid, result)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+        """Encode the result of a report that leaves this process or is written to a file."""
+        data = yield
+        result = _result_of(report)
+        return data if data is None or result is None else {**data, ATTRIBUTE: result.to_json()}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_from_serializable(
+        self, data: Mapping[str, Any]
+    ) -> Generator[None, pytest.TestReport | None, pytest.TestReport | None]:
+        """Decode the result of a report of another process."""
+        encoded = data.get(ATTRIBUTE)
+        report = yield
+        if report is not None and encoded is not None:
+            setattr(report, ATTRIBUTE, CheckResult.from_json(encoded))
+        return report
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
         """Show a passed item with a warning as a warning."""
-        text = getattr(report, ATTRIBUTE, None)
-        if text and report.when == "call" and report.passed and json.loads(text)["outcome"] == Outcome.WARNS:
+        result = _result_of(report)
+        if result and report.when == "call" and report.passed and result.outcome is Outcome.WARNS:
             return "passed", "w", ("WARNS", {"yellow": True})
         if report.failed and report.when == "call" and self._cause(report) is not None:
             return CONSEQUENCE, "f", ("FOLLOWS", {"red": True})

@@ -7,7 +7,7 @@ import socket
 import ssl
 from urllib.parse import urlsplit
 
-from pytest_etcdtls.cluster.interface import Member
+from pytest_etcdtls.cluster.member import Member
 
 
 def get(

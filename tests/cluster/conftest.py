@@ -8,11 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.process import ProcessCluster
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.cluster.member import Member
+from pytest_etcdtls.cluster.process import EtcdProcess
+from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
 
-Start = Callable[..., ProcessCluster]
+
+def process_of(member: Member) -> EtcdProcess:
+    """Return the process of a member of a cluster of processes."""
+    assert isinstance(member.server, EtcdProcess)
+    return member.server
+
+
+Start = Callable[..., Cluster]
 
 
 @pytest.fixture
@@ -20,11 +29,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a cluster of processes that ends with the test."""
     with ExitStack() as stack:
 
-        def start_one(config: ClusterConfig, binary: Path, **options: object) -> ProcessCluster:
-            cluster = ProcessCluster(
+        def start_one(config: ClusterConfig, binary: Path, **options: object) -> Cluster:
+            source = EtcdSource(
+                kind="process", location=str(binary), version=binary_version(binary), why="a test asks for it"
+            )
+            cluster = start_cluster(
                 config,
-                binary,
-                binary_version(binary),
+                source,
                 directory=tmp_path,
                 **options,  # type: ignore[arg-type]
             )

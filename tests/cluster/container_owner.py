@@ -6,17 +6,19 @@ import json
 import sys
 from pathlib import Path
 
+from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.container import ContainerCluster
+from pytest_etcdtls.cluster.sources import EtcdSource
 
 
 def main(image: str, size: int, directory: Path) -> None:
     version = image.rpartition(":")[2]
-    with ContainerCluster(ClusterConfig(size=size), image, version, directory=directory) as cluster:
+    source = EtcdSource(kind="container", location=image, version=version, why="a test")
+    with start_cluster(ClusterConfig(size=size), source, directory=directory) as cluster:
         told = {
             "token": cluster.token,
             "directory": str(cluster.directory),
-            "watchdog": cluster._watchdog.pid,
+            "watchdog": cluster._home.watchdog.pid,
         }
         print(json.dumps(told), flush=True)  # noqa: T201
         sys.stdin.read()

@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.process import ProcessCluster
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.cluster.process import EtcdProcess
+from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
 
 
 def main(binary: Path, size: int, directory: Path, manner: str) -> None:
@@ -26,12 +27,14 @@ def main(binary: Path, size: int, directory: Path, manner: str) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup, and inherited
     keep = manner == "keep"
     config = ClusterConfig(size=size)
-    cluster = ProcessCluster(config, binary, binary_version(binary), directory=directory, keep=keep)
+    version = binary_version(binary)
+    source = EtcdSource(kind="process", location=str(binary), version=version, why="a test")
+    cluster = start_cluster(config, source, directory=directory, keep=keep)
     child = _fork() if manner == "fork" else None
     told = {
-        "etcds": [member.process.pid for member in cluster.members if member.process is not None],
+        "etcds": [member.server.pid for member in cluster.members if isinstance(member.server, EtcdProcess)],
         "directory": str(cluster.directory),
-        "watchdog": cluster._watchdog.pid,
+        "watchdog": cluster._home.watchdog.pid,
         "child": child,
     }
     with cluster:

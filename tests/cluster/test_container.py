@@ -26,12 +26,14 @@ from testcontainers.core.container import Reaper
 from testcontainers.core.labels import LABEL_SESSION_ID
 
 from cluster.clients import get, refused
-from pytest_etcdtls.cluster import container, owned
-from pytest_etcdtls.cluster.backend import start_cluster
+from pytest_etcdtls.cluster import cluster as cluster_module
+from pytest_etcdtls.cluster import container
+from pytest_etcdtls.cluster.admin import gateway_of
+from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.container import ContainerCluster, ContainerMember
 from pytest_etcdtls.cluster.docker import engine
-from pytest_etcdtls.cluster.owned import PortClaim, PortTakenError, claim_ports, gateway_of
+from pytest_etcdtls.cluster.member import Member
+from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
@@ -45,7 +47,13 @@ GOOD = ClusterConfig()
 DEADLINE = 60.0
 """Seconds after which something hangs; never a measure of how long it should take."""
 
-Start = Callable[..., ContainerCluster]
+Start = Callable[..., Cluster]
+
+
+def start_image(config: ClusterConfig, image: str, directory: Path, *, keep: bool = False) -> Cluster:
+    version = image.rpartition(":")[2]
+    source = EtcdSource(kind="container", location=image, version=version, why="a test")
+    return start_cluster(config, source, directory=directory, keep=keep)
 
 
 @pytest.fixture
@@ -53,11 +61,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a cluster of containers that ends with the test."""
     with ExitStack() as stack:
 
-        def start_one(config: ClusterConfig, image: str, **options: bool) -> ContainerCluster:
-            version = image.rpartition(":")[2]
-            return stack.enter_context(
-                ContainerCluster(config, image, version, directory=tmp_path, **options)
-            )
+        def start_one(config: ClusterConfig, image: str, **options: bool) -> Cluster:
+            return stack.enter_context(start_image(config, image, tmp_path, **options))
 
         yield start_one
 
@@ -77,7 +82,7 @@ def left_behind(token: str) -> list[str]:
         return [str(container.name) for container in containers] + [str(network.name) for network in networks]
 
 
-def served_certificate(member: ContainerMember) -> x509.Certificate:
+def served_certificate(member: Member) -> x509.Certificate:
     address = urlsplit(member.client_url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -242,7 +247,7 @@ def test_an_etcd_that_does_not_come_up_tells_why(newest_image: str, tmp_path: Pa
     config = replace(GOOD, cert_file="missing.crt")
     version = newest_image.rpartition(":")[2]
     with pytest.raises(ClusterStartError) as caught:
-        ContainerCluster(config, newest_image, version, directory=tmp_path)
+        start_image(config, newest_image, tmp_path)
     message = str(caught.value)
     assert message.startswith(f"etcd {version} ({newest_image}), member m0 at https://127.0.0.1:")
     assert "did not come up: it ended with status 1; its log ends:" in message
@@ -252,7 +257,7 @@ def test_an_etcd_that_does_not_come_up_tells_why(newest_image: str, tmp_path: Pa
 
 def test_an_image_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such image"):
-        ContainerCluster(GOOD, "pytest-etcdtls/no-such-image:1", "3.6.16", directory=tmp_path)
+        start_image(GOOD, "pytest-etcdtls/no-such-image:1", tmp_path)
 
 
 def test_an_engine_without_room_for_another_network(
@@ -266,7 +271,7 @@ def test_an_engine_without_room_for_another_network(
 
     monkeypatch.setattr(container, "engine", full_engine)
     with pytest.raises(ClusterStartError, match=f"the members' network cannot be created: .*{words}"):
-        ContainerCluster(GOOD, newest_image, newest_image.rpartition(":")[2], directory=tmp_path)
+        start_image(GOOD, newest_image, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -297,7 +302,7 @@ def test_a_replaced_pair_is_served_at_the_next_handshake(start: Start, newest_im
     member.file("server.crt").write_bytes(encode_certificates(renewed.chain))
     member.file("server.key").write_bytes(encode_key(renewed.key))
     assert served_certificate(member) == cluster.pki.servers["m0"].chain[0]
-    member.copy_files()
+    member.server.copy_files()
     assert served_certificate(member) == renewed.chain[0]
 
 
@@ -341,7 +346,7 @@ def test_a_port_that_is_taken_meanwhile(
             claims.append(claim)
             return claim
 
-        monkeypatch.setattr(owned, "claim_ports", claim_and_lose)
+        monkeypatch.setattr(cluster_module, "claim_ports", claim_and_lose)
         (member,) = start(GOOD, newest_image).members
         assert len(claims) == times + 1
         assert int(member.client_url.rpartition(":")[2]) == claims[-1].ports[0]
@@ -354,9 +359,9 @@ def test_ports_that_are_always_taken(
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         claim = PortClaim((taken, taken), None)
-        monkeypatch.setattr(owned, "claim_ports", lambda *_, **__: claim)
+        monkeypatch.setattr(cluster_module, "claim_ports", lambda *_, **__: claim)
         with pytest.raises(PortTakenError, match=rf"the container engine refuses a port: .*{taken}"):
-            ContainerCluster(GOOD, newest_image, newest_image.rpartition(":")[2], directory=tmp_path)
+            start_image(GOOD, newest_image, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

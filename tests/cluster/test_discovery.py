@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.cluster import sources as discovery
-from pytest_etcdtls.cluster.backend import start_cluster
+from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import binary_version, embedded_binary, find_etcd
 from pytest_etcdtls.errors import UsageError

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -11,25 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.cluster import owned as ports
-from pytest_etcdtls.cluster.owned import claim_ports
+from pytest_etcdtls.cluster import ports
+from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.errors import ClusterStartError
 
 CLAIM = """
 import json, sys
-from pytest_etcdtls.cluster import owned as ports
+from pytest_etcdtls.cluster import ports
 ports.os.getpid = lambda: 7  # all begin at the same block
 claim = ports.claim_ports(25, "127.0.0.1")
 print(json.dumps(claim.ports), flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture(autouse=True)
-def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Claim against nobody but this test."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 @pytest.fixture
@@ -91,27 +83,26 @@ def test_blocks_are_skipped_after_a_failure() -> None:
     assert next(ports._blocks(1)) == following
     claim = claim_ports(1, "127.0.0.1", skip=1)
     # Others may have taken some of its ports, or the whole of it.
-    assert claim.ports[0] not in range(own, own + 32)
+    assert claim.ports[0] not in range(own, own + 33)
     claim.release()
 
 
-def test_a_foreign_lock_directory_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "elsewhere"
-    target.mkdir()
-    (tmp_path / f"pytest-etcdtls-ports-{os.getuid()}").symlink_to(target)
-    claim = claim_ports(3, "127.0.0.1")
-    assert len(claim.ports) == 3
-    assert list(target.iterdir()) == []
+def test_a_block_whose_first_port_is_taken_is_left_out() -> None:
+    first = claim_ports(1, "127.0.0.1")
+    start = first.ports[0] - (first.ports[0] - 20000) % 33
+    first.release()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", start))
+        claim = claim_ports(1, "127.0.0.1")
+        assert claim.ports[0] not in range(start, start + 33)
+        claim.release()
 
 
-def test_without_a_place_for_locks_ports_are_still_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
-    claim = claim_ports(3, "127.0.0.1")
-    claim.release()
-    assert len(claim.ports) == 3
+def test_a_claim_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with claim_ports(3, "127.0.0.1")._guard:  # type: ignore[union-attr]
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("setting", [None, "1024\t65535\n", "nonsense"])
@@ -121,16 +112,10 @@ def test_without_a_usable_ephemeral_range_the_usual_one_is_assumed(
     file = tmp_path / "ip_local_port_range"
     if setting is not None:
         file.write_text(setting)
-    monkeypatch.setattr("pytest_etcdtls.cluster.owned._EPHEMERAL", file)
+    monkeypatch.setattr("pytest_etcdtls.cluster.ports._EPHEMERAL", file)
     claim = claim_ports(32, "127.0.0.1")
     claim.release()
     assert max(claim.ports) < 32768
-
-
-def test_the_lock_directory_is_private(tmp_path: Path) -> None:
-    claim_ports(1, "127.0.0.1").release()
-    directory = next(tmp_path.glob("pytest-etcdtls-ports-*"))
-    assert directory.stat().st_mode & 0o777 == 0o700
 
 
 def test_ports_of_ipv6_loopback_are_claimed() -> None:

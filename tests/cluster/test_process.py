@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -15,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from cluster.clients import agreed_suite, get, refused
-from cluster.conftest import Start
-from pytest_etcdtls.cluster import owned as ports
+from cluster.conftest import Start, process_of
+from pytest_etcdtls.cluster import ports
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.owned import claim_ports
-from pytest_etcdtls.cluster.process import ProcessCluster
+from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import ClusterStartError, UsageError
@@ -175,8 +173,9 @@ def test_ports_that_turn_out_to_be_taken_are_changed(
 ) -> None:
     """Somebody binds between our look and etcd's start: our look misses the port that a stranger has."""
     look = ports._is_free
-    monkeypatch.setattr(ports, "_lock_directory", lambda: None)
-    taken = claim_ports(1, "127.0.0.1").ports[0]
+    claim = claim_ports(1, "127.0.0.1")
+    claim.release()
+    taken = claim.ports[0]
     monkeypatch.setattr(ports, "_is_free", lambda host, port: port == taken or look(host, port))
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -191,16 +190,17 @@ def test_ports_that_turn_out_to_be_taken_are_changed(
 def test_ports_that_are_taken_again_and_again_are_given_up(
     start: Start, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_etcdtls.cluster.owned._is_free", lambda host, port: True)
-    monkeypatch.setattr("pytest_etcdtls.cluster.owned._lock_directory", lambda: None)
+    monkeypatch.setattr("pytest_etcdtls.cluster.ports._is_free", lambda host, port: True)
     with ExitStack() as stack:
         for attempt in range(5):
             stranger = stack.enter_context(socket.socket())
             stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            claim = claim_ports(1, "127.0.0.1", skip=attempt)
             # One that cannot be bound is taken by somebody else, which is as good.
             with suppress(OSError):
-                stranger.bind(("127.0.0.1", claim_ports(1, "127.0.0.1", skip=attempt).ports[0]))
+                stranger.bind(("127.0.0.1", claim.ports[0]))
                 stranger.listen()
+            claim.release()
         with pytest.raises(ClusterStartError, match="one of its ports is taken; its log ends:"):
             start(GOOD, newest_etcd)
     assert list(tmp_path.iterdir()) == []
@@ -243,8 +243,7 @@ def test_nothing_of_the_users_environment_reaches_etcd(
     monkeypatch.setenv("ETCDCTL_ENDPOINTS", "https://elsewhere.example:2379")
     monkeypatch.setenv("GODEBUG", "tlsrsakex=1")
     (member,) = start(replace(GOOD, client_cert_auth=False, trusted_ca_file=None), etcd_binary).members
-    assert member.process is not None
-    environment = Path(f"/proc/{member.process.pid}/environ").read_text().split("\0")
+    environment = Path(f"/proc/{process_of(member).pid}/environ").read_text().split("\0")
     assert [each for each in environment if each.startswith(("ETCD", "GODEBUG"))] == []
     assert get(member.client_url, member, None) == OK
 
@@ -254,7 +253,7 @@ def test_files_are_private_and_nothing_of_them_is_shown(start: Start, newest_etc
     assert stat.S_IMODE(cluster.directory.stat().st_mode) == 0o700
     assert stat.S_IMODE(cluster.pki_directory.stat().st_mode) == 0o700
     assert _modes(cluster.pki_directory) == {0o600}
-    assert _modes(cluster.members[0].log_file.parent) <= {0o600}
+    assert _modes(process_of(cluster.members[0]).log_file.parent) <= {0o600}
     shown = repr(cluster.members) + repr(cluster.target())
     assert "PRIVATE KEY" not in shown
     assert "secret" not in shown
@@ -404,8 +403,6 @@ def test_a_kept_cluster_stands_and_the_farewell_works(start: Start, etcd_binary:
 def test_a_member_that_dies_is_not_running(start: Start, newest_etcd: Path) -> None:
     cluster = start(GOOD, newest_etcd)
     (member,) = cluster.members
-    assert isinstance(cluster, ProcessCluster)
-    assert member.process is not None
-    os.kill(member.process.pid, signal.SIGKILL)
-    assert member.process.wait(60)
+    process_of(member).signal(signal.SIGKILL)
+    assert process_of(member).wait(60)
     assert not member.running

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from cluster.conftest import Start
-from pytest_etcdtls.cluster.admin import Gateway, enable_authentication
+from pytest_etcdtls.cluster.admin import Gateway, enable_authentication, gateway_of
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.cluster.owned import gateway_of
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.pki.pki_plan import PKIPlan
 from pytest_etcdtls.pki.profile import CLIENT, SERVER

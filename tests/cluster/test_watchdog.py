@@ -16,7 +16,11 @@ from typing import Any
 
 import pytest
 
+from pytest_etcdtls.cluster.cluster import start_cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import MARK, Watchdog, watch
+from pytest_etcdtls.errors import ClusterStartError
 
 DEADLINE = 60.0
 """Seconds after which something hangs; never a measure of how long it should take."""
@@ -184,6 +188,49 @@ def test_a_killed_watchdog_is_no_reason_to_fail(tmp_path: Path) -> None:
     assert tmp_path.exists()
 
 
+MAKES_A_DIRECTORY = """
+import os, signal, sys
+from pathlib import Path
+from pytest_etcdtls.cluster import watchdog
+
+make = Path.mkdir
+
+def made_and_killed(path, **options):
+    make(path, **options)
+    (path / "key").touch()
+    print(started[-1].pid, path, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Noted(watchdog.Watchdog):
+    def __init__(self, token):
+        super().__init__(token)
+        started.append(self)
+
+started = []
+watchdog.Watchdog = Noted
+Path.mkdir = made_and_killed
+watchdog.GuardedDirectory(Path(sys.argv[1]))
+"""
+
+
+def test_an_owner_that_is_killed_when_it_has_just_made_its_directory(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", MAKES_A_DIRECTORY, tmp_path], capture_output=True, text=True, check=False
+    )
+    pid, path = run.stdout.split()
+    assert run.returncode == -signal.SIGKILL
+    assert Path(path).parent == tmp_path
+    assert gone(int(pid))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_made_is_a_start_error(newest_etcd: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    source = EtcdSource(kind="process", location=str(newest_etcd), version="3.6.16", why="a test")
+    with pytest.raises(ClusterStartError, match=rf"the directory of the cluster cannot be made: .*{missing}"):
+        start_cluster(ClusterConfig(), source, directory=missing)
+
+
 def test_processes_that_were_never_reported_are_found_by_their_mark(tmp_path: Path) -> None:
     marked, other = _sleeper({"PYTEST_ETCDTLS_OWNER": "mine"}), _sleeper({"PYTEST_ETCDTLS_OWNER": "other"})
     script = (
@@ -288,21 +335,22 @@ SUITE = """
 import sys
 from pathlib import Path
 import pytest
-from pytest_etcdtls.cluster.sources import binary_version
+from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.process import ProcessCluster
+from pytest_etcdtls.cluster.cluster import start_cluster
 
 BINARY, HOME, MODE = Path({binary!r}), Path({home!r}), {mode!r}
 
 @pytest.fixture(scope="session")
 def cluster():
-    with ProcessCluster(ClusterConfig(), BINARY, binary_version(BINARY), directory=HOME) as cluster:
+    source = EtcdSource(kind="process", location=str(BINARY), version=binary_version(BINARY), why="a test")
+    with start_cluster(ClusterConfig(), source, directory=HOME) as cluster:
         if MODE == "failing-fixture":
             raise RuntimeError("a fixture that fails after the start")
         yield cluster
 
 def test_one(cluster):
-    (HOME / "pid").write_text(str(cluster.members[0].process.pid))
+    (HOME / "pid").write_text(str(cluster.members[0].server.pid))
     Path({fifo!r}).write_text("running")
     if MODE in ("SIGINT", "SIGKILL"):
         sys.stdin.read()

@@ -11,8 +11,8 @@ from starting import start_process
 
 from declared.declaring import GOOD, flags
 from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.facts.configuration import (
     Declarations,

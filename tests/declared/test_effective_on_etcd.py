@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from starting import start_process
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Whereabouts
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,

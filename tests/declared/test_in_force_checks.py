@@ -307,7 +307,7 @@ def test_what_is_declared_only_is_not_verified() -> None:
 
 
 def _with_trap(**facts: Any) -> Declarations:
-    trap = Trap(id="does-not-start", summary="it does not", why="it is so", remedy="correct it", **facts)
+    trap = Trap(id="does-not-start", summary="it does not", remedy="correct it", **facts)
     (first, *_) = sample(Need(Declarations), "client").members
     return Declarations((replace(first, traps=(trap,)),))
 

@@ -50,7 +50,8 @@ OTHER = {
         ),
         _container(command=["/bin/sh", "-ec"], args=["set -x\nexec etcd --name=a --data-dir=/d"]),
         _container(command=["sh", "-c", "NODE=a\netcd --name=${NODE}"]),
-        _container(command=["tini", "--", "etcd", "--name=a"]),
+        _container(command=["nice", "-n", "-19", "etcd", "--name=a"]),
+        _container(command=["sh", "-c", "exec nice -n -19 ionice -c2 -n0 etcd --name=a"]),
         _container(command=["etcd", "--name=b", "--name=a"]),
     ],
 )

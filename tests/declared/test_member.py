@@ -10,7 +10,7 @@ from declared.declaring import GOOD, flags
 from pytest_etcdtls.declared.declaration import FILES
 from pytest_etcdtls.declared.effective import CRLEffect, effective_of
 from pytest_etcdtls.declared.flags import EVERY_FLAG
-from pytest_etcdtls.declared.reading import declared_member, read_declaration, read_member
+from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
@@ -79,7 +79,7 @@ def test_a_member_knows_its_files(pki_files: Path) -> None:
 
 
 def test_a_member_is_read_with_its_version() -> None:
-    member = read_member(KUBEADM)
+    member = declared_member(read_declaration(KUBEADM))
     assert effective_of(member).version == "3.6.4"
     assert effective_of(member, "3.7.3").version == "3.7.3"
     assert traps_of(member) == ()

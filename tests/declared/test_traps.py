@@ -20,6 +20,7 @@ from declared.declaring import (
     without,
     written,
 )
+from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Encoding
 from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect, effective
 from pytest_etcdtls.declared.traps import Trap, find_traps
@@ -125,7 +126,7 @@ def test_a_trap_is_explained(case: str) -> None:
     arguments, id_, versions = CASES[case]
     trap = next(trap for trap in find_traps(flags(*arguments), versions[0]) if trap.id == id_)
     assert trap.settings
-    for text in (trap.summary, trap.why, trap.remedy):
+    for text in (trap.summary, trap.remedy, catalogue()[f"config.{id_}"].explanation):
         assert len(text) > 10
         assert "None" not in text
         assert "  " not in text

@@ -130,6 +130,14 @@ def test_what_systemctl_cat_prints(tmp_path: Path) -> None:
             ("ExecStart=/usr/bin/etcd --cert-file=/etc/%H.crt",),
             r"etcd.service:2: the value of --cert-file is not in",
         ),
+        (
+            ("ExecStart=/usr/bin/etcd --cert-file=%E/etcd.crt",),
+            r"etcd.service:2: the value of --cert-file is not in .*%E",
+        ),
+        (
+            ("ExecStart=/usr/bin/sudo -u etcd /usr/bin/etcd --name=a",),
+            r"etcd.service:2: etcd is started by sudo, whose arguments are not read; pass a copy in which",
+        ),
     ],
 )
 def test_units_that_cannot_be_read(lines: tuple[str, ...], said: str, tmp_path: Path) -> None:

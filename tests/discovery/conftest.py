@@ -12,8 +12,8 @@ from plugin.unvisited import listening
 from servers import Handler, Server, pki, serve
 from starting import start_process
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.facts import other_addresses
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.role import Role

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.cluster.owned import claim_ports, gateway_of
+from pytest_etcdtls.cluster.admin import gateway_of
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.ports import claim_ports
 
 _SECONDS = 60.0
 _READY = "serving client traffic securely"

@@ -11,8 +11,8 @@ from discovery.learner import add_learner, start_learner
 from starting import start_process
 from zoo.model import explain
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.facts.discovery import QueriedBy, Reachability
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.results import Outcome

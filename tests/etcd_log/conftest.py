@@ -11,9 +11,9 @@ from plugin.live_etcd import Live
 from plugin.runs import run
 from starting import start_process
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.cluster.process import ProcessMember
+from pytest_etcdtls.cluster.process import EtcdProcess
 
 __all__ = ["run"]
 
@@ -30,9 +30,9 @@ class Logged:
 def logged(cluster: Cluster) -> Logged:
     """Return the cluster of one process as somebody's."""
     [member] = cluster.members
-    assert isinstance(member, ProcessMember)
+    assert isinstance(member.server, EtcdProcess)
     live = Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
-    return Logged(cluster, live, member.log_file)
+    return Logged(cluster, live, member.server.log_file)
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_only_what_came_since_the_start_is_compared(etcd: Logged) -> None:
 def test_members_with_a_log_each(newest_etcd: Path) -> None:
     with start_process(ClusterConfig(size=3), newest_etcd) as cluster:
         target = cluster.target()
-        files = [FileLog.of(member.log_file) for member in cluster.members]  # type: ignore[attr-defined]
+        files = [FileLog.of(member.server.log_file) for member in cluster.members]  # type: ignore[union-attr]
         logs: dict[str, LogSource] = {"m0": files[0], "m1": files[1], "": files[2]}
         observer = Observer(replace(target, origin="live", logs=logs))
         _all_agree(observer)

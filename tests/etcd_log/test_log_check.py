@@ -13,8 +13,8 @@ from conforming import sample
 from starting import start_container, start_process
 
 from pytest_etcdtls.catalog import catalogue, select
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.etcd_log.events import is_thinned_out
 from pytest_etcdtls.etcd_log.matching import MatchedBy
 from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog, parse_log

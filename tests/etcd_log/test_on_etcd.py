@@ -7,8 +7,8 @@ from pathlib import Path
 
 from starting import start_process
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.etcd_log.matching import compare_story, match_connections
 from pytest_etcdtls.etcd_log.parse import EtcdLog, parse_log
 from pytest_etcdtls.pki import identities

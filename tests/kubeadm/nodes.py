@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from pytest_etcdtls.cluster.owned import claim_ports
-from pytest_etcdtls.cluster.owned_member import ReadinessLog, Served
+from pytest_etcdtls.cluster.member import ReadinessLog, Served
+from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.process import EtcdProcess, stop_all
 from pytest_etcdtls.cluster.sources import binary_version, clean_environment
 from pytest_etcdtls.cluster.watchdog import Watchdog
@@ -117,8 +117,8 @@ class Cluster:
         for node in nodes or self.nodes:
             log = node.root / "etcd.log"
             argv = [*self._prefix, str(self.binary), *node.command(changes)]
-            process = EtcdProcess(argv, {**clean_environment({}), **self._watchdog.mark}, log)
-            self._watchdog.guard_group(process.pid)
+            process = EtcdProcess(argv, clean_environment({}), log, self._watchdog)
+            process.start()
             self._processes[node.name] = process
             [urls] = [word.partition("=")[2] for word in argv if word.startswith("--listen-client-urls=")]
             logs.append((process, ReadinessLog(Served.from_urls(urls.split(","))), log))

@@ -13,9 +13,9 @@ from hostile.child_run import ChildRun
 from starting import start_process
 
 from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.admin import gateway_of
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
-from pytest_etcdtls.cluster.owned import gateway_of
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.observer import Observer

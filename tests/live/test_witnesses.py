@@ -13,8 +13,8 @@ from starting import start_process
 from zoo.who_is_let_in import BAD_IDENTITIES, GOOD, STRANGERS_ANSWERED
 
 from pytest_etcdtls.catalog import catalogue, select
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan

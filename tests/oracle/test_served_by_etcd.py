@@ -18,8 +18,8 @@ from oracle.exceptions import agrees, exemption
 from oracle.judging import Verdicts, judge, verdicts
 from starting import start_process
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.certificate import load

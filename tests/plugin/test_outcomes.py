@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from plugin.live_etcd import Live
-from plugin.runs import Runner
+from plugin.runs import Ran, Runner
 
 NEVER = dt.date(2999, 12, 31)
 EVERY_OUTCOME = {
@@ -230,3 +231,54 @@ def test_junit_has_classname_name_properties_and_words(house: Runner, live: Live
     assert skipped is not None
     assert "needs a ladder" in str(skipped.get("message"))
     assert ran.exit_code == 1
+
+
+OF_ANOTHER_PROCESS = """
+import json
+import pytest
+
+class Border:
+    def __init__(self, config):
+        self.config = config
+        self.encoded = 0
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item):
+        report = yield
+        hook = self.config.hook
+        text = json.dumps(hook.pytest_report_to_serializable(config=self.config, report=report))
+        self.encoded += '"house.' in text
+        report = hook.pytest_report_from_serializable(config=self.config, data=json.loads(text))
+        if isinstance(report.longrepr, list):
+            report.longrepr = tuple(report.longrepr)  # of a skipped item; JSON has no tuples
+        return report
+
+    def pytest_unconfigure(self):
+        print(f"{self.encoded} encoded")
+
+def pytest_configure(config):
+    config.pluginmanager.register(Border(config))
+"""
+
+
+def test_a_report_that_crosses_a_border_between_processes_keeps_its_result(house: Runner, live: Live) -> None:
+    """As pytest-xdist and pytest-reportlog encode reports, with the hooks that pytest has for them."""
+    options = (*live.options, "--etcd-check=house", "-v", "-s")
+    here = house(*options)
+    house.write(conftest=OF_ANOTHER_PROCESS)
+    there = house(*options)
+    encoded = re.search(r"^(\d+) encoded$", there.out, re.MULTILINE)
+    assert encoded is not None
+    assert int(encoded[1]) >= len(EVERY_OUTCOME)
+    assert there.exit_code == here.exit_code
+    assert there.outcomes == here.outcomes
+    assert _by_check(there) == _by_check(here)
+    assert f"{live.node_id('house.warns')} WARNS" in there.out
+
+
+def _by_check(ran: Ran) -> dict[str, dict[str, object]]:
+    """Return the results by check, without the time that they took."""
+    results = ran.report["results"]
+    return {
+        result["check"]: {name: result[name] for name in result if name != "seconds"} for result in results
+    }

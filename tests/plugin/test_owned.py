@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,9 @@ def test_a_kept_cluster_stands_and_says_how_to_stop_it(run: Runner, recorded: Pa
     try:
         assert ran.exit_code == 0
         assert is_running(pid)
-        assert str(pid) in ran.out
-    finally:
+        [stop] = [line.strip() for line in ran.out.splitlines() if line.strip().startswith(f"kill {pid}; ")]
+    except BaseException:
         os.kill(pid, signal.SIGTERM)
+        raise
+    subprocess.run(stop, shell=True, check=True)  # noqa: S602
+    assert not Path(stop.rpartition("rm -rf ")[2]).exists()

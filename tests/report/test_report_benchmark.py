@@ -10,8 +10,8 @@ import pytest
 from starting import start_process
 
 from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.report.flag_reader import compare, members, read_flags

@@ -7,7 +7,7 @@ from dataclasses import replace
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import GOOD
 
-from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.tls.attempt import Request
 from pytest_etcdtls.tls.connection import make_attempt

@@ -11,7 +11,7 @@ from datetime import timedelta
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN, other_ca
 
-from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import SERVER
 

@@ -22,7 +22,7 @@ from zoo.who_is_let_in import (
     other_ca,
 )
 
-from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.profile import PEER
 
 _DECLARED = ("config",)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from zoo import baseline
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.interface import Cluster
 from pytest_etcdtls.faults import faults
 from pytest_etcdtls.pki.pki_plan import CALayout
 from pytest_etcdtls.pki.profile import KeyType

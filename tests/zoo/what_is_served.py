@@ -9,7 +9,7 @@ from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.cluster.interface import Cluster
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
 from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
 from pytest_etcdtls.role import Role

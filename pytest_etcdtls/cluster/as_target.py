@@ -1,178 +1,21 @@
-"""The interface of a running owned cluster, and the target that it provides."""
+"""The target that an owned cluster is to the checks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.declared.declaration import DeclaredMember
-from pytest_etcdtls.errors import ClusterStartError
+from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.etcd_log.parse import OwnLog
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, Target, TrustBundle
 
-
-class Member(Protocol):
-    """One etcd server of an owned cluster."""
-
-    @property
-    def name(self) -> str:
-        """``m0``, ``m1`` ..."""
-
-    @property
-    def client_url(self) -> str:
-        """The client listener, reachable from here; its scheme is ``ClusterConfig.client_scheme``."""
-
-    @property
-    def peer_url(self) -> str:
-        """The peer listener, reachable from here."""
-
-    @property
-    def metrics_url(self) -> str | None:
-        """The metrics listener, if there is one."""
-
-    @property
-    def client_http_url(self) -> str | None:
-        """The listener of ``--listen-client-http-urls``, if there is one."""
-
-    @property
-    def plain_client_url(self) -> str | None:
-        """The additional ``http`` client listener, if there is one."""
-
-    @property
-    def pki_directory(self) -> Path:
-        """Directory of the member's key pairs on this host (0700). Files may be replaced while etcd runs."""
-
-    @property
-    def argv(self) -> tuple[str, ...]:
-        """The command line of etcd, for reports. It contains paths but no secret."""
-
-    @property
-    def declared(self) -> DeclaredMember | None:
-        """Its declaration: command line, environment variables and configuration file."""
-
-    @property
-    def running(self) -> bool:
-        """Whether the process or container is running."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether it is running and has logged since its last start that it serves clients."""
-
-    def file(self, name: str) -> Path:
-        """Return the path on this host of a file by logical name (``server.crt``, ``client-ca.crt``)."""
-
-    def replace_files(self, contents: Mapping[str, bytes]) -> None:
-        """Replace files by logical name, in the given order. etcd sees the new files and is not notified.
-
-        A process sees either the old file or the new one; in a container the file is missing in between.
-
-        Raises:
-            OSError: if the system or the container engine refuses.
-        """
-
-    def log(self) -> str:
-        """Return the whole log of this member so far, including earlier starts."""
-
-
-class Cluster(Protocol):
-    """An owned cluster. As a context manager, it stops the cluster at the end."""
-
-    @property
-    def config(self) -> ClusterConfig:
-        """The configuration that it was started with."""
-
-    @property
-    def pki(self) -> ClusterPKI:
-        """The keys and certificates that were generated for it."""
-
-    @property
-    def pki_directory(self) -> Path:
-        """Directory of the keys and certificates on this host (0700)."""
-
-    @property
-    def version(self) -> str:
-        """Version as ``etcd --version`` prints it: ``3.6.16``."""
-
-    @property
-    def origin(self) -> Literal["process", "container"]:
-        """The backend that runs it."""
-
-    @property
-    def source(self) -> str:
-        """Path of the binary or name of the image."""
-
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The members in the order ``m0``, ``m1`` ..."""
-
-    @property
-    def user(self) -> tuple[str, str] | None:
-        """Name and password of the administrator if authentication is enabled. They are never printed."""
-
-    def target(self, label: str | None = None) -> Target:
-        """Return the cluster as a target. The label defaults to ``etcd-VERSION``."""
-
-    def stop(self) -> None:
-        """Stop every member within one second and remove every file; do nothing to a kept cluster.
-
-        It may be called repeatedly.
-        """
-
-    def stop_member(self, index: int) -> None:
-        """Stop one member. Its data is kept."""
-
-    def start_member(self, index: int, *, wait: bool = True) -> None:
-        """Start a stopped member again and, if ``wait`` is set, wait until it serves clients.
-
-        Raises:
-            ClusterStartError: with ``wait``, if it does not serve clients in time.
-            OSError: without ``wait``, if it cannot be run.
-        """
-
-    def restart_member(self, index: int) -> None:
-        """Stop one member and start it again with the current files."""
-
-    def restart(self) -> None:
-        """Stop all members and start them again together."""
-
-    def farewell(self) -> str:
-        """Return the commands to use a kept cluster and to stop it, as lines to paste."""
-
-    def __enter__(self) -> Self:
-        """Return the cluster."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop the cluster."""
-
-
-_LINES = 40
-
-
-def start_failure(attempted: str, happened: str, log: str) -> ClusterStartError:
-    """Return an error that ends with the last forty lines of etcd's log.
-
-    Args:
-        attempted: the etcd that was started: ``etcd 3.6.16 (/usr/bin/etcd), member m0 at https://127.0.0.1:20000``.
-        happened: the failure: ``exited with status 1``.
-        log: the whole log of etcd.
-    """
-    tail = log.splitlines()[-_LINES:]
-    end = "its log is empty" if not tail else "\n".join(["its log ends:", *tail])
-    return ClusterStartError(f"{attempted} did not come up: {happened}; {end}")
+if TYPE_CHECKING:
+    from pytest_etcdtls.cluster.cluster import Cluster
 
 
 def build_target(cluster: Cluster, label: str | None = None) -> Target:

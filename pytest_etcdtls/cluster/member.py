@@ -1,4 +1,4 @@
-"""One member: its URLs, its files and its readiness."""
+"""One member of an owned cluster: its URLs, its files and its readiness."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.cluster.command_line import FileNames, MemberAddresses
@@ -15,6 +16,10 @@ from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.errors import UnreadableJSONError, UsageError
 from pytest_etcdtls.pki.bundle import write_files
 from pytest_etcdtls.untrusted import read_json
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.cluster.container import EtcdContainer
+    from pytest_etcdtls.cluster.process import EtcdProcess
 
 _TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?),?(?: this is |$)")
 _JSON_MESSAGE = re.compile(r"serving client traffic (securely|insecurely)")
@@ -93,14 +98,16 @@ def _served(address: str, *, secure: bool) -> Served | None:
 
 
 @dataclass(kw_only=True)
-class ReachableMember:
-    """The common part of members in processes and in containers.
+class Member:
+    """One etcd server of an owned cluster.
 
     Attributes:
         addresses: its URLs as seen from this host.
-        argv: its command line. It contains paths but no secret.
+        argv: its command line, for reports. It contains paths but no secret.
         pki_root: the cluster's PKI directory on this host.
         files: paths of its files below ``pki_root``.
+        server: the process or the container that runs its etcd.
+        listens: the client listeners of its etcd, as etcd sees them.
         variables: environment variables from the configuration.
         config_file: its ``--config-file`` on this host; ``None`` if it has none.
         sees_pki_root: whether etcd sees its files under the same paths. In a container the paths differ.
@@ -110,23 +117,26 @@ class ReachableMember:
     argv: tuple[str, ...]
     pki_root: Path
     files: FileNames = field(repr=False)
+    server: EtcdProcess | EtcdContainer = field(repr=False)
+    listens: frozenset[Served] = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     config_file: Path | None = None
     sees_pki_root: bool = True
+    _readiness: ReadinessLog = field(default_factory=lambda: ReadinessLog(()), init=False, repr=False)
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Its name: ``m0``, ``m1`` ..."""
         return self.addresses.name
 
     @property
     def client_url(self) -> str:
-        """The client listener."""
+        """The client listener, reachable from here; its scheme is ``ClusterConfig.client_scheme``."""
         return self.addresses.listen_client[0]
 
     @property
     def peer_url(self) -> str:
-        """The peer listener."""
+        """The peer listener, reachable from here."""
         return self.addresses.listen_peer[0]
 
     @property
@@ -148,7 +158,7 @@ class ReachableMember:
 
     @property
     def pki_directory(self) -> Path:
-        """The directory of its key pairs."""
+        """Directory of its key pairs on this host (0700). Files may be replaced while etcd runs."""
         return self.file("server.crt").parent
 
     @property
@@ -166,17 +176,45 @@ class ReachableMember:
         return declared_member(declaration, None if self.sees_pki_root else self.pki_root)
 
     def file(self, name: str) -> Path:
-        """Return the path of the file with a logical name."""
+        """Return the path on this host of a file by logical name (``server.crt``, ``client-ca.crt``)."""
         return self.pki_root / self.files.path(name)
 
     def replace_files(self, contents: Mapping[str, bytes]) -> None:
-        """Replace files by logical name, in the given order, and make them visible to etcd.
+        """Replace files by logical name, in the given order. etcd sees the new files and is not notified.
+
+        A process sees either the old file or the new one; in a container the file is missing in between.
 
         Raises:
             OSError: if the system or the container engine refuses.
         """
         write_files(self.pki_root, {self.files.path(name): content for name, content in contents.items()})
-        self.copy_files()
+        self.server.copy_files()
 
-    def copy_files(self) -> None:
-        """Make the current files of the PKI directory visible to etcd. A process sees them anyway."""
+    @property
+    def running(self) -> bool:
+        """Whether the process or container is running."""
+        return self.server.running
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is running and has logged since its last start that it serves clients."""
+        return self.running and self.readiness().ready
+
+    def log(self) -> str:
+        """Return the whole log of this member so far, including earlier starts."""
+        return self.server.log()
+
+    def start(self) -> None:
+        """Start its etcd. On return the listeners may not be served yet.
+
+        Raises:
+            OSError: if it cannot be started.
+            PortTakenError: if the container engine finds one of its ports taken.
+        """
+        self._readiness = ReadinessLog(self.listens)
+        self.server.start()
+
+    def readiness(self) -> ReadinessLog:
+        """Read the log lines since the last call, and return the member's readiness."""
+        self._readiness.feed(self.server.new_lines())
+        return self._readiness

@@ -1,0 +1,402 @@
+"""An owned cluster: its directory, PKI and ports, its start and its end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from pytest_etcdtls.cluster.admin import enable_authentication, gateway_of
+from pytest_etcdtls.cluster.as_target import build_target
+from pytest_etcdtls.cluster.command_line import (
+    FileNames,
+    MemberAddresses,
+    command_line,
+    loopback_addresses,
+    member_flags,
+    ports_needed,
+    render,
+    write_pki,
+)
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.member import Member, ReadinessLog, Served
+from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
+from pytest_etcdtls.cluster.process import ProcessBackend
+from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.cluster.watchdog import GuardedDirectory
+from pytest_etcdtls.errors import ClusterStartError, UsageError
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.target import Target
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.cluster.container import ContainerBackend
+
+START_SECONDS = 30.0
+"""Seconds that a cluster may take to start on a busy machine."""
+
+_GLANCE_SECONDS = 0.005
+_HEALTH_GLANCE_SECONDS = 0.05
+_LOG_LINES = 40
+
+_ATTEMPTS = 5
+"""Number of attempts to start with other ports if a port turns out to be taken."""
+
+
+def start_cluster(
+    config: ClusterConfig,
+    source: EtcdSource,
+    *,
+    directory: Path | None = None,
+    keep: bool = False,
+    seconds: float = START_SECONDS,
+) -> Cluster:
+    """Start a cluster and wait until it serves clients.
+
+    Args:
+        config: the cluster's configuration.
+        source: the etcd to start, from :func:`~pytest_etcdtls.cluster.sources.find_etcd`.
+        directory: parent of the cluster's directory (default: the system's temporary directory).
+        keep: leave the cluster running at the end.
+        seconds: time that the start may take.
+
+    Raises:
+        UsageError: if this version of etcd does not support the configuration, or the PKI cannot be
+            generated.
+        ClusterStartError: if the cluster does not start. The message ends with the last lines of its log.
+    """
+    try:
+        home = GuardedDirectory(directory)
+    except OSError as error:
+        raise ClusterStartError(f"the directory of the cluster cannot be made: {error}") from error
+    backend: ProcessBackend | ContainerBackend
+    if source.kind == "container":
+        # Imported here: the container libraries are slow to import, and processes do not need them.
+        from pytest_etcdtls.cluster.container import ContainerBackend
+
+        backend = ContainerBackend(source.location, source.version, home, address=config.host, keep=keep)
+    else:
+        backend = ProcessBackend(source.location, home)
+    return Cluster(config, source.version, backend, home, keep=keep, seconds=seconds)
+
+
+class Cluster:
+    """An owned cluster, started by :func:`start_cluster`. As a context manager, it stops the cluster.
+
+    Attributes:
+        config: the configuration that it was started with.
+        pki: the keys and certificates that were generated for it.
+        version: version as ``etcd --version`` prints it: ``3.6.16``.
+        members: the members in the order ``m0``, ``m1`` ...
+        user: name and password of the administrator if authentication is enabled. They are never printed.
+        directory: directory of all files of the cluster on this host (0700).
+        pki_directory: directory of the keys and certificates on this host (0700).
+    """
+
+    pki: ClusterPKI
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        version: str,
+        backend: ProcessBackend | ContainerBackend,
+        home: GuardedDirectory,
+        *,
+        keep: bool,
+        seconds: float,
+    ) -> None:
+        """Start the cluster; see :func:`start_cluster`.
+
+        Args:
+            config: the cluster's configuration.
+            version: version of this etcd.
+            backend: runs the members.
+            home: the cluster's directory. It is removed at the end, also if the start fails.
+            keep: leave the cluster running at the end.
+            seconds: time that the start may take.
+        """
+        self.config = config
+        self.version = version
+        self.members: tuple[Member, ...] = ()
+        self.user: tuple[str, str] | None = None
+        self.directory = home.path
+        self.pki_directory = home.path / "pki"
+        self._backend = backend
+        self._home = home
+        self._keep = keep
+        self._seconds = seconds
+        self._claim: PortClaim | None = None
+        try:
+            self._come_up()
+        except OSError as error:
+            self._remove()
+            raise ClusterStartError(f"etcd {version} ({self.source}) did not come up: {error}") from error
+        except BaseException:
+            self._remove()
+            raise
+        if keep:
+            home.watchdog.dismiss()
+
+    def __enter__(self) -> Self:
+        """Return the cluster."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the cluster."""
+        self.stop()
+
+    @property
+    def origin(self) -> Literal["process", "container"]:
+        """The kind of backend that runs it."""
+        return self._backend.origin
+
+    @property
+    def source(self) -> str:
+        """Path of the binary or name of the image."""
+        return self._backend.source
+
+    @property
+    def token(self) -> str:
+        """A token that is unique to this cluster."""
+        return self._home.token
+
+    def target(self, label: str | None = None) -> Target:
+        """Return the cluster as a target. The label defaults to ``etcd-VERSION``."""
+        return build_target(self, label)
+
+    def stop(self) -> None:
+        """Stop every member within one second and remove every file; do nothing to a kept cluster.
+
+        It may be called repeatedly.
+        """
+        if self._keep:
+            self._backend.abandon()
+            self._release_ports()
+        else:
+            self._remove()
+
+    def stop_member(self, index: int) -> None:
+        """Stop one member. Its data is kept."""
+        self._backend.stop([self.members[index].name])
+
+    def start_member(self, index: int, *, wait: bool = True) -> None:
+        """Start a stopped member again and, if ``wait`` is set, wait until it serves clients.
+
+        Raises:
+            ClusterStartError: with ``wait``, if it does not serve clients in time.
+            OSError: without ``wait``, if it cannot be run.
+        """
+        if wait:
+            self._launch(self.members[index])
+        else:
+            self.members[index].start()
+
+    def restart_member(self, index: int) -> None:
+        """Stop one member and start it again with the current files."""
+        self.stop_member(index)
+        self.start_member(index)
+
+    def restart(self) -> None:
+        """Stop all members and start them again together."""
+        self._backend.stop([member.name for member in self.members])
+        self._launch(*self.members)
+
+    def farewell(self) -> str:
+        """Return the commands to use a kept cluster and to stop it, as lines to paste."""
+        lines = [f"etcd {self.version} ({self.source}) is left standing in {self.directory}:"]
+        for member in self.members:
+            urls = (member.client_url, member.plain_client_url, member.client_http_url, member.metrics_url)
+            served = ", ".join(url for url in urls if url is not None)
+            lines.append(f"  {member.name}: clients {served}; peers {member.peer_url}")
+        stop = f"{self._backend.stop_command()}; rm -rf {shlex.quote(str(self.directory))}"
+        lines += ["  talk to it:", *(f"    {line}" for line in self._ways_to_talk())]
+        return "\n".join([*lines, "  stop it:", f"    {stop}"])
+
+    def _ways_to_talk(self) -> list[str]:
+        member = self.members[0]
+        ca, certificate, key = (
+            shlex.quote(str(member.file(name))) for name in ("server-ca.crt", "client.crt", "client.key")
+        )
+        endpoints = ",".join(m.client_url for m in self.members)
+        user = f' --user="root:$(cat {shlex.quote(str(self._password_file))})"' if self.user else ""
+        url = member.client_http_url or member.client_url
+        credentials = f"--cacert={ca} --cert={certificate} --key={key}{user}"
+        return [
+            f"etcdctl --endpoints={endpoints} {credentials} endpoint status",
+            f"curl -g --cacert {ca} --cert {certificate} --key {key} {shlex.quote(url + '/version')}",
+        ]
+
+    @property
+    def _password_file(self) -> Path:
+        return self.directory / "root-password"
+
+    def _come_up(self) -> None:
+        self._flags = self._backend.flags()
+        names = [self._backend.names(f"m{index}") for index in range(self.config.size)]
+        try:
+            self.pki = ClusterPKI.generate(self.config.pki, names)
+        except ValueError as error:
+            raise UsageError(f"the PKI that the cluster shall have cannot be generated: {error}") from error
+        write_pki(self.pki, self.config, self.pki_directory, with_ca_keys=self._keep)
+        for attempt in range(_ATTEMPTS):
+            self._backend.prepare()
+            self._claim_ports(attempt)
+            try:
+                self._launch(*self.members, one_by_one=True)
+                break
+            except PortTakenError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                self._discard()
+                self._release_ports()
+        if self.config.authentication:
+            self.user = enable_authentication(gateway_of(self.members[0]))
+            descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(self.user[1])
+
+    def _claim_ports(self, attempt: int) -> None:
+        """Claim ports, and create the members that listen on them."""
+        needed = ports_needed(self.config) * self.config.size
+        self._claim = claim_ports(needed, self.config.host, skip=attempt)
+        ports = iter(self._claim.ports)
+        addresses = [
+            self._backend.reached_at(loopback_addresses(self.config, f"m{index}", ports))
+            for index in range(self.config.size)
+        ]
+        self.members = tuple(self._member(addresses, index) for index in range(self.config.size))
+
+    def _member(self, addresses: Sequence[MemberAddresses], index: int) -> Member:
+        own = addresses[index]
+        inside = [self._backend.listens_on(reached) for reached in addresses]
+        paths, files = self._backend.paths(own.name), FileNames.of_member(self.pki, own.name)
+        flags = member_flags(self.config, self._flags, inside, index, paths, files, token=self.token)
+        directory = self.directory / own.name
+        directory.mkdir(mode=0o700)
+        config_file = directory / "etcd.conf.yml" if self.config.config_file else None
+        if config_file is not None:
+            config_file.write_text(render(flags, self.config, paths))
+        argv = command_line(self._backend.program, flags, self.config, paths)
+        variables = {name: paths.fill_in(value) for name, value in self.config.environment.items()}
+        return Member(
+            addresses=own,
+            argv=argv,
+            pki_root=self.pki_directory,
+            files=files,
+            server=self._backend.server(own, argv, variables, config_file),
+            listens=Served.from_urls((*inside[index].listen_client, *inside[index].listen_client_http)),
+            variables=variables,
+            config_file=config_file,
+            sees_pki_root=self._backend.sees_host_files,
+        )
+
+    def _launch(self, *members: Member, one_by_one: bool = False) -> None:
+        launch = Launch(f"etcd {self.version} ({self.source})", self._seconds)
+        launch.start(members, one_by_one=one_by_one)
+        if self.config.expects_health:
+            launch.await_health(members)
+
+    def _discard(self) -> None:
+        """Remove all members with their data. It may be called repeatedly, also after an interruption."""
+        self._backend.discard()
+        for index in range(self.config.size):
+            shutil.rmtree(self.directory / f"m{index}", ignore_errors=True)
+
+    def _remove(self) -> None:
+        """Remove the cluster completely. It may be called repeatedly, also after an interruption."""
+        self._backend.discard()
+        self._release_ports()
+        self._home.remove()
+
+    def _release_ports(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+
+
+class Launch:
+    """One start of one or more members."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        """Set the deadline.
+
+        Args:
+            what: description of the start, for messages.
+            seconds: time that the whole start may take.
+        """
+        self._what = what
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+
+    def start(self, members: Sequence[Member], *, one_by_one: bool) -> None:
+        """Start members and wait until etcd's own log says that they serve clients.
+
+        Args:
+            members: the members to start.
+            one_by_one: start each member when the port of the previous one answers; for members without
+                data. Each asks the others whether it was a member before, and a bound port that does not
+                answer yet delays it by one second.
+
+        Raises:
+            PortTakenError: if a port is taken.
+            ClusterStartError: if a member ends, or the deadline passes.
+        """
+        for member in members:
+            try:
+                member.start()
+            except OSError as error:
+                raise self._failure(member, f"it cannot be run: {error}") from error
+            if one_by_one and member is not members[-1]:
+                self._await(
+                    [member], lambda readiness: readiness.serves_peers, "its peer port does not answer"
+                )
+        self._await(members, lambda readiness: readiness.ready, "it does not serve clients")
+
+    def await_health(self, members: Sequence[Member]) -> None:
+        """Wait until every member reports itself healthy on an authenticated ``/health``.
+
+        Raises:
+            ClusterStartError: if a member ends, or the deadline passes.
+        """
+        for member in members:
+            gateway = gateway_of(member)
+            while (problem := gateway.health()) is not None:
+                if time.monotonic() > self._deadline:
+                    raise self._failure(member, f"not healthy after {self._seconds:g} s: {problem}")
+                if member.server.wait(_HEALTH_GLANCE_SECONDS):
+                    raise self._failure(member, f"it has ended; last answer: {problem}")
+
+    def _await(
+        self, members: Sequence[Member], reached: Callable[[ReadinessLog], bool], otherwise: str
+    ) -> None:
+        pending = list(members)
+        while pending := [member for member in pending if not self._reached(member, reached)]:
+            if time.monotonic() > self._deadline:
+                raise self._failure(pending[0], f"{otherwise} after {self._seconds:g} s")
+            # wait returns at once when the member ends; its log is read in between.
+            pending[0].server.wait(_GLANCE_SECONDS)
+
+    def _reached(self, member: Member, reached: Callable[[ReadinessLog], bool]) -> bool:
+        # In this order, so that the last lines of a member that has ended are read.
+        ended = not member.running
+        readiness = member.readiness()
+        if readiness.address_in_use:
+            raise PortTakenError(str(self._failure(member, "one of its ports is taken")))
+        if ended:
+            raise self._failure(member, f"it ended with status {member.server.exit_status}")
+        return reached(readiness)
+
+    def _failure(self, member: Member, happened: str) -> ClusterStartError:
+        """Return an error that ends with the last lines of etcd's log."""
+        attempted = f"{self._what}, member {member.name} at {member.client_url}"
+        tail = member.log().splitlines()[-_LOG_LINES:]
+        end = "its log is empty" if not tail else "\n".join(["its log ends:", *tail])
+        return ClusterStartError(f"{attempted} did not come up: {happened}; {end}")
