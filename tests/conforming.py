@@ -124,6 +124,7 @@ class Place:
             "cipher": "TLS_AES_128_GCM_SHA256",
             "group": "x25519",
             "certificate_requested": True,
+            "key_proved": True,
             "announced_ca": (self.trusted.subject.public_bytes(),),
             "chain": tuple(certificate.public_bytes(Encoding.DER) for certificate in self.chain),
             "response": Response(status=200, headers=HEADERS, body=VERSION_BODY),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
@@ -87,6 +88,17 @@ class PathToTrust:
     missing: tuple[x509.Certificate, ...] = ()
     unknown_issuer: str = ""
     verified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProof:
+    """The certificates by which the server at a discovered address has proved who it is.
+
+    Attributes:
+        leaves: DER; at least one. A credential is presented to a server of one of them alone.
+    """
+
+    leaves: frozenset[bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -388,6 +400,66 @@ def _path(context: Context, key: str | None) -> PathToTrust:
         missing=missing,
         verified=verified is not None,
     )
+
+
+_UNVERIFIED = "unverified server: no credential was presented to it, and nothing else was asked"
+
+
+@probe(
+    ServerProof, reported=False, cost=0, needs=[(FirstContact, None), (PathToTrust, None)], before_proof=True
+)
+def _proof(context: Context, key: str | None) -> ServerProof:
+    """Judge who answers at a discovered address, by the first contact, which presents nothing.
+
+    Raises:
+        NotVerifiedError: if the server has not proved who it is.
+    """
+    listener = listener_of(context)
+    if listener.scheme == "http":
+        raise NotVerifiedError(f"{_UNVERIFIED}: {listener.url} is plain HTTP, which anybody can answer")
+    answer = context.get(FirstContact)
+    leaves = {attempt.chain[0] for attempt in answer.tls if attempt.chain and attempt.key_proved}
+    if not leaves:
+        raise NotVerifiedError(
+            f"{_UNVERIFIED}: {listener.url} did not prove that it holds the key of a certificate"
+        )
+    known = _leaves_of_the_named(context)
+    if not leaves <= known:
+        try:
+            path = context.get(PathToTrust)
+        except UnobservedError as unobserved:
+            raise NotVerifiedError(f"{_UNVERIFIED}: {unobserved.reason}") from unobserved
+        if not leads_to_anchor(path):
+            why = path.error or "its certificate is not that of a server, or no CA has signed it"
+            raise NotVerifiedError(f"{_UNVERIFIED}: {listener.url} does not lead to {path.source}: {why}")
+        if not leaves <= known | {path.path[0].public_bytes(Encoding.DER)}:
+            raise NotVerifiedError(f"{_UNVERIFIED}: {listener.url} serves several certificates")
+    return ServerProof(frozenset(leaves))
+
+
+def leads_to_anchor(path: PathToTrust) -> bool:
+    """Return whether clients of etcd take the server for one that the CA vouches for, at some time.
+
+    A certificate that has expired still leads to its CA. One that excludes servers, or that no CA signed,
+    does not: every client of the cluster has one.
+    """
+    if path.error or not path.path:
+        return False
+    if path.verified or len(path.path) == 1:
+        return True
+    when = max(certificate.not_valid_before_utc for certificate in path.path)
+    return not any(faults(path.path, when))
+
+
+def _leaves_of_the_named(context: Context) -> set[bytes]:
+    """Return the leaves that the listeners that the user named serve and hold the key of."""
+    found: set[bytes] = set()
+    for listener in context.target.listeners:
+        if not listener.discovered and listener.scheme == "https":
+            with contextlib.suppress(UnobservedError):
+                answer = context.get(FirstContact, listener=listener)
+                found |= {attempt.chain[0] for attempt in answer.tls if attempt.chain and attempt.key_proved}
+    return found
 
 
 @probe(CertificationPath, cost=0, needs=[(ServedChain, None), (PathToTrust, None)])

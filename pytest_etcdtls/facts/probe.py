@@ -62,6 +62,8 @@ class Context(Protocol):
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
+            NotVerifiedError: if the listener stopped answering, or is a discovered one whose server has not
+                proved who it is.
         """
         ...
 
@@ -72,6 +74,7 @@ class Context(Protocol):
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
+            NotVerifiedError: as for :meth:`attempt`.
         """
         ...
 
@@ -111,6 +114,8 @@ class Probe:
         elsewhere: maximum number of connections to addresses that are no listeners of the target.
         reported: the observation may be in the report; false if it holds keys or tokens, or is reported in
             another form.
+        before_proof: it may connect to a discovered listener whose server has not proved who it is. Its
+            requests hold no credential.
     """
 
     function: ProbeFunction
@@ -119,6 +124,7 @@ class Probe:
     across: bool = False
     elsewhere: Callable[[Target], int] | None = None
     reported: bool = True
+    before_proof: bool = False
 
 
 _PROBES: dict[type[Any], Probe] = {}
@@ -132,6 +138,7 @@ def probe(
     across: bool = False,
     elsewhere: Callable[[Target], int] | None = None,
     reported: bool = True,
+    before_proof: bool = False,
 ) -> Callable[[ProbeFunction], ProbeFunction]:
     """Register the function that makes observations of a type.
 
@@ -143,6 +150,7 @@ def probe(
         across: they are requested of every listener of the target.
         elsewhere: maximum number of connections to addresses that are no listeners of the target.
         reported: it may be in the report: it holds neither keys nor tokens.
+        before_proof: it may connect to a discovered listener whose server has not proved who it is.
 
     Raises:
         RegistrationError: if the type has a probe already.
@@ -152,7 +160,9 @@ def probe(
         if type_ in _PROBES:
             raise RegistrationError(f"observation type {type_.__name__} has a probe already")
         price: Cost = cost if callable(cost) else lambda _target, _listener, _key: cost
-        _PROBES[type_] = Probe(function, price, lambda _key: tuple(needs), across, elsewhere, reported)
+        _PROBES[type_] = Probe(
+            function, price, lambda _key: tuple(needs), across, elsewhere, reported, before_proof
+        )
         return function
 
     return register
