@@ -27,6 +27,7 @@ from pytest_etcdtls.errors import (
     UsageError,
 )
 from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.observer import Observer
@@ -158,8 +159,14 @@ class Judge:
         """Return why nothing can conform on a listener, empty if there is evidence of what serves there.
 
         Evidence is a handshake in which the server proved that it holds the key of its certificate, even if
-        it then refused the client; on an ``http`` URL, an answer to plain HTTP.
+        it then refused the client; on an ``http`` URL, an answer to plain HTTP. At a discovered address the
+        server must have proved who it is as well.
         """
+        if listener.discovered:
+            try:
+                self.observer.get(ServerProof, None, listener)
+            except UnobservedError as unverified:
+                return unverified.reason
         contact = self.observer.get(FirstContact, None, listener)
         if listener.scheme == "http":
             plaintext = contact.plaintext
