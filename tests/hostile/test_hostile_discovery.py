@@ -114,6 +114,7 @@ def test_strangers_of_every_kind_are_presented_nothing(
         assert len(server.record.plain) <= 1, kind
         assert all(SECRET.encode() not in data for data in server.record.received), kind
     assert len(plain.record.plain) == 1
+    assert [result.check for result in results if result.outcome is Outcome.BROKEN] == []
     for listener in here:
         judged = _at(results, listener)
         families = {result.check.partition(".")[0] for result in judged}
