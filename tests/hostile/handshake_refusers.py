@@ -15,12 +15,12 @@ Handle = Callable[[socket.socket], None]
 
 
 class ThreadedServer:
-    """Hands each connection to a function on a thread of its own, on loopback."""
+    """Hands each connection to a function on a thread of its own, on addresses of this machine."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, host: str = "127.0.0.1") -> None:
         self._handle = handle
         self._open: set[socket.socket] = set()
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listening = socket.create_server((host, 0), backlog=128)
         self.port = int(self._listening.getsockname()[1])
         self.accepted = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)
