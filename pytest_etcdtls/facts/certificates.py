@@ -402,12 +402,7 @@ def _path(context: Context, key: str | None) -> PathToTrust:
     )
 
 
-_UNVERIFIED = "unverified server: no credential was presented to it, and nothing else was asked"
-
-
-@probe(
-    ServerProof, reported=False, cost=0, needs=[(FirstContact, None), (PathToTrust, None)], before_proof=True
-)
+@probe(ServerProof, reported=False, cost=0, needs=[(FirstContact, None), (PathToTrust, None)])
 def _proof(context: Context, key: str | None) -> ServerProof:
     """Judge who answers at a discovered address, by the first contact, which presents nothing.
 
@@ -416,25 +411,31 @@ def _proof(context: Context, key: str | None) -> ServerProof:
     """
     listener = listener_of(context)
     if listener.scheme == "http":
-        raise NotVerifiedError(f"{_UNVERIFIED}: {listener.url} is plain HTTP, which anybody can answer")
+        raise _unverified(listener, "it is plain HTTP, which anybody can answer")
     answer = context.get(FirstContact)
     leaves = {attempt.chain[0] for attempt in answer.tls if attempt.chain and attempt.key_proved}
     if not leaves:
-        raise NotVerifiedError(
-            f"{_UNVERIFIED}: {listener.url} did not prove that it holds the key of a certificate"
-        )
+        raise _unverified(listener, "it did not prove that it holds the key of a certificate")
     known = _leaves_of_the_named(context)
     if not leaves <= known:
         try:
             path = context.get(PathToTrust)
         except UnobservedError as unobserved:
-            raise NotVerifiedError(f"{_UNVERIFIED}: {unobserved.reason}") from unobserved
+            raise _unverified(listener, unobserved.reason) from unobserved
         if not leads_to_anchor(path):
             why = path.error or "its certificate is not that of a server, or no CA has signed it"
-            raise NotVerifiedError(f"{_UNVERIFIED}: {listener.url} does not lead to {path.source}: {why}")
+            raise _unverified(listener, f"no path leads to {path.source}: {why}")
         if not leaves <= known | {path.path[0].public_bytes(Encoding.DER)}:
-            raise NotVerifiedError(f"{_UNVERIFIED}: {listener.url} serves several certificates")
+            raise _unverified(listener, "it serves several certificates")
     return ServerProof(frozenset(leaves))
+
+
+def _unverified(listener: Listener, why: str) -> NotVerifiedError:
+    side = "peer-" if listener.role is Role.PEER else ""
+    return NotVerifiedError(
+        f"unverified server at {listener.url}, which a member list advertises: {why}. Nothing was presented to "
+        f"it; name it to have it judged all the same, or pass its CA with --etcd-{side}cacert"
+    )
 
 
 def leads_to_anchor(path: PathToTrust) -> bool:

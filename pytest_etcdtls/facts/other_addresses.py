@@ -128,7 +128,12 @@ def _most_unnamed(target: Target) -> int:
     return len(USUAL_PORTS) * len(hosts) if target.discover else 0
 
 
-@probe(UnnamedPorts, cost=0, needs=[(Discovered, None), (LoopbackElsewhere, None)], elsewhere=_most_unnamed)
+@probe(
+    UnnamedPorts,
+    cost=0,
+    needs=[(Discovered, None), (LoopbackElsewhere, None), (ServerProof, None)],
+    elsewhere=_most_unnamed,
+)
 def _unnamed_ports(context: Context, key: str | None) -> UnnamedPorts:
     target = context.target
     if not target.discover:
