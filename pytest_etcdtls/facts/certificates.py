@@ -433,8 +433,8 @@ def _proof(context: Context, key: str | None) -> ServerProof:
 def _unverified(listener: Listener, why: str) -> NotVerifiedError:
     side = "peer-" if listener.role is Role.PEER else ""
     return NotVerifiedError(
-        f"unverified server at {listener.url}, which a member list advertises: {why}. Nothing was presented to "
-        f"it; name it to have it judged all the same, or pass its CA with --etcd-{side}cacert"
+        f"unverified server at {listener.url}, which a member list advertises: {why}. Nothing was presented "
+        f"to it; name it to have it judged all the same, or pass its CA with --etcd-{side}cacert"
     )
 
 

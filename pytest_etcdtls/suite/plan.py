@@ -108,8 +108,8 @@ def _of_whoever_is_found(named: Target, run: Run) -> Iterator[str]:
         f"most: {each} connections" + (f", each further host at most {ports} in plain HTTP" if ports else "")
     )
     yield (
-        "  Of these a server gets the first contact, without a credential, and the others after it has proved "
-        "who it is. A list is followed only from a trusted member."
+        "  A server gets the first contact, without a credential, and the others of these after it has "
+        "proved who it is. A list is followed only from a trusted member."
     )
 
 
