@@ -9,22 +9,33 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 import pytest_etcdtls.facts
-from pytest_etcdtls.errors import InconclusiveError, UnobservedError
+from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.discovery import Discovered, Discovery
+from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.probe import Context, probe_for
 from pytest_etcdtls.lifecycle import experiment_table as _experiments
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Bounds, Listener, Target
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
 from pytest_etcdtls.tls.connection import make_attempt
-from pytest_etcdtls.tls.hello import ClientHello, Connection, HelloExchange, keep_silent, make_greeting
+from pytest_etcdtls.tls.hello import (
+    ClientHello,
+    Connection,
+    HelloExchange,
+    Reply,
+    keep_silent,
+    make_greeting,
+)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -52,6 +63,8 @@ class Observer:
         self.used: Counter[str] = Counter()
         self._facts: dict[tuple[str | None, type[Any], str | None], Any] = {}
         self._lock = threading.Lock()
+        self._meeting = threading.Lock()
+        self._patience = Patience(self.bounds.timeout)
 
     def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
         """Return the observation of that type; make it if it was not made before.
@@ -73,6 +86,8 @@ class Observer:
                 self._facts[place] = found.function(self.context(type_, key, listener), key)
             except UnobservedError as unobserved:
                 self._facts[place] = unobserved
+            if type_ is FirstContact and listener is not None and listener.discovered:
+                self._meet_the_rest()
         fact = self._facts[place]
         if isinstance(fact, UnobservedError):
             raise type(fact)(fact.reason)
@@ -80,7 +95,7 @@ class Observer:
 
     def context(self, type_: type[Any], key: str | None, listener: Listener | None) -> Context:
         """Return the context in which the probe makes that observation."""
-        return _View(self, listener)
+        return _View(self, listener, before_proof=probe_for(type_).before_proof)
 
     def known(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T | None:
         """Return the observation of that type if it was made, without making it; else ``None``."""
@@ -112,9 +127,37 @@ class Observer:
             if not isinstance(fact, UnobservedError) and probe_for(type_).reported
         ]
 
-    def attempt(self, listener: Listener, requests: Sequence[Request]) -> list[tuple[Attempt, ...]]:
-        """Make the connections and return the tries of each, in the order of the requests."""
-        return self._each(lambda request: self._attempts(listener, request), requests)
+    @property
+    def given_up(self) -> frozenset[str]:
+        """Labels of the listeners that stopped answering, to which nothing more is sent."""
+        return frozenset(self._patience.given_up)
+
+    def why_given_up(self, label: str) -> str:
+        """Return why nothing more is sent to the listener of that label, empty if it is not given up."""
+        return self._patience.given_up.get(label, "")
+
+    def attempt(
+        self, listener: Listener, requests: Sequence[Request], *, before_proof: bool = False
+    ) -> list[tuple[Attempt, ...]]:
+        """Make the connections and return the tries of each, in the order of the requests.
+
+        Args:
+            listener: where to.
+            requests: what to do.
+            before_proof: the server at a discovered address need not have proved who it is.
+
+        Raises:
+            ValueError: if a request with a credential is made before that.
+            NotVerifiedError: if the server has not proved it, or the listener stopped answering.
+            InconclusiveError: if the cap on connections would be exceeded.
+        """
+        if not before_proof:
+            requests = self._for_proved(listener, requests)
+        elif any(_is_credential(request) for request in requests):
+            raise ValueError("a credential is presented only to a server that has proved who it is")
+        else:
+            self._patience.check(listener)
+        return self._each(lambda request: self._attempts(listener, request, before_proof), requests)
 
     def attempt_elsewhere(self, asked: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
         """Connect once, without credentials, to addresses that are no listeners of the target.
@@ -125,25 +168,73 @@ class Observer:
         """
         if any(request.identity.chain or request.headers or request.body for _, request in asked):
             raise ValueError("a credential is for listeners of the target alone")
-        return self._each(lambda one: self._once(*one), asked)
+        # They are different hosts, of which those behind a firewall keep silent.
+        return self._each(lambda one: self._once(*one), asked, workers=MOST_AT_ONCE)
 
     def greet(self, listener: Listener, hellos: Sequence[ClientHello]) -> list[HelloExchange]:
-        """Send each ClientHello on a connection of its own and return the replies in order."""
+        """Send each ClientHello on a connection of its own and return the replies in order.
+
+        Raises:
+            NotVerifiedError, InconclusiveError: as :meth:`attempt`.
+        """
+        self._for_proved(listener, ())
         return self._each(lambda hello: self._greeting(listener, hello), hellos)
 
     def keep_silent(self, listener: Listener, purpose: str, patience: float) -> HelloExchange:
-        """Connect, send nothing for ``patience`` seconds, and return whether the server closed."""
+        """Connect, send nothing for ``patience`` seconds, and return whether the server closed.
+
+        Raises:
+            NotVerifiedError, InconclusiveError: as :meth:`attempt`.
+        """
+        self._for_proved(listener, ())
         self._claim(listener)
         return self._each(lambda silent: self._record(keep_silent(silent, purpose, patience)), [listener])[0]
 
-    def _each(self, make: Callable[[S], T], asked: Sequence[S]) -> list[T]:
-        return in_threads(make, asked, max(1, min(self.bounds.concurrency, len(asked))))
+    def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
+        """Return the requests, restricted to the server that has proved who it is at a discovered address."""
+        self._patience.check(listener)
+        if not listener.discovered:
+            return requests
+        leaves = self.get(ServerProof, None, listener).leaves
+        return [replace(one, proved=leaves) if _is_credential(one) else one for one in requests]
 
-    def _attempts(self, listener: Listener, request: Request) -> tuple[Attempt, ...]:
+    def _meet_the_rest(self) -> None:
+        """Contact all discovered listeners at once, after one of them did not answer in time.
+
+        Contacted one after the other, those that are silent would use up the time of those that are not.
+        """
+        rest = [
+            one
+            for one in self.target.listeners
+            if one.discovered and (one.label, FirstContact, None) not in self._facts
+        ]
+        if not rest or not self._patience.lost_on_discovered or not self._meeting.acquire(blocking=False):
+            return
+
+        def meet(listener: Listener) -> None:
+            with suppress(UnobservedError):
+                self.get(FirstContact, None, listener)
+
+        try:
+            in_threads(meet, rest, min(MOST_AT_ONCE, len(rest)))
+        finally:
+            self._meeting.release()
+
+    def _each(self, make: Callable[[S], T], asked: Sequence[S], *, workers: int | None = None) -> list[T]:
+        return in_threads(make, asked, max(1, min(workers or self.bounds.concurrency, len(asked))))
+
+    def _attempts(self, listener: Listener, request: Request, before_proof: bool) -> tuple[Attempt, ...]:
+        # Plain HTTP that a member list asks for is sent once.
+        most = 1 if listener.discovered and request.plaintext else self.RETRIES + 1
         tries: list[Attempt] = []
-        while len(tries) <= self.RETRIES:
+        while len(tries) < most:
+            if tries and self._patience.why(listener):
+                break
+            if not before_proof:
+                self._patience.check(listener)
             self._claim(listener)
             tries.append(self._record(make_attempt(listener, request, self.bounds.timeout)))
+            self._patience.note(listener, tries[-1])
             if tries[-1].ending is not Ending.UNCLEAR or tries[-1].local:
                 break
         return tuple(tries)
@@ -153,9 +244,14 @@ class Observer:
         return self._record(make_attempt(there, request, self.bounds.timeout))
 
     def _greeting(self, listener: Listener, hello: ClientHello) -> HelloExchange:
-        for _ in range(self.RETRIES + 1):
+        self._patience.check(listener)
+        for number in range(self.RETRIES + 1):
+            if number and self._patience.why(listener):
+                break
             self._claim(listener)
             greeting = self._record(make_greeting(listener, hello, self.bounds.timeout))
+            # Some servers answer one offer with silence: the same offer again says nothing more of them.
+            self._patience.note(listener, greeting, again=number > 0)
             if greeting.answered:
                 break
         return greeting
@@ -236,11 +332,125 @@ def in_threads(make: Callable[[S], T], asked: Sequence[S], workers: int) -> list
     return [results[number] for number in range(len(asked))]
 
 
+MOST_AT_ONCE = 40
+"""Maximum number of addresses of different hosts that are contacted at once."""
+
+
+def _is_credential(request: Request) -> bool:
+    """Return whether a request presents a certificate, a token or a password."""
+    return bool(request.identity.chain or request.headers or request.body)
+
+
+class Patience:
+    """Decides when a listener that does not answer is given up.
+
+    Args:
+        timeout: seconds that one attempt may take.
+
+    Attributes:
+        given_up: why, by label of the listener.
+    """
+
+    IN_A_ROW = 3
+    """Attempts in a row that get no answer in time."""
+    TIMEOUTS = 5
+    """Time-outs that may be lost on one listener, and on all discovered listeners together."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._in_a_row: Counter[str] = Counter()
+        self._answered: set[str] = set()
+        self._lost: dict[str, _LostTime] = {}
+        self._on_discovered = _LostTime()
+        self._lock = threading.Lock()
+        self.given_up: dict[str, str] = {}
+
+    @property
+    def lost_on_discovered(self) -> bool:
+        """Whether a discovered listener did not answer in time."""
+        return self._on_discovered.seconds > 0
+
+    def why(self, listener: Listener) -> str:
+        """Return why nothing more is sent to a listener, empty if it is not given up."""
+        with self._lock:
+            if listener.discovered and listener.label not in self.given_up:
+                spent = self._on_discovered.seconds >= self.TIMEOUTS * self._timeout
+                if spent and (self._in_a_row[listener.label] or listener.label not in self._answered):
+                    self.given_up[listener.label] = (
+                        f"{listener.url} was given up: {self._on_discovered.seconds:.0f} s were lost on "
+                        "discovered listeners that do not answer; name it to have it judged"
+                    )
+            return self.given_up.get(listener.label, "")
+
+    def check(self, listener: Listener) -> None:
+        """Check that a listener is not given up.
+
+        Raises:
+            NotVerifiedError: if it is.
+        """
+        if why := self.why(listener):
+            raise NotVerifiedError(why)
+
+    def note(self, listener: Listener, connection: Connection, *, again: bool = False) -> None:
+        """Record how a connection ended.
+
+        A connection that ended early, however that was, has cost no time. Only one that got no answer in time
+        counts; an answer that did not come to its end in time has cost the time as well.
+
+        Args:
+            listener: where it was made to.
+            connection: it did not expect silence.
+            again: the same was sent before.
+        """
+        if isinstance(connection, Attempt):
+            late = connection.stream_end is StreamEnd.TIMEOUT
+            answered = connection.ending is not Ending.UNCLEAR
+        else:
+            late, answered = connection.reply is Reply.SILENCE, connection.answered
+        label = listener.label
+        with self._lock:
+            if answered:
+                self._answered.add(label)
+                self._in_a_row[label] = 0
+            if not late:
+                return
+            lost = self._lost.setdefault(label, _LostTime())
+            for where in (lost, self._on_discovered) if listener.discovered else (lost,):
+                where.add(connection.milliseconds / 1000)
+            self._in_a_row[label] += not (answered or again)
+            if self._in_a_row[label] >= self.IN_A_ROW:
+                why = f"{self.IN_A_ROW} attempts in a row got no answer within {self._timeout:g} s"
+            elif lost.seconds >= self.TIMEOUTS * self._timeout:
+                why = f"{lost.seconds:.0f} s were lost in attempts without an answer"
+            else:
+                return
+            self.given_up.setdefault(
+                label,
+                f"{listener.url} stopped answering and was given up: {why}; look at the member and the "
+                "network, or raise --etcd-timeout",
+            )
+
+
+class _LostTime:
+    """Seconds during which at least one connection waited in vain."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._until = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Add a wait that ends now; what is covered already by another wait does not count twice."""
+        now = time.monotonic()
+        self.seconds += max(0.0, now - max(self._until, now - seconds))
+        self._until = now
+
+
 class _View:
     """The context of a probe: an observer, bound to one listener."""
 
-    def __init__(self, observer: Observer, listener: Listener | None) -> None:
+    def __init__(self, observer: Observer, listener: Listener | None, *, before_proof: bool) -> None:
         self._observer = observer
+        self._before_proof = before_proof
         self.listener = listener
 
     @property
@@ -259,7 +469,7 @@ class _View:
         return self._observer.get(type_, key, listener or self.listener)
 
     def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
-        return self._observer.attempt(self._here(), requests)
+        return self._observer.attempt(self._here(), requests, before_proof=self._before_proof)
 
     def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
         return self._observer.greet(self._here(), hellos)

@@ -26,7 +26,9 @@ from pytest_etcdtls.errors import (
     UsageError,
 )
 from pytest_etcdtls.facts.access import AcceptedClient
+from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.discovery import Discovery
+from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.faults import FOUND, cause_of, with_causes
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import Check
@@ -132,9 +134,21 @@ class Judge:
         return None
 
     def _run(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
+        before = self.observer.given_up
+        outcome, reason, findings = self._concluded(check, listener)
+        if not findings and (stopped := self.observer.given_up - before):
+            # Somebody has to say it: the checks after this one are not verified, which alone fails no run.
+            why = "; ".join(self.observer.why_given_up(label) for label in sorted(stopped))
+            return Outcome.INCONCLUSIVE, f"{reason}; {why}" if reason else why, ()
+        return outcome, reason, findings
+
+    def _concluded(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
         try:
             observations = self.observations(check, listener)
-            return self._fold(check, listener, list(check.function(**observations)))
+            concluded = self._fold(check, listener, list(check.function(**observations)))
+            if concluded[0] is Outcome.CONFORMS and listener and (why := self._no_evidence(listener)):
+                return Outcome.NOT_VERIFIED, why, ()
+            return concluded
         except UnobservedError as unobserved:
             return _UNOBSERVED[type(unobserved)], unobserved.reason, ()
         except Exception as error:
@@ -145,6 +159,32 @@ class Judge:
                 f"the check {check.id} itself failed, which is a fault of its code: {text}",
                 (),
             )
+
+    def _no_evidence(self, listener: Listener) -> str:
+        """Return why nothing can conform on a listener, empty if there is evidence of what serves there.
+
+        Evidence is a handshake in which the server proved that it holds the key of its certificate, even if
+        it then refused the client; on an ``http`` URL, an answer to plain HTTP. At a discovered address the
+        server must have proved who it is as well.
+        """
+        if listener.discovered:
+            try:
+                self.observer.get(ServerProof, None, listener)
+            except UnobservedError as unverified:
+                return unverified.reason
+        contact = self.observer.get(FirstContact, None, listener)
+        if listener.scheme == "http":
+            plaintext = contact.plaintext
+            answered = plaintext is not None and plaintext.answers_plaintext
+            return "" if answered else f"{listener.url} did not answer plain HTTP: there is no evidence"
+        if any(attempt.key_proved for attempt in contact.tls):
+            return ""
+        with suppress(UnobservedError):
+            accepted = self.observer.get(AcceptedClient, None, listener)
+            if any(attempt.key_proved for found in accepted.candidates for attempt in found.attempts):
+                return ""
+        seen = "; ".join(dict.fromkeys(attempt.describe() for attempt in contact.tls))
+        return f"no TLS handshake with {listener.url} succeeded, so there is no evidence: {seen}"
 
     def observations(self, check: Check, listener: Listener | None) -> dict[str, Any]:
         """Return the observations that the check needs, by parameter name.

@@ -49,6 +49,9 @@ class Listener:
         member: label of the member; without discovery, listeners of one member have equal hosts.
         label: unique in the target, safe in node ids (no ``::``, ``[``, ``]``, ``/``, ``@``).
         connect_to: host and port to connect to instead, as with curl's ``--connect-to``.
+        discovered: a member list advertises it, and the user did not name it. It gets no credential before
+            its server has proved who it is.
+        may_be_local: a discovered host name may lead to this machine.
     """
 
     role: Role
@@ -58,6 +61,8 @@ class Listener:
     member: str
     label: str
     connect_to: tuple[str, int] | None = None
+    discovered: bool = False
+    may_be_local: bool = False
 
     @property
     def url(self) -> str:

@@ -696,6 +696,8 @@ def served_instead(context: Context, key: str) -> AccessMatrix | None:
         context: of the listener.
         key: name of the identity that cannot be presented.
     """
+    if key in WITNESSES:
+        return None  # a witness stands for others; another one cannot stand for it
     if key == "revoked" and listener_of(context).member not in context.target.declared:
         return None  # whether there is a revocation list is not known
     for name in ("none",) if key in OTHER_ROLES else WITNESSES:

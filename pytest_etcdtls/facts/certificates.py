@@ -93,6 +93,17 @@ class PathToTrust:
     verified: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ServerProof:
+    """The certificates by which the server at a discovered address has proved who it is.
+
+    Attributes:
+        leaves: DER; at least one. A credential is presented to a server of one of them alone.
+    """
+
+    leaves: frozenset[bytes] = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificationPath:
     """The path that is judged: to a trust anchor if there is one, else as far as certificates are known.
@@ -392,6 +403,67 @@ def _path(context: Context) -> PathToTrust:
         missing=missing,
         verified=verified is not None,
     )
+
+
+@probe(ServerProof, reported=False, cost=0, needs=[FirstContact, PathToTrust], across=[FirstContact])
+def _proof(context: Context) -> ServerProof:
+    """Judge who answers at a discovered address, by the first contact, which presents nothing.
+
+    Raises:
+        NotVerifiedError: if the server has not proved who it is.
+    """
+    listener = listener_of(context)
+    if listener.scheme == "http":
+        raise _unverified(listener, "it is plain HTTP, which anybody can answer")
+    answer = context.get(FirstContact)
+    leaves = {attempt.chain[0] for attempt in answer.tls if attempt.chain and attempt.key_proved}
+    if not leaves:
+        raise _unverified(listener, "it did not prove that it holds the key of a certificate")
+    known = _leaves_of_the_named(context)
+    if not leaves <= known:
+        try:
+            path = context.get(PathToTrust)
+        except UnobservedError as unobserved:
+            raise _unverified(listener, unobserved.reason) from unobserved
+        if not leads_to_anchor(path):
+            why = path.error or "its certificate is not that of a server, or no CA has signed it"
+            raise _unverified(listener, f"no path leads to {path.source}: {why}")
+        if not leaves <= known | {path.path[0].public_bytes(Encoding.DER)}:
+            raise _unverified(listener, "it serves several certificates")
+    return ServerProof(frozenset(leaves))
+
+
+def _unverified(listener: Listener, why: str) -> NotVerifiedError:
+    side = "peer-" if listener.role is Role.PEER else ""
+    return NotVerifiedError(
+        f"unverified server at {listener.url}, which a member list advertises: {why}. Nothing was presented "
+        f"to it; name it to have it judged all the same, or pass its CA with --etcd-{side}cacert"
+    )
+
+
+def leads_to_anchor(path: PathToTrust) -> bool:
+    """Return whether clients of etcd take the server for one that the CA vouches for, at some time.
+
+    A certificate that has expired still leads to its CA. One that excludes servers, or that no CA signed,
+    does not: every client of the cluster has one.
+    """
+    if path.error or not path.path:
+        return False
+    if path.verified or len(path.path) == 1:
+        return True
+    when = max(certificate.not_valid_before_utc for certificate in path.path)
+    return not any(faults(path.path, when))
+
+
+def _leaves_of_the_named(context: Context) -> set[bytes]:
+    """Return the leaves that the listeners that the user named serve and hold the key of."""
+    found: set[bytes] = set()
+    for listener in context.target.listeners:
+        if not listener.discovered and listener.scheme == "https":
+            with contextlib.suppress(UnobservedError):
+                answer = context.get(FirstContact, listener=listener)
+                found |= {attempt.chain[0] for attempt in answer.tls if attempt.chain and attempt.key_proved}
+    return found
 
 
 @probe(CertificationPath, cost=0, needs=[ServedChain, PathToTrust])

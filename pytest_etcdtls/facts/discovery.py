@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pytest_etcdtls.errors import NotApplicableError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.api import MemberRecord
+from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.facts.member_list import (
     BY_GATEWAY,
     SAMPLE_MEMBERS,
@@ -155,7 +156,10 @@ class Discovery:
         return f"{number} member{plural}, by {self.source.means} of {self.source.url}: {listed}"
 
 
-MOST_LISTENERS = 64
+MOST_MEMBERS = 100
+"""Maximum number of members of a list that are considered."""
+
+MOST_LISTENERS = 2 * MOST_MEMBERS
 """Maximum number of listeners added, so that a list of thousands cannot make a run endless."""
 
 Addresses = Callable[[str], frozenset[str]]
@@ -191,6 +195,7 @@ class URLResolver:
         self._exactly = {Endpoint(one.scheme, canonical(one.host), one.port): one for one in named}
         self._first: dict[Endpoint, tuple[str, Role]] = {}
         self._judged_for = dict(owner)
+        self._hosts = frozenset(canonical(listener.host) for listener in named)
         self._on_loopback = any(is_loopback(listener.host) for listener in named)
 
     @property
@@ -270,6 +275,8 @@ class URLResolver:
             member=member,
             label=next(self._free(label, place.scheme)),
             connect_to=next((there for there in rules if there), None),
+            discovered=True,
+            may_be_local=self._on_loopback or place.host in self._hosts,
         )
 
     def _free(self, label: str, scheme: str) -> Iterator[str]:
@@ -399,9 +406,6 @@ def _advertised(records: Sequence[MemberRecord]) -> dict[tuple[str, str, int], s
     return found
 
 
-MOST_MEMBERS = 128
-"""Maximum number of members of a list that are considered."""
-
 _WAYS: tuple[tuple[QueriedBy, str | None, frozenset[Role]], ...] = (
     (QueriedBy.GRPC, None, frozenset({Role.CLIENT})),
     (QueriedBy.GATEWAY, BY_GATEWAY, frozenset({Role.CLIENT, Role.CLIENT_HTTP})),
@@ -446,7 +450,7 @@ def _discovery(context: Context) -> Discovery:
     Discovered,
     reported=False,
     cost=0,
-    needs=[MemberListing, (MemberListing, BY_GATEWAY), AcceptedClient],
+    needs=[PathToTrust, MemberListing, (MemberListing, BY_GATEWAY), AcceptedClient],
 )
 def _discovered(context: Context) -> Discovered:
     target = context.target
@@ -472,6 +476,7 @@ def _ask(context: Context) -> tuple[list[Question], tuple[MemberRecord, ...]]:
     questions: list[Question] = []
     for means, key, listener in _whom(context.target):
         try:
+            _needs_trust(context, listener)
             members = context.get(MemberListing, key, listener).members
         except UnobservedError as unobserved:
             questions.append(Question(url=listener.url, means=means, why_not=unobserved.reason))
@@ -481,6 +486,23 @@ def _ask(context: Context) -> tuple[list[Question], tuple[MemberRecord, ...]]:
         if members:
             return questions, members
     return questions, ()
+
+
+def _needs_trust(context: Context, listener: Listener) -> None:
+    """Check that a listener passes ``cert.trusted``: the list of another one leads anywhere.
+
+    Raises:
+        UnobservedError: if it does not pass, or that cannot be judged.
+    """
+    if listener.scheme == "http":
+        raise NotVerifiedError(
+            f"{listener.url} is plain HTTP, which anybody can answer: its list is not followed"
+        )
+    path = context.get(PathToTrust, listener=listener)
+    if path.error:
+        raise NotVerifiedError(
+            f"{listener.url} does not lead to {path.source}, see cert.trusted: its list is not followed"
+        )
 
 
 def _whom(target: Target) -> Iterator[tuple[QueriedBy, str | None, Listener]]:

@@ -173,7 +173,7 @@ def _facts(context: Context) -> ListenerFacts:
     )
 
 
-@probe(FirstContact, cost=3)
+@probe(FirstContact, cost=3, before_proof=True)
 def _answer(context: Context) -> FirstContact:
     listener = listener_of(context)
     tls: tuple[Attempt, ...] = ()
@@ -191,7 +191,10 @@ def _answer(context: Context) -> FirstContact:
         tls = tuple(tries[-1] for tries in context.attempt(*requests))
         if any(attempt.ending is not Ending.UNCLEAR for attempt in tls):
             return FirstContact(url=listener.url, role=listener.role, tls=tls)
-    plaintext = _plain(context, listener)[-1]
+    try:
+        plaintext = _plain(context, listener)[-1]
+    except NotVerifiedError:  # given up, since TLS was not answered in time
+        return FirstContact(url=listener.url, role=listener.role, tls=tls)
     return FirstContact(
         url=listener.url,
         role=listener.role,
@@ -205,13 +208,14 @@ def _tls_instead(context: Context, listener: Listener, plaintext: Attempt) -> At
     """Try a TLS handshake on a listener that accepts connections and does not answer plain HTTP."""
     if listener.scheme == "https" or plaintext.ending is Ending.SERVED or plaintext.phase is Phase.CONNECT:
         return None
-    [tries] = context.attempt(
-        Request(purpose="TLS where plain HTTP is not answered", path=version_path(listener.role))
-    )
-    return tries[-1]
+    request = Request(purpose="TLS where plain HTTP is not answered", path=version_path(listener.role))
+    try:
+        return context.attempt(request)[0][-1]
+    except NotVerifiedError:  # given up, since plain HTTP was not answered in time
+        return None
 
 
-@probe(Plaintext, cost=1, needs=[FirstContact])
+@probe(Plaintext, cost=1, needs=[FirstContact], before_proof=True)
 def _plaintext(context: Context) -> Plaintext:
     listener = listener_of(context)
     answer = context.get(FirstContact)

@@ -15,7 +15,7 @@ from pytest_etcdtls.facts.api import ClientExchange, MemberLists, MemberRecord, 
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
 from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
 from pytest_etcdtls.facts.sample import SampleListener
-from pytest_etcdtls.pki.names import is_address
+from pytest_etcdtls.pki.names import is_address, is_loopback, is_number, no_machine
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
@@ -53,8 +53,8 @@ def parse(text: str) -> Endpoint:
     """Return where an advertised URL leads to.
 
     Raises:
-        LocalURLError: for a Unix socket.
-        ValueError: if it does not lead to a TCP port of one machine.
+        LocalURLError: for a Unix socket, and for loopback in any form but ``localhost`` and a plain address.
+        ValueError: if it does not lead to a TCP port of one machine, for all who read it.
     """
     if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters")
@@ -85,16 +85,21 @@ def _host(parts: SplitResult) -> str:
     if not is_address(host):
         if not _NAME.fullmatch(host):
             raise ValueError("it has no host" if not host else "its host is neither a name nor an address")
+        if is_number(host):
+            raise ValueError("its host is a number that some resolvers read as an address")
+        if host != "localhost" and is_loopback(host.rstrip(".")):
+            raise LocalURLError("it leads to whoever connects")
         return host
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id:
             raise ValueError("its zone means something on one machine alone")
-        address = address.ipv4_mapped or address
-    if address.is_unspecified:
-        raise ValueError(f"{address} is every address of whoever connects, and no other machine's")
-    if address.is_multicast or str(address) == "255.255.255.255":
-        raise ValueError(f"{address} is not the address of one machine")
+        if address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+            if address.is_loopback:
+                raise LocalURLError("it leads to whoever connects")
+    if why_not := no_machine(str(address)):
+        raise ValueError(why_not)
     return str(address)
 
 

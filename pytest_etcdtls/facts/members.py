@@ -270,6 +270,8 @@ def _known(context: Context, url: str) -> Listener | None:
         port=place.port,
         member=place.host,
         label=f"advertised-{place.host.replace(':', '.')}-{place.port}",
+        discovered=True,
+        may_be_local=True,
     )
 
 

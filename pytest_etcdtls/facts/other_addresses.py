@@ -19,13 +19,14 @@ from pytest_etcdtls.declared.declaration import (
     declared_listeners,
 )
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.configuration import LoopbackAttempt, LoopbackElsewhere
 from pytest_etcdtls.facts.discovery import JUDGED, Discovered
 from pytest_etcdtls.facts.listener import UnnamedPorts, version_path
 from pytest_etcdtls.facts.member_list import canonical
 from pytest_etcdtls.facts.probe import Context, probe, sample
 from pytest_etcdtls.facts.sample import SampleListener
-from pytest_etcdtls.pki.names import is_address, is_loopback
+from pytest_etcdtls.pki.names import is_address, is_loopback, no_machine
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target, safe
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, StreamEnd
@@ -128,7 +129,12 @@ def _most_unnamed(target: Target) -> int:
     return len(USUAL_PORTS) * len(hosts) if target.discover else 0
 
 
-@probe(UnnamedPorts, cost=0, needs=[Discovered, LoopbackElsewhere], elsewhere=_most_unnamed)
+@probe(
+    UnnamedPorts,
+    cost=0,
+    needs=[Discovered, LoopbackElsewhere, ServerProof],
+    elsewhere=_most_unnamed,
+)
 def _unnamed_ports(context: Context) -> UnnamedPorts:
     target = context.target
     if not target.discover:
@@ -145,6 +151,9 @@ def _unnamed_ports(context: Context) -> UnnamedPorts:
     asked: dict[tuple[str, int], Listener] = {}
     not_tried: dict[str, None] = {}
     for host in dict.fromkeys(listener.host for listener in listed):
+        if why := _unproved(context, [listener for listener in listed if listener.host == host]):
+            not_tried[f"no other address of {host} was tried, since {why}"] = None
+            continue
         mine = [listener for listener in found.listeners if listener.host == host]
         addresses = names.addresses(host)
         for port, role in USUAL_PORTS.items():
@@ -164,6 +173,21 @@ def _unnamed_ports(context: Context) -> UnnamedPorts:
         ),
         not_tried=tuple(not_tried),
     )
+
+
+def _unproved(context: Context, listeners: Sequence[Listener]) -> str:
+    """Return why a host of the member list is not looked at: nobody there has proved who it is."""
+    why = ""
+    for listener in listeners:
+        if not listener.discovered:
+            return ""
+        try:
+            context.get(ServerProof, listener=listener)
+        except UnobservedError as unobserved:
+            why = unobserved.reason
+        else:
+            return ""
+    return why
 
 
 def _tried_for_declarations(context: Context) -> dict[tuple[str, int], Attempt]:
@@ -216,6 +240,9 @@ def _why_not(
         return f"no other address of {host} was tried, since its name was not resolved"
     if any(is_loopback(address) for address in addresses) and not here:
         return f"no other address of {host} was tried, since it leads to this machine"
+    for address in sorted(addresses):
+        if why := no_machine(address.partition("%")[0]):
+            return f"no other address of {host} was tried: {why}"
     return ""
 
 

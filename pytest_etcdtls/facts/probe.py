@@ -67,6 +67,8 @@ class Context(Protocol):
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
+            NotVerifiedError: if the listener stopped answering, or is a discovered one whose server has not
+                proved who it is.
         """
         ...
 
@@ -77,6 +79,7 @@ class Context(Protocol):
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
+            NotVerifiedError: as for :meth:`attempt`.
         """
         ...
 
@@ -139,6 +142,8 @@ class Probe:
             no listener of the target.
         reported: the observation may be in the report; false if it holds keys or tokens, or is reported in
             another form.
+        before_proof: it may connect to a discovered listener whose server has not proved who it is. Its
+            requests hold no credential.
     """
 
     observation: type[Any]
@@ -151,6 +156,7 @@ class Probe:
     elsewhere: Callable[[Target], int] | None = None
     advertised: tuple[type[Any], ...] = ()
     reported: bool = True
+    before_proof: bool = False
 
     def crosses(self, needed: type[Any]) -> bool:
         """Return whether it requests that observation of other listeners of the target too."""
@@ -182,6 +188,7 @@ def probe(
     elsewhere: Callable[[Target], int] | None = None,
     advertised: Sequence[type[Any]] = (),
     reported: bool = True,
+    before_proof: bool = False,
 ) -> Callable[[F], F]:
     """Register the function that makes observations of a type.
 
@@ -197,6 +204,7 @@ def probe(
         elsewhere: maximum number of connections to addresses that are no listeners of the target.
         advertised: observations requested of client URLs that members advertise.
         reported: it may be in the report: it holds neither keys nor tokens.
+        before_proof: it may connect to a discovered listener whose server has not proved who it is.
 
     Raises:
         RegistrationError: if the type has a probe already.
@@ -220,6 +228,7 @@ def probe(
             elsewhere=elsewhere,
             advertised=tuple(advertised),
             reported=reported,
+            before_proof=before_proof,
         )
         return function
 

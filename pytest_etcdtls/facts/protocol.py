@@ -201,7 +201,12 @@ def _newest(context: Context) -> NewestVersion:
 @probe(OldVersions, cost=3, needs=[FirstContact])
 def _old(context: Context) -> OldVersions:
     listener = listener_of(context)
-    tls_answer(context)
+    try:
+        tls_answer(context)
+    except NotVerifiedError:
+        # A server of old versions alone serves neither of those that our TLS library has.
+        if not context.get(FirstContact).speaks_tls:
+            raise
     hellos = [
         ClientHello(purpose=f"hello of {name_of(version)} only", version=version, suites=EVERY_SUITE)
         for version in (SSL3, TLS1_0, TLS1_1)

@@ -116,6 +116,7 @@ class SampleListener:
             "cipher": "TLS_AES_128_GCM_SHA256",
             "group": "x25519",
             "certificate_requested": True,
+            "key_proved": True,
             "announced_ca": (self.trusted.subject.public_bytes(),),
             "chain": tuple(certificate.public_bytes(Encoding.DER) for certificate in self.chain),
             "response": etcd_response("GET", "/version", Role.CLIENT),

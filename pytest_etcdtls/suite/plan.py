@@ -13,7 +13,7 @@ import pytest
 
 from pytest_etcdtls.catalog import catalogue, select, subjects
 from pytest_etcdtls.errors import EtcdTLSError
-from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered
+from pytest_etcdtls.facts.discovery import MOST_LISTENERS, MOST_MEMBERS, Discovered
 from pytest_etcdtls.facts.probe import Planned, probe_for
 from pytest_etcdtls.lifecycle.experiment_table import clusters_for
 from pytest_etcdtls.observer import Observer
@@ -119,8 +119,12 @@ def _of_whoever_is_found(named: Target, run: Run) -> Iterator[str]:
         f"each {listener.role} listener at most {min(counted[listener.label], cap)}" for listener in found
     )
     yield (
-        f"{named.label}, what --etcd-discover finds, {MOST_LISTENERS} listeners at most: {each} connections"
-        + (f", each further host at most {ports} in plain HTTP" if ports else "")
+        f"{named.label}, what --etcd-discover finds, {MOST_LISTENERS} listeners of {MOST_MEMBERS} members at "
+        f"most: {each} connections" + (f", each further host at most {ports} in plain HTTP" if ports else "")
+    )
+    yield (
+        "  A server gets the first contact, without a credential, and the others of these after it has "
+        "proved who it is. A list is followed only from a trusted member."
     )
 
 

@@ -165,6 +165,8 @@ class Attempt:
         ticket: the server gave out a session ticket.
         renegotiated: a second handshake was made on the connection.
         first_bytes: the first application data, at most 64 octets; :attr:`first_text` shows them.
+        key_proved: the server proved that it holds the key of its certificate, by a signature over the
+            handshake or by finishing it.
         response: the HTTP response, if one could be parsed.
         local_address: our address and port, as the server's log may show it.
         started_at: aware UTC.
@@ -194,6 +196,7 @@ class Attempt:
     resumed: bool = False
     ticket: bool = False
     renegotiated: bool = False
+    key_proved: bool = False
     first_bytes: bytes = b""
     response: Response | None = None
     local_address: str = ""
@@ -472,6 +475,8 @@ class Request:
         server_name: name to send by SNI; ``None`` for the listener's host, if that is a name.
         headers: further request headers; may hold a token, never shown.
         only_to: DER of the leaf that must be served, else nothing is sent; ``None`` for any.
+        proved: DER of the leaves for which the server has proved who it is. If another one is served, neither
+            a certificate nor a request is sent. ``None`` for any.
         keep: where the TLS session of this connection is put.
         resume: the TLS session to offer, of an earlier connection in the same TLS version.
         renegotiate: request a second handshake before the request (TLS 1.2).
@@ -489,6 +494,7 @@ class Request:
     server_name: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     only_to: bytes | None = field(default=None, repr=False)
+    proved: frozenset[bytes] | None = field(default=None, repr=False)
     keep: SessionSlot | None = field(default=None, repr=False)
     resume: SessionSlot | None = field(default=None, repr=False)
     renegotiate: bool = False

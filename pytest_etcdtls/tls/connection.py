@@ -82,6 +82,7 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
         resumed=trace.handshake_done and not trace.certificate_read,
         ticket=trace.ticket_read,
         renegotiated=trace.renegotiated,
+        key_proved=trace.key_proved or trace.handshake_done,
     )
 
 
@@ -100,7 +101,7 @@ def _converse(
         if not shake_hands(stream, listener, request, alpn):
             return None
         if request.only_to is not None and request.only_to != leaf(stream):
-            stream.trace.end(StreamEnd.FAILED, "another certificate than before is served; nothing was sent")
+            stream.trace.end(StreamEnd.FAILED, _ANOTHER)
             return None
     stream.trace.phase = Phase.REQUEST
     response = None
@@ -120,6 +121,7 @@ def _converse(
     return response
 
 
+_ANOTHER = "another certificate than before is served; nothing was sent"
 _VERSIONS = {TLSVersion.TLS1_2: SSL.TLS1_2_VERSION, TLSVersion.TLS1_3: SSL.TLS1_3_VERSION}
 
 
@@ -142,6 +144,8 @@ def shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: 
         text = f"our OpenSSL does not take the identity {request.identity.name}: {error}"
         stream.trace.end(StreamEnd.FAILED, text, local=True)
         return False
+    if request.proved is not None:
+        _only_to(tls, request.proved, stream.trace)
     if request.resume is not None and request.resume.session is not None:
         tls.set_session(request.resume.session)
     return stream.handshake() and (not request.renegotiate or stream.renegotiate())
@@ -168,6 +172,21 @@ def _present(tls: SSL.Connection, identity: Identity) -> None:
     if identity.chain and identity.key is not None:
         tls.use_certificate(identity.chain[0])
         tls.use_privatekey(identity.key)
+
+
+def _only_to(tls: SSL.Connection, leaves: frozenset[bytes], trace: Trace) -> None:
+    """End the handshake at the server's Certificate message if it holds another leaf.
+
+    The client's certificate is sent later than that, in every version of TLS.
+    """
+
+    def is_proved(_tls: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int) -> bool:
+        if depth == 0 and crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) not in leaves:
+            trace.end(StreamEnd.FAILED, _ANOTHER)
+            return False
+        return True
+
+    tls.set_verify(SSL.VERIFY_PEER, is_proved)
 
 
 def leaf(stream: WireStream) -> bytes | None:

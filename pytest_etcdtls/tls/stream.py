@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 import httpcore
 from OpenSSL import SSL
 
-from pytest_etcdtls.pki.names import is_address
+from pytest_etcdtls.pki.names import is_address, is_loopback, no_machine
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import CERTIFICATE_ALERTS, Ending, Phase, StreamEnd, alert_text
 from pytest_etcdtls.untrusted import printable
@@ -26,6 +26,9 @@ from pytest_etcdtls.untrusted import printable
 _READ_ALERT = 0x4004
 _LOOP = 0x1001
 """What OpenSSL's info callback reports: a received alert, a step of the handshake."""
+
+_SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
+"""Messages that a server signs with the key of its certificate: in TLS 1.2, in TLS 1.3."""
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class Trace:
         certificate_read: the server's Certificate was read; a resumed handshake has none.
         ticket_read: a NewSessionTicket was read.
         renegotiated: a second handshake was made on the connection.
+        key_proved: a signature of the server over this handshake was verified.
     """
 
     phase: Phase = Phase.CONNECT
@@ -57,6 +61,7 @@ class Trace:
     certificate_read: bool = False
     ticket_read: bool = False
     renegotiated: bool = False
+    key_proved: bool = False
 
     def note(self, where: int, value: int, state: bytes) -> None:
         """Record what OpenSSL's info callback reports."""
@@ -70,6 +75,8 @@ class Trace:
             self.certificate_requested |= b"certificate request" in state
             self.certificate_read |= b"read server certificate" in state
             self.ticket_read |= b"read server session ticket" in state
+            # Reported when the next message comes, after the signature in this one was verified.
+            self.key_proved |= any(message in state for message in _SIGNED_BY_SERVER)
 
     def end(self, stream_end: StreamEnd, detail: str, *, local: bool = False) -> None:
         """Record how the stream ended; the first recorded end is kept, and an alert takes precedence."""
@@ -129,17 +136,55 @@ def dial(listener: Listener, deadline: float) -> socket.socket:
         DialError: if there is no connection.
     """
     host, port = listener.address
-    patience = max(0.001, deadline - time.monotonic())
+    patience = _until(deadline)
+    if listener.discovered and listener.connect_to is None and not is_address(host):
+        connected = _connect_to_any(host, port, deadline, may_be_local=listener.may_be_local)
+    else:
+        connected = _connect(host, port, patience)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+def _until(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())
+
+
+def _connect(host: str, port: int, patience: float) -> socket.socket:
     try:
-        connected = socket.create_connection((host, port), timeout=patience, all_errors=True)
+        return socket.create_connection((host, port), timeout=patience, all_errors=True)
     except ExceptionGroup as group:
         raise _no_connection(host, port, group.exceptions) from group
     except OSError as error:
         raise _no_connection(host, port, [error]) from error
     except UnicodeError as error:
         raise DialError(StreamEnd.FAILED, f"{host!r} is not a host name: {error}") from error
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connected
+
+
+def _connect_to_any(host: str, port: int, deadline: float, *, may_be_local: bool) -> socket.socket:
+    """Connect to a host that a member advertises, by the addresses that were looked at and no others."""
+    addresses = _resolved(host, _until(deadline), may_be_local=may_be_local)
+    for address in addresses[:-1]:
+        with contextlib.suppress(DialError):
+            return _connect(address, port, _until(deadline))
+    return _connect(addresses[-1], port, _until(deadline))
+
+
+def _resolved(host: str, seconds: float, *, may_be_local: bool) -> list[str]:
+    """Return the addresses of a host that a member advertises, if all of them may be contacted.
+
+    Raises:
+        DialError: if it has none, or one that leads to this machine or to no machine of a cluster.
+    """
+    addresses = sorted(addresses_of(host, seconds), key=lambda address: (":" in address, address))
+    if not addresses:
+        raise DialError(StreamEnd.FAILED, f"the name {host} was not resolved")
+    for address in addresses:
+        why_not = no_machine(address.partition("%")[0])
+        if is_loopback(address) and not may_be_local:
+            why_not = f"{address} leads to this machine"
+        if why_not:
+            raise DialError(StreamEnd.FAILED, f"{host} was not contacted: {why_not}")
+    return addresses
 
 
 def _no_connection(host: str, port: int, errors: Sequence[Exception]) -> DialError:

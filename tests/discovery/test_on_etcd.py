@@ -253,7 +253,8 @@ def test_nobody_gives_the_list(trio: Cluster) -> None:
 
 def test_without_a_certificate_nobody_gives_the_list_and_that_is_not_green(trio: Cluster) -> None:
     target = live(trio, named(trio.members[0].client_url))
-    observer = asked(replace(target, client=PortCredentials(), peer=PortCredentials()))
+    client = PortCredentials(server_ca=target.client.server_ca)
+    observer = asked(replace(target, client=client, peer=PortCredentials()))
     result = judged(observer)
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "--etcd-cert" in result.reason

@@ -76,6 +76,7 @@ def test_a_worker_is_told_what_the_controller_found() -> None:
     assert {type(value) for one in config.workerinput["etcdtls_listeners"] for value in one.values()} <= {
         str,
         int,
+        bool,
         tuple,
         type(None),
     }

@@ -75,7 +75,13 @@ class Stage:
             signing_key=SigningKey(pki.client_ca.certificate, pki.client_ca.key),
             revoked=pki.revoked,
         )
-        peer = replace(client, identities=(pki.peer_client,), signing_key=None, revoked=None)
+        peer = replace(
+            client,
+            server_ca=TrustBundle((pki.peer_ca.certificate,), "peer ca"),
+            identities=(pki.peer_client,),
+            signing_key=None,
+            revoked=None,
+        )
         return Target(
             label="impostor", origin="live", listeners=tuple(self.listeners), client=client, peer=peer
         )

@@ -31,6 +31,8 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Bounds, Target
 
+pytestmark = pytest.mark.usefixtures("hellos_alone")
+
 Serve = Callable[[Handler], Server]
 
 JUDGED = select(

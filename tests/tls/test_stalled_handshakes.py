@@ -43,6 +43,7 @@ def test_a_server_that_waits(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(purposes) == server.accepted
 
 
+@pytest.mark.usefixtures("hellos_alone")
 def test_a_server_that_hangs_up(serve: Serve) -> None:
     answer = Policy().handler()
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from conforming import sample
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.facts.listener import ListenerFacts
+from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import Check, Need
 from pytest_etcdtls.results import (
@@ -27,11 +28,14 @@ from pytest_etcdtls.runner import GATES, Judge
 from pytest_etcdtls.target import Listener, Target
 
 LISTENER = Listener(role=Role.PEER, scheme="https", host="127.0.0.1", port=2380, member="m0", label="peer-m0")
+CONTACT = sample(Need(FirstContact), "peer")
 FINDING = Finding(message="wrong", expected="right", observed="left")
 
 
 class _Observer:
-    """Hands out nothing, or raises what it was given, by observation type."""
+    """Hands out nothing but a good first contact, or raises what it was given, by observation type."""
+
+    given_up: frozenset[str] = frozenset()
 
     def __init__(self, raises: dict[type[Any], UnobservedError] | None = None) -> None:
         self.target = Target(label="t", origin="live", listeners=(LISTENER,))
@@ -39,6 +43,8 @@ class _Observer:
         self._raises = raises or {}
 
     def get(self, type_: type[Any], key: str | None = None, listener: Listener | None = None) -> object:
+        if type_ is FirstContact:
+            return CONTACT
         self.asked.append(type_)
         if type_ in self._raises:
             raise self._raises[type_]

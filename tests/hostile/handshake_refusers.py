@@ -1,0 +1,222 @@
+"""Servers on which no TLS handshake ever succeeds, each in its own way."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping
+
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener
+
+Handle = Callable[[socket.socket], None]
+
+
+class ThreadedServer:
+    """Hands each connection to a function on a thread of its own, on addresses of this machine."""
+
+    def __init__(self, handle: Handle, host: str = "127.0.0.1") -> None:
+        self._handle = handle
+        self._open: set[socket.socket] = set()
+        self._listening = socket.create_server((host, 0), backlog=128)
+        self.port = int(self._listening.getsockname()[1])
+        self.accepted = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def listener(self, scheme: str = "https", role: Role = Role.CLIENT, member: str = "m0") -> Listener:
+        """Return the server as a listener of a target."""
+        return Listener(
+            role=role,
+            scheme="https" if scheme == "https" else "http",
+            host="127.0.0.1",
+            port=self.port,
+            member=member,
+            label=f"{role}-{member}",
+        )
+
+    def close(self) -> None:
+        """Stop accepting, and end every connection."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(timeout=10)
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self._open.add(connection)
+            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        connection.settimeout(30)
+        with connection, contextlib.suppress(OSError):
+            self._handle(connection)
+        self._open.discard(connection)
+
+
+def _drain(connection: socket.socket) -> None:
+    """Read until the client closes, so that what was sent is not lost to a reset."""
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(65536):
+        pass
+
+
+def sends(data: bytes, *, first: bool = False) -> Handle:
+    """Return a handler that sends the same to everybody, before the client sends or after."""
+
+    def handle(connection: socket.socket) -> None:
+        if not first:
+            connection.recv(65536)
+        connection.sendall(data)
+        _drain(connection)
+
+    return handle
+
+
+def record(kind: int, body: bytes) -> bytes:
+    """Return a TLS record."""
+    return bytes([kind]) + b"\x03\x03" + len(body).to_bytes(2, "big") + body
+
+
+def alert(number: int, level: int = 2) -> bytes:
+    """Return an alert."""
+    return record(21, bytes([level, number]))
+
+
+def message(kind: int, body: bytes) -> bytes:
+    """Return a handshake message."""
+    return bytes([kind]) + len(body).to_bytes(3, "big") + body
+
+
+def server_hello(version: int, suite: int) -> bytes:
+    """Return a ServerHello without extensions."""
+    return message(2, version.to_bytes(2, "big") + bytes(32) + b"\0" + suite.to_bytes(2, "big") + b"\0")
+
+
+def certificate(*chain: bytes) -> bytes:
+    """Return the Certificate message of TLS 1.2."""
+    body = b"".join(len(der).to_bytes(3, "big") + der for der in chain)
+    return message(11, len(body).to_bytes(3, "big") + body)
+
+
+_RSA_WITH_AES_128_GCM = 0x009C
+_ECDHE_WITH_AES_128_GCM = 0xC02B
+_CERTIFICATE_REQUEST = message(13, b"\x01\x40" + b"\x00\x02\x04\x03" + b"\x00\x00")
+_DONE = message(14, b"")
+
+
+def _closes(connection: socket.socket) -> None:
+    connection.recv(65536)
+
+
+def _closes_at_once(connection: socket.socket) -> None:
+    connection.close()
+
+
+def _resets_at_once(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def _resets(connection: socket.socket) -> None:
+    connection.recv(65536)
+    _resets_at_once(connection)
+
+
+def _never_answers(connection: socket.socket) -> None:
+    while connection.recv(65536):
+        pass
+
+
+def _echoes(connection: socket.socket) -> None:
+    while data := connection.recv(65536):
+        connection.sendall(data)
+
+
+def _http(connection: socket.socket) -> None:
+    data = connection.recv(65536)
+    status, body = ("200 OK", b'{"etcdserver":"3.6.16"}') if data[:4] == b"GET " else ("400 Bad Request", b"")
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    _drain(connection)
+
+
+def _trickles(connection: socket.socket) -> None:
+    """Send a TLS record that never ends, an octet for each that comes."""
+    connection.sendall(b"\x16\x03\x03\x40\x00")
+    while connection.recv(1):
+        connection.sendall(b"\x02")
+
+
+def _of_version(version: int) -> Handle:
+    """Return a handler that answers a hello of that version and has alert 70 for all others."""
+
+    def handle(connection: socket.socket) -> None:
+        hello = connection.recv(65536)
+        fits = hello[:1] == b"\x16" and int.from_bytes(hello[9:11], "big") == version
+        fits = fits and bytes.fromhex("002b0003020304") not in hello
+        connection.sendall(
+            record(22, server_hello(version, _RSA_WITH_AES_128_GCM)) + alert(40) if fits else alert(70)
+        )
+        _drain(connection)
+
+    return handle
+
+
+def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handle]:
+    """Return what each server does with a connection, by name.
+
+    Args:
+        chain: DER of the certificate of a member, which anybody can copy; the key is not there.
+    """
+    hello = server_hello(0x0303, _RSA_WITH_AES_128_GCM)
+    copied = hello + certificate(*chain)
+    return {
+        **{f"alert {number}": sends(alert(number)) for number in (10, 40, 42, 46, 48, 50, 70, 80, 86, 116)},
+        "alert 42 before anything": sends(alert(42), first=True),
+        "close_notify": sends(alert(0, 1)),
+        "a warning": sends(alert(42, 1)),
+        "a thousand warnings": sends(alert(90, 1) * 1000),
+        "TLS 1.0 alone": _of_version(0x0301),
+        "TLS 1.1 alone": _of_version(0x0302),
+        "TLS 1.0 to everybody": sends(record(22, server_hello(0x0301, 0x002F))),
+        "closes at once": _closes_at_once,
+        "closes": _closes,
+        "resets at once": _resets_at_once,
+        "resets": _resets,
+        "never answers": _never_answers,
+        "echoes": _echoes,
+        "trickles": _trickles,
+        "garbage": sends(bytes(range(255, 0, -1)) * 20),
+        "zeros": sends(bytes(4096)),
+        "an empty record": sends(record(22, b"")),
+        "application data": sends(record(23, b"hello")),
+        "half a ServerHello": sends(record(22, hello)[:20]),
+        "half a ServerHello, then an alert": sends(record(22, hello[:20]) + alert(42)),
+        "a ServerHello alone": sends(record(22, hello)),
+        "a ServerHello, then an alert": sends(record(22, hello) + alert(42)),
+        "a ServerHello of a suite that was not offered": sends(record(22, server_hello(0x0303, 0x0000))),
+        "a certificate that is none": sends(record(22, hello + certificate(b"\x30\x03\x02\x01\x00") + _DONE)),
+        "a copied certificate": sends(record(22, copied + _DONE)),
+        "a copied certificate, then an alert": sends(record(22, copied) + alert(42)),
+        "a copied certificate that asks for one, then an alert": sends(
+            record(22, copied + _CERTIFICATE_REQUEST + _DONE) + alert(42)
+        ),
+        "a copied certificate without a signature": sends(
+            record(22, server_hello(0x0303, _ECDHE_WITH_AES_128_GCM) + certificate(*chain) + _DONE)
+        ),
+        "HTTP": _http,
+        "HTTP to everything": sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        "HTTP/2 in clear": sends(bytes.fromhex("000000040000000000"), first=True),
+        "SSH": sends(b"SSH-2.0-OpenSSH_9.6\r\n", first=True),
+        "SMTP": sends(b"220 mail.example ESMTP\r\n", first=True),
+    }

@@ -1,0 +1,188 @@
+"""How much time servers that stop answering can cost, and that a slow network is not taken for one."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from discovery.asking import asked, live, named
+from hostile.delaying_proxy import DelayingProxy
+from hostile.handshake_refusers import ThreadedServer, refusers
+from starting import start_process
+
+from pytest_etcdtls.catalog import catalogue, select
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.facts import other_addresses
+from pytest_etcdtls.observer import Observer, Patience
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.runner import Judge, run_checks
+from pytest_etcdtls.target import Bounds, Listener, Target
+
+TIMEOUT = 1.0
+GIVEN_UP = "was given up"
+
+
+@pytest.fixture(autouse=True)
+def _no_usual_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(other_addresses, "USUAL_PORTS", {})
+
+
+@pytest.fixture(scope="module")
+def etcd(newest_etcd: Path) -> Iterator[Cluster]:
+    """A conforming etcd of one member."""
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        yield cluster
+
+
+def _whole_catalogue(observer: Observer) -> list[CheckResult]:
+    return run_checks(observer, [one for one in catalogue().values() if not one.opt_in])
+
+
+def _lost(observer: Observer, *urls: str) -> float:
+    """Return the seconds during which a connection to these URLs waited until its time was over."""
+    waits = sorted(
+        (one.started_at.timestamp(), one.started_at.timestamp() + one.milliseconds / 1000)
+        for one in observer.connections
+        if one.url in urls and one.milliseconds >= 1000 * observer.bounds.timeout
+    )
+    lost, until = 0.0, 0.0
+    for start, end in waits:
+        lost += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return lost
+
+
+def _at(results: list[CheckResult], listener: Listener) -> list[CheckResult]:
+    return [one for one in results if one.listener == listener.label]
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("kind", ["never answers", "trickles"])
+def test_silent_endpoints_are_given_up(kind: str, concurrency: int) -> None:
+    servers = [ThreadedServer(refusers(())[kind]) for _ in range(2)]
+    listeners = tuple(
+        server.listener(role=role) for server, role in zip(servers, (Role.CLIENT, Role.PEER), strict=True)
+    )
+    bounds = Bounds(timeout=TIMEOUT, concurrency=concurrency)
+    observer = Observer(Target(label="t", origin="live", listeners=listeners), bounds)
+    results = _whole_catalogue(observer)
+    for server, listener in zip(servers, listeners, strict=True):
+        outcomes = {one.check: one.outcome for one in _at(results, listener)}
+        assert outcomes.pop("listener.answers") is Outcome.INCONCLUSIVE
+        assert set(outcomes.values()) == {Outcome.NOT_VERIFIED}
+        assert server.accepted == observer.used[listener.label] <= Patience.IN_A_ROW + 1
+        assert _lost(observer, listener.url) < Patience.TIMEOUTS * TIMEOUT
+    assert observer.given_up == {listener.label for listener in listeners}
+
+
+@pytest.mark.parametrize("after", ["listener.is-etcd", "mtls.trusted-client", "tls.tls13-offered"])
+def test_an_etcd_that_is_stopped_in_mid_run_is_given_up(newest_etcd: Path, after: str) -> None:
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        found = re.search(r"kill (\d+)", cluster.farewell())
+        assert found is not None
+        process = int(found[1])
+        observer = Observer(cluster.target(), Bounds(timeout=TIMEOUT))
+        judge = Judge(observer)
+        checks = select()
+        position = next(number for number, one in enumerate(checks) if one.id == after)
+        listeners = observer.target.listeners
+        for listener in listeners:
+            judge.result(checks[position], listener)
+        used = dict(observer.used)
+        os.kill(process, signal.SIGSTOP)
+        try:
+            results = [
+                judge.result(check, listener)
+                for check in checks[position + 1 :]
+                for listener in listeners
+                if listener.role in check.roles
+            ]
+        finally:
+            os.kill(process, signal.SIGCONT)
+    for listener in listeners:
+        here = _at(results, listener)
+        assert observer.used[listener.label] - used[listener.label] <= 2 * Patience.IN_A_ROW + 2
+        assert _lost(observer, listener.url) <= (Patience.TIMEOUTS + 1) * TIMEOUT
+        assert any(one.outcome is Outcome.INCONCLUSIVE and GIVEN_UP in one.reason for one in here)
+        assert any(one.outcome is Outcome.NOT_VERIFIED and GIVEN_UP in one.reason for one in here)
+
+
+def test_silence_to_one_offer_is_no_end_of_the_rest(etcd: Cluster) -> None:
+    """A firewall that drops hellos with unknown values is found by one check, and the others judge."""
+    port = int(etcd.members[0].client_url.rpartition(":")[2])
+    proxy = DelayingProxy(port, swallows=lambda first: b"\x2a\x2a" in first and b"\x3a\x3a" in first)
+    (client,) = [one for one in etcd.target().listeners if one.role is Role.CLIENT]
+    through = replace(client, connect_to=("127.0.0.1", proxy.port))
+    observer = Observer(replace(etcd.target(), listeners=(through,)), Bounds(timeout=TIMEOUT))
+    checks = select(["listener", "mtls", "tls", "!tls.stalled-handshake"])
+    results = {one.check: one for one in run_checks(observer, checks) if one.listener == through.label}
+    proxy.close()
+    assert results["tls.unknown-extensions-tolerated"].outcome is Outcome.INCONCLUSIVE
+    assert observer.given_up == set()
+    others = {one.outcome for one in results.values()} - {Outcome.INCONCLUSIVE}
+    assert others <= {Outcome.CONFORMS, Outcome.NOT_APPLICABLE, Outcome.WARNS, Outcome.NOT_VERIFIED}
+    assert [one.check for one in results.values() if one.outcome is Outcome.INCONCLUSIVE] == [
+        "tls.unknown-extensions-tolerated"
+    ]
+
+
+_A_FEW = (
+    *("listener", "mtls.no-certificate", "mtls.self-signed", "mtls.trusted-client", "mtls.plaintext-refused"),
+    *("cert.trusted", "tls.version-floor", "tls.tls13-offered"),
+)
+
+
+@pytest.mark.parametrize(
+    "patterns", [_A_FEW, pytest.param((), marks=pytest.mark.whole)], ids=["a few checks", "every check"]
+)
+def test_a_slow_network_changes_no_verdict(etcd: Cluster, patterns: tuple[str, ...]) -> None:
+    """300 ms in each direction, with the time-out that is the default."""
+    checks = select(patterns)
+    listeners = etcd.target().listeners
+    direct = run_checks(Observer(etcd.target()), checks)
+    proxies = [DelayingProxy(one.port, delay=0.3) for one in listeners]
+    slow = tuple(
+        replace(one, connect_to=("127.0.0.1", proxy.port))
+        for one, proxy in zip(listeners, proxies, strict=True)
+    )
+    # More at once than by default, so that the test takes seconds.
+    observer = Observer(replace(etcd.target(), listeners=slow), Bounds(concurrency=24))
+    delayed = run_checks(observer, checks)
+    for proxy in proxies:
+        proxy.close()
+    assert {(one.check, one.listener): one.outcome for one in delayed} == {
+        (one.check, one.listener): one.outcome for one in direct
+    }
+    assert observer.given_up == set()
+    assert min(one.milliseconds for one in observer.connections) >= 600
+
+
+@pytest.mark.parametrize("kind", ["never answers", "trickles"])
+def test_64_tarpits_of_a_member_list_cost_no_more_than_one(newest_etcd: Path, kind: str) -> None:
+    tarpit = ThreadedServer(refusers(())[kind], host="0.0.0.0")  # noqa: S104 - each loopback address
+    urls = [f"https://127.0.1.{number}:{tarpit.port}" for number in range(1, 65)]
+    flags = (f"--advertise-client-urls={','.join(urls)}",)
+    with start_process(ClusterConfig(extra_flags=flags), newest_etcd) as cluster:
+        member = cluster.members[0]
+        observer = asked(live(cluster, named(member.client_url)), Bounds(timeout=TIMEOUT))
+        results = _whole_catalogue(observer)
+        peer = next(one for one in observer.target.listeners if one.url == member.peer_url)
+    tarpit.close()
+    assert set(urls) <= {one.url for one in observer.target.listeners}
+    # The attempts that are under way when the time is used up come to their end.
+    assert _lost(observer, *urls) <= (Patience.TIMEOUTS + 1.5) * TIMEOUT
+    for listener in observer.target.listeners:
+        if listener.url in urls:
+            outcomes = {one.outcome for one in _at(results, listener)}
+            assert outcomes <= {Outcome.INCONCLUSIVE, Outcome.NOT_VERIFIED}
+    # What answers is judged, wherever it stands in the list.
+    trusted = {one.check: one.outcome for one in results if one.listener == peer.label}
+    assert trusted["mtls.no-certificate"] is Outcome.CONFORMS
+    assert [one for one in results if one.outcome is Outcome.BROKEN and one.listener != CLUSTER] == []

@@ -1,0 +1,278 @@
+"""A member list that leads to strangers: none of them is presented anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from discovery.asking import asked, found, live, named
+from discovery.test_odd_answers import by_grpc, member
+from hostile.discovery_servers import RecordingServer
+from impostors.staging import Stage
+from OpenSSL import SSL
+from servers import Handler, Server, pki, serve
+from starting import start_process
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.facts import other_addresses
+from pytest_etcdtls.facts.discovery import Reachability
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki import identities
+from pytest_etcdtls.pki.authority import CertificateAuthority
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.profile import SERVER, Identity
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
+
+__all__ = ["pki", "serve"]
+
+SECRET = "correct horse battery staple"
+Recording = Callable[..., RecordingServer]
+
+
+@pytest.fixture
+def recording() -> Iterator[Recording]:
+    """Start recording servers; they are closed at the end."""
+    started: list[RecordingServer] = []
+
+    def start(
+        identity: Identity | Callable[[int], Identity | None] | None, **options: object
+    ) -> RecordingServer:
+        serves = identity if callable(identity) else lambda _number: identity
+        started.append(RecordingServer(serves, **options))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture(autouse=True)
+def usual_ports(monkeypatch: pytest.MonkeyPatch) -> dict[int, Role]:
+    """The ports at which listeners are looked for that nobody named: none, unless a test adds some."""
+    ports: dict[int, Role] = {}
+    monkeypatch.setattr(other_addresses, "USUAL_PORTS", ports)
+    return ports
+
+
+def _authority(cluster: Cluster) -> CertificateAuthority:
+    signing = cluster.target().client.signing_key
+    assert signing is not None
+    return CertificateAuthority.from_key(signing.certificate, signing.key)
+
+
+def _list_of(config: ClusterConfig, etcd: Path, servers: list[str]) -> Iterator[Cluster]:
+    flags = (f"--advertise-client-urls={','.join(servers)}",)
+    with start_process(replace(config, extra_flags=flags), etcd) as cluster:
+        yield cluster
+
+
+def _with_keys(cluster: Cluster) -> Target:
+    """Return the named listener with all that can be presented: the keys of the CAs, and a user."""
+    target = live(cluster, named(cluster.members[0].client_url))
+    return replace(target, user=("root", SECRET))
+
+
+def _at(results: list[CheckResult], listener: Listener) -> list[CheckResult]:
+    return [result for result in results if result.listener == listener.label]
+
+
+def _discovered(observer: Observer) -> list[Listener]:
+    return [listener for listener in observer.target.listeners if listener.discovered]
+
+
+@pytest.mark.parametrize("authentication", [False, True])
+def test_strangers_of_every_kind_are_presented_nothing(
+    recording: Recording, newest_etcd: Path, authentication: bool
+) -> None:
+    foreign = CertificateAuthority.create("foreign").issue(SERVER, name="foreign", hosts=("127.0.0.2",))
+    strangers = {
+        "another CA": recording(foreign, host="127.0.0.2"),
+        "another CA, TLS 1.2": recording(foreign, host="127.0.0.3", ceiling=SSL.TLS1_2_VERSION),
+        "signed by itself": recording(identities.self_signed(), host="127.0.0.4"),
+    }
+    plain = recording(None, host="127.0.0.5")
+    urls = [f"https://{one.authority}" for one in strangers.values()] + [f"http://{plain.authority}"]
+    for cluster in _list_of(ClusterConfig(authentication=authentication), newest_etcd, urls):
+        observer = asked(_with_keys(cluster))
+        results = run_checks(observer, [one for one in catalogue().values() if not one.opt_in])
+        here = [
+            one
+            for one in _discovered(observer)
+            if one.host.startswith("127.0.0.") and one.host != "127.0.0.1"
+        ]
+    assert {one.url for one in here} == set(urls)
+    for kind, server in strangers.items():
+        assert server.record.connections > 0, kind
+        assert server.record.certificates == [], kind
+        assert len(server.record.plain) <= 1, kind
+        assert all(SECRET.encode() not in data for data in server.record.received), kind
+    assert len(plain.record.plain) == 1
+    assert [result.check for result in results if result.outcome is Outcome.BROKEN] == []
+    for listener in here:
+        judged = _at(results, listener)
+        families = {result.check.partition(".")[0] for result in judged}
+        assert {"listener", "mtls", "cert", "tls", "api"} <= families
+        assert [result.check for result in judged if result.outcome is Outcome.CONFORMS] == []
+        outcomes = {result.check: result for result in judged}
+        if listener.scheme == "https":
+            assert outcomes["cert.trusted"].outcome is Outcome.VIOLATES
+            assert outcomes["mtls.trusted-client"].outcome is Outcome.NOT_VERIFIED
+            assert "unverified server" in outcomes["mtls.trusted-client"].reason
+        else:
+            assert outcomes["mtls.plaintext-refused"].outcome is Outcome.VIOLATES
+
+
+def test_a_client_of_the_cluster_is_no_member_of_it(recording: Recording, newest_etcd: Path) -> None:
+    borrowed: list[Identity] = []
+    switched: list[Identity] = []
+    foreign = CertificateAuthority.create("foreign").issue(SERVER, name="foreign")
+    # The identities are known when the cluster is up, the ports must be known before.
+    client = recording(lambda _: borrowed[0], host="127.0.0.2")
+    below = recording(lambda _: borrowed[1], host="127.0.0.3")
+    switching = [
+        recording(lambda number: switched[0] if number <= 2 else foreign, host=host, ceiling=ceiling)
+        for host, ceiling in (("127.0.0.4", SSL.TLS1_2_VERSION), ("127.0.0.5", SSL.TLS1_3_VERSION))
+    ]
+    member = recording(lambda _: switched[0], host="127.0.0.6")
+    servers = [client, below, *switching, member]
+    for cluster in _list_of(ClusterConfig(), newest_etcd, [f"https://{one.authority}" for one in servers]):
+        authority = _authority(cluster)
+        only_client = authority.issue(
+            replace(SERVER, common_name="client", extended_key_usage=("clientAuth",)), name="client"
+        )
+        holder = authority.issue(replace(SERVER, common_name="any"), name="any")
+        assert holder.key is not None
+        signed = CertificateAuthority.from_key(holder.chain[0], holder.key).issue(SERVER, name="below")
+        borrowed += [only_client, replace(signed, chain=(signed.chain[0], holder.chain[0]))]
+        switched.append(authority.issue(SERVER, name="server", hosts=("127.0.0.4", "127.0.0.5", "127.0.0.6")))
+        run_checks(asked(_with_keys(cluster)))
+    for server in (client, below):
+        assert server.record.connections > 0
+        assert server.record.certificates == []
+        assert all(SECRET.encode() not in data for data in server.record.received)
+    for server in switching:
+        assert server.record.connections > 3
+        assert server.record.certificates == []
+    assert member.record.certificates, "a server that has proved who it is is judged like a named one"
+
+
+def test_a_peer_of_another_role_gets_nothing(
+    pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server], recording: Recording
+) -> None:
+    stage = Stage(*pki, serve)
+    authority = CertificateAuthority.from_key(pki[0].client_ca.certificate, pki[0].client_ca.key)
+    wrong_role = recording(authority.issue(SERVER, name="server", hosts=("127.0.0.2",)), host="127.0.0.2")
+    very_same = recording(pki[0].leaves["m0"].server, host="127.0.0.3")
+    peers = tuple(f"https://{one.authority}" for one in (wrong_role, very_same))
+    stage.put_up(lies=by_grpc(member(1, "https://127.0.0.1:1", peers=peers)))
+    observer = asked(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
+    run_checks(observer)
+    assert wrong_role.record.connections > 0
+    assert wrong_role.record.certificates == []
+    assert very_same.record.certificates, "the very certificate of the named member is served"
+
+
+@pytest.mark.parametrize("trust", ["another CA", "no CA", "plain HTTP"])
+def test_a_list_is_followed_only_from_a_trusted_member(
+    recording: Recording, newest_etcd: Path, trust: str
+) -> None:
+    stranger = recording(CertificateAuthority.create("foreign").issue(SERVER, name="s"), host="127.0.0.2")
+    config = ClusterConfig(plaintext_on_client_port=trust == "plain HTTP")
+    for cluster in _list_of(config, newest_etcd, [f"https://{stranger.authority}"]):
+        url = cluster.members[0].client_url
+        url = url.replace("https", "http") if trust == "plain HTTP" else url
+        target = live(cluster, named(url))
+        other = CertificateAuthority.create("another").certificate
+        bundle = None if trust == "no CA" else TrustBundle((other,), "another-ca.crt")
+        if trust != "plain HTTP":
+            target = replace(target, client=replace(target.client, server_ca=bundle))
+        observer = asked(target)
+        results = run_checks(observer)
+    assert [one.url for one in observer.target.listeners] == [url]
+    assert stranger.record.connections == 0
+    (result,) = [one for one in results if one.check == "cluster.discovered"]
+    assert result.listener == CLUSTER
+    assert result.outcome is Outcome.INCONCLUSIVE
+    assert {"another CA": "is not followed", "no CA": "--etcd-cacert", "plain HTTP": "is not followed"}[
+        trust
+    ] in result.reason
+
+
+LOCAL_AND_METADATA = (
+    "https://0x7f.1:2379",
+    "https://2130706433:2379",
+    "https://127.1:2379",
+    "https://0177.0.0.1:2379",
+    "https://0x7f000001:2379",
+    "https://1.2.3.4.5:2379",
+    "https://localhost.:2379",
+    "https://x.localhost:2379",
+    "https://[::127.0.0.1]:2379",
+    "https://[::ffff:127.0.0.1]:2379",
+    "https://[64:ff9b::7f00:1]:2379",
+    "https://[64:ff9b::a9fe:a9fe]:2379",
+    "https://[2002:7f00:1::]:2379",
+    "https://169.254.169.254:2379",
+    "https://[::ffff:169.254.169.254]:2379",
+    "https://[fd00:ec2::254]:2379",
+    "https://[fe80::1]:2379",
+    "https://100.100.100.200:2379",
+    "https://0.0.0.0:2379",
+    "https://[::]:2379",
+    "https://[::0.0.0.0]:2379",
+)
+
+
+def test_addresses_that_others_read_as_loopback_or_metadata_are_never_contacted(
+    pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]
+) -> None:
+    stage = Stage(*pki, serve)
+    stage.put_up(lies=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1",))))
+    observer = asked(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
+    (listed,) = found(observer).members
+    assert {url.url for url in listed.of_role("client")} == set(LOCAL_AND_METADATA)
+    assert {url.fate for url in listed.of_role("client")} <= {Reachability.NOWHERE, Reachability.LOCAL}
+    run_checks(observer)
+    assert {one.url for one in observer.connections} == {stage.listeners[0].url, "https://127.0.0.1:1"}
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("127.0.0.1", "leads to this machine"),
+        ("169.254.169.254", "metadata"),
+        ("0.0.0.0", "every address"),  # noqa: S104 - nothing is bound to it
+    ],
+)
+def test_names_that_lead_there_are_not_contacted(
+    address: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "pytest_etcdtls.tls.stream.addresses_of", lambda _host, _seconds: frozenset({"192.0.2.1", address})
+    )
+    listener = replace(named("https://evil.example:2379"), discovered=True)
+    observer = Observer(Target(label="t", origin="live", listeners=(listener,)), Bounds(timeout=2))
+    results = run_checks(observer, [catalogue()["listener.answers"]])
+    assert [result.outcome for result in results] == [Outcome.INCONCLUSIVE]
+    assert says in results[0].reason
+    assert all(not one.local_address for one in observer.connections)
+
+
+def test_plain_http_is_not_sent_to_the_usual_ports_of_a_stranger(
+    recording: Recording, newest_etcd: Path, usual_ports: dict[int, Role]
+) -> None:
+    foreign = CertificateAuthority.create("foreign").issue(SERVER, name="foreign")
+    stranger, beside = recording(foreign, host="127.0.0.2"), recording(None, host="127.0.0.2")
+    usual_ports[beside.port] = Role.METRICS
+    for cluster in _list_of(ClusterConfig(), newest_etcd, [f"https://{stranger.authority}"]):
+        results = run_checks(asked(_with_keys(cluster)))
+    assert beside.record.connections == 0
+    (result,) = [one for one in results if one.check == "listener.undeclared"]
+    assert "unverified server" in result.reason
