@@ -60,7 +60,7 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 wheel-test: $(VENV)/.package ## build the wheel and run its suite in a fresh environment, from another directory
 	@PYTHON=$(BIN)/python .ci/wheel-test $(ARGS)
 
-docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, presets
+docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, presets, faults
 	$(BIN)/python tests/pages.py
 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks

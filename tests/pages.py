@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from hostile.fault_table import faults, reliability_page
 from presets.page import presets_page
 from zoo.matrix import killed_elsewhere
 from zoo.members import ZOO
@@ -32,7 +33,16 @@ def checks_page() -> str:
     return catalogue_page(catalogue().values(), proofs())
 
 
-GENERATED: Mapping[str, Callable[[], str]] = {"checks.md": checks_page, "presets.md": presets_page}
+def faults_page() -> str:
+    """Return the faults that the tests try."""
+    return reliability_page(faults())
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "checks.md": checks_page,
+    "presets.md": presets_page,
+    "reliability.md": faults_page,
+}
 
 if __name__ == "__main__":
     for name, make in GENERATED.items():
