@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hostile.fault_table import faults, reliability_page
+from hostile.requests_sent import safety_page
 from presets.page import presets_page
 from zoo.matrix import killed_elsewhere
 from zoo.members import ZOO
@@ -42,6 +43,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "checks.md": checks_page,
     "presets.md": presets_page,
     "reliability.md": faults_page,
+    "safety.md": safety_page,
 }
 
 if __name__ == "__main__":
