@@ -93,9 +93,9 @@ def _of_table(table: ast.expr, path: str, tests: set[str]) -> Iterator[Fault]:
 
 _ABOVE = """\
 The tool is pointed at broken clusters, at servers that are no etcd and at damaged files, and it holds
-credentials. Each row is a fault that a test tries: what comes of it, and the bound of time and memory that the
-test asserts. Memory is the peak of resident memory of a run of its own. The page is generated from the tests
-(`make docs`).
+credentials. Each row is a fault that a test tries: what comes of it, and the bound of time and memory that
+the test asserts. Memory is the peak of resident memory of a run of its own. The page is generated from the
+tests (`make docs`).
 """
 
 

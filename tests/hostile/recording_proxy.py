@@ -1,7 +1,7 @@
 """A proxy before an etcd that ends TLS, passes all on with the good client's identity, and records requests.
 
-It holds the key of the port that it stands for, so that the suite sees the cluster's own certificate. Recorded is
-what the suite sends, as etcd would read it: HTTP/1.1 request lines, and the ``:path`` of HTTP/2 requests.
+It holds the key of the port that it stands for, so that the suite sees the cluster's own certificate. What
+the suite sends is recorded as etcd would read it: HTTP/1.1 request lines, and the ``:path`` of HTTP/2 requests.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def requests(data: bytes) -> list[Sent]:
     """Return the requests in what one client sent on one connection."""
     if data.startswith(_PREFACE):
         return _http2(data[len(_PREFACE) :])
-    found = []
+    found: list[Sent] = []
     while data:
         head, separator, data = data.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")

@@ -68,10 +68,10 @@ _ABOVE = """\
 # What is sent to an etcd
 
 The suite reads. It does not write keys, grant leases, change members, alarms, users or roles, take snapshots,
-compact or defragment. After a run the revision, the hash of the key space, members, alarms, leases, users and
-roles are those of before. Tests compare them on every etcd, with and without authentication, and let a proxy
-record each request. The list is complete: a request that is not in it fails a test. The page is generated from
-that test (`make docs`).
+compact or defragment. After a run the revision, the hash of the key space, members, alarms, leases, users
+and roles are those of before. Tests compare them on every etcd, with and without authentication, and let a
+proxy record each request. The list is complete: a request that is not in it fails a test. The page is
+generated from that test (`make docs`).
 
 Everything else on the wire is TLS: handshakes that are finished, refused or broken off after the server's
 hello. etcd logs a line for each handshake that it rejects.
