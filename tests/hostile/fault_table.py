@@ -6,8 +6,10 @@ A test names its fault by a marker, or in a table of its module; nothing is impo
     def test_...
 
     FAULTS = {"test_...": ("A body compressed twice", "inconclusive", "2 s, 64 MiB")}
+    FAULT_TABLES = {"BODIES": ("inconclusive", "2 s, 64 MiB")}
 
 The marker may stand in ``marks=`` of a ``pytest.param`` too. A value of the table may be a list of tuples.
+Each key of a dictionary that ``FAULT_TABLES`` names is a fault with the same outcome and bound.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def faults(directory: Path = TESTS) -> list[Fault]:
     found: list[Fault] = []
     for path in sorted(directory.rglob("test_*.py")):
         text = path.read_text()
-        if "mark.fault(" in text or "\nFAULTS" in text:
+        if "mark.fault(" in text or "\nFAULT" in text:
             found += _of_module(ast.parse(text), path.relative_to(directory).as_posix())
     return found
 
@@ -60,8 +62,10 @@ def _of_module(module: ast.Module, path: str) -> Iterator[Fault]:
         for inner in ast.walk(node):
             if isinstance(inner, ast.Call) and ast.unparse(inner.func) == "pytest.mark.fault":
                 yield _of_marker(inner, path, test)
-        if (table := _table(node)) is not None:
+        if (table := _table(node, "FAULTS")) is not None:
             yield from _of_table(table, path, tests)
+        if (tables := _table(node, "FAULT_TABLES")) is not None:
+            yield from _of_tables(tables, module, path)
 
 
 def _of_marker(call: ast.Call, path: str, test: str) -> Fault:
@@ -74,12 +78,22 @@ def _of_marker(call: ast.Call, path: str, test: str) -> Fault:
     return Fault(name, outcome, bound, path, test)
 
 
-def _table(node: ast.stmt) -> ast.expr | None:
-    if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["FAULTS"]:
+def _table(node: ast.stmt, name: str) -> ast.expr | None:
+    if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
         return node.value
-    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "FAULTS":
+    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
         return node.value
     return None
+
+
+def _of_tables(tables: ast.expr, module: ast.Module, path: str) -> Iterator[Fault]:
+    for table, (outcome, bound) in ast.literal_eval(tables).items():
+        found = [value for node in module.body if (value := _table(node, table)) is not None]
+        if len(found) != 1 or not isinstance(found[0], ast.Dict):
+            raise ValueError(f"{path}: FAULT_TABLES names {table}, which is no dictionary of this file")
+        for key in found[0].keys:
+            if key is not None:
+                yield Fault(ast.literal_eval(key), outcome, bound, path)
 
 
 def _of_table(table: ast.expr, path: str, tests: set[str]) -> Iterator[Fault]:

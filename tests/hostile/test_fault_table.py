@@ -14,6 +14,8 @@ FAULTS = {
     "test_second": ("Nothing", "exit 4", "1 s"),
     "test_third[a]": [("A", "x", "2 s"), ("B", "y", "3 s")],
 }
+BODIES = {"Deep": lambda: 1, "Long": lambda: 2}
+FAULT_TABLES = {"BODIES": ("exit 1", "4 s")}
 
 @pytest.mark.fault("A body " "in pieces", outcome="conforms", bound="2 s")
 def test_first(): ...
@@ -29,6 +31,8 @@ def test_markers_and_tables_are_collected(tmp_path: Path) -> None:
         Fault("Nothing", "exit 4", "1 s", "test_module.py", "test_second"),
         Fault("A", "x", "2 s", "test_module.py", "test_third[a]"),
         Fault("B", "y", "3 s", "test_module.py", "test_third[a]"),
+        Fault("Deep", "exit 1", "4 s", "test_module.py"),
+        Fault("Long", "exit 1", "4 s", "test_module.py"),
         Fault("A body in pieces", "conforms", "2 s", "test_module.py", "test_first"),
         Fault("P", "o", "b", "test_module.py", "test_third"),
     ]
@@ -38,6 +42,7 @@ def test_markers_and_tables_are_collected(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ('\nFAULTS = {"test_other": ("a", "b", "c")}\n', "no test of this file"),
+        ('\nFAULT_TABLES = {"BODIES": ("a", "b")}\n', "no dictionary of this file"),
         ('\nimport pytest\n@pytest.mark.fault("a", outcome="b")\ndef test_one(): ...\n', "test_module.py:3"),
     ],
 )
