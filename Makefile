@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest test-lowest zoo oracle wheel-test docs kill-matrix stability kills compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest test-lowest zoo oracle wheel-test docs kill-matrix stability kills fuzz compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ stability: $(VENV)/.test ## judge a clean cluster of each etcd 20 times in a row
 
 kills: $(VENV)/.test ## kill 100 runs that start three members, at random, and look for what is left; ARGS=--help says more
 	@PYTHONPATH=tests $(BIN)/python -m hostile.kills $(ARGS)
+
+fuzz: $(VENV)/.test ## fuzz each reader of foreign bytes for FUZZ_SECONDS (120); ARGS=--help says what else
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.run $(ARGS)
 
 compose-up: $(VENV)/.package ## start three members with mutual TLS by docker compose, see docker/README.md
 	@$(BIN)/python docker/write_pki.py docker/pki
