@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 
 import pytest
-from hostile.hostile_servers import (
+from hostile.broken_servers import (
     CONTINUATION_FLOOD,
     DATA_FLOOD,
     EMPTY_DATA_FLOOD,
@@ -53,7 +55,7 @@ class Kind(Enum):
 
     NO_HANDSHAKE = "nothing is said of certificates, clients and API"
     NO_ANSWER = "the certificate is judged; of the API nothing is said"
-    NOT_ETCD = "it is no etcd; of the API nothing is said"
+    NOT_ETCD = "it is not taken for an etcd; of the API nothing is said"
     NO_GRPC = "version and health are judged; gRPC does not conform"
     WELL = "as without the fault: the certificate, version and health conform"
 
@@ -68,7 +70,7 @@ class Kind(Enum):
             case Kind.NO_ANSWER:
                 return {**nothing, **dict.fromkeys(NO_DOUBT, conforms), "listener.is-etcd": UNDECIDED}
             case Kind.NOT_ETCD:
-                return {**nothing, "listener.is-etcd": {"violates"}}
+                return {**nothing, "listener.is-etcd": UNDECIDED | {"violates"}}
             case Kind.NO_GRPC:
                 refuted = UNDECIDED | {"violates", "warns"}
                 return {**dict.fromkeys((*NO_DOUBT, "api.version-body"), conforms), "api.grpc-range": refuted}
@@ -85,8 +87,13 @@ def _for_ever(part: bytes) -> Iterator[bytes]:
     return itertools.repeat(part * max(1, 4096 // len(part)))
 
 
-def _well(connection: object, data: bytes) -> None:
-    connection.sendall(data)  # type: ignore[attr-defined]
+def _well(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(data)
+
+
+def _silent_on_version(stream: ssl.SSLSocket, request: bytes) -> None:
+    if b" /version " not in request:
+        stream.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 
 
 Make = Callable[[Served], Handler]
@@ -146,6 +153,7 @@ AFTER_HANDSHAKE: Mapping[str, Make] = {
     "100 Continue without end": lambda s: s.http1(b"", _for_ever(b"HTTP/1.1 100 Continue\r\n\r\n")),
     "a status of letters": lambda s: s.http1(b"HTTP/1.1 abc\r\n\r\n"),
     "NUL in a header": lambda s: s.http1(OK + b"X-A: a\0b\r\nContent-Length: 2\r\n\r\n", b"{}"),
+    "closes when asked for /version, 404 to all else": lambda s: s.tls(_silent_on_version),
     "an answer of HTTP/0.9": lambda s: s.http1(b"", b"<html>"),
 }
 
@@ -154,7 +162,7 @@ NOT_ETCD: Mapping[str, Make] = {
     "a chain of 100 certificates": lambda s: s.chain_of(100),
     "a CertificateRequest with 1,200 CAs, as many as fit": lambda s: s.asking_for(1200),
     "1,000 session tickets": lambda s: s.tickets(1000),
-    "chunks without end": lambda s: s.http1(CHUNKED, _for_ever(b"4\r\nxxxx\r\n")),
+    "chunks without end": lambda s: s.http1(CHUNKED, _for_ever(b"400\r\n" + b"x" * 1024 + b"\r\n")),
     "a chunk of 2^64 octets": lambda s: s.http1(CHUNKED + b"FFFFFFFFFFFFFFFF\r\n", _for_ever(b"x")),
     "a body without end": lambda s: s.http1(OK + b"\r\n", _for_ever(b'{"a":')),
     "Content-Length smaller than the body": lambda s: s.http1(
@@ -206,7 +214,10 @@ FAULT_TABLES = {
         "the certificate is judged; of the API nothing is said",
         "150 s at --etcd-timeout=1, 150 MiB",
     ),
-    "NOT_ETCD": ("it is no etcd; of the API nothing is said", "150 s at --etcd-timeout=1, 150 MiB"),
+    "NOT_ETCD": (
+        "it is not taken for an etcd; of the API nothing is said",
+        "150 s at --etcd-timeout=1, 150 MiB",
+    ),
     "HTTP2": ("version and health are judged; gRPC does not conform", "150 s at --etcd-timeout=1, 150 MiB"),
     "WELL": ("all is judged as without the fault", "150 s at --etcd-timeout=1, 150 MiB"),
 }

@@ -13,8 +13,11 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -26,7 +29,7 @@ from hyperframe.frame import (
     SettingsFrame,
     WindowUpdateFrame,
 )
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from servers import Handler
 from tls.hello_server import TLS1_2, alert, server_hello
 
@@ -266,7 +269,7 @@ class Served:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.use_certificate_file(str(self._pki / "m0" / "server.crt"))
         context.use_privatekey_file(str(self._pki / "m0" / "server.key"))
-        extra = crypto.load_certificate(crypto.FILETYPE_PEM, (self._pki / "client-ca.crt").read_bytes())
+        extra = x509.load_pem_x509_certificate((self._pki / "client-ca.crt").read_bytes())
         for _ in range(count):
             context.add_extra_chain_cert(extra)
         return self._openssl(context)
@@ -277,12 +280,9 @@ class Served:
         context.use_certificate_file(str(self._pki / "m0" / "server.crt"))
         context.use_privatekey_file(str(self._pki / "m0" / "server.key"))
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
-        names = []
+        key = ed25519.Ed25519PrivateKey.generate()
         for number in range(authorities):
-            certificate = crypto.X509()
-            certificate.get_subject().CN = f"Authority {number}"
-            names.append(certificate.get_subject())
-        context.set_client_ca_list(names)
+            context.add_client_ca(_self_signed(key, f"Authority {number}"))
         return self._openssl(context)
 
     def tickets(self, count: int) -> Handler:
@@ -320,6 +320,21 @@ class Served:
             tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
         return handle
+
+
+def _self_signed(key: ed25519.Ed25519PrivateKey, name: str) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, None)
+    )
 
 
 def by_byte(pause: float) -> Callable[[socket.socket, bytes], None]:
