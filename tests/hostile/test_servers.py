@@ -57,6 +57,7 @@ class Kind(Enum):
     NO_ANSWER = "the certificate is judged; of the API nothing is said"
     NOT_ETCD = "it is not taken for an etcd; of the API nothing is said"
     NO_GRPC = "version and health are judged; gRPC does not conform"
+    FLAPPING = "what is decided is decided as without the fault"
     WELL = "as without the fault: the certificate, version and health conform"
 
     @property
@@ -74,6 +75,9 @@ class Kind(Enum):
             case Kind.NO_GRPC:
                 refuted = UNDECIDED | {"violates", "warns"}
                 return {**dict.fromkeys((*NO_DOUBT, "api.version-body"), conforms), "api.grpc-range": refuted}
+            case Kind.FLAPPING:
+                well = (*NO_DOUBT, *BY_REQUEST, "listener.is-etcd", "mtls.no-certificate")
+                return dict.fromkeys(well, UNDECIDED | conforms)
             case Kind.WELL:
                 well = (*NO_DOUBT, "listener.is-etcd", "api.version-body", "api.healthy")
                 return {**dict.fromkeys(well, conforms), "mtls.no-certificate": UNDECIDED | conforms}
@@ -153,7 +157,6 @@ AFTER_HANDSHAKE: Mapping[str, Make] = {
     "100 Continue without end": lambda s: s.http1(b"", _for_ever(b"HTTP/1.1 100 Continue\r\n\r\n")),
     "a status of letters": lambda s: s.http1(b"HTTP/1.1 abc\r\n\r\n"),
     "NUL in a header": lambda s: s.http1(OK + b"X-A: a\0b\r\nContent-Length: 2\r\n\r\n", b"{}"),
-    "closes when asked for /version, 404 to all else": lambda s: s.tls(_silent_on_version),
     "an answer of HTTP/0.9": lambda s: s.http1(b"", b"<html>"),
 }
 
@@ -201,6 +204,10 @@ WELL: Mapping[str, Make] = {
     "a good answer, for comparison": lambda s: s.relayed(_well),
     "handshake records of one octet": lambda s: s.relayed(fragmented),
     "everything in segments of one octet": lambda s: s.relayed(by_byte(0)),
+}
+
+FLAPPING: Mapping[str, Make] = {
+    "closes when asked for /version, 404 to all else": lambda s: s.tls(_silent_on_version),
     "every second connection is closed": lambda s: every_second(s.relayed(_well), lambda c: c.close()),
     "every second connection is reset": lambda s: every_second(s.relayed(_well), reset),
 }
@@ -219,6 +226,7 @@ FAULT_TABLES = {
         "150 s at --etcd-timeout=1, 150 MiB",
     ),
     "HTTP2": ("version and health are judged; gRPC does not conform", "150 s at --etcd-timeout=1, 150 MiB"),
+    "FLAPPING": ("what is decided is decided as without the fault", "150 s at --etcd-timeout=1, 150 MiB"),
     "WELL": ("all is judged as without the fault", "150 s at --etcd-timeout=1, 150 MiB"),
 }
 
@@ -227,6 +235,7 @@ CASES = [
     *((Kind.NO_ANSWER, name, make) for name, make in AFTER_HANDSHAKE.items()),
     *((Kind.NOT_ETCD, name, make) for name, make in NOT_ETCD.items()),
     *((Kind.NO_GRPC, name, make) for name, make in HTTP2.items()),
+    *((Kind.FLAPPING, name, make) for name, make in FLAPPING.items()),
     *((Kind.WELL, name, make) for name, make in WELL.items()),
 ]
 
