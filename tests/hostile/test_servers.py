@@ -76,8 +76,8 @@ class Kind(Enum):
                 refuted = UNDECIDED | {"violates", "warns"}
                 return {**dict.fromkeys((*NO_DOUBT, "api.version-body"), conforms), "api.grpc-range": refuted}
             case Kind.FLAPPING:
-                well = (*NO_DOUBT, *BY_REQUEST, "listener.is-etcd", "mtls.no-certificate")
-                return dict.fromkeys(well, UNDECIDED | conforms)
+                all_of_them = (*NO_DOUBT, *BY_REQUEST, "listener.is-etcd", "mtls.no-certificate")
+                return dict.fromkeys(all_of_them, UNDECIDED | conforms)
             case Kind.WELL:
                 well = (*NO_DOUBT, "listener.is-etcd", "api.version-body", "api.healthy")
                 return {**dict.fromkeys(well, conforms), "mtls.no-certificate": UNDECIDED | conforms}
