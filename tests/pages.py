@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from facts_page import facts_page
+from hostile.fault_table import faults, reliability_page
+from hostile.requests_sent import safety_page
 from presets.page import presets_page
 from zoo.matrix import killed_elsewhere
 from zoo.members import ZOO
@@ -33,10 +35,17 @@ def checks_page() -> str:
     return catalogue_page(catalogue().values(), proofs())
 
 
+def faults_page() -> str:
+    """Return the faults that the tests try."""
+    return reliability_page(faults())
+
+
 GENERATED: Mapping[str, Callable[[], str]] = {
     "checks.md": checks_page,
     "facts.md": facts_page,
     "presets.md": presets_page,
+    "reliability.md": faults_page,
+    "safety.md": safety_page,
 }
 
 if __name__ == "__main__":

@@ -100,6 +100,13 @@ def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
         return
     if any(_of_etcd(attempt) for attempt in client.served):
         return
+    versions = [attempt for attempt in client.attempts if attempt.protocol is Protocol.HTTP1]
+    if versions and all(attempt.ending is Ending.UNCLEAR for attempt in versions):
+        # A gateway that is off answers 404, which is no evidence without the answer to /version.
+        yield CannotJudge(
+            Outcome.INCONCLUSIVE, f"the answer to /version is missing: {versions[0].describe()}"
+        )
+        return
     first = client.served[0]
     yield Finding(
         message="what answers is not an etcd",

@@ -700,7 +700,9 @@ def served_instead(context: Context, key: str) -> AccessMatrix | None:
         return None  # a witness stands for others; another one cannot stand for it
     if key == "revoked" and listener_of(context).member not in context.target.declared:
         return None  # whether there is a revocation list is not known
-    for name in ("none",) if key in OTHER_ROLES else WITNESSES:
+    # A witness that cannot be presented asks those before it only. Else two would ask each other without end.
+    before = WITNESSES[: WITNESSES.index(key)] if key in WITNESSES else WITNESSES
+    for name in ("none",) if key in OTHER_ROLES else before:
         with suppress(UnobservedError):
             seen = context.get(AccessMatrix, name)
             served = tuple(cell for cell in seen.cells if cell.attempt.ending is Ending.SERVED)

@@ -1,0 +1,241 @@
+"""Every reader of bytes that others wrote: what it is given, and which errors its documentation names.
+
+A seed of the corpus is a file in ``corpus/NAME``. What once failed is kept there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpcore
+import httpx
+
+from pytest_etcdtls.declared.etcd_yaml import looks_like_configuration
+from pytest_etcdtls.declared.reading import read_member
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.etcd_log.parse import parse_log, read_log
+from pytest_etcdtls.facts import member_list
+from pytest_etcdtls.pki import certificate, go_parser
+from pytest_etcdtls.pki.loading import load_certificates, load_key, pem_blocks
+from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls import http
+from pytest_etcdtls.tls.attempt import Request
+from pytest_etcdtls.tls.hello import read_answer
+from pytest_etcdtls.waivers import read_waivers
+
+CORPUS = Path(__file__).parent / "corpus"
+SHAPES = Path(__file__).parents[1] / "declared" / "shapes"
+LOGS = Path(__file__).parents[1] / "etcd_log" / "shapes"
+
+Read = Callable[[bytes], object]
+
+_WIRE = (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+_LISTENER = Listener(
+    role=Role.CLIENT, scheme="http", host="127.0.0.1", port=2379, member="m0", label="client-m0"
+)
+
+
+@dataclass(frozen=True)
+class ForeignReader:
+    """One reader.
+
+    Attributes:
+        name: of it, and of its directory in the corpus.
+        read: gives it these bytes.
+        documented: the errors that it may raise.
+        seeds: beginnings for an input, valid ones.
+        words: what its inputs are made of, for text.
+    """
+
+    name: str
+    read: Read
+    documented: tuple[type[Exception], ...] = ()
+    seeds: Sequence[bytes] = ()
+    words: Sequence[bytes] = ()
+
+    def corpus(self) -> list[bytes]:
+        """Return the seeds and the files of the corpus."""
+        directory = CORPUS / self.name
+        kept = [path.read_bytes() for path in sorted(directory.iterdir())] if directory.is_dir() else []
+        return [*self.seeds, *kept]
+
+
+class _Script(httpcore.NetworkStream):
+    """A stream from which these bytes come, and then its end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        piece, self._data = self._data[:max_bytes], self._data[max_bytes:]
+        return piece
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Take it."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _sent(protocol: Protocol) -> Read:
+    request = Request(purpose="fuzz", protocol=protocol, path="/version")
+    return lambda data: http.send(_Script(data), _LISTENER, request)
+
+
+def _certificate(data: bytes) -> None:
+    go_parser.parse_error.cache_clear()
+    error = go_parser.parse_error(data)
+    go_parser.key_error(data)
+    try:
+        loaded = certificate.load(data)
+    except ValueError:
+        return
+    if not error:
+        list(certificate.unparsable(loaded))
+        certificate.shown(loaded)
+        certificate.key_problem(loaded)
+
+
+def _in_file(read: Callable[[Path], object], name: str = "input") -> Read:
+    def call(data: bytes) -> object:
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
+            path = Path(directory) / name
+            path.write_bytes(data)
+            return read(path)
+
+    return call
+
+
+def _text(read: Callable[[str], object]) -> Read:
+    return lambda data: read(data.decode("utf-8", "replace"))
+
+
+def _files(directory: Path, *patterns: str) -> list[bytes]:
+    return [path.read_bytes()[:8000] for pattern in patterns for path in sorted(directory.glob(pattern))]
+
+
+_HTTP1 = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+_HTTP2 = bytes.fromhex("000000040000000000000001010400000001880000020001000000017879")
+_HELLO = bytes.fromhex("160303002a020000260303") + bytes(32) + bytes.fromhex("00c02b00") + b"\0\0"
+_ALERT = bytes.fromhex("15030300020228")
+_MEMBER = http.encode({1: 7, 2: b"m0", 3: b"https://127.0.0.1:2380", 4: b"https://127.0.0.1:2379"})
+_GRPC = http.encode({1: http.encode({1: 9, 2: 7}), 2: _MEMBER})
+_MESSAGE = b"\0" + len(_GRPC).to_bytes(4, "big") + _GRPC
+_GATEWAY = (
+    b'{"header":{"cluster_id":"9"},"members":[{"ID":"7","name":"m0","peerURLs":["https://127.0.0.1:2380"],'
+    b'"clientURLs":["https://127.0.0.1:2379"]}]}'
+)
+_PEERS = (
+    b'[{"id":7,"name":"m0","peerURLs":["https://127.0.0.1:2380"],"clientURLs":["https://127.0.0.1:2379"]}]'
+)
+_WAIVER = b'[[waivers]]\ncheck = "cert.*"\nreason = "known"\nuntil = 2027-01-01\n'
+_PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+_FLAGS = (
+    b"--cert-file",
+    b"--trusted-ca-file=",
+    b"--client-cert-auth",
+    b"etcd",
+    b" ",
+    b"\n",
+    b"=",
+    b"'",
+    b'"',
+    b"$(",
+)
+_YAML = (
+    b"- ",
+    b": ",
+    b"\n",
+    b"  ",
+    b"command",
+    b"containers",
+    b"spec",
+    b"&a ",
+    b"*a",
+    b"{",
+    b"[",
+    b"|\n",
+    b"!!python/",
+)
+_JSON = (b"{", b"[", b'"', b":", b",", b"1e999", b"9" * 400, b"null", b"\\ud800", b"]", b"}", b"NaN")
+
+READERS: Mapping[str, ForeignReader] = {
+    reader.name: reader
+    for reader in (
+        ForeignReader(
+            "hello", read_answer, (ValueError,), [_HELLO, _ALERT], [b"\x16\x03\x03", b"\x02", b"\0\0"]
+        ),
+        ForeignReader(
+            "hello-key-exchange",
+            lambda data: read_answer(data, to_key_exchange=True),
+            (ValueError,),
+            [_HELLO + bytes.fromhex("16030300080c00000403001d00")],
+        ),
+        ForeignReader(
+            "http1", _sent(Protocol.HTTP1), _WIRE, [_HTTP1, _CHUNKED], [b"\r\n", b": ", b"Content-Length"]
+        ),
+        ForeignReader("http2", _sent(Protocol.HTTP2), _WIRE, [_HTTP2]),
+        ForeignReader("grpc", _sent(Protocol.GRPC), _WIRE, [_HTTP2]),
+        ForeignReader("protobuf", http.fields, (ValueError,), [_GRPC]),
+        ForeignReader("members-grpc", member_list.from_grpc, (ValueError,), [_MESSAGE]),
+        ForeignReader("members-gateway", member_list.from_gateway, (ValueError,), [_GATEWAY], _JSON),
+        ForeignReader("members-peer", member_list.from_peer, (ValueError,), [_PEERS], _JSON),
+        ForeignReader(
+            "member-url",
+            _text(member_list.parse),
+            (ValueError,),
+            [b"https://127.0.0.1:2379"],
+            [b"[", b"::", b"0x7f"],
+        ),
+        ForeignReader("certificate", _certificate, (), [bytes.fromhex("308201003081b0a003020102")]),
+        ForeignReader("pem", pem_blocks, (), [_PEM], [b"-----BEGIN ", b"-----END ", b"-----", b"\n"]),
+        ForeignReader("certificates-file", _in_file(load_certificates), (UsageError,), [_PEM]),
+        ForeignReader(
+            "key-file", _in_file(load_key), (UsageError,), [_PEM.replace(b"CERTIFICATE", b"PRIVATE KEY")]
+        ),
+        ForeignReader(
+            "log", _text(lambda text: parse_log(text, "etcd.log")), (), _files(LOGS, "*.log"), _JSON
+        ),
+        ForeignReader("log-file", _in_file(read_log), (UsageError,), _files(LOGS, "journal-*"), _JSON),
+        ForeignReader(
+            "waivers", _in_file(read_waivers, "waivers.toml"), (UsageError,), [_WAIVER], [b"[", b"=", b"\n"]
+        ),
+        ForeignReader(
+            "configuration",
+            _text(lambda text: looks_like_configuration(text, "etcd.yml")),
+            (UsageError,),
+            _files(SHAPES, "yaml/*"),
+            _YAML,
+        ),
+        ForeignReader(
+            "manifest",
+            _in_file(read_member),
+            (UsageError,),
+            _files(SHAPES, "kubeadm/*", "rke2/*.yaml"),
+            _YAML,
+        ),
+        ForeignReader(
+            "etcd-yaml", _in_file(read_member), (UsageError,), _files(SHAPES, "yaml/*", "k3s/*"), _YAML
+        ),
+        ForeignReader(
+            "unit",
+            _in_file(read_member, "etcd.service"),
+            (UsageError,),
+            _files(SHAPES, "systemd/*.service", "debian/*"),
+            _FLAGS,
+        ),
+        ForeignReader("script", _in_file(read_member), (UsageError,), _files(SHAPES, "kubespray/*"), _FLAGS),
+        ForeignReader(
+            "command-line",
+            _in_file(read_member),
+            (UsageError,),
+            [b"etcd\0--cert-file=/a\0--client-cert-auth\0"],
+            _FLAGS,
+        ),
+    )
+}

@@ -1,0 +1,207 @@
+"""A proxy before an etcd that ends TLS, passes all on with the good client's identity, and records requests.
+
+It holds the key of the port that it stands for, so that the suite sees the cluster's own certificate. What
+the suite sends is recorded as etcd would read it: HTTP/1.1 request lines, ``:path`` of HTTP/2 requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import hpack
+from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_SECONDS = 30.0
+_HANDSHAKE_RECORD = 22
+
+
+@dataclass(frozen=True, order=True)
+class Sent:
+    """One request.
+
+    Attributes:
+        protocol: ``http/1.1``, ``grpc`` or ``h2``; ``plaintext`` for what comes without TLS; ``other``.
+        method: of HTTP.
+        path: as it is in the request.
+    """
+
+    protocol: str
+    method: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """The files of one port: what the proxy serves, and by what it is known to etcd."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+    client_certificate: Path
+    client_key: Path
+
+    @classmethod
+    def of_port(cls, pki: Path, port: str) -> Self:
+        """Return those of the client port or of the peer port of ``m0``."""
+        served, authority, client = {
+            "client": ("server", "client-ca", "client"),
+            "peer": ("peer", "peer-ca", "peer-client"),
+        }[port]
+        return cls(
+            pki / "m0" / f"{served}.crt",
+            pki / "m0" / f"{served}.key",
+            pki / f"{authority}.crt",
+            pki / f"{client}.crt",
+            pki / f"{client}.key",
+        )
+
+
+class RecordingProxy:
+    """Listens on a port of its own for one listener of an etcd.
+
+    Attributes:
+        sent: how often each request came; complete after :meth:`close`.
+        url: of the proxy.
+    """
+
+    def __init__(self, side: Side, etcd: tuple[str, int], *, asks: bool = True) -> None:
+        """Start it.
+
+        Args:
+            side: the files.
+            etcd: address of the listener that it stands for.
+            asks: whether it requires a client certificate of the CA, as etcd does; else everybody is let in,
+                and what a stranger would ask is seen too.
+        """
+        self.sent: Counter[Sent] = Counter()
+        self._etcd, self._side, self._asks = etcd, side, asks
+        self._lock = threading.Lock()
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.url = f"https://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._threads: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def close(self) -> None:
+        """Stop accepting, and wait for the connections that are open."""
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for thread in (self._accepting, *self._threads):
+            thread.join(_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        received = bytearray()
+        tls = False
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(_SECONDS)
+            tls = connection.recv(1, socket.MSG_PEEK) == bytes([_HANDSHAKE_RECORD])
+            if tls:
+                self._relay(connection, received)
+            else:
+                received += connection.recv(65536)
+        with self._lock:
+            if tls:
+                self.sent.update(requests(bytes(received)))
+            elif received:
+                self.sent.update(Sent("plaintext", one.method, one.path) for one in requests(bytes(received)))
+
+    def _relay(self, connection: socket.socket, received: bytearray) -> None:
+        with (
+            self._context().wrap_socket(connection, server_side=True) as client,
+            socket.create_connection(self._etcd, timeout=_SECONDS) as opened,
+            self._upstream(client.selected_alpn_protocol()).wrap_socket(opened) as etcd,
+        ):
+            while True:
+                ready = [side for side in (client, etcd) if side.pending()]
+                ready = ready or select.select([client, etcd], [], [], _SECONDS)[0]
+                if not ready:
+                    return
+                for side in ready:
+                    data = side.recv(65536)
+                    if not data:
+                        with contextlib.suppress(OSError):
+                            client.unwrap()
+                        return
+                    if side is client:
+                        received += data
+                    (etcd if side is client else client).sendall(data)
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._side.certificate, self._side.key)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        if self._asks:
+            context.load_verify_locations(self._side.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def _upstream(self, protocol: str | None) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.load_cert_chain(self._side.client_certificate, self._side.client_key)
+        if protocol is not None:
+            context.set_alpn_protocols([protocol])
+        return context
+
+
+def requests(data: bytes) -> list[Sent]:
+    """Return the requests in what one client sent on one connection."""
+    if data.startswith(_PREFACE):
+        return _http2(data[len(_PREFACE) :])
+    found: list[Sent] = []
+    while data:
+        head, separator, data = data.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        words = lines[0].split(" ")
+        if not separator or len(words) != 3 or not words[2].startswith("HTTP/1"):
+            return [*found, Sent("other", "", repr(head[:40]))]
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        data = data[int(headers.get("content-length", 0)) :]
+        found.append(Sent("http/1.1", words[0], words[1]))
+    return found
+
+
+def _http2(data: bytes) -> list[Sent]:
+    decoder, block = hpack.Decoder(), b""
+    found: list[Sent] = []
+    while len(data) >= 9:
+        frame, length = Frame.parse_frame_header(memoryview(data[:9]))
+        frame.parse_body(memoryview(data[9 : 9 + length]))
+        data = data[9 + length :]
+        if isinstance(frame, HeadersFrame | ContinuationFrame):
+            block += frame.data
+            if "END_HEADERS" in frame.flags:
+                headers = {str(name): str(value) for name, value in decoder.decode(block)}
+                grpc = headers.get("content-type", "").startswith("application/grpc")
+                found.append(Sent("grpc" if grpc else "h2", headers[":method"], headers[":path"]))
+                block = b""
+    return found or [Sent("h2", "", "(no request)")]

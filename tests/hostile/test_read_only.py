@@ -1,0 +1,166 @@
+"""The suite changes nothing in an etcd: its state before and after, and every request that is sent to it."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from hostile.recording_proxy import RecordingProxy, Sent, Side
+from hostile.requests_sent import ALLOWED
+from plugin.runs import Ran, Runner, run
+from pytest_etcdtls.cluster.interface import Cluster
+from starting import start_process
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.pki.bundle import encode_key
+from pytest_etcdtls.pki.pki_plan import PKIPlan
+from pytest_etcdtls.pki.profile import CLIENT
+
+__all__ = ["run"]
+
+NAMELESS = PKIPlan(client=replace(CLIENT, common_name=None, organization="clients"))
+"""The gateway refuses every certificate with a common name once authentication is on."""
+KEY, VALUE = (base64.b64encode(text).decode() for text in (b"config", b"secret"))
+
+
+class Gateway:
+    """The JSON gateway of one member, as its administrator uses it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        context = ssl.create_default_context(cafile=cluster.pki_directory / "server-ca.crt")
+        context.load_cert_chain(cluster.pki_directory / "client.crt", cluster.pki_directory / "client.key")
+        self._http = httpx.Client(base_url=cluster.members[0].client_url, verify=context, trust_env=False)
+        if cluster.user is not None:
+            name, password = cluster.user
+            login = self.post("/v3/auth/authenticate", name=name, password=password)
+            self._http.headers["Authorization"] = login["token"]
+
+    def post(self, path: str, **message: object) -> dict[str, Any]:
+        """Call a method and return its answer."""
+        answer = self._http.post(path, json=message)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+
+def state(gateway: Gateway, version: str) -> dict[str, object]:
+    """Return what an etcd holds, as far as it tells an administrator: answers without their headers."""
+
+    def body(path: str, **message: object) -> object:
+        return {name: value for name, value in gateway.post(path, **message).items() if name != "header"}
+
+    return {
+        "revision": gateway.post("/v3/kv/range", key=KEY)["header"]["revision"],
+        # HashKV; before etcd 3.5 the gateway has Hash alone, which is of the whole database.
+        "hash": body("/v3/maintenance/hash"),
+        "members": body("/v3/cluster/member/list"),
+        "alarms": body("/v3/maintenance/alarm", action="GET"),
+        "leases": body("/v3/lease/leases"),
+        "users": body("/v3/auth/user/list"),
+        "roles": body("/v3/auth/role/list"),
+        # etcd 3.4 has no AuthStatus.
+        "authentication": None if version.startswith("3.4.") else body("/v3/auth/status"),
+    }
+
+
+def raft_index(gateway: Gateway) -> int:
+    """Return the index of the last Raft entry, which grows also with what leaves no other trace."""
+    return int(gateway.post("/v3/maintenance/status")["raftIndex"])
+
+
+@contextmanager
+def filled(binary: Path, *, authentication: bool) -> Iterator[Cluster]:
+    """Start an etcd with a key, a lease and, with authentication, a user and a role."""
+    config = ClusterConfig(authentication=authentication, pki=NAMELESS)
+    with start_process(config, binary) as cluster:
+        with Gateway(cluster) as gateway:
+            lease = gateway.post("/v3/lease/grant", TTL="86400")["ID"]
+            gateway.post("/v3/kv/put", key=KEY, value=VALUE, lease=lease)
+        yield cluster
+
+
+def options(cluster: Cluster, client: str, peer: str) -> list[str]:
+    """Return all that lets the suite do the most: every credential, the CA keys, user and password."""
+    files = cluster.pki_directory
+    for name, authority in (("client-ca", cluster.pki.client_ca), ("peer-ca", cluster.pki.peer_ca)):
+        (files / f"{name}.key").write_bytes(encode_key(authority.key))
+    given = [
+        f"--etcd-endpoint={client}",
+        f"--etcd-peer-endpoint={peer}",
+        f"--etcd-cacert={files / 'server-ca.crt'}",
+        f"--etcd-cert={files / 'client.crt'}",
+        f"--etcd-key={files / 'client.key'}",
+        f"--etcd-ca-key={files / 'client-ca.key'}",
+        f"--etcd-trusted-ca={files / 'client-ca.crt'}",
+        f"--etcd-peer-cacert={files / 'peer-ca.crt'}",
+        f"--etcd-peer-cert={files / 'peer-client.crt'}",
+        f"--etcd-peer-key={files / 'peer-client.key'}",
+        f"--etcd-peer-ca-key={files / 'peer-ca.key'}",
+        f"--etcd-peer-trusted-ca={files / 'peer-ca.crt'}",
+    ]
+    if cluster.user is not None:
+        given += [f"--etcd-user={cluster.user[0]}", f"--etcd-password-file={files.parent / 'root-password'}"]
+    return given
+
+
+def judged_everything(ran: Ran) -> None:
+    """Assert that the run was the whole suite and found an etcd."""
+    assert ran.exit_code in (0, 1), ran.out
+    assert ran.counts["conforms"] > 60, ran.counts
+    assert not {"broken", "not-run"} & set(ran.counts), ran.counts
+
+
+@pytest.mark.parametrize("authentication", [False, True], ids=["open", "authentication"])
+def test_the_state_of_an_etcd_is_as_before(run: Runner, etcd_binary: Path, authentication: bool) -> None:
+    with filled(etcd_binary, authentication=authentication) as cluster, Gateway(cluster) as gateway:
+        (member,) = cluster.members
+        before, first = state(gateway, cluster.version), raft_index(gateway)
+        ran = run(*options(cluster, member.client_url, member.peer_url), "--etcd-discover")
+        last, after = raft_index(gateway), state(gateway, cluster.version)
+    judged_everything(ran)
+    assert before["leases"] != {}
+    assert after == before
+    # One for Authenticate, and up to 3.4 one for /health.
+    assert last - first == authentication + cluster.version.startswith("3.4.")
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["mutual", "everybody"])
+@pytest.mark.parametrize("authentication", [False, True], ids=["open", "authentication"])
+def test_every_request_is_an_allowed_one(
+    run: Runner, newest_etcd: Path, authentication: bool, asks: bool
+) -> None:
+    with filled(newest_etcd, authentication=authentication) as cluster:
+        (member,) = cluster.members
+        files = cluster.pki_directory
+        with (
+            RecordingProxy(Side.of_port(files, "client"), _address(member.client_url), asks=asks) as client,
+            RecordingProxy(Side.of_port(files, "peer"), _address(member.peer_url), asks=asks) as peer,
+        ):
+            ran = run(*options(cluster, client.url, peer.url))
+    judged_everything(ran)
+    for sent in (client.sent, peer.sent):
+        assert set(sent) - set(ALLOWED) == set()
+        assert {one: count for one, count in sent.items() if count > ALLOWED[one].at_most} == {}
+    # The proxy sees what is sent.
+    assert Sent("grpc", "POST", "/etcdserverpb.KV/Range") in client.sent
+    assert Sent("http/1.1", "GET", "/members") in peer.sent
+    assert (Sent("grpc", "POST", "/etcdserverpb.Auth/Authenticate") in client.sent) is authentication
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return str(parts.hostname), int(parts.port or 0)
