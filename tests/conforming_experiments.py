@@ -26,7 +26,7 @@ _NOW = datetime.now(UTC)
 _OLD, _NEW = b"the DER of one certificate", b"the DER of another"
 
 _WAYS: Mapping[str, dict[str, Any]] = {
-    "let in": {"ending": Ending.SERVED, "phase": Phase.READ, "response": Response(status=200)},
+    "accepted": {"ending": Ending.SERVED, "phase": Phase.READ, "response": Response(status=200)},
     "refused": {"ending": Ending.REFUSED, "phase": Phase.READ, "alert": 42},
     "closed": {"ending": Ending.CLOSED, "phase": Phase.READ},
     "no handshake": {"ending": Ending.OTHER, "phase": Phase.HANDSHAKE, "alert": 80},
@@ -37,7 +37,7 @@ def trial(
     who: str, what: str, *, role: str = "client", leaf: bytes = _OLD, **changes: Any
 ) -> ExperimentAttempt:
     """Return a trial that ended as said."""
-    facts = {"chain": (leaf,) if what == "let in" else (), **_WAYS[what], **changes}
+    facts = {"chain": (leaf,) if what == "accepted" else (), **_WAYS[what], **changes}
     return ExperimentAttempt(
         who=who,
         role=role,
@@ -65,7 +65,7 @@ def experiment(name: str, steps: Mapping[str, list[ExperimentAttempt]]) -> Exper
 
 def _reload() -> dict[str, list[ExperimentAttempt]]:
     good = "good client"
-    return {"before": [trial(good, "let in")], "replaced": [trial(good, "let in", leaf=_NEW)]}
+    return {"before": [trial(good, "accepted")], "replaced": [trial(good, "accepted", leaf=_NEW)]}
 
 
 def _by_client(**clients: str) -> list[ExperimentAttempt]:
@@ -75,7 +75,7 @@ def _by_client(**clients: str) -> list[ExperimentAttempt]:
 def _names(
     *, good: tuple[str, ...], bad: tuple[str, ...], how: str = "refused"
 ) -> dict[str, list[ExperimentAttempt]]:
-    return {"started": [*(trial(who, "let in") for who in good), *(trial(who, how) for who in bad)]}
+    return {"started": [*(trial(who, "accepted") for who in good), *(trial(who, how) for who in bad)]}
 
 
 _STRANGER = "client of another CA"
@@ -83,15 +83,15 @@ _VERSIONS = ("good client offering TLSv1.2 only", "good client offering TLSv1.3 
 
 
 def _bundle_step(stranger: str) -> list[ExperimentAttempt]:
-    return [trial("good client", "let in"), trial(_STRANGER, stranger)]
+    return [trial("good client", "accepted"), trial(_STRANGER, stranger)]
 
 
 def _user(who: str, status: str) -> ExperimentAttempt:
-    return trial(who, "let in", response=Response(status=200, headers={"grpc-status": status}))
+    return trial(who, "accepted", response=Response(status=200, headers={"grpc-status": status}))
 
 
 def _gateway(who: str, status: int) -> ExperimentAttempt:
-    return trial(who, "let in", response=Response(status=status))
+    return trial(who, "accepted", response=Response(status=status))
 
 
 EXPERIMENTS: Mapping[str, Mapping[str, list[ExperimentAttempt]]] = {
@@ -99,24 +99,24 @@ EXPERIMENTS: Mapping[str, Mapping[str, list[ExperimentAttempt]]] = {
     "peer-leaf-reload": _reload(),
     "half-pair-refused": {
         "half": _by_client(good_client="no handshake"),
-        "whole": _by_client(good_client="let in"),
+        "whole": _by_client(good_client="accepted"),
         "empty": _by_client(good_client="no handshake"),
     },
     "crl-reload": {
-        "empty": _by_client(good_client="let in", named_client="let in"),
-        "listed": _by_client(good_client="let in", named_client="closed"),
-        "taken off": _by_client(good_client="let in", named_client="let in"),
+        "empty": _by_client(good_client="accepted", named_client="accepted"),
+        "listed": _by_client(good_client="accepted", named_client="closed"),
+        "taken off": _by_client(good_client="accepted", named_client="accepted"),
     },
     "crl-encoding": {
         "pem": _by_client(good_client="closed", named_client="closed"),
         "unreadable": _by_client(good_client="closed", named_client="closed"),
-        "der": _by_client(good_client="let in", named_client="let in"),
+        "der": _by_client(good_client="accepted", named_client="accepted"),
     },
     "ca-bundle": {
         "before": _bundle_step("refused"),
         "added": _bundle_step("refused"),
-        "added, restarted": _bundle_step("let in"),
-        "removed": _bundle_step("let in"),
+        "added, restarted": _bundle_step("accepted"),
+        "removed": _bundle_step("accepted"),
         "removed, restarted": _bundle_step("refused"),
     },
     "allowed-hostname": _names(
@@ -152,7 +152,7 @@ EXPERIMENTS: Mapping[str, Mapping[str, list[ExperimentAttempt]]] = {
         ],
     },
     "separate-client-certificate": {
-        "started": [trial("good client", "let in"), trial("good client by the gateway", "let in")]
+        "started": [trial("good client", "accepted"), trial("good client by the gateway", "accepted")]
     },
 }
 

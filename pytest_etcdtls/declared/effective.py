@@ -45,7 +45,7 @@ class CRLEffect(StrEnum):
 
     NONE = "no CRL"
     ENFORCED = "revoked certificates are refused"
-    REFUSES_ALL = "everybody who shows a certificate is refused"
+    REFUSES_ALL = "every client with a certificate is refused"
     IGNORED = "the CRL is not looked at"
     UNKNOWN = "the file is not here, so it is not known whether etcd can read it"
 
@@ -224,10 +224,10 @@ class EffectiveListener:
     def describe(self) -> str:
         """Return a short description of the clients that are accepted."""
         if self.side is None:
-            return "plaintext: anybody"
+            return "plaintext: every client"
         parts = [self._who(self.side)]
         if self.plaintext:
-            parts.insert(0, "plaintext beside TLS: anybody")
+            parts.insert(0, "plaintext beside TLS: every client")
         if self.crl is not CRLEffect.NONE:
             parts.append(str(self.crl))
         if self.san_rule:

@@ -135,7 +135,7 @@ def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
         if side.generated and dropped:
             yield Trap(
                 id="auto-tls-drops-client-auth",
-                summary=f"--{p}auto-tls lets anybody in: {spellings(dropped)} beside it are dropped",
+                summary=f"--{p}auto-tls accepts every client: {spellings(dropped)} beside it are dropped",
                 why="etcd generates a certificate and with it all of that side's TLS settings anew; what is "
                 "declared for client certificates, names and revocation is lost without an error, on all of "
                 "3.4 to 3.7.",
@@ -175,8 +175,9 @@ def no_bundle(situation: TrapContext) -> Iterator[Trap]:
         roots = situation.declaration.go_environment.get("SSL_CERT_FILE")
         yield Trap(
             id="client-auth-without-ca",
-            summary=f"--{p}client-cert-auth without --{p}trusted-ca-file lets in whoever has a certificate "
-            f"of any CA in {roots or 'the root store of the system'}, and refuses the cluster's own clients",
+            summary=f"--{p}client-cert-auth without --{p}trusted-ca-file accepts every client with a "
+            f"certificate of any CA in {roots or 'the root store of the system'}, and refuses the cluster's "
+            "own clients",
             why="without a bundle Go verifies client certificates against the roots that it would verify web "
             "sites with.",
             remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
@@ -196,7 +197,7 @@ def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
             continue
         yield Trap(
             id="trusted-ca-alone",
-            summary=f"--{p}trusted-ca-file alone lets anybody in"
+            summary=f"--{p}trusted-ca-file alone accepts every client"
             if old
             else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not on, "
             "but the CN of a certificate is no user's name",
@@ -216,7 +217,7 @@ def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
             continue
         unasked = [found for found in plain if found.declared.setting is None]
         shared = [found for found in plain if found.tls]
-        summary = f"{', '.join(urls(plain))} answers anybody in plaintext, whatever is declared for TLS"
+        summary = f"{', '.join(urls(plain))} answers every client in plaintext, whatever is declared for TLS"
         if unasked:
             summary += "; etcd opens it because no listening URL is given"
         if shared:
@@ -269,7 +270,7 @@ def _without_effect(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
         p = prefix(side.side)
         yield Trap(
             id="crl-without-client-auth",
-            summary=f"--{side.side}-crl-file keeps nobody out: no certificate is asked for",
+            summary=f"--{side.side}-crl-file refuses no client: no certificate is asked for",
             why="revoked certificates can only be recognised where clients send one.",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=situation.settings(f"{side.side}-crl-file"),
@@ -285,7 +286,7 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
     if crl is None or crl.found is None:
         yield Trap(
             id="crl-missing",
-            summary=f"{side.crl_file} is not here; where etcd does not find it, everybody who shows a "
+            summary=f"{side.crl_file} is not here; where etcd does not find it, every client with a "
             "certificate is refused",
             why=_LOCKS_OUT,
             remedy="put the CRL there, in DER",
@@ -296,8 +297,8 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
     elif crl.encoding is Encoding.PEM and version_key(situation.version) >= (3, 6):
         yield Trap(
             id="crl-encoding",
-            summary=f"{side.crl_file} is PEM, which etcd reads up to 3.5 only: from 3.6 on everybody who "
-            "shows a certificate is refused",
+            summary=f"{side.crl_file} is PEM, which etcd reads up to 3.5 only: from 3.6 on every client "
+            "with a certificate is refused",
             why=f"{_LOCKS_OUT} The log says x509: malformed crl.",
             remedy=f"convert it: openssl crl -in {crl.found} -outform DER -out crl.der",
             settings=settings,
@@ -307,7 +308,7 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
     elif crl.encoding is None or crl.encoding is Encoding.NEITHER:
         yield Trap(
             id="crl-encoding",
-            summary=f"{side.crl_file} is no CRL that etcd can read: everybody who shows a certificate is "
+            summary=f"{side.crl_file} is no CRL that etcd can read: every client with a certificate is "
             "refused",
             why=_LOCKS_OUT,
             remedy="replace it by a CRL in DER",
@@ -352,7 +353,7 @@ def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
         p = prefix(side.side)
         yield Trap(
             id="allowed-names-without-client-auth",
-            summary=f"{spellings(given)} keeps nobody out: no certificate is asked for",
+            summary=f"{spellings(given)} refuses no client: no certificate is asked for",
             why="names are compared after a client's certificate has been verified, and without "
             f"--{p}client-cert-auth and a trusted CA no client sends one. etcd's own gateway is refused all "
             "the same.",
@@ -372,8 +373,8 @@ def names_as_one(situation: TrapContext) -> Iterator[Trap]:
         if "," in setting.value:
             yield Trap(
                 id="allowed-names-as-one",
-                summary=f"etcd {situation.version} takes {setting.written} for one single name, so nobody is "
-                "let in",
+                summary=f"etcd {situation.version} reads {setting.written} as one name, so every client "
+                "is refused",
                 why="lists with commas are understood from 3.5.15 and 3.6 on.",
                 remedy=f"give one name in {setting.spelled}, or upgrade etcd",
                 settings=(setting,),

@@ -68,7 +68,7 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "If it should work, renew it; if not, find out who still uses it.",
     ),
     Cause.CRL_UNREADABLE: Explanation(
-        "etcd cannot read its CRL, and therefore refuses everybody who presents a certificate.",
+        "etcd cannot read its CRL, and therefore refuses every client that presents a certificate.",
         "Put a CRL in DER where --client-crl-file or --peer-crl-file says; PEM is read up to 3.5 only.",
     ),
     Cause.PLAINTEXT: Explanation(

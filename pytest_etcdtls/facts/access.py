@@ -928,7 +928,7 @@ def _in_use(context: Context, key: str | None) -> CAsInUse:
         known=(
             *((found, "issued what is served") for found in issuers),
             *((found, "is trusted for clients") for found in trusted),
-            *((found, "has signed the client that is let in") for found in _of_the_accepted(context)),
+            *((found, "has signed the client that is accepted") for found in _of_the_accepted(context)),
         ),
         announced=tuple(dict.fromkeys(name for _, names in announced.names for name in names)),
         trust_is_known=bool(trusted),

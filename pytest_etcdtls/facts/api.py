@@ -527,7 +527,7 @@ def _range(context: Context, key: str | None) -> RangeAnswer:
     listener = listener_of(context)
     accepted, identity = accepted_client(context)
     if Protocol.GRPC not in accepted.served_protocols:
-        raise NotApplicableError(f"{listener.url} does not speak gRPC to the good client")
+        raise NotApplicableError(f"{listener.url} does not serve gRPC to the good client")
     tries = context.attempt(_range_request(identity, {}))[0]
     answer = _answer(listener.url, tries)
     if context.target.user is None or answer.status not in DENIED:

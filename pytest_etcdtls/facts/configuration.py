@@ -286,7 +286,7 @@ class ListenersSeen:
         return tuple(one for one in self.seen if one.answers and one.declaration.member.label == label)
 
 
-_NOTHING = "nothing says what {} was told to be: --etcd-config names its manifest or configuration"
+_NOTHING = "the declaration of {} is not known: pass its manifest or configuration with --etcd-config"
 
 
 @probe(ListenerDeclaration, reported=False, cost=0, needs=[(EtcdRelease, None)], across=True)
@@ -580,9 +580,7 @@ def _leaf(context: Context, key: str | None) -> DeclaredLeaf:
     if not chain:
         raise NotVerifiedError(file.absent or file.problem)
     if _expected(context) == chain[0]:
-        raise NotApplicableError(
-            "the very certificate of the declared file is expected anyhow: see cert.matches-expected-file"
-        )
+        raise NotApplicableError("same file as --etcd-expect-cert; see cert.matches-expected-file")
     return DeclaredLeaf(certificate=chain[0], said=file.said, source=str(file.path))
 
 

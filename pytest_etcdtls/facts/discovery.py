@@ -142,7 +142,7 @@ class Discovery:
     def describe(self) -> str:
         """Return the members and the source of the list: ``2 members, by gRPC of https://...: m0, m1``."""
         if self.source is None:
-            return "nobody gave the member list"
+            return "no endpoint returned the member list"
         number = len(self.members) + self.beyond
         names = [
             f"{member.title}{' (learner)' if member.learner else ''}" for member in self.members[:_SHOWN]

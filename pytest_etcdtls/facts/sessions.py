@@ -125,7 +125,7 @@ def _foreign(context: Context, key: str | None) -> ForeignSession:
     offered = tls_answer(context).offered
     other = _other_port(context.target.listeners, listener)
     if any(cell.attempt.ending is Ending.SERVED for cell in context.get(AccessMatrix, "none").cells):
-        raise NotApplicableError("a client without a certificate is let in, see mtls.no-certificate")
+        raise NotApplicableError("a client without a certificate is accepted, see mtls.no-certificate")
     kept = context.get(KeptSessions, listener=other)
     got = {
         version: (attempt, slot)

@@ -73,7 +73,7 @@ _GATEWAY = {
     ),
     "an allowed hostname": (
         ClusterConfig(pki=PKIPlan(client=_NAMED), client_cert_allowed_hostname="localhost"),
-        ["--client-cert-allowed-hostname localhost", "cannot keep that rule"],
+        ["--client-cert-allowed-hostname localhost", "cannot satisfy that rule"],
         "use gRPC",
     ),
 }

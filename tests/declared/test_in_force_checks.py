@@ -123,7 +123,9 @@ def test_a_setting_is_named_with_its_place_and_the_trap_that_it_is_in() -> None:
 
 def test_what_etcd_would_do_is_told_from_what_runs() -> None:
     said = _message(_judge("config.client-auth-in-force", declaration=_declared(*GOOD), admission=_open()))
-    assert "etcd 3.6.16, started with this declaration, would do otherwise: it was not restarted" in said
+    assert (
+        "etcd 3.6.16, started with this declaration, would behave differently: it was not restarted" in said
+    )
 
 
 def test_with_what_does_not_start_something_else_was_started() -> None:
@@ -146,13 +148,13 @@ def test_a_bundle_alone_is_a_trap_in_3_3_for_who_reads_it() -> None:
         sample(Need(AnnouncedCAs), "client"), requested=tuple((str(version), False) for version in TLSVersion)
     )
     said = _message(_judge("config.trusted-ca-in-force", declaration=declaration, announced=silent))
-    assert "--trusted-ca-file alone lets anybody in" in said
+    assert "--trusted-ca-file alone accepts every client" in said
 
 
 def test_what_nothing_declares_is_not_in_force_either() -> None:
     declaration = _declared(*URLS, *PAIR)
     assert _judge("config.client-auth-in-force", declaration=declaration, admission=_open())[0] == Note(
-        "anybody is let in, as declared"
+        "every client is accepted, as declared"
     )
     said = _message(_judge("config.client-auth-in-force", declaration=declaration))
     assert said.startswith("clients without a certificate are refused, and nothing in the command line asks")

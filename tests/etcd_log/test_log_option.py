@@ -191,7 +191,7 @@ def test_without_a_log_the_operator_is_told_what_to_find(run: Runner, etcd: Logg
     )
     assert told
     assert int(told[1]) > 20
-    assert text.count("needs etcd's own log, in which it says whom it rejected and why: pass --etcd-log") == 1
+    assert text.count("needs etcd's own log, with the connections that it rejected: pass --etcd-log") == 1
 
 
 def test_from_an_ini_file(run: Runner, etcd: Logged) -> None:

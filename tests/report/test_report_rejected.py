@@ -105,7 +105,7 @@ def test_of_an_owned_cluster_only_strangers_are_worth_a_word() -> None:
 
 def test_a_log_that_could_not_be_read_or_not_all_of_it() -> None:
     assert lines(replace(LOG, problem="No such file or directory"))[-1] == (
-        "  etcd.log (m0) could not be read in the end: No such file or directory"
+        "  etcd.log (m0) could not be read to the end: No such file or directory"
     )
     assert "0 are not (only its end was read)" in " ".join(
         " ".join(lines(replace(LOG, truncated=True))).split()
