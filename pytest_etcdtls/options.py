@@ -147,8 +147,8 @@ _LIVE = (
     Option(
         "--etcd-pki-dir",
         "directory with the declared files, or copies of them: each is found by its whole path, by any "
-        "ending of it, or by its name, in a subdirectory with the member's name if there is one. With endpoints and "
-        "no --etcd-config, kubeadm's file names are used, as in /etc/kubernetes/pki/etcd.",
+        "ending of it, or by its name, in a subdirectory with the member's name if there is one. With "
+        "endpoints and no --etcd-config, kubeadm's file names are used, as in /etc/kubernetes/pki/etcd.",
         "DIR",
     ),
     Option(

@@ -118,7 +118,7 @@ def _judge_client_auth(declaration: ListenerDeclaration, admission: AccessMatrix
         yield _accepts_otherwise(declaration, None, admission, [])
     elif not enforced:
         yield Note(
-            "in force, although etcd would not do so with this declaration: it was started with others"
+            "in force, although this declaration does not enforce it: etcd was started with other settings"
         )
 
 

@@ -152,7 +152,7 @@ def _judge_good(resumption: Resumption, resumed: Resumed) -> Iterator[Statement]
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{place} with its session: {again.describe()}")
     else:
         yield Finding(
-            message=f"{place}: the good client is accepted with a full handshake, but not with its session",
+            message=f"the good client is accepted, but not with its session, in {resumed.version}",
             expected=resumed.fresh.describe(),
             observed=again.describe(),
             evidence={"identity": resumed.identity},
@@ -166,7 +166,7 @@ def _judge_revoked(resumption: Resumption, resumed: Resumed) -> Iterator[Stateme
         return
     if again.ending is Ending.SERVED:
         yield Finding(
-            message=f"{place}: a client that a full handshake refuses is accepted with its session",
+            message=f"a client that is refused otherwise is accepted with its session, in {resumed.version}",
             expected=resumed.fresh.describe(),
             observed=again.describe(),
             evidence={"identity": resumed.identity},

@@ -34,10 +34,10 @@ _LISTS_OF_NAMES: Final = {"3.5": 15}
 class ClientAuthentication(StrEnum):
     """Which clients TLS accepts."""
 
-    ANYBODY = "anybody"
+    ANYBODY = "every client"
     """No client certificate is requested."""
-    TRUSTED_CA = "who holds a certificate of the trusted CA"
-    SYSTEM_ROOTS = "who holds a certificate of any CA in the system's root store"
+    TRUSTED_CA = "clients with a certificate of the trusted CA"
+    SYSTEM_ROOTS = "clients with a certificate of any CA in the system's root store"
 
 
 class CRLEffect(StrEnum):

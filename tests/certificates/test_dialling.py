@@ -64,7 +64,7 @@ _GATEWAY = {
     "for servers only": (
         ClusterConfig(pki=PKIPlan(server=replace(SERVER, extended_key_usage=_FOR_SERVERS))),
         ["extendedKeyUsage (serverAuth) has no clientAuth: incompatible key usage"],
-        "clientAuth beside serverAuth",
+        "both clientAuth and serverAuth",
     ),
     "expired": (
         ClusterConfig(pki=PKIPlan(server=_EXPIRED)),

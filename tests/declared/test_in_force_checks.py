@@ -117,7 +117,7 @@ def test_a_setting_is_named_with_its_place_and_the_trap_that_it_is_in() -> None:
         "--client-cert-auth=true (the command line) is not in force: --auto-tls"
     )
     assert finding.evidence["trap"] == "config.auto-tls-drops-client-auth"
-    assert finding.evidence["effective"].startswith("anybody")
+    assert finding.evidence["effective"].startswith("every client")
     assert finding.evidence["declared"] == "--client-cert-auth=true (the command line)"
 
 
@@ -164,7 +164,7 @@ def test_a_trap_that_etcd_did_not_fall_into_is_noted() -> None:
     declaration = _declared(*without("cert-file", "key-file"), "--auto-tls")
     (note,) = _judge("config.client-auth-in-force", declaration=declaration)
     assert isinstance(note, Note)
-    assert "started with something else" in note.text
+    assert "started with other settings" in note.text
 
 
 @pytest.mark.parametrize("ending", [Ending.UNCLEAR, Ending.OTHER, Ending.CLOSED])
@@ -216,7 +216,7 @@ MIN, MAX = "--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"
     [
         ((), (TWELVE, THIRTEEN), None),
         ((), (TWELVE,), None),
-        ((), (THIRTEEN,), "TLSv1.2 is not spoken, and nothing in the command line forbids it"),
+        ((), (THIRTEEN,), "TLSv1.2 is not supported, and nothing in the command line excludes it"),
         ((MIN,), (THIRTEEN,), None),
         ((MIN,), (TWELVE, THIRTEEN), f"{MIN} (the command line) is not in force"),
         ((MIN,), (), f"{MIN} (the command line) is not in force"),
@@ -321,7 +321,7 @@ def test_an_uncertain_trap_is_no_violation() -> None:
 
 def test_an_etcd_that_runs_all_the_same_was_started_with_something_else() -> None:
     running = _with_trap(starts=False)
-    assert "runs, so it was started with something else" in _message(
+    assert "runs, so it was started with other settings" in _message(
         _judge("config.does-not-start", declarations=running)
     )
     unknown = Declarations((replace(running.members[0], version=None),))

@@ -76,7 +76,7 @@ def test_a_finding_says_all_that_there_is() -> None:
     made = _made("accepted", "accepted")
     (finding,) = judge_steps(made, [Expected("start", "subject", REFUSED)], ("curl",))
     assert isinstance(finding, Finding)
-    assert finding.message == "subject: let in (start was done)"
+    assert finding.message == "subject: accepted (start was done)"
     assert finding.expected == "not accepted"
     assert "served: HTTP 200" in finding.observed
     assert finding.evidence == {
