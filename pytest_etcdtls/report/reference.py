@@ -10,8 +10,12 @@ from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import Level
 from pytest_etcdtls.role import Role
 
-_CODE = re.compile(r"(--[a-z\[(][\w\[\]()|.=-]*[\w\])]|(?<![\w/])/[a-z][\w/]*[a-z](?![\w/]))")
-"""Matches a flag with its value, or an HTTP path."""
+_CODE = re.compile(
+    r"(`[^`]+`"
+    r"|--(?:[\w-]|\[[\w-]+\]|\([\w|]+\))*\w(?:=(?:https://)?(?:\.\.\.|[\w|-]+(?:[.=][\w|-]+)*))?"
+    r"|(?<![\w/])/[a-z][\w/]*[a-z](?![\w/]))"
+)
+"""Matches what is code already, a flag with its value, or an HTTP path."""
 
 _SPECIAL = re.compile(r"([\\`*<\[\]]|(?<!\w)_|_(?!\w))")
 
@@ -24,7 +28,8 @@ def as_text(text: str) -> str:
     """Return text as Markdown, with flags and paths as code and all other characters escaped."""
     parts = _CODE.split(text)
     return "".join(
-        f"`{part}`" if number % 2 else _SPECIAL.sub(r"\\\1", part) for number, part in enumerate(parts)
+        f"`{part.strip('`')}`" if number % 2 else _SPECIAL.sub(r"\\\1", part)
+        for number, part in enumerate(parts)
     )
 
 

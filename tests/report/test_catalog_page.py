@@ -65,6 +65,8 @@ def test_the_index_counts_the_checks_and_leads_to_every_family() -> None:
     [
         ("set --client-cert-auth=true, not --auto-tls.", "set `--client-cert-auth=true`, not `--auto-tls`."),
         ("/v3/kv answers; and/or", "`/v3/kv` answers; and/or"),
+        ("see `etcdctl alarm list` (--etcd-log)", "see `etcdctl alarm list` (`--etcd-log`)"),
+        ("in --listen-(client|peer)-urls).", "in `--listen-(client|peer)-urls`)."),
         ("a * b_c _d [e] <f>", r"a \* b_c \_d \[e\] \<f>"),
     ],
 )
