@@ -135,9 +135,9 @@ def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
         if side.generated and dropped:
             yield Trap(
                 id="auto-tls-drops-client-auth",
-                summary=f"--{p}auto-tls accepts every client: {spellings(dropped)} beside it are dropped",
-                why="etcd generates a certificate and with it all of that side's TLS settings anew; what is "
-                "declared for client certificates, names and revocation is lost without an error, on all of "
+                summary=f"--{p}auto-tls accepts every client: it disables {spellings(dropped)}",
+                why="with the generated certificate etcd replaces all TLS settings of that side; declared "
+                "client authentication, names and revocation lists have no effect, without an error, in "
                 "3.4 to 3.7.",
                 remedy=f"give --{p}cert-file and --{p}key-file and remove --{p}auto-tls",
                 settings=(*auto, *dropped),
@@ -147,8 +147,7 @@ def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
             yield Trap(
                 id="auto-tls-ignored",
                 summary=f"--{p}auto-tls is ignored, since a certificate is given",
-                why="etcd only warns about it in its log; what is served is the certificate that is "
-                "declared.",
+                why="etcd only warns in its log and serves the declared certificate.",
                 remedy=f"remove --{p}auto-tls",
                 settings=(*auto, *situation.settings(f"{p}cert-file")),
             )
@@ -178,8 +177,8 @@ def no_bundle(situation: TrapContext) -> Iterator[Trap]:
             summary=f"--{p}client-cert-auth without --{p}trusted-ca-file accepts every client with a "
             f"certificate of any CA in {roots or 'the root store of the system'}, and refuses the cluster's "
             "own clients",
-            why="without a bundle Go verifies client certificates against the roots that it would verify web "
-            "sites with.",
+            why="without a bundle Go verifies client certificates against the system's root store, as for "
+            "web sites.",
             remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
             settings=situation.settings(f"{p}client-cert-auth"),
             listeners=urls(secure),
@@ -199,11 +198,11 @@ def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
             id="trusted-ca-alone",
             summary=f"--{p}trusted-ca-file alone accepts every client"
             if old
-            else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not on, "
-            "but the CN of a certificate is no user's name",
-            why="etcd 3.3 verifies clients only if it is told to authenticate them; from 3.4 on a bundle is "
-            "enough for TLS, while authentication by CN still asks for the switch.",
-            remedy=f"say what is meant: --{p}client-cert-auth=true",
+            else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not "
+            "set, but a certificate's CN is not used as a user name",
+            why="etcd 3.3 verifies clients only with --client-cert-auth; from 3.4 on a bundle is enough "
+            "for TLS, but authentication by CN still needs the flag.",
+            remedy=f"declare it explicitly: --{p}client-cert-auth=true",
             settings=(*given, *situation.settings(f"{p}client-cert-auth")),
             listeners=urls(situation.secure(side.side)),
         )
@@ -221,7 +220,7 @@ def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
         if unasked:
             summary += "; etcd opens it because no listening URL is given"
         if shared:
-            summary += "; it is the very port that speaks TLS"
+            summary += "; the same port also serves TLS"
         p = prefix(side.side)
         yield Trap(
             id="http-listener-beside-tls",
@@ -250,9 +249,9 @@ CLIENT_AUTH_TRAPS = (
 )
 
 _LOCKS_OUT = (
-    "etcd reads the file at every connection, after the handshake, and takes any error for a refusal: it "
-    "closes the connection without an alert, or on a gRPC port of its own with bad_certificate; who shows no "
-    "certificate is refused by TLS as ever."
+    "etcd reads the file at every connection, after the handshake, and treats any error as a refusal: it "
+    "closes the connection without an alert, or on a separate gRPC port with bad_certificate; TLS refuses "
+    "clients without a certificate as before."
 )
 
 
@@ -270,7 +269,7 @@ def _without_effect(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
         p = prefix(side.side)
         yield Trap(
             id="crl-without-client-auth",
-            summary=f"--{side.side}-crl-file refuses no client: no certificate is asked for",
+            summary=f"--{side.side}-crl-file refuses no client: no certificate is requested",
             why="revoked certificates can only be recognised where clients send one.",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=situation.settings(f"{side.side}-crl-file"),
@@ -308,7 +307,7 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
     elif crl.encoding is None or crl.encoding is Encoding.NEITHER:
         yield Trap(
             id="crl-encoding",
-            summary=f"{side.crl_file} is no CRL that etcd can read: every client with a certificate is "
+            summary=f"{side.crl_file} is not a CRL that etcd can read: every client with a certificate is "
             "refused",
             why=_LOCKS_OUT,
             remedy="replace it by a CRL in DER",
@@ -327,9 +326,10 @@ def _not_on_grpc(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
         yield Trap(
             id="crl-ignored-on-grpc",
             summary=f"revoked clients are served by gRPC on {', '.join(urls(ignoring))}: etcd "
-            f"{situation.version} does not look at the CRL there",
-            why="with --listen-client-http-urls the client port is gRPC's own, and its TLS never saw the CRL "
-            "before 3.5.32, 3.6.13 and 3.7.0 (GHSA-3wh4-j44w-pg92; never fixed in 3.4). HTTP refuses them.",
+            f"{situation.version} does not read the CRL there",
+            why="with --listen-client-http-urls the client port serves gRPC only, and does not check the "
+            "CRL before 3.5.32, 3.6.13 and 3.7.0 (GHSA-3wh4-j44w-pg92; never fixed in 3.4). HTTP refuses "
+            "them.",
             remedy="upgrade etcd, or remove --listen-client-http-urls",
             settings=situation.settings("client-crl-file", "listen-client-http-urls"),
             listeners=urls(ignoring),
@@ -353,10 +353,10 @@ def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
         p = prefix(side.side)
         yield Trap(
             id="allowed-names-without-client-auth",
-            summary=f"{spellings(given)} refuses no client: no certificate is asked for",
+            summary=f"{spellings(given)} refuses no client: no certificate is requested",
             why="names are compared after a client's certificate has been verified, and without "
-            f"--{p}client-cert-auth and a trusted CA no client sends one. etcd's own gateway is refused all "
-            "the same.",
+            f"--{p}client-cert-auth and a trusted CA no client sends one. etcd's own gateway is refused "
+            "nevertheless.",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=given,
             listeners=urls(situation.secure(side.side)),
@@ -375,7 +375,7 @@ def names_as_one(situation: TrapContext) -> Iterator[Trap]:
                 id="allowed-names-as-one",
                 summary=f"etcd {situation.version} reads {setting.written} as one name, so every client "
                 "is refused",
-                why="lists with commas are understood from 3.5.15 and 3.6 on.",
+                why="lists with commas are supported from 3.5.15 and 3.6 on.",
                 remedy=f"give one name in {setting.spelled}, or upgrade etcd",
                 settings=(setting,),
             )
@@ -393,7 +393,7 @@ def san_rule_off(situation: TrapContext) -> Iterator[Trap]:
                 summary=f"certificates are accepted from any address: {spellings(found)} is on",
                 why="where it applies, on peer and https metrics listeners, etcd compares the names in a "
                 "client's certificate with the address that it comes from.",
-                remedy="give members certificates with their addresses and remove the switch",
+                remedy="give members certificates with their addresses and remove the flag",
                 settings=found,
             )
 
@@ -424,9 +424,9 @@ def hidden_by_file(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="config-file-hides-flags",
             summary=f"etcd reads {situation.declaration.config_file} and ignores {spellings(hidden)}",
-            why="with a configuration file all other flags and all environment variables are ignored; one "
-            "line of the log says so, at level info.",
-            remedy="write these settings into the configuration file, or do without it",
+            why="with a configuration file all other flags and all environment variables are ignored; "
+            "the log has one line about it, at level info.",
+            remedy="write these settings into the configuration file, or start etcd without it",
             settings=hidden,
         )
 
@@ -452,9 +452,9 @@ def unknown_keys(situation: TrapContext) -> Iterator[Trap]:
     for setting in unread:
         yield Trap(
             id="unknown-key",
-            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}has no such key and says "
-            "nothing",
-            why="etcd's YAML decoder passes over keys that it does not know.",
+            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}has no such key and "
+            "does not warn",
+            why="etcd's YAML decoder ignores keys that it does not know.",
             remedy=_advice(setting),
             settings=(setting,),
             certain=_names_are_known(situation),
@@ -489,9 +489,9 @@ def go_fields(situation: TrapContext) -> Iterator[Trap]:
         if setting.via is Via.KEY and setting.spelled.partition(".")[0].lower() in GO_FIELDS:
             yield Trap(
                 id="undocumented-key",
-                summary=f"{setting.spelled} is in force, though no documentation has such a key",
-                why="Go's decoder takes the name of a field for a key where the field has no name of its "
-                "own, so that this works today, by accident.",
+                summary=f"{setting.spelled} is in force, although the key is not documented",
+                why="Go's decoder accepts the name of a field as a key where the field has no tag; this "
+                "may stop working in another release.",
                 remedy="start etcd with flags instead of a configuration file",
                 settings=(setting,),
             )
@@ -517,7 +517,7 @@ def unknown_variables(situation: TrapContext) -> Iterator[Trap]:
             id="unknown-variable",
             summary=f"{setting.spelled} is not in force: etcd {_version(situation)}does not know it and only "
             "warns",
-            why="an environment variable stands for a flag in capitals with underscores, and etcd ignores "
+            why="etcd reads variables with the names of its flags, in capitals with underscores, and ignores "
             "others.",
             remedy=f"perhaps {close[0]} is meant" if close and close[0] != setting.spelled else "remove it",
             settings=(setting,),
@@ -539,7 +539,8 @@ def unknown_flags(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="flag-unknown-to-version",
             summary=f"etcd {_version(situation)}does not start with {setting.spelled}: {known}",
-            why="an unknown flag ends etcd before it reads anything; what runs was started with other flags.",
+            why="etcd exits at an unknown flag before it reads anything; the running etcd was started with "
+            "other flags.",
             remedy=f"remove {setting.spelled}" if lines or not close else f"perhaps --{close[0]} is meant",
             settings=(setting,),
             starts=False,
@@ -557,8 +558,8 @@ def variables_beside_flags(situation: TrapContext) -> Iterator[Trap]:
             summary=f"{setting.spelled} is ignored, since {flag.spelled} is given"
             if old
             else f"etcd does not start: {setting.spelled} and {flag.spelled} are both given",
-            why="up to 3.3 the flag goes before the variable; from 3.4 on etcd refuses to choose, even if "
-            "both are equal or the variable is empty.",
+            why="up to 3.3 the flag takes precedence; from 3.4 on etcd exits, even if both are equal or "
+            "the variable is empty.",
             remedy=f"remove one of {setting} and {flag}",
             settings=(setting, flag),
             starts=old,
@@ -605,7 +606,7 @@ def does_not_start(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="does-not-start",
             summary=f"{mistake.text} ({mistake.place})",
-            why="etcd ends before it opens a port; what runs was started with something else.",
+            why="etcd exits before it opens a port; the running etcd was started with other settings.",
             remedy="correct the line",
             starts=False,
         )
@@ -614,7 +615,7 @@ def does_not_start(situation: TrapContext) -> Iterator[Trap]:
             yield Trap(
                 id="does-not-start",
                 summary=f"etcd does not start: {summary}",
-                why="etcd ends with an error in its log; what runs was started with something else.",
+                why="etcd exits with an error in its log; the running etcd was started with other settings.",
                 remedy=remedy,
                 settings=settings,
                 starts=False,
@@ -630,7 +631,7 @@ def _certificates(situation: TrapContext) -> Iterator[Problem]:
         if side.certificate is None and side.key is None:
             listeners = situation.secure(side.side)
             yield (
-                f"{listeners[0].url} wants a certificate, and --{p}cert-file and --{p}key-file are not given",
+                f"{listeners[0].url} needs a certificate, and --{p}cert-file and --{p}key-file are not given",
                 f"give --{p}cert-file and --{p}key-file",
                 tuple(one.declared.setting for one in listeners[:1] if one.declared.setting),
             )
@@ -689,7 +690,7 @@ def _tls_versions(situation: TrapContext) -> Iterator[Problem]:
             yield f"{setting.written} is not a version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
     minimum, maximum = situation.seen.text("tls-min-version"), situation.seen.text("tls-max-version")
     if (minimum, maximum) == ("TLS1.3", "TLS1.2"):
-        yield "the lowest TLS version is above the highest", "turn them round", given
+        yield "the lowest TLS version is above the highest", "swap them", given
 
 
 def _suites(situation: TrapContext) -> Iterator[Problem]:

@@ -279,7 +279,7 @@ def _exchange(context: Context, key: str | None) -> GetExchange:
 
 def _needs_http1(accepted: Candidate, url: str) -> None:
     if Protocol.HTTP1 not in accepted.served_protocols:
-        raise NotApplicableError(f"{url} speaks gRPC only; HTTP is on the split-off listener")
+        raise NotApplicableError(f"{url} serves gRPC only; HTTP is on the split-off listener")
 
 
 def _seen(accepted: Candidate, role: Role, path: str) -> Attempt | None:
@@ -500,7 +500,7 @@ def _grpc_port(context: Context, listener: Listener) -> Listener:
     for other in context.target.listeners:
         if other.role is Role.CLIENT and other.member == listener.member and other.scheme == "https":
             return other
-    raise NotVerifiedError("a token is given by gRPC: pass --etcd-endpoint of the same member")
+    raise NotVerifiedError("a token is issued over gRPC: pass --etcd-endpoint of the same member")
 
 
 def _is_denied(attempt: Attempt) -> bool:
@@ -610,7 +610,9 @@ def _user_token(context: Context, key: str | None) -> UserToken:
     attempt = context.attempt(request)[0][-1]
     if not (token := _token_in(attempt)):
         response = attempt.response
-        said = response.headers.get("grpc-message", "no token came") if response else attempt.describe()
+        said = (
+            response.headers.get("grpc-message", "no token was returned") if response else attempt.describe()
+        )
         raise NotVerifiedError(f"no token for user {name}: {said}")
     return UserToken(name, token)
 

@@ -550,8 +550,8 @@ def _files(context: Context, key: str | None) -> DeclaredFiles:
     target = context.target
     if not target.declared:
         raise NotApplicableError(
-            "nothing says which files the members were told to use: --etcd-config names a member's manifest "
-            "or configuration"
+            "the declared files of the members are not known: pass a member's manifest or configuration with "
+            "--etcd-config"
         )
     given = target.client.server_ca
     return DeclaredFiles(
@@ -608,7 +608,9 @@ def _held(context: Context, key: str | None) -> HeldCertificates:
         if one.certificate not in judged:
             held.setdefault(one.certificate, one)
     if not held:
-        raise NotApplicableError(f"no certificate {words[key]}is held besides those that other checks judge")
+        raise NotApplicableError(
+            f"no certificate {words[key]}is available besides those that other checks judge"
+        )
     return HeldCertificates(certificates=tuple(held.values()), observed_at=datetime.now(UTC))
 
 

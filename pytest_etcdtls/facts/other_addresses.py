@@ -131,7 +131,7 @@ def _most_unnamed(target: Target) -> int:
 def _unnamed_ports(context: Context, key: str | None) -> UnnamedPorts:
     target = context.target
     if not target.discover:
-        raise NotApplicableError("listeners that were not named are looked for with --etcd-discover alone")
+        raise NotApplicableError("listeners that were not named are looked for only with --etcd-discover")
     found = context.get(Discovered)
     if found.discovery.source is None:
         raise NotVerifiedError(

@@ -141,7 +141,7 @@ def _go(context: Context, key: str | None) -> GoRelease:
             continue
         if (release := Release.parse(text)) is not None:
             return GoRelease(url=place.url, member=listener.member, release=release, text=text)
-    raise NotVerifiedError(f"the Go release is not known, it stands in /metrics: {_NEED}")
+    raise NotVerifiedError(f"the Go release is not known, /metrics has it: {_NEED}")
 
 
 @probe(EtcdReleases, cost=0, needs=[(EtcdRelease, None)], across=True)
@@ -248,12 +248,12 @@ def _from_status(context: Context, place: Listener) -> str:
             except ValueError:
                 continue
             return version.decode("ascii", "replace") if isinstance(version, bytes) else ""
-    raise NotVerifiedError(f"{place.url} does not tell its version")
+    raise NotVerifiedError(f"{place.url} does not report its version")
 
 
 def _metric(context: Context, place: Listener, pattern: re.Pattern[bytes]) -> str:
     response = context.get(GetExchange, "/metrics", listener=place).attempt.response
     found = pattern.search(response.body) if response else None
     if found is None:
-        raise NotVerifiedError(f"{place.url}/metrics does not tell the version")
+        raise NotVerifiedError(f"{place.url}/metrics does not report the version")
     return found[1].decode("ascii", "replace")

@@ -133,9 +133,7 @@ def _foreign(context: Context, key: str | None) -> ForeignSession:
         if version in offered and attempt.ending is Ending.SERVED and slot.session is not None
     }
     if not got:
-        raise NotApplicableError(
-            f"{other.url} gives out no session in a TLS version that {listener.url} offers"
-        )
+        raise NotApplicableError(f"{other.url} issues no session in a TLS version that {listener.url} offers")
     protocol, purpose = PROTOCOLS[listener.role][0], f"session of {other.url}, no certificate"
     requests = [
         replace(status_request(listener, NO_CERTIFICATE, version, protocol, purpose), resume=slot)

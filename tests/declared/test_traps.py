@@ -310,7 +310,7 @@ def test_system_roots_may_be_others() -> None:
 def test_what_is_in_force_is_said_in_words() -> None:
     done = effective(flags(*GOOD, CRL, "--client-cert-allowed-hostname=a.example"), "3.5.1", DER)
     assert done.at(Role.CLIENT)[0].describe() == (
-        "who holds a certificate of the trusted CA /pki/ca.crt, valid for a.example; "
+        "clients with a certificate of the trusted CA /pki/ca.crt, valid for a.example; "
         "revoked certificates are refused; TLSv1.2 to TLSv1.2"
     )
     assert done.at(Role.PEER)[0].san_rule

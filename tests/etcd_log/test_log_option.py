@@ -169,9 +169,9 @@ def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
     )
     where = f" on the {client} endpoint" if client else ""
     assert re.search(rf"127\.0\.0\.1, 2 times{where}, last at .* UTC \(line \d+\): no client cert", text)
-    assert "A client spoke TLS and presented no certificate. Give it a certificate of the trusted CA" in text
+    assert "A client connected with TLS and presented no certificate. Give it a certificate of the trusted CA" in text
     assert re.search(r"127\.0\.0\.1, once.*, last at .*: plaintext on a TLS port", text)
-    assert "What arrived first was no TLS" in text
+    assert "The first bytes were not TLS" in text
     assert _outcomes(ran) == {"conforms"}
     [logs] = [found for found in ran.report["observations"] if found["kind"] == "etcd-logs"]
     [log] = logs["logs"]
