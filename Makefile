@@ -62,11 +62,12 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 wheel-test: $(VENV)/.package ## build the wheel and run its suite in a fresh environment, from another directory
 	@PYTHON=$(BIN)/python .ci/wheel-test $(ARGS)
 
-docs: $(VENV)/.test ## write the pages of docs that come from the code: checks, facts, presets, faults that were tried
+docs: $(VENV)/.test ## write the pages and figures that come from the code
 	$(BIN)/python tests/pages.py
 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
 	ETCD_MATRIX=whole KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest $(PARALLEL) tests/zoo $(ARGS)
+	$(BIN)/python tests/pages.py
 
 test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time
 	$(VENV)-oldest/bin/pytest $(PARALLEL) tests/plugin tests/report tests/test_startup.py $(ARGS)

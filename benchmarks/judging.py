@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def measure(source: EtcdSource, repeat: int) -> list[Timed]:
     with start_cluster(ClusterConfig(), source) as cluster, tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         judge = _judging(cluster)
-        connections = _connections(judge, directory)
+        connections = connections_of_judging(cluster, directory)
         handshake, request = _openssl(cluster), _curl(cluster)
 
         def by_hand() -> None:
@@ -66,9 +65,10 @@ def _judging(cluster: Cluster) -> list[str]:
     ]
 
 
-def _connections(judge: Sequence[str], directory: Path) -> int:
+def connections_of_judging(cluster: Cluster, directory: Path) -> int:
+    """Return how many connections the default catalogue makes to a cluster, judged as a live one."""
     report = directory / "report.json"
-    command([*judge, f"--etcd-report={report}"], directory)
+    command([*_judging(cluster), f"--etcd-report={report}"], directory)
     return int(json.loads(report.read_text())["summary"]["connections"])
 
 

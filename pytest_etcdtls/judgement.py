@@ -64,7 +64,7 @@ def reproduce_in(admission: AccessMatrix, cells: Iterable[AccessCase]) -> tuple[
 
 
 _NOBODY_ASKED = (
-    "this port asks nobody for a certificate, and so takes every one, see mtls.no-certificate: set "
+    "this port requests no certificate and accepts every client, see mtls.no-certificate: set "
     "--{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give --{peer}cert-file "
     "explicitly (auto-tls drops both)"
 )
@@ -80,9 +80,9 @@ _WITNESSES = {
 def _admitted(admission: AccessMatrix, served: list[AccessCase], who: str) -> Finding:
     if admission.instead_of:
         witness = _WITNESSES.get(admission.identity, admission.identity)
-        message = f"{who} is not kept out: {witness} is let in"
+        message = f"{who} is not refused: {witness} is accepted"
     else:
-        message = f"{who} is let in"
+        message = f"{who} is accepted"
     asked = any(cell.attempt.certificate_requested for cell in served)
     return Finding(
         message=message,
@@ -157,13 +157,13 @@ def _judge(
         if trial not in wrong:
             yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {trial.describe()}")
     if wrong:
-        becomes = "let in" if let_in else "not let in"
+        becomes = "accepted" if let_in else "not accepted"
         yield finding(
             experiment,
             experiment.step(expected.step),
             wrong,
             message=f"{expected.who}: {becomes} ({_done(experiment, expected)})",
-            expected="not let in" if let_in else "let in",
+            expected="not accepted" if let_in else "accepted",
             reproduce=reproduce,
         )
 

@@ -89,10 +89,9 @@ ENDPOINTS = (
 
 CONFIG = Option(
     "--etcd-config",
-    "what a member of a live cluster was told to be: kubeadm's etcd.yaml, etcd's own configuration file, an "
-    "environment file, a systemd unit or a command line. Gives the endpoints of all roles that no endpoint "
-    "option names, and what credentials are not named; the wire is compared with it. Repeatable, one for "
-    "each member.",
+    "declaration of one member of a live cluster: kubeadm's etcd.yaml, etcd's own configuration file, an "
+    "environment file, a systemd unit or a command line. Gives the endpoints and credentials that no other "
+    "option names; the running member is compared with it. Repeatable, one for each member.",
     "FILE",
     Kind.LIST,
 )
@@ -103,15 +102,14 @@ LIVE = (*ENDPOINTS, CONFIG)
 _LIVE = (
     Option(
         "--etcd-connect-to",
-        "connect to ADDR:PORT for an endpoint's HOST:PORT, as curl's option of that name: HOST and the first "
-        "PORT may be empty for any, ADDR and the last PORT for the same. Names are judged against the URL. "
-        "Repeatable.",
+        "connect to ADDR:PORT for an endpoint's HOST:PORT, as curl's --connect-to: an empty HOST or first "
+        "PORT means any, an empty ADDR or last PORT the same. Names are judged by the URL. Repeatable.",
         "HOST:PORT:ADDR:PORT",
         Kind.LIST,
     ),
     Option(
         "--etcd-cacert",
-        "PEM bundle that what is served must lead to; else ETCDCTL_CACERT.",
+        "PEM bundle of the CAs of the served certificates; else ETCDCTL_CACERT.",
         "FILE",
     ),
     Option("--etcd-cert", "client certificate; else ETCDCTL_CERT.", "FILE"),
@@ -122,38 +120,38 @@ _LIVE = (
         "ETCDTLS_KEY_PASSWORD; else asked for, if standard input is a terminal.",
         "FILE",
     ),
-    Option("--etcd-peer-cacert", "as --etcd-cacert, for peer listeners (default: that one).", "FILE"),
-    Option("--etcd-peer-cert", "as --etcd-cert, for peer listeners (default: that one).", "FILE"),
+    Option("--etcd-peer-cacert", "as --etcd-cacert, for peer listeners (default: the same file).", "FILE"),
+    Option("--etcd-peer-cert", "as --etcd-cert, for peer listeners (default: the same file).", "FILE"),
     Option("--etcd-peer-key", "private key of --etcd-peer-cert.", "FILE"),
     Option(
         "--etcd-trusted-ca",
-        "the bundle that etcd was told to trust for its clients, its --trusted-ca-file (default: "
+        "the bundle that etcd trusts for its clients, its --trusted-ca-file (default: "
         "--etcd-cacert if the client certificate verifies against it, else unknown).",
         "FILE",
     ),
     Option(
         "--etcd-peer-trusted-ca",
-        "the bundle that etcd was told to trust for its peers, its --peer-trusted-ca-file (default: "
+        "the bundle that etcd trusts for its peers, its --peer-trusted-ca-file (default: "
         "--etcd-peer-cacert if the peer certificate verifies against it, else unknown).",
         "FILE",
     ),
     Option(
         "--etcd-ca-key",
-        "private key of a CA in the trusted bundle: lets the run mint one-day identities (expired, wrong "
-        "usage ...), in memory alone.",
+        "private key of a CA in the trusted bundle: the run issues one-day identities (expired, wrong "
+        "usage ...), in memory only.",
         "FILE",
     ),
     Option("--etcd-peer-ca-key", "the same for the peers' trusted bundle.", "FILE"),
     Option(
         "--etcd-kubernetes-ca",
-        "CA of the Kubernetes cluster that the etcd serves: etcd should not trust it.",
+        "CA of the Kubernetes cluster that uses this etcd: etcd should not trust it.",
         "FILE",
     ),
     Option("--etcd-user", "user of a cluster with authentication on; else ETCDCTL_USER.", "NAME"),
     Option("--etcd-password-file", "file with that user's password in its first line.", "FILE"),
     Option(
         "--etcd-expect-cert",
-        "certificate that must be served on client listeners, of HOST alone if one is named. Repeatable.",
+        "certificate that client listeners must serve, only those of HOST if one is named. Repeatable.",
         "[HOST=]FILE",
         Kind.LIST,
     ),
@@ -161,15 +159,15 @@ _LIVE = (
     CONFIG,
     Option(
         "--etcd-pki-dir",
-        "where the declared files are here, or copies of them: each by its whole path, by any ending of it, "
-        "at last by its name; in a directory called as the member, if there is one. With endpoints and no "
-        "--etcd-config kubeadm's names are looked for there, as in /etc/kubernetes/pki/etcd.",
+        "directory with the declared files, or copies of them: each is found by its whole path, by any "
+        "ending of it, or by its name, in a subdirectory with the member's name if there is one. With "
+        "endpoints and no --etcd-config, kubeadm's file names are used, as in /etc/kubernetes/pki/etcd.",
         "DIR",
     ),
     Option(
         "--etcd-log",
-        "etcd's own log, of HOST's member if one is named: the connections that it rejected are set against "
-        "ours. Repeatable.",
+        "etcd's own log, of HOST's member if one is named: its rejected connections are compared with ours. "
+        "Repeatable.",
         "[HOST=]FILE",
         Kind.LIST,
     ),
@@ -190,7 +188,7 @@ _OWNED = (
     ),
     Option(
         "--no-etcd-conformance",
-        "no suite, only fixtures and options, even though an endpoint is given.",
+        "no suite, only fixtures and options, even if an endpoint is given.",
         kind=Kind.FLAG,
         ini=False,
         dest_="etcd_conformance",
@@ -198,7 +196,7 @@ _OWNED = (
     ),
     Option(
         "--etcd-backend",
-        "how to start an owned cluster: auto (default: what is there, the header says what), container or "
+        "how to start an owned cluster: auto (default: what is available; the header names it), container or "
         "process.",
         "BACKEND",
     ),
@@ -222,7 +220,7 @@ _OWNED = (
     ),
     Option(
         "--etcd-keep",
-        "leave owned clusters and their PKI standing after the run; the summary says where.",
+        "keep owned clusters running after the run, with their PKI; the summary says where.",
         kind=Kind.FLAG,
         ini=False,
     ),
@@ -232,11 +230,15 @@ _JUDGING = (
     Option(
         "--etcd-check",
         "only these checks: id, glob, family (mtls, cert ...) or source (cis, rfc8446, threat-model ...); "
-        "!PATTERN leaves out. Repeatable, commas allowed.",
+        "!PATTERN excludes. Repeatable, commas allowed.",
         "PATTERN",
         Kind.LIST,
     ),
-    Option("--etcd-strict", "a SHOULD that is not kept fails as a MUST does.", kind=Kind.FLAG),
+    Option(
+        "--etcd-strict",
+        "a check of level SHOULD that warns fails the run, as one of level MUST does.",
+        kind=Kind.FLAG,
+    ),
     Option(
         "--etcd-allow-unverified",
         "accept a TLS listener on which no check about mutual TLS came to a verdict.",
@@ -253,11 +255,14 @@ _JUDGING = (
         "FILE",
     ),
     Option(
-        "--etcd-report", "write a report there: a name that ends in .json. Repeatable.", "PATH", Kind.LIST
+        "--etcd-report",
+        "write a report to this file, whose name ends in .json. Repeatable.",
+        "PATH",
+        Kind.LIST,
     ),
     Option(
         "--etcd-plan",
-        "print per listener how many connections the run would make at most, and stop; touches no network.",
+        "print the maximum number of connections per listener and stop; makes none.",
         kind=Kind.FLAG,
         ini=False,
     ),
@@ -266,12 +271,12 @@ _JUDGING = (
 )
 
 _BOUNDS = (
-    Option("--etcd-timeout", "bound on one connection, in seconds (default 5).", "SECONDS"),
+    Option("--etcd-timeout", "limit of one connection, in seconds (default 5).", "SECONDS"),
     Option("--etcd-concurrency", "connections at a time per listener (default 4).", "N"),
     Option("--etcd-gentle", "one connection at a time, spaced.", kind=Kind.FLAG),
     Option(
         "--etcd-max-connections",
-        "connections per listener at most (default 200); what is not seen because of it is inconclusive.",
+        "maximum connections per listener (default 200); checks that need more are inconclusive.",
         "N",
     ),
     Option(
@@ -415,7 +420,7 @@ def _read(config: pytest.Config) -> Invocation:
     if conformance is False and (package or ids):
         raise pytest.UsageError(
             f"{PACKAGE} or one of its node ids is named and --no-etcd-conformance rules the suite out: "
-            "leave one of them away, or add --etcd-conformance behind it"
+            "omit one of them, or add --etcd-conformance after it"
         )
     here = "--etcd-conformance" in words
     live = _live(config, words, here, conformance)
@@ -423,13 +428,13 @@ def _read(config: pytest.Config) -> Invocation:
         _refuse_two_clusters(config, live)
     if live is None and _count(_PKI_DIR, words):
         raise pytest.UsageError(
-            f"{_PKI_DIR} holds files and no address: add --etcd-config, or --etcd-endpoint of the cluster "
-            "that they are of"
+            f"{_PKI_DIR} names files and no address: add --etcd-config, or --etcd-endpoint of the cluster "
+            "that they belong to"
         )
     if live is None and _DISCOVER in words:
         raise pytest.UsageError(
             f"{_DISCOVER} asks a live cluster for its members, and no endpoint of one is given: pass "
-            f"--etcd-endpoint, or leave {_DISCOVER} away: of an owned cluster every member is judged anyhow"
+            f"--etcd-endpoint, or omit {_DISCOVER}: every member of an owned cluster is judged without it"
         )
     return Invocation(
         suite=conformance is True or (conformance is None and (package or bool(ids) or live is not None)),
@@ -475,19 +480,19 @@ def _refuse_two_clusters(config: pytest.Config, live: str | None) -> None:
     if named == "--etcd-config":
         raise pytest.UsageError(
             f"{options[started]} starts an etcd, and --etcd-config declares a live one: a declaration is not "
-            f"replayed on another etcd yet. Leave {options[started]} away to judge the live cluster, or "
-            "--etcd-config to judge the etcd that is started"
+            f"applied to another etcd. Omit {options[started]} to judge the live cluster, or --etcd-config "
+            "to judge the etcd that is started"
         )
     raise pytest.UsageError(
-        f"{options[started]} starts an etcd to be judged, and {named} names a live one: leave one of them "
-        f"away, or run twice. For the clusters of fixtures beside a live one use {started} in the ini file"
+        f"{options[started]} starts an etcd to be judged, and {named} names a live one: omit one of them, "
+        f"or run twice. For clusters of fixtures in addition to a live one use {started} in the ini file"
     )
 
 
 def _refusal(what: str, where: str) -> str:
     return (
-        f"{what} comes from {where}, and nobody should judge a cluster by accident: give it on the command "
-        "line itself, or put --etcd-conformance there"
+        f"{what} comes from {where}, and no cluster is judged by accident: pass it on the command line, or "
+        "pass --etcd-conformance there"
     )
 
 

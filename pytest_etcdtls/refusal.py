@@ -56,7 +56,7 @@ TABLE: Mapping[tuple[Ending, ControlState], Ruling] = {
     (Ending.REFUSED, ControlState.SERVED): Ruling(Outcome.CONFORMS),
     (Ending.REFUSED, ControlState.NONE_KNOWN): Ruling(Outcome.CONFORMS, "without control"),
     (Ending.REFUSED, ControlState.CLOSED): Ruling(
-        Outcome.CONFORMS, "TLS let the good client through, etcd closed it"
+        Outcome.CONFORMS, "TLS accepted the good client, then etcd closed the connection"
     ),
     (Ending.REFUSED, ControlState.REFUSED): _REFUSED_AS_WELL,
     (Ending.REFUSED, ControlState.OTHER): _SAME_FOR_ALL,

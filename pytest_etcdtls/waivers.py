@@ -90,7 +90,7 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
         raise UsageError(f"{where}: values are nested too deeply to be waivers") from error
     tables = content.pop("waiver", [])
     if content or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise UsageError(f"{where}: nothing but [[waiver]] tables belongs in it")
+        raise UsageError(f"{where}: it may have [[waiver]] tables only")
     return tuple(_waiver(f"{where}, waiver {number}", table) for number, table in enumerate(tables, 1))
 
 
@@ -101,7 +101,7 @@ def _waiver(where: str, table: Mapping[str, Any]) -> Waiver:
     for name in ("check", "reason", "listener"):
         value = table.get(name, "*" if name == "listener" else None)
         if not isinstance(value, str) or not value.strip():
-            raise UsageError(f"{where}: {name} must be a text and not empty")
+            raise UsageError(f"{where}: {name} must be a string that is not empty")
     expires = table.get("expires")
     if isinstance(expires, dt.datetime):
         expires = expires.date()
@@ -160,4 +160,4 @@ def review(
 def _why_unused(outcomes: Collection[Outcome]) -> str:
     if not outcomes or outcomes == {Outcome.NOT_RUN}:
         return "its check was not run on a listener that it matches"
-    return f"its check came to {', '.join(sorted(outcomes))}"
+    return f"its check has the outcome {', '.join(sorted(outcomes))}"

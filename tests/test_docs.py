@@ -7,13 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
-from pages import GENERATED
+from pages import generated, stale
+from zoo.members import ZOO
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.report.reference import anchor
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docker/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])
+GENERATED = generated()
+KILL_MATRIX = (ROOT / "docs" / "kill-matrix.md").read_text()
 FAMILIES = {check.family for check in catalogue().values()}
 
 
@@ -31,7 +34,41 @@ def test_check_ids_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_pages_are_as_the_code_is(name: str) -> None:
-    assert (ROOT / "docs" / name).read_text() == GENERATED[name](), "run make docs"
+    assert (ROOT / name).read_text() == GENERATED[name], "run make docs"
+
+
+def test_every_page_of_a_family_has_checks() -> None:
+    assert stale() == [], "run make docs"
+
+
+def test_the_kill_matrix_has_every_misconfigured_cluster_and_what_finds_it() -> None:
+    rows = re.findall(r"^\| \*\*([\w-]+)\*\*: (.*?) \| (.*?) \|", KILL_MATRIX, re.MULTILINE)
+    in_page = {name: (what, set(re.findall(r"`(.*?)`", found))) for name, what, found in rows}
+    [versions] = re.findall(r"clusters on etcd ([\d., ]+\d)", KILL_MATRIX)
+    assert in_page == {
+        member.name: (
+            member.what,
+            {
+                check
+                for version in versions.split(", ")
+                if member.is_of(version)
+                for ids in member.found_by(version).values()
+                for check in ids
+            },
+        )
+        for member in ZOO
+    }, "run make kill-matrix"
+
+
+def test_the_sums_of_the_kill_matrix_are_those_of_its_rows() -> None:
+    [(misconfigurations, clusters, checks, proved)] = re.findall(
+        r"^(\d+) misconfigurations, (\d+) clusters .* Of (\d+) checks (\d+) ", KILL_MATRIX, re.MULTILINE
+    )
+    by_check = re.findall(r"^\| `(.*?)` \| ", KILL_MATRIX, re.MULTILINE)
+    assert int(misconfigurations) == len(re.findall(r"^\| \*\*[\w-]+\*\*: ", KILL_MATRIX, re.MULTILINE))
+    assert re.search(rf"^\| \*\*clusters\*\* \| {clusters} \|", KILL_MATRIX, re.MULTILINE)
+    assert int(checks) == len(catalogue()), "run make kill-matrix"
+    assert int(proved) == len(by_check), "run make kill-matrix"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

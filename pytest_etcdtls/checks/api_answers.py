@@ -58,7 +58,7 @@ def the_probes_of_kubernetes_have_their_paths(
         response = exchange.attempt.response
         if response is not None and response.status not in (200, 503):
             yield Finding(
-                message=f"{exchange.path} is not there",
+                message=f"{exchange.path} does not exist",
                 expected=f"HTTP 200 or 503 from etcd {etcd.release}",
                 observed=show(response),
                 reproduce=(
@@ -386,7 +386,7 @@ def the_member_is_healthy(
     reason = str(fields.get("reason", ""))
     if not healthy:
         yield Finding(
-            message="/health does not say true",
+            message="/health does not report true",
             evidence={"alarms": "; ".join(alarms.texts)} if alarms.texts else {},
             level=Level.SHOULD if _is_full(reason, alarms) else None,
             expected='HTTP 200: {"health":"true"}',

@@ -99,13 +99,13 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
     """
     text = response.body.decode("utf-8", "replace")
     if response.status != 503:
-        return "", "see etcd's log, and what stands before the client port"
+        return "", "see etcd's log; look for a proxy in front of the client port"
     told = next((cause for words, cause in _ALERTS.items() if words in text), None)
     if dial.with_another:
         why = {
             _EXPIRED: "has expired",
-            _AUTHORITY: f"is of a CA that is not trusted for clients ({_trusted(dial)})",
-            _HOSTNAME: f"cannot keep {_hostname(dial)}",
+            _AUTHORITY: f"is from a CA that is not trusted for clients ({_trusted(dial)})",
+            _HOSTNAME: f"does not satisfy {_hostname(dial)}",
         }.get(told or "", "is refused, or etcd cannot be dialled for another reason")
         remedy = (
             f"use gRPC: {_NO_GATEWAY}"
@@ -127,14 +127,14 @@ def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str
     if told == _HALF:
         return (
             "etcd could not load its certificate and key when the gateway dialled it",
-            "put a certificate and the key that belongs to it under --cert-file and --key-file",
+            "put a certificate and its key at the paths of --cert-file and --key-file",
         )
     leaf, *sent = dial.served
     now = dial.observed_at or leaf.not_valid_before_utc
     if told == _HOSTNAME or (told is None and dial.allowed_hostname):
         return (
             f"etcd applies {_hostname(dial)} to the connection that the gateway makes to it, which cannot "
-            "keep that rule",
+            "satisfy that rule",
             f"use gRPC: {_NO_GATEWAY}",
         )
     if now > leaf.not_valid_after_utc or now < leaf.not_valid_before_utc:
@@ -160,23 +160,24 @@ def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str
         return (
             f"{with_it}, whose extendedKeyUsage ({', '.join(purposes(leaf) or ()) or 'empty'}) has no "
             "clientAuth: incompatible key usage",
-            f"issue the certificate of --cert-file with clientAuth beside serverAuth, or {_OWN_PAIR}",
+            f"issue the certificate of --cert-file with both clientAuth and serverAuth, or {_OWN_PAIR}",
         )
     if told == _AUTHORITY and path is None:
         return (
             f"{with_it}, issued by {name_text(leaf.issuer) or '(empty name)'}, and the client port "
-            f"refuses it as of an unknown CA ({_trusted(dial)})",
+            f"refuses it as issued by an unknown CA ({_trusted(dial)})",
             _OWN_PAIR,
         )
     if told == _AUTHORITY:
         return (
-            f"{with_it}, and the client port refuses it as of an unknown CA, although {dial.trust_source} "
-            "has its CA: there is a fault in the chain, or etcd was not restarted since that CA was added",
-            "mend what the cert checks of this listener find; restart etcd if --trusted-ca-file has changed",
+            f"{with_it}, and the client port refuses it as issued by an unknown CA, although "
+            f"{dial.trust_source} has its CA: there is a fault in the chain, or etcd was not restarted since "
+            "that CA was added",
+            "fix what the cert checks of this listener find; restart etcd if --trusted-ca-file has changed",
         )
     return (
         f"{with_it}, which the client port seems to refuse; see what the cert checks of this listener find",
-        f"mend what they find, see etcd's log, or {_OWN_PAIR}",
+        f"fix what they find, see etcd's log, or {_OWN_PAIR}",
     )
 
 
@@ -193,7 +194,7 @@ def _hostname(dial: GatewayDial) -> str:
 def _why_denied(answer: GatewayAnswer, response: Response) -> str:
     if b"CommonName" in response.body:
         return (
-            "authentication is on, and the gateway turns away every certificate with a common name: pass one "
+            "authentication is on, and the gateway rejects every certificate with a common name: pass one "
             f"without, and --etcd-user ({show(response)})"
         )
     why = answer.why_not or (f"user {answer.user} may not" if answer.user else show(response))
@@ -256,7 +257,7 @@ def grpc_needs_http2(call: GRPCOverHTTP1) -> Iterator[Statement]:
     if response is not None and response.status == 200 and kind.startswith("application/grpc"):
         yield Finding(
             message="gRPC is answered over HTTP/1.1",
-            expected="HTTP 404, or a close",
+            expected="HTTP 404, or a closed connection",
             observed=f"{show(response)} ({kind})",
         )
     else:

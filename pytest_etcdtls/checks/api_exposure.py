@@ -140,7 +140,7 @@ def plain_metrics_stay_on_loopback(answer: FirstContact, listener: ListenerFacts
     ):
         yield Finding(
             message="metrics are served without TLS beyond loopback",
-            expected="https, or an address of loopback",
+            expected="https, or a loopback address",
             observed=f"{listener.url}: {answer.plaintext.describe()}",
             reproduce=(curl(listener.url, role=listener.role, path="/metrics", look=STATUS),),
         )

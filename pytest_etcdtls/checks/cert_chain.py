@@ -81,7 +81,7 @@ def the_chain_is_complete(path: PathToTrust, chain: ServedChain) -> Iterator[Sta
     elif path.unknown_issuer:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
-            f"the issuer {path.unknown_issuer} is not known, nor what lies beyond: see cert.trusted",
+            f"the issuer {path.unknown_issuer} is not known, nor are those above it: see cert.trusted",
         )
 
 
@@ -157,12 +157,12 @@ def every_hello_gets_the_same_chain(hellos: HelloVariants) -> Iterator[Statement
     if different and not hellos.steady:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
-            "the same hello gets another certificate each time: it was being renewed, or several servers "
+            "the same ClientHello gets different certificates: one was just renewed, or several servers "
             "answer in turn. Run it again, or name each member by its own address",
         )
     elif different:
         yield Finding(
-            message="what is served depends on the hello",
+            message="the served certificate depends on the ClientHello",
             expected=f"{first.hello}: {_leaf(first)} for every hello",
             observed="; ".join(f"{found.hello}: {_leaf(found)}" for found in different),
             reproduce=tuple(
@@ -214,8 +214,8 @@ def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> 
     if path.error:
         anchors = name_list(anchor.subject for anchor in path.anchors)
         yield Finding(
-            message="no path leads from the served certificate to the given CA",
-            expected=f"a certificate that leads to {anchors} ({path.source})",
+            message="there is no path from the served certificate to the given CA",
+            expected=f"a certificate with a path to {anchors} ({path.source})",
             observed=f"{path.error}; issuer {name_text(chain.leaf.issuer)}",
             evidence={"served": "; ".join(shown_in_full(certificate) for certificate in chain.certificates)},
             reproduce=(show_chain(path.url),),
@@ -308,7 +308,7 @@ def every_issuer_is_a_ca(issuers: Issuers) -> Iterator[Statement]:
         problems = list(_problems(issuer, below, is_last=is_last))
         if problems:
             yield Finding(
-                message=f"{shown(issuer)} may not have issued what is served",
+                message=f"{shown(issuer)} must not issue the served certificate",
                 expected="CA:TRUE, a path length that suffices, keyCertSign, no usage that excludes servers",
                 observed=", ".join(problems),
                 reproduce=(show_chain(issuers.url),),
@@ -345,8 +345,8 @@ def the_cas_may_issue_these_names(path: CertificationPath) -> Iterator[Statement
     for fault in (constraint_fault(path.certificates), policy_fault(path.certificates)):
         if fault:
             yield Finding(
-                message=f"the constraints of a CA exclude what is served: {fault}",
-                expected="names and policies that every CA above the certificate admits",
+                message=f"the constraints of a CA exclude the served certificate: {fault}",
+                expected="names and policies that every CA above the certificate permits",
                 observed=listed(subject_alt_names(path.certificates[0]), ", ") or "no subjectAltName",
                 evidence={"path": "; ".join(shown(certificate) for certificate in path.certificates)},
                 reproduce=(show_chain(path.url),),

@@ -95,7 +95,7 @@ def critical_extensions_are_known(path: CertificationPath) -> Iterator[Statement
         unknown = details(certificate).unhandled
         if unknown:
             yield Finding(
-                message=f"{shown(certificate)} has a critical extension that clients do not know",
+                message=f"{shown(certificate)} has a critical extension that clients do not support",
                 expected="critical extensions that Go's x509 handles",
                 observed=", ".join(extension_name(oid) for oid in unknown),
                 reproduce=(show_chain(path.url),),
@@ -268,7 +268,7 @@ def the_key_is_strong(chain: ServedChain) -> Iterator[Statement]:
         yield _MALFORMED
     elif not is_strong(key):
         yield Finding(
-            message="the key of the certificate is weak, or of a kind that clients do not take",
+            message="the key of the certificate is weak, or of a type that clients do not accept",
             expected=STRONG,
             observed=describe_key(key),
             reproduce=(show_leaf(chain.url, '"Public-Key"'),),
@@ -301,7 +301,7 @@ def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain) -> Iterato
             yield _MALFORMED
         elif weak or (issuer in served and is_too_long(key)):
             yield Finding(
-                message=f"the key of the CA {shown(issuer)} is weak, or of a kind that clients do not take",
+                message=f"the key of the CA {shown(issuer)} is weak, or of a type that clients do not accept",
                 expected=STRONG,
                 observed=describe_key(key),
                 reproduce=(show_chain(issuers.url),),

@@ -52,7 +52,7 @@ def the_certificate_covers_the_endpoint(chain: ServedChain) -> Iterator[Statemen
     if names_host(chain.leaf, chain.host):
         return
     if not subject_alt_names(chain.leaf):
-        yield CannotJudge(Outcome.NOT_VERIFIED, "no name is there, see cert.has-subject-alternative-name")
+        yield CannotJudge(Outcome.NOT_VERIFIED, "there are no names, see cert.has-subject-alternative-name")
     elif chain.host in _misplaced(chain.leaf):
         yield CannotJudge(Outcome.NOT_VERIFIED, "the address is a dNSName, see cert.address-as-dns-name")
     else:
@@ -112,7 +112,7 @@ def addresses_are_no_dns_names(chain: ServedChain) -> Iterator[Statement]:
     """
     for address in _misplaced(chain.leaf):
         yield Finding(
-            message=f"the address {address} is there as a DNS name, which never matches",
+            message=f"the address {address} is present as a DNS name, which never matches",
             expected=f"IP:{address}",
             observed=named(chain.leaf),
             reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
@@ -150,7 +150,7 @@ def no_name_is_a_wildcard(chain: ServedChain) -> Iterator[Statement]:
     wide = [name for name in _dns_names(chain.leaf) if name.startswith("*")]
     if wide:
         yield Finding(
-            message="the certificate is good for a whole domain",
+            message="the certificate is valid for a whole domain",
             expected="the member's own names",
             observed=", ".join(wide),
             reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
@@ -232,7 +232,7 @@ def the_certificate_covers_what_is_advertised(own: OwnURLs, chain: ServedChain) 
     # The endpoint's own host is judged by cert.covers-endpoint.
     missing = sorted(host for host in hosts - {chain.host} if not names_host(chain.leaf, host))
     if missing and not subject_alt_names(chain.leaf):
-        yield CannotJudge(Outcome.NOT_VERIFIED, "no name is there, see cert.has-subject-alternative-name")
+        yield CannotJudge(Outcome.NOT_VERIFIED, "there are no names, see cert.has-subject-alternative-name")
     elif missing:
         yield Finding(
             message=f"the certificate does not cover {', '.join(missing)}, which the member advertises",

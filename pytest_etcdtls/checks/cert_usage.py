@@ -173,9 +173,7 @@ def _at_the_gateway(chain: ServedChain, served: ServedClient) -> Iterator[Statem
         line = curl(chain.url, role=chain.role, files=client.files, protocol=Protocol.GATEWAY, look=STATUS)
         yield _not_for_clients(chain, "the gateway answers 503", line)
     elif statuses:
-        yield Note(
-            "the gateway works all the same: it dials with another certificate, or nobody is asked for one"
-        )
+        yield Note("the gateway works nevertheless: it dials with another certificate, or none is requested")
     else:
         yield CannotJudge(Outcome.NOT_APPLICABLE, f"{chain.url} has no gateway: HTTP is split off")
 

@@ -83,7 +83,7 @@ def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
 
 def _unusable(member: MemberFiles, file: FileFact) -> Finding:
     return Finding(
-        message=f"{member.label}: a declared file is not what it should be",
+        message=f"{member.label}: a declared file cannot be used",
         expected="a certificate and its key, in PEM, as etcd reads them",
         observed=file.problem,
         evidence={"declared": file.said},
@@ -181,7 +181,7 @@ def _open(
     top = (leaf, *issuers_among(leaf, sent, when))[-1]
     path, trusted = quote(str(pair.certificate.path)), quote(str(bundle.path if bundle else "ca.crt"))
     return Finding(
-        message=f"{member.label}: the declared certificate does not lead to the declared CA",
+        message=f"{member.label}: the declared certificate does not chain to the declared CA",
         concerns=listeners_of_side(member.label, pair.side),
         expected=f"a chain from {shown(leaf)} ({pair.certificate.path}) to {anchors}",
         observed=f"it ends at {shown(top)}, issued by {name_text(top.issuer) or '(empty)'}",
@@ -240,11 +240,11 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
         if crl.found is None:
             yield _not_here(member, setting)
         elif crl.next_update is None:
-            yield Note(f"{crl.found} does not say when it is to be renewed")
+            yield Note(f"{crl.found} has no nextUpdate")
         elif files.observed_at > crl.next_update:
             yield Finding(
                 message=f"{member.label}: a revocation list is out of date",
-                expected=f"a list that is to be renewed after {when(files.observed_at)}",
+                expected=f"a list with a nextUpdate after {when(files.observed_at)}",
                 observed=f"{crl.found}: nextUpdate {when(crl.next_update)}",
                 evidence={"declared": str(setting), "issuer": printable(crl.issuer)},
                 reproduce=(
@@ -256,9 +256,9 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
 def _not_here(member: MemberFiles, setting: Setting) -> CannotJudge:
     files = [file for pair in member.pairs for file in (pair.certificate, pair.key)]
     if any(file.original for file in files):
-        reason = f"{member.label}: there is no file where {setting} says, see config.crl-missing"
+        reason = f"{member.label}: the file of {setting} does not exist, see config.crl-missing"
         return CannotJudge(Outcome.NOT_APPLICABLE, reason)
-    return CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: the file of {setting} is not here")
+    return CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: the file of {setting} is not available here")
 
 
 _OF_OTHERS = 0o007
@@ -292,10 +292,10 @@ def keys_are_for_their_owner(files: DeclaredFiles) -> Iterator[Statement]:
     keys = {(member.label, key.path): (member, key) for member in files.members for key in _keys(member)}
     for member, key in keys.values():
         if key.mode is not None and key.mode & (_OF_OTHERS | _WRITTEN_BY_GROUP):
-            yield _readable_by_others(member, key, "a private key is open to others")
+            yield _readable_by_others(member, key, "a private key is accessible to others")
         elif _is_a_strangers(member, key, files.reader):
             yield Finding(
-                message=f"{member.label}: a private key belongs to somebody else",
+                message=f"{member.label}: a private key has an unexpected owner",
                 expected=f"root, user {member.data_owner} of the data directory, or user {files.reader}",
                 observed=f"{key.path}: owner {key.owner}",
                 evidence={"declared": key.said},
@@ -367,14 +367,14 @@ def no_ca_key_lies_open_beside_its_certificate(files: DeclaredFiles) -> Iterator
     for member, key in lying.values():
         if key.mode is not None and key.mode & _NOT_THE_OWNERS:
             yield Finding(
-                message=f"{member.label}: the key of a trusted CA lies open beside its certificate",
+                message=f"{member.label}: the key beside a trusted CA is readable by others",
                 expected="no such file, or one with mode 0600",
                 observed=f"{key.path}: mode {key.mode:04o}",
                 evidence={"found": key.said},
                 reproduce=(look_for(f"stat -c '%a %U %n' {quote(str(key.path))}", "the mode: 600, or 640"),),
             )
         else:
-            yield Note(f"{key.path} lies there, for its owner alone")
+            yield Note(f"{key.path} is there, readable by its owner only")
 
 
 def _another(chain: ServedChain, declared: DeclaredLeaf) -> Mapping[str, Any]:

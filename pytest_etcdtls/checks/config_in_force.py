@@ -122,12 +122,12 @@ def _judge_client_auth(declaration: ListenerDeclaration, admission: AccessMatrix
     elif served and wanted:
         yield _accepts_otherwise(declaration, asks, admission, served)
     elif served:
-        yield Note("anybody is let in, as declared")
+        yield Note("every client is accepted, as declared")
     elif not wanted:
         yield _accepts_otherwise(declaration, None, admission, [])
     elif not enforced:
         yield Note(
-            "in force, though etcd would not do so with this declaration: it was started with something else"
+            "in force, although this declaration does not enforce it: etcd was started with other settings"
         )
 
 
@@ -151,8 +151,8 @@ def _accepts_otherwise(
     return not_in_force(
         declaration,
         setting,
-        says="" if setting else "clients without a certificate are refused, and nothing in {} asks for one",
-        expected=_REFUSED if served else "anybody is let in",
+        says="" if setting else "clients without a certificate are refused, and nothing in {} requires one",
+        expected=_REFUSED if served else "every client is accepted",
         observed=observed_in(served or admission.cells),
         reproduce=(curl(admission.url, role=admission.role, version=cell.version, protocol=cell.protocol),),
     )
@@ -239,7 +239,7 @@ def _judge_announced(
             continue
         return
     if bundle.strangers:
-        observed = f"{', '.join(bundle.strangers)} is let in, which no declared CA can have signed"
+        observed = f"{', '.join(bundle.strangers)} is accepted, which no declared CA can have signed"
         yield _announces_otherwise(declaration, bundle, announced, observed)
     elif bundle.absent:
         yield CannotJudge(Outcome.NOT_VERIFIED, bundle.absent)
@@ -248,7 +248,7 @@ def _judge_announced(
             declaration,
             bundle,
             announced,
-            f"{bundle.accepted} is let in, whose certificate none of them has signed: the trusted CA has "
+            f"{bundle.accepted} is accepted, whose certificate none of them has signed: the trusted CA has "
             "the same name and another key",
         )
 
@@ -390,8 +390,8 @@ def _spoken_or_not(
     return not_in_force(
         declaration,
         setting,
-        says="" if setting else f"{attempt.asked} is not spoken, and nothing in {{}} forbids it",
-        expected=f"{attempt.asked} is {'refused' if served_protocols else 'spoken'}",
+        says="" if setting else f"{attempt.asked} is not supported, and nothing in {{}} excludes it",
+        expected=f"{attempt.asked} is {'refused' if served_protocols else 'supported'}",
         observed=f"{attempt.asked}: {attempt.describe()}",
         reproduce=(s_client(attempt.url, attempt.asked),),
     )
@@ -523,7 +523,7 @@ def _otherwise(
     declaration: ListenerDeclaration, name: str, response: Response, line: str, *, what: str
 ) -> Finding:
     there = response.status != _ABSENT
-    says = f"the {what} {'answers' if there else 'does not answer'}, and {{}} does not say so"
+    says = f"the {what} {'answers' if there else 'does not answer'}, and {{}} does not declare that"
     return not_in_force(
         declaration,
         declaration.member.as_read(name),
@@ -597,7 +597,7 @@ def _refusing(seen: SeenListener, declared: EffectiveListener, others: Sequence[
     answering = ", ".join(other.declaration.url for other in others)
     return Finding(
         message=f"{declared.url} is declared, and {url} refuses TCP connections, while the same member "
-        f"answers at {answering}: etcd was started with something else, or a firewall refuses in its place",
+        f"answers at {answering}: etcd was started with other settings, or a firewall refuses in its place",
         expected=_declared(declared),
         concerns=(f"{seen.declaration.role}-{seen.declaration.member.label}",),
         observed=seen.said.rpartition("; ")[2],
@@ -607,7 +607,7 @@ def _refusing(seen: SeenListener, declared: EffectiveListener, others: Sequence[
 
 def _tls_alone(seen: SeenListener, declared: EffectiveListener) -> Finding:
     return Finding(
-        message=f"{declared.url} is declared as http and answers TLS alone: etcd was started with something "
+        message=f"{declared.url} is declared as http and answers TLS only: etcd was started with something "
         "else, or something else answers here",
         expected=_declared(declared),
         concerns=(f"{seen.declaration.role}-{seen.declaration.member.label}",),
@@ -621,7 +621,7 @@ def _beyond_loopback(found: LoopbackAttempt) -> Finding:
     body = attempt.response.excerpt(60) if attempt.response else ""
     setting = declared.setting or f"{declared.url}, which is etcd's default"
     return Finding(
-        message=f"{declared.url} is declared, on loopback alone, and {attempt.url} answers: etcd was started "
+        message=f"{declared.url} is declared, on loopback only, and {attempt.url} answers: etcd was started "
         "with something else, or something else answers there",
         expected=f"{setting}: no answer at another address",
         concerns=(str(declared.role),),
@@ -701,8 +701,8 @@ def _drift(declaration: ListenerDeclaration) -> str:
     member = declaration.member
     etcd = f"etcd {member.version}" if member.version else "etcd"
     if not member.starts:
-        return f"{etcd} does not start with this declaration, so what runs was started with something else"
+        return f"{etcd} does not start with this declaration, so it was started with other settings"
     return (
-        f"{etcd}, started with this declaration, would do otherwise: it was not restarted since the "
-        "declaration changed, was started with something else, or something else answers here"
+        f"{etcd}, started with this declaration, would behave differently: it was not restarted since the "
+        "declaration changed, was started with other settings, or another server answers here"
     )

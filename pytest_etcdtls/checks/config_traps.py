@@ -57,7 +57,7 @@ def _trapped(id_: str) -> Counterexample:
 def _of(member: MemberDeclaration) -> str:
     if member.version is None:
         return "which is not known: pass a client certificate that is accepted"
-    return f"and {member.version} is newer than those that are known here: see its release notes"
+    return f"and {member.version} is newer than the versions that are known here: see its release notes"
 
 
 def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
@@ -69,7 +69,7 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
     message = f"{member.label}: {trap.summary}"
     if not trap.starts and member.version is not None:
         message += (
-            f"; etcd {member.version} runs, so it was started with something else, and will not come up "
+            f"; etcd {member.version} runs, so it was started with other settings, and will not start "
             "again with this"
         )
     evidence = {"member": member.label, "etcd": member.version or "of unknown version"}
@@ -310,12 +310,12 @@ def the_revocation_list_is_there(
     """
     for trap in declaration.traps("crl-missing"):
         if declaration.listener is not None and declaration.listener.crl is CRLEffect.IGNORED:
-            yield Note("etcd does not look at it on this port, see config.crl-ignored-on-grpc")
+            yield Note("etcd does not read it on this port, see config.crl-ignored-on-grpc")
         elif acceptance.accepted is not None:
-            yield Note(f"{trap.summary}; here the good client {acceptance.accepted.identity} is let in")
+            yield Note(f"{trap.summary}; the good client {acceptance.accepted.identity} is accepted")
         elif closed := [found for found in acceptance.candidates if _is_closed(acceptance, found)]:
             yield Finding(
-                message="the revocation list is neither here nor, by all that is seen, where etcd looks",
+                message="the revocation list is missing here and apparently on the member too",
                 expected=trap.remedy,
                 observed="; ".join(
                     f"{found.identity}: {attempt.asked} {attempt.protocol}: {attempt.describe()}"
@@ -327,7 +327,7 @@ def the_revocation_list_is_there(
         else:
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,
-                f"{trap.summary}; a good client would tell, and none is let in: pass --etcd-pki-dir, a "
+                f"{trap.summary}; a good client would show it, and none is accepted: pass --etcd-pki-dir, a "
                 "directory with a copy",
             )
 

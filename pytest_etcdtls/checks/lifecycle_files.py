@@ -211,7 +211,7 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
     served = ", ".join(f"{tally.served} by {client}" for client, tally in load.tallies.items())
     yield Note(f"{load.renewals} renewals, requests served: {served}")
     if load.paused:
-        yield Note("nobody connected while files were replaced, which is not atomic in a container")
+        yield Note("no client connected while files were replaced, which is not atomic in a container")
 
 
 _GOOD_CLIENT, _STRANGER, _NAMED = "good client", "client of another CA", "named client"
@@ -371,7 +371,7 @@ def _as_known(experiment: Experiment, reproduce: tuple[str, ...]) -> Iterator[St
     release = Release.parse(experiment.etcd_version)
     if release is None:
         yield CannotJudge(
-            Outcome.NOT_VERIFIED, f"{experiment.etcd_version} is no version to expect anything of"
+            Outcome.NOT_VERIFIED, f"{experiment.etcd_version} is a version without known behaviour"
         )
         return
     reads_pem = release < _PEM_ENDS
@@ -386,9 +386,11 @@ def _as_known(experiment: Experiment, reproduce: tuple[str, ...]) -> Iterator[St
             experiment,
             experiment.step("pem"),
             others,
-            message="a list in PEM does not have the effect that this version is known for",
-            expected="good clients let in, the list read" if reads_pem else "everybody refused",
+            message="a list in PEM does not have the effect that is known for this version",
+            expected="good clients accepted, the list read" if reads_pem else "every client refused",
             reproduce=reproduce,
         )
     else:
-        yield Note("a list in PEM is read" if reads_pem else "a list in PEM refuses everybody: use DER")
+        yield Note(
+            "a list in PEM is read" if reads_pem else "with a list in PEM every client is refused: use DER"
+        )

@@ -32,7 +32,7 @@ def _let_in(who: str) -> Any:  # noqa: ANN401
 
 def _curl(port: int, where: str) -> str:
     command = f"curl -sS -i -k --http1.1 --cert other.crt --key other.key https://127.0.0.1:{port}/version"
-    return look_for(command, f"an HTTP status line: the client is let in ({where})")
+    return look_for(command, f"an HTTP status line: the client is accepted ({where})")
 
 
 @check("lifecycle.allowed-hostname", on=set(), counterexample=_let_in("client with another hostname"))
@@ -341,7 +341,7 @@ def the_gateway_takes_no_certificate_for_a_user(
             continue
         served = response.status == 200
         if trial.who == _TOKEN and not served:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"the gateway serves nobody: {trial.describe()}")
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"the gateway serves no client: {trial.describe()}")
         if trial.who != _TOKEN and served:
             yield finding(
                 experiment,
@@ -389,7 +389,7 @@ def the_gateway_dials_with_the_certificate_that_it_was_given(
             experiment,
             step,
             others,
-            message="the gateway does not work with a certificate of its own to dial with",
+            message="the gateway does not work with its own client certificate",
             expected="HTTP 200",
             reproduce=(
                 curl(_CLIENT_PORT, role="client", files=GOOD_CLIENT, protocol=Protocol.GATEWAY, look=STATUS),
@@ -418,17 +418,15 @@ def a_member_with_a_foreign_certificate_does_not_join(member: ForeignMember) -> 
     """
     if member.joined:
         yield Finding(
-            message="a member with a peer certificate of another CA takes part",
+            message="a member with a peer certificate of another CA joins the cluster",
             expected="the other members refuse its connections",
-            observed="it says that it serves clients, which takes a leader",
+            observed="it reports that it serves clients, which requires a leader",
             evidence={"etcd": member.etcd_version},
             reproduce=(
                 "cp foreign.crt peer.crt; cp foreign.key peer.key  # of one of three; restart that one",
             ),
         )
     elif not member.rejected:
-        yield CannotJudge(
-            Outcome.INCONCLUSIVE, "it did not join, and no other member says that it refused it"
-        )
+        yield CannotJudge(Outcome.INCONCLUSIVE, "it did not join, and no other member has logged a refusal")
     elif not member.joined_again:
         yield CannotJudge(Outcome.INCONCLUSIVE, "it does not join with its own certificate either")

@@ -96,7 +96,7 @@ def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
     """
     client = served.client
     if client is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client; what answers was not seen")
+        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client; no answer was seen")
         return
     if any(_of_etcd(attempt) for attempt in client.served):
         return
@@ -109,8 +109,8 @@ def the_listener_is_an_etcd(served: ServedClient) -> Iterator[Statement]:
         return
     first = client.served[0]
     yield Finding(
-        message="what answers is not an etcd",
-        expected="/version, the JSON gateway or gRPC in etcd's shape",
+        message="the server that answers is not etcd",
+        expected="/version, the JSON gateway or gRPC as etcd answers",
         observed="; ".join(f"{attempt.protocol}: {_show(attempt)}" for attempt in client.served[:3]),
         evidence={"identity": client.identity},
         reproduce=(curl(served.url, role=served.role, files=client.files, protocol=first.protocol),),
@@ -175,10 +175,10 @@ def nothing_answers_plain_http_unnamed(ports: UnnamedPorts) -> Iterator[Statemen
 def _answers_plain_http(attempt: Attempt) -> Finding:
     response = attempt.response
     known = response is not None and is_of_etcd(response)
-    who = "an etcd answers" if known else "something that does not say that it is etcd answers"
+    who = "etcd" if known else "a server that does not identify itself as etcd"
     path = "/version" if attempt.url.endswith((":2380", ":7001")) else "/health"
     return Finding(
-        message=f"{who} plain HTTP at {attempt.url}, on a host of the member list, and nobody named it",
+        message=f"{who} answers plain HTTP at {attempt.url}, which is not a known listener",
         expected="no answer to plain HTTP",
         observed=_show(attempt) if response is not None else f"'{attempt.first_text}'",
         reproduce=(curl(attempt.url, role="", path=path),),

@@ -84,7 +84,7 @@ def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[State
     Level: MUST, SHOULD where TLS versions alone differ
     Remediation: start every member with the same TLS flags, from the same version of etcd.
     """
-    yield from _alike(side_by_side.rows, _asks, _policy, "asks for certificates otherwise")
+    yield from _alike(side_by_side.rows, _asks, _policy, "requests certificates differently")
     alike = tuple(row for row in side_by_side.rows if len({_asks(seen) for seen in row}) == 1)
     versions = _alike(alike, lambda seen: seen.versions, _policy, "offers other TLS versions")
     yield from (replace(found, level=Level.SHOULD) for found in versions)
@@ -358,14 +358,14 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
     for listing in listings.listings:
         by_cluster[listing.cluster_id].setdefault(listing.member, listing)
     if all(len(group) < 2 for group in by_cluster.values()):
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "one member only gave its list")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "only one member returned its list")
         return
     for group in by_cluster.values():
         lists = {listing.url: frozenset(listing.members) for listing in group.values()}
         if len(set(lists.values())) > 1:
             yield Finding(
                 message="members of one cluster list different members",
-                expected="the same list from everybody",
+                expected="the same list from every member",
                 observed="; ".join(f"{url}: {_shown(members)}" for url, members in lists.items()),
                 reproduce=tuple(etcdctl(url, GOOD_CLIENT, "member list", _LISTED) for url in lists),
             )
@@ -409,7 +409,7 @@ def every_listener_belongs_to_one_cluster(
     strangers = [claim for claim in claims.claims if claim.member_id and claim.member_id not in known]
     for claim in strangers:
         yield Finding(
-            message=f"{claim.url} is no member of its cluster",
+            message=f"{claim.url} is not a member of its cluster",
             expected=f"one of {', '.join(sorted(known))}",
             observed=str(claim.member_id),
             reproduce=(etcdctl(claim.url, GOOD_CLIENT, "endpoint status --write-out=fields", _IDS),),
@@ -469,14 +469,16 @@ def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
 
 def _nobody(discovery: Discovery) -> str:
     if not discovery.questions:
-        return "none of the listeners given tells the members: pass --etcd-endpoint or --etcd-peer-endpoint"
+        return (
+            "none of the named listeners returns a member list: pass --etcd-endpoint or --etcd-peer-endpoint"
+        )
     ways: dict[str, list[str]] = {}
     for question in discovery.questions:
         ways.setdefault(question.why_not, []).append(f"{question.means} of {question.url}")
     said = "; ".join(f"{reason} (asked by {', '.join(asked)})" for reason, asked in ways.items())
     return (
-        f"nobody gave the member list, so only what was named is judged: {said}. Pass an endpoint that "
-        "answers and credentials that it accepts, or name every listener and leave --etcd-discover away"
+        f"no endpoint returned the member list, so only named listeners are judged: {said}. Pass an endpoint "
+        "that answers and credentials that it accepts, or name every listener and omit --etcd-discover"
     )
 
 
@@ -498,7 +500,7 @@ def _astray(discovery: Discovery, role: Role) -> Iterator[Statement]:
     whose = "they advertise" if len(astray) > 1 else "it advertises"
     yield Finding(
         message=f"{who} cannot be found by the {role} URLs that {whose}",
-        expected="a URL that leads to this member alone",
+        expected="a URL that leads only to this member",
         observed=observed,
         reproduce=(_reproduce(discovery.questions[-1]),),
     )
@@ -529,7 +531,7 @@ def _left_out(discovery: Discovery) -> Iterator[Statement]:
         advice = f"pass {Role.CLIENT.option} or {Role.PEER.option}, or --etcd-connect-to"
         yield from _unjudged(Outcome.INCONCLUSIVE, f"not judged, since {why}: {_some(places)}; {advice}")
     if discovery.beyond:
-        reason = f"{discovery.beyond} more members are listed and not looked at: name their listeners"
+        reason = f"{discovery.beyond} more members are listed and not judged: name their listeners"
         yield from _unjudged(Outcome.INCONCLUSIVE, reason)
 
 

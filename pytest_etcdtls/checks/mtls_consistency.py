@@ -86,7 +86,7 @@ def _one_alone(*, grpc: bool) -> CannotJudge:
     if grpc:
         reason = "HTTP has a listener of its own: pass --etcd-client-http-endpoint"
         return CannotJudge(Outcome.NOT_VERIFIED, reason)
-    return CannotJudge(Outcome.NOT_APPLICABLE, "gRPC was not spoken here")
+    return CannotJudge(Outcome.NOT_APPLICABLE, "gRPC was not tried on this listener")
 
 
 def _one_of_each(encounters: Iterable[IdentityAttempt]) -> list[IdentityAttempt]:
@@ -104,7 +104,7 @@ def _alike(encounters: list[IdentityAttempt], role: str) -> Iterator[Statement]:
     refused = [found for found in encounters if _is_refused(found)]
     if served and refused:
         yield Finding(
-            message=f"the identity {served[0].identity} is let in at one place and refused at another",
+            message=f"the identity {served[0].identity} is accepted in one case and refused in another",
             expected="the same decision in every TLS version and protocol",
             observed="; ".join(_shown(found) for found in encounters),
             evidence={"identity": served[0].identity},
@@ -167,8 +167,8 @@ def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[S
         yield _nothing_there(log)
     elif log.unlogged:
         who = ", ".join(sorted({one.identity for one in log.unlogged}))
-        text = f"{log.source} has no line about {len(log.unlogged)} of our connections that were turned away"
-        why = ": etcd leaves out what is alike from the 101st in a second on" if log.thinned_out else ""
+        text = f"{log.source} has no line about {len(log.unlogged)} of our rejected connections"
+        why = ": etcd drops similar lines from the 101st within a second" if log.thinned_out else ""
         yield Note(f"{text} ({who}){why}")
     if log.clock_ahead and log.file:
         yield Note(f"times in {log.source} are {log.clock_ahead:+.0f} s from ours")
@@ -201,7 +201,7 @@ def _nothing_there(log: LogComparison) -> CannotJudge:
     if not log.file:
         reason = f"none of the clients that this port refused is in {log.source}: "
         reason += (
-            "etcd drops similar lines from the 101st within a second, judge once more a second later"
+            "etcd drops similar lines from the 101st within a second: run again a second later"
             if log.thinned_out
             else "leave etcd's --log-level at info"
         )
@@ -209,6 +209,6 @@ def _nothing_there(log: LogComparison) -> CannotJudge:
     until = f", which ends at {log.latest:%Y-%m-%d %H:%M:%S} UTC" if log.latest else ""
     return CannotJudge(
         Outcome.NOT_VERIFIED,
-        f"none of our connections that were turned away is in {log.source}{until}: pass the log that this "
-        "member is writing now, as kubectl logs -f, docker logs -f or journalctl -f put it into a file",
+        f"none of our rejected connections is in {log.source}{until}: pass the log that this "
+        "member is writing now, as kubectl logs -f, docker logs -f or journalctl -f write it to a file",
     )

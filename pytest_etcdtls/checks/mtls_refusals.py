@@ -228,7 +228,7 @@ def a_revoked_certificate_is_refused_over_http(
     """
     seen = only(admission, OVER_HTTP)
     if not seen.cells:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{admission.url} does not speak HTTP to clients")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{admission.url} does not serve HTTP to clients")
     yield from judge(seen, "a client with a revoked certificate")
 
 
@@ -253,7 +253,7 @@ def a_revoked_certificate_is_refused_over_grpc(
     """
     seen = only(admission, OVER_GRPC)
     if not seen.cells:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{admission.url} does not speak gRPC to clients")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{admission.url} does not serve gRPC to clients")
     yield from judge(seen, "a client with a revoked certificate")
 
 

@@ -29,7 +29,7 @@ def _let_in(admission: AccessMatrix, **_: object) -> Mapping[str, Any]:
 def _judge(admission: AccessMatrix, stranger: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge the role where unauthenticated clients are refused; otherwise roles do not matter."""
     if any(cell.attempt.ending is Ending.SERVED for cell in stranger.cells):
-        reason = "everybody is let in, see mtls.no-certificate"
+        reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
     yield from judge(admission, who)
@@ -54,7 +54,7 @@ def a_client_certificate_is_refused_on_the_peer_port(
         --peer-client-cert-file; that CA must issue this certificate as well.
     """
     if admission.has_names and any(cell.attempt.ending is Ending.CLOSED for cell in admission.cells):
-        reason = "etcd closed it, which its rule on SANs explains: it may be let in from its own address"
+        reason = "etcd closed the connection by its SAN rule: from its own address it may be accepted"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
     yield from _judge(admission, stranger, "a client's certificate on the peer port")
@@ -100,7 +100,7 @@ def the_served_certificate_is_no_client_certificate(
     Remediation: give the gateway its own certificate with --client-cert-file and --client-key-file, and serve
         a certificate with the extended key usage serverAuth alone.
     """
-    statements = list(_judge(admission, stranger, "the certificate of the server itself, as a client's,"))
+    statements = list(_judge(admission, stranger, "the served certificate, as a client certificate,"))
     if etcd.release.line < _CLIENT_PAIR_SINCE and any(isinstance(said, Finding) for said in statements):
         reason = f"etcd {etcd.release} has no --client-cert-file for its gateway, which needs it"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
@@ -145,16 +145,18 @@ def a_resumed_session_keeps_the_verdict(resumption: Resumption) -> Iterator[Stat
 def _judge_good(resumption: Resumption, resumed: Resumed) -> Iterator[Statement]:
     again, place = resumed.again, f"{resumed.identity} in {resumed.version}"
     if resumed.fresh.ending is not Ending.SERVED:
-        yield CannotJudge(Outcome.NOT_VERIFIED, f"{place} is not let in afresh: {resumed.fresh.describe()}")
+        yield CannotJudge(
+            Outcome.NOT_VERIFIED, f"{place} is not accepted with a full handshake: {resumed.fresh.describe()}"
+        )
     elif again is None:
-        yield Note(f"{resumed.version}: no session is given out")
+        yield Note(f"{resumed.version}: the server issues no session")
     elif again.ending is Ending.SERVED:
         yield Note(f"{resumed.version}: {'resumed' if again.resumed else 'not resumed'}")
     elif again.ending in (Ending.UNCLEAR, Ending.CLOSED):
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{place} with its session: {again.describe()}")
     else:
         yield Finding(
-            message=f"the good client is let in afresh, and not with its session, in {resumed.version}",
+            message=f"the good client is accepted, but not with its session, in {resumed.version}",
             expected=resumed.fresh.describe(),
             observed=again.describe(),
             evidence={"identity": resumed.identity},
@@ -168,7 +170,7 @@ def _judge_revoked(resumption: Resumption, resumed: Resumed) -> Iterator[Stateme
         return
     if again.ending is Ending.SERVED:
         yield Finding(
-            message=f"a client that is refused afresh is let in with its session, in {resumed.version}",
+            message=f"a client that is refused otherwise is accepted with its session, in {resumed.version}",
             expected=resumed.fresh.describe(),
             observed=again.describe(),
             evidence={"identity": resumed.identity},
@@ -208,7 +210,9 @@ def a_session_of_the_other_port_is_worth_nothing(foreign: ForeignSession) -> Ite
         if again.ending is Ending.UNCLEAR:
             yield CannotJudge(Outcome.INCONCLUSIVE, f"{version}: {again.purpose}: {again.describe()}")
         elif again.ending is Ending.SERVED and not again.resumed:
-            reason = "a client without a certificate is let in, session or not: see mtls.no-certificate"
+            reason = (
+                "a client without a certificate is accepted without a session too, see mtls.no-certificate"
+            )
             yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         elif again.ending is Ending.SERVED:
             yield Finding(

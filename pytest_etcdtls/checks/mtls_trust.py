@@ -97,7 +97,7 @@ def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTru
             observed = name_list(given[version].values())
             observed = observed or "an empty list, so that every CA in the system's root store is trusted"
             yield Finding(
-                message="other CAs are announced than those that etcd was told to trust",
+                message="other CAs are announced than those that etcd is meant to trust",
                 expected=f"{expected} ({trust.source})",
                 observed=f"{version}: {observed}",
                 reproduce=(s_client(announced.url, look=ANNOUNCED),),
@@ -163,7 +163,7 @@ def plain_http_is_refused(plaintext: Plaintext) -> Iterator[Statement]:
     Remediation: name https URLs only in --listen-{side}-urls.
     """
     if plaintext.role == Role.METRICS and plaintext.scheme == "http":
-        yield CannotJudge(Outcome.NOT_APPLICABLE, "a metrics listener may speak plain HTTP")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "a metrics listener may use plain HTTP")
         return
     attempt = plaintext.attempt
     if attempt.is_http:
@@ -229,7 +229,7 @@ def a_trusted_client_is_accepted(
         clients valid certificates of that CA with clientAuth.
     """
     if not acceptance.candidates and any(cell.attempt.ending is Ending.SERVED for cell in stranger.cells):
-        reason = "a client without a certificate is let in, see mtls.no-certificate: nobody needs a good one"
+        reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
     if not acceptance.candidates:
@@ -252,8 +252,8 @@ def a_trusted_client_is_accepted(
     if not rest:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
-            "TLS accepted the certificate and etcd closed the connection, which its rule on SANs explains: "
-            "here they must cover the address we come from. Pass a certificate of that CA without SANs",
+            "TLS accepted the certificate and etcd closed the connection, as its SAN rule explains: here the "
+            "SANs must cover the client's address. Pass a certificate of that CA without SANs",
         )
     elif all(found.excluded and found.ways == {Ending.REFUSED} for found in rest):
         yield CannotJudge(
@@ -265,8 +265,8 @@ def a_trusted_client_is_accepted(
         if all(_borrowed(acceptance, found) for found in failed):
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,
-                "the certificate for client ports is refused, as it should be where peers have a CA of their "
-                "own: pass --etcd-peer-cert and --etcd-peer-key",
+                "the client port's certificate is refused, as expected where peers have a separate CA: pass "
+                "--etcd-peer-cert and --etcd-peer-key",
             )
         else:
             yield _not_accepted(acceptance, next(f for f in failed if not _borrowed(acceptance, f)))
@@ -310,11 +310,11 @@ def _not_accepted(acceptance: AcceptedClient, candidate: Candidate) -> Finding:
 
 
 def _why_closed(acceptance: AcceptedClient, candidate: Candidate) -> tuple[str, str]:
-    why = "its revocation list is unreadable, PEM on 3.6 or newer, or names this certificate"
-    remedy = "give a --{side}-crl-file that is there, is DER encoded, and does not name this certificate"
+    why = "its revocation list is unreadable, is PEM on 3.6 or newer, or contains this certificate"
+    remedy = "give a --{side}-crl-file that exists, is DER encoded and does not contain this certificate"
     if acceptance.san_rule and candidate.has_names:
-        why += "; or the SANs of the certificate do not fit the address that we come from"
-        remedy += "; or try a certificate without SANs, or from an address that they name"
+        why += "; or the SANs of the certificate do not cover this client's address"
+        remedy += "; or try a certificate without SANs, or connect from an address that they cover"
     return why, remedy
 
 
@@ -333,10 +333,10 @@ def _why_refused(candidate: Candidate, bad: Sequence[Attempt]) -> tuple[str, str
         return f"its certificate expired {span(now - leaf.not_valid_after_utc)} ago", renew
     if now < leaf.not_valid_before_utc:
         return f"its certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC", (
-            "use the certificate from then on, or set the clock of the machine that issues or checks it"
+            "use the certificate from then on, or correct the clock of the machine that issues or verifies it"
         )
     if _EXPIRED in alerts:
-        return "it is valid by our clock, and expired or not yet valid by that of the member, or its CA is", (
+        return "it is valid by the local clock, but not by the member's, or its CA is not", (
             "synchronise the clocks of the member and of the CA's machine; renew the CA if that has expired"
         )
     issuer = candidate.chain[-1].issuer
@@ -352,7 +352,10 @@ def _why_refused(candidate: Candidate, bad: Sequence[Attempt]) -> tuple[str, str
         return f"its extendedKeyUsage ({', '.join(purposes(leaf) or ()) or 'empty'}) has no clientAuth", (
             "issue this certificate with extendedKeyUsage clientAuth"
         )
-    return f"alert {alert}, and nothing in the certificate explains it: an allowed name, or another CA key", (
-        "see etcd's log; use a certificate whose names --{side}-cert-allowed-hostname or "
-        "--peer-cert-allowed-cn admits, of the very CA that is in --{peer}trusted-ca-file"
+    return (
+        f"alert {alert}, which nothing in the certificate explains: an allowed name may, or another CA key",
+        (
+            "see etcd's log; use a certificate with names that --{side}-cert-allowed-hostname or "
+            "--peer-cert-allowed-cn allows, from the CA in --{peer}trusted-ca-file"
+        ),
     )

@@ -78,7 +78,7 @@ def early_data_is_not_accepted(tickets: SessionTickets) -> Iterator[Statement]:
     Remediation: let etcd itself terminate TLS on this port, which never accepts early data.
     """
     if not tickets.tickets:
-        yield Note("no session ticket is given out")
+        yield Note("the server issues no session ticket")
     if most := max((ticket.max_early_data for ticket in tickets.tickets), default=0):
         yield Finding(
             message="session tickets allow early data",

@@ -34,10 +34,10 @@ _LISTS_OF_NAMES: Final = {"3.5": 15}
 class ClientAuthentication(StrEnum):
     """Which clients TLS accepts."""
 
-    ANYBODY = "anybody"
+    ANYBODY = "every client"
     """No client certificate is requested."""
-    TRUSTED_CA = "who holds a certificate of the trusted CA"
-    SYSTEM_ROOTS = "who holds a certificate of any CA in the system's root store"
+    TRUSTED_CA = "clients with a certificate of the trusted CA"
+    SYSTEM_ROOTS = "clients with a certificate of any CA in the system's root store"
 
 
 class CRLEffect(StrEnum):
@@ -45,7 +45,7 @@ class CRLEffect(StrEnum):
 
     NONE = "no CRL"
     ENFORCED = "revoked certificates are refused"
-    REFUSES_ALL = "everybody who shows a certificate is refused"
+    REFUSES_ALL = "every client with a certificate is refused"
     IGNORED = "the CRL is not looked at"
     UNKNOWN = "the file is not here, so it is not known whether etcd can read it"
 
@@ -224,10 +224,10 @@ class EffectiveListener:
     def describe(self) -> str:
         """Return a short description of the clients that are accepted."""
         if self.side is None:
-            return "plaintext: anybody"
+            return "plaintext: every client"
         parts = [self._who(self.side)]
         if self.plaintext:
-            parts.insert(0, "plaintext beside TLS: anybody")
+            parts.insert(0, "plaintext beside TLS: every client")
         if self.crl is not CRLEffect.NONE:
             parts.append(str(self.crl))
         if self.san_rule:

@@ -135,7 +135,7 @@ def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
         if side.generated and dropped:
             yield Trap(
                 id="auto-tls-drops-client-auth",
-                summary=f"--{p}auto-tls lets anybody in: {spellings(dropped)} beside it are dropped",
+                summary=f"--{p}auto-tls accepts every client: it disables {spellings(dropped)}",
                 remedy=f"give --{p}cert-file and --{p}key-file and remove --{p}auto-tls",
                 settings=(*auto, *dropped),
                 listeners=urls(situation.secure(side.side)),
@@ -170,8 +170,9 @@ def no_bundle(situation: TrapContext) -> Iterator[Trap]:
         roots = situation.declaration.go_environment.get("SSL_CERT_FILE")
         yield Trap(
             id="client-auth-without-ca",
-            summary=f"--{p}client-cert-auth without --{p}trusted-ca-file lets in whoever has a certificate "
-            f"of any CA in {roots or 'the root store of the system'}, and refuses the cluster's own clients",
+            summary=f"--{p}client-cert-auth without --{p}trusted-ca-file accepts every client with a "
+            f"certificate of any CA in {roots or 'the root store of the system'}, and refuses the cluster's "
+            "own clients",
             remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
             settings=situation.settings(f"{p}client-cert-auth"),
             listeners=urls(secure),
@@ -189,11 +190,11 @@ def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
             continue
         yield Trap(
             id="trusted-ca-alone",
-            summary=f"--{p}trusted-ca-file alone lets anybody in"
+            summary=f"--{p}trusted-ca-file alone accepts every client"
             if old
-            else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not on, "
-            "but the CN of a certificate is no user's name",
-            remedy=f"say what is meant: --{p}client-cert-auth=true",
+            else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not "
+            "set, but a certificate's CN is not used as a user name",
+            remedy=f"declare it explicitly: --{p}client-cert-auth=true",
             settings=(*given, *situation.settings(f"{p}client-cert-auth")),
             listeners=urls(situation.secure(side.side)),
         )
@@ -207,11 +208,11 @@ def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
             continue
         unasked = [found for found in plain if found.declared.setting is None]
         shared = [found for found in plain if found.tls]
-        summary = f"{', '.join(urls(plain))} answers anybody in plaintext, whatever is declared for TLS"
+        summary = f"{', '.join(urls(plain))} answers every client in plaintext, whatever is declared for TLS"
         if unasked:
             summary += "; etcd opens it because no listening URL is given"
         if shared:
-            summary += "; it is the very port that speaks TLS"
+            summary += "; the same port also serves TLS"
         p = prefix(side.side)
         yield Trap(
             id="http-listener-beside-tls",
@@ -252,7 +253,7 @@ def _without_effect(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
         p = prefix(side.side)
         yield Trap(
             id="crl-without-client-auth",
-            summary=f"--{side.side}-crl-file keeps nobody out: no certificate is asked for",
+            summary=f"--{side.side}-crl-file refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=situation.settings(f"{side.side}-crl-file"),
             listeners=urls(situation.secure(side.side)),
@@ -267,7 +268,7 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
     if crl is None or crl.found is None:
         yield Trap(
             id="crl-missing",
-            summary=f"{side.crl_file} is not here; where etcd does not find it, everybody who shows a "
+            summary=f"{side.crl_file} is not here; where etcd does not find it, every client with a "
             "certificate is refused",
             remedy="put the CRL there, in DER",
             settings=settings,
@@ -277,8 +278,8 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
     elif crl.encoding is Encoding.PEM and version_key(situation.version) >= (3, 6):
         yield Trap(
             id="crl-encoding",
-            summary=f"{side.crl_file} is PEM, which etcd reads up to 3.5 only: from 3.6 on everybody who "
-            "shows a certificate is refused",
+            summary=f"{side.crl_file} is PEM, which etcd reads up to 3.5 only: from 3.6 on every client "
+            "with a certificate is refused",
             remedy=f"convert it: openssl crl -in {crl.found} -outform DER -out crl.der",
             settings=settings,
             listeners=listeners,
@@ -287,7 +288,7 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
     elif crl.encoding is None or crl.encoding is Encoding.NEITHER:
         yield Trap(
             id="crl-encoding",
-            summary=f"{side.crl_file} is no CRL that etcd can read: everybody who shows a certificate is "
+            summary=f"{side.crl_file} is not a CRL that etcd can read: every client with a certificate is "
             "refused",
             remedy="replace it by a CRL in DER",
             settings=settings,
@@ -305,7 +306,7 @@ def _not_on_grpc(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
         yield Trap(
             id="crl-ignored-on-grpc",
             summary=f"revoked clients are served by gRPC on {', '.join(urls(ignoring))}: etcd "
-            f"{situation.version} does not look at the CRL there",
+            f"{situation.version} does not read the CRL there",
             remedy="upgrade etcd, or remove --listen-client-http-urls",
             settings=situation.settings("client-crl-file", "listen-client-http-urls"),
             listeners=urls(ignoring),
@@ -329,7 +330,7 @@ def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
         p = prefix(side.side)
         yield Trap(
             id="allowed-names-without-client-auth",
-            summary=f"{spellings(given)} keeps nobody out: no certificate is asked for",
+            summary=f"{spellings(given)} refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=given,
             listeners=urls(situation.secure(side.side)),
@@ -346,8 +347,8 @@ def names_as_one(situation: TrapContext) -> Iterator[Trap]:
         if "," in setting.value:
             yield Trap(
                 id="allowed-names-as-one",
-                summary=f"etcd {situation.version} takes {setting.written} for one single name, so nobody is "
-                "let in",
+                summary=f"etcd {situation.version} reads {setting.written} as one name, so every client "
+                "is refused",
                 remedy=f"give one name in {setting.spelled}, or upgrade etcd",
                 settings=(setting,),
             )
@@ -363,7 +364,7 @@ def san_rule_off(situation: TrapContext) -> Iterator[Trap]:
             yield Trap(
                 id="san-check-off",
                 summary=f"certificates are accepted from any address: {spellings(found)} is on",
-                remedy="give members certificates with their addresses and remove the switch",
+                remedy="give members certificates with their addresses and remove the flag",
                 settings=found,
             )
 
@@ -394,7 +395,7 @@ def hidden_by_file(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="config-file-hides-flags",
             summary=f"etcd reads {situation.declaration.config_file} and ignores {spellings(hidden)}",
-            remedy="write these settings into the configuration file, or do without it",
+            remedy="write these settings into the configuration file, or start etcd without it",
             settings=hidden,
         )
 
@@ -420,8 +421,8 @@ def unknown_keys(situation: TrapContext) -> Iterator[Trap]:
     for setting in unread:
         yield Trap(
             id="unknown-key",
-            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}has no such key and says "
-            "nothing",
+            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}has no such key and "
+            "does not warn",
             remedy=_advice(setting),
             settings=(setting,),
             certain=_names_are_known(situation),
@@ -456,7 +457,7 @@ def go_fields(situation: TrapContext) -> Iterator[Trap]:
         if setting.via is Via.KEY and setting.spelled.partition(".")[0].lower() in GO_FIELDS:
             yield Trap(
                 id="undocumented-key",
-                summary=f"{setting.spelled} is in force, though no documentation has such a key",
+                summary=f"{setting.spelled} is in force, although the key is not documented",
                 remedy="start etcd with flags instead of a configuration file",
                 settings=(setting,),
             )
@@ -586,7 +587,7 @@ def _certificates(situation: TrapContext) -> Iterator[Problem]:
         if side.certificate is None and side.key is None:
             listeners = situation.secure(side.side)
             yield (
-                f"{listeners[0].url} wants a certificate, and --{p}cert-file and --{p}key-file are not given",
+                f"{listeners[0].url} needs a certificate, and --{p}cert-file and --{p}key-file are not given",
                 f"give --{p}cert-file and --{p}key-file",
                 tuple(one.declared.setting for one in listeners[:1] if one.declared.setting),
             )
@@ -645,7 +646,7 @@ def _tls_versions(situation: TrapContext) -> Iterator[Problem]:
             yield f"{setting.written} is not a version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
     minimum, maximum = situation.seen.text("tls-min-version"), situation.seen.text("tls-max-version")
     if (minimum, maximum) == ("TLS1.3", "TLS1.2"):
-        yield "the lowest TLS version is above the highest", "turn them round", given
+        yield "the lowest TLS version is above the highest", "swap them", given
 
 
 def _suites(situation: TrapContext) -> Iterator[Problem]:

@@ -26,7 +26,7 @@ class Explanation:
 
 EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
     Cause.NO_CERTIFICATE: Explanation(
-        "A client spoke TLS and presented no certificate.",
+        "A client connected with TLS and presented no certificate.",
         "Give it a certificate of the trusted CA, or find out what scans the port: health checks of load "
         "balancers and monitoring are the usual ones, and belong on --listen-metrics-urls.",
     ),
@@ -46,7 +46,7 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
     Cause.USAGE: Explanation(
         "A client presented a certificate whose extended key usage does not allow it to be a client.",
         "Issue it with clientAuth. From etcd's own address it is the gateway or a member that presents the "
-        "served certificate: that needs clientAuth besides serverAuth, or --client-cert-file.",
+        "served certificate: that needs both clientAuth and serverAuth, or --client-cert-file.",
     ),
     Cause.EXTENSION: Explanation(
         "A client presented a certificate with a critical extension that Go does not know.",
@@ -58,7 +58,7 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "served certificate needs such a name as well, since the gateway presents it.",
     ),
     Cause.ADDRESS: Explanation(
-        "A certificate has names, and none of them fits the address that the connection comes from; etcd "
+        "A certificate has names, and none of them covers the address that the connection comes from; etcd "
         "compares them on peer and https metrics listeners.",
         "Issue it with the client's address or a name that resolves to it, or without any; behind NAT etcd "
         "sees the gateway's address.",
@@ -68,20 +68,20 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "If it should work, renew it; if not, find out who still uses it.",
     ),
     Cause.CRL_UNREADABLE: Explanation(
-        "etcd cannot read its CRL, and therefore refuses everybody who presents a certificate.",
+        "etcd cannot read its CRL, and therefore refuses every client that presents a certificate.",
         "Put a CRL in DER where --client-crl-file or --peer-crl-file says; PEM is read up to 3.5 only.",
     ),
     Cause.PLAINTEXT: Explanation(
-        "What arrived first was no TLS: usually HTTP in plaintext.",
-        "Write https:// on the client's side; a port scanner and a TCP health check look the same.",
+        "The first bytes were not TLS: usually HTTP in plaintext.",
+        "Use https:// in the client; a port scanner and a TCP health check look the same.",
     ),
     Cause.HTTP2_ON_PEER_PORT: Explanation(
-        "A client spoke HTTP/2 on the peer port. Up to 3.5 etcd hands that to a gRPC server which expects a "
+        "A client used HTTP/2 on the peer port. Up to 3.5 etcd hands that to a gRPC server which expects a "
         "second TLS handshake inside the first one.",
         "The peer port serves HTTP/1.1 to members only: use curl --http1.1, and gRPC on the client port.",
     ),
     Cause.PROTOCOL_VERSION: Explanation(
-        "The client offered only TLS versions that etcd does not speak.",
+        "The client offered only TLS versions that etcd does not support.",
         "TLS 1.2 is the lowest; see --tls-min-version and --tls-max-version. A scanner looks the same.",
     ),
     Cause.CIPHER_SUITE: Explanation(
@@ -89,12 +89,12 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "See --cipher-suites, and the key type of the served certificate. A scanner looks the same.",
     ),
     Cause.ALPN: Explanation(
-        "The client offered only application protocols that etcd does not speak.",
+        "The client offered only application protocols that etcd does not support.",
         "etcd announces h2; offer that or nothing.",
     ),
     Cause.SERVED_PAIR: Explanation(
         "etcd cannot load the certificate and key that it should serve: a file is missing, or the two do not "
-        "belong together. Nobody gets a connection.",
+        "belong together. No client gets a connection.",
         "Put both files in place; the next handshake reads them, without a restart.",
     ),
     Cause.REFUSED_BY_CLIENT: Explanation(
@@ -114,7 +114,7 @@ EXPLANATIONS: Final[Mapping[Cause, Explanation]] = {
         "etcd was about to stop and closed the connection itself.", "Nothing, if it was stopped on purpose."
     ),
     Cause.OTHER: Explanation(
-        "An error that is not known here.", "See the text; it comes from Go's TLS or from etcd's listener."
+        "An unknown error.", "See the text; it comes from Go's TLS or from etcd's listener."
     ),
 }
 

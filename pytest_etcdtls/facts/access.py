@@ -452,9 +452,7 @@ def _peer_certificate(context: Context) -> Identity:
         if identity.chain and identity.chain[0] not in clients
     ]
     if not own:
-        raise NotVerifiedError(
-            "needs a certificate of the peers' own: pass --etcd-peer-cert and --etcd-peer-key"
-        )
+        raise NotVerifiedError("needs a peer certificate: pass --etcd-peer-cert and --etcd-peer-key")
     return next((identity for identity in own if _is_for_servers(identity)), own[0])
 
 
@@ -630,7 +628,7 @@ def _valid_counterpart(context: Context, key: str) -> Candidate:
     acceptance = context.get(AcceptedClient)
     if acceptance.accepted is not None and acceptance.accepted.identity == identity.name:
         return acceptance.accepted
-    purpose = f"valid twin {identity.name}"
+    purpose = f"valid counterpart {identity.name}"
     tries = _grid(context, identity, acceptance.versions, served_protocols(context), purpose)
     return Candidate(
         identity=identity.name,
@@ -920,7 +918,7 @@ def _kubernetes(context: Context) -> KubernetesCA:
         raise NotApplicableError("this cluster was started here and serves no Kubernetes")
     if bundle is None:
         raise NotVerifiedError(
-            "needs the CA of the Kubernetes cluster that the etcd serves: pass --etcd-kubernetes-ca "
+            "needs the CA of the Kubernetes cluster that uses this etcd: pass --etcd-kubernetes-ca "
             "(/etc/kubernetes/pki/ca.crt)"
         )
     return KubernetesCA(certificates=bundle.certificates, source=bundle.source)
@@ -938,9 +936,9 @@ def _in_use(context: Context) -> CAsInUse:
     return CAsInUse(
         url=listener_of(context).url,
         known=(
-            *((found, "issued what is served") for found in issuers),
+            *((found, "issued the served certificate") for found in issuers),
             *((found, "is trusted for clients") for found in trusted),
-            *((found, "has signed the client that is let in") for found in _of_the_accepted(context)),
+            *((found, "has signed the client that is accepted") for found in _of_the_accepted(context)),
         ),
         announced=tuple(dict.fromkeys(name for _, names in announced.names for name in names)),
         trust_is_known=bool(trusted),

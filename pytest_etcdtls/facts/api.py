@@ -282,7 +282,7 @@ def _exchange(context: Context, key: str) -> ClientExchange:
 
 def _needs_http1(accepted: Candidate, url: str) -> None:
     if Protocol.HTTP1 not in accepted.served_protocols:
-        raise NotApplicableError(f"{url} speaks gRPC only; HTTP is on the split-off listener")
+        raise NotApplicableError(f"{url} serves gRPC only; HTTP is on the split-off listener")
 
 
 def _seen(accepted: Candidate, role: Role, key: str) -> Attempt | None:
@@ -508,7 +508,7 @@ def _grpc_port(context: Context, listener: Listener) -> Listener:
     for other in context.target.listeners:
         if other.role is Role.CLIENT and other.member == listener.member and other.scheme == "https":
             return other
-    raise NotVerifiedError("a token is given by gRPC: pass --etcd-endpoint of the same member")
+    raise NotVerifiedError("a token is issued over gRPC: pass --etcd-endpoint of the same member")
 
 
 def _is_denied(attempt: Attempt) -> bool:
@@ -535,7 +535,7 @@ def _range(context: Context) -> RangeAnswer:
     listener = listener_of(context)
     accepted, identity = accepted_client(context)
     if Protocol.GRPC not in accepted.served_protocols:
-        raise NotApplicableError(f"{listener.url} does not speak gRPC to the good client")
+        raise NotApplicableError(f"{listener.url} does not serve gRPC to the good client")
     tries = context.attempt(_range_request(identity, {}))[0]
     answer = _answer(listener.url, tries)
     if context.target.user is None or answer.status not in DENIED:
@@ -625,7 +625,9 @@ def _user_token(context: Context) -> UserToken:
     attempt = context.attempt(request)[0][-1]
     if not (token := _token_in(attempt)):
         response = attempt.response
-        said = response.headers.get("grpc-message", "no token came") if response else attempt.describe()
+        said = (
+            response.headers.get("grpc-message", "no token was returned") if response else attempt.describe()
+        )
         if response is not None and response.headers.get("grpc-status") in _REFUSED:
             raise InconclusiveError(
                 f"etcd refuses the user {name} with this password: {said}; check --etcd-user and "

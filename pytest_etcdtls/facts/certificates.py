@@ -350,7 +350,7 @@ def _trust(context: Context) -> ClientTrust:
         if not any(requested for _, requested in context.get(AnnouncedCAs).requested):
             raise NotApplicableError("no client certificate is asked for, see mtls.announced-ca-present")
         side = "peer-" if listener.role is Role.PEER else ""
-        raise NotVerifiedError(f"needs the bundle that etcd was told to trust: pass --etcd-{side}trusted-ca")
+        raise NotVerifiedError(f"needs the bundle that etcd trusts: pass --etcd-{side}trusted-ca")
     return ClientTrust(
         certificates=bundle.certificates, source=bundle.source, declared=_is_declared(context, bundle.source)
     )

@@ -312,7 +312,7 @@ class ListenersSeen:
         return tuple(one for one in self.seen if one.answers and one.declaration.member.label == label)
 
 
-_NOTHING = "nothing says what {} was told to be: --etcd-config names its manifest or configuration"
+_NOTHING = "the declaration of {} is not known: pass its manifest or configuration with --etcd-config"
 
 
 @probe(ListenerDeclaration, reported=False, cost=0, needs=[EtcdRelease], across=True)
@@ -573,8 +573,8 @@ def _files(context: Context) -> DeclaredFiles:
     target = context.target
     if not target.declared:
         raise NotApplicableError(
-            "nothing says which files the members were told to use: --etcd-config names a member's manifest "
-            "or configuration"
+            "the declared files of the members are not known: pass a member's manifest or configuration with "
+            "--etcd-config"
         )
     given = target.client.server_ca
     return DeclaredFiles(
@@ -603,9 +603,7 @@ def _leaf(context: Context) -> DeclaredLeaf:
     if not chain:
         raise NotVerifiedError(file.absent or file.problem)
     if _expected(context) == chain[0]:
-        raise NotApplicableError(
-            "the very certificate of the declared file is expected anyhow: see cert.matches-expected-file"
-        )
+        raise NotApplicableError("same file as --etcd-expect-cert; see cert.matches-expected-file")
     return DeclaredLeaf(certificate=chain[0], said=file.said, source=str(file.path))
 
 
@@ -633,7 +631,9 @@ def _held(context: Context, key: str | None) -> HeldCertificates:
         if one.certificate not in judged:
             held.setdefault(one.certificate, one)
     if not held:
-        raise NotApplicableError(f"no certificate {words[key]}is held besides those that other checks judge")
+        raise NotApplicableError(
+            f"no certificate {words[key]}is available besides those that other checks judge"
+        )
     return HeldCertificates(certificates=tuple(held.values()), observed_at=datetime.now(UTC))
 
 

@@ -145,7 +145,7 @@ class Discovery:
     def describe(self) -> str:
         """Return the members and the source of the list: ``2 members, by gRPC of https://...: m0, m1``."""
         if self.source is None:
-            return "nobody gave the member list"
+            return "no endpoint returned the member list"
         number = len(self.members) + self.beyond
         names = [
             f"{member.title}{' (learner)' if member.learner else ''}" for member in self.members[:_SHOWN]
@@ -234,11 +234,11 @@ class URLResolver:
         if first != identifier:
             return _left(url, role, Reachability.SHARED, f"member {first} advertises it as well")
         if its_role is not role:
-            why = "it is advertised to clients and to peers, and judged as the former"
+            why = "it is advertised to clients and to peers, and judged as a client listener"
             return _left(url, role, Reachability.LEFT_OUT, why)
         candidate = self._candidate(role, place, member)
         if is_loopback(place.host) and not (self._on_loopback or candidate.connect_to):
-            why = "it leads to whoever connects, and the endpoints given are elsewhere"
+            why = "it leads back to the client, and the given endpoints are elsewhere"
             return _left(url, role, Reachability.LOCAL, why)
         return self._follow(identifier, url, place, candidate)
 
@@ -438,7 +438,7 @@ def judged_for(context: Context, url: str) -> Listener | None:
 def why_left_out(context: Context, url: str) -> str:
     """Return why no listener is judged for a client URL."""
     found = context.get(Discovered).client_urls.get(url)
-    return found.why if found else "the members were asked for, and the list that came does not have it"
+    return found.why if found else "the members were asked for, and the returned list does not have it"
 
 
 @probe(Discovery, cost=0, needs=[Discovered])
@@ -455,7 +455,7 @@ def _discovery(context: Context) -> Discovery:
 def _discovered(context: Context) -> Discovered:
     target = context.target
     if not target.discover:
-        raise NotApplicableError("the members are asked for with --etcd-discover alone")
+        raise NotApplicableError("the members are asked for only with --etcd-discover")
     questions, records = _ask(context)
     looked_at = sorted(records, key=lambda record: (not record.name, record.name, record.id))[:MOST_MEMBERS]
     owner = owners(target, looked_at, lambda listener: member_id(context, listener)) if looked_at else {}

@@ -338,9 +338,7 @@ def _comparison(context: Context) -> LogComparison:
         raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
     source = context.target.log_of(listener)
     if source is None:
-        raise NotVerifiedError(
-            "needs etcd's own log, in which it says whom it rejected and why: pass --etcd-log"
-        )
+        raise NotVerifiedError("needs etcd's own log, with the connections that it rejected: pass --etcd-log")
     attempts = list(_attempts(context))
     nobody = _nobody(context, listener)
     go_version = _go_version(context) or source.go_version
@@ -452,10 +450,10 @@ def _nobody(context: Context, listener: Listener) -> str:
     accepted = context.get(AcceptedClient).accepted
     served_protocols = set(accepted.served_protocols) if accepted else set()
     if served_protocols == {Protocol.GRPC} or split_off(context, listener) is not None:
-        return "whom a port for gRPC alone turns away"
+        return "clients that a gRPC-only port rejects"
     with suppress(UnobservedError):
         if is_generated(context.get(ServedChain).leaf):
-            return "whom a port with auto-tls turns away"
+            return "clients that a port with auto-tls rejects"
     return ""
 
 

@@ -63,9 +63,9 @@ def parse(text: str) -> Endpoint:
     try:
         parts = urlsplit(text)
     except ValueError as error:
-        raise ValueError(f"it is no URL: {error}") from error
+        raise ValueError(f"it is not a URL: {error}") from error
     if parts.scheme in ("unix", "unixs"):
-        raise LocalURLError("a Unix socket leads to it on its own machine alone")
+        raise LocalURLError("a Unix socket leads to it on its own machine only")
     if parts.scheme not in ("https", "http"):
         raise ValueError("it begins with neither https:// nor http://")
     if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -93,7 +93,7 @@ def _host(parts: SplitResult) -> str:
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id:
-            raise ValueError("its zone means something on one machine alone")
+            raise ValueError("its zone means something on one machine only")
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
             if address.is_loopback:
@@ -137,7 +137,7 @@ def from_gateway(body: bytes) -> tuple[Members, str | None]:
     """
     answer = _parse(body)
     if not isinstance(answer, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     header = answer.get("header")
     cluster_id = header.get("cluster_id") if isinstance(header, dict) else None
     members = tuple(
@@ -164,7 +164,7 @@ def _parse(body: bytes) -> object:
 
 def _objects(value: object) -> Iterable[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ValueError("it is no list of JSON objects")
+        raise ValueError("it is not a list of JSON objects")
     return value
 
 
@@ -189,7 +189,7 @@ def _record(member: Mapping[str, Any], identifier: int) -> MemberRecord:
 def _urls(member: Mapping[str, Any], name: str) -> tuple[str, ...]:
     urls = member.get(name) or []
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-        raise ValueError(f"{name} is no list of texts")
+        raise ValueError(f"{name} is not a list of strings")
     return tuple(sorted(map(_clean, urls)))
 
 
@@ -362,7 +362,7 @@ def _from_peer(exchange: ClientExchange, member_label: str) -> MemberListing:
 
 
 def _no_list(place: str, response: Response, error: ValueError) -> NotVerifiedError:
-    return NotVerifiedError(f"{place} is no member list (HTTP {response.status}): {error}")
+    return NotVerifiedError(f"{place} is not a member list (HTTP {response.status}): {error}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,7 +175,7 @@ def _claims(context: Context) -> ClusterClaims:
         if claim is not None:
             claims.append(claim)
     if len(claims) < 2:
-        raise NotVerifiedError("needs two listeners that tell which cluster they belong to")
+        raise NotVerifiedError("needs two listeners that report which cluster they belong to")
     return ClusterClaims(claims=tuple(claims))
 
 

@@ -138,10 +138,12 @@ def _most_unnamed(target: Target) -> int:
 def _unnamed_ports(context: Context) -> UnnamedPorts:
     target = context.target
     if not target.discover:
-        raise NotApplicableError("listeners that were not named are looked for with --etcd-discover alone")
+        raise NotApplicableError("listeners that were not named are looked for only with --etcd-discover")
     found = context.get(Discovered)
     if found.discovery.source is None:
-        raise NotVerifiedError("nobody gave the member list, whose hosts are tried: see cluster.discovered")
+        raise NotVerifiedError(
+            "no endpoint returned the member list, whose hosts are tried: see cluster.discovered"
+        )
     labels = {url.listener for one in found.discovery.members for url in one.urls if url.fate in JUDGED}
     listed = [listener for listener in found.listeners if listener.label in labels]
     names = _Names(context.timeout)

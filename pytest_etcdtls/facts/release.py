@@ -148,7 +148,7 @@ def _go(context: Context) -> GoRelease:
             continue
         if (release := Release.parse(text)) is not None:
             return GoRelease(url=place.url, member=listener.member, release=release, text=text)
-    raise NotVerifiedError(f"the Go release is not known, it stands in /metrics: {_NEED}")
+    raise NotVerifiedError(f"the Go release is not known, /metrics has it: {_NEED}")
 
 
 @probe(EtcdReleases, cost=0, needs=[EtcdRelease], across=True)
@@ -256,14 +256,14 @@ def _from_status(context: Context, place: Listener) -> str:
             except ValueError:
                 continue
             return printable(version) if isinstance(version, bytes) else ""
-    raise NotVerifiedError(f"{place.url} does not tell its version")
+    raise NotVerifiedError(f"{place.url} does not report its version")
 
 
 def _metric(context: Context, place: Listener, pattern: re.Pattern[bytes]) -> str:
     response = context.get(ClientExchange, "/metrics", listener=place).attempt.response
     found = pattern.search(response.body) if response else None
     if found is None:
-        raise NotVerifiedError(f"{place.url}/metrics does not tell the version")
+        raise NotVerifiedError(f"{place.url}/metrics does not report the version")
     return printable(found[1])
 
 

@@ -127,7 +127,7 @@ def _foreign(context: Context) -> ForeignSession:
     offered = tls_answer(context).offered
     other = _other_port(context.target.listeners, listener)
     if any(cell.attempt.ending is Ending.SERVED for cell in context.get(AccessMatrix, "none").cells):
-        raise NotApplicableError("a client without a certificate is let in, see mtls.no-certificate")
+        raise NotApplicableError("a client without a certificate is accepted, see mtls.no-certificate")
     kept = context.get(KeptSessions, listener=other)
     got = {
         version: (attempt, slot)
@@ -135,9 +135,7 @@ def _foreign(context: Context) -> ForeignSession:
         if version in offered and attempt.ending is Ending.SERVED and slot.session is not None
     }
     if not got:
-        raise NotApplicableError(
-            f"{other.url} gives out no session in a TLS version that {listener.url} offers"
-        )
+        raise NotApplicableError(f"{other.url} issues no session in a TLS version that {listener.url} offers")
     protocol, purpose = PROTOCOLS[listener.role][0], f"session of {other.url}, no certificate"
     requests = [
         replace(status_request(listener, NO_CERTIFICATE, version, protocol, purpose), resume=slot)

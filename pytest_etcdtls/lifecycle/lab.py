@@ -131,9 +131,7 @@ class Lab:
         deadline = time.monotonic() + self.seconds
         while not (found := _REMOTE.findall(self.member.log())):
             if time.monotonic() > deadline:
-                raise InconclusiveError(
-                    "etcd's log does not say where the connection came from that it refused"
-                )
+                raise InconclusiveError("etcd's log does not have the address of the refused connection")
             threading.Event().wait(_GLANCE_SECONDS)
         return str(found[-1]).strip("[]").partition("%")[0]
 
@@ -275,4 +273,4 @@ def _made(conduct: Conduct, bench: Lab) -> Any:  # noqa: ANN401 - an observation
     except UnobservedError as unobserved:
         return unobserved
     except (ClusterStartError, OSError) as error:
-        return InconclusiveError(f"the experiment could not be made: {error}")
+        return InconclusiveError(f"the experiment failed: {error}")

@@ -442,7 +442,7 @@ def reload_crl(bench: Lab) -> Experiment:
     taken_off = _tried(bench, clients)
     return bench.experiment(
         "crl-reload",
-        step("empty", "the list names nobody", empty),
+        step("empty", "the list is empty", empty),
         step("listed", "the list was replaced by one with the named client's certificate", listed),
         step("taken off", "the list was replaced by an empty one again", taken_off),
     )
@@ -460,7 +460,7 @@ def encoding(bench: Lab) -> Experiment:
     return bench.experiment(
         "crl-encoding",
         step("pem", "the list with the named client's certificate is encoded as PEM", pem),
-        step("unreadable", "the list's file holds something else", unreadable),
+        step("unreadable", "the list's file was replaced by a file that is no list", unreadable),
         step("der", "the list is an empty one in DER", der),
     )
 

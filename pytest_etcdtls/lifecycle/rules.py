@@ -36,7 +36,7 @@ def client_hostname(bench: Lab) -> Experiment:
         "allowed-hostname",
         step(
             "started",
-            f"etcd was told to admit {ADMITTED}",
+            f"etcd was started to allow {ADMITTED}",
             bench.trials("client with the hostname", Role.CLIENT, named),
             bench.trials("client with another hostname", Role.CLIENT, other),
             bench.trials("client with the hostname as common name only", Role.CLIENT, nameless),
@@ -51,7 +51,7 @@ def peer_cn(bench: Lab) -> Experiment:
         "peer-allowed-cn",
         step(
             "started",
-            f"etcd was told to admit {PEER.common_name}",
+            f"etcd was started to allow {PEER.common_name}",
             bench.trials("peer with the common name", Role.PEER, issue(issuer, PEER_CLIENT, "named")),
             bench.trials(
                 "peer with another common name",
@@ -80,7 +80,7 @@ def peer_san(bench: Lab) -> Experiment:
         "peer-san",
         step(
             "started",
-            f"we come from {us}",
+            f"the client's address is {us}",
             *(
                 bench.trials(who, Role.PEER, issue(issuer, PEER_CLIENT, "peer", subject_alt_names=names))
                 for who, names in named.items()
@@ -99,7 +99,7 @@ def peer_hostname(bench: Lab) -> Experiment:
         "peer-allowed-hostname",
         step(
             "started",
-            f"etcd was told to admit {ADMITTED}; we come from {us}",
+            f"etcd was started to allow {ADMITTED}; the client's address is {us}",
             bench.trials("peer with the hostname", Role.PEER, named),
             bench.trials("peer with another hostname", Role.PEER, other),
             bench.trials("peer with the hostname as common name only", Role.PEER, nameless),
@@ -212,7 +212,7 @@ def users(bench: Lab) -> Experiment:
         "users",
         step(
             "over gRPC",
-            f"users were made, {READER} may read one key; authentication was turned on",
+            f"users were created, {READER} may read one key; authentication was enabled",
             [
                 grpc("certificate with the user's name, key that the user may read", reader),
                 grpc("certificate with the user's name, another key", reader, _OTHER_KEY),
@@ -222,7 +222,7 @@ def users(bench: Lab) -> Experiment:
         ),
         step(
             "over the gateway",
-            f"the name in the server's certificate, {SERVER.common_name}, is a user who may do everything",
+            f"the name in the server's certificate, {SERVER.common_name}, is a user with every permission",
             [
                 by_gateway("token of root", nameless, token),
                 by_gateway("certificate with the user's name", reader),

@@ -337,7 +337,7 @@ def mint_all(
         if name == "intermediate-missing":
             identity = replace(identity, chain=identity.chain[:1])
         recipe = _recipe(name, profiles[name], ca_files)
-        issued[name] = replace(identity, origin="minted in memory", recipe=recipe)
+        issued[name] = replace(identity, origin="issued in memory", recipe=recipe)
     return issued
 
 
@@ -352,7 +352,7 @@ def revoked(authority: CertificateAuthority, *, serial: int, ca_files: tuple[str
     profile = replace(CLIENT, common_name=COMMON_NAME, serial_number=serial, valid_for=_ONE_DAY)
     identity = authority.issue(profile, name="revoked", key=generate_key(KeyType.ECDSA_P256))
     recipe = recipes.leaf_recipe("revoked", COMMON_NAME, ca_files, serial=serial)
-    return replace(identity, origin="minted in memory", recipe=recipe)
+    return replace(identity, origin="issued in memory", recipe=recipe)
 
 
 def _profiles(common_name: str, subject_alt_names: tuple[str, ...]) -> dict[str, Profile]:

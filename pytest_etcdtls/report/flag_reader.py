@@ -63,12 +63,12 @@ def _none_true(flags: Flags, names: tuple[str, ...]) -> bool:
 
 _RULES: Final = (
     _Rule("2.1", "client", "certificate and key are set", ("cert-file", "key-file"), _all_given),
-    _Rule("2.2", "client", "client certificates are asked for", ("client-cert-auth",), _all_true),
+    _Rule("2.2", "client", "client certificates are requested", ("client-cert-auth",), _all_true),
     _Rule("2.3", "client", "certificates are not generated", ("auto-tls",), _none_true),
     _Rule("2.4", "peer", "the peers' pair is set", ("peer-cert-file", "peer-key-file"), _all_given),
-    _Rule("2.5", "peer", "peers' certificates are asked for", ("peer-client-cert-auth",), _all_true),
+    _Rule("2.5", "peer", "peers' certificates are requested", ("peer-client-cert-auth",), _all_true),
     _Rule("2.6", "peer", "the peers' certificates are not generated", ("peer-auto-tls",), _none_true),
-    _Rule("2.7", "client", "a CA of etcd's own is named", ("trusted-ca-file",), _all_given),
+    _Rule("2.7", "client", "a separate CA for etcd is set", ("trusted-ca-file",), _all_given),
 )
 
 
@@ -234,7 +234,7 @@ def _observed(seen: Seen, listener: Listener) -> str:
     if answer is None:
         return ""
     if answer.plaintext is not None and answer.plaintext.ending is Ending.SERVED:
-        return "answers plaintext, anybody's"
+        return "answers plaintext of every client"
     versions = ", ".join(answer.offered)
     return "; ".join(part for part in (*_who(facts), versions) if part) or "no answer"
 
@@ -253,6 +253,6 @@ def _who(facts: Sequence[object]) -> Iterator[str]:
     ]
     let_in = list(dict.fromkeys([*([accepted.identity] if accepted else []), *served]))
     if let_in:
-        yield f"lets in {', '.join(let_in)}"
+        yield f"accepts {', '.join(let_in)}"
     if refused:
         yield f"refuses {', '.join(sorted(refused))}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from pytest_etcdtls.registry import Check, Need
+from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import Level
 from pytest_etcdtls.role import Role
 
-_CODE = re.compile(r"(--[a-z\[(][\w\[\]()|.=-]*[\w\])]|(?<![\w/])/[a-z][\w/]*[a-z](?![\w/]))")
-"""Matches a flag with its value, or an HTTP path."""
+_CODE = re.compile(
+    r"(`[^`]+`"
+    r"|--(?:[\w-]|\[[\w-]+\]|\([\w|]+\))*\w(?:=(?:https://)?(?:\.\.\.|[\w|-]+(?:[.=][\w|-]+)*))?"
+    r"|(?<![\w/])/[a-z][\w/]*[a-z](?![\w/]))"
+)
+"""Matches what is code already, a flag with its value, or an HTTP path."""
 
 _SPECIAL = re.compile(r"([\\`*<\[\]]|(?<!\w)_|_(?!\w))")
 
@@ -25,7 +28,8 @@ def as_text(text: str) -> str:
     """Return text as Markdown, with flags and paths as code and all other characters escaped."""
     parts = _CODE.split(text)
     return "".join(
-        f"`{part}`" if number % 2 else _SPECIAL.sub(r"\\\1", part) for number, part in enumerate(parts)
+        f"`{part.strip('`')}`" if number % 2 else _SPECIAL.sub(r"\\\1", part)
+        for number, part in enumerate(parts)
     )
 
 
@@ -58,68 +62,77 @@ def anchor(heading: str) -> str:
 
 
 SUBJECTS: Mapping[str, str] = {
-    "advisory": "published advisories that touch TLS: proved on the wire, or inferred from the version",
-    "api": "what answers, and to whom",
+    "advisory": "published advisories about TLS: proved on the connection, or inferred from the version",
+    "api": "which endpoints answer, and to which clients",
     "cert": "the served chain: trust, names, validity, usage, keys and signatures",
-    "cluster": "every member alike, and reachable under what it advertises",
-    "config": "what the cluster was told to be against what it is",
+    "cluster": "every member alike, and reachable at the URLs that it advertises",
+    "config": "what is declared, compared with what is in force",
     "lifecycle": "what happens when files and flags change; on clusters of our own only",
     "listener": "the two gates before all other checks of a listener",
     "log": "what etcd's own log says",
-    "mtls": "who is let in and who is not",
-    "tls": "versions, suites, groups and what else a handshake agrees on",
+    "mtls": "which clients are accepted and which are refused",
+    "tls": "versions, cipher suites, groups and other parameters of the handshake",
 }
 """Subject of each check family."""
 
-_MANY = 6
-"""Maximum number of proofs that are named for one check."""
 
-
-def catalogue_page(checks: Iterable[Check], proofs: Mapping[str, Sequence[str]]) -> str:
-    """Return the page.
-
-    Args:
-        checks: the checks in order of id.
-        proofs: the faults that each check was seen to find, by check id, in Markdown.
-    """
-    families = {name: list(members) for name, members in groupby(checks, key=lambda check: check.family)}
-    lines = ["# The checks", "", *_totals(families), ""]
-    lines += ["| family | checks | subject |", "|---|---|---|"]
-    lines += [
-        f"| [{name}](#{name}) | {len(members)} | {SUBJECTS.get(name, '')} |"
-        for name, members in families.items()
+def checks_index(checks: Iterable[Check]) -> str:
+    """Return the page that leads to the page of each family."""
+    checks = list(checks)
+    opt_in = sum(check.opt_in for check in checks)
+    must = sum(check.level is Level.MUST for check in checks)
+    partly = sum(check.level_text != check.level for check in checks)
+    families = _families(checks)
+    lines = [
+        "# The checks",
+        "",
+        f"{len(checks)} checks in {len(families)} families: {must} MUST ({partly} of them SHOULD on some",
+        f"listeners or for some findings), {len(checks) - must} SHOULD. Run only when asked for: {opt_in}.",
+        "",
+        "| family | checks | subject |",
+        "|---|--:|---|",
+        *(
+            f"| [{family}](checks/{family}.md) | {len(members)} | {SUBJECTS.get(family, '')} |"
+            for family, members in families.items()
+        ),
+        "",
+        "`pytest --etcd-list-checks` prints a line for each, `pytest --etcd-explain ID` one in full, and",
+        "`--etcd-check` selects by id, family, pattern or source. What outcomes mean is in",
+        "[interpreting results](interpreting-results.md).",
+        "",
+        "For developers: [which facts each check needs and what proves it](check-proofs.md). This page and",
+        "those of the families are written by `make docs`.",
+        "",
     ]
-    for name, members in families.items():
-        lines += ["", *_family(name, members, proofs)]
+    return "\n".join(lines)
+
+
+def family_pages(checks: Iterable[Check]) -> dict[str, str]:
+    """Return the page of each family, by family."""
+    return {family: _family_page(family, members) for family, members in _families(checks).items()}
+
+
+def _families(checks: Iterable[Check]) -> dict[str, list[Check]]:
+    ordered = sorted(checks, key=lambda check: check.id)
+    return {name: list(members) for name, members in groupby(ordered, key=lambda check: check.family)}
+
+
+def _family_page(family: str, checks: Sequence[Check]) -> str:
+    subject = SUBJECTS.get(family, "")
+    lines = [
+        f"# The checks of the family {family}",
+        "",
+        f"{len(checks)} checks: {subject}. All families: [the checks](../checks.md).",
+        "",
+        *(f"- [`{check.id}`](#{anchor(check.id)})" for check in checks),
+    ]
+    for check in checks:
+        lines += ["", *_check(check)]
     return "\n".join([*lines, ""])
 
 
-def _totals(families: Mapping[str, Sequence[Check]]) -> Iterator[str]:
-    checks = [check for members in families.values() for check in members]
-    must = sum(check.level is Level.MUST for check in checks)
-    partly = sum(check.level_text != check.level for check in checks)
-    opt_in = sum(check.opt_in for check in checks)
-    yield f"{len(checks)} checks in {len(families)} families: {must} MUST ({partly} of them SHOULD on some"
-    yield f"listeners or for some findings), {len(checks) - must} SHOULD;"
-    yield f"only when asked for: {opt_in}. `pytest --etcd-list-checks` prints them,"
-    yield "`pytest --etcd-explain ID` one in full, and `--etcd-check` selects. Written by `make docs`."
-
-
-def _family(name: str, checks: Sequence[Check], proofs: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    yield f"## {name}"
-    yield ""
-    yield "| check | level | severity | requirement |"
-    yield "|---|---|---|---|"
-    for check in checks:
-        link = f"[`{check.id}`](#{anchor(check.id)})"
-        yield f"| {link} | {check.level_text} | {check.severity} | {cell(check.requirement)} |"
-    for check in checks:
-        yield ""
-        yield from _check(check, proofs.get(check.id, ()))
-
-
-def _check(check: Check, proofs: Sequence[str]) -> Iterator[str]:
-    yield f"### `{check.id}`"
+def _check(check: Check) -> Iterator[str]:
+    yield f"## `{check.id}`"
     yield ""
     yield f"**{as_text(check.requirement)}** {check.level_text}, {check.severity}; {_judges(check)}."
     for paragraph in check.explanation.split("\n\n"):
@@ -129,11 +142,8 @@ def _check(check: Check, proofs: Sequence[str]) -> Iterator[str]:
     yield ""
     yield f"- remediation: {as_text(_with_flags(check.remediation, check.roles))}"
     yield f"- see: {'; '.join(linked(_with_flags(text, check.roles)) for text in check.references)}"
-    yield f"- needs: {'; '.join(dict.fromkeys(_need(need) for need in check.needs.values()))}"
     if check.opt_in:
         yield f"- runs only when asked for: `--etcd-check={check.id}`"
-    if proofs:
-        yield f"- proved on: {_some(proofs)}"
 
 
 def _judges(check: Check) -> str:
@@ -148,14 +158,3 @@ def _with_flags(text: str, roles: frozenset[Role]) -> str:
     if Role.PEER not in roles:
         return text.format(peer="", side="client")
     return text.format(peer="[peer-]", side="(client|peer)")
-
-
-def _need(need: Need) -> str:
-    what = (inspect.getdoc(need.type) or "").partition("\n")[0].rstrip(".")
-    key = f" of `{need.key}`" if need.key else ""
-    return f"`{need.type.__name__}`{key} ({as_text(what[:1].lower() + what[1:])})"
-
-
-def _some(proofs: Sequence[str]) -> str:
-    shown = ", ".join(proofs[:_MANY])
-    return f"{shown} and {len(proofs) - _MANY} more" if len(proofs) > _MANY else shown

@@ -203,8 +203,8 @@ def benchmark_lines(comparisons: Iterable[Comparison], width: int, *, every: boo
     yield Line()
     yield bold("CIS Kubernetes Benchmark, section 2")
     yield from wrapped(
-        f"a reader of flags passes {passed} of {len(judged)} items; the wire says the opposite of "
-        f"{len(differing) or 'none'}",
+        f"a reader of flags passes {passed} of {len(judged)} items; the wire "
+        + (f"disagrees with {len(differing)} of them" if differing else "agrees with every item"),
         width,
         "  ",
     )
@@ -257,7 +257,7 @@ def _tells(log: ReadLog) -> bool:
 def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
     name = f"{log.source} ({', '.join(log.members)})"
     if log.problem:
-        yield from wrapped(f"{name} could not be read in the end: {log.problem}", width, "  ", "    ")
+        yield from wrapped(f"{name} could not be read to the end: {log.problem}", width, "  ", "    ")
         return
     others = sum(group.count for group in log.others)
     end = " (only its end was read)" if log.truncated else ""
@@ -357,7 +357,7 @@ _COLOURS = {
 _SEVERITIES = list(Severity)
 _NAMED = 8
 """Maximum number of checks that are named for one reason."""
-_NOT_LOOKED_FOR = "Listeners that were not named were not looked for: pass --etcd-discover."
+_NOT_LOOKED_FOR = "Other listeners of the cluster were not looked for: pass --etcd-discover."
 
 
 def summary(report: Report, review: Review, *, width: int, verbosity: int) -> Iterator[Line]:

@@ -36,7 +36,7 @@ _WRONG: ClusterConfig = replace(
         KUBEADM.pki, server=replace(NODE, subject_alt_names=("127.0.0.1",), valid_for=timedelta(days=10))
     ),
 )
-"""Anybody is let in, even without TLS; what is served is short-lived and lacks a name."""
+"""Anybody is accepted, even without TLS; what is served is short-lived and lacks a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

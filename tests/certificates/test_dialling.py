@@ -83,7 +83,7 @@ _GATEWAY = {
     "for servers only": (
         ClusterConfig(pki=PKIPlan(server=replace(SERVER, extended_key_usage=_FOR_SERVERS))),
         ["extendedKeyUsage (serverAuth) has no clientAuth: incompatible key usage"],
-        "clientAuth beside serverAuth",
+        "both clientAuth and serverAuth",
     ),
     "expired": (
         ClusterConfig(pki=PKIPlan(server=_EXPIRED)),
@@ -92,7 +92,7 @@ _GATEWAY = {
     ),
     "an allowed hostname": (
         ClusterConfig(pki=PKIPlan(client=_NAMED), client_cert_allowed_hostname="localhost"),
-        ["--client-cert-allowed-hostname localhost", "cannot keep that rule"],
+        ["--client-cert-allowed-hostname localhost", "cannot satisfy that rule"],
         "use gRPC",
     ),
 }

@@ -74,7 +74,7 @@ def test_whoever_signed_the_accepted_client_is_trusted_if_the_bundle_is_unknown(
         client = replace(target.client, client_trust=None, signing_key=None)
         results = judge(replace(target, kubernetes_ca=kubernetes, client=client))
     assert results["client"].outcome is Outcome.WARNS, results
-    assert "has signed the client that is let in" in results["client"].findings[0].observed
+    assert "has signed the client that is accepted" in results["client"].findings[0].observed
 
 
 def test_without_that_ca_a_live_cluster_is_not_verified_and_an_owned_one_not_concerned(

@@ -1,4 +1,4 @@
-"""What is said to be in force is, on every etcd at hand: who is let in where, and what etcd's log says."""
+"""What is said to be in force is, on every etcd at hand: who is accepted where, and what etcd's log says."""
 
 from __future__ import annotations
 

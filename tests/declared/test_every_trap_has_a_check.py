@@ -17,7 +17,7 @@ _SHOULD = {
     *("auto-tls-ignored", "trusted-ca-alone", "undocumented-key", "gateway-off-in-config-file"),
     *("unknown-variable", "san-check-off"),
 }
-"""Traps by which nobody is let in who should not be, but for the last two: one may be meant for something
+"""Traps by which nobody is accepted who should not be, but for the last two: one may be meant for something
 else, the other is there to be chosen."""
 
 

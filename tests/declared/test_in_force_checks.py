@@ -117,13 +117,15 @@ def test_a_setting_is_named_with_its_place_and_the_trap_that_it_is_in() -> None:
         "--client-cert-auth=true (the command line) is not in force: --auto-tls"
     )
     assert finding.evidence["trap"] == "config.auto-tls-drops-client-auth"
-    assert finding.evidence["effective"].startswith("anybody")
+    assert finding.evidence["effective"].startswith("every client")
     assert finding.evidence["declared"] == "--client-cert-auth=true (the command line)"
 
 
 def test_what_etcd_would_do_is_told_from_what_runs() -> None:
     said = _message(_judge("config.client-auth-in-force", declaration=_declared(*GOOD), admission=_open()))
-    assert "etcd 3.6.16, started with this declaration, would do otherwise: it was not restarted" in said
+    assert (
+        "etcd 3.6.16, started with this declaration, would behave differently: it was not restarted" in said
+    )
 
 
 def test_with_what_does_not_start_something_else_was_started() -> None:
@@ -146,13 +148,13 @@ def test_a_bundle_alone_is_a_trap_in_3_3_for_who_reads_it() -> None:
         sample(Need(AnnouncedCAs), "client"), requested=tuple((str(version), False) for version in TLSVersion)
     )
     said = _message(_judge("config.trusted-ca-in-force", declaration=declaration, announced=silent))
-    assert "--trusted-ca-file alone lets anybody in" in said
+    assert "--trusted-ca-file alone accepts every client" in said
 
 
 def test_what_nothing_declares_is_not_in_force_either() -> None:
     declaration = _declared(*URLS, *PAIR)
     assert _judge("config.client-auth-in-force", declaration=declaration, admission=_open())[0] == Note(
-        "anybody is let in, as declared"
+        "every client is accepted, as declared"
     )
     said = _message(_judge("config.client-auth-in-force", declaration=declaration))
     assert said.startswith("clients without a certificate are refused, and nothing in the command line asks")
@@ -162,7 +164,7 @@ def test_a_trap_that_etcd_did_not_fall_into_is_noted() -> None:
     declaration = _declared(*without("cert-file", "key-file"), "--auto-tls")
     (note,) = _judge("config.client-auth-in-force", declaration=declaration)
     assert isinstance(note, Note)
-    assert "started with something else" in note.text
+    assert "started with other settings" in note.text
 
 
 @pytest.mark.parametrize("ending", [Ending.UNCLEAR, Ending.OTHER, Ending.CLOSED])
@@ -214,7 +216,7 @@ MIN, MAX = "--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"
     [
         ((), (TWELVE, THIRTEEN), None),
         ((), (TWELVE,), None),
-        ((), (THIRTEEN,), "TLSv1.2 is not spoken, and nothing in the command line forbids it"),
+        ((), (THIRTEEN,), "TLSv1.2 is not supported, and nothing in the command line excludes it"),
         ((MIN,), (THIRTEEN,), None),
         ((MIN,), (TWELVE, THIRTEEN), f"{MIN} (the command line) is not in force"),
         ((MIN,), (), f"{MIN} (the command line) is not in force"),
@@ -319,7 +321,7 @@ def test_an_uncertain_trap_is_no_violation() -> None:
 
 def test_an_etcd_that_runs_all_the_same_was_started_with_something_else() -> None:
     running = _with_trap(starts=False)
-    assert "runs, so it was started with something else" in _message(
+    assert "runs, so it was started with other settings" in _message(
         _judge("config.does-not-start", declarations=running)
     )
     unknown = Declarations((replace(running.members[0], version=None),))

@@ -311,11 +311,11 @@ def test_system_roots_may_be_others() -> None:
 def test_what_is_in_force_is_said_in_words() -> None:
     done = effective(flags(*GOOD, CRL, "--client-cert-allowed-hostname=a.example"), "3.5.1", DER)
     assert done.at(Role.CLIENT)[0].describe() == (
-        "who holds a certificate of the trusted CA /pki/ca.crt, valid for a.example; "
+        "clients with a certificate of the trusted CA /pki/ca.crt, valid for a.example; "
         "revoked certificates are refused; TLSv1.2 to TLSv1.2"
     )
     assert done.at(Role.PEER)[0].san_rule
-    assert effective(flags(), "3.6.16").at(Role.CLIENT)[0].describe() == "plaintext: anybody"
+    assert effective(flags(), "3.6.16").at(Role.CLIENT)[0].describe() == "plaintext: every client"
 
 
 def test_cn_is_a_user_only_if_client_authentication_is_on() -> None:

@@ -139,7 +139,7 @@ def test_where_no_result_says_so_the_run_is_not_green_all_the_same(run: Runner, 
     ran = run(*without_certificate, "--etcd-check=mtls.no-certificate")
     assert ran.counts == {"conforms": 1}
     assert ran.exit_code == 1
-    assert "nobody gave the member list" in words(ran.out)
+    assert "no endpoint returned the member list" in words(ran.out)
     assert "(cluster.discovered, which was not selected, has it in full)" in words(ran.out)
 
 

@@ -101,7 +101,7 @@ def test_a_list_beyond_what_is_read_is_no_list(phase: Stage) -> None:
     phase.put_up(Role.PEER, lies=by_peer(5000))
     result = judged(ask(phase))
     assert result.outcome is Outcome.INCONCLUSIVE
-    assert "is no member list" in result.reason
+    assert "is not a member list" in result.reason
 
 
 def test_every_check_of_the_whole_target_survives_odd_urls(phase: Stage) -> None:
@@ -164,4 +164,4 @@ def test_a_peer_port_that_gives_no_list(phase: Stage, body: bytes) -> None:
     phase.put_up(Role.PEER, lies={"/members": Answer(body=body)})
     result = judged(ask(phase))
     assert result.outcome is Outcome.INCONCLUSIVE
-    assert "is no member list (HTTP 200)" in result.reason
+    assert "is not a member list (HTTP 200)" in result.reason

@@ -184,9 +184,9 @@ def test_plaintext_that_is_advertised_is_judged_as_such(newest_etcd: Path) -> No
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("https://0.0.0.0:2379", "every address of whoever connects"),
-        ("https://[::]:2379", "every address of whoever connects"),
-        ("unix://m0:0", "on its own machine alone"),
+        ("https://0.0.0.0:2379", "every address of the client's own machine"),
+        ("https://[::]:2379", "every address of the client's own machine"),
+        ("unix://m0:0", "on its own machine only"),
     ],
 )
 def test_a_url_that_leads_nobody_to_the_member(url: str, says: str, newest_etcd: Path) -> None:

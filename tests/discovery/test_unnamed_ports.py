@@ -75,9 +75,7 @@ def test_metrics_that_nobody_named_are_found(with_metrics: Cluster, metrics_port
     assert result.outcome is Outcome.VIOLATES
     [finding] = result.findings
     url = f"http://127.0.0.1:{metrics_port}"
-    assert finding.message == (
-        f"an etcd answers plain HTTP at {url}, on a host of the member list, and nobody named it"
-    )
+    assert finding.message == (f"etcd answers plain HTTP at {url}, which is not a known listener")
     assert finding.observed.startswith("HTTP 200")
     made = elsewhere(observer)
     assert len(made) == len({one.url for one in made}) == 2

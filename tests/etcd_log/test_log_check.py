@@ -222,9 +222,7 @@ def test_the_log_of_another_run(cluster: Cluster) -> None:
     shape = Path(__file__).parent / "shapes" / "3.7-json.log"
     for result in _judged(cluster, shape.read_text).values():
         assert result.outcome is Outcome.NOT_VERIFIED
-        assert (
-            "none of our connections that were turned away is in a log, which ends at 2026-" in result.reason
-        )
+        assert "none of our rejected connections is in a log, which ends at 2026-" in result.reason
         assert "kubectl logs -f" in result.reason
 
 

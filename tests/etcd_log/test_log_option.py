@@ -169,9 +169,12 @@ def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
     )
     where = f" on the {client} endpoint" if client else ""
     assert re.search(rf"127\.0\.0\.1, 2 times{where}, last at .* UTC \(line \d+\): no client cert", text)
-    assert "A client spoke TLS and presented no certificate. Give it a certificate of the trusted CA" in text
+    assert (
+        "A client connected with TLS and presented no certificate. Give it a certificate of the trusted CA"
+        in text
+    )
     assert re.search(r"127\.0\.0\.1, once.*, last at .*: plaintext on a TLS port", text)
-    assert "What arrived first was no TLS" in text
+    assert "The first bytes were not TLS" in text
     assert _outcomes(ran) == {"conforms"}
     [logs] = [found for found in ran.report["observations"] if found["kind"] == "etcd-logs"]
     [log] = logs["logs"]
@@ -191,7 +194,7 @@ def test_without_a_log_the_operator_is_told_what_to_find(run: Runner, etcd: Logg
     )
     assert told
     assert int(told[1]) > 20
-    assert text.count("needs etcd's own log, in which it says whom it rejected and why: pass --etcd-log") == 1
+    assert text.count("needs etcd's own log, with the connections that it rejected: pass --etcd-log") == 1
 
 
 def test_from_an_ini_file(run: Runner, etcd: Logged) -> None:

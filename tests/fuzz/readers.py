@@ -14,7 +14,6 @@ import httpcore
 import httpx
 
 from pytest_etcdtls.declared.etcd_yaml import looks_like_configuration
-from pytest_etcdtls.declared.reading import read_member
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import parse_log, read_log
 from pytest_etcdtls.facts import member_list
@@ -98,6 +97,10 @@ def _certificate(data: bytes) -> None:
         list(certificate.unparsable(loaded))
         certificate.shown(loaded)
         certificate.key_problem(loaded)
+
+
+def _member(path: Path) -> object:
+    return declared_member(read_declaration(path))
 
 
 def _in_file(read: Callable[[Path], object], name: str = "input") -> Read:
@@ -214,25 +217,25 @@ READERS: Mapping[str, ForeignReader] = {
         ),
         ForeignReader(
             "manifest",
-            _in_file(read_member),
+            _in_file(_member),
             (UsageError,),
             _files(SHAPES, "kubeadm/*", "rke2/*.yaml"),
             _YAML,
         ),
         ForeignReader(
-            "etcd-yaml", _in_file(read_member), (UsageError,), _files(SHAPES, "yaml/*", "k3s/*"), _YAML
+            "etcd-yaml", _in_file(_member), (UsageError,), _files(SHAPES, "yaml/*", "k3s/*"), _YAML
         ),
         ForeignReader(
             "unit",
-            _in_file(read_member, "etcd.service"),
+            _in_file(_member, "etcd.service"),
             (UsageError,),
             _files(SHAPES, "systemd/*.service", "debian/*"),
             _FLAGS,
         ),
-        ForeignReader("script", _in_file(read_member), (UsageError,), _files(SHAPES, "kubespray/*"), _FLAGS),
+        ForeignReader("script", _in_file(_member), (UsageError,), _files(SHAPES, "kubespray/*"), _FLAGS),
         ForeignReader(
             "command-line",
-            _in_file(read_member),
+            _in_file(_member),
             (UsageError,),
             [b"etcd\0--cert-file=/a\0--client-cert-auth\0"],
             _FLAGS,

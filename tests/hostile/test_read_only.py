@@ -16,9 +16,9 @@ import pytest
 from hostile.recording_proxy import RecordingProxy, Sent, Side
 from hostile.requests_sent import ALLOWED
 from plugin.runs import Ran, Runner, run
-from pytest_etcdtls.cluster.interface import Cluster
 from starting import start_process
 
+from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
 from pytest_etcdtls.pki.pki_plan import PKIPlan

@@ -298,6 +298,6 @@ DRIFTS: Mapping[str, Drift] = {
         files=_old_list,
         found={"warns": {"cluster": {"config.crl-fresh"}}},
     ),
-    # Nobody is let in or kept out by it.
+    # Nobody is accepted or kept out by it.
     "another name": Drift(flags={"name": "cp9"}),
 }

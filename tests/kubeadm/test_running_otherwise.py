@@ -81,7 +81,7 @@ def test_metrics_that_are_declared_on_loopback_are_tried_at_the_nodes_address(la
     [finding] = result.findings
     url = f"http://{ADDRESS}:{node.metrics}"
     assert finding.message.startswith(
-        f"http://127.0.0.1:{node.metrics} is declared, on loopback alone, and {url} answers"
+        f"http://127.0.0.1:{node.metrics} is declared, on loopback only, and {url} answers"
     )
     assert "HTTP 200" in finding.observed
     [command] = finding.reproduce

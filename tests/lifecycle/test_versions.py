@@ -22,14 +22,14 @@ def _result(binary: Path, version: str) -> CheckResult:
 def test_a_list_in_pem_is_read_where_it_should_not_be(etcd_binary: Path) -> None:
     result = _result(etcd_binary, "3.6.0")
     assert result.outcome is Outcome.VIOLATES
-    assert [finding.expected for finding in result.findings] == ["everybody refused"]
+    assert [finding.expected for finding in result.findings] == ["every client refused"]
 
 
 @pytest.mark.etcd_version("3.6", "3.7")
 def test_a_list_in_pem_refuses_everybody_where_it_should_be_read(etcd_binary: Path) -> None:
     result = _result(etcd_binary, "3.5.33")
     assert result.outcome is Outcome.VIOLATES
-    assert [finding.expected for finding in result.findings] == ["good clients let in, the list read"]
+    assert [finding.expected for finding in result.findings] == ["good clients accepted, the list read"]
 
 
 def test_a_version_that_is_none_is_not_judged(newest_etcd: Path) -> None:

@@ -64,5 +64,5 @@ def test_where_nobody_is_asked_no_terminator_is_blamed(newest_etcd: Path) -> Non
     with start_process(replace(GOOD, client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
         result = _judge(cluster.target(), check="mtls.lookalike-ca")
     assert result.outcome is Outcome.VIOLATES
-    assert result.remediation.startswith("this port asks nobody for a certificate")
+    assert result.remediation.startswith("this port requests no certificate")
     assert "terminates" not in result.remediation

@@ -90,7 +90,7 @@ def test_who_is_let_in_without_a_certificate_decides_about_everybody(etcd_binary
     assert unverified == {}
     expired = next(one for one in of_client if one.check == "mtls.expired").findings[0]
     assert expired.message == (
-        "an expired client certificate is not kept out: a client without a certificate is let in"
+        "an expired client certificate is not refused: a client without a certificate is accepted"
     )
     assert not any("none.crt" in line for line in expired.reproduce)
 
@@ -112,7 +112,7 @@ def test_a_good_peer_that_breaks_the_declared_rule_shows_that_it_is_not_in_force
         results = _judge(target, Role.PEER, *NAMES)
     assert _outcomes(results) == dict.fromkeys(NAMES, "violates")
     (finding,) = results["mtls.wrong-cn"].findings
-    assert finding.message == "a peer with another common name than the allowed one is let in"
+    assert finding.message == "a peer with another common name than the allowed one is accepted"
     assert finding.evidence["certificate"].startswith("subject CN=etcd-peer")
 
 

@@ -37,7 +37,7 @@ def _of(target: Target, role: Role) -> Listener:
 def test_the_client_port_where_metrics_should_be(
     scheme: Literal["http", "https"], outcome: Outcome, etcd_binary: Path
 ) -> None:
-    """Over https only clients with a certificate are let in, over http it is everybody."""
+    """Over https only clients with a certificate are accepted, over http it is everybody."""
     with start_process(replace(GOOD, client_scheme=scheme), etcd_binary) as cluster:
         target = cluster.target()
         listener = replace(_of(target, Role.CLIENT), role=Role.METRICS, label="metrics-m0")

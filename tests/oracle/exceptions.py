@@ -88,7 +88,7 @@ EXEMPTIONS = (
     ),
     Exemption(
         "a certificate as etcd generates it",
-        "Go accepts it if the CA file has it. With auto-tls anybody is let in (`cert.generated`)",
+        "Go accepts it if the CA file has it. With auto-tls anybody is accepted (`cert.generated`)",
         _found_by("cert.generated"),
     ),
     Exemption(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pytest_etcdtls.cluster.backend import start_cluster
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import find_etcd
 
 ROOT = Path(__file__).parents[2]
 COMPARED = {
@@ -27,6 +33,19 @@ def test_each_compares_what_it_says(what: str) -> None:
     result = run("--repeat=1", what)
     assert result.returncode == 0, result.stderr
     assert [name for name in COMPARED[what] if f"| {name} | " not in result.stdout] == []
+
+
+def test_the_connections_on_the_performance_page_are_about_those_of_today(
+    newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    judging = runpy.run_path(str(ROOT / "benchmarks" / "judging.py"))
+    with start_cluster(ClusterConfig(), find_etcd("process", binary=newest_etcd)) as cluster:
+        today = judging["connections_of_judging"](cluster, tmp_path)
+    page = (ROOT / "docs" / "performance.md").read_text()
+    [first, *others] = map(int, re.findall(r"(\d+) (?:connections|times `openssl)", page))
+    assert others == [first]
+    assert abs(today - first) <= first / 20, f"{today} today: measure docs/performance.md anew"
 
 
 @pytest.mark.usefixtures("etcd_binaries")

@@ -96,7 +96,7 @@ def test_clients_have_no_names() -> None:
 
 
 def test_peer_client_has_the_common_name_of_the_peers() -> None:
-    """So that it is let in where ``--peer-cert-allowed-cn`` asks for that name."""
+    """So that it is accepted where ``--peer-cert-allowed-cn`` asks for that name."""
     pki = ClusterPKI.generate(PKIPlan(), MEMBERS)
     assert pki.peer_client.chain[0].subject == pki.peers["m0"].chain[0].subject
 

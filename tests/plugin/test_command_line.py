@@ -49,7 +49,7 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
         ([URL, "--etcd-check=typo"], "matches no check"),
         ([URL, "--etcd-binary=etcd"], "--etcd-binary starts an etcd to be judged, and --etcd-endpoint names"),
         ([URL, "--etcd-image=etcd:1"], "--etcd-image starts an etcd to be judged"),
-        (["--etcd-config=etcd.yaml", "--etcd-binary=etcd"], "not replayed on another etcd yet"),
+        (["--etcd-config=etcd.yaml", "--etcd-binary=etcd"], "not applied to another etcd"),
         ([URL, "--etcd-report=report.txt"], ".json"),
         ([URL, "--etcd-size=2"], "--etcd-size"),
         ([URL, "--etcd-waivers=missing.toml"], "--etcd-waivers"),

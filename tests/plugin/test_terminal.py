@@ -95,7 +95,7 @@ def test_worst_comes_first_and_each_outcome_in_its_own_way(run: Runner, live: Li
         "why:      The house does not burn. Fire destroys houses.",
         "remedy:   put it out with --water-file.",
         "see:      House rules, 2",
-        "inconclusive: the evidence could not be got",
+        "inconclusive: the evidence could not be obtained",
         "nobody answered the door",
         "broken: a fault",
         "ZeroDivisionError",

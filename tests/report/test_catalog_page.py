@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.report.reference import anchor, as_text, catalogue_page, cell, linked
+from pytest_etcdtls.report.reference import anchor, as_text, cell, checks_index, family_pages, linked
 from pytest_etcdtls.role import Role
 
 CHECKS = catalogue()
 
 
-def section(identifier: str, *proofs: str) -> list[str]:
-    lines = catalogue_page([CHECKS[identifier]], {identifier: proofs}).splitlines()
-    return lines[lines.index(f"### `{identifier}`") :]
+def section(identifier: str) -> list[str]:
+    [page] = family_pages([CHECKS[identifier]]).values()
+    lines = page.splitlines()
+    return lines[lines.index(f"## `{identifier}`") :]
 
 
 def test_a_check_is_shown_in_full() -> None:
     check = CHECKS["mtls.no-certificate"]
-    text = "\n".join(section("mtls.no-certificate", "some-cluster"))
+    text = "\n".join(section("mtls.no-certificate"))
     assert f"**{check.requirement}** MUST, critical; on client, peer, metrics, client-http." in text
     assert " ".join(check.explanation.split()) in text
     assert "[RFC 8446 section 4.4.2.4](https://www.rfc-editor.org/rfc/rfc8446#section-4.4.2.4)" in text
-    assert "- needs: `AccessMatrix` of `none` (the attempts" in text
-    assert "- proved on: some-cluster" in text
 
 
 def test_flags_are_those_of_the_ports_that_are_judged() -> None:
@@ -35,12 +36,7 @@ def test_flags_are_those_of_the_ports_that_are_judged() -> None:
         (Role.PEER, "`--peer-client-cert-auth=true`"),
         (Role.CLIENT, "`--client-cert-auth=true`"),
     ):
-        assert flag in catalogue_page([replace(check, roles=frozenset({role}))], {})
-
-
-def test_of_many_proofs_the_rest_is_counted() -> None:
-    line = section("mtls.no-certificate", *"abcdefgh")[-1]
-    assert line == "- proved on: a, b, c, d, e, f and 2 more"
+        assert flag in family_pages([replace(check, roles=frozenset({role}))])["mtls"]
 
 
 def test_one_that_must_be_asked_for_says_how() -> None:
@@ -48,10 +44,20 @@ def test_one_that_must_be_asked_for_says_how() -> None:
     assert f"- runs only when asked for: `--etcd-check={check.id}`" in section(check.id)
 
 
-def test_every_check_is_in_the_table_of_its_family() -> None:
-    page = catalogue_page(CHECKS.values(), {})
-    assert all(f"| [`{name}`](#{anchor(f'`{name}`')}) |" in page for name in CHECKS)
+def test_every_check_is_listed_on_the_page_of_its_family() -> None:
+    pages = family_pages(CHECKS.values())
+    assert all(
+        f"- [`{check.id}`](#{anchor(f'`{check.id}`')})\n" in pages[check.family] for check in CHECKS.values()
+    )
+
+
+def test_the_index_counts_the_checks_and_leads_to_every_family() -> None:
+    page = checks_index(CHECKS.values())
     assert page.startswith(f"# The checks\n\n{len(CHECKS)} checks in ")
+    numbers = re.findall(r"^\| \[(\w+)\]\(checks/\1\.md\) \| (\d+) \|", page, re.MULTILINE)
+    assert dict(numbers) == {
+        family: str(number) for family, number in Counter(c.family for c in CHECKS.values()).items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,8 @@ def test_every_check_is_in_the_table_of_its_family() -> None:
     [
         ("set --client-cert-auth=true, not --auto-tls.", "set `--client-cert-auth=true`, not `--auto-tls`."),
         ("/v3/kv answers; and/or", "`/v3/kv` answers; and/or"),
+        ("see `etcdctl alarm list` (--etcd-log)", "see `etcdctl alarm list` (`--etcd-log`)"),
+        ("in --listen-(client|peer)-urls).", "in `--listen-(client|peer)-urls`)."),
         ("a * b_c _d [e] <f>", r"a \* b_c \_d \[e\] \<f>"),
     ],
 )

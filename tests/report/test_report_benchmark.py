@@ -99,16 +99,16 @@ def test_declared_effective_and_observed_stand_side_by_side(newest_etcd: Path) -
     ((member, rows),) = members(report.seen[0])
     client, peer = rows
     assert "--client-cert-auth=true" in [setting.written for setting in client.declared]
-    assert client.effective.startswith("anybody")
-    assert "lets in client, " in client.observed
+    assert client.effective.startswith("every client")
+    assert "accepts client, " in client.observed
     assert "foreign-ca" in client.observed.partition(";")[0]
     assert "refuses foreign-ca, none" in peer.observed
     assert "auto-tls-drops-client-auth" in [trap.id for trap in member.traps]
     nothing = Review(used=(), stale=(), unused=())
     text = "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=1))
     assert "    declared:  " in text
-    assert "    effective: anybody" in text
-    assert "the wire says the opposite of 3" in " ".join(text.split())
-    assert "2.2 client certificates are asked for, of m0: the flags pass" in " ".join(text.split())
+    assert "    effective: every client" in text
+    assert "the wire disagrees with 3 of them" in " ".join(text.split())
+    assert "2.2 client certificates are requested, of m0: the flags pass" in " ".join(text.split())
     quiet = "\n".join(line.text for line in summary(report, nothing, width=80, verbosity=0))
     assert "    declared:  " not in quiet

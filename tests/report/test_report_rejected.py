@@ -24,7 +24,7 @@ OTHERS = RejectedOthers(
     last=NOW,
     example="tls: client didn't provide a certificate",
     line=17,
-    meaning="A client spoke TLS and presented no certificate.",
+    meaning="A client connected with TLS and presented no certificate.",
     advice="Give it one.",
 )
 DIALS = FailedDials(
@@ -69,7 +69,7 @@ def test_who_how_often_what_it_means_and_what_to_do() -> None:
         "  etcd.log (m0): 1 rejected connection is ours, 4 are not",
         "    10.0.0.7, 4 times on the client endpoint, last at 2030-01-01 12:00:00 UTC",
         "      (line 17): no client certificate",
-        "      A client spoke TLS and presented no certificate. Give it one.",
+        "      A client connected with TLS and presented no certificate. Give it one.",
         "    etcd itself, once (line 3): the member m1 refuses this member's certificate",
     ]
 
@@ -105,7 +105,7 @@ def test_of_an_owned_cluster_only_strangers_are_worth_a_word() -> None:
 
 def test_a_log_that_could_not_be_read_or_not_all_of_it() -> None:
     assert lines(replace(LOG, problem="No such file or directory"))[-1] == (
-        "  etcd.log (m0) could not be read in the end: No such file or directory"
+        "  etcd.log (m0) could not be read to the end: No such file or directory"
     )
     assert "0 are not (only its end was read)" in " ".join(
         " ".join(lines(replace(LOG, truncated=True))).split()

@@ -79,7 +79,7 @@ def test_many_checks_of_one_reason_are_counted_unless_all_are_asked_for() -> Non
 
 
 def test_what_was_not_looked_for_is_said_in_one_line() -> None:
-    said = "  Listeners that were not named were not looked for: pass --etcd-discover."
+    said = "  Other listeners of the cluster were not looked for: pass --etcd-discover."
     assert lines().count(said) == 1
 
 

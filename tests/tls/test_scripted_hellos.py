@@ -57,7 +57,7 @@ def outcomes(results: list[CheckResult]) -> dict[str, Outcome]:
     return {result.check: result.outcome for result in results if result.outcome is not Outcome.CONFORMS}
 
 
-# Nobody is let in by these servers, so whether they renegotiate is not to be seen.
+# Nobody is accepted by these servers, so whether they renegotiate is not to be seen.
 UNSEEN = {"tls.renegotiation": Outcome.NOT_VERIFIED}
 
 

@@ -110,7 +110,7 @@ def test_no_judgement(id_: str, change: Change, outcome: Outcome) -> None:
         (
             "tls.early-data",
             lambda seen: {"tickets": replace(seen["tickets"], tickets=())},
-            "no session ticket is given out",
+            "the server issues no session ticket",
         ),
     ],
 )

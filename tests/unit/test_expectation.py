@@ -12,7 +12,7 @@ from pytest_etcdtls.results import CannotJudge, Finding
 from pytest_etcdtls.tls.attempt import Ending
 
 _WAYS = {
-    "let in": Ending.SERVED,
+    "accepted": Ending.SERVED,
     "refused": Ending.REFUSED,
     "closed": Ending.CLOSED,
     "no handshake": Ending.OTHER,
@@ -42,43 +42,43 @@ def _outcomes(made: Experiment, expected: frozenset[Ending]) -> list[str]:
 @pytest.mark.parametrize(
     ("expected", "subject", "outcomes"),
     [
-        (LET_IN, "let in", []),
+        (LET_IN, "accepted", []),
         (LET_IN, "refused", ["finding"]),
         (LET_IN, "closed", ["finding"]),
         (LET_IN, "no handshake", ["finding"]),
         (LET_IN, "unclear", ["inconclusive"]),
-        (REFUSED, "let in", ["finding"]),
+        (REFUSED, "accepted", ["finding"]),
         (REFUSED, "refused", []),
         (REFUSED, "closed", ["inconclusive"]),
         (REFUSED, "no handshake", ["inconclusive"]),
         (REFUSED, "unclear", ["inconclusive"]),
         (KEPT_OUT, "closed", []),
-        (KEPT_OUT, "let in", ["finding"]),
+        (KEPT_OUT, "accepted", ["finding"]),
         (NO_HANDSHAKE, "no handshake", []),
         (NO_HANDSHAKE, "refused", []),
         (NO_HANDSHAKE, "closed", ["inconclusive"]),
-        (NO_HANDSHAKE, "let in", ["finding"]),
+        (NO_HANDSHAKE, "accepted", ["finding"]),
     ],
 )
 def test_every_way_against_every_expectation(
     expected: frozenset[Ending], subject: str, outcomes: list[str]
 ) -> None:
-    assert _outcomes(_made("let in", subject), expected) == outcomes
+    assert _outcomes(_made("accepted", subject), expected) == outcomes
 
 
 @pytest.mark.parametrize("good", ["refused", "closed", "no handshake", "unclear"])
 def test_without_its_control_only_who_is_let_in_wrongly_is_found(good: str) -> None:
-    assert _outcomes(_made(good, "let in"), REFUSED) == ["inconclusive", "finding"]
+    assert _outcomes(_made(good, "accepted"), REFUSED) == ["inconclusive", "finding"]
     assert _outcomes(_made(good, "refused"), LET_IN) == ["inconclusive", "inconclusive"]
     assert _outcomes(_made(good, "refused"), REFUSED) == ["inconclusive"]
 
 
 def test_a_finding_says_all_that_there_is() -> None:
-    made = _made("let in", "let in")
+    made = _made("accepted", "accepted")
     (finding,) = judge_steps(made, [Expected("start", "subject", REFUSED)], ("curl",))
     assert isinstance(finding, Finding)
-    assert finding.message == "subject: let in (start was done)"
-    assert finding.expected == "not let in"
+    assert finding.message == "subject: accepted (start was done)"
+    assert finding.expected == "not accepted"
     assert "served: HTTP 200" in finding.observed
     assert finding.evidence == {
         "etcd": "3.6.16",
@@ -91,4 +91,4 @@ def test_a_finding_says_all_that_there_is() -> None:
 @pytest.mark.parametrize("expected", [Expected("end", "good", LET_IN), Expected("start", "nobody", LET_IN)])
 def test_an_expectation_about_nothing_is_a_fault(expected: Expected) -> None:
     with pytest.raises(LookupError, match=r"end|nobody"):
-        list(judge_steps(_made("let in", "let in"), [expected]))
+        list(judge_steps(_made("accepted", "accepted"), [expected]))

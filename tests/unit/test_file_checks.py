@@ -102,7 +102,7 @@ def test_what_etcd_dials_client_ports_with_must_come_from_the_clients_ca() -> No
 
     [finding] = said("config.chain-closes", dialling)
     assert isinstance(finding, Finding)
-    assert "does not lead" in finding.message
+    assert "does not chain" in finding.message
 
 
 def test_what_client_ports_serve_may_come_from_any_ca() -> None:

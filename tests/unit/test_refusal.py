@@ -63,7 +63,7 @@ def test_what_etcd_itself_closes_conforms_only_against_a_served_control(control:
     ("control", "words"),
     [
         (ControlState.NONE_KNOWN, "without control"),
-        (ControlState.CLOSED, "TLS let the good client through, etcd closed it"),
+        (ControlState.CLOSED, "TLS accepted the good client, then etcd closed the connection"),
         (ControlState.REFUSED, "the good client is refused as well"),
     ],
 )

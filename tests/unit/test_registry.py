@@ -125,7 +125,7 @@ def test_a_level_may_depend_on_the_role() -> None:
 
 
 def test_a_level_may_depend_on_the_finding() -> None:
-    made = _register(docstring=GOOD.replace("Level: MUST", "Level: MUST, SHOULD where nobody is kept out"))
+    made = _register(docstring=GOOD.replace("Level: MUST", "Level: MUST, SHOULD where no client is refused"))
     assert (made.level, made.lowers, made.level_on(Role.CLIENT)) == (Level.MUST, True, Level.MUST)
 
 

@@ -44,7 +44,7 @@ ZOO = [
         warned={"client": ["cert.ca-expires-soon"]},
     ),
     Misconfigured(
-        # A CA of its own for what is served, so that clients are let in: the gateway's certificate is none
+        # A CA of its own for what is served, so that clients are accepted: the gateway's certificate is none
         # of theirs, which is another fault of this layout.
         name="server-ca-expired",
         what="the CA of what the client port serves has expired, what it signed has not",

@@ -36,7 +36,7 @@ _TOLD_APART = {
     "mtls.peer-certificate-on-client-port",
 }
 _EVERYBODY_IS_CLOSED = {
-    # Who is closed after the handshake was let in by TLS, so that those whom TLS refuses are told apart.
+    # Who is closed after the handshake was accepted by TLS, so that those whom TLS refuses are told apart.
     **NO_ACCEPTED_CLIENT,
     "client": [
         *("mtls.revoked-http", "mtls.revoked-grpc", "mtls.server-certificate-as-client"),
