@@ -14,6 +14,7 @@ import httpcore
 import httpx
 
 from pytest_etcdtls.declared.etcd_yaml import looks_like_configuration
+from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import parse_log, read_log
 from pytest_etcdtls.facts import member_list

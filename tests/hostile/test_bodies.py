@@ -12,6 +12,29 @@ from servers import Handler
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.untrusted import JSON_DEPTH, read_json
 
+FAULTS = {
+    "test_compressed_bodies_are_not_decoded": (
+        "A body of 1 GiB of zeros, compressed once, twice and three times",
+        "api.no-content-encoding warns; the good endpoint of the run conforms",
+        "60 s, 400 MiB",
+    ),
+    "test_json_out_of_bounds_costs_no_report": (
+        "JSON of 100,000 levels, a number of a million digits, NaN, lone surrogates, as any answer",
+        "no check is broken; the report is complete",
+        "60 s, 400 MiB",
+    ),
+    "test_a_grpc_status_that_is_no_number": (
+        "A `grpc-status` of 5,000 digits, or of other text",
+        "no check is broken",
+        "60 s",
+    ),
+    "test_answers_without_an_end": (
+        "A body, headers, one header line or informational answers without an end",
+        "inconclusive or not verified, no check is broken",
+        "60 s, 400 MiB",
+    ),
+}
+
 __all__ = ["hostile", "judge"]
 
 JSON = {"Content-Type": "application/json"}

@@ -25,6 +25,34 @@ from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.runner import Judge, run_checks
 from pytest_etcdtls.target import Bounds, Listener, Target
 
+FAULTS = {
+    "test_silent_endpoints_are_given_up": (
+        "An endpoint that never answers, or sends an octet now and then",
+        "given up; one check inconclusive, the rest not verified",
+        "three attempts in a row, or five time-outs",
+    ),
+    "test_an_etcd_that_is_stopped_in_mid_run_is_given_up": (
+        "An etcd that is stopped (SIGSTOP) in the middle of a run",
+        "given up; what was judged before stays",
+        "five time-outs",
+    ),
+    "test_silence_to_one_offer_is_no_end_of_the_rest": (
+        "A firewall that swallows one kind of hello",
+        "the rest is judged",
+        "none of its own",
+    ),
+    "test_a_slow_network_changes_no_verdict": (
+        "300 ms of delay each way",
+        "the same verdicts",
+        "none of its own",
+    ),
+    "test_64_tarpits_of_a_member_list_cost_no_more_than_one": (
+        "A member list with 64 addresses that never answer",
+        "given up together; the good member is judged",
+        "five time-outs for all of them",
+    ),
+}
+
 TIMEOUT = 1.0
 GIVEN_UP = "was given up"
 

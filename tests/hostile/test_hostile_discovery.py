@@ -30,6 +30,39 @@ from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
 
+FAULTS = {
+    "test_strangers_of_every_kind_are_presented_nothing": (
+        "A member list that names servers of other CAs, self-signed ones, ones that change, plain HTTP",
+        "no client certificate and no password reaches them",
+        "at most one request in plain HTTP each",
+    ),
+    "test_a_client_of_the_cluster_is_no_member_of_it": (
+        "A listed address that serves a client's certificate of the cluster",
+        "an unverified server",
+        "no credential",
+    ),
+    "test_a_peer_of_another_role_gets_nothing": (
+        "A listed peer address that serves the CA of the other role",
+        "an unverified server",
+        "no credential",
+    ),
+    "test_a_list_is_followed_only_from_a_trusted_member": (
+        "A member list from an endpoint of another CA, without a known CA, or over plain HTTP",
+        "it is not followed",
+        "no connection to what it lists",
+    ),
+    "test_addresses_that_others_read_as_loopback_or_metadata_are_never_contacted": (
+        "Addresses that other resolvers read as loopback or metadata",
+        "never contacted",
+        "no connection",
+    ),
+    "test_names_that_lead_there_are_not_contacted": (
+        "Names that resolve to such addresses",
+        "never contacted",
+        "no connection",
+    ),
+}
+
 __all__ = ["pki", "serve"]
 
 SECRET = "correct horse battery staple"

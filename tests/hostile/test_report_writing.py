@@ -7,6 +7,34 @@ from pathlib import Path
 import pytest
 from hostile.hostile_servers import Hostile, Judging, hostile, judge
 
+FAULTS = {
+    "test_a_path_that_is_gone": (
+        "A report whose directory is gone",
+        "the other reports are written; exit code 1",
+        "none of its own",
+    ),
+    "test_a_format_that_fails": (
+        "A report format that raises",
+        "the other reports are written; exit code 1",
+        "none of its own",
+    ),
+    "test_a_part_that_cannot_be_encoded": (
+        "An observation or connection that cannot be encoded",
+        "the report is partial and says what it lacks; exit code 1",
+        "none of its own",
+    ),
+    "test_a_part_of_the_summary_that_cannot_be_shown": (
+        "A section of the summary that raises",
+        "the rest is shown; exit code 1",
+        "none of its own",
+    ),
+    "test_a_standard_output_that_is_closed": (
+        "A standard output that is closed, full, or ends early",
+        "the reports are complete",
+        "none of its own",
+    ),
+}
+
 __all__ = ["hostile", "judge"]
 
 SOME = ("--etcd-check=cert.trusted,mtls.no-certificate,api.version-body", "--etcd-timeout=5")

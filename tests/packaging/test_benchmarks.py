@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from pytest_etcdtls.cluster.backend import start_cluster
 
+from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import find_etcd
 

@@ -43,7 +43,7 @@ class SingleFault:
     peer: Mapping[str, Any] = field(default_factory=dict)
 
 
-FAULTS = (
+SINGLE_FAULTS = (
     SingleFault(
         check="mtls.no-certificate",
         listener="client",
@@ -75,7 +75,7 @@ FAULTS = (
         },
     ),
 )
-PAIRS = tuple(combinations(FAULTS, 2))
+PAIRS = tuple(combinations(SINGLE_FAULTS, 2))
 _EVERY_FIFTH = 5
 
 
@@ -109,7 +109,7 @@ def _id(value: object) -> str | None:
     return f"{value.listener}-{value.check}" if isinstance(value, SingleFault) else None
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=_id)
+@pytest.mark.parametrize("fault", SINGLE_FAULTS, ids=_id)
 def test_one_fault_is_one(fault: SingleFault, newest_etcd: Path) -> None:
     found, explained = _found(_config(fault), newest_etcd)
     assert found == [(fault.check, fault.listener)], explained
