@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     from pytest_etcdtls.suite.state import known_run
 
     run = known_run(config)
-    for text in run.farewells() if run is not None else ():
+    for text in run.keep_messages() if run is not None else ():
         terminalreporter.section("etcd that is left standing")
         terminalreporter.write_line(text)
 

@@ -40,7 +40,7 @@ def judge(admission: AccessMatrix, who: str) -> Iterator[Statement]:
                     ruling.outcome, ruling.note if ruling.outcome is Outcome.NOT_VERIFIED else reason
                 )
     if served:
-        yield _admitted(admission, served, who)
+        yield _wrongly_accepted(admission, served, who)
 
 
 def observed_in(cells: Iterable[AccessCase]) -> str:
@@ -70,17 +70,17 @@ _NOBODY_ASKED = (
 )
 
 
-_WITNESSES = {
+_UNTRUSTED_IDENTITIES = {
     "none": "a client without a certificate",
     "self-signed": "a self-signed certificate",
     "foreign-ca": "a certificate of a foreign CA",
 }
 
 
-def _admitted(admission: AccessMatrix, served: list[AccessCase], who: str) -> Finding:
+def _wrongly_accepted(admission: AccessMatrix, served: list[AccessCase], who: str) -> Finding:
     if admission.instead_of:
-        witness = _WITNESSES.get(admission.identity, admission.identity)
-        message = f"{who} is not refused: {witness} is accepted"
+        untrusted = _UNTRUSTED_IDENTITIES.get(admission.identity, admission.identity)
+        message = f"{who} is not refused: {untrusted} is accepted"
     else:
         message = f"{who} is accepted"
     asked = any(cell.attempt.certificate_requested for cell in served)
@@ -95,10 +95,10 @@ def _admitted(admission: AccessMatrix, served: list[AccessCase], who: str) -> Fi
     )
 
 
-LET_IN = frozenset({Ending.SERVED})
+ACCEPTED = frozenset({Ending.SERVED})
 REFUSED = frozenset({Ending.REFUSED})
 """Refused by TLS, with a certificate alert."""
-KEPT_OUT = frozenset({Ending.REFUSED, Ending.CLOSED})
+REFUSED_OR_CLOSED = frozenset({Ending.REFUSED, Ending.CLOSED})
 """Refused by TLS, or by etcd itself, which closes the connection after the handshake."""
 NO_HANDSHAKE = frozenset({Ending.REFUSED, Ending.OTHER})
 """Refused with any alert: the client's certificate is not the cause."""
@@ -148,22 +148,22 @@ def _judge(
     experiment: Experiment, expected: Expected, reproduce: tuple[str, ...], *, controlled: bool
 ) -> Iterator[Statement]:
     others = _others(experiment, expected)
-    let_in = [trial for trial in others if trial.attempt.ending is Ending.SERVED]
-    kept_out = [
-        trial for trial in others if expected.ways == LET_IN and trial.attempt.ending is not Ending.UNCLEAR
+    accepted = [trial for trial in others if trial.attempt.ending is Ending.SERVED]
+    not_accepted = [
+        trial for trial in others if expected.ways == ACCEPTED and trial.attempt.ending is not Ending.UNCLEAR
     ]
-    wrong = let_in or (kept_out if controlled else [])
+    wrong = accepted or (not_accepted if controlled else [])
     for trial in others:
         if trial not in wrong:
             yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {trial.describe()}")
     if wrong:
-        becomes = "accepted" if let_in else "not accepted"
+        becomes = "accepted" if accepted else "not accepted"
         yield finding(
             experiment,
             experiment.step(expected.step),
             wrong,
             message=f"{expected.who}: {becomes} ({_done(experiment, expected)})",
-            expected="not accepted" if let_in else "accepted",
+            expected="not accepted" if accepted else "accepted",
             reproduce=reproduce,
         )
 

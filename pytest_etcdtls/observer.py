@@ -33,8 +33,8 @@ from pytest_etcdtls.tls.hello import (
     Connection,
     HelloExchange,
     Reply,
+    exchange_hello,
     keep_silent,
-    make_greeting,
 )
 
 S = TypeVar("S")
@@ -178,7 +178,7 @@ class Observer:
             NotVerifiedError, InconclusiveError: as :meth:`attempt`.
         """
         self._for_proved(listener, ())
-        return self._each(lambda hello: self._greeting(listener, hello), hellos)
+        return self._each(lambda hello: self._exchange(listener, hello), hellos)
 
     def keep_silent(self, listener: Listener, purpose: str, patience: float) -> HelloExchange:
         """Connect, send nothing for ``patience`` seconds, and return whether the server closed.
@@ -243,18 +243,18 @@ class Observer:
         self._claim(there, label=CLUSTER)
         return self._record(make_attempt(there, request, self.bounds.timeout))
 
-    def _greeting(self, listener: Listener, hello: ClientHello) -> HelloExchange:
+    def _exchange(self, listener: Listener, hello: ClientHello) -> HelloExchange:
         self._patience.check(listener)
         for number in range(self.RETRIES + 1):
             if number and self._patience.why(listener):
                 break
             self._claim(listener)
-            greeting = self._record(make_greeting(listener, hello, self.bounds.timeout))
+            exchange = self._record(exchange_hello(listener, hello, self.bounds.timeout))
             # Some servers answer one offer with silence: the same offer again says nothing more of them.
-            self._patience.note(listener, greeting, again=number > 0)
-            if greeting.answered:
+            self._patience.note(listener, exchange, again=number > 0)
+            if exchange.answered:
                 break
-        return greeting
+        return exchange
 
     def _record(self, connection: C) -> C:
         with self._lock:

@@ -39,7 +39,7 @@ class Option:
         help: the text for ``--help``; ``%%`` for a percent sign, as argparse requires.
         metavar: the placeholder for its value.
         ini: whether there is an ini option: the flag without leading dashes, underscores for dashes.
-        dest: the attribute of ``config.option``, if not :attr:`name`.
+        stored_as: the attribute of ``config.option``, if not :attr:`name`.
         const: the value that a flag stores.
     """
 
@@ -48,7 +48,7 @@ class Option:
     metavar: str | None = None
     kind: Kind = Kind.TEXT
     ini: bool = True
-    dest_: str | None = None
+    stored_as: str | None = None
     const: bool = True
 
     @property
@@ -59,7 +59,7 @@ class Option:
     @property
     def dest(self) -> str:
         """The attribute of ``config.option``."""
-        return self.dest_ or self.name
+        return self.stored_as or self.name
 
 
 _ALSO = "Repeatable, commas allowed."
@@ -191,7 +191,7 @@ _OWNED = (
         "no suite, only fixtures and options, even if an endpoint is given.",
         kind=Kind.FLAG,
         ini=False,
-        dest_="etcd_conformance",
+        stored_as="etcd_conformance",
         const=False,
     ),
     Option(
@@ -449,11 +449,9 @@ def _live(
     config: pytest.Config, words: Sequence[str], here: bool, conformance: bool | None
 ) -> Literal["command line", "ini"] | None:
     given = [option for option in LIVE if config.getoption(option.dest) is not None]
-    strangers = [
-        option for option in given if len(config.getoption(option.dest)) > _count(option.flag, words)
-    ]
-    if strangers and not here:
-        raise pytest.UsageError(_refusal(strangers[0].flag, "addopts, PYTEST_ADDOPTS or a plugin"))
+    foreign = [option for option in given if len(config.getoption(option.dest)) > _count(option.flag, words)]
+    if foreign and not here:
+        raise pytest.UsageError(_refusal(foreign[0].flag, "addopts, PYTEST_ADDOPTS or a plugin"))
     if given:
         return "command line"
     in_file = [option for option in LIVE if Values(config).texts(option.name)]

@@ -504,9 +504,9 @@ class Run:
         self._clusters.append(cluster)
         return cluster
 
-    def farewells(self) -> list[str]:
+    def keep_messages(self) -> list[str]:
         """Return for each cluster that is kept the message how to connect to it."""
-        return [cluster.farewell() for cluster in self._clusters if self.settings.owned.keep]
+        return [cluster.keep_message() for cluster in self._clusters if self.settings.owned.keep]
 
     def stop(self) -> None:
         """Stop every owned cluster, the last one first."""

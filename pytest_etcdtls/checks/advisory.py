@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, let_in, only
+from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, as_if_accepted, only
 from pytest_etcdtls.facts.access import SplitRevocation
 from pytest_etcdtls.facts.release import EtcdRelease, EtcdReleases, GoReleases, Release, SplitListeners
 from pytest_etcdtls.registry import check
@@ -73,7 +73,7 @@ def _aged(releases: EtcdReleases) -> Mapping[str, Any]:
 
 
 def _bypassed(split: SplitRevocation) -> Mapping[str, Any]:
-    return {"split": replace(split, grpc=let_in(split.grpc)["admission"])}
+    return {"split": replace(split, grpc=as_if_accepted(split.grpc)["admission"])}
 
 
 @check("advisory.ghsa-3wh4-j44w-pg92-proved", on={Role.CLIENT}, counterexample=_bypassed)

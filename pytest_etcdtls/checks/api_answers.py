@@ -339,15 +339,15 @@ def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: pass listeners of one member; look for a second etcd on that host.
     """
-    told = {url: (body.get("etcdserver"), body.get("etcdcluster")) for url, body in versions.answers}
-    servers = {server for server, _ in told.values()}
-    clusters = {cluster for _, cluster in told.values()} - _BEFORE_ALL_ARE_KNOWN
+    reported = {url: (body.get("etcdserver"), body.get("etcdcluster")) for url, body in versions.answers}
+    servers = {server for server, _ in reported.values()}
+    clusters = {cluster for _, cluster in reported.values()} - _BEFORE_ALL_ARE_KNOWN
     if len(servers) > 1 or len(clusters) > 1:
         yield Finding(
             message="the ports of one member report different versions",
             expected="the same etcdserver and etcdcluster on both ports",
             observed="; ".join(
-                f"{url}: {server}, cluster {cluster}" for url, (server, cluster) in told.items()
+                f"{url}: {server}, cluster {cluster}" for url, (server, cluster) in reported.items()
             ),
         )
 
@@ -404,8 +404,8 @@ def _is_full(reason: str, alarms: Alarms) -> bool:
 
 
 def _one_less(members: MemberLists) -> Mapping[str, Any]:
-    stranger = MemberRecord(id="1", name="stranger", peer_urls=(), client_urls=())
-    return {"members": replace(members, by_peer=(*members.by_peer, stranger))}
+    other = MemberRecord(id="1", name="other", peer_urls=(), client_urls=())
+    return {"members": replace(members, by_peer=(*members.by_peer, other))}
 
 
 @check("api.peer-members", on=frozenset({Role.PEER}), counterexample=_one_less)

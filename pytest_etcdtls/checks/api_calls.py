@@ -100,16 +100,16 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
     text = response.body.decode("utf-8", "replace")
     if response.status != 503:
         return "", "see etcd's log; look for a proxy in front of the client port"
-    told = next((cause for words, cause in _ALERTS.items() if words in text), None)
+    cause = next((cause for words, cause in _ALERTS.items() if words in text), None)
     if dial.with_another:
         why = {
             _EXPIRED: "has expired",
             _AUTHORITY: f"is from a CA that is not trusted for clients ({_trusted(dial)})",
             _HOSTNAME: f"does not satisfy {_hostname(dial)}",
-        }.get(told or "", "is refused, or etcd cannot be dialled for another reason")
+        }.get(cause or "", "is refused, or etcd cannot be dialled for another reason")
         remedy = (
             f"use gRPC: {_NO_GATEWAY}"
-            if told == _HOSTNAME
+            if cause == _HOSTNAME
             else (
                 "renew the pair of --client-cert-file and --client-key-file, from a CA of --trusted-ca-file "
                 "and with clientAuth"
@@ -119,19 +119,19 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
     if not dial.served:
         return "", "see etcd's log: the gateway dials etcd's own client port"
     with_it = f"the gateway dials etcd with the served certificate, {shown(dial.served[0])}"
-    return _why_refused(dial, told, with_it)
+    return _why_refused(dial, cause, with_it)
 
 
-def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str, str]:
+def _why_refused(dial: GatewayDial, cause: str | None, with_it: str) -> tuple[str, str]:
     """Return why the served certificate cannot be used as a client certificate."""
-    if told == _HALF:
+    if cause == _HALF:
         return (
             "etcd could not load its certificate and key when the gateway dialled it",
             "put a certificate and its key at the paths of --cert-file and --key-file",
         )
     leaf, *sent = dial.served
     now = dial.observed_at or leaf.not_valid_before_utc
-    if told == _HOSTNAME or (told is None and dial.allowed_hostname):
+    if cause == _HOSTNAME or (cause is None and dial.allowed_hostname):
         return (
             f"etcd applies {_hostname(dial)} to the connection that the gateway makes to it, which cannot "
             "satisfy that rule",
@@ -162,13 +162,13 @@ def _why_refused(dial: GatewayDial, told: str | None, with_it: str) -> tuple[str
             "clientAuth: incompatible key usage",
             f"issue the certificate of --cert-file with both clientAuth and serverAuth, or {_OWN_PAIR}",
         )
-    if told == _AUTHORITY and path is None:
+    if cause == _AUTHORITY and path is None:
         return (
             f"{with_it}, issued by {name_text(leaf.issuer) or '(empty name)'}, and the client port "
             f"refuses it as issued by an unknown CA ({_trusted(dial)})",
             _OWN_PAIR,
         )
-    if told == _AUTHORITY:
+    if cause == _AUTHORITY:
         return (
             f"{with_it}, and the client port refuses it as issued by an unknown CA, although "
             f"{dial.trust_source} has its CA: there is a fault in the chain, or etcd was not restarted since "

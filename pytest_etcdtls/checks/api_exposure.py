@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
-from pytest_etcdtls.checks.mtls_refusals import let_in
+from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.facts.access import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
@@ -150,14 +150,14 @@ _WITH_HTTP = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
 _WITH_GATEWAY = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
 
 
-def _answered(stranger: UnauthenticatedExchange) -> Mapping[str, Any]:
-    answer = replace(stranger.attempt, ending=Ending.SERVED, alert=None, response=Response(status=200))
-    return {"stranger": replace(stranger, tries=(answer,))}
+def _answered(unauthenticated: UnauthenticatedExchange) -> Mapping[str, Any]:
+    answer = replace(unauthenticated.attempt, ending=Ending.SERVED, alert=None, response=Response(status=200))
+    return {"unauthenticated": replace(unauthenticated, tries=(answer,))}
 
 
 @check("api.health-needs-certificate", on=_WITH_HTTP, counterexample=_answered)
-def health_is_not_told_to_strangers(
-    stranger: Annotated[UnauthenticatedExchange, "/health"],
+def health_needs_a_certificate(
+    unauthenticated: Annotated[UnauthenticatedExchange, "/health"],
 ) -> Iterator[Statement]:
     """/health does not answer without a certificate.
 
@@ -170,12 +170,12 @@ def health_is_not_told_to_strangers(
     Level: MUST
     Remediation: require certificates for every path, and let probes use --listen-metrics-urls instead.
     """
-    yield from _judge(stranger)
+    yield from _judge(unauthenticated)
 
 
 @check("api.metrics-needs-certificate", on=_WITH_HTTP, counterexample=_answered)
-def metrics_are_not_told_to_strangers(
-    stranger: Annotated[UnauthenticatedExchange, "/metrics"],
+def metrics_need_a_certificate(
+    unauthenticated: Annotated[UnauthenticatedExchange, "/metrics"],
 ) -> Iterator[Statement]:
     """/metrics does not answer without a certificate.
 
@@ -188,12 +188,12 @@ def metrics_are_not_told_to_strangers(
     Remediation: require certificates for every path, and let Prometheus use --listen-metrics-urls on loopback
         instead.
     """
-    yield from _judge(stranger)
+    yield from _judge(unauthenticated)
 
 
 @check("api.debug-vars", on=_WITH_GATEWAY, counterexample=_answered)
-def debug_variables_are_not_told_to_strangers(
-    stranger: Annotated[UnauthenticatedExchange, "/debug/vars"],
+def debug_variables_need_a_certificate(
+    unauthenticated: Annotated[UnauthenticatedExchange, "/debug/vars"],
 ) -> Iterator[Statement]:
     """/debug/vars does not answer without a certificate.
 
@@ -206,11 +206,11 @@ def debug_variables_are_not_told_to_strangers(
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
     """
-    yield from _judge(stranger)
+    yield from _judge(unauthenticated)
 
 
-@check("api.gateway-needs-certificate", on=_WITH_GATEWAY, counterexample=let_in)
-def the_gateway_does_not_answer_strangers(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
+@check("api.gateway-needs-certificate", on=_WITH_GATEWAY, counterexample=as_if_accepted)
+def the_gateway_needs_a_certificate(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """The JSON gateway does not answer without a certificate.
 
     Any client can read and write every key through it, for example with curl.
@@ -224,8 +224,8 @@ def the_gateway_does_not_answer_strangers(admission: Annotated[AccessMatrix, "no
     yield from _judge_cells(admission, Protocol.GATEWAY, "the JSON gateway")
 
 
-@check("api.grpc-needs-certificate", on={Role.CLIENT}, counterexample=let_in)
-def grpc_does_not_answer_strangers(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
+@check("api.grpc-needs-certificate", on={Role.CLIENT}, counterexample=as_if_accepted)
+def grpc_needs_a_certificate(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """No gRPC call is answered without a certificate.
 
     Any client can read and write every key over gRPC.
@@ -239,9 +239,9 @@ def grpc_does_not_answer_strangers(admission: Annotated[AccessMatrix, "none"]) -
     yield from _judge_cells(admission, Protocol.GRPC, "gRPC")
 
 
-def _judge(stranger: UnauthenticatedExchange) -> Iterator[Statement]:
-    line = curl(stranger.url, role=stranger.role, path=stranger.path)
-    yield from _one(stranger.attempt, stranger.control, stranger.path, line)
+def _judge(unauthenticated: UnauthenticatedExchange) -> Iterator[Statement]:
+    line = curl(unauthenticated.url, role=unauthenticated.role, path=unauthenticated.path)
+    yield from _one(unauthenticated.attempt, unauthenticated.control, unauthenticated.path, line)
 
 
 def _judge_cells(admission: AccessMatrix, protocol: Protocol, what: str) -> Iterator[Statement]:

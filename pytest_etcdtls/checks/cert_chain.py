@@ -85,11 +85,11 @@ def the_chain_is_complete(path: PathToTrust, chain: ServedChain) -> Iterator[Sta
         )
 
 
-def _a_stranger_too(chain: ServedChain) -> Mapping[str, Any]:
+def _with_a_stray(chain: ServedChain) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=(*chain.certificates, *self_signed().chain))}
 
 
-@check("cert.no-stray-certificates", on=EVERY_LISTENER, counterexample=_a_stranger_too)
+@check("cert.no-stray-certificates", on=EVERY_LISTENER, counterexample=_with_a_stray)
 def nothing_else_is_served(chain: ServedChain) -> Iterator[Statement]:
     """Only the certificate and its issuers are served, each after what it signed.
 

@@ -293,7 +293,7 @@ def keys_are_for_their_owner(files: DeclaredFiles) -> Iterator[Statement]:
     for member, key in keys.values():
         if key.mode is not None and key.mode & (_OF_OTHERS | _WRITTEN_BY_GROUP):
             yield _readable_by_others(member, key, "a private key is accessible to others")
-        elif _is_a_strangers(member, key, files.reader):
+        elif _has_unexpected_owner(member, key, files.reader):
             yield Finding(
                 message=f"{member.label}: a private key has an unexpected owner",
                 expected=f"root, user {member.data_owner} of the data directory, or user {files.reader}",
@@ -312,7 +312,7 @@ def _keys(member: MemberFiles) -> Iterator[FileFact]:
     yield from (key for key in keys if key.path is not None)
 
 
-def _is_a_strangers(member: MemberFiles, key: FileFact, reader: int | None) -> bool:
+def _has_unexpected_owner(member: MemberFiles, key: FileFact, reader: int | None) -> bool:
     """Return whether the file that etcd reads belongs to a user other than those who may own it."""
     known = {0, reader, member.data_owner}
     return key.original and member.data_owner is not None and key.owner not in known

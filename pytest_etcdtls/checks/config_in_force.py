@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from cryptography import x509
 
 from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
-from pytest_etcdtls.checks.mtls_refusals import let_in
-from pytest_etcdtls.declared import effective as sides
+from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.declared.declaration import FLAGS, Setting, version_key
-from pytest_etcdtls.declared.effective import EffectiveListener
+from pytest_etcdtls.declared.effective import ClientAuthentication, EffectiveListener, prefix
 from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, GatewayAnswer
 from pytest_etcdtls.facts.certificates import AnnouncedCAs
@@ -40,7 +39,7 @@ _REFUSED = "a client without a certificate is refused"
 
 
 def _open(declaration: ListenerDeclaration, admission: AccessMatrix) -> Mapping[str, Any]:
-    return let_in(admission)
+    return as_if_accepted(admission)
 
 
 @check("config.client-auth-in-force", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=_open)
@@ -116,7 +115,7 @@ def _judge_client_auth(declaration: ListenerDeclaration, admission: AccessMatrix
     served = [cell for cell in admission.cells if cell.attempt.ending is Ending.SERVED]
     unclear = [cell for cell in admission.cells if cell.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
     asks, wanted = _declared_client_auth(declaration)
-    enforced = declaration.tls.admission is not sides.ClientAuthentication.ANYBODY
+    enforced = declaration.tls.admission is not ClientAuthentication.ANYBODY
     if not served and unclear:
         yield CannotJudge(Outcome.INCONCLUSIVE, observed_in(unclear))
     elif served and wanted:
@@ -133,11 +132,11 @@ def _judge_client_auth(declaration: ListenerDeclaration, admission: AccessMatrix
 
 def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | None, bool]:
     """Return the setting that declares client authentication, and whether it does; a bundle alone may."""
-    p = sides.prefix(declaration.side)
+    p = prefix(declaration.side)
     asks = declaration.member.as_read(f"{p}client-cert-auth")
     if asks is not None and asks.on:
         return asks, True
-    enforced = declaration.tls.admission is not sides.ClientAuthentication.ANYBODY
+    enforced = declaration.tls.admission is not ClientAuthentication.ANYBODY
     return declaration.member.as_read(f"{p}trusted-ca-file") if enforced else None, enforced
 
 
@@ -238,8 +237,8 @@ def _judge_announced(
         else:
             continue
         return
-    if bundle.strangers:
-        observed = f"{', '.join(bundle.strangers)} is accepted, which no declared CA can have signed"
+    if bundle.untrusted:
+        observed = f"{', '.join(bundle.untrusted)} is accepted, which no declared CA can have signed"
         yield _announces_otherwise(declaration, bundle, announced, observed)
     elif bundle.absent:
         yield CannotJudge(Outcome.NOT_VERIFIED, bundle.absent)
@@ -268,7 +267,9 @@ def _announces_otherwise(
 
 
 def _broken(declaration: ListenerDeclaration, names: DeclaredNames) -> Mapping[str, Any]:
-    rules = tuple(replace(rule, admission=let_in(rule.admission)["admission"]) for rule in names.rules)
+    rules = tuple(
+        replace(rule, admission=as_if_accepted(rule.admission)["admission"]) for rule in names.rules
+    )
     return {"names": DeclaredNames(rules)}
 
 
@@ -355,13 +356,16 @@ def declared_versions_are_in_force(
         yield from undeclared(declaration)
         return
     for attempt in answer.tls:
-        if attempt.asked is None:
+        if attempt.offered_version is None:
             continue
         if attempt.ending is Ending.UNCLEAR:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.asked}: {attempt.describe()}")
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.offered_version}: {attempt.describe()}")
         else:
             yield from _version(
-                declaration, attempt, attempt.asked, served_protocols=attempt.asked in answer.offered
+                declaration,
+                attempt,
+                attempt.offered_version,
+                served_protocols=attempt.offered_version in answer.offered,
             )
 
 
@@ -390,10 +394,12 @@ def _spoken_or_not(
     return not_in_force(
         declaration,
         setting,
-        says="" if setting else f"{attempt.asked} is not supported, and nothing in {{}} excludes it",
-        expected=f"{attempt.asked} is {'refused' if served_protocols else 'supported'}",
-        observed=f"{attempt.asked}: {attempt.describe()}",
-        reproduce=(s_client(attempt.url, attempt.asked),),
+        says=""
+        if setting
+        else f"{attempt.offered_version} is not supported, and nothing in {{}} excludes it",
+        expected=f"{attempt.offered_version} is {'refused' if served_protocols else 'supported'}",
+        observed=f"{attempt.offered_version}: {attempt.describe()}",
+        reproduce=(s_client(attempt.url, attempt.offered_version),),
     )
 
 
@@ -584,7 +590,7 @@ def _nowhere_declared(seen: SeenListener) -> Finding:
     declaration = seen.declaration
     same = declaration.member.effective.at(declaration.role)
     return Finding(
-        message=f"{declaration.url} answers, and nothing in {declaration.member.told.declaration.source} "
+        message=f"{declaration.url} answers, and nothing in {declaration.member.declared.declaration.source} "
         f"declares such a {declaration.role} listener",
         expected="; ".join(map(_declared, same)) or f"no --{FLAGS[declaration.role]} is declared",
         concerns=(f"{declaration.role}-{declaration.member.label}",),
@@ -680,7 +686,9 @@ def not_in_force(
         reproduce: shell lines.
     """
     traps = list(declaration.traps_of(setting)) if setting is not None else []
-    wrong = says.format(declaration.member.told.declaration.source) if says else f"{setting} is not in force"
+    wrong = (
+        says.format(declaration.member.declared.declaration.source) if says else f"{setting} is not in force"
+    )
     evidence = {
         "declared": str(setting) if setting is not None else "nothing",
         "effective": declaration.listener.describe() if declaration.listener else "nothing",

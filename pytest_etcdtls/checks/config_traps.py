@@ -79,7 +79,7 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
         message=message,
         expected=trap.remedy,
         concerns=_concerned(member, trap),
-        observed="; ".join(map(str, trap.settings)) or member.told.declaration.source,
+        observed="; ".join(map(str, trap.settings)) or member.declared.declaration.source,
         evidence=evidence,
     )
 
@@ -318,7 +318,7 @@ def the_revocation_list_is_there(
                 message="the revocation list is missing here and apparently on the member too",
                 expected=trap.remedy,
                 observed="; ".join(
-                    f"{found.identity}: {attempt.asked} {attempt.protocol}: {attempt.describe()}"
+                    f"{found.identity}: {attempt.offered_version} {attempt.protocol}: {attempt.describe()}"
                     for found in closed
                     for attempt in found.attempts
                 ),

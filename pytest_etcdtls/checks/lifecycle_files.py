@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 from pytest_etcdtls.facts.experiments import Counts, Experiment, ExperimentAttempt, RenewalUnderLoad
 from pytest_etcdtls.facts.release import Release
-from pytest_etcdtls.judgement import KEPT_OUT, LET_IN, NO_HANDSHAKE, REFUSED, Expected, finding, judge_steps
+from pytest_etcdtls.judgement import (
+    ACCEPTED,
+    NO_HANDSHAKE,
+    REFUSED,
+    REFUSED_OR_CLOSED,
+    Expected,
+    finding,
+    judge_steps,
+)
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, curl, look_for
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
@@ -52,7 +60,7 @@ def _served_from_disk(
     experiment: Experiment, step: str, reproduce: tuple[str, ...] = ()
 ) -> Iterator[Statement]:
     """Judge whether every good client is served with the certificate that is on disk."""
-    yield from judge_steps(experiment, [Expected(step, _GOOD, LET_IN)], reproduce)
+    yield from judge_steps(experiment, [Expected(step, _GOOD, ACCEPTED)], reproduce)
     stale = [
         trial
         for trial in experiment.step(step).of(_GOOD)
@@ -95,7 +103,7 @@ def a_new_pair_is_served_without_a_restart(
     """
     reproduce = _paste("2379", "server")
     yield from _served_from_disk(experiment, "replaced", reproduce)
-    yield from judge_steps(experiment, [Expected("before", _GOOD, LET_IN, control=True)])
+    yield from judge_steps(experiment, [Expected("before", _GOOD, ACCEPTED, control=True)])
 
 
 @check("lifecycle.peer-leaf-reload", on=set(), counterexample=_stale("replaced"))
@@ -117,7 +125,7 @@ def a_new_peer_pair_is_served_without_a_restart(
     """
     reproduce = _paste("2380", "peer")
     yield from _served_from_disk(experiment, "replaced", reproduce)
-    yield from judge_steps(experiment, [Expected("before", _GOOD, LET_IN, control=True)])
+    yield from judge_steps(experiment, [Expected("before", _GOOD, ACCEPTED, control=True)])
 
 
 def _half_is_served(experiment: Experiment) -> Mapping[str, Any]:
@@ -199,9 +207,9 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
         )
     for client, tally in load.tallies.items():
         if tally.unclear:
-            told = "; ".join(tally.examples)
+            examples = "; ".join(tally.examples)
             yield CannotJudge(
-                Outcome.INCONCLUSIVE, f"{client}: {tally.unclear} without an answer in time: {told}"
+                Outcome.INCONCLUSIVE, f"{client}: {tally.unclear} without an answer in time: {examples}"
             )
     if load.seen < load.renewals:
         yield CannotJudge(
@@ -214,7 +222,7 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
         yield Note("no client connected while files were replaced, which is not atomic in a container")
 
 
-_GOOD_CLIENT, _STRANGER, _NAMED = "good client", "client of another CA", "named client"
+_GOOD_CLIENT, _OTHER_CA, _NAMED = "good client", "client of another CA", "named client"
 _PEM_ENDS = Release(3, 6, 0, final=False)
 """The first release that reads a list in DER only."""
 
@@ -222,7 +230,7 @@ _TRY = curl("https://127.0.0.1:2379", role="client", files=("other.crt", "other.
 
 
 def _still_trusted(experiment: Experiment) -> Mapping[str, Any]:
-    return {"experiment": with_trials(experiment, "removed, restarted", _STRANGER, **SERVED)}
+    return {"experiment": with_trials(experiment, "removed, restarted", _OTHER_CA, **SERVED)}
 
 
 @check("lifecycle.ca-bundle-read-at-start", on=set(), counterexample=_still_trusted)
@@ -244,19 +252,19 @@ def a_restarted_etcd_trusts_what_is_in_the_bundle(
     yield from judge_steps(
         experiment,
         [
-            Expected("before", _GOOD_CLIENT, LET_IN, control=True),
-            Expected("before", _STRANGER, REFUSED),
-            Expected("added, restarted", _STRANGER, LET_IN),
-            Expected("added, restarted", _GOOD_CLIENT, LET_IN),
-            Expected("removed, restarted", _STRANGER, REFUSED),
-            Expected("removed, restarted", _GOOD_CLIENT, LET_IN),
+            Expected("before", _GOOD_CLIENT, ACCEPTED, control=True),
+            Expected("before", _OTHER_CA, REFUSED),
+            Expected("added, restarted", _OTHER_CA, ACCEPTED),
+            Expected("added, restarted", _GOOD_CLIENT, ACCEPTED),
+            Expected("removed, restarted", _OTHER_CA, REFUSED),
+            Expected("removed, restarted", _GOOD_CLIENT, ACCEPTED),
         ],
         ("cat other-ca.crt >> ca.crt  # or take it out again; then restart etcd", _TRY),
     )
 
 
 def _trusted_at_once(experiment: Experiment) -> Mapping[str, Any]:
-    return {"experiment": with_trials(experiment, "added", _STRANGER, **SERVED)}
+    return {"experiment": with_trials(experiment, "added", _OTHER_CA, **SERVED)}
 
 
 @check("lifecycle.ca-bundle-needs-restart", on=set(), counterexample=_trusted_at_once)
@@ -278,12 +286,12 @@ def a_running_etcd_trusts_what_it_was_started_with(
     yield from judge_steps(
         experiment,
         [
-            Expected("before", _GOOD_CLIENT, LET_IN, control=True),
-            Expected("added, restarted", _STRANGER, LET_IN, control=True),
-            Expected("added", _STRANGER, REFUSED),
-            Expected("added", _GOOD_CLIENT, LET_IN),
-            Expected("removed", _STRANGER, LET_IN),
-            Expected("removed", _GOOD_CLIENT, LET_IN),
+            Expected("before", _GOOD_CLIENT, ACCEPTED, control=True),
+            Expected("added, restarted", _OTHER_CA, ACCEPTED, control=True),
+            Expected("added", _OTHER_CA, REFUSED),
+            Expected("added", _GOOD_CLIENT, ACCEPTED),
+            Expected("removed", _OTHER_CA, ACCEPTED),
+            Expected("removed", _GOOD_CLIENT, ACCEPTED),
         ],
         ("cat other-ca.crt >> ca.crt  # do not restart etcd", _TRY),
     )
@@ -313,11 +321,11 @@ def a_new_revocation_list_is_in_force_at_once(
     yield from judge_steps(
         experiment,
         [
-            Expected("empty", _GOOD_CLIENT, LET_IN, control=True),
-            Expected("empty", _NAMED, LET_IN, control=True),
-            Expected("listed", _NAMED, KEPT_OUT),
-            Expected("listed", _GOOD_CLIENT, LET_IN),
-            Expected("taken off", _NAMED, LET_IN),
+            Expected("empty", _GOOD_CLIENT, ACCEPTED, control=True),
+            Expected("empty", _NAMED, ACCEPTED, control=True),
+            Expected("listed", _NAMED, REFUSED_OR_CLOSED),
+            Expected("listed", _GOOD_CLIENT, ACCEPTED),
+            Expected("taken off", _NAMED, ACCEPTED),
         ],
         (
             "openssl crl -in list.pem -outform DER -out crl.der  # etcd runs with --client-crl-file=crl.der",
@@ -355,14 +363,14 @@ def a_list_that_cannot_be_read_admits_nobody(
     yield from judge_steps(
         experiment,
         [
-            Expected("der", _GOOD_CLIENT, LET_IN, control=True),
-            Expected("pem", _NAMED, KEPT_OUT),
-            Expected("unreadable", _NAMED, KEPT_OUT),
-            Expected("unreadable", _GOOD_CLIENT, KEPT_OUT),
+            Expected("der", _GOOD_CLIENT, ACCEPTED, control=True),
+            Expected("pem", _NAMED, REFUSED_OR_CLOSED),
+            Expected("unreadable", _NAMED, REFUSED_OR_CLOSED),
+            Expected("unreadable", _GOOD_CLIENT, REFUSED_OR_CLOSED),
         ],
         reproduce,
     )
-    if all(trial.attempt.ending in KEPT_OUT for trial in experiment.step("pem").of(_NAMED)):
+    if all(trial.attempt.ending in REFUSED_OR_CLOSED for trial in experiment.step("pem").of(_NAMED)):
         yield from _as_known(experiment, reproduce)
 
 
@@ -375,7 +383,7 @@ def _as_known(experiment: Experiment, reproduce: tuple[str, ...]) -> Iterator[St
         )
         return
     reads_pem = release < _PEM_ENDS
-    expected = LET_IN if reads_pem else KEPT_OUT
+    expected = ACCEPTED if reads_pem else REFUSED_OR_CLOSED
     others = [
         trial for trial in experiment.step("pem").of(_GOOD_CLIENT) if trial.attempt.ending not in expected
     ]

@@ -12,7 +12,15 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffer,
     SuiteOffers,
 )
-from pytest_etcdtls.judgement import KEPT_OUT, LET_IN, NO_HANDSHAKE, REFUSED, Expected, finding, judge_steps
+from pytest_etcdtls.judgement import (
+    ACCEPTED,
+    NO_HANDSHAKE,
+    REFUSED,
+    REFUSED_OR_CLOSED,
+    Expected,
+    finding,
+    judge_steps,
+)
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl, etcdctl, look_for, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
@@ -23,7 +31,7 @@ from pytest_etcdtls.tls.hello import TLS1_2, Reply, ServerHello
 _STARTED = "started"
 
 
-def _let_in(who: str) -> Any:  # noqa: ANN401
+def _as_if_accepted(who: str) -> Any:  # noqa: ANN401
     def counterexample(experiment: Experiment) -> Mapping[str, Any]:
         return {"experiment": with_trials(experiment, _STARTED, who, **SERVED)}
 
@@ -35,7 +43,7 @@ def _curl(port: int, where: str) -> str:
     return look_for(command, f"an HTTP status line: the client is accepted ({where})")
 
 
-@check("lifecycle.allowed-hostname", on=set(), counterexample=_let_in("client with another hostname"))
+@check("lifecycle.allowed-hostname", on=set(), counterexample=_as_if_accepted("client with another hostname"))
 def only_clients_with_the_hostname_are_admitted(
     experiment: Annotated[Experiment, "allowed-hostname"],
 ) -> Iterator[Statement]:
@@ -54,7 +62,7 @@ def only_clients_with_the_hostname_are_admitted(
     yield from judge_steps(
         experiment,
         [
-            Expected(_STARTED, "client with the hostname", LET_IN),
+            Expected(_STARTED, "client with the hostname", ACCEPTED),
             Expected(_STARTED, "client with another hostname", REFUSED),
             Expected(_STARTED, "client with the hostname as common name only", REFUSED),
         ],
@@ -62,7 +70,7 @@ def only_clients_with_the_hostname_are_admitted(
     )
 
 
-@check("lifecycle.peer-allowed-cn", on=set(), counterexample=_let_in("peer with another common name"))
+@check("lifecycle.peer-allowed-cn", on=set(), counterexample=_as_if_accepted("peer with another common name"))
 def only_peers_with_the_common_name_are_admitted(
     experiment: Annotated[Experiment, "peer-allowed-cn"],
 ) -> Iterator[Statement]:
@@ -79,7 +87,7 @@ def only_peers_with_the_common_name_are_admitted(
     yield from judge_steps(
         experiment,
         [
-            Expected(_STARTED, "peer with the common name", LET_IN),
+            Expected(_STARTED, "peer with the common name", ACCEPTED),
             Expected(_STARTED, "peer with another common name", REFUSED),
             Expected(_STARTED, "peer without a common name", REFUSED),
         ],
@@ -87,7 +95,9 @@ def only_peers_with_the_common_name_are_admitted(
     )
 
 
-@check("lifecycle.peer-allowed-hostname", on=set(), counterexample=_let_in("peer with another hostname"))
+@check(
+    "lifecycle.peer-allowed-hostname", on=set(), counterexample=_as_if_accepted("peer with another hostname")
+)
 def only_peers_with_the_hostname_are_admitted(
     experiment: Annotated[Experiment, "peer-allowed-hostname"],
 ) -> Iterator[Statement]:
@@ -104,7 +114,7 @@ def only_peers_with_the_hostname_are_admitted(
     yield from judge_steps(
         experiment,
         [
-            Expected(_STARTED, "peer with the hostname", LET_IN),
+            Expected(_STARTED, "peer with the hostname", ACCEPTED),
             Expected(_STARTED, "peer with another hostname", REFUSED),
             Expected(_STARTED, "peer with the hostname as common name only", REFUSED),
         ],
@@ -112,7 +122,7 @@ def only_peers_with_the_hostname_are_admitted(
     )
 
 
-@check("lifecycle.peer-san", on=set(), counterexample=_let_in("peer with another address"))
+@check("lifecycle.peer-san", on=set(), counterexample=_as_if_accepted("peer with another address"))
 def a_peer_comes_from_where_its_certificate_says(
     experiment: Annotated[Experiment, "peer-san"],
 ) -> Iterator[Statement]:
@@ -130,10 +140,10 @@ def a_peer_comes_from_where_its_certificate_says(
     yield from judge_steps(
         experiment,
         [
-            Expected(_STARTED, "peer with our address", LET_IN),
-            Expected(_STARTED, "peer with our address among others", LET_IN),
-            Expected(_STARTED, "peer without a name", LET_IN),
-            Expected(_STARTED, "peer with another address", KEPT_OUT),
+            Expected(_STARTED, "peer with our address", ACCEPTED),
+            Expected(_STARTED, "peer with our address among others", ACCEPTED),
+            Expected(_STARTED, "peer without a name", ACCEPTED),
+            Expected(_STARTED, "peer with another address", REFUSED_OR_CLOSED),
         ],
         (_curl(2380, "other.crt has the subjectAltName IP:192.0.2.1"),),
     )
@@ -168,7 +178,7 @@ def no_version_below_the_floor_is_spoken(
     """
     yield from judge_steps(
         experiment,
-        [Expected(_STARTED, _TLS13, LET_IN), Expected(_STARTED, _TLS12, NO_HANDSHAKE)],
+        [Expected(_STARTED, _TLS13, ACCEPTED), Expected(_STARTED, _TLS12, NO_HANDSHAKE)],
         (s_client(_CLIENT_PORT, TLSVersion.TLS1_2, look=f"{_REFUSED} with --tls-min-version=TLS1.3"),),
     )
 
@@ -190,7 +200,7 @@ def no_version_above_the_ceiling_is_spoken(
     """
     yield from judge_steps(
         experiment,
-        [Expected(_STARTED, _TLS12, LET_IN), Expected(_STARTED, _TLS13, NO_HANDSHAKE)],
+        [Expected(_STARTED, _TLS12, ACCEPTED), Expected(_STARTED, _TLS13, NO_HANDSHAKE)],
         (s_client(_CLIENT_PORT, TLSVersion.TLS1_3, look=f"{_REFUSED} with --tls-max-version=TLS1.2"),),
     )
 
@@ -198,8 +208,8 @@ def no_version_above_the_ceiling_is_spoken(
 def _all_accepted(offers: SuiteOffers) -> Mapping[str, Any]:
     def accepted(offer: SuiteOffer) -> SuiteOffer:
         hello = ServerHello(version=TLS1_2, suite=0xC02C)
-        greeting = replace(offer.greeting, reply=Reply.SERVER_HELLO, alert=None, server_hello=hello)
-        return replace(offer, greeting=greeting)
+        exchange = replace(offer.exchange, reply=Reply.SERVER_HELLO, alert=None, server_hello=hello)
+        return replace(offer, exchange=exchange)
 
     return {"offers": replace(offers, offers=tuple(map(accepted, offers.offers)))}
 
@@ -220,15 +230,15 @@ def only_listed_suites_are_accepted(offers: SuiteOffers) -> Iterator[Statement]:
         of TLS 1.2.
     """
     for offer in offers.offers:
-        if not offer.greeting.answered:
-            said = offer.greeting.describe()
+        if not offer.exchange.answered:
+            said = offer.exchange.describe()
             yield CannotJudge(Outcome.INCONCLUSIVE, f"{offer.role} port, {offer.suite} offered alone: {said}")
     for listed in (True, False):
         wrong = [
             offer
             for offer in offers.offers
             if offer.listed is listed
-            and offer.greeting.reply is (Reply.ALERT if listed else Reply.SERVER_HELLO)
+            and offer.exchange.reply is (Reply.ALERT if listed else Reply.SERVER_HELLO)
         ]
         if wrong:
             yield _not_as_listed(offers, wrong, listed=listed)
@@ -239,7 +249,7 @@ def _not_as_listed(offers: SuiteOffers, wrong: list[SuiteOffer], *, listed: bool
         message=f"suites that are {'listed are refused' if listed else 'not listed are accepted'}",
         expected="accepted" if listed else "refused",
         observed="; ".join(
-            f"{offer.role} port, {offer.suite}: {offer.greeting.describe()}" for offer in wrong
+            f"{offer.role} port, {offer.suite}: {offer.exchange.describe()}" for offer in wrong
         ),
         evidence={"etcd": offers.etcd_version, "started with": " ".join(offers.flags)},
         reproduce=(
@@ -379,7 +389,7 @@ def the_gateway_dials_with_the_certificate_that_it_was_given(
     Level: MUST
     Remediation: issue the certificate of --cert-file with the usages serverAuth and clientAuth.
     """
-    yield from judge_steps(experiment, [Expected("started", "good client", LET_IN, control=True)])
+    yield from judge_steps(experiment, [Expected("started", "good client", ACCEPTED, control=True)])
     step = experiment.step("started")
     trials = step.of("good client by the gateway")
     yield from _unanswered(trials)

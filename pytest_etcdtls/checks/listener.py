@@ -40,12 +40,12 @@ def the_listener_answers(answer: FirstContact) -> Iterator[Statement]:
     """
     attempts = answer.tls
     if attempts and answer.speaks_tls:
-        offered = [attempt for attempt in attempts if attempt.asked in answer.offered]
+        offered = [attempt for attempt in attempts if attempt.offered_version in answer.offered]
         if offered and all(attempt.alert == _INTERNAL_ERROR for attempt in offered):
             yield Finding(
                 message="every handshake ends in internal_error: the served pair is missing or broken",
                 expected="a TLS handshake with a certificate",
-                observed="; ".join(f"{attempt.asked}: {attempt.describe()}" for attempt in offered),
+                observed="; ".join(f"{attempt.offered_version}: {attempt.describe()}" for attempt in offered),
                 reproduce=(s_client(answer.url),),
             )
         return

@@ -57,7 +57,7 @@ def every_member_trusts_the_same_cas(side_by_side: SideBySide) -> Iterator[State
         restart them one by one.
     """
     # A member that requests no certificate has another policy, which cluster.same-policy reports.
-    rows = tuple(tuple(seen for seen in row if seen.asked) for row in side_by_side.rows)
+    rows = tuple(tuple(seen for seen in row if seen.requested_in) for row in side_by_side.rows)
     yield from _alike(rows, lambda seen: seen.announced, _names, "trusts other CAs")
 
 
@@ -92,11 +92,12 @@ def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[State
 
 def _asks(seen: ListenerProfile) -> tuple[bool, bool]:
     """Return whether it requests a certificate in any of its TLS versions, and whether in all."""
-    return bool(seen.asked), set(seen.asked) == set(seen.versions)
+    return bool(seen.requested_in), set(seen.requested_in) == set(seen.versions)
 
 
 def _policy(seen: ListenerProfile) -> str:
-    return f"offers {', '.join(seen.versions)}, asks for a certificate in {', '.join(seen.asked) or 'none'}"
+    versions = ", ".join(seen.requested_in) or "none"
+    return f"offers {', '.join(seen.versions)}; requests a certificate in {versions}"
 
 
 def _alike(
@@ -376,12 +377,12 @@ def _shown(members: frozenset[MemberRecord]) -> str:
     return ", ".join(sorted(rows)) or "nobody"
 
 
-def _stranger(claims: ClusterClaims, listings: MemberListings) -> Mapping[str, Any]:
+def _another_cluster(claims: ClusterClaims, listings: MemberListings) -> Mapping[str, Any]:
     first, *others = claims.claims
     return {"claims": replace(claims, claims=(replace(first, cluster_id="bad0"), *others))}
 
 
-@check("cluster.one-cluster", on=frozenset(), counterexample=_stranger)
+@check("cluster.one-cluster", on=frozenset(), counterexample=_another_cluster)
 def every_listener_belongs_to_one_cluster(
     claims: ClusterClaims, listings: MemberListings
 ) -> Iterator[Statement]:
@@ -406,8 +407,8 @@ def every_listener_belongs_to_one_cluster(
         )
         return
     known = {member.id for member in _members(listings)}
-    strangers = [claim for claim in claims.claims if claim.member_id and claim.member_id not in known]
-    for claim in strangers:
+    others = [claim for claim in claims.claims if claim.member_id and claim.member_id not in known]
+    for claim in others:
         yield Finding(
             message=f"{claim.url} is not a member of its cluster",
             expected=f"one of {', '.join(sorted(known))}",

@@ -15,13 +15,15 @@ from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Ending, Response
 
 
-def _let_in(encounter: IdentityAttempt) -> IdentityAttempt:
+def _as_if_accepted(encounter: IdentityAttempt) -> IdentityAttempt:
     served = replace(encounter.attempt, ending=Ending.SERVED, alert=None, response=Response(status=200))
     return replace(encounter, attempt=served)
 
 
 def _by_version(encounters: IdentityAttempts) -> Mapping[str, Any]:
-    here = tuple(_let_in(found) if found.version is TLSVersion.TLS1_2 else found for found in encounters.here)
+    here = tuple(
+        _as_if_accepted(found) if found.version is TLSVersion.TLS1_2 else found for found in encounters.here
+    )
     return {"encounters": replace(encounters, here=here)}
 
 
@@ -51,7 +53,9 @@ def every_tls_version_decides_alike(encounters: IdentityAttempts) -> Iterator[St
 
 
 def _over_grpc(encounters: IdentityAttempts) -> Mapping[str, Any]:
-    here = tuple(_let_in(found) if found.protocol is Protocol.GRPC else found for found in encounters.here)
+    here = tuple(
+        _as_if_accepted(found) if found.protocol is Protocol.GRPC else found for found in encounters.here
+    )
     return {"encounters": replace(encounters, here=here)}
 
 
@@ -174,17 +178,18 @@ def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[S
         yield Note(f"times in {log.source} are {log.clock_ahead:+.0f} s from ours")
 
 
-def _differs(log: LogComparison, told: list[LoggedAttempt]) -> Finding:
-    first = told[0]
+def _differs(log: LogComparison, differing: list[LoggedAttempt]) -> Finding:
+    first = differing[0]
     grep = tuple(
         look_for(f"grep -F {shlex.quote(one.remote_address)} {shlex.quote(log.file)}", '"error"')
-        for one in told[:_SHOWN]
+        for one in differing[:_SHOWN]
     )
-    number = "one connection" if len(told) == 1 else f"{len(told)} connections"
+    number = "one connection" if len(differing) == 1 else f"{len(differing)} connections"
     return Finding(
         message=f"the wire and etcd's log differ about {number} with the identity {first.identity}",
         expected=f"for what is in the log, {first.expected}",
-        observed="; ".join(_both(one) for one in told[:_SHOWN]) + (" ..." if len(told) > _SHOWN else ""),
+        observed="; ".join(_both(one) for one in differing[:_SHOWN])
+        + (" ..." if len(differing) > _SHOWN else ""),
         evidence={"log": log.source, "lines recognised by": first.recognised_by},
         reproduce=grep if log.file else (),
     )

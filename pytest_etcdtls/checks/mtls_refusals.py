@@ -14,7 +14,7 @@ from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 _CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
 
 
-def let_in(admission: AccessMatrix) -> Mapping[str, Any]:
+def as_if_accepted(admission: AccessMatrix) -> Mapping[str, Any]:
     """Return what would be observed if the identity were accepted; the counterexample of every refusal."""
 
     def served(cell: AccessCase) -> AccessCase:
@@ -29,7 +29,7 @@ def let_in(admission: AccessMatrix) -> Mapping[str, Any]:
     return {"admission": replace(admission, cells=tuple(served(cell) for cell in admission.cells))}
 
 
-@check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=let_in)
+@check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted)
 def a_client_without_a_certificate_is_refused(
     admission: Annotated[AccessMatrix, "none"],
 ) -> Iterator[Statement]:
@@ -53,7 +53,7 @@ def a_client_without_a_certificate_is_refused(
     yield from judge(admission, "a client without a certificate")
 
 
-@check("mtls.self-signed", on=EVERY_LISTENER, counterexample=let_in)
+@check("mtls.self-signed", on=EVERY_LISTENER, counterexample=as_if_accepted)
 def a_self_signed_certificate_is_refused(
     admission: Annotated[AccessMatrix, "self-signed"],
 ) -> Iterator[Statement]:
@@ -72,7 +72,7 @@ def a_self_signed_certificate_is_refused(
     yield from judge(admission, "a self-signed client certificate")
 
 
-@check("mtls.foreign-ca", on=EVERY_LISTENER, counterexample=let_in)
+@check("mtls.foreign-ca", on=EVERY_LISTENER, counterexample=as_if_accepted)
 def a_certificate_of_a_foreign_ca_is_refused(
     admission: Annotated[AccessMatrix, "foreign-ca"],
 ) -> Iterator[Statement]:
@@ -92,7 +92,7 @@ def a_certificate_of_a_foreign_ca_is_refused(
     yield from judge(admission, "a client certificate of a foreign CA")
 
 
-@check("mtls.lookalike-ca", on=EVERY_LISTENER, counterexample=let_in)
+@check("mtls.lookalike-ca", on=EVERY_LISTENER, counterexample=as_if_accepted)
 def a_certificate_of_a_lookalike_ca_is_refused(
     admission: Annotated[AccessMatrix, "lookalike-ca"],
 ) -> Iterator[Statement]:
@@ -112,7 +112,7 @@ def a_certificate_of_a_lookalike_ca_is_refused(
     yield from judge(admission, "a client certificate of a look-alike CA")
 
 
-@check("mtls.expired", on=_CLIENT_AND_PEER, counterexample=let_in)
+@check("mtls.expired", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
 def an_expired_certificate_is_refused(admission: Annotated[AccessMatrix, "expired"]) -> Iterator[Statement]:
     """A client with an expired certificate is refused.
 
@@ -129,7 +129,7 @@ def an_expired_certificate_is_refused(admission: Annotated[AccessMatrix, "expire
     yield from judge(admission, "an expired client certificate")
 
 
-@check("mtls.not-yet-valid", on=_CLIENT_AND_PEER, counterexample=let_in)
+@check("mtls.not-yet-valid", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
 def a_certificate_that_is_not_yet_valid_is_refused(
     admission: Annotated[AccessMatrix, "not-yet-valid"],
 ) -> Iterator[Statement]:
@@ -148,7 +148,7 @@ def a_certificate_that_is_not_yet_valid_is_refused(
     yield from judge(admission, "a client certificate that is not yet valid")
 
 
-@check("mtls.server-auth-only", on=_CLIENT_AND_PEER, counterexample=let_in)
+@check("mtls.server-auth-only", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
 def a_server_certificate_is_no_client_certificate(
     admission: Annotated[AccessMatrix, "server-auth-only"],
 ) -> Iterator[Statement]:
@@ -166,7 +166,7 @@ def a_server_certificate_is_no_client_certificate(
     yield from judge(admission, "a client certificate with extended key usage serverAuth only")
 
 
-@check("mtls.intermediate-missing", on=_CLIENT_AND_PEER, counterexample=let_in)
+@check("mtls.intermediate-missing", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
 def a_certificate_without_its_intermediate_is_refused(
     admission: Annotated[AccessMatrix, "intermediate-missing"],
 ) -> Iterator[Statement]:
@@ -195,7 +195,7 @@ def only(admission: AccessMatrix, protocols: frozenset[Protocol]) -> AccessMatri
 
 
 def _served_over(protocols: frozenset[Protocol], admission: AccessMatrix) -> Mapping[str, Any]:
-    served: AccessMatrix = let_in(only(admission, protocols))["admission"]
+    served: AccessMatrix = as_if_accepted(only(admission, protocols))["admission"]
     others = only(admission, frozenset(Protocol) - protocols)
     return {"admission": replace(admission, cells=(*served.cells, *others.cells))}
 
@@ -257,7 +257,7 @@ def a_revoked_certificate_is_refused_over_grpc(
     yield from judge(seen, "a client with a revoked certificate")
 
 
-@check("mtls.wrong-hostname", on={Role.CLIENT}, counterexample=let_in)
+@check("mtls.wrong-hostname", on={Role.CLIENT}, counterexample=as_if_accepted)
 def a_client_with_another_hostname_is_refused(
     admission: Annotated[AccessMatrix, "wrong-hostname"],
 ) -> Iterator[Statement]:
@@ -277,7 +277,7 @@ def a_client_with_another_hostname_is_refused(
     yield from judge(admission, "a client whose certificate does not cover the allowed hostname")
 
 
-@check("mtls.wrong-peer-hostname", on={Role.PEER}, counterexample=let_in)
+@check("mtls.wrong-peer-hostname", on={Role.PEER}, counterexample=as_if_accepted)
 def a_peer_with_another_hostname_is_refused(
     admission: Annotated[AccessMatrix, "wrong-hostname"],
 ) -> Iterator[Statement]:
@@ -297,7 +297,7 @@ def a_peer_with_another_hostname_is_refused(
     yield from judge(admission, "a peer whose certificate does not cover the allowed hostname")
 
 
-@check("mtls.wrong-cn", on={Role.PEER}, counterexample=let_in)
+@check("mtls.wrong-cn", on={Role.PEER}, counterexample=as_if_accepted)
 def a_peer_with_another_common_name_is_refused(
     admission: Annotated[AccessMatrix, "wrong-cn"],
 ) -> Iterator[Statement]:
@@ -317,7 +317,7 @@ def a_peer_with_another_common_name_is_refused(
     yield from judge(admission, "a peer with another common name than the allowed one")
 
 
-@check("mtls.wrong-san", on={Role.PEER, Role.METRICS}, counterexample=let_in)
+@check("mtls.wrong-san", on={Role.PEER, Role.METRICS}, counterexample=as_if_accepted)
 def a_certificate_for_another_address_is_refused(
     admission: Annotated[AccessMatrix, "wrong-san"],
 ) -> Iterator[Statement]:

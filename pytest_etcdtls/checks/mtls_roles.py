@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls.checks.mtls_refusals import let_in
+from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.facts.access import AccessMatrix
 from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.judgement import judge
@@ -22,22 +22,22 @@ _CLIENT_PAIR_SINCE = (3, 5)
 """The first release line with ``--client-cert-file``."""
 
 
-def _let_in(admission: AccessMatrix, **_: object) -> Mapping[str, Any]:
-    return let_in(admission)
+def _as_if_accepted(admission: AccessMatrix, **_: object) -> Mapping[str, Any]:
+    return as_if_accepted(admission)
 
 
-def _judge(admission: AccessMatrix, stranger: AccessMatrix, who: str) -> Iterator[Statement]:
+def _judge(admission: AccessMatrix, unauthenticated: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge the role where unauthenticated clients are refused; otherwise roles do not matter."""
-    if any(cell.attempt.ending is Ending.SERVED for cell in stranger.cells):
+    if any(cell.attempt.ending is Ending.SERVED for cell in unauthenticated.cells):
         reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
     yield from judge(admission, who)
 
 
-@check("mtls.client-certificate-on-peer-port", on={Role.PEER}, counterexample=_let_in)
+@check("mtls.client-certificate-on-peer-port", on={Role.PEER}, counterexample=_as_if_accepted)
 def a_client_certificate_is_refused_on_the_peer_port(
-    admission: Annotated[AccessMatrix, "client-certificate"], stranger: Annotated[AccessMatrix, "none"]
+    admission: Annotated[AccessMatrix, "client-certificate"], unauthenticated: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """A client certificate is refused on the peer port.
 
@@ -57,12 +57,12 @@ def a_client_certificate_is_refused_on_the_peer_port(
         reason = "etcd closed the connection by its SAN rule: from its own address it may be accepted"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
-    yield from _judge(admission, stranger, "a client's certificate on the peer port")
+    yield from _judge(admission, unauthenticated, "a client's certificate on the peer port")
 
 
-@check("mtls.peer-certificate-on-client-port", on={Role.CLIENT}, counterexample=_let_in)
+@check("mtls.peer-certificate-on-client-port", on={Role.CLIENT}, counterexample=_as_if_accepted)
 def a_peer_certificate_is_refused_on_the_client_port(
-    admission: Annotated[AccessMatrix, "peer-certificate"], stranger: Annotated[AccessMatrix, "none"]
+    admission: Annotated[AccessMatrix, "peer-certificate"], unauthenticated: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """A peer certificate is refused on the client port.
 
@@ -77,13 +77,13 @@ def a_peer_certificate_is_refused_on_the_client_port(
         certificate of --cert-file, the JSON gateway needs a certificate of its own from that CA, with
         --client-cert-file and --client-key-file (etcd 3.5 and newer).
     """
-    yield from _judge(admission, stranger, "a peer's certificate on the client port")
+    yield from _judge(admission, unauthenticated, "a peer's certificate on the client port")
 
 
-@check("mtls.server-certificate-as-client", on={Role.CLIENT}, counterexample=_let_in)
+@check("mtls.server-certificate-as-client", on={Role.CLIENT}, counterexample=_as_if_accepted)
 def the_served_certificate_is_no_client_certificate(
     admission: Annotated[AccessMatrix, "server-certificate"],
-    stranger: Annotated[AccessMatrix, "none"],
+    unauthenticated: Annotated[AccessMatrix, "none"],
     etcd: EtcdRelease,
 ) -> Iterator[Statement]:
     """The certificate that the client port serves is refused as a client certificate.
@@ -100,7 +100,7 @@ def the_served_certificate_is_no_client_certificate(
     Remediation: give the gateway its own certificate with --client-cert-file and --client-key-file, and serve
         a certificate with the extended key usage serverAuth alone.
     """
-    statements = list(_judge(admission, stranger, "the served certificate, as a client certificate,"))
+    statements = list(_judge(admission, unauthenticated, "the served certificate, as a client certificate,"))
     if etcd.release.line < _CLIENT_PAIR_SINCE and any(isinstance(said, Finding) for said in statements):
         reason = f"etcd {etcd.release} has no --client-cert-file for its gateway, which needs it"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)

@@ -189,7 +189,7 @@ _EXPIRED, _UNKNOWN_CA = 45, 48
 """Alerts certificate_expired and unknown_ca (RFC 8446 section 6.2)."""
 
 
-def _refused(acceptance: AcceptedClient, stranger: AccessMatrix) -> Mapping[str, Any]:
+def _refused(acceptance: AcceptedClient, unauthenticated: AccessMatrix) -> Mapping[str, Any]:
     def refused(candidate: Candidate) -> Candidate:
         tries = tuple(
             (
@@ -207,7 +207,7 @@ def _refused(acceptance: AcceptedClient, stranger: AccessMatrix) -> Mapping[str,
 
 @check("mtls.trusted-client", on=EVERY_LISTENER, counterexample=_refused)
 def a_trusted_client_is_accepted(
-    acceptance: AcceptedClient, stranger: Annotated[AccessMatrix, "none"]
+    acceptance: AcceptedClient, unauthenticated: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """A client with a good certificate is accepted.
 
@@ -228,7 +228,9 @@ def a_trusted_client_is_accepted(
     Remediation: give etcd the CA of its clients with --{peer}trusted-ca-file (read only at start), and give
         clients valid certificates of that CA with clientAuth.
     """
-    if not acceptance.candidates and any(cell.attempt.ending is Ending.SERVED for cell in stranger.cells):
+    if not acceptance.candidates and any(
+        cell.attempt.ending is Ending.SERVED for cell in unauthenticated.cells
+    ):
         reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
@@ -295,14 +297,16 @@ def _not_accepted(acceptance: AcceptedClient, candidate: Candidate) -> Finding:
         message=f"the good client {candidate.identity} ({candidate.origin}) is {becomes}: {why}",
         remediation=remediation,
         expected="an answer to every request",
-        observed="; ".join(f"{attempt.asked} {attempt.protocol}: {attempt.describe()}" for attempt in bad),
+        observed="; ".join(
+            f"{attempt.offered_version} {attempt.protocol}: {attempt.describe()}" for attempt in bad
+        ),
         evidence={"identity": candidate.identity},
         reproduce=(
             curl(
                 acceptance.url,
                 role=acceptance.role,
                 files=candidate.files,
-                version=bad[0].asked,
+                version=bad[0].offered_version,
                 protocol=bad[0].protocol,
             ),
         ),

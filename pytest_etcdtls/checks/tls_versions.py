@@ -17,15 +17,15 @@ _X25519 = 29
 _S_CLIENT_FLAGS = {"TLSv1.0": "-tls1", "TLSv1.1": "-tls1_1"}
 
 
-def accepted(greeting: HelloExchange, server_hello: ServerHello) -> HelloExchange:
+def accepted(exchange: HelloExchange, server_hello: ServerHello) -> HelloExchange:
     """Return the ClientHello exchange as if the server had accepted it; for counterexamples."""
-    return replace(greeting, reply=Reply.SERVER_HELLO, server_hello=server_hello, alert=None)
+    return replace(exchange, reply=Reply.SERVER_HELLO, server_hello=server_hello, alert=None)
 
 
 def _tls10_accepted(old: OldVersions) -> Mapping[str, Any]:
-    ssl3, tls10, tls11 = old.greetings
+    ssl3, tls10, tls11 = old.exchanges
     tls10 = accepted(tls10, ServerHello(version=TLS1_0, suite=0x002F))
-    return {"old": replace(old, greetings=(ssl3, tls10, tls11))}
+    return {"old": replace(old, exchanges=(ssl3, tls10, tls11))}
 
 
 @check("tls.version-floor", on=EVERY_LISTENER, counterexample=_tls10_accepted)
@@ -43,22 +43,22 @@ def no_version_below_tls12_is_accepted(old: OldVersions) -> Iterator[Statement]:
     Remediation: let etcd itself terminate TLS on this port, or set the minimum of the proxy that does to TLS
         1.2; etcd's own is --tls-min-version, TLS1.2 unless set to TLS1.3.
     """
-    found = [greeting for greeting in old.greetings if greeting.reply is Reply.SERVER_HELLO]
+    found = [exchange for exchange in old.exchanges if exchange.reply is Reply.SERVER_HELLO]
     if found:
         lines = (
-            s_client(old.url, options=f"{_S_CLIENT_FLAGS[greeting.offered]} -cipher 'ALL:@SECLEVEL=0'")
-            for greeting in found
-            if greeting.offered in _S_CLIENT_FLAGS
+            s_client(old.url, options=f"{_S_CLIENT_FLAGS[exchange.offered]} -cipher 'ALL:@SECLEVEL=0'")
+            for exchange in found
+            if exchange.offered in _S_CLIENT_FLAGS
         )
         yield Finding(
-            message=f"{', '.join(greeting.offered for greeting in found)} is accepted",
+            message=f"{', '.join(exchange.offered for exchange in found)} is accepted",
             expected="the alert 70 protocol_version",
-            observed="; ".join(f"{greeting.offered}: {greeting.describe()}" for greeting in found),
+            observed="; ".join(f"{exchange.offered}: {exchange.describe()}" for exchange in found),
             reproduce=tuple(lines),
         )
-    for greeting in old.greetings:
-        if not greeting.answered:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{greeting.offered}: {greeting.describe()}")
+    for exchange in old.exchanges:
+        if not exchange.answered:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{exchange.offered}: {exchange.describe()}")
 
 
 def _refused(newest: NewestVersion) -> Mapping[str, Any]:
@@ -225,8 +225,8 @@ def unknown_values_are_tolerated(
 
 
 def _still_open(silence: SilentConnection) -> Mapping[str, Any]:
-    greeting = replace(silence.greeting, reply=Reply.SILENCE, detail="nothing came in time")
-    return {"silence": replace(silence, greeting=greeting)}
+    exchange = replace(silence.exchange, reply=Reply.SILENCE, detail="nothing came in time")
+    return {"silence": replace(silence, exchange=exchange)}
 
 
 @check("tls.stalled-handshake", on=EVERY_LISTENER, counterexample=_still_open, opt_in=True)
@@ -244,10 +244,10 @@ def a_silent_connection_is_ended(silence: SilentConnection) -> Iterator[Statemen
     Level: SHOULD
     Remediation: use etcd 3.5.33, 3.6.14, 3.7.1 or newer, and restrict access to the port with a firewall.
     """
-    greeting = silence.greeting
-    if not greeting.local_address:
-        yield CannotJudge(Outcome.INCONCLUSIVE, f"{silence.url}: {greeting.describe()}")
-    elif greeting.reply is Reply.SILENCE:
+    exchange = silence.exchange
+    if not exchange.local_address:
+        yield CannotJudge(Outcome.INCONCLUSIVE, f"{silence.url}: {exchange.describe()}")
+    elif exchange.reply is Reply.SILENCE:
         authority = silence.url.partition("://")[2]
         yield Finding(
             message="a connection on which nothing is sent stays open",

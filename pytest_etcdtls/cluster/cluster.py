@@ -210,7 +210,7 @@ class Cluster:
         self._backend.stop([member.name for member in self.members])
         self._launch(*self.members)
 
-    def farewell(self) -> str:
+    def keep_message(self) -> str:
         """Return the commands to use a kept cluster and to stop it, as lines to paste."""
         lines = [f"etcd {self.version} ({self.source}) is left standing in {self.directory}:"]
         for member in self.members:

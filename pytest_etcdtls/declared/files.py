@@ -93,10 +93,10 @@ class ClientFiles:
     key: Path
 
 
-def client_files(told: DeclaredMember) -> Iterator[ClientFiles]:
+def client_files(declared: DeclaredMember) -> Iterator[ClientFiles]:
     """Yield the clients whose certificate is on this machine; the most widely accepted one comes first."""
     for name in (HEALTHCHECK, APISERVER):
-        for directory in _directories(told):
+        for directory in _directories(declared):
             certificate = directory / f"{name}.crt"
             if exists(certificate):
                 words = f"kubeadm's {name}"
@@ -104,19 +104,19 @@ def client_files(told: DeclaredMember) -> Iterator[ClientFiles]:
                     name=name, said=(words, words), certificate=certificate, key=directory / f"{name}.key"
                 )
                 break
-    variables = told.declaration.etcdctl
+    variables = declared.declaration.etcdctl
     paths = [variables.get("ETCDCTL_CERT"), variables.get("ETCDCTL_KEY")]
-    certificate_file, key_file = (told.where.find(path) if path else None for path in paths)
+    certificate_file, key_file = (declared.where.find(path) if path else None for path in paths)
     if certificate_file is not None and key_file is not None:
         said = ("ETCDCTL_CERT", "ETCDCTL_KEY")
         yield ClientFiles(name=ETCDCTL, said=said, certificate=certificate_file, key=key_file)
 
 
-def _directories(told: DeclaredMember) -> Iterator[Path]:
+def _directories(declared: DeclaredMember) -> Iterator[Path]:
     """Yield the directories that may hold kubeadm's files: those of the declared files and their parents."""
-    beside = [found.parent for name in _BESIDE if (found := told.file(name))]
-    if told.where.pki_dir is not None:
-        beside.append(told.where.pki_dir)
+    beside = [found.parent for name in _BESIDE if (found := declared.file(name))]
+    if declared.where.pki_dir is not None:
+        beside.append(declared.where.pki_dir)
     yield from dict.fromkeys([*beside, *(directory.parent for directory in beside)])
 
 
@@ -360,56 +360,58 @@ class HeldCertificates:
 _HAS_OWNERS = os.name == "posix"
 
 
-def read_member_files(label: str, told: DeclaredMember) -> MemberFiles:
+def read_member_files(label: str, declared: DeclaredMember) -> MemberFiles:
     """Return the declared files of a member that are on this machine, with their content.
 
     Args:
         label: the label of the member.
-        told: the declared member.
+        declared: the declared member.
     """
-    settings = [told.declaration.settings.get(f"{side}-crl-file") for side in SIDES]
+    settings = [declared.declaration.settings.get(f"{side}-crl-file") for side in SIDES]
     return MemberFiles(
         label=label,
-        pairs=tuple(_pairs(told)),
-        bundles=MappingProxyType({side: found for side in SIDES if (found := _bundle(told, side))}),
-        clients=tuple(_clients(told)),
-        crls=tuple((one, told.crls[one.value]) for one in settings if one and one.value in told.crls),
-        data_owner=_data_owner(told),
+        pairs=tuple(_pairs(declared)),
+        bundles=MappingProxyType({side: found for side in SIDES if (found := _bundle(declared, side))}),
+        clients=tuple(_clients(declared)),
+        crls=tuple((one, declared.crls[one.value]) for one in settings if one and one.value in declared.crls),
+        data_owner=_data_owner(declared),
     )
 
 
-def read_served(told: DeclaredMember, side: Side) -> tuple[FileFact, tuple[x509.Certificate, ...]] | None:
+def read_served(declared: DeclaredMember, side: Side) -> tuple[FileFact, tuple[x509.Certificate, ...]] | None:
     """Return the certificate file declared for a side, and its certificates; ``None`` if none is declared.
 
     Args:
-        told: the declared member.
+        declared: the declared member.
         side: the side.
     """
-    if effective_of(told).sides[side].certificate is None:
+    if effective_of(declared).sides[side].certificate is None:
         return None
-    return _certificates(_declared(told, f"{prefix(side)}cert-file"))
+    return _certificates(_declared(declared, f"{prefix(side)}cert-file"))
 
 
-def _pairs(told: DeclaredMember) -> Iterator[PairFact]:
-    for side, tls in effective_of(told).sides.items():
+def _pairs(declared: DeclaredMember) -> Iterator[PairFact]:
+    for side, tls in effective_of(declared).sides.items():
         p = prefix(side)
         if tls.certificate is not None:
-            yield _pair(told, side, f"{p}cert-file", f"{p}key-file", dials=False)
+            yield _pair(declared, side, f"{p}cert-file", f"{p}key-file", dials=False)
         if tls.dials_with not in (None, tls.certificate):
-            yield _pair(told, side, f"{p}client-cert-file", f"{p}client-key-file", dials=True)
+            yield _pair(declared, side, f"{p}client-cert-file", f"{p}client-key-file", dials=True)
 
 
-def _pair(told: DeclaredMember, side: Side, certificate_name: str, key_name: str, *, dials: bool) -> PairFact:
-    certificate, chain = _certificates(_declared(told, certificate_name))
-    key, matches = _key(_declared(told, key_name), chain)
+def _pair(
+    declared: DeclaredMember, side: Side, certificate_name: str, key_name: str, *, dials: bool
+) -> PairFact:
+    certificate, chain = _certificates(_declared(declared, certificate_name))
+    key, matches = _key(_declared(declared, key_name), chain)
     return PairFact(side=side, dials=dials, certificate=certificate, key=key, chain=chain, matches=matches)
 
 
-def _bundle(told: DeclaredMember, side: Side) -> BundleFact | None:
+def _bundle(declared: DeclaredMember, side: Side) -> BundleFact | None:
     name = f"{prefix(side)}trusted-ca-file"
-    if effective_of(told).sides[side].trusted_ca is None:
+    if effective_of(declared).sides[side].trusted_ca is None:
         return None
-    file, certificates = _certificates(_declared(told, name), trust=True)
+    file, certificates = _certificates(_declared(declared, name), trust=True)
     keys = tuple(_lying(Path(file.path), file.original)) if file.path else ()
     return BundleFact(side=side, file=file, certificates=certificates, keys=keys)
 
@@ -422,32 +424,32 @@ def _lying(bundle: Path, original: bool) -> Iterator[FileFact]:
             yield _with_rights(FileFact(said=f"beside {bundle.name}", path=str(path), original=original))
 
 
-def _clients(told: DeclaredMember) -> Iterator[ClientFact]:
-    for client in client_files(told):
+def _clients(declared: DeclaredMember) -> Iterator[ClientFact]:
+    for client in client_files(declared):
         said = client.said
         certificate, chain = _certificates(_found(FileFact(said=said[0]), client.certificate))
         key, _ = _key(_found(FileFact(said=said[1]), client.key), chain)
         yield ClientFact(name=client.name, certificate=certificate, key=key, chain=chain)
 
 
-def _declared(told: DeclaredMember, name: str) -> FileFact:
+def _declared(declared: DeclaredMember, name: str) -> FileFact:
     """Return the file of a setting without its content."""
-    setting = told.declaration.settings.get(name)
+    setting = declared.declaration.settings.get(name)
     if setting is None or not setting.value:
         return FileFact(said=f"--{name}", absent=f"--{name} is not declared")
-    path = told.file(name)
+    path = declared.file(name)
     if path is None:
-        return FileFact(said=str(setting), absent=_absent(told, setting))
+        return FileFact(said=str(setting), absent=_absent(declared, setting))
     fact = _found(FileFact(said=str(setting)), path)
-    return replace(fact, original=told.where.is_original(setting.value, path))
+    return replace(fact, original=declared.where.is_original(setting.value, path))
 
 
-def _absent(told: DeclaredMember, setting: Setting) -> str:
-    if setting.name in told.others:
+def _absent(declared: DeclaredMember, setting: Setting) -> str:
+    if setting.name in declared.others:
         return f"the file of {setting} is not here: what lies there is another member's"
-    if told.where.pki_dir is None:
+    if declared.where.pki_dir is None:
         return f"the file of {setting} is not here: run on the member, or name copies by --etcd-pki-dir"
-    return f"the file of {setting} is not under --etcd-pki-dir {told.where.pki_dir}"
+    return f"the file of {setting} is not under --etcd-pki-dir {declared.where.pki_dir}"
 
 
 def _found(fact: FileFact, path: Path) -> FileFact:
@@ -490,8 +492,8 @@ def _key(fact: FileFact, chain: tuple[x509.Certificate, ...]) -> tuple[FileFact,
     return fact, (key.public_key() == public_key(chain[0])) if chain else None
 
 
-def _data_owner(told: DeclaredMember) -> int | None:
-    directory = told.declaration.text("data-dir")
+def _data_owner(declared: DeclaredMember) -> int | None:
+    directory = declared.declaration.text("data-dir")
     if not _HAS_OWNERS or directory is None or not os.path.isabs(directory):
         return None
     try:

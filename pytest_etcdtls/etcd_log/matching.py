@@ -172,12 +172,12 @@ class Matches:
 
     Attributes:
         ours: our connections with their lines, in the order of the log.
-        strangers: the lines that match none of our connections.
+        unmatched: the lines that match none of our connections.
         unmentioned: the attempts that etcd refused, by an alert or by closing, without a line.
     """
 
     ours: tuple[Match, ...]
-    strangers: tuple[Rejection, ...]
+    unmatched: tuple[Rejection, ...]
     unmentioned: tuple[Attempt, ...]
 
 
@@ -309,7 +309,7 @@ class _Matching:
         ordered = sorted(self.known.values(), key=lambda found: found[0])
         return Matches(
             ours=tuple(match for _, match in ordered),
-            strangers=tuple(line for _, line in self._left()),
+            unmatched=tuple(line for _, line in self._left()),
             unmentioned=tuple(
                 one
                 for one in self.connections
@@ -409,7 +409,7 @@ def compare_story(attempt: Attempt, rejection: Rejection, go_version: str | None
         go_version: the version of Go that etcd was built with, ``go1.24.0``; ``None`` accepts the alert of
             any version.
     """
-    alerts = expected_alerts(rejection.cause, attempt.version or attempt.asked, go_version)
+    alerts = expected_alerts(rejection.cause, attempt.version or attempt.offered_version, go_version)
     if alerts:
         agree = attempt.alert in alerts
         expected = f"alert {' or '.join(alert_text(number) for number in sorted(alerts))}"

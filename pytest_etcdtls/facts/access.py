@@ -233,7 +233,7 @@ class SplitRevocation:
     http: AccessMatrix
 
 
-MINTED = "issued"
+ISSUED = "issued"
 """The good identity issued with a CA's key; the valid counterpart of the bad identities issued with it."""
 
 
@@ -264,7 +264,9 @@ def _workshop(context: Context) -> IssuedIdentities:
     common_name = credentials.allowed_cn[0] if credentials.allowed_cn else identities.COMMON_NAME
     names = _admitted_names(context, credentials)
     return IssuedIdentities(
-        identities.mint_all(authority, common_name=common_name, subject_alt_names=names, ca_files=files)
+        identities.issue_identities(
+            authority, common_name=common_name, subject_alt_names=names, ca_files=files
+        )
     )
 
 
@@ -301,7 +303,7 @@ def _good_identities(context: Context) -> GoodIdentities:
     good = tuple(one for one in credentials.identities if is_admitted(one, credentials))
     good = good or credentials.identities
     if credentials.signing_key is not None:
-        good += (context.get(IssuedIdentities).issued[MINTED],)
+        good += (context.get(IssuedIdentities).issued[ISSUED],)
     return GoodIdentities(good)
 
 
@@ -338,7 +340,7 @@ def _presentable(context: Context, key: str) -> ClientIdentity:
             if _is_excluded(context, identity, key):
                 return ClientIdentity(identity, held=missing.reason)
         raise
-    return ClientIdentity(issued[key], identities.TWINS.get(key))
+    return ClientIdentity(issued[key], identities.VALID_COUNTERPARTS.get(key))
 
 
 def _held(context: Context) -> Iterator[Identity]:
@@ -395,14 +397,14 @@ def _revoked(context: Context) -> Identity:
         return credentials.revoked
     if context.target.origin != "live":
         raise NotApplicableError("this cluster was started without a CRL")
-    told = context.target.declared.get(listener.member)
-    if told is None:
+    declared = context.target.declared.get(listener.member)
+    if declared is None:
         raise NotVerifiedError("whether a revocation list is in force is not known: pass --etcd-config")
     side = "peer" if listener.role is Role.PEER else "client"
-    setting = told.declaration.settings.get(f"{side}-crl-file")
+    setting = declared.declaration.settings.get(f"{side}-crl-file")
     if setting is None or not setting.value:
         raise NotApplicableError("no revocation list is declared here")
-    crl = told.crls.get(setting.value)
+    crl = declared.crls.get(setting.value)
     if crl is None or crl.found is None:
         raise NotVerifiedError(f"{setting} is not here: name a directory with a copy by --etcd-pki-dir")
     if not crl.serial_numbers:
@@ -501,7 +503,7 @@ SAN_RULE_ROLES = frozenset({Role.PEER, Role.METRICS})
 OTHER_ROLES = frozenset({"client-certificate", "peer-certificate", "server-certificate"})
 """Good identities of other roles, tried on listeners that they are not meant for."""
 
-WITNESSES = ("none", "self-signed", "foreign-ca")
+UNTRUSTED_IDENTITIES = ("none", "self-signed", "foreign-ca")
 """Bad identities that need nothing but the listener. Where one of them is served, a narrower rule refuses no
 client: a client that the rule excludes can present this identity instead."""
 
@@ -573,7 +575,7 @@ def _acceptance(context: Context) -> AcceptedClient:
             Candidate(
                 identity=identity.name,
                 origin=identity.origin,
-                issued=identity.name == MINTED,
+                issued=identity.name == ISSUED,
                 has_names=has_names(identity),
                 files=_files(identity),
                 tries=tries,
@@ -612,7 +614,7 @@ def served_protocols(context: Context) -> tuple[Protocol, ...]:
     return accepted.served_protocols if accepted else PROTOCOLS[listener_of(context).role]
 
 
-def _twin_cost(planned: Planned) -> int:
+def _counterpart_cost(planned: Planned) -> int:
     listener = planned.listener
     if listener is None or listener.scheme == "http":
         return 0
@@ -621,7 +623,7 @@ def _twin_cost(planned: Planned) -> int:
     return 2 * len(TLSVersion) * len(PROTOCOLS[listener.role])
 
 
-@probe(Candidate, cost=_twin_cost, needs=[AcceptedClient, IssuedIdentities])
+@probe(Candidate, cost=_counterpart_cost, needs=[AcceptedClient, IssuedIdentities])
 def _valid_counterpart(context: Context, key: str) -> Candidate:
     """Try the valid counterpart of issued identities, unless it was tried as the accepted identity."""
     identity = context.get(IssuedIdentities).issued[key]
@@ -641,7 +643,7 @@ def _valid_counterpart(context: Context, key: str) -> Candidate:
     )
 
 
-def _speeches(key: str | None, known: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
+def _protocols(key: str | None, known: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
     """Return the protocols to try with an identity: for one of another role, one protocol is enough."""
     return known[:1] if key in OTHER_ROLES else known
 
@@ -660,15 +662,15 @@ def _admission_cost(planned: Planned) -> int:
         return 0
     # After a close that decides the result, the control is repeated.
     tries = 2 if planned.key in CLOSED_BY_ETCD else 1
-    return tries * len(TLSVersion) * len(_speeches(planned.key, PROTOCOLS[listener.role]))
+    return tries * len(TLSVersion) * len(_protocols(planned.key, PROTOCOLS[listener.role]))
 
 
 def _needs_of_matrix(planned: Planned) -> Sequence[Wanted]:
-    counterpart = identities.TWINS.get(str(planned.key))
+    counterpart = identities.VALID_COUNTERPARTS.get(str(planned.key))
     return (
         *(FirstContact, AcceptedClient, GoodIdentities, IssuedIdentities, (ClientIdentity, planned.key)),
         *([(Candidate, counterpart)] if counterpart else []),
-        *((AccessMatrix, name) for name in WITNESSES if name != planned.key),
+        *((AccessMatrix, name) for name in UNTRUSTED_IDENTITIES if name != planned.key),
     )
 
 
@@ -694,12 +696,16 @@ def served_instead(context: Context, key: str) -> AccessMatrix | None:
         context: of the listener.
         key: name of the identity that cannot be presented.
     """
-    if key in WITNESSES:
+    if key in UNTRUSTED_IDENTITIES:
         return None  # a witness stands for others; another one cannot stand for it
     if key == "revoked" and listener_of(context).member not in context.target.declared:
         return None  # whether there is a revocation list is not known
     # A witness that cannot be presented asks those before it only. Else two would ask each other without end.
-    before = WITNESSES[: WITNESSES.index(key)] if key in WITNESSES else WITNESSES
+    before = (
+        UNTRUSTED_IDENTITIES[: UNTRUSTED_IDENTITIES.index(key)]
+        if key in UNTRUSTED_IDENTITIES
+        else UNTRUSTED_IDENTITIES
+    )
     for name in ("none",) if key in OTHER_ROLES else before:
         with suppress(UnobservedError):
             seen = context.get(AccessMatrix, name)
@@ -729,7 +735,7 @@ def _presented(context: Context, presentable: ClientIdentity, key: str) -> Acces
         else acceptance.reference
     )
     purpose = f"identity {key}" if key in OTHER_ROLES else f"bad identity {identity.name}"
-    places = _speeches(key, served_protocols(context))
+    places = _protocols(key, served_protocols(context))
     tries = _known_tries(context, identity, places)
     if not tries:
         tries = _grid(context, identity, acceptance.versions, places, purpose)
@@ -764,14 +770,14 @@ def _served_client(context: Context) -> ServedClient:
     acceptance = context.get(AcceptedClient)
     client = acceptance.accepted
     if client is None:
-        stranger = context.get(AccessMatrix, "none")
+        unauthenticated = context.get(AccessMatrix, "none")
         found = Candidate(
             identity=NO_CERTIFICATE.name,
             origin=NO_CERTIFICATE.origin,
             issued=False,
             has_names=False,
             files=None,
-            tries=tuple((cell.version, cell.protocol, cell.tries) for cell in stranger.cells),
+            tries=tuple((cell.version, cell.protocol, cell.tries) for cell in unauthenticated.cells),
         )
         client = found if found.served else None
     return ServedClient(url=acceptance.url, role=acceptance.role, client=client)
@@ -980,7 +986,7 @@ def _sample_candidate(place: SampleListener) -> Candidate:
         has_names=False,
         files=SAMPLE_FILES,
         tries=tuple(
-            (version, protocol, (place.attempt(asked=version, protocol=protocol),))
+            (version, protocol, (place.attempt(offered_version=version, protocol=protocol),))
             for version in TLSVersion
             for protocol in place.protocols
         ),
@@ -1012,8 +1018,10 @@ def sample_matrix(place: SampleListener, key: str) -> AccessMatrix:
         AccessCase(
             version=version,
             protocol=protocol,
-            tries=(place.refused(identity=key, asked=version, protocol=protocol),),
-            control=Control(identity="client", tries=(place.attempt(asked=version, protocol=protocol),)),
+            tries=(place.refused(identity=key, offered_version=version, protocol=protocol),),
+            control=Control(
+                identity="client", tries=(place.attempt(offered_version=version, protocol=protocol),)
+            ),
         )
         for version in TLSVersion
         for protocol in place.protocols

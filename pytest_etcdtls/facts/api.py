@@ -293,7 +293,7 @@ def _seen(accepted: Candidate, role: Role, key: str) -> Attempt | None:
 
 
 @probe(UnauthenticatedExchange, cost=1, needs=[FirstContact, AcceptedClient])
-def _stranger(context: Context, key: str) -> UnauthenticatedExchange:
+def _unauthenticated(context: Context, key: str) -> UnauthenticatedExchange:
     listener = listener_of(context)
     tls_answer(context)
     reference = context.get(AcceptedClient).reference

@@ -324,12 +324,14 @@ def _by_members(context: Context) -> ServedByMembers:
 @probe(AnnouncedCAs, cost=0, needs=[FirstContact])
 def _announced(context: Context) -> AnnouncedCAs:
     answer = tls_answer(context)
-    seen = [attempt for attempt in answer.tls if attempt.asked in answer.offered]
+    seen = [attempt for attempt in answer.tls if attempt.offered_version in answer.offered]
     return AnnouncedCAs(
         url=answer.url,
         role=answer.role,
-        requested=tuple((str(attempt.asked), attempt.certificate_requested) for attempt in seen),
-        names=tuple((str(attempt.asked), tuple(_parsable_names(attempt.announced_ca))) for attempt in seen),
+        requested=tuple((str(attempt.offered_version), attempt.certificate_requested) for attempt in seen),
+        names=tuple(
+            (str(attempt.offered_version), tuple(_parsable_names(attempt.announced_ca))) for attempt in seen
+        ),
     )
 
 
@@ -359,10 +361,10 @@ def _trust(context: Context) -> ClientTrust:
 def _is_declared(context: Context, source: str) -> bool:
     """Return whether the source is the file named by a live cluster's declaration."""
     listener = listener_of(context)
-    told = context.target.declared.get(listener.member)
+    declared = context.target.declared.get(listener.member)
     side = "peer-" if listener.role is Role.PEER else ""
     live = context.target.origin == "live"
-    return live and told is not None and str(told.file(f"{side}trusted-ca-file")) == source
+    return live and declared is not None and str(declared.file(f"{side}trusted-ca-file")) == source
 
 
 _UNPARSABLE = "a certificate behind the served one cannot be parsed: see cert.well-formed and cert.parsable"
@@ -582,7 +584,7 @@ def _variants(context: Context) -> HelloVariants:
     listener = listener_of(context)
     answer = tls_answer(context)
     plain = Request(purpose="another hello, no certificate", path=version_path(listener.role))
-    seen = {attempt.asked: attempt for attempt in answer.tls if attempt.chain}
+    seen = {attempt.offered_version: attempt for attempt in answer.tls if attempt.chain}
     first = [
         _Hello(str(version), _OPTIONS[version], replace(plain, version=version))
         for version in answer.offered

@@ -46,7 +46,7 @@ from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps import Trap, traps_of
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
 from pytest_etcdtls.facts.access import (
-    WITNESSES,
+    UNTRUSTED_IDENTITIES,
     AcceptedClient,
     AccessCase,
     AccessMatrix,
@@ -78,7 +78,7 @@ class MemberDeclaration:
 
     Attributes:
         label: of the member.
-        told: the declaration and its files.
+        declared: the declaration and its files.
         version: observed version of the running etcd; ``None`` if it reports none.
         effective: the effective settings in that version; in the latest known etcd if neither the wire nor
             the declaration names a version.
@@ -86,24 +86,24 @@ class MemberDeclaration:
     """
 
     label: str
-    told: DeclaredMember
+    declared: DeclaredMember
     version: str | None
     effective: Effective
     traps: tuple[Trap, ...]
 
     @classmethod
-    def of(cls, label: str, told: DeclaredMember, version: str | None) -> Self:
+    def of(cls, label: str, declared: DeclaredMember, version: str | None) -> Self:
         """Return a member's declaration with its effect in that version of etcd."""
-        effective, traps = effective_of(told, version), traps_of(told, version)
-        return cls(label=label, told=told, version=version, effective=effective, traps=traps)
+        effective, traps = effective_of(declared, version), traps_of(declared, version)
+        return cls(label=label, declared=declared, version=version, effective=effective, traps=traps)
 
     def as_read(self, name: str) -> Setting | None:
         """Return the setting that a reader expects to be in force; ``None`` if it is not given.
 
         Where a configuration file hides flags and variables, this is the hidden setting.
         """
-        hidden = [setting for setting in self.told.declaration.hidden if setting.name == name]
-        return hidden[-1] if hidden else self.told.declaration.settings.get(name)
+        hidden = [setting for setting in self.declared.declaration.hidden if setting.name == name]
+        return hidden[-1] if hidden else self.declared.declaration.settings.get(name)
 
     @property
     def starts(self) -> bool:
@@ -139,7 +139,7 @@ class ListenerDeclaration:
 
     def setting(self, name: str) -> Setting | None:
         """Return the setting in the declaration, ``None`` if it is not given."""
-        return self.member.told.declaration.settings.get(name)
+        return self.member.declared.declaration.settings.get(name)
 
     def traps(self, id_: str | None = None) -> Iterator[Trap]:
         """Yield the traps of that id, by default of any, that concern this listener."""
@@ -185,7 +185,7 @@ class DeclaredBundle:
         signed: one of the certificates issued that identity's certificate, directly or through the
             intermediates that it sends.
         absent: why the certificates could not be read, and what to do; empty if they were.
-        strangers: names of bad identities that are served although no bundle can hold their CA.
+        untrusted: names of bad identities that are served although no bundle can hold their CA.
     """
 
     setting: Setting
@@ -194,7 +194,7 @@ class DeclaredBundle:
     accepted: str | None = None
     signed: bool = False
     absent: str = ""
-    strangers: tuple[str, ...] = ()
+    untrusted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,10 +318,10 @@ _NOTHING = "the declaration of {} is not known: pass its manifest or configurati
 @probe(ListenerDeclaration, reported=False, cost=0, needs=[EtcdRelease], across=True)
 def _of_listener(context: Context) -> ListenerDeclaration:
     listener = listener_of(context)
-    told = context.target.declared.get(listener.member)
-    if told is None:
+    declared = context.target.declared.get(listener.member)
+    if declared is None:
         raise NotApplicableError(_NOTHING.format(listener.url))
-    return listener_declaration(context.target, listener, _standing(context, listener.member, told))
+    return listener_declaration(context.target, listener, _standing(context, listener.member, declared))
 
 
 @probe(Declarations, reported=False, cost=0, needs=[EtcdRelease], across=True)
@@ -329,7 +329,7 @@ def _of_members(context: Context) -> Declarations:
     if not context.target.declared:
         raise NotApplicableError(_NOTHING.format("the cluster"))
     declared = sorted(context.target.declared.items())
-    return Declarations(tuple(_standing(context, label, told) for label, told in declared))
+    return Declarations(tuple(_standing(context, label, member) for label, member in declared))
 
 
 def listener_declaration(
@@ -341,8 +341,8 @@ def listener_declaration(
     return ListenerDeclaration(url=listener.url, role=listener.role, member=member, listener=declared)
 
 
-def _standing(context: Context, label: str, told: DeclaredMember) -> MemberDeclaration:
-    return MemberDeclaration.of(label, told, next(_versions(context, label), None))
+def _standing(context: Context, label: str, declared: DeclaredMember) -> MemberDeclaration:
+    return MemberDeclaration.of(label, declared, next(_versions(context, label), None))
 
 
 def _versions(context: Context, label: str) -> Iterator[str]:
@@ -396,7 +396,7 @@ def _speaks_scheme(declared: EffectiveListener, listener: Listener) -> bool:
     cost=0,
     needs=[
         *(ListenerDeclaration, FirstContact, AcceptedClient),
-        *((AccessMatrix, name) for name in WITNESSES),
+        *((AccessMatrix, name) for name in UNTRUSTED_IDENTITIES),
     ],
 )
 def _bundle(context: Context) -> DeclaredBundle:
@@ -406,7 +406,7 @@ def _bundle(context: Context) -> DeclaredBundle:
     setting = declaration.member.as_read(name)
     if setting is None or not setting.value:
         raise NotApplicableError(f"no --{name} is declared for {declaration.url}")
-    path = declaration.member.told.where.find(setting.value)
+    path = declaration.member.declared.where.find(setting.value)
     certificates: tuple[x509.Certificate, ...] = ()
     absent = f"{setting} is not here: name a directory with copies by --etcd-pki-dir"
     if path is not None:
@@ -422,9 +422,9 @@ def _bundle(context: Context) -> DeclaredBundle:
         absent=absent,
         accepted=accepted.identity if accepted else None,
         signed=accepted is not None and _signed(context, accepted.identity, certificates),
-        strangers=tuple(
+        untrusted=tuple(
             name
-            for name in WITNESSES
+            for name in UNTRUSTED_IDENTITIES
             if any(cell.attempt.ending is Ending.SERVED for cell in context.get(AccessMatrix, name).cells)
         ),
     )
@@ -536,7 +536,10 @@ def _seen_listeners(context: Context) -> Iterator[SeenListener]:
             plaintext=plain.is_http,
             said="; ".join(
                 [
-                    *(f"{one.asked or 'plain HTTP'}: {one.describe()}" for one in (*answer.tls, plain)),
+                    *(
+                        f"{one.offered_version or 'plain HTTP'}: {one.describe()}"
+                        for one in (*answer.tls, plain)
+                    ),
                     *([f"TLS: {answer.tls_instead.describe()}"] if answer.tls_instead else []),
                 ]
             ),
@@ -578,7 +581,9 @@ def _files(context: Context) -> DeclaredFiles:
         )
     given = target.client.server_ca
     return DeclaredFiles(
-        members=tuple(read_member_files(label, told) for label, told in sorted(target.declared.items())),
+        members=tuple(
+            read_member_files(label, declared) for label, declared in sorted(target.declared.items())
+        ),
         anchors=given.certificates if given else (),
         reader=os.geteuid() if os.name == "posix" else None,
         observed_at=datetime.now(UTC),
@@ -596,7 +601,7 @@ def _leaf(context: Context) -> DeclaredLeaf:
     if listener.scheme == "http":
         raise NotApplicableError(f"{listener.url} is asked for plain HTTP: no certificate is served")
     declaration = context.get(ListenerDeclaration)
-    served = read_served(declaration.member.told, declaration.side)
+    served = read_served(declaration.member.declared, declaration.side)
     if served is None or declaration.tls.certificate is None:
         raise NotApplicableError(f"no file is declared with a certificate for {listener.url}")
     file, chain = served
@@ -742,7 +747,7 @@ def _sample_of_listener(place: SampleListener) -> ListenerDeclaration:
 
 
 def _sample_setting(place: SampleListener, name: str) -> Setting:
-    return _sample_of_listener(place).member.told.declaration.settings[name]
+    return _sample_of_listener(place).member.declared.declaration.settings[name]
 
 
 @sample(DeclaredBundle)

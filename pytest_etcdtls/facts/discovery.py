@@ -337,8 +337,8 @@ def owners(target: Target, records: Sequence[MemberRecord], tell_id: TellID) -> 
         claimed = advertised.get((listener.scheme, canonical(listener.host), listener.port), set())
         if len(claimed) == 1:
             found[listener.label] = next(iter(claimed))
-        elif listener.role is Role.CLIENT and (told := tell_id(listener)) in known and told is not None:
-            found[listener.label] = told
+        elif listener.role is Role.CLIENT and (own_id := tell_id(listener)) in known and own_id is not None:
+            found[listener.label] = own_id
     return found
 
 

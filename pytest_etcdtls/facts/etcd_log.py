@@ -434,7 +434,7 @@ def _compared(ours: Sequence[Match], go_version: str | None) -> Iterator[LoggedA
             yield LoggedAttempt(
                 purpose=attempt.purpose,
                 identity=attempt.identity,
-                version=attempt.asked,
+                version=attempt.offered_version,
                 protocol=attempt.protocol,
                 on_the_wire=story.on_the_wire,
                 in_the_log=printable(story.in_the_log),
@@ -479,9 +479,9 @@ def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> Read
     since = log if new == text else parse_log(new, source.name)
     found = look_up(context, source, log, new=since, go_version=source.go_version)
     ours = [match.rejection for match in found.matches.ours]
-    runs = earlier_runs(found.matches.strangers, ours)
+    runs = earlier_runs(found.matches.unmatched, ours)
     earlier = {line.line for run in runs for line in run.lines}
-    others = [line for line in found.matches.strangers if line.line not in earlier]
+    others = [line for line in found.matches.unmatched if line.line not in earlier]
     return ReadLog(
         source=source.name,
         members=members,
@@ -500,8 +500,8 @@ def _logged_run(run: EarlierRun) -> LoggedRun:
     return LoggedRun(host=printable(run.host), count=len(run.lines), first=run.first, last=run.last)
 
 
-def _rejected(strangers: Iterable[Rejection], our_hosts: Collection[str]) -> Iterator[RejectedOthers]:
-    for found in group(strangers):
+def _rejected(unmatched: Iterable[Rejection], our_hosts: Collection[str]) -> Iterator[RejectedOthers]:
+    for found in group(unmatched):
         explanation = EXPLANATIONS[found.cause]
         yield RejectedOthers(
             host=printable(found.host),
@@ -544,7 +544,8 @@ def _sample_comparison(place: SampleListener) -> LogComparison:
         cause=Cause.NO_CERTIFICATE,
     )
     stories = {
-        version: compare_story(place.refused(identity="none", asked=version), line) for version in TLSVersion
+        version: compare_story(place.refused(identity="none", offered_version=version), line)
+        for version in TLSVersion
     }
     return LogComparison(
         url=place.url,

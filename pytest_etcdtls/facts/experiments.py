@@ -27,7 +27,7 @@ class ExperimentAttempt:
 
     def describe(self) -> str:
         """Return the identity, the connection and how the attempt ended, in words."""
-        offered = f" over {self.attempt.asked}" if self.attempt.asked else ""
+        offered = f" over {self.attempt.offered_version}" if self.attempt.offered_version else ""
         return f"{self.who}, {self.role} port, {self.attempt.protocol}{offered}: {self.attempt.describe()}"
 
 
@@ -96,7 +96,7 @@ class SuiteOffer:
     role: str
     suite: str
     listed: bool
-    greeting: HelloExchange
+    exchange: HelloExchange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

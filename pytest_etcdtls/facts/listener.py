@@ -75,9 +75,9 @@ class FirstContact:
         The alert comes before a certificate is requested, so it concerns the version and no identity.
         """
         return tuple(
-            attempt.asked
+            attempt.offered_version
             for attempt in self.tls
-            if attempt.asked is not None
+            if attempt.offered_version is not None
             and not (attempt.alert == PROTOCOL_VERSION and attempt.phase is Phase.HANDSHAKE)
         )
 
@@ -262,7 +262,7 @@ def _sample_facts(place: SampleListener) -> ListenerFacts:
 
 @sample(FirstContact)
 def _sample_contact(place: SampleListener) -> FirstContact:
-    attempts = tuple(place.refused(identity="none", asked=version) for version in TLSVersion)
+    attempts = tuple(place.refused(identity="none", offered_version=version) for version in TLSVersion)
     return FirstContact(url=place.url, role=place.role, tls=attempts)
 
 
@@ -270,7 +270,7 @@ def _sample_contact(place: SampleListener) -> FirstContact:
 def _sample_plaintext(place: SampleListener) -> Plaintext:
     attempt = place.attempt(
         identity="none",
-        asked=None,
+        offered_version=None,
         ending=Ending.UNCLEAR,
         stream_end=StreamEnd.EOF,
         first_bytes=b"",

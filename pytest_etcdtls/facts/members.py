@@ -29,7 +29,7 @@ class ListenerProfile:
         label: of the listener.
         member: label of its member.
         versions: TLS versions that it offers.
-        asked: the TLS versions in which it requests a certificate.
+        requested_in: the TLS versions in which it requests a certificate.
         announced: the names of the CAs that it announces, in any TLS version.
         expires_at: notAfter of the certificate that it serves, aware UTC.
     """
@@ -39,7 +39,7 @@ class ListenerProfile:
     label: str
     member: str
     versions: tuple[str, ...]
-    asked: tuple[str, ...]
+    requested_in: tuple[str, ...]
     announced: frozenset[x509.Name]
     expires_at: datetime
 
@@ -139,7 +139,7 @@ def _profile(context: Context, listener: Listener) -> ListenerProfile | None:
         label=listener.label,
         member=listener.member,
         versions=tuple(version for version, _ in announced.requested),
-        asked=tuple(version for version, asked in announced.requested if asked),
+        requested_in=tuple(version for version, asked in announced.requested if asked),
         announced=frozenset(name for _, names in announced.names for name in names),
         expires_at=leaf.not_valid_after_utc,
     )
@@ -315,7 +315,7 @@ def _sample_side_by_side(place: SampleListener) -> SideBySide:
             label=f"client-{member}",
             member=member,
             versions=tuple(TLSVersion),
-            asked=tuple(TLSVersion),
+            requested_in=tuple(TLSVersion),
             announced=frozenset({place.trusted.subject}),
             expires_at=SAMPLED_AT + timedelta(days=90),
         )

@@ -71,18 +71,18 @@ class _Candidate:
 
 
 def _candidates(target: Target) -> Iterator[_Candidate]:
-    for label, told in sorted(target.declared.items()):
-        listeners = declared_listeners(told.declaration)
+    for label, declared_member in sorted(target.declared.items()):
+        listeners = declared_listeners(declared_member.declaration)
         declared_at = {(one.url.host, one.url.port) for one in listeners}
         for declared in listeners:
             if declared.url.is_loopback and not declared.url.is_socket:
-                for host in _advertised_hosts(told):
+                for host in _advertised_hosts(declared_member):
                     if (host, declared.url.port) not in declared_at:
                         yield _Candidate(label, declared, host)
 
 
-def _advertised_hosts(told: DeclaredMember) -> Iterable[str]:
-    urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(told.declaration, role)]
+def _advertised_hosts(declared_member: DeclaredMember) -> Iterable[str]:
+    urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declared_member.declaration, role)]
     return dict.fromkeys(url.host for url in urls if not (url.is_wildcard or url.is_socket))
 
 
@@ -206,11 +206,11 @@ def _known(
 ) -> frozenset[tuple[str, int]]:
     """Return the addresses and ports of listeners of the target and of declared listeners."""
     found = {(address, one.port) for one in listeners for address in names.addresses(one.host)}
-    for told in declared:
-        for one in declared_listeners(told.declaration):
+    for declared_member in declared:
+        for one in declared_listeners(declared_member.declaration):
             if one.url.is_socket:
                 continue
-            hosts = _advertised_hosts(told) if one.url.is_wildcard else [one.url.host]
+            hosts = _advertised_hosts(declared_member) if one.url.is_wildcard else [one.url.host]
             found |= {(address, one.url.port) for host in hosts for address in names.addresses(host)}
     return frozenset(found)
 
@@ -267,7 +267,7 @@ def _sample_ports(place: SampleListener) -> UnnamedPorts:
     refused = place.attempt(
         url="http://127.0.0.1:2381",
         identity="none",
-        asked=None,
+        offered_version=None,
         ending=Ending.UNCLEAR,
         phase=Phase.CONNECT,
         stream_end=StreamEnd.CONNECTION_REFUSED,

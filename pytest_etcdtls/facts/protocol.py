@@ -61,12 +61,12 @@ class OldVersions:
     """Hellos of SSL 3.0, TLS 1.0 and TLS 1.1, each with every suite of its version.
 
     Attributes:
-        greetings: one exchange per version, oldest first.
+        exchanges: one exchange per version, oldest first.
     """
 
     url: str
     role: str
-    greetings: tuple[HelloExchange, ...]
+    exchanges: tuple[HelloExchange, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,13 +149,13 @@ class SilentConnection:
 
     Attributes:
         patience: seconds to wait.
-        greeting: the exchange: whether the listener ended the connection in that time.
+        exchange: the exchange: whether the listener ended the connection in that time.
     """
 
     url: str
     role: str
     patience: float
-    greeting: HelloExchange
+    exchange: HelloExchange
 
 
 EVERY_SUITE = tuple(suite.code for suite in SUITES)
@@ -176,15 +176,15 @@ def plain_hello(version: TLSVersion, purpose: str) -> ClientHello:
     )
 
 
-def need_answer(greeting: HelloExchange) -> HelloExchange:
+def need_answer(exchange: HelloExchange) -> HelloExchange:
     """Return the exchange if the server answered.
 
     Raises:
         InconclusiveError: if it did not.
     """
-    if not greeting.answered:
-        raise InconclusiveError(f"{greeting.url}: {greeting.purpose}: {greeting.describe()}")
-    return greeting
+    if not exchange.answered:
+        raise InconclusiveError(f"{exchange.url}: {exchange.purpose}: {exchange.describe()}")
+    return exchange
 
 
 @probe(NewestVersion, cost=0, needs=[FirstContact])
@@ -194,7 +194,7 @@ def _newest(context: Context) -> NewestVersion:
         url=listener.url,
         role=listener.role,
         offered=TLSVersion.TLS1_3 in answer.offered,
-        attempt=next(attempt for attempt in answer.tls if attempt.asked is TLSVersion.TLS1_3),
+        attempt=next(attempt for attempt in answer.tls if attempt.offered_version is TLSVersion.TLS1_3),
     )
 
 
@@ -211,14 +211,14 @@ def _old(context: Context) -> OldVersions:
         ClientHello(purpose=f"hello of {name_of(version)} only", version=version, suites=EVERY_SUITE)
         for version in (SSL3, TLS1_0, TLS1_1)
     ]
-    return OldVersions(url=listener.url, role=listener.role, greetings=tuple(context.greet(*hellos)))
+    return OldVersions(url=listener.url, role=listener.role, exchanges=tuple(context.greet(*hellos)))
 
 
 @dataclass(frozen=True, slots=True)
 class PlainHello:
     """The exchange of a usual ClientHello; the key is the TLS version."""
 
-    greeting: HelloExchange
+    exchange: HelloExchange
 
 
 @probe(PlainHello, reported=False, cost=1, needs=[FirstContact])
@@ -226,10 +226,10 @@ def _plain(context: Context, key: str) -> PlainHello:
     version = TLSVersion(key)
     if version not in tls_answer(context).offered:
         raise NotApplicableError(f"{listener_of(context).url} does not offer {version}")
-    greeting = need_answer(context.greet(plain_hello(version, f"plain hello of {version}"))[0])
-    if greeting.reply is not Reply.SERVER_HELLO:
-        raise NotVerifiedError(f"a plain hello of {version} is refused: {greeting.describe()}")
-    return PlainHello(greeting)
+    exchange = need_answer(context.greet(plain_hello(version, f"plain hello of {version}"))[0])
+    if exchange.reply is not Reply.SERVER_HELLO:
+        raise NotVerifiedError(f"a plain hello of {version} is refused: {exchange.describe()}")
+    return PlainHello(exchange)
 
 
 @probe(
@@ -258,7 +258,7 @@ def _variant(context: Context, key: str) -> UnusualClientHello:
             )
         hello = plain_hello(version, "hello that signals a fallback")
         hello = replace(hello, suites=(*hello.suites, FALLBACK_SCSV))
-    plain = context.get(PlainHello, str(version)).greeting
+    plain = context.get(PlainHello, str(version)).exchange
     odd = need_answer(context.greet(hello)[0])
     return UnusualClientHello(url=listener.url, role=listener.role, version=version, plain=plain, odd=odd)
 
@@ -267,8 +267,8 @@ def _variant(context: Context, key: str) -> UnusualClientHello:
 def _silence(context: Context) -> SilentConnection:
     listener = listener_of(context)
     tls_answer(context)
-    greeting = context.keep_silent("connection on which nothing is sent", _PATIENCE)
-    return SilentConnection(url=listener.url, role=listener.role, patience=_PATIENCE, greeting=greeting)
+    exchange = context.keep_silent("connection on which nothing is sent", _PATIENCE)
+    return SilentConnection(url=listener.url, role=listener.role, patience=_PATIENCE, exchange=exchange)
 
 
 _NOTHING_IN_COMMON = frozenset({40, 71})
@@ -313,17 +313,17 @@ def _accepted(context: Context, offers: Sequence[_Offer]) -> list[int]:
     """Return the accepted values of the offers, which are made concurrently."""
     accepted: list[int] = []
     while round_ := [offer for offer in offers if offer.open and offer.left and offer.rounds]:
-        greetings = context.greet(*(offer.hello(tuple(offer.left)) for offer in round_))
-        for offer, greeting in zip(round_, greetings, strict=True):
+        exchanges = context.greet(*(offer.hello(tuple(offer.left)) for offer in round_))
+        for offer, exchange in zip(round_, exchanges, strict=True):
             offer.rounds -= 1
-            chosen = offer.chosen(greeting.server_hello) if greeting.server_hello is not None else None
+            chosen = offer.chosen(exchange.server_hello) if exchange.server_hello is not None else None
             if chosen in offer.left:
                 accepted.append(chosen)
                 offer.left.remove(chosen)
-            elif need_answer(greeting).alert in _NOTHING_IN_COMMON:
+            elif need_answer(exchange).alert in _NOTHING_IN_COMMON:
                 offer.open = False
             else:
-                raise InconclusiveError(f"{greeting.url}: {greeting.purpose}: {greeting.describe()}")
+                raise InconclusiveError(f"{exchange.url}: {exchange.purpose}: {exchange.describe()}")
     return accepted
 
 
@@ -381,8 +381,8 @@ def _exchanges_keys(context: Context) -> bool:
 
 
 def _weak(context: Context) -> int:
-    greeting = need_answer(context.greet(_hello_of_12([group.code for group in WEAK]))[0])
-    return (greeting.server_hello and greeting.server_hello.group) or 0
+    exchange = need_answer(context.greet(_hello_of_12([group.code for group in WEAK]))[0])
+    return (exchange.server_hello and exchange.server_hello.group) or 0
 
 
 def _hello_of_13(groups: Sequence[int]) -> ClientHello:
@@ -412,12 +412,12 @@ def _alpn(context: Context, key: str) -> AlpnChoices:
 def _in_tls12(context: Context, names: tuple[str, ...]) -> AlpnChoice:
     version = TLSVersion.TLS1_2
     if names == KNOWN_ALPN:
-        greeting = context.get(PlainHello, str(version)).greeting
+        exchange = context.get(PlainHello, str(version)).exchange
     else:
         hello = plain_hello(version, f"ALPN {', '.join(names)}")
-        greeting = need_answer(context.greet(replace(hello, alpn=names))[0])
-    hello_back = greeting.server_hello
-    return AlpnChoice(version=version, selected=hello_back.alpn if hello_back else "", alert=greeting.alert)
+        exchange = need_answer(context.greet(replace(hello, alpn=names))[0])
+    hello_back = exchange.server_hello
+    return AlpnChoice(version=version, selected=hello_back.alpn if hello_back else "", alert=exchange.alert)
 
 
 def _in_tls13(context: Context, names: tuple[str, ...]) -> AlpnChoice:
@@ -468,8 +468,8 @@ def _sample_newest(place: SampleListener) -> NewestVersion:
 
 @sample(OldVersions)
 def _sample_old(place: SampleListener) -> OldVersions:
-    greetings = tuple(_sample_alert(place, name, 70) for name in ("SSLv3", "TLSv1.0", "TLSv1.1"))
-    return OldVersions(url=place.url, role=place.role, greetings=greetings)
+    exchanges = tuple(_sample_alert(place, name, 70) for name in ("SSLv3", "TLSv1.0", "TLSv1.1"))
+    return OldVersions(url=place.url, role=place.role, exchanges=exchanges)
 
 
 @sample(SuiteSupport)
@@ -514,4 +514,4 @@ def _sample_alpn(place: SampleListener, key: str) -> AlpnChoices:
 @sample(SilentConnection)
 def _sample_silence(place: SampleListener) -> SilentConnection:
     ended = _sample_reply(place, "", reply=Reply.ENDED, server_hello=None, detail="closed without an answer")
-    return SilentConnection(url=place.url, role=place.role, patience=20, greeting=ended)
+    return SilentConnection(url=place.url, role=place.role, patience=20, exchange=ended)

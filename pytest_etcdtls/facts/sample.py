@@ -108,7 +108,7 @@ class SampleListener:
             "purpose": "sample",
             "identity": "client",
             "protocol": Protocol.HTTP1,
-            "asked": TLSVersion.TLS1_3,
+            "offered_version": TLSVersion.TLS1_3,
             "ending": Ending.SERVED,
             "phase": Phase.READ,
             "started_at": SAMPLED_AT,

@@ -172,7 +172,7 @@ def _renegotiation(context: Context) -> Renegotiation:
     listener = listener_of(context)
     if TLSVersion.TLS1_2 not in tls_answer(context).offered:
         raise NotApplicableError(f"{listener.url} does not offer TLS 1.2, and TLS 1.3 has no renegotiation")
-    hello = context.get(PlainHello, str(TLSVersion.TLS1_2)).greeting.server_hello
+    hello = context.get(PlainHello, str(TLSVersion.TLS1_2)).exchange.server_hello
     seen = Renegotiation(
         url=listener.url,
         role=listener.role,
@@ -206,7 +206,7 @@ def _sample_resumption(place: SampleListener) -> Resumption:
         identity: str,
         **changes: Any,  # noqa: ANN401 - fields of Attempt
     ) -> Resumed:
-        attempt = place.attempt(asked=version, identity=identity, **changes)
+        attempt = place.attempt(offered_version=version, identity=identity, **changes)
         return Resumed(version=version, identity=identity, fresh=attempt, again=attempt)
 
     closed = {
@@ -232,7 +232,11 @@ def _sample_foreign(place: SampleListener) -> ForeignSession:
         other="https://127.0.0.1:2381",
         files=SAMPLE_FILES,
         presented=tuple(
-            (version, place.attempt(asked=version), place.refused(asked=version, identity="none"))
+            (
+                version,
+                place.attempt(offered_version=version),
+                place.refused(offered_version=version, identity="none"),
+            )
             for version in TLSVersion
         ),
     )
@@ -241,7 +245,7 @@ def _sample_foreign(place: SampleListener) -> ForeignSession:
 @sample(Renegotiation)
 def _sample_renegotiation(place: SampleListener) -> Renegotiation:
     attempt = place.attempt(
-        asked=TLSVersion.TLS1_2,
+        offered_version=TLSVersion.TLS1_2,
         version="TLSv1.2",
         ending=Ending.OTHER,
         alert=10,

@@ -143,7 +143,7 @@ def _is_of_experiment(type_: type[Any]) -> bool:
 _OLD, _NEW = b"the DER of one certificate", b"the DER of another"
 
 _WAYS: Mapping[str, dict[str, Any]] = {
-    "let in": {"ending": Ending.SERVED, "phase": Phase.READ, "response": Response(status=200)},
+    "accepted": {"ending": Ending.SERVED, "phase": Phase.READ, "response": Response(status=200)},
     "refused": {"ending": Ending.REFUSED, "phase": Phase.READ, "alert": 42},
     "closed": {"ending": Ending.CLOSED, "phase": Phase.READ},
     "no handshake": {"ending": Ending.OTHER, "phase": Phase.HANDSHAKE, "alert": 80},
@@ -159,7 +159,7 @@ def sample_attempt(
     **changes: Any,  # noqa: ANN401 - fields of Attempt
 ) -> ExperimentAttempt:
     """Return an attempt that ended so."""
-    facts = {"chain": (leaf,) if what == "let in" else (), **_WAYS[what], **changes}
+    facts = {"chain": (leaf,) if what == "accepted" else (), **_WAYS[what], **changes}
     return ExperimentAttempt(
         who=who,
         role=role,
@@ -188,8 +188,8 @@ def sample_experiment(name: str, steps: Mapping[str, list[ExperimentAttempt]]) -
 def _sample_of_reload() -> dict[str, list[ExperimentAttempt]]:
     good = "good client"
     return {
-        "before": [sample_attempt(good, "let in")],
-        "replaced": [sample_attempt(good, "let in", leaf=_NEW)],
+        "before": [sample_attempt(good, "accepted")],
+        "replaced": [sample_attempt(good, "accepted", leaf=_NEW)],
     }
 
 
@@ -202,7 +202,7 @@ def _sample_of_names(
 ) -> dict[str, list[ExperimentAttempt]]:
     return {
         "started": [
-            *(sample_attempt(who, "let in") for who in good),
+            *(sample_attempt(who, "accepted") for who in good),
             *(sample_attempt(who, how) for who in bad),
         ]
     }
@@ -212,16 +212,16 @@ _STRANGER = "client of another CA"
 _VERSIONS = ("good client offering TLSv1.2 only", "good client offering TLSv1.3 only")
 
 
-def _bundle_step(stranger: str) -> list[ExperimentAttempt]:
-    return [sample_attempt("good client", "let in"), sample_attempt(_STRANGER, stranger)]
+def _bundle_step(unauthenticated: str) -> list[ExperimentAttempt]:
+    return [sample_attempt("good client", "accepted"), sample_attempt(_STRANGER, unauthenticated)]
 
 
 def _sample_of_user(who: str, status: str) -> ExperimentAttempt:
-    return sample_attempt(who, "let in", response=Response(status=200, headers={"grpc-status": status}))
+    return sample_attempt(who, "accepted", response=Response(status=200, headers={"grpc-status": status}))
 
 
 def _sample_of_gateway(who: str, status: int) -> ExperimentAttempt:
-    return sample_attempt(who, "let in", response=Response(status=status))
+    return sample_attempt(who, "accepted", response=Response(status=status))
 
 
 _SAMPLE_EXPERIMENTS: Mapping[str, Mapping[str, list[ExperimentAttempt]]] = {
@@ -229,24 +229,24 @@ _SAMPLE_EXPERIMENTS: Mapping[str, Mapping[str, list[ExperimentAttempt]]] = {
     "peer-leaf-reload": _sample_of_reload(),
     "half-pair-refused": {
         "half": _by_client(good_client="no handshake"),
-        "whole": _by_client(good_client="let in"),
+        "whole": _by_client(good_client="accepted"),
         "empty": _by_client(good_client="no handshake"),
     },
     "crl-reload": {
-        "empty": _by_client(good_client="let in", named_client="let in"),
-        "listed": _by_client(good_client="let in", named_client="closed"),
-        "taken off": _by_client(good_client="let in", named_client="let in"),
+        "empty": _by_client(good_client="accepted", named_client="accepted"),
+        "listed": _by_client(good_client="accepted", named_client="closed"),
+        "taken off": _by_client(good_client="accepted", named_client="accepted"),
     },
     "crl-encoding": {
         "pem": _by_client(good_client="closed", named_client="closed"),
         "unreadable": _by_client(good_client="closed", named_client="closed"),
-        "der": _by_client(good_client="let in", named_client="let in"),
+        "der": _by_client(good_client="accepted", named_client="accepted"),
     },
     "ca-bundle": {
         "before": _bundle_step("refused"),
         "added": _bundle_step("refused"),
-        "added, restarted": _bundle_step("let in"),
-        "removed": _bundle_step("let in"),
+        "added, restarted": _bundle_step("accepted"),
+        "removed": _bundle_step("accepted"),
         "removed, restarted": _bundle_step("refused"),
     },
     "allowed-hostname": _sample_of_names(
@@ -283,8 +283,8 @@ _SAMPLE_EXPERIMENTS: Mapping[str, Mapping[str, list[ExperimentAttempt]]] = {
     },
     "separate-client-certificate": {
         "started": [
-            sample_attempt("good client", "let in"),
-            sample_attempt("good client by the gateway", "let in"),
+            sample_attempt("good client", "accepted"),
+            sample_attempt("good client by the gateway", "accepted"),
         ]
     },
 }
@@ -309,7 +309,7 @@ def _sample_offers(_: SampleListener) -> SuiteOffers:
             role=role,
             suite=suite_name(code),
             listed=code in rules.LISTED,
-            greeting=_sample_reply(code, accepted=code in rules.LISTED),
+            exchange=_sample_reply(code, accepted=code in rules.LISTED),
         )
         for role in ("client", "peer")
         for code in rules.LISTED + rules.UNLISTED

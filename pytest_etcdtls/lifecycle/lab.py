@@ -32,7 +32,7 @@ from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 from pytest_etcdtls.tls.connection import make_attempt
-from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, make_greeting
+from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, exchange_hello
 
 _TRIES = 3
 _GLANCE_SECONDS = 0.005
@@ -84,12 +84,12 @@ class Lab:
 
     def greet(self, role: Role, hello: ClientHello) -> HelloExchange:
         """Send a ClientHello. If there is no answer, it is sent again, at most twice."""
-        greeting = make_greeting(self.listener(role), hello, self.seconds)
+        exchange = exchange_hello(self.listener(role), hello, self.seconds)
         for _ in range(_TRIES - 1):
-            if greeting.answered:
+            if exchange.answered:
                 break
-            greeting = make_greeting(self.listener(role), hello, self.seconds)
-        return greeting
+            exchange = exchange_hello(self.listener(role), hello, self.seconds)
+        return exchange
 
     def trials(
         self, who: str, role: Role, identity: Identity, on_disk: bytes | None = None

@@ -139,7 +139,7 @@ def suites(bench: Lab) -> SuiteOffers:
             role=role,
             suite=suite_name(code),
             listed=code in LISTED,
-            greeting=bench.greet(
+            exchange=bench.greet(
                 role, ClientHello(purpose=f"experiment: {suite_name(code)}", version=TLS1_2, suites=(code,))
             ),
         )
@@ -185,7 +185,7 @@ def users(bench: Lab) -> Experiment:
     password = turn_on(gateway_of(bench.member))
     issuer = bench.cluster.pki.authorities.client_issuer
     reader = issue(issuer, CLIENT, "reader", common_name=READER)
-    stranger = issue(issuer, CLIENT, "stranger", common_name="stranger")
+    other = issue(issuer, CLIENT, "other", common_name="other")
     nameless = issue(issuer, CLIENT, "nameless", common_name=None, organization="etcd")
     token = _token(bench, nameless, password)
 
@@ -216,7 +216,7 @@ def users(bench: Lab) -> Experiment:
             [
                 grpc("certificate with the user's name, key that the user may read", reader),
                 grpc("certificate with the user's name, another key", reader, _OTHER_KEY),
-                grpc("certificate with the name of no user", stranger),
+                grpc("certificate with the name of no user", other),
                 grpc("certificate without a common name", nameless),
             ],
         ),

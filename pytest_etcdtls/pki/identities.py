@@ -252,7 +252,7 @@ WRONG_COMMON_NAME: Final = "pytest-etcdtls-wrong-cn"
 WRONG_ADDRESS: Final = "192.0.2.1"
 """A documentation address (RFC 5737). etcd checks it directly; a DNS name would need its resolver."""
 
-TWINS: Final[Mapping[str, str]] = MappingProxyType(
+VALID_COUNTERPARTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "expired": "issued",
         "not-yet-valid": "issued",
@@ -265,14 +265,14 @@ TWINS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """The valid counterpart of each bad identity; the two differ in one point only."""
 
-MINTED_NAMES: Final = ("issued", *TWINS, "intermediate-sent")
-"""All names that :func:`mint` accepts."""
+ISSUED_NAMES: Final = ("issued", *VALID_COUNTERPARTS, "intermediate-sent")
+"""All names that :func:`issue_identity` accepts."""
 
 _VALIDITY = {"expired": recipes.EXPIRED, "not-yet-valid": recipes.NOT_YET_VALID}
 _SUB_CA = "pytest-etcdtls intermediate CA"
 
 
-def mint(
+def issue_identity(
     authority: CertificateAuthority,
     name: str,
     *,
@@ -285,7 +285,7 @@ def mint(
 
     Args:
         authority: the CA that signs.
-        name: one of :data:`MINTED_NAMES`.
+        name: one of :data:`ISSUED_NAMES`.
         key: private key of the leaf; ``None`` for a new one.
         common_name: CN of every identity but ``wrong-cn``. If etcd allows certain names only, one of them.
         subject_alt_names: names of every identity but ``wrong-san`` and ``wrong-hostname``, which has none.
@@ -296,7 +296,7 @@ def mint(
     Raises:
         ValueError: if the name is unknown.
     """
-    return mint_all(
+    return issue_identities(
         authority,
         (name,),
         key=key,
@@ -306,16 +306,16 @@ def mint(
     )[name]
 
 
-def mint_all(
+def issue_identities(
     authority: CertificateAuthority,
-    names: Iterable[str] = MINTED_NAMES,
+    names: Iterable[str] = ISSUED_NAMES,
     *,
     key: PrivateKey | None = None,
     common_name: str = COMMON_NAME,
     subject_alt_names: tuple[str, ...] = (),
     ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
 ) -> dict[str, Identity]:
-    """Issue several identities with one key, by name. The arguments are those of :func:`mint`.
+    """Issue several identities with one key, by name. The arguments are those of :func:`issue_identity`.
 
     Raises:
         ValueError: if a name is unknown.
@@ -403,12 +403,12 @@ def _names(profile: Profile) -> str | None:
 
 __all__ = [
     "COMMON_NAME",
-    "MINTED_NAMES",
-    "TWINS",
+    "ISSUED_NAMES",
+    "VALID_COUNTERPARTS",
     "foreign_ca",
+    "issue_identities",
+    "issue_identity",
     "lookalike_ca",
-    "mint",
-    "mint_all",
     "revoked",
     "self_signed",
 ]

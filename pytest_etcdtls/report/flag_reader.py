@@ -148,8 +148,8 @@ def compare(report: Report, seen: Seen) -> tuple[Comparison, ...]:
             (by_member.setdefault(member_of[result.listener], []) if of_member else whole).append(result)
     return tuple(
         _comparison(member, item, [*by_member.get(member, []), *whole])
-        for member, told in sorted(seen.target.declared.items())
-        for item in read_flags(told.declaration)
+        for member, declared in sorted(seen.target.declared.items())
+        for item in read_flags(declared.declaration)
     )
 
 
@@ -198,8 +198,8 @@ class ListenerRow:
 
 def members(seen: Seen) -> Iterator[tuple[MemberDeclaration, tuple[ListenerRow, ...]]]:
     """Yield the declaration of each declared member, with a row for each of its judged listeners."""
-    for label, told in sorted(seen.target.declared.items()):
-        member = MemberDeclaration.of(label, told, seen.etcd_version)
+    for label, declared in sorted(seen.target.declared.items()):
+        member = MemberDeclaration.of(label, declared, seen.etcd_version)
         listeners = [listener for listener in seen.target.listeners if listener.member == label]
         yield member, tuple(_row(seen, listener, member) for listener in listeners)
 
@@ -251,8 +251,8 @@ def _who(facts: Sequence[object]) -> Iterator[str]:
         for fact in tried
         if all(cell.attempt.ending in (Ending.REFUSED, Ending.CLOSED) for cell in fact.cells)
     ]
-    let_in = list(dict.fromkeys([*([accepted.identity] if accepted else []), *served]))
-    if let_in:
-        yield f"accepts {', '.join(let_in)}"
+    clients = list(dict.fromkeys([*([accepted.identity] if accepted else []), *served]))
+    if clients:
+        yield f"accepts {', '.join(clients)}"
     if refused:
         yield f"refuses {', '.join(sorted(refused))}"

@@ -177,7 +177,7 @@ def _target(report: Report, seen: Seen) -> dict[str, Any]:
 
 
 def _member(member: MemberDeclaration, rows: Sequence[ListenerRow]) -> dict[str, Any]:
-    declaration = member.told.declaration
+    declaration = member.declared.declaration
     return {
         "member": member.label,
         "source": declaration.source,
@@ -228,12 +228,12 @@ def _observation(seen: Seen, listener: Listener | None, key: str | None, fact: A
 
 def _connection(attempt: Connection) -> dict[str, Any]:
     if isinstance(attempt, HelloExchange):
-        return _greeting(attempt)
+        return _exchange(attempt)
     return {
         "url": attempt.url,
         "purpose": attempt.purpose,
         "identity": attempt.identity,
-        "tls": attempt.version or (str(attempt.asked) if attempt.asked else None),
+        "tls": attempt.version or (str(attempt.offered_version) if attempt.offered_version else None),
         "alpn": attempt.alpn,
         "outcome": str(attempt.ending),
         "alert": attempt.alert,
@@ -241,15 +241,15 @@ def _connection(attempt: Connection) -> dict[str, Any]:
     }
 
 
-def _greeting(greeting: HelloExchange) -> dict[str, Any]:
-    hello = greeting.server_hello
+def _exchange(exchange: HelloExchange) -> dict[str, Any]:
+    hello = exchange.server_hello
     return {
-        "url": greeting.url,
-        "purpose": greeting.purpose,
+        "url": exchange.url,
+        "purpose": exchange.purpose,
         "identity": NO_CERTIFICATE.name,
-        "tls": greeting.offered or None,
+        "tls": exchange.offered or None,
         "alpn": hello.alpn if hello else "",
-        "outcome": greeting.outcome,
-        "alert": greeting.alert,
-        "milliseconds": round(greeting.milliseconds, 3),
+        "outcome": exchange.outcome,
+        "alert": exchange.alert,
+        "milliseconds": round(exchange.milliseconds, 3),
     }

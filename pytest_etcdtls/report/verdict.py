@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix
 from pytest_etcdtls.faults import Fault
-from pytest_etcdtls.judgement import KEPT_OUT
+from pytest_etcdtls.judgement import REFUSED_OR_CLOSED
 from pytest_etcdtls.report.certificate_text import days_left, fingerprint
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.report.terminal import Line, bold, coloured, section, wrapped
@@ -143,7 +143,9 @@ def _identities(matrices: Iterable[AccessMatrix]) -> str:
     for matrix in matrices:
         if matrix.cells and not matrix.instead_of and matrix.identity not in marks:
             endings = {cell.attempt.ending for cell in matrix.cells}
-            marks[matrix.identity] = "!" if Ending.SERVED in endings else "." if endings <= KEPT_OUT else "?"
+            marks[matrix.identity] = (
+                "!" if Ending.SERVED in endings else "." if endings <= REFUSED_OR_CLOSED else "?"
+            )
     if not marks:
         return ""
     counted = Counter(marks.values())

@@ -47,7 +47,7 @@ PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
 
 
 def disown(
-    told: DeclaredMember, hosts: Iterable[str], here: bool, everybody: Sequence[DeclaredMember]
+    declared: DeclaredMember, hosts: Iterable[str], here: bool, everybody: Sequence[DeclaredMember]
 ) -> frozenset[str]:
     """Return the settings whose file on this machine belongs to another member.
 
@@ -56,17 +56,17 @@ def disown(
     members whose host it names.
 
     Args:
-        told: the member.
+        declared: the member.
         hosts: its names and addresses.
         here: whether it runs on this machine.
         everybody: all declared members.
     """
     others: set[str] = set()
     for pair in PAIRS:
-        file = told.file(pair[0])
+        file = declared.file(pair[0])
         if file is None:
             continue
-        if told.where.is_original(told.declaration.settings[pair[0]].value, file):
+        if declared.where.is_original(declared.declaration.settings[pair[0]].value, file):
             its_own = here
         else:
             its_own = sum(one.file(pair[0]) == file for one in everybody) == 1
@@ -137,9 +137,9 @@ class FoundFiles:
             return None
 
 
-def said(told: DeclaredMember, name: str) -> str:
+def said(declared: DeclaredMember, name: str) -> str:
     """Return the file, line and spelling of a declared setting."""
-    setting = told.declaration.settings.get(name)
+    setting = declared.declaration.settings.get(name)
     return name if setting is None else f"{setting.place}: {setting.spelled}"
 
 
@@ -153,20 +153,20 @@ class LabelledDeclaration:
 
     Attributes:
         label: its label, unique among the members and valid in node ids.
-        told: the declared member with its files on this machine.
+        declared: the declared member with its files on this machine.
         here: whether the member runs on this machine.
         reaches: how to connect to its listeners.
     """
 
     label: str
-    told: DeclaredMember
+    declared: DeclaredMember
     here: bool
     reaches: tuple[Reach, ...]
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """The member's own names and addresses: those it advertises or listens on."""
-        return hosts_of(self.told.declaration)
+        return hosts_of(self.declared.declaration)
 
 
 def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
@@ -181,17 +181,17 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
         read_declaration(source.resolve(CONFIG, text), pki_dir=directory) for text in source.texts(CONFIG)
     ]
     _refuse_duplicates(declarations)
-    told = [declared_member(one, _own_directory(directory, one)) for one in declarations]
-    _refuse_strange_directory(directory, told)
+    declared = [declared_member(one, _own_directory(directory, one)) for one in declarations]
+    _refuse_strange_directory(directory, declared)
     own = own_among(host for one in declarations for host in hosts_of(one))
     here = [runs_here(one, own) for one in declarations]
-    told = [
-        replace(one, others=disown(one, hosts_of(one.declaration), is_here, told))
-        for one, is_here in zip(told, here, strict=True)
+    declared = [
+        replace(one, others=disown(one, hosts_of(one.declaration), is_here, declared))
+        for one, is_here in zip(declared, here, strict=True)
     ]
     return tuple(
-        LabelledDeclaration(label=label, told=one, here=is_here, reaches=reach(one.declaration, own))
-        for label, one, is_here in zip(_labels(declarations), told, here, strict=True)
+        LabelledDeclaration(label=label, declared=one, here=is_here, reaches=reach(one.declaration, own))
+        for label, one, is_here in zip(_labels(declarations), declared, here, strict=True)
     )
 
 
@@ -200,11 +200,11 @@ def hosts_of(declaration: Declaration) -> tuple[str, ...]:
 
     If only loopback is declared, return the advertised addresses, or else those that it listens on.
     """
-    told = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
-    every = [*told, *(listener.url for listener in declared_listeners(declaration))]
+    declared = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
+    every = [*declared, *(listener.url for listener in declared_listeners(declaration))]
     every = [url for url in every if not (url.is_wildcard or url.is_socket)]
     beyond = [url for url in every if not url.is_loopback]
-    return tuple(dict.fromkeys(url.host for url in beyond or told or every))
+    return tuple(dict.fromkeys(url.host for url in beyond or declared or every))
 
 
 def pki_directory(source: Source) -> Path | None:
@@ -227,11 +227,11 @@ def _own_directory(directory: Path | None, declaration: Declaration) -> Path | N
     return directory / name if is_directory(directory / name) else directory
 
 
-def _refuse_strange_directory(directory: Path | None, told: Sequence[DeclaredMember]) -> None:
+def _refuse_strange_directory(directory: Path | None, declared: Sequence[DeclaredMember]) -> None:
     if directory is None:
         return
-    named = [path for one in told for name in FILES if (path := one.declaration.text(name))]
-    if named and not any(one.file(name) for one in told for name in FILES):
+    named = [path for one in declared for name in FILES if (path := one.declaration.text(name))]
+    if named and not any(one.file(name) for one in declared for name in FILES):
         files = ", ".join(dict.fromkeys(named))
         raise UsageError(
             f"--etcd-pki-dir {directory} holds none of the declared files: {files} were looked for under it, "
@@ -367,7 +367,7 @@ def _here_first(members: Sequence[LabelledDeclaration]) -> list[LabelledDeclarat
 
 
 def _client(member: LabelledDeclaration, name: str, files: FoundFiles) -> Identity | None:
-    found = next((one for one in client_files(member.told) if one.name == name), None)
+    found = next((one for one in client_files(member.declared) if one.name == name), None)
     return None if found is None else files.pair(found.certificate, found.key, name, found.said)
 
 
@@ -379,14 +379,14 @@ def _diallers(
     On client ports that is the gateway's identity, by default the served certificate. It counts as a client
     identity only if it is issued by a CA trusted for clients.
     """
-    told, p = member.told, prefix(side)
-    tls = effective_of(told).sides[side]
+    declared, p = member.declared, prefix(side)
+    tls = effective_of(declared).sides[side]
     if tls.dials_with is None:
         return None
-    own = f"{p}client-" if told.declaration.text(f"{p}client-cert-file") == tls.dials_with else p
+    own = f"{p}client-" if declared.declaration.text(f"{p}client-cert-file") == tls.dials_with else p
     names = (f"{own}cert-file", f"{own}key-file")
-    words = (said(told, names[0]), said(told, names[1]))
-    pair = files.pair(told.file(names[0]), told.file(names[1]), f"{side}-{member.label}", words)
+    words = (said(declared, names[0]), said(declared, names[1]))
+    pair = files.pair(declared.file(names[0]), declared.file(names[1]), f"{side}-{member.label}", words)
     if pair is not None and side == "client" and not (trusted and _leads(pair, trusted)):
         return None
     return pair
@@ -448,15 +448,15 @@ def declared_defaults(
             client_trust=_agreed(client),
             identities=client_identities(members, client, files),
             served=_served(members, "client", files),
-            allowed_hostname=_same(_side(one.told, "client").allowed_hostname for one in members),
+            allowed_hostname=_same(_side(one.declared, "client").allowed_hostname for one in members),
         ),
         PortDefaults(
             server_ca=_server_ca(members, "peer", files),
             client_trust=_agreed(peer),
             identities=peer_identities(members, peer, files),
             served=_served(members, "peer", files),
-            allowed_cn=_same(_side(one.told, "peer").allowed_cn for one in members),
-            allowed_hostname=_same(_side(one.told, "peer").allowed_hostname for one in members),
+            allowed_cn=_same(_side(one.declared, "peer").allowed_cn for one in members),
+            allowed_hostname=_same(_side(one.declared, "peer").allowed_hostname for one in members),
         ),
     )
 
@@ -467,7 +467,7 @@ def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> froz
         role
         for side, roles in _ROLES.items()
         for member in members
-        if (tls := _side(member.told, side)).certificate is not None and tls.dials_with != tls.certificate
+        if (tls := _side(member.declared, side)).certificate is not None and tls.dials_with != tls.certificate
         for role in roles
     )
 
@@ -475,7 +475,7 @@ def roles_that_dial_with_another(members: Sequence[LabelledDeclaration]) -> froz
 def kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
     """Return the CA of the Kubernetes cluster, ``ca.crt`` in the parent of kubeadm's etcd directory."""
     for member in members:
-        found = member.told.file("trusted-ca-file")
+        found = member.declared.file("trusted-ca-file")
         if found is not None and found.parent.name == "etcd":
             bundle = files.bundle(found.parent.parent / "ca.crt", "the CA of Kubernetes")
             if bundle is not None:
@@ -483,24 +483,24 @@ def kubernetes_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> 
     return None
 
 
-def _side(told: DeclaredMember, side: Side) -> TLSSide:
+def _side(declared: DeclaredMember, side: Side) -> TLSSide:
     """Return the TLS configuration of a side for the declaration's version, or the newest if it has none."""
-    return effective_of(told).sides[side]
+    return effective_of(declared).sides[side]
 
 
 def _trusted(
     members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles
 ) -> tuple[TrustBundle, ...]:
     """Return the declared trusted CA bundles of a side, as far as the files are on this machine."""
-    found = (_bundle(one.told, side, files) for one in members)
+    found = (_bundle(one.declared, side, files) for one in members)
     return tuple(bundle for bundle in found if bundle is not None)
 
 
-def _bundle(told: DeclaredMember, side: Side, files: FoundFiles) -> TrustBundle | None:
+def _bundle(declared: DeclaredMember, side: Side, files: FoundFiles) -> TrustBundle | None:
     name = f"{prefix(side)}trusted-ca-file"
-    if _side(told, side).trusted_ca is None:
+    if _side(declared, side).trusted_ca is None:
         return None
-    return files.bundle(told.file(name), said(told, name))
+    return files.bundle(declared.file(name), said(declared, name))
 
 
 def _agreed(bundles: Sequence[TrustBundle]) -> TrustBundle | None:
@@ -516,9 +516,9 @@ def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundF
     """
     bundles: dict[TrustBundle, None] = {}
     for member in members:
-        bundle = _bundle(member.told, side, files)
+        bundle = _bundle(member.declared, side, files)
         name = f"{prefix(side)}cert-file"
-        chain = files.chain(member.told.file(name), said(member.told, name))
+        chain = files.chain(member.declared.file(name), said(member.declared, name))
         if bundle and chain and leads_to(chain, bundle.certificates):
             bundles[bundle] = None
     certificates = dict.fromkeys(found for bundle in bundles for found in bundle.certificates)
@@ -528,8 +528,8 @@ def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundF
 
 def _etcdctls_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
     for member in members:
-        path = member.told.declaration.etcdctl.get("ETCDCTL_CACERT")
-        found = member.told.where.find(path) if path else None
+        path = member.declared.declaration.etcdctl.get("ETCDCTL_CACERT")
+        found = member.declared.where.find(path) if path else None
         if bundle := files.bundle(found, "ETCDCTL_CACERT"):
             return bundle
     return None
@@ -541,12 +541,12 @@ def _served(members: Sequence[LabelledDeclaration], side: Side, files: FoundFile
 
 
 def _pair(member: LabelledDeclaration, side: Side, files: FoundFiles) -> Identity | None:
-    told, p = member.told, prefix(side)
-    if _side(told, side).certificate is None:
+    declared, p = member.declared, prefix(side)
+    if _side(declared, side).certificate is None:
         return None
     certificate, key = f"{p}cert-file", f"{p}key-file"
-    name, words = f"{p}server-{member.label}", (said(told, certificate), said(told, key))
-    return files.pair(told.file(certificate), told.file(key), name, words)
+    name, words = f"{p}server-{member.label}", (said(declared, certificate), said(declared, key))
+    return files.pair(declared.file(certificate), declared.file(key), name, words)
 
 
 def _same(values: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -594,7 +594,7 @@ def read_known(source: Source) -> KnownTarget:
         defaults=defaults,
         kubernetes_ca=kubernetes_ca(members, files),
         dials_with_another=roles_that_dial_with_another(members) if every else None,
-        declared=MappingProxyType({member.label: member.told for member in members}),
+        declared=MappingProxyType({member.label: member.declared for member in members}),
         unreached=unreached,
         remarks=files.problems,
     )

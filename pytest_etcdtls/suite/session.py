@@ -69,8 +69,8 @@ def _live(target: Target) -> Iterator[str]:
         yield f"  {target.label}: {listener.role} {listener.url}{there}"
     for one in target.unreached:
         yield f"  {target.label}: not judged: {one.role} listener of {one.member}: {one.reason}"
-    for label, told in sorted(target.declared.items()):
-        yield f"  {target.label}: member {label} as {told.declaration.source} declares it"
+    for label, declared in sorted(target.declared.items()):
+        yield f"  {target.label}: member {label} as {declared.declaration.source} declares it"
     for remark in target.remarks:
         yield f"  {target.label}: not used: {remark}"
     for host, log in sorted(target.logs.items()):

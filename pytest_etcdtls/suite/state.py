@@ -19,7 +19,7 @@ from pytest_etcdtls.runner import Run
 from pytest_etcdtls.settings.read import read_settings
 from pytest_etcdtls.target import Listener
 
-_TOLD = "etcdtls_listeners"
+_LISTENERS = "etcdtls_listeners"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -29,13 +29,13 @@ def is_worker(config: pytest.Config) -> bool:
 
 def tell(workerinput: dict[str, Any], listeners: Sequence[Listener]) -> None:
     """Write the listeners to the input of a worker."""
-    workerinput[_TOLD] = [asdict(listener) | {"role": str(listener.role)} for listener in listeners]
+    workerinput[_LISTENERS] = [asdict(listener) | {"role": str(listener.role)} for listener in listeners]
 
 
-def told(config: pytest.Config) -> tuple[Listener, ...]:
+def received_listeners(config: pytest.Config) -> tuple[Listener, ...]:
     """Return the listeners that the controller sent; none if it sent none or this is not a worker."""
     workerinput: Mapping[str, Any] = getattr(config, "workerinput", {})
-    return tuple(_listener(values) for values in workerinput.get(_TOLD, ()))
+    return tuple(_listener(values) for values in workerinput.get(_LISTENERS, ()))
 
 
 def _listener(values: Mapping[str, Any]) -> Listener:
@@ -59,7 +59,7 @@ def run_of(config: pytest.Config) -> Run:
             settings = read_settings(Values(config), os.environ, live=live, waive=waive, ask=_ask)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
-        if settings.live is not None and (listeners := told(config)):
+        if settings.live is not None and (listeners := received_listeners(config)):
             settings = replace(settings, live=replace(settings.live, listeners=listeners))
         dry = is_dry(config)
         run = Run(

@@ -16,7 +16,6 @@ from OpenSSL import SSL
 
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.role import Protocol as Speech
 from pytest_etcdtls.untrusted import printable
 
 
@@ -145,7 +144,7 @@ class Attempt:
         url: the listener's URL.
         purpose: what the connection was made for, in a few words.
         identity: name of the identity presented.
-        asked: the only TLS version offered; ``None`` if all supported versions were, or for plaintext.
+        offered_version: the only TLS version offered; ``None`` if all were, or for plaintext.
         protocol: the protocol used after the handshake.
         offered_alpn: protocol names offered by ALPN (RFC 7301), none if empty.
         ending: how it ended.
@@ -181,7 +180,7 @@ class Attempt:
     phase: Phase
     started_at: datetime
     stream_end: StreamEnd = StreamEnd.OPEN
-    asked: TLSVersion | None = None
+    offered_version: TLSVersion | None = None
     offered_alpn: tuple[str, ...] = ()
     alert: int | None = None
     detail: str = ""
@@ -485,7 +484,7 @@ class Request:
     purpose: str
     identity: Identity = NO_CERTIFICATE
     version: TLSVersion | None = None
-    protocol: Speech = Speech.HTTP1
+    protocol: Protocol = Protocol.HTTP1
     path: str = "/version"
     method: str = ""
     body: bytes | None = field(default=None, repr=False)

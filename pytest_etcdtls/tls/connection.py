@@ -63,7 +63,7 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
         phase=trace.phase,
         started_at=started_at,
         stream_end=trace.stream_end,
-        asked=request.version,
+        offered_version=request.version,
         offered_alpn=alpn,
         alert=trace.alert,
         detail=detail_of(trace),

@@ -171,11 +171,11 @@ Connection = Attempt | HelloExchange
 """A connection that was made, for any purpose."""
 
 _LIMIT = 256 * 1024
-_FAREWELL = 1.0
+_CLOSE_SECONDS = 1.0
 """Seconds to wait until the server closes the connection too."""
 
 
-def make_greeting(listener: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
+def exchange_hello(listener: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
     """Send a ClientHello on a connection of its own and return the server's reply.
 
     Args:
@@ -188,7 +188,7 @@ def make_greeting(listener: Listener, hello: ClientHello, timeout: float) -> Hel
     with exchange:
         exchange.send(record)
         exchange.read_answer(to_key_exchange=hello.to_key_exchange)
-    return exchange.greeting(hello.purpose, version_name(hello.version))
+    return exchange.result(hello.purpose, version_name(hello.version))
 
 
 def keep_silent(listener: Listener, purpose: str, patience: float) -> HelloExchange:
@@ -202,7 +202,7 @@ def keep_silent(listener: Listener, purpose: str, patience: float) -> HelloExcha
     exchange = _Exchange(listener, time.monotonic() + patience)
     with exchange:
         exchange.read_answer(to_key_exchange=False)
-    return exchange.greeting(purpose, "")
+    return exchange.result(purpose, "")
 
 
 class _Exchange:
@@ -257,7 +257,7 @@ class _Exchange:
                 return self._end(Reply.OTHER, f"no answer of TLS in {_LIMIT} octets")
         return None
 
-    def greeting(self, purpose: str, offered: str) -> HelloExchange:
+    def result(self, purpose: str, offered: str) -> HelloExchange:
         """Return the exchange."""
         return HelloExchange(
             url=self._listener.url,
@@ -297,7 +297,7 @@ class _Exchange:
 
     def _say_goodbye(self, sock: socket.socket) -> None:
         """Close our side and read until the server closes, so that unread data does not cause a reset."""
-        deadline = time.monotonic() + _FAREWELL
+        deadline = time.monotonic() + _CLOSE_SECONDS
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_WR)
             while (left := deadline - time.monotonic()) > 0:

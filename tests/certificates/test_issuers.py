@@ -177,8 +177,8 @@ def test_a_cross_signed_root_leads_to_either_anchor(serve: Serve) -> None:
     chain = replace(served, chain=(served.chain[0], cross))
     for anchors in ([own], [ROOT.certificate], [own, ROOT.certificate]):
         assert judge(serve, chain, anchors, checks=PATH) == {}
-    stranger = CertificateAuthority.create("root").certificate
-    assert outcomes(judge(serve, chain, [stranger], checks=PATH)) == {"cert.trusted": "violates"}
+    other = CertificateAuthority.create("root").certificate
+    assert outcomes(judge(serve, chain, [other], checks=PATH)) == {"cert.trusted": "violates"}
 
 
 def _constrained(permitted: x509.GeneralName) -> CertificateAuthority:

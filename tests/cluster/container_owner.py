@@ -15,12 +15,12 @@ def main(image: str, size: int, directory: Path) -> None:
     version = image.rpartition(":")[2]
     source = EtcdSource(kind="container", location=image, version=version, why="a test")
     with start_cluster(ClusterConfig(size=size), source, directory=directory) as cluster:
-        told = {
+        state = {
             "token": cluster.token,
             "directory": str(cluster.directory),
             "watchdog": cluster._home.watchdog.pid,
         }
-        print(json.dumps(told), flush=True)  # noqa: T201
+        print(json.dumps(state), flush=True)  # noqa: T201
         sys.stdin.read()
 
 

@@ -31,17 +31,17 @@ def main(binary: Path, size: int, directory: Path, manner: str) -> None:
     source = EtcdSource(kind="process", location=str(binary), version=version, why="a test")
     cluster = start_cluster(config, source, directory=directory, keep=keep)
     child = _fork() if manner == "fork" else None
-    told = {
+    state = {
         "etcds": [member.server.pid for member in cluster.members if isinstance(member.server, EtcdProcess)],
         "directory": str(cluster.directory),
         "watchdog": cluster._home.watchdog.pid,
         "child": child,
     }
     with cluster:
-        print(json.dumps(told), flush=True)  # noqa: T201
+        print(json.dumps(state), flush=True)  # noqa: T201
         sys.stdin.read()
     if keep:
-        print(cluster.farewell(), flush=True)  # noqa: T201
+        print(cluster.keep_message(), flush=True)  # noqa: T201
 
 
 def _fork() -> int:

@@ -384,18 +384,18 @@ def test_a_neighbours_testcontainers_is_left_alone(
 def test_a_kept_cluster_outlives_us_and_a_neighbours_reaper(start: Start, newest_image: str) -> None:
     cluster = start(GOOD, newest_image, keep=True)
     cluster.stop()
-    farewell = cluster.farewell()
+    keep_message = cluster.keep_message()
     try:
         (member,) = cluster.members
         assert get(member.client_url, member, ca="server-ca.crt") == OK
         with engine() as client:
             (container,) = client.containers.list(filters={"label": f"pytest-etcdtls={cluster.token}"})
         assert LABEL_SESSION_ID not in container.labels
-        curl = next(line.strip() for line in farewell.splitlines() if line.strip().startswith("curl "))
+        curl = next(line.strip() for line in keep_message.splitlines() if line.strip().startswith("curl "))
         answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
         assert json.loads(answer)["etcdserver"] == cluster.version
     finally:
-        stop = farewell.splitlines()[-1].strip()
+        stop = keep_message.splitlines()[-1].strip()
         subprocess.run(["bash", "-c", stop], check=True, stdout=subprocess.DEVNULL)
     assert left_behind(cluster.token) == []
     assert not cluster.directory.exists()
@@ -437,14 +437,14 @@ def test_an_owner_that_is_killed_leaves_nothing_behind(
         text=True,
     ) as owner:
         assert owner.stdout is not None
-        told = json.loads(owner.stdout.readline())
-        watchdog = os.pidfd_open(told["watchdog"])
-        assert len(left_behind(told["token"])) == 4
+        state = json.loads(owner.stdout.readline())
+        watchdog = os.pidfd_open(state["watchdog"])
+        assert len(left_behind(state["token"])) == 4
         owner.send_signal(number)
         owner.wait(DEADLINE)
     try:
         assert select.select([watchdog], [], [], DEADLINE)[0], "the watchdog does not end"
     finally:
         os.close(watchdog)
-    assert left_behind(told["token"]) == []
-    assert not Path(told["directory"]).exists()
+    assert left_behind(state["token"]) == []
+    assert not Path(state["directory"]).exists()

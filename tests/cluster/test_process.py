@@ -177,10 +177,10 @@ def test_ports_that_turn_out_to_be_taken_are_changed(
     claim.release()
     taken = claim.ports[0]
     monkeypatch.setattr(ports, "_is_free", lambda host, port: port == taken or look(host, port))
-    with socket.socket() as stranger:
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        stranger.bind(("127.0.0.1", taken))
-        stranger.listen()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", taken))
+        other.listen()
         (member,) = start(replace(GOOD, metrics="http"), etcd_binary).members
         assert get(member.client_url, member) == OK
     assert f":{taken}" not in member.client_url
@@ -193,13 +193,13 @@ def test_ports_that_are_taken_again_and_again_are_given_up(
     monkeypatch.setattr("pytest_etcdtls.cluster.ports._is_free", lambda host, port: True)
     with ExitStack() as stack:
         for attempt in range(5):
-            stranger = stack.enter_context(socket.socket())
-            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other = stack.enter_context(socket.socket())
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             claim = claim_ports(1, "127.0.0.1", skip=attempt)
             # One that cannot be bound is taken by somebody else, which is as good.
             with suppress(OSError):
-                stranger.bind(("127.0.0.1", claim.ports[0]))
-                stranger.listen()
+                other.bind(("127.0.0.1", claim.ports[0]))
+                other.listen()
             claim.release()
         with pytest.raises(ClusterStartError, match="one of its ports is taken; its log ends:"):
             start(GOOD, newest_etcd)
@@ -385,7 +385,7 @@ def test_a_kept_cluster_stands_and_the_farewell_works(start: Start, etcd_binary:
         (member,) = cluster.members
         assert get(member.client_url, member) == OK
         assert member.file("client-ca.key").exists()
-        lines = cluster.farewell().splitlines()
+        lines = cluster.keep_message().splitlines()
         curl = next(line for line in lines if line.strip().startswith("curl"))
         answer = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
         assert '"etcdserver"' in answer.stdout
@@ -396,7 +396,7 @@ def test_a_kept_cluster_stands_and_the_farewell_works(start: Start, etcd_binary:
             answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
             assert cluster.version in answer.stdout
     finally:
-        subprocess.run(cluster.farewell().splitlines()[-1], shell=True, check=True)  # noqa: S602
+        subprocess.run(cluster.keep_message().splitlines()[-1], shell=True, check=True)  # noqa: S602
     assert not cluster.directory.exists()
 
 

@@ -46,7 +46,7 @@ def test_the_password_is_in_a_private_file_and_never_shown(start: Start, newest_
     file = cluster.directory / "root-password"
     assert file.read_text() == password
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    shown = [repr(cluster), repr(cluster.target()), cluster.farewell(), cluster.members[0].log()]
+    shown = [repr(cluster), repr(cluster.target()), cluster.keep_message(), cluster.members[0].log()]
     assert not any(password in text for text in [*shown, *cluster.members[0].argv])
 
 

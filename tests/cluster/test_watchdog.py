@@ -69,9 +69,9 @@ def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
             )
             stack.callback(owner.kill)
             assert owner.stdout is not None
-            told: dict[str, Any] = json.loads(owner.stdout.readline())
-            told["directory"] = Path(told["directory"])
-            return Owned(owner, **told)
+            state: dict[str, Any] = json.loads(owner.stdout.readline())
+            state["directory"] = Path(state["directory"])
+            return Owned(owner, **state)
 
         yield run
 
@@ -238,8 +238,8 @@ def test_processes_that_were_never_reported_are_found_by_their_mark(tmp_path: Pa
         f"dog = Watchdog('mine'); dog.guard_directory(Path({str(tmp_path)!r}));"
         "print(dog.pid, flush=True); import os; os._exit(1)"
     )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert gone(int(told.stdout))
+    state = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert gone(int(state.stdout))
     assert marked.wait(DEADLINE) == -signal.SIGKILL
     assert other.poll() is None
     assert not tmp_path.exists()

@@ -80,8 +80,8 @@ def test_a_listener_that_nothing_declares_is_found(cluster: Cluster) -> None:
 
 
 def test_a_bundle_that_is_not_here_is_not_verified(cluster: Cluster) -> None:
-    told = _told(cluster, trusted_ca_file="/nowhere/ca.crt")
-    result = _judge(told, "config.trusted-ca-in-force", Role.CLIENT)
+    declared = _told(cluster, trusted_ca_file="/nowhere/ca.crt")
+    result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert result.reason.startswith("--trusted-ca-file=/nowhere/ca.crt (the command line) is not here")
     assert "--etcd-pki-dir" in result.reason
@@ -89,8 +89,8 @@ def test_a_bundle_that_is_not_here_is_not_verified(cluster: Cluster) -> None:
 
 def test_a_bundle_that_is_none_is_not_verified(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("no certificate")
-    told = _told(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
-    result = _judge(told, "config.trusted-ca-in-force", Role.CLIENT)
+    declared = _told(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
+    result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert "--trusted-ca-file (the command line)" in result.reason
 
@@ -106,16 +106,16 @@ def test_a_renewed_ca_of_the_same_name_is_told_by_who_is_let_in(cluster: Cluster
     renewed = CertificateAuthority.create(name, KeyType.ECDSA_P256).certificate
     assert renewed.subject == trusted.subject
     (tmp_path / "ca.crt").write_bytes(encode_certificates([renewed]))
-    told = _told(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
-    result = _judge(told, "config.trusted-ca-in-force", Role.CLIENT)
+    declared = _told(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
+    result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.VIOLATES
     assert "the same name and another key" in result.findings[0].observed
 
 
 def test_a_rule_about_names_that_the_accepted_client_breaks_is_not_in_force(cluster: Cluster) -> None:
     declaration = from_command_line([*cluster.members[0].argv, "--client-cert-allowed-hostname=a.example"])
-    told = replace(cluster.target(), declared={"m0": declared_member(declaration)})
-    result = _judge(told, "config.allowed-names-in-force", Role.CLIENT)
+    declared = replace(cluster.target(), declared={"m0": declared_member(declaration)})
+    result = _judge(declared, "config.allowed-names-in-force", Role.CLIENT)
     assert result.outcome is Outcome.VIOLATES
     (finding,) = result.findings
     assert finding.message.startswith("--client-cert-allowed-hostname=a.example (the command line) is not in")
@@ -125,8 +125,8 @@ def test_a_rule_about_names_that_the_accepted_client_breaks_is_not_in_force(clus
 def test_a_rule_about_names_that_the_accepted_client_keeps_is_not_verified(cluster: Cluster) -> None:
     name = cluster.pki.peer_client.chain[0].subject.rfc4514_string().partition("=")[2]
     declaration = from_command_line([*cluster.members[0].argv, f"--peer-cert-allowed-cn={name}"])
-    told = replace(cluster.target(), declared={"m0": declared_member(declaration)})
-    result = _judge(told, "config.allowed-names-in-force", Role.PEER)
+    declared = replace(cluster.target(), declared={"m0": declared_member(declaration)})
+    result = _judge(declared, "config.allowed-names-in-force", Role.PEER)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert result.reason.startswith(f"--peer-cert-allowed-cn={name} (the command line) is declared")
 
@@ -182,8 +182,8 @@ def test_which_declared_listener_one_is(urls: str, judged: str, found: str | Non
         label="client-m0",
     )
     arguments = [flag for flag in GOOD if not flag.startswith("--listen-client-urls")]
-    told = declared_member(flags(*arguments, f"--listen-client-urls={urls}"))
-    target = Target(label="live", origin="live", listeners=(listener,), declared={"m0": told})
-    member = MemberDeclaration.of("m0", told, "3.6.16")
+    declared = declared_member(flags(*arguments, f"--listen-client-urls={urls}"))
+    target = Target(label="live", origin="live", listeners=(listener,), declared={"m0": declared})
+    member = MemberDeclaration.of("m0", declared, "3.6.16")
     one = listener_declaration(target, listener, member).listener
     assert (None if one is None else str(one.url)) == found

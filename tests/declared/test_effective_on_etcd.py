@@ -106,47 +106,49 @@ def _crls(declaration: Declaration) -> dict[str, CRLFile]:
 def _wire(cluster: Cluster, said: Effective) -> Iterator[str]:
     """Yield every difference between what is said and what is seen."""
     listeners = {(str(one.role), one.url): one for one in cluster.target().listeners}
-    for told in said.listeners:
-        listener = listeners[str(told.role), str(told.url)]
-        if told.plaintext:
+    for declared in said.listeners:
+        listener = listeners[str(declared.role), str(declared.url)]
+        if declared.plaintext:
             plain = replace(listener, scheme="http")
             attempt = make_attempt(plain, Request(purpose="plaintext", plaintext=True), 5)
-            yield from _differs(told, attempt, "plaintext", {Ending.SERVED})
-        elif told.tls:
+            yield from _differs(declared, attempt, "plaintext", {Ending.SERVED})
+        elif declared.tls:
             attempt = make_attempt(replace(listener, scheme="http"), Request(purpose="p", plaintext=True), 5)
-            yield from _differs(told, attempt, "plaintext", {Ending.UNCLEAR})
-        if told.tls:
-            yield from _identities(cluster, told, listener)
+            yield from _differs(declared, attempt, "plaintext", {Ending.UNCLEAR})
+        if declared.tls:
+            yield from _identities(cluster, declared, listener)
 
 
-def _identities(cluster: Cluster, told: EffectiveListener, listener: Listener) -> Iterator[str]:
-    peer = told.role is Role.PEER
+def _identities(cluster: Cluster, declared: EffectiveListener, listener: Listener) -> Iterator[str]:
+    peer = declared.role is Role.PEER
     good = cluster.pki.peer_client if peer else cluster.pki.client
     authority = cluster.pki.peer_ca if peer else cluster.pki.client_ca
     presented: dict[str, Identity] = {
         "none": NO_CERTIFICATE,
         "good": good,
         "foreign": identities.foreign_ca(),
-        "wrong-san": identities.mint(authority, "wrong-san"),
+        "wrong-san": identities.issue_identity(authority, "wrong-san"),
     }
     if not peer:
         presented["revoked"] = cluster.pki.revoked
     for version in TLSVersion:
-        served_protocols = version >= (told.minimum or version) and version <= (told.maximum or version)
+        served_protocols = version >= (declared.minimum or version) and version <= (
+            declared.maximum or version
+        )
         for name, identity in presented.items():
-            protocol = Protocol.HTTP1 if "http" in told.speaks else Protocol.GRPC
+            protocol = Protocol.HTTP1 if "http" in declared.speaks else Protocol.GRPC
             path = "/version" if protocol is Protocol.HTTP1 else "/grpc.health.v1.Health/Check"
-            if told.role is Role.METRICS:
+            if declared.role is Role.METRICS:
                 path = "/health"
             request = Request(purpose=name, identity=identity, version=version, protocol=protocol, path=path)
             attempt = make_attempt(listener, request, 5)
-            ways = _ways(told, name) if served_protocols else {Ending.OTHER}
-            yield from _differs(told, attempt, f"{name} in {version}", ways)
+            ways = _ways(declared, name) if served_protocols else {Ending.OTHER}
+            yield from _differs(declared, attempt, f"{name} in {version}", ways)
 
 
-def _ways(told: EffectiveListener, name: str) -> set[Ending]:
+def _ways(declared: EffectiveListener, name: str) -> set[Ending]:
     """Return how an attempt of that identity ends, if what is said is true."""
-    side = told.side
+    side = declared.side
     assert side is not None
     if side.admission is ClientAuthentication.ANYBODY:
         return {Ending.SERVED}
@@ -154,20 +156,21 @@ def _ways(told: EffectiveListener, name: str) -> set[Ending]:
         return {Ending.REFUSED}
     if side.allowed_cn or side.allowed_hostname:
         return {Ending.REFUSED}
-    if name == "wrong-san" and told.san_rule:
+    if name == "wrong-san" and declared.san_rule:
         return {Ending.CLOSED}
-    closed = {Ending.CLOSED} if "http" in told.speaks else {Ending.REFUSED}
-    if told.crl in (CRLEffect.REFUSES_ALL, CRLEffect.UNKNOWN):
+    closed = {Ending.CLOSED} if "http" in declared.speaks else {Ending.REFUSED}
+    if declared.crl in (CRLEffect.REFUSES_ALL, CRLEffect.UNKNOWN):
         return closed  # what is not here is nowhere: etcd runs on this very machine
-    if name == "revoked" and told.crl is CRLEffect.ENFORCED:
+    if name == "revoked" and declared.crl is CRLEffect.ENFORCED:
         return closed
     return {Ending.SERVED}
 
 
-def _differs(told: EffectiveListener, attempt: Attempt, what: str, ways: set[Ending]) -> Iterator[str]:
+def _differs(declared: EffectiveListener, attempt: Attempt, what: str, ways: set[Ending]) -> Iterator[str]:
     if attempt.ending not in ways:
         expected = " or ".join(sorted(ways))
-        yield f"{told.role} {told.url} ({told.describe()}): {what}: {attempt.describe()}, not {expected}"
+        place = f"{declared.role} {declared.url} ({declared.describe()})"
+        yield f"{place}: {what}: {attempt.describe()}, not {expected}"
 
 
 def _log(cluster: Cluster, said: Effective) -> Iterator[str]:

@@ -11,7 +11,7 @@ from conforming import sample
 
 from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.checks.mtls_refusals import let_in
+from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.traps import Trap
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
@@ -73,7 +73,7 @@ def _none(role: str = "client") -> AccessMatrix:
 
 
 def _open(role: str = "client") -> AccessMatrix:
-    admission: AccessMatrix = let_in(_none(role))["admission"]
+    admission: AccessMatrix = as_if_accepted(_none(role))["admission"]
     return admission
 
 
@@ -201,7 +201,7 @@ def _answer(*served_protocols: TLSVersion) -> FirstContact:
     conforming: FirstContact = sample(Need(FirstContact), "client")
     tls = tuple(
         attempt
-        if attempt.asked in served_protocols
+        if attempt.offered_version in served_protocols
         else replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=70)
         for attempt in conforming.tls
     )

@@ -89,8 +89,8 @@ def test_one_host_of_three_members_is_three() -> None:
 
 
 def test_what_was_declared_is_known_by_its_label() -> None:
-    told = DeclaredMember.__new__(DeclaredMember)
-    here = target(named("10.0.0.2"), named("127.0.0.1"), declared={"127.0.0.1": told})
+    declared = DeclaredMember.__new__(DeclaredMember)
+    here = target(named("10.0.0.2"), named("127.0.0.1"), declared={"127.0.0.1": declared})
     listeners, _ = labelled(here, THREE, {"client-10.0.0.2-2379": "2", "client-127.0.0.1-2379": "2"})
     assert [listener.member for listener in listeners] == ["10.0.0.2", "127.0.0.1"]
 

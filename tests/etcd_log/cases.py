@@ -68,7 +68,7 @@ def _attempt(facts: Mapping[str, Any]) -> Attempt:
         phase=Phase(facts["phase"]),
         stream_end=StreamEnd(facts["stream_end"]),
         started_at=datetime.fromisoformat(facts["started_at"]),
-        asked=TLSVersion(facts["asked"]) if facts["asked"] else None,
+        offered_version=TLSVersion(facts["asked"]) if facts["asked"] else None,
         alert=facts["alert"],
         version=facts["version"],
         local_address=facts["local_address"],

@@ -52,7 +52,7 @@ def _identities(cluster: Cluster, listener: Listener) -> Iterator[Identity]:
     yield identities.self_signed()
     yield identities.foreign_ca()
     yield identities.lookalike_ca([authority.certificate.subject], [authority.certificate])
-    yield from identities.mint_all(issuer).values()
+    yield from identities.issue_identities(issuer).values()
 
 
 class Log:
@@ -94,7 +94,7 @@ def facts(attempt: Attempt) -> dict[str, Any]:
         "phase": str(attempt.phase),
         "stream_end": str(attempt.stream_end),
         "alert": attempt.alert,
-        "asked": attempt.asked,
+        "asked": attempt.offered_version,
         "version": attempt.version,
         "local_address": attempt.local_address,
         "started_at": attempt.started_at.isoformat(),

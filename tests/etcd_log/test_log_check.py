@@ -124,11 +124,11 @@ def test_more_than_a_hundred_in_a_second(cluster: Cluster) -> None:
 def test_an_etcd_of_ours_that_keeps_it_to_itself(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_etcdtls.facts.etcd_log._FIRST_LINE", 0.1)
 
-    def told() -> str:
+    def log_text() -> str:
         lines = cluster.members[0].log().splitlines(keepends=True)
         return "".join(line for line in lines if "rejected connection" not in line)
 
-    observer = Observer(replace(cluster.target(), logs={"": OwnLog("a log", told)}))
+    observer = Observer(replace(cluster.target(), logs={"": OwnLog("a log", log_text)}))
     result = Judge(observer).result(catalogue()[CHECK], observer.target.listeners[0])
     assert result.outcome is Outcome.NOT_VERIFIED
     assert "a log: leave etcd's --log-level at info" in result.reason
@@ -138,14 +138,14 @@ def test_where_every_line_was_left_out_it_is_tried_once_more(cluster: Cluster) -
     observer = Observer(cluster.target())
     client = observer.target.listeners[0]
 
-    def told() -> str:
+    def log_text() -> str:
         asked = {one.local_address for one in observer.connections if "to be looked up" in one.purpose}
         lines = cluster.members[0].log().splitlines(keepends=True)
         ours = [line for line in lines if any(f'"{address}"' in line for address in asked)]
         others = [line for line in lines if "rejected connection" in line][:1] * 100
         return "".join(others + ours)
 
-    observer.target = replace(observer.target, logs={"": OwnLog("a log", told)})
+    observer.target = replace(observer.target, logs={"": OwnLog("a log", log_text)})
     result = Judge(observer).result(catalogue()[CHECK], client)
     assert result.outcome is Outcome.CONFORMS
     assert "foreign-ca" in result.reason
@@ -155,7 +155,7 @@ def test_where_every_line_was_left_out_it_is_tried_once_more(cluster: Cluster) -
 
 
 @dataclass(frozen=True)
-class Told(OwnLog):
+class LogText(OwnLog):
     """A log that tells what a test makes it tell, as somebody's file would."""
 
     @property
@@ -163,9 +163,9 @@ class Told(OwnLog):
         return Path("/var/log/etcd.log")
 
 
-def _judged(cluster: Cluster, told: Callable[[], str]) -> dict[Role, CheckResult]:
+def _judged(cluster: Cluster, log_text: Callable[[], str]) -> dict[Role, CheckResult]:
     """Judge the cluster as somebody's, with that log."""
-    logs: dict[str, LogSource] = {"": Told("a log", told)}
+    logs: dict[str, LogSource] = {"": LogText("a log", log_text)}
     observer = Observer(replace(cluster.target(), origin="live", logs=logs))
     judge = Judge(observer)
     return {
@@ -176,13 +176,13 @@ def _judged(cluster: Cluster, told: Callable[[], str]) -> dict[Role, CheckResult
 @pytest.mark.kills("mtls.log-tells-the-same")
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
 def test_another_reason_in_the_log(cluster: Cluster) -> None:
-    def told() -> str:
+    def log_text() -> str:
         expired = "tls: failed to verify certificate: x509: certificate has expired or is not yet valid"
         return re.sub(
             r"tls: client didn't provide a certificate", f"{expired}: current time", cluster.members[0].log()
         )
 
-    for result in _judged(cluster, told).values():
+    for result in _judged(cluster, log_text).values():
         assert result.outcome is Outcome.WARNS
         [finding] = result.findings
         assert "identity none" in finding.message
@@ -202,16 +202,16 @@ def test_somebody_whom_the_log_has_rejected_and_the_wire_served(cluster: Cluster
     Judge(observer).result(catalogue()["mtls.trusted-client"], client)
     [served, *_] = [one for one in observer.connections if "good identity" in one.purpose]
 
-    def told() -> str:
+    def log_text() -> str:
         [line, *_] = [line for line in cluster.members[0].log().splitlines() if "t provide a cert" in line]
-        told = {
+        log_text = {
             **json.loads(line),
             "ts": served.started_at.isoformat(),
             "remote-addr": served.local_address,
         }
-        return json.dumps(told, separators=(",", ":"))
+        return json.dumps(log_text, separators=(",", ":"))
 
-    observer.target = replace(observer.target, logs={"": Told("a log", told)})
+    observer.target = replace(observer.target, logs={"": LogText("a log", log_text)})
     result = Judge(observer).result(catalogue()[CHECK], client)
     assert result.outcome is Outcome.WARNS
     assert [finding.evidence["log"] for finding in result.findings] == ["a log"]
@@ -236,32 +236,32 @@ def test_without_a_log(cluster: Cluster) -> None:
 
 
 def test_a_log_by_the_clock_of_another_zone(cluster: Cluster) -> None:
-    def told() -> str:
+    def log_text() -> str:
         return re.sub(
             r'"ts":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)Z"', r'"ts":"\1-02:00"', cluster.members[0].log()
         )
 
-    for result in _judged(cluster, told).values():
+    for result in _judged(cluster, log_text).values():
         assert result.outcome is Outcome.CONFORMS
         assert result.reason == "times in a log are +7200 s from ours"
 
 
 def test_a_line_that_is_missing_is_a_remark(cluster: Cluster) -> None:
-    def told() -> str:
+    def log_text() -> str:
         lines = cluster.members[0].log().splitlines(keepends=True)
         return "".join(line for line in lines if "certificate signed by unknown authority" not in line)
 
-    for result in _judged(cluster, told).values():
+    for result in _judged(cluster, log_text).values():
         assert result.outcome is Outcome.CONFORMS
         assert "foreign-ca, " in result.reason
         assert "self-signed" in result.reason
 
 
 def test_a_log_that_cannot_be_read_any_more(cluster: Cluster) -> None:
-    def told() -> str:
+    def log_text() -> str:
         raise FileNotFoundError(2, "No such file or directory")
 
-    for result in _judged(cluster, told).values():
+    for result in _judged(cluster, log_text).values():
         assert result.outcome is Outcome.INCONCLUSIVE
         assert result.reason == "etcd's log, a log, cannot be read any more: No such file or directory"
 

@@ -141,7 +141,7 @@ def _outcomes(ran: Ran) -> set[str]:
     return {outcome for name, outcome in ran.outcomes.items() if name.endswith("::mtls.log-tells-the-same")}
 
 
-def _make_strangers(etcd: Logged) -> None:
+def _make_rejected(etcd: Logged) -> None:
     """Connect without a certificate, twice, and once in plaintext HTTP/2 to the port of the peers."""
     authority = etcd.live.client.removeprefix("https://")
     for _ in range(2):
@@ -158,7 +158,7 @@ def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
     with start_process(ClusterConfig(), etcd_binary) as cluster:
         client, peer = ("", "") if cluster.version == "3.5.1" else ("client", "peer")
         etcd = logged(cluster)
-        _make_strangers(etcd)
+        _make_rejected(etcd)
         ran = run(*etcd.live.options, f"--etcd-log={etcd.file}", "--etcd-check=mtls,listener,tls")
         lines = etcd.file.read_text().splitlines()
     assert ran.exit_code == 0
@@ -189,11 +189,11 @@ def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
 
 def test_without_a_log_the_operator_is_told_what_to_find(run: Runner, etcd: Logged) -> None:
     text = _summary(run(*etcd.live.options, "--etcd-check=mtls"))
-    told = re.search(
+    shown = re.search(
         r'etcd will have logged up to (\d+) connections of ours as "rejected connection", from 127\.', text
     )
-    assert told
-    assert int(told[1]) > 20
+    assert shown
+    assert int(shown[1]) > 20
     assert text.count("needs etcd's own log, with the connections that it rejected: pass --etcd-log") == 1
 
 

@@ -29,7 +29,7 @@ def _of_mutual_tls(version: str) -> tuple[list[Attempt], list[Rejection]]:
 def test_every_line_finds_its_attempt(version: str) -> None:
     attempts, lines = _of_mutual_tls(version)
     found = match_connections(attempts, lines)
-    assert not found.strangers
+    assert not found.unmatched
     assert not found.unmentioned
     assert [one.rejection for one in found.ours] == lines
     assert all(
@@ -66,7 +66,7 @@ def test_a_port_that_somebody_else_used_a_moment_before() -> None:
     before = replace(ours, time=ours.time - timedelta(seconds=30), cause=Cause.EXPIRED)
     found = match_connections([replace(attempts[0], milliseconds=2.0)], [before, ours])
     assert [one.rejection for one in found.ours] == [ours]
-    assert found.strangers == (before,)
+    assert found.unmatched == (before,)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_strangers_and_what_etcd_does_not_mention() -> None:
     silent = replace(attempts[3], local_address="127.0.0.1:2")
     found = match_connections([*attempts[:2], served, silent], lines)
     assert len(found.ours) == 2
-    assert found.strangers == tuple(lines[2:])
+    assert found.unmatched == tuple(lines[2:])
     assert found.unmentioned == (silent,)
 
 
@@ -148,9 +148,9 @@ def test_behind_a_proxy_a_line_that_fits_nothing_is_ours_only_where_nobody_else_
     attempts, lines, fitting = _behind_a_proxy("3.7.3")
     other = replace(lines[0], cause=Cause.EXPIRED, error="expired")
     found = match_connections(attempts, [other, *lines[1:]], fits=fitting)
-    assert found.strangers == (other,)
+    assert found.unmatched == (other,)
     alone = match_connections(attempts, [other, *lines[1:]], fits=fitting, alone=True)
-    assert not alone.strangers
+    assert not alone.unmatched
     assert alone.ours[0].rejection == other
     assert alone.ours[0].connection == attempts[0]
 
@@ -179,9 +179,9 @@ def test_a_log_by_another_clock(ahead: timedelta) -> None:
     attempts, lines = _of_mutual_tls("3.4.23")
     there = [replace(one, time=one.time + ahead) for one in lines if one.time is not None]
     assert not match_connections([replace(one, milliseconds=2.0) for one in attempts], there).ours
-    told = clock_ahead(attempts, there)
-    assert abs(told - ahead) < timedelta(seconds=2)
-    assert not match_connections(attempts, by_our_clock(there, told)).strangers
+    measured = clock_ahead(attempts, there)
+    assert abs(measured - ahead) < timedelta(seconds=2)
+    assert not match_connections(attempts, by_our_clock(there, measured)).unmatched
 
 
 def test_clocks_that_agree_and_too_few_lines_to_tell() -> None:

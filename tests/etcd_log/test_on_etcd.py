@@ -38,7 +38,7 @@ def _attempts(cluster: Cluster) -> list[Attempt]:
         for identity in (
             NO_CERTIFICATE,
             identities.foreign_ca(),
-            identities.mint(authority, "expired"),
+            identities.issue_identity(authority, "expired"),
             cluster.pki.revoked,
             cluster.pki.client,
         )
@@ -55,7 +55,7 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
         version = cluster.version
     assert log.startup.etcd_version == version
     found = match_connections(attempts, log.rejections)
-    assert not found.strangers
+    assert not found.unmatched
     assert not found.unmentioned
     # etcd's goroutines write the lines, so two lines of one second may stand the other way round.
     ours = [one.connection for one in found.ours if isinstance(one.connection, Attempt)]

@@ -113,7 +113,7 @@ def test_silent_endpoints_are_given_up(kind: str, concurrency: int) -> None:
 @pytest.mark.parametrize("after", ["listener.is-etcd", "mtls.trusted-client", "tls.tls13-offered"])
 def test_an_etcd_that_is_stopped_in_mid_run_is_given_up(newest_etcd: Path, after: str) -> None:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
-        found = re.search(r"kill (\d+)", cluster.farewell())
+        found = re.search(r"kill (\d+)", cluster.keep_message())
         assert found is not None
         process = int(found[1])
         observer = Observer(cluster.target(), Bounds(timeout=TIMEOUT))

@@ -78,14 +78,14 @@ def _message(message: bytes) -> Answer:
 
 
 def impostor(
-    told: Answers,
+    responses: Answers,
     context: Callable[[socket.socket], ssl.SSLContext],
     closes: Callable[[ssl.SSLSocket, bytes], bool] = lambda _stream, _first: False,
 ) -> Handler:
     """Return what a server does with each connection.
 
     Args:
-        told: what it answers; 404 to all else.
+        responses: what it answers; 404 to all else.
         context: of its TLS, for a connection of which nothing was read yet.
         closes: given the connection and its first bytes, whether it is closed without an answer.
     """
@@ -96,14 +96,14 @@ def impostor(
             first = stream.recv(65536)
             if first and not closes(stream, first):
                 serve = _http2 if first.startswith(PREFACE) else _http1
-                serve(stream, first, told)
+                serve(stream, first, responses)
             with contextlib.suppress(OSError):
                 stream.unwrap()
 
     return handle
 
 
-def _http1(stream: ssl.SSLSocket, data: bytes, told: Answers) -> None:
+def _http1(stream: ssl.SSLSocket, data: bytes, responses: Answers) -> None:
     while b"\r\n\r\n" not in data:
         data += stream.recv(65536) or b"\r\n\r\n"
     head, _, body = data.partition(b"\r\n\r\n")
@@ -112,15 +112,15 @@ def _http1(stream: ssl.SSLSocket, data: bytes, told: Answers) -> None:
     while len(body) < int(headers.get("content-length", 0)):
         body += stream.recv(65536)
     path = lines[0].split()[1]
-    answer = told.get(f"http/1.1:{path}") or told.get(path)
-    if answer is None or (answer.grpc_status is not None and path in told):
+    answer = responses.get(f"http/1.1:{path}") or responses.get(path)
+    if answer is None or (answer.grpc_status is not None and path in responses):
         answer = Answer(status=404, body=b"404 page not found\n")
     sent = {"Date": _now(), "Content-Length": str(len(answer.body)), "Connection": "close", **answer.headers}
     lines = [f"HTTP/1.1 {answer.status} Told", *(f"{name}: {value}" for name, value in sent.items()), "", ""]
     stream.sendall("\r\n".join(lines).encode() + answer.body)
 
 
-def _http2(stream: ssl.SSLSocket, data: bytes, told: Answers) -> None:
+def _http2(stream: ssl.SSLSocket, data: bytes, responses: Answers) -> None:
     http = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
     http.initiate_connection()
     paths: dict[int, str] = {}
@@ -131,7 +131,7 @@ def _http2(stream: ssl.SSLSocket, data: bytes, told: Answers) -> None:
                     headers = {str(name): str(value) for name, value in event.headers or ()}
                     paths[event.stream_id] = headers[":path"]
                 if isinstance(event, StreamEnded) and event.stream_id is not None:
-                    _send(http, event.stream_id, told.get(paths[event.stream_id], Answer(status=404)))
+                    _send(http, event.stream_id, responses.get(paths[event.stream_id], Answer(status=404)))
             stream.sendall(http.data_to_send())
             data = stream.recv(65536)
     except ProtocolError as error:

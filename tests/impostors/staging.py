@@ -29,14 +29,14 @@ class Stage:
         directory: its files.
         serve: starts a server.
         listeners: those put up so far.
-        told: what the last one answers; may be changed while it is up.
+        responses: what the last one answers; may be changed while it is up.
     """
 
     pki: ClusterPKI
     directory: Path
     serve: Callable[[Handler], Server]
     listeners: list[Listener] = field(default_factory=list)
-    told: dict[str, Answer] = field(default_factory=dict)
+    responses: dict[str, Answer] = field(default_factory=dict)
 
     def context(self, role: Role = Role.CLIENT, verify: ssl.VerifyMode = ssl.CERT_REQUIRED) -> ssl.SSLContext:
         """Return a server's context as etcd's: h2 by ALPN, certificates of the CA of that port."""
@@ -59,9 +59,9 @@ class Stage:
         closes: Callable[[ssl.SSLSocket, bytes], bool] = lambda _stream, _first: False,
     ) -> Listener:
         """Put up an impostor that tells the truth but for the lies, and return its listener."""
-        self.told = {**answers(version), **(lies or {})}
+        self.responses = {**answers(version), **(lies or {})}
         usual = self.context(role)
-        server = self.serve(impostor(self.told, context or (lambda _: usual), closes))
+        server = self.serve(impostor(self.responses, context or (lambda _: usual), closes))
         self.listeners.append(server.listener(role=role))
         return self.listeners[-1]
 

@@ -101,7 +101,7 @@ def test_a_gateway_that_could_not_dial_is_asked_once_more(
         if path.encode() in first:
             asked.append(path)
             if len(asked) > failures:
-                phase.told[path] = answers("3.6.16")[path]
+                phase.responses[path] = answers("3.6.16")[path]
         return False
 
     phase.put_up(lies={path: HALF_A_PAIR}, closes=recovers)

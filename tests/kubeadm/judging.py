@@ -74,7 +74,7 @@ def beyond(results: Found, usual: Found) -> Found:
     return left
 
 
-def told(results: Iterable[CheckResult]) -> str:
+def explain(results: Iterable[CheckResult]) -> str:
     """Return every result that does not conform, for the message of a failing test."""
     lines = []
     for result in results:

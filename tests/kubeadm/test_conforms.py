@@ -12,7 +12,7 @@ from plugin.runs import Runner
 from zoo.baseline import warned
 
 from kubeadm.conftest import ADDRESS
-from kubeadm.judging import Found, found, judged, target, told
+from kubeadm.judging import Found, explain, found, judged, target
 from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
@@ -67,7 +67,7 @@ def test_a_node_of_every_version(etcd_binary: Path, tmp_path: Path) -> None:
     with running(tmp_path, etcd_binary, [ADDRESS]) as cluster:
         node = cluster.nodes[0]
         results = judged(target(etcd_config=node.manifest, etcd_pki_dir=node.root), "!lifecycle")
-    assert found(results) == usual(cluster.version), told(results)
+    assert found(results) == usual(cluster.version), explain(results)
     assert sum(result.outcome is Outcome.CONFORMS for result in results) > 200
 
 
@@ -80,8 +80,8 @@ def test_with_the_keys_of_the_ca_nothing_but_the_log_is_missing(control_plane: C
     )
     assert found(results).get("not-verified") == {
         role: {"mtls.log-tells-the-same"} for role in ("client", "peer")
-    }, told(results)
-    assert "violates" not in found(results), told(results)
+    }, explain(results)
+    assert "violates" not in found(results), explain(results)
 
 
 def test_a_minted_client_will_do_where_there_is_no_other(control_plane: Cluster, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_kubeadms_directory_without_a_declaration(control_plane: Cluster) -> Non
     )
     # Without a declaration nobody knows whether there is a revocation list.
     results = judged(live, "!lifecycle", "!mtls.revoked-*")
-    assert found(results) == usual(control_plane.version), told(results)
+    assert found(results) == usual(control_plane.version), explain(results)
     conforming = {result.check for result in results if result.outcome is Outcome.CONFORMS}
     assert {"cert.matches-expected-file", "cert.trusted", "cert.ca-not-shared-with-kubernetes"} <= conforming
 
@@ -150,7 +150,7 @@ def test_nodes_of_every_version(nodes: int, etcd_binary: Path, tmp_path: Path) -
         outcome: {role: ids for role, found_there in roles.items() if (ids := _without_tls(found_there))}
         for outcome, roles in usual(cluster.version).items()
     }
-    assert found(results) == expected, told(results)
+    assert found(results) == expected, explain(results)
 
 
 def _without_tls(checks: set[str]) -> set[str]:
@@ -164,7 +164,7 @@ def test_three_nodes_and_the_files_of_each(three_nodes: Cluster) -> None:
     )
     assert set(live.declared) == {"cp1", "cp2", "cp3"}
     results = judged(live, *FAMILIES)
-    assert found(results) == {}, told(results)
+    assert found(results) == {}, explain(results)
     served = [one for one in results if one.check == "config.served-file" and one.role == Role.CLIENT]
     assert [one.outcome for one in served] == [Outcome.CONFORMS] * 6
 
@@ -180,7 +180,7 @@ def test_three_nodes_and_the_files_of_one(three_nodes: Cluster) -> None:
             "peer": {"config.peer-served-file"},
             "cluster": {"config.key-matches-certificate", "config.chain-closes"},
         }
-    }, told(results)
+    }, explain(results)
     [first_label, *others] = [one for one in results if one.check == "config.peer-served-file"]
     assert first_label.outcome is Outcome.CONFORMS
     assert all("another member's" in one.reason for one in others)
@@ -206,4 +206,4 @@ def test_a_member_that_trusts_another_ca(three_nodes: Cluster) -> None:
         three_nodes.stop(last)
         bundle.write_bytes(before)
         three_nodes.start(last)
-    assert found(results)["violates"]["cluster"] == {"cluster.same-ca"}, told(results)
+    assert found(results)["violates"]["cluster"] == {"cluster.same-ca"}, explain(results)

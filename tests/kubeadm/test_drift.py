@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kubeadm.drifts import DRIFTS, JUDGED, Drift
-from kubeadm.judging import found, judged, target, told
+from kubeadm.judging import explain, found, judged, target
 from kubeadm.nodes import Cluster, Node, changed
 from pytest_etcdtls.results import CheckResult
 
@@ -36,7 +36,7 @@ def look_at(drift: Drift, cluster: Cluster, node: Node, directory: Path) -> list
 
 def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path) -> None:
     results = look_at(Drift(), control_plane, control_plane.nodes[0], tmp_path)
-    assert found(results) == {}, told(results)
+    assert found(results) == {}, explain(results)
     assert {result.check for result in results if result.outcome == "conforms"} > {
         *("config.served-file", "config.peer-served-file", "config.key-matches-certificate"),
         *("config.chain-closes", "mtls.client-certificate-expires", "config.key-file-mode"),
@@ -71,7 +71,7 @@ def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path
 )
 def test_exactly_the_right_checks_find_it(drift: str, control_plane: Cluster, tmp_path: Path) -> None:
     results = look_at(DRIFTS[drift], control_plane, control_plane.nodes[0], tmp_path)
-    assert found(results) == DRIFTS[drift].found, told(results)
+    assert found(results) == DRIFTS[drift].found, explain(results)
 
 
 def test_every_drift_of_a_file_is_judged_by_the_whole() -> None:

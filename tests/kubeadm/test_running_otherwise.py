@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeadm.judging import Found, found, judged, target, told
+from kubeadm.judging import Found, explain, found, judged, target
 from kubeadm.nodes import Cluster, running
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.errors import InconclusiveError
@@ -21,15 +21,15 @@ from pytest_etcdtls.target import Bounds
 from pytest_etcdtls.tls.attempt import Attempt
 
 ADDRESS = "127.0.0.31"
-STRANGERS = {"mtls.no-certificate", "mtls.self-signed", "mtls.foreign-ca", "mtls.lookalike-ca"}
+UNTRUSTED = {"mtls.no-certificate", "mtls.self-signed", "mtls.foreign-ca", "mtls.lookalike-ca"}
 NOT_IN_FORCE: Found = {
     "violates": {
         "client": {
-            *STRANGERS,
+            *UNTRUSTED,
             *("config.client-auth-in-force", "config.trusted-ca-in-force", "mtls.announced-ca-present"),
         },
         "peer": {
-            *STRANGERS,
+            *UNTRUSTED,
             *("config.peer-auth-in-force", "config.peer-trusted-ca-in-force", "mtls.announced-ca-present"),
         },
         "cluster": {"config.listeners-as-declared"},
@@ -52,9 +52,9 @@ def test_client_authentication_that_is_not_in_force(lax: Cluster) -> None:
     node = lax.nodes[0]
     results = judged(
         target(etcd_config=node.manifest, etcd_pki_dir=node.pki),
-        *("config", "listener", "mtls.trusted-client", "mtls.announced-*", *sorted(STRANGERS)),
+        *("config", "listener", "mtls.trusted-client", "mtls.announced-*", *sorted(UNTRUSTED)),
     )
-    assert found(results) == NOT_IN_FORCE, told(results)
+    assert found(results) == NOT_IN_FORCE, explain(results)
 
 
 def test_metrics_on_the_nodes_address_that_are_declared_on_loopback(lax: Cluster) -> None:
@@ -65,7 +65,7 @@ def test_metrics_on_the_nodes_address_that_are_declared_on_loopback(lax: Cluster
         etcd_metrics_endpoint=[f"http://127.0.0.1:{node.metrics}", f"http://{ADDRESS}:{node.metrics}"],
     )
     results = judged(live, "config.listeners-as-declared", "config.metrics-as-declared", "listener.answers")
-    assert found(results) == {"violates": {"cluster": {"config.listeners-as-declared"}}}, told(results)
+    assert found(results) == {"violates": {"cluster": {"config.listeners-as-declared"}}}, explain(results)
     [finding] = next(one for one in results if one.findings).findings
     assert f"http://{ADDRESS}:{node.metrics}" in finding.message + finding.observed
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from starting import start_process
-from zoo.who_is_let_in import BAD_IDENTITIES, GOOD, STRANGERS_ANSWERED
+from zoo.who_is_let_in import BAD_IDENTITIES, GOOD, UNAUTHENTICATED_ANSWERED
 
 from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.cluster import Cluster
@@ -83,7 +83,7 @@ def test_who_is_let_in_without_a_certificate_decides_about_everybody(etcd_binary
     of_client = [one for one in results if one.role == Role.CLIENT]
     outcomes = {one.check: one.outcome for one in of_client}
     assert {check for check, outcome in outcomes.items() if outcome is Outcome.VIOLATES} == {
-        *(*BAD_IDENTITIES, *STRANGERS_ANSWERED, "mtls.announced-ca-present"),
+        *(*BAD_IDENTITIES, *UNAUTHENTICATED_ANSWERED, "mtls.announced-ca-present"),
         *("mtls.wrong-hostname", "config.allowed-names-in-force"),
     }
     unverified = {one.check: one.reason for one in of_client if one.outcome is Outcome.NOT_VERIFIED}

@@ -66,7 +66,11 @@ def judge(case: Case) -> Verdicts:
     # The hosts of cases are no hosts of ours: a check that would dial one is inconclusive, and stands out.
     observer = Observer(target, Bounds(max_connections=0))
     attempt = SampleListener(Role.CLIENT).refused(
-        url=listener.url, identity="none", asked=TLSVersion.TLS1_3, started_at=case.now, chain=case.chain
+        url=listener.url,
+        identity="none",
+        offered_version=TLSVersion.TLS1_3,
+        started_at=case.now,
+        chain=case.chain,
     )
     answer = FirstContact(url=listener.url, role=listener.role, tls=(attempt,))
     observer._facts[listener.label, FirstContact, None] = answer

@@ -105,7 +105,7 @@ def test_made_identities(
     )
     trusted = pki.client_ca.certificate
     made = [
-        *identities.mint_all(pki.client_ca).values(),
+        *identities.issue_identities(pki.client_ca).values(),
         *(identities.self_signed(), identities.foreign_ca()),
         *(identities.lookalike_ca([trusted.subject], [trusted]), pki.revoked),
     ]
@@ -118,7 +118,7 @@ def test_wrong_san_on_the_peer_port(etcd_binary: Path, tmp_path: Path, start_etc
     pki = _written(tmp_path / "pki", PKIPlan())
     paths = pki.paths("m0")
     etcd = start_etcd(etcd_binary, tmp_path / "pki", paths, "--peer-cert-allowed-cn=etcd-peer")
-    issued = identities.mint_all(pki.peer_ca, common_name="etcd-peer")
+    issued = identities.issue_identities(pki.peer_ca, common_name="etcd-peer")
     answers = {
         name: etcd.version(
             tmp_path / "pki" / paths["peer-ca.crt"], store(issued[name], tmp_path), port=etcd.peer_port

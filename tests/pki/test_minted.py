@@ -10,7 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.identities import MINTED_NAMES, TWINS, mint, mint_all
+from pytest_etcdtls.pki.identities import ISSUED_NAMES, VALID_COUNTERPARTS, issue_identities, issue_identity
 from pytest_etcdtls.pki.profile import Identity, KeyType, generate_key
 
 from .conftest import OpenSSL
@@ -45,16 +45,16 @@ DIFFERENCES: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", VALID_COUNTERPARTS)
 def test_bad_one_differs_from_its_twin_in_one_point(authority: CertificateAuthority, name: str) -> None:
-    issued = mint_all(authority, subject_alt_names=("allowed.example",))
-    bad, valid_counterpart = facts(issued[name]), facts(issued[TWINS[name]])
+    issued = issue_identities(authority, subject_alt_names=("allowed.example",))
+    bad, valid_counterpart = facts(issued[name]), facts(issued[VALID_COUNTERPARTS[name]])
     assert {key: value for key, value in bad.items() if value != valid_counterpart[key]} == DIFFERENCES[name]
 
 
 def test_good_ones(ca: CertificateAuthority) -> None:
-    issued = mint_all(ca)
-    for name in sorted(set(TWINS.values())):
+    issued = issue_identities(ca)
+    for name in sorted(set(VALID_COUNTERPARTS.values())):
         found = facts(issued[name])
         assert found["names"] is None
         assert found["lifetime"] == timedelta(days=1)
@@ -63,8 +63,8 @@ def test_good_ones(ca: CertificateAuthority) -> None:
 
 
 def test_all_have_one_key(ca: CertificateAuthority) -> None:
-    issued = mint_all(ca)
-    assert set(issued) == set(MINTED_NAMES)
+    issued = issue_identities(ca)
+    assert set(issued) == set(ISSUED_NAMES)
     public_keys = [identity.chain[0].public_key() for identity in issued.values()]
     assert all(key == public_keys[0] for key in public_keys)
     missing, sent = issued["intermediate-missing"].chain[0], issued["intermediate-sent"].chain
@@ -74,7 +74,7 @@ def test_all_have_one_key(ca: CertificateAuthority) -> None:
 
 def test_single_one_with_a_key_of_the_caller(ca: CertificateAuthority) -> None:
     key = generate_key(KeyType.ED25519)
-    identity = mint(ca, "wrong-san", key=key, common_name="allowed.example")
+    identity = issue_identity(ca, "wrong-san", key=key, common_name="allowed.example")
     leaf = identity.chain[0]
     assert (identity.name, identity.key) == ("wrong-san", key)
     assert leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "allowed.example"
@@ -84,7 +84,7 @@ def test_single_one_with_a_key_of_the_caller(ca: CertificateAuthority) -> None:
 
 def test_unknown_name_is_an_error(ca: CertificateAuthority) -> None:
     with pytest.raises(ValueError, match="unknown identity 'nobody', known are issued, expired"):
-        mint(ca, "nobody")
+        issue_identity(ca, "nobody")
 
 
 def test_openssl_agrees(ca: CertificateAuthority, tmp_path: Path, openssl: OpenSSL) -> None:
@@ -96,7 +96,7 @@ def test_openssl_agrees(ca: CertificateAuthority, tmp_path: Path, openssl: OpenS
     }
     (tmp_path / "ca.crt").write_bytes(encode_certificates([ca.certificate]))
     verify = ("verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", tmp_path / "ca.crt")
-    for name, identity in mint_all(ca).items():
+    for name, identity in issue_identities(ca).items():
         (tmp_path / "leaf.crt").write_bytes(encode_certificates(identity.chain))
         leaf = tmp_path / "leaf.crt"
         result = openssl(*verify, "-untrusted", leaf, leaf, check=False)

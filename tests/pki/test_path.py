@@ -18,7 +18,7 @@ NOW = datetime.now(UTC)
 ROOT = CertificateAuthority.create("root")
 MIDDLE = ROOT.intermediate("middle")
 LOW = MIDDLE.intermediate("low")
-STRANGER = CertificateAuthority.create("stranger")
+OTHER = CertificateAuthority.create("stranger")
 
 
 def leaf_of(authority: CertificateAuthority, profile: Profile = SERVER) -> x509.Certificate:
@@ -64,13 +64,13 @@ def test_a_key_of_another_kind_under_the_same_name_has_not_signed() -> None:
 
 def test_a_path_leads_over_intermediates_in_any_order() -> None:
     path = (LEAF, LOW.certificate, MIDDLE.certificate, ROOT.certificate)
-    pool = [STRANGER.certificate, MIDDLE.certificate, LEAF, LOW.certificate]
-    assert find_path(LEAF, pool, [STRANGER.certificate, ROOT.certificate], NOW) == path
+    pool = [OTHER.certificate, MIDDLE.certificate, LEAF, LOW.certificate]
+    assert find_path(LEAF, pool, [OTHER.certificate, ROOT.certificate], NOW) == path
 
 
 def test_no_path_without_an_intermediate_or_to_another_anchor() -> None:
     assert find_path(LEAF, [LOW.certificate], [ROOT.certificate], NOW) is None
-    assert find_path(LEAF, [LOW.certificate, MIDDLE.certificate], [STRANGER.certificate], NOW) is None
+    assert find_path(LEAF, [LOW.certificate, MIDDLE.certificate], [OTHER.certificate], NOW) is None
 
 
 def test_an_intermediate_and_the_leaf_itself_may_be_anchors() -> None:
@@ -107,5 +107,5 @@ def test_issuers_as_far_as_they_are_known() -> None:
 
 def test_ancestors_are_all_of_them_and_nobody_else() -> None:
     valid_counterpart = cross_signed(LOW, ROOT)
-    pool = [STRANGER.certificate, LOW.certificate, valid_counterpart, MIDDLE.certificate, LEAF]
+    pool = [OTHER.certificate, LOW.certificate, valid_counterpart, MIDDLE.certificate, LEAF]
     assert ancestors(LEAF, pool) == {LOW.certificate, valid_counterpart, MIDDLE.certificate}

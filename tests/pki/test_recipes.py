@@ -10,7 +10,13 @@ from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.identities import MINTED_NAMES, foreign_ca, lookalike_ca, mint_all, self_signed
+from pytest_etcdtls.pki.identities import (
+    ISSUED_NAMES,
+    foreign_ca,
+    issue_identities,
+    lookalike_ca,
+    self_signed,
+)
 from pytest_etcdtls.pki.loading import load_identity
 from pytest_etcdtls.pki.profile import Identity, KeyType
 
@@ -35,11 +41,11 @@ def follow(identity: Identity, directory: Path) -> Identity:
     )
 
 
-@pytest.mark.parametrize("name", MINTED_NAMES)
+@pytest.mark.parametrize("name", ISSUED_NAMES)
 def test_minted(authority: CertificateAuthority, tmp_path: Path, name: str) -> None:
     (tmp_path / "ca's.crt").write_bytes(encode_certificates([authority.certificate]))
     (tmp_path / "ca's.key").write_bytes(encode_key(authority.key))
-    ours = mint_all(authority, [name], ca_files=("ca's.crt", "ca's.key"))[name]
+    ours = issue_identities(authority, [name], ca_files=("ca's.crt", "ca's.key"))[name]
     theirs = follow(ours, tmp_path)
     assert facts(theirs) == facts(ours)
     last, issuers = theirs.chain[-1], authority.certificate
@@ -73,7 +79,12 @@ def test_lookalike(tmp_path: Path, key_type: KeyType) -> None:
 
 
 def test_no_recipe_tells_a_key(ca: CertificateAuthority) -> None:
-    identities = [*mint_all(ca).values(), self_signed(), foreign_ca(), lookalike_ca([], [ca.certificate])]
+    identities = [
+        *issue_identities(ca).values(),
+        self_signed(),
+        foreign_ca(),
+        lookalike_ca([], [ca.certificate]),
+    ]
     for identity in identities:
         assert identity.recipe
         assert "PRIVATE" not in "".join(identity.recipe)

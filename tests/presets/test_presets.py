@@ -42,13 +42,13 @@ def test_it_is_clean(preset: Preset, etcd_binary: Path) -> None:
             results = run_checks(observer, checks)
     assert found(results) == KNOWN[preset.name].expected(preset.config, cluster.version), explain(results)
     assert set(observer.used) == {listener.label for listener in target.listeners}
-    assert _keeping_strangers_out(results) == _over_https(target)
+    assert _refusing_unauthenticated(results) == _over_https(target)
     assert sorted(observer.undeclared) == []
     assert sum(made.values()) == sum(observer.used.values())
     assert beyond_the_plan(made, target, checks) == []
 
 
-def _keeping_strangers_out(results: list[CheckResult]) -> set[str]:
+def _refusing_unauthenticated(results: list[CheckResult]) -> set[str]:
     """Return the listeners where it was seen, so that nothing is clean for want of having been judged."""
     return {
         result.listener

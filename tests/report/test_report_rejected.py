@@ -114,7 +114,7 @@ def test_a_log_that_could_not_be_read_or_not_all_of_it() -> None:
 
 def test_without_a_log_what_is_to_be_found_there() -> None:
     served = replace(ATTEMPT, ending=Ending.SERVED)
-    greeting = HelloExchange(
+    exchange = HelloExchange(
         url=ATTEMPT.url,
         purpose="a test",
         offered="TLSv1.0",
@@ -122,7 +122,7 @@ def test_without_a_log_what_is_to_be_found_there() -> None:
         started_at=datetime(2030, 1, 1, 12, 0, 3, tzinfo=UTC),
         local_address="10.0.0.5:40001",
     )
-    text = " ".join(" ".join(lines(connections=(ATTEMPT, served, greeting))).split())
+    text = " ".join(" ".join(lines(connections=(ATTEMPT, served, exchange))).split())
     assert text.startswith("etcd's log etcd will have logged up to 2 connections of ours")
     assert "from 10.0.0.5 at 2030-01-01 12:00:00 to 12:00:03 UTC; --etcd-log compares them" in text
     assert lines(connections=(served,)) == []

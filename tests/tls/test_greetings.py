@@ -17,7 +17,7 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.report.json import document, schema
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.target import Bounds, Listener, Target
-from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello, Connection, Reply, make_greeting
+from pytest_etcdtls.tls.hello import TLS1_2, TLS1_3, ClientHello, Connection, Reply, exchange_hello
 
 Serve = Callable[[Handler], Server]
 HELLO = ClientHello(purpose="t", version=TLS1_2, suites=(0xC02B,))
@@ -51,12 +51,12 @@ def _saying(data: bytes) -> Handler:
     ],
 )
 def test_how_it_ends(serve: Serve, handler: Handler, reply: Reply, words: str) -> None:
-    greeting = make_greeting(serve(handler).listener(), HELLO, 10)
-    assert greeting.reply is reply
-    assert words in greeting.describe()
-    assert greeting.answered == (reply in (Reply.SERVER_HELLO, Reply.ALERT))
-    assert greeting.local_address.startswith("127.0.0.1:")
-    assert greeting.milliseconds > 0
+    exchange = exchange_hello(serve(handler).listener(), HELLO, 10)
+    assert exchange.reply is reply
+    assert words in exchange.describe()
+    assert exchange.answered == (reply in (Reply.SERVER_HELLO, Reply.ALERT))
+    assert exchange.local_address.startswith("127.0.0.1:")
+    assert exchange.milliseconds > 0
 
 
 def test_a_reset(serve: Serve) -> None:
@@ -64,9 +64,9 @@ def test_a_reset(serve: Serve) -> None:
         connection.recv(1)
         reset(connection)
 
-    greeting = make_greeting(serve(handle).listener(), HELLO, 10)
-    assert greeting.reply is Reply.ENDED
-    assert "reset" in greeting.describe()
+    exchange = exchange_hello(serve(handle).listener(), HELLO, 10)
+    assert exchange.reply is Reply.ENDED
+    assert "reset" in exchange.describe()
 
 
 def test_silence(serve: Serve) -> None:
@@ -75,8 +75,8 @@ def test_silence(serve: Serve) -> None:
         while connection.recv(65536):
             pass
 
-    greeting = make_greeting(serve(handle).listener(), HELLO, 1)
-    assert (greeting.reply, greeting.describe()) == (Reply.SILENCE, "nothing came in time")
+    exchange = exchange_hello(serve(handle).listener(), HELLO, 1)
+    assert (exchange.reply, exchange.describe()) == (Reply.SILENCE, "nothing came in time")
 
 
 def test_an_endless_answer_is_given_up(serve: Serve) -> None:
@@ -86,19 +86,19 @@ def test_an_endless_answer_is_given_up(serve: Serve) -> None:
         for _ in range(100):
             connection.sendall(record)
 
-    greeting = make_greeting(serve(handle).listener(), HELLO, 10)
-    assert greeting.reply is Reply.OTHER
-    assert "no answer of TLS" in greeting.describe()
+    exchange = exchange_hello(serve(handle).listener(), HELLO, 10)
+    assert exchange.reply is Reply.OTHER
+    assert "no answer of TLS" in exchange.describe()
 
 
 def test_nobody_there() -> None:
     server = Server(_saying(b""))
     listener = server.listener()
     server.close()
-    greeting = make_greeting(listener, HELLO, 10)
-    assert greeting.reply is Reply.ENDED
-    assert "no TCP connection" in greeting.describe()
-    assert greeting.local_address == ""
+    exchange = exchange_hello(listener, HELLO, 10)
+    assert exchange.reply is Reply.ENDED
+    assert "no TCP connection" in exchange.describe()
+    assert exchange.local_address == ""
 
 
 def test_a_name_goes_along_and_an_address_does_not(serve: Serve) -> None:
@@ -109,8 +109,8 @@ def test_a_name_goes_along_and_an_address_does_not(serve: Serve) -> None:
         connection.sendall(alert(40))
 
     listener = serve(handle).listener()
-    make_greeting(listener, HELLO, 10)
-    make_greeting(replace(listener, host="etcd.example", connect_to=listener.address), HELLO, 10)
+    exchange_hello(listener, HELLO, 10)
+    exchange_hello(replace(listener, host="etcd.example", connect_to=listener.address), HELLO, 10)
     assert seen == [None, b"\x00\x0f\x00\x00\x0cetcd.example"]
 
 
@@ -125,11 +125,11 @@ def _observer(server: Server, bounds: Bounds | None = None) -> tuple[Observer, L
 def test_an_answer_is_asked_for_once_and_its_lack_three_times(serve: Serve) -> None:
     answering, silent = serve(_saying(alert(40))), serve(_saying(b""))
     observer, listener = _observer(answering)
-    assert [greeting.alert for greeting in observer.greet(listener, [HELLO] * 5)] == [40] * 5
+    assert [exchange.alert for exchange in observer.greet(listener, [HELLO] * 5)] == [40] * 5
     assert answering.accepted == len(observer.connections) == observer.used[listener.label] == 5
     observer, listener = _observer(silent)
-    (greeting,) = observer.greet(listener, [HELLO])
-    assert greeting.reply is Reply.ENDED
+    (exchange,) = observer.greet(listener, [HELLO])
+    assert exchange.reply is Reply.ENDED
     assert silent.accepted == len(observer.connections) == 3
 
 

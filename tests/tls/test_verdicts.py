@@ -70,8 +70,8 @@ def _unclear(seen: dict[str, Any]) -> dict[str, Any]:
 
 def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
     silence = seen["silence"]
-    greeting = replace(silence.greeting, reply=Reply.ENDED, local_address="")
-    return {"silence": replace(silence, greeting=greeting)}
+    exchange = replace(silence.exchange, reply=Reply.ENDED, local_address="")
+    return {"silence": replace(silence, exchange=exchange)}
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_members_that_trust_different_cas(manifest: Any, pki: Path) -> None:
 
 def test_a_directory_for_each_member(manifest: Any, pki: Path) -> None:
     live = target(etcd_config=[manifest(name) for name in ("cp1", "cp2", "cp3")], etcd_pki_dir=pki.parent)
-    files = {label: told.file("cert-file") for label, told in live.declared.items()}
+    files = {label: declared.file("cert-file") for label, declared in live.declared.items()}
     assert files == {name: pki.parent / name / "etcd" / "server.crt" for name in ("cp1", "cp2", "cp3")}
     # One of each kind will do, they come from one CA; peers' own have addresses in them.
     assert names(live.peer.identities) == ["healthcheck-client", "peer-cp1", "peer-cp2", "peer-cp3"]

@@ -1,11 +1,11 @@
-"""What an experiment comes to, cell by cell: who should be let in, who was, and what the control did."""
+"""What an experiment comes to, cell by cell: who should be accepted, who was, and what the control did."""
 
 from __future__ import annotations
 
 import pytest
 
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
-from pytest_etcdtls.judgement import KEPT_OUT, LET_IN, NO_HANDSHAKE, REFUSED, Expected, judge_steps
+from pytest_etcdtls.judgement import ACCEPTED, NO_HANDSHAKE, REFUSED, REFUSED_OR_CLOSED, Expected, judge_steps
 from pytest_etcdtls.lifecycle.experiment_table import sample_attempt as trial
 from pytest_etcdtls.lifecycle.experiment_table import sample_experiment as experiment
 from pytest_etcdtls.results import CannotJudge, Finding
@@ -30,7 +30,7 @@ def _made(good: str, subject: str) -> Experiment:
 
 def _outcomes(made: Experiment, expected: frozenset[Ending]) -> list[str]:
     statements = judge_steps(
-        made, [Expected("start", "good", LET_IN, control=True), Expected("start", "subject", expected)]
+        made, [Expected("start", "good", ACCEPTED, control=True), Expected("start", "subject", expected)]
     )
     return [
         "finding" if isinstance(said, Finding) else str(said.outcome)
@@ -42,18 +42,18 @@ def _outcomes(made: Experiment, expected: frozenset[Ending]) -> list[str]:
 @pytest.mark.parametrize(
     ("expected", "subject", "outcomes"),
     [
-        (LET_IN, "accepted", []),
-        (LET_IN, "refused", ["finding"]),
-        (LET_IN, "closed", ["finding"]),
-        (LET_IN, "no handshake", ["finding"]),
-        (LET_IN, "unclear", ["inconclusive"]),
+        (ACCEPTED, "accepted", []),
+        (ACCEPTED, "refused", ["finding"]),
+        (ACCEPTED, "closed", ["finding"]),
+        (ACCEPTED, "no handshake", ["finding"]),
+        (ACCEPTED, "unclear", ["inconclusive"]),
         (REFUSED, "accepted", ["finding"]),
         (REFUSED, "refused", []),
         (REFUSED, "closed", ["inconclusive"]),
         (REFUSED, "no handshake", ["inconclusive"]),
         (REFUSED, "unclear", ["inconclusive"]),
-        (KEPT_OUT, "closed", []),
-        (KEPT_OUT, "accepted", ["finding"]),
+        (REFUSED_OR_CLOSED, "closed", []),
+        (REFUSED_OR_CLOSED, "accepted", ["finding"]),
         (NO_HANDSHAKE, "no handshake", []),
         (NO_HANDSHAKE, "refused", []),
         (NO_HANDSHAKE, "closed", ["inconclusive"]),
@@ -69,7 +69,7 @@ def test_every_way_against_every_expectation(
 @pytest.mark.parametrize("good", ["refused", "closed", "no handshake", "unclear"])
 def test_without_its_control_only_who_is_let_in_wrongly_is_found(good: str) -> None:
     assert _outcomes(_made(good, "accepted"), REFUSED) == ["inconclusive", "finding"]
-    assert _outcomes(_made(good, "refused"), LET_IN) == ["inconclusive", "inconclusive"]
+    assert _outcomes(_made(good, "refused"), ACCEPTED) == ["inconclusive", "inconclusive"]
     assert _outcomes(_made(good, "refused"), REFUSED) == ["inconclusive"]
 
 
@@ -88,7 +88,9 @@ def test_a_finding_says_all_that_there_is() -> None:
     assert finding.reproduce == ("curl",)
 
 
-@pytest.mark.parametrize("expected", [Expected("end", "good", LET_IN), Expected("start", "nobody", LET_IN)])
+@pytest.mark.parametrize(
+    "expected", [Expected("end", "good", ACCEPTED), Expected("start", "nobody", ACCEPTED)]
+)
 def test_an_expectation_about_nothing_is_a_fault(expected: Expected) -> None:
     with pytest.raises(LookupError, match=r"end|nobody"):
         list(judge_steps(_made("accepted", "accepted"), [expected]))

@@ -55,7 +55,7 @@ def _led_to(probe: Probe) -> set[type[Any]]:
             listener = role and Listener(
                 role=role, scheme="https", host="h", port=1, member="m0", label=str(role)
             )
-            for key in (None, *identities.MINTED_NAMES):
+            for key in (None, *identities.ISSUED_NAMES):
                 for needed in probes()[type_].needs(Planned(TARGET, listener, key)):
                     if needed[0] not in found:
                         found.add(needed[0])

@@ -23,8 +23,8 @@ def test_a_cluster_that_has_just_been_started_is_not_two(
     client: tuple[str, str], peer: tuple[str, str], differ: bool
 ) -> None:
     answers = tuple(
-        (url, dict(zip(("etcdserver", "etcdcluster"), told, strict=True)))
-        for url, told in (("https://127.0.0.1:2379", client), ("https://127.0.0.1:2380", peer))
+        (url, dict(zip(("etcdserver", "etcdcluster"), reported, strict=True)))
+        for url, reported in (("https://127.0.0.1:2379", client), ("https://127.0.0.1:2380", peer))
     )
     said = list(catalogue()["api.version-agrees"].function(versions=VersionAnswers(answers=answers)))
     assert any(isinstance(one, Finding) for one in said) is differ

@@ -17,7 +17,7 @@ from zoo.who_is_let_in import (
     GOOD,
     NO_ACCEPTED_CLIENT,
     NO_ACCEPTED_PEER,
-    STRANGERS_ANSWERED,
+    UNAUTHENTICATED_ANSWERED,
     in_tls12_only,
     other_ca,
 )
@@ -32,7 +32,7 @@ _ECDSA_128 = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
 _OPEN = (*BAD_IDENTITIES, "mtls.announced-ca-present")
 
 _TOLD_APART = {
-    *(*BAD_IDENTITIES, *STRANGERS_ANSWERED),
+    *(*BAD_IDENTITIES, *UNAUTHENTICATED_ANSWERED),
     "mtls.peer-certificate-on-client-port",
 }
 _EVERYBODY_IS_CLOSED = {
@@ -132,7 +132,7 @@ ZOO = [
         faults=("config.crl-without-client-auth",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None, client_crl_file="crl.der"),
         violated={
-            "client": [*_OPEN, *STRANGERS_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
+            "client": [*_OPEN, *UNAUTHENTICATED_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
             "cluster": ["config.crl-without-client-auth"],
         },
         calm=NOT_AS_CLIENT,
@@ -218,7 +218,7 @@ ZOO = [
         etcd=deaf("client-cert-auth", "trusted-ca-file"),
         violated={
             "client": [
-                *(*_OPEN, *STRANGERS_ANSWERED),
+                *(*_OPEN, *UNAUTHENTICATED_ANSWERED),
                 *("config.client-auth-in-force", "config.trusted-ca-in-force"),
             ]
         },

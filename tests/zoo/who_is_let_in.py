@@ -29,7 +29,7 @@ BAD_IDENTITIES = (
     "mtls.intermediate-missing",
 )
 
-STRANGERS_ANSWERED = (
+UNAUTHENTICATED_ANSWERED = (
     "api.health-needs-certificate",
     "api.metrics-needs-certificate",
     "api.gateway-needs-certificate",
@@ -105,7 +105,7 @@ ZOO = [
         what="the client port asks nobody for a certificate",
         faults=("mtls.no-certificate",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
-        violated={"client": [*BAD_IDENTITIES, *STRANGERS_ANSWERED, "mtls.announced-ca-present"]},
+        violated={"client": [*BAD_IDENTITIES, *UNAUTHENTICATED_ANSWERED, "mtls.announced-ca-present"]},
         calm={"client": ["mtls.server-certificate-as-client"]},
     ),
     Misconfigured(
