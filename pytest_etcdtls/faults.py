@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from pytest_etcdtls.registry import Check
-from pytest_etcdtls.results import Cause, CheckResult, Finding, Outcome, Severity
+from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER
 
 FOUND = (Outcome.VIOLATES, Outcome.WARNS)
@@ -66,7 +66,7 @@ def ancestors(check: Check, checks: Mapping[str, Check]) -> list[str]:
 
 def cause_of(
     result: CheckResult, checks: Mapping[str, Check], labels: Iterable[str], lookup: Lookup
-) -> Cause | None:
+) -> Ancestor | None:
     """Return the violation from which a violation follows directly, ``None`` for a fault.
 
     A violation follows from an ancestor's on the same listener, and from one on the whole target that
@@ -86,7 +86,7 @@ def cause_of(
         for place in places:
             found = lookup(id_, place)
             if found is not None and _explains(found, result):
-                return Cause(id_, place)
+                return Ancestor(id_, place)
     return None
 
 

@@ -94,7 +94,7 @@ Statement = Finding | CannotJudge | Note
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class Ancestor:
     """The violation from which another one follows: id of its check and label of its listener."""
 
     check: str
@@ -130,7 +130,7 @@ class CheckResult:
     remediation: str = ""
     references: tuple[str, ...] = ()
     seconds: float = 0.0
-    cause: Cause | None = None
+    cause: Ancestor | None = None
 
     @property
     def message(self) -> str:
@@ -165,7 +165,7 @@ class CheckResult:
         fields["severity"] = Severity(fields["severity"])
         fields["outcome"] = Outcome(fields["outcome"])
         fields["references"] = tuple(fields["references"])
-        fields["cause"] = Cause(**fields["cause"]) if fields["cause"] else None
+        fields["cause"] = Ancestor(**fields["cause"]) if fields["cause"] else None
         fields["findings"] = tuple(
             Finding(**{**finding, "reproduce": tuple(finding["reproduce"])}) for finding in fields["findings"]
         )

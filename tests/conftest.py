@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -201,8 +201,37 @@ def _place(item: pytest.Item) -> _Place | None:
     return None
 
 
+_EVERY = {
+    "hostile/test_bodies.py": 2,
+    "hostile/test_bounds.py": 4,
+    "hostile/test_files.py": 10,
+    "hostile/test_hostile_discovery.py": 4,
+    "hostile/test_kills.py": 4,
+    "hostile/test_no_evidence.py": 10,
+    "hostile/test_passphrases.py": 5,
+    "hostile/test_read_only.py": 5,
+    "hostile/test_report_writing.py": 3,
+    "hostile/test_servers.py": 12,
+    "hostile/test_signals.py": 4,
+    "fuzz/test_readers.py": 4,
+}
+"""Files whose tests are alike and take long, each a run in a process of its own: which ones ``make test`` runs."""
+
+
+def _sample(items: Sequence[pytest.Item]) -> None:
+    """Leave all but every so many tests of these files to ``make matrix``."""
+    seen: Counter[str] = Counter()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        name = "/".join(item.path.parts[-2:])
+        if name in _EVERY:
+            if seen[name] % _EVERY[name]:
+                item.add_marker(pytest.mark.whole)
+            seen[name] += 1
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _thin_out(config, items)
+    _sample(items)
     for item in items:
         missing = _missing(item)
         if missing is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.faults import ancestors, faults, with_causes
-from pytest_etcdtls.results import Cause, CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 
 OPEN, SIGNED, HIDES = "mtls.no-certificate", "mtls.self-signed", "config.config-file-hides-flags"
 IN_FORCE = "config.client-auth-in-force"
@@ -44,7 +44,7 @@ def roots(*results: CheckResult) -> list[tuple[str, tuple[str, ...], int]]:
 
 def test_a_violation_follows_from_its_ancestor() -> None:
     first, second = judged(violation(SIGNED), violation(OPEN))
-    assert (first.cause, second.cause) == (Cause(OPEN, "client-m0"), None)
+    assert (first.cause, second.cause) == (Ancestor(OPEN, "client-m0"), None)
 
 
 def test_an_ancestor_of_another_listener_is_no_cause() -> None:
@@ -87,7 +87,7 @@ def test_a_warning_follows_from_a_violation() -> None:
         replace(violation("mtls.announced-ca-single"), outcome=Outcome.WARNS),
         violation("mtls.announced-ca-expected"),
     )
-    assert warned.cause == Cause("mtls.announced-ca-expected", "client-m0")
+    assert warned.cause == Ancestor("mtls.announced-ca-expected", "client-m0")
 
 
 def test_a_consequence_whose_cause_is_not_there_is_a_fault() -> None:

@@ -16,7 +16,7 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs, FailedDials, LoggedRun, Read
 from pytest_etcdtls.report.certificate_text import certificate_card, certificate_line
 from pytest_etcdtls.report.flag_reader import Comparison, ListenerRow, compare, members
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.results import Cause, CheckResult, Finding, Outcome, Severity
+from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Outcome, Severity
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
@@ -80,7 +80,7 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
         yield from (Line(line) for line in lines or [begin.rstrip()])
 
 
-def follows_from(cause: Cause) -> str:
+def follows_from(cause: Ancestor) -> str:
     """Return in one line that a violation is the consequence of another one."""
     return f"follows from {cause.check} on {cause.listener}"
 

@@ -14,7 +14,7 @@ from pytest_etcdtls.report.json import write_document
 from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.terminal import Line, summary
 from pytest_etcdtls.report.verdict import verdict
-from pytest_etcdtls.results import Cause, CheckResult, Outcome
+from pytest_etcdtls.results import Ancestor, CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.suite.items import (
     CheckItem,
@@ -288,7 +288,7 @@ class SuiteSession:
             return CONSEQUENCE, "f", ("FOLLOWS", {"red": True})
         return None
 
-    def _cause(self, report: pytest.TestReport) -> Cause | None:
+    def _cause(self, report: pytest.TestReport) -> Ancestor | None:
         """Return the cause of a violation that follows from another one."""
         result = self.ledger.result(report.nodeid)
         return result.cause if result is not None and result.outcome is Outcome.VIOLATES else None

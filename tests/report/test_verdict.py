@@ -9,7 +9,7 @@ import pytest
 
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.report.verdict import headline, verdict
-from pytest_etcdtls.results import Cause, CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 
@@ -52,7 +52,9 @@ def lines(
     return [line.text for line in verdict(made, problems, status, width=width, quiet=quiet)]
 
 
-FOLLOWS = result(Outcome.VIOLATES, check="mtls.self-signed", cause=Cause("mtls.no-certificate", "client-m0"))
+FOLLOWS = result(
+    Outcome.VIOLATES, check="mtls.self-signed", cause=Ancestor("mtls.no-certificate", "client-m0")
+)
 
 
 @pytest.mark.parametrize(
