@@ -215,7 +215,7 @@ _EVERY = {
     "hostile/test_signals.py": 4,
     "fuzz/test_readers.py": 4,
 }
-"""Files whose tests are alike and take long, each a run in a process of its own: which ones ``make test`` runs."""
+"""Files with many tests that are alike and take long: ``make test`` runs every so many of them."""
 
 
 def _sample(items: Sequence[pytest.Item]) -> None:
