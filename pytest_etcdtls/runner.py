@@ -156,7 +156,7 @@ class Judge:
             text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno} of {where.filename})"
             return (
                 Outcome.BROKEN,
-                f"the check {check.id} itself failed, which is a fault of its code: {text}",
+                f"the check {check.id} itself failed, a fault of its code and not of the cluster: {text}",
                 (),
             )
 

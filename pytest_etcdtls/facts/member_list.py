@@ -88,7 +88,7 @@ def _host(parts: SplitResult) -> str:
         if is_number(host):
             raise ValueError("its host is a number that some resolvers read as an address")
         if host != "localhost" and is_loopback(host.rstrip(".")):
-            raise LocalURLError("it leads to whoever connects")
+            raise LocalURLError("it leads to the client's own machine")
         return host
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv6Address):
@@ -97,7 +97,7 @@ def _host(parts: SplitResult) -> str:
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
             if address.is_loopback:
-                raise LocalURLError("it leads to whoever connects")
+                raise LocalURLError("it leads to the client's own machine")
     if why_not := no_machine(str(address)):
         raise ValueError(why_not)
     return str(address)

@@ -192,6 +192,8 @@ def _none_of(number: int) -> str:
 
 def _decrypts(block: Block, passphrase: bytes) -> bool:
     """Return whether a passphrase is that of an encrypted key, or the key has another problem."""
+    if not passphrase:
+        return False
     try:
         load_pem_private_key(block.data or b"", passphrase, unsafe_skip_rsa_key_validation=True)
     except ValueError:

@@ -65,7 +65,7 @@ def no_machine(address: str) -> str:
         if inside is not None and (inside.is_loopback or no_machine(str(inside))):
             return f"{address} holds {inside}, which some resolvers read"
     if parsed.is_unspecified:
-        return f"{address} is every address of whoever connects, and no other machine's"
+        return f"{address} means every address of the client's own machine"
     if parsed.is_multicast or str(parsed) == "255.255.255.255":
         return f"{address} is not the address of one machine"
     if parsed.is_link_local or parsed in _METADATA:

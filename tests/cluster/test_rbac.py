@@ -64,7 +64,7 @@ def test_a_gateway_that_is_not_there_cannot_turn_it_on(tmp_path: Path) -> None:
 
 def test_answers_that_are_no_json_are_text(start: Start, newest_etcd: Path) -> None:
     gateway = gateway_of(start(ClusterConfig(), newest_etcd).members[0])
-    assert gateway.post("/nowhere", {}) == (404, {"text": "404 page not found\n"})
+    assert gateway.post("/nowhere", {}) == (404, {"text": "404 page not found\\n"})
 
 
 def test_a_gateway_that_does_not_work_cannot_turn_it_on(start: Start, etcd_binary: Path) -> None:

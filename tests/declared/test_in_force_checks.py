@@ -157,7 +157,9 @@ def test_what_nothing_declares_is_not_in_force_either() -> None:
         "every client is accepted, as declared"
     )
     said = _message(_judge("config.client-auth-in-force", declaration=declaration))
-    assert said.startswith("clients without a certificate are refused, and nothing in the command line asks")
+    assert said.startswith(
+        "clients without a certificate are refused, and nothing in the command line requires one"
+    )
 
 
 def test_a_trap_that_etcd_did_not_fall_into_is_noted() -> None:

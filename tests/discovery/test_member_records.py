@@ -69,7 +69,7 @@ def test_the_peer_port() -> None:
 
 
 def test_the_gateway_leaves_an_empty_list_out() -> None:
-    with pytest.raises(ValueError, match="no list"):
+    with pytest.raises(ValueError, match="not a list"):
         from_gateway(b"{}")
     assert from_gateway(b'{"members": []}') == ((), None)
 

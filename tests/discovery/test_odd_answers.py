@@ -71,7 +71,7 @@ def test_odd_urls_are_told_one_by_one_and_none_is_followed(phase: Stage) -> None
         "more than scheme",
         "2010 characters",
         "neither https://",
-        "no URL",
+        "not a URL",
     ):
         assert any(words in why for why in whys)
     assert result.reason.isprintable()
@@ -91,7 +91,7 @@ def test_a_thousand_members_are_bounded_and_told(phase: Stage) -> None:
     result = judged(observer)
     assert len(observer.target.listeners) == 1 + MOST_MEMBERS
     assert result.outcome is Outcome.INCONCLUSIVE
-    assert "900 more members are listed and not looked at" in result.reason
+    assert "900 more members are listed and not judged" in result.reason
     assert found(observer).describe().startswith(f"1000 members, by /members of {listener.url}: 1, 10, 100, ")
     assert found(observer).describe().endswith(", and 991 more")
     assert {one.url for one in observer.connections} == {listener.url}

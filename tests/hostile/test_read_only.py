@@ -138,8 +138,11 @@ def test_the_state_of_an_etcd_is_as_before(run: Runner, etcd_binary: Path, authe
     assert last - first == authentication + cluster.version.startswith("3.4.")
 
 
-@pytest.mark.parametrize("asks", [True, False], ids=["mutual", "everybody"])
-@pytest.mark.parametrize("authentication", [False, True], ids=["open", "authentication"])
+@pytest.mark.parametrize(
+    ("authentication", "asks"),
+    [(False, True), (False, False), (True, True)],
+    ids=["open-mutual", "open-everybody", "authentication-mutual"],
+)
 def test_every_request_is_an_allowed_one(
     run: Runner, newest_etcd: Path, authentication: bool, asks: bool
 ) -> None:

@@ -253,7 +253,7 @@ DRIFTS: Mapping[str, Drift] = {
         checks=_OPENED,
         found={
             "violates": {"metrics": {"mtls.plaintext-refused"}, "cluster": {"config.listeners-as-declared"}},
-            "not-verified": {"metrics": {"listener.is-etcd"}},
+            "not-verified": {"metrics": {"listener.answers", "listener.is-etcd"}},
         },
     ),
     "http declared where https is spoken": Drift(

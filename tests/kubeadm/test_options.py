@@ -83,7 +83,7 @@ def test_another_cluster_on_the_command_line_replaces_that_of_the_file(run: Runn
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--etcd-pki-dir=."], "--etcd-pki-dir holds files and no address: add --etcd-config"),
+        (["--etcd-pki-dir=."], "--etcd-pki-dir names files and no address: add --etcd-config"),
         (["--etcd-config={manifest}", "--etcd-pki-dir=."], "holds none of the declared files"),
     ],
 )

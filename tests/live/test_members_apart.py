@@ -84,13 +84,13 @@ def test_two_versions(etcd_binary: Path, newest_etcd: Path) -> None:
     [
         pytest.param(
             replace(GOOD, tls_min_version="TLS1.3"),
-            "offers TLSv1.3, asks",
+            "offers TLSv1.3; requests",
             Outcome.WARNS,
             marks=pytest.mark.etcd_version("3.5.33", "3.6", "3.7"),
         ),
         (
             replace(GOOD, client_cert_auth=False, trusted_ca_file=None),
-            "asks for a certificate in none",
+            "requests a certificate in none",
             Outcome.VIOLATES,
         ),
     ],

@@ -134,8 +134,10 @@ def test_a_range_is_asked_for_as_the_given_user(etcd_binary: Path) -> None:
         not_sent = Judge(to_untrusted).result(catalogue()["api.grpc-range"], listeners[0])
     assert as_user.outcome is Outcome.CONFORMS
     assert as_user.reason == "asked as user root"
-    for result in (as_nobody, with_wrong_password, not_sent):
+    assert with_wrong_password.outcome is Outcome.INCONCLUSIVE
+    for result in (as_nobody, not_sent):
         assert result.outcome is Outcome.NOT_VERIFIED
+    for result in (as_nobody, with_wrong_password, not_sent):
         assert "--etcd-user" in result.reason
     assert "authentication failed" in with_wrong_password.reason
     assert "the password was not sent" in not_sent.reason

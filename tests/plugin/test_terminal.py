@@ -44,10 +44,37 @@ def test_quiet_shows_counts_and_what_fails(run: Runner, live: Live) -> None:
     ran = run(*live.wrong_anchor, SOME, "-q")
     text = summary(ran)
     assert "1 violates" in text
-    assert "cert.trusted" in text
-    assert "expected:" in text
-    assert "SHA-256" not in text.partition("violations")[0]
+    assert "1. cert.trusted (high) on client-" in text
+    assert "expected:" in ran.out
+    assert "SHA-256" not in text
     assert "not verified\n" not in text
+    assert text.rstrip().endswith("etcd TLS: NOT CLEAN: 1 fault (1 check)")
+
+
+def test_each_finding_is_shown_once_and_the_verdict_is_the_last(run: Runner, live: Live) -> None:
+    ran = run(*live.wrong_anchor)
+    assert ran.out.count("expected: a certificate with a path to") == 1
+    last = ran.out.rstrip().splitlines()[-24:]
+    assert last[-1] == "etcd TLS: NOT CLEAN: 1 fault (1 check)"
+    assert any(line.startswith("live (live, etcd ") for line in last)
+    assert any("exit code 1: 1 fault" in line for line in last)
+
+
+def test_a_clean_cluster_is_said_to_be_that(run: Runner, live: Live) -> None:
+    ran = run(*live.options)
+    assert ran.exit_code == 0
+    assert ran.out.rstrip().splitlines()[-1] == "etcd TLS: CLEAN"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--tb=no"], ["-q", "--tb=no"], ["-p", "no:terminalreporter"], ["-n1"]]
+)
+def test_a_fault_is_told_whatever_else_is_not(run: Runner, live: Live, arguments: list[str]) -> None:
+    ran = run(*live.wrong_anchor, SOME, *arguments)
+    assert ran.exit_code == 1
+    if "no:terminalreporter" not in arguments:
+        assert "1. cert.trusted (high) on client-" in ran.out
+        assert ran.out.rstrip().splitlines()[-1] == "etcd TLS: NOT CLEAN: 1 fault (1 check)"
 
 
 @pytest.mark.parametrize(
@@ -81,12 +108,14 @@ def test_without_colour_there_is_none_and_with_colour_there_is(run: Runner, live
 
 def test_worst_comes_first_and_each_outcome_in_its_own_way(run: Runner, live: Live) -> None:
     run.with_house()
-    text = summary(run(*live.options, "--etcd-check=house", "-p", "no:randomly"))
+    text = run(*live.options, "--etcd-check=house", "-p", "no:randomly").out
     expected = (
-        "1 violates, 1 inconclusive, 1 broken, 1 warns, 1 not verified, 1 not applicable,",
-        "2 conform; ",
-        "violations",
-        "house.violates (MUST, critical)",
+        "= ERRORS =",
+        "broken: the check house.broken itself failed",
+        "ZeroDivisionError",
+        "inconclusive: nobody answered the door",
+        "= FAILURES =",
+        "house.violates on client-",
         "the house is on fire",
         "expected: no fire",
         "observed: fire",
@@ -95,14 +124,17 @@ def test_worst_comes_first_and_each_outcome_in_its_own_way(run: Runner, live: Li
         "why:      The house does not burn. Fire destroys houses.",
         "remedy:   put it out with --water-file.",
         "see:      House rules, 2",
-        "inconclusive: the evidence could not be obtained",
-        "nobody answered the door",
-        "broken: a fault",
-        "ZeroDivisionError",
+        "1 violates, 1 inconclusive, 1 broken, 1 warns, 1 not verified, 1 not applicable,",
+        "2 conform; ",
         "warnings",
         "there is smoke (observed: some)",
         "not verified",
         "needs a ladder: pass --ladder",
+        "1. house.violates (critical) on client-",
+        "remedy: put it out with --water-file.",
+        "1 warning: house.warns",
+        "exit code 1: 1 fault, 2 checks without evidence",
+        "etcd TLS: NOT CLEAN: 1 fault (1 check)",
     )
     position = 0
     for words in expected:
@@ -114,7 +146,7 @@ def test_what_is_not_verified_is_grouped_by_reason(run: Runner, live: Live) -> N
     ran = run(
         f"--etcd-endpoint={live.client}", "--etcd-check=mtls.expired,mtls.not-yet-valid", "-p", "no:randomly"
     )
-    text = summary(ran)
+    text = summary(ran).partition("\nnot verified\n")[2].partition("\nlive (")[0]
     assert text.count("--etcd-cert") + text.count("--etcd-ca-key") == 1
     assert "mtls.expired, mtls.not-yet-valid on" in text
 

@@ -41,6 +41,7 @@ ZOO = [
     Misconfigured(
         name="client-malformed-certificate",
         what="the client port serves a CA behind its certificate that Go cannot parse",
+        faults=("cert.well-formed", "cert.no-stray-certificates"),
         config=BROKEN,
         after_start=_serve_a_malformed_one_too,
         violated={"client": ["cert.well-formed"]},

@@ -54,7 +54,7 @@ ZOO = [
     Misconfigured(
         name="one-certificate-forgotten",
         what="the certificate of one of three members expires long before the others",
-        faults=("cert.matches-expected-file",),
+        faults=("cert.matches-expected-file", "mtls.server-certificate-as-client"),
         config=replace(BROKEN, size=3),
         after_start=_forget_one,
         violated={"client": ["cert.matches-expected-file"]},
