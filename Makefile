@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test matrix coverage lint test-oldest test-lowest zoo oracle wheel-test docs kill-matrix stability kills fuzz compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test matrix hostile coverage lint test-oldest test-lowest zoo oracle wheel-test docs kill-matrix stability kills fuzz compose-up compose-down clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,10 @@ test: $(VENV)/.test ## run the tests that this machine can run and say which it 
 	$(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
 
 matrix: $(VENV)/.test ## the same, with every misconfigured cluster, every preset and every test on every etcd at hand
-	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(ARGS)
+	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
+
+hostile: $(VENV)/.test ## try every hostile server, file and signal, not a part of them
+	ETCD_MATRIX=whole HOSTILE=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) tests/hostile tests/fuzz $(ARGS)
 
 coverage: $(VENV)/.test ## run the tests as `make test` does and show what they cover
 	@$(BIN)/coverage erase

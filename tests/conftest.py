@@ -209,23 +209,29 @@ _EVERY = {
     "hostile/test_kills.py": 4,
     "hostile/test_no_evidence.py": 10,
     "hostile/test_passphrases.py": 5,
-    "hostile/test_read_only.py": 5,
+    "hostile/test_read_only.py": 6,
     "hostile/test_report_writing.py": 3,
     "hostile/test_servers.py": 12,
     "hostile/test_signals.py": 4,
     "fuzz/test_readers.py": 4,
 }
-"""Files with many tests that are alike and take long: ``make test`` runs every so many of them."""
+"""Files with many tests that are alike and take long: ``make test`` runs every so many of them.
+
+``make matrix`` runs three times as many, and ``make hostile`` all.
+"""
 
 
 def _sample(items: Sequence[pytest.Item]) -> None:
-    """Leave all but every so many tests of these files to ``make matrix``."""
+    """Leave all but every so many tests of these files to ``make hostile``."""
+    if os.environ.get("HOSTILE") == "whole":
+        return
+    more = 3 if _whole_matrix() else 1
     seen: Counter[str] = Counter()
     for item in sorted(items, key=lambda item: item.nodeid):
         name = "/".join(item.path.parts[-2:])
         if name in _EVERY:
-            if seen[name] % _EVERY[name]:
-                item.add_marker(pytest.mark.whole)
+            if seen[name] % max(1, _EVERY[name] // more):
+                item.add_marker(pytest.mark.skip(reason=f"{_NEEDS}HOSTILE=whole: run make hostile"))
             seen[name] += 1
 
 
