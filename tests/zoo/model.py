@@ -89,7 +89,8 @@ class Misconfigured:
     def named_faults(self, version: str) -> list[str]:
         """Return the ids of the checks that are faults on that version of etcd, in order."""
         own = {check for ids in self.found_by(version).values() for check in ids}
-        return sorted({*self.faults, *(own & _FAULTS_OF_THEIR_OWN)} if self.faults else own)
+        named = {*self.faults} & own  # on another version nothing may follow from what is not found there
+        return sorted(named | (own & _FAULTS_OF_THEIR_OWN) if named else own)
 
     def proves(self) -> set[str]:
         """Return the ids of the checks that find what is wrong on some version of etcd."""
