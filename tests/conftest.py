@@ -202,18 +202,18 @@ def _place(item: pytest.Item) -> _Place | None:
 
 
 _EVERY = {
-    "hostile/test_bodies.py": 2,
-    "hostile/test_bounds.py": 4,
-    "hostile/test_files.py": 10,
-    "hostile/test_hostile_discovery.py": 4,
+    "hostile/test_bodies.py": 6,
+    "hostile/test_bounds.py": 12,
+    "hostile/test_files.py": 30,
+    "hostile/test_hostile_discovery.py": 6,
     "hostile/test_kills.py": 4,
-    "hostile/test_no_evidence.py": 10,
-    "hostile/test_passphrases.py": 5,
-    "hostile/test_read_only.py": 6,
-    "hostile/test_report_writing.py": 3,
-    "hostile/test_servers.py": 12,
-    "hostile/test_signals.py": 4,
-    "fuzz/test_readers.py": 4,
+    "hostile/test_no_evidence.py": 24,
+    "hostile/test_passphrases.py": 15,
+    "hostile/test_read_only.py": 12,
+    "hostile/test_report_writing.py": 9,
+    "hostile/test_servers.py": 36,
+    "hostile/test_signals.py": 9,
+    "fuzz/test_readers.py": 12,
 }
 """Files with many tests that are alike and take long: ``make test`` runs every so many of them.
 

@@ -35,6 +35,7 @@ def test_each_compares_what_it_says(what: str) -> None:
     assert [name for name in COMPARED[what] if f"| {name} | " not in result.stdout] == []
 
 
+@pytest.mark.etcd_version("3.7")
 def test_the_connections_on_the_performance_page_are_about_those_of_today(
     newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
