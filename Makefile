@@ -44,8 +44,9 @@ test: $(VENV)/.test ## run the tests that this machine can run and say which it 
 matrix: $(VENV)/.test ## the same, with every misconfigured cluster, every preset and every test on every etcd at hand
 	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
 
-hostile: $(VENV)/.test ## try every hostile server, file and signal, not a part of them
-	ETCD_MATRIX=whole HOSTILE=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) tests/hostile tests/fuzz $(ARGS)
+hostile: $(VENV)/.test ## try every hostile server, file and signal, pair of faults and plan, not a part of them
+	ETCD_MATRIX=whole HOSTILE=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) tests/hostile tests/fuzz tests/live/test_plan.py \
+		tests/zoo/test_independent_faults.py $(ARGS)
 
 coverage: $(VENV)/.test ## run the tests as `make test` does and show what they cover
 	@$(BIN)/coverage erase

@@ -214,6 +214,8 @@ _EVERY = {
     "hostile/test_servers.py": 36,
     "hostile/test_signals.py": 9,
     "fuzz/test_readers.py": 12,
+    "live/test_plan.py": 15,
+    "zoo/test_independent_faults.py": 9,
 }
 """Files with many tests that are alike and take long: ``make test`` runs every so many of them.
 

@@ -49,9 +49,7 @@ def test_with_a_peer_endpoint_alone_it_names_the_client_urls_that_are_advertised
 @pytest.mark.parametrize(
     "check",
     [
-        pytest.param(
-            check, id=check.id, marks=[] if check.family in ("api", "cluster") else pytest.mark.whole
-        )
+        pytest.param(check, id=check.id)
         for check in catalogue().values()
         if check.family != "lifecycle" and not check.opt_in
     ],

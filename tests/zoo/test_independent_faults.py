@@ -76,7 +76,6 @@ SINGLE_FAULTS = (
     ),
 )
 PAIRS = tuple(combinations(SINGLE_FAULTS, 2))
-_EVERY_FIFTH = 5
 
 
 def _profile(profile: Profile, *changes: Mapping[str, Any]) -> Profile:
@@ -117,10 +116,7 @@ def test_one_fault_is_one(fault: SingleFault, newest_etcd: Path) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [
-        pytest.param(*pair, marks=[] if number % _EVERY_FIFTH == 0 else [pytest.mark.whole])
-        for number, pair in enumerate(PAIRS)
-    ],
+    PAIRS,
     ids=_id,
 )
 def test_two_faults_are_two(first: SingleFault, second: SingleFault, newest_etcd: Path) -> None:
