@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -138,6 +139,9 @@ def test_the_state_of_an_etcd_is_as_before(run: Runner, etcd_binary: Path, authe
     assert last - first == authentication + cluster.version.startswith("3.4.")
 
 
+@pytest.mark.skipif(
+    os.environ.get("HOSTILE") != "whole", reason="needs HOSTILE=whole: run make hostile; slow under load"
+)
 @pytest.mark.parametrize("asks", [True, False], ids=["mutual", "everybody"])
 def test_every_request_is_an_allowed_one(run: Runner, newest_etcd: Path, asks: bool) -> None:
     with filled(newest_etcd, authentication=False) as cluster:
