@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from OpenSSL import SSL
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
@@ -17,6 +19,67 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 
 Handler = Callable[[socket.socket], None]
+
+
+class ThreadedServer:
+    """Hands each connection to a function on a thread of its own.
+
+    Args:
+        handler: what is done with a connection; an error of the connection ends it.
+        host: address that is listened on.
+        seconds: time-out of a handler's reads and writes; ``None`` for none.
+
+    Attributes:
+        port: the port that is listened on.
+        accepted: connections so far.
+    """
+
+    def __init__(self, handler: Handler, host: str = "127.0.0.1", seconds: float | None = 30) -> None:
+        self._handler = handler
+        self._seconds = seconds
+        self._open: set[socket.socket] = set()
+        self._listening = socket.create_server((host, 0), backlog=128)
+        self.port = int(self._listening.getsockname()[1])
+        self.accepted = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def listener(self, scheme: str = "https", role: Role = Role.CLIENT, member: str = "m0") -> Listener:
+        """Return the server as a listener of a target."""
+        return Listener(
+            role=role,
+            scheme="https" if scheme == "https" else "http",
+            host="127.0.0.1",
+            port=self.port,
+            member=member,
+            label=f"{role}-{member}",
+        )
+
+    def close(self) -> None:
+        """Stop accepting, and end every connection."""
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(timeout=10)
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self._open.add(connection)
+            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        connection.settimeout(self._seconds)
+        with connection, contextlib.suppress(OSError, ValueError, SSL.Error):
+            self._handler(connection)
+        self._open.discard(connection)
 
 
 class Server:

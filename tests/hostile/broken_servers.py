@@ -6,11 +6,9 @@ runs it.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -36,47 +34,7 @@ from tls.hello_server import TLS1_2, alert, server_hello
 TLSHandler = Callable[[ssl.SSLSocket, bytes], None]
 """What a server does on a connection after the handshake, given the first bytes of the request."""
 
-_SECONDS = 20.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-
-class ThreadedServer:
-    """Accepts connections and gives each a thread.
-
-    Attributes:
-        port: on 127.0.0.1.
-        accepted: connections so far.
-    """
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = int(self._listening.getsockname()[1])
-        self.accepted = 0
-        self._open: set[socket.socket] = set()
-        self._accepting = threading.Thread(target=self._accept, daemon=True)
-        self._accepting.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        connection.settimeout(_SECONDS)
-        with connection, contextlib.suppress(OSError, SSL.Error):
-            self._handler(connection)
-
-    def close(self) -> None:
-        """Stop accepting. Handlers end with their clients."""
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._accepting.join(timeout=10)
 
 
 def _client_hello(connection: socket.socket) -> None:

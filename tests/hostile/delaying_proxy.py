@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from hostile.handshake_refusers import ThreadedServer
+from servers import ThreadedServer
 
 
 class DelayingProxy(ThreadedServer):

@@ -2,65 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener
-
-Handle = Callable[[socket.socket], None]
-
-
-class ThreadedServer:
-    """Hands each connection to a function on a thread of its own, on addresses of this machine."""
-
-    def __init__(self, handle: Handle, host: str = "127.0.0.1") -> None:
-        self._handle = handle
-        self._open: set[socket.socket] = set()
-        self._listening = socket.create_server((host, 0), backlog=128)
-        self.port = int(self._listening.getsockname()[1])
-        self.accepted = 0
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def listener(self, scheme: str = "https", role: Role = Role.CLIENT, member: str = "m0") -> Listener:
-        """Return the server as a listener of a target."""
-        return Listener(
-            role=role,
-            scheme="https" if scheme == "https" else "http",
-            host="127.0.0.1",
-            port=self.port,
-            member=member,
-            label=f"{role}-{member}",
-        )
-
-    def close(self) -> None:
-        """Stop accepting, and end every connection."""
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(timeout=10)
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            self._open.add(connection)
-            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
-
-    def _one(self, connection: socket.socket) -> None:
-        connection.settimeout(30)
-        with connection, contextlib.suppress(OSError):
-            self._handle(connection)
-        self._open.discard(connection)
+from servers import Handler
 
 
 def _drain(connection: socket.socket) -> None:
@@ -70,7 +16,7 @@ def _drain(connection: socket.socket) -> None:
         pass
 
 
-def sends(data: bytes, *, first: bool = False) -> Handle:
+def sends(data: bytes, *, first: bool = False) -> Handler:
     """Return a handler that sends the same to everybody, before the client sends or after."""
 
     def handle(connection: socket.socket) -> None:
@@ -157,7 +103,7 @@ def _trickles(connection: socket.socket) -> None:
         connection.sendall(b"\x02")
 
 
-def _of_version(version: int) -> Handle:
+def _of_version(version: int) -> Handler:
     """Return a handler that answers a hello of that version and has alert 70 for all others."""
 
     def handle(connection: socket.socket) -> None:
@@ -172,7 +118,7 @@ def _of_version(version: int) -> Handle:
     return handle
 
 
-def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handle]:
+def refusers(chain: tuple[bytes, ...]) -> Mapping[str, Handler]:
     """Return what each server does with a connection, by name.
 
     Args:

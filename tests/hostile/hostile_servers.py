@@ -22,7 +22,7 @@ from typing import Any
 import jsonschema
 import pytest
 from impostors.impostor import Answer, answers, impostor
-from servers import Handler
+from servers import Handler, ThreadedServer
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
@@ -33,38 +33,6 @@ FORGED = "149 passed, 0 failed"
 """A line that a hostile server wants to stand in the terminal."""
 CONTROLS = f"\r\n{FORGED}\n\x1b[2K\x07\x7f\u009b\u202e\u200b"
 """That line, and what moves the cursor, rings, erases and reorders."""
-
-
-class ThreadedServer:
-    """Hands each connection to a function in a thread of its own."""
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
-
-    def _handle(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                self._handler(connection)
-            except (OSError, ValueError):
-                return
-
-    def close(self) -> None:
-        """Stop accepting."""
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(timeout=10)
 
 
 @dataclass
@@ -114,7 +82,7 @@ class Hostile:
 
     def raw(self, handler: Handler) -> int:
         """Return the port of a server that does this with each connection."""
-        self._servers.append(ThreadedServer(handler))
+        self._servers.append(ThreadedServer(handler, seconds=None))
         return self._servers[-1].port
 
 

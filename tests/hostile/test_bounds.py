@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from discovery.asking import asked, live, named
 from hostile.delaying_proxy import DelayingProxy
-from hostile.handshake_refusers import ThreadedServer, refusers
+from hostile.handshake_refusers import refusers
+from servers import ThreadedServer
 from starting import start_process
 
 from pytest_etcdtls.catalog import catalogue, select

@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from hostile.handshake_refusers import Handle, ThreadedServer, refusers
+from hostile.handshake_refusers import refusers
+from servers import Handler, ThreadedServer
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.observer import Observer
@@ -43,7 +44,7 @@ def _pki() -> ClusterPKI:
 
 
 @cache
-def _servers() -> Mapping[str, Handle]:
+def _servers() -> Mapping[str, Handler]:
     chain = _pki().leaves["m0"].server.chain
     return refusers(tuple(found.public_bytes(Encoding.DER) for found in chain))
 
