@@ -1,7 +1,7 @@
 """What etcd's HTTP endpoints answer: paths, redirections, clock, versions, health and member list."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -14,7 +14,7 @@ from pytest_etcdtls.facts.release import EtcdRelease, Release
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Ending, Response
 from pytest_etcdtls.untrusted import read_json
 
@@ -102,29 +102,38 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
     """
-    if served.client is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
-        return
-    seen: set[str] = set()
-    for attempt in served.client.served:
-        response = attempt.response
-        if response is None or not 300 <= response.status < 400 or attempt.protocol in seen:
-            continue
-        seen.add(attempt.protocol)
+    for protocol, response, line in _responses(served, '"Location"', lambda one: 300 <= one.status < 400):
         yield Finding(
             message="an answer is a redirection",
             expected="etcd's own answer",
-            observed=f"{attempt.protocol}: HTTP {response.status} to {response.headers.get('location', '?')}",
-            reproduce=(
-                curl(
-                    served.url,
-                    role=served.role,
-                    files=served.client.files,
-                    protocol=attempt.protocol,
-                    look='"Location"',
-                ),
-            ),
+            observed=f"{protocol}: HTTP {response.status} to {response.headers.get('location', '?')}",
+            reproduce=(line,),
         )
+    yield from _without_client(served)
+
+
+def _without_client(served: ServedClient) -> Iterator[Statement]:
+    """Yield not-verified if the listener serves no client."""
+    if served.client is None:
+        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
+
+
+def _responses(
+    served: ServedClient, look: str, wanted: Callable[[Response], bool]
+) -> Iterator[tuple[Protocol, Response, str]]:
+    """Yield the first wanted response of each protocol, with a command that shows what ``look`` names."""
+    client = served.client
+    seen: set[Protocol] = set()
+    for attempt in client.served if client else ():
+        response, protocol = attempt.response, attempt.protocol
+        if response is not None and protocol not in seen and wanted(response):
+            seen.add(protocol)
+            files = client.files if client else None
+            yield (
+                protocol,
+                response,
+                curl(served.url, role=served.role, files=files, protocol=protocol, look=look),
+            )
 
 
 def _encoded(served: ServedClient) -> Mapping[str, Any]:
@@ -145,29 +154,15 @@ def no_body_is_encoded(served: ServedClient) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: connect to etcd itself on --listen-{side}-urls; a proxy answers in its place.
     """
-    if served.client is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
-        return
-    seen: set[str] = set()
-    for attempt in served.client.served:
-        response = attempt.response
-        if response is None or not response.content_encoding or attempt.protocol in seen:
-            continue
-        seen.add(attempt.protocol)
+    found = _responses(served, '"Content-Encoding"', lambda one: bool(one.content_encoding))
+    for protocol, response, line in found:
         yield Finding(
             message="an answer has a content encoding",
             expected="etcd's own answer, as it is",
-            observed=f"{attempt.protocol}: HTTP {response.status}, encoded as {response.content_encoding}",
-            reproduce=(
-                curl(
-                    served.url,
-                    role=served.role,
-                    files=served.client.files,
-                    protocol=attempt.protocol,
-                    look='"Content-Encoding"',
-                ),
-            ),
+            observed=f"{protocol}: HTTP {response.status}, encoded as {response.content_encoding}",
+            reproduce=(line,),
         )
+    yield from _without_client(served)
 
 
 def _long_ago(served: ServedClient) -> Mapping[str, Any]:
