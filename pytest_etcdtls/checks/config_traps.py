@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.declared.effective import SIDES, CRLEffect
+from pytest_etcdtls.declared.effective import SIDES, CRLEffect, Side
 from pytest_etcdtls.declared.traps import Trap
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.configuration import (
@@ -87,22 +87,22 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
 def _concerned(member: MemberDeclaration, trap: Trap) -> tuple[str, ...]:
     """Return the listeners of the side to which a trap belongs, of both sides if it belongs to none."""
     roles = {listener.role for listener in member.effective.listeners if str(listener.url) in trap.listeners}
-    peer = {role is Role.PEER for role in roles} or {
-        setting.name.startswith("peer-") for setting in trap.settings if _has_a_side(setting.name)
-    }
-    if len(peer) != 1 or any(not _has_a_side(setting.name) for setting in trap.settings if not roles):
-        peer = {True, False}
+    sides: set[Side] = {"peer" if role is Role.PEER else "client" for role in roles}
+    if not sides:
+        sides = {side for setting in trap.settings for side in _sides_of(setting.name)}
     return tuple(
-        name for side in SIDES if (side == "peer") in peer for name in listeners_of_side(member.label, side)
+        name for side in SIDES if side in (sides or SIDES) for name in listeners_of_side(member.label, side)
     )
 
 
-_OF_ONE_SIDE = ("peer-", "client-", "cert-file", "key-file", "trusted-ca-file", "auto-tls")
+_OF_CLIENTS = ("client-", "cert-file", "key-file", "trusted-ca-file", "auto-tls")
 
 
-def _has_a_side(name: str) -> bool:
-    """Whether a setting applies to client or to peer listeners, not to both."""
-    return name.startswith(_OF_ONE_SIDE)
+def _sides_of(setting: str) -> tuple[Side, ...]:
+    """Return the sides to which a setting applies."""
+    if setting.startswith("peer-"):
+        return ("peer",)
+    return ("client",) if setting.startswith(_OF_CLIENTS) else SIDES
 
 
 @trap_check("auto-tls-drops-client-auth")
