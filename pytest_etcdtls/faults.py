@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Outcome, Severity
@@ -43,7 +43,7 @@ class Fault:
 
     @property
     def size(self) -> int:
-        """The number of results that it explains, its own included."""
+        """The number of violations of the fault: its own, and those that follow from it."""
         return len(self.results) + len(self.consequences)
 
 
@@ -54,14 +54,11 @@ def ancestors(check: Check, checks: Mapping[str, Check]) -> list[str]:
         check: whose ``Follows:`` names ids and globs.
         checks: the checks that are known, by id.
     """
-    return list(
-        dict.fromkeys(
-            id_
-            for pattern in check.follows
-            for id_ in checks
-            if id_ != check.id and fnmatchcase(id_, pattern)
-        )
-    )
+    found: dict[str, None] = {}
+    for pattern in check.follows:
+        found |= dict.fromkeys([pattern] if pattern in checks else fnmatch.filter(checks, pattern))
+    found.pop(check.id, None)
+    return list(found)
 
 
 def cause_of(

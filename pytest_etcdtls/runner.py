@@ -471,11 +471,11 @@ class Run:
         if result.outcome not in FOUND or not check.follows:
             return result
         observer = target.seen
-        listeners = observer.target.listeners if observer else target.outline.listeners
+        known = observer.target if observer else target.outline
 
         def lookup(id_: str, place: str) -> CheckResult | None:
             ancestor = self._by_id[id_]
-            listener = next((found for found in listeners if found.label == place), None)
+            listener = find_listener(known, place)
             judged = listener.role in ancestor.roles if listener else not ancestor.roles
             if not judged or (
                 self.selected is not None and (target.outline.label, place, id_) not in self.selected
@@ -483,7 +483,7 @@ class Run:
                 return None
             return self._waived(target, ancestor, place)
 
-        labels = [listener.label for listener in listeners]
+        labels = [listener.label for listener in known.listeners]
         return replace(result, cause=cause_of(result, self._by_id, labels, lookup))
 
     @cached_property

@@ -177,7 +177,7 @@ class Seen:
         return next((found for _, _, fact in self.facts if (found := _version(fact)) is not None), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """The report of a run.
 
@@ -200,12 +200,12 @@ class Report:
         counted = Counter(result.outcome for result in self.results)
         return {outcome: counted[outcome] for outcome in Outcome}
 
-    @property
+    @cached_property
     def faults(self) -> list[Fault]:
         """The faults that fail the run."""
         return faults(self.results)
 
-    @property
+    @cached_property
     def warnings(self) -> list[Fault]:
         """The faults that only warn."""
         return faults(self.results, Outcome.WARNS)

@@ -25,7 +25,7 @@ _NAMED = 5
 _REASONS = 3
 """Maximum number of reasons for not-verified checks."""
 _SHORT = 16
-_OPENS_NOTHING = (Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_RUN)
+_WITHOUT_VERDICT = (Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_RUN)
 _SERVED_AS_DECLARED = ("config.served-file", "config.peer-served-file")
 
 
@@ -37,7 +37,7 @@ def headline(report: Report, problems: Sequence[str]) -> Line:
         checks = sum(fault.size for fault in found)
         text = f"NOT CLEAN: {_number(len(found), 'fault')} ({_number(checks, 'check')})"
         return Line(f"etcd TLS: {text}", {"red": True, "bold": True})
-    undecided = [f"{counts[outcome]} {outcome}" for outcome in _OPENS_NOTHING if counts[outcome]]
+    undecided = [f"{counts[outcome]} {outcome}" for outcome in _WITHOUT_VERDICT if counts[outcome]]
     if undecided or problems or report.partial:
         said = ", ".join(undecided) or ("the run was interrupted" if report.partial else problems[0])
         return Line(f"etcd TLS: NO VERDICT: {said}", {"red": True, "bold": True})
