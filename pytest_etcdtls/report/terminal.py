@@ -111,23 +111,11 @@ def section(make: Section) -> Section:
 
 
 @section
-def short_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
-    """Yield the finding with expected and observed behaviour."""
-    for finding in result.findings:
-        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width, "", _CONTINUED))
-        yield from _finding(finding, width)
-    if not result.findings:
-        yield from (
-            coloured(line.text, "red")
-            for line in wrapped(f"{result.outcome}: {result.reason}", width, "", _CONTINUED)
-        )
-
-
-@section
 def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
-    """Yield the full description of a result with findings."""
+    """Yield the full description of a result; without findings, outcome and reason."""
     if not result.findings:
-        yield from short_result(result, width)
+        reason = f"{result.outcome}: {result.reason}"
+        yield from (coloured(line.text, "red") for line in wrapped(reason, width, "", _CONTINUED))
         return
     if result.cause is not None:
         yield from wrapped(follows_from(result.cause), width)

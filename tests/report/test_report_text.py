@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from pytest_etcdtls.report.terminal import full_result, short_result, wrapped
-from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.report.terminal import full_result, result_lines, wrapped
+from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 
 LONG = "a finding that takes more than one line of a terminal, since it has a lot to say about what is wrong"
 PASTE = "curl --cacert /etc/etcd/pki/ca.crt --cert client.crt --key client.key https://h:2379/version"
@@ -46,9 +48,15 @@ def test_everything_is_said_in_order() -> None:
     assert places == sorted(places)
 
 
-def test_the_short_form_stops_at_what_was_seen() -> None:
-    text = "\n".join(line.text for line in short_result(result(FINDING, FINDING)))
+def test_every_finding_is_told() -> None:
+    text = "\n".join(line.text for line in result_lines(result(FINDING, FINDING)))
     assert text.count("observed:") == 2
+
+
+def test_a_consequence_is_one_line_without_what_was_seen() -> None:
+    follows = replace(result(FINDING), cause=Ancestor("mtls.no-certificate", "client-m0"))
+    text = "\n".join(line.text for line in result_lines(follows))
+    assert text == "follows from mtls.no-certificate on client-m0"
     assert "curl" not in text
 
 
