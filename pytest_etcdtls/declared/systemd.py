@@ -205,7 +205,7 @@ class Specifiers:
     unit: str = ""
 
     def expand(self, word: Word) -> Word:
-        """Return the word with its specifiers expanded. All others, such as ``%H``, are unresolved."""
+        """Return the word with the supported specifiers expanded. Others, such as ``%H``, stay unresolved."""
         missing: list[str] = []
 
         def value(match: re.Match[str]) -> str:

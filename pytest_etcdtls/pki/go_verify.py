@@ -273,7 +273,7 @@ _ANY_POLICY = bytes.fromhex("551d2000")
 _READ_KINDS = (EMAIL, DNS, URI, IP)
 
 _MOST_SIGNATURE_CHECKS = 100
-"""Go stops after this many, so that a server cannot keep a client busy with certificates."""
+"""The number of signatures after which Go stops: a server cannot keep a client busy with certificates."""
 
 
 _NAMES = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
@@ -735,7 +735,7 @@ def verified_path(
 
 
 def path_faults(path: Path) -> Iterator[str]:
-    """Yield the requirements of Go for a whole path that this path does not meet."""
+    """Yield each requirement of Go for a certification path that this path does not meet."""
     for certificate in path:
         if not allows_servers(certificate):
             yield f"the extended key usage of {shown(certificate)} excludes servers"

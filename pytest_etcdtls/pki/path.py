@@ -30,7 +30,7 @@ from pytest_etcdtls.pki.go_verify import (
 
 @functools.lru_cache(maxsize=4096)
 def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Return whether the issuer's name matches and its key verifies the signature, including weak ones."""
+    """Return whether the issuer's name matches and its key verifies the signature, also a weak one."""
     if details(certificate).issuer != details(issuer).subject:
         return False
     try:

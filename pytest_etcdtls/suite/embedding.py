@@ -279,7 +279,7 @@ def _run(config: pytest.Config) -> Run:
 
 
 def _is_ours(metafunc: pytest.Metafunc, name: str) -> bool:
-    """Return whether the test uses our fixture, not its own fixture or parameter of the same name."""
+    """Return whether the test uses the plugin's fixture, not its own fixture or parameter of that name."""
     if name not in metafunc.fixturenames:
         return False
     for marker in metafunc.definition.iter_markers("parametrize"):
