@@ -7,14 +7,17 @@ start, including runs that do not use it.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_etcdtls._version import __version__
 
 if TYPE_CHECKING:
+    from pytest_etcdtls.catalog import prove_check, select
     from pytest_etcdtls.cluster.cluster import Cluster
     from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, Preset
     from pytest_etcdtls.cluster.member import Member
+    from pytest_etcdtls.cluster.testcontainer import EtcdTLSContainer
+    from pytest_etcdtls.credentials import Credential, Credentials, WriteRefusedError
     from pytest_etcdtls.errors import (
         ClusterStartError,
         EtcdTLSError,
@@ -28,28 +31,38 @@ if TYPE_CHECKING:
     from pytest_etcdtls.observer import Observer
     from pytest_etcdtls.pki.authority import CertificateAuthority
     from pytest_etcdtls.pki.bundle import ClusterPKI
-    from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
-    from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, Identity, KeyType, Profile
-    from pytest_etcdtls.registry import check
-    from pytest_etcdtls.results import CannotJudge, CheckResult, Finding, Level, Note, Outcome, Severity
+    from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, Identity, KeyType, PKIPlan, Profile
+    from pytest_etcdtls.registry import EVERY_LISTENER, Check, check
+    from pytest_etcdtls.results import (
+        CannotJudge,
+        CheckResult,
+        Finding,
+        Level,
+        Note,
+        Outcome,
+        Severity,
+        Statement,
+    )
     from pytest_etcdtls.role import Role
-    from pytest_etcdtls.runner import run_checks
-    from pytest_etcdtls.suite.embedding import WriteRefusedError
+    from pytest_etcdtls.runner import assert_conforms, run_checks
+    from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory
     from pytest_etcdtls.target import Bounds, Listener, PortCredentials, SigningKey, Target, TrustBundle
 
 _MODULES = {
     "pki.authority": ("CertificateAuthority",),
-    "pki.profile": ("CLIENT", "Identity", "PEER", "SERVER", "KeyType", "Profile"),
-    "pki.pki_plan": ("CALayout", "PKIPlan"),
+    "pki.profile": ("CLIENT", "CALayout", "Identity", "PEER", "PKIPlan", "SERVER", "KeyType", "Profile"),
     "pki.bundle": ("ClusterPKI",),
     "cluster.cluster": ("Cluster",),
     "cluster.config": ("PRESETS", "ClusterConfig", "Preset"),
     "cluster.member": ("Member",),
+    "cluster.testcontainer": ("EtcdTLSContainer",),
     "target": ("Bounds", "Listener", "PortCredentials", "Role", "SigningKey", "Target", "TrustBundle"),
     "observer": ("Observer",),
-    "registry": ("check",),
-    "runner": ("run_checks",),
-    "results": ("CheckResult", "Finding", "Level", "Note", "Outcome", "Severity", "CannotJudge"),
+    "registry": ("EVERY_LISTENER", "Check", "check"),
+    "catalog": ("prove_check", "select"),
+    "runner": ("assert_conforms", "run_checks"),
+    "suite.embedding": ("BoundCheck", "ClusterFactory"),
+    "results": ("CheckResult", "Finding", "Level", "Note", "Outcome", "Severity", "CannotJudge", "Statement"),
     "errors": (
         "ClusterStartError",
         "EtcdTLSError",
@@ -60,7 +73,7 @@ _MODULES = {
         "UnobservedError",
         "UsageError",
     ),
-    "suite.embedding": ("WriteRefusedError",),
+    "credentials": ("Credential", "Credentials", "WriteRefusedError"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -80,9 +93,14 @@ __all__ = [  # noqa: RUF022 - grouped by subject
     "PRESETS",
     "Cluster",
     "ClusterConfig",
+    "ClusterFactory",
+    "EtcdTLSContainer",
     "Member",
     "Preset",
     "start_cluster",
+    # credentials by name
+    "Credential",
+    "Credentials",
     # targets
     "Listener",
     "PortCredentials",
@@ -91,7 +109,10 @@ __all__ = [  # noqa: RUF022 - grouped by subject
     "Target",
     "TrustBundle",
     # observing and judging
+    "EVERY_LISTENER",
+    "BoundCheck",
     "Bounds",
+    "Check",
     "CheckResult",
     "Finding",
     "Level",
@@ -100,9 +121,13 @@ __all__ = [  # noqa: RUF022 - grouped by subject
     "Outcome",
     "Severity",
     "CannotJudge",
+    "Statement",
+    "assert_conforms",
     "check",
     "observe",
+    "prove_check",
     "run_checks",
+    "select",
     # what goes wrong
     "ClusterStartError",
     "EtcdTLSError",
@@ -129,30 +154,36 @@ def observe(target: Target, bounds: Bounds | None = None) -> Observer:
     return Observer(target, bounds)
 
 
-def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False) -> Cluster:
-    """Start an owned cluster with an available etcd. As a context manager, it stops the cluster at the end.
+def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False, **changes: Any) -> Cluster:  # noqa: ANN401
+    """Start an owned cluster. As a context manager, it stops the cluster at the end.
 
     Args:
         config: the configuration (default: one member, mutual TLS on both ports).
         keep: :meth:`Cluster.stop` leaves the cluster running.
+        changes: changes to fields of the configuration; ``version`` (``3.6`` or ``3.6.16``), ``binary`` or
+            ``image`` for a certain etcd (default: an available one), ``preset``, ``key_type``.
 
     Raises:
-        UsageError: if no etcd is available, or its version does not support the configuration.
+        UsageError: if no such etcd is available, or its version does not support the configuration.
         ClusterStartError: if it does not start. The message ends with the last lines of etcd's log.
     """
     from pytest_etcdtls.cluster.cluster import start_cluster as start
     from pytest_etcdtls.cluster.config import ClusterConfig
+    from pytest_etcdtls.cluster.request import ClusterRequest
     from pytest_etcdtls.cluster.sources import find_etcd
 
-    return start(config or ClusterConfig(), find_etcd(), keep=keep)
+    request = ClusterRequest.read(config, changes)
+    return start(request.config(ClusterConfig()), request.source(find_etcd), keep=keep)
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker reports a name that is not there
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

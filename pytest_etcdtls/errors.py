@@ -14,6 +14,10 @@ class UsageError(EtcdTLSError):
     """The caller asked for something that cannot be done: an option, a file, a value (exit code 4)."""
 
 
+class NoEtcdError(UsageError):
+    """There is no etcd to start a cluster with; the message says what was tried and how to get one."""
+
+
 class RegistrationError(EtcdTLSError):
     """A check or a probe does not follow its contract (a developer's mistake, found at import)."""
 
@@ -62,3 +66,15 @@ class UnreadableFileError(EtcdTLSError):
 
 class UnreadableJSONError(EtcdTLSError, ValueError):
     """Data that should be JSON is not, or exceeds a bound; the message says which."""
+
+
+def blocked_sockets(error: BaseException) -> str:
+    """Return what to do if pytest-socket has forbidden a connection, empty for every other error."""
+    # It warns before it raises, and the warning is raised instead where warnings are errors.
+    warned = isinstance(error, UserWarning) and str(error).startswith("A test tried to use socket")
+    if not warned and type(error).__module__.partition(".")[0] != "pytest_socket":
+        return ""
+    return (
+        "pytest-socket forbids the connection: run without --disable-socket and --allow-hosts, or pass "
+        "--force-enable-socket"
+    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.target import Listener
 
 FOUND = (Outcome.VIOLATES, Outcome.WARNS)
 """Outcomes with findings that no waiver accepts."""
@@ -62,7 +64,7 @@ def ancestors(check: Check, checks: Mapping[str, Check]) -> list[str]:
 
 
 def cause_of(
-    result: CheckResult, checks: Mapping[str, Check], labels: Iterable[str], lookup: Lookup
+    result: CheckResult, checks: Mapping[str, Check], listeners: Sequence[Listener], lookup: Lookup
 ) -> Ancestor | None:
     """Return the violation from which a violation follows directly, ``None`` for a fault.
 
@@ -73,21 +75,23 @@ def cause_of(
     Args:
         result: any result.
         checks: the checks of the run, by id.
-        labels: the labels of all listeners of the target.
+        listeners: all listeners of the target.
         lookup: the results of the target.
     """
     if result.outcome not in FOUND or result.check not in checks:
         return None
+    labels = [listener.label for listener in listeners]
+    names = {f"{one.role}-{one.member}" for one in listeners if one.label == result.listener}
     places = (*labels, CLUSTER) if result.listener == CLUSTER else (result.listener, CLUSTER)
     for id_ in ancestors(checks[result.check], checks):
         for place in places:
             found = lookup(id_, place)
-            if found is not None and _explains(found, result):
+            if found is not None and _explains(found, result, names):
                 return Ancestor(id_, place)
     return None
 
 
-def _explains(ancestor: CheckResult, result: CheckResult) -> bool:
+def _explains(ancestor: CheckResult, result: CheckResult, names: AbstractSet[str]) -> bool:
     """Whether an ancestor's result is a violation that can be the cause."""
     if ancestor.outcome not in FOUND or (ancestor.outcome, result.outcome) == (
         Outcome.WARNS,
@@ -96,25 +100,26 @@ def _explains(ancestor: CheckResult, result: CheckResult) -> bool:
         return False
     if ancestor.listener != CLUSTER or result.listener == CLUSTER:
         return True
-    return any(_concerns(finding, result) for finding in ancestor.findings)
+    return any(_concerns(finding, result, names) for finding in ancestor.findings)
 
 
-def _concerns(finding: Finding, result: CheckResult) -> bool:
-    """Whether a finding about the whole target is about the listener of a result."""
-    if not finding.concerns or result.role in finding.concerns:
+def _concerns(finding: Finding, result: CheckResult, names: AbstractSet[str]) -> bool:
+    """Whether a finding about the whole target is about the listener of a result, ``ROLE-MEMBER`` by name."""
+    if not finding.concerns or result.role in finding.concerns or not names.isdisjoint(finding.concerns):
         return True
     return any(result.listener == name or result.listener.startswith(f"{name}-") for name in finding.concerns)
 
 
-def with_causes(results: Sequence[CheckResult], checks: Mapping[str, Check]) -> list[CheckResult]:
+def with_causes(
+    results: Sequence[CheckResult], checks: Mapping[str, Check], listeners: Sequence[Listener]
+) -> list[CheckResult]:
     """Return the results of one target with the cause of each violation that follows from another one."""
     known = {(result.check, result.listener): result for result in results}
-    labels = list(dict.fromkeys(result.listener for result in results if result.listener != CLUSTER))
 
     def lookup(check: str, listener: str) -> CheckResult | None:
         return known.get((check, listener))
 
-    return [replace(result, cause=cause_of(result, checks, labels, lookup)) for result in results]
+    return [replace(result, cause=cause_of(result, checks, listeners, lookup)) for result in results]
 
 
 def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) -> list[Fault]:
@@ -138,10 +143,15 @@ def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) 
         elif result.outcome is outcome:
             groups.setdefault(key, []).append(result)
     made = [
-        Fault(results=tuple(alike), consequences=tuple(following.get(key, ())))
+        Fault(results=tuple(sorted(alike, key=_place)), consequences=tuple(following.get(key, ())))
         for key, alike in groups.items()
     ]
     return sorted(made, key=lambda fault: _SEVERITIES.index(fault.first.severity))
+
+
+def _place(result: CheckResult) -> tuple[str, str]:
+    """Return what orders the results of a fault, also if checks were run in another order."""
+    return result.target, result.listener
 
 
 def root_of(result: CheckResult, known: Mapping[tuple[str, str, str], CheckResult]) -> CheckResult:

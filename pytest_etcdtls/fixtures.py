@@ -2,12 +2,16 @@
 
 The module imports nothing heavy: each fixture imports what it needs. ``etcd_cluster``, ``etcd_pki`` and
 ``etcd_cluster_factory`` always use owned clusters. The other fixtures use the live cluster if one is given,
-else the owned one.
+else the etcd that replays the user's declaration, else ``etcd_cluster``, also where that is overridden. With
+several owned targets (``--etcd-binary`` given twice) a test that uses any of them runs once for each target,
+and all its fixtures refer to that one.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,38 +20,79 @@ if TYPE_CHECKING:
     import httpx
 
     from pytest_etcdtls.cluster.cluster import Cluster
+    from pytest_etcdtls.credentials import Credentials
     from pytest_etcdtls.observer import Observer
     from pytest_etcdtls.pki.bundle import ClusterPKI
     from pytest_etcdtls.runner import TargetRun
-    from pytest_etcdtls.suite.embedding import BoundCheck, CheckSubject, ClusterFactory
+    from pytest_etcdtls.suite.embedding import BoundCheck, ClusterFactory
     from pytest_etcdtls.target import Listener, Target
 
 
+_OURS = frozenset({"_etcd_label", "etcd_cluster", "etcd_target"})
+"""Each test that uses one of the fixtures uses one of these, also where one is overridden."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize tests that use ``etcd_endpoint`` or ``etcd_check``."""
-    if {"etcd_endpoint", "etcd_check"} & set(metafunc.fixturenames):
+    """Parametrize tests that use a listener or a check, and with several targets each that uses a fixture."""
+    if not _OURS.isdisjoint(metafunc.fixturenames):
         from pytest_etcdtls.suite.embedding import parametrize
 
         parametrize(metafunc)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let our fixtures follow an override of ``etcd_cluster`` or ``etcd_target``, or a parameter of it."""
+    if not _OURS.isdisjoint(getattr(item, "fixturenames", ())):
+        from pytest_etcdtls.suite.state import follow_overrides
+
+        follow_overrides(item, scoped_cluster)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Replace a shared cluster that an earlier test has damaged."""
+    if not _OURS.isdisjoint(getattr(item, "fixturenames", ())):
+        from pytest_etcdtls.suite.state import replace_damaged
+
+        replace_damaged(item)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need not be installed
-    """Send the listeners that ``--etcd-discover`` found to a pytest-xdist worker."""
-    from pytest_etcdtls.options import Values
+    """Send a pytest-xdist worker what it may do on a live cluster, and what ``--etcd-discover`` found."""
+    from pytest_etcdtls.options import invocation_of
 
-    if Values(node.config).flag("etcd_discover"):
+    if invocation_of(node.config).live is not None:
         from pytest_etcdtls.suite.state import tell_worker
 
         tell_worker(node.config, node.workerinput)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need not be installed
+    """Take over from a pytest-xdist worker that it had no etcd to start."""
+    if output := getattr(node, "workeroutput", None):
+        from pytest_etcdtls.suite.state import take_from_worker
+
+        take_from_worker(node.config, output)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show the clusters that ``--etcd-keep`` leaves running."""
+    """Show why there was no etcd, the clusters that were replaced, and those that are left running."""
+    if "pytest_etcdtls.suite.state" not in sys.modules:
+        return
+    from pytest_etcdtls.suite.state import known_run, sharing_of
+
+    if missing := sharing_of(config).missing:
+        terminalreporter.section("no etcd")
+        terminalreporter.write_line(missing)
+    if replaced := sharing_of(config).replaced:
+        terminalreporter.section("etcd that was replaced")
+        for text in replaced:
+            terminalreporter.write_line(text)
+        terminalreporter.write_line("Tests that damage a cluster start one with etcd_cluster_factory.")
     if not config.getoption("etcd_keep"):
         return
-    from pytest_etcdtls.suite.state import known_run
-
     run = known_run(config)
     for text in run.keep_messages() if run is not None else ():
         terminalreporter.section("etcd that is left standing")
@@ -55,17 +100,41 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def etcd_cluster(pytestconfig: pytest.Config) -> Cluster:
-    """An owned etcd cluster with mutual TLS on both ports, with session scope.
+def _etcd_label(request: pytest.FixtureRequest) -> str | None:
+    """Label of the target that all fixtures of the test refer to; ``None`` for the only one."""
+    label: str | None = getattr(request, "param", None)
+    return label
+
+
+@pytest.fixture(scope="session")
+def etcd_cluster(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config, _etcd_label: str | None
+) -> Cluster:
+    """An owned etcd cluster with mutual TLS on both ports, in the scope of ``--etcd-cluster-scope``.
 
     It is started at first use according to ``--etcd-image``, ``--etcd-binary``, ``--etcd-backend``,
     ``--etcd-size`` and ``--etcd-key-type``. If the suite judges an owned cluster in the same process, it
     judges this one. Under pytest-xdist every worker that uses the fixture has its own cluster.
 
-    Raises:
-        ClusterStartError: if it does not start. The message ends with the last lines of etcd's log.
+    A test may name another cluster as an indirect parameter: a version of etcd, a preset, or a dict of the
+    arguments of ``etcd_cluster_factory``. Clusters that are named alike are one. Before each test the cluster
+    is compared with what was started, and replaced if a process, a file or the member list differs.
+
+    A test fails if it does not start, with the last lines of etcd's log.
     """
-    return _owned(pytestconfig).cluster
+    from pytest_etcdtls.suite.state import owned
+
+    return owned(pytestconfig, _etcd_label, getattr(request, "param", None))
+
+
+def scoped_cluster(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config, _etcd_label: str | None
+) -> Iterator[Cluster]:
+    """The value of ``etcd_cluster`` in a narrower scope: started for it, and stopped at its end."""
+    from pytest_etcdtls.suite.state import private
+
+    with private(pytestconfig, _etcd_label, getattr(request, "param", None)) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
@@ -78,63 +147,98 @@ def etcd_pki(etcd_cluster: Cluster) -> ClusterPKI:
 
 
 @pytest.fixture(scope="session")
-def etcd_cluster_factory(pytestconfig: pytest.Config) -> Iterator[ClusterFactory]:
+def etcd_cluster_factory(pytestconfig: pytest.Config, _etcd_label: str | None) -> Iterator[ClusterFactory]:
     """A function that starts further owned clusters: ``factory(client_cert_auth=False)``.
 
-    Its arguments are a :class:`pytest_etcdtls.ClusterConfig` (default: that of ``etcd_cluster``) and
-    changes to its fields. Each cluster is a context manager that stops the cluster. Other clusters are
-    stopped at the end of the session.
+    Its arguments are a :class:`pytest_etcdtls.ClusterConfig` (default: that of the options), changes to its
+    fields, and ``version``, ``binary``, ``image``, ``preset`` and ``key_type``. Each cluster is a context
+    manager that stops the cluster. Other clusters are stopped at the end of the session. Nobody else gets
+    them: they are for tests that damage a cluster.
     """
     from pytest_etcdtls.suite.embedding import ClusterFactory
-    from pytest_etcdtls.suite.state import run_of
 
-    owned = _owned(pytestconfig)
-    with ClusterFactory(run_of(pytestconfig), owned) as factory:
+    with ClusterFactory(pytestconfig, _etcd_label) as factory:
         yield factory
 
 
+def _shared_if_live(pytestconfig: pytest.Config, _etcd_label: str | None) -> TargetRun:
+    """The live cluster, or the etcd that replays the user's declaration. No cluster is started."""
+    from pytest_etcdtls.suite.embedding import live
+
+    return live(pytestconfig, _etcd_label)
+
+
+def _shared_if_owned(
+    pytestconfig: pytest.Config, etcd_cluster: Cluster, _etcd_label: str | None
+) -> TargetRun:
+    """The target of ``etcd_cluster``.
+
+    It has ``etcd_cluster`` as an argument, so that pytest tears it down together with it, and sets it up anew
+    for another parameter.
+    """
+    from pytest_etcdtls.suite.state import shared
+
+    return shared(pytestconfig, etcd_cluster)
+
+
+def shared_target(*, live: bool) -> ModuleType:
+    """Return a plugin with the fixture ``_etcd_shared``, the target that the fixtures of a test share."""
+    function = _shared_if_live if live else _shared_if_owned
+    plugin = ModuleType("pytest_etcdtls.shared")
+    plugin._etcd_shared = pytest.fixture(scope="session", name="_etcd_shared")(function)  # type: ignore[attr-defined]
+    return plugin
+
+
 @pytest.fixture(scope="session")
-def etcd_target(pytestconfig: pytest.Config) -> Target:
+def etcd_target(_etcd_shared: TargetRun) -> Target:
     """The target: the live cluster if one is given, else ``etcd_cluster``."""
-    return _first(pytestconfig).observer.target
+    return _etcd_shared.observer.target
 
 
 @pytest.fixture(scope="session")
-def etcd_observer(pytestconfig: pytest.Config) -> Observer:
+def _etcd_judged(pytestconfig: pytest.Config, etcd_target: Target, _etcd_label: str | None) -> TargetRun:
+    """The target of ``etcd_target``, also where that is overridden."""
+    from pytest_etcdtls.suite.state import judged
+
+    return judged(pytestconfig, etcd_target)
+
+
+@pytest.fixture(scope="session")
+def etcd_observer(_etcd_judged: TargetRun) -> Observer:
     """The observer of ``etcd_target``. The suite uses the same observer if it runs in the same process.
 
     Each observation is made once, and ``--etcd-max-connections`` applies to both together.
     """
-    return _first(pytestconfig).observer
+    return _etcd_judged.observer
 
 
 @pytest.fixture
-def etcd_endpoint(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Listener | None:
+def etcd_endpoint(request: pytest.FixtureRequest, _etcd_judged: TargetRun) -> Listener | None:
     """One listener of the target. A test that uses it runs once for each listener.
 
     With ``etcd_check``, it is ``None`` for a check about the whole target.
     """
-    from pytest_etcdtls.runner import find_listener
+    from pytest_etcdtls.suite.embedding import at_listener
 
-    return find_listener(_at(pytestconfig, request.param).observer.target, request.param.listener)
+    return at_listener(_etcd_judged, request.param)
 
 
 @pytest.fixture
-def etcd_check(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> BoundCheck:
+def etcd_check(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config, _etcd_judged: TargetRun
+) -> BoundCheck:
     """One selected check on one listener. A test that uses it runs once for each pair.
 
     ``etcd_check.run()`` returns the :class:`~pytest_etcdtls.CheckResult`. ``etcd_check.require()`` fails the
     test on a violation or without a verdict, and skips it if the check does not apply.
     """
-    from pytest_etcdtls.suite.embedding import BoundCheck
-    from pytest_etcdtls.suite.state import run_of
+    from pytest_etcdtls.suite.embedding import bound_check
 
-    place = request.param
-    return BoundCheck(run_of(pytestconfig), _at(pytestconfig, place), place.check, place.listener)
+    return bound_check(pytestconfig, _etcd_judged, request.param)
 
 
 @pytest.fixture
-def etcd_client(pytestconfig: pytest.Config) -> Iterator[httpx.Client]:
+def etcd_client(_etcd_judged: TargetRun) -> Iterator[httpx.Client]:
     """An :class:`httpx.Client` that authenticates with the valid client certificate.
 
     Its base URL is the first client listener of ``etcd_target``. On a live cluster it refuses all requests
@@ -143,23 +247,18 @@ def etcd_client(pytestconfig: pytest.Config) -> Iterator[httpx.Client]:
     """
     from pytest_etcdtls.suite.embedding import connect
 
-    with connect(_first(pytestconfig)) as client:
+    with connect(_etcd_judged) as client:
         yield client
 
 
-def _first(config: pytest.Config) -> TargetRun:
-    from pytest_etcdtls.suite.embedding import targets
+@pytest.fixture
+def etcd_credentials(_etcd_judged: TargetRun) -> Credentials:
+    """Credentials for ``etcd_target`` by name, good and bad: ``etcd_credentials["expired"].ssl_context()``.
 
-    return targets(config)[0]
+    Each is made when it is first asked for. On a live cluster, those that a CA must sign need
+    ``--etcd-ca-key``, and no key is written to disk.
+    """
+    from pytest_etcdtls.credentials import Credentials
 
-
-def _owned(config: pytest.Config) -> TargetRun:
-    from pytest_etcdtls.suite.embedding import owned
-
-    return owned(config)[0]
-
-
-def _at(config: pytest.Config, place: CheckSubject) -> TargetRun:
-    from pytest_etcdtls.suite.embedding import targets
-
-    return next(target for target in targets(config) if target.outline.label == place.target)
+    allow_writes = _etcd_judged.settings.allow_writes
+    return Credentials(_etcd_judged.observer, allow_writes=allow_writes)

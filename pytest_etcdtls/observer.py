@@ -11,19 +11,19 @@ import pkgutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 import pytest_etcdtls.facts
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.facts import experiments
 from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.discovery import Discovered, Discovery
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.facts.probe import Context, probe_for
-from pytest_etcdtls.lifecycle import experiment_table as _experiments
+from pytest_etcdtls.facts.probe import Context, Probe, probe_for
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
@@ -37,13 +37,29 @@ from pytest_etcdtls.tls.hello import (
     keep_silent,
 )
 
+_Place = tuple[str | None, type[Any], str | None]
+"""Label of a listener, ``None`` for the whole target; the type of the observation; its key."""
+
 S = TypeVar("S")
 T = TypeVar("T")
 C = TypeVar("C", Attempt, HelloExchange)
 
 for _module in pkgutil.iter_modules(pytest_etcdtls.facts.__path__):
     importlib.import_module(f"{pytest_etcdtls.facts.__name__}.{_module.name}")
-_ = _experiments  # imported to register its probes
+
+
+def find_probe(type_: type[Any]) -> Probe:
+    """Return the probe of an observation type.
+
+    The probes of experiments are imported when the first is asked for: they start clusters, and most runs
+    judge none of our own.
+
+    Raises:
+        RegistrationError: if it has none.
+    """
+    if type_.__module__ == experiments.__name__:
+        importlib.import_module("pytest_etcdtls.lifecycle.experiment_table")
+    return probe_for(type_)
 
 
 class Observer:
@@ -61,13 +77,21 @@ class Observer:
         self.bounds = bounds or Bounds()
         self.connections: list[Connection] = []
         self.used: Counter[str] = Counter()
-        self._facts: dict[tuple[str | None, type[Any], str | None], Any] = {}
+        self._facts: dict[_Place, Any] = {}
+        self._makers: dict[_Place, int] = {}
+        """The thread that makes an observation now."""
+        self._made = threading.Condition()
+        self._slots: dict[str, threading.BoundedSemaphore] = {}
         self._lock = threading.Lock()
         self._meeting = threading.Lock()
         self._patience = Patience(self.bounds.timeout)
+        self.quiet = Quiet()
+        """Lets an experiment that depends on timing run while no other thread works."""
 
     def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
         """Return the observation of that type; make it if it was not made before.
+
+        An observation that another thread is making is waited for.
 
         Args:
             type_: the observation's class.
@@ -80,22 +104,41 @@ class Observer:
         """
         place = (listener.label if listener else None, type_, key)
         if place not in self._facts:
-            found = probe_for(type_)
-            found.refuse(key)
-            try:
-                self._facts[place] = found.function(self.context(type_, key, listener), key)
-            except UnobservedError as unobserved:
-                self._facts[place] = unobserved
-            if type_ is FirstContact and listener is not None and listener.discovered:
-                self._meet_the_rest()
+            self._observe(place, listener)
         fact = self._facts[place]
         if isinstance(fact, UnobservedError):
             raise type(fact)(fact.reason)
         return cast("T", fact)
 
+    def _observe(self, place: _Place, listener: Listener | None) -> None:
+        _, type_, key = place
+        found = find_probe(type_)
+        found.refuse(key)
+        this_thread = threading.get_ident()
+        with self._made:
+            while self._makers.get(place, this_thread) != this_thread:
+                self._made.wait()
+            if place in self._facts:
+                return
+            self._makers[place] = this_thread
+        context = self.context(type_, key, listener)
+        try:
+            try:
+                self._facts[place] = found.function(context, key)
+            except UnobservedError as unobserved:
+                # Not the error itself: its traceback would keep every frame, with connections in them.
+                self._facts[place] = type(unobserved)(unobserved.reason)
+        finally:
+            with self._made:
+                self._makers.pop(place, None)
+                self._made.notify_all()
+            context.finish()
+        if type_ is FirstContact and listener is not None and listener.discovered:
+            self._meet_the_rest()
+
     def context(self, type_: type[Any], key: str | None, listener: Listener | None) -> Context:
         """Return the context in which the probe makes that observation."""
-        return _View(self, listener, before_proof=probe_for(type_).before_proof)
+        return _View(self, listener, before_proof=find_probe(type_).before_proof)
 
     def known(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T | None:
         """Return the observation of that type if it was made, without making it; else ``None``."""
@@ -113,7 +156,7 @@ class Observer:
         listeners = self.get(Discovered).listeners
         self.get(Discovery)
         self.target = replace(self.target, listeners=listeners)
-        self._facts = {place: fact for place, fact in self._facts.items() if not probe_for(place[1]).across}
+        self._facts = {place: fact for place, fact in self._facts.items() if not find_probe(place[1]).across}
 
     @property
     def facts(self) -> list[tuple[str | None, str | None, Any]]:
@@ -123,8 +166,9 @@ class Observer:
         """
         return [
             (label, key, fact)
-            for (label, type_, key), fact in self._facts.items()
-            if not isinstance(fact, UnobservedError) and probe_for(type_).reported
+            # A copy, since a thread that nobody waits for any more may be making one.
+            for (label, type_, key), fact in tuple(self._facts.items())
+            if not isinstance(fact, UnobservedError) and find_probe(type_).reported
         ]
 
     @property
@@ -187,8 +231,11 @@ class Observer:
             NotVerifiedError, InconclusiveError: as :meth:`attempt`.
         """
         self._for_proved(listener, ())
-        self._claim(listener)
-        return self._each(lambda silent: self._record(keep_silent(silent, purpose, patience)), [listener])[0]
+        with self._slot(listener):
+            self._claim(listener)
+            return self._each(
+                lambda silent: self._record(keep_silent(silent, purpose, patience)), [listener]
+            )[0]
 
     def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
         """Return the requests, restricted to the server that has proved who it is at a discovered address."""
@@ -232,10 +279,13 @@ class Observer:
                 break
             if not before_proof:
                 self._patience.check(listener)
-            self._claim(listener)
-            tries.append(self._record(make_attempt(listener, request, self.bounds.timeout)))
+            with self._slot(listener):
+                self._claim(listener)
+                tries.append(self._record(make_attempt(listener, request, self.bounds.timeout)))
             self._patience.note(listener, tries[-1])
             if tries[-1].ending is not Ending.UNCLEAR or tries[-1].local:
+                break
+            if request.may_end and tries[-1].stream_end is StreamEnd.EOF:
                 break
         return tuple(tries)
 
@@ -248,8 +298,9 @@ class Observer:
         for number in range(self.RETRIES + 1):
             if number and self._patience.why(listener):
                 break
-            self._claim(listener)
-            exchange = self._record(exchange_hello(listener, hello, self.bounds.timeout))
+            with self._slot(listener):
+                self._claim(listener)
+                exchange = self._record(exchange_hello(listener, hello, self.bounds.timeout))
             # Some servers answer one offer with silence: the same offer again says nothing more of them.
             self._patience.note(listener, exchange, again=number > 0)
             if exchange.answered:
@@ -261,14 +312,25 @@ class Observer:
             self.connections.append(connection)
         return connection
 
+    @contextmanager
+    def _slot(self, listener: Listener) -> Iterator[None]:
+        """Wait until the listener may be connected to: threads may make several observations of it."""
+        with self._lock:
+            slot = self._slots.setdefault(listener.label, threading.BoundedSemaphore(self.bounds.concurrency))
+        with slot:
+            yield
+
     def _claim(self, listener: Listener, *, label: str = "") -> None:
         label = label or listener.label
-        if getattr(threading.current_thread(), "abandoned", False):
+        if is_abandoned():
             raise InconclusiveError(f"{listener.url}: the run was interrupted")
         with self._lock:
             if self.used[label] >= self.bounds.max_connections:
+                cap = "the cap"
+                if self.bounds.processes > 1:
+                    cap = f"the share of one of {self.bounds.processes} processes in the cap"
                 raise InconclusiveError(
-                    f"{listener.url}: {self.bounds.max_connections} connections were made, the cap; "
+                    f"{listener.url}: {self.bounds.max_connections} connections were made, {cap}; "
                     "raise it with --etcd-max-connections or select fewer checks with --etcd-check"
                 )
             first = not self.used[label]
@@ -277,17 +339,35 @@ class Observer:
             threading.Event().wait(self.bounds.pause)
 
 
-class _Worker(threading.Thread):
-    """One of the threads of a batch; ``abandoned`` says that nobody waits for it any more."""
+class Worker(threading.Thread):
+    """A thread that makes connections, as a daemon: it may be in a connect or a resolver that ends late.
 
-    abandoned = False
+    Attributes:
+        abandoned: nobody waits for it any more, so that it makes no further connection.
+    """
+
+    def __init__(self, work: Callable[[], None], name: str) -> None:
+        super().__init__(target=work, name=f"etcdtls_{name}", daemon=True)
+        self.abandoned = False
+        self._parent = threading.current_thread()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it, or the thread that started it, is abandoned."""
+        return self.abandoned or (isinstance(self._parent, Worker) and self._parent.is_abandoned)
+
+
+def is_abandoned() -> bool:
+    """Return whether nobody waits for what this thread does."""
+    thread = threading.current_thread()
+    return isinstance(thread, Worker) and thread.is_abandoned
 
 
 def in_threads(make: Callable[[S], T], asked: Sequence[S], workers: int) -> list[T]:
     """Call a function for each item in threads, and return the results in order.
 
-    An exception that interrupts the waiting (Ctrl-C, a time-out of a test) is raised at once. The threads may
-    be in a connect or a resolver that ends late: they are daemons, and make no further connection.
+    An exception that interrupts the waiting (Ctrl-C, a time-out of a test) is raised at once, and the threads
+    are abandoned.
 
     Args:
         make: the function. After the first exception it is not called for further items.
@@ -317,7 +397,7 @@ def in_threads(make: Callable[[S], T], asked: Sequence[S], workers: int) -> list
         finally:
             done.put(None)
 
-    threads = [_Worker(target=work, name=f"etcdtls_{number}", daemon=True) for number in range(workers)]
+    threads = [Worker(work, str(number)) for number in range(workers)]
     try:
         for thread in threads:
             thread.start()
@@ -339,6 +419,50 @@ MOST_AT_ONCE = 40
 def _is_credential(request: Request) -> bool:
     """Return whether a request presents a certificate, a token or a password."""
     return bool(request.identity.chain or request.headers or request.body)
+
+
+class Quiet:
+    """Lets one thread work while no other does."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._threads: set[int] = set()
+        """Those that work now."""
+        self._alone = False
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Work beside others, but beside none that works alone."""
+        this_thread = threading.get_ident()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._threads.add(this_thread)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._threads.discard(this_thread)
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Work when no other thread does."""
+        mine = {threading.get_ident()}
+        with self._changed:
+            while self._alone or self._threads - mine:
+                if is_abandoned():
+                    raise InconclusiveError("the run was interrupted")
+                self._changed.wait(_GLANCE_SECONDS)
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
+
+
+_GLANCE_SECONDS = 0.2
 
 
 class Patience:
@@ -450,6 +574,7 @@ class _View:
 
     def __init__(self, observer: Observer, listener: Listener | None, *, before_proof: bool) -> None:
         self._observer = observer
+        self._afterwards: list[Callable[[], object]] = []
         self._before_proof = before_proof
         self.listener = listener
 
@@ -479,6 +604,19 @@ class _View:
 
     def keep_silent(self, purpose: str, patience: float) -> HelloExchange:
         return self._observer.keep_silent(self._here(), purpose, patience)
+
+    def is_abandoned(self) -> bool:
+        return is_abandoned()
+
+    def alone(self) -> AbstractContextManager[None]:
+        return self._observer.quiet.alone()
+
+    def afterwards(self, work: Callable[[], object]) -> None:
+        self._afterwards.append(work)
+
+    def finish(self) -> None:
+        for work in self._afterwards:
+            work()
 
     def _here(self) -> Listener:
         if self.listener is None:

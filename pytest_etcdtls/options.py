@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import pytest
 
@@ -91,7 +91,8 @@ CONFIG = Option(
     "--etcd-config",
     "declaration of one member of a live cluster: kubeadm's etcd.yaml, etcd's own configuration file, an "
     "environment file, a systemd unit or a command line. Gives the endpoints and credentials that no other "
-    "option names; the running member is compared with it. Repeatable, one for each member.",
+    "option names; the running member is compared with it. Repeatable, one for each member. With "
+    "--etcd-binary or --etcd-image one member's declaration is replayed on each of these etcds instead.",
     "FILE",
     Kind.LIST,
 )
@@ -179,6 +180,23 @@ _LIVE = (
     ),
 )
 
+_FLEET = (
+    Option(
+        "--etcd-clusters",
+        "judge each cluster of a list in TOML or YAML (- for standard input): label, endpoints, and any "
+        "option of a live cluster without --etcd-. The other options hold for all of them.",
+        "FILE",
+        ini=False,
+    ),
+    Option(
+        "--etcd-shard",
+        "judge part K of N of --etcd-clusters, by a hash of the label; N alone in a Kubernetes Indexed Job. "
+        "python -m pytest_etcdtls merge joins the reports.",
+        "K/N",
+        ini=False,
+    ),
+)
+
 _OWNED = (
     Option(
         "--etcd-conformance",
@@ -196,19 +214,21 @@ _OWNED = (
     ),
     Option(
         "--etcd-backend",
-        "how to start an owned cluster: auto (default: what is available; the header names it), container or "
-        "process.",
+        "how to start an owned cluster: auto (default), which is what is available and named in the header, "
+        "container or process.",
         "BACKEND",
     ),
     Option(
         "--etcd-image",
-        "start owned clusters from this image. Repeatable, one target each.",
+        "start owned clusters from this image; with --etcd-config, one etcd with that declaration. "
+        "Repeatable, one target each.",
         "IMAGE",
         Kind.LIST,
     ),
     Option(
         "--etcd-binary",
-        "start owned clusters from this etcd. Repeatable, one target each.",
+        "start owned clusters from this etcd; with --etcd-config, one etcd with that declaration. "
+        "Repeatable, one target each.",
         "PATH",
         Kind.LIST,
     ),
@@ -217,6 +237,12 @@ _OWNED = (
         "--etcd-key-type",
         "keys of an owned cluster: ecdsa-p256 (default), ecdsa-p384, rsa-2048, rsa-4096 or ed25519.",
         "TYPE",
+    ),
+    Option(
+        "--etcd-cluster-scope",
+        "scope of the fixture etcd_cluster and of those that follow it: session (default), module, class or "
+        "function; the marker etcd_cluster_scope has precedence.",
+        "SCOPE",
     ),
     Option(
         "--etcd-keep",
@@ -232,6 +258,20 @@ _JUDGING = (
         "only these checks: id, glob, family (mtls, cert ...) or source (cis, rfc8446, threat-model ...); "
         "!PATTERN excludes. Repeatable, commas allowed.",
         "PATTERN",
+        Kind.LIST,
+    ),
+    Option(
+        "--etcd-checks-file",
+        "a Python file with checks of your own, added to the catalogue. Repeatable.",
+        "FILE",
+        Kind.LIST,
+    ),
+    Option(
+        "--etcd-profile",
+        "levels and thresholds of a guideline: kubeadm, nist-800-52r2, bsi-tr-02102-2, mozilla-intermediate, "
+        "mozilla-modern, cis-kubernetes, pci-dss, or a TOML file; none for no profile. Repeatable, commas "
+        "allowed; of several the strictest counts.",
+        "NAME|FILE",
         Kind.LIST,
     ),
     Option(
@@ -255,8 +295,28 @@ _JUDGING = (
         "FILE",
     ),
     Option(
+        "--etcd-write-waivers",
+        "propose a file for --etcd-waivers from the faults of this run, with the reasons to fill in; an "
+        "existing file is not touched.",
+        "PATH",
+        ini=False,
+    ),
+    Option(
+        "--etcd-baseline",
+        "JSON report of an earlier run to compare with: what got worse fails the run, what else differs is "
+        "shown.",
+        "PATH",
+    ),
+    Option(
+        "--etcd-fail-on-difference",
+        "fail the run on any difference from the baseline, or between the etcds of this run.",
+        kind=Kind.FLAG,
+    ),
+    Option(
         "--etcd-report",
-        "write a report to this file, whose name ends in .json. Repeatable.",
+        "write a report to this file; the suffix chooses the format: .json for programs, .html to read and "
+        "show, .md for a ticket or a job's summary, .sarif for code scanning; of --etcd-clusters .jsonl, a "
+        "line for each as it ends, .json and .html. Repeatable.",
         "PATH",
         Kind.LIST,
     ),
@@ -273,7 +333,11 @@ _JUDGING = (
 _BOUNDS = (
     Option("--etcd-timeout", "limit of one connection, in seconds (default 5).", "SECONDS"),
     Option("--etcd-concurrency", "connections at a time per listener (default 4).", "N"),
-    Option("--etcd-gentle", "one connection at a time, spaced.", kind=Kind.FLAG),
+    Option(
+        "--etcd-gentle",
+        "one connection at a time, spaced; of suites and groups, only those that verdicts need.",
+        kind=Kind.FLAG,
+    ),
     Option(
         "--etcd-max-connections",
         "maximum connections per listener (default 200); checks that need more are inconclusive.",
@@ -287,7 +351,16 @@ _BOUNDS = (
     ),
 )
 
-OPTIONS: tuple[Option, ...] = (*ENDPOINTS, *_LIVE, *_OWNED, *_JUDGING, *_BOUNDS)
+SECTIONS: Mapping[str, tuple[Option, ...]] = {
+    "A live cluster": (*ENDPOINTS, *_LIVE),
+    "Many live clusters": _FLEET,
+    "Clusters that the run starts": _OWNED,
+    "What is judged and reported": _JUDGING,
+    "Limits on a live cluster": _BOUNDS,
+}
+"""The options by subject, as ``docs/options.md`` has them."""
+
+OPTIONS: tuple[Option, ...] = tuple(option for section in SECTIONS.values() for option in section)
 
 _BY_NAME = {option.name: option for option in OPTIONS}
 
@@ -352,6 +425,34 @@ class Values:
         return inipath.parent
 
 
+Scope = Literal["session", "module", "class", "function"]
+
+
+def scope_named(name: object, where: str) -> Scope:
+    """Return the scope of a fixture of that name.
+
+    Args:
+        name: what the user gave.
+        where: where it was given, for the message.
+
+    Raises:
+        pytest.UsageError: if there is no such scope.
+    """
+    for scope in get_args(Scope):
+        if name == scope:
+            return cast("Scope", scope)
+    raise pytest.UsageError(f"{where}: {name!r} is no scope: use session, module, class or function")
+
+
+def cluster_scope(config: pytest.Config) -> Scope:
+    """Return the scope of ``etcd_cluster`` for tests without a marker.
+
+    Raises:
+        pytest.UsageError: if there is no such scope.
+    """
+    return scope_named(Values(config).text("etcd_cluster_scope") or "session", "--etcd-cluster-scope")
+
+
 PACKAGE = __name__.partition(".")[0]
 ROOT = "etcdtls"
 """The first part of every node ID of the suite."""
@@ -371,6 +472,8 @@ class Invocation:
         suite: whether the suite runs.
         asked: whether the command line, not a file, requests the suite.
         live: where the live endpoints are given; ``None`` if there are none or they are not used.
+        replays: the declaration is replayed on the etcds that are started; there is no live cluster.
+        fleet: the list of clusters that are judged, as ``--etcd-clusters`` names it.
         ids: the selected node IDs of the suite, or their prefixes; empty for all.
         alone: whether the command line names the suite and nothing else to collect.
     """
@@ -378,6 +481,8 @@ class Invocation:
     suite: bool
     asked: bool
     live: Literal["command line", "ini"] | None
+    replays: bool
+    fleet: str | None
     ids: tuple[str, ...]
     alone: bool
 
@@ -423,26 +528,59 @@ def _read(config: pytest.Config) -> Invocation:
             "omit one of them, or add --etcd-conformance after it"
         )
     here = "--etcd-conformance" in words
-    live = _live(config, words, here, conformance)
-    if conformance is not False:
-        _refuse_two_clusters(config, live)
-    if live is None and _count(_PKI_DIR, words):
+    fleet = _fleet(config, words, here, conformance)
+    live = _live(config, words, here, conformance) if fleet is None else None
+    replays = conformance is not False and _replays(config, live)
+    asked = here or package or bool(ids) or live == "command line" or fleet is not None
+    if replays:
+        _refuse_live_options(config)
+        live = None
+    if live is None and not replays and fleet is None and _count(_PKI_DIR, words):
         raise pytest.UsageError(
             f"{_PKI_DIR} names files and no address: add --etcd-config, or --etcd-endpoint of the cluster "
             "that they belong to"
         )
-    if live is None and _DISCOVER in words:
+    if live is None and fleet is None and _DISCOVER in words:
         raise pytest.UsageError(
             f"{_DISCOVER} asks a live cluster for its members, and no endpoint of one is given: pass "
             f"--etcd-endpoint, or omit {_DISCOVER}: every member of an owned cluster is judged without it"
         )
     return Invocation(
-        suite=conformance is True or (conformance is None and (package or bool(ids) or live is not None)),
-        asked=here or package or bool(ids) or live == "command line",
+        suite=conformance is True
+        or fleet is not None
+        or (conformance is None and (package or bool(ids) or live is not None or replays)),
+        asked=asked,
         live=live,
+        replays=replays,
+        fleet=fleet,
         ids=ids,
         alone=(package or bool(ids)) and not config.args,
     )
+
+
+_NOT_OF_FLEETS = (*LIVE, *(_BY_NAME[name] for name in ("etcd_binary", "etcd_image", "etcd_baseline")))
+_NOT_OF_FLEETS += tuple(_BY_NAME[name] for name in ("etcd_fail_on_difference", "etcd_write_waivers"))
+
+
+def _fleet(config: pytest.Config, words: Sequence[str], here: bool, conformance: bool | None) -> str | None:
+    """Return the list of clusters that are judged, ``None`` if there is none.
+
+    Raises:
+        pytest.UsageError: if it does not come from the command line, or with an option about one cluster.
+    """
+    given: str | None = config.getoption("etcd_clusters")
+    if given is None and config.getoption("etcd_shard") is not None:
+        raise pytest.UsageError("--etcd-shard names a part of --etcd-clusters, which is not given: pass both")
+    if given is None or conformance is False:
+        return None
+    if not _count("--etcd-clusters", words) and not here:
+        raise pytest.UsageError(_refusal("--etcd-clusters", "addopts, PYTEST_ADDOPTS or a plugin"))
+    if other := next((one for one in _NOT_OF_FLEETS if config.getoption(one.dest) is not None), None):
+        raise pytest.UsageError(
+            f"{other.flag} is about one cluster, and --etcd-clusters names a list of them: omit one of both"
+            + (", or name that cluster in the list" if other in LIVE else "")
+        )
+    return given
 
 
 def _live(
@@ -462,29 +600,46 @@ def _live(
     return "ini" if here else None
 
 
-def _refuse_two_clusters(config: pytest.Config, live: str | None) -> None:
-    """Refuse a live cluster together with an etcd to start, if both are on the command line.
+def _replays(config: pytest.Config, live: str | None) -> bool:
+    """Return whether a declaration is replayed: it is given, and the command line names an etcd to start.
 
     An etcd given in the ini file is for the fixtures, whose clusters are always owned. The same holds for
     both places if the suite does not run.
+
+    Raises:
+        pytest.UsageError: if an endpoint of a live cluster is given too.
     """
     options = {"etcd_binary": "--etcd-binary", "etcd_image": "--etcd-image"}
     started = next((name for name in options if config.getoption(name) is not None), None)
     if live is None or started is None:
-        return
-    named = next(
-        (one.flag for one in LIVE if config.getoption(one.dest) is not None), "the ini file's endpoint"
-    )
-    if named == "--etcd-config":
-        raise pytest.UsageError(
-            f"{options[started]} starts an etcd, and --etcd-config declares a live one: a declaration is not "
-            f"applied to another etcd. Omit {options[started]} to judge the live cluster, or --etcd-config "
-            "to judge the etcd that is started"
-        )
+        return False
+    values = Values(config)
+    named = next((one for one in ENDPOINTS if values.texts(one.name)), None)
+    if named is None:
+        return True
+    given = named.flag if config.getoption(named.dest) is not None else "the ini file's endpoint"
     raise pytest.UsageError(
-        f"{options[started]} starts an etcd to be judged, and {named} names a live one: omit one of them, "
+        f"{options[started]} starts an etcd to be judged, and {given} names a live one: omit one of them, "
         f"or run twice. For clusters of fixtures in addition to a live one use {started} in the ini file"
     )
+
+
+_OF_LIVE_ONES = ("etcd_connect_to", "etcd_expect_cert", "etcd_expect_peer_cert", "etcd_log", "etcd_discover")
+
+
+def _refuse_live_options(config: pytest.Config) -> None:
+    """Refuse options about a live cluster where the declaration is replayed.
+
+    Raises:
+        pytest.UsageError: for the first one on the command line.
+    """
+    for name in _OF_LIVE_ONES:
+        option = _BY_NAME[name]
+        if config.getoption(option.dest, None) is not None:
+            raise pytest.UsageError(
+                f"{option.flag} is about a live cluster, and --etcd-config with an etcd to start "
+                "(--etcd-binary, --etcd-image) replays the declaration on it: omit one of them"
+            )
 
 
 def _refusal(what: str, where: str) -> str:

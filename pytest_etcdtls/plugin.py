@@ -5,12 +5,18 @@ pytest imports this module at every start, so it imports nothing heavy. Hook bod
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from pytest_etcdtls import fixtures
-from pytest_etcdtls.options import add_options
+from pytest_etcdtls.options import Values, add_options
 
-MARKER = "etcdtls: a check of the etcd TLS conformance suite"
+MARKERS = (
+    "etcdtls: a check of the etcd TLS conformance suite",
+    "etcd_checks(*patterns): the checks that the fixture etcd_check is run for, as for --etcd-check",
+    "etcd_cluster_scope(scope): the scope of the fixture etcd_cluster, as for --etcd-cluster-scope",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,18 +31,63 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return None
     from pytest_etcdtls.suite.plan import answer
 
+    _load_checks(config)
     return answer(config)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker and the fixtures, and the suite if the command line requests it."""
-    config.addinivalue_line("markers", MARKER)
-    config.pluginmanager.register(fixtures, "etcdtls-fixtures")
-    from pytest_etcdtls.options import invocation_of
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hooks of this plugin."""
+    from pytest_etcdtls import hooks
 
+    pluginmanager.add_hookspecs(hooks)
+
+
+def _load_checks(config: pytest.Config) -> None:
+    """Load the user's files of checks.
+
+    Raises:
+        pytest.UsageError: if one cannot be loaded.
+    """
+    values = Values(config)
+    if not (files := values.texts("etcd_checks_file")):
+        return
+    from pytest_etcdtls.catalog import load_checks
+    from pytest_etcdtls.errors import EtcdTLSError
+
+    for file in files:
+        try:
+            load_checks(values.resolve("etcd_checks_file", file))
+        except EtcdTLSError as error:
+            raise pytest.UsageError(f"--etcd-checks-file: {error}") from error
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and the fixtures, and the suite if the command line requests it."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    config.pluginmanager.register(fixtures, "etcdtls-fixtures")
+    from pytest_etcdtls.options import cluster_scope, invocation_of
+
+    cluster_scope(config)
+    _load_checks(config)
     invocation = invocation_of(config)
+    users = invocation.live is not None or invocation.replays
+    shared = fixtures.shared_target(live=users)
+    config.pluginmanager.register(shared, "etcdtls-shared")
     if not invocation.suite:
         return
-    from pytest_etcdtls.suite.session import activate
+    # What is imported stays; the collector would look for garbage in it again and again.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        if invocation.fleet is not None:
+            from pytest_etcdtls.suite.fleet import activate_fleet
 
-    activate(config, invocation)
+            activate_fleet(config, invocation)
+        else:
+            from pytest_etcdtls.suite.session import activate
+
+            activate(config, invocation)
+    finally:
+        if collects:
+            gc.enable()

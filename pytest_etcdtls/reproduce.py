@@ -137,6 +137,12 @@ def show_leaf(url: str, look: str = "") -> str:
     return look_for(f"{_s_client(url)} 2>/dev/null | openssl x509 -noout -text", look or _VALIDITY)
 
 
+def compare_leaf(url: str, path: str) -> str:
+    """Return a line that compares the served leaf with a file that has one certificate."""
+    served = f"{_s_client(url)} 2>/dev/null | openssl x509"
+    return look_for(f"{served} | diff - {shlex.quote(path)} && echo same", '"same": it serves that file')
+
+
 def look_for(command: str, what: str) -> str:
     """Return a command with a comment that says what to look for in its output."""
     return f"{command}\n# look for {what}"

@@ -2,42 +2,77 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final
 
-from pytest_etcdtls.catalog import catalogue, select, subjects
-from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import Announce, EtcdSource
+from pytest_etcdtls.catalog import catalogue, select
+from pytest_etcdtls.declared.files import DeclaredFiles, DeclaredLeaf
 from pytest_etcdtls.errors import (
     ClusterStartError,
     EtcdTLSError,
     InconclusiveError,
+    NoEtcdError,
     NotApplicableError,
     NotVerifiedError,
     RegistrationError,
     UnobservedError,
     UsageError,
+    blocked_sockets,
 )
 from pytest_etcdtls.facts.access import AcceptedClient
-from pytest_etcdtls.facts.certificates import ServerProof
+from pytest_etcdtls.facts.certificates import ServedByMembers, ServerProof
+from pytest_etcdtls.facts.configuration import (
+    Declarations,
+    DeclaredStart,
+    ListenerDeclaration,
+    ListenersSeen,
+)
 from pytest_etcdtls.facts.discovery import Discovery
-from pytest_etcdtls.facts.listener import FirstContact
+from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
+from pytest_etcdtls.facts.experiments import is_of_experiment
+from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
+from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.faults import FOUND, cause_of, with_causes
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import Check
+from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, with_files
-from pytest_etcdtls.results import CannotJudge, CheckResult, Finding, Level, Note, Outcome, Statement
+from pytest_etcdtls.results import (
+    Ancestor,
+    CannotJudge,
+    CheckResult,
+    Finding,
+    Level,
+    Note,
+    Outcome,
+    Statement,
+)
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.settings.read import Settings, owned_outline, owned_sources
-from pytest_etcdtls.target import Listener, Target, safe, unique
+from pytest_etcdtls.target import Bounds, Listener, Target, safe, unique
+from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.tls.hello import Connection
 from pytest_etcdtls.waivers import waive
+
+if TYPE_CHECKING:
+    # A run on a live cluster starts none.
+    from pytest_etcdtls.ahead import Ahead, Experiments
+    from pytest_etcdtls.cluster.cluster import Cluster
+    from pytest_etcdtls.cluster.config import ClusterConfig
+    from pytest_etcdtls.cluster.replay import ReplayedEtcd, ReplayPlan
+    from pytest_etcdtls.cluster.sources import Announce, EtcdSource
+
+    Start = Callable[[ClusterConfig, EtcdSource], Cluster]
+    StartReplay = Callable[[ReplayPlan, EtcdSource], ReplayedEtcd]
 
 GATES = ("listener.answers", "listener.is-etcd")
 """Checks that run before all others of a listener, in this order."""
@@ -59,22 +94,48 @@ class Judge:
     Args:
         observer: makes the observations.
         strict: a SHOULD check with findings violates instead of warning (``--etcd-strict``).
+        profiles: move levels of checks (``--etcd-profile``); their thresholds are the target's.
         results: where the results are kept, by check id and label of the listener (default: in a new one).
     """
 
     def __init__(
-        self, observer: Observer, *, strict: bool = False, results: KeptResults | None = None
+        self,
+        observer: Observer,
+        *,
+        strict: bool = False,
+        profiles: Profiles = NO_PROFILES,
+        results: KeptResults | None = None,
     ) -> None:
         self.observer = observer
         self.strict = strict
+        self.profiles = profiles
         self._results: KeptResults = {} if results is None else results
+        self._at_giving_up: dict[tuple[str, str], Outcome] = {}
+        """What a check came to on its own where the listener was given up in it."""
+        self._said = observer.given_up
+        self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self.ahead: Ahead | None = None
+        """What makes the observations in threads, where the network is slow."""
 
     def result(self, check: Check, listener: Listener | None) -> CheckResult:
         """Return the result of the check on the listener (``None``: on the whole target)."""
         key = (check.id, listener.label if listener else CLUSTER)
-        if key not in self._results:
-            self._results[key] = self._judge(check, listener)
-        return self._results[key]
+        # Threads that make observations ahead judge gates too.
+        with self._gates[key[1]] if check.id in GATES else nullcontext():
+            if key not in self._results:
+                self._results[key] = self._judge(check, listener)
+            return self._results[key]
+
+    def passes(self, listener: Listener) -> bool:
+        """Return whether the listener passes the gates of the other checks."""
+        return self._gated_by(GATES, listener) is None
+
+    def look_ahead(self, wanted: Sequence[tuple[Listener, Sequence[Check]]]) -> None:
+        """Make the observations of these checks in threads, from now on."""
+        # Most networks are not slow.
+        from pytest_etcdtls.ahead import Ahead
+
+        self.ahead = Ahead(self.observer, self.passes, wanted)
 
     def _judge(self, check: Check, listener: Listener | None) -> CheckResult:
         started = time.monotonic()
@@ -83,7 +144,7 @@ class Judge:
         role = listener.role if listener else None
         return CheckResult(
             check=check.id,
-            level=_level(check, role, findings),
+            level=self._level(check, role, findings),
             severity=check.severity,
             target=self.observer.target.label,
             listener=listener.label if listener else CLUSTER,
@@ -93,7 +154,7 @@ class Judge:
             reason=reason,
             findings=findings,
             remediation=_remediation(check, role, findings),
-            references=check.sources(role),
+            references=(*check.sources(role), *self._sections(check, role)),
             seconds=round(time.monotonic() - started, 6),
         )
 
@@ -121,23 +182,39 @@ class Judge:
         self, check: Check, listener: Listener | None
     ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
         """Return not-verified if a gate before this check did not pass, else ``None``."""
+        target = self.observer.target
+        if not target.runs and not {need.type for need in check.needs.values()} <= _WITHOUT_ETCD:
+            why = f"etcd {target.etcd_version} does not start with the declaration: see config.starts"
+            return Outcome.NOT_VERIFIED, why, ()
         if listener is None:
             return None
-        gates = GATES[: GATES.index(check.id)] if check.id in GATES else GATES
+        return self._gated_by(GATES[: GATES.index(check.id)] if check.id in GATES else GATES, listener)
+
+    def _gated_by(
+        self, gates: Iterable[str], listener: Listener
+    ) -> tuple[Outcome, str, tuple[Finding, ...]] | None:
         for gate in gates:
             if listener.role not in catalogue()[gate].roles:
                 continue
             result = self.result(catalogue()[gate], listener)
-            if result.outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN):
+            # A listener that falls silent later has been seen: what is known of it is judged. What needs
+            # another connection is not verified, since the observer makes none.
+            outcome = self._at_giving_up.get((gate, listener.label), result.outcome)
+            if outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN):
                 said = result.findings[0].message if result.findings else result.reason
                 return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {said}", ()
         return None
 
     def _run(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
-        before = self.observer.given_up
         outcome, reason, findings = self._concluded(check, listener)
-        if not findings and (stopped := self.observer.given_up - before):
+        stopped = self.observer.given_up - self._said
+        if self.ahead is not None:
+            # Threads may be at another listener.
+            stopped &= {listener.label} if listener and not findings else frozenset()
+        self._said |= stopped
+        if not findings and stopped:
             # Somebody has to say it: the checks after this one are not verified, which alone fails no run.
+            self._at_giving_up[check.id, listener.label if listener else CLUSTER] = outcome
             why = "; ".join(self.observer.why_given_up(label) for label in sorted(stopped))
             return Outcome.INCONCLUSIVE, f"{reason}; {why}" if reason else why, ()
         return outcome, reason, findings
@@ -152,6 +229,8 @@ class Judge:
         except UnobservedError as unobserved:
             return _UNOBSERVED[type(unobserved)], unobserved.reason, ()
         except Exception as error:
+            if blocked := blocked_sockets(error):
+                return Outcome.INCONCLUSIVE, blocked, ()
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno} of {where.filename})"
             return (
@@ -208,8 +287,13 @@ class Judge:
                     verdicts.append(statement)
                 case Note():
                     notes.append(statement.text)
+        role = listener.role if listener else None
+        if findings and self.profiles.level(check, role) is Strength.NOTE:
+            said = "; ".join(finding.message for finding in findings)
+            notes.insert(0, f"{said}: a note by {', '.join(self._sections(check, role))}")
+            findings = []
         if findings:
-            level = _level(check, listener.role if listener else None, findings)
+            level = self._level(check, role, findings)
             failed = level is Level.MUST or self.strict
             return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
         for outcome in _WORST_FIRST:
@@ -217,6 +301,15 @@ class Judge:
             if reasons:
                 return outcome, "; ".join(reasons), ()
         return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
+
+    def _level(self, check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
+        """Return the level that a profile gives the check, else that of the findings."""
+        own = _level(check, role, findings)
+        moved = self.profiles.level(check, role)
+        return own if moved in (None, Strength.NOTE) else Level(moved)
+
+    def _sections(self, check: Check, role: Role | None) -> tuple[str, ...]:
+        return self.profiles.references(check.id, role or CLUSTER)
 
 
 def _level(check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
@@ -234,21 +327,91 @@ def _remediation(check: Check, role: Role | None, findings: Sequence[Finding]) -
 
 
 def run_checks(
-    observer: Observer, checks: Sequence[Check] | None = None, *, strict: bool = False
+    observer: Observer,
+    checks: Sequence[Check | str] | None = None,
+    *,
+    strict: bool = False,
+    profiles: Profiles = NO_PROFILES,
 ) -> list[CheckResult]:
     """Judge a target with the given checks (default: the whole catalogue) and return every result.
 
     Args:
-        observer: made for the target.
-        checks: from :func:`pytest_etcdtls.catalog.select`.
+        observer: made for the target, which has the thresholds of the profiles.
+        checks: checks, or patterns as for ``--etcd-check``: ids, globs, families, sources, ``!pattern``.
         strict: as ``--etcd-strict``.
+        profiles: from :func:`pytest_etcdtls.profiles.read_profiles`.
+
+    Raises:
+        UsageError: if a pattern matches nothing.
     """
-    judge = Judge(observer, strict=strict)
-    chosen = select() if checks is None else checks
+    judge = Judge(observer, strict=strict, profiles=profiles)
+    patterns = [check for check in checks or () if isinstance(check, str)]
+    chosen = [check for check in checks or () if isinstance(check, Check)]
+    if patterns or checks is None:
+        chosen += [check for check in select(patterns) if check not in chosen]
     results = [
         judge.result(check, listener) for check in chosen for listener in subjects(check, observer.target)
     ]
-    return with_causes(results, {check.id: check for check in chosen})
+    return with_causes(results, {check.id: check for check in chosen}, observer.target.listeners)
+
+
+_SLOW_MILLISECONDS: Final = 25.0
+"""The shortest answered attempt from which on a network is slow. On loopback one takes 2 to 5 ms."""
+
+
+def is_slow(observer: Observer, listener: Listener) -> bool:
+    """Return whether the network to a listener is slow, by the attempts of its first contact.
+
+    It is not where the user bounds the run to one connection at a time.
+    """
+    bounds = observer.bounds
+    contact = observer.known(FirstContact, listener=listener)
+    if contact is None or bounds.pause or bounds.concurrency == 1:
+        return False
+    answered = [one.milliseconds for one in contact.tls if one.ending is not Ending.UNCLEAR]
+    return bool(answered) and min(answered) >= _SLOW_MILLISECONDS
+
+
+_LAST: Final = frozenset({EtcdLogs, LogComparison})
+"""Observations of the connections that were made before."""
+
+
+def comes_last(check: Check) -> bool:
+    """Return whether a check needs an observation of the connections that were made before."""
+    return any(need.type in _LAST for need in check.needs.values())
+
+
+def assert_conforms(
+    subject: Target | Observer, *patterns: str, strict: bool = False, bounds: Bounds | None = None
+) -> list[CheckResult]:
+    """Judge a target, and raise an error with every finding unless it conforms. Return the results.
+
+    Warnings are allowed without ``strict``, and what does not apply or cannot be verified, as long as one of
+    the checks comes to a verdict.
+
+    Args:
+        subject: the target, or its observer, which makes no observation twice.
+        patterns: as for ``--etcd-check``: ids, globs, families, sources, ``!pattern`` (default: all checks).
+        strict: as ``--etcd-strict``.
+        bounds: limits for the observer that is made for a target.
+
+    Raises:
+        AssertionError: on a violation, on a check without evidence, and if no check comes to a verdict.
+        UsageError: if a pattern matches nothing.
+    """
+    observer = subject if isinstance(subject, Observer) else Observer(subject, bounds)
+    results = run_checks(observer, list(patterns) or None, strict=strict)
+    failed = [result for result in results if result.outcome in _FAILS]
+    if failed:
+        texts = ["\n".join(line.text for line in full_result(result)) for result in failed]
+        raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *texts]))
+    if not any(result.outcome in (Outcome.CONFORMS, Outcome.WARNS) for result in results):
+        reasons = "; ".join(dict.fromkeys(result.reason for result in results))
+        raise AssertionError(f"no check came to a verdict: {reasons or 'none judges this target'}")
+    return results
+
+
+_FAILS = (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN)
 
 
 def _first_url(observer: Observer) -> str:
@@ -257,7 +420,65 @@ def _first_url(observer: Observer) -> str:
     return (chosen or listeners[0]).url
 
 
-Start = Callable[[ClusterConfig, EtcdSource], Cluster]
+_WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, DeclaredStart, Policy})
+"""What is known of a declaration with which etcd does not start."""
+
+_DECLARED = frozenset({Declarations, DeclaredFiles, DeclaredLeaf, ListenerDeclaration, ListenersSeen})
+_SEARCHED = frozenset({Discovery, UnnamedPorts})
+_COMPARED = frozenset({ServedByMembers, SideBySide})
+
+
+def subjects(check: Check, target: Target) -> list[Listener | None]:
+    """Return the listeners of the target that the check judges; ``[None]`` if it judges the whole target.
+
+    The list is empty for a check that the options leave out, see :func:`left_out`.
+    """
+    return [] if left_out(check, target) else _of_its_roles(check, target)
+
+
+def left_out(check: Check, target: Target) -> str:
+    """Return why the options leave the check out on the target, empty if they do not.
+
+    A check of a declaration needs one, an experiment a cluster of our own, a comparison two members, and a
+    search for members or ports the option for it. What is known only from a connection leaves no check out.
+    """
+    needs = {need.type for need in check.needs.values()}
+    if target.live and not target.declared and needs & _DECLARED:
+        return "there is no declaration: pass --etcd-config"
+    if target.live and check.family == "lifecycle":
+        return "experiments are made on owned clusters only"
+    if target.live and not target.discover and needs & _SEARCHED:
+        return "no search was asked for: pass --etcd-discover"
+    if target.replay is None and DeclaredStart in needs:
+        return "no declaration is replayed: pass --etcd-binary or --etcd-image with --etcd-config"
+    if not target.discover and needs & _COMPARED and len({one.member for one in target.listeners}) < 2:
+        return "there is one member to judge"
+    return ""
+
+
+def left_out_of(checks: Iterable[Check], target: Target) -> Counter[str]:
+    """Return for each reason how many results the options leave out."""
+    return Counter(
+        reason
+        for check in checks
+        if (reason := left_out(check, target))
+        for _ in _of_its_roles(check, target)
+    )
+
+
+def _of_its_roles(check: Check, target: Target) -> list[Listener | None]:
+    if not check.roles:
+        return [None]
+    return [listener for listener in target.listeners if _is_of_its_roles(check, listener)]
+
+
+def _is_of_its_roles(check: Check, listener: Listener | None) -> bool:
+    """Whether the check judges listeners of that role; the whole target for ``None``."""
+    return listener.role in check.roles if listener else not check.roles
+
+
+Wanted = Sequence[tuple[str, Sequence[Check]]]
+"""Labels of listeners, each with checks."""
 
 
 class TargetRun:
@@ -267,12 +488,17 @@ class TargetRun:
         outline: the target as known before it is observed: labels and roles of its listeners.
         settings: of the run.
         start: starts a cluster.
-        source: the etcd to start; ``None`` for a live target.
+        source: the etcd to start; ``None`` for a live target, and for a cluster that somebody else started.
         asks: a live cluster may be asked for its members, if discovery is requested.
+        replay: starts an etcd with the user's declaration; ``None`` for every other target.
+        cluster: the owned cluster, if somebody else started it and stops it.
 
     Attributes:
+        handed_out: a test of the user's has got the owned cluster since it was last compared.
         outline: for an owned target, and for a live one that was not asked for its members, the target as
             known before; else with its listeners, both named and discovered.
+        wanted: returns the label of each listener with the checks that are going to judge it; ``None`` if
+            that is not known.
     """
 
     def __init__(
@@ -283,21 +509,32 @@ class TargetRun:
         source: EtcdSource | None = None,
         *,
         asks: bool = True,
+        replay: StartReplay | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.outline = outline
         self.source = source
         self.asks = asks and outline.discover
         self.settings = settings
         self._start = start
+        self._replay = replay
         self._failure: EtcdTLSError | None = None
         self._results: KeptResults = {}
+        self._met: set[str] = set()
+        self._experiments: Experiments | None = None
+        self._experimenting = False
+        self.wanted: Callable[[], Wanted] | None = None
+        self._cluster = cluster
+        self._connections: list[Connection] = []
+        self._observers: list[Observer] = []
+        self.handed_out = False
 
     @property
     def live(self) -> bool:
         """Whether it is a live cluster."""
         return self.outline.live
 
-    @cached_property
+    @property
     def cluster(self) -> Cluster:
         """The owned cluster; started if it is not running yet.
 
@@ -306,15 +543,58 @@ class TargetRun:
             UsageError: if this etcd does not support the requested configuration.
             TypeError: for a live target.
         """
+        if self._cluster is not None:
+            return self._cluster
         if self.source is None:
             raise TypeError(f"target {self.outline.label} is not ours")
+        with self._start_once():
+            self._cluster = self._start(self.settings.owned.config, self.source)
+        return self._cluster
+
+    @contextmanager
+    def _start_once(self) -> Iterator[None]:
+        """Keep the error of a start, and raise it again instead of another start."""
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # else it grows with each item
         try:
-            return self._start(self.settings.owned.config, self.source)
+            yield
         except (ClusterStartError, UsageError) as error:
             self._failure = error
             raise
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether there is an owned cluster, running or to be started."""
+        return self.source is not None or self._cluster is not None
+
+    def has(self, cluster: Cluster) -> bool:
+        """Return whether this is the target's cluster."""
+        return cluster is self._cluster
+
+    def replace_damaged(self) -> str:
+        """Stop the owned cluster if it differs from what was started; the next request starts another.
+
+        What was judged of it is forgotten, since nobody knows when it was damaged. Its connections are not.
+
+        Returns:
+            How it differed, empty if it did not.
+        """
+        self.handed_out = False
+        if self._cluster is None or self.source is None or not (why := self._cluster.difference()):
+            return ""
+        self.end_experiments()
+        self._cluster.stop()
+        self._cluster = None
+        self._results.clear()
+        for name in ("observer", "judge"):
+            self.__dict__.pop(name, None)
+        return why
+
+    def end_experiments(self) -> None:
+        """Stop experimenting, and wait until every cluster for it is removed."""
+        if self._experiments is not None:
+            self._experiments.end()
+            self._experiments, self._experimenting = None, False
 
     @cached_property
     def observer(self) -> Observer:
@@ -325,13 +605,27 @@ class TargetRun:
         """
         target = self.outline
         if self.source is not None:
-            target = replace(self.cluster.target(target.label), expiry_days=self.settings.expiry_days)
+            target = replace(
+                self._replayed() or self.cluster.target(target.label),
+                expiry_days=self.settings.expiry_days,
+                thresholds=self.settings.profiles.thresholds,
+            )
         observer = Observer(target, self.settings.bounds)
+        observer.connections = self._connections
+        self._observers.append(observer)
         if self.asks:
             with suppress(Exception):  # the check about the members asks again and reports the error
                 observer.discover()
             self.outline = observer.target
         return observer
+
+    def _replayed(self) -> Target | None:
+        """Start an etcd with the user's declaration and return its target; ``None`` if none is replayed."""
+        plan = self.settings.replay
+        if self._replay is None or plan is None or self.source is None:
+            return None
+        with self._start_once():
+            return self._replay(plan, self.source).target(self.outline)
 
     def discover(self) -> None:
         """Ask a live cluster for its members, if it should be and was not asked yet."""
@@ -346,18 +640,25 @@ class TargetRun:
     @cached_property
     def judge(self) -> Judge:
         """The judge of this target."""
-        return Judge(self.observer, strict=self.settings.strict, results=self._results)
+        settings = self.settings
+        return Judge(self.observer, strict=settings.strict, profiles=settings.profiles, results=self._results)
 
     @property
     def seen(self) -> Observer | None:
         """The observer if it was used, else ``None``, so that a report does not start a cluster."""
         return self.__dict__.get("observer")
 
+    @property
+    def reported(self) -> Observer | None:
+        """The observer that a report shows: of the clusters that were replaced, the one that saw most."""
+        return max(self._observers, key=lambda one: len(one.facts), default=None)
+
     def subjects(self, checks: Sequence[Check]) -> Iterator[tuple[str, list[Check]]]:
         """Yield the label of each listener, last that of the whole target, with the checks that judge it."""
+        judging = [check for check in checks if not left_out(check, self.outline)]
         for listener in self.outline.listeners:
-            yield listener.label, [check for check in checks if listener.role in check.roles]
-        yield CLUSTER, [check for check in checks if subjects(check, self.outline) == [None]]
+            yield listener.label, [check for check in judging if _is_of_its_roles(check, listener)]
+        yield CLUSTER, [check for check in judging if _is_of_its_roles(check, None)]
 
     def result(self, check: Check, label: str) -> CheckResult:
         """Return the result of the check on the listener of that label, or on the whole target.
@@ -373,7 +674,57 @@ class TargetRun:
             if check.id == GATES[0]:
                 return self.unjudged(check, label, Outcome.INCONCLUSIVE, str(error))
             return self.unjudged(check, label, Outcome.NOT_VERIFIED, "the owned cluster did not start")
-        return judge.result(check, find_listener(judge.observer.target, label))
+        listener = find_listener(judge.observer.target, label)
+        self._look_ahead(judge, check, listener)
+        self._experiment(judge)
+        # Who waits for an experiment does nothing beside it.
+        waits = any(is_of_experiment(need.type) for need in check.needs.values())
+        with nullcontext() if self._experiments is None or waits else judge.observer.quiet.beside():
+            return judge.result(check, listener)
+
+    def _experiment(self, judge: Judge) -> None:
+        """Have the selected experiments made in threads from the first judged check on."""
+        if self._experimenting or self.live or not self.wanted or self.settings.bounds.concurrency == 1:
+            return
+        self._experimenting = True
+        needs = [
+            (need.type, need.key)
+            for _, checks in self.wanted()
+            for check in checks
+            for need in check.needs.values()
+            if is_of_experiment(need.type)
+        ]
+        if needs and judge.observer.target.runs:
+            # Most runs judge no cluster of our own.
+            from pytest_etcdtls.ahead import Experiments
+            from pytest_etcdtls.lifecycle.experiment_table import settings_for
+
+            self._experiments = Experiments(judge.observer, settings_for(needs))
+
+    def _look_ahead(self, judge: Judge, check: Check, listener: Listener | None) -> None:
+        """Have observations made in threads from the first listener on that a slow network leads to."""
+        if judge.ahead is not None:
+            if listener is None or comes_last(check):
+                judge.ahead.wait()
+        elif (
+            listener is not None and self.wanted and check.id not in GATES and listener.label not in self._met
+        ):
+            self._met.add(listener.label)
+            if judge.passes(listener) and is_slow(judge.observer, listener):
+                judge.look_ahead(
+                    [
+                        (there, [one for one in checks if one.id not in GATES and not comes_last(one)])
+                        for label, checks in self.wanted()
+                        if (there := find_listener(judge.observer.target, label)) is not None
+                    ]
+                )
+
+    def abandon(self) -> None:
+        """Make no further connection ahead of a check."""
+        if self._experiments is not None:
+            self._experiments.abandon()
+        if self.seen is not None and self.judge.ahead is not None:
+            self.judge.ahead.abandon()
 
     def keep(self, result: CheckResult) -> None:
         """Keep a result that was made without running its check, unless there is one already."""
@@ -406,6 +757,7 @@ class Run:
         announce: called with a message before a download that takes long.
         asks: a live cluster may be asked for its members.
         pulls: a missing image may be pulled.
+        prepare: returns the configuration that a cluster is started with.
 
     Attributes:
         selected: target, listener and check of the items that are run; ``None`` for all. A violation follows
@@ -413,26 +765,46 @@ class Run:
     """
 
     def __init__(
-        self, settings: Settings, announce: Announce | None = None, *, asks: bool = True, pulls: bool = True
+        self,
+        settings: Settings,
+        announce: Announce | None = None,
+        *,
+        asks: bool = True,
+        pulls: bool = True,
+        prepare: Callable[[ClusterConfig, EtcdSource], ClusterConfig] | None = None,
     ) -> None:
         self.settings = settings
         self._pulls = pulls
+        self._prepare = prepare
+        self._no_etcd: NoEtcdError | None = None
         self._asks = asks
         self._announce = announce
-        self._clusters: list[Cluster] = []
+        self._clusters: list[Cluster | ReplayedEtcd] = []
         self.started_at = datetime.now(UTC)
         self.selected: frozenset[tuple[str, str, str]] | None = None
 
     @cached_property
     def targets(self) -> tuple[TargetRun, ...]:
-        """The live target if there is one, else the owned targets, not started.
+        """The live target if there is one, else the replayed or owned targets, not started.
 
         Raises:
             UsageError: if there is no etcd to start an owned cluster from.
         """
         if self.settings.live is not None:
             return (TargetRun(self.settings.live, self.settings, self.start, asks=self._asks),)
-        return self.owned
+        if self.settings.replay is None:
+            return self.owned
+        return tuple(
+            TargetRun(
+                self.settings.replay.outline(one.outline.label, one.source),
+                self.settings,
+                self.start,
+                one.source,
+                replay=self.start_replay,
+            )
+            for one in self.owned
+            if one.source is not None
+        )
 
     @cached_property
     def owned(self) -> tuple[TargetRun, ...]:
@@ -441,12 +813,25 @@ class Run:
         Raises:
             UsageError: if there is no etcd to start a cluster from.
         """
+        if self._no_etcd is not None:
+            raise self._no_etcd
+        try:
+            sources = owned_sources(self.settings.owned, self._announce, pulls=self._pulls)
+        except NoEtcdError as error:
+            self._no_etcd = error  # looked for once
+            raise
         runs: list[TargetRun] = []
-        for source in owned_sources(self.settings.owned, self._announce, pulls=self._pulls):
+        for source in sources:
             label = unique(f"etcd-{safe(source.version)}", [run.outline.label for run in runs])
             outline = owned_outline(label, source, self.settings)
             runs.append(TargetRun(outline, self.settings, self.start, source))
         return tuple(runs)
+
+    @property
+    def known_targets(self) -> tuple[TargetRun, ...]:
+        """The live and the owned targets that somebody has asked for, without looking for an etcd."""
+        known = (*self.__dict__.get("targets", ()), *self.__dict__.get("owned", ()))
+        return tuple(dict.fromkeys(known))
 
     @cached_property
     def checks(self) -> list[Check]:
@@ -468,7 +853,7 @@ class Run:
         A cause is looked for among the selected checks, which are judged for it if they were not yet.
         """
         result = self._waived(target, check, label)
-        if result.outcome not in FOUND or not check.follows:
+        if result.outcome not in FOUND or not check.follows or check.id not in self._by_id:
             return result
         observer = target.seen
         known = observer.target if observer else target.outline
@@ -476,15 +861,22 @@ class Run:
         def lookup(id_: str, place: str) -> CheckResult | None:
             ancestor = self._by_id[id_]
             listener = find_listener(known, place)
-            judged = listener.role in ancestor.roles if listener else not ancestor.roles
+            judged = _is_of_its_roles(ancestor, listener) and not left_out(ancestor, known)
             if not judged or (
                 self.selected is not None and (target.outline.label, place, id_) not in self.selected
             ):
                 return None
             return self._waived(target, ancestor, place)
 
-        labels = [listener.label for listener in known.listeners]
-        return replace(result, cause=cause_of(result, self._by_id, labels, lookup))
+        return replace(result, cause=cause_of(result, self._by_id, known.listeners, lookup))
+
+    def fault_of(self, target: TargetRun, result: CheckResult) -> Ancestor:
+        """Return the fault from which a violation follows in the end; itself if it is a fault."""
+        above = [Ancestor(result.check, result.listener)]
+        while (cause := result.cause) is not None and cause not in above:
+            above.append(cause)
+            result = self.result(target, self._by_id[cause.check], cause.listener)
+        return above[-1]
 
     @cached_property
     def _by_id(self) -> dict[str, Check]:
@@ -500,16 +892,51 @@ class Run:
             UsageError: if that etcd does not support the configuration.
             ClusterStartError: if it does not start.
         """
+        from pytest_etcdtls.cluster.cluster import start_cluster
+
+        if self._prepare is not None:
+            config = self._prepare(config, source)
         cluster = start_cluster(config, source, keep=self.settings.owned.keep)
         self._clusters.append(cluster)
         return cluster
+
+    def start_replay(self, plan: ReplayPlan, source: EtcdSource) -> ReplayedEtcd:
+        """Start an etcd with the user's declaration. It is stopped at the end of the run at the latest.
+
+        Raises:
+            ClusterStartError: if it cannot be tried.
+        """
+        from pytest_etcdtls.cluster.replay import ReplayedEtcd
+
+        etcd = ReplayedEtcd(plan, source, keep=self.settings.owned.keep)
+        self._clusters.append(etcd)
+        return etcd
 
     def keep_messages(self) -> list[str]:
         """Return for each cluster that is kept the message how to connect to it."""
         return [cluster.keep_message() for cluster in self._clusters if self.settings.owned.keep]
 
+    def select(self, selected: frozenset[tuple[str, str, str]]) -> None:
+        """Set the target, listener and check of the items that are run."""
+        self.selected = selected
+        for target in self.targets if selected else ():
+            target.wanted = partial(self._selected_of, target, selected)
+
+    def _selected_of(self, target: TargetRun, selected: frozenset[tuple[str, str, str]]) -> Wanted:
+        return [
+            (label, [one for one in checks if (target.outline.label, label, one.id) in selected])
+            for label, checks in target.subjects(self.checks)
+        ]
+
+    def abandon(self) -> None:
+        """Make no further connection ahead of a check."""
+        for target in self.known_targets:
+            target.abandon()
+
     def stop(self) -> None:
         """Stop every owned cluster, the last one first."""
+        for target in self.known_targets:
+            target.end_experiments()
         for cluster in reversed(self._clusters):
             cluster.stop()
 

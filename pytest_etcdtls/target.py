@@ -16,6 +16,7 @@ from cryptography import x509
 from pytest_etcdtls.declared.declaration import DeclaredMember
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 from pytest_etcdtls.role import Role as Role
+from pytest_etcdtls.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from pytest_etcdtls.etcd_log.parse import LogSource
@@ -30,12 +31,14 @@ class Bounds:
         concurrency: concurrent attempts per listener (``--etcd-concurrency``).
         pause: seconds between two attempts (``--etcd-gentle``).
         max_connections: maximum number of connections per listener (``--etcd-max-connections``).
+        processes: number of processes that share the maximum; that above is then the share of one.
     """
 
     timeout: float = 5.0
     concurrency: int = 4
     pause: float = 0.0
     max_connections: int = 200
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +204,21 @@ class Unreached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """The start of an etcd with the user's declaration.
+
+    Attributes:
+        source: the declaration's file.
+        failure: why etcd does not run; empty if it runs.
+        log: the lines of its log that say so, printable and bounded.
+    """
+
+    source: str
+    failure: str = ""
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One etcd cluster to judge.
 
@@ -214,6 +232,7 @@ class Target:
         user: name and password for clusters with authentication on.
         expiry_days: certificates that expire within this number of days cause a warning
             (``--etcd-expiry-days``).
+        thresholds: what the named profiles allow, by the id of the check (``--etcd-profile``).
         kubernetes_ca: the CA of the Kubernetes cluster that the etcd serves; ``None`` if not given.
         dials_with_another: roles of the ports where etcd, as a client, presents a certificate other than the
             served one (``--client-cert-file``, ``--peer-client-cert-file``); ``None`` if that is not known.
@@ -226,6 +245,9 @@ class Target:
             (``--etcd-discover``).
         logs: logs of members, by their label or host; under the empty string, the log of all others
             (``--etcd-log``, or those of an owned cluster).
+        replay: the start of an etcd that replays the user's declaration; ``None`` for every other target.
+        sparing: of cipher suites and groups, only those are looked for that decide a verdict
+            (``--etcd-gentle``, where nothing lists them: no declaration, profile or baseline).
     """
 
     label: str
@@ -238,6 +260,7 @@ class Target:
     source: str | None = None
     user: tuple[str, str] | None = field(default=None, repr=False)
     expiry_days: int = 30
+    thresholds: Mapping[str, Thresholds] = field(default_factory=lambda: MappingProxyType({}))
     kubernetes_ca: TrustBundle | None = None
     dials_with_another: frozenset[Role] | None = None
     declared: Mapping[str, DeclaredMember] = field(default_factory=lambda: MappingProxyType({}))
@@ -246,6 +269,18 @@ class Target:
     connect_to: tuple[ConnectTo, ...] = ()
     discover: bool = False
     logs: Mapping[str, LogSource] = field(default_factory=lambda: MappingProxyType({}))
+    replay: Replay | None = None
+    sparing: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether etcd runs, which is not so if it does not start with the declaration that it replays."""
+        return self.replay is None or not self.replay.failure
+
+    @property
+    def configured_by_user(self) -> bool:
+        """Whether its configuration is the user's: it is live, or replays the user's declaration."""
+        return self.live or self.replay is not None
 
     @property
     def live(self) -> bool:

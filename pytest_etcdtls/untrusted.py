@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias, cast
 
 from pytest_etcdtls.errors import UnreadableJSONError
 
@@ -67,6 +67,12 @@ def listed(texts: Sequence[str], between: str = " ", most: int = 20) -> str:
     return between.join([*texts[:most], *([f"and {left} more"] if left > 0 else [])])
 
 
+def some(names: Sequence[str], most: int) -> str:
+    """Return the first names in words, with the number of the others: ``a, b and 3 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def escaped(text: str) -> str:
     """Return a text of others with the escapes of :func:`printable`, in full."""
     return text if text.isprintable() else "".join(map(_escape, text))
@@ -111,11 +117,16 @@ def read_json(
         raise UnreadableJSONError(f"no UTF-8 at octet {error.start}") from error
     except ValueError as error:
         raise UnreadableJSONError(f"no JSON: {error}") from error
+    # Without an escape, JSON has no control character but DEL. Most lines of a log are so.
+    if text.isascii() and "\\" not in text and "\x7f" not in text:
+        return cast("JSONValue", value)
     return _with_texts(value, _unpaired if raw else _shown)
 
 
 def _refuse_depth(text: str, limit: int) -> None:
     """Refuse a text that nests deeper; json.loads recurses, and ends where the stack happens to end."""
+    if text.count("[") + text.count("{") <= limit:
+        return
     depth = 0
     for match in _BRACKETS.finditer(text):
         if match[0] in "[{":

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.local_file import read_regular
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.faults import Fault
+from pytest_etcdtls.local_file import read_toml
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.untrusted import printable
 
 MAXIMUM_SIZE: Final = 1024 * 1024
 """The largest accepted size of a file of waivers, in octets."""
-
-_DEEP_KEY = re.compile(r"^[ \t]*\[{0,2}(?:[^\n\"'#=.]{0,80}\.){16}", re.MULTILINE)
-"""tomllib takes time that grows with the cube of the number of parts of a dotted key."""
 
 _FIELDS = ("check", "listener", "reason", "expires")
 _FOUND = frozenset({Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
@@ -74,20 +72,7 @@ def read_waivers(path: Path) -> tuple[Waiver, ...]:
         UsageError: if the file cannot be read, is not TOML, or a waiver lacks a field or has an unknown one.
     """
     where = f"--etcd-waivers {path}"
-    try:
-        text = read_regular(path, MAXIMUM_SIZE).decode("utf-8")
-    except UnreadableFileError as error:
-        raise UsageError(f"{where} {error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{where} is not TOML: {error}") from error
-    if _DEEP_KEY.search(text):
-        raise UsageError(f"{where} has a key of more than 16 parts, and a waiver has none with a dot in it")
-    try:
-        content = tomllib.loads(text)
-    except ValueError as error:  # also for a number of more digits than Python converts
-        raise UsageError(f"{where} is not TOML: {error}") from error
-    except RecursionError as error:
-        raise UsageError(f"{where}: values are nested too deeply to be waivers") from error
+    content = read_toml(path, where, MAXIMUM_SIZE)
     tables = content.pop("waiver", [])
     if content or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{where}: it may have [[waiver]] tables only")
@@ -114,6 +99,68 @@ def _waiver(where: str, table: Mapping[str, Any]) -> Waiver:
         expires=expires,
         source=where.removeprefix("--etcd-waivers "),
     )
+
+
+PROPOSED_DAYS: Final = 90
+"""For how many days a proposed waiver is valid."""
+
+
+def proposal(faults: Sequence[Fault], today: dt.date) -> str:
+    """Return a file of waivers for all violations of these faults, without reasons.
+
+    The consequences of a fault have waivers of their own: a waived violation is no cause of another one.
+
+    Args:
+        faults: that fail a run.
+        today: the date in UTC.
+    """
+    expires = today + dt.timedelta(days=PROPOSED_DAYS)
+    lines = [
+        "# Proposed from the faults of a run. Give each waiver that you accept a reason, and delete",
+        "# the others: --etcd-waivers refuses the file while a reason is empty.",
+    ]
+    known: set[tuple[str, str]] = set()
+    for fault in faults:
+        for result in (*fault.results, *fault.consequences):
+            if (place := (result.check, result.listener)) in known:
+                continue  # of another target: a waiver has none
+            known.add(place)
+            follows = "" if result in fault.results else f", follows from {fault.first.check}"
+            lines += [
+                "",
+                f"# {result.severity}{follows}: {printable(result.message)}",
+                "[[waiver]]",
+                f"check = {_quoted(result.check)}",
+                f"listener = {_quoted(_literally(result.listener))}",
+                'reason = ""',
+                f"expires = {expires}",
+            ]
+    return "\n".join([*lines, ""])
+
+
+def _quoted(text: str) -> str:
+    return '"' + "".join(_quote(character) for character in text) + '"'
+
+
+def _quote(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
+
+
+def _literally(label: str) -> str:
+    """Return a glob that matches this text alone."""
+    return re.sub(r"([*?\[])", r"[\1]", label)
+
+
+def write_proposal(path: Path, faults: Sequence[Fault], today: dt.date) -> None:
+    """Write a file of waivers, readable as any file of the user; an existing one is not touched.
+
+    Raises:
+        OSError: if it exists or cannot be written.
+    """
+    with path.open("x", encoding="utf-8") as file:
+        file.write(proposal(faults, today))
 
 
 def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> CheckResult:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
+from pytest_etcdtls.address import is_loopback
 from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.facts.access import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
-from pytest_etcdtls.pki.names import is_loopback
 from pytest_etcdtls.refusal import ControlState, rule
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl

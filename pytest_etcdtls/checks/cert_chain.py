@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.checks.cert_validity import ends_soon, state_of, when
+from pytest_etcdtls.checks.cert_form import ends_soon, state_of, when
 from pytest_etcdtls.facts.certificates import (
     CAsInUse,
     CertificationPath,
@@ -20,6 +20,8 @@ from pytest_etcdtls.facts.certificates import (
     Issuers,
     KubernetesCA,
     PathToTrust,
+    PortFit,
+    PortFits,
     PortPair,
     ServedChain,
 )
@@ -34,13 +36,18 @@ from pytest_etcdtls.pki.certificate import (
     serial_number,
     shown,
 )
-from pytest_etcdtls.pki.go_verify import allows_servers, constraint_fault, issuer_faults, policy_fault
+from pytest_etcdtls.pki.go_verify import (
+    allows_servers,
+    constraint_fault,
+    issuer_faults,
+    policy_fault,
+    subject_alt_names,
+)
 from pytest_etcdtls.pki.identities import self_signed
-from pytest_etcdtls.pki.names import subject_alt_names
 from pytest_etcdtls.pki.path import ancestors, is_self_signed, signed_by
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import ANNOUNCED, s_client, show_chain, show_leaf
+from pytest_etcdtls.reproduce import ANNOUNCED, compare_leaf, s_client, show_chain, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.untrusted import listed
@@ -205,7 +212,8 @@ def the_served_certificate_is_trusted(path: PathToTrust, chain: ServedChain) -> 
 
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
-    Follows: cert.generated, cert.matches-expected-file, cert.complete, cert.well-formed
+    Follows: cert.ports-not-swapped, cert.generated, cert.matches-expected-file, cert.complete,
+        cert.well-formed
     Severity: high
     Level: MUST
     Remediation: serve a certificate of that CA with --{peer}cert-file, followed by its intermediates in the
@@ -237,7 +245,7 @@ def the_expected_certificate_is_served(
     unnoticed.
 
     Spec: etcd --{peer}cert-file
-    Follows: cert.generated, cert.own-certificate-per-port
+    Follows: cert.ports-not-swapped, cert.generated, cert.own-certificate-per-port
     Severity: high
     Level: MUST
     Remediation: put the expected certificate and its key at the path of --{peer}cert-file; etcd reads it at
@@ -281,6 +289,48 @@ def each_port_serves_its_own_certificate(ports: PortPair) -> Iterator[Statement]
                 show_leaf(ports.client.url, '"Serial Number" and the public key'),
                 show_leaf(ports.peer.url, '"Serial Number" and the public key'),
             ),
+        )
+
+
+def _exchanged(fits: PortFits) -> Mapping[str, Any]:
+    (client, peer), *_ = fits.pairs
+    return {"fits": replace(fits, pairs=((_given_away(client), _given_away(peer)),))}
+
+
+def _given_away(fit: PortFit) -> PortFit:
+    return replace(fit, own=False, other=True)
+
+
+@check("cert.ports-not-swapped", on=frozenset(), counterexample=_exchanged)
+def the_files_of_the_ports_are_not_swapped(fits: PortFits) -> Iterator[Statement]:
+    """No member serves its peer certificate to clients and its client port's to peers.
+
+    Clients refuse the certificate if each port has a CA of its own. Otherwise nobody notices until one of the
+    files is renewed or revoked for its purpose, and the other port changes.
+
+    Spec: etcd --cert-file, --peer-cert-file
+    Severity: high
+    Level: MUST
+    Remediation: exchange the values of --cert-file and --peer-cert-file, and of --key-file and
+        --peer-key-file, or the contents of the files.
+    """
+    for client, peer in fits.pairs:
+        if client.own or peer.own or not (client.other and peer.other):
+            continue
+        yield Finding(
+            message="the certificates of client port and peer port are swapped",
+            expected=f"on the client port the certificate of {client.expected}, on the peer port that of "
+            f"{peer.expected}",
+            observed="on each port the certificate that belongs to the other",
+            evidence={
+                client.chain.url: shown_in_full(client.chain.leaf),
+                peer.chain.url: shown_in_full(peer.chain.leaf),
+            },
+            reproduce=tuple(
+                compare_leaf(fit.chain.url, other.expected) if fit.by_file else show_chain(fit.chain.url)
+                for fit, other in ((client, peer), (peer, client))
+            ),
+            concerns=(client.label, peer.label),
         )
 
 
@@ -430,7 +480,7 @@ def _ca_has_an_hour(issuers: Issuers, chain: ServedChain, policy: Policy) -> Map
 
 
 @check("cert.ca-expires-soon", on=EVERY_LISTENER, counterexample=_ca_has_an_hour)
-def the_issuers_do_not_expireends_soon(
+def the_issuers_do_not_expire_soon(
     issuers: Issuers, chain: ServedChain, policy: Policy
 ) -> Iterator[Statement]:
     """Every CA of the served certificate is valid for longer than --etcd-expiry-days.

@@ -1,18 +1,24 @@
-"""Whether served certificates follow RFC 5280: encoding, serial numbers, extensions, keys, signatures."""
+"""Whether served certificates follow RFC 5280: validity, encoding, serial numbers, extensions, keys."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers, ServedChain
+from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     STRONG,
+    allowed_keys,
     describe_key,
     extension,
+    is_allowed,
     is_strong,
     is_strong_issuer,
     is_too_long,
@@ -22,6 +28,7 @@ from pytest_etcdtls.pki.certificate import (
     serial_number,
     shown,
     signature_hash,
+    span,
     unparsable,
 )
 from pytest_etcdtls.pki.go_parser import parse_error
@@ -31,6 +38,124 @@ from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import show_chain, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
+from pytest_etcdtls.thresholds import LIFETIME_OF_THE_CHECKS
+
+
+def when(moment: datetime) -> str:
+    """Return a time as reports show it."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def state_of(certificate: x509.Certificate, now: datetime) -> str:
+    """Return what is wrong with the current validity; empty if nothing is."""
+    if now < certificate.not_valid_before_utc:
+        return "is not yet valid"
+    return "has expired" if now > certificate.not_valid_after_utc else ""
+
+
+def _a_day_late(chain: ServedChain) -> Mapping[str, Any]:
+    return {"chain": replace(chain, observed_at=chain.leaf.not_valid_after_utc + timedelta(days=1))}
+
+
+@check("cert.valid-now", on=EVERY_LISTENER, counterexample=_a_day_late)
+def the_certificate_is_valid_now(chain: ServedChain) -> Iterator[Statement]:
+    """The served certificate is valid at the time of the handshake.
+
+    Clients refuse the certificate, and so do other members and etcd's own gateway, which are clients too.
+
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: critical
+    Level: MUST
+    Remediation: renew the pair of --{peer}cert-file and --{peer}key-file; etcd serves the new one at the next
+        handshake, without a restart.
+    """
+    if state := state_of(chain.leaf, chain.observed_at):
+        begins, ends = chain.leaf.not_valid_before_utc, chain.leaf.not_valid_after_utc
+        if chain.observed_at > ends:
+            state = f"expired {span(chain.observed_at - ends)} ago"
+        yield Finding(
+            message=f"the certificate {state}",
+            expected=f"{when(begins)} to {when(ends)} includes the time of the handshake",
+            observed=f"handshake at {when(chain.observed_at)}",
+            reproduce=(show_leaf(chain.url),),
+        )
+
+
+def _an_hour_left(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
+    return {"chain": replace(chain, observed_at=chain.leaf.not_valid_after_utc - timedelta(hours=1))}
+
+
+@check("cert.expires-soon", on=EVERY_LISTENER, counterexample=_an_hour_left)
+def the_certificate_does_not_expire_soon(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
+    """The served certificate is valid for longer than --etcd-expiry-days from now.
+
+    When the certificate expires, clients and members refuse it at once. etcd gives no warning before.
+
+    Spec: RFC 5280 section 4.1.2.5
+    Follows: cert.matches-expected-file
+    Severity: medium
+    Level: SHOULD
+    Remediation: renew the pair of --{peer}cert-file and --{peer}key-file; etcd serves the new one at the next
+        handshake, without a restart.
+    """
+    if state := state_of(chain.leaf, chain.observed_at):
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"the certificate {state}, see cert.valid-now")
+        return
+    yield from ends_soon(chain.leaf, "the certificate", chain.observed_at, policy, show_leaf(chain.url))
+
+
+def ends_soon(
+    certificate: x509.Certificate, what: str, now: datetime, policy: Policy, reproduce: str
+) -> Iterator[Finding]:
+    """Yield a finding if the named certificate expires within the policy's days."""
+    left = certificate.not_valid_after_utc - now
+    if left <= timedelta(days=policy.expiry_days):
+        yield Finding(
+            message=f"{what} expires in {span(left)}",
+            expected=f"more than {policy.expiry_days} days left",
+            observed=f"valid until {when(certificate.not_valid_after_utc)}",
+            evidence={"subject": shown(certificate), "now": when(now)},
+            reproduce=(reproduce,),
+        )
+
+
+def _ten_years(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
+    return {"chain": replace(chain, certificates=specimen(replace(SERVER, valid_for=timedelta(days=3650))))}
+
+
+@check("cert.lifetime", on=EVERY_LISTENER, counterexample=_ten_years)
+def the_certificate_does_not_live_for_ever(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
+    """The served certificate is valid for at most 825 days, or for fewer where a profile says so.
+
+    A stolen key works until the certificate expires, since clients do not check revocation lists for servers.
+    kubeadm issues certificates for a year; Apple's platforms accept at most 825 days from a private CA.
+
+    Spec: Apple 103769, requirements for trusted certificates
+    Spec: RFC 5280 section 4.1.2.5
+    Severity: low
+    Level: SHOULD
+    Remediation: issue the certificate of --{peer}cert-file for a year or less and renew it in time; etcd
+        serves the new one without a restart.
+    """
+    lifetime = chain.leaf.not_valid_after_utc - chain.leaf.not_valid_before_utc
+    # notAfter is inclusive and kubeadm backdates by five minutes, so a day of grace is added.
+    thresholds = policy.of("cert.lifetime")
+    longest = thresholds.lifetime_days or LIFETIME_OF_THE_CHECKS
+    if lifetime > timedelta(days=longest + 1):
+        yield Finding(
+            message=f"the certificate is valid for {lifetime.days} days",
+            expected=f"{longest} days at most{thresholds.source('lifetime_days')}",
+            observed=f"{when(chain.leaf.not_valid_before_utc)} to {when(chain.leaf.not_valid_after_utc)}",
+            reproduce=(show_leaf(chain.url),),
+            remediation=_FOR_FEWER_DAYS.replace("DAYS", str(longest)) if thresholds.lifetime_days else "",
+        )
+
+
+_FOR_FEWER_DAYS = (
+    "issue the certificate of --{peer}cert-file for at most DAYS days and renew it in time; etcd serves the "
+    "new one without a restart"
+)
+
 
 _LONGEST_SERIAL = 20
 """Octets."""
@@ -245,12 +370,12 @@ def strict_clients_parse_every_certificate(message: CertificateMessage) -> Itera
 _MALFORMED = CannotJudge(Outcome.NOT_VERIFIED, "the key cannot be parsed, see cert.well-formed")
 
 
-def _weak_key(chain: ServedChain) -> Mapping[str, Any]:
+def _weak_key(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
     return {"chain": replace(chain, certificates=specimen(replace(SERVER, rsa_bits=1024)))}
 
 
 @check("cert.key-strength", on=EVERY_LISTENER, counterexample=_weak_key)
-def the_key_is_strong(chain: ServedChain) -> Iterator[Statement]:
+def the_key_is_strong(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
     """The served certificate's key is strong and of a type that Go's TLS supports.
 
     An attacker who computes the private key from the public key can impersonate the server. OpenSSL by
@@ -273,15 +398,23 @@ def the_key_is_strong(chain: ServedChain) -> Iterator[Statement]:
             observed=describe_key(key),
             reproduce=(show_leaf(chain.url, '"Public-Key"'),),
         )
+    elif not is_allowed(key, thresholds := policy.of("cert.key-strength")):
+        yield Finding(
+            message="the key of the certificate is none that the profile allows",
+            expected=allowed_keys(thresholds),
+            observed=describe_key(key),
+            reproduce=(show_leaf(chain.url, '"Public-Key"'),),
+            remediation="renew --{peer}cert-file and --{peer}key-file with a key that the profile allows",
+        )
 
 
-def _weak_issuer(issuers: Issuers, chain: ServedChain) -> Mapping[str, Any]:
+def _weak_issuer(issuers: Issuers, chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
     _, issuer = specimen(authority=replace(AUTHORITY, rsa_bits=1024))
     return {"issuers": replace(issuers, certificates=(issuer,))}
 
 
 @check("cert.issuer-key-strength", on=EVERY_LISTENER, counterexample=_weak_issuer)
-def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain) -> Iterator[Statement]:
+def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain, policy: Policy) -> Iterator[Statement]:
     """The keys of the CAs above the served certificate are strong.
 
     An attacker who computes the key of a CA can impersonate every server, and every client where etcd trusts
@@ -293,7 +426,7 @@ def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain) -> Iterato
     Remediation: replace the CA: distribute a new one to clients and to --{peer}trusted-ca-file (read only at
         start), then renew the certificate of --{peer}cert-file.
     """
-    served = chain.certificates[1:]
+    served, thresholds = chain.certificates[1:], policy.of("cert.issuer-key-strength")
     for issuer in dict.fromkeys((*issuers.certificates, *served)):
         key = usable_key(issuer)
         weak = issuer in issuers.certificates and not is_strong_issuer(key)
@@ -306,14 +439,21 @@ def the_issuers_keys_are_strong(issuers: Issuers, chain: ServedChain) -> Iterato
                 observed=describe_key(key),
                 reproduce=(show_chain(issuers.url),),
             )
+        elif issuer in issuers.certificates and not is_allowed(key, thresholds):
+            yield Finding(
+                message=f"the key of the CA {shown(issuer)} is none that the profile allows",
+                expected=allowed_keys(thresholds),
+                observed=describe_key(key),
+                reproduce=(show_chain(issuers.url),),
+            )
 
 
-def _sha1(path: CertificationPath) -> Mapping[str, Any]:
+def _sha1(path: CertificationPath, policy: Policy) -> Mapping[str, Any]:
     return {"path": replace(path, certificates=specimen(replace(SERVER, signature_hash="sha1")))}
 
 
 @check("cert.signature-hash", on=EVERY_LISTENER, counterexample=_sha1)
-def signatures_are_made_with_a_good_hash(path: CertificationPath) -> Iterator[Statement]:
+def signatures_are_made_with_a_good_hash(path: CertificationPath, policy: Policy) -> Iterator[Statement]:
     """The served certificate and its CAs are signed with a hash of the SHA-2 family.
 
     Collisions of SHA-1 and MD5 can be computed, and with them certificates that a CA never issued. Go 1.18
@@ -325,14 +465,25 @@ def signatures_are_made_with_a_good_hash(path: CertificationPath) -> Iterator[St
     Level: MUST
     Remediation: issue a new certificate for --{peer}cert-file, signed with SHA-256.
     """
+    thresholds = policy.of("cert.signature-hash")
+    hashes = thresholds.signature_hashes
     for certificate in path.certificates:
         if certificate in path.anchors or is_self_signed(certificate):
             continue
+        name = signature_hash(certificate)
         if signature_scheme(certificate) is None:
-            name = signature_hash(certificate)
             yield Finding(
                 message=f"{shown(certificate)} is signed with {name}",
                 expected="SHA-256, SHA-384 or SHA-512 with RSA or ECDSA, or Ed25519",
                 observed=f"{name}, by {name_text(certificate.issuer)}",
                 reproduce=(show_chain(path.url),),
+            )
+        elif hashes is not None and name is not None and name not in hashes:
+            yield Finding(
+                message=f"{shown(certificate)} is signed with {name}, which the profile does not allow",
+                expected=f"{', '.join(sorted(hashes))}{thresholds.source('signature_hashes')}",
+                observed=f"{name}, by {name_text(certificate.issuer)}",
+                reproduce=(show_chain(path.url),),
+                remediation="issue a new certificate for --{peer}cert-file, signed with a hash that the "
+                "profile allows",
             )

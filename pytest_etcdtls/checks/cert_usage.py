@@ -376,7 +376,7 @@ def the_certificate_is_not_etcds_own(chain: ServedChain) -> Iterator[Statement]:
     Severity: critical
     Level: MUST
     Remediation: remove --{peer}auto-tls and give etcd a certificate of your CA with --{peer}cert-file and
-        --{peer}key-file.
+        --{peer}key-file, and --{peer}client-cert-auth=true with --{peer}trusted-ca-file.
     """
     if is_generated(chain.leaf):
         yield Finding(

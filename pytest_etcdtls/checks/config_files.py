@@ -9,7 +9,7 @@ from typing import Any
 from cryptography import x509
 
 from pytest_etcdtls.checks.cert_chain import shown_in_full
-from pytest_etcdtls.checks.cert_validity import when
+from pytest_etcdtls.checks.cert_form import when
 from pytest_etcdtls.checks.mtls_client_credentials import expiring
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.files import (
@@ -119,11 +119,11 @@ def chains_lead_to_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     Spec: RFC 5280 section 6.1
     Spec: RFC 8446 section 4.4.2
     Spec: etcd --peer-trusted-ca-file, --trusted-ca-file
-    Follows: cert.matches-expected-file
+    Follows: cert.ports-not-swapped, cert.matches-expected-file
     Severity: high
     Level: MUST
-    Remediation: append the intermediate CAs to the certificate's file, and add the CA that signed it to the
-        bundle; etcd reads a bundle only at start.
+    Remediation: append the intermediate CAs to the certificate's file, or put the CA that signed it into the
+        bundle and remove those that are not needed there; etcd reads a bundle only at start.
     """
     judged = False
     for member in files.members:
@@ -390,8 +390,9 @@ def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> I
 
     Spec: etcd --cert-file
     Spec: CIS Kubernetes 2.1
-    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
-        config.variable-beside-flag, config.unknown-variable, config.unknown-key
+    Follows: cert.ports-not-swapped, config.config-file-hides-flags, config.does-not-start,
+        config.flag-unknown-to-version, config.variable-beside-flag, config.unknown-variable,
+        config.unknown-key
     Severity: high
     Level: MUST
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
@@ -409,8 +410,9 @@ def the_declared_file_is_served_to_peers(chain: ServedChain, declared: DeclaredL
 
     Spec: etcd --peer-cert-file
     Spec: CIS Kubernetes 2.4
-    Follows: config.config-file-hides-flags, config.does-not-start, config.flag-unknown-to-version,
-        config.variable-beside-flag, config.unknown-variable, config.unknown-key
+    Follows: cert.ports-not-swapped, config.config-file-hides-flags, config.does-not-start,
+        config.flag-unknown-to-version, config.variable-beside-flag, config.unknown-variable,
+        config.unknown-key
     Severity: high
     Level: MUST
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the

@@ -1,4 +1,4 @@
-"""Settings whose effect differs from what their names suggest."""
+"""Settings whose effect differs from what their names suggest, now and in the next minor versions of etcd."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.declared.effective import SIDES, CRLEffect, Side
+from pytest_etcdtls.declared.declaration import Encoding, Setting, line, version_key
+from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect, Side
+from pytest_etcdtls.declared.look_ahead import Prospect, later_lines, look_ahead
+from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps import Trap
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.configuration import (
     Declarations,
+    DeclaredStart,
     ListenerDeclaration,
     MemberDeclaration,
     listeners_of_side,
@@ -67,7 +71,7 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
             f"{member.label}: {trap.summary}; this depends on the version of etcd, {_of(member)}",
         )
     message = f"{member.label}: {trap.summary}"
-    if not trap.starts and member.version is not None:
+    if not trap.starts and member.version is not None and not member.replayed:
         message += (
             f"; etcd {member.version} runs, so it was started with other settings, and will not start "
             "again with this"
@@ -78,18 +82,20 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
     return Finding(
         message=message,
         expected=trap.remedy,
-        concerns=_concerned(member, trap),
+        concerns=concerned(member, trap.listeners, trap.settings),
         observed="; ".join(map(str, trap.settings)) or member.declared.declaration.source,
         evidence=evidence,
     )
 
 
-def _concerned(member: MemberDeclaration, trap: Trap) -> tuple[str, ...]:
-    """Return the listeners of the side to which a trap belongs, of both sides if it belongs to none."""
-    roles = {listener.role for listener in member.effective.listeners if str(listener.url) in trap.listeners}
+def concerned(
+    member: MemberDeclaration, urls: tuple[str, ...], settings: tuple[Setting, ...]
+) -> tuple[str, ...]:
+    """Return the listeners of the side to which URLs or else settings belong, of both if to none."""
+    roles = {listener.role for listener in member.effective.listeners if str(listener.url) in urls}
     sides: set[Side] = {"peer" if role is Role.PEER else "client" for role in roles}
     if not sides:
-        sides = {side for setting in trap.settings for side in _sides_of(setting.name)}
+        sides = {side for setting in settings for side in _sides_of(setting.name)}
     return tuple(
         name for side in SIDES if side in (sides or SIDES) for name in listeners_of_side(member.label, side)
     )
@@ -348,7 +354,8 @@ def no_configuration_file_hides_flags(declarations: Declarations) -> None:
     Spec: etcd Documentation, configuration options
     Severity: critical
     Level: MUST
-    Remediation: write these settings into the configuration file, or start etcd without it.
+    Remediation: start etcd without the configuration file and with every setting as a flag, or write these
+        settings into the file, if this etcd has keys for them.
     """
 
 
@@ -363,8 +370,8 @@ def every_key_is_known(declarations: Declarations) -> None:
     Spec: etcd etcd.conf.yml.sample
     Severity: high
     Level: MUST
-    Remediation: spell the key as in this etcd's etcd.conf.yml.sample; a revocation list needs the flag
-        --client-crl-file, and then every other setting must be a flag too.
+    Remediation: spell the key as in this etcd's etcd.conf.yml.sample; what has no key there, such as a
+        revocation list (--client-crl-file), must be a flag, and then every other setting too.
     """
 
 
@@ -450,3 +457,124 @@ def etcd_starts_with_what_is_declared(declarations: Declarations) -> None:
     Level: MUST
     Remediation: correct the declaration, and restart etcd with it.
     """
+
+
+def _not_started(start: DeclaredStart) -> Mapping[str, Any]:
+    return {"start": replace(start, failure="it ended with status 1", log=("fatal",))}
+
+
+@check("config.starts", on=set(), counterexample=_not_started)
+def the_replayed_declaration_starts_etcd(start: DeclaredStart) -> Iterator[Statement]:
+    """The etcd that is started with the declaration serves its clients.
+
+    It is judged where a declaration is replayed, --etcd-config with --etcd-binary or --etcd-image. A member
+    whose etcd is updated to a version that does not start with its declaration is lost to the cluster until
+    somebody corrects it. What a replay replaces is among the notes.
+
+    Spec: etcd Documentation, configuration options
+    Follows: config.does-not-start, config.flag-unknown-to-version
+    Severity: high
+    Level: MUST
+    Remediation: correct what the log names before this version is rolled out.
+    """
+    for remark in start.remarks:
+        yield Note(remark)
+    if start.failure:
+        yield Finding(
+            message=f"{start.member}: {start.etcd} does not start with {start.source}: {start.failure}",
+            expected="it serves its clients",
+            observed=start.failure,
+            evidence={"member": start.member, "log": "\n".join(start.log)},
+        )
+
+
+def _with_a_flag_that_goes(declarations: Declarations) -> Mapping[str, Any]:
+    first, *others = declarations.members
+    declared = declared_member(from_command_line(["etcd", "--experimental-corrupt-check-time=1m"]))
+    member = MemberDeclaration.of(first.label, declared, "3.6.16")
+    return {"declarations": Declarations((member, *others))}
+
+
+@check("config.next-version", on=set(), counterexample=_with_a_flag_that_goes)
+def the_next_version_takes_the_declaration(declarations: Declarations) -> Iterator[Statement]:
+    """The next minor versions of etcd do the same with this declaration.
+
+    An upgrade changes what a declaration does: etcd 3.6 reads no PEM revocation list and then refuses every
+    client, 3.6 and 3.7 do not start with flags that were renamed or removed, and a variable or key that is
+    gone is ignored. Each finding names the first version that does so, by the model of etcd that the other
+    config checks use. What this version does already is not repeated.
+
+    Spec: etcd CHANGELOG, flags deprecated and removed
+    Spec: etcd Documentation, upgrading etcd clusters
+    Severity: medium
+    Level: SHOULD
+    Remediation: change the declaration before the upgrade as each finding says; convert a PEM revocation list
+        with openssl crl -in crl.pem -outform DER -out crl.der, which every version reads; give a renamed flag
+        by its new name as soon as the etcd that runs has it.
+    """
+    judged = [(member, version) for member in declarations.members if (version := _version(member))]
+    ahead = [(member, version) for member, version in judged if later_lines(version)]
+    if not ahead:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, _nothing_ahead(declarations))
+        return
+    found: dict[Prospect, list[MemberDeclaration]] = {}
+    for member, version in ahead:
+        for prospect in look_ahead(member.declared, version):
+            found.setdefault(prospect, []).append(member)
+        yield from _unread(member, version)
+    for prospect, members in found.items():
+        yield _prospect(prospect, members)
+
+
+def _version(member: MemberDeclaration) -> str | None:
+    return member.effective.version
+
+
+def _nothing_ahead(declarations: Declarations) -> str:
+    versions = sorted({_version(member) or "" for member in declarations.members} - {""})
+    if not versions:
+        return "the version of etcd is not known: pass a client certificate that is accepted"
+    return f"no minor version above {', '.join(versions)} is known here"
+
+
+def _prospect(prospect: Prospect, members: list[MemberDeclaration]) -> Statement:
+    labels = ", ".join(member.label for member in members)
+    message = f"{labels}, upgraded to etcd {prospect.line}: {prospect.summary}"
+    if prospect.harmless:
+        return Note(f"{message}; {prospect.remedy}")
+    settings = "; ".join(map(str, prospect.settings)) or members[0].declared.declaration.source
+    evidence = {
+        "members": labels,
+        "etcd": ", ".join(sorted({_version(member) or "" for member in members})),
+        "first version": f"{prospect.line}, as of {prospect.release}",
+        "source": prospect.source,
+    }
+    if prospect.listeners:
+        evidence["listeners"] = ", ".join(prospect.listeners)
+    return Finding(
+        message=message,
+        expected=prospect.remedy,
+        observed=settings,
+        evidence=evidence,
+        remediation=f"before the upgrade to {prospect.line}: {prospect.remedy}",
+        concerns=tuple(
+            name for member in members for name in concerned(member, prospect.listeners, prospect.settings)
+        ),
+    )
+
+
+def _unread(member: MemberDeclaration, version: str) -> Iterator[Statement]:
+    """Yield the revocation lists that are not here, where a later version may not read them."""
+    if version_key(version) >= (3, 6):
+        return
+    for side in SIDES:
+        tls = member.effective.sides[side]
+        crl = member.declared.crls.get(tls.crl_file or "")
+        if tls.crl_file is None or tls.admission is ClientAuthentication.ANYBODY:
+            continue
+        if crl is None or crl.encoding not in (Encoding.PEM, Encoding.DER, Encoding.NEITHER):
+            yield CannotJudge(
+                Outcome.NOT_VERIFIED,
+                f"{member.label}: {tls.crl_file} is not here, so its encoding is unknown: {line(version)} "
+                "reads PEM and DER, 3.6 DER alone; pass --etcd-pki-dir, a directory with a copy",
+            )

@@ -11,13 +11,15 @@ from typing import Annotated, Any
 
 from cryptography import x509
 
-from pytest_etcdtls.checks.cert_validity import ends_soon, state_of, when
+from pytest_etcdtls.checks.cert_form import ends_soon, state_of, when
 from pytest_etcdtls.declared.files import HeldCertificate, HeldCertificates
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     STRONG,
+    allowed_keys,
     describe_key,
+    is_allowed,
     is_strong,
     name_text,
     public_key,
@@ -29,6 +31,7 @@ from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.reproduce import show_file
 from pytest_etcdtls.results import Finding, Statement
+from pytest_etcdtls.thresholds import Thresholds
 
 Clients = Annotated[HeldCertificates, "clients"]
 ClientCAs = Annotated[HeldCertificates, "client-cas"]
@@ -46,12 +49,12 @@ def _an_hour_left(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
     return {"held": replace(held, observed_at=ends - timedelta(hours=1))}
 
 
-def _weak_client(held: HeldCertificates) -> Mapping[str, Any]:
+def _weak_client(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
     return _instead(held, specimen(replace(CLIENT, rsa_bits=1024))[0])
 
 
 @check("mtls.client-certificate-strength", on=set(), counterexample=_weak_client)
-def clients_keys_are_strong(held: Clients) -> Iterator[Statement]:
+def clients_keys_are_strong(held: Clients, policy: Policy) -> Iterator[Statement]:
     """The keys of client certificates are strong.
 
     An attacker who computes a client's private key from its certificate has that client's access. A
@@ -62,15 +65,15 @@ def clients_keys_are_strong(held: Clients) -> Iterator[Statement]:
     Level: SHOULD
     Remediation: issue a new client certificate with an ECDSA P-256 or RSA 2048 key.
     """
-    yield from _weak_keys(held)
+    yield from _weak_keys(held, policy.of("mtls.client-certificate-strength"))
 
 
-def _weak_ca(held: HeldCertificates) -> Mapping[str, Any]:
+def _weak_ca(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
     return _instead(held, specimen(authority=replace(AUTHORITY, rsa_bits=1024))[1])
 
 
 @check("mtls.client-ca-strength", on=set(), counterexample=_weak_ca)
-def the_keys_of_clients_cas_are_strong(held: ClientCAs) -> Iterator[Statement]:
+def the_keys_of_clients_cas_are_strong(held: ClientCAs, policy: Policy) -> Iterator[Statement]:
     """The keys of the CAs that verify client certificates are strong.
 
     An attacker who computes the private key of such a CA can issue certificates that etcd accepts, and read
@@ -83,10 +86,10 @@ def the_keys_of_clients_cas_are_strong(held: ClientCAs) -> Iterator[Statement]:
     Remediation: replace the CA: add the new one to --trusted-ca-file or --peer-trusted-ca-file, restart
         member by member, renew the clients' certificates, remove the old one and restart again.
     """
-    yield from _weak_keys(held)
+    yield from _weak_keys(held, policy.of("mtls.client-ca-strength"))
 
 
-def _weak_keys(held: HeldCertificates) -> Iterator[Finding]:
+def _weak_keys(held: HeldCertificates, thresholds: Thresholds) -> Iterator[Finding]:
     for one in held.certificates:
         key = public_key(one.certificate)
         if not is_strong(key):
@@ -97,14 +100,22 @@ def _weak_keys(held: HeldCertificates) -> Iterator[Finding]:
                 evidence=_evidence(one),
                 reproduce=(show_file(one.source),),
             )
+        elif not is_allowed(key, thresholds):
+            yield Finding(
+                message=f"{one.what} has a key that the profile does not allow",
+                expected=allowed_keys(thresholds),
+                observed=describe_key(key),
+                evidence=_evidence(one),
+                reproduce=(show_file(one.source),),
+            )
 
 
-def _sha1(held: HeldCertificates) -> Mapping[str, Any]:
+def _sha1(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
     return _instead(held, specimen(replace(CLIENT, signature_hash="sha1"))[0])
 
 
 @check("mtls.client-certificate-signature", on=set(), counterexample=_sha1)
-def clients_certificates_are_signed_with_a_good_hash(held: Clients) -> Iterator[Statement]:
+def clients_certificates_are_signed_with_a_good_hash(held: Clients, policy: Policy) -> Iterator[Statement]:
     """Client certificates and their chains are signed with a hash of the SHA-2 family.
 
     Collisions of SHA-1 and MD5 can be computed, and with them certificates that a CA never issued. An etcd
@@ -117,12 +128,17 @@ def clients_certificates_are_signed_with_a_good_hash(held: Clients) -> Iterator[
     Level: SHOULD
     Remediation: issue a new client certificate, signed with SHA-256.
     """
+    thresholds = policy.of("mtls.client-certificate-signature")
+    hashes = _STRONG_HASHES & (thresholds.signature_hashes or _STRONG_HASHES)
+    expected = "SHA-256, SHA-384 or SHA-512, or Ed25519"
+    if thresholds.signature_hashes is not None:
+        expected = f"{', '.join(sorted(hashes))}{thresholds.source('signature_hashes')}"
     for one in held.certificates:
         name = signature_hash(one.certificate)
-        if name is not None and name not in _STRONG_HASHES and not is_self_signed(one.certificate):
+        if name is not None and name not in hashes and not is_self_signed(one.certificate):
             yield Finding(
                 message=f"{one.what} is signed with {name}",
-                expected="SHA-256, SHA-384 or SHA-512, or Ed25519",
+                expected=expected,
                 observed=f"{name}, by {name_text(one.certificate.issuer)}",
                 evidence=_evidence(one),
                 reproduce=(show_file(one.source),),

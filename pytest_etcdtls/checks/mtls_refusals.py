@@ -44,7 +44,7 @@ def a_client_without_a_certificate_is_refused(
     Spec: etcd --{peer}client-cert-auth
     Follows: config.client-auth-in-force, config.peer-auth-in-force, config.metrics-as-declared,
         config.auto-tls-drops-client-auth, config.crl-without-client-auth,
-        config.allowed-names-without-client-auth
+        config.allowed-names-without-client-auth, cert.generated
     Severity: critical
     Level: MUST
     Remediation: set --{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give

@@ -9,7 +9,8 @@ from cryptography import x509
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust
 from pytest_etcdtls.facts.listener import Plaintext
-from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, span
+from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, signature_hash, span
+from pytest_etcdtls.pki.go_verify import signature_scheme
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import ANNOUNCED, IN_PLAINTEXT, curl, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
@@ -346,6 +347,10 @@ def _why_refused(candidate: Candidate, bad: Sequence[Attempt]) -> tuple[str, str
     issuer = candidate.chain[-1].issuer
     announced = {x509.Name.from_bytes(der) for attempt in bad for der in attempt.announced_ca}
     known = {found.subject for found in candidate.chain[1:]} | {issuer}
+    if known & announced and signature_scheme(leaf) is None:
+        return f"it is signed with {signature_hash(leaf)}, which etcd's Go refuses", (
+            "issue a new client certificate, signed with SHA-256; nothing is wrong with etcd's flags"
+        )
     if _UNKNOWN_CA in alerts or (announced and not known & announced):
         names = name_list(announced) or "none announced"
         return f"its CA, {name_text(issuer)}, is not trusted (trusted: {names})", (

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
+from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport, TLS13Suites
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.reproduce import GROUP, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.thresholds import Thresholds
 from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, WEAK, GroupKind, Weakness
 
 
@@ -24,7 +26,8 @@ def _find(support: SuiteSupport, weakness: Weakness, what: str) -> Iterator[Stat
         yield Finding(
             message=f"cipher suites {what} are accepted",
             expected="the alert 40 handshake_failure",
-            observed=", ".join(suite.name for suite in weak),
+            observed=", ".join(suite.name for suite in weak)
+            + ("" if support.complete else "; not every other suite was offered"),
             reproduce=(s_client(support.url, TLSVersion.TLS1_2, options),),
         )
 
@@ -150,13 +153,73 @@ def a_suite_with_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[
         )
 
 
-def _old_groups(support: GroupSupport) -> Mapping[str, Any]:
+def _one_less(support: SuiteSupport, policy: Policy) -> Mapping[str, Any]:
+    allowed = frozenset(suite.name for suite in support.accepted[1:])
+    return {"policy": policy.with_thresholds("tls.allowed-suites", Thresholds(cipher_suites=allowed))}
+
+
+@check("tls.allowed-suites", on=EVERY_LISTENER, counterexample=_one_less)
+def only_listed_suites_are_accepted(support: SuiteSupport, policy: Policy) -> Iterator[Statement]:
+    """In TLS 1.2, only cipher suites that the profiles list are accepted.
+
+    Guidelines list suites. Where no profile does, every suite is allowed here: other checks judge weak ones.
+
+    Spec: etcd --cipher-suites
+    Severity: medium
+    Level: SHOULD
+    Remediation: name only suites that the profile lists in --cipher-suites, among them
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, without which etcd does not start.
+    """
+    thresholds = policy.of("tls.allowed-suites")
+    listed = thresholds.cipher_suites
+    other = [suite for suite in support.accepted if listed is not None and suite.name not in listed]
+    if other:
+        options = f"-cipher '{':'.join(suite.openssl_name for suite in other)}:@SECLEVEL=0'"
+        yield Finding(
+            message="cipher suites that the profile does not list are accepted",
+            expected=f"a suite of its list{thresholds.source('cipher_suites')}",
+            observed=", ".join(suite.name for suite in other),
+            reproduce=(s_client(support.url, TLSVersion.TLS1_2, options),),
+        )
+
+
+def _one_tls13_less(suites: TLS13Suites, policy: Policy) -> Mapping[str, Any]:
+    allowed = Thresholds(tls13_cipher_suites=frozenset(suites.accepted[1:]))
+    return {"policy": policy.with_thresholds("tls.allowed-tls13-suites", allowed)}
+
+
+@check("tls.allowed-tls13-suites", on=EVERY_LISTENER, counterexample=_one_tls13_less)
+def only_listed_suites_of_tls13_are_accepted(suites: TLS13Suites, policy: Policy) -> Iterator[Statement]:
+    """In TLS 1.3, only cipher suites that the profiles list are accepted.
+
+    Some guidelines leave out ChaCha20-Poly1305, which Go accepts. Where no profile lists suites, none is
+    offered: every suite of TLS 1.3 is strong.
+
+    Spec: RFC 8446 appendix B.4
+    Severity: low
+    Level: SHOULD
+    Remediation: run an etcd that was built with Go 1.24 or newer with the variable GODEBUG=fips140=on, which
+        leaves AES-GCM, or set --tls-max-version=TLS1.2; --cipher-suites does not apply to TLS 1.3.
+    """
+    thresholds = policy.of("tls.allowed-tls13-suites")
+    listed = thresholds.tls13_cipher_suites
+    other = [name for name in suites.accepted if listed is not None and name not in listed]
+    if other:
+        yield Finding(
+            message="cipher suites of TLS 1.3 that the profile does not list are accepted",
+            expected=f"a suite of its list{thresholds.source('tls13_cipher_suites')}",
+            observed=", ".join(other),
+            reproduce=(s_client(suites.url, TLSVersion.TLS1_3, f"-ciphersuites {':'.join(other)}"),),
+        )
+
+
+def _old_groups(support: GroupSupport, policy: Policy) -> Mapping[str, Any]:
     return {"support": replace(support, accepted=OTHERS[:1], weak=WEAK[-1])}
 
 
 @check("tls.groups", on=EVERY_LISTENER, counterexample=_old_groups)
-def keys_are_exchanged_with_a_modern_group(support: GroupSupport) -> Iterator[Statement]:
-    """Keys are exchanged with a modern group, and with no weak one.
+def keys_are_exchanged_with_a_modern_group(support: GroupSupport, policy: Policy) -> Iterator[Statement]:
+    """Keys are exchanged with a modern group, with no weak one and none that a profile excludes.
 
     Current clients cannot connect without a modern group; with a weak one an attacker may compute the session
     keys. Modern groups are X25519, X448, P-256, P-384 and P-521, alone or combined with ML-KEM. Curves below
@@ -185,6 +248,44 @@ def keys_are_exchanged_with_a_modern_group(support: GroupSupport) -> Iterator[St
             observed=f"TLSv1.2: {support.weak.name}",
             reproduce=(s_client(support.url, TLSVersion.TLS1_2, f"-groups {support.weak.name}", look=GROUP),),
         )
+    yield from _not_of_the_profile(support, policy.of("tls.groups"))
+
+
+_APPROVED_GROUPS = (
+    "etcd has no flag for groups: run one that was built with Go 1.24 or newer with the variable "
+    "GODEBUG=fips140=on, which leaves P-256, P-384, P-521 and hybrid groups"
+)
+
+
+def _not_of_the_profile(support: GroupSupport, thresholds: Thresholds) -> Iterator[Statement]:
+    """Yield what the profiles do not allow of the groups, and what they miss."""
+    accepted = {group.name: group.kind for group in support.accepted}
+    allowed = thresholds.groups
+    if allowed is not None:
+        judges_hybrids = any(group.name in allowed for group in HYBRIDS)
+        other = [
+            name
+            for name, kind in accepted.items()
+            if name not in allowed and (judges_hybrids or kind is not GroupKind.HYBRID)
+        ]
+        if other:
+            yield Finding(
+                message="groups that the profile does not list are accepted",
+                expected=f"{', '.join(sorted(allowed))} alone{thresholds.source('groups')}",
+                observed=f"{support.version}: {', '.join(other)}",
+                reproduce=(s_client(support.url, support.version, f"-groups {':'.join(other)}", look=GROUP),),
+                remediation=_APPROVED_GROUPS,
+            )
+    for wanted in thresholds.groups_one_of:
+        if not wanted & accepted.keys():
+            yield Finding(
+                message="none of the groups that the profile needs is accepted",
+                expected=f"one of {', '.join(sorted(wanted))}{thresholds.source('groups_one_of')}",
+                observed=f"{support.version}: {', '.join(accepted) or 'none of the groups offered'}",
+                reproduce=(
+                    s_client(support.url, support.version, f"-groups {':'.join(sorted(wanted))}", look=GROUP),
+                ),
+            )
 
 
 def _classical(support: GroupSupport) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Administration of an owned etcd: health, users, roles."""
+"""Administration of an owned etcd: health, users, roles, members."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import http.client
 import json
 import secrets
 import ssl
+import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError
@@ -31,9 +33,18 @@ class Gateway:
             certificate: a valid client certificate, PEM.
             key: its key, PEM.
         """
-        self._url = urlsplit(url)
+        self.url = url
         self._certificate = certificate
         self._key = key
+        self._token = ""
+
+    def log_in(self, user: tuple[str, str]) -> None:
+        """Send the token of a user, by name and password, with every further request.
+
+        Raises:
+            ClusterStartError: if etcd refuses.
+        """
+        self._token = str(_call(self, "authenticate", {"name": user[0], "password": user[1]}).get("token"))
 
     def health(self) -> str | None:
         """Request ``/health``; return the problem, ``None`` if the member is healthy."""
@@ -56,9 +67,12 @@ class Gateway:
 
     def _request(self, method: str, path: str, message: object) -> tuple[int, dict[str, Any]]:
         body = None if message is None else json.dumps(message)
-        connection = self._connection()
+        connection = self.connection()
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            headers = {"Content-Type": "application/json"} if body else {}
+            connection.request(
+                method, path, body, headers | ({"Authorization": self._token} if self._token else {})
+            )
             response = connection.getresponse()
             text = response.read()
         finally:
@@ -69,9 +83,11 @@ class Gateway:
             answer = printable(text)
         return response.status, answer if isinstance(answer, dict) else {"text": answer}
 
-    def _connection(self) -> http.client.HTTPConnection:
-        host, port = self._url.hostname or "", self._url.port
-        if self._url.scheme == "http":
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a new connection, which is opened by its first request. The caller closes it."""
+        url = urlsplit(self.url)
+        host, port = url.hostname or "", url.port
+        if url.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=_SECONDS)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -105,11 +121,66 @@ def enable_authentication(gateway: Gateway) -> tuple[str, str]:
     return USER, password
 
 
-def _call(gateway: Gateway, method: str, message: dict[str, Any]) -> None:
+def _call(gateway: Gateway, method: str, message: dict[str, Any]) -> dict[str, Any]:
     try:
         status, answer = gateway.post(f"/v3/auth/{method}", message)
     except (OSError, http.client.HTTPException) as error:
-        raise ClusterStartError(f"authentication cannot be turned on: {method}: {error}") from error
+        raise ClusterStartError(f"etcd cannot be administered: auth/{method}: {error}") from error
     if status != HTTPStatus.OK:
-        problem = answer.get("message") or answer.get("error") or answer
-        raise ClusterStartError(f"authentication cannot be turned on: {method}: status {status}, {problem}")
+        raise ClusterStartError(f"etcd cannot be administered: auth/{method}: {_problem(status, answer)}")
+    return answer
+
+
+def _problem(status: int, answer: dict[str, Any]) -> str:
+    return f"status {status}, {answer.get('message') or answer.get('error') or answer}"
+
+
+_UNAVAILABLE = 14
+"""gRPC status with which etcd refuses a change of its members until all are connected for five seconds."""
+_NOT_YET = "in sync with leader"
+_PAUSE_SECONDS = 0.1
+
+MemberChange = Literal["add", "promote", "remove"]
+_DONE = {"add": "added", "promote": "made a voting member", "remove": "removed"}
+
+
+def change_members(
+    member: Member, gateway: Gateway, peer_urls: Sequence[str], change: MemberChange, *, seconds: float
+) -> None:
+    """Change the member list of a cluster, unless that is done already.
+
+    Args:
+        member: a running member, which is asked to do it.
+        gateway: its client, logged in if authentication is enabled.
+        peer_urls: the advertised peer URLs by which the member in question is recognised.
+        change: add it as a learner, which has no vote; give a learner a vote; remove it.
+        seconds: time for which an etcd that is not available for the change is asked again.
+
+    Raises:
+        ClusterStartError: if etcd refuses, or is not available for that long.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            status, answer = gateway.post("/v3/cluster/member/list", {})
+            if status == HTTPStatus.OK:
+                listed = [one for one in answer["members"] if set(one.get("peerURLs", ())) & set(peer_urls)]
+                voting = any(not one.get("isLearner") for one in listed)
+                if {"add": bool(listed), "promote": voting, "remove": not listed}[change]:
+                    return
+                message = (
+                    {"peerURLs": list(peer_urls), "isLearner": True}
+                    if change == "add"
+                    else {"ID": listed[0]["ID"]}
+                )
+                status, answer = gateway.post(f"/v3/cluster/member/{change}", message)
+            problem = _problem(status, answer)
+            later = status == HTTPStatus.OK or answer.get("code") == _UNAVAILABLE or _NOT_YET in problem
+        except (OSError, http.client.HTTPException) as error:
+            problem, later = f"{type(error).__name__}: {error}", True
+        if not later or time.monotonic() > deadline:
+            raise ClusterStartError(
+                f"the member with peer URL {', '.join(peer_urls)} cannot be {_DONE[change]}: "
+                f"{member.name} at {member.client_url} says: {problem}"
+            )
+        member.server.wait(_PAUSE_SECONDS)

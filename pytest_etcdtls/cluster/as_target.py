@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.etcd_log.parse import OwnLog
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -16,9 +17,12 @@ from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, Signi
 
 if TYPE_CHECKING:
     from pytest_etcdtls.cluster.cluster import Cluster
+    from pytest_etcdtls.cluster.testcontainer import EtcdTLSContainer
+
+    Owned: TypeAlias = Cluster | EtcdTLSContainer
 
 
-def build_target(cluster: Cluster, label: str | None = None) -> Target:
+def build_target(cluster: Owned, label: str | None = None) -> Target:
     """Return the target. The label defaults to ``etcd-VERSION``."""
     return Target(
         label=label or f"etcd-{cluster.version}",
@@ -36,7 +40,7 @@ def build_target(cluster: Cluster, label: str | None = None) -> Target:
     )
 
 
-def _dials_with_another(cluster: Cluster) -> Iterator[Role]:
+def _dials_with_another(cluster: Owned) -> Iterator[Role]:
     if cluster.config.client_cert_file is not None:
         yield from (Role.CLIENT, Role.CLIENT_HTTP)
     if cluster.config.peer_client_cert_file is not None:
@@ -67,7 +71,27 @@ def _listener(role: Role, kind: str, url: str, member: Member) -> Listener:
     )
 
 
-def _client_credentials(cluster: Cluster) -> PortCredentials:
+def outline_listeners(config: ClusterConfig) -> tuple[Listener, ...]:
+    """Return the listeners that a cluster of this configuration will have. The ports are not known yet."""
+    return tuple(
+        Listener(role=role, scheme=scheme, host=config.host, port=0, member=name, label=f"{kind}-{name}")
+        for name in (f"m{number}" for number in range(config.size))
+        for role, kind, scheme in _kinds(config)
+    )
+
+
+def _kinds(config: ClusterConfig) -> Iterator[tuple[Role, str, Literal["https", "http"]]]:
+    yield Role.CLIENT, "client", config.client_scheme
+    if config.plain_client_listener:
+        yield Role.CLIENT, "client-plain", "http"
+    if config.client_http:
+        yield Role.CLIENT_HTTP, "client-http", config.client_scheme
+    if config.metrics is not None:
+        yield Role.METRICS, "metrics", config.metrics
+    yield Role.PEER, "peer", config.peer_scheme
+
+
+def _client_credentials(cluster: Owned) -> PortCredentials:
     pki, config, member = cluster.pki, cluster.config, cluster.members[0]
     return PortCredentials(
         server_ca=_bundle(pki.server_ca, member, "server-ca"),
@@ -80,7 +104,7 @@ def _client_credentials(cluster: Cluster) -> PortCredentials:
     )
 
 
-def _peer_credentials(cluster: Cluster) -> PortCredentials:
+def _peer_credentials(cluster: Owned) -> PortCredentials:
     pki, config, member = cluster.pki, cluster.config, cluster.members[0]
     peer = pki.peers[member.name]
     return PortCredentials(
@@ -100,7 +124,7 @@ def _revokes(crl_file: str | None) -> bool:
     return crl_file not in {None, "empty-crl.der"}
 
 
-def _served(cluster: Cluster, file: str | None) -> tuple[Identity, ...]:
+def _served(cluster: Owned, file: str | None) -> tuple[Identity, ...]:
     """Return the certificates that the members serve from the file, if it is one of their own key pairs."""
     pairs = {"server.crt": cluster.pki.servers, "peer.crt": cluster.pki.peers}.get(file or "", {})
     return tuple(_with_files(pairs[member.name], member) for member in cluster.members if pairs)
@@ -110,7 +134,7 @@ def _list(value: str | None) -> tuple[str, ...]:
     return tuple(value.split(",")) if value else ()
 
 
-def _expected(cluster: Cluster, member: Member) -> Iterator[ExpectedLeaf]:
+def _expected(cluster: Owned, member: Member) -> Iterator[ExpectedLeaf]:
     """Yield the certificates that are expected to be served, whatever the configuration says."""
     for listener in _listeners(member):
         if listener.scheme == "http":

@@ -7,11 +7,19 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from pytest_etcdtls.cluster.admin import enable_authentication, gateway_of
+from pytest_etcdtls.cluster.admin import (
+    Gateway,
+    MemberChange,
+    change_members,
+    enable_authentication,
+    gateway_of,
+)
 from pytest_etcdtls.cluster.as_target import build_target
 from pytest_etcdtls.cluster.command_line import (
     FileNames,
@@ -23,17 +31,21 @@ from pytest_etcdtls.cluster.command_line import (
     render,
     write_pki,
 )
+from pytest_etcdtls.cluster.condition import Condition
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import Member, ReadinessLog, Served
 from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.process import ProcessBackend
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
-from pytest_etcdtls.errors import ClusterStartError, UsageError
-from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.errors import ClusterStartError, UsageError, blocked_sockets
+from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
+from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.target import Target
 
 if TYPE_CHECKING:
+    import httpx
+
     from pytest_etcdtls.cluster.container import ContainerBackend
 
 START_SECONDS = 30.0
@@ -54,6 +66,7 @@ def start_cluster(
     directory: Path | None = None,
     keep: bool = False,
     seconds: float = START_SECONDS,
+    is_given_up: Callable[[], bool] = bool,
 ) -> Cluster:
     """Start a cluster and wait until it serves clients.
 
@@ -63,6 +76,7 @@ def start_cluster(
         directory: parent of the cluster's directory (default: the system's temporary directory).
         keep: leave the cluster running at the end.
         seconds: time that the start may take.
+        is_given_up: asked while a member starts; once it returns true, no start succeeds any more.
 
     Raises:
         UsageError: if this version of etcd does not support the configuration, or the PKI cannot be
@@ -81,7 +95,7 @@ def start_cluster(
         backend = ContainerBackend(source.location, source.version, home, address=config.host, keep=keep)
     else:
         backend = ProcessBackend(source.location, home)
-    return Cluster(config, source.version, backend, home, keep=keep, seconds=seconds)
+    return Cluster(config, source.version, backend, home, keep=keep, seconds=seconds, is_given_up=is_given_up)
 
 
 class Cluster:
@@ -108,6 +122,7 @@ class Cluster:
         *,
         keep: bool,
         seconds: float,
+        is_given_up: Callable[[], bool] = bool,
     ) -> None:
         """Start the cluster; see :func:`start_cluster`.
 
@@ -118,6 +133,7 @@ class Cluster:
             home: the cluster's directory. It is removed at the end, also if the start fails.
             keep: leave the cluster running at the end.
             seconds: time that the start may take.
+            is_given_up: returns whether nobody waits for a start any more.
         """
         self.config = config
         self.version = version
@@ -129,15 +145,24 @@ class Cluster:
         self._home = home
         self._keep = keep
         self._seconds = seconds
-        self._claim: PortClaim | None = None
+        self._claims: list[PortClaim] = []
+        self._alone = config.size == 1
+        self._named = config.size
+        self._paused: set[str] = set()
+        self._is_given_up = is_given_up
         try:
             self._come_up()
         except OSError as error:
             self._remove()
             raise ClusterStartError(f"etcd {version} ({self.source}) did not come up: {error}") from error
-        except BaseException:
+        except BaseException as error:
             self._remove()
+            if blocked := blocked_sockets(error):
+                raise ClusterStartError(
+                    f"etcd {version} ({self.source}) did not come up: {blocked}"
+                ) from error
             raise
+        self._condition = Condition(self)
         if keep:
             home.watchdog.dismiss()
 
@@ -173,11 +198,19 @@ class Cluster:
         """Return the cluster as a target. The label defaults to ``etcd-VERSION``."""
         return build_target(self, label)
 
+    def difference(self) -> str:
+        """Return how the cluster differs from the one that was started, empty if it does not.
+
+        Compared are its processes, its files and its member list, not what etcd stores.
+        """
+        return self._condition.difference()
+
     def stop(self) -> None:
         """Stop every member within one second and remove every file; do nothing to a kept cluster.
 
         It may be called repeatedly.
         """
+        self._condition.close()
         if self._keep:
             self._backend.abandon()
             self._release_ports()
@@ -209,6 +242,190 @@ class Cluster:
         """Stop all members and start them again together."""
         self._backend.stop([member.name for member in self.members])
         self._launch(*self.members)
+
+    def upgrade_member(self, index: int, source: EtcdSource) -> None:
+        """Stop one member and start it again on its data with another etcd, with the flags of that version.
+
+        ``version`` and ``source`` are those of the latest etcd from then on, while other members may run
+        another one. A member of 3.7 needs a cluster whose version is 3.6, and so on: see ``etcdcluster`` of
+        ``/version``, which follows some seconds after the last member.
+
+        Raises:
+            UsageError: if one etcd is a process and the other a container, or that version does not support
+                the configuration.
+            ClusterStartError: if the member does not serve clients in time.
+        """
+        if source.kind != self.origin:
+            raise UsageError(
+                f"member {self.members[index].name} runs in a {self.origin} and cannot go on with "
+                f"{source.location}, which is for a {source.kind}: processes are upgraded to another binary, "
+                "containers to another image"
+            )
+        self._backend.use(source.location, source.version)
+        self.version, self._flags = source.version, self._backend.flags()
+        self._replace(index)
+
+    def _replace(self, index: int) -> None:
+        """Stop one member and start it again on its data, with the command line that it has from now on."""
+        self.stop_member(index)
+        replaced = self._member([member.addresses for member in self.members], index)
+        self.members = (*self.members[:index], replaced, *self.members[index + 1 :])
+        self._launch(replaced)
+
+    def add_member(self) -> Member:
+        """Add a voting member with certificates of its own, wait until it serves clients, and return it.
+
+        It is ``members[-1]`` from then on, with a name that no member had before. A cluster of one member is
+        restarted before, with timeouts that several members can keep. etcd adds a third member only when the
+        first two have been connected for five seconds: that is waited for.
+
+        Raises:
+            ClusterStartError: if etcd refuses the member, or it does not serve clients in time.
+        """
+        if self._alone:
+            self._alone = False
+            self._replace(0)
+        name = f"m{self._named}"
+        self._named += 1
+        before = self.pki.files(with_ca_keys=self._keep)
+        self.pki = self.pki.with_member(self._backend.names(name))
+        after = self.pki.files(with_ca_keys=self._keep)
+        write_files(self.pki_directory, {path: after[path] for path in after.keys() - before.keys()})
+        claim = claim_ports(ports_needed(self.config), self.config.host, skip=len(self._claims))
+        self._claims.append(claim)
+        own = self._backend.reached_at(loopback_addresses(self.config, name, iter(claim.ports)))
+        everybody = [*(member.addresses for member in self.members), own]
+        added = self._member(everybody, len(self.members), joins=True)
+        try:
+            # Without a vote until it runs: with it, the others would be without a quorum meanwhile.
+            self._change_members(own, self.members, "add")
+            launch = Launch(f"etcd {self.version} ({self.source})", self._seconds)
+            launch.start([added], one_by_one=False)
+            self._change_members(own, self.members, "promote")
+            if self.config.expects_health:
+                launch.await_health([*self.members, added])
+        except BaseException:
+            self._forget(name)
+            with suppress(ClusterStartError):  # the first error says more
+                self._change_members(own, self.members, "remove")
+            raise
+        self.members = (*self.members, added)
+        return added
+
+    def remove_member(self, index: int) -> None:
+        """Remove one member from the cluster, stop it for good, and remove its data and its keys.
+
+        The indexes of those after it are one less from then on. etcd removes a member only when those that
+        are left have been connected for five seconds: that is waited for.
+
+        Raises:
+            UsageError: if it is the only member.
+            ClusterStartError: if etcd refuses, or no other member runs.
+        """
+        leaving = self.members[index]
+        others = tuple(member for member in self.members if member is not leaving)
+        if not others:
+            raise UsageError(
+                f"{leaving.name} is the only member and cannot be removed: stop() ends the cluster"
+            )
+        self._change_members(leaving.addresses, others, "remove")
+        self.members = others
+        self._forget(leaving.name)
+        if self.config.expects_health:
+            Launch(f"etcd {self.version} ({self.source})", self._seconds).await_health(others)
+
+    def _forget(self, name: str) -> None:
+        """Stop a member for good, and remove its data and its keys."""
+        self._paused.discard(name)
+        self._backend.drop(name)
+        self.pki = self.pki.without_member(name)
+        for directory in (self.directory, self.pki_directory):
+            shutil.rmtree(directory / name, ignore_errors=True)
+
+    def _change_members(self, one: MemberAddresses, others: Sequence[Member], change: MemberChange) -> None:
+        asked = next((m for m in others if m.running and m.name not in self._paused), None)
+        if asked is None:
+            raise ClusterStartError(
+                f"the members of the cluster cannot be changed for {one.name}: no other runs"
+            )
+        peer_urls = self._backend.listens_on(one).advertise_peer
+        change_members(asked, self.gateway(asked), peer_urls, change, seconds=self._seconds)
+
+    def gateway(self, member: Member) -> Gateway:
+        """Return a client of a member's HTTP endpoints, logged in if authentication is enabled.
+
+        Raises:
+            ClusterStartError: if etcd refuses the administrator.
+        """
+        gateway = gateway_of(member)
+        if self.user is None:
+            return gateway
+        # etcd's gateway refuses every certificate with a common name where authentication is enabled.
+        nameless = replace(self.config.pki.client, common_name=None, organization="administrators")
+        identity = self.pki.authorities.client_issuer.issue(nameless, name="administrator")
+        files = {
+            PurePosixPath("administrator.crt"): encode_certificates(identity.chain),
+            PurePosixPath("administrator.key"): encode_key(identity.key) if identity.key else b"",
+        }
+        write_files(self.directory, files)
+        gateway = Gateway(gateway.url, *(self.directory / name for name in files))
+        gateway.log_in(self.user)
+        return gateway
+
+    def pause_member(self, index: int) -> None:
+        """Let one member answer nothing, with its connections open, until :meth:`resume_member`."""
+        self.members[index].server.pause()
+        self._paused.add(self.members[index].name)
+
+    def resume_member(self, index: int) -> None:
+        """Let a paused member go on."""
+        self.members[index].server.resume()
+        self._paused.discard(self.members[index].name)
+
+    @property
+    def paused(self) -> tuple[str, ...]:
+        """Names of the members that are paused."""
+        return tuple(sorted(self._paused))
+
+    def rotate_server_certificate(self) -> None:
+        """Replace certificate and key of every member's client port. etcd reads them at the next handshake.
+
+        A handshake between the two replacements may fail. ``pki`` has the new ones from then on.
+        """
+        self._rotate("server")
+
+    def rotate_peer_certificate(self) -> None:
+        """Do the same for the peer ports."""
+        self._rotate("peer")
+
+    def _rotate(self, kind: Literal["server", "peer"]) -> None:
+        self.pki = self.pki.renewed(kind)
+        for member in self.members:
+            member.replace_files(self.pki.contents(member.name, f"{kind}.crt", f"{kind}.key"))
+
+    def revoke(self, identity: Identity | None = None) -> None:
+        """Add a client certificate to the revocation list that etcd reads at the next handshake.
+
+        Args:
+            identity: issued by the client CA (default: the client of the cluster).
+
+        Raises:
+            UsageError: if the cluster was started without that list.
+        """
+        lists = {self.config.client_crl_file, self.config.peer_crl_file} & {"crl.der", "crl.pem"}
+        if not lists:
+            raise UsageError("the cluster reads no revocation list: start it with client_crl_file='crl.der'")
+        self.pki.authorities.client_issuer.revoke((identity or self.pki.client).chain[0])
+        for member in self.members:
+            member.replace_files(self.pki.contents(member.name, "crl.der", "crl.pem"))
+
+    def log(self) -> str:
+        """Return the logs of all members so far, one after the other."""
+        return "".join(member.log() for member in self.members)
+
+    def client(self, index: int = 0) -> httpx.Client:
+        """Return an HTTP client of one member with the client certificate. The caller closes it."""
+        return self.members[index].client()
 
     def keep_message(self) -> str:
         """Return the commands to use a kept cluster and to stop it, as lines to paste."""
@@ -267,21 +484,32 @@ class Cluster:
     def _claim_ports(self, attempt: int) -> None:
         """Claim ports, and create the members that listen on them."""
         needed = ports_needed(self.config) * self.config.size
-        self._claim = claim_ports(needed, self.config.host, skip=attempt)
-        ports = iter(self._claim.ports)
+        claim = claim_ports(needed, self.config.host, skip=attempt)
+        self._claims.append(claim)
+        ports = iter(claim.ports)
         addresses = [
             self._backend.reached_at(loopback_addresses(self.config, f"m{index}", ports))
             for index in range(self.config.size)
         ]
         self.members = tuple(self._member(addresses, index) for index in range(self.config.size))
 
-    def _member(self, addresses: Sequence[MemberAddresses], index: int) -> Member:
+    def _member(self, addresses: Sequence[MemberAddresses], index: int, *, joins: bool = False) -> Member:
         own = addresses[index]
         inside = [self._backend.listens_on(reached) for reached in addresses]
         paths, files = self._backend.paths(own.name), FileNames.of_member(self.pki, own.name)
-        flags = member_flags(self.config, self._flags, inside, index, paths, files, token=self.token)
+        flags = member_flags(
+            self.config,
+            self._flags,
+            inside,
+            index,
+            paths,
+            files,
+            token=self.token,
+            alone=self._alone,
+            joins=joins,
+        )
         directory = self.directory / own.name
-        directory.mkdir(mode=0o700)
+        directory.mkdir(mode=0o700, exist_ok=True)  # it has data if the member is upgraded
         config_file = directory / "etcd.conf.yml" if self.config.config_file else None
         if config_file is not None:
             config_file.write_text(render(flags, self.config, paths))
@@ -300,7 +528,7 @@ class Cluster:
         )
 
     def _launch(self, *members: Member, one_by_one: bool = False) -> None:
-        launch = Launch(f"etcd {self.version} ({self.source})", self._seconds)
+        launch = Launch(f"etcd {self.version} ({self.source})", self._seconds, self._is_given_up)
         launch.start(members, one_by_one=one_by_one)
         if self.config.expects_health:
             launch.await_health(members)
@@ -313,27 +541,33 @@ class Cluster:
 
     def _remove(self) -> None:
         """Remove the cluster completely. It may be called repeatedly, also after an interruption."""
+        for index, member in enumerate(self.members):
+            if member.name in self._paused:  # an engine does not stop a paused container
+                with suppress(OSError):
+                    self.resume_member(index)
         self._backend.discard()
         self._release_ports()
         self._home.remove()
 
     def _release_ports(self) -> None:
-        if self._claim is not None:
-            self._claim.release()
+        for claim in self._claims:
+            claim.release()
 
 
 class Launch:
     """One start of one or more members."""
 
-    def __init__(self, what: str, seconds: float) -> None:
+    def __init__(self, what: str, seconds: float, is_given_up: Callable[[], bool] = bool) -> None:
         """Set the deadline.
 
         Args:
             what: description of the start, for messages.
             seconds: time that the whole start may take.
+            is_given_up: returns whether nobody waits for it any more, which ends it.
         """
         self._what = what
         self._seconds = seconds
+        self._is_given_up = is_given_up
         self._deadline = time.monotonic() + seconds
 
     def start(self, members: Sequence[Member], *, one_by_one: bool) -> None:
@@ -358,6 +592,15 @@ class Launch:
                 self._await(
                     [member], lambda readiness: readiness.serves_peers, "its peer port does not answer"
                 )
+        self.await_served(members)
+
+    def await_served(self, members: Sequence[Member]) -> None:
+        """Wait until the log of every member says that it serves clients.
+
+        Raises:
+            PortTakenError: if a port is taken.
+            ClusterStartError: if a member ends, or the deadline passes.
+        """
         self._await(members, lambda readiness: readiness.ready, "it does not serve clients")
 
     def await_health(self, members: Sequence[Member]) -> None:
@@ -369,7 +612,7 @@ class Launch:
         for member in members:
             gateway = gateway_of(member)
             while (problem := gateway.health()) is not None:
-                if time.monotonic() > self._deadline:
+                if self._is_over():
                     raise self._failure(member, f"not healthy after {self._seconds:g} s: {problem}")
                 if member.server.wait(_HEALTH_GLANCE_SECONDS):
                     raise self._failure(member, f"it has ended; last answer: {problem}")
@@ -379,10 +622,13 @@ class Launch:
     ) -> None:
         pending = list(members)
         while pending := [member for member in pending if not self._reached(member, reached)]:
-            if time.monotonic() > self._deadline:
+            if self._is_over():
                 raise self._failure(pending[0], f"{otherwise} after {self._seconds:g} s")
             # wait returns at once when the member ends; its log is read in between.
             pending[0].server.wait(_GLANCE_SECONDS)
+
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._deadline or self._is_given_up()
 
     def _reached(self, member: Member, reached: Callable[[ReadinessLog], bool]) -> bool:
         # In this order, so that the last lines of a member that has ended are read.

@@ -210,6 +210,8 @@ def member_flags(
     files: FileNames,
     *,
     token: str,
+    alone: bool,
+    joins: bool = False,
 ) -> tuple[Flag, ...]:
     """Return the flags of one member, without ``extra_flags`` and ``--config-file``.
 
@@ -221,6 +223,8 @@ def member_flags(
         place: paths of the member's files.
         files: paths below the PKI directory.
         token: ``--initial-cluster-token``, unique to the cluster, so that no member of another cluster joins.
+        alone: it is the only member, and will be.
+        joins: it was added to a cluster that runs.
 
     Raises:
         UsageError: if this version of etcd does not support the configuration.
@@ -236,8 +240,9 @@ def member_flags(
         Flag("", "initial-advertise-peer-urls", ",".join(own.advertise_peer)),
         Flag("", "initial-cluster", everybody),
         Flag("", "initial-cluster-token", token),
+        *([Flag("", "initial-cluster-state", "existing")] if joins else []),
         *_further_listeners(flags, own),
-        *_timing(config, flags),
+        *_timing(config, flags, alone=alone),
         *_security(config, flags, place, files),
     )
 
@@ -258,11 +263,11 @@ def _further_listeners(flags: FlagSet, own: MemberAddresses) -> Iterator[Flag]:
         yield Flag("client_http", name, ",".join(own.listen_client_http))
 
 
-def _timing(config: ClusterConfig, flags: FlagSet) -> Iterator[Flag]:
+def _timing(config: ClusterConfig, flags: FlagSet, *, alone: bool) -> Iterator[Flag]:
     """Yield flags for a fast start with data that need not be durable. They do not affect TLS."""
     # A single member elects itself; with a shorter interval an idle etcd uses a tenth of a core. Several
     # members must not lose their leader on a busy machine.
-    heartbeat, election = (5, 25) if config.size == 1 else (50, 500)
+    heartbeat, election = (5, 25) if alone else (50, 500)
     yield Flag("", "heartbeat-interval", str(heartbeat))
     yield Flag("", "election-timeout", str(election))
     if "unsafe-no-fsync" in flags:

@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, KeyType
+from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, KeyType, PKIPlan
 
 SIZES = (1, 3, 5)
 

@@ -5,14 +5,16 @@ It owns the network and the containers, and removes both.
 
 from __future__ import annotations
 
+import io
 import shlex
+import tarfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.cluster.command_line import FlagSet, MemberAddresses, MemberPaths
@@ -29,7 +31,7 @@ from pytest_etcdtls.cluster.docker import (
 from pytest_etcdtls.cluster.ports import PortTakenError
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.errors import ClusterStartError, UsageError
-from pytest_etcdtls.pki.pki_plan import MemberNames
+from pytest_etcdtls.pki.profile import MemberNames
 
 if TYPE_CHECKING:
     from testcontainers.core.container import DockerContainer
@@ -97,6 +99,18 @@ def at_host(addresses: MemberAddresses, host: str) -> MemberAddresses:
     )
 
 
+def reached_at(addresses: MemberAddresses) -> MemberAddresses:
+    """Return the URLs on this host as seen from here, which differ if the engine is elsewhere."""
+    host = published_host()
+    return at_host(addresses, host) if host else addresses
+
+
+def published_address(host: str) -> str:
+    """Return the address on which the engine publishes ports that are meant for an address of this host."""
+    # The loopback address of another host would be unreachable.
+    return _EVERYWHERE if published_host() else host
+
+
 def _port(url: str) -> int:
     port = urlsplit(url).port
     if port is None:
@@ -118,9 +132,9 @@ class ContainerPlan:
 
     Attributes:
         image: an image with ``etcd`` on its ``PATH``.
-        name: name of the container, unique in the engine.
+        name: name of the container, unique in the engine; empty for the one that it has.
         host_name: host name that the other members reach it under on the network.
-        network: name of the network.
+        network: name of the network; empty for the one that it has.
         cluster: value of the label by which the container is found and removed.
         argv: command line, ``etcd`` first.
         environment: variables for etcd, in addition to the image's.
@@ -129,6 +143,7 @@ class ContainerPlan:
         files: files to copy in, with their destination. A directory of the host is copied into the
             destination, bytes are written as the destination file.
         keep: whether the container outlives this process.
+        data: a data directory on this host to begin with; ``None`` for an empty one.
     """
 
     image: str
@@ -142,6 +157,7 @@ class ContainerPlan:
     address: str
     files: Sequence[tuple[Path | bytes, str]] = field(repr=False)
     keep: bool
+    data: Path | None = None
 
 
 class EtcdContainer:
@@ -150,10 +166,17 @@ class EtcdContainer:
     Its methods raise OSError if the engine refuses a request.
     """
 
-    def __init__(self, plan: ContainerPlan) -> None:
-        """Store the settings; :meth:`start` creates the container."""
+    def __init__(self, plan: ContainerPlan, earlier: str = "", outer: DockerContainer | None = None) -> None:
+        """Store the settings; :meth:`start` creates the container.
+
+        Args:
+            plan: the settings.
+            earlier: log of the container that it goes on from.
+            outer: the container if somebody else starts and removes it.
+        """
         self._plan = plan
-        self._outer: DockerContainer | None = None
+        self._earlier = earlier
+        self._outer = outer
         self._position = 0
         self._last_log = ""
 
@@ -168,10 +191,20 @@ class EtcdContainer:
             with _refusals():
                 self._outer.get_wrapped_container().start()
             return
+        from testcontainers.core.container import DockerContainer
+
         with _refusals():
-            self._outer = _describe(self._plan)
+            self._outer = DockerContainer(self._plan.image)
+            # Without the image name prefix of testcontainers: this image was found by its full name.
+            self._outer.image = self._plan.image
+            describe(self._outer, self._plan)
         with _refusals(), reaper_off(self._plan.image, keep=self._plan.keep):
             self._outer.start()
+
+    @property
+    def created(self) -> bool:
+        """Whether the container exists."""
+        return self._outer is not None
 
     @property
     def running(self) -> bool:
@@ -191,7 +224,8 @@ class EtcdContainer:
 
     def log(self) -> str:
         """Return the whole log so far, including earlier starts, also after the container is removed."""
-        return self._last_log if self._outer is None else self._output().decode(errors="replace")
+        now = self._last_log if self._outer is None else self._output().decode(errors="replace")
+        return self._earlier + now
 
     def new_lines(self) -> list[str]:
         """Return the complete lines logged since the last call."""
@@ -212,6 +246,18 @@ class EtcdContainer:
             with _refusals():
                 self._outer.get_wrapped_container().stop(timeout=_STOP_SECONDS)
 
+    def pause(self) -> None:
+        """Stop etcd for now: it keeps its connections and answers nothing."""
+        if self._outer is not None:
+            with _refusals():
+                self._outer.get_wrapped_container().pause()
+
+    def resume(self) -> None:
+        """Let etcd go on after :meth:`pause`."""
+        if self._outer is not None:
+            with _refusals():
+                self._outer.get_wrapped_container().unpause()
+
     def copy_files(self) -> None:
         """Copy the current files of the host over those in the container."""
         if self._outer is not None:
@@ -219,14 +265,34 @@ class EtcdContainer:
                 for source, target in self._plan.files:
                     self._outer.copy_into_container(source, target, _PRIVATE)
 
+    def save_data(self, directory: Path) -> Path:
+        """Copy the data of a stopped etcd into a directory of this host, and return the copy."""
+        if self._outer is not None:
+            with _refusals():
+                chunks, _ = self._outer.get_wrapped_container().get_archive(str(PATHS.data))
+                with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+                    archive.extractall(directory, filter="data")
+        return directory / PATHS.data.name
+
+    def remove(self) -> None:
+        """Remove the container. Its log is remembered."""
+        if self._outer is not None:
+            self._keep_log()
+            with _refusals():
+                self._outer.stop()
+            self._outer = None
+
     def forget(self) -> None:
         """Release a container that is about to be removed, or that is kept. Its log is remembered."""
         if self._outer is None:
             return
-        with suppress(OSError):
-            self._last_log = self.log()
+        self._keep_log()
         self._outer.get_docker_client().client.close()
         self._outer = None
+
+    def _keep_log(self) -> None:
+        with suppress(OSError):
+            self._last_log = self._output().decode(errors="replace")
 
     def _output(self) -> bytes:
         if self._outer is None or self._outer.status == "not_started":
@@ -255,33 +321,32 @@ def _refusals() -> Iterator[None]:
         raise OSError(f"the container engine refuses: {words}") from error
 
 
-def _describe(plan: ContainerPlan) -> DockerContainer:
-    from testcontainers.core.container import DockerContainer
-
-    container = DockerContainer(plan.image)
-    # Without the image name prefix of testcontainers: this image was found by its full name.
-    container.image = plan.image
-    container.with_name(plan.name).with_command(list(plan.argv[1:])).with_envs(**plan.environment)
+def describe(container: DockerContainer, plan: ContainerPlan) -> None:
+    """Set what testcontainers creates a container with. The settings that it has already are kept."""
+    container.with_command(list(plan.argv[1:])).with_envs(**plan.environment)
     for inside, outside in plan.ports.items():
         # testcontainers publishes on all addresses; docker-py, which gets this value, also accepts a pair.
         container.ports[f"{inside}/tcp"] = (plan.address, outside)  # type: ignore[assignment]
     for source, target in plan.files:
         container.with_copy_into_container(source, target, _PRIVATE)
-    api = container.get_docker_client().client.api
-    return container.with_kwargs(
-        # Run the binary itself instead of the image's entry point, as root: only root may read the files.
-        entrypoint=[plan.argv[0]],
-        user="0",
-        hostname=plan.host_name,
-        labels={LABEL: plan.cluster},
-        network=plan.network,
-        networking_config={plan.network: api.create_endpoint_config(aliases=[plan.host_name])},
-    )
+    if plan.data is not None:
+        container.with_copy_into_container(plan.data, str(PATHS.data.parent), _PRIVATE)
+    settings: dict[str, Any] = {"entrypoint": [plan.argv[0]], "user": "0"}
+    # The binary itself is run instead of the image's entry point, as root: only root may read the files.
+    if plan.network:
+        api = container.get_docker_client().client.api
+        networking = {plan.network: api.create_endpoint_config(aliases=[plan.host_name])}
+        settings |= {"hostname": plan.host_name, "network": plan.network, "networking_config": networking}
+    settings |= container._kwargs  # with_kwargs replaces them all
+    settings["labels"] = {**settings.get("labels", {}), LABEL: plan.cluster}
+    if plan.name:
+        container.with_name(plan.name)
+    container.with_kwargs(**settings)
 
 
 _EVERYWHERE = "0.0.0.0"  # noqa: S104
 _HOME = PurePosixPath("/etc/etcd")
-_PATHS = MemberPaths(
+PATHS = MemberPaths(
     data=PurePosixPath("/var/lib/etcd/data"), pki=_HOME / "pki", config_file=_HOME / "etcd.conf.yml"
 )
 
@@ -316,6 +381,10 @@ class ContainerBackend:
         self._servers: dict[str, EtcdContainer] = {}
         self._prepared = False
 
+    def use(self, image: str, version: str) -> None:
+        """Run another image from now on."""
+        self.source, self._version = image, version
+
     def flags(self) -> FlagSet:
         """Return the flags of this etcd.
 
@@ -332,8 +401,7 @@ class ContainerBackend:
 
     def reached_at(self, addresses: MemberAddresses) -> MemberAddresses:
         """Return a member's URLs as seen from this host."""
-        host = published_host()
-        return at_host(addresses, host) if host else addresses
+        return reached_at(addresses)
 
     def listens_on(self, addresses: MemberAddresses) -> MemberAddresses:
         """Return a member's URLs as etcd gets them."""
@@ -341,7 +409,7 @@ class ContainerBackend:
 
     def paths(self, member: str) -> MemberPaths:
         """Return the paths of a member's files as etcd sees them."""
-        return _PATHS
+        return PATHS
 
     def prepare(self) -> None:
         """Create the network. It is called again after :meth:`discard`.
@@ -352,8 +420,10 @@ class ContainerBackend:
         self._prepared = True
         self._home.watchdog.guard_command(cleanup_command(self._home.token))
         try:
-            with engine() as client:
-                client.networks.create(self._home.token, driver="bridge", labels={LABEL: self._home.token})
+            # An interruption waits for the engine's answer: what is created after discard() nobody removes.
+            with engine() as client, ThreadPoolExecutor(max_workers=1) as pool:
+                label = {LABEL: self._home.token}
+                pool.submit(client.networks.create, self._home.token, driver="bridge", labels=label).result()
         except UsageError as error:
             raise ClusterStartError(f"the members' network cannot be created: {error}") from error
 
@@ -363,18 +433,24 @@ class ContainerBackend:
         argv: Sequence[str],
         variables: Mapping[str, str],
         config_file: Path | None,
+        ports: Sequence[int] = (),
     ) -> EtcdContainer:
-        """Return an etcd that can be started.
+        """Return an etcd that can be started, with the data of the stopped one of that name if there is one.
 
         Args:
             addresses: its URLs as seen from this host.
             argv: its command line.
             variables: environment variables from the configuration.
             config_file: its configuration file on this host.
+            ports: the ports to publish under the same numbers, instead of those of its URLs.
         """
         files: list[tuple[Path | bytes, str]] = [(self._home.path / "pki", str(_HOME))]
         if config_file is not None:
-            files.append((config_file.read_bytes(), str(_PATHS.config_file)))
+            files.append((config_file.read_bytes(), str(PATHS.config_file)))
+        earlier, data = "", None
+        if (before := self._servers.get(addresses.name)) is not None and before.created:
+            earlier, data = before.log(), before.save_data(self._home.path / addresses.name)
+            before.remove()
         server = EtcdContainer(
             ContainerPlan(
                 image=self.source,
@@ -384,12 +460,13 @@ class ContainerBackend:
                 cluster=self._home.token,
                 argv=argv,
                 environment=variables,
-                ports=published_ports(addresses),
-                # The loopback address of another host would be unreachable.
-                address=_EVERYWHERE if published_host() else self._address,
+                ports={port: port for port in ports} or published_ports(addresses),
+                address=published_address(self._address),
                 files=files,
                 keep=self._keep,
-            )
+                data=data,
+            ),
+            earlier,
         )
         self._servers[addresses.name] = server
         return server
@@ -399,6 +476,10 @@ class ContainerBackend:
         with ThreadPoolExecutor(max_workers=len(self._servers) or 1) as pool:
             for stopped in [pool.submit(self._servers[name].stop) for name in members]:
                 stopped.result()
+
+    def drop(self, member: str) -> None:
+        """Remove one member for good."""
+        self._servers.pop(member).remove()
 
     def discard(self) -> None:
         """Remove all members and the network. It may be called repeatedly, also after an interruption."""

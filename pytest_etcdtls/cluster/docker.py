@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pytest_etcdtls.cluster import abandoned
 from pytest_etcdtls.cluster.command_line import FlagSet
 from pytest_etcdtls.cluster.watchdog import Watchdog, command
 from pytest_etcdtls.errors import UsageError
@@ -220,10 +221,6 @@ def _ask_once(image: str, argument: str, _identifier: str) -> str:
         watchdog.dismiss()
 
 
-_ROUNDS = 3
-"""Number of searches. A request that was sent before its sender died may be executed after the first."""
-
-
 def remove_cluster(cluster: str) -> int:
     """Remove all containers and networks with the cluster's label, all members at once.
 
@@ -259,11 +256,20 @@ def _at_once(removals: Sequence[Callable[[], object]]) -> None:
 
 def cleanup_command(cluster: str) -> tuple[str, ...]:
     """Return the command line that removes the cluster after its owner has ended."""
+    from testcontainers.core.docker_client import get_docker_host
+
+    host = get_docker_host() or _DEFAULT_HOST
+    if host.startswith("unix://"):
+        return abandoned.command(host.removeprefix("unix://"), f"{LABEL}={cluster}")
     return command(remove_abandoned, cluster)
 
 
+_ROUNDS = 3
+"""Number of searches. A request that was sent before its sender died may be executed after the first."""
+
+
 def remove_abandoned(cluster: str) -> None:
-    """Remove what a dead owner has left. Try again if the engine does not answer."""
+    """Remove what a dead owner has left on a remote engine. Try again if the engine does not answer."""
     for _ in range(_ROUNDS):
         with suppress(UsageError):
             remove_cluster(cluster)
@@ -271,6 +277,10 @@ def remove_abandoned(cluster: str) -> None:
 
 
 _SWITCH = threading.Lock()
+_off = 0
+"""How many containers start now with the reaper disabled."""
+_before: bool | None = None
+"""The setting before the first of them."""
 
 
 @contextmanager
@@ -285,16 +295,32 @@ def reaper_off(image: str, *, keep: bool) -> Iterator[None]:
     """
     from testcontainers.core.config import testcontainers_config as settings
 
+    global _off, _before
     # Not through the property: reading it would cache what other code may still set in the environment.
-    ours: dict[str, object] = {"_ryuk_disabled": True}
-    if keep:
-        ours["ryuk_image"] = image
     with _SWITCH:
-        before = {name: getattr(settings, name) for name in ours}
-        for name, value in ours.items():
-            setattr(settings, name, value)
+        if not _off:
+            _before, settings._ryuk_disabled = settings._ryuk_disabled, True
+        _off += 1
+    try:
+        with _reaper_is(image) if keep else nullcontext():
+            yield
+    finally:
+        with _SWITCH:
+            _off -= 1
+            if not _off:
+                settings._ryuk_disabled = _before
+
+
+_KEEPING = threading.Lock()
+
+
+@contextmanager
+def _reaper_is(image: str) -> Iterator[None]:
+    from testcontainers.core.config import testcontainers_config as settings
+
+    with _KEEPING:
+        before, settings.ryuk_image = settings.ryuk_image, image
         try:
             yield
         finally:
-            for name, value in before.items():
-                setattr(settings, name, value)
+            settings.ryuk_image = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from pytest_etcdtls.pki.bundle import write_files
 from pytest_etcdtls.untrusted import read_json
 
 if TYPE_CHECKING:
+    import httpx
+
     from pytest_etcdtls.cluster.container import EtcdContainer
     from pytest_etcdtls.cluster.process import EtcdProcess
 
@@ -178,6 +181,19 @@ class Member:
     def file(self, name: str) -> Path:
         """Return the path on this host of a file by logical name (``server.crt``, ``client-ca.crt``)."""
         return self.pki_root / self.files.path(name)
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return a context that trusts the CA of the client listener and presents the client certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.file("server-ca.crt"))
+        context.load_cert_chain(self.file("client.crt"), self.file("client.key"))
+        return context
+
+    def client(self) -> httpx.Client:
+        """Return an HTTP client with the client certificate. The caller closes it."""
+        import httpx  # slow to import, and starting a cluster does not need it
+
+        return httpx.Client(base_url=self.client_http_url or self.client_url, verify=self.ssl_context())
 
     def replace_files(self, contents: Mapping[str, bytes]) -> None:
         """Replace files by logical name, in the given order. etcd sees the new files and is not notified.

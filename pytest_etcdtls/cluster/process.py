@@ -15,7 +15,7 @@ from typing import Literal
 from pytest_etcdtls.cluster.command_line import FlagSet, MemberAddresses, MemberPaths
 from pytest_etcdtls.cluster.sources import binary_flags, clean_environment
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog
-from pytest_etcdtls.pki.pki_plan import MemberNames
+from pytest_etcdtls.pki.profile import MemberNames
 
 _STOP_SECONDS = 0.5
 """Seconds that etcd may take to stop. A leader would wait longer for a successor that is stopping too."""
@@ -114,6 +114,14 @@ class EtcdProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
+    def pause(self) -> None:
+        """Stop it for now: it keeps its connections and answers nothing."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after :meth:`pause`."""
+        self.signal(signal.SIGCONT)
+
     def reap(self) -> None:
         """Wait without limit until it has ended, and release what the system keeps of it."""
         if self._process is not None:
@@ -172,6 +180,10 @@ class ProcessBackend:
         self._home = home
         self._servers: dict[str, EtcdProcess] = {}
 
+    def use(self, binary: str, version: str) -> None:
+        """Run another binary from now on."""
+        self.source = self.program = binary
+
     def flags(self) -> FlagSet:
         """Return the flags of this etcd."""
         return binary_flags(Path(self.source))
@@ -206,6 +218,7 @@ class ProcessBackend:
         argv: Sequence[str],
         variables: Mapping[str, str],
         config_file: Path | None,
+        ports: Sequence[int] = (),
     ) -> EtcdProcess:
         """Return an etcd that can be started. Its directory exists.
 
@@ -214,6 +227,7 @@ class ProcessBackend:
             argv: its command line.
             variables: environment variables from the configuration.
             config_file: its configuration file on this host, already in place.
+            ports: the ports that it listens on, which a process needs no help with.
         """
         log = self._home.path / addresses.name / "etcd.log"
         server = EtcdProcess(argv, clean_environment(variables), log, self._home.watchdog)
@@ -223,6 +237,10 @@ class ProcessBackend:
     def stop(self, members: Iterable[str]) -> None:
         """Stop members together. Their data is kept."""
         stop_all([self._servers[name] for name in members])
+
+    def drop(self, member: str) -> None:
+        """Stop one member for good."""
+        stop_all([self._servers.pop(member)])
 
     def discard(self) -> None:
         """Remove all members. It may be called repeatedly, also after an interruption."""

@@ -9,13 +9,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from pytest_etcdtls.cluster.command_line import FlagSet
 from pytest_etcdtls.declared.declaration import line, tag_version, version_key
-from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.errors import NoEtcdError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,8 @@ def _run(binary: Path, argument: str) -> str:
     return run.stdout.decode(errors="replace")
 
 
-DEFAULT_IMAGE = "gcr.io/etcd-development/etcd:v3.6.16"
+_OFFICIAL = "gcr.io/etcd-development/etcd"
+DEFAULT_IMAGE = f"{_OFFICIAL}:v3.6.16"
 """etcd's official image with the newest patch of 3.6."""
 
 PULL_SECONDS = 60.0
@@ -201,6 +203,47 @@ def find_etcd(
     raise UsageError(f"--etcd-backend={backend}: use auto, container or process")
 
 
+def find_version(version: str) -> EtcdSource:
+    """Return the etcd at hand of that version: on ``PATH``, in the cache, embedded, or an official image.
+
+    Args:
+        version: ``3.6.16``, or ``3.6`` for the newest patch of it at hand.
+
+    Raises:
+        UsageError: if there is none. The message lists those at hand. Nothing is pulled.
+    """
+    cached = {path.parent.name: path for path in cached_binaries()[1]}
+    found = [path for known, path in cached.items() if _is_of(known, version)]
+    sources: list[EtcdSource] = []
+    for binary in found or filter(None, (path_binary(), embedded_binary())):
+        with suppress(UsageError):
+            sources.append(_process(binary, f"version {version}"))
+    fitting = [one for one in sources if _is_of(one.version, version)]
+    if fitting:
+        return max(fitting, key=lambda one: version_key(one.version))
+    if tag_version(image := f"{_OFFICIAL}:v{version}") == version and _is_there(image):
+        return _image(image, f"version {version}", _Pull(_silently, allowed=False))
+    at_hand = sorted({*cached, *(one.version for one in sources)}, key=version_key)
+    raise UsageError(
+        f"there is no etcd {version} to start: those at hand are {', '.join(at_hand) or 'none'}; name one "
+        "with binary= or image="
+    )
+
+
+def _is_of(version: str, line: str) -> bool:
+    return version == line or version.startswith(f"{line}.")
+
+
+def _is_there(image: str) -> bool:
+    from pytest_etcdtls.cluster.docker import engine_problem, image_present
+
+    if engine_problem():
+        return False
+    with suppress(UsageError):
+        return image_present(image)
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class _Pull:
     """Whether a missing image may be pulled, and the function to call before."""
@@ -223,7 +266,7 @@ def _first(places: list[Callable[[], EtcdSource]]) -> EtcdSource:
         else:
             return replace(source, why="; ".join([source.why, *tried]))
     report = [f"  tried: {text}" for text in tried] + [f"  to get one: {ending}" for ending in _WAYS]
-    raise UsageError("\n".join(["there is no etcd to start a cluster with", *report]))
+    raise NoEtcdError("\n".join(["there is no etcd to start a cluster with", *report]))
 
 
 def _silently(_message: str) -> None:

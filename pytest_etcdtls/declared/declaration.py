@@ -266,6 +266,23 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartedWith:
+    """What etcd is started with, in order, as a replay needs it. Values that are not known are left out.
+
+    Attributes:
+        arguments: the flags, and words that are none, with which etcd stops.
+        variables: etcd's environment variables.
+        left_out: the names of the settings whose value is not known.
+        configuration: the text of the configuration file; ``None`` if there is none.
+    """
+
+    arguments: tuple[Setting | str, ...] = ()
+    variables: tuple[Setting, ...] = ()
+    left_out: frozenset[str] = frozenset()
+    configuration: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
     """The configuration of one member as its operator wrote it.
 
@@ -285,6 +302,7 @@ class Declaration:
         go_environment: variables that the Go runtime reads: ``GODEBUG``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``.
         etcdctl: variables for etcdctl in the same environment, such as ``ETCDCTL_CERT``.
         notes: what could not be read and may matter, one sentence each.
+        started_with: what etcd is started with, before it is merged.
     """
 
     form: Form
@@ -302,6 +320,7 @@ class Declaration:
     go_environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     etcdctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     notes: tuple[str, ...] = ()
+    started_with: StartedWith = StartedWith()
 
     def text(self, name: str) -> str | None:
         """Return the value of a setting; ``None`` if it is not given or empty, which etcd treats alike."""

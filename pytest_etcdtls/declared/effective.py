@@ -16,6 +16,7 @@ from pytest_etcdtls.declared.declaration import (
     DeclaredURL,
     Encoding,
     Form,
+    Via,
     declared_listeners,
     has,
     split_http,
@@ -143,11 +144,16 @@ def _admission(asks: bool, ca: str | None, version: str | None) -> ClientAuthent
 
 
 def allowed_names(declaration: Declaration, name: str, version: str | None) -> tuple[str, ...]:
-    """Return the allowed names. Before 3.5.15, a comma-separated list is a single name."""
-    text = declaration.text(name)
-    if text is None:
+    """Return the allowed names. Before 3.5.15, a comma-separated list is a single name.
+
+    Since then an empty flag is a list with one empty name, which no certificate has.
+    """
+    setting, lists = declaration.settings.get(name), has(version, _LISTS_OF_NAMES)
+    if setting is None:
         return ()
-    return declaration.words(name) if has(version, _LISTS_OF_NAMES) else (text,)
+    if not setting.value:
+        return ("",) if lists and setting.via is Via.FLAG else ()
+    return declaration.words(name) if lists else (setting.value,)
 
 
 def crl_effect(
@@ -242,10 +248,14 @@ class EffectiveListener:
         if side.trusted_ca and side.admission is ClientAuthentication.TRUSTED_CA:
             who += f" {side.trusted_ca}"
         if side.admission is not ClientAuthentication.ANYBODY and side.allowed_cn:
-            who += f", with the CN {' or '.join(side.allowed_cn)}"
+            who += f", with the CN {' or '.join(map(_name, side.allowed_cn))}"
         if side.admission is not ClientAuthentication.ANYBODY and side.allowed_hostname:
-            who += f", valid for {' or '.join(side.allowed_hostname)}"
+            who += f", valid for {' or '.join(map(_name, side.allowed_hostname))}"
         return who
+
+
+def _name(allowed: str) -> str:
+    return allowed or "no name at all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

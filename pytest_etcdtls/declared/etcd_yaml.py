@@ -12,11 +12,14 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pytest_etcdtls.declared.declaration import Mistake, Setting, SourceLine, Via, parse_urls
 from pytest_etcdtls.declared.flags import (
+    DURATIONS,
     GO_FIELDS,
     LISTS,
     SECTIONS,
+    SIGNED,
     SWITCH_KEYS,
     SWITCHES,
+    UNSIGNED,
     URL_LISTS,
     top_level_flag,
 )
@@ -34,14 +37,19 @@ _TRUE = frozenset({"y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "Tru
 _FALSE = frozenset({"n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"})
 
 
-def documents(text: str, file: str) -> list[Node]:
+def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
     """Return the root node of each YAML document that is not empty.
+
+    Args:
+        text: the documents.
+        file: the path, for messages.
+        maximum: characters of the text.
 
     Raises:
         UsageError: if the text is not YAML.
     """
-    if len(text) > MAXIMUM_SIZE:
-        raise UsageError(f"{file}: larger than {MAXIMUM_SIZE // 1024} KiB, no declaration in YAML is")
+    if len(text) > maximum:
+        raise UsageError(f"{file}: larger than {maximum // 1024} KiB, no declaration in YAML is")
     try:
         nodes = list(yaml.compose_all(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
@@ -268,6 +276,9 @@ def _problem(entry: Entry, name: str) -> str | None:
         return None if kind == "list" else f"is a {kind}, and etcd wants a list: [a, b]"
     if key in SWITCH_KEYS or name in SWITCHES:
         return None if kind == "boolean" else f"is a {kind}, and etcd wants true or false without quotes"
+    if name in DURATIONS | SIGNED | UNSIGNED and kind != "number":
+        what = "a number of nanoseconds" if name in DURATIONS else "a number"
+        return f"is a {kind}, and etcd wants {what} without quotes"
     if (name in _TEXTS or name.endswith("-file")) and kind != "string":
         return f"is a {kind}, and etcd wants a string: put it in quotes" if kind != "list" else _LIST_OF_URLS
     if name in URL_LISTS:

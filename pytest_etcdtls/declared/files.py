@@ -25,7 +25,7 @@ from pytest_etcdtls.declared.effective import SIDES, Side, effective_of, prefix
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.pki.certificate import public_key
-from pytest_etcdtls.pki.loading import MAXIMUM_SIZE, load_certificates, load_key, load_trust
+from pytest_etcdtls.pki.loading import MAXIMUM_SIZE, load_certificates, load_key, load_trust, pem_blocks
 
 
 def is_directory(path: Path) -> bool:
@@ -188,10 +188,12 @@ def require_directory(directory: Path, option: str) -> None:
     """
     try:
         if directory.is_dir():
-            return
+            if os.access(directory, os.R_OK | os.X_OK):
+                return
+            raise PermissionError
         what = "is a file, not a directory" if directory.exists() else "does not exist"
     except PermissionError:
-        what = "is in a directory that may not be entered by this user: run as one who may, or pass a copy"
+        what = "may not be listed by this user: run as a user who may read it, or pass a copy"
     except OSError as error:
         what = f"cannot be looked into ({error.strerror})"
     raise UsageError(f"{option} {directory} {what}")
@@ -475,9 +477,16 @@ def _certificates(fact: FileFact, *, trust: bool = False) -> tuple[FileFact, tup
     if fact.absent or fact.path is None:
         return fact, ()
     load = load_trust if trust else load_certificates
+    path = Path(fact.path)
     try:
-        return fact, load(Path(fact.path), option=fact.said)
-    except UsageError as error:
+        certificates = load(path, option=fact.said)
+        if not pem_blocks(read_regular(path, MAXIMUM_SIZE)):
+            convert = f"openssl x509 -in {path} -inform DER -out {path.stem}.pem"
+            return replace(
+                fact, problem=f"{path} is DER, and etcd reads PEM alone: convert it: {convert}"
+            ), ()
+        return fact, certificates
+    except (UsageError, UnreadableFileError) as error:
         return replace(fact, problem=str(error)), ()
 
 

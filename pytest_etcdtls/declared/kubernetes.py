@@ -10,7 +10,7 @@ from yaml.nodes import Node, ScalarNode
 
 from pytest_etcdtls.declared.declaration import Mount, SourceLine
 from pytest_etcdtls.declared.etcd_yaml import documents, entries, items, member, place_of, text_of
-from pytest_etcdtls.declared.shell import Allowance, ProgramStart, Variable, Word, find_etcd
+from pytest_etcdtls.declared.shell import Allowance, ProgramStart, Variable, Word, find_etcd, is_proxy
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.untrusted import printable
 
@@ -143,6 +143,8 @@ def read_manifest(text: str, file: str) -> ContainerCommand:
         (container, container_invocation(container.node, container.root, file)) for container in containers
     ]
     found = [(container, begun) for container, begun in started if begun is not None]
+    # A proxy beside a member serves its metrics, as OpenShift has it.
+    found = [(container, begun) for container, begun in found if not is_proxy(begun)] or found
     if len(found) > 1:
         names = printable(", ".join(f"{container.pod}/{container.name}" for container, _ in found))
         raise UsageError(

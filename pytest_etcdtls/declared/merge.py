@@ -14,13 +14,14 @@ from pytest_etcdtls.declared.declaration import (
     Mount,
     Setting,
     SourceLine,
+    StartedWith,
     Via,
     parse_urls,
     tag_version,
 )
 from pytest_etcdtls.declared.etcd_yaml import read_configuration
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
-from pytest_etcdtls.declared.shell import ProgramStart, Variable, Word
+from pytest_etcdtls.declared.shell import PROXIES, ProgramStart, Variable, Word
 from pytest_etcdtls.declared.systemd import OpenFile
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.untrusted import printable
@@ -36,10 +37,17 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """The result of parsing a command line, in its order."""
+    """The result of parsing a command line, in its order.
+
+    Attributes:
+        given: the flags.
+        mistakes: words with which etcd stops.
+        replayable: the flags whose value is known, and those words as they are.
+    """
 
     given: tuple[Argument, ...]
     mistakes: tuple[Mistake, ...] = ()
+    replayable: tuple[Setting | str, ...] = ()
 
 
 def parse_arguments(words: Sequence[Word]) -> Arguments:
@@ -50,19 +58,25 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
     """
     given: list[Argument] = []
     mistakes: list[Mistake] = []
+    replayable: list[Setting | str] = []
     rest = _Rest(words)
     for word in rest:
         if word.text == "--":
-            mistakes += [_stray(stray, None) for stray in list(rest)[:1]]
+            strays = list(rest)
+            mistakes += [_stray(stray, None) for stray in strays[:1]]
+            replayable += [word.text, *(stray.text for stray in strays)]
         elif len(word.text) < 2 or not word.text.startswith("-"):
             mistakes.append(_stray(word, given[-1].setting if given else None))
+            replayable.append(word.text)
         else:
             found = _flag(word, rest)
             if isinstance(found, Mistake):
                 mistakes.append(found)
+                replayable.append(word.text)
             else:
                 given.append(found)
-    return Arguments(tuple(given), tuple(mistakes))
+                replayable += [] if found.unresolved else [found.setting]
+    return Arguments(tuple(given), tuple(mistakes), tuple(replayable))
 
 
 class _Rest(Iterator[Word]):
@@ -126,7 +140,7 @@ def unknown(setting: Setting) -> bool:
 
 def program_mistake(first: Word | None, place: SourceLine) -> Mistake | None:
     """Return a mistake if the word after the program is a subcommand that does not start a server."""
-    if first is None or first.text not in ("gateway", "grpc-proxy"):
+    if first is None or first.text not in PROXIES:
         return None
     return Mistake(place=place, text=f"etcd {first.text} is a proxy, not a member")
 
@@ -165,6 +179,7 @@ class Merger:
     unknown: list[Setting] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
 
     def put(self, setting: Setting) -> None:
         """Add a setting, which takes precedence over earlier ones of the same name."""
@@ -205,6 +220,7 @@ class Merger:
         if setting.name in _MUST_BE_KNOWN:
             raise UsageError(f"{what}: pass a copy with the value written out")
         self.notes.append(what)
+        self.left_out.add(setting.name)
 
 
 _GO: Final = ("GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -242,10 +258,12 @@ def assemble(
     environment = (*_of_files(invocation.environment_files, open_file), *invocation.environment)
     variables = {variable.name: variable for variable in environment}
     config = _config_file(flags, variables)
+    text = None
     if config is None:
         _merge_flags_and_variables(flags, environment, merger)
     else:
-        _take_configuration(config, flags, variables.values(), merger, open_file)
+        text = _take_configuration(config, flags, variables.values(), merger, open_file)
+    own = (one for one in variables.values() if one.name.startswith("ETCD_") and not one.unresolved)
     return Declaration(
         form=form,
         source=source,
@@ -264,6 +282,12 @@ def assemble(
             {name: found.value for name, found in variables.items() if name.startswith("ETCDCTL_")}
         ),
         notes=tuple(merger.notes),
+        started_with=StartedWith(
+            arguments=arguments.replayable,
+            variables=tuple(map(_of_variable, own)),
+            left_out=frozenset(merger.left_out),
+            configuration=text,
+        ),
     )
 
 
@@ -333,7 +357,8 @@ def _take_configuration(
     variables: Iterable[Variable],
     merger: Merger,
     open_file: OpenFile,
-) -> None:
+) -> str:
+    """Take the settings of the configuration file, and return its text."""
     found = open_file(config.value, config.place)
     if found is None:
         raise UsageError(
@@ -352,3 +377,4 @@ def _take_configuration(
     ]
     merger.unknown += configuration.unknown
     merger.mistakes += configuration.mistakes
+    return found[1]

@@ -166,6 +166,18 @@ def split_off_etcd(words: Sequence[Word]) -> tuple[tuple[Word, ...], tuple[Word,
     return None
 
 
+PROXIES: Final = frozenset({"gateway", "grpc-proxy"})
+"""Subcommands of etcd that start a proxy, not a member."""
+
+_KEYWORDS: Final = frozenset({"then", "else", "do", "{"})
+"""Words of the shell that a command may follow directly."""
+
+
+def is_proxy(started: ProgramStart) -> bool:
+    """Return whether etcd is started as a proxy."""
+    return len(started.program) > 1 and started.program[1].text in PROXIES
+
+
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^{}$`]*))?\})")
 _OPERATORS = ";&|()<>\n"
@@ -309,7 +321,8 @@ def _expand(reader: _Reader) -> None:
     if end == start:
         reader.pieces.append(reader.text[start])
         return
-    reader.missing.append(reader.text[start:end])
+    first, more, _ = reader.text[start:end].partition("\n")
+    reader.missing.append(first.rstrip("\\ ") + " ...)" if more else first)
     reader.index = end
 
 
@@ -387,7 +400,9 @@ def find_in_script(
     found: list[ProgramStart] = []
     variables = {variable.name: variable for variable in environment}
     for command in split_commands(script.text, script.place, variables, allowance):
-        words = [Word("etcd", command[0].place), *command] if command[0].is_flag else command
+        if command[0].text in _KEYWORDS:
+            command = command[1:]
+        words = [Word("etcd", command[0].place), *command] if command and command[0].is_flag else command
         started = find_etcd(words, before, allowance)
         if started is None:
             before += assignments(words).values()

@@ -41,10 +41,13 @@ from pytest_etcdtls.declared.flags import (
     LINES,
     SECTIONS,
     URL_LISTS,
+    Problem,
     flag_lines,
     in_force,
     known_to,
     passed_over,
+    refused_values,
+    successor,
 )
 from pytest_etcdtls.role import Role
 
@@ -395,7 +398,8 @@ def hidden_by_file(situation: TrapContext) -> Iterator[Trap]:
         yield Trap(
             id="config-file-hides-flags",
             summary=f"etcd reads {situation.declaration.config_file} and ignores {spellings(hidden)}",
-            remedy="write these settings into the configuration file, or start etcd without it",
+            remedy="start etcd without the configuration file and with every setting as a flag, or write "
+            "these settings into the file, if this etcd has keys for them",
             settings=hidden,
         )
 
@@ -500,10 +504,15 @@ def unknown_flags(situation: TrapContext) -> Iterator[Trap]:
         lines = flag_lines(setting.name)
         close = difflib.get_close_matches(setting.name, sorted(EVERY_FLAG), 1)
         known = f"it is a flag of {lines}" if lines else "no version has it"
+        new = successor(setting, situation.version)
         yield Trap(
             id="flag-unknown-to-version",
             summary=f"etcd {_version(situation)}does not start with {setting.spelled}: {known}",
-            remedy=f"remove {setting.spelled}" if lines or not close else f"perhaps --{close[0]} is meant",
+            remedy=f"give {new} (etcd {flag_lines(new[2:].partition('=')[0])}) instead of {setting.spelled}"
+            if new
+            else f"remove {setting.spelled}"
+            if lines or not close
+            else f"perhaps --{close[0]} is meant",
             settings=(setting,),
             starts=False,
             certain=_names_are_known(situation),
@@ -552,9 +561,6 @@ _NEEDED_BY_HTTP2 = frozenset(
     {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"}
 )
 
-Problem = tuple[str, str, tuple[Setting, ...]]
-"""The problem, what to write instead, and the settings concerned."""
-
 
 def does_not_start(situation: TrapContext) -> Iterator[Trap]:
     """Yield one trap for each reason why etcd does not start."""
@@ -580,7 +586,7 @@ def does_not_start(situation: TrapContext) -> Iterator[Trap]:
 
 def _certificates(situation: TrapContext) -> Iterator[Problem]:
     for side in situation.sides():
-        if not situation.secure(side.side) or side.generated:
+        if side.generated or not _reads_pair(situation, side):
             continue
         p = prefix(side.side)
         settings = situation.settings(f"{p}cert-file", f"{p}key-file")
@@ -597,6 +603,12 @@ def _certificates(situation: TrapContext) -> Iterator[Problem]:
         yield from _dialling_pair(situation, side)
 
 
+def _reads_pair(situation: TrapContext, side: TLSSide) -> bool:
+    """Return whether etcd reads the pair at its start: to serve TLS, and of peers always, to dial."""
+    dials = side.side == "peer" and (side.certificate is not None or side.key is not None)
+    return bool(situation.secure(side.side)) or dials
+
+
 def _dialling_pair(situation: TrapContext, side: TLSSide) -> Iterator[Problem]:
     p = prefix(side.side)
     pair = (f"{p}client-cert-file", f"{p}client-key-file")
@@ -607,7 +619,7 @@ def _dialling_pair(situation: TrapContext, side: TLSSide) -> Iterator[Problem]:
 
 def _names(situation: TrapContext) -> Iterator[Problem]:
     for side in situation.sides():
-        if side.allowed_cn and side.allowed_hostname and situation.secure(side.side):
+        if side.allowed_cn and side.allowed_hostname and _reads_pair(situation, side):
             given = situation.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
             yield f"{spellings(given)} exclude each other", "give one of them", given
 
@@ -626,17 +638,28 @@ def _addresses(situation: TrapContext) -> Iterator[Problem]:
 
 
 def _advertised(situation: TrapContext) -> Iterator[Problem]:
-    setting = situation.seen.settings.get(FLAGS[Role.CLIENT])
-    if (
-        setting is not None
-        and setting.via is not Via.KEY
-        and not situation.seen.text("advertise-client-urls")
-    ):
+    listening, advertised = (
+        situation.settings(FLAGS[Role.CLIENT]),
+        situation.settings("advertise-client-urls"),
+    )
+    # What counts is that a flag is set: an empty one is, an empty variable and a key are not.
+    if any(map(_is_set, listening)) and not any(map(_is_set, advertised)):
         yield (
-            f"{setting.spelled} is given without --advertise-client-urls",
+            f"{listening[0].spelled} is given without --advertise-client-urls",
             "give --advertise-client-urls",
-            (setting,),
+            listening,
         )
+
+
+def _is_set(setting: Setting) -> bool:
+    return setting.via is Via.FLAG or (setting.via is Via.VARIABLE and bool(setting.value))
+
+
+def _validity(situation: TrapContext) -> Iterator[Problem]:
+    given = situation.settings("self-signed-cert-validity")
+    generates = any(side.generated for side in situation.sides())
+    if generates and given and given[0].via is not Via.KEY and given[0].value == "0":
+        yield f"{given[0].written} is no validity", "give a number of years", given
 
 
 def _tls_versions(situation: TrapContext) -> Iterator[Problem]:
@@ -674,14 +697,20 @@ def _renamed(situation: TrapContext) -> Iterator[Problem]:
             yield f"{spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given
 
 
+def _values(situation: TrapContext) -> Iterator[Problem]:
+    yield from refused_values(situation.seen, situation.version)
+
+
 _RULES: tuple[Callable[[TrapContext], Iterator[Problem]], ...] = (
     _certificates,
     _names,
     _addresses,
     _advertised,
+    _validity,
     _tls_versions,
     _suites,
     _renamed,
+    _values,
 )
 
 _EVERY: Final[tuple[Callable[[TrapContext], Iterator[Trap]], ...]] = (

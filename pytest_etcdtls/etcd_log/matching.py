@@ -100,23 +100,40 @@ _ENOUGH: Final = 3
 def clock_ahead(connections: Iterable[Connection], rejections: Iterable[Rejection]) -> timedelta:
     """Return how far the log's clock is ahead of ours; zero if it is unknown or negligible.
 
+    The clocks are compared by the lines that have the address of a connection. Behind a proxy or NAT only the
+    port can be the same. Since ports are given in sequence, those of a proxy coincide with ours by chance, in
+    many lines at once: there, lines must agree about at least half of the refused connections.
+
     Args:
         connections: our connections.
         rejections: the log's rejections from the time of these connections.
     """
-    starts = defaultdict(list)
-    for connection in connections:
-        if connection.local_address:
-            starts[connection.local_address.rpartition(":")[2]].append(connection.started_at)
-    differences = sorted(
-        rejection.time - started_at
-        for rejection in rejections
-        if rejection.time is not None
-        for started_at in starts.get(str(rejection.remote_port), ())
-    )
-    alike = _most_alike(differences)
+    ours = [one for one in connections if one.local_address]
+    lines = [line for line in rejections if line.time is not None]
+    alike = _agreeing(ours, lines, str)
+    if len(alike) < _ENOUGH:
+        alike = _agreeing(ours, lines, lambda address: address.rpartition(":")[2])
+        if 2 * len(alike) < sum(turned_away(one) for one in ours):
+            return timedelta()
     ahead = alike[len(alike) // 2] if len(alike) >= _ENOUGH else timedelta()
     return ahead if abs(ahead) > _ALIKE else timedelta()
+
+
+def _agreeing(
+    connections: Iterable[Connection], lines: Iterable[Rejection], part: Callable[[str], str]
+) -> Sequence[timedelta]:
+    """Return the clock differences that agree, of the lines and connections that share an address or port."""
+    starts = defaultdict(list)
+    for connection in connections:
+        starts[part(connection.local_address)].append(connection.started_at)
+    return _most_alike(
+        sorted(
+            line.time - started_at
+            for line in lines
+            if line.time is not None
+            for started_at in starts.get(part(line.remote_address), ())
+        )
+    )
 
 
 def by_our_clock(rejections: Iterable[Rejection], ahead: timedelta) -> tuple[Rejection, ...]:
@@ -221,6 +238,10 @@ def _served(connection: Connection) -> bool:
     return isinstance(connection, Attempt) and connection.ending is Ending.SERVED
 
 
+_AGREEING: Final = timedelta(seconds=0.5)
+"""How far a line may be outside its connection's duration if the clocks agree."""
+
+
 @dataclass(slots=True)
 class _Matching:
     """The state of matching lines with connections."""
@@ -248,9 +269,20 @@ class _Matching:
             if connection.local_address == rejection.remote_address
             and self._is_of_the_time(connection, rejection)
         ]
+        near = [one for one in same if one[0] <= _AGREEING]
+        if len(near) >= _ENOUGH and 2 * len(near) > len(same):
+            # The clocks agree, so an earlier line is about another use of the port, which takes a second.
+            early = [one for one in same if one not in near and self._is_before(one[3], one[1])]
+            same = [one for one in same if one not in early]
         for _, place, _, connection in sorted(same, key=lambda found: found[:3]):
             if place not in self._lines and id(connection) not in self.known:
                 self._add(place, Match(connection, self.rejections[place]))
+
+    def _is_before(self, connection: Connection, place: int) -> bool:
+        time = self.rejections[place].time
+        if time is None:
+            return False
+        return time < connection.started_at - (timedelta() if time.microsecond else _TO_THE_SECOND)
 
     def by_port(self, url: str) -> bool:
         """Match by port and time. The matches are accepted only if they are enough for the listener."""

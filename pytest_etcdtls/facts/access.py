@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -25,14 +26,13 @@ from pytest_etcdtls.facts.sample import SAMPLE_FILES, SampleListener
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import extension, is_for, name_text, purposes, serial_number
-from pytest_etcdtls.pki.go_verify import Path
-from pytest_etcdtls.pki.names import names_host
+from pytest_etcdtls.pki.go_verify import Path, names_host
 from pytest_etcdtls.pki.path import find_path
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.refusal import CLOSED_BY_ETCD
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, PortCredentials
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, SessionSlot
 from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH
 from pytest_etcdtls.untrusted import printable
 
@@ -395,7 +395,7 @@ def _revoked(context: Context) -> Identity:
     credentials = context.target.credentials(listener.role)
     if credentials.revoked is not None:
         return credentials.revoked
-    if context.target.origin != "live":
+    if not context.target.configured_by_user:
         raise NotApplicableError("this cluster was started without a CRL")
     declared = context.target.declared.get(listener.member)
     if declared is None:
@@ -507,6 +507,7 @@ UNTRUSTED_IDENTITIES = ("none", "self-signed", "foreign-ca")
 """Bad identities that need nothing but the listener. Where one of them is served, a narrower rule refuses no
 client: a client that the rule excludes can present this identity instead."""
 
+Place = tuple[TLSVersion, Protocol]
 Tries = tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
 
 
@@ -528,13 +529,22 @@ def _grid(
     context: Context,
     identity: Identity,
     versions: Sequence[TLSVersion],
-    speeches: Sequence[Protocol],
+    protocols: Sequence[Protocol],
     purpose: str,
+    *,
+    known: Mapping[Place, tuple[Attempt, ...]] = MappingProxyType({}),
+    slots: Mapping[Place, SessionSlot] = MappingProxyType({}),
 ) -> Tries:
-    places = [(version, protocol) for version in versions for protocol in speeches]
+    """Make an attempt in each version and protocol that is not known; a slot keeps the session of one."""
     listener = listener_of(context)
-    tries = context.attempt(*(status_request(listener, identity, *place, purpose) for place in places))
-    return tuple((*place, made) for place, made in zip(places, tries, strict=True))
+    places = [(version, protocol) for version in versions for protocol in protocols]
+    requests = [
+        replace(status_request(listener, identity, *place, purpose), keep=slots.get(place))
+        for place in places
+        if place not in known
+    ]
+    made = iter(context.attempt(*requests) if requests else ())
+    return tuple((*place, known[place] if place in known else next(made)) for place in places)
 
 
 def _again(context: Context, identity: Identity, tries: Tries, purpose: str) -> Tries:
@@ -560,15 +570,33 @@ def _acceptance_cost(planned: Planned) -> int:
     return known * 2 * len(TLSVersion) * len(PROTOCOLS[listener.role])
 
 
-@probe(AcceptedClient, cost=_acceptance_cost, needs=[FirstContact, GoodIdentities])
-def _acceptance(context: Context) -> AcceptedClient:
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The accepted client, and its sessions by version and protocol, which hold secrets.
+
+    Sessions are kept in the listener's first protocol only.
+    """
+
+    client: AcceptedClient
+    sessions: Mapping[Place, SessionSlot]
+
+
+@probe(AcceptedClient, cost=0, needs=[Acceptance])
+def _accepted_client(context: Context) -> AcceptedClient:
+    return context.get(Acceptance).client
+
+
+@probe(Acceptance, reported=False, cost=_acceptance_cost, needs=[FirstContact, GoodIdentities])
+def _acceptance(context: Context) -> Acceptance:
     listener = listener_of(context)
     versions = tls_answer(context).offered
     candidates: list[Candidate] = []
     accepted: Candidate | None = None
     for identity in context.get(GoodIdentities).identities:
         purpose = f"good identity {identity.name}"
-        tries = _grid(context, identity, versions, PROTOCOLS[listener.role], purpose)
+        protocols = PROTOCOLS[listener.role]
+        slots = {(version, protocols[0]): SessionSlot() for version in versions}
+        tries = _grid(context, identity, versions, protocols, purpose, slots=slots)
         if not any(made[-1].response is not None for _, _, made in tries):
             tries = _again(context, identity, tries, purpose)
         candidates.append(
@@ -586,7 +614,7 @@ def _acceptance(context: Context) -> AcceptedClient:
         if candidates[-1].served:
             accepted = candidates[-1]
             break
-    return AcceptedClient(
+    client = AcceptedClient(
         url=listener.url,
         role=listener.role,
         candidates=tuple(candidates),
@@ -594,6 +622,7 @@ def _acceptance(context: Context) -> AcceptedClient:
         san_rule=listener.role in SAN_RULE_ROLES,
         versions=versions,
     )
+    return Acceptance(client, slots if accepted else {})
 
 
 def _files(identity: Identity) -> tuple[str, str] | None:
@@ -656,7 +685,7 @@ def _admission_cost(planned: Planned) -> int:
     known = {
         "wrong-cn": bool(credentials.allowed_cn),
         "wrong-hostname": bool(credentials.allowed_hostname),
-        "revoked": planned.target.origin == "live" or credentials.revoked is not None,
+        "revoked": planned.target.configured_by_user or credentials.revoked is not None,
     }
     if not known.get(str(planned.key), True):
         return 0
@@ -738,7 +767,8 @@ def _presented(context: Context, presentable: ClientIdentity, key: str) -> Acces
     places = _protocols(key, served_protocols(context))
     tries = _known_tries(context, identity, places)
     if not tries:
-        tries = _grid(context, identity, acceptance.versions, places, purpose)
+        known = _first_contact(context) if identity is NO_CERTIFICATE else {}
+        tries = _grid(context, identity, acceptance.versions, places, purpose, known=known)
     controls = _controls(
         context, identity, tries, reference, valid_counterpart=presentable.valid_counterpart is not None
     )
@@ -754,6 +784,21 @@ def _presented(context: Context, presentable: ClientIdentity, key: str) -> Acces
             AccessCase(version=v, protocol=p, tries=made, control=controls[v, p]) for v, p, made in tries
         ),
     )
+
+
+def _first_contact(context: Context) -> dict[Place, tuple[Attempt, ...]]:
+    """Return the attempts of the first contact that are those without a certificate over HTTP/1.1.
+
+    Left out are those whose end could have another reason, and those with a server that had not yet proved
+    who it is.
+    """
+    if listener_of(context).discovered:
+        return {}
+    return {
+        (attempt.offered_version, Protocol.HTTP1): (attempt,)
+        for attempt in tls_answer(context).tls
+        if attempt.offered_version and attempt.ending in (Ending.SERVED, Ending.REFUSED)
+    }
 
 
 def _known_tries(context: Context, identity: Identity, protocols: Sequence[Protocol]) -> Tries:

@@ -32,7 +32,7 @@ from pytest_etcdtls.facts.listener import (
 )
 from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
 from pytest_etcdtls.facts.sample import ETCD_PATHS, SAMPLE_FILES, SampleListener, etcd_response
-from pytest_etcdtls.pki.names import names_host
+from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
@@ -71,6 +71,9 @@ class ClientExchange(Exchange):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnauthenticatedExchange(Exchange):
     """One request without a certificate.
+
+    Where TLS refused the first contact in every version, no request is read: the attempt is that of the first
+    contact, as its purpose says.
 
     Attributes:
         control: the attempt with a good identity that counts; ``None`` if no good identity is known.
@@ -308,9 +311,19 @@ def _unauthenticated(context: Context, key: str) -> UnauthenticatedExchange:
         role=listener.role,
         path=request.path,
         method=request.method,
-        tries=context.attempt(replace(request, purpose=f"{request.purpose}, no certificate"))[0],
+        tries=_refused_before(context, reference)
+        or context.attempt(replace(request, purpose=f"{request.purpose}, no certificate"))[0],
         control=control,
     )
+
+
+def _refused_before(context: Context, reference: Candidate | None) -> tuple[Attempt, ...]:
+    """Return the first contact in the highest version if TLS refused it in all, and serves a good client."""
+    attempts = context.get(FirstContact).tls
+    refused = bool(attempts) and all(attempt.ending is Ending.REFUSED for attempt in attempts)
+    if listener_of(context).discovered or not refused or reference is None or not reference.served:
+        return ()
+    return attempts[-1:]
 
 
 @probe(NegotiatedExchange, cost=1, needs=[ServedClient])

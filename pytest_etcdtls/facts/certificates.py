@@ -11,6 +11,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.declared.files import DeclaredLeaf
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.listener import FirstContact, Tried, listener_of, tls_answer, version_path
 from pytest_etcdtls.facts.probe import Context, probe, sample
@@ -148,6 +149,32 @@ class PortPair:
 
     client: ServedChain
     peer: ServedChain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFit:
+    """What one port serves, compared with what belongs to it and to the other port of its member.
+
+    Attributes:
+        expected: the file or the CA that belongs to the port.
+        own: the served certificate is the one in that file, or has a path to that CA.
+        other: the same for what belongs to the other port.
+        by_file: ``expected`` is the file of a certificate, not of a CA.
+    """
+
+    chain: ServedChain
+    label: str
+    expected: str
+    own: bool
+    other: bool
+    by_file: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFits:
+    """Client and peer port of each member for which a file or a CA tells the two apart."""
+
+    pairs: tuple[tuple[PortFit, PortFit], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,8 +390,8 @@ def _is_declared(context: Context, source: str) -> bool:
     listener = listener_of(context)
     declared = context.target.declared.get(listener.member)
     side = "peer-" if listener.role is Role.PEER else ""
-    live = context.target.origin == "live"
-    return live and declared is not None and str(declared.file(f"{side}trusted-ca-file")) == source
+    users = context.target.configured_by_user
+    return users and declared is not None and str(declared.file(f"{side}trusted-ca-file")) == source
 
 
 _UNPARSABLE = "a certificate behind the served one cannot be parsed: see cert.well-formed and cert.parsable"
@@ -405,6 +432,79 @@ def _path(context: Context) -> PathToTrust:
         missing=missing,
         verified=verified is not None,
     )
+
+
+@probe(
+    PortFits,
+    reported=False,
+    cost=0,
+    needs=[ServedChain, ExpectedCertificate, DeclaredLeaf, PathToTrust],
+    across=True,
+)
+def _fits(context: Context) -> PortFits:
+    https = [found for found in context.target.listeners if found.scheme == "https"]
+    pairs = [
+        (client, peer)
+        for peer in https
+        if peer.role is Role.PEER
+        for client in [one for one in https if (one.member, one.role) == (peer.member, Role.CLIENT)][:1]
+    ]
+    if not pairs:
+        raise NotApplicableError("no member has both a client and a peer port with TLS")
+    compared = [found for client, peer in pairs if (found := _compared(context, client, peer)) is not None]
+    if not compared:
+        raise NotApplicableError("no two files and no two CAs tell the certificates of the ports apart")
+    return PortFits(pairs=tuple(compared))
+
+
+def _compared(context: Context, client: Listener, peer: Listener) -> tuple[PortFit, PortFit] | None:
+    """Compare by the files that belong to the ports if both are known and differ, else by the CAs."""
+    try:
+        chains = [context.get(ServedChain, listener=listener) for listener in (client, peer)]
+    except UnobservedError:
+        return None
+    files = [found for one in (client, peer) if (found := _expected_file(context, one)) is not None]
+    by_file = len({leaf for leaf, _ in files}) > 1
+    if by_file:
+        fits = [[chain.leaf == leaf for leaf, _ in files] for chain in chains]
+        names = [source for _, source in files]
+    else:
+        try:
+            paths = [context.get(PathToTrust, listener=listener) for listener in (client, peer)]
+        except UnobservedError:
+            return None
+        fits = [[_leads_to(chain, path) for path in paths] for chain in chains]
+        names = [path.source for path in paths]
+    first, second = (
+        PortFit(
+            chain=chains[port],
+            label=(client, peer)[port].label,
+            expected=names[port],
+            own=fits[port][port],
+            other=fits[port][1 - port],
+            by_file=by_file,
+        )
+        for port in (0, 1)
+    )
+    return first, second
+
+
+def _expected_file(context: Context, listener: Listener) -> tuple[x509.Certificate, str] | None:
+    """Return the certificate that belongs to the listener, by an option or the declaration, and its file."""
+    fact: ExpectedCertificate | DeclaredLeaf
+    try:
+        fact = context.get(ExpectedCertificate, listener=listener)
+    except UnobservedError:
+        try:
+            fact = context.get(DeclaredLeaf, listener=listener)
+        except UnobservedError:
+            return None
+    return fact.certificate, fact.source
+
+
+def _leads_to(chain: ServedChain, path: PathToTrust) -> bool:
+    leaf, *sent = chain.certificates
+    return find_path(leaf, sent, path.anchors, chain.observed_at) is not None
 
 
 @probe(ServerProof, reported=False, cost=0, needs=[FirstContact, PathToTrust], across=[FirstContact])
@@ -695,6 +795,22 @@ def _sample_by_members(_: SampleListener) -> ServedByMembers:
 def _sample_pair(_: SampleListener) -> PortPair:
     client, peer = (sample_chain(SampleListener(role)) for role in (Role.CLIENT, Role.PEER))
     return PortPair(client=client, peer=peer)
+
+
+@sample(PortFits)
+def _sample_fits(_: SampleListener) -> PortFits:
+    client, peer = (
+        PortFit(
+            chain=sample_chain(SampleListener(role)),
+            label=f"{role}-m0",
+            expected=file,
+            own=True,
+            other=False,
+            by_file=True,
+        )
+        for role, file in ((Role.CLIENT, "server.crt"), (Role.PEER, "peer.crt"))
+    )
+    return PortFits(pairs=((client, peer),))
 
 
 @sample(CAsInUse)

@@ -12,6 +12,7 @@ from typing import Self
 
 from cryptography import x509
 
+from pytest_etcdtls.address import is_address
 from pytest_etcdtls.declared.declaration import (
     CRLFile,
     DeclaredListener,
@@ -42,6 +43,7 @@ from pytest_etcdtls.declared.files import (
     read_member_files,
     read_served,
 )
+from pytest_etcdtls.declared.flags import GO_SUITES
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps import Trap, traps_of
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
@@ -64,7 +66,6 @@ from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener, sample_pki
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.pki.loading import load_trust
-from pytest_etcdtls.pki.names import is_address
 from pytest_etcdtls.pki.path import find_path
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, PortCredentials, Target
@@ -83,6 +84,7 @@ class MemberDeclaration:
         effective: the effective settings in that version; in the latest known etcd if neither the wire nor
             the declaration names a version.
         traps: settings that do not do what they say in that version.
+        replayed: etcd was started with the declaration for this run, whether or not it runs now.
     """
 
     label: str
@@ -90,12 +92,20 @@ class MemberDeclaration:
     version: str | None
     effective: Effective
     traps: tuple[Trap, ...]
+    replayed: bool = False
 
     @classmethod
-    def of(cls, label: str, declared: DeclaredMember, version: str | None) -> Self:
+    def of(cls, label: str, declared: DeclaredMember, version: str | None, *, replayed: bool = False) -> Self:
         """Return a member's declaration with its effect in that version of etcd."""
         effective, traps = effective_of(declared, version), traps_of(declared, version)
-        return cls(label=label, declared=declared, version=version, effective=effective, traps=traps)
+        return cls(
+            label=label,
+            declared=declared,
+            version=version,
+            effective=effective,
+            traps=traps,
+            replayed=replayed,
+        )
 
     def as_read(self, name: str) -> Setting | None:
         """Return the setting that a reader expects to be in force; ``None`` if it is not given.
@@ -171,6 +181,27 @@ class Declarations:
     """The declarations of the target's members, one each, in the order of their labels; never empty."""
 
     members: tuple[MemberDeclaration, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredStart:
+    """The start of an etcd with the user's declaration.
+
+    Attributes:
+        member: label of the member.
+        source: the declaration's file.
+        etcd: the version and the binary or image.
+        failure: why it does not run; empty if it runs.
+        log: the lines of its log that say so.
+        remarks: what was otherwise than declared.
+    """
+
+    member: str
+    source: str
+    etcd: str
+    failure: str = ""
+    log: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,6 +363,23 @@ def _of_members(context: Context) -> Declarations:
     return Declarations(tuple(_standing(context, label, member) for label, member in declared))
 
 
+@probe(DeclaredStart, cost=0)
+def _start(context: Context) -> DeclaredStart:
+    target = context.target
+    if target.replay is None:
+        raise NotApplicableError(
+            "no declaration is replayed: pass --etcd-binary or --etcd-image with --etcd-config"
+        )
+    return DeclaredStart(
+        member=next(iter(target.declared)),
+        source=target.replay.source,
+        etcd=f"etcd {target.etcd_version} ({target.source})",
+        failure=target.replay.failure,
+        log=target.replay.log,
+        remarks=target.remarks,
+    )
+
+
 def listener_declaration(
     target: Target, listener: Listener, member: MemberDeclaration
 ) -> ListenerDeclaration:
@@ -342,7 +390,9 @@ def listener_declaration(
 
 
 def _standing(context: Context, label: str, declared: DeclaredMember) -> MemberDeclaration:
-    return MemberDeclaration.of(label, declared, next(_versions(context, label), None))
+    target = context.target
+    version = next(_versions(context, label), None) if target.runs else target.etcd_version
+    return MemberDeclaration.of(label, declared, version, replayed=target.replay is not None)
 
 
 def _versions(context: Context, label: str) -> Iterator[str]:
@@ -716,7 +766,7 @@ def _leaf_of(member: MemberFiles, one: PairFact | ClientFact) -> HeldCertificate
     )
 
 
-_SAMPLE_SUITES = [suite.name for suite in SUITES if suite.name.startswith("TLS_ECDHE_ECDSA_")]
+_SAMPLE_SUITES = [one.name for one in SUITES if one.name in GO_SUITES and "_ECDHE_ECDSA_" in one.name]
 _SAMPLE_ARGUMENTS = (
     *("--listen-client-urls=https://127.0.0.1:2379", "--advertise-client-urls=https://127.0.0.1:2379"),
     *("--listen-peer-urls=https://127.0.0.1:2380", "--initial-advertise-peer-urls=https://127.0.0.1:2380"),
@@ -776,6 +826,11 @@ def _sample_seen(place: SampleListener) -> ListenersSeen:
 @sample(Declarations)
 def _sample_declarations(_: SampleListener) -> Declarations:
     return Declarations((_sample_member(), _sample_member("m1")))
+
+
+@sample(DeclaredStart)
+def _sample_start(_: SampleListener) -> DeclaredStart:
+    return DeclaredStart(member="m0", source="etcd.yaml", etcd="etcd 3.6.16 (/usr/bin/etcd)")
 
 
 def _sample_file(name: str, mode: int) -> FileFact:

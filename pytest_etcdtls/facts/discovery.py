@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from pytest_etcdtls.address import is_address, is_loopback
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.api import MemberRecord
@@ -24,7 +25,6 @@ from pytest_etcdtls.facts.member_list import (
 )
 from pytest_etcdtls.facts.probe import Context, probe, sample
 from pytest_etcdtls.facts.sample import SampleListener
-from pytest_etcdtls.pki.names import is_address, is_loopback
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import ConnectTo, Listener, Target, safe
 from pytest_etcdtls.tls.stream import addresses_of

@@ -346,7 +346,7 @@ def _comparison(context: Context) -> LogComparison:
     ours = _of(attempts, looked)
     if not ours and not nobody and is_thinned_out(looked.log.rejections):
         attempts += _once_more(context)
-        looked = _look_for(context, source, attempts[-len(TLSVersion) :], go_version)
+        looked = _look_for(context, source, attempts[-len(TLSVersion) :], go_version, omitted=False)
         ours = _of(attempts, looked)
     go_version = go_version or looked.log.startup.go_version
     unlogged = {id(one) for one in looked.matches.unmentioned}
@@ -404,9 +404,17 @@ def _go_version(context: Context) -> str | None:
 
 
 def _look_for(
-    context: Context, source: LogSource, attempts: Iterable[Attempt], go_version: str | None
+    context: Context,
+    source: LogSource,
+    attempts: Iterable[Attempt],
+    go_version: str | None,
+    *,
+    omitted: bool = True,
 ) -> MatchedLog:
-    """Read the log until each refused attempt has a line, or until the time for a line has passed."""
+    """Read the log until each refused attempt has a line, or until the time for a line has passed.
+
+    Where etcd may have ``omitted`` lines of these attempts, the first line is enough.
+    """
     expected = {id(attempt) for attempt in attempts if turned_away(attempt)}
     started, known = time.monotonic(), None
     while True:
@@ -417,7 +425,8 @@ def _look_for(
             there = expected & {id(match.connection) for match in found.matches.ours}
             thinned_out = is_thinned_out(found.log.rejections)
         surely = source.file is None and not there and not thinned_out
-        if there == expected or waited > (_FIRST_LINE if surely else _PATIENCE) or (there and thinned_out):
+        enough = there == expected or (omitted and there and thinned_out)
+        if enough or waited > (_FIRST_LINE if surely else _PATIENCE):
             return found
         threading.Event().wait(_PAUSE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.tls.hello import HelloExchange
@@ -164,3 +165,11 @@ class ForeignMember:
     rejected: str
     joined: bool
     joined_again: bool
+
+
+_TYPES = frozenset({Experiment, SuiteOffers, RenewalUnderLoad, ForeignMember})
+
+
+def is_of_experiment(type_: type[Any]) -> bool:
+    """Return whether a type of observation is that of an experiment."""
+    return type_ in _TYPES

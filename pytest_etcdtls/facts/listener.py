@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.probe import Context, probe, sample
@@ -10,6 +12,7 @@ from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
+from pytest_etcdtls.thresholds import NO_THRESHOLDS, Thresholds
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, StreamEnd
 
 PROTOCOL_VERSION = 70
@@ -219,7 +222,9 @@ def _tls_instead(context: Context, listener: Listener, plaintext: Attempt) -> At
 def _plaintext(context: Context) -> Plaintext:
     listener = listener_of(context)
     answer = context.get(FirstContact)
-    tries = (answer.plaintext,) if answer.plaintext is not None else _plain(context, listener)
+    # TLS works here, or the first contact had tried plain HTTP: TLS servers of Go end the stream.
+    known = answer.plaintext
+    tries = (known,) if known is not None else _plain(context, listener, may_end=True)
     return Plaintext(
         url=listener.url,
         role=listener.role,
@@ -229,22 +234,36 @@ def _plaintext(context: Context) -> Plaintext:
     )
 
 
-def _plain(context: Context, listener: Listener) -> tuple[Attempt, ...]:
+def _plain(context: Context, listener: Listener, *, may_end: bool = False) -> tuple[Attempt, ...]:
     request = Request(
-        purpose="plain HTTP", plaintext=True, protocol=Protocol.HTTP1, path=version_path(listener.role)
+        purpose="plain HTTP",
+        plaintext=True,
+        may_end=may_end,
+        protocol=Protocol.HTTP1,
+        path=version_path(listener.role),
     )
     return context.attempt(request)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The user's own bounds.
+    """The user's own bounds, and those of the profiles.
 
     Attributes:
         expiry_days: certificates that end within so many days are warned about (``--etcd-expiry-days``).
+        thresholds: what the named profiles allow, by the id of the check (``--etcd-profile``).
     """
 
     expiry_days: int
+    thresholds: Mapping[str, Thresholds] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    def of(self, check: str) -> Thresholds:
+        """Return what the profiles allow that check to find."""
+        return self.thresholds.get(check, NO_THRESHOLDS)
+
+    def with_thresholds(self, check: str, thresholds: Thresholds) -> Policy:
+        """Return the policy with other thresholds for one check; for counterexamples."""
+        return replace(self, thresholds={**self.thresholds, check: thresholds})
 
 
 @sample(ListenerFacts)

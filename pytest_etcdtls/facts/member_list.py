@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
+from pytest_etcdtls.address import is_address, is_loopback, is_number, no_machine
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange, MemberLists, MemberRecord, accepted_client
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
 from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
 from pytest_etcdtls.facts.sample import SampleListener
-from pytest_etcdtls.pki.names import is_address, is_loopback, is_number, no_machine
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener

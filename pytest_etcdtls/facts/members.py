@@ -261,7 +261,12 @@ def _known(context: Context, url: str) -> Listener | None:
     if context.target.discover:
         return judged_for(context, url)
     named = {listener.host for listener in context.target.listeners if listener.connect_to is None}
-    if not (place.host in named or context.target.origin == "process"):
+    replayed = context.target.replay is not None
+    # A replayed declaration advertises the user's own member, which may run: its address is not contacted.
+    there = next(
+        (found for rule in context.target.connect_to if (found := rule.there(place.host, place.port))), None
+    )
+    if there is None if replayed else not (place.host in named or context.target.origin == "process"):
         return None
     return Listener(
         role=Role.CLIENT,
@@ -270,6 +275,7 @@ def _known(context: Context, url: str) -> Listener | None:
         port=place.port,
         member=place.host,
         label=f"advertised-{place.host.replace(':', '.')}-{place.port}",
+        connect_to=there if replayed else None,
         discovered=True,
         may_be_local=True,
     )
@@ -288,7 +294,7 @@ def _why_not(context: Context, url: str) -> str:
 
 @probe(Policy, cost=0)
 def _policy(context: Context) -> Policy:
-    return Policy(expiry_days=context.target.expiry_days)
+    return Policy(expiry_days=context.target.expiry_days, thresholds=context.target.thresholds)
 
 
 @probe(Dialling, cost=0, needs=[MemberListing])

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pytest_etcdtls.address import is_address, is_loopback, no_machine
 from pytest_etcdtls.declared.declaration import (
     DeclaredListener,
     DeclaredMember,
@@ -26,7 +27,6 @@ from pytest_etcdtls.facts.listener import UnnamedPorts, version_path
 from pytest_etcdtls.facts.member_list import canonical
 from pytest_etcdtls.facts.probe import Context, probe, sample
 from pytest_etcdtls.facts.sample import SampleListener
-from pytest_etcdtls.pki.names import is_address, is_loopback, no_machine
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, Target, safe
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, StreamEnd

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -92,6 +93,22 @@ class Context(Protocol):
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
         """
+        ...
+
+    def is_abandoned(self) -> bool:
+        """Return whether nobody waits for this observation any more."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Return a context in which nothing else is observed or experimented with; it is waited for."""
+        ...
+
+    def afterwards(self, work: Callable[[], object]) -> None:
+        """Have something done at the end, after an error too, when who waits for the observation has it."""
+        ...
+
+    def finish(self) -> None:
+        """Do what was asked for :meth:`afterwards`. The observer calls it."""
         ...
 
     def keep_silent(self, purpose: str, patience: float) -> HelloExchange:

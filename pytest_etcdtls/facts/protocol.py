@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_etcdtls.declared.flags import GO_SUITES
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
-from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
 from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
 from pytest_etcdtls.role import Protocol, TLSVersion
+from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request
 from pytest_etcdtls.tls.hello import (
     SHA1_SIGNATURES,
@@ -32,6 +34,7 @@ from pytest_etcdtls.tls.suites import (
     MODERN,
     OTHERS,
     SUITES,
+    TLS13_NAMES,
     TLS13_SUITES,
     WEAK,
     CipherSuite,
@@ -75,7 +78,7 @@ class SuiteSupport:
 
     Attributes:
         accepted: found by offering suites of one kind together and removing the chosen one each time.
-        complete: no further suite is accepted; if false, only the first few of a kind were tested.
+        complete: no further suite is accepted; if false, only the first few of a kind were looked for.
     """
 
     url: str
@@ -85,12 +88,26 @@ class SuiteSupport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TLS13Suites:
+    """The cipher suites that the listener accepts in TLS 1.3.
+
+    Attributes:
+        accepted: their names; empty if no profile lists suites of TLS 1.3, since then none is offered.
+    """
+
+    url: str
+    role: str
+    accepted: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSupport:
     """The key exchange groups that the listener accepts.
 
     Attributes:
         version: the TLS version in which they were tested, the highest offered.
         accepted: the accepted known groups, without weak ones.
+        complete: no further known group is accepted.
         weak: the weak group that the listener chose (TLS 1.2 only). A server that requires the curve of its
             own certificate among the groups, as OpenSSL does, refuses an offer without it.
     """
@@ -100,6 +117,7 @@ class GroupSupport:
     version: TLSVersion
     accepted: tuple[NamedGroup, ...]
     weak: NamedGroup | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +301,10 @@ _SUITE_ROUNDS: Mapping[Weakness, int] = {
 }
 """Maximum number of hellos by weakness; suites are offered by weakness, so no strong one hides a weak one."""
 
+_WEAK_SUITES = (Weakness.BROKEN, Weakness.TRIPLE_DES, Weakness.STATIC, Weakness.CBC)
+"""Kinds that are offered together first: one refusal answers for all. Then each is offered alone."""
+
+_WEAK_ROUNDS = 4
 _GROUP_ROUNDS = 8
 
 _ECDHE = tuple(
@@ -327,13 +349,30 @@ def _accepted(context: Context, offers: Sequence[_Offer]) -> list[int]:
     return accepted
 
 
-@probe(SuiteSupport, cost=sum(_SUITE_ROUNDS.values()), needs=[FirstContact])
+def _suite_cost(planned: Planned) -> int:
+    if planned.target.sparing:
+        return 3 + sum(_SUITE_ROUNDS[kind] for kind in _WEAK_SUITES[:3])
+    return _WEAK_ROUNDS + sum(_SUITE_ROUNDS.values())
+
+
+@probe(SuiteSupport, cost=_suite_cost, needs=[FirstContact])
 def _suites(context: Context) -> SuiteSupport:
     listener = listener_of(context)
     if TLSVersion.TLS1_2 not in tls_answer(context).offered:
         raise NotApplicableError(f"{listener.url} does not offer TLS 1.2, and TLS 1.3 has no weak suites")
-    offers = [_suite_offer(kind, rounds) for kind, rounds in _SUITE_ROUNDS.items()]
+    if context.target.sparing:
+        together: Sequence[Weakness] = _WEAK_SUITES[:3]
+        offers = [_suite_offer(1, *together), _suite_offer(1, Weakness.CBC), _suite_offer(1, Weakness.NONE)]
+    else:
+        together = _WEAK_SUITES
+        offers = [
+            _suite_offer(_WEAK_ROUNDS, *together),
+            _suite_offer(_SUITE_ROUNDS[Weakness.NONE], Weakness.NONE),
+        ]
     accepted = _accepted(context, offers)
+    if offers[0].open and offers[0].left:
+        offers[:1] = [_suite_offer(_SUITE_ROUNDS[kind], kind, without=accepted) for kind in together]
+        accepted += _accepted(context, offers[: len(together)])
     return SuiteSupport(
         url=listener.url,
         role=listener.role,
@@ -342,29 +381,66 @@ def _suites(context: Context) -> SuiteSupport:
     )
 
 
-def _suite_offer(kind: Weakness, rounds: int) -> _Offer:
+def _suite_offer(rounds: int, *kinds: Weakness, without: Collection[int] = ()) -> _Offer:
+    purpose = f"suites, weakness: {' or '.join(kinds)}"
     return _Offer(
-        left=[suite.code for suite in SUITES if suite.weakness is kind],
+        left=[suite.code for suite in SUITES if suite.weakness in kinds and suite.code not in without],
         rounds=rounds,
-        hello=lambda left: ClientHello(
-            purpose=f"suites, weakness: {kind}", version=TLS1_2, suites=tuple(left)
-        ),
+        hello=lambda left: ClientHello(purpose=purpose, version=TLS1_2, suites=tuple(left)),
         chosen=lambda hello: hello.suite,
     )
 
 
-@probe(GroupSupport, cost=_GROUP_ROUNDS + 1, needs=[FirstContact, SuiteSupport])
+_TLS13_ROUNDS = len(TLS13_NAMES)
+
+
+def _suites_are_listed(target: Target) -> bool:
+    return any(one.tls13_cipher_suites is not None for one in target.thresholds.values())
+
+
+@probe(
+    TLS13Suites,
+    cost=lambda planned: _TLS13_ROUNDS if _suites_are_listed(planned.target) else 0,
+    needs=[FirstContact],
+)
+def _tls13_suites(context: Context) -> TLS13Suites:
+    listener = listener_of(context)
+    if TLSVersion.TLS1_3 not in tls_answer(context).offered:
+        raise NotApplicableError(f"{listener.url} does not offer TLS 1.3")
+    accepted: list[int] = []
+    if _suites_are_listed(context.target):
+        offer = _Offer(
+            left=list(TLS13_NAMES),
+            rounds=_TLS13_ROUNDS,
+            hello=lambda left: ClientHello(purpose="suites of TLS 1.3", version=TLS1_3, suites=tuple(left)),
+            chosen=lambda hello: hello.suite,
+        )
+        accepted = _accepted(context, [offer])
+    names = tuple(TLS13_NAMES[code] for code in sorted(accepted))
+    return TLS13Suites(url=listener.url, role=listener.role, accepted=names)
+
+
+@probe(
+    GroupSupport,
+    cost=lambda planned: (3 if planned.target.sparing else _GROUP_ROUNDS) + 1,
+    needs=[FirstContact, SuiteSupport],
+)
 def _groups(context: Context) -> GroupSupport:
     listener, offered = listener_of(context), tls_answer(context).offered
     version = offered[-1]
-    known = (*HYBRIDS, *MODERN, *OTHERS) if version is TLSVersion.TLS1_3 else (*MODERN, *OTHERS)
-    offer = _Offer(
-        left=[group.code for group in known],
-        rounds=_GROUP_ROUNDS,
-        hello=_hello_of_13 if version is TLSVersion.TLS1_3 else _hello_of_12,
-        chosen=lambda hello: hello.group,
-    )
-    accepted = _accepted(context, [offer])
+    kinds = [HYBRIDS, MODERN, OTHERS] if version is TLSVersion.TLS1_3 else [MODERN, OTHERS]
+    # One of the best kind that is accepted decides every verdict.
+    sparing = context.target.sparing
+    accepted: list[int] = []
+    for known in kinds if sparing else [[group for kind in kinds for group in kind]]:
+        offer = _Offer(
+            left=[group.code for group in known],
+            rounds=1 if sparing else _GROUP_ROUNDS,
+            hello=_hello_of_13 if version is TLSVersion.TLS1_3 else _hello_of_12,
+            chosen=lambda hello: hello.group,
+        )
+        if accepted := _accepted(context, [offer]):
+            break
     if not accepted and version is TLSVersion.TLS1_2 and not _exchanges_keys(context):
         raise NotApplicableError(f"{listener.url} accepts no suite with ECDHE: there is no group to choose")
     return GroupSupport(
@@ -373,6 +449,7 @@ def _groups(context: Context) -> GroupSupport:
         version=version,
         accepted=tuple(GROUPS[code] for code in accepted),
         weak=GROUPS.get(_weak(context), None) if TLSVersion.TLS1_2 in offered else None,
+        complete=not sparing,
     )
 
 
@@ -477,9 +554,15 @@ def _sample_suites(place: SampleListener) -> SuiteSupport:
     strong = tuple(
         suite
         for suite in SUITES
-        if suite.weakness is Weakness.NONE and suite.name.startswith("TLS_ECDHE_ECDSA_")
+        if suite.weakness is Weakness.NONE and suite.name in GO_SUITES and "_ECDHE_ECDSA_" in suite.name
     )
     return SuiteSupport(url=place.url, role=place.role, accepted=strong)
+
+
+@sample(TLS13Suites)
+def _sample_tls13(place: SampleListener) -> TLS13Suites:
+    names = tuple(TLS13_NAMES[code] for code in TLS13_SUITES)
+    return TLS13Suites(url=place.url, role=place.role, accepted=names)
 
 
 @sample(GroupSupport)

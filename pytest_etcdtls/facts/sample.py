@@ -45,7 +45,7 @@ _OF_EVERY_LISTENER = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 def sample_pki() -> ClusterPKI:
     """Return the PKI of all samples."""
     from pytest_etcdtls.pki.bundle import ClusterPKI
-    from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+    from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 
     return ClusterPKI.generate(PKIPlan(), [MemberNames("m0")])
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.facts.access import PROTOCOLS, AccessMatrix, ClientIdentity, ServedClient, status_request
+from pytest_etcdtls.facts.access import (
+    PROTOCOLS,
+    Acceptance,
+    AccessMatrix,
+    Candidate,
+    ClientIdentity,
+    ServedClient,
+    status_request,
+)
 from pytest_etcdtls.facts.api import accepted_client
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
 from pytest_etcdtls.facts.probe import Context, probe, sample
@@ -56,11 +64,26 @@ def _keep(
     return {v: (tries[-1], slot) for v, tries, slot in zip(versions, made, slots, strict=True)}
 
 
-@probe(KeptSessions, reported=False, cost=len(TLSVersion), needs=[ServedClient])
+@probe(KeptSessions, reported=False, cost=len(TLSVersion), needs=[ServedClient, Acceptance])
 def _kept(context: Context) -> KeptSessions:
     accepted, identity = accepted_client(context)
     protocol = accepted.served_protocols[0]
-    return KeptSessions(identity, accepted.files, protocol, _keep(context, identity, protocol))
+    sessions = _of_accepted(context, accepted, protocol) or _keep(context, identity, protocol)
+    return KeptSessions(identity, accepted.files, protocol, sessions)
+
+
+def _of_accepted(
+    context: Context, accepted: Candidate, protocol: Protocol
+) -> dict[TLSVersion, tuple[Attempt, SessionSlot]]:
+    """Return the sessions of the attempts by which the client was accepted, none if one was not served."""
+    found = {}
+    for version in tls_answer(context).offered:
+        slot = context.get(Acceptance).sessions.get((version, protocol))
+        made = accepted.attempt(version, protocol)
+        if slot is None or slot.session is None or [one.ending for one in made] != [Ending.SERVED]:
+            return {}
+        found[version] = (made[0], slot)
+    return found
 
 
 @probe(SessionTickets, cost=0, needs=[KeptSessions])

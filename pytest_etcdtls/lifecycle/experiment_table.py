@@ -17,13 +17,13 @@ from pytest_etcdtls.facts.experiments import (
     Step,
     SuiteOffer,
     SuiteOffers,
+    is_of_experiment,
 )
 from pytest_etcdtls.facts.probe import Context, Wanted, probe, sample
 from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
 from pytest_etcdtls.lifecycle import rotation, rules
-from pytest_etcdtls.lifecycle.lab import ExperimentResults, outcome, setting, setting_of
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER
+from pytest_etcdtls.lifecycle.lab import ExperimentResults, outcome, setting, setting_of, settings_of
+from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, PKIPlan
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
 from pytest_etcdtls.tls.hello import TLS1_2, HelloExchange, Reply, ServerHello
@@ -33,15 +33,24 @@ FILES = setting(
     "files",
     ClusterConfig(client_crl_file=rotation.CRL_FILE, peer_crl_file=rotation.CRL_FILE),
     {
-        "rotation-loses-no-request": rotation.renewals,
         "leaf-reload": lambda bench: rotation.reload_pair(bench, Role.CLIENT),
         "peer-leaf-reload": lambda bench: rotation.reload_pair(bench, Role.PEER),
         "half-pair-refused": rotation.half_a_pair,
         "crl-reload": rotation.reload_crl,
         "crl-encoding": rotation.encoding,
-        "ca-bundle": rotation.bundle,
+        "rotation-loses-no-request": rotation.renewals,
     },
+    # Last, when the other clusters have had the time that it would have had to wait for them.
+    alone=["rotation-loses-no-request"],
 )
+
+THREE_MEMBERS = setting(
+    "three-members",
+    ClusterConfig(size=3),
+    {"member-with-foreign-certificate-cannot-join": rotation.comes_back},
+)
+
+BUNDLES = setting("bundles", ClusterConfig(), {"ca-bundle": rotation.bundle})
 
 NAMES = setting(
     "names",
@@ -64,18 +73,6 @@ USERS_AND_PEER_HOSTNAME = setting(
     {"peer-allowed-hostname": rules.peer_hostname, "users": rules.users},
 )
 
-FLOOR = setting(
-    "floor",
-    ClusterConfig(tls_min_version="TLS1.3"),
-    {"version-floor": lambda bench: rules.versions(bench, "version-floor")},
-)
-
-CEILING = setting(
-    "ceiling",
-    ClusterConfig(tls_max_version="TLS1.2"),
-    {"version-ceiling": lambda bench: rules.versions(bench, "version-ceiling")},
-)
-
 SUITES = setting(
     "suites",
     ClusterConfig(cipher_suites=tuple(suite_name(code) for code in rules.LISTED)),
@@ -92,10 +89,16 @@ DIALLING = setting(
     {"separate-client-certificate": rotation.separate},
 )
 
-THREE_MEMBERS = setting(
-    "three-members",
-    ClusterConfig(size=3),
-    {"member-with-foreign-certificate-cannot-join": rotation.comes_back},
+CEILING = setting(
+    "ceiling",
+    ClusterConfig(tls_max_version="TLS1.2"),
+    {"version-ceiling": lambda bench: rules.versions(bench, "version-ceiling")},
+)
+
+FLOOR = setting(
+    "floor",
+    ClusterConfig(tls_min_version="TLS1.3"),
+    {"version-floor": lambda bench: rules.versions(bench, "version-floor")},
 )
 
 _NAMES: dict[type[Any], str] = {
@@ -130,14 +133,9 @@ def _foreign_member(context: Context) -> ForeignMember:
     return outcome(context, ForeignMember, _NAMES[ForeignMember])
 
 
-def clusters_for(needs: Iterable[tuple[type[Any], str | None]]) -> int:
-    """Return the number of clusters that are started for these observations, one after the other."""
-    settings = {setting_of(_NAMES.get(type_, str(key))) for type_, key in needs if _is_of_experiment(type_)}
-    return len(settings - {None})
-
-
-def _is_of_experiment(type_: type[Any]) -> bool:
-    return type_ is Experiment or type_ in _NAMES
+def settings_for(needs: Iterable[tuple[type[Any], str | None]]) -> list[str]:
+    """Return the names of the clusters that are started for these observations, longest first."""
+    return settings_of(_NAMES.get(type_, str(key)) for type_, key in needs if is_of_experiment(type_))
 
 
 _OLD, _NEW = b"the DER of one certificate", b"the DER of another"

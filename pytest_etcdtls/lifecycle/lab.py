@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -55,11 +56,13 @@ class Lab:
     Args:
         cluster: the dedicated cluster.
         seconds: the time-out of one attempt, and of waiting for a line in etcd's log.
+        is_given_up: returns whether nobody waits for a result any more.
     """
 
-    def __init__(self, cluster: Cluster, seconds: float) -> None:
+    def __init__(self, cluster: Cluster, seconds: float, is_given_up: Callable[[], bool] = bool) -> None:
         self.cluster = cluster
         self.seconds = seconds
+        self._is_given_up = is_given_up
         self._listeners = {
             (listener.member, listener.role): listener for listener in cluster.target().listeners
         }
@@ -73,8 +76,18 @@ class Lab:
         """Return the first member's listener of that role."""
         return self._listeners[self.member.name, role]
 
+    def go_on(self) -> None:
+        """Check that somebody waits for the result.
+
+        Raises:
+            InconclusiveError: if the run was interrupted.
+        """
+        if self._is_given_up():
+            raise InconclusiveError("the run was interrupted")
+
     def attempt(self, role: Role, request: Request) -> Attempt:
         """Make an attempt. An attempt with an unclear ending is repeated, at most twice."""
+        self.go_on()
         attempt = make_attempt(self.listener(role), request, self.seconds)
         for _ in range(_TRIES - 1):
             if attempt.ending is not Ending.UNCLEAR or attempt.local:
@@ -84,6 +97,7 @@ class Lab:
 
     def greet(self, role: Role, hello: ClientHello) -> HelloExchange:
         """Send a ClientHello. If there is no answer, it is sent again, at most twice."""
+        self.go_on()
         exchange = exchange_hello(self.listener(role), hello, self.seconds)
         for _ in range(_TRIES - 1):
             if exchange.answered:
@@ -181,10 +195,15 @@ Conduct = Callable[[Lab], Any]
 
 @dataclass(frozen=True, slots=True)
 class LabCluster:
-    """The configuration of a cluster, and the experiments on it by name, in order."""
+    """The configuration of a cluster, and the experiments on it by name, in order.
+
+    Attributes:
+        alone: names of experiments that wait until nothing else is going on, since they measure under load.
+    """
 
     config: ClusterConfig
     experiments: Mapping[str, Conduct]
+    alone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,22 +217,31 @@ _SETTINGS: dict[str, LabCluster] = {}
 _SETTING_OF: dict[str, str] = {}
 
 
-def setting(name: str, config: ClusterConfig, experiments: Mapping[str, Conduct]) -> LabCluster:
-    """Register a setting: a cluster and its experiments.
+def setting(
+    name: str, config: ClusterConfig, experiments: Mapping[str, Conduct], *, alone: Iterable[str] = ()
+) -> LabCluster:
+    """Register a setting: a cluster and its experiments. Settings are registered longest first.
 
     Args:
         name: the name of the setting.
         config: the configuration of its cluster.
         experiments: the experiments by name, in the order in which they run.
+        alone: those that run while nothing else does.
 
     Raises:
         RegistrationError: if a name is already registered.
     """
     if name in _SETTINGS or set(experiments) & set(_SETTING_OF):
         raise RegistrationError(f"the setting {name!r}, or one of its experiments, is registered already")
-    _SETTINGS[name] = LabCluster(config, experiments)
+    _SETTINGS[name] = LabCluster(config, experiments, frozenset(alone))
     _SETTING_OF.update(dict.fromkeys(experiments, name))
     return _SETTINGS[name]
+
+
+def settings_of(experiments: Iterable[str]) -> list[str]:
+    """Return the names of the settings of experiments, in the order of registration."""
+    asked = {setting_of(experiment) for experiment in experiments}
+    return [name for name in _SETTINGS if name in asked]
 
 
 def setting_of(experiment: str) -> str | None:
@@ -238,15 +266,23 @@ def outcome(context: Context, type_: type[T], experiment: str) -> T:
 @probe(ExperimentResults, reported=False, cost=0)
 def _conducted(context: Context, key: str) -> ExperimentResults:
     chosen = _SETTINGS[key]
-    with start_like(context.target, chosen.config) as cluster:
-        bench = Lab(cluster, context.timeout)
-        return ExperimentResults(
-            {name: _made(conduct, bench) for name, conduct in chosen.experiments.items()}
-        )
+    cluster = start_like(context.target, chosen.config, context.is_abandoned)
+    context.afterwards(cluster.stop)
+    bench = Lab(cluster, context.timeout, context.is_abandoned)
+    outcomes = {}
+    for name, conduct in chosen.experiments.items():
+        with context.alone() if name in chosen.alone else nullcontext():
+            outcomes[name] = _made(conduct, bench)
+    return ExperimentResults(outcomes)
 
 
-def start_like(target: Target, config: ClusterConfig) -> Cluster:
+def start_like(target: Target, config: ClusterConfig, is_given_up: Callable[[], bool]) -> Cluster:
     """Start another cluster with the same etcd as a target.
+
+    Args:
+        target: the target.
+        config: of the other cluster.
+        is_given_up: returns whether nobody waits for the cluster any more.
 
     Raises:
         NotApplicableError: if the target is live, or its etcd lacks a flag that the configuration needs.
@@ -260,7 +296,7 @@ def start_like(target: Target, config: ClusterConfig) -> Cluster:
         kind=target.origin, location=target.source, version=target.etcd_version, why="as the one judged"
     )
     try:
-        return start_cluster(config, source)
+        return start_cluster(config, source, is_given_up=is_given_up)
     except UnknownFlagError as error:
         raise NotApplicableError(str(error)) from error
     except (ClusterStartError, UsageError) as error:

@@ -16,7 +16,6 @@ from typing import Literal, Self
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import (
@@ -175,6 +174,7 @@ def renew_under_load(bench: Lab, served: Identity, renew: Callable[[], Identity]
         with traffic:
             traffic.await_requests(_BETWEEN)
             for _ in range(RENEWALS):
+                bench.go_on()
                 renewed = renew()
                 with gate:
                     bench.member.replace_files({"server.crt": encode_certificates(renewed.chain)})
@@ -501,7 +501,7 @@ def comes_back(bench: Lab) -> ForeignMember:
     cluster.stop_member(_LAST)
     cluster.members[_LAST].replace_files(as_files(foreign, "peer"))
     cluster.start_member(_LAST, wait=False)
-    rejected, joined = _await_word(cluster, before)
+    rejected, joined = _await_word(bench, before)
     cluster.stop_member(_LAST)
     cluster.members[_LAST].replace_files(as_files(own, "peer"))
     try:
@@ -514,10 +514,12 @@ def comes_back(bench: Lab) -> ForeignMember:
     )
 
 
-def _await_word(cluster: Cluster, before: list[int]) -> tuple[str, bool]:
+def _await_word(bench: Lab, before: list[int]) -> tuple[str, bool]:
     """Wait until the other members log that they refused it, or until it logs that it serves clients."""
+    cluster = bench.cluster
     deadline = time.monotonic() + _REJECTION_SECONDS
     while time.monotonic() < deadline:
+        bench.go_on()
         refused = [
             _REJECTED.findall(member.log()[length:])
             for member, length in zip(cluster.members, before, strict=False)

@@ -5,26 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from pytest_etcdtls.pki import kubeadm
-from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan, SentChain
+from pytest_etcdtls.pki.authority import CertificateAuthority, general_name
 from pytest_etcdtls.pki.profile import (
     AUTHORITY,
     CLIENT,
     PEER,
     PEER_CLIENT,
     SERVER,
+    CALayout,
     Identity,
     KeyType,
+    MemberNames,
+    PKIPlan,
     PrivateKey,
     Profile,
+    SentChain,
     generate_key,
 )
 
@@ -37,6 +40,69 @@ _OF_CLUSTER = (
 _CA_KEYS = ("client-ca.key", "server-ca.key", "peer-ca.key")
 
 
+# kubeadm's etcd PKI, after its certificate list (cmd/kubeadm/app/phases/certs).
+_ONE_YEAR = timedelta(days=365)
+_BACKDATED = timedelta(minutes=-5)
+
+KUBEADM_CA_COMMON_NAME: Final = "etcd-ca"
+
+KUBEADM_AUTHORITY: Final = Profile(
+    common_name=KUBEADM_CA_COMMON_NAME,
+    subject_alt_names=(KUBEADM_CA_COMMON_NAME,),
+    key_usage=frozenset({"digitalSignature", "keyEncipherment", "keyCertSign"}),
+    valid_from=_BACKDATED,
+    valid_for=10 * _ONE_YEAR - _BACKDATED,
+    ca=True,
+    authority_key_identifier=False,
+)
+"""``etcd/ca.crt``, ten years; client-go's ``NewSelfSignedCACert`` puts the CN in as a DNS name."""
+
+_KUBEADM_LEAF = Profile(
+    common_name=None,
+    key_usage=frozenset({"digitalSignature", "keyEncipherment"}),
+    extended_key_usage=("clientAuth",),
+    valid_from=_BACKDATED,
+    valid_for=_ONE_YEAR - _BACKDATED,
+    subject_key_identifier=False,
+)
+
+KUBEADM_NODE: Final = replace(
+    _KUBEADM_LEAF, subject_alt_names=None, extended_key_usage=("serverAuth", "clientAuth")
+)
+"""``etcd/server.crt`` and ``etcd/peer.crt``; the common name is the node's."""
+
+HEALTHCHECK_CLIENT: Final = replace(_KUBEADM_LEAF, common_name="kube-etcd-healthcheck-client")
+APISERVER_ETCD_CLIENT: Final = replace(_KUBEADM_LEAF, common_name="kube-apiserver-etcd-client")
+
+KUBEADM_PATHS: Final = {
+    "client-ca.crt": "etcd/ca.crt",
+    "client-ca.key": "etcd/ca.key",
+    "server-ca.crt": "etcd/ca.crt",
+    "server-ca.key": "etcd/ca.key",
+    "peer-ca.crt": "etcd/ca.crt",
+    "peer-ca.key": "etcd/ca.key",
+    "server.crt": "etcd/server.crt",
+    "server.key": "etcd/server.key",
+    "peer.crt": "etcd/peer.crt",
+    "peer.key": "etcd/peer.key",
+    "peer-client.crt": "etcd/healthcheck-client.crt",
+    "peer-client.key": "etcd/healthcheck-client.key",
+    "client.crt": "apiserver-etcd-client.crt",
+    "client.key": "apiserver-etcd-client.key",
+}
+"""Paths of a node's files below its PKI directory, by the logical names of the other layouts."""
+
+
+def node_names(member: MemberNames) -> tuple[str, ...]:
+    """Return the subjectAltNames of a node: its name, localhost, its addresses, 127.0.0.1, ::1.
+
+    DNS names come first, in alphabetical order, as Go and kubeadm's ``RemoveDuplicateAltNames`` order them.
+    """
+    names = {member.name, "localhost", *member.hosts, "127.0.0.1", "::1"}
+    addresses = {name for name in names if isinstance(general_name(name), x509.IPAddress)}
+    return (*sorted(names - addresses), *sorted(addresses))
+
+
 def file_paths(layout: CALayout, member: str, *, with_ca_keys: bool = False) -> dict[str, PurePosixPath]:
     """Return the path of each file, relative to the PKI directory, by its logical name.
 
@@ -46,7 +112,7 @@ def file_paths(layout: CALayout, member: str, *, with_ca_keys: bool = False) -> 
         with_ca_keys: whether ``client-ca.key``, ``server-ca.key`` and ``peer-ca.key`` are included.
     """
     if layout is CALayout.KUBEADM:
-        return {name: PurePosixPath(member, path) for name, path in kubeadm.PATHS.items()}
+        return {name: PurePosixPath(member, path) for name, path in KUBEADM_PATHS.items()}
     paths = {name: PurePosixPath(member, name) for name in _OF_MEMBER}
     paths |= {name: PurePosixPath(name) for name in _OF_CLUSTER}
     if with_ca_keys:
@@ -162,7 +228,7 @@ def authority_tree(plan: PKIPlan) -> AuthorityTree:
 
 def _ca_name(plan: PKIPlan) -> str:
     if plan.layout is CALayout.KUBEADM:
-        return kubeadm.CA_COMMON_NAME
+        return KUBEADM_CA_COMMON_NAME
     match plan.layout:
         case CALayout.SHARED:
             return "etcd CA"
@@ -174,7 +240,7 @@ def _ca_name(plan: PKIPlan) -> str:
 
 def _authority(plan: PKIPlan, common_name: str, profile: Profile) -> CertificateAuthority:
     if plan.layout is CALayout.KUBEADM:
-        profile = kubeadm.AUTHORITY if profile == AUTHORITY else profile
+        profile = KUBEADM_AUTHORITY if profile == AUTHORITY else profile
     root = CertificateAuthority.create(common_name, key_type(plan), profile=profile)
     if plan.layout is not CALayout.INTERMEDIATE:
         return root
@@ -234,7 +300,7 @@ def _with_chain(identity: Identity, root: x509.Certificate, sent: SentChain) -> 
 
 
 def _kubeadm_node(plan: PKIPlan, tree: AuthorityTree, member: MemberNames) -> MemberLeaves:
-    authority, hosts = tree.client_issuer, kubeadm.node_names(member)
+    authority, hosts = tree.client_issuer, node_names(member)
     # kubeadm copies its CA's notBefore into every certificate that it signs.
     start = authority.certificate.not_valid_before_utc if plan.client_authority == AUTHORITY else None
 
@@ -246,10 +312,10 @@ def _kubeadm_node(plan: PKIPlan, tree: AuthorityTree, member: MemberNames) -> Me
 
     server = plan.server_exceptions.get(member.name, plan.server)
     return MemberLeaves(
-        server=issue("server", server, SERVER, kubeadm.NODE),
-        peer=issue("peer", plan.peer, PEER, kubeadm.NODE),
-        client=issue("client", plan.client, CLIENT, kubeadm.APISERVER_ETCD_CLIENT),
-        peer_client=issue("peer-client", plan.peer_client, PEER_CLIENT, kubeadm.HEALTHCHECK_CLIENT),
+        server=issue("server", server, SERVER, KUBEADM_NODE),
+        peer=issue("peer", plan.peer, PEER, KUBEADM_NODE),
+        client=issue("client", plan.client, CLIENT, APISERVER_ETCD_CLIENT),
+        peer_client=issue("peer-client", plan.peer_client, PEER_CLIENT, HEALTHCHECK_CLIENT),
     )
 
 
@@ -301,6 +367,39 @@ class ClusterPKI:
             revoked=revoked,
             empty_crl=empty_crl,
         )
+
+    def renewed(self, kind: Literal["server", "peer"]) -> Self:
+        """Return the PKI with new keys and certificates that the members serve, signed by the same CAs.
+
+        Args:
+            kind: those of the client port (``server``) or of the peer port.
+        """
+        fresh = issue_leaves(self.plan, self.authorities, self.members)
+        leaves = {
+            name: replace(old, **{kind: getattr(fresh[name], kind)}) for name, old in self.leaves.items()
+        }
+        return replace(self, leaves=leaves)
+
+    def with_member(self, member: MemberNames) -> Self:
+        """Return the PKI with a further member, whose leaves are signed by the same CAs.
+
+        Raises:
+            ValueError: if a profile cannot be encoded.
+        """
+        fresh = issue_leaves(self.plan, self.authorities, [member])[member.name]
+        if self.plan.layout is not CALayout.KUBEADM:
+            fresh = replace(fresh, client=self.client, peer_client=self.peer_client)
+        return replace(self, members=(*self.members, member), leaves={**self.leaves, member.name: fresh})
+
+    def without_member(self, name: str) -> Self:
+        """Return the PKI without the leaves of a member."""
+        members = tuple(member for member in self.members if member.name != name)
+        return replace(self, members=members, leaves={one.name: self.leaves[one.name] for one in members})
+
+    def contents(self, member: str, *names: str) -> dict[str, bytes]:
+        """Return the contents of files of a member by logical name, as they are written."""
+        files, paths = self.files(), self.paths(member)
+        return {name: files[paths[name]] for name in names}
 
     @property
     def servers(self) -> Mapping[str, Identity]:

@@ -18,9 +18,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.go_parser import SEQUENCE, MalformedError, RawExtension, children, encode
 from pytest_etcdtls.pki.profile import KEY_USAGES
+from pytest_etcdtls.thresholds import RSA_BITS_OF_THE_CHECKS, Thresholds
 from pytest_etcdtls.untrusted import listed, printable
 
-RSA_LEAST_BITS: Final = 2048
 RSA_MOST_BITS: Final = 8192
 """The maximum RSA key size that Go's TLS accepts from a peer, in bits (crypto/tls, since Go 1.20.7)."""
 
@@ -48,7 +48,7 @@ def is_strong(key: CertificatePublicKeyTypes | None) -> bool:
     """Return whether the key is one of :data:`STRONG`."""
     match key:
         case rsa.RSAPublicKey():
-            return RSA_LEAST_BITS <= key.key_size <= RSA_MOST_BITS and _fits_go(key)
+            return RSA_BITS_OF_THE_CHECKS <= key.key_size <= RSA_MOST_BITS and _fits_go(key)
         case ec.EllipticCurvePublicKey():
             return key.curve.name in _CURVES
         case ed25519.Ed25519PublicKey():
@@ -60,11 +60,28 @@ def is_strong_issuer(key: CertificatePublicKeyTypes | None) -> bool:
     """Return whether the key is strong enough for a CA, whose key types TLS does not limit."""
     match key:
         case rsa.RSAPublicKey():
-            return key.key_size >= RSA_LEAST_BITS and _fits_go(key)
+            return key.key_size >= RSA_BITS_OF_THE_CHECKS and _fits_go(key)
         case ec.EllipticCurvePublicKey():
             # Go's x509 also verifies P-224, which is no weaker than RSA 2048.
             return key.curve.name in _CURVES | {"secp224r1"}
     return is_strong(key)
+
+
+def is_allowed(key: CertificatePublicKeyTypes | None, thresholds: Thresholds) -> bool:
+    """Return whether the profiles allow a key of that kind and size."""
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < (thresholds.rsa_bits or 0):
+        return False
+    return thresholds.keys is None or describe_key(key).removeprefix("ECDSA ").split()[0] in thresholds.keys
+
+
+def allowed_keys(thresholds: Thresholds) -> str:
+    """Return in words which keys the profiles allow, and which sections say so."""
+    said = []
+    if thresholds.keys is not None:
+        said.append(f"{', '.join(sorted(thresholds.keys))}{thresholds.source('keys')}")
+    if thresholds.rsa_bits is not None:
+        said.append(f"RSA of at least {thresholds.rsa_bits} bits{thresholds.source('rsa_bits')}")
+    return "; ".join(said) or STRONG
 
 
 def _fits_go(key: rsa.RSAPublicKey) -> bool:
@@ -88,6 +105,7 @@ _PURPOSES = {
 _UNPARSABLE = (
     ValueError,
     TypeError,
+    KeyError,  # cryptography 49: an unknown type of string in a name
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,
@@ -131,7 +149,9 @@ def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension
     For a subjectAltName, the names that can be parsed are returned.
     """
     try:
-        return certificate.extensions.get_extension_for_class(kind).value
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a serial number in the authorityKeyIdentifier
+            return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
     except _UNPARSABLE:

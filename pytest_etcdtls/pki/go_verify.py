@@ -1,4 +1,4 @@
-"""The rules of Go's ``x509.Certificate.Verify``: the paths that it builds and what it requires of them.
+"""The rules of Go's ``x509.Certificate.Verify`` and ``VerifyHostname``: paths, what they require, and names.
 
 The module follows Go 1.26's verify.go rule by rule, since most etcd clients, the gateway and the members are
 written in Go. Go differs from RFC 5280 in places; ``tests/oracle`` compares this module with Go.
@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki import go_verify as name_constraints
-from pytest_etcdtls.pki.certificate import key_usages, public_key, shown
+from pytest_etcdtls.pki.certificate import extension, key_usages, public_key, shown
 from pytest_etcdtls.pki.go_parser import (
     DNS,
     EMAIL,
@@ -180,6 +180,7 @@ def _order(domain: str) -> list[int]:
 
 
 def _lower(text: str) -> str:
+    """Return the text with ASCII letters in lower case and other characters unchanged."""
     return "".join(character.lower() if character.isascii() else character for character in text)
 
 
@@ -772,3 +773,60 @@ def is_on(path: Path, candidate: x509.Certificate) -> bool:
         if names[0].value == names[1].value:  # type: ignore[union-attr]
             return True
     return False
+
+
+def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the names for people: ``DNS:localhost``, ``IP:127.0.0.1``, others with the name of their type.
+
+    Each is printable and bounded; :func:`names_host` compares the names themselves.
+    """
+    names = extension(certificate, x509.SubjectAlternativeName)
+    return tuple(printable(_show(name)) for name in names or ())
+
+
+def names_host(certificate: x509.Certificate, host: str) -> bool:
+    """Return whether the subjectAltName covers a host.
+
+    Args:
+        certificate: the server's certificate.
+        host: a DNS name, or an IP address without brackets; a zone is ignored.
+    """
+    found = details(certificate)
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return any(_matches(pattern, host) for pattern in found.texts(DNS))
+    return _whole(address.packed) in {_whole(content) for tag, content in found.names if tag == IP}
+
+
+def _whole(packed: bytes) -> bytes:
+    """Return an IPv4-mapped IPv6 address as IPv4. Go treats the two as equal."""
+    return packed[12:] if len(packed) == 16 and packed.startswith(bytes(10) + b"\xff\xff") else packed
+
+
+def _matches(pattern: str, host: str) -> bool:
+    if not (_is_hostname(host.removesuffix("."), wildcard=False) and _is_hostname(pattern, wildcard=True)):
+        # Go compares a name that is not a valid host name literally: db.example.com. matches itself only.
+        return _lower(pattern) == _lower(host) not in ("", ".")
+    wanted, given = _lower(host.removesuffix(".")).split("."), _lower(pattern).split(".")
+    # A wildcard matches exactly the whole leftmost label (RFC 6125 section 6.4.3).
+    return len(wanted) == len(given) and given[0] in ("*", wanted[0]) and given[1:] == wanted[1:]
+
+
+def _is_hostname(text: str, *, wildcard: bool) -> bool:
+    first, *others = text.split(".")
+    labels = others if wildcard and first == "*" and others else [first, *others]
+    return all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", label) for label in labels)
+
+
+def _show(name: x509.GeneralName) -> str:
+    match name:
+        case x509.DNSName():
+            return f"DNS:{name.value}"
+        case x509.IPAddress():
+            return f"IP:{name.value}"
+        case x509.UniformResourceIdentifier():
+            return f"URI:{name.value}"
+        case x509.RFC822Name():
+            return f"email:{name.value}"
+    return type(name).__name__

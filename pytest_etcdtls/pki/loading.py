@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.pki.certificate import load, name_text, public_key
+from pytest_etcdtls.pki.go_parser import OCTET_STRING, SEQUENCE, MalformedError, Reader
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 
 CERTIFICATE_LABELS: Final = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
@@ -165,6 +166,7 @@ def _load_key(
         raise credential_error(option, path, f"holds no private key but {_labels(blocks)}", advice)
     if not keys[0].encrypted:
         return _private_key(path, option, keys[0], None, consistent=consistent), None
+    _check_cost(path, option, keys[0])
     given = passphrases(path, option) if passphrases is not None else ()
     if not given:
         raise credential_error(
@@ -186,6 +188,87 @@ def _load_key(
     )
 
 
+MOST_ITERATIONS: Final = 5_000_000
+"""Of PBKDF2 and other derivations that repeat a hash: some seconds for a passphrase. OpenSSL writes 2048."""
+MOST_SCRYPT_OCTETS: Final = 256 * 1024 * 1024
+"""Memory of scrypt (RFC 7914: 128 N r). OpenSSL itself decrypts no key that takes more than 32 MiB."""
+MOST_SCRYPT_WORK: Final = 4 * MOST_SCRYPT_OCTETS
+"""The same times the parallelization p, which are done one after the other."""
+
+RSA_LONGEST: Final = 16384
+"""Bits of an RSA key, as in OpenSSL. To check the numbers of one of 131,072 bits takes half an hour."""
+
+_PBES2: Final = "1.2.840.113549.1.5.13"
+_SCRYPT: Final = "1.3.6.1.4.1.11591.4.11"
+
+
+def _check_cost(path: Path, option: str, block: Block) -> None:
+    """Check that deriving the key from a passphrase takes bounded time and memory.
+
+    The file says how much it takes, and cryptography bounds neither: 2^31 iterations with SHA-1 are half an
+    hour. Keys in the form of RFC 1421 have no such parameters.
+
+    Raises:
+        UsageError: if it takes more, or the parameters cannot be read.
+    """
+    if block.label != ENCRYPTED_LABEL:
+        return
+    try:
+        excess = _excess(_octets_of(block.data or b""))
+    except ValueError as error:
+        advice = f"see what is wrong with it: openssl pkey -in {path} -noout"
+        raise credential_error(
+            option, path, "holds an encrypted key that cannot be decoded", advice
+        ) from error
+    if excess:
+        raise credential_error(
+            option,
+            path,
+            f"holds an encrypted key, and to decrypt it takes {excess}",
+            "if you trust the file, encrypt the key anew: openssl pkcs8 -topk8 -iter 600000 "
+            f"-in {path} -out key.pem",
+        )
+
+
+def _excess(encrypted: bytes) -> str:
+    """Return what an EncryptedPrivateKeyInfo (RFC 5958) demands beyond the bounds, empty if nothing.
+
+    Raises:
+        MalformedError: if its parameters are malformed.
+    """
+    what = "malformed parameters of the encryption"
+    algorithm = Reader(encrypted).inside(SEQUENCE, what).inside(SEQUENCE, what)
+    oid = algorithm.object_identifier(what)
+    if oid == _PBES2:
+        algorithm = algorithm.inside(SEQUENCE, what).inside(SEQUENCE, what)
+        oid = algorithm.object_identifier(what)
+    if not algorithm.at(SEQUENCE):
+        raise MalformedError(what)
+    # PBKDF2, PBES1 and PKCS #12 alike begin with salt and iterations, scrypt with salt, N, r and p.
+    parameters = algorithm.inside(SEQUENCE, what)
+    parameters.content(OCTET_STRING, what)
+    if oid != _SCRYPT:
+        iterations = parameters.integer(what)
+        if iterations < 1:
+            raise MalformedError(what)
+        too_many = iterations > MOST_ITERATIONS
+        return f"{_count(iterations)} iterations, more than {MOST_ITERATIONS:,}" if too_many else ""
+    cost, size, parallel = (parameters.integer(what) for _ in range(3))
+    if cost < 2 or cost & cost - 1 or size < 1 or parallel < 1:  # RFC 7914 section 2
+        raise MalformedError(what)
+    octets = 128 * cost * size
+    if octets > MOST_SCRYPT_OCTETS:
+        return f"{_count(octets >> 20)} MiB of memory, more than {MOST_SCRYPT_OCTETS >> 20}"
+    if octets * parallel > MOST_SCRYPT_WORK:
+        return f"{_count(parallel)} rounds of scrypt of {octets >> 20} MiB"
+    return ""
+
+
+def _count(number: int) -> str:
+    """Return a number that a file states, in a length that can be read."""
+    return f"{number:,}" if number < 1 << 64 else f"2^{number.bit_length() - 1} or more"
+
+
 def _none_of(number: int) -> str:
     return "the passphrase is wrong" if number == 1 else f"none of {number} passphrases is right"
 
@@ -198,7 +281,7 @@ def _decrypts(block: Block, passphrase: bytes) -> bool:
         load_pem_private_key(block.data or b"", passphrase, unsafe_skip_rsa_key_validation=True)
     except ValueError:
         return False
-    except (TypeError, UnsupportedAlgorithm):
+    except (TypeError, UnsupportedAlgorithm, InternalError):
         return True
     return True
 
@@ -279,13 +362,17 @@ def _octets_of(block: bytes) -> bytes:
 def _private_key(
     path: Path, option: str, block: Block, passphrase: bytes | None, *, consistent: bool
 ) -> PrivateKey:
+    advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"
     try:
         # The message omits the text of the original ValueError, which might contain a part of the key.
-        key = load_pem_private_key(
-            block.data or b"", passphrase, unsafe_skip_rsa_key_validation=not consistent
-        )
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        advice = f"see what is wrong with it: openssl pkey -in {path} -noout -check"
+        key = load_pem_private_key(block.data or b"", passphrase, unsafe_skip_rsa_key_validation=True)
+        if isinstance(key, rsa.RSAPrivateKey):
+            if key.key_size > RSA_LONGEST:
+                happened = f"holds an RSA key of {key.key_size:,} bits, more than {RSA_LONGEST:,}"
+                raise credential_error(option, path, happened, "use a key that OpenSSL and Go can use")
+            if consistent:
+                key = key.private_numbers().private_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
         raise credential_error(option, path, "holds a private key that cannot be decoded", advice) from error
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         kind = type(key).__name__.removesuffix("PrivateKey")

@@ -18,7 +18,7 @@ from pytest_etcdtls.pki.certificate import (
     signature_hash,
     span,
 )
-from pytest_etcdtls.pki.names import subject_alt_names
+from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.untrusted import listed
 
 _USAGES = {
@@ -51,19 +51,6 @@ def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
         "extended_key_usage": list(extended_key_usage(certificate)),
         "sha256": fingerprint(certificate),
     }
-
-
-def certificate_line(certificate: x509.Certificate, now: datetime) -> str:
-    """Return the certificate in one line: subject, issuer, notAfter, key, usages, names."""
-    parts = [
-        f"{_name(certificate.subject)} by {_name(certificate.issuer)}",
-        f"until {certificate.not_valid_after_utc:%Y-%m-%d} ({days_left(certificate, now)})",
-        key_words(certificate),
-        ", ".join(extended_key_usage(certificate)) or "no extended key usage",
-        listed(subject_alt_names(certificate)) or "no subjectAltName",
-        f"SHA-256 {fingerprint(certificate)[:_SHORT]}",
-    ]
-    return "; ".join(parts)
 
 
 def certificate_card(certificate: x509.Certificate, now: datetime) -> Iterator[tuple[str, str]]:

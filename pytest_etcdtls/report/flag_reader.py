@@ -229,8 +229,8 @@ def _spellings(declaration: ListenerDeclaration, word: str) -> tuple[str, ...]:
 
 
 def _observed(seen: Seen, listener: Listener) -> str:
-    facts = seen.by_listener.get(listener.label, ())
-    answer = next((fact for fact in facts if isinstance(fact, FirstContact)), None)
+    facts = [fact for _, fact in seen.facts_of.get(listener.label, ())]
+    answer = seen.known(listener.label, FirstContact)
     if answer is None:
         return ""
     if answer.plaintext is not None and answer.plaintext.ending is Ending.SERVED:

@@ -1,23 +1,21 @@
-"""The report as JSON, version 1. Its schema is ``schema-v1.json`` in this directory.
-
-The file is written atomically: a reader never finds a partial report.
-"""
+"""The report as JSON, version 1. Its schema is ``schema-v1.json`` in this directory."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, TypeVar
 
+from pytest_etcdtls.baseline import SCHEMA_VERSION
 from pytest_etcdtls.facts.configuration import MemberDeclaration
 from pytest_etcdtls.faults import Fault
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.profiles import Guideline, outcome_of
 from pytest_etcdtls.report.certificate_text import utc
+from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
 from pytest_etcdtls.report.flag_reader import Comparison, ListenerRow, compare, members
 from pytest_etcdtls.report.model import Report, Seen, fields, kind, tool
 from pytest_etcdtls.results import CheckResult
@@ -25,8 +23,6 @@ from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
 from pytest_etcdtls.untrusted import printable
-
-SCHEMA_VERSION = 1
 
 Part = TypeVar("Part")
 
@@ -43,7 +39,7 @@ def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
     def parts(
         what: str, made: Iterable[Part], encode: Callable[[Part], dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        return list(_kept(what, made, encode, lost))
+        return list(kept(what, made, encode, lost))
 
     targets = parts("target", report.seen, lambda seen: _target(report, seen))
     results = parts("result", report.results, CheckResult.to_json)
@@ -65,9 +61,20 @@ def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
         "targets": targets,
         "results": results,
         "faults": found,
+        "differences": parts(
+            "difference",
+            [(one, difference) for one in report.comparisons for difference in one.differences],
+            lambda entry: _difference(*entry),
+        ),
+        "profiles": parts("profile", report.profiles.profiles, lambda profile: _profile(report, profile)),
         "observations": observations,
         "connections": connections,
-        "summary": {"faults": len(report.faults), **report.counts, "connections": report.connections},
+        "summary": {
+            "faults": len(report.faults),
+            **report.counts,
+            "not-collected": sum(report.left_out.values()),
+            "connections": report.connections,
+        },
     }
 
 
@@ -78,10 +85,10 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def _kept(
+def kept(
     what: str, parts: Iterable[Part], encode: Callable[[Part], dict[str, Any]], lost: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the parts as JSON values; one that cannot be encoded costs no other."""
+    """Yield the parts as JSON values; one that cannot be encoded costs no other and is named in ``lost``."""
     for number, part in enumerate(parts, 1):
         try:
             entry = encode(part)
@@ -95,12 +102,16 @@ def _kept(
 _UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]")
 
 
-def encoded(value: object) -> str:
+def encoded(value: object, indent: int | None = 2) -> str:
     """Return a value as JSON for people's eyes too: other scripts as they are, no control or bidi character.
 
     Lone surrogates, which UTF-8 does not have, become U+FFFD.
+
+    Args:
+        value: the value.
+        indent: spaces of each level; ``None`` for one line.
     """
-    return _UNPRINTABLE.sub(_escape, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    return _UNPRINTABLE.sub(_escape, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -114,30 +125,9 @@ def _escape(found: re.Match[str]) -> str:
     )
 
 
-def write_document(report: Report, path: Path) -> list[str]:
-    """Write the report to a file, replace an existing one, and return which parts are not in it.
-
-    Raises:
-        OSError: if it cannot be written. An existing file is not changed.
-    """
-    lost: list[str] = []
-    text = encoded(document(report, lost)) + "\n"
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return lost
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def render(report: Report, lost: list[str]) -> str:
+    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    return encoded(document(report, lost)) + "\n"
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
@@ -152,6 +142,41 @@ def _fault(fault: Fault) -> dict[str, Any]:
         "remediation": first.remediation,
         "consequences": [
             {"check": result.check, "listener": result.listener} for result in fault.consequences
+        ],
+    }
+
+
+def _difference(compared: ComparedTargets, one: TargetDifference) -> dict[str, Any]:
+    return {
+        "between": list(compared.labels),
+        "baseline": compared.baseline,
+        "topic": one.topic,
+        "subject": one.about,
+        "subjects": list(one.subjects),
+        "details": [detail for detail in one.details if detail],
+        "listeners": list(one.listeners),
+        "before": one.before,
+        "after": one.after,
+        "judgement": str(one.direction),
+        "follows": one.follows,
+        "meaning": one.meaning,
+        "source": one.source,
+    }
+
+
+def _profile(report: Report, profile: Guideline) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "title": profile.title,
+        "sections": [
+            {
+                "section": section.section,
+                "title": section.title,
+                "outcome": outcome_of(section, report.results),
+                "checks": list(section.checks),
+                "not_judged": section.not_judged,
+            }
+            for section in profile.sections
         ],
     }
 
@@ -173,6 +198,12 @@ def _target(report: Report, seen: Seen) -> dict[str, Any]:
             for one in target.unreached
         ],
         "benchmark": [_comparison(comparison) for comparison in compare(report, seen)],
+        "behaviour": [
+            dataclasses.asdict(one)
+            for snapshot in report.snapshots
+            if snapshot.label == target.label
+            for one in snapshot.behaviour
+        ],
     }
 
 

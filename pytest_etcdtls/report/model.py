@@ -9,21 +9,23 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.backends.openssl.backend import backend
 
 from pytest_etcdtls._version import __version__
+from pytest_etcdtls.baseline import Snapshot
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.faults import Fault, faults
 from pytest_etcdtls.pki.certificate import load, name_text
+from pytest_etcdtls.profiles import NO_PROFILES, Profiles
 from pytest_etcdtls.report.certificate_text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Listener, Target
@@ -34,6 +36,9 @@ from pytest_etcdtls.untrusted import read_json
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from pytest_etcdtls.report.differences import ComparedTargets
+
+T = TypeVar("T")
 
 LONGEST = 1024
 """Maximum length of a text in characters, or of a binary value in octets."""
@@ -157,17 +162,25 @@ class Seen:
             yield by_label.get(label or ""), key, fact
 
     @cached_property
-    def by_listener(self) -> Mapping[str | None, Sequence[Any]]:
-        """The observations by label of the listener; those of the whole target under ``None``."""
-        found: dict[str | None, list[Any]] = {}
-        for label, _, fact in self.facts:
-            found.setdefault(label, []).append(fact)
+    def facts_of(self) -> Mapping[str | None, Sequence[tuple[str | None, Any]]]:
+        """Key and observation by label of the listener; those of the whole target under ``None``."""
+        found: dict[str | None, list[tuple[str | None, Any]]] = {}
+        for label, key, fact in self.facts:
+            found.setdefault(label, []).append((key, fact))
         return found
+
+    def known(self, label: str, type_: type[T]) -> T | None:
+        """Return the first observation of that type on a listener, if there is one."""
+        return next((fact for _, fact in self.facts_of.get(label, ()) if isinstance(fact, type_)), None)
 
     def served(self, label: str) -> ServedChain | None:
         """Return the served chain of a listener, if it was observed."""
-        facts = self.by_listener.get(label, ())
-        return next((fact for fact in facts if isinstance(fact, ServedChain)), None)
+        return self.known(label, ServedChain)
+
+    @cached_property
+    def labels(self) -> frozenset[str]:
+        """The labels of the listeners."""
+        return frozenset(listener.label for listener in self.target.listeners)
 
     @property
     def etcd_version(self) -> str | None:
@@ -186,6 +199,13 @@ class Report:
         seconds: duration of the run.
         partial: whether it ended before every selected check was judged.
         results: one result per selected check and listener.
+        profiles: what moved levels and thresholds.
+        left_out: how many further results the options leave out, by reason.
+        problems: what fails the run besides results, one sentence each.
+        status: the exit code.
+        snapshots: what is compared of each target.
+        comparisons: the differences between targets, and with the baseline.
+        not_as_before: the problems that are differences.
     """
 
     started_at: datetime
@@ -193,12 +213,32 @@ class Report:
     partial: bool
     seen: tuple[Seen, ...]
     results: tuple[CheckResult, ...]
+    profiles: Profiles = NO_PROFILES
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    status: int = 0
+    snapshots: tuple[Snapshot, ...] = ()
+    comparisons: tuple[ComparedTargets, ...] = ()
+    not_as_before: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def counts(self) -> Mapping[Outcome, int]:
         """The number of results for each outcome, including zeros."""
         counted = Counter(result.outcome for result in self.results)
         return {outcome: counted[outcome] for outcome in Outcome}
+
+    @cached_property
+    def by_place(self) -> Mapping[tuple[str, str, str], CheckResult]:
+        """The results by target, label of the listener and check."""
+        return {(result.target, result.listener, result.check): result for result in self.results}
+
+    @cached_property
+    def counted(self) -> Mapping[tuple[str, str], Mapping[Outcome, int]]:
+        """The number of results for each outcome, by target and label of the listener."""
+        found: dict[tuple[str, str], Counter[Outcome]] = {}
+        for result in self.results:
+            found.setdefault((result.target, result.listener), Counter())[result.outcome] += 1
+        return found
 
     @cached_property
     def faults(self) -> list[Fault]:

@@ -40,11 +40,12 @@ def cell(text: str) -> str:
 
 def linked(reference: str) -> str:
     """Return a reference as a link if it is an RFC, an advisory or a CVE, else as text."""
-    address = _address(reference)
-    return f"[{reference}]({address})" if address else as_text(reference)
+    link = address(reference)
+    return f"[{reference}]({link})" if link else as_text(reference)
 
 
-def _address(reference: str) -> str:
+def address(reference: str) -> str:
+    """Return where an RFC, an advisory or a CVE can be read; empty for another reference."""
     if match := _RFC.match(reference):
         number, kind, place = match.groups()
         fragment = f"#{'appendix' if kind == 'appendix' else 'section'}-{place.rstrip('.,')}" if place else ""

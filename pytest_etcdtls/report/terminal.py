@@ -1,162 +1,23 @@
-"""Results and the summary of a run for a terminal."""
+"""The summary of a run for a terminal."""
 
 from __future__ import annotations
 
-import functools
-import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar, cast
 
-from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, FailedDials, LoggedRun, ReadLog, RejectedOthers
-from pytest_etcdtls.report.certificate_text import certificate_card, certificate_line
+from pytest_etcdtls.report.certificate_text import certificate_card
 from pytest_etcdtls.report.flag_reader import Comparison, ListenerRow, compare, members
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Outcome, Severity
+from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
+from pytest_etcdtls.results import CheckResult, Outcome, Severity
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
-from pytest_etcdtls.untrusted import escaped, printable
 from pytest_etcdtls.waivers import Review, Waiver
-
-WIDTH = 80
-
-_CONTINUED = "  "
-"""Prefix of further lines of a message: a text of others in it never begins a line of the terminal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line; a character on which a terminal acts is written as its escape.
-
-    Attributes:
-        markup: names of pytest's terminal markup: ``red``, ``bold`` ...
-        lost: the line stands for a part that could not be shown.
-    """
-
-    text: str = ""
-    markup: Mapping[str, bool] = field(default_factory=dict)
-    lost: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "text", escaped(self.text))
-
-
-def bold(text: str) -> Line:
-    """Return a heading."""
-    return Line(text, {"bold": True})
-
-
-def coloured(text: str, colour: str) -> Line:
-    """Return a coloured line."""
-    return Line(text, {colour: True})
-
-
-def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> Iterator[Line]:
-    """Yield a text in lines no longer than the width. A longer word is not broken.
-
-    Args:
-        text: the text. Its line breaks are kept.
-        width: characters per line.
-        first: prefix of the first line.
-        rest: prefix of the other lines; ``None`` for as many spaces as ``first`` is long.
-    """
-    indent = " " * len(first) if rest is None else rest
-    # Not splitlines(): it also splits at control characters, which a text of others may hold.
-    for number, paragraph in enumerate(text.removesuffix("\n").split("\n")):
-        begin = first if number == 0 else indent
-        lines = textwrap.wrap(
-            paragraph,
-            width,
-            initial_indent=begin,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        yield from (Line(line) for line in lines or [begin.rstrip()])
-
-
-def follows_from(cause: Ancestor) -> str:
-    """Return in one line that a violation is the consequence of another one."""
-    return f"follows from {cause.check} on {cause.listener}"
-
-
-def result_lines(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
-    """Yield a result in full, or one line for the consequence of another violation."""
-    if result.cause is None:
-        yield from full_result(result, width)
-    else:
-        yield from (coloured(line.text, "red") for line in wrapped(follows_from(result.cause), width))
-
-
-Section = TypeVar("Section", bound=Callable[..., Iterator[Line]])
-
-
-def section(make: Section) -> Section:
-    """Decorate a generator of lines: an error in it costs the rest of that section, and is shown."""
-
-    @functools.wraps(make)
-    def lines(*values: object, **named: object) -> Iterator[Line]:
-        try:
-            yield from make(*values, **named)
-        except Exception as error:
-            text = f"This part could not be shown: {type(error).__name__}: {printable(str(error))}"
-            yield Line(text, {"red": True}, lost=True)
-
-    return cast("Section", lines)
-
-
-@section
-def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
-    """Yield the full description of a result; without findings, outcome and reason."""
-    if not result.findings:
-        reason = f"{result.outcome}: {result.reason}"
-        yield from (coloured(line.text, "red") for line in wrapped(reason, width, "", _CONTINUED))
-        return
-    if result.cause is not None:
-        yield from wrapped(follows_from(result.cause), width)
-    for finding in result.findings:
-        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width, "", _CONTINUED))
-        yield from _finding(finding, width)
-        yield from (
-            Line(f"    {name}: {line}")
-            for name, value in finding.evidence.items()
-            for line in value.split("\n")
-        )
-        yield from _reproduce(finding)
-    yield from wrapped(why(result), width, "  why:      ")
-    if result.remediation:
-        yield from wrapped(result.remediation, width, "  remedy:   ")
-    if result.reason:
-        yield from wrapped(result.reason, width, "  note:     ")
-    for reference in result.references:
-        yield from wrapped(reference, width, "  see:      ")
-
-
-def why(result: CheckResult) -> str:
-    """Return the requirement and why it matters; empty for a check that is not in the catalogue."""
-    check = catalogue().get(result.check)
-    if check is None:
-        return ""
-    return f"{check.requirement} {' '.join(check.explanation.split())}".strip()
-
-
-def _finding(finding: Finding, width: int) -> Iterator[Line]:
-    yield from wrapped(finding.expected, width, "  expected: ")
-    yield from wrapped(finding.observed, width, "  observed: ")
-
-
-def _reproduce(finding: Finding) -> Iterator[Line]:
-    """Yield the commands to paste, unwrapped."""
-    if finding.reproduce:
-        yield Line("  reproduce:")
-    for text in finding.reproduce:
-        yield from (Line(f"    {line}") for line in text.splitlines())
-
 
 _INDENT = "    "
 
@@ -343,8 +204,6 @@ _COLOURS = {
     Outcome.WARNS: "yellow",
 }
 _SEVERITIES = list(Severity)
-_NAMED = 8
-"""Maximum number of checks that are named for one reason."""
 _NOT_LOOKED_FOR = "Other listeners of the cluster were not looked for: pass --etcd-discover."
 
 
@@ -355,8 +214,8 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
         report: the report of the run.
         review: the state of the waivers.
         width: characters per line. Commands to paste may be longer.
-        verbosity: pytest's verbosity. Below zero, certificates and lists of checks that were not judged are
-            omitted; above zero, certificates are complete and the declaration of owned clusters is shown.
+        verbosity: pytest's verbosity. Below zero, targets and warnings are omitted; above zero, certificates
+            are shown in full, and what was not verified, did not apply or was not collected.
     """
     if verbosity >= 0:
         for seen in report.seen:
@@ -366,11 +225,12 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
     if verbosity >= 0:
         yield from _warnings([result for fault in report.warnings for result in fault.results], width)
         yield from _waived(_of(report, Outcome.WAIVED), width)
-        yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width, every=verbosity > 0)
         yield from _unused(review, width)
         if verbosity > 0:
+            yield from _grouped("not verified", _of(report, Outcome.NOT_VERIFIED), width)
             yield from _consequences(report, width)
-            yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width, every=True)
+            yield from _grouped("not applicable", _of(report, Outcome.NOT_APPLICABLE), width)
+            yield from _left_out(report.left_out, width)
         for seen in report.seen:
             if _shows_declared(seen, verbosity):
                 yield from _benchmark(report, seen, width, every=verbosity > 0)
@@ -394,6 +254,8 @@ def _counts(report: Report) -> str:
         verb = outcome in (Outcome.VIOLATES, Outcome.WARNS, Outcome.CONFORMS)
         if number:
             counts.append(f"{number} {word}{'s' if verb and number == 1 else ''}")
+    if left_out := sum(report.left_out.values()):
+        counts.append(f"{left_out} not collected")
     return f"{', '.join(counts) or 'nothing was judged'}; {report.connections} connections"
 
 
@@ -406,24 +268,28 @@ def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[L
             yield from wrapped(fact.describe(), width, "  ", "    ")
     declared = _declared(seen) if _shows_declared(seen, verbosity) else {}
     for listener in seen.target.listeners:
-        served = seen.served(listener.label)
-        yield Line(f"  {listener.role} {listener.url}")
-        if served is None:
-            yield Line("    no certificate was seen")
-        elif verbosity > 0:
-            for number, certificate in enumerate(served.certificates):
-                if number:
-                    yield Line(f"    and above it, {number}:")
-                for word, value in certificate_card(certificate, now):
-                    yield from wrapped(value, width, f"    {word + ':':<12}")
-        else:
-            yield from wrapped(certificate_line(served.leaf, now), width, "    ")
+        if verbosity > 0 or listener.label in declared:
+            yield Line(f"  {listener.role} {listener.url}")
+        if verbosity > 0:
+            yield from _certificates(seen.served(listener.label), now, width)
         if listener.label in declared:
             yield from declared_lines(declared[listener.label], width)
     if _leaves_some_out(seen.target):
         yield from wrapped(_NOT_LOOKED_FOR, width, "  ", "    ")
     for one in seen.target.unreached:
         yield from wrapped(f"{one.role} {one.url}: not judged: {one.reason}", width, "  ", "    ")
+
+
+def _certificates(served: ServedChain | None, now: datetime, width: int) -> Iterator[Line]:
+    """Yield every served certificate in full."""
+    if served is None:
+        yield Line("    no certificate was seen")
+        return
+    for number, certificate in enumerate(served.certificates):
+        if number:
+            yield Line(f"    and above it, {number}:")
+        for word, value in certificate_card(certificate, now):
+            yield from wrapped(value, width, f"    {word + ':':<12}")
 
 
 def _leaves_some_out(target: Target) -> bool:
@@ -433,8 +299,8 @@ def _leaves_some_out(target: Target) -> bool:
 
 
 def _shows_declared(seen: Seen, verbosity: int) -> bool:
-    """Whether the declaration is shown: always for a live cluster, with ``-v`` for an owned one."""
-    return seen.target.origin == "live" or verbosity > 0
+    """Whether the declaration is shown: always where it is the user's, with ``-v`` for an owned cluster."""
+    return seen.target.configured_by_user or verbosity > 0
 
 
 def _declared(seen: Seen) -> Mapping[str, ListenerRow]:
@@ -443,17 +309,18 @@ def _declared(seen: Seen) -> Mapping[str, ListenerRow]:
 
 
 def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
-    """Yield one block per warning. Listeners with the same warning share a block."""
+    """Yield one block per warning; listeners with the same one share it, also those of several targets."""
     if results:
         yield Line()
         yield coloured("warnings", "yellow")
     blocks: dict[tuple[str, ...], list[CheckResult]] = {}
     for result in results:
         said = [f"{finding.message} (observed: {finding.observed})" for finding in result.findings]
-        blocks.setdefault((result.check, result.target, result.remediation, *said), []).append(result)
-    for (check, target, remediation, *said), alike in blocks.items():
-        listeners = ", ".join(result.listener for result in alike)
-        yield from wrapped(f"{check} ({alike[0].severity}) on {listeners} of {target}", width, "  ")
+        blocks.setdefault((result.check, result.remediation, *said), []).append(result)
+    for (check, remediation, *said), alike in blocks.items():
+        listeners = ", ".join(dict.fromkeys(result.listener for result in alike))
+        targets = ", ".join(dict.fromkeys(result.target for result in alike))
+        yield from wrapped(f"{check} ({alike[0].severity}) on {listeners} of {targets}", width, "  ")
         for text in said:
             yield from wrapped(text, width, "    ")
         yield from wrapped(remediation, width, "    remedy: ")
@@ -471,8 +338,8 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 
 
 @section
-def _grouped(heading: str, results: Iterable[CheckResult], width: int, *, every: bool) -> Iterator[Line]:
-    """Yield one entry per reason, with the names or the number of the checks that it applies to."""
+def _grouped(heading: str, results: Iterable[CheckResult], width: int) -> Iterator[Line]:
+    """Yield one entry per reason, with the names of the checks that it applies to."""
     groups: dict[str, dict[str, list[str]]] = {}
     for result in results:
         groups.setdefault(result.reason, {}).setdefault(result.check, []).append(result.listener)
@@ -482,9 +349,16 @@ def _grouped(heading: str, results: Iterable[CheckResult], width: int, *, every:
     for reason, checks in groups.items():
         yield from wrapped(reason or "no reason given", width, "  ", "  ")
         listeners = list(dict.fromkeys(listener for found in checks.values() for listener in found))
-        named = every or len(checks) <= _NAMED
-        which = ", ".join(checks) if named else f"{len(checks)} checks (-v names them)"
-        yield from wrapped(f"{which} on {', '.join(listeners)}", width, "      ")
+        yield from wrapped(f"{', '.join(checks)} on {', '.join(listeners)}", width, "      ")
+
+
+def _left_out(reasons: Mapping[str, int], width: int) -> Iterator[Line]:
+    """Yield what the options leave out."""
+    if reasons:
+        yield Line()
+        yield bold("not collected")
+    for reason, number in reasons.items():
+        yield from wrapped(f"{number}: {reason}", width, "  ", "    ")
 
 
 def _consequences(report: Report, width: int) -> Iterator[Line]:
@@ -513,9 +387,9 @@ def _waivers(heading: str, found: Sequence[tuple[Waiver, str]], width: int, mark
     if found:
         yield Line()
         yield coloured(heading, markup)
-    for waiver, why in found:
+    for waiver, reason in found:
         yield from wrapped(
-            f"{waiver.check} on {waiver.listener}: {why} ({waiver.source}: {waiver.reason})",
+            f"{waiver.check} on {waiver.listener}: {reason} ({waiver.source}: {waiver.reason})",
             width,
             "  ",
             "    ",

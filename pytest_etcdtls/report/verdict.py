@@ -9,41 +9,42 @@ from collections.abc import Iterable, Iterator, Sequence
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix
 from pytest_etcdtls.faults import Fault
 from pytest_etcdtls.judgement import REFUSED_OR_CLOSED
+from pytest_etcdtls.pki.certificate import name_text, shown
+from pytest_etcdtls.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.report.certificate_text import days_left, fingerprint
+from pytest_etcdtls.report.differences import ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.report.terminal import Line, bold, coloured, section, wrapped
-from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.report.overview import WITHOUT_VERDICT, conclusion, exit_reason, options_in, plural
+from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
+from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.untrusted import some
 
 _ROWS = 6
 """Maximum number of listeners that are shown each."""
+_TARGETS = 8
+"""Maximum number of targets that are shown each."""
 _FAULTS = 6
 """Maximum number of faults of which the remedy is shown."""
 _NAMED = 5
 """Maximum number of checks that are named in a line."""
 _REASONS = 3
 """Maximum number of reasons for not-verified checks."""
+_COMPARISONS = 4
+"""Maximum number of comparisons that are shown."""
+_DIFFERENCE_LINES = 12
+"""Maximum number of lines about differences."""
 _SHORT = 16
-_WITHOUT_VERDICT = (Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_RUN)
+_CALLED = {"none": "clients without a certificate"}
+"""Identities whose name would read as something else after "accepts"."""
 _SERVED_AS_DECLARED = ("config.served-file", "config.peer-served-file")
 
 
 def headline(report: Report, problems: Sequence[str]) -> Line:
     """Return the verdict in one line: CLEAN, NOT CLEAN, NO VERDICT or NOT COMPLETE."""
-    found = report.faults
-    counts = report.counts
-    if found:
-        checks = sum(fault.size for fault in found)
-        text = f"NOT CLEAN: {_number(len(found), 'fault')} ({_number(checks, 'check')})"
-        return Line(f"etcd TLS: {text}", {"red": True, "bold": True})
-    undecided = [f"{counts[outcome]} {outcome}" for outcome in _WITHOUT_VERDICT if counts[outcome]]
-    if undecided or problems or report.partial:
-        said = ", ".join(undecided) or ("the run was interrupted" if report.partial else problems[0])
-        return Line(f"etcd TLS: NO VERDICT: {said}", {"red": True, "bold": True})
-    if not counts[Outcome.CONFORMS] + counts[Outcome.WARNS] + counts[Outcome.WAIVED]:
-        return Line("etcd TLS: NO VERDICT: nothing was judged", {"red": True, "bold": True})
-    return Line("etcd TLS: CLEAN", {"green": True, "bold": True})
+    text = conclusion(report, problems)
+    return Line(f"etcd TLS: {text}", {"green" if text == "CLEAN" else "red": True, "bold": True})
 
 
 @section
@@ -63,66 +64,55 @@ def verdict(
         yield from _rows(report, width)
     yield from _faults(report.faults, width)
     yield from _warnings(report, width)
+    yield from _profiles(report, width)
     yield from _not_verified(report, width)
+    yield from _differences(report.comparisons, width)
     for problem in problems:
         yield from (coloured(line.text, "red") for line in wrapped(problem, width, "  "))
-    made = f"{_number(report.connections, 'connection')} in {report.seconds:.1f} s"
-    yield from wrapped(f"{made}; {_exit(report, problems, status)}", width, rest="  ")
+    made = f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s"
+    yield from wrapped(f"{made}; {exit_reason(report, problems, status)}", width, rest="  ")
     last = headline(report, problems)
     yield from (Line(line.text, last.markup) for line in wrapped(last.text, width, rest="  "))
 
 
-def _number(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _exit(report: Report, problems: Sequence[str], status: int) -> str:
-    """Return the exit code and its reason."""
-    undecided = sum(report.counts[outcome] for outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN))
-    if status == 0:
-        reason = "no fault"
-    elif status == 1:
-        reasons = [_number(len(report.faults), "fault")] if report.faults else []
-        reasons += [f"{_number(undecided, 'check')} without evidence"] if undecided else []
-        reasons += [_number(len(problems), "problem")] if problems else []
-        reason = ", ".join(reasons) or "a test failed that is not of this suite"
-    else:
-        reason = {2: "interrupted", 3: "internal error", 4: "usage error", 5: "nothing was run"}.get(
-            status, "see above"
-        )
-    return f"exit code {status}: {reason}"
-
-
 def _rows(report: Report, width: int) -> Iterator[Line]:
-    listeners = [(seen, listener) for seen in report.seen for listener in seen.target.listeners]
-    shown = listeners
-    if len(listeners) > _ROWS:
-        wrong = {(result.target, result.listener) for fault in report.faults for result in fault.results}
-        shown = [(seen, one) for seen, one in listeners if (seen.target.label, one.label) in wrong][:_ROWS]
-    target = ""
-    for seen, listener in shown:
-        if seen.target.label != target:
-            target = seen.target.label
-            version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
-            yield bold(f"{target} ({seen.target.origin}{version})")
-        yield from _row(report, seen, listener, width)
-    if left := len(listeners) - len(shown):
-        yield from wrapped(
-            f"{_number(left, 'more listener')} in {_number(len(report.seen), 'target')}: -v has them",
-            width,
-            "  ",
-        )
+    """Yield the listeners of each target; of many listeners those with faults, and a line for each target."""
+    wrong = {(result.target, result.listener) for fault in report.faults for result in fault.results}
+    left = _ROWS
+    every = sum(len(seen.target.listeners) for seen in report.seen) <= _ROWS
+    for seen in report.seen[:_TARGETS]:
+        label, listeners = seen.target.label, seen.target.listeners
+        shown = listeners if every else [one for one in listeners if (label, one.label) in wrong][:left]
+        left -= len(shown)
+        version = f", etcd {seen.etcd_version}" if seen.etcd_version else ""
+        said = "" if every else f": {plural(len(listeners), 'listener')}, {_faults_of(report, label)}"
+        yield bold(f"{label} ({seen.target.origin}{version}){said}")
+        for listener in shown:
+            yield from _row(report, seen, listener, width)
+    if (more := len(report.seen) - _TARGETS) > 0:
+        yield Line(f"and {plural(more, 'more target')}")
+
+
+def _faults_of(report: Report, target: str) -> str:
+    found = sum(any(result.target == target for result in fault.results) for fault in report.faults)
+    undecided = sum(
+        result.target == target and result.outcome in WITHOUT_VERDICT for result in report.results
+    )
+    parts = [plural(found, "fault")] if found else []
+    parts += [f"{plural(undecided, 'check')} without evidence"] if undecided else []
+    return ", ".join(parts) or "no fault"
 
 
 def _row(report: Report, seen: Seen, listener: Listener, width: int) -> Iterator[Line]:
     """Yield what a listener accepts, refuses and serves."""
     yield from wrapped(f"{listener.label} {listener.url}", width, "  ", "    ")
-    facts = [(key, fact) for label, key, fact in seen.facts if label == listener.label]
-    accepted = next((fact for _, fact in facts if isinstance(fact, AcceptedClient)), None)
+    accepted = seen.known(listener.label, AcceptedClient)
     if accepted is not None:
         good = f"accepts {accepted.accepted.identity}" if accepted.accepted else "accepts no good client"
         versions = " ".join(str(version).replace("TLSv", "TLS ") for version in accepted.versions)
-        identities = _identities(fact for _, fact in facts if isinstance(fact, AccessMatrix))
+        identities = _identities(
+            fact for _, fact in seen.facts_of[listener.label] if isinstance(fact, AccessMatrix)
+        )
         yield from wrapped("; ".join(part for part in (good, identities, versions) if part), width, "    ")
     served = seen.served(listener.label)
     if served is not None:
@@ -130,8 +120,8 @@ def _row(report: Report, seen: Seen, listener: Listener, width: int) -> Iterator
         leaf = served.leaf
         until = leaf.not_valid_after_utc
         yield from wrapped(
-            f"serves {name}SHA-256 {fingerprint(leaf)[:_SHORT]}, until {until:%Y-%m-%d} "
-            f"({days_left(leaf, report.started_at)})",
+            f"serves {name}{shown(leaf)} by {name_text(leaf.issuer) or '(empty name)'}, SHA-256 "
+            f"{fingerprint(leaf)[:_SHORT]}, until {until:%Y-%m-%d} ({days_left(leaf, report.started_at)})",
             width,
             "    ",
         )
@@ -151,9 +141,9 @@ def _identities(matrices: Iterable[AccessMatrix]) -> str:
     counted = Counter(marks.values())
     said = [f"refuses {counted['.']} of {len(marks)} bad identities {''.join(marks.values())}"]
     for mark, word in (("!", "accepts"), ("?", "unclear")):
-        names = [name for name, found in marks.items() if found == mark]
+        names = [_CALLED.get(name, name) for name, found in marks.items() if found == mark]
         if names:
-            said.append(f"{word} {_some(names)}")
+            said.append(f"{word} {some(names, _NAMED)}")
     return ", ".join(said)
 
 
@@ -172,20 +162,15 @@ def _served_file(report: Report, seen: Seen, listener: Listener) -> str:
     return f"{setting.value.rpartition('/')[2]}, " if setting else ""
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
 def _faults(found: Sequence[Fault], width: int) -> Iterator[Line]:
     """Yield each fault in a line with its remedy below; only the line if there are many."""
     for number, fault in enumerate(found, 1):
         first = fault.first
         following = len(fault.consequences)
         verb = "follows" if following == 1 else "follow"
-        more = f"; {_number(following, 'more check')} {verb} from it" if following else ""
+        more = f"; {plural(following, 'more check')} {verb} from it" if following else ""
         begin = f"{number}. "
-        where = f"{first.check} ({first.severity}) on {_some(fault.listeners)}"
+        where = f"{first.check} ({first.severity}) on {some(fault.listeners, _NAMED)}"
         text = f"{where}: {first.message}{more}"
         yield from (coloured(line.text, "red") for line in _at_most(text, width, begin, 2))
         if number <= _FAULTS and first.remediation:
@@ -210,24 +195,68 @@ def _warnings(report: Report, width: int) -> Iterator[Line]:
     if names:
         yield from (
             coloured(line.text, "yellow")
-            for line in wrapped(f"{_number(len(names), 'warning')}: {_some(names)}", width, rest="  ")
+            for line in wrapped(f"{plural(len(names), 'warning')}: {some(names, _NAMED)}", width, rest="  ")
         )
+
+
+def _profiles(report: Report, width: int) -> Iterator[Line]:
+    for profile in report.profiles.profiles:
+        outcomes = {outcome_of(section, report.results) for section in profile.sections}
+        markup = {"red": True} if outcomes & FAILED else {}
+        lines = wrapped(summary_of(profile, report.results), width, rest="  ")
+        yield from (Line(line.text, markup) for line in lines)
+
+
+def _differences(compared: Sequence[ComparedTargets], width: int) -> Iterator[Line]:
+    """Yield what differs, the most important first, in at most :data:`_DIFFERENCE_LINES` lines."""
+    shown = compared[-_COMPARISONS:]
+    if len(shown) < len(compared):
+        yield Line(f"{plural(len(compared) - len(shown), 'more comparison')}: see the report")
+    left = _DIFFERENCE_LINES - len(shown)
+    for number, one in enumerate(shown):
+        yield from (bold(line.text) for line in _at_most(one.headline, width, "", 1))
+        waiting = sum(bool(later.differences or later.remarks) for later in shown[number + 1 :])
+        lines = list(_most_important(one, width, left - 2 * waiting))
+        left -= len(lines)
+        yield from lines
+
+
+def _most_important(one: ComparedTargets, width: int, most: int) -> Iterator[Line]:
+    """Yield as many differences as fit into so many lines, with the meaning of some if there is room."""
+    found = [difference for difference in one.differences if not difference.follows]
+    most -= bool(one.remarks or len(found) > most)
+    room = most - len(found)
+    for difference in found[: max(most, 0)]:
+        lines = list(_difference(difference, width))
+        if len(lines) - 1 > room:
+            lines = lines[:1]
+        room -= len(lines) - 1
+        yield from lines
+    left = len(found) - max(most, 0)
+    rest = [f"{left} more: see the report"] if left > 0 else []
+    if rest or one.remarks:
+        yield from _at_most("; ".join([*rest, *one.remarks]), width, "  ", 1)
+
+
+_MARKUP = {Direction.WORSE: "red", Direction.BETTER: "green"}
+
+
+def _difference(one: TargetDifference, width: int) -> Iterator[Line]:
+    colour = _MARKUP.get(one.direction)
+    text = one.sentence if one.direction is Direction.CHANGED else f"{one.direction}: {one.sentence}"
+    for line in _at_most(text, width, "  ", 1):
+        yield coloured(line.text, colour) if colour else line
+    if one.meaning:
+        yield from _at_most(one.meaning, width, "    ", 2)
 
 
 def _not_verified(report: Report, width: int) -> Iterator[Line]:
     unverified = [result for result in report.results if result.outcome is Outcome.NOT_VERIFIED]
     if not unverified:
         return
-    options = Counter(option for result in unverified for option in _options(result))
+    options = Counter(option for result in unverified for option in options_in(result.reason))
     what = ", ".join(f"{option} ({count})" for option, count in options.most_common(_REASONS))
-    text = f"{_number(len(unverified), 'result')} not verified" + (
-        f": pass {what}" if what else ": -v says why"
+    text = f"{plural(len(unverified), 'result')} not verified" + (
+        f": pass {what}; -v says why" if what else ": -v says why"
     )
     yield from wrapped(text, width, rest="  ")
-
-
-def _options(result: CheckResult) -> Iterator[str]:
-    """Yield the options that a reason names."""
-    yield from dict.fromkeys(
-        word.strip(",.;:()") for word in result.reason.split() if word.lstrip("(").startswith("--etcd-")
-    )

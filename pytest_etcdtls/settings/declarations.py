@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from cryptography import x509
 
@@ -32,15 +32,24 @@ from pytest_etcdtls.declared.files import (
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.certificate import extension, is_for
+from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_trust
-from pytest_etcdtls.pki.names import names_host
-from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.pki.profile import Identity, KeyType
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.credentials import PortDefaults, leads_to
 from pytest_etcdtls.settings.endpoints import Reach, complete, own_among, reach, read_named, runs_here
-from pytest_etcdtls.settings.kubeadm_directory import KubeadmDirectory
+from pytest_etcdtls.settings.port_credentials import (
+    Ask,
+    KubeadmDirectory,
+    PortDefaults,
+    leads_to,
+    read_bundle,
+    read_credentials,
+)
 from pytest_etcdtls.settings.source import Source, option
 from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle, Unreached, safe, unique
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.cluster.replay import ReplayPlan
 
 PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
 """The settings of a member's own certificates and keys, certificate first."""
@@ -596,6 +605,42 @@ def read_known(source: Source) -> KnownTarget:
         dials_with_another=roles_that_dial_with_another(members) if every else None,
         declared=MappingProxyType({member.label: member.declared for member in members}),
         unreached=unreached,
+        remarks=files.problems,
+    )
+
+
+def read_replay(
+    source: Source, environment: Mapping[str, str], ask: Ask | None = None, key_type: KeyType | None = None
+) -> ReplayPlan:
+    """Return the declaration to replay on the etcds that are started.
+
+    Args:
+        source: the source of the values.
+        environment: the environment with etcdctl's variables.
+        ask: asks for the passphrase of an encrypted key.
+        key_type: type of generated keys where no certificate shows it.
+
+    Raises:
+        UsageError: if there are several declarations, one cannot be read, or a file cannot be used.
+    """
+    from pytest_etcdtls.cluster.replay import ReplayPlan
+
+    members = read_members(source)
+    if len(members) != 1:
+        raise UsageError(
+            f"--etcd-config is given {len(members)} times, and an etcd that is started replays one member's "
+            "declaration: pass one of them, and run once for each"
+        )
+    files = FoundFiles()
+    client, peer = read_credentials(source, environment, declared_defaults(members, files), ask)
+    return ReplayPlan(
+        label=members[0].label,
+        declared=members[0].declared,
+        client=client,
+        peer=peer,
+        dials_with_another=roles_that_dial_with_another(members),
+        kubernetes_ca=read_bundle(source, "etcd_kubernetes_ca") or kubernetes_ca(members, files),
+        key_type=key_type,
         remarks=files.problems,
     )
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+from pytest_etcdtls.baseline import Baseline, read_baseline
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import Announce, EtcdSource, find_etcd
+from pytest_etcdtls.declared.declaration import DeclaredMember, Form
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.local_file import is_there
 from pytest_etcdtls.pki.profile import KeyType
-from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.credentials import (
+from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, Profiles, read_profiles
+from pytest_etcdtls.settings.declarations import read_known, read_replay
+from pytest_etcdtls.settings.endpoints import read_connect_to
+from pytest_etcdtls.settings.port_credentials import (
     Ask,
     read_bundle,
     read_credentials,
@@ -22,11 +26,13 @@ from pytest_etcdtls.settings.credentials import (
     read_user,
     split_host,
 )
-from pytest_etcdtls.settings.declarations import read_known
-from pytest_etcdtls.settings.endpoints import read_connect_to
 from pytest_etcdtls.settings.source import Source, integer, option, seconds, word
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.waivers import Waiver, read_waivers
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.cluster.replay import ReplayPlan
+    from pytest_etcdtls.cluster.sources import Announce, EtcdSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,24 +60,35 @@ class Settings:
 
     Attributes:
         live: the live cluster; ``None`` if owned clusters are judged.
+        replay: the declaration that the etcds of ``--etcd-binary`` and ``--etcd-image`` are started with;
+            ``None`` if they are started with ``owned.config``.
         owned: how owned clusters are started.
         patterns: the patterns of ``--etcd-check``.
+        profiles: what moves levels and thresholds.
         strict: whether a finding of a SHOULD check is a violation.
         expiry_days: the remaining validity, in days, below which certificates are warned about.
         allow_unverified: whether a TLS listener without a verdict about mutual TLS is accepted.
         waivers: the waivers of the file; empty if waivers are disabled.
+        write_waivers: the file in which waivers are proposed.
+        baseline: the earlier run to compare with.
+        fail_on_difference: whether any difference fails the run.
         reports: the report files to write.
         bounds: the limits on connections and time.
         allow_writes: whether the fixture ``etcd_client`` may write to a live cluster.
     """
 
     live: Target | None = None
+    replay: ReplayPlan | None = None
     owned: Owned = field(default_factory=Owned)
     patterns: tuple[str, ...] = ()
+    profiles: Profiles = NO_PROFILES
     strict: bool = False
     expiry_days: int = 30
     allow_unverified: bool = False
     waivers: tuple[Waiver, ...] = ()
+    write_waivers: Path | None = None
+    baseline: Baseline | None = None
+    fail_on_difference: bool = False
     reports: tuple[Path, ...] = ()
     bounds: Bounds = field(default_factory=Bounds)
     allow_writes: bool = False
@@ -88,6 +105,8 @@ def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True
     Raises:
         UsageError: if there is no etcd to start a cluster from.
     """
+    from pytest_etcdtls.cluster.sources import find_etcd
+
     if not owned.images and not owned.binaries:
         return [find_etcd(owned.backend, announce=announce, pulls=pulls)]
     return [
@@ -98,30 +117,22 @@ def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True
 
 def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
     """Return a target with the members and the roles of their listeners. The ports are not known yet."""
-    config = settings.owned.config
-    listeners = [
-        Listener(
-            role=role,
-            scheme="https",
-            host=config.host,
-            port=0,
-            member=f"m{number}",
-            label=f"{role}-m{number}",
-        )
-        for number in range(config.size)
-        for role in (Role.CLIENT, Role.PEER)
-    ]
+    from pytest_etcdtls.cluster.as_target import outline_listeners
+
     return Target(
         label=label,
         origin=source.kind,
-        listeners=tuple(listeners),
+        listeners=outline_listeners(settings.owned.config),
         etcd_version=source.version,
         source=source.location,
+        thresholds=settings.profiles.thresholds,
     )
 
 
-REPORT_SUFFIXES = (".json",)
+REPORT_SUFFIXES = (".json", ".html", ".md", ".sarif")
 """The file name suffixes that ``--etcd-report`` accepts."""
+FLEET_SUFFIXES = (".jsonl", ".json", ".html")
+"""Those that it accepts for the clusters of ``--etcd-clusters``."""
 
 LIVE = "live"
 """The label of the live target."""
@@ -135,6 +146,8 @@ def read_settings(
     environment: Mapping[str, str],
     *,
     live: bool,
+    replays: bool = False,
+    fleet: bool = False,
     waive: bool = True,
     ask: Ask | None = None,
 ) -> Settings:
@@ -144,22 +157,58 @@ def read_settings(
         source: the source of the values.
         environment: the environment with etcdctl's variables.
         live: whether the given endpoints are used.
+        replays: whether the declaration is replayed on the etcds that are started.
+        fleet: whether the clusters of a list are judged.
         waive: whether waivers are in force.
         ask: asks for the passphrase of an encrypted key.
 
     Raises:
         UsageError: for the first value that is not valid.
     """
-    waivers = source.path("etcd_waivers")
+    waivers, baseline = source.path("etcd_waivers"), source.path("etcd_baseline")
+    known = read_live_target(source, environment, ask) if live else None
+    owned = _owned(source)
+    replay = read_replay(source, environment, ask, owned.config.pki.key_type) if replays else None
+    profiles = _profiles(
+        source, (*known.declared.values(),) if known else (replay.declared,) if replay else ()
+    )
+    days = max(_expiry_days(source), profiles.expiry_days)
+    if known is not None:
+        listed = (
+            bool(known.declared)
+            or baseline is not None
+            or any(
+                one.cipher_suites is not None or one.groups is not None or one.groups_one_of
+                for one in profiles.thresholds.values()
+            )
+        )
+        known = replace(
+            known,
+            expiry_days=days,
+            thresholds=profiles.thresholds,
+            sparing=source.flag("etcd_gentle") and not listed,
+        )
+    owned = _owned(source)
+    compares = baseline is not None or (known is None and len(owned.images) + len(owned.binaries) > 1)
+    if source.flag("etcd_fail_on_difference") and not compares:
+        raise UsageError(
+            "--etcd-fail-on-difference has nothing to compare: pass --etcd-baseline=report.json, or several "
+            "--etcd-binary or --etcd-image"
+        )
     return Settings(
-        live=read_live_target(source, environment, ask) if live else None,
-        expiry_days=_expiry_days(source),
-        owned=_owned(source),
+        live=known,
+        replay=replay,
+        profiles=profiles,
+        expiry_days=days,
+        owned=owned,
         patterns=source.texts("etcd_check", commas=True),
         strict=source.flag("etcd_strict"),
         allow_unverified=source.flag("etcd_allow_unverified"),
         waivers=read_waivers(waivers) if waivers is not None and waive else (),
-        reports=tuple(_report(source, text) for text in source.texts("etcd_report")),
+        write_waivers=_new_waivers(source),
+        baseline=read_baseline(baseline) if baseline is not None else None,
+        fail_on_difference=source.flag("etcd_fail_on_difference"),
+        reports=tuple(_report(source, text, fleet=fleet) for text in source.texts("etcd_report")),
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )
@@ -191,6 +240,30 @@ def read_live_target(source: Source, environment: Mapping[str, str], ask: Ask | 
         remarks=known.remarks,
         connect_to=read_connect_to(source),
         discover=source.flag("etcd_discover"),
+    )
+
+
+def _profiles(source: Source, declared: Sequence[DeclaredMember]) -> Profiles:
+    """Return the named profiles; kubeadm's if none is named and a declaration has kubeadm's layout."""
+    names = source.texts("etcd_profile", commas=True)
+    if not names and any(map(is_kubeadm, declared)):
+        names = (KUBEADM,)
+    return read_profiles(names, lambda name: source.resolve("etcd_profile", name))
+
+
+def is_kubeadm(member: DeclaredMember) -> bool:
+    """Return whether a manifest has kubeadm's layout: one CA for both ports, and kubeadm's file names."""
+    settings = member.declaration.settings
+    files = {
+        name: PurePosixPath(settings[name].value)
+        for name in ("cert-file", "peer-cert-file", "trusted-ca-file", "peer-trusted-ca-file")
+        if name in settings
+    }
+    return (
+        member.declaration.form is Form.MANIFEST
+        and [file.name for file in files.values()] == ["server.crt", "peer.crt", "ca.crt", "ca.crt"]
+        and {file.parent.name for file in files.values()} == {"etcd"}
+        and files["trusted-ca-file"] == files["peer-trusted-ca-file"]
     )
 
 
@@ -240,18 +313,32 @@ def _bounds(source: Source) -> Bounds:
     )
 
 
-def _report(source: Source, text: str) -> Path:
+def _new_waivers(source: Source) -> Path | None:
+    path = source.path("etcd_write_waivers")
+    if path is not None and os.path.lexists(path):
+        raise UsageError(
+            f"--etcd-write-waivers {path} exists already, and is not overwritten: name a new file, or pass "
+            "this one as --etcd-waivers"
+        )
+    return None if path is None else _writable("--etcd-write-waivers", str(path), path)
+
+
+def _report(source: Source, text: str, *, fleet: bool) -> Path:
     path = source.resolve("etcd_report", text)
-    if path.suffix not in REPORT_SUFFIXES:
+    suffixes = FLEET_SUFFIXES if fleet else REPORT_SUFFIXES
+    if path.suffix not in suffixes:
+        whose = " for --etcd-clusters" if fleet else ""
         raise UsageError(
-            f"--etcd-report {text!r}: the suffix chooses the format, and there is {REPORT_SUFFIXES[0]}"
+            f"--etcd-report {text!r}: the suffix chooses the format: {', '.join(suffixes)}{whose}"
         )
+    return _writable("--etcd-report", text, path)
+
+
+def _writable(flag: str, text: str, path: Path) -> Path:
     if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(
-            f"--etcd-report {text!r}: {path.parent} must be a directory, and no directory of that name"
-        )
+        raise UsageError(f"{flag} {text!r}: {path.parent} must be a directory, and no directory of that name")
     if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"--etcd-report {text!r}: {path.parent} cannot be written to")
+        raise UsageError(f"{flag} {text!r}: {path.parent} cannot be written to")
     return path
 
 

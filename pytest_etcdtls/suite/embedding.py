@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 import ssl
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.as_target import outline_listeners
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.errors import EtcdTLSError, UsageError
+from pytest_etcdtls.cluster.request import ClusterRequest
+from pytest_etcdtls.credentials import client_of, trusting_context
+from pytest_etcdtls.errors import EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.registry import Check
-from pytest_etcdtls.report.terminal import full_result
+from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Run, TargetRun
-from pytest_etcdtls.suite.state import run_of
-from pytest_etcdtls.target import Listener, Target
-
-_READS = re.compile(
-    r"/v3(alpha|beta)?/("
-    r"kv/range|maintenance/status|maintenance/hash|cluster/member/list|lease/leases|(kv/)?lease/timetolive|"
-    r"auth/(status|authenticate|user/get|user/list|role/get|role/list))"
+from pytest_etcdtls.runner import Run, TargetRun, find_listener
+from pytest_etcdtls.suite.state import (
+    CLUSTER,
+    TARGET,
+    default_source,
+    of_label,
+    overridden,
+    run_of,
+    without_cluster,
 )
-"""Paths of etcd's JSON gateway whose POST changes no data."""
-
-
-class WriteRefusedError(EtcdTLSError):
-    """A request that may change data on a live cluster was not sent."""
+from pytest_etcdtls.target import Listener, Target
 
 
 def connect(target: TargetRun) -> httpx.Client:
@@ -48,50 +47,15 @@ def connect(target: TargetRun) -> httpx.Client:
     actual = target.observer.target
     listener = _listener(actual)
     allow_writes = not target.live or target.settings.allow_writes
-    transport = _ReadOnlyTransport(listener, _context(target, actual, listener), allow_writes)
+    context, timeout = _context(target, actual, listener), target.settings.bounds.timeout
     try:
-        return httpx.Client(
-            base_url=listener.url, transport=transport, timeout=target.settings.bounds.timeout
-        )
+        return client_of(listener, context, allow_writes=allow_writes, timeout=timeout)
     except httpx.InvalidURL as error:
-        pytest.fail(
+        raise pytest.fail.Exception(
             f"etcd_client cannot be made for {listener.url}: httpx does not take that host ({error}); name "
             "the member by its address, with --etcd-connect-to if the certificate needs the name",
             pytrace=False,
-        )
-
-
-class _ReadOnlyTransport(httpx.HTTPTransport):
-    """A transport that connects to a fixed address and refuses requests that are not reads."""
-
-    def __init__(self, listener: Listener, context: ssl.SSLContext, allow_writes: bool) -> None:
-        super().__init__(verify=context)
-        self._listener = listener
-        self._allow_writes = allow_writes
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send the request.
-
-        Raises:
-            WriteRefusedError: if the request may change data on a live cluster.
-        """
-        reads = request.method in ("GET", "HEAD", "OPTIONS") or (
-            request.method == "POST" and _READS.fullmatch(request.url.path)
-        )
-        if not reads and not self._allow_writes:
-            raise WriteRefusedError(
-                f"{request.method} {request.url}: etcd_client only reads from a live cluster; "
-                "--etcd-allow-writes lets it write"
-            )
-        there = self._listener.connect_to
-        if request.url.netloc == httpx.URL(self._listener.url).netloc:
-            # A trailing dot is used for the lookup only (RFC 6066 section 3).
-            request.extensions = {**request.extensions, "sni_hostname": self._listener.host.rstrip(".")}
-        else:
-            there = None
-        if there:
-            request.url = request.url.copy_with(host=there[0], port=there[1])
-        return super().handle_request(request)
+        ) from None
 
 
 def _listener(target: Target) -> Listener:
@@ -105,15 +69,9 @@ def _listener(target: Target) -> Listener:
 
 
 def _context(target: TargetRun, actual: Target, listener: Listener) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    held = actual.credentials(listener.role)
-    if held.server_ca is None:
-        context.load_default_certs()
-    else:
-        pem = b"".join(found.public_bytes(Encoding.PEM) for found in held.server_ca.certificates)
-        context.load_verify_locations(cadata=pem.decode("ascii"))
+    context = trusting_context(actual, listener)
     if listener.scheme == "https":
-        certificate, key, passphrase = _files(target, held.identities)
+        certificate, key, passphrase = _files(target, actual.credentials(listener.role).identities)
         context.load_cert_chain(certificate, key, password=passphrase or b"")  # never asks
     return context
 
@@ -122,23 +80,23 @@ def _files(target: TargetRun, identities: tuple[Identity, ...]) -> tuple[str, st
     for identity in identities:
         if identity.certificate_file and identity.key_file:
             return identity.certificate_file, identity.key_file, identity.passphrase
-    if not target.live:
+    if not target.live and target.is_ours and target.outline.replay is None:
         directory = target.cluster.pki_directory
         return str(directory / "client.crt"), str(directory / "client.key"), None
     pytest.fail("etcd_client needs a client certificate: pass --etcd-cert and --etcd-key", pytrace=False)
 
 
 class ClusterFactory:
-    """Starts owned clusters.
+    """Starts owned clusters, and stops at the end those that are still running.
 
     Args:
-        run: starts the clusters, and stops at the end those that are still running.
-        owned: the target whose etcd and configuration are the default.
+        config: pytest's configuration.
+        label: label of the target whose etcd is the default.
     """
 
-    def __init__(self, run: Run, owned: TargetRun) -> None:
-        self._run = run
-        self._owned = owned
+    def __init__(self, config: pytest.Config, label: str | None) -> None:
+        self._config = config
+        self._label = label
         self._started = ExitStack()
 
     def __call__(self, config: ClusterConfig | None = None, **changes: Any) -> Cluster:  # noqa: ANN401
@@ -146,19 +104,21 @@ class ClusterFactory:
 
         Args:
             config: the configuration (default: that of ``--etcd-size`` and ``--etcd-key-type``).
-            changes: changes to fields of the configuration.
+            changes: changes to fields of the configuration; ``version`` (``3.6`` or ``3.6.16``), ``binary``
+                or ``image`` for another etcd than that of the options, ``preset``, ``key_type``.
 
         Raises:
-            UsageError: for an unknown field, or a field that this version of etcd does not support.
+            UsageError: for an unknown argument, a field that this version of etcd does not support, or an
+                etcd that is not at hand.
             ClusterStartError: if the cluster does not start.
         """
-        base = self._owned.settings.owned.config if config is None else config
-        unknown = sorted(changes.keys() - {field.name for field in dataclasses.fields(base)})
-        if unknown:
-            raise UsageError(f"ClusterConfig has no field {unknown[0]!r}")
-        if self._owned.source is None:
-            raise TypeError("only an owned target knows what to start a cluster from")
-        cluster = self._run.start(dataclasses.replace(base, **changes), self._owned.source)
+        run = run_of(self._config)
+        request = ClusterRequest.read(config, changes)
+        try:
+            source = request.source(lambda: default_source(run, self._label))
+        except NoEtcdError as error:
+            raise without_cluster(self._config, error) from None
+        cluster = run.start(request.config(run.settings.owned.config), source)
         self._started.callback(cluster.stop)
         return cluster
 
@@ -223,81 +183,213 @@ class BoundCheck:
 
 
 _ENDPOINT, _CHECK = "etcd_endpoint", "etcd_check"
+_LABEL = "_etcd_label"
+"""The fixture with the label of the target that all fixtures of a test refer to."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckSubject:
-    """A test parameter: a listener of a target by label, and optionally a check."""
+    """A test parameter: a listener of a target by label, and optionally a check.
+
+    Attributes:
+        target: label of the target; empty if a fixture or a parameter alone decides which it is.
+        listener: label of the listener, or that of the whole target.
+        check: the check.
+        foreseen: labels of the listeners that tests were collected for, if a fixture of the user's may give
+            the test others; else empty.
+    """
 
     target: str
     listener: str
     check: Check | None = None
+    foreseen: frozenset[str] = frozenset()
 
     @property
     def id(self) -> str:
         """The parameter's id for pytest."""
-        words = [self.target, self.listener] + ([self.check.id] if self.check else [])
-        return "-".join(words)
+        return "-".join(filter(None, [self.target, self.listener, self.check.id if self.check else ""]))
+
+
+@dataclass(frozen=True, slots=True)
+class NoTarget:
+    """A test parameter in place of others if there is no target, with the reason."""
+
+    reason: str
+
+
+def at_listener(target: TargetRun, place: CheckSubject | NoTarget) -> Listener | None:
+    """Return the listener of a test; ``None`` for a check about the whole target.
+
+    The test is skipped if its cluster has no such listener. It fails if the cluster has listeners that no
+    test was collected for: they would be left out unnoticed.
+    """
+    if isinstance(place, NoTarget):
+        pytest.fail(place.reason, pytrace=False)
+    actual = target.observer.target
+    labels = {listener.label for listener in actual.listeners}
+    if place.foreseen and (more := sorted(labels - place.foreseen)):
+        pytest.fail(
+            "the cluster that a fixture of yours starts has listeners that were not known when the tests "
+            f"were collected, so none was collected for them: {', '.join(more)}. Name the cluster where "
+            'it is known, as in @pytest.mark.parametrize("etcd_cluster", [{"size": 3}], indirect=True), or '
+            "judge all of it in one test: run_checks(etcd_observer)",
+            pytrace=False,
+        )
+    if place.listener not in labels | {WHOLE_TARGET}:
+        pytest.skip(f"this cluster has no listener {place.listener}")
+    return find_listener(actual, place.listener)
+
+
+def bound_check(config: pytest.Config, target: TargetRun, place: CheckSubject | NoTarget) -> BoundCheck:
+    """Return the check of a test on its listener."""
+    at_listener(target, place)
+    if isinstance(place, NoTarget) or place.check is None:
+        raise TypeError("a parameter of etcd_endpoint was given to etcd_check")
+    return BoundCheck(run_of(config), target, place.check, place.listener)
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Parametrize a test that uses one of our two fixtures, unless the test or its conftest overrides it."""
-    endpoint, check = (_is_ours(metafunc, name) for name in (_ENDPOINT, _CHECK))
-    if not endpoint and not check:
-        return
-    run = _run(metafunc.config)
-    places = list(_checks(run) if check else _listeners(run))
-    ids = [place.id for place in places]
-    if endpoint and check:
-        pairs = [(place, place) for place in places]
-        metafunc.parametrize((_ENDPOINT, _CHECK), pairs, indirect=True, ids=ids)
-    else:
-        metafunc.parametrize(_CHECK if check else _ENDPOINT, places, indirect=True, ids=ids)
+    """Parametrize a test that uses our fixtures, unless the test or its conftest overrides them.
 
-
-def targets(config: pytest.Config) -> tuple[TargetRun, ...]:
-    """Return the targets, or fail the test with a message that says why there are none."""
-    return _run(config).targets
-
-
-def owned(config: pytest.Config) -> tuple[TargetRun, ...]:
-    """Return the owned targets, or fail the test with a message that says why there are none."""
+    ``etcd_endpoint`` and ``etcd_check`` are one parameter. With several owned targets a test that uses any of
+    the fixtures runs once for each target, and all its fixtures refer to that one.
+    """
+    names = [name for name in (_ENDPOINT, _CHECK) if _is_ours(metafunc, name)]
     try:
-        return run_of(config).owned
-    except (UsageError, pytest.UsageError) as error:
-        pytest.fail(str(error), pytrace=False)
+        run = run_of(metafunc.config)
+        checks = _checks(metafunc.definition, run) if _CHECK in names else None
+        run.discover()
+        subjects = _Subjects.of(metafunc, run)
+    except (EtcdTLSError, pytest.UsageError) as error:
+        if names:
+            missing = NoTarget(str(error))
+            metafunc.parametrize(names, [(missing,) * len(names)], indirect=True, ids=["no-etcd"])
+        return
+    labels = list(subjects.outlines)
+    apart = _LABEL in metafunc.fixturenames and len(labels) > 1
+    if apart:
+        metafunc.parametrize(_LABEL, labels, indirect=True, ids=labels, scope="session")
+    if names:
+        places = list(subjects.places(checks, labelled=not apart))
+        values = [(place,) * len(names) for place in places]
+        metafunc.parametrize(names, values, indirect=True, ids=[place.id for place in places])
 
 
-def _run(config: pytest.Config) -> Run:
+MARKER = "etcd_checks"
+"""The marker whose arguments are the patterns of the checks that ``etcd_check`` is run for."""
+
+
+def _checks(item: pytest.Item, run: Run) -> list[Check]:
+    """Return the checks of a test: those of its marker, else those of ``--etcd-check``."""
+    marker = item.get_closest_marker(MARKER)
+    if marker is None:
+        return run.checks
+    if not marker.args or not all(isinstance(pattern, str) for pattern in marker.args):
+        raise UsageError(f"@pytest.mark.{MARKER} takes patterns of checks, as in {MARKER}('mtls.*')")
+    return select(marker.args)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subjects:
+    """The targets of a test as far as they are known when it is collected.
+
+    Attributes:
+        outlines: the targets by label; the label is empty if a fixture or a parameter alone decides.
+        guessed: a fixture of the user's may give the test other listeners.
+    """
+
+    outlines: Mapping[str, TargetRun]
+    guessed: bool
+
+    @classmethod
+    def of(cls, metafunc: pytest.Metafunc, run: Run) -> Self:
+        """Find out what a test gets.
+
+        Raises:
+            UsageError: if there is no etcd to start, or a parameter names no cluster.
+        """
+        live = run.settings.live is not None or run.settings.replay is not None
+        overrides = {name for name in (CLUSTER, TARGET) if overridden(metafunc.definition, name)}
+        guessed = TARGET in overrides or (CLUSTER in overrides and not live)
+        requests = [] if CLUSTER in overrides else list(_requests(metafunc))
+        if live or not (guessed or requests):
+            return cls({target.outline.label: target for target in run.targets}, guessed)
+        default = run.settings.owned.config
+        listeners = {
+            listener.label: listener
+            for config in [request.config(default) for request in requests] or [default]
+            for listener in outline_listeners(config)
+        }
+        outline = Target(label="", origin="process", listeners=tuple(listeners.values()))
+        labels = [""]
+        if not requests or not all(request.names_etcd for request in requests):
+            with suppress(UsageError) if guessed else nullcontext():  # theirs may start another etcd
+                labels = [target.outline.label for target in run.owned]
+        target = TargetRun(outline, run.settings, run.start)
+        return cls(dict.fromkeys(labels if len(labels) > 1 else [""], target), guessed)
+
+    def places(self, checks: Sequence[Check] | None, *, labelled: bool) -> Iterator[CheckSubject]:
+        """Yield a parameter for each listener, or for each check on each.
+
+        Args:
+            checks: the checks; ``None`` for listeners alone.
+            labelled: the parameter says which target it is of; else another one does, and all are alike.
+        """
+        for label, target in (
+            self.outlines.items() if labelled else [("", next(iter(self.outlines.values())))]
+        ):
+            names = frozenset(listener.label for listener in target.outline.listeners)
+            foreseen = names if self.guessed else frozenset()
+            if checks is None:
+                for listener in target.outline.listeners:
+                    yield CheckSubject(label, listener.label, foreseen=foreseen)
+                continue
+            for place, judging in target.subjects(checks):
+                yield from (CheckSubject(label, place, check, foreseen) for check in judging)
+
+
+def _requests(metafunc: pytest.Metafunc) -> Iterator[ClusterRequest]:
+    """Yield the clusters that the test names as parameters of ``etcd_cluster``.
+
+    Raises:
+        UsageError: if one names no cluster.
+    """
+    for marker in metafunc.definition.iter_markers("parametrize"):
+        names = _names(marker)
+        if CLUSTER not in names:
+            continue
+        if CLUSTER not in metafunc.fixturenames:
+            metafunc.fixturenames.append(CLUSTER)  # on a live cluster no other fixture asks for it
+        for value in marker.args[1] if len(marker.args) > 1 else marker.kwargs.get("argvalues", ()):
+            # pytest.param() returns a value of a class that is not public.
+            several = getattr(value, "values", None) if type(value).__name__ == "ParameterSet" else None
+            if several is None:
+                several = (value,) if len(names) == 1 else value
+            yield ClusterRequest.of(several[names.index(CLUSTER)])
+
+
+def _names(marker: pytest.Mark) -> list[str]:
+    names = marker.args[0] if marker.args else marker.kwargs.get("argnames", ())
+    return [word.strip() for word in names.split(",")] if isinstance(names, str) else list(names)
+
+
+def live(config: pytest.Config, label: str | None) -> TargetRun:
+    """Return the live or the replayed target, or fail the test with a message that says why there is none.
+
+    Args:
+        config: pytest's configuration.
+        label: label of the target that all fixtures of the test refer to, if there are several.
+    """
     try:
         run = run_of(config)
-        _ = run.targets, run.checks  # evaluated here, where the error can be reported
         run.discover()
+        return of_label(run.targets, label)
     except (UsageError, pytest.UsageError) as error:
-        pytest.fail(str(error), pytrace=False)
-    return run
+        raise without_cluster(config, error) from None
 
 
 def _is_ours(metafunc: pytest.Metafunc, name: str) -> bool:
     """Return whether the test uses the plugin's fixture, not its own fixture or parameter of that name."""
-    if name not in metafunc.fixturenames:
+    if name not in metafunc.fixturenames or overridden(metafunc.definition, name):
         return False
-    for marker in metafunc.definition.iter_markers("parametrize"):
-        names = marker.args[0] if marker.args else marker.kwargs.get("argnames", ())
-        if name in ([word.strip() for word in names.split(",")] if isinstance(names, str) else names):
-            return False
-    # Not public: pytest has no other way to learn which of several fixtures of a name a test gets.
-    definitions = metafunc._arg2fixturedefs.get(name, ())
-    return bool(definitions) and definitions[-1].func.__module__ == "pytest_etcdtls.fixtures"
-
-
-def _listeners(run: Run) -> Iterator[CheckSubject]:
-    for target in run.targets:
-        for listener in target.outline.listeners:
-            yield CheckSubject(target.outline.label, listener.label)
-
-
-def _checks(run: Run) -> Iterator[CheckSubject]:
-    for target in run.targets:
-        for label, checks in target.subjects(run.checks):
-            yield from (CheckSubject(target.outline.label, label, check) for check in checks)
+    return not any(name in _names(marker) for marker in metafunc.definition.iter_markers("parametrize"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,17 +11,18 @@ from typing import Any, Protocol, Self
 
 import pytest
 
-import pytest_etcdtls
+from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.errors import EtcdTLSError
+from pytest_etcdtls.faults import FOUND
 from pytest_etcdtls.options import ROOT
 from pytest_etcdtls.registry import Check
-from pytest_etcdtls.report.terminal import follows_from, full_result, result_lines
+from pytest_etcdtls.report.text import follows_from, full_result, result_lines
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.runner import Run, TargetRun, left_out
 
 
-class ViolationError(Exception):
-    """The target violates a requirement."""
+class ViolationError(AssertionError):
+    """The target violates a requirement. Reporters such as Allure call other errors broken tests."""
 
     def __init__(self, result: CheckResult) -> None:
         super().__init__(headline(result))
@@ -37,9 +39,15 @@ class NoVerdictError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """The message that pytest's short summary and JUnit report show."""
+    """The message that pytest's short summary and JUnit report show, and a place for other reporters.
+
+    Attributes:
+        path: the ini file, or the root directory if there is none: nothing in a file is at fault.
+    """
 
     message: str
+    path: str
+    lineno: int = 1
 
 
 class Writer(Protocol):
@@ -52,9 +60,9 @@ class Writer(Protocol):
 class ResultRepr:
     """A result as pytest's ``longrepr``: a consequence is one line on the terminal, and complete as text."""
 
-    def __init__(self, result: CheckResult) -> None:
+    def __init__(self, result: CheckResult, path: Path) -> None:
         self.result = result
-        self.reprcrash = Crash(headline(result))
+        self.reprcrash = Crash(headline(result), str(path))
 
     def toterminal(self, writer: Writer) -> None:
         """Write the result in full, or that it follows from another one."""
@@ -88,18 +96,19 @@ def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
         if name != ROOT and not any(
             known_id == name or known_id.startswith(f"{name}::") for known_id in known
         ):
+            why = _left_out(run, name) or "there is no such check in this run"
             raise pytest.UsageError(
-                f"not found: {name}: there is no such check in this run; --collect-only shows which there are"
-                f"{_but_for_those_found(run)}"
+                f"not found: {name}: {why}; --collect-only shows which there are{_but_for_those_found(run)}"
             )
 
 
 def node_ids(run: Run) -> list[str]:
     """Return the node ids of all items whose listener is known at this point."""
+    selected = run.checks  # a broken module of checks is reported before an image is pulled
     return [
         f"{ROOT}::{target.outline.label}::{label}::{check.id}"
         for target in run.targets
-        for label, checks in target.subjects(run.checks)
+        for label, checks in target.subjects(selected)
         for check in checks
     ]
 
@@ -109,13 +118,29 @@ def may_grow(run: Run) -> bool:
     return any(target.asks and target.seen is None for target in run.targets)
 
 
+def _left_out(run: Run, name: str) -> str:
+    """Return why the options leave out the check that a node id ends in."""
+    check = catalogue().get(name.rpartition("::")[2])
+    reasons = (left_out(check, target.outline) for target in run.targets) if check else ()
+    return next((f"{name.rpartition('::')[2]} is left out, {reason}" for reason in reasons if reason), "")
+
+
 def _but_for_those_found(run: Run) -> str:
     if not any(target.outline.discover for target in run.targets):
         return ""
     return " of what is named, and a run lists what --etcd-discover adds"
 
 
-_PACKAGE = Path(pytest_etcdtls.__file__).parent
+def existing_place(config: pytest.Config) -> Path:
+    """Return an existing path for the items: a file of the root directory, else that directory.
+
+    pytest calls the hooks of a conftest.py for items below its directory only, and finds it by the directory
+    of a file.
+    """
+    files = [config.inipath, config.rootpath / "conftest.py"]
+    return next(
+        (one for one in files if one and one.parent == config.rootpath and one.is_file()), config.rootpath
+    )
 
 
 class Suite(pytest.Collector):
@@ -133,7 +158,7 @@ class Suite(pytest.Collector):
             run: the run whose targets are judged.
             ids: node ids or prefixes to collect; empty for all.
         """
-        suite: Self = cls.from_parent(session, name=ROOT, path=_PACKAGE, nodeid=ROOT)
+        suite: Self = cls.from_parent(session, name=ROOT, path=existing_place(session.config), nodeid=ROOT)
         suite.run, suite.ids = run, ids
         suite.add_marker(pytest.mark.etcdtls)
         return suite
@@ -180,6 +205,12 @@ class ListenerNode(pytest.Collector):
                 yield item
 
 
+@functools.lru_cache(maxsize=4096)
+def _property(name: str, value: str) -> tuple[str, str]:
+    """Return a property of an item. Most are those of many items, and each costs memory."""
+    return sys.intern(f"etcdtls.{name}"), value
+
+
 class CheckItem(pytest.Item):
     """One check on one listener.
 
@@ -207,9 +238,12 @@ class CheckItem(pytest.Item):
         """Label of the listener."""
         return self.parent.name
 
+    def _initrequest(self) -> None:
+        """Prepare to be run again: pytest-retry calls this method of a test function. A result stays."""
+
     def setup(self) -> None:
         """Run the check. A result that is not a verdict ends the item here."""
-        if self.config.getoption("setuponly"):
+        if self.config.getoption("setuponly", False):
             return
         result = self._judge()
         match result.outcome:
@@ -227,13 +261,28 @@ class CheckItem(pytest.Item):
         if self.result.outcome is Outcome.VIOLATES:
             raise ViolationError(self.result)
 
+    def _repr_failure_py(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ANN401 - as pytest has it
+        """Return the result instead of a traceback, before other plugins read it.
+
+        pytest has no public method for an error in set-up. ``pytest_runtest_makereport`` does the rest.
+        """
+        if isinstance(excinfo.value, ViolationError | NoVerdictError):
+            return ResultRepr(excinfo.value.result, self.path)
+        return super()._repr_failure_py(excinfo, style)
+
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Return the heading of a failure; not the end of the node id, which ``-v`` would show twice."""
-        return self.path, None, f"{self.check.id} on {self.label} of {self.target.outline.label}"
+        return (
+            self.config.rootpath / ROOT,
+            None,
+            f"{self.check.id} on {self.label} of {self.target.outline.label}",
+        )
 
     def _judge(self) -> CheckResult:
         """Return the result. The check runs once, however often the item is run."""
         if self.result is None:
+            if self.target.handed_out:
+                self.target.replace_damaged()
             try:
                 self.result = self.run.result(self.target, self.check, self.label)
             except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
@@ -246,9 +295,16 @@ class CheckItem(pytest.Item):
         return self.result
 
     def _add_properties(self) -> None:
-        if self.result is not None:
-            for name in ("outcome", "level", "severity", "url", "reason", "remediation"):
-                if value := getattr(self.result, name):
-                    self.user_properties.append((f"etcdtls.{name}", str(value)))
-            if cause := self.result.cause:
-                self.user_properties.append(("etcdtls.cause", f"{cause.check} on {cause.listener}"))
+        if self.result is None:
+            return
+        for name in (
+            *("check", "target", "listener", "outcome", "level", "severity", "url", "reason"),
+            "remediation",
+        ):
+            if value := getattr(self.result, name):
+                self.user_properties.append(_property(name, str(value)))
+        if cause := self.result.cause:
+            self.user_properties.append(("etcdtls.cause", f"{cause.check} on {cause.listener}"))
+        if self.result.outcome in FOUND:
+            fault = self.run.fault_of(self.target, self.result)
+            self.user_properties.append(("etcdtls.fault", f"{fault.check} on {fault.listener}"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_etcdtls.baseline import Baseline, Snapshot
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.certificates import ServedChain
@@ -17,10 +19,12 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.options import Invocation, is_dry
+from pytest_etcdtls.report.behaviour import snapshot
+from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.runner import Run, TargetRun, left_out_of
 from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.waivers import Review, review
 
@@ -81,6 +85,11 @@ class Ledger:
         return [known.pop(nodeid) for nodeid in self._selected] + list(known.values())
 
     @property
+    def selected(self) -> int:
+        """The number of items that were to be run."""
+        return len(self._selected)
+
+    @property
     def judged(self) -> int:
         """The number of results that arrived."""
         return len(self._results)
@@ -111,7 +120,14 @@ class Ledger:
         for result in self.results:
             by_listener.setdefault((result.target, result.listener), []).append(result)
         for target in self.run.targets:
+            judged = {
+                (result.check, result.listener)
+                for result in self.results
+                if result.target == target.outline.label
+            }
             actual = target.seen.target if target.seen else target.outline
+            if not actual.runs and ("config.starts", CLUSTER) in judged:
+                continue  # one violation says why
             for listener in actual.listeners:
                 results = by_listener.get((target.outline.label, listener.label), [])
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
@@ -136,12 +152,12 @@ def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) ->
     """Return the problems that fail the run in addition to results, one sentence each."""
     if is_dry(session.config) or session.exitstatus not in _ENDED_WELL:
         return []
-    return [
-        *_nothing_ran(session, invocation, ledger),
-        *_undiscovered(ledger),
-        *_unverified(ledger),
-        *_stale(ledger),
-    ]
+    return [*_nothing_ran(session, invocation, ledger), *shortcomings(ledger), *_stale(ledger)]
+
+
+def shortcomings(ledger: Ledger) -> list[str]:
+    """Return what was to be judged and came to no verdict, one sentence each."""
+    return [*_undiscovered(ledger), *_unverified(ledger)]
 
 
 def exit_status(status: int, ledger: Ledger, found: list[str]) -> int:
@@ -155,17 +171,68 @@ def exit_status(status: int, ledger: Ledger, found: list[str]) -> int:
 
 def gather(run: Run, ledger: Ledger, status: int, problems: list[str]) -> Report:
     """Return the report of the run; what could not be added to it at the end is appended to the problems."""
+    seen = tuple(_seen(target, problems) for target in run.targets)
+    snapshots = tuple(_snapshots(seen, ledger, problems))
+    compared = _compared(snapshots, run.settings.baseline, problems)
+    not_as_before = list(_not_as_before(run, compared)) if status in _ENDED_WELL else []
+    problems += not_as_before
     return Report(
         started_at=run.started_at,
         seconds=(datetime.now(UTC) - run.started_at).total_seconds(),
         partial=not ledger.complete or status not in _ENDED_WELL,
-        seen=tuple(_seen(target, problems) for target in run.targets),
+        seen=seen,
         results=tuple(ledger.results),
+        profiles=run.settings.profiles,
+        left_out=_left_out(run),
+        problems=tuple(problems),
+        status=exit_status(status, ledger, problems),
+        snapshots=snapshots,
+        comparisons=compared,
+        not_as_before=tuple(not_as_before),
     )
 
 
+def _snapshots(seen: Iterable[Seen], ledger: Ledger, problems: list[str]) -> Iterator[Snapshot]:
+    for one in seen:
+        try:
+            yield snapshot(one, ledger.results)
+        except Exception as error:  # costs the comparison of this target
+            said = f"{type(error).__name__}: {printable(str(error))}"
+            problems.append(f"{one.target.label} could not be compared: {said}.")
+
+
+def _compared(
+    snapshots: Sequence[Snapshot], baseline: Baseline | None, problems: list[str]
+) -> tuple[ComparedTargets, ...]:
+    try:
+        return comparisons(snapshots, baseline)
+    except Exception as error:  # costs the comparison, and no report
+        problems.append(
+            f"The targets could not be compared: {type(error).__name__}: {printable(str(error))}."
+        )
+        return ()
+
+
+def _not_as_before(run: Run, compared: Iterable[ComparedTargets]) -> Iterator[str]:
+    """Yield the reasons why differences fail the run. A violation fails it anyway."""
+    for one in compared:
+        count = sum(not difference.follows for difference in one.differences)
+        if one.baseline and one.worse:
+            first = one.worse[0]
+            more = f" and {len(one.worse) - 1} more" if len(one.worse) > 1 else ""
+            yield f"Worse than the baseline: {first.sentence}{more} ({one.labels[1]})."
+        elif run.settings.fail_on_difference and count:
+            said = "1 difference" if count == 1 else f"{count} differences"
+            yield f"--etcd-fail-on-difference: {said} between {one.labels[0]} and {one.labels[1]}."
+
+
+def _left_out(run: Run) -> Counter[str]:
+    """Return how many results the options leave out, by reason."""
+    return sum((left_out_of(run.checks, target.outline) for target in run.targets), Counter())
+
+
 def _seen(target: TargetRun, problems: list[str]) -> Seen:
-    observer = target.seen
+    observer = target.reported
     if observer is None:
         return Seen(target=target.outline)
     try:
@@ -191,9 +258,15 @@ def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger
     stopped = session.shouldfail or session.shouldstop
     selective = any(session.config.getoption(name, False) for name in _SELECTIVE)
     if invocation.asked and not ledger.judged and not stopped and not selective:
+        run = ledger.run
+        collected = any(checks for target in run.targets for _, checks in target.subjects(run.checks))
+        deselected = "they were deselected (-k, -m, --deselect, an ini file)"
+        why = deselected if collected else "; ".join(_left_out(run))
+        if ledger.selected:
+            why = "a hook of a conftest.py or plugin failed before them"
         yield (
-            "The suite was asked for on the command line and none of its checks ran: they were deselected "
-            "(-k, -m, --deselect, an ini file). --no-etcd-conformance says that this is meant."
+            f"The suite was asked for on the command line and none of its checks ran: {why}. "
+            "--no-etcd-conformance says that this is meant."
         )
 
 
@@ -220,6 +293,10 @@ def _unverified(ledger: Ledger) -> Iterator[str]:
 
 
 def _stale(ledger: Ledger) -> Iterator[str]:
-    number = len(ledger.review_waivers().stale)
-    if number:
+    yield from stale_waivers(ledger.review_waivers())
+
+
+def stale_waivers(found: Review) -> Iterator[str]:
+    """Yield that waivers are stale, if some are."""
+    if number := len(found.stale):
         yield f"{number} stale waiver{'s' if number > 1 else ''} (see the summary): remove or renew them."

@@ -11,19 +11,21 @@ from typing import Any
 
 import pytest
 
-from pytest_etcdtls.catalog import catalogue, select, subjects
+from pytest_etcdtls.ahead import AT_ONCE
+from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, MOST_MEMBERS, Discovered
-from pytest_etcdtls.facts.probe import Planned, probe_for
-from pytest_etcdtls.lifecycle.experiment_table import clusters_for
-from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.options import Values
+from pytest_etcdtls.facts.probe import Planned
+from pytest_etcdtls.lifecycle.experiment_table import settings_for
+from pytest_etcdtls.observer import Observer, find_probe
+from pytest_etcdtls.options import Values, invocation_of
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import MemberNames
+from pytest_etcdtls.pki.profile import MemberNames
+from pytest_etcdtls.profiles import NO_PROFILES, Profiles, read_profiles, threshold_text
 from pytest_etcdtls.registry import Check
-from pytest_etcdtls.report.terminal import wrapped
+from pytest_etcdtls.report.text import wrapped
 from pytest_etcdtls.role import CLUSTER, Role
-from pytest_etcdtls.runner import GATES, Run, TargetRun
+from pytest_etcdtls.runner import GATES, Run, TargetRun, subjects
 from pytest_etcdtls.suite.state import run_of
 from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
 
@@ -57,7 +59,7 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
             continue
         known.add(place)
         listener, type_, key = place
-        probe = probe_for(type_)
+        probe = find_probe(type_)
         if listener is not None:
             counted[listener.label] += probe.cost(Planned(target, listener, key))
         if probe.elsewhere is not None:
@@ -70,7 +72,7 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
         counted[CLUSTER] = more
     if advertised and not target.discover:
         somewhere = Planned(target, replace(_FOUND, role=Role.CLIENT))
-        counted[ADVERTISED] = sum(probe_for(type_).cost(somewhere) for type_ in advertised)
+        counted[ADVERTISED] = sum(find_probe(type_).cost(somewhere) for type_ in advertised)
     return dict(counted)
 
 
@@ -96,9 +98,10 @@ def plan_lines(run: Run) -> Iterator[str]:
                 yield f"  {number} may be wanted: what the cap of {most} forbids is inconclusive"
         if target.outline.discover:
             yield from _of_whoever_is_found(target.outline, run)
-        own = 0 if target.live else clusters_for(_needs(run.checks))
+        own = 0 if target.live else len(settings_for(_needs(run.checks)))
         if own:
-            yield f"{target.outline.label}, lifecycle checks: {own} further clusters, one after the other"
+            at_once = f"at most {AT_ONCE} at a time" if bounds.concurrency > 1 else "one after the other"
+            yield f"{target.outline.label}, lifecycle checks: {own} further clusters, {at_once}"
     yield (
         f"{len(run.checks)} checks, {bounds.concurrency} connections at a time per listener. Which are made "
         f"depends on what is found. One that ends unclear is made again, {Observer.RETRIES} times at most; "
@@ -140,7 +143,7 @@ def _needs(checks: Sequence[Check]) -> Iterator[tuple[type[Any], str | None]]:
 
 def _foreseen(run: TargetRun) -> Target:
     """Return a target with the credentials of an owned cluster, which determine the attempts."""
-    if run.live:
+    if run.live or run.outline.replay is not None:
         return run.outline
     config = run.settings.owned.config
     members = [MemberNames(f"m{number}") for number in range(config.size)]
@@ -174,17 +177,38 @@ def answer(config: pytest.Config) -> int:
     try:
         if values.flag("etcd_list_checks"):
             patterns = values.texts("etcd_check", commas=True)
-            _print(_list(select(patterns, opt_in=True), len(select(patterns))))
+            _print(_list(select(patterns, opt_in=True), len(select(patterns)), _profiles(values)))
         for identifier in values.texts("etcd_explain"):
-            _print(explain(_find(identifier)))
+            _print(explain(_find(identifier), _profiles(values)))
         if values.flag("etcd_plan"):
-            _print(plan_lines(run_of(config)))
+            _print(_plans(config))
     except EtcdTLSError as error:
         raise pytest.UsageError(str(error)) from error
     return int(pytest.ExitCode.OK)
 
 
-def explain(check: Check) -> Iterator[str]:
+def _plans(config: pytest.Config) -> Iterator[str]:
+    """Yield the plan of the run, of each cluster of a list."""
+    invocation = invocation_of(config)
+    if invocation.fleet is None:
+        yield from plan_lines(run_of(config))
+        return
+    from pytest_etcdtls.suite.fleet import fleet_of
+
+    _, clusters = fleet_of(config, invocation)
+    last = f"part {clusters.shard} of {clusters.where} has no cluster"
+    for cluster in clusters.clusters:
+        *lines, last = plan_lines(Run(clusters.settings(cluster), asks=False))
+        yield from lines
+    yield last
+
+
+def _profiles(values: Values) -> Profiles:
+    names = values.texts("etcd_profile", commas=True)
+    return read_profiles(names, lambda name: values.resolve("etcd_profile", name))
+
+
+def explain(check: Check, profiles: Profiles = NO_PROFILES) -> Iterator[str]:
     """Yield the full description of one check."""
     width = shutil.get_terminal_size().columns
     yield check.id
@@ -199,6 +223,8 @@ def explain(check: Check) -> Iterator[str]:
     yield f"  judges:      {_judges(check)}"
     if check.opt_in:
         yield f"  runs:        only when asked for, with --etcd-check={check.id}"
+    if difference := _difference(check, profiles):
+        yield from _lines(difference, width, "  profile:     ")
     for reference in check.references:
         yield from _lines(reference, width, "  reference:   ")
     role = Role.PEER if check.roles == {Role.PEER} else None
@@ -214,13 +240,40 @@ def _find(identifier: str) -> Check:
         ) from None
 
 
-def _list(checks: Sequence[Check], selected: int) -> Iterator[str]:
-    """Yield a line for each check, and the number of checks in a run. Opt-in checks are counted apart."""
+def _difference(check: Check, profiles: Profiles) -> str:
+    """Return in words what the profiles change of a check; empty if nothing."""
+    roles: list[Role | None] = [*sorted(check.roles)] or [None]
+    changed: dict[Role | None, str] = {}
+    for role in roles:
+        level, own = profiles.level(check, role), str(check.level_on(role))
+        if level is not None and level != own:
+            changed[role] = f"{level} instead of {own}"
+    parts = []
+    if len(set(changed.values())) == 1 and len(changed) == len(roles):
+        parts = [*dict.fromkeys(changed.values())]
+    else:
+        parts = [f"{text} on {role}" for role, text in changed.items()]
+    thresholds = profiles.thresholds.get(check.id)
+    for name, value in (thresholds.given() if thresholds else {}).items():
+        parts.append(f"{name}: {threshold_text(value)}")
+    if not parts:
+        return ""
+    sections = [reference.removeprefix("profile ") for reference in profiles.references(check.id)]
+    return f"{'; '.join(parts)} ({'; '.join(sections)})"
+
+
+def _list(checks: Sequence[Check], selected: int, profiles: Profiles) -> Iterator[str]:
+    """Yield a line for each check, and the number of checks in a run. Opt-in checks are counted apart.
+
+    What a profile changes of a check is in a line below.
+    """
     width = max((len(check.id) for check in checks), default=0)
     for check in checks:
         note = f" ({check.level_text})" if check.level_text != check.level else ""
         note += " (only when asked for)" if check.opt_in else ""
         yield f"{check.id:<{width}}  {check.level:<6}  {check.severity:<8}  {check.requirement}{note}"
+        if difference := _difference(check, profiles):
+            yield f"{'':<{width}}  -> {difference}"
     yield f"{selected} checks"
     if more := len(checks) - selected:
         yield f"{more} more, only when asked for"

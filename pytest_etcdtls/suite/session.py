@@ -10,9 +10,10 @@ import pytest
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.options import Invocation, is_dry
-from pytest_etcdtls.report.json import write_document
+from pytest_etcdtls.report.formats import write_document
 from pytest_etcdtls.report.model import Report, openssl_version
-from pytest_etcdtls.report.terminal import Line, summary
+from pytest_etcdtls.report.terminal import summary
+from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.report.verdict import verdict
 from pytest_etcdtls.results import Ancestor, CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
@@ -30,14 +31,31 @@ from pytest_etcdtls.suite.signals import Interruption
 from pytest_etcdtls.suite.state import Distribution, is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.waivers import write_proposal
+
+_NAMED = 12
+"""Maximum number of listeners of a target that the header names, without ``-v``."""
 
 
-def header(run: Run) -> list[str]:
-    """Return the lines of the header."""
+def header(run: Run, width: int, *, every: bool) -> list[str]:
+    """Return the lines of the header.
+
+    Args:
+        run: the run.
+        width: characters per line. A longer word, such as the path of a file, is not broken.
+        every: name every listener.
+    """
     lines = [f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {len(run.checks)} checks"]
     for target in run.targets:
-        lines += _owned(target) if target.source else _live(target.outline)
-    return lines
+        lines += _owned(target) if target.source else _live(target.outline, every=every)
+    if (plan := run.settings.replay) is not None:
+        lines.append(f"  replayed on each: member {plan.label} as {plan.declaration.source} declares it")
+        lines += [f"  replayed otherwise: {note}" for note in plan.notes]
+    return [line.text for text in lines for line in wrapped(text.strip(), width, _indent(text), "    ")]
+
+
+def _indent(text: str) -> str:
+    return text[: len(text) - len(text.lstrip())]
 
 
 def members(run: Run) -> list[str]:
@@ -63,10 +81,13 @@ def _owned(target: TargetRun) -> Iterator[str]:
         yield f"  {target.outline.label}: {source.kind} of {source.location}, {source.why}"
 
 
-def _live(target: Target) -> Iterator[str]:
-    for listener in target.listeners:
+def _live(target: Target, *, every: bool) -> Iterator[str]:
+    shown = target.listeners if every else target.listeners[:_NAMED]
+    for listener in shown:
         there = f" by way of {':'.join(map(str, listener.connect_to))}" if listener.connect_to else ""
         yield f"  {target.label}: {listener.role} {listener.url}{there}"
+    if left := len(target.listeners) - len(shown):
+        yield f"  {target.label}: and {left} more listeners: -v names them"
     for one in target.unreached:
         yield f"  {target.label}: not judged: {one.role} listener of {one.member}: {one.reason}"
     for label, declared in sorted(target.declared.items()):
@@ -213,8 +234,8 @@ class SuiteSession:
         """Record the items that remain to be run."""
         selected = [item for item in items if isinstance(item, CheckItem)]
         self.ledger.select(selected)
-        self._run.selected = frozenset(
-            (item.target.outline.label, item.label, item.check.id) for item in selected
+        self._run.select(
+            frozenset((item.target.outline.label, item.label, item.check.id) for item in selected)
         )
 
     @pytest.hookimpl(wrapper=True)
@@ -250,14 +271,25 @@ class SuiteSession:
                 call.excinfo.errisinstance((NoVerdictError, ViolationError))
                 or result.outcome is Outcome.INCONCLUSIVE
             ):
-                report.longrepr = ResultRepr(result)
+                report.longrepr = ResultRepr(result, item.path)
+            if call.excinfo and call.excinfo.errisinstance(pytest.xfail.Exception):
+                # As pytest's own plugin `skipping` does it, which may be off.
+                report.outcome, report.wasxfail = "skipped", f"reason: {result.reason}"
         return report  # type: ignore[no-any-return]
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Record the result."""
-        if (result := _result_of(report)) is not None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
+        """Record the result. Of a set-up or teardown that passed, pytest's reporter keeps no report."""
+        result = _result_of(report)
+        if result is not None:
             self.ledger.record(report.nodeid, result)
+        ended = yield
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if result is not None and terminal is not None and report.passed and not report.sections:
+            kept = terminal.stats.get("", [])
+            if kept and kept[-1] is report:
+                kept.pop()
+        return ended
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_to_serializable(
@@ -295,18 +327,44 @@ class SuiteSession:
 
     def pytest_report_header(self) -> list[str]:
         """Return the header: the targets and their etcd."""
-        return header(self._run)
+        width = self._config.get_terminal_writer().fullwidth
+        return header(self._run, width, every=self._config.get_verbosity() > 0)
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Return the lines about the discovered members."""
         return members(self._run)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Leave of the traceback the line that is shown: pytest renders all of it, which takes long."""
+        if not self._config.option.fulltrace:
+            excinfo.traceback = excinfo.traceback[-1:]
+
+    def _tell_hooks(self, report: Report) -> None:
+        """Call the users' hooks with the results of each target; what they raise fails the run."""
+        for seen in report.seen:
+            label = seen.target.label
+            results = [result for result in report.results if result.target == label]
+            faults = [one for one in results if one.outcome is Outcome.VIOLATES and one.cause is None]
+            try:
+                self._config.hook.pytest_etcdtls_judged(
+                    config=self._config, target=seen.target, results=results, faults=faults
+                )
+            except Exception as error:  # a user's code must not cost the report
+                self._problems.append(
+                    f"A hook pytest_etcdtls_judged failed on {label}: {type(error).__name__}: "
+                    f"{printable(str(error))}."
+                )
+
     def _finish(self, session: pytest.Session) -> None:
         """Set the exit code and write the reports, also after Ctrl-C or SIGTERM."""
+        self._run.abandon()
         self._problems = problems(session, self._invocation, self.ledger)
         status = exit_status(int(session.exitstatus), self.ledger, self._problems)
         if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:
             self._report = gather(self._run, self.ledger, status, self._problems)
+            self._tell_hooks(self._report)
+            self._propose_waivers(self._report)
             self._write(self._report)
             status = exit_status(status, self.ledger, self._problems)
         session.exitstatus = status
@@ -334,6 +392,21 @@ class SuiteSession:
             whole = show(terminalreporter, self._report, self.ledger, self._written)
             if not whole and session is not None and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _propose_waivers(self, report: Report) -> None:
+        path = self._run.settings.write_waivers
+        if path is None:
+            return
+        if not report.faults:
+            self._written.append(f"no waivers are proposed in {path}: there is no fault")
+            return
+        try:
+            write_proposal(path, report.faults, report.started_at.date())
+        except OSError as error:
+            said = printable(error.strerror or str(error))
+            self._problems.append(f"The waivers {path} could not be written: {said}.")
+        else:
+            self._written.append(f"waivers to give reasons: {path}")
 
     def _write(self, report: Report) -> None:
         for path in self._run.settings.reports:

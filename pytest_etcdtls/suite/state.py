@@ -1,25 +1,50 @@
-"""The run of a pytest session, and how it is shared with xdist workers."""
+"""The run of a pytest session, how it is shared with xdist workers, and the clusters that its tests share.
+
+A test may name a cluster as a parameter of ``etcd_cluster``, and a user may override ``etcd_cluster`` or
+``etcd_target`` in a conftest.py, a module or a class, in any scope. The other fixtures follow.
+"""
 
 from __future__ import annotations
 
+import copy
 import getpass
 import os
 import sys
 import warnings
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from weakref import WeakSet
 
 import pytest
 
-from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.options import STDIN_IS_TERMINAL, Values, invocation_of, is_dry
+from pytest_etcdtls.cluster.as_target import outline_listeners
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
+from pytest_etcdtls.options import (
+    STDIN_IS_TERMINAL,
+    Scope,
+    Values,
+    cluster_scope,
+    invocation_of,
+    is_dry,
+    scope_named,
+)
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import Run
-from pytest_etcdtls.settings.read import read_settings
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.settings.read import owned_outline, read_settings
+from pytest_etcdtls.target import Listener, Target, safe
+
+if TYPE_CHECKING:
+    # A run that hands out no cluster imports none.
+    from pytest_etcdtls.cluster.cluster import Cluster
+    from pytest_etcdtls.cluster.request import ClusterRequest
 
 _LISTENERS = "etcdtls_listeners"
+_SHARE = "etcdtls_share"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -53,41 +78,86 @@ def run_of(config: pytest.Config) -> Run:
         pytest.UsageError: if a setting cannot be used.
     """
     if _RUN not in config.stash:
-        live = invocation_of(config).live is not None
-        waive = not config.getoption("runxfail")
+        invocation = invocation_of(config)
+        waive = not config.getoption("runxfail", False)
         try:
-            settings = read_settings(Values(config), os.environ, live=live, waive=waive, ask=_ask)
+            settings = read_settings(
+                Values(config),
+                os.environ,
+                live=invocation.live is not None,
+                replays=invocation.replays,
+                fleet=invocation.fleet is not None,
+                waive=waive,
+                ask=_ask,
+            )
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
         if settings.live is not None and (listeners := received_listeners(config)):
             settings = replace(settings, live=replace(settings.live, listeners=listeners))
+        if (share := getattr(config, "workerinput", {}).get(_SHARE)) is not None:
+            settings = replace(settings, bounds=replace(settings.bounds, **share))
         dry = is_dry(config)
         run = Run(
             settings,
             _announce,
             asks=not (dry or is_worker(config)),
             pulls=not (dry or config.getoption("etcd_plan")),
+            prepare=partial(_prepared, config),
         )
         config.stash[_RUN] = run
         config.add_cleanup(run.stop)
     return config.stash[_RUN]
 
 
+def _prepared(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) -> ClusterConfig:
+    """Return what the user's hook makes of the configuration of a cluster.
+
+    Raises:
+        UsageError: if it returns something else, or other listeners than the run was planned for.
+    """
+    hook = config.hook.pytest_etcdtls_cluster_config
+    changed = hook(config=config, cluster_config=wanted, source=source)
+    if changed is None:
+        return wanted
+    if not isinstance(changed, ClusterConfig):
+        raise UsageError(
+            f"a hook pytest_etcdtls_cluster_config returned {type(changed).__name__}: return a ClusterConfig "
+            "as dataclasses.replace(cluster_config, ...) makes it, or None"
+        )
+    if outline_listeners(changed) != outline_listeners(wanted):
+        raise UsageError(
+            "a hook pytest_etcdtls_cluster_config changes the listeners of a cluster, for which tests are "
+            "collected already: use --etcd-size, or a parameter of etcd_cluster"
+        )
+    return changed
+
+
 def tell_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
-    """Discover the members of a live cluster, if requested, and send them to an xdist worker.
+    """Send an xdist worker its share of the limits on a live cluster, and the members that were discovered.
+
+    The workers share what the suite, which runs in the controller, leaves at least.
 
     Args:
         config: configuration of the controller.
         workerinput: input of the worker.
-
-    Raises:
-        pytest.UsageError: if a setting cannot be used.
     """
-    if invocation_of(config).live is None or not Values(config).flag("etcd_discover"):
-        return
-    run = run_of(config)
+    try:
+        run = run_of(config)
+    except pytest.UsageError:
+        return  # the suite has reported it, or the tests that need the cluster will
     run.discover()
-    tell(workerinput, run.targets[0].outline.listeners)
+    (target,) = run.targets
+    if target.outline.discover:
+        tell(workerinput, target.outline.listeners)
+    from pytest_etcdtls.suite.plan import planned  # which imports this module
+
+    bounds, workers = run.settings.bounds, max(1, int(workerinput.get("workercount", 1)))
+    suite = max(planned(target.outline, run.checks).values()) if invocation_of(config).suite else 0
+    workerinput[_SHARE] = {
+        "max_connections": max(1, (bounds.max_connections - suite) // workers),
+        "concurrency": max(1, bounds.concurrency // workers),
+        "processes": workers,
+    }
 
 
 def known_run(config: pytest.Config) -> Run | None:
@@ -183,3 +253,299 @@ class Distribution:
             session=session, config=self._config, items=self._items
         )
         self._suite.select(self._items)
+
+
+CLUSTER, TARGET = "etcd_cluster", "etcd_target"
+"""The fixtures that may be overridden and that others follow."""
+
+_FOLLOWERS: Mapping[str, tuple[str, ...]] = {
+    CLUSTER: ("_etcd_shared", "etcd_pki", "etcd_target", "_etcd_judged", "etcd_observer"),
+    TARGET: ("_etcd_judged", "etcd_observer"),
+}
+"""The fixtures of session scope that follow. Those of function scope need no definition of their own."""
+
+Definition = pytest.FixtureDef[Any]
+
+
+@dataclass
+class Sharing:
+    """What the fixtures of a session share besides the targets of the run.
+
+    Attributes:
+        named: the clusters that tests name as a parameter, by what they name.
+        following: the definitions of fixtures that follow an override, by name and by what they follow.
+        adopted: the targets of clusters that fixtures of the user's have started, as long as those stand.
+        replaced: for each replaced cluster, the test before which it was and how it differed.
+        missing: why there is no etcd to start, empty while none was missing.
+    """
+
+    named: dict[str, TargetRun] = field(default_factory=dict)
+    following: dict[tuple[str, Definition, object], Definition] = field(default_factory=dict)
+    adopted: WeakSet[TargetRun] = field(default_factory=WeakSet)
+    replaced: list[str] = field(default_factory=list)
+    missing: str = ""
+
+
+_SHARING = pytest.StashKey[Sharing]()
+
+
+def sharing_of(config: pytest.Config) -> Sharing:
+    """Return what the fixtures of the session share."""
+    return config.stash.setdefault(_SHARING, Sharing())
+
+
+_MISSING = "etcdtls_missing"
+
+
+def without_cluster(config: pytest.Config, error: Exception) -> BaseException:
+    """Return what a test fails with that does not get its cluster.
+
+    That there is no etcd is said in one line; the end of the run says once what was tried.
+    """
+    text = str(error)
+    if isinstance(error, NoEtcdError):
+        sharing_of(config).missing = text
+        getattr(config, "workeroutput", {})[_MISSING] = text
+        text = f"{text.splitlines()[0]}; the end of the run says what was tried and how to get one"
+    return pytest.fail.Exception(text, pytrace=False)
+
+
+def take_from_worker(config: pytest.Config, output: Mapping[str, Any]) -> None:
+    """Take over from a pytest-xdist worker that it had no etcd."""
+    if missing := output.get(_MISSING):
+        sharing_of(config).missing = missing
+
+
+def definitions(item: pytest.Item, name: str) -> Sequence[Definition]:
+    """Return the definitions of a fixture that a test sees, the nearest one last."""
+    # Not public: pytest has no other way to learn which of several fixtures of a name a test gets.
+    return item.session._fixturemanager.getfixturedefs(name, item) or ()
+
+
+def is_ours(definition: Definition) -> bool:
+    """Return whether a fixture is the plugin's, and no override of it."""
+    return definition.func.__module__ == "pytest_etcdtls.fixtures"
+
+
+def overridden(item: pytest.Item, name: str) -> bool:
+    """Return whether a test sees an override of one of our fixtures."""
+    found = definitions(item, name)
+    return bool(found) and not is_ours(found[-1])
+
+
+def follow_overrides(item: pytest.Item, scoped_cluster: Callable[..., object]) -> None:
+    """Let the fixtures of a test follow its ``etcd_cluster`` and ``etcd_target``.
+
+    A fixture of session scope is cached once, and may not request one of a narrower scope. So each override
+    has definitions of its followers of its own, with its scope. The plugin's ``etcd_cluster`` in another
+    scope than that of the session is such an override.
+
+    Args:
+        item: the test.
+        scoped_cluster: the function of ``etcd_cluster`` in another scope.
+    """
+    info: Any = item
+    # pytest 8.2 has copied the first into the second when it made the item.
+    visible = (info._fixtureinfo.name2fixturedefs, info._request._arg2fixturedefs)
+    for name, followers in _FOLLOWERS.items():
+        *others, nearest = definitions(item, name)
+        scope = _scope(item, name, nearest)
+        wanted = _wanted_scope(item)
+        if name == CLUSTER and is_ours(nearest) and wanted != "session":
+            scope = type(scope)(wanted)
+            nearest = _following(item.config, nearest, nearest, scope)
+            nearest.func = scoped_cluster  # type: ignore[misc]
+            for by_name in visible:
+                by_name[name] = (*others, nearest)
+        elif is_ours(nearest) and scope is nearest._scope:
+            continue
+        for follower in followers:
+            found = definitions(item, follower)
+            if is_ours(found[-1]):
+                definition = _following(item.config, found[-1], nearest, scope)
+                for by_name in visible:
+                    by_name[follower] = (*found[:-1], definition)
+
+
+MARKER = "etcd_cluster_scope"
+
+
+def _wanted_scope(item: pytest.Item) -> Scope:
+    """Return the scope that a test wants the plugin's ``etcd_cluster`` in.
+
+    Raises:
+        pytest.UsageError: if its marker names none.
+    """
+    marker = item.get_closest_marker(MARKER)
+    if marker is None:
+        return cluster_scope(item.config)
+    return scope_named(marker.args[0] if len(marker.args) == 1 else marker.args, f"@pytest.mark.{MARKER}")
+
+
+def _scope(item: pytest.Item, name: str, definition: Definition) -> Any:  # noqa: ANN401 - not public
+    """Return the scope of a fixture in a test; a parameter may narrow it."""
+    callspec = getattr(item, "callspec", None)
+    narrowed = callspec._arg2scope.get(name) if callspec is not None and name in callspec.params else None
+    return narrowed or definition._scope
+
+
+def _following(
+    config: pytest.Config, follower: Definition, override: Definition, scope: object
+) -> Definition:
+    following = sharing_of(config).following
+    key = (follower.argname, override, scope)
+    if key not in following:
+        following[key] = copy.copy(follower)
+        vars(following[key]).update(_scope=scope, cached_result=None, _finalizers=[])
+    return following[key]
+
+
+def replace_damaged(item: pytest.Item) -> None:
+    """Tear down every cached ``etcd_cluster`` of a test that differs from what was started.
+
+    What depends on it is torn down before, as pytest does it, and all is set up anew for the test.
+    """
+    info: Any = item
+    seen = info._fixtureinfo.name2fixturedefs.get(CLUSTER, ())  # with its definition of another scope
+    for definition in dict.fromkeys((*definitions(item, CLUSTER), *seen)):
+        cluster = definition.cached_result[0] if definition.cached_result else None
+        if not _is_cluster(cluster):
+            continue
+        target = _target_of(item.config, cluster)
+        if target is not None:
+            target.handed_out = True
+        if not (why := cluster.difference()):
+            continue
+        sharing_of(item.config).replaced.append(f"before {item.nodeid}: {why}")
+        definition.finish(item._request)  # type: ignore[attr-defined]
+        if target is not None:
+            target.replace_damaged()
+        cluster.stop()
+
+
+def _is_cluster(value: object) -> TypeGuard[Cluster]:
+    if value is None:
+        return False
+    from pytest_etcdtls.cluster.cluster import Cluster
+
+    return isinstance(value, Cluster)
+
+
+def _known(config: pytest.Config) -> list[TargetRun]:
+    """Return the targets that fixtures have given to tests, or may have."""
+    run, sharing = known_run(config), sharing_of(config)
+    return [*(run.known_targets if run is not None else ()), *sharing.named.values(), *sharing.adopted]
+
+
+def _target_of(config: pytest.Config, cluster: Cluster) -> TargetRun | None:
+    return next((target for target in _known(config) if target.has(cluster)), None)
+
+
+def of_label(targets: Sequence[TargetRun], label: str | None) -> TargetRun:
+    """Return the target of that label; the first one if there is none."""
+    return next((target for target in targets if target.outline.label == label), targets[0])
+
+
+def owned(config: pytest.Config, label: str | None, parameter: object = None) -> Cluster:
+    """Return the owned cluster of a test, or fail the test with a message that says why there is none.
+
+    Args:
+        config: pytest's configuration.
+        label: label of the target that all fixtures of the test refer to.
+        parameter: the cluster that the test names; ``None`` for that of the options.
+    """
+    from pytest_etcdtls.cluster.request import ClusterRequest
+
+    try:
+        run = run_of(config)
+        if parameter is None:
+            target = of_label(run.owned, label)
+        else:
+            target = _named(config, run, label, ClusterRequest.of(parameter))
+        if why := target.replace_damaged():
+            sharing_of(config).replaced.append(f"{target.outline.label}: {why}")
+        target.handed_out = True
+        return target.cluster
+    except (UsageError, ClusterStartError, pytest.UsageError) as error:
+        raise without_cluster(config, error) from None  # else it is shown twice
+
+
+@contextmanager
+def private(config: pytest.Config, label: str | None, parameter: object = None) -> Iterator[Cluster]:
+    """Start a cluster for the context, and stop it at its end. The arguments are those of :func:`owned`."""
+    from pytest_etcdtls.cluster.request import ClusterRequest
+
+    try:
+        run = run_of(config)
+        request = ClusterRequest() if parameter is None else ClusterRequest.of(parameter)
+        source = request.source(lambda: default_source(run, label))
+        started = run.start(request.config(run.settings.owned.config), source)
+    except (UsageError, ClusterStartError, pytest.UsageError) as error:
+        raise without_cluster(config, error) from None
+    with started as cluster:
+        yield cluster
+
+
+def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterRequest) -> TargetRun:
+    source = request.source(lambda: default_source(run, label))
+    wanted = request.config(run.settings.owned.config)
+    named = sharing_of(config).named
+    key = f"{source.location} {wanted!r} {sorted(wanted.extra_files.items())!r}"
+    if key not in named:
+        settings = replace(run.settings, owned=replace(run.settings.owned, config=wanted))
+        outline = owned_outline(f"etcd-{safe(source.version)}", source, settings)
+        named[key] = TargetRun(outline, settings, run.start, source)
+    return named[key]
+
+
+def default_source(run: Run, label: str | None) -> EtcdSource:
+    """Return the etcd that the owned target of that label is started from."""
+    source = of_label(run.owned, label).source
+    if source is None:
+        raise TypeError("an owned target has a source")
+    return source
+
+
+def shared(config: pytest.Config, cluster: object) -> TargetRun:
+    """Return the target of the cluster that ``etcd_cluster`` gives to a test.
+
+    Args:
+        config: pytest's configuration.
+        cluster: the value of ``etcd_cluster``.
+    """
+    if not _is_cluster(cluster):
+        pytest.fail(
+            f"etcd_cluster is overridden by a fixture whose value is {type(cluster).__name__}, and no "
+            "pytest_etcdtls.Cluster: start it with etcd_cluster_factory, or override etcd_target as well",
+            pytrace=False,
+        )
+    if (known := _target_of(config, cluster)) is not None:
+        return known
+    settings = run_of(config).settings
+    outline = replace(
+        cluster.target(), expiry_days=settings.expiry_days, thresholds=settings.profiles.thresholds
+    )
+    return _adopt(config, TargetRun(outline, settings, _never, cluster=cluster))
+
+
+def judged(config: pytest.Config, target: object) -> TargetRun:
+    """Return the target that ``etcd_target`` gives to a test."""
+    if not isinstance(target, Target):
+        pytest.fail(
+            f"etcd_target is overridden by a fixture whose value is {type(target).__name__}, and no "
+            "pytest_etcdtls.Target: etcd_observer, etcd_client and etcd_check need one",
+            pytrace=False,
+        )
+    known = (one for one in _known(config) if one.seen is not None and one.seen.target is target)
+    if (found := next(known, None)) is not None:
+        return found
+    return _adopt(config, TargetRun(target, run_of(config).settings, _never, asks=False))
+
+
+def _adopt(config: pytest.Config, target: TargetRun) -> TargetRun:
+    sharing_of(config).adopted.add(target)
+    return target
+
+
+def _never(config: ClusterConfig, source: EtcdSource) -> Cluster:
+    raise TypeError("this cluster was started by a fixture of the user's")

@@ -95,7 +95,8 @@ ALERT_NAMES: Mapping[int, str] = {
 """TLS alert descriptions by number (IANA registry, RFC 8446 section 6)."""
 
 
-_SETTINGS = 4
+_STATUS_LINE = re.compile(rb"HTTP/[0-9]")
+_SETTINGS = b"\x04\0\0\0\0\0"
 _NEEDS_HTTPS = (b"HTTPS server", b"sent to HTTPS port", b"SSL-enabled server port")
 
 
@@ -208,10 +209,15 @@ class Attempt:
 
     @property
     def is_http(self) -> bool:
-        """Whether it speaks HTTP/1, or HTTP/2, whose first frame is SETTINGS (RFC 9113 section 3.4)."""
+        """Whether it speaks HTTP/1, or HTTP/2, whose first frame is SETTINGS (RFC 9113 section 3.4).
+
+        The banner of another protocol, a part of a TLS message and an echo of the request are no HTTP.
+        """
         data = self.first_bytes
-        is_settings = data[3:4] == bytes([_SETTINGS]) and data[5:9] == bytes(4)
-        return data.startswith(b"HTTP/") or (is_settings and int.from_bytes(data[:3], "big") % 6 == 0)
+        length = int.from_bytes(data[:3], "big")
+        # Type, no flags, stream 0; settings of six octets each in a frame of at most the initial size.
+        is_settings = data[3:9] == _SETTINGS and length % 6 == 0 and length <= 1 << 14
+        return _STATUS_LINE.match(data) is not None or is_settings
 
     @property
     def answers_plaintext(self) -> bool:
@@ -471,6 +477,7 @@ class Request:
         body: ``None`` for none. May hold a password, never shown.
         alpn: names to offer; ``None`` for those of ``protocol``.
         plaintext: no TLS at all.
+        may_end: the server may end the stream without an answer, which is then no reason to try again.
         server_name: name to send by SNI; ``None`` for the listener's host, if that is a name.
         headers: further request headers; may hold a token, never shown.
         only_to: DER of the leaf that must be served, else nothing is sent; ``None`` for any.
@@ -490,6 +497,7 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     alpn: tuple[str, ...] | None = None
     plaintext: bool = False
+    may_end: bool = False
     server_name: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     only_to: bytes | None = field(default=None, repr=False)

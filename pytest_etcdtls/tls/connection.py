@@ -5,6 +5,7 @@ An attempt does not raise for an error of the server or the network: the error i
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -220,6 +221,12 @@ def session_facts(stream: WireStream | None) -> SessionFacts:
         cipher=tls.get_cipher_name() if done else None,
         group=tls.get_group_name() if done else None,
         alpn=printable(tls.get_alpn_proto_negotiated()) if done else "",
-        announced_ca=tuple(name.public_bytes() for name in names),
-        chain=tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain),
+        announced_ca=tuple(_shared(name.public_bytes()) for name in names),
+        chain=tuple(_shared(crypto.dump_certificate(crypto.FILETYPE_ASN1, one)) for one in chain),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(octets: bytes) -> bytes:
+    """Return the same object for equal octets: every attempt at a listener holds its chain."""
+    return octets

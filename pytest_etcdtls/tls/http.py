@@ -113,6 +113,8 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
 
 
 _CHUNK = 65536
+_LONGEST_FRAME = 1 << 14
+"""What a peer may send, unless it is told otherwise (RFC 9113 section 4.2)."""
 
 
 def call(
@@ -141,10 +143,17 @@ def call(
         http.send_headers(identifier, headers)
         http.send_data(identifier, b"\0" + len(message).to_bytes(4, "big") + message, end_stream=True)
         stream.write(http.data_to_send())
+        head = b""
         while not answer.complete:
             data = stream.read(_CHUNK)
             if not data:
                 raise httpcore.RemoteProtocolError("the connection ended before the gRPC answer was complete")
+            head += data[: 3 - len(head)]
+            # h2 waits for the whole of a frame before it refuses its length, and "HTT" is one of 4.7 MB.
+            if len(head) == 3 and int.from_bytes(head, "big") > _LONGEST_FRAME:
+                raise httpcore.RemoteProtocolError(
+                    f"no HTTP/2: the answer begins with '{printable(data, 40)}'"
+                )
             for event in http.receive_data(data):
                 if getattr(event, "stream_id", None) in (None, identifier):
                     answer.take(event, http)

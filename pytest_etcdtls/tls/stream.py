@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 import httpcore
 from OpenSSL import SSL
 
-from pytest_etcdtls.pki.names import is_address, is_loopback, no_machine
+from pytest_etcdtls.address import is_address, is_loopback, no_machine
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import CERTIFICATE_ALERTS, Ending, Phase, StreamEnd, alert_text
 from pytest_etcdtls.untrusted import printable
@@ -243,6 +243,8 @@ def sni(host: str) -> str | None:
 
 _CHUNK = 65536
 _KEPT = 64
+_TELLING = 9
+"""The head of a frame of HTTP/2, by which HTTP is told from what is none."""
 _MOST = 4 * 1024 * 1024
 """Octets that are received on one connection; what is asked for comes to a few hundred kilobytes at most."""
 
@@ -338,8 +340,8 @@ class WireStream(httpcore.NetworkStream):
         except SSL.Error as error:
             self._note_tls_error(error)
             raise httpcore.ReadError(self.trace.detail) from error
-        if data and not self.trace.first_bytes:
-            self.trace.first_bytes = data[:_KEPT]
+        # A server may send its first line octet by octet.
+        self.trace.first_bytes += data[: _KEPT - len(self.trace.first_bytes)]
         if not data:
             self.trace.end(StreamEnd.EOF, "end of stream")
         return data
@@ -400,7 +402,14 @@ class WireStream(httpcore.NetworkStream):
 
     def _receive(self, max_bytes: int) -> bytes:
         if self.tls is None:
-            return self._recv(max_bytes)
+            data = self._recv(max_bytes)
+            # A parser gives up at the first wrong octet; a few more tell what it is.
+            with contextlib.suppress(DeadlineError):
+                while data and len(self.trace.first_bytes + data) < _TELLING:
+                    if not (more := self._recv(_CHUNK)):
+                        break
+                    data += more
+            return data
         while True:
             try:
                 return self.tls.recv(max_bytes)

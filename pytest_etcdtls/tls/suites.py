@@ -15,6 +15,15 @@ RENEGOTIATION_SCSV = 0x00FF
 TLS13_SUITES = (0x1301, 0x1302, 0x1303)
 """AES-128-GCM, AES-256-GCM and ChaCha20-Poly1305, the suites that servers implement in TLS 1.3."""
 
+TLS13_NAMES: Mapping[int, str] = {
+    0x1301: "TLS_AES_128_GCM_SHA256",
+    0x1302: "TLS_AES_256_GCM_SHA384",
+    0x1303: "TLS_CHACHA20_POLY1305_SHA256",
+    0x1304: "TLS_AES_128_CCM_SHA256",
+    0x1305: "TLS_AES_128_CCM_8_SHA256",
+}
+"""Every suite of TLS 1.3 in RFC 8446, by number."""
+
 _BROKEN = ("_anon_", "_EXPORT_", "_NULL_", "_RC4_", "_RC2_", "_DES_")
 
 

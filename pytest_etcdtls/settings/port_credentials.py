@@ -1,8 +1,8 @@
-"""Credentials of a live cluster from the user's files."""
+"""Credentials of a live cluster from the user's files and from kubeadm's directory (``--etcd-pki-dir``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -10,9 +10,12 @@ from typing import Final, TypeAlias
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from pytest_etcdtls.declared.declaration import exists
+from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK, Pair, read_pki_directory
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.local_file import is_there, read_regular
 from pytest_etcdtls.pki.certificate import public_key
+from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.loading import (
     Passphrases,
     load_certificates,
@@ -402,3 +405,91 @@ def split_host(source: Source, name: str, text: str) -> tuple[str | None, Path]:
     if not equals or is_there(whole):
         return None, whole
     return host.strip("[]").lower(), source.resolve(name, file)
+
+
+_OPTION = "--etcd-pki-dir"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeadmDirectory:
+    """The content of kubeadm's directory.
+
+    Attributes:
+        ca: the CA of servers, clients and peers.
+        server: ``server.crt`` and its key.
+        peer: ``peer.crt`` and its key.
+        healthcheck: the health check client, which has no subjectAltName.
+        apiserver: the API server's client.
+        kubernetes_ca: the CA of the Kubernetes cluster, in the parent directory.
+    """
+
+    ca: TrustBundle
+    server: Identity | None
+    peer: Identity | None
+    healthcheck: Identity | None
+    apiserver: Identity | None
+    kubernetes_ca: TrustBundle | None
+
+    @classmethod
+    def read(cls, directory: Path) -> KubeadmDirectory:
+        """Read the directory.
+
+        Raises:
+            UsageError: if there is no ``ca.crt``, or a file's content does not fit its name.
+        """
+        found = read_pki_directory(directory)
+        above = found.ca.parent.parent / "ca.crt"
+        return cls(
+            ca=_bundle(found.ca),
+            server=_identity_in(found.server, "server"),
+            peer=_identity_in(found.peer, "peer-pair"),
+            healthcheck=_identity_in(found.healthcheck_client, HEALTHCHECK),
+            apiserver=_identity_in(found.apiserver_etcd_client, APISERVER),
+            kubernetes_ca=_bundle(above) if found.ca.parent.name == "etcd" and exists(above) else None,
+        )
+
+    def defaults(self) -> tuple[PortDefaults, PortDefaults]:
+        """Return the default credentials for client ports and for peer ports."""
+        return (
+            self._defaults((self.healthcheck, self.apiserver), self.server),
+            self._defaults((self.healthcheck, self.peer), self.peer),
+        )
+
+    def _defaults(self, good: Sequence[Identity | None], served: Identity | None) -> PortDefaults:
+        return PortDefaults(
+            server_ca=self.ca,
+            client_trust=self.ca,
+            identities=tuple(one for one in good if one is not None),
+            served=(served,) if served else (),
+        )
+
+    def expected(self, listeners: Sequence[Listener]) -> Iterator[ExpectedLeaf]:
+        """Yield the certificates that https listeners must serve.
+
+        The directory belongs to one node. With listeners on several hosts, only those that the certificate
+        covers are included.
+        """
+        hosts = {listener.host for listener in listeners}
+        for listener in listeners:
+            pair = self.peer if listener.role is Role.PEER else self.server
+            if listener.scheme == "http" or pair is None:
+                continue
+            leaf = pair.chain[0]
+            if len(hosts) == 1 or names_host(leaf, listener.host):
+                yield ExpectedLeaf(
+                    role=listener.role,
+                    certificate=leaf,
+                    source=pair.origin,
+                    host=listener.host,
+                    port=listener.port,
+                )
+
+
+def _bundle(path: Path) -> TrustBundle:
+    return TrustBundle(load_trust(path, option=_OPTION), str(path))
+
+
+def _identity_in(pair: Pair | None, name: str) -> Identity | None:
+    if pair is None:
+        return None
+    return load_identity(pair.certificate, pair.key, name, options=(_OPTION, _OPTION))

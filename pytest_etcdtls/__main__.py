@@ -1,0 +1,143 @@
+"""``python -m pytest_etcdtls merge``: one report of those that the parts of ``--etcd-clusters`` wrote."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pytest_etcdtls.baseline import WrongReportError
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.report.cluster_verdicts import (
+    RENDERERS,
+    ClusterVerdict,
+    Document,
+    FleetReport,
+    fleet_summary,
+    read_documents,
+    verdict_of,
+)
+from pytest_etcdtls.report.formats import write_file
+from pytest_etcdtls.untrusted import printable, some
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Merge reports, print the summary over all clusters, and return the exit code of a run."""
+    parser = argparse.ArgumentParser(prog="python -m pytest_etcdtls", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    merging = commands.add_parser(
+        "merge",
+        help="join the reports of the parts of --etcd-clusters",
+        description="Join the reports that the parts of --etcd-clusters wrote, and print one summary. The "
+        "exit code is that of a run: 0 if every cluster is clean, 1 if one is not or is missing, 4 for a "
+        "report that cannot be used.",
+    )
+    merging.add_argument(
+        "reports", nargs="+", type=Path, metavar="REPORT", help="report of a part: .jsonl or .json"
+    )
+    merging.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help=f"write one report, in the suffix's format: {', '.join(RENDERERS)} (JUnit). Repeatable.",
+    )
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as ended:
+        return 4 if ended.code else 0
+    try:
+        return merge(options.reports, options.output)
+    except UsageError as error:
+        sys.stderr.write(f"ERROR: {error}\n")
+        return 4
+
+
+def merge(reports: Sequence[Path], outputs: Sequence[Path]) -> int:
+    """Merge these reports and return the exit code.
+
+    Raises:
+        UsageError: if a report cannot be read or is no such report, two have the same cluster or are of
+            different lists, or an output cannot be written.
+    """
+    for path in outputs:
+        if path.suffix not in RENDERERS:
+            raise UsageError(f"--output {path}: the suffix chooses the format: {', '.join(RENDERERS)}")
+        if path in reports:
+            raise UsageError(f"--output {path} is one of the reports that are merged: name another file")
+    verdicts: dict[str, tuple[ClusterVerdict, Path]] = {}
+    started = datetime.now(UTC)
+    for path in reports:
+        for one in read_documents(path):
+            try:
+                verdict = verdict_of(one)
+            except WrongReportError as error:
+                raise UsageError(f"{path}: {error}. It was not written by --etcd-report.") from error
+            label, (_, before) = verdict.label, verdicts.get(verdict.label, (verdict, path))
+            if label in verdicts:
+                raise UsageError(
+                    f"cluster {label!r} is in {before} and in {path}: pass one report of each part"
+                )
+            verdicts[label] = verdict, path
+            started = min(started, _started(one, started))
+    known = {(one.place.clusters, one.place.shard.partition("/")[2]) for one, _ in verdicts.values()}
+    if len(known) > 1:
+        said = ", ".join(f"{clusters} clusters in {of} parts" for clusters, of in sorted(known))
+        raise UsageError(f"these are parts of different lists: {said}. Pass the reports of one list")
+    if not verdicts:
+        raise UsageError("the reports have no cluster: pass those of the parts that have some")
+    ((total, parts),) = known
+    report = FleetReport(
+        verdicts=[one for one, _ in verdicts.values()],
+        expected=max(len(verdicts), total),
+        shard="",
+        started_at=started,
+        seconds=0.0,
+        problems=[*_missing([one for one, _ in verdicts.values()], total, int(parts or 1))],
+        documents=lambda: _documents(reports),
+    )
+    for path in outputs:
+        try:
+            write_file(path, RENDERERS[path.suffix](report))
+        except OSError as error:
+            said = printable(error.strerror or str(error))
+            raise UsageError(f"--output {path} cannot be written ({said}): check the path") from error
+    width = min(shutil.get_terminal_size().columns, 120)
+    for line in fleet_summary(
+        report, width=width, written=[f"report: {path}" for path in outputs], status=int(report.fails)
+    ):
+        sys.stdout.write(f"{line.text}\n")
+    return int(report.fails)
+
+
+def _missing(verdicts: Sequence[ClusterVerdict], total: int, parts: int) -> Iterator[str]:
+    """Yield that clusters are in no report, and of which parts there is none."""
+    if len(verdicts) < total:
+        found = {one.place.shard.partition("/")[0] for one in verdicts}
+        numbers = (str(number) for number in range(1, min(parts, 10_000) + 1))
+        without = [f"{number}/{parts}" for number in numbers if number not in found]
+        none = f" no report has a cluster of part {some(without, 5)}, which may have none;" if without else ""
+        yield (
+            f"{total - len(verdicts)} of {total} clusters are in no report:{none} a part that was killed has "
+            "fewer than it should. Run it again."
+        )
+
+
+def _started(one: Document, default: datetime) -> datetime:
+    try:
+        return datetime.fromisoformat(one["started_at"])
+    except (KeyError, TypeError, ValueError):
+        return default
+
+
+def _documents(reports: Sequence[Path]) -> Iterator[Document]:
+    for path in reports:
+        yield from read_documents(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,469 @@
+"""Starts an etcd with the user's own declaration, moved to this machine, and makes a target of it.
+
+The target has the declared URLs: names are judged as declared, and connections go to the ports on loopback
+that etcd really listens on. An etcd that does not start is a result, with the lines of its log.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
+
+from pytest_etcdtls.cluster.command_line import FlagSet, MemberAddresses
+from pytest_etcdtls.cluster.member import ReadinessLog, Served
+from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
+from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
+from pytest_etcdtls.cluster.replay_pki import CLIENTS, ReplayFiles, replay_files
+from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.cluster.watchdog import GuardedDirectory
+from pytest_etcdtls.declared.declaration import (
+    FLAGS,
+    Declaration,
+    DeclaredListener,
+    DeclaredMember,
+    DeclaredURL,
+    advertised,
+    declared_listeners,
+)
+from pytest_etcdtls.declared.effective import effective_of
+from pytest_etcdtls.declared.flags import in_force
+from pytest_etcdtls.declared.reading import declared_member
+from pytest_etcdtls.declared.relocation import Place, moved_urls, relocate, replacements
+from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError, UsageError
+from pytest_etcdtls.etcd_log.parse import OwnLog
+from pytest_etcdtls.pki.bundle import write_files
+from pytest_etcdtls.pki.profile import Identity, KeyType
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import (
+    ConnectTo,
+    Listener,
+    PortCredentials,
+    Replay,
+    Target,
+    TrustBundle,
+    Unreached,
+    safe,
+    unique,
+)
+from pytest_etcdtls.untrusted import printable, read_json
+
+if TYPE_CHECKING:
+    from pytest_etcdtls.cluster.container import ContainerBackend, EtcdContainer
+
+START_SECONDS: Final = 30.0
+_GLANCE_SECONDS: Final = 0.01
+_ATTEMPTS: Final = 5
+_MEMBER: Final = "m0"
+_LOOPBACK: Final = "127.0.0.1"
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in a container, whose ports are published on loopback
+_LINES: Final = 8
+_COLUMNS: Final = 400
+_TELLING = re.compile(r"not defined|error|fatal|panic|invalid|failed|cannot|could not|required|must", re.I)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayPlan:
+    """A declaration to replay, and what is known of its files.
+
+    Attributes:
+        label: of the declared member.
+        declared: the declared member.
+        client: the credentials for client ports, as far as they are here.
+        peer: those for peer ports.
+        dials_with_another: as in :class:`~pytest_etcdtls.target.Target`.
+        kubernetes_ca: the CA of the Kubernetes cluster, if it is here.
+        key_type: type of generated keys where no certificate shows it.
+        remarks: files that were found and cannot be used, one sentence each.
+    """
+
+    label: str
+    declared: DeclaredMember
+    client: PortCredentials
+    peer: PortCredentials
+    dials_with_another: frozenset[Role] | None = None
+    kubernetes_ca: TrustBundle | None = None
+    key_type: KeyType | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def declaration(self) -> Declaration:
+        """The declaration of the member."""
+        return self.declared.declaration
+
+    @cached_property
+    def files(self) -> ReplayFiles:
+        """The files that etcd gets: made once, the same for every version.
+
+        Raises:
+            UsageError: if certificates of the declared shape cannot be issued.
+        """
+        return replay_files(self.declared, self.client, self.peer, key_type=self.key_type)
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """What is otherwise than declared, one sentence each."""
+        if self.files.generated:
+            yield f"keys and certificates are generated in the declared shape: {self.files.generated}"
+        yield from replacements(self.declaration)
+        yield from self.remarks
+
+    def outline(self, label: str, source: EtcdSource) -> Target:
+        """Return the target before etcd is started.
+
+        Raises:
+            UsageError: if no declared listener can be judged, or certificates of the declared shape cannot be
+                issued.
+        """
+        listeners, unreached = _listeners(self, source.version)
+        if not listeners:
+            raise UsageError(
+                f"--etcd-config {self.declaration.source}: none of the declared listeners can be replayed: a "
+                "socket is not probed, and etcd listens on addresses only"
+            )
+        return Target(
+            label=label,
+            origin=source.kind,
+            listeners=listeners,
+            client=self.files.client,
+            peer=self.files.peer,
+            etcd_version=source.version,
+            source=source.location,
+            dials_with_another=self.dials_with_another,
+            kubernetes_ca=self.kubernetes_ca,
+            declared=MappingProxyType({self.label: self.declared}),
+            unreached=unreached,
+            remarks=tuple(self.notes),
+            replay=Replay(source=self.declaration.source),
+        )
+
+
+def _judged(declaration: Declaration, version: str) -> Iterator[DeclaredListener]:
+    """Yield the listeners that this version opens in a replay."""
+    moved = moved_urls(in_force(declaration, version))
+    for one in declared_listeners(declaration):
+        if one.url in moved[FLAGS[one.role]]:
+            yield one
+
+
+def _listeners(plan: ReplayPlan, version: str) -> tuple[tuple[Listener, ...], tuple[Unreached, ...]]:
+    found: list[Listener] = []
+    judged = list(_judged(plan.declaration, version))
+    sides = effective_of(plan.declared, version).sides
+    for one in judged:
+        url, side = one.url, sides["peer" if one.role is Role.PEER else "client"]
+        # A certificate that etcd generates is for the address that it listens on.
+        host = _LOOPBACK if url.secure and side.generated else _host(one, plan.declaration)
+        scheme: Literal["https", "http"] = "https" if url.secure else "http"
+        # A finding about a member says which listeners it concerns by their role and the member's label.
+        label = f"{one.role}-{plan.label}-{safe(host)}-{url.port}"
+        label = unique(label, [other.label for other in found])
+        found.append(
+            Listener(role=one.role, scheme=scheme, host=host, port=url.port, member=plan.label, label=label)
+        )
+    unreached = tuple(
+        Unreached(
+            member=plan.label,
+            role=one.role,
+            url=str(one.url),
+            reason=f"{one.url} is not opened by etcd {version} in a replay",
+        )
+        for one in declared_listeners(plan.declaration)
+        if one not in judged
+    )
+    return tuple(found), unreached
+
+
+def _host(listener: DeclaredListener, declaration: Declaration) -> str:
+    """Return the host under which a listener is judged; an unspecified address has the advertised one."""
+    if not listener.url.is_wildcard:
+        return listener.url.host
+    roles = (Role.PEER, Role.CLIENT) if listener.role is Role.PEER else (Role.CLIENT, Role.PEER)
+    urls = (url for role in roles for url in advertised(declaration, role))
+    return next((url.host for url in urls if not (url.is_wildcard or url.is_socket)), _LOOPBACK)
+
+
+class ReplayedEtcd:
+    """An etcd that replays a declaration.
+
+    Attributes:
+        failure: why it does not run; empty if it runs.
+        log_lines: the lines of its log that say so.
+        directory: directory of all its files on this host (0700).
+    """
+
+    def __init__(
+        self,
+        plan: ReplayPlan,
+        source: EtcdSource,
+        *,
+        directory: Path | None = None,
+        keep: bool = False,
+        seconds: float = START_SECONDS,
+    ) -> None:
+        """Start it, and wait until it serves clients or has ended.
+
+        Args:
+            plan: the declaration and its files.
+            source: the etcd to start.
+            directory: parent of its directory (default: the system's temporary directory).
+            keep: leave it running at the end.
+            seconds: time that the start may take.
+
+        Raises:
+            ClusterStartError: if it cannot be tried: no directory, no port, no container engine.
+        """
+        self.failure = ""
+        self.log_lines: tuple[str, ...] = ()
+        self._plan = plan
+        self._source = source
+        self._keep = keep
+        self._seconds = seconds
+        self._claim: PortClaim | None = None
+        self._server: EtcdProcess | EtcdContainer | None = None
+        try:
+            self._home = GuardedDirectory(directory)
+        except OSError as error:
+            raise ClusterStartError(f"the directory of the replay cannot be made: {error}") from error
+        self.directory = self._home.path
+        self._backend = _backend(source, self._home, keep=keep)
+        try:
+            self._come_up()
+        except (OSError, ValueError) as error:  # a value that no command line or path can have
+            self._remove()
+            raise ClusterStartError(f"{self._what} could not be tried: {error}") from error
+        except BaseException:
+            self._remove()
+            raise
+        if keep and not self.failure:
+            self._home.watchdog.dismiss()
+
+    @property
+    def _what(self) -> str:
+        source = self._source
+        return f"etcd {source.version} ({source.location}) with {self._plan.declaration.source}"
+
+    @property
+    def _pki(self) -> Path:
+        return self.directory / "pki"
+
+    def _come_up(self) -> None:
+        write_files(self._pki, self._plan.files.contents)
+        for attempt in range(_ATTEMPTS):
+            self._backend.prepare()
+            try:
+                self._try(attempt)
+                return
+            except PortTakenError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                self._backend.discard()
+                self._release()
+
+    def _try(self, attempt: int) -> None:
+        declaration = self._plan.declaration
+        addresses = list(
+            dict.fromkeys(url.address for urls in moved_urls(declaration).values() for url in urls)
+        )
+        self._claim = claim_ports(max(1, len(addresses)), _LOOPBACK, skip=attempt)
+        self._ports = dict(zip(addresses, self._claim.ports, strict=False))
+        paths, contained = self._backend.paths(_MEMBER), self._source.kind == "container"
+        place = Place(
+            listen=_EVERYWHERE if contained else _LOOPBACK,
+            ports=self._ports,
+            pki=paths.pki,
+            data=paths.data,
+            config_file=paths.config_file,
+        )
+        additions = _additions(declaration, self._backend.flags())
+        relocated = relocate(declaration, place, additions=additions)
+        (self.directory / _MEMBER).mkdir(mode=0o700, exist_ok=True)
+        config_file = None
+        if relocated.configuration is not None:
+            config_file = self.directory / _MEMBER / "etcd.conf.yml"
+            write_files(
+                config_file.parent, {PurePosixPath(config_file.name): relocated.configuration.encode()}
+            )
+        self._server = self._backend.server(
+            MemberAddresses(
+                name=_MEMBER, listen_client=(), advertise_client=(), listen_peer=(), advertise_peer=()
+            ),
+            (self._backend.program, *relocated.arguments),
+            relocated.variables,
+            config_file,
+            tuple(self._ports.values()),
+        )
+        self._server.start()
+        self._await(self._server, self._served(place))
+
+    def _served(self, place: Place) -> frozenset[Served]:
+        """Return the client listeners that etcd logs: those that this version reads from the declaration."""
+        moved = moved_urls(in_force(self._plan.declaration, self._source.version))
+        roles = (FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
+        return Served.from_urls(place.url(url) for flag in roles for url in moved[flag])
+
+    def _await(self, server: EtcdProcess | EtcdContainer, served: frozenset[Served]) -> None:
+        deadline = time.monotonic() + self._seconds
+        readiness = ReadinessLog(served)
+        while True:
+            ended = not server.running  # before the log is read, so that its last lines are
+            readiness.feed(server.new_lines())
+            if readiness.address_in_use:
+                raise PortTakenError(f"{self._what}: one of its ports is taken")
+            if ended:
+                self._fail(f"it ended with status {server.exit_status}")
+                return
+            if readiness.ready if served else readiness.serves_peers:
+                return
+            if time.monotonic() > deadline:
+                self._fail(f"it does not serve clients after {self._seconds:g} s")
+                return
+            server.wait(_GLANCE_SECONDS)
+
+    def _fail(self, happened: str) -> None:
+        lines = self._server.log().splitlines() if self._server is not None else []
+        telling = list(_telling(lines))
+        self.log_lines = tuple(printable(line, _COLUMNS) for line in telling)
+        said = printable(_said(telling[0])) if telling else "its log is empty"
+        self.failure = f"{happened}: {said}"
+        self._backend.discard()
+
+    def target(self, outline: Target) -> Target:
+        """Return the target that it is.
+
+        Args:
+            outline: from :meth:`ReplayPlan.outline`.
+        """
+        host = self._connects_to
+        rules = tuple(self._rules(host))
+        listeners = tuple(
+            replace(listener, connect_to=(host, self._ports[one.url.address]))
+            for listener, one in zip(
+                outline.listeners, _judged(self._plan.declaration, self._source.version), strict=True
+            )
+        )
+        declared = self._plan.declared
+        if self._plan.files.generated:
+            declared = declared_member(self._plan.declaration, self._pki)
+        log = OwnLog(f"the log of {self._plan.label}", self._log)
+        return replace(
+            outline,
+            listeners=listeners,
+            client=self._with_files(outline.client),
+            peer=self._with_files(outline.peer),
+            declared=MappingProxyType({self._plan.label: declared}),
+            connect_to=rules,
+            logs=MappingProxyType({self._plan.label: log}),
+            replay=Replay(source=self._plan.declaration.source, failure=self.failure, log=self.log_lines),
+        )
+
+    def _rules(self, host: str) -> Iterator[ConnectTo]:
+        """Yield where connections to declared and advertised URLs go: never to the machine that has them."""
+        declaration = self._plan.declaration
+        listed = moved_urls(declaration)
+        for urls in listed.values():
+            for url in urls:
+                yield _to(url, host, self._ports[url.address])
+        for role in (Role.CLIENT, Role.PEER):
+            first = next(iter(listed[FLAGS[role]]), None)
+            for url in advertised(declaration, role):
+                same = next((one for one in listed[FLAGS[role]] if one.port == url.port), first)
+                if same is not None and not url.is_socket:
+                    yield _to(url, host, self._ports[same.address])
+
+    @property
+    def _connects_to(self) -> str:
+        if self._source.kind == "process":
+            return _LOOPBACK
+        from pytest_etcdtls.cluster.docker import published_host
+
+        return published_host() or _LOOPBACK
+
+    def _log(self) -> str:
+        return self._server.log() if self._server is not None else ""
+
+    def _with_files(self, held: PortCredentials) -> PortCredentials:
+        """Return generated credentials with the paths of their files, for commands to paste."""
+        if not self._plan.files.generated:
+            return held
+
+        def placed(identity: Identity) -> Identity:
+            certificate, key = (self._pki / CLIENTS / f"{identity.name}.{end}" for end in ("crt", "key"))
+            if not certificate.exists():
+                return identity
+            return replace(
+                identity, origin=str(certificate), certificate_file=str(certificate), key_file=str(key)
+            )
+
+        return replace(held, identities=tuple(map(placed, held.identities)))
+
+    def keep_message(self) -> str:
+        """Return where a kept etcd listens, and how it is stopped, as lines to paste."""
+        ports = ", ".join(f"{address} at {_LOOPBACK}:{port}" for address, port in self._ports.items())
+        stop = f"{self._backend.stop_command()}; rm -rf {shlex.quote(str(self.directory))}"
+        return f"{self._what} is left standing in {self.directory}:\n  {ports}\n  stop it:\n    {stop}"
+
+    def stop(self) -> None:
+        """Stop it and remove its files; do nothing to a kept one. It may be called repeatedly."""
+        if self._keep and not self.failure:
+            self._backend.abandon()
+            self._release()
+        else:
+            self._remove()
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+
+    def _remove(self) -> None:
+        self._backend.discard()
+        self._release()
+        self._home.remove()
+
+
+def _to(url: DeclaredURL, host: str, port: int) -> ConnectTo:
+    return ConnectTo(text="the replay", host=url.host, port=url.port, to_host=host, to_port=port)
+
+
+def _backend(source: EtcdSource, home: GuardedDirectory, *, keep: bool) -> ProcessBackend | ContainerBackend:
+    if source.kind == "process":
+        return ProcessBackend(source.location, home)
+    # Imported here: the container libraries are slow to import, and processes do not need them.
+    from pytest_etcdtls.cluster.container import ContainerBackend
+
+    return ContainerBackend(source.location, source.version, home, address=_LOOPBACK, keep=keep)
+
+
+_TIMING: Final = {"heartbeat-interval": "5", "election-timeout": "25"}
+"""For a fast start: a single member elects itself. Each limits the other, so both are given or none."""
+
+
+def _additions(declaration: Declaration, flags: FlagSet) -> dict[str, str]:
+    """Return settings for a fast start and a log that can be read, where the declaration has none."""
+    timing = {} if _TIMING.keys() & declaration.settings.keys() else _TIMING
+    return {**timing, **({"log-outputs": "stderr"} if "log-outputs" in flags else {})}
+
+
+def _telling(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the lines that say why etcd ended, the last one first. etcd's help text is left out."""
+    usage = next((number for number, line in enumerate(lines) if line.strip() == "Usage:"), len(lines))
+    before = [line for line in lines[:usage] if line.strip()]
+    found = [line for line in before if _TELLING.search(line)] or before
+    yield from reversed(found[-_LINES:])
+
+
+def _said(line: str) -> str:
+    """Return the message of a line of etcd's log."""
+    try:
+        entry = read_json(line)
+    except UnreadableJSONError:
+        return line
+    if not isinstance(entry, dict):
+        return line
+    return ": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key)) or line

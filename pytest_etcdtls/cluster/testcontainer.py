@@ -1,0 +1,268 @@
+"""An etcd with TLS by the conventions of testcontainers, for programs and suites with or without pytest."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
+
+from pytest_etcdtls.cluster.as_target import build_target
+from pytest_etcdtls.cluster.cluster import START_SECONDS, Launch
+from pytest_etcdtls.cluster.command_line import (
+    FileNames,
+    command_line,
+    loopback_addresses,
+    member_flags,
+    ports_needed,
+    write_pki,
+)
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.container import (
+    PATHS,
+    ContainerPlan,
+    EtcdContainer,
+    describe,
+    inside_addresses,
+    published_address,
+    published_ports,
+    reached_at,
+)
+from pytest_etcdtls.cluster.docker import (
+    cleanup_command,
+    image_flags,
+    image_present,
+    image_version,
+    published_host,
+    pull,
+)
+from pytest_etcdtls.cluster.member import Member, Served
+from pytest_etcdtls.cluster.ports import PortClaim, claim_ports
+from pytest_etcdtls.cluster.watchdog import GuardedDirectory
+from pytest_etcdtls.errors import ClusterStartError, UsageError
+from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.pki.profile import MemberNames
+from pytest_etcdtls.target import Target
+
+if TYPE_CHECKING:
+    import httpx
+
+_PULL_SECONDS = 60.0
+_NAME = "m0"
+
+
+class ServesClients(WaitStrategy):
+    """Waits until etcd logs that it serves clients and, if it should be, is healthy to its own client."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._startup_timeout = START_SECONDS
+
+    def wait_until_ready(self, container: WaitStrategyTarget) -> None:
+        """Wait.
+
+        Raises:
+            ClusterStartError: if etcd ends or takes too long. The message ends with its last log lines.
+        """
+        if not isinstance(container, EtcdTLSContainer):
+            raise TypeError("this strategy waits for an EtcdTLSContainer")
+        launch = Launch(f"etcd {container.version} ({container.source})", self._startup_timeout)
+        launch.await_served(container.members)
+        if container.config.expects_health:
+            launch.await_health(container.members)
+
+
+class EtcdTLSContainer(DockerContainer):
+    """An etcd with one member and mutual TLS on both ports, with keys and certificates of its own.
+
+    .. code-block:: python
+
+        with EtcdTLSContainer("quay.io/coreos/etcd:v3.6.11") as etcd, etcd.client() as client:
+            assert client.get("/health").json() == {"health": "true", "reason": ""}
+
+    All ``with_...`` methods of testcontainers apply, before the start: the certificates are also valid for
+    the name, the host name and the network aliases that they set, and ``with_command`` adds flags of etcd.
+    Nothing of this host is mounted. If this program is killed, container and files are removed.
+
+    Attributes:
+        config: the configuration.
+        pki: the keys and certificates, from the start on.
+        version: version of etcd, from the start on.
+        members: the one member, from the start on.
+    """
+
+    origin: Literal["process", "container"] = "container"
+    user: tuple[str, str] | None = None
+    pki: ClusterPKI
+
+    def __init__(
+        self,
+        image: str,
+        config: ClusterConfig | None = None,
+        *,
+        hosts: tuple[str, ...] = (),
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        """Describe the container; :meth:`start` starts it.
+
+        Args:
+            image: an image with ``etcd`` on its ``PATH``. It is pulled if it is missing.
+            config: the configuration (default: mutual TLS on both ports).
+            hosts: further DNS names and addresses for the certificates.
+            options: those of testcontainers' ``DockerContainer``.
+
+        Raises:
+            UsageError: for a configuration with several members or with authentication.
+        """
+        super().__init__(image, **options)
+        self.config = config or ClusterConfig()
+        if self.config.size != 1 or self.config.authentication or self.config.config_file:
+            raise UsageError(
+                "EtcdTLSContainer has one member, whose settings are flags, without users and roles: use "
+                "start_cluster(image=...) for other clusters"
+            )
+        self.version = ""
+        self.members: tuple[Member, ...] = ()
+        self._hosts = hosts
+        self._home: GuardedDirectory | None = None
+        self._claim: PortClaim | None = None
+        self.waiting_for(ServesClients())
+
+    def with_config(self, **changes: Any) -> Self:  # noqa: ANN401
+        """Change fields of the :class:`~pytest_etcdtls.ClusterConfig`."""
+        self.config = replace(self.config, **changes)
+        return self
+
+    def with_hosts(self, *hosts: str) -> Self:
+        """Issue the certificates also for these DNS names and addresses."""
+        self._hosts += hosts
+        return self
+
+    def start(self) -> Self:
+        """Generate the PKI, start etcd and wait until it serves clients.
+
+        Raises:
+            UsageError: if no engine answers, the image cannot be pulled or has no etcd, or its version does
+                not support the configuration.
+            ClusterStartError: if etcd does not serve clients in time.
+        """
+        try:
+            super().start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self, force: bool = True, delete_volume: bool = True) -> None:
+        """Remove the container and all files of it on this host. It may be called repeatedly."""
+        try:
+            super().stop(force, delete_volume)
+            self._container = None
+        finally:
+            if self._claim is not None:
+                self._claim.release()
+            if self._home is not None:
+                self._home.remove()
+
+    @property
+    def source(self) -> str:
+        """Name of the image."""
+        return str(self.image)
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the client listener, as this host reaches it."""
+        return self._member.client_url
+
+    def get_connection_url(self) -> str:
+        """Return :attr:`endpoint`, under the name that testcontainers' modules have for it."""
+        return self.endpoint
+
+    @property
+    def pki_directory(self) -> Path:
+        """Directory (0700) of the keys and certificates on this host; it goes with the container."""
+        return self._member.pki_root
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file: ``server-ca.crt``, ``client.crt``, ``client.key`` ..."""
+        return self._member.file(name)
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return a context that trusts the server's CA and presents the client certificate."""
+        return self._member.ssl_context()
+
+    def client(self) -> httpx.Client:
+        """Return an HTTP client of etcd's JSON gateway with the client certificate. The caller closes it."""
+        return self._member.client()
+
+    def target(self, label: str | None = None) -> Target:
+        """Return it as a target, to observe and judge it. The label defaults to ``etcd-VERSION``."""
+        return build_target(self, label)
+
+    @property
+    def _member(self) -> Member:
+        if not self.members:
+            raise ClusterStartError(
+                "the etcd of this container has not been started: use it in a with statement"
+            )
+        return self.members[0]
+
+    def _configure(self) -> None:
+        """Set what :meth:`start` creates the container with. testcontainers calls it."""
+        if self._home is not None:
+            raise UsageError("an EtcdTLSContainer is started once: make another one")
+        if not image_present(self.source):
+            pull(self.source, _PULL_SECONDS)
+        self.version = image_version(self.source)
+        flags = image_flags(self.source, self.version)
+        self._home = home = GuardedDirectory()
+        home.watchdog.guard_command(cleanup_command(home.token))
+
+        named = (self._name, self._kwargs.get("hostname"), *(self._network_aliases or ()), published_host())
+        hosts = (*MemberNames(_NAME).hosts, _NAME, *filter(None, named), *self._hosts)
+        member = MemberNames(_NAME, tuple(dict.fromkeys(hosts)))
+        try:
+            self.pki = ClusterPKI.generate(self.config.pki, [member])
+        except ValueError as error:
+            raise UsageError(f"the PKI of the container cannot be generated: {error}") from error
+        write_pki(self.pki, self.config, home.path / "pki", with_ca_keys=True)
+
+        self._claim = claim_ports(ports_needed(self.config), self.config.host)
+        outside = reached_at(loopback_addresses(self.config, _NAME, iter(self._claim.ports)))
+        inside, files = inside_addresses(outside), FileNames.of_member(self.pki, _NAME)
+        own = member_flags(self.config, flags, [inside], 0, PATHS, files, token=home.token, alone=True)
+        more = [self._command] if isinstance(self._command, str) else self._command or []
+        argv = (*command_line("etcd", own, self.config, PATHS), *more)
+        variables = {name: PATHS.fill_in(value) for name, value in self.config.environment.items()}
+
+        plan = ContainerPlan(
+            image=self.source,
+            name="",
+            host_name="",
+            network="",
+            cluster=home.token,
+            argv=argv,
+            environment=variables,
+            ports=published_ports(outside),
+            address=published_address(self.config.host),
+            files=[(home.path / "pki", str(PATHS.pki.parent))],
+            keep=False,
+        )
+        # Alone on its network or on one of the user's, etcd has to resolve its own name.
+        self._kwargs = {"extra_hosts": {_NAME: "127.0.0.1"}, **self._kwargs}
+        describe(self, plan)
+        self.members = (
+            Member(
+                addresses=outside,
+                argv=argv,
+                pki_root=home.path / "pki",
+                files=files,
+                server=EtcdContainer(plan, outer=self),
+                listens=Served.from_urls((*inside.listen_client, *inside.listen_client_http)),
+                variables=variables,
+                sees_pki_root=False,
+            ),
+        )

@@ -1,0 +1,296 @@
+"""Valid and invalid credentials by name: as files, SSL contexts, HTTP clients and environment variables."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import httpx
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pytest_etcdtls.cluster.watchdog import GuardedDirectory
+from pytest_etcdtls.errors import EtcdTLSError, NotVerifiedError, UsageError
+from pytest_etcdtls.facts.access import ClientIdentity
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.bundle import encode_certificates, encode_key, write_files
+from pytest_etcdtls.pki.identities import ISSUED_NAMES
+from pytest_etcdtls.pki.profile import Identity
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
+
+_GOOD = {"client": "client-certificate", "peer": "peer-certificate", "server": "server-certificate"}
+"""Names of the good identities, and of the facts that hold them."""
+
+NAMES = (*_GOOD, "none", "self-signed", "foreign-ca", "lookalike-ca", "revoked", *ISSUED_NAMES)
+"""All names of credentials. ``issued`` and ``intermediate-sent`` are valid, and made for the others."""
+
+_READS = re.compile(
+    r"/v3(alpha|beta)?/("
+    r"kv/range|maintenance/status|maintenance/hash|cluster/member/list|lease/leases|(kv/)?lease/timetolive|"
+    r"auth/(status|authenticate|user/get|user/list|role/get|role/list))"
+)
+"""Paths of etcd's JSON gateway whose POST changes no data."""
+
+
+class WriteRefusedError(EtcdTLSError):
+    """A request that may change data on a live cluster was not sent."""
+
+
+class Credentials(Mapping[str, "Credential"]):
+    """The identities of a listener's clients by name; each is made when it is first asked for.
+
+    ``credentials["expired"]`` raises :class:`~pytest_etcdtls.NotVerifiedError` for one that needs a key that
+    is not held, such as that of the CA of a live cluster, and :class:`~pytest_etcdtls.NotApplicableError` for
+    one that breaks no rule of this cluster. The message says what to pass.
+
+    Args:
+        observer: of the target.
+        listener: whom the identities are for (default: the first client listener).
+        allow_writes: clients may change data on a live cluster.
+    """
+
+    def __init__(
+        self, observer: Observer, *, listener: Listener | None = None, allow_writes: bool = False
+    ) -> None:
+        self._observer = observer
+        self._allow_writes = allow_writes or not observer.target.live
+        self.listener = listener or _first(observer.target, Role.CLIENT)
+        self._known: dict[str, Credential] = {}
+        self._directory: Path | None = None
+
+    def on(self, where: Listener | str) -> Credentials:
+        """Return the identities for another listener, or for the first one of a role (``peer``)."""
+        target = self._observer.target
+        listener = where if isinstance(where, Listener) else _first(target, Role(where))
+        return Credentials(self._observer, listener=listener, allow_writes=self._allow_writes)
+
+    def __getitem__(self, name: str) -> Credential:
+        if name not in NAMES:
+            raise KeyError(f"{name!r}: there are {', '.join(NAMES)}")
+        if name not in self._known:
+            fact = self._observer.get(ClientIdentity, _GOOD.get(name, name), self.listener)
+            self._known[name] = Credential(self, fact.identity)
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+    @property
+    def target(self) -> Target:
+        """The target of the listener."""
+        return self._observer.target
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a client waits (``--etcd-timeout``)."""
+        return self._observer.bounds.timeout
+
+    @property
+    def allow_writes(self) -> bool:
+        """Whether clients may change data."""
+        return self._allow_writes
+
+    @property
+    def directory(self) -> Path:
+        """A new directory (0700) for the files of owned clusters.
+
+        It goes with this object, or with this process if that is killed.
+        """
+        if self._directory is None:
+            try:
+                home = GuardedDirectory()
+            except OSError as error:
+                raise UsageError(f"the directory for credentials cannot be made: {error}") from error
+            self._directory = home.path
+            # A TemporaryDirectory warns when it goes without having been closed.
+            weakref.finalize(self, home.remove)
+        return self._directory
+
+
+def _first(target: Target, role: Role) -> Listener:
+    for listener in target.listeners:
+        if listener.role is role:
+            return listener
+    raise NotVerifiedError(f"{target.label} has no {role} listener: pass --etcd-endpoint or the like")
+
+
+class Credential:
+    """One identity of :class:`Credentials`.
+
+    Attributes:
+        identity: certificates and key.
+        listener: whom it is for.
+    """
+
+    def __init__(self, credentials: Credentials, identity: Identity) -> None:
+        self._credentials = credentials
+        self.identity = identity
+        self.listener = credentials.listener
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificates to send as PEM, leaf first; empty for ``none``."""
+        return encode_certificates(self.identity.chain)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key as unencrypted PEM; empty for ``none``."""
+        return b"" if self.identity.key is None else encode_key(self.identity.key)
+
+    def files(self) -> tuple[Path, Path]:
+        """Return the files of certificate and key: those that were given, else new ones (0600).
+
+        Raises:
+            UsageError: for ``none``, and for an identity that was made for a live cluster: no key is
+                written for one.
+        """
+        identity = self.identity
+        if identity.certificate_file and identity.key_file:
+            return Path(identity.certificate_file), Path(identity.key_file)
+        if identity.key is None:
+            raise UsageError(f"the identity {identity.name} has no files")
+        if self._credentials.target.live:
+            raise UsageError(
+                f"the identity {identity.name} is in memory only, since no key is written to disk for a live "
+                "cluster: use ssl_context(), client() or the PEM"
+            )
+        directory = self._credentials.directory
+        contents = {
+            PurePosixPath(f"{identity.name}.crt"): self.certificate_pem,
+            PurePosixPath(f"{identity.name}.key"): self.key_pem,
+        }
+        certificate, key = (directory / name for name in contents)
+        if not key.exists():
+            write_files(directory, contents)
+        return certificate, key
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return a context that presents the identity, and trusts the CA of the target.
+
+        The key is not written to disk for it.
+
+        Raises:
+            UsageError: where the system has no files in memory and none may be written.
+        """
+        context = trusting_context(self._credentials.target, self.listener)
+        identity = self.identity
+        if identity.key is None:
+            return context
+        if (identity.certificate_file and identity.key_file) or not hasattr(os, "memfd_create"):
+            certificate, key = self.files()
+            context.load_cert_chain(certificate, key, password=identity.passphrase or b"")  # never asks
+            return context
+        # Python's ssl takes a key from a file only; this one is in memory and goes when it is closed.
+        descriptor = os.memfd_create("etcdtls")
+        with open(descriptor, "wb") as file:
+            file.write(self.certificate_pem + self.key_pem)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        return context
+
+    def client(self) -> httpx.Client:
+        """Return an HTTP client of the listener that presents the identity. The caller closes it.
+
+        On a live cluster it raises :class:`WriteRefusedError` for all requests but reads, unless writes are
+        allowed.
+        """
+        held = self._credentials
+        return client_of(
+            self.listener, self.ssl_context(), allow_writes=held.allow_writes, timeout=held.timeout
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables by which etcdctl uses the identity on the listener.
+
+        ``ETCDCTL_CACERT`` is among them if the CA of the listener is in a file.
+
+        Raises:
+            UsageError: as :meth:`files`.
+        """
+        variables = {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": self.listener.url}
+        trust = self._credentials.target.credentials(self.listener.role).server_ca
+        if trust is not None and Path(trust.source).is_file():
+            variables["ETCDCTL_CACERT"] = trust.source
+        if self.identity.key is not None:
+            certificate, key = self.files()
+            variables |= {"ETCDCTL_CERT": str(certificate), "ETCDCTL_KEY": str(key)}
+        return variables
+
+    def __repr__(self) -> str:
+        return f"<credential {self.identity.name} for {self.listener.label}>"
+
+
+def trusting_context(target: Target, listener: Listener) -> ssl.SSLContext:
+    """Return a context of a client that trusts the CA of the listener, or the system's if none is known."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    held = target.credentials(listener.role)
+    if held.server_ca is None:
+        context.load_default_certs()
+    else:
+        pem = b"".join(found.public_bytes(Encoding.PEM) for found in held.server_ca.certificates)
+        context.load_verify_locations(cadata=pem.decode("ascii"))
+    return context
+
+
+def client_of(
+    listener: Listener, context: ssl.SSLContext, *, allow_writes: bool, timeout: float
+) -> httpx.Client:
+    """Return an HTTP client of a listener. The caller closes it.
+
+    Args:
+        listener: the listener.
+        context: trust and client certificate.
+        allow_writes: every request is sent, and not reads alone.
+        timeout: seconds that it waits.
+
+    Raises:
+        httpx.InvalidURL: if httpx does not take the host of the listener.
+    """
+    transport = ReadOnlyTransport(listener, context, allow_writes)
+    return httpx.Client(base_url=listener.url, transport=transport, timeout=timeout)
+
+
+class ReadOnlyTransport(httpx.HTTPTransport):
+    """A transport that connects to a fixed address and refuses requests that are not reads.
+
+    Args:
+        listener: the listener to connect to.
+        context: trust and client certificate.
+        allow_writes: every request is sent.
+    """
+
+    def __init__(self, listener: Listener, context: ssl.SSLContext, allow_writes: bool) -> None:
+        super().__init__(verify=context)
+        self._listener = listener
+        self._allow_writes = allow_writes
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request.
+
+        Raises:
+            WriteRefusedError: if the request may change data on a live cluster.
+        """
+        reads = request.method in ("GET", "HEAD", "OPTIONS") or (
+            request.method == "POST" and _READS.fullmatch(request.url.path)
+        )
+        if not reads and not self._allow_writes:
+            raise WriteRefusedError(
+                f"{request.method} {request.url}: a live cluster is only read; "
+                "--etcd-allow-writes lets it write"
+            )
+        there = self._listener.connect_to
+        if request.url.netloc == httpx.URL(self._listener.url).netloc:
+            # A trailing dot is used for the lookup only (RFC 6066 section 3).
+            request.extensions = {**request.extensions, "sni_hostname": self._listener.host.rstrip(".")}
+        else:
+            there = None
+        if there:
+            request.url = request.url.copy_with(host=there[0], port=there[1])
+        return super().handle_request(request)

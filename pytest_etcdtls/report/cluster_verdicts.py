@@ -1,0 +1,539 @@
+"""The clusters of ``--etcd-clusters`` together: the verdict of each, from its report, and one over all.
+
+Each cluster has a report of its own, a line of JSON. What is kept of it in memory is its verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+from xml.etree import ElementTree
+
+from pytest_etcdtls.baseline import MAXIMUM_SIZE, WrongReportError, our_document, tables_of, text_of
+from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
+from pytest_etcdtls.local_file import open_regular, read_regular
+from pytest_etcdtls.report.certificate_text import utc
+from pytest_etcdtls.report.json import document, encoded
+from pytest_etcdtls.report.model import Report, tool
+from pytest_etcdtls.report.overview import conclusion, plural
+from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
+from pytest_etcdtls.results import Outcome, Severity
+from pytest_etcdtls.untrusted import printable, read_json, some
+
+Document = dict[str, Any]
+"""The report of one cluster, as JSON."""
+
+_LONG: Final = 64 * 1024
+_MOST_FAULTS: Final = 200
+"""Faults of a cluster that are kept; its report has all."""
+_SHOWN: Final = 10
+"""Maximum number of clusters that the summary shows each."""
+_SHOWN_FAULTS: Final = 6
+_SHOWN_PROBLEMS: Final = 4
+_NAMED: Final = 3
+_ORDER: Final = {str(severity): place for place, severity in enumerate(Severity)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetPlace:
+    """Where a cluster stands: the number of clusters in the list, and the part of it, as ``3/10``."""
+
+    clusters: int
+    shard: str
+
+
+def cluster_document(
+    report: Report, label: str, place: FleetPlace, lost: list[str] | None = None
+) -> Document:
+    """Return the report of one cluster, without single observations and connections.
+
+    Args:
+        report: of the cluster alone.
+        label: of the cluster.
+        place: where it stands.
+        lost: is filled with the parts that could not be written, in words.
+    """
+    verdict = {
+        "label": label,
+        "verdict": conclusion(report, report.problems),
+        "seconds": round(report.seconds, 3),
+        "problems": list(report.problems),
+    }
+    written = document(report, lost)
+    written["observations"] = written["connections"] = []
+    return {**written, "fleet": {"clusters": place.clusters, "shard": place.shard, "verdicts": [verdict]}}
+
+
+def as_line(one: Document) -> str:
+    """Return the report of one cluster as a line of text."""
+    return encoded(one, indent=None) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFault:
+    """A fault of a cluster, as its report has it."""
+
+    check: str
+    severity: str
+    message: str
+    remediation: str
+    listeners: tuple[str, ...]
+    consequences: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterVerdict:
+    """What one cluster came to.
+
+    Attributes:
+        label: of the cluster.
+        verdict: in one line; it begins with CLEAN, NOT CLEAN or NO VERDICT.
+        faults: that fail the run, the most severe first, at most 200.
+        warnings: the number of faults that only warn.
+        connections: the number of connections made.
+        seconds: that it took.
+        problems: what fails it besides results, one sentence each.
+        silent: why nothing was judged, empty if something was.
+        place: where it stands.
+    """
+
+    label: str
+    verdict: str
+    etcd_version: str | None
+    listeners: int
+    faults: tuple[ClusterFault, ...]
+    warnings: int
+    connections: int
+    seconds: float
+    problems: tuple[str, ...]
+    silent: str
+    place: FleetPlace
+
+    @property
+    def word(self) -> str:
+        """The verdict alone."""
+        return self.verdict.partition(":")[0]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing fails it."""
+        return self.word == "CLEAN"
+
+    @property
+    def rank(self) -> tuple[int, int, int, str]:
+        """Its place in a list with the worst first."""
+        kind = {"NOT CLEAN": 0, "CLEAN": 2}.get(self.word, 1)
+        worst = min((_ORDER.get(fault.severity, len(_ORDER)) for fault in self.faults), default=len(_ORDER))
+        return kind, worst, -len(self.faults), self.label
+
+    @property
+    def line(self) -> str:
+        """The verdict with the checks that decide it, or the reason."""
+        names = list(dict.fromkeys(fault.check for fault in self.faults))
+        if names:
+            return f"{self.verdict}: {some(names, _NAMED)}"
+        if self.is_clean:
+            return f"{self.verdict}, {plural(self.warnings, 'warning')}" if self.warnings else self.verdict
+        why = self.silent or (self.problems[0] if self.problems else "")
+        return self.verdict if not why or why in self.verdict else f"{self.verdict}: {why}"
+
+    @property
+    def markup(self) -> dict[str, bool]:
+        """The colour of its line on a terminal."""
+        return (
+            {"red": not self.is_clean}
+            if not self.is_clean
+            else {"yellow" if self.warnings else "green": True}
+        )
+
+
+def verdict_of(one: Document) -> ClusterVerdict:
+    """Return the verdict in the report of one cluster.
+
+    Raises:
+        WrongReportError: if it is no such report.
+    """
+    place, ((at, said),) = _fleet(one), list(tables_of(one["fleet"], "verdicts", "fleet.verdicts"))
+    every = [
+        (_fault(table, where), text_of(table, "outcome", where))
+        for where, table in tables_of(one, "faults", "faults")
+    ]
+    failing = sorted(
+        (fault for fault, outcome in every if outcome == Outcome.VIOLATES),
+        key=lambda fault: (_ORDER.get(fault.severity, len(_ORDER)), fault.check),
+    )
+    targets = list(tables_of(one, "targets", "targets"))
+    version = next(
+        (found for _, target in targets if isinstance(found := target.get("etcd_version"), str)), None
+    )
+    undecided = (
+        _text(table, "reason", where)
+        for where, table in tables_of(one, "results", "results")
+        if table.get("outcome") in (Outcome.INCONCLUSIVE, Outcome.BROKEN)
+    )
+    summary = one.get("summary")
+    problems = said.get("problems", [])
+    return ClusterVerdict(
+        label=printable(text_of(said, "label", at), 100),
+        verdict=_text(said, "verdict", at),
+        etcd_version=printable(version, 64) if version else None,
+        listeners=sum(isinstance(found := one.get("listeners"), list) and len(found) for _, one in targets),
+        faults=tuple(failing[:_MOST_FAULTS]),
+        warnings=len(every) - len(failing),
+        connections=_number(summary.get("connections") if isinstance(summary, dict) else None),
+        seconds=_number(said.get("seconds")),
+        problems=tuple(printable(str(problem), 1024) for problem in problems[:20])
+        if isinstance(problems, list)
+        else (),
+        silent=next(undecided, ""),
+        place=place,
+    )
+
+
+def _fault(table: Any, at: str) -> ClusterFault:  # noqa: ANN401 - an object of JSON
+    listeners, consequences = table.get("listeners"), table.get("consequences")
+    return ClusterFault(
+        check=text_of(table, "check", at),
+        severity=text_of(table, "severity", at),
+        message=_text(table, "message", at),
+        remediation=_text(table, "remediation", at),
+        listeners=tuple(printable(str(one)) for one in listeners[:20]) if isinstance(listeners, list) else (),
+        consequences=len(consequences) if isinstance(consequences, list) else 0,
+    )
+
+
+def _text(table: Any, name: str, at: str) -> str:  # noqa: ANN401 - an object of JSON
+    return printable(" ".join(text_of(table, name, at, _LONG).split()), 1024)
+
+
+def _number(value: object) -> Any:  # noqa: ANN401 - an integer or a float, as it is in the report
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _fleet(one: Document) -> FleetPlace:
+    fleet = one.get("fleet")
+    if not isinstance(fleet, dict):
+        raise WrongReportError("it is the report of a run without --etcd-clusters")
+    clusters = fleet.get("clusters")
+    if not isinstance(clusters, int) or isinstance(clusters, bool) or clusters < 1:
+        raise WrongReportError("fleet.clusters is no number of clusters")
+    if not re.fullmatch(r"\d{1,6}/\d{1,6}", shard := text_of(fleet, "shard", "fleet", 32)):
+        raise WrongReportError("fleet.shard is no part, as 3/10")
+    return FleetPlace(clusters=clusters, shard=shard)
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """Yield the report of each cluster in a file: JSON Lines (``.jsonl``), else one JSON report.
+
+    Each is bounded, and one of JSON Lines is in memory at a time.
+
+    Raises:
+        UsageError: if it cannot be read or is no report of a run with ``--etcd-clusters``.
+    """
+    try:
+        if path.suffix == ".jsonl":
+            with open_regular(path) as file:
+                for number in range(1, 1_000_000_000):
+                    line = file.readline(MAXIMUM_SIZE + 1)
+                    if not line:
+                        return
+                    at = f"{path}, line {number}"
+                    yield from _divided(_checked(line, at), at)
+        else:
+            whole = _checked(read_regular(path, MAXIMUM_SIZE), str(path))
+            yield from _divided(whole, str(path))
+    except UnreadableFileError as error:
+        raise UsageError(f"{path} {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): check the path") from error
+
+
+_ADVICE: Final = "Pass reports that --etcd-clusters with --etcd-report=NAME.jsonl or NAME.json wrote."
+
+
+def _checked(data: bytes, at: str) -> Document:
+    try:
+        found = our_document(read_json(data, size=MAXIMUM_SIZE, raw=True))
+        _fleet(found)
+        text_of(found, "started_at", "report", 64)
+        if not isinstance(found.get("summary"), dict):
+            raise WrongReportError("summary is no object")
+    except UnreadableJSONError as error:
+        cut = "; the run that wrote it was killed, or the disk was full" if not data.endswith(b"\n") else ""
+        raise UsageError(f"{at}: {error}{cut}. {_ADVICE}") from error
+    except WrongReportError as error:
+        raise UsageError(f"{at}: {error}. {_ADVICE}") from error
+    return found
+
+
+_OF_TARGETS: Final = ("results", "faults")
+
+
+def _divided(whole: Document, at: str) -> Iterator[Document]:
+    """Yield the report of each cluster of a report of several; that of one as it is."""
+    fleet = whole["fleet"]
+    try:
+        said_of = list(tables_of(fleet, "verdicts", "fleet.verdicts"))
+        if len(said_of) == 1:
+            yield whole
+            return
+        parts: dict[str, dict[str, list[Any]]] = {}
+        for name in ("targets", *_OF_TARGETS):
+            for where, entry in tables_of(whole, name, name):
+                label = text_of(entry, "label" if name == "targets" else "target", where)
+                parts.setdefault(label, {}).setdefault(name, []).append(entry)
+        for where, said in said_of:
+            label = text_of(said, "label", where)
+            own = {name: parts.get(label, {}).get(name, []) for name in ("targets", *_OF_TARGETS)}
+            counted = Counter(entry.get("outcome") for entry in own["results"])
+            summary = {
+                "faults": sum(fault.get("outcome") == Outcome.VIOLATES for fault in own["faults"]),
+                **{str(outcome): counted[outcome] for outcome in Outcome},
+                "not-collected": _number(said.get("not-collected")),
+                "connections": _number(said.get("connections")),
+            }
+            yield {
+                **whole,
+                **own,
+                "seconds": said.get("seconds"),
+                "summary": summary,
+                "fleet": {**fleet, "verdicts": [said]},
+            }
+    except WrongReportError as error:
+        raise UsageError(f"{at}: {error}. {_ADVICE}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetReport:
+    """All clusters of a run, or of the reports of several.
+
+    Attributes:
+        verdicts: of each cluster, in the order in which they ended.
+        expected: the number of clusters that were to be judged.
+        shard: the part of a list, as ``3/10``; empty for all of it.
+        started_at: start of the run; aware, UTC.
+        seconds: duration of the run; 0 if it is not known.
+        problems: what fails the run besides single clusters, one sentence each.
+        documents: the reports of the clusters, read again from a file each time.
+    """
+
+    verdicts: Sequence[ClusterVerdict]
+    expected: int
+    shard: str
+    started_at: datetime
+    seconds: float
+    problems: Sequence[str]
+    documents: Callable[[], Iterable[Document]]
+
+    @cached_property
+    def worst_first(self) -> list[ClusterVerdict]:
+        """Every verdict, the worst first."""
+        return sorted(self.verdicts, key=lambda one: one.rank)
+
+    @property
+    def missing(self) -> int:
+        """The number of clusters without a verdict of any kind, since the run ended before."""
+        return max(0, self.expected - len(self.verdicts))
+
+    @property
+    def unclean(self) -> list[ClusterVerdict]:
+        """The clusters that are not clean, the worst first."""
+        return [one for one in self.worst_first if not one.is_clean]
+
+    @property
+    def connections(self) -> int:
+        """The number of connections made."""
+        return sum(one.connections for one in self.verdicts)
+
+    @property
+    def fails(self) -> bool:
+        """Whether it ends with exit code 1."""
+        return bool(self.unclean or self.missing or self.problems)
+
+    @cached_property
+    def by_fault(self) -> list[tuple[str, str, list[str]]]:
+        """Check and severity of the faults, with the clusters that have them; the most severe first."""
+        found: dict[tuple[str, str], dict[str, None]] = {}
+        for one in self.worst_first:
+            for fault in one.faults:
+                found.setdefault((fault.check, fault.severity), {})[one.label] = None
+        order = sorted(found, key=lambda key: (_ORDER.get(key[1], len(_ORDER)), -len(found[key]), key[0]))
+        return [(check, severity, list(found[check, severity])) for check, severity in order]
+
+    @property
+    def counts(self) -> str:
+        """How many clusters came to what."""
+        words = Counter(one.word for one in self.verdicts)
+        clean = sum(one.is_clean for one in self.verdicts)
+        warned = sum(one.is_clean and one.warnings > 0 for one in self.verdicts)
+        without = len(self.verdicts) - words["NOT CLEAN"] - clean
+        parts = [f"{words['NOT CLEAN']} not clean"] if words["NOT CLEAN"] else []
+        parts += [f"{without} without a verdict"] if without else []
+        parts += [f"{clean} clean" + (f" ({warned} with warnings)" if warned else "")] if clean else []
+        parts += [f"{self.missing} not judged"] if self.missing else []
+        part = f" in part {self.shard}" if self.shard else ""
+        return f"{plural(self.expected, 'cluster')}{part}: {', '.join(parts) or 'nothing to judge'}"
+
+    @property
+    def conclusion(self) -> str:
+        """The verdict in one line, which begins with CLEAN, NOT CLEAN, NO VERDICT or NOT COMPLETE."""
+        if not self.expected and self.shard and not self.problems:
+            return f"CLEAN: part {self.shard} of the list has no cluster, there is nothing to judge"
+        if found := sum(one.word == "NOT CLEAN" for one in self.verdicts):
+            return f"NOT CLEAN: {found} of {plural(self.expected, 'cluster')}"
+        if self.missing:
+            return f"NOT COMPLETE: {self.missing} of {plural(self.expected, 'cluster')} not judged"
+        if self.unclean:
+            return f"NO VERDICT: {len(self.unclean)} of {plural(self.expected, 'cluster')}"
+        return f"NO VERDICT: {self.problems[0]}" if self.problems else "CLEAN"
+
+
+def cluster_line(one: ClusterVerdict, width: int, label_width: int) -> Line:
+    """Return the line about a cluster that has ended; it is cut at the width."""
+    text = f"{one.label:<{label_width}}  {one.line}"
+    return Line(text if len(text) <= width else f"{text[: width - 4].rstrip()} ...", one.markup)
+
+
+@section
+def fleet_summary(report: FleetReport, *, width: int, written: Sequence[str], status: int) -> Iterator[Line]:
+    """Yield the summary over all clusters, the worst first, in about 40 lines of 80 characters at most.
+
+    Args:
+        report: of all clusters.
+        width: characters per line.
+        written: what was written elsewhere, one line each.
+        status: the exit code.
+    """
+    yield bold(report.counts)
+    if report.by_fault:
+        yield bold("faults")
+    for check, severity, labels in report.by_fault[:_SHOWN_FAULTS]:
+        text = f"  {check} ({severity}) on {plural(len(labels), 'cluster')}: {some(labels, _NAMED)}"
+        yield _cut(text, width)
+    if (more := len(report.by_fault) - _SHOWN_FAULTS) > 0:
+        yield Line(f"  and {plural(more, 'more kind')} of faults")
+    if report.unclean:
+        yield bold("worst first")
+    label_width = max((len(one.label) for one in report.unclean[:_SHOWN]), default=0)
+    for one in report.unclean[:_SHOWN]:
+        yield Line(f"  {(line := cluster_line(one, width - 2, label_width)).text}", line.markup)
+    if (more := len(report.unclean) - _SHOWN) > 0:
+        yield Line(f"  and {plural(more, 'more cluster')} that {'is' if more == 1 else 'are'} not clean")
+    for problem in report.problems[:_SHOWN_PROBLEMS]:
+        yield from (coloured(line.text, "red") for line in wrapped(problem, width, "  "))
+    yield from (Line(line) for text in written[:6] for line in text.splitlines())
+    took = f" in {report.seconds:.1f} s" if report.seconds else ""
+    yield Line(f"{plural(report.connections, 'connection')}{took}; exit code {status}")
+    last = f"etcd TLS: {report.conclusion}"
+    yield Line(last, {"red" if report.fails else "green": True, "bold": True})
+
+
+def _cut(text: str, width: int) -> Line:
+    return coloured(text if len(text) <= width else f"{text[: width - 4].rstrip()} ...", "red")
+
+
+def html(report: FleetReport) -> Iterator[str]:
+    """Yield the parts of one HTML page, complete without scripts, other files or a network."""
+    from pytest_etcdtls.report.html import environment  # Jinja2 is imported for this format only
+
+    template = environment().get_template("clusters.html.j2")
+    return template.stream(report=report, tool=tool(), plural=plural, some=some)
+
+
+def junit(report: FleetReport) -> Iterator[str]:
+    """Yield a JUnit report: a test case for each cluster."""
+    suite = ElementTree.Element(
+        "testsuite",
+        name="etcdtls",
+        tests=str(len(report.verdicts)),
+        failures=str(sum(one.word == "NOT CLEAN" for one in report.verdicts)),
+        errors=str(sum(one.word not in ("NOT CLEAN", "CLEAN") for one in report.verdicts)),
+        time=f"{report.seconds:.3f}",
+        timestamp=utc(report.started_at),
+    )
+    for one in report.verdicts:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="etcdtls", name=one.label, time=f"{one.seconds:.3f}"
+        )
+        if not one.is_clean:
+            kind = "failure" if one.word == "NOT CLEAN" else "error"
+            ElementTree.SubElement(case, kind, message=one.line).text = "\n".join(full_text(one))
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    yield '<?xml version="1.0" encoding="utf-8"?>\n'
+    yield ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def full_text(one: ClusterVerdict) -> Iterator[str]:
+    """Yield the verdict of a cluster with its faults and their remedies, in lines."""
+    yield one.line
+    for number, fault in enumerate(one.faults, 1):
+        more = f"; {plural(fault.consequences, 'more check')} of the same cause" if fault.consequences else ""
+        yield (
+            f"{number}. {fault.check} ({fault.severity}) on {some(fault.listeners, 5)}: "
+            + fault.message
+            + more
+        )
+        if fault.remediation:
+            yield f"   remedy: {fault.remediation}"
+    yield from one.problems
+
+
+def json_lines(report: FleetReport) -> Iterator[str]:
+    """Yield the report of each cluster, a line each."""
+    yield from map(as_line, report.documents())
+
+
+def json_report(report: FleetReport) -> Iterator[str]:
+    """Yield the parts of one JSON report of all clusters; one cluster is in memory at a time."""
+    head = {
+        "schema_version": 1,
+        "tool": tool(),
+        "started_at": utc(report.started_at),
+        "seconds": round(report.seconds, 3),
+        "partial": bool(report.missing),
+        "observations": [],
+        "connections": [],
+    }
+    yield encoded(head, indent=None)[:-1]
+    summary: Counter[str] = Counter()
+    verdicts: list[dict[str, Any]] = []
+    places: dict[FleetPlace, None] = {}
+    for one in report.documents():
+        places[_fleet(one)] = None
+        counted = {name: _number(value) for name, value in one["summary"].items()}
+        summary.update(counted)
+        (said,) = one["fleet"]["verdicts"]
+        verdicts.append(
+            {**said, "connections": counted["connections"], "not-collected": counted.get("not-collected", 0)}
+        )
+    for name in ("targets", *_OF_TARGETS):
+        yield f', "{name}": ['
+        first = True
+        for one in report.documents():
+            for entry in one[name]:
+                yield ("\n" if first else ",\n") + encoded(entry, indent=None)
+                first = False
+        yield "]"
+    place = next(iter(places), FleetPlace(clusters=max(1, report.expected), shard=report.shard or "1/1"))
+    shard = place.shard if len(places) == 1 else "1/1"
+    fleet = {"clusters": place.clusters, "shard": shard, "verdicts": verdicts}
+    every = {
+        "faults": 0,
+        **{str(outcome): 0 for outcome in Outcome},
+        "not-collected": 0,
+        "connections": 0,
+        **summary,
+    }
+    yield f', "summary": {json.dumps(every)}, "fleet": {encoded(fleet, indent=None)}}}\n'
+
+
+RENDERERS: Final = {".jsonl": json_lines, ".json": json_report, ".html": html, ".xml": junit}
+"""What yields the text of a report of several clusters, by the suffix of the file."""

@@ -1,0 +1,485 @@
+"""Differences between targets of one run, and between a run and an earlier one. Values in, values out.
+
+Compared is what both snapshots have. What was observed of one of them alone is no difference: other options,
+other credentials or a listener that stalled cause it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any, Final
+
+from pytest_etcdtls.baseline import BUILD, SEPARATOR, Baseline, Behaviour, Snapshot, paired_labels, pairs
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.facts import etcd_log
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import CLUSTER
+from pytest_etcdtls.untrusted import some
+
+OUTCOME: Final = "outcome"
+"""The topic of a difference of what a check came to."""
+
+TOPICS: Final = (
+    *(OUTCOME, "access", "lifecycle", "declaration", "versions", "suites", "groups", "alpn", "announced"),
+    *("api", "alert", "silence", "hello", "sessions", "certificate"),
+)
+"""What is compared, in the order in which it matters to clients. Others come last."""
+
+_RANKS: Final = {Outcome.WARNS: 1, Outcome.VIOLATES: 2}
+_NO_EVIDENCE: Final = frozenset({Outcome.NOT_VERIFIED, Outcome.INCONCLUSIVE, Outcome.BROKEN})
+_SOME: Final = 4
+
+
+class Direction(StrEnum):
+    """Whether something got worse."""
+
+    WORSE = "worse"
+    CHANGED = "changed"
+    BETTER = "better"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetDifference:
+    """Something that is different, on the listeners and in the cases in which it differs alike.
+
+    Attributes:
+        topic: one of :data:`TOPICS`.
+        subjects: ids of checks, identities, paths ...
+        details: in which cases: TLS versions, steps; may be empty.
+        listeners: labels in the later target.
+        before: the value then; several are separated as in :class:`Behaviour`.
+        after: the value now.
+        direction: whether it got worse. What breaks no check only changed.
+        follows: a violation that follows from another one, or followed.
+        meaning: what it means, in a sentence; empty if that is not known.
+        source: where that is documented.
+    """
+
+    topic: str
+    subjects: tuple[str, ...]
+    details: tuple[str, ...]
+    listeners: tuple[str, ...]
+    before: str
+    after: str
+    direction: Direction = Direction.CHANGED
+    follows: bool = False
+    meaning: str = ""
+    source: str = ""
+
+    @property
+    def about(self) -> str:
+        """What differs, in words, with the first of many."""
+        details = f" ({some(self.details, _SOME)})" if any(self.details) else ""
+        subjects = some(self.subjects, _SOME)
+        return f"alert for {subjects}{details}" if self.topic == "alert" else f"{subjects}{details}"
+
+    @property
+    def change(self) -> str:
+        """Before and after in words; of several values, those that went and came."""
+        if not self.has_several:
+            return f"{self.before} -> {self.after}"
+        gone, new = self.went_and_came
+        parts = [
+            f"{word} {some(values, _SOME)}" for word, values in (("without", gone), ("new", new)) if values
+        ]
+        return ", ".join(parts)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether there is more than one value, before or after."""
+        return SEPARATOR in f"{self.before}{self.after}"
+
+    @property
+    def went_and_came(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The values that are only before, and those that are only after."""
+        before, after = (text.split(SEPARATOR) for text in (self.before, self.after))
+        return (
+            tuple(value for value in before if value not in after and value != "none"),
+            tuple(value for value in after if value not in before and value != "none"),
+        )
+
+    @property
+    def where(self) -> str:
+        """The listeners in words, empty for the whole target."""
+        return some([label for label in self.listeners if label != CLUSTER], _SOME)
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        return f"{self.where}{': ' if self.where else ''}{self.about}: {self.change}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedTargets:
+    """The differences between two targets.
+
+    Attributes:
+        before: label, then what is known of the build, for people.
+        after: the same of the later one.
+        labels: the labels alone.
+        baseline: ``before`` is of an earlier run.
+        differences: what matters most first.
+        remarks: what could not be compared, in sentences.
+    """
+
+    before: str
+    after: str
+    labels: tuple[str, str]
+    baseline: bool
+    differences: tuple[TargetDifference, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """What is compared, and how much differs."""
+        shown = [one for one in self.differences if not one.follows]
+        counted = [(way, sum(one.direction is way for one in shown)) for way in Direction]
+        said = ", ".join(f"{count} {way}" for way, count in counted if count)
+        old = f"{self.before} of the baseline" if self.baseline else self.before
+        return f"{old} -> {self.after}: {said or 'no difference'}"
+
+    @property
+    def worse(self) -> tuple[TargetDifference, ...]:
+        """What got worse and follows from nothing else."""
+        return tuple(one for one in self.differences if one.direction is Direction.WORSE and not one.follows)
+
+
+def comparisons(now: Sequence[Snapshot], baseline: Baseline | None) -> tuple[ComparedTargets, ...]:
+    """Return each started target compared with the one before it, then each with that in the baseline.
+
+    Live clusters are for different purposes, and what differs between them says nothing about a change.
+    """
+    found = [compare(old, new) for old, new in pairwise(one for one in now if not one.live)]
+    if baseline is not None:
+        together = pairs(baseline.snapshots, now, lambda one: one.label)
+        found += [
+            compare(old, new, baseline=True, remarks=_unpaired(baseline, now, together) if not number else ())
+            for number, (old, new) in enumerate(together)
+        ]
+    return tuple(found)
+
+
+def _unpaired(
+    baseline: Baseline, now: Sequence[Snapshot], together: Iterable[tuple[Snapshot, Snapshot]]
+) -> tuple[str, ...]:
+    remarks = [f"the run of {baseline.source} ended early"] if baseline.partial else []
+    paired = {id(one) for pair in together for one in pair}
+    for what, targets in (("the baseline", baseline.snapshots), ("this run", now)):
+        alone = [one.label for one in targets if id(one) not in paired]
+        remarks += [f"without a counterpart: {some(alone, _SOME)} of {what}"] if alone else []
+    return tuple(remarks)
+
+
+def compare(
+    before: Snapshot, after: Snapshot, *, baseline: bool = False, remarks: Sequence[str] = ()
+) -> ComparedTargets:
+    """Return the differences between two targets."""
+    labels = paired_labels(before, after)
+    found = [*_outcomes(before, after, labels), *_behaviours(before, after, labels)]
+    remarks = [*remarks, *_remarks(before, after, labels)]
+    if stopped := [one.label for one in (before, after) if _did_not_start(one)]:
+        found = [one for one in found if not {one.before, one.after} & _NO_EVIDENCE]
+        remarks.append(f"{' and '.join(stopped)} did not start: only what is declared is compared")
+    return ComparedTargets(
+        before=_described(before),
+        after=_described(after),
+        labels=(before.label, after.label),
+        baseline=baseline,
+        differences=tuple(sorted(map(_explained, found), key=_importance)),
+        remarks=tuple(remarks),
+    )
+
+
+def _did_not_start(one: Snapshot) -> bool:
+    judged = one.outcomes.get((CLUSTER, "config.starts"))
+    return judged is not None and judged.outcome is Outcome.VIOLATES
+
+
+def _described(one: Snapshot) -> str:
+    go = next((entry.value for entry in one.behaviour if entry.topic == BUILD), "")
+    etcd = f"etcd {one.etcd_version}" if one.etcd_version and one.etcd_version not in one.label else ""
+    about = ", ".join(filter(None, (etcd, go)))
+    return f"{one.label} ({about})" if about else one.label
+
+
+def _importance(one: TargetDifference) -> tuple[object, ...]:
+    topic = TOPICS.index(one.topic) if one.topic in TOPICS else len(TOPICS)
+    if one.topic == OUTCOME and one.direction is Direction.CHANGED and one.after not in _NO_EVIDENCE:
+        topic = len(TOPICS) + 1  # a check that has a subject in one version only
+    refused = one.topic in ("access", "lifecycle") and one.after == "refused"
+    return one.follows, list(Direction).index(one.direction), topic, not refused, one.subjects, one.details
+
+
+def _remarks(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> Iterator[str]:
+    if not before.behaviour and after.behaviour:
+        yield f"{before.label} has no record of its behaviour: only outcomes are compared"
+    alone = [label for label, _ in before.listeners if label not in labels]
+    alone += [label for label, _ in after.listeners if label not in labels.values()]
+    if alone:
+        yield f"without a counterpart: {some(alone, _SOME)}"
+    paired = {(labels.get(label, label), check) for label, check in before.outcomes}
+    known = set(labels.values())
+    left = {check for label, check in paired ^ set(after.outcomes) if label in known}
+    if left:
+        yield f"{len(left)} {'check is' if len(left) == 1 else 'checks are'} in one of them alone"
+
+
+def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> Iterator[TargetDifference]:
+    found = []
+    for (label, check), old in before.outcomes.items():
+        new = after.outcomes.get((labels.get(label, ""), check))
+        way = None if new is None else direction(old.outcome, new.outcome)
+        if new is not None and way is not None and not _is_of_the_machine(check, old.outcome, new.outcome):
+            follows = new.follows if way is Direction.WORSE else old.follows and way is Direction.BETTER
+            found.append(
+                TargetDifference(
+                    topic=OUTCOME,
+                    subjects=(check,),
+                    details=("",),
+                    listeners=(labels[label],),
+                    before=old.outcome,
+                    after=new.outcome,
+                    direction=way,
+                    follows=follows,
+                    meaning=new.message,
+                )
+            )
+    yield from _merged(found)
+
+
+def _is_of_the_machine(check: str, before: Outcome, after: Outcome) -> bool:
+    """Whether etcd's log could be matched with our connections in one run only.
+
+    Behind the address translation of a container, the ports in it are not ours.
+    """
+    known = catalogue().get(check)
+    of_log = known is not None and any(
+        need.type.__module__ == etcd_log.__name__ for need in known.needs.values()
+    )
+    return of_log and {before, after} <= {Outcome.CONFORMS, Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE}
+
+
+def direction(before: Outcome, after: Outcome) -> Direction | None:
+    """Return whether an outcome got worse; ``None`` if it is the same, or one of them was not run.
+
+    Only a new finding is worse, and only what is judged again, or has no subject any more, is better: a check
+    that cannot be verified any longer only changed, and a waived finding is accepted.
+    """
+    if before is after or Outcome.NOT_RUN in (before, after):
+        return None
+    if Outcome.WAIVED in (before, after):
+        return Direction.WORSE if after in _RANKS else Direction.CHANGED
+    old, new = _RANKS.get(before, 0), _RANKS.get(after, 0)
+    if new > old:
+        return Direction.WORSE
+    return Direction.BETTER if new < old and after not in _NO_EVIDENCE else Direction.CHANGED
+
+
+def _behaviours(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> Iterator[TargetDifference]:
+    now = {(one.listener, one.topic, one.subject, one.detail): one for one in after.behaviour}
+    roles = {role for _, role in (*before.listeners, *after.listeners)}
+    found = []
+    for old in before.behaviour:
+        label = labels.get(old.listener, old.listener if old.listener in roles else "")
+        new = now.get((label, old.topic, old.subject, old.detail))
+        if old.topic != BUILD and new is not None and new.value != old.value:
+            found.append(_changed(old, new))
+    yield from _merged(found)
+
+
+def _changed(old: Behaviour, new: Behaviour) -> TargetDifference:
+    return TargetDifference(
+        topic=new.topic,
+        subjects=(new.subject,),
+        details=(new.detail,),
+        listeners=(new.listener,),
+        before=old.value,
+        after=new.value,
+    )
+
+
+def _merged(found: Sequence[TargetDifference]) -> list[TargetDifference]:
+    """Merge equal differences of several listeners, cases or subjects into one."""
+    made = [*found]
+    for name in ("listeners", "details", "subjects"):
+        made = _joined(made, name)
+    return made
+
+
+def _joined(found: Iterable[TargetDifference], name: str) -> list[TargetDifference]:
+    groups: dict[Hashable, list[TargetDifference]] = {}
+    for one in found:
+        alone = name == "subjects" and one.topic == OUTCOME and one.direction is Direction.WORSE
+        without: dict[str, Any] = {name: (), "meaning": ""}
+        groups.setdefault((replace(one, **without), one.subjects if alone else ()), []).append(one)
+    made = []
+    for same in groups.values():
+        together: dict[str, Any] = {
+            name: tuple(sorted({text for one in same for text in getattr(one, name)}))
+        }
+        made.append(replace(same[0], **together))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A sentence about some differences.
+
+    Attributes:
+        topic: their topic.
+        subject: pattern of a subject or detail.
+        gone: pattern of the value before; of several values, of one that went.
+        new: pattern of the value after; of several values, of one that came.
+    """
+
+    topic: str
+    subject: str
+    gone: str
+    new: str
+    text: str
+    source: str
+
+    def fits(self, one: TargetDifference) -> bool:
+        """Return whether the sentence is about that difference."""
+        gone, new = one.went_and_came if one.has_several else ((one.before,), (one.after,))
+        return (
+            one.topic == self.topic
+            and _any(self.subject, (*one.subjects, *one.details))
+            and (not self.gone or _any(self.gone, gone))
+            and (not self.new or _any(self.new, new))
+        )
+
+
+def _any(pattern: str, texts: Iterable[str]) -> bool:
+    return any(re.search(pattern, text) for text in texts)
+
+
+_GO = "Go release notes"
+_ALERTS = "Go, crypto/tls/handshake_server.go, processCertsFromClient"
+_CRL = "etcd, client/pkg/transport/listener_tls.go; Go, crypto/x509.ParseRevocationList"
+
+MEANINGS: Final = (
+    Meaning(
+        *("lifecycle", "crl-encoding, pem", "accepted", "refused"),
+        "A revocation list in PEM, which was read before, now refuses every client: convert it to DER.",
+        _CRL,
+    ),
+    Meaning(
+        *("lifecycle", "crl-encoding, pem", "refused", "accepted"),
+        "A revocation list in PEM is read, which refuses every client in the other version.",
+        _CRL,
+    ),
+    Meaning(
+        *("versions", "", "", "TLS 1.3"),
+        "TLS 1.3 is negotiated, and was not: a refused client learns of it with its first read only.",
+        "etcd CHANGELOG-3.5, 3.5.8; RFC 8446, section 4.4.2",
+    ),
+    Meaning(
+        *("suites", "", "TLS_RSA_", ""),
+        "Clients that offer RSA key exchange alone are refused; --cipher-suites can name it again.",
+        f"{_GO} 1.22 (RSA key exchange) and 1.23 (triple DES), crypto/tls",
+    ),
+    Meaning(
+        *("suites", "", "3DES", ""),
+        "Clients that offer triple DES alone are refused.",
+        f"{_GO} 1.23, crypto/tls",
+    ),
+    Meaning(
+        *("groups", "", "", "X25519MLKEM768"),
+        "A hybrid group against quantum computers is negotiated with clients that offer it.",
+        f"{_GO} 1.24, crypto/tls",
+    ),
+    Meaning(
+        *("groups", "", "", "SecP256r1MLKEM768|SecP384r1MLKEM1024"),
+        "More hybrid groups against quantum computers are accepted from clients that offer them alone.",
+        f"{_GO} 1.24 and 1.26, crypto/tls",
+    ),
+    Meaning(
+        *("groups", "", "MLKEM", ""),
+        "Hybrid groups are no longer accepted: a quantum computer could decrypt what is recorded today.",
+        f"{_GO} 1.24, crypto/tls",
+    ),
+    Meaning(
+        *("alpn", "unknown", "", "120"),
+        "A client that offers only unknown names by ALPN is refused; before, it was served.",
+        f"{_GO} 1.17, crypto/tls",
+    ),
+    Meaning(
+        *("alert", "", "42", "116|48|45|40"),
+        "Refused as before; the alert names the reason, so clients and monitoring see another error text.",
+        _ALERTS,
+    ),
+    Meaning(
+        *("alert", "", "42|48|116", "close_notify"),
+        "Refused after the handshake, without an alert: the client sees an empty reply.",
+        "etcd, client/pkg/transport/listener_tls.go",
+    ),
+    Meaning(
+        *("api", "livez|readyz", "404", "200"),
+        "The path answers, which newer kubeadm manifests use for their probes.",
+        "etcd CHANGELOG 3.4.29, 3.5.11 and 3.6.0",
+    ),
+    Meaning(
+        *("api", "livez|readyz", "200", "404"),
+        "The path is gone: probes of newer kubeadm manifests fail.",
+        "etcd CHANGELOG 3.4.29, 3.5.11 and 3.6.0",
+    ),
+    Meaning(
+        *("api", "fields of /version", "", "storage"),
+        "/version has one more field, storage; it reads unknown for a moment after the start.",
+        "etcd CHANGELOG-3.6, 3.6.0",
+    ),
+    Meaning(
+        *("api", "/v2/", "200", "404"),
+        "The API of version 2 is gone: clients of it fail.",
+        "etcd CHANGELOG-3.6, 3.6.0",
+    ),
+    Meaning(
+        *("hello", "sha1", "accepted", "alert"),
+        "A TLS 1.2 client that verifies SHA-1 signatures only is refused.",
+        f"{_GO} 1.25, crypto/tls",
+    ),
+    Meaning(
+        *("silence", "", "open", "closed"),
+        "A connection that never sends anything no longer holds its resources.",
+        "GHSA-6vch-q96h-7gc3",
+    ),
+    Meaning(
+        *("silence", "", "closed", "open"),
+        "A connection that never sends anything is kept open: many of them exhaust etcd's file descriptors.",
+        "GHSA-6vch-q96h-7gc3",
+    ),
+    Meaning(
+        *("access", "", "refused", "accepted"),
+        "A client is accepted that was refused.",
+        "",
+    ),
+    Meaning(
+        *("access", "", "accepted", "refused"),
+        "A client is refused that was accepted.",
+        "",
+    ),
+)
+"""What is known of differences; the first that fits counts."""
+
+
+def _explained(one: TargetDifference) -> TargetDifference:
+    if one.topic == OUTCOME:
+        return _of_check(one)
+    found = next((meaning for meaning in MEANINGS if meaning.fits(one)), None)
+    return one if found is None else replace(one, meaning=found.text, source=found.source)
+
+
+def _of_check(one: TargetDifference) -> TargetDifference:
+    """Add what a check requires, unless it says itself what is wrong, and its first source."""
+    check = catalogue().get(one.subjects[0])
+    if check is None or len(one.subjects) > 1:
+        return one
+    source = next(iter(check.sources(None)), "")
+    if one.after in _NO_EVIDENCE:
+        return replace(one, meaning=f"No longer verified: {check.requirement}", source=source)
+    return replace(one, meaning=one.meaning or check.requirement, source=source)

@@ -1,0 +1,228 @@
+"""The report as one HTML page: complete without scripts, other files or a network.
+
+Every text of others is a value of a template with autoescape; before that it is made printable and bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Final
+
+from cryptography import x509
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pytest_etcdtls.catalog import catalogue, why
+from pytest_etcdtls.pki.certificate import name_text
+from pytest_etcdtls.profiles import outcome_of, summary_of
+from pytest_etcdtls.registry import Check
+from pytest_etcdtls.report.certificate_text import certificate_card, days_left
+from pytest_etcdtls.report.model import Report, tool
+from pytest_etcdtls.report.overview import (
+    WORST_FIRST,
+    SeenCertificate,
+    access,
+    certificates,
+    conclusion,
+    exit_reason,
+    listener_summary,
+    plural,
+    undecided,
+)
+from pytest_etcdtls.report.reference import SUBJECTS, address
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.untrusted import printable, printable_lines
+
+_SECTIONS: Final = (
+    *("verdict", "matrix", "timeline", "listeners", "faults", "differences", "unknown", "warnings"),
+    *("profiles", "unverified", "waived", "results", "catalogue"),
+)
+"""The macros of ``sections.html.j2``, in their order on the page."""
+_TEXT_LIMIT: Final = 8192
+"""Characters of one text."""
+_MOST_CERTIFICATES: Final = 200
+
+MARKS: Final[Mapping[str, str]] = {
+    **{"as expected": "✓", "not as expected": "✗", "a warning": "!", "waived": "~", "undecided": "?"},
+    **{"violates": "✗", "warns": "!", "conforms": "✓", "not-applicable": "-", "not-verified": "?"},
+    **{"inconclusive": "?", "broken": "?", "not-run": "?", "not-judged": "-"},
+    **{"worse": "✗", "better": "✓", "changed": "-"},
+    **{"expired": "✗", "not yet valid": "✗", "expires soon": "!", "valid": "✓"},
+}
+"""A sign beside each colour."""
+KINDS: Final[Mapping[str, str]] = {
+    "✓": "good",
+    "✗": "bad",
+    "!": "warn",
+    "~": "warn",
+    "?": "open",
+    "-": "none",
+}
+"""The class of each sign."""
+
+
+def environment() -> Environment:
+    """Return what reads the templates: text of others in them is escaped, made printable and bounded."""
+    return Environment(
+        loader=PackageLoader("pytest_etcdtls.report"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(report: Report, lost: list[str]) -> str:
+    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    made = environment()
+    made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
+    made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
+    macros = made.get_template("sections.html.j2").module
+    page = _Page(report)
+    parts: dict[str, str] = {}
+    for name in _SECTIONS:
+        try:
+            parts[name] = getattr(macros, name)(page)
+        except Exception as error:  # costs this section
+            lost.append(f"the section {name}: {type(error).__name__}: {printable(str(error))}")
+            parts[name] = Markup("<p role=note>The section {} could not be shown.</p>").format(name)
+    return made.get_template("page.html.j2").render(page=page, parts=parts)
+
+
+def _shown(value: object) -> object:
+    """Return a text as lines without control and bidirectional characters."""
+    return (
+        printable_lines(value, _TEXT_LIMIT) if type(value) is not Markup and isinstance(value, str) else value
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """The validity of a certificate on the time line, in thousandths of its width."""
+
+    begin: int
+    end: int
+    today: int
+    soon: int
+
+
+class _Page:
+    """What the templates read.
+
+    Args:
+        report: the report.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.tool = tool()
+        self.subjects = SUBJECTS
+
+    @cached_property
+    def verdict(self) -> tuple[str, str, str]:
+        """The kind of verdict as a class, the word, and what comes after it."""
+        word, _, rest = conclusion(self.report, self.report.problems).partition(": ")
+        return {"CLEAN": "good", "NOT CLEAN": "bad"}.get(word, "open"), word, rest
+
+    @property
+    def exit(self) -> str:
+        """The exit code and its reason."""
+        return exit_reason(self.report, self.report.problems, self.report.status)
+
+    @property
+    def counts(self) -> list[tuple[Outcome, int]]:
+        """The number of results by outcome, without zeros."""
+        return [(one, self.report.counts[one]) for one in WORST_FIRST if self.report.counts[one]]
+
+    @property
+    def matrices(self) -> Iterator[tuple[object, object]]:
+        """Targets with their access matrix."""
+        for seen in self.report.seen:
+            if (matrix := access(self.report, seen)).rows:
+                yield seen, matrix
+
+    @cached_property
+    def certificates(self) -> list[SeenCertificate]:
+        """Every certificate, the first to expire first."""
+        return certificates(self.report.seen)
+
+    @property
+    def shown_certificates(self) -> list[SeenCertificate]:
+        """As many of them as are shown."""
+        return self.certificates[:_MOST_CERTIFICATES]
+
+    @cached_property
+    def window(self) -> tuple[datetime, datetime]:
+        """Begin and end of the time line: what is served decides, so that a CA of ten years does not."""
+        now = self.report.started_at
+        ends = [one.certificate.not_valid_after_utc for one in self.certificates]
+        leaves = [
+            one.certificate.not_valid_after_utc
+            for one in self.certificates
+            if one.certificate.subject != one.certificate.issuer
+        ]
+        longest = max(leaves or ends, default=now) - now
+        width = min(max(longest * 1.15, timedelta(days=75)), timedelta(days=1100))
+        return now - width * 0.15, now + width
+
+    def bar(self, one: SeenCertificate) -> Bar:
+        """Return the validity of a certificate on the time line."""
+        end = one.certificate.not_valid_after_utc
+        return Bar(
+            self._place(one.certificate.not_valid_before_utc),
+            self._place(end),
+            self._place(self.report.started_at),
+            self._place(end - timedelta(days=one.soon)),
+        )
+
+    def _place(self, when: datetime) -> int:
+        begin, end = self.window
+        return round(1000 * min(max((when - begin) / (end - begin), 0), 1))
+
+    def left(self, one: SeenCertificate) -> str:
+        """Return how long a certificate is still valid."""
+        return days_left(one.certificate, self.report.started_at)
+
+    @property
+    def listeners(self) -> Iterator[tuple[object, list[object]]]:
+        """Targets with the summary of each listener."""
+        for seen in self.report.seen:
+            yield (
+                seen,
+                [listener_summary(self.report, seen, listener) for listener in seen.target.listeners],
+            )
+
+    def chain(self, served: Sequence[x509.Certificate]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        """Yield subject and details of each certificate."""
+        for one in served:
+            yield (
+                name_text(one.subject) or "(empty name)",
+                list(certificate_card(one, self.report.started_at)),
+            )
+
+    def without(self, *outcomes: str) -> list[object]:
+        """Return results of these outcomes by their reason."""
+        return list(undecided(result for result in self.report.results if result.outcome in outcomes))
+
+    @property
+    def groups(self) -> Iterator[tuple[str, str, list[CheckResult]]]:
+        """Target and listener with their results, the worst first."""
+        found: dict[tuple[str, str], list[CheckResult]] = {}
+        for result in self.report.results:
+            found.setdefault((result.target, result.listener), []).append(result)
+        for (target, listener), results in found.items():
+            yield (
+                target,
+                listener,
+                sorted(results, key=lambda one: (WORST_FIRST.index(one.outcome), one.check)),
+            )
+
+    @cached_property
+    def checks(self) -> Mapping[str, Check]:
+        """The checks that have results."""
+        names = {result.check for result in self.report.results}
+        return {name: check for name, check in catalogue().items() if name in names}

@@ -1,0 +1,266 @@
+"""The report as Markdown, for a ticket or the summary of a CI job: the worst first, within GitHub's bound.
+
+Text of others stands in code spans and fenced blocks only. Nothing in those is markup, a link, a mention or a
+reference, on GitHub and elsewhere; escapes do not keep a service from looking for mentions afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from pytest_etcdtls.catalog import why
+from pytest_etcdtls.faults import Fault
+from pytest_etcdtls.profiles import outcome_of, summary_of
+from pytest_etcdtls.report.certificate_text import days_left
+from pytest_etcdtls.report.differences import ComparedTargets, Direction, TargetDifference
+from pytest_etcdtls.report.model import Report, Seen, tool
+from pytest_etcdtls.report.overview import (
+    Cell,
+    Mark,
+    access,
+    certificates,
+    conclusion,
+    exit_reason,
+    plural,
+    undecided,
+)
+from pytest_etcdtls.results import Finding, Outcome
+from pytest_etcdtls.untrusted import printable, printable_lines, some
+
+LIMIT = 900_000
+"""Octets of the file. GitHub takes 1 MiB for the summary of a step."""
+_SHORT = 500
+"""Characters of a text in a code span; twice as many in a sentence."""
+_LONG = 4000
+"""Characters of a text in a block."""
+_LINES = 60
+"""Lines of a block."""
+_ROWS = 60
+"""Rows or list entries of one kind."""
+
+_MARKS = {
+    Mark.AS_EXPECTED: "✅",
+    Mark.FAULT: "❌",
+    Mark.WARNING: "⚠️",
+    Mark.WAIVED: "☑️",
+    Mark.UNDECIDED: "❔",
+}
+_PLAIN = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*|[0-9]{1,6}")
+"""A word that is no markup, mention, link or reference in any Markdown."""
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]{7,}")
+"""GitHub makes a link of what may be the hash of a commit."""
+
+
+def render(report: Report, lost: list[str]) -> str:
+    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    made, size, left = [], 0, 0
+    for part in _parts(report, lost):
+        text = f"{part}\n\n"
+        if size + len(text.encode()) > LIMIT:
+            left += 1
+        else:
+            made.append(text)
+            size += len(text.encode())
+    if left:
+        made.append(f"**{plural(left, 'more part')} did not fit here: the other formats have them.**\n")
+    return "".join(made)
+
+
+def _parts(report: Report, lost: list[str]) -> Iterator[str]:
+    """Yield parts that stand alone, the most important first."""
+    sections: list[tuple[str, Iterator[str]]] = [
+        ("head", _head(report)),
+        *(("access matrix", _matrix(report, seen)) for seen in report.seen[:_ROWS]),
+        ("faults", _faults("Faults", report.faults)),
+        ("differences", _differences(report.comparisons)),
+        ("undecided", _undecided("Without evidence", report, (Outcome.INCONCLUSIVE, Outcome.BROKEN))),
+        ("certificates", _certificates(report)),
+        ("warnings", _faults("Warnings", report.warnings)),
+        ("profiles", _profiles(report)),
+        ("not verified", _undecided("Not verified", report, (Outcome.NOT_VERIFIED, Outcome.NOT_RUN))),
+        ("waived", _undecided("Waived", report, (Outcome.WAIVED,))),
+    ]
+    for name, parts in sections:
+        try:
+            yield from parts
+        except Exception as error:  # costs the rest of this section
+            lost.append(f"{name}: {type(error).__name__}: {printable(str(error))}")
+            yield f"**This part could not be shown: {name}.**"
+
+
+def _head(report: Report) -> Iterator[str]:
+    verdict = conclusion(report, report.problems)
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in report.counts.items() if count)
+    made = tool()
+    yield f"# etcd TLS: {'✅' if verdict == 'CLEAN' else '❌'} {prose(verdict)}"
+    yield (
+        f"{exit_reason(report, report.problems, report.status)}. "
+        f"{plural(report.connections, 'connection')} in {report.seconds:.1f} s, started at "
+        f"{report.started_at:%Y-%m-%d %H:%M} UTC, {made['name']} {made['version']}.  \n{counts}."
+        + ("  \n**The run ended before every check was judged.**" if report.partial else "")
+    )
+    for problem in report.problems[:_ROWS]:
+        yield f"- {prose(problem)}"
+    targets = [
+        f"- {code(seen.target.label)} ({seen.target.origin}, etcd {prose(seen.etcd_version or 'unknown')}): "
+        + ", ".join(code(listener.url) for listener in seen.target.listeners[:_ROWS])
+        for seen in report.seen
+    ]
+    yield _bounded(targets)
+
+
+def _matrix(report: Report, seen: Seen) -> Iterator[str]:
+    matrix = access(report, seen)
+    if not matrix.rows:
+        return
+    yield f"## Who is accepted: {code(seen.target.label)}"
+    # Labels and names of identities are ours or made safe for node ids: no pipe ends a cell.
+    columns = [f"{code(one.label)} {version.replace('v', ' ')}" for one, version in matrix.columns[:_ROWS]]
+    lines = [f"| client | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    lines += [
+        f"| {code(name)} | {' | '.join(map(_cell, cells[:_ROWS]))} |" for name, cells in matrix.rows[:_ROWS]
+    ]
+    yield "\n".join(lines)
+
+
+def _cell(cell: Cell | None) -> str:
+    """Return a cell; its words are ours."""
+    return (
+        "" if cell is None else f"{_MARKS[cell.mark]} {cell.word} {cell.alert}".replace("_", r"\_").rstrip()
+    )
+
+
+def _faults(heading: str, faults: Sequence[Fault]) -> Iterator[str]:
+    if faults:
+        yield f"## {heading}: {len(faults)}"
+    for number, fault in enumerate(faults, 1):
+        first = fault.first
+        lines = [
+            f"### {number}. {code(first.check)} ({first.severity}, {first.level})",
+            f"On {_some(fault.listeners)} of {code(first.target)}: {prose(first.message)}",
+        ]
+        if first.remediation:
+            lines.append(f"**Remedy:** {prose(first.remediation)}")
+        for result in fault.results[:3]:
+            lines += [block(_evidence(finding)) for finding in result.findings[:3]]
+        lines += _details(fault)
+        yield "\n\n".join(lines)
+
+
+def _differences(compared: Sequence[ComparedTargets]) -> Iterator[str]:
+    if compared:
+        yield "## Differences"
+    for one in compared[:_ROWS]:
+        yield f"### {prose(one.headline)}"
+        shown = [difference for difference in one.differences if not difference.follows]
+        if shown:
+            yield _bounded(map(_difference, shown))
+        if follow := len(one.differences) - len(shown):
+            yield f"{plural(follow, 'more check')} follow from these."
+        if one.remarks:
+            yield _bounded(f"- {prose(remark)}" for remark in one.remarks)
+
+
+def _difference(one: TargetDifference) -> str:
+    worse = f"**{one.direction}:** " if one.direction is not Direction.CHANGED else ""
+    where = f"on {_some(one.listeners)}: " if one.where else ""
+    parts = [f"- {worse}{where}{prose(one.about)}: {prose(one.change)}."]
+    parts += [prose(one.meaning)] if one.meaning else []
+    parts += [f"({prose(one.source)})"] if one.source else []
+    return " ".join(parts)
+
+
+def _evidence(finding: Finding) -> str:
+    facts = [("expected", finding.expected), ("observed", finding.observed), *finding.evidence.items()]
+    return "\n".join(
+        [finding.message, *(f"{f'{name}:':<10}{value}" for name, value in facts), "", *finding.reproduce]
+    ).rstrip()
+
+
+def _details(fault: Fault) -> Iterator[str]:
+    if text := why(fault.first):
+        yield f"**Why:** {prose(text)}"
+    if fault.consequences:
+        names: dict[str, list[str]] = {}
+        for result in fault.consequences:
+            names.setdefault(result.check, []).append(result.listener)
+        follow = [f"- {code(check)} on {_some(labels)}" for check, labels in names.items()]
+        yield f"{plural(len(fault.consequences), 'check')} follow from it:\n\n{_bounded(follow)}"
+
+
+def _undecided(heading: str, report: Report, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    groups = undecided(result for result in report.results if result.outcome in outcomes)
+    if groups:
+        yield f"## {heading}: {sum(report.counts[outcome] for outcome in outcomes)}"
+        yield _bounded(
+            f"- {prose(group.reason)}: {_some([*group.checks])} on "
+            f"{_some(list(dict.fromkeys(label for labels in group.checks.values() for label in labels)))}"
+            for group in groups
+        )
+
+
+def _profiles(report: Report) -> Iterator[str]:
+    for profile in report.profiles.profiles:
+        yield f"## Profile {code(profile.name)}"
+        yield prose(summary_of(profile, report.results))
+        yield _bounded(
+            f"- {code(section.section)} {prose(section.title)}: {outcome_of(section, report.results)}"
+            for section in profile.sections
+        )
+
+
+def _certificates(report: Report) -> Iterator[str]:
+    found = certificates(report.seen)
+    if found:
+        yield f"## Certificates: {len(found)}"
+        yield block(
+            "\n".join(
+                f"{one.certificate.not_valid_after_utc:%Y-%m-%d}  {one.validity(report.started_at)}, "
+                f"{days_left(one.certificate, report.started_at)}: {printable(one.subject)} "
+                f"({printable('; '.join(one.where))})"
+                for one in found[:_ROWS]
+            )
+            + (f"\nand {len(found) - _ROWS} more" if len(found) > _ROWS else "")
+        )
+
+
+def _bounded(lines: Iterable[str]) -> str:
+    lines = list(lines)
+    more = [f"- and {len(lines) - _ROWS} more"] if len(lines) > _ROWS else []
+    return "\n".join([*lines[:_ROWS], *more])
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    return some([*map(code, names)], most)
+
+
+def prose(text: str) -> str:
+    """Return a text as Markdown in one line, with every word that could be anything else in a code span."""
+    words = printable(" ".join(text.split()), _SHORT * 2).split(" ")
+    return " ".join(map(_word, filter(None, words)))
+
+
+def _word(word: str) -> str:
+    core = word.removeprefix("(").rstrip(".,;:)?")  # around it nothing has a meaning
+    plain = not core or (_PLAIN.fullmatch(core) and not _HEXADECIMAL.fullmatch(core))
+    return word if plain else word.replace(core, code(core), 1)
+
+
+def code(text: str) -> str:
+    """Return a text as a code span."""
+    shown = printable(" ".join(text.split()), _SHORT) or "-"
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    fence = "`" * (longest + 1)
+    space = " " if longest else ""
+    return f"{fence}{space}{shown}{space}{fence}"
+
+
+def block(text: str) -> str:
+    """Return a text as a fenced block, with the number of the lines that are left out."""
+    lines = printable_lines(text, _LONG).split("\n")
+    if len(lines) > _LINES:
+        lines = [*lines[:_LINES], f"and {len(lines) - _LINES} more lines"]
+    longest = max((len(found) for line in lines for found in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}text", *lines, fence])

@@ -1,0 +1,415 @@
+"""What reports for people share: the verdict, the access matrix, the certificates, the declared places.
+
+Made from the results and observations of a report; no format computes a fault or a cell of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cache
+
+from cryptography import x509
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.declared.declaration import SourceLine
+from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
+from pytest_etcdtls.facts.certificates import PathToTrust
+from pytest_etcdtls.pki.certificate import name_text
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.report.certificate_text import fingerprint
+from pytest_etcdtls.report.flag_reader import members
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import TLSVersion
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
+
+WITHOUT_VERDICT = (Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_RUN)
+"""Outcomes without a verdict that keep a run from being clean."""
+
+WORST_FIRST = (
+    *(Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.NOT_RUN, Outcome.WARNS),
+    *(Outcome.WAIVED, Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE, Outcome.CONFORMS),
+)
+"""All outcomes, in the order in which a person reads them."""
+
+
+def plural(count: int, word: str) -> str:
+    """Return ``1 fault`` or ``2 faults``."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def conclusion(report: Report, problems: Sequence[str]) -> str:
+    """Return the verdict in one line, which begins with CLEAN, NOT CLEAN, NOT AS BEFORE or NO VERDICT."""
+    found, counts = report.faults, report.counts
+    if found:
+        checks = sum(fault.size for fault in found)
+        return f"NOT CLEAN: {plural(len(found), 'fault')} ({plural(checks, 'check')})"
+    undecided = [f"{counts[outcome]} {outcome}" for outcome in WITHOUT_VERDICT if counts[outcome]]
+    others = [problem for problem in problems if problem not in report.not_as_before]
+    if undecided or others or report.partial:
+        said = ", ".join(undecided) or ("the run was interrupted" if report.partial else others[0])
+        return f"NO VERDICT: {said}"
+    if not counts[Outcome.CONFORMS] + counts[Outcome.WARNS] + counts[Outcome.WAIVED]:
+        return "NO VERDICT: nothing was judged"
+    if report.not_as_before:
+        shown = [one for compared in report.comparisons for one in compared.differences if not one.follows]
+        return f"NOT AS BEFORE: no fault, {plural(len(shown), 'difference')}"
+    return "CLEAN"
+
+
+def exit_reason(report: Report, problems: Sequence[str], status: int) -> str:
+    """Return the exit code and its reason."""
+    undecided = sum(report.counts[outcome] for outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN))
+    if status == 0:
+        reason = "no fault"
+    elif status == 1:
+        reasons = [plural(len(report.faults), "fault")] if report.faults else []
+        reasons += [f"{plural(undecided, 'check')} without evidence"] if undecided else []
+        reasons += [plural(len(problems), "problem")] if problems else []
+        reason = ", ".join(reasons) or "a test failed that is not of this suite"
+    else:
+        reason = {2: "interrupted", 3: "internal error", 4: "usage error", 5: "nothing was run"}.get(
+            status, "see above"
+        )
+    return f"exit code {status}: {reason}"
+
+
+class Mark(StrEnum):
+    """How a cell of the access matrix is judged."""
+
+    AS_EXPECTED = "as expected"
+    FAULT = "not as expected"
+    WARNING = "a warning"
+    WAIVED = "waived"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One identity on one listener in one TLS version.
+
+    Attributes:
+        ending: how the attempts ended; ``served`` if any protocol served the identity.
+        alert: number and name of the alert, as in ``42 bad_certificate``; empty if there was none.
+        good: the identity is one that the listener should accept.
+    """
+
+    ending: Ending
+    alert: str
+    good: bool
+    mark: Mark
+
+    @property
+    def word(self) -> str:
+        """The ending for people: ``accepted``, ``refused`` ..."""
+        return {Ending.SERVED: "accepted", Ending.OTHER: "other alert"}.get(self.ending, str(self.ending))
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The access matrix of one target.
+
+    Attributes:
+        columns: listener and TLS version, each pair that was tried.
+        rows: name of each identity and its cells by column; good identities first, then ``none``, by name.
+    """
+
+    columns: tuple[tuple[Listener, TLSVersion], ...]
+    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
+
+    @property
+    def listeners(self) -> list[tuple[Listener, int]]:
+        """Each listener with the number of its columns."""
+        counted: dict[str, tuple[Listener, int]] = {}
+        for listener, _ in self.columns:
+            counted[listener.label] = (listener, counted.get(listener.label, (listener, 0))[1] + 1)
+        return list(counted.values())
+
+
+def access(report: Report, seen: Seen) -> Access:
+    """Return the access matrix of a target."""
+    cells: dict[str, dict[tuple[str, TLSVersion], Cell]] = {}
+    for listener in seen.target.listeners:
+        for identity, version, cell in _cells(report, seen, listener):
+            cells.setdefault(identity, {}).setdefault((listener.label, version), cell)
+    tried = {column for row in cells.values() for column in row}
+    columns = [
+        (listener, version)
+        for listener in seen.target.listeners
+        for version in TLSVersion
+        if (listener.label, version) in tried
+    ]
+    names = sorted(
+        cells,
+        key=lambda name: (
+            not any(cell.good for cell in cells[name].values()),
+            name != NO_CERTIFICATE.name,
+            name,
+        ),
+    )
+    rows = [
+        (name, tuple(cells[name].get((listener.label, version)) for listener, version in columns))
+        for name in names
+    ]
+    return Access(tuple(columns), tuple(rows))
+
+
+def _cells(report: Report, seen: Seen, listener: Listener) -> Iterator[tuple[str, TLSVersion, Cell]]:
+    facts = seen.facts_of.get(listener.label, ())
+    for _, fact in facts:
+        if isinstance(fact, AcceptedClient):
+            for candidate in fact.candidates:
+                yield from _good_cells(report, seen, listener, candidate)
+    for key, fact in facts:
+        if isinstance(fact, AccessMatrix) and not fact.instead_of:
+            outcome = _worst(report, seen, listener, _judging(key or fact.identity))
+            tries: dict[TLSVersion, list[Attempt]] = {}
+            for case in fact.cells:
+                tries.setdefault(case.version, []).append(case.attempt)
+            for version, attempts in tries.items():
+                ending, alert = _ended(attempts)
+                yield fact.identity, version, Cell(ending, alert, False, _mark(ending, outcome))
+
+
+def _good_cells(
+    report: Report, seen: Seen, listener: Listener, candidate: Candidate
+) -> Iterator[tuple[str, TLSVersion, Cell]]:
+    outcome = _worst(report, seen, listener, ("mtls.trusted-client",))
+    tries: dict[TLSVersion, list[Attempt]] = {}
+    for version, _, made in candidate.tries:
+        tries.setdefault(version, []).append(made[-1])
+    for version, attempts in tries.items():
+        ending, alert = _ended(attempts)
+        if candidate.excluded:
+            mark = Mark.FAULT if ending is Ending.SERVED else Mark.AS_EXPECTED
+        elif ending is Ending.SERVED:
+            mark = Mark.AS_EXPECTED
+        else:
+            mark = Mark.FAULT if outcome is Outcome.VIOLATES else Mark.UNDECIDED
+        yield candidate.identity, version, Cell(ending, alert, not candidate.excluded, mark)
+
+
+def _ended(attempts: Sequence[Attempt]) -> tuple[Ending, str]:
+    """Return one ending for attempts with several protocols, and the alerts of those that ended so."""
+    endings = [attempt.ending for attempt in attempts]
+    order = (Ending.SERVED, Ending.UNCLEAR, Ending.OTHER, Ending.CLOSED, Ending.REFUSED)
+    ending = next(found for found in order if found in endings)
+    alerts = [one.alert for one in attempts if one.ending is ending and one.alert is not None]
+    return ending, ", ".join(map(alert_text, dict.fromkeys(alerts)))
+
+
+@cache
+def _judging(key: str) -> tuple[str, ...]:
+    """Return the checks that judge whether an identity is accepted."""
+    found = []
+    for check in catalogue().values():
+        needs = check.needs.values()
+        keys = [need.key for need in needs if need.type is AccessMatrix]
+        # Others look at the same attempts for what follows: what answers, which rule is in force.
+        if check.family == "mtls" and keys[:1] == [key] and not any(n.type is AcceptedClient for n in needs):
+            found.append(check.id)
+    return tuple(found)
+
+
+def _worst(report: Report, seen: Seen, listener: Listener, checks: Iterable[str]) -> Outcome | None:
+    outcomes = {
+        result.outcome
+        for check in checks
+        if (result := report.by_place.get((seen.target.label, listener.label, check))) is not None
+    }
+    return next((outcome for outcome in WORST_FIRST if outcome in outcomes), None)
+
+
+_SERVED_MARKS: Mapping[Outcome | None, Mark] = {
+    Outcome.WARNS: Mark.WARNING,
+    Outcome.WAIVED: Mark.WAIVED,
+    Outcome.CONFORMS: Mark.AS_EXPECTED,
+    Outcome.NOT_APPLICABLE: Mark.UNDECIDED,
+}
+
+
+def _mark(ending: Ending, outcome: Outcome | None) -> Mark:
+    """Return the mark of an identity that should be refused."""
+    if ending is Ending.SERVED:
+        return _SERVED_MARKS.get(outcome, Mark.FAULT)
+    if ending in (Ending.REFUSED, Ending.CLOSED) and outcome in (
+        *(Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED),
+    ):
+        return Mark.AS_EXPECTED  # what is found is then about another version
+    return Mark.UNDECIDED
+
+
+class Validity(StrEnum):
+    """The state of a certificate at the start of the run."""
+
+    EXPIRED = "expired"
+    NOT_YET = "not yet valid"
+    SOON = "expires soon"
+    VALID = "valid"
+
+
+@dataclass(slots=True)
+class SeenCertificate:
+    """A certificate that was served, or that we hold, and where.
+
+    Attributes:
+        where: ``served by LISTENER``, ``ours: IDENTITY`` or ``trusted: FILE``, each once.
+        served: whether a listener served it.
+        soon: the number of days before its end from which on it is warned about.
+    """
+
+    certificate: x509.Certificate
+    soon: int
+    where: list[str] = field(default_factory=list)
+    served: bool = False
+
+    @property
+    def subject(self) -> str:
+        """The subject's distinguished name."""
+        return name_text(self.certificate.subject) or "(empty name)"
+
+    def validity(self, now: datetime) -> Validity:
+        """Return its state at that time."""
+        end = self.certificate.not_valid_after_utc
+        if end < now:
+            return Validity.EXPIRED
+        if self.certificate.not_valid_before_utc > now:
+            return Validity.NOT_YET
+        return Validity.SOON if end - now <= timedelta(days=self.soon) else Validity.VALID
+
+
+def certificates(seen: Sequence[Seen]) -> list[SeenCertificate]:
+    """Return every certificate of these targets that was served or is ours, the first to expire first."""
+    found: dict[str, SeenCertificate] = {}
+    for one in seen:
+        several = f" of {one.target.label}" if len(seen) > 1 else ""
+        for certificate, where, served in _held(one):
+            entry = found.setdefault(
+                fingerprint(certificate), SeenCertificate(certificate, one.target.expiry_days)
+            )
+            entry.served |= served
+            if (text := f"{where}{several}") not in entry.where:
+                entry.where.append(text)
+    return sorted(found.values(), key=lambda entry: entry.certificate.not_valid_after_utc)
+
+
+def _held(seen: Seen) -> Iterator[tuple[x509.Certificate, str, bool]]:
+    target = seen.target
+    for listener in target.listeners:
+        if (chain := seen.served(listener.label)) is not None:
+            for certificate in chain.certificates:
+                yield certificate, f"served by {listener.label}", True
+    for held in (target.client, target.peer):
+        for identity in held.identities:
+            for certificate in identity.chain:
+                yield certificate, f"ours: {identity.name}", False
+        for bundle in (held.server_ca, held.client_trust):
+            for certificate in bundle.certificates if bundle else ():
+                yield certificate, f"trusted: {bundle.source if bundle else ''}", False
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSummary:
+    """What was seen on one listener.
+
+    Attributes:
+        chain: the served certificates, leaf first; empty if none was seen.
+        trust: where the path of the leaf leads, or why it leads nowhere; empty if that is not known.
+        accepted: name of the good identity that is accepted; empty if none is known.
+        counts: number of results by outcome, the worst first.
+    """
+
+    listener: Listener
+    chain: tuple[x509.Certificate, ...]
+    trust: str
+    accepted: str
+    versions: tuple[TLSVersion, ...]
+    counts: Mapping[Outcome, int]
+
+
+def listener_summary(report: Report, seen: Seen, listener: Listener) -> ListenerSummary:
+    """Return what was seen on a listener."""
+    chain = seen.served(listener.label)
+    client = seen.known(listener.label, AcceptedClient)
+    counted = report.counted.get((seen.target.label, listener.label), {})
+    return ListenerSummary(
+        listener=listener,
+        chain=chain.certificates if chain else (),
+        trust=_trust(seen.known(listener.label, PathToTrust)),
+        accepted=client.accepted.identity if client and client.accepted else "",
+        versions=client.versions if client else (),
+        counts={outcome: counted[outcome] for outcome in WORST_FIRST if outcome in counted},
+    )
+
+
+def _trust(path: PathToTrust | None) -> str:
+    if path is None:
+        return ""
+    if path.error or not path.path:
+        return path.error or "no path to a trust anchor"
+    return f"leads to {name_text(path.path[-1].subject) or '(empty name)'} in {path.source}"
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Checks that could not be judged for one reason.
+
+    Attributes:
+        options: the options that the reason names.
+        checks: the labels of the listeners by id of the check.
+    """
+
+    reason: str
+    options: tuple[str, ...]
+    checks: Mapping[str, tuple[str, ...]]
+
+
+def undecided(results: Iterable[CheckResult]) -> list[Undecided]:
+    """Return results without a verdict by reason, the reason of most results first."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for result in results:
+        place = groups.setdefault(result.reason or "no reason given", {}).setdefault(result.check, [])
+        place.append(result.listener)
+    found = [
+        Undecided(reason, options_in(reason), {check: tuple(labels) for check, labels in checks.items()})
+        for reason, checks in groups.items()
+    ]
+    return sorted(found, key=lambda group: -sum(map(len, group.checks.values())))
+
+
+def options_in(reason: str) -> tuple[str, ...]:
+    """Return the options that a reason names, each once."""
+    return tuple(dict.fromkeys(re.findall(r"(?<![\w-])--etcd-[a-z-]*[a-z]", reason)))
+
+
+def declared_place(seen: Seen, result: CheckResult) -> SourceLine | None:
+    """Return the line of a declaration that a result is about.
+
+    That is the line of the first setting that the remediation names, else of the first that a finding names,
+    else of the one that declares the listener; ``None`` if no declaration has lines.
+    """
+    settings = [
+        setting
+        for _, rows in members(seen)
+        for row in rows
+        if row.listener.label == result.listener or result.listener not in seen.labels
+        for setting in row.declared
+        if setting.place.line is not None
+    ]
+    texts = [result.remediation, *(f"{one.message} {one.observed}" for one in result.findings)]
+    for text in texts:
+        found = {
+            match.start(): setting.place
+            for setting in reversed(settings)
+            if (
+                match := re.search(rf"(?<![\w-]){re.escape(setting.name)}(?![\w-])", text.replace("--", "  "))
+            )
+        }
+        if found:
+            return found[min(found)]
+    return settings[0].place if settings else None

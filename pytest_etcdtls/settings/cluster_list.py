@@ -1,0 +1,321 @@
+"""The clusters of ``--etcd-clusters``: a list in TOML or YAML, and the settings of each."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from yaml.nodes import MappingNode, Node, SequenceNode
+
+from pytest_etcdtls.declared.etcd_yaml import boolean_of, documents, entries, items, kind_of, text_of
+from pytest_etcdtls.errors import UnreadableFileError, UsageError
+from pytest_etcdtls.local_file import parse_toml, read_regular
+from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
+from pytest_etcdtls.settings.read import Settings, read_settings
+from pytest_etcdtls.settings.source import Source, option
+from pytest_etcdtls.target import safe
+from pytest_etcdtls.untrusted import printable
+
+STDIN: Final = "-"
+"""The name of the file that stands for standard input."""
+MAXIMUM_SIZE: Final = 16 * 1024 * 1024
+"""The largest accepted list, in octets."""
+
+Value = str | bool | tuple[str, ...]
+
+_LISTS: Final = (
+    *("endpoint", "peer-endpoint", "metrics-endpoint", "client-http-endpoint", "connect-to"),
+    *("expect-cert", "expect-peer-cert", "config", "log", "check", "profile"),
+)
+_TEXTS: Final = (
+    *("cacert", "cert", "key", "key-password-file", "peer-cacert", "peer-cert", "peer-key", "trusted-ca"),
+    *("peer-trusted-ca", "ca-key", "peer-ca-key", "kubernetes-ca", "user", "password-file", "pki-dir"),
+    *("expiry-days", "waivers", "timeout", "concurrency", "max-connections"),
+)
+_FLAGS: Final = ("discover", "strict", "allow-unverified", "gentle")
+_LABEL: Final = "label"
+KEYS: Final = (
+    _LABEL,
+    *(f"{name}s" if name.endswith("endpoint") else name for name in (*_LISTS, *_TEXTS, *_FLAGS)),
+)
+"""What can be said of a cluster: the options of that name without ``--etcd-``; endpoints in the plural."""
+
+_ITS_OWN: Final = frozenset({*(f"etcd_{name.replace('-', '_')}" for name in _LISTS[:4]), "etcd_config"})
+"""Options that name a cluster. They are no default for the clusters of a list."""
+_TOGETHER: Final = (
+    frozenset({"etcd_cert", "etcd_key"}),
+    frozenset({"etcd_peer_cert", "etcd_peer_key"}),
+    frozenset({"etcd_user", "etcd_password_file"}),
+)
+"""Options of which a cluster takes all from one place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several parts of a list; ``number`` counts from 1.
+
+    A cluster belongs to part ``1 + SHA-256(label) mod of``; of the hash, the first 8 octets are taken as a
+    big-endian number. It does not depend on the other clusters.
+    """
+
+    number: int = 1
+    of: int = 1
+
+    def holds(self, label: str) -> bool:
+        """Return whether the cluster of that label belongs to this part."""
+        return int.from_bytes(hashlib.sha256(label.encode()).digest()[:8]) % self.of == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def read_shard(text: str | None, environment: Mapping[str, str]) -> Shard:
+    """Return the part that ``--etcd-shard`` names; all of the list without it.
+
+    Args:
+        text: ``K/N``, or ``N`` in a Job of Kubernetes with completion mode Indexed.
+        environment: with ``JOB_COMPLETION_INDEX``, which such a Job sets, from 0.
+
+    Raises:
+        UsageError: if it is no such part.
+    """
+    if text is None:
+        return Shard()
+    where = f"--etcd-shard {text!r}"
+    match = re.fullmatch(r"(?:(\d{1,6})/)?(\d{1,6})", text)
+    if not match:
+        raise UsageError(f"{where}: write K/N, the part K of N, as in 3/10")
+    number, of = match[1], int(match[2])
+    if number is None:
+        index = environment.get("JOB_COMPLETION_INDEX", "")
+        if not re.fullmatch(r"\d{1,6}", index):
+            raise UsageError(
+                f"{where} takes K from JOB_COMPLETION_INDEX, which is set in a Job of Kubernetes with "
+                "completionMode Indexed, and not here: write K/N, as in 3/10"
+            )
+        number = str(int(index) + 1)
+    if not 1 <= int(number) <= of:
+        raise UsageError(f"{where}: there is no part {int(number)} of {of}")
+    return Shard(int(number), of)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCluster:
+    """One cluster of a list: what is said of it, by option name."""
+
+    label: str
+    values: Mapping[str, Value]
+
+
+class ClusterSource:
+    """The settings of one cluster: its own, else those of the run.
+
+    Args:
+        cluster: the cluster.
+        directory: where its relative paths begin.
+        base: the settings of the run.
+    """
+
+    def __init__(self, cluster: ListedCluster, directory: Path, base: Source) -> None:
+        self._own = cluster.values
+        self._directory = directory
+        self._base = base
+        groups = [group for group in _TOGETHER if group & self._own.keys()]
+        self._closed = _ITS_OWN.union(self._own, *groups)
+
+    def text(self, name: str) -> str | None:
+        """Return the value; ``None`` if it is not given."""
+        if name not in self._closed:
+            return self._base.text(name)
+        value = self._own.get(name)
+        return None if value is None else str(value)
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        """Return every value of a repeatable option, split at commas on request."""
+        if name not in self._closed:
+            return self._base.texts(name, commas=commas)
+        value = self._own.get(name, ())
+        given = value if isinstance(value, tuple) else (str(value),)
+        return tuple(part.strip() for one in given for part in (one.split(",") if commas else (one,)))
+
+    def flag(self, name: str) -> bool:
+        """Return whether the flag is set."""
+        return self._own[name] is True if name in self._own else self._base.flag(name)
+
+    def path(self, name: str) -> Path | None:
+        """Return the value as an absolute path."""
+        if name not in self._closed:
+            return self._base.path(name)
+        value = self.text(name)
+        return None if value is None else self.resolve(name, value)
+
+    def resolve(self, name: str, value: str) -> Path:
+        """Return a path in a value of the option; one of the list is relative to the list's directory."""
+        if name not in self._closed:
+            return self._base.resolve(name, value)
+        return self._directory / Path(value).expanduser()
+
+
+class ClusterList:
+    """The clusters of a run, in the order of the list.
+
+    Args:
+        name: the file, or ``-``.
+        text: its content.
+        source: the settings of the run, which hold where a cluster says nothing else.
+        environment: with the passphrase of private keys. etcdctl's variables name one cluster: not used.
+        shard: the part of the list that is judged.
+        waive: whether waivers are in force.
+
+    Raises:
+        UsageError: if it is no list of clusters, or a cluster has a key that is none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        source: Source,
+        environment: Mapping[str, str],
+        shard: Shard,
+        *,
+        waive: bool = True,
+    ) -> None:
+        self._waive = waive
+        self.where = f"{option('etcd_clusters')} {name}"
+        path = None if name == STDIN else source.resolve("etcd_clusters", name)
+        self._directory = path.parent if path else source.resolve("etcd_clusters", ".")
+        self._source = source
+        self._environment = {key: value for key, value in environment.items() if key == KEY_PASSWORD}
+        every = tuple(_clusters(self.where, text, path.suffix if path else ""))
+        self.total = len(every)
+        self.shard = shard
+        self.clusters = tuple(one for one in every if shard.holds(one.label))
+
+    def settings(self, cluster: ListedCluster) -> Settings:
+        """Return the settings of the run on one cluster. Its files are read, and nothing is kept of it.
+
+        Raises:
+            UsageError: if a value cannot be used.
+        """
+        source = ClusterSource(cluster, self._directory, self._source)
+        try:
+            found = read_settings(source, self._environment, live=True, fleet=True, waive=self._waive)
+            if found.live is None or not found.live.listeners:
+                raise UsageError("it names no listener: give it endpoints, or config with a declaration")
+        except UsageError as error:
+            raise UsageError(f"{self.where}, cluster {cluster.label!r}: {error}") from error
+        return replace(found, live=replace(found.live, label=cluster.label), reports=())
+
+
+def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:
+    """Return the text of a list.
+
+    Args:
+        source: resolves the path.
+        name: the file, or ``-`` for standard input.
+        stdin: returns what comes from there, at most one octet more than :data:`MAXIMUM_SIZE`.
+
+    Raises:
+        UsageError: if it cannot be read, is too large or is no text.
+    """
+    where = f"{option('etcd_clusters')} {name}"
+    try:
+        if name == STDIN:
+            data = stdin()
+            if len(data) > MAXIMUM_SIZE:
+                raise UnreadableFileError(f"is larger than {MAXIMUM_SIZE // 1024**2} MiB", "divide the list")
+        else:
+            data = read_regular(source.resolve("etcd_clusters", name), MAXIMUM_SIZE)
+        return data.decode("utf-8-sig")
+    except UnreadableFileError as error:
+        raise UsageError(f"{where} {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where} is no text in UTF-8: {error}") from error
+
+
+def _clusters(where: str, text: str, suffix: str) -> Iterator[ListedCluster]:
+    known: set[str] = set()
+    for number, table in enumerate(_tables(where, text, suffix), 1):
+        label = table.get(_LABEL)
+        at = f"{where}, cluster {number}" + (f" ({printable(label)!r})" if isinstance(label, str) else "")
+        if not isinstance(label, str) or not label or safe(label) != label or len(label) > 100:
+            raise UsageError(
+                f"{at}: it needs a label of letters, digits, '.', '_' and '-', at most 100 characters"
+            )
+        if label in known:
+            raise UsageError(f"{at}: another cluster has that label: each has its own")
+        known.add(label)
+        yield ListedCluster(label, dict(_values(at, table)))
+    if not known:
+        raise UsageError(f"{where} names no cluster: {_FORM}")
+
+
+_FORM: Final = (
+    "write [[cluster]] tables in TOML, or a list in YAML, each with a label and endpoints, as in "
+    '[[cluster]] label = "prod-1" endpoints = ["https://10.0.0.11:2379"]'
+)
+
+
+def _tables(where: str, text: str, suffix: str) -> Sequence[Mapping[str, Any]]:
+    if suffix == ".toml" or (
+        suffix not in (".yaml", ".yml", ".json")
+        and re.search(r"^\s*\[\[\s*clusters?\s*\]\]", text, re.MULTILINE)
+    ):
+        content: object = parse_toml(text, where)
+    else:
+        roots = documents(text, where, MAXIMUM_SIZE)
+        content = _plain(roots[0], where) if len(roots) == 1 else roots or {}
+    if isinstance(content, dict):
+        unknown = [name for name in content if name not in ("cluster", "clusters")]
+        if unknown:
+            raise UsageError(f"{where}: unknown key {printable(unknown[0])!r} beside the clusters: {_FORM}")
+        content = content.get("cluster", content.get("clusters", []))
+    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
+        raise UsageError(f"{where} is no list of clusters: {_FORM}")
+    return content
+
+
+def _plain(node: Node, where: str) -> object:
+    """Return a YAML node as Python values: numbers as they are written, null as ``None``."""
+    match node:
+        case MappingNode():
+            found: dict[str, object] = {}
+            for entry in entries(node, where):
+                if entry.key in found:
+                    raise UsageError(f"{entry.place}: {printable(entry.key)!r} is given twice")
+                found[entry.key] = _plain(entry.value, where)
+            return found
+        case SequenceNode():
+            return [_plain(item, where) for item in items(node)]
+    boolean = boolean_of(node) if kind_of(node) == "boolean" else None
+    return text_of(node) if boolean is None else boolean
+
+
+def _values(at: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    for key, value in table.items():
+        name = key.removesuffix("s") if key.endswith("endpoints") else key
+        if name == _LABEL or value is None:
+            continue
+        if name not in (*_LISTS, *_TEXTS, *_FLAGS):
+            near = difflib.get_close_matches(key, KEYS, 1)
+            meant = f": {near[0]!r} is meant?" if near else f"; there are {', '.join(KEYS)}"
+            raise UsageError(f"{at}: unknown key {printable(key)!r}{meant}")
+        yield f"etcd_{name.replace('-', '_')}", _value(f"{at}, {key}", name, value)
+
+
+def _value(at: str, name: str, value: object) -> Value:
+    if name in _FLAGS:
+        if not isinstance(value, bool):
+            raise UsageError(f"{at} is true or false")
+        return value
+    if name in _LISTS and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return (str(value),) if name in _LISTS else str(value)
+    raise UsageError(f"{at} is a text" + (", or a list of texts" if name in _LISTS else ""))

@@ -1,0 +1,659 @@
+"""The clusters of ``--etcd-clusters`` in a pytest session: one item for each.
+
+An item judges its cluster whole, and nothing of it is kept but its verdict. The clusters after it are
+contacted by threads meanwhile, and one that does not answer is judged when its time-outs have passed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, Any, Final, Self
+
+import pytest
+
+from pytest_etcdtls._version import __version__
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.errors import EtcdTLSError, UsageError
+from pytest_etcdtls.observer import Worker
+from pytest_etcdtls.options import ROOT, Invocation, Values, is_dry
+from pytest_etcdtls.report.cluster_verdicts import (
+    RENDERERS,
+    ClusterVerdict,
+    Document,
+    FleetPlace,
+    FleetReport,
+    as_line,
+    cluster_document,
+    cluster_line,
+    fleet_summary,
+    full_text,
+    verdict_of,
+)
+from pytest_etcdtls.report.formats import write_file
+from pytest_etcdtls.report.model import Report, openssl_version
+from pytest_etcdtls.report.overview import plural
+from pytest_etcdtls.report.text import Line
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.runner import Run
+from pytest_etcdtls.settings.cluster_list import (
+    MAXIMUM_SIZE,
+    ClusterList,
+    ListedCluster,
+    read_list,
+    read_shard,
+)
+from pytest_etcdtls.suite.items import Crash, existing_place
+from pytest_etcdtls.suite.ledger import Ledger, gather, shortcomings, stale_waivers
+from pytest_etcdtls.suite.output import is_output_lost, outlive_output, replace_missing_output
+from pytest_etcdtls.suite.signals import Interruption
+from pytest_etcdtls.suite.state import is_distributed, is_worker, run_of
+from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.waivers import Review, review
+
+_LIST: Final = "etcdtls_clusters"
+_ALONE: Final = "etcdtls_alone"
+"""Inputs of a worker: the text of the list, and whether the command line names nothing else."""
+_DOCUMENT: Final = "etcdtls_cluster"
+"""Attribute of a test report that holds the report of a cluster, as a line of JSON."""
+
+_AHEAD: Final = 4
+"""Clusters that are contacted before it is their turn."""
+_PATIENCE: Final = 1.0
+"""Seconds after which a cluster that has not answered makes room for another one."""
+_MOST_SILENT: Final = 32
+"""Clusters that may be waited for at a time."""
+_MOST_LISTENERS: Final = 8
+"""Listeners of one cluster that are contacted at a time."""
+
+
+class ClusterNotCleanError(AssertionError):
+    """A cluster is not clean, or has no verdict."""
+
+    def __init__(self, verdict: ClusterVerdict) -> None:
+        super().__init__(verdict.line)
+        self.verdict = verdict
+
+
+class ClusterRepr:
+    """A cluster that is not clean as pytest's ``longrepr``: its faults with their remedies."""
+
+    def __init__(self, verdict: ClusterVerdict, path: Path) -> None:
+        self._text = "\n".join(full_text(verdict))
+        self.reprcrash = Crash(verdict.line, str(path))
+
+    def toterminal(self, writer: Any) -> None:  # noqa: ANN401 - as pytest has it
+        """Write the faults."""
+        for line in self._text.split("\n"):
+            writer.line(Line(line).text)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class ClusterJudge:
+    """Judges one cluster, once.
+
+    Args:
+        clusters: the list that it is from.
+        cluster: the cluster.
+    """
+
+    def __init__(self, clusters: ClusterList, cluster: ListedCluster) -> None:
+        self._clusters = clusters
+        self._cluster = cluster
+        self._run: Run | None = None
+        self._problem = ""
+        self._thread: Worker | None = None
+
+    def contact(self, ended: Callable[[], None] = lambda: None) -> None:
+        """Contact its listeners in threads, unless that was done.
+
+        Args:
+            ended: called when every listener has answered, or its time-outs have passed.
+        """
+        if self._thread is None:
+            self._thread = Worker(lambda: self._contact(ended), f"contact_{self._cluster.label}")
+            self._thread.start()
+
+    def abandon(self) -> None:
+        """Make no further connection."""
+        if self._thread is not None:
+            self._thread.abandoned = True
+        if self._run is not None:
+            self._run.abandon()
+
+    def _contact(self, ended: Callable[[], None]) -> None:
+        try:
+            run = Run(self._clusters.settings(self._cluster))
+            run.discover()
+            (target,) = run.targets
+            judge = target.judge
+            waiting = list(judge.observer.target.listeners)
+
+            def work() -> None:
+                with suppress(IndexError):
+                    while True:
+                        judge.passes(waiting.pop())
+
+            threads = [
+                Worker(work, f"listener_{number}") for number in range(min(_MOST_LISTENERS, len(waiting)))
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self._run = run
+        except Exception as error:  # it costs this cluster its verdict, and no other
+            said = str(error) if isinstance(error, EtcdTLSError) else f"{type(error).__name__}: {error}"
+            self._problem = f"The cluster could not be judged: {printable(said, 1024)}"
+        finally:
+            ended()
+
+    def judge(self, place: FleetPlace) -> Document:
+        """Return the report of the cluster. Nothing else of it is kept.
+
+        Raises:
+            pytest.fail.Exception: if pytest-timeout stopped it. Its report has the results until then.
+        """
+        self.contact()
+        if self._thread is not None:
+            self._thread.join()
+        run, self._run = self._run, None
+        if run is None:
+            return self.without_verdict(self._problem, place)
+        ledger = Ledger(run)
+        (target,) = run.targets
+        subjects = [(label, list(checks)) for label, checks in target.subjects(run.checks)]
+        target.wanted = lambda: subjects
+        for label, checks in subjects:
+            for check in checks:
+                ledger.record(f"{label}::{check.id}", run.result(target, check, label))
+        run.abandon()
+        problems = shortcomings(ledger)
+        if "etcd_waivers" in self._cluster.values:
+            problems += stale_waivers(ledger.review_waivers())
+        status = int(pytest.ExitCode.TESTS_FAILED if ledger.failed or problems else pytest.ExitCode.OK)
+        return cluster_document(gather(run, ledger, status, problems), self._cluster.label, place)
+
+    def without_verdict(self, reason: str, place: FleetPlace) -> Document:
+        """Return the report of a cluster that came to no verdict for a reason of our own."""
+        report = Report(
+            started_at=datetime.now(UTC),
+            seconds=0.0,
+            partial=False,
+            seen=(),
+            results=(),
+            problems=(reason,),
+            status=1,
+        )
+        return cluster_document(report, self._cluster.label, place)
+
+
+class Fleet(pytest.Collector):
+    """The root collector, with node id ``etcdtls``."""
+
+    clusters: ClusterList
+    ids: Sequence[str]
+
+    @classmethod
+    def of(cls, session: pytest.Session, clusters: ClusterList, ids: Sequence[str]) -> Self:
+        """Return the collector of the clusters; ``ids`` are node ids to collect, empty for all."""
+        place = existing_place(session.config)
+        fleet: Self = cls.from_parent(session, name=ROOT, path=place, nodeid=ROOT)
+        fleet.clusters, fleet.ids = clusters, ids
+        fleet.add_marker(pytest.mark.etcdtls)
+        return fleet
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield an item for each cluster."""
+        for cluster in self.clusters.clusters:
+            item: ClusterItem = ClusterItem.from_parent(self, name=cluster.label)
+            if not self.ids or {item.nodeid, ROOT} & {*self.ids}:
+                item.judge = ClusterJudge(self.clusters, cluster)
+                yield item
+
+
+class ClusterItem(pytest.Item):
+    """One cluster. The attributes below are those that hooks of other plugins expect on a test function."""
+
+    judge: ClusterJudge
+    parent: Fleet
+    document: Document | None = None
+    verdict: ClusterVerdict | None = None
+    cls: None = None
+    fixturenames: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> FleetPlace:
+        """Where the cluster stands."""
+        return place_in(self.parent.clusters)
+
+    def setup(self) -> None:
+        """Judge the cluster. Without a verdict the item ends here, and pytest says error."""
+        if self.config.getoption("setuponly", False):
+            return
+        if self.verdict is None:
+            try:
+                self.document = self.judge.judge(self.place)
+            except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
+                self.document = self.judge.without_verdict(f"Stopped before a verdict: {stopped}", self.place)
+            self.verdict = verdict_of(self.document)
+            self.user_properties += [("etcdtls.verdict", self.verdict.verdict)]
+        if not self.verdict.is_clean and self.verdict.word != "NOT CLEAN":
+            raise ClusterNotCleanError(self.verdict)
+
+    def runtest(self) -> None:
+        """Fail if the cluster is not clean."""
+        if self.verdict is not None and not self.verdict.is_clean:
+            raise ClusterNotCleanError(self.verdict)
+
+    def _repr_failure_py(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ANN401 - as pytest has it
+        """Return the faults instead of a traceback, as ``CheckItem`` does."""
+        if isinstance(excinfo.value, ClusterNotCleanError):
+            return ClusterRepr(excinfo.value.verdict, self.path)
+        return super()._repr_failure_py(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Return the heading of a failure."""
+        return self.config.rootpath / ROOT, None, f"cluster {self.name}"
+
+
+def place_in(clusters: ClusterList) -> FleetPlace:
+    """Return where the clusters of a list stand."""
+    return FleetPlace(clusters=clusters.total, shard=str(clusters.shard))
+
+
+class Spool:
+    """The reports of the clusters that have ended, in a file without a name: a line each."""
+
+    def __init__(self) -> None:
+        self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - until the end
+
+    def write(self, line: str) -> None:
+        """Append a report."""
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(line)
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the reports again."""
+        self._file.seek(0)
+        yield from map(json.loads, self._file)
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+
+class FleetSession:
+    """The hooks of a process that runs the items of clusters, or whose workers do.
+
+    Args:
+        config: pytest's configuration.
+        invocation: the parsed command line.
+        text: the content of the list.
+        clusters: the clusters of the list.
+        interruption: the handler of signals; ``None`` in a worker.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        invocation: Invocation,
+        text: str,
+        clusters: ClusterList,
+        interruption: Interruption | None,
+    ) -> None:
+        self._config = config
+        self._invocation = invocation
+        self._text = text
+        self._clusters = clusters
+        self._interruption = interruption
+        self._settings = run_of(config).settings
+        self._started_at = datetime.now(UTC)
+        self._alone = getattr(config, "workerinput", {}).get(_ALONE, False)
+        self._expected: frozenset[str] = frozenset()
+        self._verdicts: dict[str, ClusterVerdict] = {}
+        self._waived: dict[tuple[str, Outcome], CheckResult] = {}
+        self._problems: list[str] = []
+        self._lines: dict[Path, IO[str]] = {}
+        self._failed: set[Path] = set()
+        self._report: FleetReport | None = None
+        self._spool = Spool() if any(path.suffix == ".json" for path in self._settings.reports) else None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Let the run outlive its standard output, and begin the reports that are written as it goes."""
+        if self._interruption is not None:
+            outlive_output(self._config)
+            if not is_dry(self._config):
+                for path in self._settings.reports:
+                    if path.suffix == ".jsonl":
+                        self._lines[path] = path.open("w", encoding="utf-8")
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - of xdist
+        """Send the list to a worker: standard input can be read only once."""
+        node.workerinput |= {_LIST: self._text, _ALONE: self._invocation.alone}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Append the clusters to the session's collectors. They need no path on the command line."""
+        report = yield
+        if isinstance(collector, pytest.Session):
+            others = [] if self._alone else report.result
+            report.result = [*others, Fleet.of(collector, self._clusters, self._invocation.ids)]
+        return report
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Record which clusters are judged."""
+        self._expected = frozenset(item.name for item in session.items if isinstance(item, ClusterItem))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Record which clusters the workers judge."""
+        self._expected = frozenset(id_.removeprefix(f"{ROOT}::") for id_ in ids if _is_ours(id_))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
+        """Run the items of the user's, then ours in the order in which their clusters answer."""
+        if is_dry(self._config) or is_distributed(self._config) or is_worker(self._config):
+            return (yield)
+        ours = [item for item in session.items if isinstance(item, ClusterItem)]
+        session.items[:] = [item for item in session.items if not isinstance(item, ClusterItem)]
+        ended = yield
+        for item in self._as_contacted(ours):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
+        return ended
+
+    def _as_contacted(self, items: Iterable[ClusterItem]) -> Iterator[ClusterItem]:
+        """Yield items as their clusters are contacted, a few ahead.
+
+        What does not answer for a while makes room for another one.
+        """
+        waiting = deque(items)
+        begun: dict[ClusterItem, float] = {}
+        ended: SimpleQueue[ClusterItem] = SimpleQueue()
+        ready: deque[ClusterItem] = deque()
+        try:
+            while waiting or begun or ready:
+                while not ended.empty():
+                    ready.append(ended.get())
+                    del begun[ready[-1]]
+                now = time.monotonic()
+                young = sum(now - since < _PATIENCE for since in begun.values())
+                while waiting and young + len(ready) < _AHEAD and len(begun) < _MOST_SILENT:
+                    item = waiting.popleft()
+                    begun[item], young = now, young + 1
+                    item.judge.contact(partial(ended.put, item))
+                if ready:
+                    yield ready.popleft()
+                    continue
+                with suppress(Empty):
+                    item = ended.get(timeout=_PATIENCE if waiting else None)
+                    del begun[item]
+                    ready.append(item)
+        finally:
+            for item in (*begun, *ready):
+                item.judge.abandon()
+
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """Contact the next cluster of a worker with this one."""
+        for one in (item, nextitem):
+            if isinstance(one, ClusterItem):
+                one.judge.contact()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """End the run if a signal came and its exception was lost."""
+        if self._interruption is not None:
+            self._interruption.again()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach the report of the cluster, which the item does not keep."""
+        report: Any = yield
+        if isinstance(item, ClusterItem) and item.document is not None:
+            setattr(report, _DOCUMENT, as_line(item.document))
+            item.document = None
+        return report  # type: ignore[no-any-return]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Record the verdict of a cluster, write its report and show its line."""
+        if is_worker(self._config) or not _is_ours(report.nodeid):
+            return
+        label = report.nodeid.removeprefix(f"{ROOT}::")
+        line: str | None = report.__dict__.pop(_DOCUMENT, None)
+        if label in self._verdicts or (line is None and not report.failed):
+            return
+        if line is None:  # the worker crashed, or a hook of another plugin failed
+            said = printable(str(report.longrepr).strip().rpartition("\n")[2], 512)
+            lost = ClusterJudge(self._clusters, ListedCluster(label, {}))
+            line = as_line(lost.without_verdict(f"It could not be judged: {said}", place_in(self._clusters)))
+        self._record(label, line)
+
+    def _record(self, label: str, line: str) -> None:
+        document = json.loads(line)
+        verdict = self._verdicts[label] = verdict_of(document)
+        for path, file in [*self._lines.items()]:
+            try:
+                file.write(line)
+                file.flush()
+            except OSError as error:
+                self._not_written(path, error)
+                del self._lines[path]
+        if self._spool is not None:
+            self._spool.write(line)
+        for waiver in self._settings.waivers:
+            for table in document["results"]:
+                result = CheckResult.from_json(table)
+                if waiver.names(result):
+                    self._waived.setdefault((waiver.source, result.outcome), result)
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None and self._config.get_verbosity() > -2:
+            number = f"{len(self._verdicts):>{len(str(len(self._expected)))}}/{len(self._expected)} "
+            width = terminal._tw.fullwidth - len(number)
+            shown = cluster_line(verdict, width, min(24, max(map(len, self._expected), default=0)))
+            if terminal.showlongtestinfo:
+                terminal.ensure_newline()
+            terminal._tw.line(number + shown.text, **shown.markup)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Keep pytest's reporter from naming the file before each line."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None and _is_ours(nodeid):
+            terminal.currentfspath = self._config.rootpath / ROOT
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Count clusters in words of their own, and leave their line to :meth:`_record`."""
+        if not _is_ours(report.nodeid):
+            return None
+        if report.failed:
+            return ("not clean" if report.when == "call" else "without a verdict"), "", ""
+        return ("clean" if report.when == "call" and report.passed else ""), "", ""
+
+    def pytest_report_header(self) -> list[str]:
+        """Return the header: how many clusters there are, and where from."""
+        clusters, part = (
+            self._clusters,
+            f", part {self._clusters.shard}" if self._clusters.shard.of > 1 else "",
+        )
+        checks = len(run_of(self._config).checks)
+        return [
+            f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {checks} checks",
+            f"  {clusters.where.removeprefix('--etcd-clusters ')}: "
+            f"{plural(len(clusters.clusters), 'cluster')} of {clusters.total}{part}",
+        ]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Set the exit code and write the reports; show the summary after everything else."""
+        if self._interruption is None or is_dry(self._config):
+            return (yield)
+        with self._interruption.held():
+            self._finish(session)
+        yield
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if self._report is None:
+            return None
+        if terminal is None or self._config.option.no_summary or is_output_lost(self._config):
+            sys.stderr.writelines(f"etcd TLS: {text}\n" for text in self._problems)
+            return None
+        written = [f"report: {path}" for path in self._settings.reports if path not in self._failed]
+        lines = fleet_summary(
+            self._report, width=terminal._tw.fullwidth, written=written, status=int(session.exitstatus)
+        )
+        terminal.write_line("")
+        for line in lines:
+            terminal.write_line(line.text, **line.markup)
+        return None
+
+    def _finish(self, session: pytest.Session) -> None:
+        status = int(session.exitstatus)
+        if status not in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.TESTS_FAILED,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+            2,
+        ):
+            return
+        clusters = self._clusters
+        selective = any(session.config.getoption(name, False) for name in ("lf", "stepwise", "stepwise_skip"))
+        if clusters.clusters and not self._expected and status != 2 and not selective:
+            self._problems.append(
+                "--etcd-clusters was given and no cluster was judged: they were deselected (-k, -m, "
+                "--deselect, an ini file). --no-etcd-conformance says that this is meant."
+            )
+        self._problems += stale_waivers(self._review())
+        for file in self._lines.values():
+            file.close()
+        self._report = FleetReport(
+            verdicts=[*self._verdicts.values()],
+            expected=len(self._expected),
+            shard=str(clusters.shard) if clusters.shard.of > 1 else "",
+            started_at=self._started_at,
+            seconds=(datetime.now(UTC) - self._started_at).total_seconds(),
+            problems=self._problems,
+            documents=self._spool.documents if self._spool is not None else tuple,
+        )
+        for path in self._settings.reports:
+            if path.suffix != ".jsonl":
+                try:
+                    write_file(path, RENDERERS[path.suffix](self._report))
+                except Exception as error:  # one format that cannot be written costs no other
+                    self._not_written(path, error)
+        if self._spool is not None:
+            self._spool.close()
+        if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+            status = int(pytest.ExitCode.OK)
+        if status == pytest.ExitCode.OK and self._report.fails:
+            status = int(pytest.ExitCode.TESTS_FAILED)
+        session.exitstatus = status
+
+    def _review(self) -> Review:
+        """Return the review of the waivers. A part of a list cannot say that one is no longer needed."""
+        results = self._waived.values() if self._clusters.shard.of == 1 else ()
+        return review(self._settings.waivers, results, catalogue().keys(), self._started_at.date())
+
+    def _not_written(self, path: Path, error: Exception) -> None:
+        said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        self._failed.add(path)
+        self._problems.append(f"The report {path} could not be written: {printable(said or str(error))}.")
+
+
+def _is_ours(nodeid: str) -> bool:
+    return nodeid.startswith(f"{ROOT}::")
+
+
+def activate_fleet(config: pytest.Config, invocation: Invocation) -> None:
+    """Register the hooks for the clusters of ``--etcd-clusters``, each of which is read and checked before.
+
+    Raises:
+        pytest.UsageError: if the list or a setting of a cluster cannot be used.
+    """
+    workerinput: Mapping[str, Any] = getattr(config, "workerinput", {})
+    worker = is_worker(config)
+    interruption = None if worker else Interruption()
+    if interruption is not None:
+        replace_missing_output()
+        interruption.install()
+        config.add_cleanup(interruption.restore)
+    text, clusters = fleet_of(config, invocation, workerinput.get(_LIST))
+    if not worker:
+        try:
+            for cluster in clusters.clusters:
+                clusters.settings(cluster)
+            _ = run_of(config).checks
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+        _refuse_unknown(invocation.ids, clusters)
+    session = FleetSession(config, invocation, text, clusters, interruption)
+    config.pluginmanager.register(session, "etcdtls-fleet")
+
+
+def fleet_of(
+    config: pytest.Config, invocation: Invocation, text: str | None = None
+) -> tuple[str, ClusterList]:
+    """Return the text of the list, and its clusters.
+
+    Args:
+        config: pytest's configuration.
+        invocation: the parsed command line.
+        text: the list, if it is known already.
+
+    Raises:
+        pytest.UsageError: if it cannot be used.
+    """
+    name, values = invocation.fleet or "-", Values(config)
+    try:
+        if text is None:
+            text = read_list(values, name, lambda: _standard_input(config))
+        shard = read_shard(config.getoption("etcd_shard"), os.environ)
+        waive = not config.getoption("runxfail", False)
+        return text, ClusterList(name, text, values, os.environ, shard, waive=waive)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _standard_input(config: pytest.Config) -> bytes:
+    """Return what comes from standard input, which pytest has replaced."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is not None:
+        capture.suspend(in_=True)
+    try:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("--etcd-clusters -: standard input is a terminal or closed: pipe a list into it")
+        return sys.stdin.buffer.read(MAXIMUM_SIZE + 1)
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"--etcd-clusters -: standard input cannot be read ({error})") from error
+    finally:
+        if capture is not None:
+            capture.resume()
+
+
+def _refuse_unknown(ids: Sequence[str], clusters: ClusterList) -> None:
+    known = {ROOT, *(f"{ROOT}::{one.label}" for one in clusters.clusters)}
+    for name in ids:
+        if name not in known:
+            raise pytest.UsageError(f"not found: {name}: no cluster of {clusters.where} has that label")

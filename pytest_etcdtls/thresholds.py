@@ -1,0 +1,106 @@
+"""What checks measure against beyond their own limits: thresholds of profiles, and the user's own days.
+
+Values only. A threshold tightens the limit that a check has of its own, and never loosens it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from pytest_etcdtls.errors import UsageError
+
+RSA_BITS_OF_THE_CHECKS: Final = 2048
+"""RSA keys below this are weak without any profile, in bits."""
+
+LIFETIME_OF_THE_CHECKS: Final = 825
+"""Days: Apple's limit for server certificates of any CA, also private ones; kubeadm issues for a year."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """What the named profiles allow one check to find; ``None`` where they say nothing.
+
+    Attributes:
+        tls_versions: the only TLS versions that may be accepted.
+        cipher_suites: the only cipher suites that may be accepted in TLS 1.2, by their IANA names.
+        tls13_cipher_suites: the only ones in TLS 1.3.
+        groups: the only key exchange groups that may be accepted. Hybrid groups with ML-KEM are judged only
+            if one of them is listed, since older guidelines do not know them.
+        groups_one_of: groups of which one must be accepted, once for each profile that says so.
+        keys: the only kinds of public key: ``RSA``, ``Ed25519``, or the name of a curve.
+        rsa_bits: the minimum size of an RSA key, in bits.
+        signature_hashes: the only hashes of certificate signatures.
+        lifetime_days: the maximum validity of a served certificate, in days.
+        expiry_days: certificates that end within so many days are warned about.
+        sources: which profile and section says so, by the name of the threshold.
+    """
+
+    tls_versions: frozenset[str] | None = None
+    cipher_suites: frozenset[str] | None = None
+    tls13_cipher_suites: frozenset[str] | None = None
+    groups: frozenset[str] | None = None
+    groups_one_of: tuple[frozenset[str], ...] = ()
+    keys: frozenset[str] | None = None
+    rsa_bits: int | None = None
+    signature_hashes: frozenset[str] | None = None
+    lifetime_days: int | None = None
+    expiry_days: int | None = None
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def given(self) -> dict[str, Any]:
+        """Return the thresholds that are set, by name."""
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "sources"}
+        return {name: value for name, value in values.items() if value not in (None, ())}
+
+    def source(self, name: str) -> str:
+        """Return which profile and section says so, in parentheses after a space; empty if none does."""
+        return f" ({self.sources[name]})" if name in self.sources else ""
+
+    def joined(self, other: Thresholds, *, lists_add_up: bool = False) -> Thresholds:
+        """Return the stricter of both, threshold by threshold.
+
+        Args:
+            other: the thresholds of another section or profile.
+            lists_add_up: what one list or the other allows is allowed.
+
+        Raises:
+            UsageError: if two lists have nothing in common.
+        """
+        own, added = self.given(), other.given()
+        changes: dict[str, Any] = {}
+        sources = dict(self.sources)
+        for name, value in added.items():
+            stricter = _STRICTER[name]
+            if lists_add_up and isinstance(value, frozenset):
+                stricter = frozenset.__or__
+            changes[name] = stricter(own[name], value) if name in own else value
+            if changes[name] == frozenset():
+                both = f"{self.sources.get(name)} and {other.sources.get(name)}"
+                raise UsageError(
+                    f"--etcd-profile: {both} have no entry of {name} in common: name one of them, and judge "
+                    "the other in a run of its own"
+                )
+            if name not in own or (changes[name] == value != own[name]):
+                sources[name] = other.sources.get(name, "")
+            elif changes[name] != own[name] or lists_add_up:
+                sources[name] = f"{sources.get(name)}, {other.sources.get(name)}"
+        return replace(self, **changes, sources=MappingProxyType(sources))
+
+
+_STRICTER: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "tls_versions": frozenset.__and__,
+    "cipher_suites": frozenset.__and__,
+    "tls13_cipher_suites": frozenset.__and__,
+    "groups": frozenset.__and__,
+    "groups_one_of": lambda one, other: tuple(dict.fromkeys((*one, *other))),
+    "keys": frozenset.__and__,
+    "rsa_bits": max,
+    "signature_hashes": frozenset.__and__,
+    "lifetime_days": min,
+    "expiry_days": max,
+}
+
+NO_THRESHOLDS: Final = Thresholds()
