@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -94,6 +94,18 @@ class _Accounted:
         if self._made_elsewhere > declared:
             self._note(f"makes {self._made_elsewhere} connections elsewhere, elsewhere= says {declared}")
         return self._context.attempt_elsewhere(*asked)
+
+    def is_abandoned(self) -> bool:
+        return self._context.is_abandoned()
+
+    def alone(self) -> AbstractContextManager[None]:
+        return self._context.alone()
+
+    def afterwards(self, work: Callable[[], object]) -> None:
+        self._context.afterwards(work)
+
+    def finish(self) -> None:
+        self._context.finish()
 
     def _count(self, number: int) -> None:
         self._made += number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest_etcdtls.lifecycle.experiment_table
 import pytest_etcdtls.observer  # noqa: F401 - imports every module with samples
 from pytest_etcdtls.facts.probe import sample_for
 from pytest_etcdtls.registry import Need

@@ -16,7 +16,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -88,7 +88,9 @@ def find_images() -> tuple[dict[str, str], str | None]:
     except UsageError as error:
         return {}, str(error)
     # podman prefixes locally built images with "localhost/"; the short name works there too.
-    images = sorted(tag.removeprefix("localhost/") for tag in tags)
+    # The engine returns every tag of an image, those of other repositories too.
+    short = {tag.removeprefix("localhost/") for tag in tags}
+    images = sorted(tag for tag in short if tag.startswith(f"{IMAGE_REPOSITORY}:"))
     by_version = {image.rpartition(":")[2]: image for image in images}
     missing = None if images else f"no image {IMAGE_REPOSITORY} is built; run make images"
     return {version: by_version[version] for version in sorted(by_version, key=version_key)}, missing
@@ -119,7 +121,7 @@ def _whole_matrix() -> bool:
 def pytest_report_header() -> list[str]:
     binaries = ", ".join(f"{version} ({path})" for version, path in find_binaries().items())
     images, missing = find_images()
-    part = "every test on each" if _whole_matrix() else "every test on the newest and one other"
+    part = "every test on each" if _whole_matrix() else "every test on one of them, in turn"
     return [
         f"matrix of etcds: {part}",
         f"etcd binaries: {binaries or 'none; run make etcd'}",
@@ -156,9 +158,9 @@ def _parametrize(metafunc: pytest.Metafunc, argument: str, values: dict[str, Pat
 
 
 def _thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each test that is for every etcd on the newest and on one other, unless the whole is asked for.
+    """Keep each test that is for every etcd on one of them, unless the whole is asked for.
 
-    The other one goes round from test to test, so that every version has its share.
+    It goes round from test to test, so that every version has its share.
     """
     if _whole_matrix():
         return
@@ -167,13 +169,22 @@ def _thin_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     dropped = [
         item
         for item, place in placed.items()
-        if place.others
-        and place.version not in (place.newest, place.others[turns[place.test] % len(place.others)])
+        if place.version != place.versions[turns[place.test] % len(place.versions)]
     ]
+    dropped += [item for item in items if _is_walk_with_an_older_etcd(item)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         left_out = set(dropped)
         items[:] = [item for item in items if item not in left_out]
+
+
+def _is_walk_with_an_older_etcd(item: pytest.Item) -> bool:
+    """Whether the item walks through the whole page ``docs/by-hand.md``, and not with the newest etcd."""
+    if item.path.parent.name != "by_hand" or not isinstance(item, pytest.Function):
+        return False
+    binaries = find_binaries()
+    value = item.callspec.params.get("etcd_binary") if hasattr(item, "callspec") else None
+    return bool(value and binaries) and value != list(binaries.values())[-1]
 
 
 class _Place(NamedTuple):
@@ -181,8 +192,7 @@ class _Place(NamedTuple):
 
     test: str
     version: str
-    newest: str
-    others: list[str]
+    versions: list[str]
 
 
 def _place(item: pytest.Item) -> _Place | None:
@@ -195,27 +205,29 @@ def _place(item: pytest.Item) -> _Place | None:
         if not (value := item.callspec.params.get(argument)):
             continue
         at_hand: Mapping[str, object] = find_binaries() if argument == "etcd_binary" else find_images()[0]
-        *others, newest = at_hand
         version = next(version for version, found in at_hand.items() if found == value)
-        return _Place(item.nodeid.replace(version, "", 1), version, newest, others)
+        return _Place(item.nodeid.replace(version, "", 1), version, list(at_hand))
     return None
 
 
 _EVERY = {
-    "hostile/test_bodies.py": 6,
-    "hostile/test_bounds.py": 12,
-    "hostile/test_files.py": 30,
-    "hostile/test_hostile_discovery.py": 6,
+    "hostile/test_bodies.py": 18,
+    "hostile/test_bounds.py": 30,
+    "hostile/test_files.py": 60,
+    "hostile/test_hostile_discovery.py": 12,
     "hostile/test_kills.py": 4,
-    "hostile/test_no_evidence.py": 24,
-    "hostile/test_passphrases.py": 15,
-    "hostile/test_read_only.py": 12,
-    "hostile/test_report_writing.py": 9,
-    "hostile/test_servers.py": 36,
-    "hostile/test_signals.py": 9,
+    "hostile/test_no_evidence.py": 36,
+    "hostile/test_passphrases.py": 48,
+    "hostile/test_read_only.py": 6,
+    "hostile/test_report_writing.py": 12,
+    "hostile/test_servers.py": 90,
+    "hostile/test_signals.py": 18,
+    "hostile/test_text.py": 3,
     "fuzz/test_readers.py": 12,
     "live/test_plan.py": 15,
-    "zoo/test_independent_faults.py": 9,
+    "zoo/test_independent_faults.py": 60,
+    "profiles/test_guidelines_on_etcd.py": 36,
+    "remedies/test_every_remedy.py": 150,
 }
 """Files with many tests that are alike and take long: ``make test`` runs every so many of them.
 
@@ -237,9 +249,140 @@ def _sample(items: Sequence[pytest.Item]) -> None:
             seen[name] += 1
 
 
+_FOR_MATRIX = {
+    "by_hand/test_by_hand.py": 2,
+    "kubeadm/test_running_otherwise.py": 2,
+    "live/test_wrong_endpoints.py": 2,
+    "certificates/test_parsing.py": 3,
+    "report/test_report_document.py": 2,
+    "plugin/test_fixtures.py": 2,
+    "cluster/test_target_building.py": 2,
+    "cluster/test_discovery.py": 2,
+    "certificates/test_issuers.py": 3,
+    "declared/test_effective_on_etcd.py": 2,
+    "plugin/test_command_line.py": 6,
+    "etcd_log/test_log_option.py": 4,
+    "presets/test_presets.py": 16,
+    "tests/test_commands.py": 20,
+    "packaging/test_benchmarks.py": 3,
+    "packaging/test_examples.py": 3,
+    "lifecycle/test_clean.py": 3,
+    "live/test_clean.py": 3,
+    "live/test_ahead.py": 6,
+    "live/test_commands_to_paste.py": 4,
+    "live/test_left_in_etcd.py": 2,
+    "tests/test_startup.py": 2,
+    "ci/test_recipes.py": 6,
+    "cluster/test_container.py": 12,
+    "cluster/test_container_engine.py": 4,
+    "certificates/test_dialling.py": 4,
+    "declared/test_configuration_file_on_etcd.py": 6,
+    "declared/test_look_ahead.py": 4,
+    "declared/test_shapes_on_etcd.py": 3,
+    "declared/test_starting.py": 4,
+    "etcd_log/test_live_log.py": 2,
+    "pki/test_etcd_accepts.py": 4,
+    "tls/test_what_etcd_accepts.py": 4,
+    "cluster/test_operations.py": 2,
+    "etcd_log/test_earlier_runs.py": 6,
+    "etcd_log/test_log_check.py": 8,
+    "impostors/test_impostors.py": 4,
+    "plugin/test_compared_runs.py": 2,
+    "plugin/test_credentials.py": 3,
+    "plugin/test_outcomes.py": 3,
+    "plugin/test_overrides.py": 2,
+    "plugin/test_terminal.py": 5,
+    "profiles/test_profiles_in_pytest.py": 2,
+    "replay/test_replay_in_pytest.py": 6,
+    "replay/test_replay.py": 8,
+    "report/test_formats.py": 2,
+    "report/test_hostile_content.py": 2,
+    "plugin/test_distributed.py": 16,
+    "plugin/test_fleet.py": 3,
+    "kubeadm/test_drift.py": 10,
+    "plugin/test_order.py": 16,
+    "discovery/test_discovery_in_pytest.py": 6,
+    "discovery/test_on_etcd.py": 6,
+    "kubeadm/test_conforms.py": 16,
+    "kubeadm/test_from_elsewhere.py": 3,
+    "lifecycle/test_settings.py": 4,
+    "lifecycle/test_versions.py": 8,
+    "cluster/test_process.py": 5,
+    "cluster/test_watchdog.py": 8,
+    "plugin/test_in_pytest.py": 3,
+    "plugin/test_owned.py": 16,
+    "discovery/test_unnamed_ports.py": 2,
+    "remedies/test_remedies.py": 16,
+}
+"""Files with slow tests on real etcds: ``make test`` runs every so many of them, ``make matrix`` all."""
+
+
+_MATRIX_ALONE = {
+    "report/test_browser.py",
+    "declared/test_one_fault_live.py",
+    "oracle/test_oracle.py",
+    "oracle/test_served_by_etcd.py",
+    "by_hand/test_agreement.py",
+}
+"""Files of which the preparation alone takes long: ``make matrix`` runs them."""
+
+
+def _leave_to_matrix(items: Sequence[pytest.Item]) -> None:
+    """Leave to ``make matrix`` what finds nothing that another test does not find on the same etcd."""
+    if _whole_matrix():
+        return
+    seen: Counter[str] = Counter()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        name = "/".join(item.path.parts[-2:])
+        if name in _MATRIX_ALONE or seen[name] % _FOR_MATRIX.get(name, 1):
+            item.add_marker(pytest.mark.skip(reason=_LEFT))
+        seen[name] += 1
+    for item in [*_superfluous(items), *_with_experiments(items)]:
+        item.add_marker(pytest.mark.skip(reason=_LEFT))
+
+
+_LEFT = f"{_NEEDS}ETCD_MATRIX=whole: run make matrix"
+
+
+def _superfluous(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the misconfigured clusters of which others, on one etcd or another, find every check."""
+    versions = {path: version for version, path in find_binaries().items()}
+    every: list[tuple[frozenset[str], pytest.Item]] = []
+    for item in items:
+        if item.path.name == "test_zoo.py" and isinstance(item, pytest.Function):
+            params: Mapping[str, Any] = item.callspec.params
+            if version := versions.get(params["etcd_binary"]):
+                found = params["member"].found_by(version)
+                every.append((frozenset(check for ids in found.values() for check in ids), item))
+    return _left_of_cover(every)
+
+
+def _with_experiments(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the misconfigured clusters on which experiments are made: each starts many more clusters."""
+    found: list[pytest.Item] = []
+    for item in items:
+        if item.path.name == "test_zoo.py" and isinstance(item, pytest.Function):
+            params: Mapping[str, Any] = item.callspec.params
+            if any(pattern.startswith("lifecycle") for pattern in params["member"].checks):
+                found.append(item)
+    return found
+
+
+def _left_of_cover(found: list[tuple[frozenset[str], pytest.Item]]) -> list[pytest.Item]:
+    """Return the items that a small set of the others covers (greedy)."""
+    wanted = frozenset[str]().union(*(checks for checks, _ in found))
+    rest = list(found)
+    while wanted:
+        best = max(rest, key=lambda one: len(one[0] & wanted))
+        rest.remove(best)
+        wanted -= best[0]
+    return [item for _, item in rest]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _thin_out(config, items)
     _sample(items)
+    _leave_to_matrix(items)
     for item in items:
         missing = _missing(item)
         if missing is not None:
@@ -252,7 +395,7 @@ def _missing(item: pytest.Item) -> str | None:
     if lacking := sorted(name for name in wanted if shutil.which(name) is None):
         return f"{' and '.join(lacking)} on PATH"
     if item.get_closest_marker("whole") is not None and not _whole_matrix():
-        return "ETCD_MATRIX=whole: run make matrix"
+        return _LEFT.removeprefix(_NEEDS)
     if item.get_closest_marker("two_etcds") is not None and len(find_binaries()) < 2:
         return "two versions of etcd: run make etcd"
     container = item.get_closest_marker("container") is not None

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import pytest_etcdtls.lifecycle.experiment_table  # noqa: F401 - samples and probes of experiments
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.facts.api import Exchange
 from pytest_etcdtls.facts.probe import Planned, Probe, probes, samples
@@ -23,7 +24,7 @@ What a check can ask for by annotating a parameter with the type: see [Writing a
 Where there is a key, write `Annotated[Type, "key"]`. The connections are those of the observation itself on
 an `https` client listener with one client certificate at hand, and in parentheses those with everything that
 it needs, if nothing of it was observed before; a run makes each observation once. Retries come on top.
-{number} facts; written by `make docs`.
+{number} facts, all importable from `pytest_etcdtls.facts`; written by `make docs`.
 """
 
 _INTERNAL = "Only probes use these, since they hold keys or are reported in another form"

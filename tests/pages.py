@@ -10,7 +10,9 @@ from pathlib import Path
 from facts_page import facts_page
 from hostile.fault_table import faults, reliability_page
 from hostile.requests_sent import safety_page
+from options_page import options_page
 from presets.page import presets_page
+from profiles_page import profiles_page
 from zoo.matrix import killed_elsewhere
 from zoo.members import ZOO
 
@@ -33,7 +35,9 @@ def generated() -> dict[str, str]:
         **{f"docs/checks/{family}.md": page for family, page in family_pages(checks).items()},
         "docs/check-proofs.md": proofs_page(),
         "docs/facts.md": facts_page(),
+        "docs/options.md": options_page(),
         "docs/presets.md": presets_page(),
+        "docs/profiles.md": profiles_page(),
         "docs/reliability.md": reliability_page(faults()),
         "docs/safety.md": safety_page(),
     }

@@ -14,7 +14,7 @@ import pytest
 from OpenSSL import SSL
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.sources import EtcdSource, binary_version
 
 
@@ -19,6 +22,13 @@ def start_process(config: ClusterConfig, binary: Path) -> Cluster:
         kind="process", location=str(binary), version=binary_version(binary), why="a test asks for it"
     )
     return start_cluster(config, source)
+
+
+def write_manifest(member: Member, path: Path) -> None:
+    """Write the manifest of a static pod that starts the member as it was started."""
+    container = {"name": "etcd", "command": list(member.argv)}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "etcd"}}
+    path.write_text(yaml.safe_dump({**pod, "spec": {"containers": [container]}}))
 
 
 def start_container(config: ClusterConfig, image: str) -> Cluster:

@@ -11,6 +11,8 @@ import pytest
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.faults import ancestors, faults, with_causes
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.target import Listener
 
 OPEN, SIGNED, HIDES = "mtls.no-certificate", "mtls.self-signed", "config.config-file-hides-flags"
 IN_FORCE = "config.client-auth-in-force"
@@ -32,8 +34,13 @@ def violation(check: str, listener: str = "client-m0", *concerns: str, remedy: s
     )
 
 
-def judged(*results: CheckResult) -> list[CheckResult]:
-    return with_causes(results, catalogue())
+def judged(*results: CheckResult, member: str = "m0") -> list[CheckResult]:
+    labels = dict.fromkeys((one.role, one.listener) for one in results if one.listener != CLUSTER)
+    listeners = [
+        Listener(role=Role(role), scheme="https", host="127.0.0.1", port=2379, member=member, label=label)
+        for role, label in labels
+    ]
+    return with_causes(results, catalogue(), listeners)
 
 
 def roots(*results: CheckResult) -> list[tuple[str, tuple[str, ...], int]]:
@@ -45,6 +52,14 @@ def roots(*results: CheckResult) -> list[tuple[str, tuple[str, ...], int]]:
 def test_a_violation_follows_from_its_ancestor() -> None:
     first, second = judged(violation(SIGNED), violation(OPEN))
     assert (first.cause, second.cause) == (Ancestor(OPEN, "client-m0"), None)
+
+
+@pytest.mark.parametrize("member", ["m0", "m1"])
+def test_a_finding_names_listeners_by_their_member(member: str) -> None:
+    """On a live cluster the label of a listener has its host and port."""
+    result = replace(violation(IN_FORCE), listener="client-10.0.0.11-2379", role="client")
+    first, _ = judged(result, violation(HIDES, CLUSTER, "client-m0"), member=member)
+    assert first.cause == (Ancestor(HIDES, CLUSTER) if member == "m0" else None)
 
 
 def test_an_ancestor_of_another_listener_is_no_cause() -> None:

@@ -21,8 +21,7 @@ def test_its_example(pytester: pytest.Pytester, newest_etcd: Path) -> None:
     pytester.makepyfile(example)
     result = pytester.runpytest_subprocess(f"--etcd-binary={newest_etcd}", "-p", "no:randomly")
     outcomes = result.parseoutcomes()
-    assert set(outcomes) == {"passed"}
-    assert outcomes["passed"] > 40
+    assert outcomes == {"passed": 2}
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -44,7 +43,7 @@ def test_its_options(option: str, help_text: str) -> None:
 
 def test_its_commands_for_a_live_cluster_are_whole() -> None:
     """Every option with a file in the long example has a value, and the line continues where it should."""
-    commands = re.findall(r"^    (pytest --pyargs pytest_etcdtls \\\n(?:.*\\\n)*.*)$", README, re.MULTILINE)
+    commands = re.findall(r"^(pytest --pyargs pytest_etcdtls \\\n(?:.*\\\n)*.*)$", README, re.MULTILINE)
     by_endpoints, by_declaration = (shlex.split(command.replace("\\\n", " ")) for command in commands)
     for words in (by_endpoints, by_declaration):
         assert words[:3] == ["pytest", "--pyargs", "pytest_etcdtls"]

@@ -20,7 +20,7 @@ from by_hand.shell import Shell
 from by_hand.walk import Walk, environment, run_steps
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig
-from pytest_etcdtls.pki.kubeadm import NODE
+from pytest_etcdtls.pki.bundle import KUBEADM_NODE
 from pytest_etcdtls.results import CheckResult, Outcome
 
 KUBEADM = PRESETS["kubeadm"].config
@@ -33,7 +33,8 @@ _WRONG: ClusterConfig = replace(
     peer_trusted_ca_file=None,
     plaintext_on_client_port=True,
     pki=replace(
-        KUBEADM.pki, server=replace(NODE, subject_alt_names=("127.0.0.1",), valid_for=timedelta(days=10))
+        KUBEADM.pki,
+        server=replace(KUBEADM_NODE, subject_alt_names=("127.0.0.1",), valid_for=timedelta(days=10)),
     ),
 )
 """Anybody is accepted, even without TLS; what is served is short-lived and lacks a name."""

@@ -12,8 +12,7 @@ from starting import start_process
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER
+from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, PKIPlan
 from pytest_etcdtls.results import Level, Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target

@@ -14,8 +14,7 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY
+from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, PKIPlan
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target, TrustBundle

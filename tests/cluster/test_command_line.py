@@ -37,7 +37,7 @@ ETCD = FlagSet("3.9.9", NAMES | {"listen-client-http-urls", "unsafe-no-fsync"})
 def _flags(config: ClusterConfig, etcd: FlagSet = ETCD, index: int = 0) -> tuple[Flag, ...]:
     ports = iter(range(20000, 20100))
     members = [loopback_addresses(config, f"m{number}", ports) for number in range(config.size)]
-    return member_flags(config, etcd, members, index, PLACE, FILES, token="token")
+    return member_flags(config, etcd, members, index, PLACE, FILES, token="token", alone=config.size == 1)
 
 
 def _given(config: ClusterConfig, etcd: FlagSet = ETCD, index: int = 0) -> dict[str, str]:

@@ -37,7 +37,7 @@ from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
+from pytest_etcdtls.pki.profile import CALayout, PKIPlan
 from pytest_etcdtls.role import Role
 
 pytestmark = pytest.mark.container

@@ -21,7 +21,7 @@ from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import ClusterStartError, UsageError
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
+from pytest_etcdtls.pki.profile import CALayout, PKIPlan
 
 OK = 200
 GOOD = ClusterConfig()

@@ -11,8 +11,7 @@ from pytest_etcdtls.cluster.admin import Gateway, enable_authentication, gateway
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import ClusterStartError
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import CLIENT, SERVER
+from pytest_etcdtls.pki.profile import CLIENT, SERVER, PKIPlan
 
 RANGE = {"key": "AA==", "range_end": "AA=="}
 NAMELESS = ClusterConfig(
@@ -58,7 +57,9 @@ def test_authentication_survives_a_restart(start: Start, newest_etcd: Path) -> N
 
 def test_a_gateway_that_is_not_there_cannot_turn_it_on(tmp_path: Path) -> None:
     gateway = Gateway("http://127.0.0.1:1", tmp_path / "client.crt", tmp_path / "client.key")
-    with pytest.raises(ClusterStartError, match=r"cannot be turned on: user/add: .*Connection refused"):
+    with pytest.raises(
+        ClusterStartError, match=r"cannot be administered: auth/user/add: .*Connection refused"
+    ):
         enable_authentication(gateway)
 
 
@@ -70,5 +71,5 @@ def test_answers_that_are_no_json_are_text(start: Start, newest_etcd: Path) -> N
 def test_a_gateway_that_does_not_work_cannot_turn_it_on(start: Start, etcd_binary: Path) -> None:
     """etcd's gateway dials etcd with the served certificate, which here is no client's."""
     plan = PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",)))
-    with pytest.raises(ClusterStartError, match="authentication cannot be turned on: user/add: status 503"):
+    with pytest.raises(ClusterStartError, match="cannot be administered: auth/user/add: status 503"):
         start(ClusterConfig(authentication=True, pki=plan), etcd_binary)

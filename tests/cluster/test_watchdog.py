@@ -395,3 +395,26 @@ def _wait_until_empty(home: Path) -> None:
             if any(argument.endswith(b"watchdog.py") for argument in arguments):
                 token = arguments[-3].decode()
                 assert not (home / token).exists() or gone(int(entry.name))
+
+
+@pytest.mark.fault(
+    "SIGKILL of a process with files of credentials",
+    outcome="the keys are removed",
+    bound="when the watchdog has seen the end of the process",
+)
+def test_files_of_credentials_go_with_a_killed_process(newest_etcd: Path, tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pytest_etcdtls import Credentials, Observer, start_cluster
+with start_cluster(binary={str(newest_etcd)!r}) as cluster:
+    print(Credentials(Observer(cluster.target()))["foreign-ca"].files()[1], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert tmp_path in Path(run.stdout).parents
+    _wait_until_empty(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_etcdtls.cluster.sources import clean_environment
+from pytest_etcdtls.declared.effective import CRLEffect, EffectiveListener
+from pytest_etcdtls.tls.attempt import Ending
 
 DEADLINE = 60.0
 _SERVES = re.compile(r"serving (?:insecure )?client (?:requests on|traffic)")
@@ -24,6 +26,18 @@ class Run:
 
     started: bool
     log: str
+
+
+def trusted_client_ends(declared: EffectiveListener, name: str) -> set[Ending]:
+    """Return how an attempt of an identity ends whose chain and names the listener accepts."""
+    if name == "wrong-san" and declared.san_rule:
+        return {Ending.CLOSED}
+    closed = {Ending.CLOSED} if "http" in declared.speaks else {Ending.REFUSED}
+    if declared.crl in (CRLEffect.REFUSES_ALL, CRLEffect.UNKNOWN):
+        return closed  # what is not here is nowhere: etcd runs on this very machine
+    if name == "revoked" and declared.crl is CRLEffect.ENFORCED:
+        return closed
+    return {Ending.SERVED}
 
 
 def run(

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from starting import start_process
 
+from declared.etcd_itself import trusted_client_ends
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Whereabouts
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
-    CRLEffect,
     Effective,
     EffectiveListener,
     TLSSide,
@@ -156,14 +156,7 @@ def _ways(declared: EffectiveListener, name: str) -> set[Ending]:
         return {Ending.REFUSED}
     if side.allowed_cn or side.allowed_hostname:
         return {Ending.REFUSED}
-    if name == "wrong-san" and declared.san_rule:
-        return {Ending.CLOSED}
-    closed = {Ending.CLOSED} if "http" in declared.speaks else {Ending.REFUSED}
-    if declared.crl in (CRLEffect.REFUSES_ALL, CRLEffect.UNKNOWN):
-        return closed  # what is not here is nowhere: etcd runs on this very machine
-    if name == "revoked" and declared.crl is CRLEffect.ENFORCED:
-        return closed
-    return {Ending.SERVED}
+    return trusted_client_ends(declared, name)
 
 
 def _differs(declared: EffectiveListener, attempt: Attempt, what: str, ways: set[Ending]) -> Iterator[str]:

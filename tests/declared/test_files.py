@@ -13,7 +13,7 @@ from pytest_etcdtls.declared.files import read_crl, read_pki_directory, whereabo
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan
 
 SHAPES = Path(__file__).parent / "shapes"
 SERVER = "/etc/kubernetes/pki/etcd/server.crt"

@@ -52,6 +52,7 @@ OTHER = {
         _container(command=["sh", "-c", "NODE=a\netcd --name=${NODE}"]),
         _container(command=["nice", "-n", "-19", "etcd", "--name=a"]),
         _container(command=["sh", "-c", "exec nice -n -19 ionice -c2 -n0 etcd --name=a"]),
+        _container(command=["sh", "-c", "if true; then exec etcd --name=a; fi"]),
         _container(command=["etcd", "--name=b", "--name=a"]),
     ],
 )

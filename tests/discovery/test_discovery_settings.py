@@ -9,10 +9,10 @@ import pytest
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.credentials import read_expected
 from pytest_etcdtls.settings.endpoints import complete, read_connect_to, read_named
+from pytest_etcdtls.settings.port_credentials import read_expected
 from pytest_etcdtls.target import ConnectTo, Listener
 
 RULE = "10.0.0.12:2379:127.0.0.1:12379"

@@ -49,9 +49,10 @@ def ran(etcd: Logged, *patterns: str) -> ReadLog:
 def about(log: ReadLog, number: int) -> bool:
     """Whether so many lines are said to be of earlier runs, but for some.
 
-    A line may be written after the run before has read the log, and a port may be used again at once.
+    Lines may be written after the run before has read the log, more of them on a busy machine, and a port may
+    be used again at once.
     """
-    return abs(sum(run.count for run in log.earlier) - number) <= 5
+    return abs(sum(run.count for run in log.earlier) - number) <= max(5, number // 10)
 
 
 @pytest.mark.etcd_version("3.4", "3.5.1", "3.6")

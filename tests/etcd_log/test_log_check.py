@@ -252,7 +252,7 @@ def test_a_line_that_is_missing_is_a_remark(cluster: Cluster) -> None:
         return "".join(line for line in lines if "certificate signed by unknown authority" not in line)
 
     for result in _judged(cluster, log_text).values():
-        assert result.outcome is Outcome.CONFORMS
+        assert result.outcome is Outcome.CONFORMS, result.findings
         assert "foreign-ca, " in result.reason
         assert "self-signed" in result.reason
 

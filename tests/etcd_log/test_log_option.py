@@ -188,7 +188,7 @@ def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
 
 
 def test_without_a_log_the_operator_is_told_what_to_find(run: Runner, etcd: Logged) -> None:
-    text = _summary(run(*etcd.live.options, "--etcd-check=mtls"))
+    text = _summary(run(*etcd.live.options, "--etcd-check=mtls", "-v"))
     shown = re.search(
         r'etcd will have logged up to (\d+) connections of ours as "rejected connection", from 127\.', text
     )

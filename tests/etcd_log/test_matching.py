@@ -81,6 +81,17 @@ def test_the_last_user_of_a_port_that_is_served_now(ending: Ending, slack: int, 
     assert len(found.ours) == ours
 
 
+def test_clocks_that_agree_tell_an_earlier_use_of_a_port() -> None:
+    attempts, lines = _of_mutual_tls("3.6.16")
+    silent, *others = attempts
+    assert lines[0].time is not None
+    assert len(match_connections(attempts, lines).ours) > 4
+    earlier = replace(lines[0], time=silent.started_at - timedelta(seconds=1.5), cause=Cause.EXPIRED)
+    found = match_connections([silent, *others], [earlier, *lines[1:]])
+    assert earlier in found.unmatched
+    assert silent in found.unmentioned
+
+
 def test_strangers_and_what_etcd_does_not_mention() -> None:
     attempts, lines = _of_mutual_tls("3.7.3")
     served = replace(attempts[2], ending=Ending.SERVED, alert=None, local_address="127.0.0.1:1")
@@ -182,6 +193,29 @@ def test_a_log_by_another_clock(ahead: timedelta) -> None:
     measured = clock_ahead(attempts, there)
     assert abs(measured - ahead) < timedelta(seconds=2)
     assert not match_connections(attempts, by_our_clock(there, measured)).unmatched
+
+
+def test_ports_of_a_proxy_that_are_ours_by_chance() -> None:
+    """A proxy has ports from the same range, one after the other: many are ours, a few seconds apart."""
+    attempts, lines = _of_mutual_tls("3.6.16")
+    several = len(lines) // 3
+    theirs = {line.remote_address: f"172.18.0.1:{line.remote_port}" for line in lines[:several]}
+    proxied = [
+        replace(
+            line,
+            remote_address=theirs.get(line.remote_address, f"172.18.0.1:{20000 + place}"),
+            time=line.time + timedelta(seconds=4),
+        )
+        for place, line in enumerate(lines)
+        if line.time is not None
+    ]
+    assert several > 3
+    assert clock_ahead(attempts, proxied) == timedelta()
+    all_ours = [
+        replace(one, remote_address=f"172.18.0.1:{line.remote_port}")
+        for one, line in zip(proxied, lines, strict=True)
+    ]
+    assert abs(clock_ahead(attempts, all_ours) - timedelta(seconds=4)) < timedelta(seconds=2)
 
 
 def test_clocks_that_agree_and_too_few_lines_to_tell() -> None:

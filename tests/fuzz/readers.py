@@ -13,6 +13,7 @@ from pathlib import Path
 import httpcore
 import httpx
 
+from pytest_etcdtls.baseline import read_baseline
 from pytest_etcdtls.declared.etcd_yaml import looks_like_configuration
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.errors import UsageError
@@ -20,6 +21,7 @@ from pytest_etcdtls.etcd_log.parse import parse_log, read_log
 from pytest_etcdtls.facts import member_list
 from pytest_etcdtls.pki import certificate, go_parser
 from pytest_etcdtls.pki.loading import load_certificates, load_key, pem_blocks
+from pytest_etcdtls.profiles import read_profiles
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls import http
@@ -104,6 +106,10 @@ def _member(path: Path) -> object:
     return declared_member(read_declaration(path))
 
 
+def _profiles(path: Path) -> object:
+    return read_profiles([str(path)], Path)
+
+
 def _in_file(read: Callable[[Path], object], name: str = "input") -> Read:
     def call(data: bytes) -> object:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as directory:
@@ -137,7 +143,17 @@ _GATEWAY = (
 _PEERS = (
     b'[{"id":7,"name":"m0","peerURLs":["https://127.0.0.1:2380"],"clientURLs":["https://127.0.0.1:2379"]}]'
 )
+_PROFILE = (
+    b'title = "a"\n[[section]]\nsection = "1"\ntitle = "b"\nlevel = "MUST"\nchecks = ["cert.*"]\n'
+    b"thresholds = { rsa_bits = 3072 }\n"
+)
 _WAIVER = b'[[waivers]]\ncheck = "cert.*"\nreason = "known"\nuntil = 2027-01-01\n'
+_REPORT = (
+    b'{"schema_version":1,"tool":{"name":"pytest-etcdtls"},"partial":false,"targets":[{"label":"live",'
+    b'"etcd_version":null,"listeners":[{"label":"a","role":"client"}],"behaviour":[{"listener":"a","topic":"b",'
+    b'"subject":"c","detail":"","value":"d"}]}],"results":[{"check":"a.b","target":"live","listener":"a",'
+    b'"outcome":"conforms","cause":null}]}'
+)
 _PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 _FLAGS = (
     b"--cert-file",
@@ -207,8 +223,12 @@ READERS: Mapping[str, ForeignReader] = {
         ),
         ForeignReader("log-file", _in_file(read_log), (UsageError,), _files(LOGS, "journal-*"), _JSON),
         ForeignReader(
+            "profile", _in_file(_profiles, "profile.toml"), (UsageError,), [_PROFILE], [b"[", b"=", b"\n"]
+        ),
+        ForeignReader(
             "waivers", _in_file(read_waivers, "waivers.toml"), (UsageError,), [_WAIVER], [b"[", b"=", b"\n"]
         ),
+        ForeignReader("baseline", _in_file(read_baseline), (UsageError,), [_REPORT], _JSON),
         ForeignReader(
             "configuration",
             _text(lambda text: looks_like_configuration(text, "etcd.yml")),

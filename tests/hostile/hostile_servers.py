@@ -25,8 +25,7 @@ from impostors.impostor import Answer, answers, impostor
 from servers import Handler, ThreadedServer
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, MemberNames, PKIPlan, Profile
 from pytest_etcdtls.report.json import schema
 
 FORGED = "149 passed, 0 failed"
@@ -171,7 +170,8 @@ def judge(tmp_path: Path) -> Judging:
             command += ["-p", "sabotage"]
         command += [*options, *(f"--etcd-report={report}" for report in reports)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-        environment |= {"COLUMNS": "80", "PYTHONPATH": str(tmp_path), "PYTHONUTF8": "1"}
+        path = os.pathsep.join(filter(None, (str(tmp_path), environment.get("PYTHONPATH"))))
+        environment |= {"COLUMNS": "80", "PYTHONPATH": path, "PYTHONUTF8": "1"}
         output = tmp_path / "output"
         began = time.monotonic()
         with output.open("wb") as file:

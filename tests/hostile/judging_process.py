@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from pytest_etcdtls.catalog import select as select_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, Target, TrustBundle

@@ -135,6 +135,7 @@ def carry_out(trial: Trial, within: float = LEFT_SECONDS) -> Ended:
         ended = time.monotonic()
         left = _await_nothing(token, temporary, source if trial.container else None, ended + within)
         seconds = time.monotonic() - ended
+        left += _await_workers(token, temporary, ended + _END_SECONDS)
         if trial.container:
             left += [f"network {name}" for name in _forgotten_networks(networks)]
         for pid, _ in _processes(token, temporary):
@@ -145,13 +146,27 @@ def carry_out(trial: Trial, within: float = LEFT_SECONDS) -> Ended:
 
 def _await_nothing(token: str, temporary: Path, image: str | None, deadline: float) -> list[str]:
     while True:
-        left = [f"process {pid}: {what}" for pid, what in _processes(token, temporary)]
+        left = [f"process {pid}: {what}" for pid, what in _processes(token, temporary) if _WORKER not in what]
         # pytest keeps the base directory of its own, which xdist makes, for the last three runs.
         left += [path.name for path in temporary.iterdir() if not path.name.startswith("pytest-of-")]
         left += _containers(image) if image is not None else []
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.05)
+
+
+_WORKER = "exec(eval(sys.stdin.readline()))"
+"""In the command line of a worker of pytest-xdist. One whose controller was killed holds nothing of ours;
+execnet, which started it, waits five seconds before it interrupts it."""
+
+
+def _await_workers(token: str, temporary: Path, deadline: float) -> list[str]:
+    """Return what is left when the workers of pytest-xdist have had their time."""
+    while left := [f"process {pid}: {what}" for pid, what in _processes(token, temporary)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return left
 
 
 def _containers(image: str) -> list[str]:
@@ -230,6 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--within", type=float, default=LEFT_SECONDS, help="seconds until nothing may be left (default 3)"
     )
     options = parser.parse_args(arguments)
+    # A shell starts its background jobs with SIGINT ignored, and the runs would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = options.seed if options.seed is not None else secrets.randbelow(10**6)
     found = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))
     binaries, (images, missing) = found["find_binaries"](), found["find_images"]()

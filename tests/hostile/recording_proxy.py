@@ -146,7 +146,9 @@ class RecordingProxy:
                 if not ready:
                     return
                 for side in ready:
-                    data = side.recv(65536)
+                    data = _arrived(side)
+                    if data is None:
+                        continue
                     if not data:
                         with contextlib.suppress(OSError):
                             client.unwrap()
@@ -171,6 +173,21 @@ class RecordingProxy:
         if protocol is not None:
             context.set_alpn_protocols([protocol])
         return context
+
+
+def _arrived(side: ssl.SSLSocket) -> bytes | None:
+    """Return what has arrived, empty at the end of the stream, ``None`` for a record without data.
+
+    A socket is readable also when session tickets come, which TLS 1.3 servers send right after the handshake.
+    A read that waits for data then waits for the answer to a request that is not passed on.
+    """
+    side.settimeout(0)
+    try:
+        return side.recv(65536)
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        side.settimeout(_SECONDS)
 
 
 def requests(data: bytes) -> list[Sent]:

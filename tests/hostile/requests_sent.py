@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hostile.recording_proxy import Sent
+from live.logged_lines import VERSIONS, table
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,21 @@ ALLOWED: Mapping[Sent, Allowed] = {
 _ABOVE = """\
 # What is sent to an etcd
 
+```sh
+pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 --etcd-plan
+```
+
+prints how many connections a run makes at most, and makes none. Add your other options: the plan is theirs.
+
 The suite reads. It does not write keys, grant leases, change members, alarms, users or roles, take snapshots,
 compact or defragment. After a run the revision, the hash of the key space, members, alarms, leases, users
 and roles are those of before. Tests compare them on every etcd, with and without authentication, and let a
-proxy record each request. The list is complete: a request that is not in it fails a test. The page is
-generated from that test (`make docs`).
+proxy record each request. The list is complete: a request that is not in it fails a test.
 
 Everything else on the wire is TLS: handshakes that are finished, refused or broken off after the server's
-hello. etcd logs a line for each handshake that it rejects.
+hello. At most four connections are open at a time per listener (`--etcd-concurrency`), with `--etcd-gentle`
+one. That option also looks for no more cipher suites and groups than verdicts need, unless a declaration, a
+profile or a baseline lists them; the report then has no list of them to compare.
 
 | protocol | request | for | leaves in etcd | at most |
 |---|---|---|---|--:|"""
@@ -83,11 +91,31 @@ _BELOW = """
 *At most* counts the requests to one listener that accepts every client. A conforming listener refuses most of
 these clients in the handshake, and they send nothing: it gets about a third.
 
-In a run without authentication etcd 3.5 and later append no Raft entry, and etcd 3.4 one, for `/health`. With
-`--etcd-user` there is one more, for `Authenticate`. The entry changes neither keys nor revision.
+From etcd 3.5 on a run without authentication appends no Raft entry. etcd 3.4 appends one for each `/health`
+that is answered, since it is a proposal to the store v2 there. `Authenticate` is one entry for each client
+listener on which a check is refused without a user, none if the password is wrong. No entry changes keys or
+the revision.
+
+`/health` is a linearizable read: a member without a leader answers late. The `Range` is serializable and only
+counts.
+
+## What etcd logs
+
+etcd logs a line, level `warn`, for each connection that it rejects. One run leaves these in the log of one
+member with mutual TLS on both ports, as counted on etcd {versions} with certificates for both ports and no CA
+key:
+
+{logged}
+
+They count in the metrics of the process as well. Of more than 100 equal messages in a second etcd logs one in
+100. In the first moments of a new cluster etcd 3.6 and later add `Failed to detect schema version`, level
+`warn`, for each status request. [etcd's own log](etcd-log.md) says how to tell these lines from those of
+other clients: two names in them, `unknown.invalid` and `etcdtls-unknown`, are of this tool.
+
+## What is not done to a live cluster
 
 Experiments of the family `lifecycle`, which replace files and restart members, are made on clusters that the
-run starts for itself, never on a live one.
+run starts for itself. This page is written by `make docs`.
 """
 
 
@@ -100,4 +128,5 @@ def safety_page() -> str:
         lines.append(
             f"| {protocol} | `{request}` | {allowed.purpose} | {allowed.effect} | {allowed.at_most} |"
         )
-    return "\n".join([*lines, _BELOW])
+    below = _BELOW.format(versions=" and ".join(VERSIONS), logged="\n".join(table()))
+    return "\n".join([*lines, below])

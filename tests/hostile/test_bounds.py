@@ -13,6 +13,7 @@ import pytest
 from discovery.asking import asked, live, named
 from hostile.delaying_proxy import DelayingProxy
 from hostile.handshake_refusers import refusers
+from plugin.runs import Runner, run
 from servers import ThreadedServer
 from starting import start_process
 
@@ -31,6 +32,11 @@ FAULTS = {
         "An endpoint that never answers, or sends an octet now and then",
         "given up; one check inconclusive, the rest not verified",
         "three attempts in a row, or five time-outs",
+    ),
+    "test_the_limits_are_of_a_process": (
+        "The same under pytest-xdist, with tests of the user's that observe it",
+        "given up by the suite once, and by every worker",
+        "three attempts in a row for each process",
     ),
     "test_an_etcd_that_is_stopped_in_mid_run_is_given_up": (
         "An etcd that is stopped (SIGSTOP) in the middle of a run",
@@ -53,6 +59,8 @@ FAULTS = {
         "five time-outs for all of them",
     ),
 }
+
+__all__ = ["run"]
 
 TIMEOUT = 1.0
 GIVEN_UP = "was given up"
@@ -109,6 +117,32 @@ def test_silent_endpoints_are_given_up(kind: str, concurrency: int) -> None:
         assert server.accepted == observer.used[listener.label] <= Patience.IN_A_ROW + 1
         assert _lost(observer, listener.url) < Patience.TIMEOUTS * TIMEOUT
     assert observer.given_up == {listener.label for listener in listeners}
+
+
+USES_THE_ENDPOINT = """
+import pytest
+from pytest_etcdtls.facts.listener import FirstContact
+
+@pytest.mark.parametrize("number", range(4))
+def test_contact(etcd_observer, number):
+    with pytest.raises(Exception, match="given up|silent"):
+        etcd_observer.get(FirstContact, None, etcd_observer.target.listeners[0])
+        raise RuntimeError("silent")
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_limits_are_of_a_process(run: Runner, workers: int) -> None:
+    """The suite runs in one process; every worker in which tests observe has limits of its own."""
+    server = ThreadedServer(refusers(())["never answers"])
+    run.write(test_user=USES_THE_ENDPOINT)
+    endpoint = f"--etcd-endpoint=https://127.0.0.1:{server.port}"
+    ran = run(endpoint, "--etcd-timeout=0.5", f"-n{workers}", "-p", "no:randomly")
+    server.close()
+    assert ran.result_of("listener.answers")["outcome"] == "inconclusive"
+    assert ran.connections <= Patience.IN_A_ROW + 1
+    assert ran.result.parseoutcomes()["passed"] == 4
+    assert ran.connections <= server.accepted <= (Patience.IN_A_ROW + 1) * (1 + workers)
 
 
 @pytest.mark.parametrize("after", ["listener.is-etcd", "mtls.trusted-client", "tls.tls13-offered"])

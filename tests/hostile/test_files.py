@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from plugin.live_etcd import Live, start_live
 from pytest_etcdtls.etcd_log.parse import read_log
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.go_parser import INTEGER, SEQUENCE, encode, encode_integer
 from pytest_etcdtls.pki.profile import CLIENT
 
 SECONDS = 120.0
@@ -102,6 +104,8 @@ OPTIONS = {
     "etcd_trusted_ca": {},
     "etcd_password_file": {"etcd_user": "root"},
     "etcd_waivers": {},
+    "etcd_baseline": {},
+    "etcd_profile": {},
     "etcd_config": {},
     "etcd_log": {},
     "etcd_expect_cert": {},
@@ -212,6 +216,7 @@ CONTENTS: dict[str, tuple[str, bytes]] = {
     "words of a long variable": ("etcd_config", (UNIT + "$A " * 100_000 + "\n").encode()),
     "a file that names a long one": ("etcd_config", b"etcd --config-file=/" + b"a" * 300_000),
     "deep TOML": ("etcd_waivers", b"a = " + b"[" * 500_000),
+    "a deep profile": ("etcd_profile", b"a = " + b"[" * 500_000),
     "a huge number": ("etcd_waivers", b"a = " + b"1" * 500_000),
     "a key of many parts": ("etcd_waivers", b"a." * 50_000 + b"a = 1"),
     "a table of many parts": ("etcd_waivers", b"[" + b"a." * 50_000 + b"a]"),
@@ -311,3 +316,25 @@ def test_a_log_that_becomes_a_pipe(live: Live, tmp_path: Path) -> None:
     assert "is no regular file but a named pipe" in ended.output
     assert ended.exit_code == 1
     assert "INTERNALERROR" not in ended.output
+
+
+@pytest.mark.fault(
+    "An RSA key of 1,000,000 bits, whose numbers would be checked for days",
+    outcome="exit code 4, one message",
+    bound="2 s, 400 MiB",
+)
+def test_an_rsa_key_that_takes_too_long_to_check(tmp_path: Path) -> None:
+    numbers = [
+        1 << bits | 1 for bits in (1_000_000, 16, 999_999, 500_000, 500_000, 499_999, 499_999, 499_999)
+    ]
+    fields = b"".join(encode(INTEGER, encode_integer(number)) for number in (0, *numbers))
+    body = base64.encodebytes(encode(SEQUENCE, fields)).decode()
+    key = tmp_path / "my.key"
+    key.write_text(f"-----BEGIN RSA PRIVATE KEY-----\n{body}-----END RSA PRIVATE KEY-----\n")
+    certificate = tmp_path / "my.crt"
+    certificate.write_bytes(encode_certificates([CertificateAuthority.create("CA").certificate]))
+    options = ["--etcd-endpoint=https://127.0.0.1:1", f"--etcd-cert={certificate}", f"--etcd-key={key}"]
+    ended = ChildRun(tmp_path, options).end()
+    assert ended.exit_code == USAGE_ERROR, ended.output
+    assert f"ERROR: --etcd-key {key}: holds an RSA key of 1,000,001 bits, more than 16,384;" in ended.output
+    assert ended.mebibytes < MEBIBYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from functools import cache
 
@@ -10,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hostile.handshake_refusers import refusers
 from servers import Handler, ThreadedServer
 
-from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.runner import run_checks
@@ -23,6 +24,11 @@ FAULTS = {
     "test_nothing_conforms_without_a_handshake": (
         "Each of 43 servers that refuse, stall, reset or speak nonsense in every way",
         "nothing conforms but for listed checks of our own files",
+        "none of its own",
+    ),
+    "test_what_is_an_answer_to_plain_http": (
+        "Banners of SSH, SMTP and Redis, an echo, zeros, parts of TLS and HTTP messages, also octet by octet",
+        "listener.answers is inconclusive; only a status line or SETTINGS frame is an answer to plain HTTP",
         "none of its own",
     ),
 }
@@ -104,6 +110,55 @@ def test_what_plain_http_gives_away_is_found_all_the_same(server: ThreadedServer
     results = _judge(server, scheme, Role.CLIENT, Role.PEER)
     violated = {(one.check, one.role) for one in results if one.outcome is Outcome.VIOLATES}
     assert {("mtls.plaintext-refused", "client"), ("mtls.plaintext-refused", "peer")} <= violated
+
+
+_SETTINGS = bytes.fromhex("000006 04 00 00000000 0003 000000fa")
+_HELLO = bytes.fromhex("160303 0031 02 00002d 0303")
+ANSWERS: Mapping[str, tuple[bytes, bool]] = {
+    "status line": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True),
+    "bad request": (b"HTTP/1.0 400 Bad Request\r\n\r\n", True),
+    "status line alone": (b"HTTP/1.1 404 Not Found\r\n", True),
+    "SETTINGS": (_SETTINGS, True),
+    "empty SETTINGS": (bytes.fromhex("000000 04 00 00000000"), True),
+    "SSH": (b"SSH-2.0-OpenSSH_9.6\r\n", False),
+    "SMTP": (b"220 mail.example ESMTP\r\n", False),
+    "Redis": (b"-ERR unknown command 'GET'\r\n", False),
+    "the request": (b"GET /version HTTP/1.1\r\n", False),
+    "part of a status line": (b"HTTP/", False),
+    "part of SETTINGS": (_SETTINGS[:8], False),
+    "SETTINGS of seven octets": (bytes.fromhex("000007 04 00 00000000") + bytes(7), False),
+    "SETTINGS of 16 MiB": (bytes.fromhex("fffffc 04 00 00000000") + bytes(64), False),
+    "SETTINGS of a stream": (bytes.fromhex("000000 04 00 00000001"), False),
+    "half a ServerHello": (_HELLO, False),
+    "a record of 1,024 octets": (bytes.fromhex("160303 0400") + bytes(64), False),
+    "zeros": (bytes(64), False),
+    "a line end": (b"\r\n", False),
+}
+"""What is answered to everything, and whether plain HTTP is served then."""
+
+
+@pytest.mark.parametrize("pieces", ["whole", "octets"])
+@pytest.mark.parametrize("scheme", ["https", "http"])
+@pytest.mark.parametrize(("answer", "is_http"), ANSWERS.values(), ids=ANSWERS)
+def test_what_is_an_answer_to_plain_http(answer: bytes, is_http: bool, scheme: str, pieces: str) -> None:
+    def handle(connection: socket.socket) -> None:
+        connection.recv(65536)
+        for octet in [answer] if pieces == "whole" else [bytes([one]) for one in answer]:
+            connection.sendall(octet)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+    server = ThreadedServer(handle)
+    target = Target(label="t", origin="live", listeners=(server.listener(scheme),))
+    checks = select(["listener.answers", "mtls.plaintext-refused"])
+    answers, refused = run_checks(Observer(target, Bounds(timeout=2)), checks)
+    server.close()
+    if is_http:
+        assert refused.outcome is Outcome.VIOLATES
+        return
+    assert (answers.outcome, refused.outcome) == (Outcome.INCONCLUSIVE, Outcome.NOT_VERIFIED)
+    assert "answers neither TLS nor HTTP" in answers.reason
 
 
 def test_old_versions_are_found_without_a_handshake() -> None:

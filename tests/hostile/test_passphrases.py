@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pty
 import sys
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hostile.child_run import ChildRun, Ended
 from plugin.live_etcd import Live, start_live
 
-from pytest_etcdtls.settings.credentials import KEY_PASSWORD
+from pytest_etcdtls.pki.go_parser import INTEGER, OCTET_STRING, SEQUENCE, encode, encode_integer
+from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 
 SECRET = "correct horse"
 USAGE_ERROR = 4
@@ -30,6 +32,11 @@ FAULTS = {
         "An encrypted key without a passphrase, and nobody to be asked",
         "exit code 4, one message",
         "2 s",
+    ),
+    "test_a_key_that_costs_too_much_to_decrypt": (
+        "An encrypted key that demands 2^31 iterations, or 1 TiB of memory for scrypt, or more",
+        "exit code 4, one message; nothing is derived",
+        "2 s, 400 MiB",
     ),
     "test_an_object_of_a_token": (
         "A PKCS #11 URI with a PIN as certificate or key",
@@ -171,6 +178,75 @@ def test_no_passphrase(live: Live, tmp_path: Path, form: str) -> None:
     message = _refused(tmp_path, _options(live, key))
     assert "holds an encrypted key, and no passphrase of it is given" in message
     assert f"pass --etcd-key-password-file, or set {KEY_PASSWORD}" in message
+
+
+_PBES2 = bytes.fromhex("06092a864886f70d01050d")
+_PBKDF2 = bytes.fromhex("06092a864886f70d01050c")
+_SCRYPT = bytes.fromhex("06092b06010401da47040b")
+_SHA1_AND_3DES = bytes.fromhex("060a2a864886f70d010c0103")
+_AES_256_CBC = bytes.fromhex("060960864801650304012a")
+
+
+def _sequence(*parts: bytes) -> bytes:
+    return encode(SEQUENCE, b"".join(parts))
+
+
+def _integer(value: int) -> bytes:
+    return encode(INTEGER, encode_integer(value))
+
+
+def _demanding(path: Path, kdf: bytes, *parameters: int) -> Path:
+    """Write an encrypted key whose derivation has these parameters after the salt."""
+    derivation = _sequence(kdf, _sequence(encode(OCTET_STRING, bytes(16)), *map(_integer, parameters)))
+    cipher = _sequence(_AES_256_CBC, encode(OCTET_STRING, bytes(16)))
+    whole = derivation if kdf == _SHA1_AND_3DES else _sequence(_PBES2, _sequence(derivation, cipher))
+    body = base64.encodebytes(_sequence(whole, encode(OCTET_STRING, bytes(160)))).decode()
+    path.write_text(f"-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}-----END ENCRYPTED PRIVATE KEY-----\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kdf", "parameters", "demand"),
+    [
+        (_PBKDF2, (2**31,), "2,147,483,648 iterations, more than 5,000,000"),
+        (_PBKDF2, (2**31 - 1, 32), "2,147,483,647 iterations"),
+        (_PBKDF2, (2**40000,), "2^40000 or more iterations"),
+        (_SHA1_AND_3DES, (2**31 - 1,), "2,147,483,647 iterations"),
+        (_SCRYPT, (2**30, 8, 1), "1,048,576 MiB of memory, more than 256"),
+        (_SCRYPT, (2**14, 2**20, 1), "2,097,152 MiB of memory"),
+        (_SCRYPT, (2**14, 8, 2**29), "536,870,912 rounds of scrypt of 16 MiB"),
+    ],
+    ids=["PBKDF2", "length", "digits", "PKCS #12", "scrypt N", "scrypt r", "scrypt p"],
+)
+def test_a_key_that_costs_too_much_to_decrypt(
+    live: Live, tmp_path: Path, kdf: bytes, parameters: tuple[int, ...], demand: str
+) -> None:
+    key = _demanding(tmp_path / "my.key", kdf, *parameters)
+    ended = ChildRun(tmp_path, _options(live, key), environment={KEY_PASSWORD: SECRET}).end()
+    assert (ended.exit_code, "Traceback" in ended.output) == (USAGE_ERROR, False), ended.output
+    assert (
+        f"ERROR: --etcd-key {key}: holds an encrypted key, and to decrypt it takes {demand}" in ended.output
+    )
+    assert ended.mebibytes < 400
+
+
+@pytest.mark.parametrize(
+    ("kdf", "parameters", "happened"),
+    [
+        (_PBKDF2, (100_000,), "the passphrase is wrong"),
+        (_SCRYPT, (2**14, 8, 1), "the passphrase is wrong"),
+        (_PBKDF2, (-5,), "cannot be decoded"),
+        (_SCRYPT, (0, 0, 0), "cannot be decoded"),
+        (_SCRYPT, (2**14 + 1, 8, 1), "cannot be decoded"),
+        (_SCRYPT, (2**14,), "cannot be decoded"),
+    ],
+    ids=["PBKDF2", "scrypt", "negative", "zeros", "no power of two", "missing"],
+)
+def test_parameters_within_the_bounds(
+    live: Live, tmp_path: Path, kdf: bytes, parameters: tuple[int, ...], happened: str
+) -> None:
+    key = _demanding(tmp_path / "my.key", kdf, *parameters)
+    assert happened in _refused(tmp_path, _options(live, key), {KEY_PASSWORD: SECRET})
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +21,7 @@ from starting import start_process
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.pki.bundle import encode_key
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import CLIENT
+from pytest_etcdtls.pki.profile import CLIENT, PKIPlan
 
 __all__ = ["run"]
 
@@ -139,12 +137,15 @@ def test_the_state_of_an_etcd_is_as_before(run: Runner, etcd_binary: Path, authe
     assert last - first == authentication + cluster.version.startswith("3.4.")
 
 
-@pytest.mark.skipif(
-    os.environ.get("HOSTILE") != "whole", reason="needs HOSTILE=whole: run make hostile; slow under load"
+@pytest.mark.parametrize(
+    ("asks", "authentication"),
+    [(True, False), (False, False), (True, True)],
+    ids=["mutual", "everybody", "with-user"],
 )
-@pytest.mark.parametrize("asks", [True, False], ids=["mutual", "everybody"])
-def test_every_request_is_an_allowed_one(run: Runner, newest_etcd: Path, asks: bool) -> None:
-    with filled(newest_etcd, authentication=False) as cluster:
+def test_every_request_is_an_allowed_one(
+    run: Runner, newest_etcd: Path, asks: bool, authentication: bool
+) -> None:
+    with filled(newest_etcd, authentication=authentication) as cluster:
         (member,) = cluster.members
         files = cluster.pki_directory
         with (
@@ -159,7 +160,7 @@ def test_every_request_is_an_allowed_one(run: Runner, newest_etcd: Path, asks: b
     # The proxy sees what is sent.
     assert Sent("grpc", "POST", "/etcdserverpb.KV/Range") in client.sent
     assert Sent("http/1.1", "GET", "/members") in peer.sent
-    assert Sent("grpc", "POST", "/etcdserverpb.Auth/Authenticate") not in client.sent
+    assert (Sent("grpc", "POST", "/etcdserverpb.Auth/Authenticate") in client.sent) == authentication
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -75,7 +75,7 @@ import pytest_etcdtls.report.terminal as terminal
 def refusing(*_):
     raise UnicodeError("no text\\x1b")
 
-terminal.certificate_line = refusing
+terminal.certificate_card = refusing
 """
 NO_FORMAT = """
 import pytest_etcdtls.suite.session as session
@@ -138,7 +138,7 @@ def test_a_part_that_cannot_be_encoded(hostile: Hostile, judge: Judging, plugin:
 
 
 def test_a_part_of_the_summary_that_cannot_be_shown(hostile: Hostile, judge: Judging) -> None:
-    judged = judge(*hostile.options(hostile.etcd()), *SOME, plugin=NO_CARD)
+    judged = judge(*hostile.options(hostile.etcd()), *SOME, "-v", plugin=NO_CARD)
     assert judged.exit_code == 1
     assert not judged.report["partial"]
     said = judged.out.decode()

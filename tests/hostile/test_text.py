@@ -22,11 +22,10 @@ from impostors.impostor import Answer
 from pytest_etcdtls.etcd_log.parse import parse_log
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.certificate import shown
-from pytest_etcdtls.pki.names import names_host, subject_alt_names
-from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER
+from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, MemberNames, PKIPlan
 from pytest_etcdtls.report.json import encoded
-from pytest_etcdtls.report.terminal import Line, wrapped
+from pytest_etcdtls.report.text import Line, wrapped
 from pytest_etcdtls.results import Finding
 from pytest_etcdtls.untrusted import TEXT_LIMIT, printable
 

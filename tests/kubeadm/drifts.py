@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kubeadm.judging import Found
 from kubeadm.nodes import PKI, Cluster, Node
-from pytest_etcdtls.pki import kubeadm
+from pytest_etcdtls.pki import bundle
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import Identity
@@ -54,9 +54,9 @@ def put(pki: Path, name: str, pair: Identity) -> None:
 
 
 def _issue(cluster: Cluster, node: Node, issuer: CertificateAuthority | None = None) -> Identity:
-    hosts = kubeadm.node_names(cluster.pki.members[0])
+    hosts = bundle.node_names(cluster.pki.members[0])
     authority = issuer or cluster.pki.client_ca
-    return authority.issue(replace(kubeadm.NODE, common_name=node.name), name="new", hosts=hosts)
+    return authority.issue(replace(bundle.KUBEADM_NODE, common_name=node.name), name="new", hosts=hosts)
 
 
 def _renewed(cluster: Cluster, node: Node, pki: Path) -> None:
@@ -82,19 +82,19 @@ def _without_intermediate(cluster: Cluster, node: Node, pki: Path) -> None:
 
 def _expired_client(cluster: Cluster, node: Node, pki: Path) -> None:
     profile = replace(
-        kubeadm.HEALTHCHECK_CLIENT, valid_from=timedelta(days=-366), valid_for=timedelta(days=365)
+        bundle.HEALTHCHECK_CLIENT, valid_from=timedelta(days=-366), valid_for=timedelta(days=365)
     )
     put(pki / "etcd", "healthcheck-client", cluster.pki.client_ca.issue(profile, name="old"))
 
 
 def _expires_next_week(cluster: Cluster, node: Node, pki: Path) -> None:
-    profile = replace(kubeadm.APISERVER_ETCD_CLIENT, valid_for=timedelta(days=7))
+    profile = replace(bundle.APISERVER_ETCD_CLIENT, valid_for=timedelta(days=7))
     put(pki, "apiserver-etcd-client", cluster.pki.client_ca.issue(profile, name="ends"))
 
 
 def _served_next_week(cluster: Cluster, node: Node, pki: Path) -> None:
-    profile = replace(kubeadm.NODE, common_name=node.name, valid_for=timedelta(days=7))
-    hosts = kubeadm.node_names(cluster.pki.members[0])
+    profile = replace(bundle.KUBEADM_NODE, common_name=node.name, valid_for=timedelta(days=7))
+    hosts = bundle.node_names(cluster.pki.members[0])
     put(pki / "etcd", "server", cluster.pki.client_ca.issue(profile, name="ends", hosts=hosts))
 
 

@@ -24,7 +24,7 @@ from pytest_etcdtls.cluster.watchdog import Watchdog
 from pytest_etcdtls.declared.flags import flag_known
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates
-from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import CALayout, MemberNames, PKIPlan
 
 SHAPES = Path(__file__).parents[1] / "declared" / "shapes" / "kubeadm"
 DEADLINE = 60.0

@@ -75,9 +75,10 @@ def test_another_cluster_on_the_command_line_replaces_that_of_the_file(run: Runn
     ran = run(f"--etcd-config={manifest}", "--collect-only", "-q", CHECK, report=False)
     assert "10.0.0.99" not in ran.out
     run.ini(f"etcd_config = {manifest}")
-    ran = run("--etcd-endpoint=https://10.0.0.99:2379", "--collect-only", "-q", CHECK, report=False)
+    trusted = "--etcd-check=cert.trusted"
+    ran = run("--etcd-endpoint=https://10.0.0.99:2379", "--collect-only", "-q", trusted, report=False)
     assert "127.0.0.1" not in ran.out
-    assert "etcdtls::live::client-10.0.0.99-2379::config.served-file" in ran.out
+    assert "etcdtls::live::client-10.0.0.99-2379::cert.trusted" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from unruly.programs import deaf, recorded
 
 from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.catalog import select
-from pytest_etcdtls.lifecycle.experiment_table import clusters_for
+from pytest_etcdtls.lifecycle.experiment_table import settings_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.report.model import jsonable
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.runner import Judge, run_checks
 from pytest_etcdtls.target import Target
 
 DEADLINE = 60.0
@@ -53,7 +53,10 @@ def _alive(pid: int) -> bool:
 def test_nothing_is_started_for_a_live_target(newest_etcd: Path, tmp_path: Path) -> None:
     record = tmp_path / "record"
     program = recorded(record)(newest_etcd, tmp_path)
-    results = _judged(of_etcd(str(program), "3.7.3", "live"))
+    target = of_etcd(str(program), "3.7.3", "live")
+    assert _judged(target) == []
+    judge = Judge(Observer(target))
+    results = [judge.result(check, None) for check in select(["lifecycle"])]
     assert {result.outcome for result in results} == {Outcome.NOT_APPLICABLE}
     assert {result.reason for result in results} == {
         "only on a cluster of our own: it restarts etcd and changes its files"
@@ -75,8 +78,8 @@ def test_one_check_starts_one_cluster_once(newest_etcd: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("patterns", "clusters"),
     [
-        (["lifecycle"], 8),
-        (["lifecycle.leaf-reload", "lifecycle.crl-*", "lifecycle.ca-bundle-*"], 1),
+        (["lifecycle"], 9),
+        (["lifecycle.leaf-reload", "lifecycle.crl-*", "lifecycle.ca-bundle-*"], 2),
         (["lifecycle.cipher-suites", "lifecycle.version-floor", "lifecycle.version-ceiling"], 3),
         (["lifecycle.member-with-foreign-certificate-cannot-join", "cert"], 1),
         (["!lifecycle"], 0),
@@ -84,7 +87,7 @@ def test_one_check_starts_one_cluster_once(newest_etcd: Path, tmp_path: Path) ->
 )
 def test_the_plan_knows_how_many_clusters_are_started(patterns: list[str], clusters: int) -> None:
     needs = [(need.type, need.key) for check in select(patterns) for need in check.needs.values()]
-    assert clusters_for(needs) == clusters
+    assert len(settings_for(needs)) == clusters
 
 
 def test_connections_of_experiments_are_not_the_targets(newest_etcd: Path) -> None:

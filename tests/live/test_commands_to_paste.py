@@ -14,8 +14,7 @@ from starting import start_process
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import SERVER
+from pytest_etcdtls.pki.profile import SERVER, PKIPlan
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.runner import run_checks
 
@@ -90,6 +89,23 @@ def test_each_shape_of_command_shows_what_to_look_for(etcd_binary: Path, tmp_pat
     assert {"curl", "etcdctl", "openssl"} <= kinds
     assert any("etcdctl" in shape and "--cert" not in shape for shape in shapes)
     assert any("etcdctl" in shape and "member list" in shape for shape in shapes)
+
+
+@pytest.mark.program("openssl", "diff")
+def test_swapped_files_are_shown_by_diff(newest_etcd: Path, tmp_path: Path) -> None:
+    swapped = ClusterConfig(
+        cert_file="peer.crt",
+        key_file="peer.key",
+        peer_cert_file="server.crt",
+        peer_key_file="server.key",
+        expects_health=False,
+    )
+    with start_process(swapped, newest_etcd) as cluster:
+        results = run_checks(Observer(cluster.target()), select(["cert.ports-not-swapped"]))
+        (finding,) = results[0].findings
+        for command, file in zip(finding.reproduce, ("peer.crt", "server.crt"), strict=True):
+            assert f"diff - {cluster.members[0].file(file)} " in command
+            assert _paste(command, tmp_path, newest_etcd).splitlines() == ["same"], command
 
 
 def test_every_command_names_files_that_are_there(newest_etcd: Path) -> None:

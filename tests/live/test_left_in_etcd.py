@@ -1,4 +1,4 @@
-"""What a run leaves in etcd, counted: docs/left-in-etcd.md."""
+"""What a run leaves in etcd, counted: docs/safety.md."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import CLIENT
+from pytest_etcdtls.pki.profile import CLIENT, PKIPlan
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import run_checks

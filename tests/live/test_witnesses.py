@@ -17,8 +17,7 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, Identity
+from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, Identity, PKIPlan
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge, run_checks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import runpy
 import subprocess
@@ -16,14 +18,18 @@ from pytest_etcdtls.cluster.sources import find_etcd
 
 ROOT = Path(__file__).parents[2]
 COMPARED = {
-    "startup": ["pytest -p no:etcdtls", "pytest, plugin installed and unused"],
+    "startup": ["pytest -p no:etcdtls", "pytest, plugin installed and unused", "the same with -p no:anyio"],
+    "latency": ["directly", "through 50 ms", "through 50 ms, --etcd-concurrency=1"],
+    "owned": ["processes, experiments one after the other", "processes, experiments side by side"],
     "clusters": ["start of 1 member, etcd's own timing", "start of 1 member", "start of 3 members"],
 }
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark, without the engine, which makes some of them take minutes."""
     command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.mark.whole
@@ -33,6 +39,19 @@ def test_each_compares_what_it_says(what: str) -> None:
     result = run("--repeat=1", what)
     assert result.returncode == 0, result.stderr
     assert [name for name in COMPARED[what] if f"| {name} | " not in result.stdout] == []
+
+
+@pytest.mark.whole
+@pytest.mark.etcd_version("3.6")
+@pytest.mark.usefixtures("etcd_binary")
+def test_the_comparison_has_a_row_for_each_cluster(tmp_path: Path) -> None:
+    """With this tool alone: the others come from registries."""
+    json_file = tmp_path / "compare.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "compare.py"), "--only=pytest-etcdtls"]
+    result = subprocess.run([*command, f"--json={json_file}"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    rows = re.findall(r"^\| `([\w-]+)`: .* \| (\*\*rated\*\*|shown|nothing)", result.stdout, re.MULTILINE)
+    assert [name for name, _ in rows] == list(json.loads(json_file.read_text())["clusters"])[1:]
 
 
 @pytest.mark.etcd_version("3.7")
@@ -53,4 +72,4 @@ def test_the_connections_on_the_performance_page_are_about_those_of_today(
 def test_an_unknown_name_is_refused() -> None:
     result = run("speed")
     assert result.returncode == 2
-    assert "speed: there are startup, judging, clusters" in result.stderr
+    assert "speed: there are startup, judging, latency, owned, many, clusters" in result.stderr

@@ -11,8 +11,16 @@ from cryptography.x509.oid import NameOID
 
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
 from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key
-from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan, SentChain
-from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, KeyType
+from pytest_etcdtls.pki.profile import (
+    CLIENT,
+    PEER,
+    SERVER,
+    CALayout,
+    KeyType,
+    MemberNames,
+    PKIPlan,
+    SentChain,
+)
 
 from .conftest import OpenSSL
 

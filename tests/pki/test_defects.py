@@ -14,8 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key, write_files
-from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, Profile
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, MemberNames, PKIPlan, Profile
 
 from .conftest import EtcdStarter
 

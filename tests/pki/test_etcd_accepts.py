@@ -8,8 +8,7 @@ import pytest
 
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
-from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
 
 from .conftest import EtcdStarter, Files, store
 

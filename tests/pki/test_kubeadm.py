@@ -14,8 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key
-from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, CALayout, KeyType, MemberNames, PKIPlan
 
 NODE = MemberNames("node-1", ("10.0.0.11",))
 BOTH = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]

@@ -17,10 +17,10 @@ from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
 from pytest_etcdtls.pki.certificate import extension, is_for, key_usages, load, public_key, unparsable
 from pytest_etcdtls.pki.go_parser import MalformedError, Reader, children, encode, parse_error
+from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.loading import load_trust
-from pytest_etcdtls.pki.names import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension, Profile
-from pytest_etcdtls.report.certificate_text import certificate_card, certificate_facts, certificate_line
+from pytest_etcdtls.report.certificate_text import certificate_card, certificate_facts
 
 CA = CertificateAuthority.create("CA")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -195,7 +195,6 @@ def mutated(der: bytes, source: random.Random) -> bytes:
 
 def everything(certificate: x509.Certificate) -> Iterator[object]:
     yield certificate_facts(certificate)
-    yield certificate_line(certificate, NOW)
     yield list(certificate_card(certificate, NOW))
     yield list(unparsable(certificate))
     yield public_key(certificate), key_usages(certificate), is_for(certificate, "serverAuth")
@@ -218,3 +217,9 @@ def test_nothing_raises_for_mutated_certificates() -> None:
             continue
         read += bool(list(everything(certificate)))
     assert read > 100
+
+
+def test_a_negative_serial_number_in_the_key_identifier_is_no_warning() -> None:
+    value = encode(0x30, encode(0x80, b"\x01") + encode(0xA1, encode(0x82, b"a")) + encode(0x82, b"\xff"))
+    certificate = load(issued(SERVER, OtherExtension("2.5.29.35", value)))
+    assert list(everything(certificate))

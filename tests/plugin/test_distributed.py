@@ -112,3 +112,35 @@ def test_junit_has_each_result_once(run: Runner, live: Live) -> None:
     text = (run.directory / "junit.xml").read_text()
     assert text.count('name="cert.trusted"') == 2
     assert text.count("<testcase ") == len(ran.outcomes) + 6
+
+
+def test_fixtures_in_workers_share_the_cap(run: Runner, live: Live) -> None:
+    run.write(
+        test_user="""
+        import pytest
+        from pytest_etcdtls import InconclusiveError
+        from pytest_etcdtls.facts.access import AcceptedClient
+
+        @pytest.mark.parametrize("n", range(4))
+        def test_cap(etcd_observer, etcd_target, n):
+            with pytest.raises(InconclusiveError, match="share of one of 2 processes in the cap"):
+                etcd_observer.get(AcceptedClient, listener=etcd_target.listeners[0])
+            assert len(etcd_observer.connections) == 4
+            assert etcd_observer.bounds.concurrency == 2
+        """
+    )
+    ran = run(*live.options, "--no-etcd-conformance", "--etcd-max-connections=8", "-n2", report=False)
+    ran.result.assert_outcomes(passed=4)
+
+
+def test_the_suite_keeps_what_it_needs_and_workers_share_the_rest(run: Runner, live: Live) -> None:
+    run.write(
+        test_user="""
+        def test_cap(etcd_observer):
+            print("workers have", etcd_observer.bounds.max_connections)
+            assert 1 <= etcd_observer.bounds.max_connections < 100
+        """
+    )
+    ran = run(*live.options, "--etcd-check=mtls.no-certificate", "-n2", "--etcd-max-connections=200")
+    assert ran.exit_code == 0
+    assert ran.outcomes

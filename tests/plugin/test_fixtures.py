@@ -189,6 +189,58 @@ def test_without_credentials_the_client_says_what_to_pass(run: Runner, live: Liv
     assert "client.py" not in ran.out
 
 
+def test_a_marker_chooses_the_checks(run: Runner, live: Live) -> None:
+    run.write(
+        test_user="""
+        import pytest
+
+        @pytest.mark.etcd_checks("cert.trusted", "mtls.no-*")
+        def test_chosen(etcd_check):
+            assert etcd_check.require()
+
+        @pytest.mark.etcd_checks("cert.*", "!cert.trusted")
+        class TestCertificates:
+            def test_class(self, etcd_check):
+                assert etcd_check.id != "cert.trusted"
+
+        @pytest.mark.etcd_checks("nothing.of-that-name")
+        def test_unknown(etcd_check):
+            pass
+        """
+    )
+    ran = run(*live.options, SOME, "--no-etcd-conformance", "--strict-markers", "-v", report=False)
+    assert ran.out.count("test_chosen[") == 4
+    assert "test_class[live-" in ran.out
+    assert "'nothing.of-that-name' matches no check" in ran.out
+    assert ran.result.parseoutcomes()["errors"] == 1
+
+
+def test_conforming_is_asserted_in_one_line(run: Runner, binary: str) -> None:
+    run.write(
+        test_user="""
+        import pytest
+        from pytest_etcdtls import assert_conforms
+
+        def test_good(etcd_observer, etcd_target):
+            assert len(assert_conforms(etcd_observer, "mtls.no-certificate", "cert.trusted")) == 4
+            assert assert_conforms(etcd_target, "mtls.no-certificate")
+
+        def test_bad(etcd_cluster_factory):
+            open_ = {"client_cert_auth": False, "trusted_ca_file": None, "expects_health": False}
+            with etcd_cluster_factory(**open_) as cluster:
+                with pytest.raises(AssertionError, match="1 of 2 results fail(.|\\n)*--client-cert-auth"):
+                    assert_conforms(cluster.target(), "mtls.no-certificate")
+
+        def test_nothing(etcd_cluster_factory):
+            with pytest.raises(AssertionError, match="no check came to a verdict"):
+                with etcd_cluster_factory() as cluster:
+                    assert_conforms(cluster.target(), "cluster.members-agree")
+        """
+    )
+    ran = run(binary, report=False)
+    ran.result.assert_outcomes(passed=3)
+
+
 # Owned clusters.
 
 
@@ -255,3 +307,90 @@ def test_nothing_to_start_from_is_one_message(run: Runner) -> None:
     assert ran.exit_code != 0
     assert "/nonexistent/etcd" in ran.out
     assert "discovery.py" not in ran.out
+
+
+@pytest.mark.two_etcds
+def test_with_several_etcds_all_fixtures_of_a_test_refer_to_one(
+    run: Runner, etcd_binaries: dict[str, Path]
+) -> None:
+    run.write(
+        test_user="""
+        def version(client):
+            return client.get("/version").json()["etcdserver"]
+
+        def test_cluster(etcd_client, etcd_target, etcd_cluster, etcd_pki, request):
+            assert version(etcd_client) == etcd_cluster.version == etcd_target.etcd_version
+            assert etcd_pki is etcd_cluster.pki
+            assert f"[etcd-{etcd_cluster.version}]" in request.node.name
+
+        def test_endpoint(etcd_endpoint, etcd_client, etcd_observer, request):
+            assert f"[etcd-{version(etcd_client)}-{etcd_endpoint.label}]" in request.node.name
+            assert etcd_endpoint in etcd_observer.target.listeners
+
+        def test_check(etcd_check, etcd_client, request):
+            assert etcd_check.run().outcome == "conforms"
+            assert f"[etcd-{version(etcd_client)}-" in request.node.name
+
+        def test_factory(etcd_cluster_factory, request):
+            with etcd_cluster_factory() as cluster:
+                assert f"[etcd-{cluster.version}]" in request.node.name
+
+        def test_without():
+            pass
+        """,
+        test_override="""
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def etcd_cluster(etcd_cluster_factory):
+            with etcd_cluster_factory(key_type="ed25519") as cluster:
+                yield cluster
+
+        def test_override(etcd_check, etcd_client, etcd_cluster, request):
+            assert etcd_check.run().outcome == "conforms"
+            assert etcd_client.get("/version").json()["etcdserver"] == etcd_cluster.version
+            assert f"[etcd-{etcd_cluster.version}-" in request.node.name
+        """,
+    )
+    two = [f"--etcd-binary={binary}" for binary in list(etcd_binaries.values())[-2:]]
+    ran = run(*two, "--etcd-check=mtls.no-certificate", "--no-etcd-conformance", report=False)
+    ran.result.assert_outcomes(passed=17)
+
+
+def test_without_an_etcd_the_tests_that_need_one_fail_and_no_other(run: Runner) -> None:
+    run.write(
+        test_user="""
+        def test_endpoint(etcd_endpoint): pass
+        def test_check(etcd_check, etcd_endpoint): pass
+        def test_client(etcd_client): pass
+        def test_without(): pass
+        """
+    )
+    ran = run("--etcd-binary=/nonexistent/etcd", "--no-etcd-conformance", report=False)
+    ran.result.assert_outcomes(passed=1, errors=3)
+    assert "/nonexistent/etcd" in ran.out
+
+
+def test_that_there_is_no_etcd_is_said_once(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_etcdtls.cluster.sources.embedded_binary", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
+    monkeypatch.setenv("PATH", str(run.directory))
+    run.write(
+        test_it="""
+        import pytest
+
+        def test_one(etcd_cluster): pass
+        def test_two(etcd_client): pass
+        def test_three(etcd_endpoint): pass
+        def test_four(etcd_cluster_factory): etcd_cluster_factory()
+
+        @pytest.mark.etcd_cluster_scope("module")
+        def test_five(etcd_target): pass
+        """
+    )
+    ran = run("--etcd-backend=process", "-p", "no:randomly", report=False)
+    ran.result.assert_outcomes(errors=4, failed=1)
+    assert ran.out.count("tried: no etcd on PATH") == 1
+    assert ran.out.count("the end of the run says what was tried and how to get one") == 5
+    assert ran.out.index("= no etcd =") > ran.out.index("ERROR at setup of test_five")
+    assert "Traceback" not in ran.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 from plugin.live_etcd import Live
@@ -37,7 +38,6 @@ HOSTILE_CONFTEST = """
 
     def pytest_runtest_setup(item):
         item.function, item.obj, item.module, item.cls, item.originalname, item.fixturenames, item.funcargs
-        raise RuntimeError("the user's own hook")
 """
 
 HOSTILE_INI = """\
@@ -298,7 +298,7 @@ def test_hooks_of_others_find_what_they_expect_of_a_test(run: Runner, live: Live
 
         def pytest_runtest_logreport(report):
             if report.when == "setup":
-                json.loads(report.etcdtls), json.dumps(report._to_json())
+                json.dumps(report.etcdtls.to_json())
 
         def pytest_sessionfinish():
             print("\\nSEEN", json.dumps(SEEN))
@@ -319,3 +319,84 @@ def test_a_users_broken_module_stops_the_session_and_the_report_says_so(run: Run
     assert ran.exit_code == 2
     assert ran.report["partial"] is True
     assert set(ran.counts) == {"not-run"}
+
+
+def test_hooks_of_a_root_conftest_see_the_items_and_find_them_in_the_root(run: Runner, live: Live) -> None:
+    run.write(
+        conftest="""
+        SEEN = []
+
+        def pytest_collection_modifyitems(config, items):
+            assert all(item.path.exists() and config.rootpath in item.path.parents for item in items)
+
+        def pytest_runtest_setup(item):
+            SEEN.append(item.name)
+
+        def pytest_sessionfinish():
+            print("\\nSEEN", *SEEN)
+        """
+    )
+    ran = run(*live.options, "--etcd-check=cert.trusted", "-s", "--new-first")
+    assert ran.exit_code == 0
+    assert "SEEN cert.trusted cert.trusted" in ran.out
+
+
+def test_a_hook_of_the_users_that_fails_is_no_verdict(run: Runner, live: Live) -> None:
+    run.write(
+        conftest="""
+        def pytest_runtest_setup(item):
+            raise RuntimeError("the user's own hook")
+        """
+    )
+    ran = run(*live.options, "--etcd-check=cert.trusted")
+    assert ran.exit_code == 1
+    assert set(ran.counts) == {"not-run"}
+    said = " ".join(ran.out.split())
+    assert "none of its checks ran: a hook of a conftest.py or plugin failed before them" in said
+
+
+def test_without_pytests_own_plugins_a_waiver_and_a_skip_are_none_of_a_failure(
+    run: Runner, live: Live
+) -> None:
+    run.with_house()
+    run.write(test_user="def test_user(): pass")
+    (run.directory / "waivers.toml").write_text(
+        '[[waiver]]\ncheck = "house.violates"\nlistener = "*"\nreason = "known"\nexpires = 2099-01-01\n'
+    )
+    options = [
+        *live.options,
+        "--etcd-check=house.violates,house.not-applicable",
+        "--etcd-waivers=waivers.toml",
+    ]
+    ran = run(*options, "-p", "no:skipping", "-p", "no:setuponly", "--etcd-allow-unverified")
+    assert ran.exit_code == 0
+    assert set(ran.counts) == {"waived", "not-applicable"}
+
+
+def test_sockets_that_are_forbidden_are_no_fault_of_a_check_or_of_etcd(
+    run: Runner, live: Live, newest_etcd: Path
+) -> None:
+    pytest.importorskip("pytest_socket")
+    run.write(test_user="def test_user(etcd_client): pass")
+    owned = [f"--etcd-binary={newest_etcd}", "--etcd-conformance"]
+    for options in (live.options, [*live.options, "-Werror"], owned):
+        ran = run(*options, "--etcd-check=listener.answers,cert.trusted", "--disable-socket")
+        assert ran.exit_code == 1
+        assert set(ran.counts) == {"inconclusive", "not-verified"}
+        assert "pytest-socket forbids the connection: run without" in " ".join(ran.out.split())
+        assert "--force-enable-socket" in ran.out
+
+
+def test_a_broken_module_of_checks_is_reported_before_an_etcd_is_looked_for(
+    run: Runner, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = run.directory / "house_checks-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: house-checks\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pytest_etcdtls.checks]\nhouse = house_checks\n")
+    run.write(house_checks="import nothing_of_that_name")
+    monkeypatch.setenv("PYTHONPATH", str(run.directory), prepend=":")
+    ran = pytester.runpytest_subprocess("--etcd-binary=/nonexistent/etcd", "--etcd-conformance")
+    assert ran.ret == 4
+    assert "the checks of 'house_checks' cannot be imported" in ran.stderr.str()
+    assert "/nonexistent/etcd" not in ran.stderr.str()

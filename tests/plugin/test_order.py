@@ -127,7 +127,7 @@ class Interrupted:
             os.close(forever)
             assert word.read(7) == b"started", self.output.read_text()
             process.send_signal(signal.SIGINT)
-            code = process.wait(60)
+            code = process.wait(180)
         return code, self.output.read_text()
 
     @property

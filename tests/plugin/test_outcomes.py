@@ -281,3 +281,26 @@ def _by_check(ran: Ran) -> dict[str, dict[str, object]]:
     return {
         result["check"]: {name: result[name] for name in result if name != "seconds"} for result in results
     }
+
+
+def test_checks_that_the_options_leave_out_are_not_collected_and_counted(run: Runner, live: Live) -> None:
+    ran = run(*live.options, "--etcd-check=config,lifecycle,cluster,cert.trusted", "-v")
+    judged = {result["check"] for result in ran.report["results"]}
+    assert "cert.trusted" in judged
+    assert "cluster.peer-urls-https" in judged
+    assert not [check for check in judged if check.startswith("lifecycle.")]
+    assert judged & {"config.served-file", "cluster.same-ca", "cluster.discovered"} == set()
+    assert ran.report["summary"]["not-collected"] > 50
+    for reason in (
+        "pass --etcd-config",
+        "experiments are made on owned clusters only",
+        "one member to judge",
+    ):
+        assert reason in ran.out
+
+
+def test_a_selection_that_the_options_leave_out_says_what_to_pass(run: Runner, live: Live) -> None:
+    ran = run(*live.options, "--etcd-check=config.served-file,config.peer-served-file")
+    assert ran.exit_code == 1
+    said = " ".join(ran.out.split())
+    assert "none of its checks ran: there is no declaration: pass --etcd-config" in said

@@ -94,7 +94,12 @@ def test_each_binary_is_a_target_and_equal_versions_are_told_apart(
 
 def test_size_and_key_type_are_those_asked_for(run: Runner, recorded: Path) -> None:
     ran = run(
-        "--etcd-conformance", f"--etcd-binary={recorded}", SOME, "--etcd-size=3", "--etcd-key-type=ed25519"
+        "--etcd-conformance",
+        f"--etcd-binary={recorded}",
+        SOME,
+        "--etcd-size=3",
+        "--etcd-key-type=ed25519",
+        "-v",
     )
     assert ran.exit_code == 0
     assert len(started(recorded)) == 3

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from zoo import baseline
 
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.pki.pki_plan import CALayout
-from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.pki.profile import CALayout, KeyType
 from pytest_etcdtls.results import Outcome
 
 Expectation = Mapping[str, Iterable[str]]

@@ -92,10 +92,14 @@ def test_a_peer_that_speaks_http1() -> None:
             pass
 
         def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-            return b"HTTP/1.1 400 Bad Request\r\n\r\n"
+            reads.append(max_bytes)
+            return b"HT" if len(reads) == 1 else b"TP/1.1 400 Bad Request\r\n\r\n"
 
+    reads: list[int] = []
     with pytest.raises(httpcore.RemoteProtocolError, match="no HTTP/2"):
         call(Http1(), HEADERS, b"", 1024)
+    # A server that keeps the connection open is not waited for.
+    assert len(reads) == 2
 
 
 def test_messages_are_read_as_they_are_written() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from conforming import sample
 
 from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.report.json import document, schema, write_document
+from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.report.formats import render, write_document
+from pytest_etcdtls.report.json import document, schema
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
@@ -140,6 +143,25 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["schema_version"] == 1
     assert [found.name for found in tmp_path.iterdir()] == ["report.json"]
     assert stat.S_IMODE(path.stat().st_mode) & 0o400
+
+
+@pytest.mark.parametrize(("suffix", "said"), [(".html", "could not be shown"), (".md", "could not be shown")])
+def test_a_part_that_fails_costs_that_part_alone(suffix: str, said: str) -> None:
+    whole = report(result(Outcome.VIOLATES))
+    broken = ServedChain(
+        url="https://10.0.0.11:2379",
+        role="client",
+        host="10.0.0.11",
+        certificates=(object(),),  # type: ignore[arg-type]
+        observed_at=whole.started_at,
+    )
+    facts = ((TARGET.listeners[0].label, None, broken),)
+    lost: list[str] = []
+    text = render(replace(whole, seen=(Seen(target=TARGET, facts=facts),)), suffix, lost)
+    assert said in text
+    assert lost
+    assert "cert.trusted" in text
+    assert "curl" in text
 
 
 def test_a_file_that_cannot_be_replaced_is_left_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -43,13 +44,20 @@ def result(
     )
 
 
-def lines(*results: CheckResult, review: Review = NOTHING, verbosity: int = 0, width: int = 80) -> list[str]:
+def lines(
+    *results: CheckResult,
+    review: Review = NOTHING,
+    verbosity: int = 0,
+    width: int = 80,
+    left_out: Mapping[str, int] | None = None,
+) -> list[str]:
     report = Report(
         started_at=datetime(2030, 1, 1, tzinfo=UTC),
         seconds=1.0,
         partial=False,
         seen=(Seen(target=Target(label="live", origin="live", listeners=LISTENERS)),),
         results=results,
+        left_out=left_out or {},
     )
     return [line.text for line in summary(report, review, width=width, verbosity=verbosity)]
 
@@ -66,16 +74,25 @@ def test_the_same_reason_is_given_once() -> None:
         result(Outcome.NOT_VERIFIED, check="a.b"),
         result(Outcome.NOT_VERIFIED, 1, check="a.b"),
         result(Outcome.NOT_VERIFIED, check="c.d"),
+        verbosity=1,
     )
     assert text.count("  a reason for not-verified") == 1
     assert "      a.b, c.d on client-m0, peer-m0" in text
 
 
-def test_many_checks_of_one_reason_are_counted_unless_all_are_asked_for() -> None:
-    results = [result(Outcome.NOT_VERIFIED, check=f"a.check{number}") for number in range(20)]
-    assert "      20 checks (-v names them) on client-m0" in lines(*results)
-    assert "a.check" not in "".join(lines(*results))
-    assert "a.check19" in "".join(lines(*results, verbosity=1))
+@pytest.mark.parametrize(("verbosity", "shown"), [(-1, False), (0, False), (1, True)])
+def test_why_a_check_is_not_verified_is_said_when_asked_for(verbosity: int, shown: bool) -> None:
+    text = lines(result(Outcome.NOT_VERIFIED), verbosity=verbosity)
+    assert ("  a reason for not-verified" in text) is shown
+    assert "1 not verified; 0 connections" in text
+
+
+def test_what_the_options_leave_out_is_counted_and_explained_when_asked_for() -> None:
+    reasons = {"there is no declaration: pass --etcd-config": 40, "there is one member to judge": 4}
+    assert "1 conforms, 44 not collected; 0 connections" in lines(result(Outcome.CONFORMS), left_out=reasons)
+    text = lines(left_out=reasons, verbosity=1)
+    assert "  40: there is no declaration: pass --etcd-config" in text
+    assert "  4: there is one member to judge" in text
 
 
 def test_what_was_not_looked_for_is_said_in_one_line() -> None:
@@ -95,7 +112,7 @@ def test_what_does_not_apply_is_listed_when_asked_for(verbosity: int, shown: boo
 
 
 def test_a_listener_of_which_no_certificate_was_seen_is_said_so() -> None:
-    assert lines().count("    no certificate was seen") == 2
+    assert lines(verbosity=1).count("    no certificate was seen") == 2
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_etcdtls.report.terminal import full_result, result_lines, wrapped
+from pytest_etcdtls.report.text import full_result, result_lines, wrapped
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 
 LONG = "a finding that takes more than one line of a terminal, since it has a lot to say about what is wrong"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -104,7 +105,7 @@ def test_options_that_would_verify_more_are_counted() -> None:
         result(Outcome.NOT_VERIFIED, check=f"a.b{number}", reason="needs the key: pass --etcd-ca-key")
         for number in range(3)
     ]
-    assert "3 results not verified: pass --etcd-ca-key (3)" in lines(report(*missing))
+    assert "3 results not verified: pass --etcd-ca-key (3); -v says why" in lines(report(*missing))
 
 
 def test_quiet_leaves_out_the_listeners_and_no_fault() -> None:
@@ -138,3 +139,35 @@ def test_at_most_24_lines_for_one_member_with_three_faults() -> None:
         for number in range(3)
     ]
     assert len(lines(report(*many, result(Outcome.NOT_VERIFIED, reason=wordy)))) <= 24
+
+
+def members(label: str, number: int) -> Seen:
+    """Return a target with so many members, without observations."""
+    listeners = tuple(
+        replace(listener, member=f"m{index}", label=f"{listener.role}-m{index}")
+        for index in range(number)
+        for listener in LISTENERS
+    )
+    return Seen(target=Target(label=label, origin="live", listeners=listeners))
+
+
+def test_of_many_listeners_those_with_faults_are_shown() -> None:
+    found = [
+        result(Outcome.VIOLATES, listener="client-m7", target="first"),
+        result(Outcome.INCONCLUSIVE, listener="peer-m1", target="second"),
+    ]
+    text = lines(
+        replace(report(*found), seen=(members("first", 100), members("second", 3), members("third", 1)))
+    )
+    assert text[:4] == [
+        "first (live): 200 listeners, 1 fault",
+        "  client-m7 https://127.0.0.1:2379",
+        "second (live): 6 listeners, 1 check without evidence",
+        "third (live): 2 listeners, no fault",
+    ]
+
+
+def test_of_many_targets_the_rest_are_counted() -> None:
+    text = lines(replace(report(), seen=tuple(members(f"t{number}", 1) for number in range(20))))
+    assert "and 12 more targets" in text
+    assert len([line for line in text if "2 listeners, no fault" in line]) == 8

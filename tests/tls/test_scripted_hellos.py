@@ -132,10 +132,12 @@ def test_what_only_one_version_has_does_not_apply_to_the_other(serve: Serve) -> 
         "tls.tls13-offered": Outcome.WARNS,
         "tls.hybrid-group": Outcome.NOT_APPLICABLE,
         "tls.fallback-signal": Outcome.NOT_APPLICABLE,
+        "tls.allowed-tls13-suites": Outcome.NOT_APPLICABLE,
     }
     tls13 = outcomes(judge(serve, Policy(versions=(TLS1_3,))))
     assert set(tls13.values()) == {Outcome.NOT_APPLICABLE}
     assert set(tls13) == {
+        "tls.allowed-suites",
         "tls.broken-suites",
         "tls.cbc-suites",
         "tls.compression",

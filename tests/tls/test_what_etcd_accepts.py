@@ -13,8 +13,7 @@ from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.pki.profile import KeyType, PKIPlan
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.runner import run_checks

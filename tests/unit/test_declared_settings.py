@@ -16,11 +16,10 @@ import pytest
 from kubeadm.judging import target
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki import kubeadm
+from pytest_etcdtls.pki import bundle
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
-from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
-from pytest_etcdtls.pki.profile import Identity, KeyType
+from pytest_etcdtls.pki.profile import CALayout, Identity, KeyType, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.endpoints import is_own, own_among
 from pytest_etcdtls.target import Target
@@ -190,7 +189,7 @@ def test_kubeadms_credentials_in_the_order_in_which_they_are_tried(manifest: Any
 
 
 def test_what_is_named_comes_first(manifest: Any, pki: Path, nodes: ClusterPKI, tmp_path: Path) -> None:
-    mine = nodes.client_ca.issue(replace(kubeadm.HEALTHCHECK_CLIENT, common_name="me"), name="mine")
+    mine = nodes.client_ca.issue(replace(bundle.HEALTHCHECK_CLIENT, common_name="me"), name="mine")
     put(tmp_path, "mine", mine)
     pair = {"etcd_cert": tmp_path / "mine.crt", "etcd_key": tmp_path / "mine.key"}
     live = target(etcd_config=manifest(), etcd_pki_dir=pki, **pair)
@@ -214,12 +213,12 @@ def test_one_expired_client_is_left_out_and_all_are_kept(manifest: Any, pki: Pat
     put(
         pki / "etcd",
         "healthcheck-client",
-        nodes.client_ca.issue(replace(kubeadm.HEALTHCHECK_CLIENT, **old), name="old"),  # type: ignore[arg-type]
+        nodes.client_ca.issue(replace(bundle.HEALTHCHECK_CLIENT, **old), name="old"),  # type: ignore[arg-type]
     )
     live = target(etcd_config=manifest(), etcd_pki_dir=pki)
     assert names(live.client.identities) == ["apiserver-etcd-client", "client-cp1"]
     for name in ("apiserver-etcd-client", "etcd/server"):
-        put(pki, name, nodes.client_ca.issue(replace(kubeadm.NODE, **old), name="old"))  # type: ignore[arg-type]
+        put(pki, name, nodes.client_ca.issue(replace(bundle.KUBEADM_NODE, **old), name="old"))  # type: ignore[arg-type]
     live = target(etcd_config=manifest(), etcd_pki_dir=pki)
     assert names(live.client.identities) == ["healthcheck-client", "apiserver-etcd-client", "client-cp1"]
 
@@ -310,7 +309,7 @@ def test_keys_that_this_user_may_not_read_are_remarks(manifest: Any, pki: Path) 
         os.seteuid(65534)
         try:
             live = target(etcd_config=config, etcd_pki_dir=directory / "pki")
-            with pytest.raises(UsageError, match="may not be entered by this user"):
+            with pytest.raises(UsageError, match="may not be listed by this user"):
                 target(etcd_config=config, etcd_pki_dir=pki)
         finally:
             os.seteuid(0)

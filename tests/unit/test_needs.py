@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import pytest_etcdtls.lifecycle.experiment_table
 import pytest_etcdtls.observer  # noqa: F401 - imports every module with probes
 from pytest_etcdtls.facts.probe import Planned, Probe, probes
 from pytest_etcdtls.pki import identities

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from conforming import sample
+from starting import start_process
 
-from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.errors import (
+    InconclusiveError,
+    NotApplicableError,
+    NotVerifiedError,
+    UnobservedError,
+    UsageError,
+)
 from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import Check, Need
@@ -24,7 +33,7 @@ from pytest_etcdtls.results import (
     Statement,
 )
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.runner import GATES, Judge
+from pytest_etcdtls.runner import GATES, Judge, run_checks
 from pytest_etcdtls.target import Listener, Target
 
 LISTENER = Listener(role=Role.PEER, scheme="https", host="127.0.0.1", port=2380, member="m0", label="peer-m0")
@@ -216,6 +225,40 @@ def test_the_second_gate_stands_behind_the_first(gates: dict[str, Check]) -> Non
     assert judge.result(gates[GATES[1]], LISTENER).outcome is Outcome.NOT_VERIFIED
 
 
+class _FallsSilent(_Observer):
+    """Is given up when something is asked for."""
+
+    def get(self, type_: type[Any], key: str | None = None, listener: Listener | None = None) -> object:
+        if type_ is not FirstContact:
+            self.given_up = frozenset({LISTENER.label})
+        return super().get(type_, key, listener)
+
+    def why_given_up(self, label: str) -> str:
+        return f"{label} was given up"
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize(
+    ("statements", "outcome"),
+    [
+        ((), Outcome.CONFORMS),
+        ((NOT_VERIFIED,), Outcome.CONFORMS),
+        ((INCONCLUSIVE,), Outcome.NOT_VERIFIED),
+        ((FINDING,), Outcome.NOT_VERIFIED),
+    ],
+)
+def test_a_listener_that_falls_silent_in_a_gate_is_judged_by_what_was_seen(
+    gates: dict[str, Check], gate: str, statements: tuple[Statement, ...], outcome: Outcome
+) -> None:
+    first = gates[GATES[0]]
+    gates[GATES[0]] = replace(first, needs={"facts": Need(FirstContact)}, function=lambda facts: iter(()))
+    gates[gate] = _check(_says(*statements), id_=gate)
+    judge = Judge(cast("Observer", _FallsSilent()))
+    silent = judge.result(gates[gate], LISTENER)
+    assert silent.outcome is (Outcome.VIOLATES if FINDING in statements else Outcome.INCONCLUSIVE)
+    assert judge.result(_check(_says()), LISTENER).outcome is outcome
+
+
 @pytest.mark.usefixtures("gates")
 def test_a_verdict_once_reached_stands() -> None:
     said = [_says(FINDING), _says()]
@@ -232,3 +275,11 @@ def test_a_verdict_once_reached_stands() -> None:
 def test_a_result_survives_json() -> None:
     result = _judge(_check(_says(FINDING)))
     assert CheckResult.from_json(result.to_json()) == result
+
+
+def test_checks_are_chosen_by_pattern(newest_etcd: Path) -> None:
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        results = run_checks(Observer(cluster.target()), ["mtls.no-*", "cert.trusted", "!*.trusted"])
+        assert {result.check for result in results} == {"mtls.no-certificate"}
+        with pytest.raises(UsageError, match="matches no check"):
+            run_checks(Observer(cluster.target()), ["mtls.typo"])

@@ -8,8 +8,7 @@ import pytest
 
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import CALayout, MemberNames, PKIPlan
-from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.pki.profile import CALayout, KeyType, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.endpoints import parse_endpoint
 from pytest_etcdtls.settings.read import Settings, read_settings
@@ -402,6 +401,14 @@ def test_bounds_are_those_given(tmp_path: Path) -> None:
     gentle = settings(tmp_path, etcd_gentle=True, etcd_concurrency="8").bounds
     assert gentle.concurrency == 1
     assert gentle.pause > 0
+
+
+def test_gently_no_more_suites_are_looked_for_than_verdicts_need_unless_something_lists_them(
+    tmp_path: Path,
+) -> None:
+    assert not target(tmp_path).sparing
+    assert target(tmp_path, etcd_gentle=True).sparing
+    assert not target(tmp_path, etcd_gentle=True, etcd_profile=["mozilla-modern"]).sparing
 
 
 def test_a_binary_is_a_path_or_a_name_to_be_looked_up(tmp_path: Path) -> None:

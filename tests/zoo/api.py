@@ -43,10 +43,17 @@ ZOO = [
         name="v2-enabled",
         what="the v2 API is switched on",
         config=replace(GOOD, extra_flags=("--enable-v2=true",)),
-        warned={"client": ["api.v2-disabled"]},
+        warned={"client": ["api.v2-disabled"], "cluster": ["config.next-version"]},
         lines=("3.4", "3.5"),
         # From 3.5.11 on there are /livez and /readyz, but not in the handler of the v2 API.
-        by_version={"3.5.33": {"warns": {"client": ["api.v2-disabled", "api.health-endpoints"]}}},
+        by_version={
+            "3.5.33": {
+                "warns": {
+                    "client": ["api.v2-disabled", "api.health-endpoints"],
+                    "cluster": ["config.next-version"],
+                }
+            }
+        },
     ),
     Misconfigured(
         name="pprof-enabled",

@@ -10,8 +10,7 @@ from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, PEER, OtherExtension
+from pytest_etcdtls.pki.profile import AUTHORITY, PEER, CALayout, OtherExtension, PKIPlan
 
 
 def _serve_the_leaf_alone(cluster: Cluster) -> None:

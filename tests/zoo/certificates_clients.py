@@ -7,8 +7,7 @@ from dataclasses import replace
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension, PKIPlan
 
 _CLIENT_ONLY = OtherExtension("2.16.840.1.113730.1.1", bytes.fromhex("03020780"))
 _CA_NOT_CRITICAL = OtherExtension("2.5.29.19", bytes.fromhex("30030101ff"))

@@ -8,8 +8,7 @@ from zoo.certificates_usage import NOT_AS_CLIENT
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, PKIPlan
 
 ZOO = [
     Misconfigured(

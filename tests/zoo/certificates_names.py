@@ -7,8 +7,7 @@ from dataclasses import replace
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import PEER, SERVER
+from pytest_etcdtls.pki.profile import PEER, SERVER, PKIPlan
 
 ZOO = [
     Misconfigured(

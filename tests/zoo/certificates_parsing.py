@@ -10,8 +10,7 @@ from zoo.who_is_let_in import BROKEN
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension, PKIPlan
 
 _NULL = b"\x05\x00"
 _NO_MASK = OtherExtension("2.5.29.30", bytes.fromhex("300aa0083006" + "87047f000001"), critical=True)

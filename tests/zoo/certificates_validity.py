@@ -9,8 +9,7 @@ from zoo.certificates_usage import NOT_AS_CLIENT
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER, SERVER
+from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER, SERVER, CALayout, PKIPlan
 
 _TEN_DAYS = timedelta(days=10)
 _TEN_YEARS = timedelta(days=3650)

@@ -43,6 +43,11 @@ _EVERYBODY_IS_CLOSED = {
         *(check for check in NO_ACCEPTED_CLIENT["client"] if check not in _TOLD_APART),
     ],
 }
+_CLOSED_AND_NOT_READ = {
+    # Whether 3.6 reads the list is not known of one that is not there.
+    **_EVERYBODY_IS_CLOSED,
+    "cluster": [*_EVERYBODY_IS_CLOSED.get("cluster", ()), "config.next-version"],
+}
 _NAMES_OF_NOBODY = {
     "peer": [*_OPEN, "mtls.wrong-san", "mtls.wrong-cn", "config.allowed-names-in-force"],
     "cluster": ["config.allowed-names-without-client-auth"],
@@ -118,13 +123,32 @@ ZOO = [
         lines=("3.6", "3.7"),
     ),
     Misconfigured(
+        name="crl-in-pem-before-3-6",
+        what="the revocation list is PEM encoded, which this etcd reads and 3.6 does not",
+        config=replace(BROKEN, client_crl_file="crl.pem"),
+        warned={"cluster": ["config.next-version"]},
+        lines=("3.4", "3.5"),
+    ),
+    Misconfigured(
+        name="flag-gone-in-3-7",
+        what="a flag is declared by its old name, with which 3.7 does not start",
+        config=replace(BROKEN, extra_flags=("--experimental-corrupt-check-time=1m",)),
+        checks=_DECLARED,
+        warned={"cluster": ["config.next-version"]},
+        lines=("3.4", "3.5", "3.6"),
+    ),
+    Misconfigured(
         name="crl-gone",
         what="the file of the revocation list does not exist",
         faults=("config.crl-missing",),
         config=replace(BROKEN, client_crl_file="gone.der"),
         violated={"client": ["mtls.trusted-client", "config.crl-missing"]},
         not_verified=_EVERYBODY_IS_CLOSED,
-        by_version=in_tls12_only(_EVERYBODY_IS_CLOSED),
+        by_version={
+            "3.4": {"not-verified": _CLOSED_AND_NOT_READ},
+            "3.5": {"not-verified": _CLOSED_AND_NOT_READ},
+            **in_tls12_only(_CLOSED_AND_NOT_READ),
+        },
     ),
     Misconfigured(
         name="crl-without-client-auth",

@@ -8,8 +8,7 @@ from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.pki.pki_plan import PKIPlan
-from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.pki.profile import KeyType, PKIPlan
 
 _ECDSA = PKIPlan()
 _RSA = PKIPlan(key_type=KeyType.RSA_2048)

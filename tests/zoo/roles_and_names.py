@@ -7,13 +7,13 @@ from dataclasses import replace
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN, GOOD
 
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import CLIENT, PEER
+from pytest_etcdtls.pki.profile import CLIENT, PEER, CALayout, PKIPlan
 
 _ONE_CA = PKIPlan(layout=CALayout.SHARED)
 _NAMED_CLIENT = PKIPlan(client=replace(CLIENT, subject_alt_names=("localhost", "127.0.0.1")))
 
 _HIDDEN = "config.config-file-hides-flags"
+_SAN_RULE_OFF = {"warns": {"cluster": ["config.san-check-off", "config.next-version"]}}
 _GATEWAY_OFF = {"3.4": {"warns": {"cluster": ["config.gateway-off-in-config-file"]}}}
 
 ZOO = [
@@ -93,11 +93,13 @@ ZOO = [
     Misconfigured(
         name="peer-san-unchecked",
         what="the rule about SANs is switched off on the peer port",
-        faults=("mtls.wrong-san",),
+        faults=("mtls.wrong-san", "config.next-version"),
         config=replace(BROKEN, peer_skip_client_san_verification=True),
         violated={"peer": ["mtls.wrong-san"]},
         warned={"cluster": ["config.san-check-off"]},
         lines=("3.4", "3.5", "3.6"),
+        # 3.6 has a flag for it that 3.7 has too.
+        by_version={"3.4": _SAN_RULE_OFF, "3.5": _SAN_RULE_OFF},
     ),
     Misconfigured(
         name="client-hostname-in-force",

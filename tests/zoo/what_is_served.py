@@ -10,8 +10,7 @@ from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.pki.pki_plan import CALayout, PKIPlan
-from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
+from pytest_etcdtls.pki.profile import PEER, SERVER, CALayout, PKIPlan, Profile
 from pytest_etcdtls.role import Role
 
 
@@ -61,10 +60,7 @@ ZOO = [
     Misconfigured(
         name="swapped",
         what="each port serves the certificate of the other",
-        faults=(
-            "cert.matches-expected-file",
-            "cert.matches-expected-file",
-        ),
+        faults=("cert.ports-not-swapped",),
         config=replace(
             BROKEN,
             cert_file="peer.crt",
@@ -75,7 +71,7 @@ ZOO = [
         violated={
             "client": ["cert.trusted", "cert.matches-expected-file"],
             "peer": ["cert.trusted", "cert.matches-expected-file"],
-            "cluster": ["config.chain-closes"],
+            "cluster": ["cert.ports-not-swapped", "config.chain-closes"],
         },
         warned={"client": ["api.gateway-works"]},
         calm={"client": ["mtls.server-certificate-as-client"]},

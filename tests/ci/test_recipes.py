@@ -1,0 +1,163 @@
+"""The recipes for CI do what they say: their scripts are run with a real etcd, as a runner would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+import yaml
+from starting import start_process
+
+from pytest_etcdtls.cluster.config import ClusterConfig
+
+ROOT = Path(__file__).parents[2]
+ACTION = ROOT / "action.yml"
+GITHUB, GITLAB, SHELL = (
+    ROOT / "examples/ci" / name for name in ("github-actions.yml", "gitlab-ci.yml", "etcd-tls.sh")
+)
+FEW = ("--etcd-check=listener", "--etcd-check=cert.trusted", "--etcd-check=mtls.no-certificate")
+
+
+def _loaded(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def _bash(script: str, directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as GitHub's runner does: with the files that it gives to steps."""
+    files = {"GITHUB_STEP_SUMMARY": directory / "summary.md", "GITHUB_OUTPUT": directory / "output"}
+    bin_directory = Path(sys.executable).parent
+    return subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", script],
+        cwd=directory,
+        env={
+            **os.environ,
+            "PATH": f"{bin_directory}:{os.environ['PATH']}",
+            **{name: str(path) for name, path in files.items()},
+            **variables,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def _without_pip(script: str) -> str:
+    """Leave the installation out: the tests have the package, and CI of the project a test of its wheel."""
+    kept = [line for line in script.splitlines() if "-m pip install" not in line]
+    assert len(kept) < len(script.splitlines())
+    return "\n".join(kept)
+
+
+def _judge_step() -> Mapping[str, Any]:
+    [step] = [step for step in _loaded(ACTION)["runs"]["steps"] if step.get("id") == "judge"]
+    return dict(step)
+
+
+def test_the_action_writes_reports_and_a_summary(newest_etcd: Path, tmp_path: Path) -> None:
+    step = _judge_step()
+    assert set(step["env"].values()) == {"${{ inputs.options }}", "${{ inputs.reports }}"}
+    options = "\n".join([f"--etcd-binary={newest_etcd}", "", *FEW])
+    ran = _bash(step["run"], tmp_path, OPTIONS=options, REPORTS="my reports")
+    assert ran.returncode == 0, ran.stdout
+    written = {path.suffix for path in (tmp_path / "my reports").iterdir()}
+    assert written == {".json", ".html", ".md", ".sarif", ".xml"}
+    assert "CLEAN" in (tmp_path / "summary.md").read_text()
+    [output] = (tmp_path / "output").read_text().splitlines()
+    assert json.loads((tmp_path / output.removeprefix("sarif=")).read_text())["version"] == "2.1.0"
+
+
+def test_the_action_fails_as_pytest_does(newest_etcd: Path, tmp_path: Path) -> None:
+    options = f"--etcd-binary={newest_etcd}\n--etcd-check=no-such-check; touch injected"
+    ran = _bash(_judge_step()["run"], tmp_path, OPTIONS=options, REPORTS="reports")
+    assert ran.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "no-such-check" in ran.stdout
+    assert not (tmp_path / "injected").exists()
+
+
+def test_no_expression_stands_in_a_script() -> None:
+    """An expression in a script is replaced before a shell reads it, so that its value could be commands."""
+    steps = [*_loaded(ACTION)["runs"]["steps"]]
+    steps += [step for job in _loaded(GITHUB)["jobs"].values() for step in job["steps"]]
+    scripts = [step["run"] for step in steps if "run" in step]
+    assert len(scripts) == 4
+    assert not [script for script in scripts if "${{" in script]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"[\w-]+/[\w/-]+@v\d+", one) for one in used)
+
+
+@pytest.mark.container
+@pytest.mark.two_etcds
+def test_the_workflow_compares_two_releases(etcd_images: dict[str, str], tmp_path: Path) -> None:
+    jobs = _loaded(GITHUB)["jobs"]
+    [script] = [step["run"] for step in jobs["version-bump"]["steps"] if "run" in step]
+    script = _without_pip(script).replace(" -q ", f" -q {' '.join(FEW)} ")
+    old, *_, new = etcd_images.values()
+    ran = _bash(script, tmp_path, NOW=old, NEXT=new)
+    assert ran.returncode == 0, ran.stdout
+    summary = (tmp_path / "summary.md").read_text()
+    assert all(image.rpartition(":")[2] in summary for image in (old, new))
+    [each] = [step["run"] for step in jobs["each-release"]["steps"] if "run" in step]
+    ran = _bash(_without_pip(each).replace(" -q ", f" -q {' '.join(FEW)} "), tmp_path, IMAGE=new)
+    assert ran.returncode == 0, ran.stdout
+
+
+@pytest.fixture
+def broken(newest_etcd: Path) -> Iterator[Mapping[str, str]]:
+    """The variables of GitLab's recipe, for an etcd that accepts clients without a certificate."""
+    with start_process(ClusterConfig(client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
+        member = cluster.members[0]
+        yield {
+            "ETCD_ENDPOINT": member.client_url,
+            "ETCD_CA": str(member.file("server-ca.crt")),
+            "ETCD_CERT": str(member.file("client.crt")),
+            "ETCD_KEY": str(member.file("client.key")),
+        }
+
+
+def test_gitlab_has_the_fault_as_a_failed_test_and_as_code_quality(
+    broken: Mapping[str, str], tmp_path: Path
+) -> None:
+    job = _loaded(GITLAB)["etcd-tls"]
+    ran = _bash("\n".join(job["script"]), tmp_path, **broken)
+    assert ran.returncode == pytest.ExitCode.TESTS_FAILED, ran.stdout
+    after = _bash("\n".join(job["after_script"]), tmp_path)
+    assert after.returncode == 0, after.stdout
+    reports = job["artifacts"]["reports"]
+    suite = ET.parse(tmp_path / reports["junit"]).getroot()  # noqa: S314 - written by pytest
+    failed = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
+    assert "mtls.no-certificate" in failed
+    quality = json.loads((tmp_path / reports["codequality"]).read_text())
+    [fault] = [one for one in quality if one["check_name"] == "mtls.no-certificate"]
+    assert fault["severity"] in {"critical", "blocker"}
+    assert fault["fingerprint"] not in [one["fingerprint"] for one in quality if one is not fault]
+    assert set(fault) == {"description", "check_name", "fingerprint", "severity", "location"}
+    assert set(job["artifacts"]["paths"]) <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_shell_recipe(etcd_binaries: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / ".etcd-tls").symlink_to(Path(sys.prefix))
+    given = [*etcd_binaries.values()][-2:]
+    ran = subprocess.run(
+        [SHELL, *given],
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_ADDOPTS": " ".join(FEW)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    report = json.loads((tmp_path / "etcd-tls.json").read_text())
+    assert len(report["targets"]) == len(given)
+    without = subprocess.run([SHELL], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (without.returncode, without.stderr) == (64, f"usage: {SHELL} ETCD...\n")

@@ -1,0 +1,103 @@
+"""What a test may do to a cluster of its own: pause, rotate, revoke, ask, and see that it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pytest_etcdtls import PRESETS, Cluster, ClusterConfig, Observer, UsageError, run_checks, start_cluster
+from pytest_etcdtls.cluster.request import ClusterRequest
+from pytest_etcdtls.cluster.sources import find_etcd, find_version
+
+
+@pytest.fixture
+def cluster(etcd_binary: Path) -> Iterator[Cluster]:
+    config = ClusterConfig(client_crl_file="crl.der")
+    with start_cluster(config, binary=etcd_binary) as started:
+        yield started
+
+
+def served(cluster: Cluster) -> bytes:
+    """Return the certificate that the client port serves."""
+    with cluster.client() as client, client.stream("GET", "/version") as response:
+        certificate = response.extensions["network_stream"].get_extra_info("ssl_object").getpeercert(True)
+    return bytes(certificate)
+
+
+def test_a_cluster_of_ones_own_is_rotated_paused_and_revoked(cluster: Cluster) -> None:
+    assert cluster.difference() == ""
+    with cluster.client() as client:
+        version = client.get("/version").json()["etcdserver"]
+    assert version == cluster.version
+    assert "ready to serve client requests" in cluster.log()
+
+    before = served(cluster)
+    cluster.rotate_server_certificate()
+    cluster.rotate_peer_certificate()
+    assert served(cluster) != before
+    assert "server.crt" in cluster.difference()
+    assert "peer.key" in cluster.difference()
+    results = run_checks(Observer(cluster.target()), ["cert.matches-expected-file", "cert.trusted"])
+    assert {str(result.outcome) for result in results} == {"conforms"}
+
+    cluster.pause_member(0)
+    assert cluster.difference() == "m0 is paused"
+    with cluster.client() as client, pytest.raises(httpx.TimeoutException):
+        client.get("/version", timeout=0.2)
+    cluster.resume_member(0)
+    with cluster.client() as client:
+        assert client.get("/version").status_code == 200
+
+    cluster.revoke()
+    with cluster.client() as client, pytest.raises(httpx.TransportError):
+        client.get("/version")
+
+
+def test_a_paused_cluster_is_stopped(newest_etcd: Path) -> None:
+    with start_cluster(binary=newest_etcd, key_type="ed25519") as cluster:
+        cluster.pause_member(0)
+        with pytest.raises(UsageError, match="client_crl_file"):
+            cluster.revoke()
+    assert not cluster.members[0].running
+    assert cluster.difference() == "m0 is not running"
+
+
+def test_an_etcd_is_found_by_its_version(etcd_binaries: dict[str, Path], newest_etcd: Path) -> None:
+    version = [*etcd_binaries][-1]
+    found = find_version(version)
+    assert found.version == version
+    assert find_version(version.rpartition(".")[0]).version.startswith(version.rpartition(".")[0])
+    with pytest.raises(UsageError, match=r"no etcd 2\.3 to start: those at hand are .*3\."):
+        find_version("2.3")
+
+
+def test_what_names_a_cluster_and_what_does_not(newest_etcd: Path) -> None:
+    default = ClusterConfig(size=3)
+    assert ClusterRequest.of("hardened").config(default) == PRESETS["hardened"].config
+    assert ClusterRequest.of(ClusterConfig()).config(default) == ClusterConfig()
+    changed = ClusterRequest.of({"key_type": "rsa-2048", "metrics": "http"}).config(default)
+    assert (changed.size, changed.metrics, str(changed.pki.key_type)) == (3, "http", "rsa-2048")
+    assert ClusterRequest.of("3.6").version == "3.6"
+    given = ClusterRequest.of({"binary": newest_etcd}).source(find_etcd)
+    assert given.location == str(newest_etcd)
+    for wrong in (7, {"size": 2}, {"preset": "none"}, {"key_type": "dsa"}, {"colour": "red"}):
+        with pytest.raises(UsageError):
+            ClusterRequest.of(wrong).config(default)
+    with pytest.raises(UsageError, match="give one of them"):
+        ClusterRequest.of({"version": "3.6", "image": "etcd"}).source(find_etcd)
+
+
+@pytest.mark.container
+def test_a_container_is_paused_and_compared(etcd_images: dict[str, str]) -> None:
+    image = [*etcd_images.values()][-1]
+    with start_cluster(image=image) as cluster:
+        assert cluster.difference() == ""
+        cluster.rotate_server_certificate()
+        assert cluster.difference().startswith("other files: ")
+        with cluster.client() as client:
+            assert client.get("/version").status_code == 200
+        cluster.pause_member(0)
+        assert cluster.difference() == "m0 is paused"

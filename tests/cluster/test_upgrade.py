@@ -1,0 +1,190 @@
+"""A cluster that is upgraded member by member, judged while two versions run, under clients good and bad."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starting import start_container, start_process
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import EtcdSource, binary_version, find_etcd
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki import identities
+from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.connection import make_attempt
+
+THREE = ClusterConfig(size=3, client_crl_file="crl.der", extra_flags=("--snapshot-count=10",))
+"""With snapshots, since 3.7 panics on entries that 3.5 has written and that follow the last snapshot."""
+DEADLINE = 60.0
+MIXED = {"cluster.same-version", "mtls.server-certificate-as-client"}
+"""What a cluster of two versions is warned about; the second is so of every etcd from 3.5 on."""
+_JUDGED_BY = ("listener", "mtls", "cluster", "config")
+
+
+def _source(binary: Path) -> EtcdSource:
+    return EtcdSource(kind="process", location=str(binary), version=binary_version(binary), why="the upgrade")
+
+
+class Clients:
+    """A good client that turns to the next member when one does not answer, and bad ones at every member.
+
+    Attributes:
+        rounds: how often the good client wanted an answer.
+        retried: how often a member did not answer it, so that it turned to the next one.
+        lost: rounds in which no member answered.
+        served: bad clients that were served, in words.
+        refused: how often bad clients were refused, by identity.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        pki = cluster.pki
+        self._listeners = [one for one in cluster.target().listeners if one.role is Role.CLIENT]
+        self._good = pki.client
+        self._bad = {
+            "none": NO_CERTIFICATE,
+            "foreign": identities.foreign_ca(),
+            "expired": identities.issue_identity(pki.client_ca, "expired"),
+            "revoked": pki.revoked,
+        }
+        self._over = threading.Event()
+        self.rounds = self.retried = 0
+        self.lost: list[str] = []
+        self.served: list[str] = []
+        self.refused: Counter[str] = Counter()
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Call again and again in threads of their own."""
+        threads = [threading.Thread(target=work) for work in (self._call, self._try_bad)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join(DEADLINE)
+
+    def _call(self) -> None:
+        while not self._over.is_set():
+            first = self.rounds % len(self._listeners)
+            answers: list[Attempt] = []
+            for listener in (*self._listeners[first:], *self._listeners[:first]):
+                answers.append(make_attempt(listener, self._request("range", b'"serializable":true'), 5))
+                if answers[-1].response is not None and answers[-1].response.status == 200:
+                    break
+            else:
+                self.lost.append("; ".join(answer.describe() for answer in answers))
+            self.rounds += 1
+            self.retried += len(answers) - 1
+            # A write may fail for want of a leader, which is not about who is let in.
+            make_attempt(self._listeners[first], self._request("put", b'"value":"YQ=="'), 1)
+
+    def _request(self, call: str, more: bytes) -> Request:
+        body = b'{"key":"YQ==",%b}' % more
+        return Request(purpose=call, identity=self._good, path=f"/v3/kv/{call}", body=body)
+
+    def _try_bad(self) -> None:
+        while not self._over.is_set():
+            for listener in self._listeners:
+                for name, identity in self._bad.items():
+                    attempt = make_attempt(listener, Request(purpose=name, identity=identity), 5)
+                    if attempt.ending is Ending.SERVED or attempt.response is not None:
+                        self.served.append(f"{name} at {listener.url}: {attempt.describe()}")
+                    self.refused[name] += attempt.ending in (Ending.REFUSED, Ending.CLOSED)
+
+
+def _cluster_version(listener: Listener, cluster: Cluster) -> str:
+    request = Request(purpose="version", identity=cluster.pki.client)
+    response = make_attempt(listener, request, 5).response
+    return "" if response is None else response.body.decode()
+
+
+def _await_cluster_version(cluster: Cluster, line: str) -> None:
+    """Wait until the cluster has the version of its members, without which the next one does not start."""
+    listener = next(one for one in cluster.target().listeners if one.role is Role.CLIENT)
+    deadline = time.monotonic() + DEADLINE
+    while f'"etcdcluster":"{line}.' not in (said := _cluster_version(listener, cluster)):
+        assert time.monotonic() < deadline, said
+        cluster.members[0].server.wait(0.05)
+
+
+def _judged(cluster: Cluster) -> Mapping[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for result in run_checks(Observer(cluster.target()), select(_JUDGED_BY)):
+        found.setdefault(result.outcome, set()).add(result.check)
+    return found
+
+
+@pytest.mark.two_etcds
+@pytest.mark.whole
+def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
+    """From 3.5 by 3.6 to 3.7 as far as they are at hand, with each mixed cluster judged once."""
+    newest = {version.rpartition(".")[0]: binary for version, binary in etcd_binaries.items()}
+    path = [newest[line] for line in ("3.5", "3.6", "3.7") if line in newest]
+    if len(path) < 2 or binary_version(path[0]) == "3.5.1":
+        pytest.skip("needs two of etcd 3.5, 3.6 and 3.7: run make etcd")
+    with start_process(THREE, path[0]) as cluster:
+        clients = Clients(cluster)
+        with clients.calling():
+            for number, binary in enumerate(path[1:]):
+                _await_cluster_version(cluster, binary_version(path[number]).rpartition(".")[0])
+                for index in range(3):
+                    cluster.upgrade_member(index, _source(binary))
+                    if index == 0:
+                        judged = _judged(cluster)
+                        assert not judged.keys() & {Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE}, (
+                            judged
+                        )
+                        assert judged[Outcome.WARNS] == MIXED, judged
+        assert cluster.version == binary_version(path[-1])
+        assert {
+            one.check for one in run_checks(Observer(cluster.target()), select(("cluster",))) if one.findings
+        } == set()
+    assert clients.served == [], "a bad client was let in"
+    assert clients.lost == [], f"of {clients.rounds} rounds, {clients.retried} times with another member"
+    assert clients.rounds > clients.retried
+    assert set(clients.refused) == {"none", "foreign", "expired", "revoked"}
+
+
+@pytest.mark.container
+def test_containers_go_on_with_another_image(etcd_images: dict[str, str], newest_etcd: Path) -> None:
+    """A mixed cluster of containers keeps its data and is judged like one of processes."""
+    newest = {version.rpartition(".")[0]: image for version, image in etcd_images.items()}
+    path = [newest[line] for line in ("3.5", "3.6", "3.7") if line in newest][-2:]
+    if len(path) < 2 or path[0].endswith(":3.5.1"):
+        pytest.skip("needs images of two of etcd 3.5, 3.6 and 3.7: run make images")
+    with start_container(THREE, path[0]) as cluster:
+        with pytest.raises(UsageError, match="containers to another image"):
+            cluster.upgrade_member(0, _source(newest_etcd))
+        put = Request(
+            purpose="put",
+            identity=cluster.pki.client,
+            path="/v3/kv/put",
+            body=b'{"key":"YQ==","value":"YQ=="}',
+        )
+        listeners = [one for one in cluster.target().listeners if one.role is Role.CLIENT]
+        assert make_attempt(listeners[0], put, 5).ending is Ending.SERVED
+        _await_cluster_version(cluster, path[0].rpartition(":")[2].rpartition(".")[0])
+        cluster.upgrade_member(0, find_etcd(image=path[1]))
+        judged = _judged(cluster)
+        assert not judged.keys() & {Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE}, judged
+        assert judged[Outcome.WARNS] == MIXED, judged
+        kept = make_attempt(listeners[0], replace(put, path="/v3/kv/range", body=b'{"key":"YQ=="}'), 5)
+        assert kept.response is not None
+        assert b'"value":"YQ=="' in kept.response.body

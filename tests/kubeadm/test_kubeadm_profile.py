@@ -1,0 +1,75 @@
+"""The profile kubeadm is used by itself where a declaration has kubeadm's layout, and nowhere else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kubeadm.conftest import ADDRESS
+from kubeadm.judging import Given, found
+from kubeadm.nodes import SHAPES, Cluster
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.declared.reading import declared_member, read_declaration
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.settings.read import Settings, is_kubeadm, read_settings
+
+DECLARED = Path(__file__).parents[1] / "declared" / "shapes"
+CHECKS = {
+    *("mtls.client-certificate-on-peer-port", "mtls.peer-certificate-on-client-port"),
+    "mtls.server-certificate-as-client",
+}
+
+
+def settings(**values: str | Path | list[str]) -> Settings:
+    return read_settings(Given(**values), {}, live=True)
+
+
+def names(read: Settings) -> list[str]:
+    return [profile.name for profile in read.profiles.profiles]
+
+
+def test_a_manifest_of_kubeadms_is_enough(control_plane: Cluster) -> None:
+    node = control_plane.nodes[0]
+    read = settings(etcd_config=node.manifest, etcd_pki_dir=node.root)
+    assert names(read) == ["kubeadm"]
+    assert read.live is not None
+    results = run_checks(Observer(read.live), select(sorted(CHECKS)), profiles=read.profiles)
+    assert not found(results).get("warns")
+    assert any("a note by profile kubeadm, etcd-ca" in one.reason for one in results)
+
+
+@pytest.mark.parametrize(("given", "expected"), [("none", []), ("cis-kubernetes", ["cis-kubernetes"])])
+def test_naming_one_ends_that(control_plane: Cluster, given: str, expected: list[str]) -> None:
+    node = control_plane.nodes[0]
+    read = settings(etcd_config=node.manifest, etcd_pki_dir=node.root, etcd_profile=[given])
+    assert names(read) == expected
+
+
+def test_endpoints_alone_are_nobodys_layout() -> None:
+    assert names(settings(etcd_endpoint=f"https://{ADDRESS}:2379")) == []
+
+
+@pytest.mark.parametrize("path", sorted(SHAPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_release_of_kubeadm_is_recognised(path: Path) -> None:
+    assert is_kubeadm(declared_member(read_declaration(path)))
+
+
+@pytest.mark.parametrize("shape", ["rke2/config", "yaml/tls.yml", "kubespray/etcd.env", "systemd/etcd.conf"])
+def test_other_declarations_are_not(shape: str, tmp_path: Path) -> None:
+    path = tmp_path / Path(shape).name
+    shutil.copy(DECLARED / shape, path)
+    assert not is_kubeadm(declared_member(read_declaration(path)))
+
+
+def test_a_manifest_with_a_ca_for_each_port_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "etcd.yaml"
+    text = (SHAPES / "v1.34.yaml").read_text()
+    path.write_text(
+        text.replace(
+            "--peer-trusted-ca-file=/etc/kubernetes/pki/etcd/ca.crt", "--peer-trusted-ca-file=/etc/ca.crt"
+        )
+    )
+    assert not is_kubeadm(declared_member(read_declaration(path)))

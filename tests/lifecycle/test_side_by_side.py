@@ -1,0 +1,84 @@
+"""Experiments run several at a time, and an interrupted run leaves nothing of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from unruly.programs import recorded
+
+from lifecycle.targets import of_binary
+from pytest_etcdtls.ahead import AT_ONCE, Experiments
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.lifecycle.experiment_table import settings_for
+from pytest_etcdtls.observer import Observer, Quiet
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.runner import run_checks
+
+DEADLINE = 60.0
+
+
+def _started(record: Path) -> list[int]:
+    return [int(line) for line in record.read_text().split()] if record.exists() else []
+
+
+def _settings(*patterns: str) -> list[str]:
+    return settings_for((need.type, need.key) for one in select(patterns) for need in one.needs.values())
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_what_is_made_side_by_side_is_judged_as_always(newest_etcd: Path, tmp_path: Path) -> None:
+    record, patterns = tmp_path / "record", ["lifecycle.version-*", "lifecycle.cipher-suites"]
+    observer = Observer(of_binary(recorded(record)(newest_etcd, tmp_path)))
+    experiments = Experiments(observer, _settings(*patterns))
+    results = run_checks(observer, select(patterns))
+    experiments.end()
+    assert {result.outcome for result in results} == {Outcome.CONFORMS}
+    assert len(_started(record)) == 3
+    assert not [pid for pid in _started(record) if Path(f"/proc/{pid}/cmdline").exists()]
+
+
+def test_what_is_abandoned_removes_its_clusters_and_starts_no_other(
+    newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, clusters = tmp_path / "record", tmp_path / "clusters"
+    clusters.mkdir()
+    program = recorded(record)(newest_etcd, tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(clusters))
+    settings = _settings("lifecycle")
+    experiments = Experiments(Observer(of_binary(program)), settings)
+    deadline = time.monotonic() + DEADLINE
+    while not _started(record) and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    experiments.end()
+    assert list(clusters.iterdir()) == []
+    assert 0 < len(_started(record)) <= AT_ONCE + 2 < len(settings) + 2  # one cluster has three members
+
+
+def test_an_experiment_that_runs_alone_waits_for_others_and_they_for_it() -> None:
+    quiet, order = Quiet(), list[str]()
+    beside, alone, may_end = threading.Event(), threading.Event(), threading.Event()
+
+    def work_beside() -> None:
+        with quiet.beside():
+            beside.set()
+            may_end.wait(DEADLINE)
+            order.append("beside")
+
+    def work_alone() -> None:
+        beside.wait(DEADLINE)
+        with quiet.beside(), quiet.alone():
+            order.append("alone")
+            alone.set()
+
+    threads = [threading.Thread(target=work) for work in (work_beside, work_alone)]
+    for thread in threads:
+        thread.start()
+    beside.wait(DEADLINE)
+    assert not alone.is_set()
+    may_end.set()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert order == ["beside", "alone"]

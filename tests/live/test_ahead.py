@@ -1,0 +1,159 @@
+"""On a slow network threads make the observations ahead; the verdicts and the connections are the same."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hostile.delaying_proxy import DelayingProxy
+from starting import start_process
+
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.etcd_log.matching import ended_at
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import CheckResult, Outcome
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.runner import Run, run_checks
+from pytest_etcdtls.settings.read import Settings
+from pytest_etcdtls.target import Bounds, Target
+
+_DELAY = 0.03
+"""Seconds in each direction."""
+
+Results = dict[tuple[str, str], CheckResult]
+
+
+class SlowNetwork(DelayingProxy):
+    """A slow network to one listener.
+
+    Attributes:
+        silent: from now on nothing is passed on.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.silent = False
+        super().__init__(port, _DELAY, swallows=lambda _: self.silent)
+
+
+@pytest.fixture(scope="module")
+def etcd(newest_etcd: Path) -> Iterator[Cluster]:
+    """A conforming etcd."""
+    with start_process(ClusterConfig(), newest_etcd) as started:
+        yield started
+
+
+@pytest.fixture
+def proxies(etcd: Cluster) -> Iterator[list[SlowNetwork]]:
+    """A slow network to each of its listeners."""
+    started = [SlowNetwork(one.port) for one in etcd.target().listeners]
+    yield started
+    for proxy in started:
+        proxy.close()
+
+
+def _slow(cluster: Cluster, proxies: Sequence[SlowNetwork]) -> Target:
+    listeners = zip(cluster.target().listeners, proxies, strict=True)
+    through = tuple(replace(one, connect_to=("127.0.0.1", proxy.port)) for one, proxy in listeners)
+    return replace(_live(cluster), listeners=through)
+
+
+def _live(cluster: Cluster) -> Target:
+    return replace(cluster.target(), origin="live", logs={})
+
+
+def _selected(target: Target, bounds: Bounds) -> Run:
+    """Return a run in which every check is selected."""
+    run = Run(Settings(live=target, bounds=bounds))
+    run.select(frozenset((target.label, label, check) for label, check in _places(run)))
+    return run
+
+
+def _places(run: Run) -> list[tuple[str, str]]:
+    [target] = run.targets
+    return [(label, check.id) for label, checks in target.subjects(run.checks) for check in checks]
+
+
+def _results(run: Run) -> Results:
+    [target] = run.targets
+    checks = {check.id: check for check in run.checks}
+    return {(id_, label): run.result(target, checks[id_], label) for label, id_ in _places(run)}
+
+
+def _asked(observer: Observer) -> Counter[tuple[str, str]]:
+    return Counter((one.url, one.purpose) for one in observer.connections)
+
+
+def _most_at_once(observer: Observer, url: str) -> int:
+    """Return the largest number of connections to a listener that were open at once."""
+    here = [one for one in observer.connections if one.url == url]
+    return max(sum(other.started_at <= one.started_at < ended_at(other) for other in here) for one in here)
+
+
+def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
+    observer = Observer(_live(etcd))
+    direct = {(one.check, one.listener): one for one in run_checks(observer)}
+    run = _selected(_slow(etcd, proxies), Bounds())
+    ahead = _results(run)
+    [target] = run.targets
+    assert target.judge.ahead is not None
+    assert {place: (one.outcome, one.reason) for place, one in ahead.items()} == {
+        place: (one.outcome, one.reason) for place, one in direct.items()
+    }
+    assert _asked(target.observer) == _asked(observer)
+    for listener in target.outline.listeners:
+        assert _most_at_once(target.observer, listener.url) <= Bounds().concurrency
+
+
+@pytest.mark.parametrize("bounds", [Bounds(concurrency=1), Bounds(pause=0.001)], ids=["one", "gentle"])
+def test_not_where_the_user_wants_one_at_a_time(
+    etcd: Cluster, proxies: list[SlowNetwork], bounds: Bounds
+) -> None:
+    run = _selected(_slow(etcd, proxies), bounds)
+    [target] = run.targets
+    [check] = [one for one in run.checks if one.id == "mtls.no-certificate"]
+    assert run.result(target, check, "client-m0").outcome is Outcome.CONFORMS
+    assert target.judge.ahead is None
+
+
+def test_nothing_is_asked_ahead_after_the_end(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
+    """As after Ctrl-C, or the first failure with ``-x``."""
+    run = _selected(_slow(etcd, proxies), Bounds())
+    [target] = run.targets
+    checks = {check.id: check for check in run.checks}
+    run.result(target, checks["listener.is-etcd"], "client-m0")
+    run.abandon()
+    for thread in threading.enumerate():
+        if thread.name.startswith("etcdtls_"):
+            thread.join()
+    stopped_at = len(target.observer.connections)
+    # What was not made ahead is made when it is a check's turn.
+    assert run.result(target, checks["tls.renegotiation"], "peer-m0").outcome is Outcome.CONFORMS
+    assert stopped_at < len(target.observer.connections)
+
+
+def test_a_listener_that_falls_silent_is_given_up_and_no_other(
+    etcd: Cluster, proxies: list[SlowNetwork]
+) -> None:
+    run = _selected(_slow(etcd, proxies), Bounds(timeout=1.0))
+    [target] = run.targets
+    checks = {check.id: check for check in run.checks}
+    [client] = [one.label for one in target.outline.listeners if one.role is Role.CLIENT]
+    assert run.result(target, checks["listener.is-etcd"], client).outcome is Outcome.CONFORMS
+    proxies[0].silent = True
+    results = _results(run)
+    assert set(target.observer.given_up) == {client}
+    said = [place for place, one in results.items() if "was given up" in one.reason and _unclear(one)]
+    assert said
+    assert {label for _, label in said} == {client}
+    peer = {place: one for place, one in results.items() if place[1] == "peer-m0"}
+    # That check compares both ports.
+    assert {check for (check, _), one in peer.items() if _unclear(one)} <= {"api.peer-members"}
+
+
+def _unclear(result: CheckResult) -> bool:
+    return result.outcome is Outcome.INCONCLUSIVE

@@ -1,0 +1,67 @@
+"""Connections that are saved, without a verdict that is given up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from accounting import AccountingObserver
+from starting import start_process
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.cluster import Cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.facts.api import UnauthenticatedExchange
+from pytest_etcdtls.facts.listener import Plaintext
+from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.runner import run_checks
+from pytest_etcdtls.suite.plan import planned
+from pytest_etcdtls.target import Target
+from pytest_etcdtls.tls.attempt import Ending
+
+
+@pytest.fixture(scope="module")
+def live(newest_etcd: Path) -> Iterator[Target]:
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        yield _live(cluster)
+
+
+def _live(cluster: Cluster) -> Target:
+    return replace(cluster.target(), origin="live", etcd_version=None, source=None)
+
+
+def test_looking_for_less_comes_to_the_same_verdicts_within_its_plan(live: Target) -> None:
+    checks, sparing = select(["tls"]), replace(live, sparing=True)
+    observers = [AccountingObserver(live), AccountingObserver(sparing)]
+    whole, less = (
+        [(one.check, one.listener, one.outcome) for one in run_checks(o, checks)] for o in observers
+    )
+    assert less == whole
+    for label, number in observers[1].first_tries.items():
+        assert number <= planned(sparing, checks)[label]
+        assert number < observers[0].first_tries[label]
+    assert sorted(observers[1].undeclared) == []
+
+
+def test_what_was_not_looked_for_is_no_observed_behaviour(live: Target) -> None:
+    observer, [client, *_] = Observer(replace(live, sparing=True)), live.listeners
+    assert not observer.get(SuiteSupport, None, client).complete
+    assert not observer.get(GroupSupport, None, client).complete
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_a_stranger_whom_tls_refuses_is_not_tried_again(live: Target) -> None:
+    observer, [client, *_] = Observer(live), live.listeners
+    found = observer.get(UnauthenticatedExchange, "/metrics", client)
+    assert (found.attempt.ending, found.attempt.purpose) == (Ending.REFUSED, "first contact, no certificate")
+    assert [one.purpose for one in observer.connections if "/metrics" in one.purpose] == []
+
+
+def test_plain_http_whose_stream_is_ended_is_sent_once(live: Target) -> None:
+    observer, [client, *_] = Observer(live), live.listeners
+    observer.get(Plaintext, None, client)
+    assert Counter(one.purpose for one in observer.connections)["plain HTTP"] == 1

@@ -1,0 +1,94 @@
+"""Draws configurations and compares the model with each etcd at hand: ``python -m model.run``.
+
+Needs ``tests`` on the path; ``make model`` sees to it. Exit code 1 if something differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import secrets
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.comparing import Place, compare
+from model.drawing import draw
+from pytest_etcdtls.declared.declaration import version_key
+
+ROOT = Path(__file__).parents[2]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run as the arguments say and return the exit code."""
+    options = _options(arguments)
+    binaries: dict[str, Path] = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
+    chosen = {version: path for version, path in binaries.items() if version in (options.etcd or binaries)}
+    if not chosen:
+        sys.exit(f"no such etcd is at hand: there are {', '.join(binaries) or 'none'}; run make etcd")
+    numbers = options.number or range(options.first, options.first + options.draws)
+    _say(f"seed {options.seed}: {len(numbers)} draws on etcd {', '.join(chosen)}")
+    drawn, started, attempts, explained = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    differing: list[int] = []
+    began = time.monotonic()
+    versions = sorted(chosen, key=version_key)
+    with (
+        tempfile.TemporaryDirectory(prefix="etcdtls-model-") as directory,
+        Place.within(Path(directory)) as place,
+    ):
+        for number in numbers:
+            # Each draw goes to one etcd in turn; those that are named go to all.
+            for version in versions if options.number else [versions[number % len(versions)]]:
+                done = compare(draw(options.seed, number), chosen[version], place, options.seed)
+                drawn[version] += 1
+                started[version] += done.started
+                explained[done.explained] += bool(done.explained)
+                attempts[version] += done.attempts
+                if done.differences:
+                    differing.append(number)
+                    _say(f"--- draw {number} on etcd {version}\n{done.describe()}")
+            if not (number + 1) % 250:
+                _say(f"{sum(drawn.values())} draws in {time.monotonic() - began:.0f} s")
+    for version in versions:
+        _say(
+            f"etcd {version}: {drawn[version]} draws, {started[version]} started, "
+            f"{attempts[version]} connections compared"
+        )
+    for why, times in explained.items():
+        if times:
+            _say(f"{times} differ on purpose: {why}")
+    _say(
+        f"seed {options.seed}: {sum(drawn.values())} draws in {time.monotonic() - began:.0f} s, "
+        f"{len(differing)} differ{': ' + ', '.join(map(str, differing)) if differing else ''}"
+    )
+    return 1 if differing else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="model", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=int(os.environ.get("MODEL_DRAWS") or 3000),
+        help="how many, over all etcds",
+    )
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="what is drawn; printed")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first draw")
+    parser.add_argument(
+        "--number", type=int, action="append", help="this draw alone, on every etcd; repeatable"
+    )
+    parser.add_argument("--etcd", action="append", metavar="VERSION", help="on this etcd alone; repeatable")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,327 @@
+"""With each plugin of ``docs/plugins.md`` the verdict on two etcds is the one without it, and is printed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from plugin.live_etcd import Live
+from starting import start_process
+
+from pytest_etcdtls import ClusterConfig
+
+PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+CHECKS = "--etcd-check=listener,cert.trusted,mtls.no-certificate"
+WRONG = "mtls.no-certificate"
+"""The check that an etcd without client authentication violates."""
+
+BLOCKING = """
+def test_user(etcd_client):
+    assert etcd_client.get("/version").status_code == 200
+"""
+ASYNC = """
+import httpx{imports}
+
+{mark}async def test_user(etcd_credentials, etcd_target):
+    async with httpx.AsyncClient(verify=etcd_credentials["client"].ssl_context()) as client:
+        answer = await client.get(etcd_target.listeners[0].url + "/version")
+    assert answer.status_code == 200
+"""
+[_ON_PAGE] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+_FILE = '"/etc/kubernetes/pki/etcd/server.crt"'
+HOST = _ON_PAGE.replace(_FILE, "{path!r}") + (
+    "    assert load_pem_x509_certificate(host.file({other!r}).content) != served\n"
+)
+"""The example of the page."""
+
+
+@dataclass(frozen=True)
+class Etcd:
+    """An etcd that runs, and what pytest comes to without any other plugin.
+
+    Attributes:
+        certificates: files of the server's and of a peer's.
+        violates: whether it is the one that asks no client for a certificate.
+        plain: listener, check and outcome of each result.
+    """
+
+    live: Live
+    certificates: tuple[Path, Path]
+    violates: bool
+    plain: frozenset[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run of pytest left in its directory, and what it printed."""
+
+    directory: Path
+    exit_code: int
+    output: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((self.directory / "report.json").read_text())
+        return document
+
+    @property
+    def outcomes(self) -> frozenset[tuple[str, str, str]]:
+        results = self.report["results"]
+        found = [(one["listener"], one["check"], one["outcome"]) for one in results]
+        assert len(found) == len(set(found)), "a result is there twice"
+        return frozenset(found)
+
+
+def pytest_in(directory: Path, live: Live, *options: str, user: str = BLOCKING) -> Ran:
+    """Run pytest with our plugin and what the options load, beside one test of the user's."""
+    directory.mkdir(exist_ok=True)
+    (directory / "test_user.py").write_text(user)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-p", "etcdtls", *options, CHECKS, *live.options),
+            *("--etcd-report=report.json", f"--rootdir={directory}", "-p", "no:cacheprovider"),
+        ],
+        cwd=directory,
+        env={**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    return Ran(directory, ended.returncode, ended.stdout)
+
+
+@pytest.fixture(scope="session")
+def etcds(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Etcd]]:
+    """A clean etcd and one that asks no client for a certificate."""
+    # They stand for long: with these intervals they take next to no time of the processor.
+    clean = ClusterConfig(extra_flags=("--heartbeat-interval=100", "--election-timeout=500"))
+    wrong = replace(clean, client_cert_auth=False, trusted_ca_file=None, expects_health=False)
+    with ExitStack() as stack:
+        found = {}
+        for name, config in (("clean", clean), ("wrong", wrong)):
+            cluster = stack.enter_context(start_process(config, newest_etcd))
+            member = cluster.members[0]
+            live = Live(files=cluster.pki_directory, client=member.client_url, peer=member.peer_url)
+            ran = pytest_in(tmp_path_factory.mktemp(name), live)
+            violates = name == "wrong"
+            assert ran.exit_code == violates, ran.output
+            assert {check for _, check, outcome in ran.outcomes if outcome == "violates"} == (
+                {WRONG} if violates else set()
+            )
+            found[name] = Etcd(
+                live, (member.file("server.crt"), member.file("peer.crt")), violates, ran.outcomes
+            )
+        yield found
+
+
+def nothing_more(ran: Ran, violates: bool) -> None:
+    """What the plugin itself writes is not looked at."""
+
+
+def html(ran: Ran, violates: bool) -> None:
+    page = (ran.directory / "page.html").read_text()
+    assert WRONG in page
+    assert ("a client without a certificate is accepted" in page) == violates
+
+
+def json_report(ran: Ran, violates: bool) -> None:
+    tests = json.loads((ran.directory / "tests.json").read_text())["tests"]
+    failed = [one["nodeid"] for one in tests if one["outcome"] == "failed"]
+    assert len(failed) == violates
+    assert all(node_id.endswith(WRONG) for node_id in failed)
+
+
+def allure(ran: Ran, violates: bool) -> None:
+    results = [json.loads(path.read_text()) for path in (ran.directory / "allure").glob("*-result.json")]
+    statuses = [one["status"] for one in results]
+    assert statuses.count("failed") == violates
+    assert "broken" not in statuses
+    assert len(results) == len(ran.outcomes) + 1
+
+
+def cov(ran: Ran, violates: bool) -> None:
+    assert re.search(r"^test_user\.py +2 +0 +100%", ran.output, re.MULTILINE), ran.output
+
+
+def two_workers(ran: Ran, violates: bool) -> None:
+    assert "2 workers" in ran.output
+
+
+def retried(ran: Ran, violates: bool) -> None:
+    assert ("failed after 3 attempts" in ran.output) == violates
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a plugin.
+
+    Attributes:
+        distribution: its name on the page.
+        options: what loads it and turns it on.
+        user: the user's test, with ``{path}`` and ``{other}`` for certificate files of the server and a peer.
+        left: looks at what the plugin itself wrote.
+    """
+
+    distribution: str
+    options: tuple[str, ...]
+    user: str = BLOCKING
+    left: Callable[[Ran, bool], None] = nothing_more
+
+
+ELSEWHERE = {"molecule", "pytest-randomly", "pytest-rerunfailures", "pytest-timeout", "pytest-socket"}
+"""The verifier below, and plugins that are tried by ``tests/plugin``."""
+
+WAYS: Mapping[str, Way] = {
+    **{
+        f"xdist-{how}": Way("pytest-xdist", ("-p", "xdist", "-n2", f"--dist={how}"), left=two_workers)
+        for how in ("loadscope", "loadfile", "worksteal")
+    },
+    "retry": Way("pytest-retry", ("-p", "pytest-retry", "--retries=2"), left=retried),
+    "html": Way(
+        "pytest-html",
+        ("-p", "html", "-p", "html_fixtures", "-p", "metadata", "--html=page.html", "--self-contained-html"),
+        left=html,
+    ),
+    "json-report": Way(
+        "pytest-json-report",
+        ("-p", "metadata", "-p", "pytest_jsonreport", "--json-report", "--json-report-file=tests.json"),
+        left=json_report,
+    ),
+    "allure": Way("allure-pytest", ("-p", "allure_pytest", "--alluredir=allure"), left=allure),
+    "cov": Way("pytest-cov", ("-p", "pytest_cov", "--cov=."), left=cov),
+    "asyncio": Way(
+        "pytest-asyncio", ("-p", "asyncio", "--asyncio-mode=auto"), ASYNC.format(imports="", mark="")
+    ),
+    "anyio": Way("anyio", ("-p", "anyio"), ASYNC.format(imports=", pytest", mark="@pytest.mark.anyio\n")),
+    "sugar": Way("pytest-sugar", ("-p", "sugar", "--force-sugar")),
+    "pretty": Way("pytest-pretty", ("-p", "pretty")),
+    "testinfra": Way("pytest-testinfra", ("-p", "pytest11.testinfra", "--hosts=local://"), HOST),
+}
+ALL = Way(
+    "",
+    (
+        *(option for way in WAYS.values() if way.distribution != "pytest-retry" for option in way.options),
+        *("-p", "randomly", "-p", "rerunfailures", "--reruns=2", "-p", "timeout", "--timeout=100"),
+        *("-p", "socket", "--allow-hosts=127.0.0.1"),
+    ),
+    HOST,
+)
+"""All of them at once, but for one of the two that run tests again."""
+
+
+def judges_as_without(way: Way, etcd: Etcd, directory: Path) -> Ran:
+    user = way.user
+    if user is HOST:
+        path, other = map(str, etcd.certificates)
+        user = HOST.format(path=path, other=other)
+    ran = pytest_in(directory, etcd.live, *way.options, user=user)
+    assert "INTERNALERROR" not in ran.output, ran.output
+    assert ran.exit_code == etcd.violates, ran.output
+    assert ran.outcomes == etcd.plain
+    assert f"etcd TLS: {'NOT CLEAN: 1 fault' if etcd.violates else 'CLEAN'}" in ran.output, ran.output
+    way.left(ran, etcd.violates)
+    return ran
+
+
+@pytest.mark.parametrize("name", [*WAYS, "all"])
+def test_with_a_plugin_the_verdict_is_the_same(name: str, etcds: dict[str, Etcd], tmp_path: Path) -> None:
+    for place, etcd in etcds.items():
+        judges_as_without(WAYS.get(name, ALL), etcd, tmp_path / place)
+
+
+@pytest.fixture
+def container(etcds: dict[str, Etcd]) -> Iterator[str]:
+    """A container with the files of the clean etcd, and what testinfra calls to read them."""
+    image = "pytest-etcdtls/read-files"
+    programs = [f"/bin/{name}" for name in ("sh", "cat", "test", "sleep", "uname")]
+    linked = subprocess.run(["ldd", *programs], check=True, capture_output=True, text=True).stdout
+    libraries = sorted(set(re.findall(r"(/\S+) \(0x", linked)))
+    with subprocess.Popen(
+        ["tar", "--dereference", "--absolute-names", "-cf", "-", *programs, *libraries],
+        stdout=subprocess.PIPE,
+    ) as tar:
+        subprocess.run(["docker", "import", "-", image], stdin=tar.stdout, check=True, capture_output=True)
+    files = etcds["clean"].live.files
+    started = subprocess.run(
+        [
+            *("docker", "run", "--detach", "--rm", "--network=none", f"--volume={files}:{files}:ro"),
+            *("--env=PATH=/bin", image, "sleep", "600"),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    try:
+        yield started
+    finally:
+        subprocess.run(["docker", "rm", "--force", started], check=True, capture_output=True)
+        subprocess.run(["docker", "rmi", image], check=False, capture_output=True)
+
+
+@pytest.mark.container
+def test_testinfra_reads_a_file_in_a_container(
+    container: str, etcds: dict[str, Etcd], tmp_path: Path
+) -> None:
+    way = replace(WAYS["testinfra"], options=("-p", "pytest11.testinfra", f"--hosts=docker://{container}"))
+    judges_as_without(way, etcds["clean"], tmp_path / "clean")
+
+
+@pytest.mark.program("molecule")
+def test_the_verifier_of_molecule_fails_with_a_violation(etcds: dict[str, Etcd], tmp_path: Path) -> None:
+    for name, etcd in etcds.items():
+        scenario = tmp_path / name / "molecule" / "default"
+        (scenario / "tests").mkdir(parents=True)
+        options = dict(option.removeprefix("--").split("=", 1) for option in (*etcd.live.options, CHECKS))
+        path, other = map(str, etcd.certificates)
+        (scenario / "tests" / "test_served.py").write_text(HOST.format(path=path, other=other))
+        (scenario / "converge.yml").write_text("- hosts: all\n  gather_facts: false\n  tasks: []\n")
+        (scenario / "molecule.yml").write_text(
+            yaml.safe_dump(
+                {
+                    "dependency": {"name": "galaxy", "enabled": False},
+                    "driver": {
+                        "name": "default",
+                        "options": {
+                            "managed": False,
+                            "ansible_connection_options": {"ansible_connection": "local"},
+                        },
+                    },
+                    "platforms": [{"name": "localhost"}],
+                    "provisioner": {"name": "ansible"},
+                    "verifier": {"name": "testinfra", "options": options},
+                }
+            )
+        )
+        ended = subprocess.run(
+            ["molecule", "verify"],
+            cwd=tmp_path / name,
+            env={**os.environ, "HOME": str(tmp_path), "NO_COLOR": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=250,
+            check=False,
+        )
+        assert (ended.returncode != 0) == etcd.violates, ended.stdout
+        assert f"etcd TLS: {'NOT CLEAN: 1 fault' if etcd.violates else 'CLEAN'}" in ended.stdout
+        assert "test_served.py ." in ended.stdout
+
+
+def test_the_page_has_each_plugin_with_the_version_that_is_tried() -> None:
+    rows = dict(re.findall(r"^\| ([\w-]+) \| (\d[\d.]+) \|", PAGE, re.MULTILINE))
+    assert set(rows) == {way.distribution for way in WAYS.values()} | ELSEWHERE
+    assert rows == {name: importlib.metadata.version(name) for name in rows}

@@ -1,0 +1,79 @@
+"""``docs/options.md``: every option with its meaning, ini twin, default and environment variable.
+
+The texts are those of ``--help``; a default and a variable are what stands there as "(default ...)" and "else
+NAME"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pytest_etcdtls.options import SECTIONS, Kind, Option
+
+_DEFAULT = re.compile(r"([\w-]+) \(default\)|\(default:? ([^)]+)\)")
+_VARIABLE = re.compile(r"\belse ((?:ETCDCTL|ETCDTLS)_\w+)")
+
+_ABOVE = """\
+# Options
+
+```sh
+pytest --help
+```
+
+has all of them, under "etcd TLS conformance".
+
+Of equal options the last one counts, unless it is repeatable. An option on the command line replaces its ini
+twin, a list too; an endpoint or `--etcd-config` there replaces all of these in the ini file. Paths in an ini
+file are relative to it. A flag in an ini file is `true` or `false`.
+
+Endpoints and `--etcd-config` never come from the environment. In an ini file or `addopts` they count only
+with `--etcd-conformance` on the command line.
+
+An ini file that judges a cluster by `pytest --etcd-conformance`:
+
+```ini
+[pytest]
+etcd_endpoint = https://10.0.0.11:2379
+etcd_cacert = ca.crt
+etcd_cert = client.crt
+etcd_key = client.key
+```
+
+This page is written by `make docs`.
+"""
+
+
+def options_page() -> str:
+    """Return the page."""
+    return "\n".join([_ABOVE, *(line for title in SECTIONS for line in _section(title)), ""]).rstrip() + "\n"
+
+
+def _section(title: str) -> Iterator[str]:
+    yield f"## {title}"
+    yield ""
+    yield "| option, ini twin | meaning | default | environment |"
+    yield "|---|---|---|---|"
+    for option in SECTIONS[title]:
+        yield f"| {' | '.join(_row(option))} |"
+    yield ""
+
+
+def _row(option: Option) -> Iterator[str]:
+    value = f"={option.metavar}" if option.metavar else ""
+    yield f"`{option.flag}{value}`<br>" + (f"`{option.name}`" if option.ini else "no ini twin")
+    yield _escaped(option.help)
+    yield _default(option)
+    yield ", ".join(f"`{name}`" for name in _VARIABLE.findall(option.help)) or "none"
+
+
+def _default(option: Option) -> str:
+    if option.kind is Kind.FLAG:
+        return "off"
+    found = _DEFAULT.search(option.help)
+    return _escaped(found[1] or found[2]) if found else "none"
+
+
+def _escaped(text: str) -> str:
+    """Return the text of ``--help`` as a cell: options and variables as code."""
+    text = text.replace("%%", "%").replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"(?<![\w`])(--[a-z][\w-]*|ETCD\w+_\w+|\[\[waiver\]\])", r"`\1`", text)

@@ -1,0 +1,75 @@
+"""The projects in ``examples`` run, as they stand there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PAGE = (EXAMPLES.parent / "docs" / "examples.md").read_text()
+
+
+def copied(name: str, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EXAMPLES / name, tmp_path / name))
+
+
+def run(directory: Path, *options: str) -> tuple[int, str]:
+    """Run pytest there; besides the package only that directory is imported from."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", *options],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": f"{EXAMPLES.parent}:{directory}", "COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    return ended.returncode, ended.stdout
+
+
+@pytest.mark.parametrize("name", ["infrastructure", "client_library"])
+def test_a_suite_passes(name: str, tmp_path: Path, newest_etcd: Path) -> None:
+    code, output = run(copied(name, tmp_path), f"--etcd-binary={newest_etcd}")
+    assert code == 0, output
+    assert " passed" in output
+    assert "skipped" not in output.splitlines()[-1]
+
+
+def test_the_operators_declaration_is_replayed_and_judged(tmp_path: Path, newest_etcd: Path) -> None:
+    checks = "--etcd-check=listener,mtls,cert,tls,config"
+    directory = copied("operator", tmp_path)
+    code, output = run(directory, "--etcd-conformance", f"--etcd-binary={newest_etcd}", checks)
+    assert code == 0, output
+    assert "etcd TLS: CLEAN" in output
+    assert "2 waived" in output
+
+
+def test_a_check_of_another_package_judges(tmp_path: Path, newest_etcd: Path) -> None:
+    directory = copied("own_checks", tmp_path)
+    project = tomllib.loads((directory / "pyproject.toml").read_text())["project"]
+    [(group, entries)] = project["entry-points"].items()
+    # What pip leaves of an installation, without an index.
+    installed = directory / "house_etcd_checks-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(
+        "\n".join([f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())])
+    )
+    code, output = run(
+        directory, "--pyargs", "pytest_etcdtls", f"--etcd-binary={newest_etcd}", "--etcd-check=house"
+    )
+    assert code == 0, output
+    assert "2 passed" in output
+
+
+def test_the_page_has_each_example() -> None:
+    assert {path.name for path in EXAMPLES.iterdir()} == {
+        line.split("`")[1].removeprefix("examples/") for line in PAGE.splitlines() if line.startswith("| `")
+    }

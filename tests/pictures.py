@@ -1,0 +1,102 @@
+"""Writes ``docs/images/verdict.svg``, the end of a real run as a terminal shows it: ``make pictures``."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+from starting import start_process
+from zoo.who_is_let_in import ZOO
+
+IMAGE = Path(__file__).parents[1] / "docs" / "images" / "verdict.svg"
+COMMAND = """\
+$ pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 \\
+    --etcd-cacert=ca.crt --etcd-cert=client.crt --etcd-key=client.key"""
+COLUMNS = 80
+FONT = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+COLOURS = {"31": "#f47067", "32": "#8ddb8c", "33": "#e0b15e", "36": "#76d9e6"}
+CHARACTER, LINE, MARGIN = 8.4, 19, 16
+"""Pixels of text of 14 pixels."""
+
+_SGR = re.compile(r"\x1b\[([\d;]*)m")
+
+
+def main() -> None:
+    """Judge an etcd that asks no client for a certificate, and draw the verdict."""
+    [member] = [one for one in ZOO if one.name == "client-no-auth"]
+    binaries: dict[str, Path] = runpy.run_path(str(Path(__file__).with_name("conftest.py")))[
+        "find_binaries"
+    ]()
+    etcd = [*binaries.values()][-1]
+    with start_process(member.config, etcd) as cluster, tempfile.TemporaryDirectory() as name:
+        url = cluster.members[0].client_url
+        for file in ("client.crt", "client.key"):
+            shutil.copy(cluster.members[0].file(file), name)
+        shutil.copy(cluster.members[0].file("server-ca.crt"), Path(name) / "ca.crt")
+        words = COMMAND.replace("\\\n", " ").replace("https://10.0.0.11:2379", url).split()[2:]
+        ended = subprocess.run(
+            [sys.executable, "-m", "pytest", "--color=yes", "-p", "no:cacheprovider", *words],
+            cwd=name,
+            env={"PATH": "/usr/bin:/bin", "COLUMNS": str(COLUMNS), "PYTHONPATH": ":".join(sys.path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    port = url.rpartition(":")[2]
+    shown = ended.stdout.replace(f"127.0.0.1-{port}", "10.0.0.11").replace(
+        f"127.0.0.1:{port}", "10.0.0.11:2379"
+    )
+    IMAGE.parent.mkdir(exist_ok=True)
+    IMAGE.write_text("\n".join(picture([*COMMAND.splitlines(), "...", *verdict(shown)])) + "\n")
+
+
+def verdict(output: str) -> list[str]:
+    """Return the last lines of a run: those behind pytest's last line."""
+    lines = output.rstrip().splitlines()
+    last = max(number for number, line in enumerate(lines) if re.search(r" in [\d.]+s", _SGR.sub("", line)))
+    return lines[last:]
+
+
+def picture(lines: list[str]) -> Iterator[str]:
+    """Yield the lines of an SVG."""
+    width = round(2 * MARGIN + COLUMNS * CHARACTER)
+    height = 2 * MARGIN + len(lines) * LINE
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    yield f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
+    yield f'<rect width="{width}" height="{height}" rx="8" fill="#22272e"/>'
+    yield f'<g font-family="{FONT}" font-size="14" fill="#cdd9e5">'
+    for number, line in enumerate(lines):
+        yield f'<text x="{MARGIN}" y="{MARGIN + number * LINE + 14}">{"".join(_spans(line))}</text>'
+    yield "</g>"
+    yield "</svg>"
+
+
+def _spans(line: str) -> Iterator[str]:
+    style: list[str] = []
+    for number, part in enumerate(_SGR.split(line)):
+        if number % 2:
+            codes = part.split(";")
+            style = [] if codes in ([""], ["0"]) else [*style, *codes]
+        elif part:
+            colours = [COLOURS[code] for code in style if code in COLOURS]
+            colour = f' fill="{colours[-1]}"' if colours else ""
+            weight = ' font-weight="bold"' if "1" in style else ""
+            length = f'textLength="{len(part) * CHARACTER:.1f}" lengthAdjust="spacingAndGlyphs"'
+            yield f"<tspan {length}{colour}{weight}>{_spaced(part)}</tspan>"
+
+
+def _spaced(text: str) -> str:
+    """Return the text with spaces that no viewer folds."""
+    return escape(text).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Runs that are compared: with an earlier one, and several etcds of one run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from plugin.live_etcd import Live
+from plugin.runs import Ran, Runner
+
+SOME = "--etcd-check=cert.trusted,cert.complete,cert.expires-soon"
+MOST = "--etcd-check=mtls,tls,cert,api"
+
+
+@pytest.fixture
+def judged(run: Runner, live: Live, tmp_path: Path) -> str:
+    """The option for the baseline of a conforming etcd."""
+    baseline = tmp_path / "baseline.json"
+    ran = run(*live.options, SOME)
+    assert ran.exit_code == 0
+    shutil.copy(ran.path, baseline)
+    return f"--etcd-baseline={baseline}"
+
+
+def differences(ran: Ran) -> list[tuple[str, str, str]]:
+    return [
+        (one["judgement"], one["subject"], one["after"])
+        for one in ran.report["differences"]
+        if not one["follows"]
+    ]
+
+
+@pytest.mark.parametrize("checks", [SOME, pytest.param(MOST, marks=pytest.mark.whole)])
+def test_the_same_etcd_has_no_difference(run: Runner, live: Live, tmp_path: Path, checks: str) -> None:
+    judged = shutil.copy(run(*live.options, checks).path, tmp_path / "baseline.json")
+    ran = run(*live.options, checks, f"--etcd-baseline={judged}", "--etcd-fail-on-difference")
+    assert ran.exit_code == 0
+    assert ran.report["differences"] == []
+    assert re.search(r"live.* of the baseline -> live.*: no difference", ran.out)
+
+
+def test_what_got_worse_fails_the_run(run: Runner, live: Live, judged: str, tmp_path: Path) -> None:
+    ran = run(*live.wrong_anchor, SOME, judged)
+    assert ran.exit_code == 1
+    assert ("worse", "cert.trusted", "violates") in differences(ran)
+    assert "  worse: " in ran.out
+    assert "Worse than the baseline: " in ran.out
+    worse = tmp_path / "worse.json"
+    shutil.copy(ran.path, worse)
+    ran = run(*live.options, SOME, f"--etcd-baseline={worse}")
+    assert ran.exit_code == 0
+    assert ("better", "cert.trusted", "conforms") in differences(ran)
+    ran = run(*live.options, SOME, f"--etcd-baseline={worse}", "--etcd-fail-on-difference")
+    assert ran.exit_code == 1
+    assert "--etcd-fail-on-difference: " in ran.out
+    assert "NOT AS BEFORE: no fault, " in ran.out
+
+
+@pytest.mark.whole
+def test_a_warning_more_is_worse_than_before(run: Runner, live: Live, judged: str) -> None:
+    ran = run(*live.options, SOME, "--etcd-expiry-days=3000", judged)
+    assert ran.exit_code == 1
+    assert re.search(r"Worse than the baseline: .*conforms -> warns", " ".join(ran.out.split()))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--etcd-fail-on-difference",),
+        ("--etcd-baseline=missing.json",),
+        ("--etcd-baseline=pytest.ini",),
+        ("--etcd-write-waivers=pytest.ini",),
+        ("--etcd-write-waivers=missing/waivers.toml",),
+    ],
+)
+def test_what_cannot_be_compared_or_written_is_one_message(run: Runner, options: tuple[str, ...]) -> None:
+    run.ini("")
+    ran = run("--etcd-endpoint=https://127.0.0.1:9", *options, report=False)
+    assert ran.exit_code == 4
+    (message,) = [line for line in ran.err.splitlines() if line.startswith("ERROR: ")]
+    assert message.startswith(f"ERROR: {options[0].partition('=')[0]}")
+    assert "Traceback" not in ran.err
+
+
+def test_proposed_waivers_waive_once_they_have_reasons(run: Runner, live: Live, tmp_path: Path) -> None:
+    path = tmp_path / "waivers.toml"
+    ran = run(*live.wrong_anchor, SOME, f"--etcd-write-waivers={path}")
+    assert ran.exit_code == 1
+    proposed = path.read_text()
+    violations = {
+        (one["check"], one["listener"]) for one in ran.report["results"] if one["outcome"] == "violates"
+    }
+    assert proposed.count("[[waiver]]") == len(violations)
+    ran = run(*live.wrong_anchor, SOME, f"--etcd-waivers={path}")
+    assert ran.exit_code == 4
+    assert "reason must be a string that is not empty" in ran.err
+    path.write_text(proposed.replace('reason = ""', 'reason = "the other CA is meant"'))
+    ran = run(*live.wrong_anchor, SOME, f"--etcd-waivers={path}")
+    assert ran.exit_code == 0
+    assert ran.report["summary"]["waived"] == len(violations)
+
+
+def test_without_a_fault_no_waivers_are_proposed(run: Runner, live: Live, tmp_path: Path) -> None:
+    path = tmp_path / "waivers.toml"
+    ran = run(*live.options, "--etcd-check=cert.trusted", f"--etcd-write-waivers={path}")
+    assert ran.exit_code == 0
+    assert not path.exists()
+    assert "there is no fault" in ran.out
+
+
+@pytest.mark.whole
+@pytest.mark.two_etcds
+def test_a_version_bump_says_what_is_different(run: Runner, etcd_binaries: dict[str, Path]) -> None:
+    versions = [version for version in ("3.4.23", "3.5.33", "3.7.3") if version in etcd_binaries]
+    if len(versions) < 3:
+        pytest.skip("needs etcd 3.4.23, 3.5.33 and 3.7.3; run make etcd")
+    binaries = [f"--etcd-binary={etcd_binaries[version]}" for version in versions]
+    ran = run("--pyargs", "pytest_etcdtls", *binaries, "--etcd-check=mtls,tls,api,lifecycle.crl-encoding")
+    assert ran.exit_code == 0
+    first, second = (
+        {one["subject"]: one for one in ran.report["differences"] if one["between"][1] == f"etcd-{version}"}
+        for version in versions[1:]
+    )
+    assert first["alert for none (TLS 1.3)"]["after"] == "116 certificate_required"
+    assert first["key exchange groups (TLS 1.3)"]["after"].startswith("X25519MLKEM768")
+    assert first["GET /livez, GET /readyz"]["after"] == "HTTP 200"
+    cliff = second["crl-encoding, pem (good client)"]
+    assert (cliff["before"], cliff["after"], cliff["listeners"]) == (
+        "accepted",
+        "refused",
+        ["client", "peer"],
+    )
+    assert "convert it to DER" in cliff["meaning"]
+    assert "storage" in second["fields of /version"]["after"]
+    assert not [one for one in second.values() if one["judgement"] == "worse"]
+
+
+@pytest.mark.whole
+@pytest.mark.container
+@pytest.mark.etcd_version("3.5.1", "3.7")
+def test_a_container_is_as_a_process_is(
+    run: Runner, etcd_image: str, etcd_binaries: dict[str, Path], tmp_path: Path
+) -> None:
+    version = etcd_image.rpartition(":")[2]
+    if version not in etcd_binaries:
+        pytest.skip(f"needs etcd {version}; run make etcd")
+    ran = run("--pyargs", "pytest_etcdtls", f"--etcd-binary={etcd_binaries[version]}", MOST)
+    baseline = tmp_path / "process.json"
+    shutil.copy(ran.path, baseline)
+    ran = run("--pyargs", "pytest_etcdtls", f"--etcd-image={etcd_image}", MOST, f"--etcd-baseline={baseline}")
+    assert ran.report["differences"] == []

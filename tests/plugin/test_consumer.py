@@ -1,0 +1,177 @@
+"""A project that uses the plugin: examples/consumer, its own checks, hooks and types."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from plugin.runs import Runner
+from shown_commands import fenced
+
+from pytest_etcdtls import facts
+from pytest_etcdtls.facts.probe import samples
+
+CONSUMER = Path(__file__).parents[2] / "examples" / "consumer"
+FILE = "--etcd-checks-file=etcd_checks.py"
+
+
+@pytest.fixture
+def consumer(run: Runner) -> Runner:
+    for file in CONSUMER.glob("*.py"):
+        shutil.copy(file, run.directory)
+    return run
+
+
+def test_its_tests_checks_and_hooks_are_run(consumer: Runner, newest_etcd: Path) -> None:
+    ran = consumer(
+        FILE, f"--etcd-binary={newest_etcd}", "--etcd-conformance", "--etcd-check=company,mtls.no-*"
+    )
+    assert ran.exit_code == 0, ran.out
+    assert {name: out for name, out in ran.outcomes.items() if "company" in name} == {
+        "client-m0::company.no-proxy": "conforms",
+        "peer-m0::company.no-proxy": "conforms",
+    }
+    (line,) = (consumer.directory / "verdicts.txt").read_text().splitlines()
+    assert line.startswith("etcd-3.")
+    assert line.endswith(f"results={len(ran.outcomes)} faults=0")
+
+
+def test_its_checks_are_listed(consumer: Runner) -> None:
+    ran = consumer(FILE, "--etcd-explain=company.no-proxy", report=False)
+    assert ran.exit_code == 0
+    assert "No proxy answers in the place of etcd." in ran.out
+
+
+CHECK = '''
+from typing import Annotated
+from pytest_etcdtls import EVERY_LISTENER, check
+from pytest_etcdtls.facts import {imported}
+
+@check("company.{name}", on=EVERY_LISTENER, counterexample=dict)
+def one(fact: {annotation}):
+    """It is so.
+
+    Spec: None
+    Severity: low
+    Level: {level}
+    Remediation: none.
+    """
+    yield from ()
+'''
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(None, "broken.py does not exist", id="missing"),
+        pytest.param("def (", "broken.py, line 1: it cannot be imported: SyntaxError", id="syntax"),
+        pytest.param("\n1 / 0", "broken.py, line 2: it cannot be imported: ZeroDivisionError", id="error"),
+        pytest.param("x = 1", "broken.py has no check: decorate", id="no check"),
+        pytest.param(
+            CHECK.format(imported="ServedChain", name="a", annotation="ServedChian", level="MUST"),
+            "name 'ServedChian' is not defined",
+            id="name",
+        ),
+        pytest.param(
+            CHECK.format(imported="ServedChain", name="a", annotation="str", level="MUST"),
+            "check 'company.a', parameter 'fact': no probe gets observations of type str",
+            id="type",
+        ),
+        pytest.param(
+            CHECK.format(imported="ClientExchange", name="a", annotation="ClientExchange", level="MUST"),
+            "ClientExchange needs a key",
+            id="key",
+        ),
+        pytest.param(
+            CHECK.format(imported="ServedChain", name="a", annotation="ServedChain", level="MAY"),
+            "'MAY' is not a valid Level",
+            id="level",
+        ),
+        pytest.param(
+            CHECK.format(imported="ServedChian", name="a", annotation="int", level="MUST"),
+            "cannot import name 'ServedChian'",
+            id="import",
+        ),
+    ],
+)
+def test_a_broken_file_is_a_usage_error(run: Runner, text: str | None, said: str) -> None:
+    if text is not None:
+        (run.directory / "broken.py").write_text(text)
+    ran = run("--etcd-checks-file=broken.py", "--etcd-conformance")
+    assert ran.exit_code == 4
+    assert said in ran.err
+    assert ran.err.startswith("ERROR: --etcd-checks-file: ")
+    assert "Traceback" not in ran.err
+
+
+HOOKS = """
+    from dataclasses import replace
+
+    def pytest_etcdtls_cluster_config(cluster_config):
+        return {returned}
+
+    def pytest_etcdtls_judged(target):
+        raise RuntimeError("no dashboard")
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("42", "returned int: return a ClusterConfig"),
+        ("replace(cluster_config, metrics='http')", "changes the listeners of a cluster"),
+        ("None", "A hook pytest_etcdtls_judged failed on etcd-"),
+    ],
+)
+def test_a_broken_hook_fails_the_run_in_words(
+    run: Runner, newest_etcd: Path, returned: str, said: str
+) -> None:
+    run.write(conftest=HOOKS.format(returned=returned))
+    ran = run(f"--etcd-binary={newest_etcd}", "--etcd-conformance", "--etcd-check=listener")
+    assert ran.exit_code == 1
+    assert said in " ".join(ran.out.split())
+    assert "INTERNALERROR" not in ran.out
+
+
+def test_the_public_facts_are_those_of_the_page() -> None:
+    more = {"Attempt", "Ending", "Response"}
+    assert set(facts.__all__) == {one.__name__ for one in samples()} | more
+    assert {name for name in facts.__all__ if getattr(facts, name).__name__ != name} == set()
+
+
+CHECKERS = {
+    "mypy": (sys.executable, "-m", "mypy", "--strict", "--no-incremental"),
+    "pyright": ("pyright", "--pythonpath", sys.executable),
+}
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_a_type_checker_sees_the_names_and_a_typo(checker: str, tmp_path: Path) -> None:
+    command = CHECKERS[checker]
+    if shutil.which(command[0]) is None or (checker == "mypy" and importlib.util.find_spec("mypy") is None):
+        pytest.skip(f"needs {checker}")
+    for file in CONSUMER.glob("*.py"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    (tmp_path / "typos.py").write_text(
+        "from pytest_etcdtls import ClusterPIK\nfrom pytest_etcdtls.facts import ClientExchagne\n"
+        "print(ClusterPIK, ClientExchagne)\n"
+    )
+    run = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, text=True, check=False)
+    errors = [line for line in run.stdout.splitlines() if "error:" in line or " - error" in line]
+    assert run.returncode == 1, run.stdout
+    assert [line for line in errors if "typos.py" not in line] == []
+    for name in ("ClusterPIK", "ClientExchagne"):
+        assert any(name in line for line in errors), run.stdout
+
+
+def test_the_page_shows_the_files_of_the_project() -> None:
+    files = [path.read_text() for path in CONSUMER.glob("*.py")]
+    shown = fenced("docs/extending.md", "python")
+    assert len(shown) == 3
+    assert [code for code in shown if not any(code in file for file in files)] == []

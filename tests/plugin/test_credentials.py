@@ -1,0 +1,158 @@
+"""Credentials by name, on an owned cluster and on a live one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from plugin.live_etcd import Live
+from plugin.runs import Runner
+
+from pytest_etcdtls import PEER, ClusterConfig, start_cluster
+from pytest_etcdtls.pki.bundle import encode_key
+
+NAMED = """
+    import os, ssl, stat
+    import httpx, pytest
+    from pytest_etcdtls import NotApplicableError
+
+    SERVED = ("client", "server", "issued", "intermediate-sent", "wrong-san")
+    REFUSED = ("none", "self-signed", "foreign-ca", "lookalike-ca", "expired", "not-yet-valid",
+               "server-auth-only", "intermediate-missing", "peer")
+    NO_RULE = ("wrong-cn", "wrong-hostname", "revoked")
+
+    def test_names(etcd_credentials):
+        assert sorted(etcd_credentials) == sorted([*SERVED, *REFUSED, *NO_RULE])
+        with pytest.raises(KeyError, match="there are client, peer"):
+            etcd_credentials["no-eku"]
+
+    @pytest.mark.parametrize("name", SERVED)
+    def test_served(etcd_credentials, name):
+        with etcd_credentials[name].client() as client:
+            assert client.get("/version").json()["etcdserver"]
+
+    @pytest.mark.parametrize("name", REFUSED)
+    def test_refused(etcd_credentials, name):
+        with etcd_credentials[name].client() as client, pytest.raises(httpx.TransportError):
+            client.get("/version")
+
+    @pytest.mark.parametrize("name", NO_RULE)
+    def test_no_rule(etcd_credentials, name):
+        with pytest.raises(NotApplicableError):
+            etcd_credentials[name]
+"""
+
+
+def test_every_name_on_an_owned_cluster(run: Runner, newest_etcd: Path) -> None:
+    run.write(
+        test_names=NAMED,
+        test_forms="""
+        import ssl, stat, subprocess
+        import pytest
+        from pytest_etcdtls import Credential, UsageError
+
+        def test_forms(etcd_credentials, etcd_cluster, etcd_target):
+            expired = etcd_credentials["expired"]
+            assert expired is etcd_credentials["expired"]
+            certificate, key = expired.files()
+            assert certificate.read_bytes() == expired.certificate_pem
+            assert stat.S_IMODE(key.stat().st_mode) == 0o600
+            assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
+            assert isinstance(expired.ssl_context(), ssl.SSLContext)
+            given = etcd_credentials["client"].environment()
+            assert given["ETCDCTL_CERT"] == str(etcd_cluster.members[0].file("client.crt"))
+            assert given["ETCDCTL_CACERT"] == str(etcd_cluster.members[0].file("server-ca.crt"))
+            assert given["ETCDCTL_ENDPOINTS"] == etcd_cluster.members[0].client_url
+            assert "PRIVATE" not in repr(expired) and b"PRIVATE" in expired.key_pem
+            with pytest.raises(UsageError, match="has no files"):
+                etcd_credentials["none"].files()
+
+        def test_files_go_with_the_credentials(etcd_observer):
+            import gc
+            from pytest_etcdtls import Credentials
+
+            credentials = Credentials(etcd_observer)
+            directory = credentials["foreign-ca"].files()[0].parent
+            del credentials
+            gc.collect()
+            assert not directory.exists()
+
+        def test_other_listener(etcd_credentials):
+            with etcd_credentials.on("peer")["peer"].client() as client:
+                assert client.get("/version").status_code == 200
+
+        @pytest.mark.parametrize("etcd_cluster", [{"client_crl_file": "crl.der"}], indirect=True)
+        def test_revoked(etcd_credentials):
+            assert etcd_credentials["revoked"].identity.name == "revoked"
+        """,
+    )
+    ran = run(f"--etcd-binary={newest_etcd}", "-Werror", report=False)
+    ran.result.assert_outcomes(passed=22)
+
+
+def test_without_a_ca_key_a_live_cluster_has_those_that_need_none(run: Runner, live: Live) -> None:
+    run.write(
+        test_user="""
+        import pytest
+        from pytest_etcdtls import NotVerifiedError, UsageError, WriteRefusedError
+
+        def test_live(etcd_credentials):
+            with pytest.raises(NotVerifiedError, match="--etcd-ca-key"):
+                etcd_credentials["expired"]
+            foreign = etcd_credentials["foreign-ca"]
+            assert foreign.ssl_context()
+            with pytest.raises(UsageError, match="no key is written to disk for a live"):
+                foreign.files()
+            with etcd_credentials["client"].client() as client:
+                assert client.get("/version").status_code == 200
+                with pytest.raises(WriteRefusedError):
+                    client.post("/v3/kv/put", json={"key": "Zm9v"})
+        """
+    )
+    ran = run(*live.options, "--no-etcd-conformance", report=False)
+    ran.result.assert_outcomes(passed=1)
+
+
+def test_with_a_ca_key_a_live_cluster_has_every_name(run: Runner, newest_etcd: Path) -> None:
+    config = ClusterConfig(client_crl_file="crl.der", peer_cert_allowed_cn=str(PEER.common_name))
+    with start_cluster(config, binary=newest_etcd) as cluster:
+        member, options = cluster.members[0], []
+        for prefix, authority in (("", cluster.pki.client_ca), ("peer-", cluster.pki.peer_ca)):
+            (run.directory / f"{prefix}ca.key").write_bytes(encode_key(authority.key))
+            options += [
+                f"--etcd-{prefix}ca-key={prefix}ca.key",
+                f"--etcd-{prefix}cacert={member.file((prefix or 'server-') + 'ca.crt')}",
+                f"--etcd-{prefix}cert={member.file(f'{prefix}client.crt')}",
+                f"--etcd-{prefix}key={member.file(f'{prefix}client.key')}",
+            ]
+        (run.directory / "etcd.sh").write_text(" ".join(member.argv))
+        run.write(
+            test_names="""
+            import httpx, pytest
+            from pytest_etcdtls import NotApplicableError
+            from pytest_etcdtls.credentials import NAMES
+
+            SERVED = {"client": {"client", "server", "issued", "intermediate-sent", "wrong-san"},
+                      "peer": {"peer", "server", "issued", "intermediate-sent"}}
+            NO_RULE = {"client": {"wrong-cn", "wrong-hostname"}, "peer": {"wrong-hostname", "revoked"}}
+
+            @pytest.mark.parametrize("where", ["client", "peer"])
+            def test_it(etcd_credentials, where):
+                credentials = etcd_credentials.on(where)
+                for name in NAMES:
+                    if name in NO_RULE[where]:
+                        with pytest.raises(NotApplicableError):
+                            credentials[name]
+                        continue
+                    with credentials[name].client() as client:
+                        if name in SERVED[where]:
+                            assert client.get("/version").status_code == 200, name
+                        else:
+                            with pytest.raises(httpx.TransportError):
+                                client.get("/version")
+            """
+        )
+        endpoints = (f"--etcd-endpoint={member.client_url}", f"--etcd-peer-endpoint={member.peer_url}")
+        declared = "--etcd-config=etcd.sh"
+        ran = run(*endpoints, *options, declared, "--no-etcd-conformance", report=False)
+        ran.result.assert_outcomes(passed=2)
+    assert list(run.directory.glob("**/*.key")) == [run.directory / "ca.key", run.directory / "peer-ca.key"]

@@ -1,0 +1,392 @@
+"""A user's own ``etcd_cluster`` and ``etcd_target``, clusters that tests name, and damaged ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from plugin.live_etcd import Live
+from plugin.runs import Runner
+
+SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
+
+OVERRIDE = """
+    import pytest
+
+    @pytest.fixture(scope="{scope}")
+    def etcd_cluster(etcd_cluster_factory):
+        with etcd_cluster_factory(key_type="{key_type}") as cluster:
+            yield cluster
+"""
+"""A cluster with keys of another type, by which it is recognised."""
+
+FOLLOWS = """
+    def follows(cluster, key_type, client, target, observer, pki):
+        urls = {listener.url for listener in target.listeners}
+        assert str(cluster.config.pki.key_type) == key_type
+        assert cluster.members[0].client_url in urls and str(client.base_url) in urls
+        assert observer.target is target and pki is cluster.pki
+        assert client.get("/version").status_code == 200
+        return True
+"""
+ASKS = "etcd_client, etcd_target, etcd_observer, etcd_pki"
+
+
+@pytest.fixture
+def binary(newest_etcd: Path) -> str:
+    return f"--etcd-binary={newest_etcd}"
+
+
+def _asking(key_type: str, names: str = ASKS) -> str:
+    """A test that requests what follows before the cluster itself."""
+    return f"""
+    from follows import follows
+
+    def test_follows({names}, etcd_cluster):
+        assert follows(etcd_cluster, "{key_type}", {names})
+
+    def test_again({names}, etcd_cluster):
+        assert follows(etcd_cluster, "{key_type}", {names})
+    """
+
+
+def test_all_fixtures_follow_an_override_in_every_scope(run: Runner, binary: str) -> None:
+    run.write(
+        conftest=OVERRIDE.format(scope="session", key_type="ecdsa-p384"),
+        follows=FOLLOWS,
+        test_a_of_conftest=_asking("ecdsa-p384"),
+        test_b_of_module=OVERRIDE.format(scope="session", key_type="ed25519") + _asking("ed25519"),
+        test_c_module_scope=OVERRIDE.format(scope="module", key_type="ecdsa-p256") + _asking("ecdsa-p256"),
+        test_d_function_scope=OVERRIDE.format(scope="function", key_type="ed25519") + _asking("ed25519"),
+        test_e_of_conftest=_asking("ecdsa-p384"),
+        test_f_of_class="""
+        import pytest
+        from follows import follows
+
+        class TestOwn:
+            @pytest.fixture(scope="class")
+            def etcd_cluster(self, etcd_cluster_factory):
+                with etcd_cluster_factory(key_type="ecdsa-p256") as cluster:
+                    yield cluster
+
+            def test_follows(self, etcd_client, etcd_target, etcd_observer, etcd_pki, etcd_cluster):
+                pki = etcd_pki
+                assert follows(etcd_cluster, "ecdsa-p256", etcd_client, etcd_target, etcd_observer, pki)
+
+        def test_outside(etcd_client, etcd_target, etcd_observer, etcd_pki, etcd_cluster):
+            assert follows(etcd_cluster, "ecdsa-p384", etcd_client, etcd_target, etcd_observer, etcd_pki)
+        """,
+        test_g_dynamically="""
+        def test_follows(request, etcd_cluster):
+            target = request.getfixturevalue("etcd_target")
+            assert target.listeners[0].url == etcd_cluster.members[0].client_url
+        """,
+    )
+    ran = run(binary, report=False)
+    ran.result.assert_outcomes(passed=13)
+
+
+def test_checks_and_endpoints_follow_an_override(run: Runner, binary: str) -> None:
+    run.write(
+        conftest=OVERRIDE.format(scope="module", key_type="ecdsa-p384"),
+        test_user="""
+        def test_check(etcd_check, etcd_cluster):
+            assert etcd_check.require().url in {
+                etcd_cluster.members[0].client_url, etcd_cluster.members[0].peer_url
+            }
+
+        def test_endpoint(etcd_endpoint, etcd_cluster):
+            assert etcd_endpoint.url.startswith("https://127.0.0.1")
+        """,
+    )
+    ran = run(binary, SOME, "-v", report=False)
+    ran.result.assert_outcomes(passed=6)
+    assert "test_check[client-m0-cert.trusted]" in ran.out
+
+
+@pytest.mark.whole
+def test_listeners_that_no_test_was_collected_for_are_not_left_out_unnoticed(
+    run: Runner, binary: str
+) -> None:
+    run.write(
+        conftest="""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def etcd_cluster(etcd_cluster_factory):
+            return etcd_cluster_factory(metrics="https")
+        """,
+        test_user="""
+        def test_endpoint(etcd_endpoint):
+            pass
+        """,
+    )
+    ran = run(binary, report=False)
+    ran.result.assert_outcomes(errors=2)
+    assert "none was collected for them: metrics-m0" in ran.out
+
+
+def test_an_override_may_wrap_ours_and_may_be_the_targets(run: Runner, binary: str, live: Live) -> None:
+    run.write(
+        test_wrapped="""
+        import pytest
+
+        @pytest.fixture
+        def etcd_cluster(etcd_cluster):
+            etcd_cluster.prepared = True
+            return etcd_cluster
+
+        def test_wrapped(etcd_client, etcd_cluster, etcd_target):
+            assert etcd_cluster.prepared
+            assert etcd_client.base_url == etcd_cluster.members[0].client_url
+        """,
+        test_target="""
+        import dataclasses
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def etcd_target(etcd_target):
+            return dataclasses.replace(etcd_target, expiry_days=7)
+
+        def test_target(etcd_target, etcd_observer, etcd_client):
+            assert etcd_target.expiry_days == 7
+            assert etcd_observer.target is etcd_target
+            assert etcd_client.get("/version").status_code == 200
+
+        def test_check(etcd_check):
+            assert etcd_check.require()
+        """,
+        test_neither="""
+        import pytest
+
+        @pytest.fixture
+        def etcd_cluster():
+            return "https://10.0.0.11:2379"
+
+        def test_neither(etcd_client):
+            pass
+        """,
+    )
+    ran = run(binary, SOME, report=False)
+    ran.result.assert_outcomes(passed=6, errors=1)
+    assert "whose value is str, and no" in ran.out
+    ran = run(*live.options, SOME, "--no-etcd-conformance", "test_target.py", report=False)
+    ran.result.assert_outcomes(passed=5)
+
+
+def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[str, Path]) -> None:
+    version, newest = next(iter(etcd_binaries)), [*etcd_binaries][-1]
+    run.write(
+        test_user=f"""
+        import pytest
+
+        OLD = {{"binary": {str(etcd_binaries[version])!r}}}
+        SAME = {{"key_type": "ed25519", "metrics": "https"}}
+
+        @pytest.mark.parametrize("etcd_cluster", [OLD], indirect=True)
+        def test_version(etcd_client, etcd_target, etcd_cluster):
+            assert etcd_client.get("/version").json()["etcdserver"] == {version!r}
+            assert etcd_cluster.version == etcd_target.etcd_version == {version!r}
+
+        @pytest.mark.parametrize("etcd_cluster", [SAME], indirect=True)
+        def test_endpoint(etcd_endpoint, etcd_observer):
+            assert etcd_endpoint in etcd_observer.target.listeners
+
+        @pytest.mark.parametrize("etcd_cluster, other", [("metrics-on-loopback", 1), (SAME, 2)],
+                                 indirect=["etcd_cluster"])
+        def test_with_another_parameter(etcd_target, etcd_cluster, other):
+            assert etcd_target.listeners[0].url == etcd_cluster.members[0].client_url
+            assert etcd_cluster.config.metrics == ("http" if other == 1 else "https")
+
+        def test_of_the_options(etcd_cluster):
+            assert etcd_cluster.version == {newest!r}
+            assert etcd_cluster.config.metrics is None
+
+        def test_factory(etcd_cluster_factory):
+            with etcd_cluster_factory(binary={str(etcd_binaries[version])!r}, key_type="ed25519") as cluster:
+                assert cluster.version == {version!r}
+                assert str(cluster.config.pki.key_type) == "ed25519"
+
+        @pytest.mark.parametrize("etcd_cluster", [{{"colour": "red"}}], indirect=True)
+        def test_unknown(etcd_client):
+            pass
+        """
+    )
+    ran = run(f"--etcd-binary={etcd_binaries[newest]}", "-v", report=False)
+    ran.result.assert_outcomes(passed=8, errors=1)
+    # The summary repeats the line in full where the environment sets CI.
+    lines = [line for line in ran.out.splitlines() if not line.startswith("ERROR ")]
+    assert sum("besides its fields there are" in line for line in lines) == 1
+    for listener in ("client-m0", "metrics-m0", "peer-m0"):
+        assert f"test_endpoint[{listener}-" in ran.out
+
+
+def test_a_damaged_cluster_is_not_handed_on(run: Runner, binary: str) -> None:
+    run.write(
+        conftest="""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def service(etcd_cluster):
+            return {"cluster": etcd_cluster}
+        """,
+        test_a_damage="""
+        KEPT = []
+
+        def test_first(etcd_cluster, etcd_observer, service):
+            KEPT.extend([etcd_observer, etcd_cluster])
+
+        def test_stops(etcd_cluster, service):
+            assert etcd_cluster is KEPT[-1]
+            etcd_cluster.stop_member(0)
+
+        def test_after_stop(etcd_client, etcd_cluster, service, etcd_observer):
+            assert service["cluster"] is etcd_cluster is not KEPT[-1]
+            assert etcd_client.get("/version").status_code == 200
+            assert etcd_observer is not KEPT[0]
+            assert etcd_observer.target.listeners[0].url == etcd_cluster.members[0].client_url
+            KEPT.append(etcd_cluster)
+
+        def test_replaces(etcd_cluster):
+            assert etcd_cluster is KEPT[-1]
+            etcd_cluster.members[0].replace_files({"server.crt": b"no certificate"})
+
+        def test_after_replacement(etcd_client, etcd_cluster):
+            assert etcd_cluster is not KEPT[-1]
+            assert etcd_client.get("/version").status_code == 200
+
+        def test_adds(etcd_client, etcd_cluster):
+            KEPT.append(etcd_cluster)
+            added = {"peerURLs": ["https://127.0.0.1:1"], "isLearner": True}
+            assert etcd_client.post("/v3/cluster/member/add", json=added).status_code == 200
+
+        def test_after_addition(etcd_cluster):
+            assert etcd_cluster is not KEPT[-1]
+            etcd_cluster.stop_member(0)
+        """,
+    )
+    ran = run(binary, SOME, "-p", "no:randomly", "--etcd-conformance")
+    assert ran.exit_code == 0
+    assert set(ran.outcomes.values()) == {"conforms"}
+    for words in ("m0 is not running", "other files: m0/server.crt", "members , m0 instead of m0"):
+        assert words in ran.out
+    assert "start one with etcd_cluster_factory" in ran.out
+
+
+@pytest.mark.whole
+def test_a_damaged_cluster_of_an_override_is_not_handed_on(run: Runner, binary: str) -> None:
+    run.write(
+        conftest=OVERRIDE.format(scope="session", key_type="ecdsa-p384"),
+        test_user="""
+        def test_stops(etcd_cluster):
+            etcd_cluster.stop_member(0)
+
+        def test_after(etcd_client, etcd_cluster):
+            assert etcd_client.base_url == etcd_cluster.members[0].client_url
+            assert etcd_client.get("/version").status_code == 200
+            assert etcd_cluster.difference() == ""
+        """,
+    )
+    ran = run(binary, "-p", "no:randomly", "--strict-markers", "-Werror", report=False)
+    ran.result.assert_outcomes(passed=2)
+
+
+@pytest.mark.whole
+def test_what_one_test_judged_of_a_damaged_cluster_is_no_verdict_of_the_suite(
+    run: Runner, binary: str
+) -> None:
+    run.write(
+        test_user="""
+        def test_damages(etcd_cluster, etcd_check):
+            etcd_cluster.stop_member(0)
+            assert etcd_check.run().outcome in ("inconclusive", "not-verified")
+        """
+    )
+    ran = run(binary, SOME, "-p", "no:randomly", "--etcd-conformance")
+    assert ran.exit_code == 0
+    assert set(ran.outcomes.values()) == {"conforms"}
+
+
+SEEN = """
+    import json, pytest
+    SEEN = {}
+
+    def _see(where, etcd_cluster, etcd_client, etcd_target, etcd_pki):
+        assert str(etcd_client.base_url) == etcd_cluster.members[0].client_url
+        assert etcd_cluster.members[0].client_url in {one.url for one in etcd_target.listeners}
+        assert etcd_pki is etcd_cluster.pki and etcd_cluster.difference() == ""
+        SEEN.setdefault(etcd_cluster.token, []).append(where)
+"""
+
+
+def test_the_scope_of_the_shared_cluster_is_an_option_and_a_marker(run: Runner, binary: str) -> None:
+    asks = "(etcd_client, etcd_target, etcd_pki, etcd_cluster):"
+    sees = "see(WHERE, etcd_cluster, etcd_client, etcd_target, etcd_pki)"
+    body = f"""
+    import pytest
+    from seen import _see as see
+
+    def test_one{asks} {sees.replace("WHERE", "__name__")}
+    def test_two{asks} {sees.replace("WHERE", "__name__")}
+
+    @pytest.mark.etcd_cluster_scope("function")
+    def test_own{asks}
+        {sees.replace("WHERE", "'function'")}
+        etcd_cluster.stop_member(0)
+
+    @pytest.mark.etcd_cluster_scope("session")
+    def test_session{asks} {sees.replace("WHERE", "'session'")}
+
+    @pytest.mark.etcd_cluster_scope("class")
+    class TestOfAClass:
+        def test_one{asks.replace("(", "(self, ")} {sees.replace("WHERE", "__name__ + ' class'")}
+        def test_two{asks.replace("(", "(self, ")} {sees.replace("WHERE", "__name__ + ' class'")}
+    """
+    last = """
+    from seen import SEEN
+
+    def test_seen(request):
+        assert sorted(SEEN.values()) == sorted([
+            ["test_a", "test_a"], ["test_b", "test_b"], ["function"], ["function"], ["session"] * 2,
+            ["test_a class"] * 2, ["test_b class"] * 2,
+        ]), SEEN
+    """
+    run.write(seen=SEEN, test_a=body, test_b=body, test_c=last)
+    run.pytester.makeini("[pytest]\netcd_cluster_scope = module\n")
+    ran = run("-p", "no:randomly", binary, "-vv")
+    ran.result.assert_outcomes(passed=13)
+    assert "etcd that was replaced" not in ran.out
+
+
+def test_a_shared_cluster_that_grew_is_replaced(run: Runner, binary: str) -> None:
+    run.write(
+        test_it="""
+        def test_one(etcd_cluster, etcd_target):
+            etcd_cluster.add_member()
+
+        def test_two(etcd_cluster, etcd_target):
+            assert [member.name for member in etcd_cluster.members] == ["m0"]
+            assert len(etcd_target.listeners) == 2
+        """
+    )
+    ran = run("-p", "no:randomly", binary)
+    ran.result.assert_outcomes(passed=2)
+    assert "members m0, m1 instead of m0" in ran.out
+
+
+def test_a_scope_that_does_not_exist_is_a_usage_error(run: Runner, binary: str) -> None:
+    run.write(
+        test_it="""
+        import pytest
+
+        @pytest.mark.etcd_cluster_scope("modul")
+        def test_one(etcd_cluster): pass
+        """
+    )
+    ran = run("--etcd-cluster-scope=package", binary)
+    assert ran.exit_code == 4
+    assert "--etcd-cluster-scope: 'package' is no scope: use session, module" in ran.err
+    ran = run(binary)
+    assert ran.exit_code in {2, 4}
+    assert "etcd_cluster_scope: 'modul' is no scope" in ran.out + ran.err
+    assert "Traceback" not in ran.out

@@ -1,0 +1,286 @@
+"""Reading profiles: those of the package, files of a user's own, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.profiles import (
+    NO_PROFILES,
+    NOT_JUDGED,
+    TAKEN_BY,
+    Profiles,
+    Strength,
+    builtin,
+    outcome_of,
+    read_profiles,
+    summary_of,
+)
+from pytest_etcdtls.results import CheckResult, Level, Outcome, Severity
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.thresholds import Thresholds
+
+SECTION = '[[section]]\nsection = "1"\ntitle = "t"\n'
+
+
+def read(*names: str) -> Profiles:
+    return read_profiles(names, Path)
+
+
+def written(directory: Path, text: str, name: str = "house.toml") -> str:
+    path = directory / name
+    path.write_text(text)
+    return str(path)
+
+
+def house(directory: Path, section: str, name: str = "house.toml") -> Profiles:
+    return read(written(directory, f'title = "a house"\n{SECTION}{section}', name))
+
+
+def test_the_profiles_of_the_package() -> None:
+    assert builtin() == (
+        "bsi-tr-02102-2",
+        "cis-kubernetes",
+        "kubeadm",
+        "mozilla-intermediate",
+        "mozilla-modern",
+        "nist-800-52r2",
+        "pci-dss",
+    )
+    for name in builtin():
+        (profile,) = read(name).profiles
+        assert profile.name == name
+        assert profile.title
+        assert any(section.checks for section in profile.sections)
+
+
+def test_every_guideline_says_what_no_check_judges() -> None:
+    without = {
+        profile.name
+        for profile in read(*builtin()).profiles
+        if not any(s.not_judged for s in profile.sections)
+    }
+    assert without == {"kubeadm", "cis-kubernetes"}
+
+
+def test_all_of_them_together_contradict_each_other_nowhere_but_in_the_hashes_nobody_has() -> None:
+    profiles = read(*builtin())
+    assert profiles.thresholds["tls.version-floor"].tls_versions == frozenset({"TLSv1.3"})
+    assert profiles.thresholds["cert.key-strength"].rsa_bits == 3000
+    assert profiles.thresholds["cert.key-strength"].keys == frozenset({"secp256r1", "secp384r1"})
+    assert profiles.thresholds["cert.lifetime"].lifetime_days == 90
+    assert "mozilla-modern" in profiles.thresholds["cert.lifetime"].sources["lifetime_days"]
+
+
+def test_checks_that_measure_a_threshold_take_the_policy() -> None:
+    fields = {name for name in Thresholds.__dataclass_fields__ if name != "sources"}
+    assert fields == set(TAKEN_BY)
+    for id_ in {id_ for ids in TAKEN_BY.values() for id_ in ids}:
+        assert Policy in {need.type for need in catalogue()[id_].needs.values()}, id_
+    for check in catalogue().values():
+        measured = set(re.findall(r'policy\.of\(\s*"([a-z0-9.-]+)"', inspect.getsource(check.function)))
+        assert measured <= {id_ for ids in TAKEN_BY.values() for id_ in ids}, check.id
+
+
+def test_without_a_profile_nothing_is_moved() -> None:
+    for check in catalogue().values():
+        for role in (None, *Role):
+            assert NO_PROFILES.level(check, role) is None
+        assert NO_PROFILES.references(check.id) == ()
+    assert NO_PROFILES.thresholds == {}
+    assert read("none") == NO_PROFILES
+
+
+def test_the_level_of_a_role(tmp_path: Path) -> None:
+    profiles = house(tmp_path, 'level = "MUST"\non = ["peer"]\nchecks = ["tls.cbc-suites"]\n')
+    check = catalogue()["tls.cbc-suites"]
+    assert profiles.level(check, Role.PEER) is Strength.MUST
+    assert profiles.level(check, Role.CLIENT) is None
+    assert profiles.references("tls.cbc-suites", Role.CLIENT) == ()
+    assert profiles.references("tls.cbc-suites", Role.PEER) == ("profile house, 1",)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "level"),
+    [
+        ("NOTE", 'level = "SHOULD"', Strength.SHOULD),
+        ("SHOULD", 'level = "MUST"', Strength.MUST),
+        ("NOTE", "", Strength.SHOULD),
+        ("MUST", "", Strength.MUST),
+    ],
+)
+def test_the_strictest_level_counts(tmp_path: Path, first: str, second: str, level: Strength) -> None:
+    names = [
+        written(
+            tmp_path, f'title = "{number}"\n{SECTION}{text}\nchecks = ["tls.cbc-suites"]\n', f"{number}.toml"
+        )
+        for number, text in enumerate((f'level = "{first}"', second))
+    ]
+    for order in (names, names[::-1]):
+        assert read(*order).level(catalogue()["tls.cbc-suites"], Role.CLIENT) is level
+
+
+def test_the_strictest_threshold_counts_and_says_where_it_is_from(tmp_path: Path) -> None:
+    def one(name: str, thresholds: str) -> str:
+        section = f'checks = ["cert.key-strength", "cert.lifetime"]\nthresholds = {{ {thresholds} }}\n'
+        return written(tmp_path, f'title = "{name}"\n{SECTION}{section}', f"{name}.toml")
+
+    a = one("a", 'rsa_bits = 3072, lifetime_days = 90, keys = ["RSA", "secp256r1"]')
+    b = one("b", 'rsa_bits = 2048, lifetime_days = 30, keys = ["RSA", "secp384r1"]')
+    for order in ((a, b), (b, a)):
+        found = read(*order).thresholds
+        assert found["cert.key-strength"].rsa_bits == 3072
+        assert found["cert.key-strength"].source("rsa_bits") == " (a 1)"
+        assert found["cert.key-strength"].keys == frozenset({"RSA"})
+        assert found["cert.lifetime"].lifetime_days == 30
+        assert found["cert.lifetime"].source("lifetime_days") == " (b 1)"
+        assert found["cert.lifetime"].rsa_bits is None
+    c = one("c", 'keys = ["Ed25519"]')
+    with pytest.raises(UsageError, match=r"a 1 and c 1 have no entry of keys in common"):
+        read(a, c)
+
+
+def test_lists_of_one_profile_add_up(tmp_path: Path) -> None:
+    more = SECTION.replace("1", "2") + 'checks = ["tls.groups"]\nthresholds = { groups = ["x25519"] }\n'
+    profiles = house(tmp_path, f'checks = ["tls.groups"]\nthresholds = {{ groups = ["secp256r1"] }}\n{more}')
+    assert profiles.thresholds["tls.groups"].groups == frozenset({"secp256r1", "x25519"})
+    assert profiles.thresholds["tls.groups"].source("groups") == " (house 1, house 2)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"house\.toml: key section: there must be \[\[section\]\] tables"),
+        ("title = ", r"house\.toml is not TOML: .*at "),
+        ("\x00", r"is not TOML"),
+        ('title = "t"\nsection = 1\n', r"key section: there must be"),
+        (f'titel = "t"\n{SECTION}', r"unknown key 'titel'; there are title, note, section"),
+        (f"{SECTION}", r"section 1 \(1\): name checks that judge it, or say with not_judged"),
+        (f'{SECTION}checks = ["tls.cbc-suites"]', r"key title: a text in quotation marks"),
+        (
+            f'title = "t"\n{SECTION}checks = "tls"',
+            r"section 1 \(1\): key checks: a list of texts is expected",
+        ),
+        (f'title = "t"\n{SECTION}checks = ["tls.nothing"]', r"'tls\.nothing' matches no check"),
+        (
+            f'title = "t"\n{SECTION}checks = ["tls.*"]\nlevel = "must"',
+            r"key level: one of MUST, SHOULD, NOTE",
+        ),
+        (f'title = "t"\n{SECTION}checks = ["tls.*"]\nlevel = ["a"]', r"key level: one of MUST, SHOULD, NOTE"),
+        (
+            f'title = "t"\n{SECTION}checks = ["mtls.no-certificate"]\nlevel = "NOTE"',
+            r"is a MUST, .*--etcd-waivers",
+        ),
+        (f'title = "t"\n{SECTION}checks = ["tls.*"]\non = ["server"]', r"key on: 'server' is no role"),
+        (f'title = "t"\n{SECTION}checks = ["tls.*"]\nlimits = 1', r"unknown key 'limits'"),
+        (f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = 1', r"key thresholds: a table is expected"),
+        (f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ bits = 1 }}', r"unknown key 'bits'"),
+        (
+            f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ rsa_bits = 3072 }}',
+            r"must name a check",
+        ),
+        (
+            f'title = "t"\n{SECTION}checks = ["cert.*"]\nthresholds = {{ rsa_bits = 1024 }}',
+            r"key thresholds\.rsa_bits: a whole number from 2048 to 8192",
+        ),
+        (
+            f'title = "t"\n{SECTION}checks = ["cert.*"]\nthresholds = {{ lifetime_days = 3650 }}',
+            r"lifetime_days: a whole number from 1 to 825 .*only shortens",
+        ),
+        (
+            f'title = "t"\n{SECTION}checks = ["cert.*"]\nthresholds = {{ lifetime_days = true }}',
+            r"a whole number from 1 to 825",
+        ),
+        (
+            f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ tls_versions = ["TLS1.3"] }}',
+            r"'TLS1\.3' is not known here; there are TLSv1\.2, TLSv1\.3",
+        ),
+        (
+            f'title = "t"\n{SECTION}checks = ["tls.*"]\nthresholds = {{ groups = [] }}',
+            r"the list is empty",
+        ),
+        (
+            f'title = "t"\n{SECTION}checks = ["tls.*"]\n{SECTION}checks = ["tls.*"]',
+            r"section '1' is there twice",
+        ),
+        ("a." * 20 + "a = 1", r"a key of more than 16 parts"),
+        ("a = " + "[" * 20000, r"nested too deeply"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(UsageError, match=message) as caught:
+        read(path)
+    assert f"--etcd-profile {path}" in str(caught.value)
+
+
+def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--etcd-profile nist: there is no such profile .*nist-800-52r2"):
+        read("nist")
+    with pytest.raises(UsageError, match=r"gone\.toml does not exist"):
+        read(str(tmp_path / "gone.toml"))
+    with pytest.raises(UsageError, match=r"is a directory"):
+        read(str(tmp_path))
+    with pytest.raises(UsageError, match=r"none goes with no other profile"):
+        read("none", "kubeadm")
+    (tmp_path / "sub").mkdir()
+    section = f'title = "t"\n{SECTION}checks = ["tls.*"]\n'
+    with pytest.raises(UsageError, match=r"two profiles have the same name"):
+        read(written(tmp_path, section), written(tmp_path / "sub", section))
+
+
+def test_a_file_may_say_anything_in_its_texts(tmp_path: Path) -> None:
+    text = f'title = "{{peer}} \\u001b[2J"\n{SECTION}not_judged = "{{x}}"\n'
+    (profile,) = read(written(tmp_path, text)).profiles
+    assert "\x1b" not in profile.title
+    assert profile.sections[0].not_judged == "{x}"
+
+
+def result(check: str, outcome: Outcome, role: str = "client") -> CheckResult:
+    return CheckResult(
+        check=check,
+        level=Level.MUST,
+        severity=Severity.HIGH,
+        target="live",
+        listener=f"{role}-m0",
+        role=role,
+        url="https://10.0.0.11:2379",
+        outcome=outcome,
+    )
+
+
+def test_the_outcome_of_a_section_is_the_worst_of_its_checks(tmp_path: Path) -> None:
+    text = f'checks = ["tls.groups", "tls.compression"]\n{SECTION.replace("1", "2")}not_judged = "n"\n'
+    profiles = house(tmp_path, text)
+    judged, left = profiles.profiles[0].sections
+    good = result("tls.groups", Outcome.CONFORMS)
+    compression = "tls.compression"
+    for outcome, expected in (
+        (Outcome.CONFORMS, "conforms"),
+        (Outcome.NOT_APPLICABLE, "conforms"),
+        (Outcome.VIOLATES, "violates"),
+        (Outcome.WARNS, "warns"),
+        (Outcome.NOT_VERIFIED, "not-verified"),
+        (Outcome.INCONCLUSIVE, "inconclusive"),
+        (Outcome.NOT_RUN, "not-verified"),
+    ):
+        assert outcome_of(judged, [good, result(compression, outcome)]) == expected
+    assert outcome_of(judged, [good]) == "not-verified"
+    assert outcome_of(judged, []) == "not-verified"
+    assert outcome_of(judged, [result("tls.groups", Outcome.VIOLATES)]) == "violates"
+    assert outcome_of(left, [good]) == NOT_JUDGED
+    assert summary_of(profiles.profiles[0], [good, result(compression, Outcome.VIOLATES)]) == (
+        "profile house: 0 of 2 sections passed, 1 failed (1), 1 not judged by this tool"
+    )
+
+
+def test_the_outcome_of_a_section_about_one_port(tmp_path: Path) -> None:
+    (profile,) = house(tmp_path, 'on = ["peer"]\nchecks = ["tls.groups"]\n').profiles
+    results = [result("tls.groups", Outcome.VIOLATES), result("tls.groups", Outcome.CONFORMS, "peer")]
+    assert outcome_of(profile.sections[0], results) == "conforms"

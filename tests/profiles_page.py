@@ -1,0 +1,156 @@
+"""The page about profiles: how they are used, and each of the package with its sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_etcdtls.profiles import TAKEN_BY, Guideline, Section, builtin, read_profiles, threshold_text
+from pytest_etcdtls.report.reference import as_text, cell
+
+_HEAD = """\
+# Profiles
+
+<!-- exit code 1 -->
+```sh
+pytest --pyargs pytest_etcdtls --etcd-endpoint=https://10.0.0.11:2379 --etcd-profile=nist-800-52r2
+```
+
+A profile is a published guideline as levels and thresholds of the checks: it makes a SHOULD a MUST, or the
+other way round, and names what may be accepted, such as TLS versions, cipher suites, key sizes and the
+validity of a certificate. Each is there with the section of the guideline that says so. `--etcd-profile`
+may be given more than once, in the ini file as `etcd_profile`. Without it no level and no threshold is
+moved, with one exception: where `--etcd-config` is a manifest with kubeadm's layout, the profile `kubeadm`
+is used. `--etcd-profile=none`, or naming another one, ends that.
+
+```sh
+pytest --etcd-list-checks --etcd-profile=nist-800-52r2    # what it changes, below each check
+pytest --etcd-explain=tls.groups --etcd-profile=nist-800-52r2
+```
+
+The end of a run has a line for each profile: how many sections passed, and which ones failed, have
+warnings, were not verified or do not apply. `profiles` in the JSON report has the outcome of each section:
+the worst of its checks on all listeners and targets. Results name the sections in their references.
+
+- **A profile is not the whole guideline.** A section that no check can judge is listed as *not judged by
+  this tool*, with the reason; so is the part of a section that no check judges. A guideline also has
+  requirements about people, processes and other software, which are not here.
+- **Of several profiles the strictest counts.** MUST is stricter than SHOULD, and SHOULD than NOTE. A
+  section without a level means the check's own. Of numbers the stricter counts, of lists what all of them
+  allow; the lists of one profile add up. Lists with nothing in common are refused with exit code 4.
+- **A threshold only tightens** what a check accepts without a profile. `--etcd-expiry-days` and
+  `expiry_days`: the larger number counts.
+- **NOTE** means that what the check finds is a remark on its result, which conforms. A MUST cannot become a
+  NOTE: to accept a finding of it, write a [waiver](interpreting-results.md), which has a reason and ends on
+  a day.
+- **Where a guideline says shall or must, its section is a MUST.** Where all of it recommends, as the BSI's
+  does, what it does not recommend is a MUST too: whoever names the profile wants to know.
+
+## A profile of your own
+
+A TOML file; its name without `.toml` is that of the profile. For example `house.toml`, used as
+`--etcd-profile=house.toml`:
+
+```toml
+title = "TLS rules of our platform, 2026"
+note = "For etcd of the platform team."
+
+[[section]]
+section = "1"
+title = "TLS 1.3 alone"
+says = "Nothing older than TLS 1.3 is accepted."
+level = "MUST"
+checks = ["tls.version-floor", "tls.tls13-offered"]
+thresholds = { tls_versions = ["TLSv1.3"] }
+
+[[section]]
+section = "2"
+title = "certificates"
+says = "ECDSA keys, and half a year at most."
+level = "MUST"
+on = ["client", "peer"]
+checks = ["cert.key-strength", "cert.lifetime"]
+thresholds = { keys = ["secp256r1", "secp384r1"], lifetime_days = 183 }
+
+[[section]]
+section = "3"
+title = "one CA for clients and peers is accepted"
+level = "NOTE"
+checks = ["mtls.client-certificate-on-peer-port", "mtls.peer-certificate-on-client-port"]
+
+[[section]]
+section = "4"
+title = "keys are kept in a hardware module"
+not_judged = "where a key is kept does not show on the wire"
+```
+
+| key of a section | meaning |
+|---|---|
+| `section`, `title` | number and title, as the guideline has them |
+| `says` | what it requires, in a few words |
+| `level` | `MUST`, `SHOULD` or `NOTE` for its checks; without it each has its own |
+| `checks` | ids or patterns such as `tls.*` |
+| `on` | roles of the listeners that it is about, such as `client` and `peer`; all without it |
+| `thresholds` | what the checks allow, see below |
+| `not_judged` | what of the section no check judges, and why; a section without checks needs it |
+
+A threshold needs a check in `checks` that measures it:
+
+| threshold | what it is | measured by |
+|---|---|---|
+"""
+
+_THRESHOLDS = {
+    "tls_versions": "the only TLS versions that may be accepted: `TLSv1.2`, `TLSv1.3`",
+    "cipher_suites": "the only suites that may be accepted in TLS 1.2, by their IANA names",
+    "tls13_cipher_suites": "the only suites in TLS 1.3; up to 5 more connections per listener",
+    "groups": "the only key exchange groups; hybrid groups are judged only if one of them is listed",
+    "groups_one_of": "groups of which one must be accepted",
+    "keys": "the only kinds of key: `RSA`, `secp256r1`, `secp384r1`, `secp521r1`, `Ed25519`",
+    "rsa_bits": "the minimum size of an RSA key, from 2048 bits on",
+    "signature_hashes": "the only hashes of certificate signatures: `sha256`, `sha384`, `sha512`",
+    "lifetime_days": "the maximum validity of a served certificate, up to 825 days",
+    "expiry_days": "warn so many days before a certificate expires",
+}
+
+
+def profiles_page() -> str:
+    """Return the page."""
+    lines = [_HEAD.rstrip("\n")]
+    for name, text in _THRESHOLDS.items():
+        lines.append(f"| `{name}` | {text} | {', '.join(f'`{check}`' for check in sorted(TAKEN_BY[name]))} |")
+    lines += [
+        "",
+        "A file that is not TOML, an unknown key or check, and a value out of bounds are refused with exit",
+        "code 4 before any connection. The message names file, section and key, and what is expected.",
+        "",
+    ]
+    for profile in read_profiles(builtin(), Path).profiles:
+        lines += [*_profile(profile), ""]
+    return "\n".join(lines)
+
+
+def _profile(profile: Guideline) -> Iterator[str]:
+    yield f"## {profile.name}"
+    yield ""
+    yield as_text(profile.title) + "."
+    if profile.note:
+        yield ""
+        yield as_text(profile.note)
+    yield ""
+    yield "| section | what it is about | level | checks | thresholds | not judged by this tool |"
+    yield "|---|---|---|---|---|---|"
+    for section in profile.sections:
+        yield _section(section)
+
+
+def _section(section: Section) -> str:
+    about = f"**{cell(section.title)}** {cell(section.says)}".strip()
+    if section.on:
+        about += f" On {', '.join(sorted(section.on))}."
+    level = str(section.level) if section.level else ("each check's own" if section.checks else "")
+    checks = ", ".join(f"`{check}`" for check in section.checks)
+    thresholds = "; ".join(
+        f"`{name}` {cell(threshold_text(value))}" for name, value in section.thresholds.given().items()
+    )
+    return f"| {section.section} | {about} | {level} | {checks} | {thresholds} | {cell(section.not_judged)} |"

@@ -1,0 +1,14 @@
+"""Every remedy on every etcd at hand: `make hostile` tries all, `make matrix` a few."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from remedies.test_remedies import MEMBERS, ROUNDS, cured, ids
+from zoo.model import Misconfigured
+
+
+@pytest.mark.parametrize("member", ids(MEMBERS))
+def test_it_cures(member: Misconfigured, etcd_binary: Path, tmp_path: Path) -> None:
+    assert cured(member, etcd_binary, tmp_path) <= ROUNDS

@@ -1,0 +1,114 @@
+"""The remedy of a fault, followed as it is printed, cures the cluster: judged again, nothing is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from remedies.applying import mended
+from zoo import baseline
+from zoo.judging import judge_member
+from zoo.members import ZOO
+from zoo.model import Misconfigured, explain, found
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.faults import faults
+from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.results import CheckResult, Outcome
+
+NOT_OF_THE_CLUSTER = {
+    *("etcd-reads-files-once", "etcd-deaf-to-rules", "etcd-open-to-clients", "etcd-restarted-on-renewal"),
+    *("gateway-for-everybody", "no-space"),
+}
+"""What is wrong with etcd itself, or no matter of TLS: no configuration mends it."""
+
+NOT_IN_FLAGS = {"suites-without-those-of-http2", "release-with-known-faults"}
+"""The remedy leads to the message, or to another release."""
+
+
+def remedies(member: Misconfigured, version: str, results: Iterable[CheckResult]) -> Iterator[str]:
+    """Yield the remedy of every fault that a clean cluster does not have, most severe first."""
+    own, judged = member.found_by(version), list(results)
+    for outcome in (Outcome.VIOLATES, Outcome.WARNS):
+        for fault in faults(judged, outcome):
+            listeners = {one.listener.rpartition("-m")[0] or one.listener for one in fault.results}
+            if any(fault.first.check in own.get(listener, ()) for listener in listeners):
+                yield fault.first.remediation
+
+
+def left(
+    member: Misconfigured, version: str, results: Iterable[CheckResult]
+) -> dict[str, dict[str, set[str]]]:
+    """Return what is still found, without what a clean cluster is warned about."""
+    rsa = member.config.pki.key_type in (KeyType.RSA_2048, KeyType.RSA_4096)
+    usual = baseline.warned(version, rsa=rsa)
+    seen = found(results)
+    bad = {outcome: seen[outcome] for outcome in ("violates", "inconclusive", "broken") if seen[outcome]}
+    warned = {where: ids - usual.get(where, set()) for where, ids in seen["warns"].items()}
+    return bad | ({"warns": warned} if any(warned.values()) else {})
+
+
+IMPOSSIBLE = {("misspelt-key", "3.4"), ("misspelt-key", "3.5.1"), ("no-hybrid-group", "3.5.1")}
+"""The setting that is meant exists in this line of etcd, or this version, neither as a key nor as a flag."""
+
+BROUGHT_ABOUT = {"client-hostname-not-in-force": {"api.gateway-works"}}
+"""A rule that is in force again, and that etcd applies to its own gateway, which cannot satisfy it."""
+
+ROUNDS = 2
+"""Where two faults are independent, the first can hide the second, whose remedy is printed once it shows."""
+
+
+def cured(member: Misconfigured, binary: Path, directory: Path) -> int:
+    """Follow what is printed until nothing is left, and return how often that took."""
+    try:
+        version, results = judge_member(member, binary, directory)
+    except UsageError as error:
+        pytest.skip(f"not to be expressed in this version: {error}")
+    if {(member.name, version), (member.name, version.rpartition(".")[0])} & IMPOSSIBLE:
+        pytest.skip("this version has no such setting")
+    printed = list(remedies(member, version, results))
+    for number in range(1, ROUNDS + 1):
+        assert printed, explain(results)
+        better = mended(member, version, printed)
+        did = (better.config, better.after_start, better.etcd)
+        assert did != (member.config, member.after_start, member.etcd), printed
+        _, results = judge_member(better, binary, directory)
+        still = left(better, version, results)
+        if not still:
+            return number
+        new = {check for where in still.values() for ids in where.values() for check in ids}
+        before = {check for ids in member.found_by(version).values() for check in ids}
+        member = better
+        printed = [one.remediation for one in results if one.check in new and one.findings]
+        assert number < ROUNDS, f"{printed}\n{explain(results)}"
+        brought = new - before - BROUGHT_ABOUT.get(member.name, set())
+        assert not brought, f"{printed} brings about {brought}\n{explain(results)}"
+    raise AssertionError(printed)
+
+
+TWO_FAULTS = {
+    "client-hostname-not-in-force",
+    # The gateway has no pair that clients' CA has issued, or a rule that it cannot satisfy.
+    *("server-ca-is-none", "server-ca-for-other-names", "root-with-unknown-extension", "server-ca-expired"),
+    # The advertised host is not covered by the certificate, and does not answer either.
+    "client-advertises-another-name",
+}
+"""Two faults, of which the report counts the second as a consequence of the first."""
+
+MEMBERS = [one for one in ZOO if one.name not in NOT_OF_THE_CLUSTER | NOT_IN_FLAGS]
+SOME = [one for one in MEMBERS if one.config.size == 1][::3]
+"""What is tried on the newest etcd; test_every_remedy.py tries all on every etcd."""
+
+
+def ids(members: list[Misconfigured]) -> list[object]:
+    return [pytest.param(one, id=one.name) for one in members]
+
+
+@pytest.mark.parametrize("member", ids(SOME))
+def test_a_remedy_cures(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
+    assert cured(member, newest_etcd, tmp_path) == (2 if member.name in TWO_FAULTS else 1)
+
+
+def test_enough_are_tried() -> None:
+    assert len(SOME) >= 30

@@ -1,0 +1,8 @@
+"""A runner of pytest, and a port that nobody may come to."""
+
+from __future__ import annotations
+
+from plugin.runs import run
+from plugin.unvisited import listening
+
+__all__ = ["listening", "run"]

@@ -1,0 +1,204 @@
+"""What etcd is started with in a replay: all that is declared, but for ports, paths and other members."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+import yaml
+from declared.declaring import GOOD, flags, written
+
+from pytest_etcdtls.declared.declaration import Declaration
+from pytest_etcdtls.declared.reading import from_command_line, read_declaration
+from pytest_etcdtls.declared.relocation import Place, Relocated, moved_urls, relocate, replacements
+
+SHAPES = Path(__file__).parents[1] / "declared" / "shapes"
+CLUSTER = "a=https://10.0.0.11:2380,b=https://10.0.0.12:2380"
+
+
+def moved(declaration: Declaration, **additions: str) -> Relocated:
+    addresses = [url.address for urls in moved_urls(declaration).values() for url in urls]
+    place = Place(
+        listen="127.0.0.1",
+        ports={address: number for number, address in enumerate(dict.fromkeys(addresses), 20001)},
+        pki=PurePosixPath("/owned/pki"),
+        data=PurePosixPath("/owned/data"),
+        config_file=PurePosixPath("/owned/etcd.conf.yml"),
+    )
+    return relocate(declaration, place, additions=additions)
+
+
+def test_ports_and_paths_are_moved_and_the_rest_is_kept_in_its_order() -> None:
+    done = moved(
+        flags("--name=a", *GOOD, "--snapshot-count=10", f"--initial-cluster={CLUSTER}", "--data-dir=/d")
+    )
+    assert done.arguments == (
+        "--name=a",
+        "--listen-client-urls=https://127.0.0.1:20001",
+        "--advertise-client-urls=https://10.0.0.11:2379",
+        "--listen-peer-urls=https://127.0.0.1:20002",
+        "--initial-advertise-peer-urls=https://10.0.0.11:2380",
+        "--cert-file=/owned/pki/pki/server.crt",
+        "--key-file=/owned/pki/pki/server.key",
+        "--peer-cert-file=/owned/pki/pki/peer.crt",
+        "--peer-key-file=/owned/pki/pki/peer.key",
+        "--trusted-ca-file=/owned/pki/pki/ca.crt",
+        "--peer-trusted-ca-file=/owned/pki/pki/peer-ca.crt",
+        "--client-cert-auth=true",
+        "--peer-client-cert-auth=true",
+        "--snapshot-count=10",
+        "--initial-cluster=a=https://10.0.0.11:2380",
+        "--data-dir=/owned/data",
+    )
+    assert (done.variables, done.configuration) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("declared", "replayed"),
+    [
+        ("--initial-cluster-state=existing", "--initial-cluster-state=new"),
+        ("--discovery=https://discovery.example/x", "--discovery="),
+        ("--discovery-srv=example", "--discovery-srv="),
+        ("--log-level=error", "--log-level=info"),
+        ("--log-level=debug", "--log-level=debug"),
+        ("--log-outputs=/var/log/etcd.log", "--log-outputs=stderr"),
+        ("--wal-dir=/wal", "--wal-dir=/owned/data/wal"),
+        ("--auth-token=jwt,pub-key=/a,priv-key=/b,sign-method=RS256", "--auth-token=simple"),
+        ("--enable-distributed-tracing", "--enable-distributed-tracing=false"),
+        ("--client-crl-file=/pki/../etc/crl.pem", "--client-crl-file=/owned/pki/pki/etc/crl.pem"),
+        ("-cert-file /x/a.crt", "-cert-file=/owned/pki/x/a.crt"),
+        ("--no-such-flag=1", "--no-such-flag=1"),
+        ("--feature-gates=A=true", "--feature-gates=A=true"),
+    ],
+)
+def test_one_flag(declared: str, replayed: str) -> None:
+    assert replayed in moved(flags(*declared.split(" "))).arguments
+
+
+@pytest.mark.parametrize("word", ["true", "--listen-client-urls=https://etcd.example:2379", "--cert-file"])
+def test_what_stops_etcd_is_kept(word: str) -> None:
+    """A stray word, a listener on a host name, a flag without its value."""
+    assert moved(flags("--name=a", word)).arguments[-1] == word
+
+
+def test_a_declared_flag_takes_the_place_of_an_addition_and_of_a_default() -> None:
+    given = moved(flags("--log-outputs=default"), **{"log-outputs": "stderr", "election-timeout": "25"})
+    assert given.arguments == (
+        "--election-timeout=25",
+        "--data-dir=/owned/data",
+        "--listen-client-urls=http://127.0.0.1:20001",
+        "--listen-peer-urls=http://127.0.0.1:20002",
+        "--advertise-client-urls=http://localhost:2379",
+        "--log-outputs=stderr",
+    )
+
+
+def test_two_schemes_on_one_address_stay_on_one() -> None:
+    both = "http://10.0.0.11:2379,https://10.0.0.11:2379,https://127.0.0.1:2379,unixs://10.0.0.11:0"
+    arguments = moved(flags(f"--listen-client-urls={both}")).arguments
+    assert (
+        "--listen-client-urls=http://127.0.0.1:20001,https://127.0.0.1:20001,https://127.0.0.1:20002"
+        in arguments
+    )
+
+
+def test_a_list_that_is_overridden_is_left_as_it_is() -> None:
+    done = moved(
+        from_command_line(
+            ["etcd", "--listen-peer-urls=https://10.0.0.1:1", "--listen-peer-urls=https://10.0.0.2:2"],
+            {"ETCD_LISTEN_PEER_URLS": "https://10.0.0.3:3"},
+        )
+    )
+    assert done.arguments[-2:] == (
+        "--listen-peer-urls=https://10.0.0.1:1",
+        "--listen-peer-urls=https://127.0.0.1:20002",
+    )
+    assert done.variables == {"ETCD_LISTEN_PEER_URLS": "https://10.0.0.3:3"}
+
+
+def test_sockets_alone_leave_a_list(tmp_path: Path) -> None:
+    arguments = moved(flags("--listen-client-urls=unix://a:0,unixs://b:0")).arguments
+    assert "--listen-client-urls=unix://replay-of-a-socket:0" in arguments
+
+
+def test_variables_stay_variables() -> None:
+    environment = {"ETCD_CERT_FILE": "/a.crt", "ETCD_OTHER": "x", "GODEBUG": "tlsrsakex=1", "HOME": "/root"}
+    done = moved(from_command_line(["etcd", "--cert-file=/b.crt"], environment))
+    assert "--cert-file=/owned/pki/b.crt" in done.arguments
+    assert done.variables == {
+        "ETCD_CERT_FILE": "/owned/pki/a.crt",
+        "ETCD_OTHER": "x",
+        "GODEBUG": "tlsrsakex=1",
+    }
+
+
+def test_a_configuration_file_and_the_flags_that_it_hides(tmp_path: Path) -> None:
+    config = tmp_path / "etcd.conf.yml"
+    config.write_text(
+        "name: a\ndata-dir: /d\nlisten-client-urls: https://10.0.0.11:2379\nlog-outputs: [/x]\n"
+        "client-transport-security:\n  cert-file: /pki/a.crt\n  client-cert-auth: true\n  crl-file: /c\n"
+        "no-such-key: 1\n"
+    )
+    done = moved(
+        from_command_line(["etcd", f"--config-file={config}", "--trusted-ca-file=/pki/ca.crt"]), foo="7"
+    )
+    assert done.arguments == ("--config-file=/owned/etcd.conf.yml", "--trusted-ca-file=/owned/pki/pki/ca.crt")
+    assert yaml.safe_load(done.configuration or "") == {
+        "name": "a",
+        "data-dir": "/owned/data",
+        "listen-client-urls": "https://127.0.0.1:20001",
+        "log-outputs": ["stderr"],
+        "client-transport-security": {
+            "cert-file": "/owned/pki/pki/a.crt",
+            "client-cert-auth": True,
+            "crl-file": "/c",
+        },
+        "no-such-key": 1,
+        "foo": 7,
+        "listen-peer-urls": "http://127.0.0.1:20002",
+    }
+
+
+def test_a_configuration_file_that_etcd_cannot_read_is_passed_as_it_is(tmp_path: Path) -> None:
+    text = "name: a\nname: b\n"
+    assert yaml.safe_load(moved(written(tmp_path, text)).configuration or "")["name"] == "b"
+
+
+def test_what_etcd_needs_beside_a_value_that_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "start.sh").write_text(
+        "exec etcd --name=$(hostname) --initial-advertise-peer-urls=https://10.0.0.1:2380"
+        " --listen-client-urls=https://10.0.0.1:2379 --advertise-client-urls=https://$HOST:2379\n"
+    )
+    arguments = moved(read_declaration(tmp_path / "start.sh")).arguments
+    assert "--advertise-client-urls=http://localhost:2379" in arguments
+    assert "--initial-cluster=default=https://10.0.0.1:2380" in arguments
+
+
+def test_values_that_are_not_known_are_left_out(tmp_path: Path) -> None:
+    declaration = read_declaration(SHAPES / "openshift" / "etcd-pod.yaml")
+    done = moved(declaration)
+    assert "ETCD_INITIAL_CLUSTER" not in done.variables
+    assert done.variables["ETCD_INITIAL_CLUSTER_STATE"] == "new"
+    assert done.variables["ETCD_CIPHER_SUITES"].startswith("TLS_ECDHE_ECDSA")
+    said = list(replacements(declaration))
+    assert said[:2] == [
+        "ETCD_INITIAL_CLUSTER_STATE: new",
+        "--listen-client-urls: unixs://10.0.0.51:0 is not opened",
+    ]
+    assert "left out: " in said[2]
+    assert len(said) == 3
+
+
+def test_what_is_replayed_otherwise_is_said() -> None:
+    declaration = flags(
+        f"--initial-cluster={CLUSTER}", "--log-level=error", "--log-format=console", "--discovery=https://d",
+        environment={"SSL_CERT_DIR": "/certs"},
+    )  # fmt: skip
+    assert list(replacements(declaration)) == [
+        "--initial-cluster: this member alone",
+        "--log-level: info",
+        "--log-format: json",
+        "--discovery: not used",
+        "SSL_CERT_DIR: the root certificates are this machine's",
+    ]
+    assert not list(replacements(flags("--name=a", *GOOD, "--initial-cluster-state=new")))

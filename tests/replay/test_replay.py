@@ -1,0 +1,276 @@
+"""One member's declaration on every etcd: what holds, what no longer starts, whom it locks out."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.cluster.replay import ReplayedEtcd
+from pytest_etcdtls.facts.certificates import ServedChain
+from pytest_etcdtls.pki.loading import load_certificates
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Role
+from replay.nodes import SHAPES, node, plan_of, plan_of_file, replayed, source_of
+
+SUITES = "--cipher-suites"
+
+
+@pytest.mark.etcd_version("3.5", "3.6", "3.7")
+def test_a_node_s_own_files_are_served_and_clean(etcd_binary: Path, tmp_path: Path) -> None:
+    """kubeadm's manifest of that time as it is, and its files."""
+    of_3_5 = source_of(etcd_binary).version.startswith("3.5")
+    kubernetes = node(tmp_path, shape="v1.31" if of_3_5 else "v1.34")
+    with replayed(plan_of(kubernetes), etcd_binary, tmp_path) as seen:
+        assert not seen.violated
+        assert [listener.url for listener in seen.target.listeners] == [
+            "https://127.0.0.1:2379",
+            "https://10.0.0.11:2379",
+            "http://127.0.0.1:2381",
+            "https://10.0.0.11:2380",
+        ]
+        assert {listener.label for listener in seen.target.listeners if listener.role is Role.PEER} == {
+            "peer-cp1-10.0.0.11-2380"
+        }
+        [declared] = load_certificates(kubernetes / "pki" / "etcd" / "server.crt")
+        client = seen.target.listeners[1]
+        assert seen.observer.get(ServedChain, None, client).leaf == declared
+        assert seen.outcomes("config.served-file") == {Outcome.CONFORMS, Outcome.NOT_APPLICABLE}
+        assert seen.outcomes("config.starts") == {Outcome.CONFORMS}
+        assert seen.outcomes("config.listeners-as-declared") == {Outcome.CONFORMS}
+        assert {connection.url for connection in seen.observer.connections} <= {
+            listener.url for listener in seen.target.listeners
+        }, "nothing else is contacted"
+        directory = seen.etcd.directory
+        for path in (directory, *directory.rglob("*")):
+            status = path.lstat()
+            wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+            assert path.is_relative_to(directory / "m0" / "data") or stat.S_IMODE(status.st_mode) == wanted
+    assert not directory.exists()
+
+
+@pytest.mark.etcd_version("3.5", "3.6")
+@pytest.mark.kills("config.starts")
+def test_a_flag_of_a_newer_etcd(etcd_binary: Path, tmp_path: Path) -> None:
+    with replayed(plan_of(node(tmp_path)), etcd_binary, tmp_path) as seen:
+        if seen.target.etcd_version and seen.target.etcd_version.startswith("3.6"):
+            assert not seen.violated
+            return
+        assert seen.violated == {"config.starts", "config.flag-unknown-to-version"}
+        assert seen.faults == {"config.flag-unknown-to-version"}
+        [starts] = seen.of("config.starts")
+        assert "does not start with" in starts.message
+        assert "flag provided but not defined: -" in starts.findings[0].evidence["log"]
+        [gate] = {result.reason for result in seen.of("listener.answers")}
+        assert gate.endswith("does not start with the declaration: see config.starts")
+        assert not seen.observer.connections
+        [trap] = seen.of("config.flag-unknown-to-version")
+        assert "etcd.yaml:" in trap.findings[0].observed
+        assert "was started with other settings" not in trap.message, "it does not run"
+
+
+@pytest.mark.etcd_version("3.6", "3.7")
+def test_a_flag_that_is_gone(etcd_binary: Path, tmp_path: Path) -> None:
+    with replayed(plan_of_file(SHAPES / "kubeadm" / "v1.28.yaml"), etcd_binary, tmp_path) as seen:
+        gone = str(seen.target.etcd_version).startswith("3.7")
+        assert seen.faults == ({"config.flag-unknown-to-version"} if gone else set())
+        assert seen.target.runs is not gone
+
+
+@pytest.mark.etcd_version("3.5", "3.6")
+def test_a_pem_revocation_list_locks_everybody_out_from_3_6_on(etcd_binary: Path, tmp_path: Path) -> None:
+    changes = {
+        "client-crl-file": "/etc/kubernetes/pki/etcd/crl.pem",
+        "feature-gates": None,
+        "watch-progress-notify-interval": None,
+    }
+    with replayed(plan_of(node(tmp_path, changes)), etcd_binary, tmp_path) as seen:
+        assert seen.target.runs
+        if str(seen.target.etcd_version).startswith("3.5"):
+            assert not seen.violated
+            return
+        assert "mtls.trusted-client" in seen.violated
+        assert seen.faults == {"config.crl-encoding"}
+
+
+@pytest.mark.etcd_version("3.5", "3.6")
+def test_a_generated_revocation_list_has_the_declared_encoding(etcd_binary: Path, tmp_path: Path) -> None:
+    """Only the certificates and the list are here, the keys are not: the same happens."""
+    changes = {
+        "client-crl-file": "/etc/kubernetes/pki/etcd/crl.pem",
+        "feature-gates": None,
+        "watch-progress-notify-interval": None,
+    }
+    kubernetes = node(tmp_path, changes)
+    for key in (kubernetes / "pki").rglob("*.key"):
+        key.unlink()
+    plan = plan_of(kubernetes)
+    assert "server.key" in plan.files.generated
+    with replayed(plan, etcd_binary, tmp_path, "mtls", "config") as seen:
+        if str(seen.target.etcd_version).startswith("3.5"):
+            assert not seen.violated
+            assert Outcome.CONFORMS in seen.outcomes("mtls.revoked-http")
+        else:
+            assert seen.faults == {"config.crl-encoding"}
+
+
+@pytest.mark.etcd_version("3.6", "3.7")
+def test_suites_that_no_go_has(etcd_binary: Path, tmp_path: Path) -> None:
+    changes = {"cipher-suites": "TLS_NO_SUCH_SUITE", "feature-gates": None}
+    with replayed(plan_of(node(tmp_path, changes)), etcd_binary, tmp_path, "config", "listener") as seen:
+        assert "config.starts" in seen.violated
+        [starts] = seen.of("config.starts")
+        assert "TLS_NO_SUCH_SUITE" in starts.message
+
+
+@pytest.mark.etcd_version("3.4", "3.5.1", "3.6")
+def test_tls_1_3_alone(etcd_binary: Path, tmp_path: Path) -> None:
+    changes = {
+        "tls-min-version": "TLS1.3",
+        "feature-gates": None,
+        "watch-progress-notify-interval": None,
+        "initial-cluster": None,
+    }
+    with replayed(plan_of(node(tmp_path, changes)), etcd_binary, tmp_path, "config", "tls") as seen:
+        if str(seen.target.etcd_version).startswith("3.6"):
+            assert not seen.violated
+            assert seen.outcomes("config.version-range-in-force") >= {Outcome.CONFORMS}
+        else:
+            assert seen.faults == {"config.flag-unknown-to-version"}
+            assert not seen.target.runs
+
+
+SHAPES_READ = (
+    ("k3s/config", "3.6", ()),
+    ("rke2/etcd.yaml", "3.5.33", ()),
+    ("rke2/etcd.yaml", "3.5.1", ("config.unknown-key",)),  # HTTP apart came with 3.5.8
+    ("kubespray/etcd.env", "3.5", ()),
+    ("openshift/etcd-pod.yaml", "3.6", ()),
+    ("kubeadm/v1.34.yaml", "3.7", ()),
+    ("systemd/etcd.service", "3.6", ("cluster.peer-urls-https",)),
+)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("shape", "line", "faults"), SHAPES_READ, ids=[":".join(row[:2]) for row in SHAPES_READ]
+)
+def test_a_distribution_s_file_alone(
+    shape: str, line: str, faults: tuple[str, ...], etcd_binaries: dict[str, Path], tmp_path: Path
+) -> None:
+    """No certificate is here: keys and certificates are generated, and judged with names as declared."""
+    binary = next(
+        (path for version, path in etcd_binaries.items() if f"{version}.".startswith(f"{line}.")), None
+    )
+    if binary is None:
+        pytest.skip(f"needs etcd {line}: run make etcd")
+    with replayed(plan_of_file(SHAPES / shape), binary, tmp_path) as seen:
+        assert seen.faults == set(faults)
+        assert seen.target.runs
+
+
+@pytest.mark.container
+@pytest.mark.etcd_version("3.6")
+def test_in_a_container(etcd_image: str, tmp_path: Path) -> None:
+    with replayed(plan_of(node(tmp_path)), etcd_image, tmp_path) as seen:
+        assert not seen.violated
+        assert Outcome.CONFORMS in seen.outcomes("config.served-file")
+        assert Outcome.CONFORMS in seen.outcomes("mtls.trusted-client")
+
+
+@pytest.mark.container
+def test_auto_tls_in_a_container(etcd_images: dict[str, str], tmp_path: Path) -> None:
+    """etcd issues its certificate for the address that it listens on: every one, which no client asks for."""
+    (tmp_path / "etcd.env").write_text(MEMBER + "ETCD_AUTO_TLS=true\n")
+    image = list(etcd_images.values())[-1]
+    with replayed(
+        plan_of_file(tmp_path / "etcd.env"), image, tmp_path, "cert.covers-endpoint", "mtls"
+    ) as seen:
+        assert seen.faults == {"cert.covers-endpoint", "mtls.no-certificate"}
+
+
+@pytest.mark.container
+@pytest.mark.etcd_version("3.5.33")
+def test_in_a_container_that_ends_at_once(etcd_image: str, tmp_path: Path) -> None:
+    with replayed(plan_of(node(tmp_path)), etcd_image, tmp_path, "config", "mtls") as seen:
+        assert seen.faults == {"config.flag-unknown-to-version"}
+        assert "flag provided but not defined" in seen.of("config.starts")[0].message
+
+
+def test_a_declaration_that_does_not_start_at_all(newest_etcd: Path, tmp_path: Path) -> None:
+    """A key of another pair: etcd says so, and nothing else is made of it."""
+    kubernetes = node(tmp_path, {"feature-gates": None, "watch-progress-notify-interval": None})
+    key = kubernetes / "pki" / "etcd" / "server.key"
+    key.write_bytes((kubernetes / "pki" / "etcd" / "peer.key").read_bytes())
+    with replayed(plan_of(kubernetes), newest_etcd, tmp_path, "config", "mtls") as seen:
+        assert {"config.starts", "config.key-matches-certificate"} <= seen.violated
+        secret = key.read_text().splitlines()[1]
+        assert not any(secret in str(result) for result in seen.results)
+        assert {one.outcome for one in seen.results if one.check.startswith("mtls.")} <= {
+            Outcome.NOT_VERIFIED,
+            Outcome.NOT_APPLICABLE,
+        }
+
+
+MEMBER = (
+    "ETCD_NAME=a\nETCD_LISTEN_CLIENT_URLS=https://10.1.1.1:2379\nETCD_ADVERTISE_CLIENT_URLS=https://10.1.1.1:2379\n"
+    "ETCD_PEER_CERT_FILE=/p/peer.pem\nETCD_PEER_KEY_FILE=/p/peer-key.pem\n"
+    "ETCD_PEER_TRUSTED_CA_FILE=/p/peer-ca.pem\nETCD_PEER_CLIENT_CERT_AUTH=true\n"
+    "ETCD_LISTEN_PEER_URLS=https://10.1.1.1:2380\nETCD_INITIAL_ADVERTISE_PEER_URLS=https://10.1.1.1:2380\n"
+)
+PAIR = "ETCD_CERT_FILE=/p/a.pem\nETCD_KEY_FILE=/p/a-key.pem\n"
+AUTH = "ETCD_CLIENT_CERT_AUTH=true\nETCD_TRUSTED_CA_FILE=/p/ca.pem\n"
+NAMES = "ETCD_PEER_CERT_ALLOWED_CN=a\nETCD_CLIENT_CERT_ALLOWED_HOSTNAME=a.example\n"
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (PAIR + AUTH + NAMES, None),
+        (PAIR + AUTH + "ETCD_LOG_LEVEL=error\nETCD_LOG_OUTPUTS=/nowhere/etcd.log\n", None),
+        ("ETCD_AUTO_TLS=true\n" + AUTH, "config.auto-tls-drops-client-auth"),
+        (PAIR + "ETCD_CLIENT_CERT_AUTH=true\n", "config.client-auth-without-ca"),
+        (PAIR, "mtls.no-certificate"),
+    ],
+    ids=["names", "quiet", "auto-tls", "no-ca", "nobody-asked"],
+)
+def test_what_is_wrong_with_a_declaration(
+    text: str, fault: str | None, newest_etcd: Path, tmp_path: Path
+) -> None:
+    """Nothing of the replay itself is a fault: no name, no address, no log that is not written."""
+    (tmp_path / "etcd.env").write_text(MEMBER + text)
+    with replayed(plan_of_file(tmp_path / "etcd.env"), newest_etcd, tmp_path) as seen:
+        assert seen.faults == ({fault} if fault else set())
+
+
+def test_a_listener_that_etcd_ignores_is_not_waited_for(newest_etcd: Path, tmp_path: Path) -> None:
+    """A key that this version does not have: the others are served."""
+    config = tmp_path / "etcd.conf.yml"
+    config.write_text(
+        "name: a\nlisten-client-urls: http://10.0.0.11:2379\nadvertise-client-urls: http://10.0.0.11:2379\n"
+        "listen-metric-urls: http://127.0.0.1:2381\n"
+    )
+    with replayed(plan_of_file(config), newest_etcd, tmp_path, "config", "listener") as seen:
+        assert seen.target.runs
+        assert "config.unknown-key" in seen.violated
+
+
+def test_what_an_etcd_that_ended_leaves(newest_etcd: Path, tmp_path: Path) -> None:
+    """A list of client URLs without an advertised one: etcd says what it wants, and its files are removed."""
+    config = tmp_path / "etcd.env"
+    config.write_text("ETCD_LISTEN_CLIENT_URLS=http://10.0.0.11:2379\n")
+    plan = plan_of_file(config)
+    source = source_of(newest_etcd)
+    etcd = ReplayedEtcd(plan, source, directory=tmp_path)
+    try:
+        assert "advertise-client-urls" in etcd.failure
+        assert etcd.log_lines
+        target = etcd.target(plan.outline("x", source))
+        assert (target.runs, target.live, target.configured_by_user) == (False, False, True)
+        assert replace(target, replay=None).runs
+    finally:
+        etcd.stop()
+    assert not etcd.directory.exists()

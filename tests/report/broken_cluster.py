@@ -1,0 +1,61 @@
+"""A report of a cluster that is started here without pytest; as a program, the picture of the docs.
+
+python -m report.broken_cluster docs/images/report.png
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from report import browsing
+
+from pytest_etcdtls.catalog import select
+from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
+from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.sources import cached_binaries, find_etcd
+from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.pki.profile import SERVER, PKIPlan
+from pytest_etcdtls.report.formats import write_document
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.runner import run_checks
+
+
+def judged(cluster: Cluster) -> Report:
+    """Judge a cluster, experiments apart, and return the report."""
+    started = datetime.now(UTC)
+    observer = Observer(cluster.target())
+    results = run_checks(observer, select(["!lifecycle"]))
+    seen = Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
+    failed = any(result.outcome is Outcome.VIOLATES for result in results)
+    return Report(
+        started_at=started,
+        seconds=(datetime.now(UTC) - started).total_seconds(),
+        partial=False,
+        seen=(seen,),
+        results=tuple(results),
+        status=int(failed),
+    )
+
+
+def main(picture: Path) -> None:
+    """Take a picture of the report of a broken cluster."""
+    server = replace(SERVER, valid_for=timedelta(days=10))
+    config = ClusterConfig(
+        expects_health=False, client_cert_auth=False, trusted_ca_file=None, pki=PKIPlan(server=server)
+    )
+    _, binaries = cached_binaries()
+    with tempfile.TemporaryDirectory() as directory:
+        page = Path(directory) / "report.html"
+        with start_cluster(config, find_etcd("process", binary=binaries[0])) as cluster:
+            write_document(judged(cluster), page)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        browsing.browse("--picture", page, picture.absolute(), "1190")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,46 @@
+"""Chromium with axe-core: which machine has it, and what it sees on pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).parent / "browser.cjs"
+MODULES = (
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    / "pytest-etcdtls"
+    / "browser"
+    / "node_modules"
+)
+"""Where ``make browser`` installs axe-core and playwright-core."""
+
+
+def missing() -> str:
+    """Return what is lacking besides programs, empty if nothing is."""
+    lacking = [name for name in ("axe-core", "playwright-core") if not (MODULES / name).is_dir()]
+    return f"{' and '.join(lacking)}: run make browser" if lacking else ""
+
+
+def browse(*arguments: str | Path) -> str:
+    """Run the script and return its output."""
+    chromium = shutil.which("chromium") or "chromium"
+    done = subprocess.run(
+        ["node", SCRIPT, chromium, *arguments],
+        env={**os.environ, "NODE_PATH": str(MODULES)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def look(*pages: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return what is seen on each page, wide and light, narrow and dark."""
+    seen: dict[str, list[dict[str, Any]]] = json.loads(browse(*pages))
+    return {Path(page).stem: views for page, views in seen.items()}

@@ -1,0 +1,197 @@
+"""What facts are put into words: each of them, and nothing that differs from run to run."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import conforming
+import pytest
+
+from pytest_etcdtls.baseline import Behaviour
+from pytest_etcdtls.facts.access import AccessCase, AccessMatrix, Control
+from pytest_etcdtls.facts.api import ClientExchange
+from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
+from pytest_etcdtls.facts.protocol import SilentConnection
+from pytest_etcdtls.facts.release import GoRelease, Release
+from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
+from pytest_etcdtls.registry import Need
+from pytest_etcdtls.report.behaviour import _READERS, behaviour, snapshot
+from pytest_etcdtls.report.model import Seen
+from pytest_etcdtls.role import Protocol, Role, TLSVersion
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Response, StreamEnd
+from pytest_etcdtls.tls.hello import HelloExchange, Reply
+
+PLACE = SampleListener(Role.CLIENT)
+LABEL = "client-127.0.0.1-2379"
+LISTENER = Listener(
+    role=Role.CLIENT, scheme="https", host="127.0.0.1", port=2379, member="127.0.0.1", label=LABEL
+)
+TARGET = Target(label="live", origin="live", listeners=(LISTENER,))
+
+
+def words(*facts: object, key: str | None = None) -> list[tuple[str, str, str, str]]:
+    seen = Seen(target=TARGET, facts=tuple((LABEL, key, fact) for fact in facts))
+    return [(one.topic, one.subject, one.detail, one.value) for one in behaviour(seen)]
+
+
+def matrix(*attempts: Attempt, identity: str = "none") -> AccessMatrix:
+    return AccessMatrix(
+        url=PLACE.url,
+        role=Role.CLIENT,
+        identity=identity,
+        cells=tuple(
+            AccessCase(
+                version=attempt.offered_version or TLSVersion.TLS1_3,
+                protocol=attempt.protocol,
+                tries=(attempt,),
+                control=Control(),
+            )
+            for attempt in attempts
+        ),
+    )
+
+
+def silent(seconds: float, reply: Reply = Reply.ENDED) -> SilentConnection:
+    exchange = HelloExchange(
+        url=PLACE.url,
+        purpose="silence",
+        offered="",
+        reply=reply,
+        started_at=SAMPLED_AT,
+        milliseconds=seconds * 1000,
+    )
+    return SilentConnection(url=PLACE.url, role=Role.CLIENT, patience=20.0, exchange=exchange)
+
+
+@pytest.mark.parametrize(
+    "type_", [type_ for type_ in _READERS if type_ is not GoRelease], ids=lambda type_: type_.__name__
+)
+def test_every_fact_has_words_that_do_not_depend_on_the_run(type_: type) -> None:
+    need = Need(type=type_, key=KEYS.get(type_.__name__))
+    fact = conforming.sample(need, Role.CLIENT)
+    found = words(fact, key=need.key)
+    assert found
+    text = json.dumps(found)
+    assert not re.search(r"127\.0\.0\.1|:\d{4}|20\d\d-|[0-9a-f]{16}|/tmp|\.crt", text)
+
+
+KEYS = {
+    "AccessMatrix": "none",
+    "AlpnChoices": "known",
+    "ClientExchange": "/version",
+    "UnauthenticatedExchange": "/health",
+    "UnusualClientHello": "compression",
+    "Experiment": "crl-encoding",
+}
+
+
+def test_an_identity_is_refused_by_an_alert_in_each_version() -> None:
+    fact = matrix(
+        PLACE.refused(offered_version=TLSVersion.TLS1_2),
+        PLACE.refused(alert=116),
+        PLACE.refused(alert=116, protocol=Protocol.GRPC),
+    )
+    assert words(fact) == [
+        ("access", "none", "TLS 1.2", "refused"),
+        ("access", "none", "TLS 1.3", "refused"),
+        ("alert", "none", "TLS 1.2", "42 bad_certificate"),
+        ("alert", "none", "TLS 1.3", "116 certificate_required"),
+    ]
+
+
+def test_a_refusal_after_the_handshake_has_no_alert() -> None:
+    closed = PLACE.refused(ending=Ending.CLOSED, alert=None, stream_end=StreamEnd.CLOSE_NOTIFY)
+    assert words(matrix(closed, identity="revoked"))[1] == (
+        "alert",
+        "revoked",
+        "TLS 1.3",
+        "close_notify, no alert",
+    )
+
+
+def test_protocols_that_end_differently_are_told_apart() -> None:
+    assert words(matrix(PLACE.attempt(), PLACE.refused(protocol=Protocol.GRPC)))[0][3] == "accepted; refused"
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        PLACE.refused(ending=Ending.UNCLEAR, alert=None, stream_end=StreamEnd.RESET),
+        PLACE.refused(ending=Ending.UNCLEAR, alert=None, stream_end=StreamEnd.TIMEOUT),
+        PLACE.refused(ending=Ending.OTHER, local=True),
+    ],
+)
+def test_an_attempt_without_an_end_is_no_behaviour(attempt: Attempt) -> None:
+    assert words(matrix(attempt, PLACE.refused(protocol=Protocol.GRPC))) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reply", "value"),
+    [
+        (5.0, Reply.ENDED, "closed within 7 s"),
+        (5.9, Reply.ALERT, "closed within 7 s"),
+        (10.0, Reply.ENDED, "closed within 15 s"),
+        (10.9, Reply.ENDED, "closed within 15 s"),
+        (20.0, Reply.SILENCE, "open for 20 s"),
+    ],
+)
+def test_the_time_until_a_silent_connection_is_closed_is_coarse(
+    seconds: float, reply: Reply, value: str
+) -> None:
+    assert words(silent(seconds, reply)) == [("silence", "a connection on which nothing is sent", "", value)]
+
+
+def test_of_a_version_the_names_of_its_fields_count() -> None:
+    def answer(body: bytes) -> ClientExchange:
+        return ClientExchange(
+            url=PLACE.url,
+            role=Role.CLIENT,
+            path="/version",
+            tries=(PLACE.attempt(response=Response(status=200, body=body)),),
+        )
+
+    named = words(answer(b'{"storage":"unknown","etcdserver":"3.6.16"}'))
+    assert named == words(answer(b'{"etcdserver":"3.6.0","storage":"3.6.0"}'))
+    assert ("api", "fields of /version", "", "etcdserver; storage") in named
+    assert words(answer(b"not json")) == [("api", "GET /version", "", "HTTP 200")]
+    hostile = words(answer(json.dumps(dict.fromkeys(["\x1b[31m\n" * 999, *map(str, range(9999))])).encode()))
+    assert all(text.isprintable() and len(text) <= 2048 for one in hostile for text in one)
+
+
+def test_an_experiment_is_named_by_its_step_and_the_role() -> None:
+    trial = ExperimentAttempt(who="good client", role="client", attempt=PLACE.refused(ending=Ending.CLOSED))
+    fact = Experiment(
+        name="crl-encoding",
+        etcd_version="3.6.16",
+        flags=(),
+        steps=(Step(name="pem", done="", trials=(trial,)),),
+    )
+    seen = Seen(target=TARGET, facts=((None, "crl-encoding", fact),))
+    assert behaviour(seen) == (
+        Behaviour("client", "lifecycle", "crl-encoding, pem", "good client", "refused"),
+    )
+
+
+def test_the_build_is_named() -> None:
+    release = Release.parse("1.26.8")
+    assert release is not None
+    fact = GoRelease(url=PLACE.url, member="m0", release=release, text="go1.26.8")
+    assert words(fact) == [("build", "Go", "", "go1.26.8")]
+
+
+def test_order_does_not_matter() -> None:
+    facts = [matrix(PLACE.refused(), identity=name) for name in ("none", "expired", "self-signed")]
+    assert words(*facts) == words(*reversed(facts))
+
+
+def test_a_snapshot_has_what_is_known_of_the_target() -> None:
+    made = snapshot(Seen(target=replace(TARGET, etcd_version="3.6.16")), ())
+    assert (made.label, made.etcd_version, made.listeners, made.live) == (
+        "live",
+        "3.6.16",
+        ((LABEL, "client"),),
+        True,
+    )

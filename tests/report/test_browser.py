@@ -1,0 +1,56 @@
+"""The HTML report in Chromium with scripts allowed: accessible, wide and narrow, and nothing is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report import browsing
+from report.broken_cluster import judged
+from report.test_hostile_content import hostile_report
+from starting import start_process
+from zoo.who_is_let_in import ZOO
+
+from pytest_etcdtls.report.formats import write_document
+
+pytestmark = pytest.mark.program("chromium", "node")
+
+PAGES = ("broken", "clean", "hostile")
+
+
+@pytest.fixture(scope="module")
+def seen(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What the browser sees, from one start of it."""
+    if lacking := browsing.missing():
+        pytest.skip(f"needs {lacking}")
+    directory = tmp_path_factory.mktemp("pages")
+    broken = next(one for one in ZOO if one.name == "client-no-auth")
+    for name, config in (("broken", broken.config), ("clean", ZOO[0].config)):
+        with start_process(config, newest_etcd) as cluster:
+            write_document(judged(cluster), directory / f"{name}.html")
+    write_document(hostile_report(), directory / "hostile.html")
+    return browsing.look(*(directory / f"{name}.html" for name in PAGES))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_axe_has_nothing_to_say(seen: dict[str, list[dict[str, Any]]], page: str) -> None:
+    for view in seen[page]:
+        assert view["violations"] == [], (view["width"], view["scheme"])
+        assert view["passes"] > 15
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_is_run_and_nothing_is_fetched(seen: dict[str, list[dict[str, Any]]], page: str) -> None:
+    for view in seen[page]:
+        assert (view["owned"], view["script"], view["dialogs"]) == (None, 0, 0)
+        assert (view["requests"], view["errors"]) == ([], [])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_is_wider_than_the_window(seen: dict[str, list[dict[str, Any]]], page: str) -> None:
+    assert [view["overflow"] for view in seen[page]] == [0, 0]
+
+
+def test_the_first_key_leads_past_the_head(seen: dict[str, list[dict[str, Any]]]) -> None:
+    assert {(view["first"], view["focus"]) for view in seen["broken"]} == {("skip", "main")}

@@ -1,0 +1,295 @@
+"""Differences between values: what is compared, what it comes to, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import product
+
+import jsonschema
+import pytest
+
+from pytest_etcdtls.baseline import Baseline, Behaviour, CheckOutcome, Snapshot
+from pytest_etcdtls.report.differences import (
+    MEANINGS,
+    TOPICS,
+    ComparedTargets,
+    Direction,
+    compare,
+    comparisons,
+    direction,
+)
+from pytest_etcdtls.report.formats import FORMATS, render
+from pytest_etcdtls.report.json import document, schema
+from pytest_etcdtls.report.model import Report
+from pytest_etcdtls.report.verdict import verdict
+from pytest_etcdtls.results import Outcome
+
+CLIENT, PEER = "client-m0", "peer-m0"
+LISTENERS = ((CLIENT, "client"), (PEER, "peer"))
+BAD, GOOD = CheckOutcome(Outcome.VIOLATES, message="it is wrong"), CheckOutcome(Outcome.CONFORMS)
+
+
+def snapshot(
+    *behaviour: Behaviour,
+    outcomes: Mapping[tuple[str, str], CheckOutcome] | None = None,
+    label: str = "etcd-3.5.33",
+) -> Snapshot:
+    return Snapshot(label=label, listeners=LISTENERS, outcomes=outcomes or {}, behaviour=behaviour)
+
+
+def refused(alert: str, identity: str = "none", version: str = "TLS 1.3", on: str = CLIENT) -> Behaviour:
+    return Behaviour(on, "alert", identity, version, alert)
+
+
+def outcome(before: CheckOutcome, after: CheckOutcome) -> ComparedTargets:
+    place = (CLIENT, "mtls.no-certificate")
+    return compare(snapshot(outcomes={place: before}), snapshot(outcomes={place: after}))
+
+
+def report(*compared: ComparedTargets) -> Report:
+    return Report(
+        started_at=datetime(2030, 1, 1, tzinfo=UTC),
+        seconds=1.0,
+        partial=False,
+        seen=(),
+        results=(),
+        comparisons=compared,
+    )
+
+
+def test_equal_targets_have_no_difference() -> None:
+    one = snapshot(refused("42 bad_certificate"), outcomes={(CLIENT, "mtls.no-certificate"): GOOD})
+    compared = compare(one, replace(one, label="another"))
+    assert compared.differences == ()
+    assert compared.remarks == ()
+    assert compared.headline == "etcd-3.5.33 -> another: no difference"
+
+
+def test_of_an_etcd_that_did_not_start_only_the_declaration_is_compared() -> None:
+    served, starts = (CLIENT, "mtls.no-certificate"), ("cluster", "config.starts")
+    runs = snapshot(outcomes={served: GOOD, starts: GOOD}, label="etcd-3.6.16")
+    stopped = snapshot(outcomes={served: CheckOutcome(Outcome.NOT_VERIFIED), starts: BAD})
+    for before, after in ((runs, stopped), (stopped, runs)):
+        compared = compare(before, after)
+        assert [one.subjects for one in compared.differences] == [("config.starts",)]
+        assert compared.remarks == ("etcd-3.5.33 did not start: only what is declared is compared",)
+    unverified = compare(runs, replace(stopped, outcomes={**stopped.outcomes, starts: GOOD}))
+    assert [one.subjects for one in unverified.differences] == [("mtls.no-certificate",)]
+
+
+@pytest.mark.parametrize("after", Outcome)
+@pytest.mark.parametrize("before", Outcome)
+def test_only_a_new_finding_is_worse(before: Outcome, after: Outcome) -> None:
+    rank = {Outcome.WARNS: 1, Outcome.VIOLATES: 2}
+    way = direction(before, after)
+    if before is after or Outcome.NOT_RUN in (before, after):
+        assert way is None
+    elif after in rank and (before is Outcome.WAIVED or rank[after] > rank.get(before, 0)):
+        assert way is Direction.WORSE
+    elif before in rank and after in (Outcome.CONFORMS, Outcome.NOT_APPLICABLE, Outcome.WARNS):
+        assert way is Direction.BETTER
+    else:
+        assert way is Direction.CHANGED
+
+
+def test_a_fault_that_appears_says_what_is_wrong() -> None:
+    (one,) = outcome(GOOD, BAD).differences
+    assert (one.direction, one.sentence) == (
+        Direction.WORSE,
+        "client-m0: mtls.no-certificate: conforms -> violates",
+    )
+    assert one.meaning == "it is wrong"
+    assert outcome(GOOD, BAD).worse == (one,)
+
+
+def test_a_fault_that_went_is_better() -> None:
+    compared = outcome(BAD, GOOD)
+    assert [one.direction for one in compared.differences] == [Direction.BETTER]
+    assert compared.worse == ()
+
+
+def test_what_cannot_be_verified_any_longer_only_changed() -> None:
+    (one,) = outcome(GOOD, CheckOutcome(Outcome.NOT_VERIFIED)).differences
+    assert one.direction is Direction.CHANGED
+    assert one.meaning.startswith("No longer verified: ")
+
+
+def test_whether_the_log_could_be_matched_is_no_difference() -> None:
+    place = (CLIENT, "mtls.log-tells-the-same")
+    good, unknown, bad = (
+        snapshot(outcomes={place: CheckOutcome(one)})
+        for one in (Outcome.CONFORMS, Outcome.NOT_VERIFIED, Outcome.VIOLATES)
+    )
+    assert compare(good, unknown).differences == ()
+    assert [one.direction for one in compare(good, bad).differences] == [Direction.WORSE]
+
+
+def test_a_consequence_is_kept_apart() -> None:
+    follows = CheckOutcome(Outcome.VIOLATES, follows=True)
+    places = [(CLIENT, "mtls.no-certificate"), (CLIENT, "mtls.self-signed")]
+    before = snapshot(outcomes=dict.fromkeys(places, GOOD))
+    compared = compare(before, snapshot(outcomes=dict(zip(places, (BAD, follows), strict=True))))
+    assert [one.follows for one in compared.differences] == [False, True]
+    assert [one.subjects for one in compared.worse] == [("mtls.no-certificate",)]
+    assert "1 worse" in compared.headline
+
+
+def test_what_only_one_of_them_has_is_no_difference() -> None:
+    before = snapshot(refused("42 bad_certificate"), outcomes={(CLIENT, "tls.floor"): GOOD})
+    after = snapshot(refused("42 bad_certificate", "expired"))
+    compared = compare(before, after)
+    assert compared.differences == ()
+    assert compared.remarks == ("1 check is in one of them alone",)
+
+
+def test_what_differs_alike_is_one_difference() -> None:
+    cases = list(product(("expired", "not-yet-valid"), ("TLS 1.2", "TLS 1.3"), (CLIENT, PEER)))
+    before = snapshot(*(refused("42 bad_certificate", *case) for case in cases))
+    after = snapshot(*(refused("45 certificate_expired", *case) for case in reversed(cases)))
+    (one,) = compare(before, after).differences
+    assert one.sentence == (
+        "client-m0, peer-m0: alert for expired, not-yet-valid (TLS 1.2, TLS 1.3): "
+        "42 bad_certificate -> 45 certificate_expired"
+    )
+    assert "error text" in one.meaning
+    assert one.source
+
+
+def test_of_several_values_those_that_went_and_came_are_named() -> None:
+    def groups(*names: str) -> Snapshot:
+        return snapshot(Behaviour(CLIENT, "groups", "key exchange groups", "TLS 1.3", "; ".join(names)))
+
+    (one,) = compare(groups("x25519", "secp256r1"), groups("X25519MLKEM768", "x25519")).differences
+    assert one.change == "without secp256r1, new X25519MLKEM768"
+    assert "hybrid" in one.meaning
+
+
+def test_listeners_with_other_labels_are_compared_by_role() -> None:
+    before = Snapshot(
+        label="live",
+        listeners=(("client-10.0.0.11-2379", "client"), ("peer-10.0.0.11-2380", "peer")),
+        outcomes={},
+        behaviour=(refused("42 bad_certificate", on="peer-10.0.0.11-2380"),),
+    )
+    (one,) = compare(before, snapshot(refused("48 unknown_ca", on=PEER))).differences
+    assert one.listeners == (PEER,)
+
+
+def test_experiments_are_compared_by_role() -> None:
+    def read(value: str) -> Snapshot:
+        return snapshot(Behaviour("client", "lifecycle", "crl-encoding, pem", "good client", value))
+
+    (one,) = compare(read("accepted"), read("refused")).differences
+    assert "convert it to DER" in one.meaning
+
+
+def test_what_etcd_was_built_with_explains_and_is_no_difference() -> None:
+    old, new = (snapshot(Behaviour(CLIENT, "build", "Go", "", go)) for go in ("go1.24.0", "go1.26.8"))
+    compared = compare(old, new)
+    assert compared.differences == ()
+    assert compared.headline == "etcd-3.5.33 (go1.24.0) -> etcd-3.5.33 (go1.26.8): no difference"
+
+
+def test_what_matters_most_comes_first() -> None:
+    before, after = (
+        snapshot(
+            *(
+                Behaviour(CLIENT, topic, "it", "", value)
+                for topic in (*reversed(TOPICS[1:]), "of a later version")
+            ),
+            outcomes={(CLIENT, "a.b"): one, (CLIENT, "c.d"): other, (CLIENT, "e.f"): third},
+        )
+        for value, one, other, third in (
+            ("a", GOOD, BAD, CheckOutcome(Outcome.NOT_APPLICABLE)),
+            ("b", BAD, GOOD, GOOD),
+        )
+    )
+    found = [(one.direction, one.topic) for one in compare(before, after).differences]
+    assert found == [
+        (Direction.WORSE, "outcome"),
+        *((Direction.CHANGED, topic) for topic in TOPICS[1:]),
+        (Direction.CHANGED, "of a later version"),
+        (Direction.CHANGED, "outcome"),
+        (Direction.BETTER, "outcome"),
+    ]
+
+
+def test_each_target_is_compared_with_the_one_before_and_with_the_baseline() -> None:
+    now = [snapshot(label=label) for label in ("etcd-3.5.33", "etcd-3.6.16", "etcd-3.7.3")]
+    old = Baseline("old.json", (snapshot(label="etcd-3.6.16"), snapshot(label="etcd-3.4.23")), partial=True)
+    compared = comparisons(now, old)
+    assert [(*one.labels, one.baseline) for one in compared] == [
+        ("etcd-3.5.33", "etcd-3.6.16", False),
+        ("etcd-3.6.16", "etcd-3.7.3", False),
+        ("etcd-3.6.16", "etcd-3.6.16", True),
+    ]
+    assert compared[-1].remarks == (
+        "the run of old.json ended early",
+        "without a counterpart: etcd-3.4.23 of the baseline",
+        "without a counterpart: etcd-3.5.33, etcd-3.7.3 of this run",
+    )
+
+
+def test_live_clusters_are_not_compared_with_each_other() -> None:
+    now = [replace(snapshot(label=label), live=True) for label in ("a", "b")]
+    assert comparisons(now, None) == ()
+    assert [one.labels for one in comparisons(now, Baseline("old.json", tuple(now)))] == [
+        ("a", "a"),
+        ("b", "b"),
+    ]
+
+
+def test_a_baseline_without_behaviour_is_said_to_be_one() -> None:
+    (remark, *_) = compare(snapshot(), snapshot(refused("42 bad_certificate"))).remarks
+    assert remark == "etcd-3.5.33 has no record of its behaviour: only outcomes are compared"
+
+
+def test_the_verdict_shows_at_most_twelve_lines_of_eighty_columns() -> None:
+    def target(value: str, label: str) -> Snapshot:
+        every = [
+            Behaviour(CLIENT, "api", f"GET /{number}" * 20, "", f"{value}{number}") for number in range(40)
+        ]
+        return snapshot(*every, outcomes={(CLIENT, "mtls.no-certificate"): GOOD}, label=label)
+
+    labels = [f"etcd-3.{minor}" for minor in range(8)]
+    compared = comparisons([target(label, label) for label in labels], None)
+    for some in (compared[:1], compared[:2], compared[:3], compared):
+        lines = [line.text for line in verdict(report(*some), (), 0, width=80, quiet=True)]
+        about = [line for line in lines if not line.startswith(("0 connections", "etcd TLS: "))]
+        assert 3 <= len(about) <= 13
+        assert max(map(len, lines)) <= 80
+        assert any("more: see the report" in line for line in lines)
+
+
+def test_what_others_say_ends_no_format_and_keeps_its_schema() -> None:
+    hostile = "</td><script>alert(1)</script> @everyone `x` | [a](https://b) \\x1b"
+    before, after = (
+        snapshot(
+            Behaviour(CLIENT, "announced", "announced CAs", "TLS 1.3", value),
+            Behaviour(CLIENT, hostile, hostile, hostile, value),
+            outcomes={(CLIENT, hostile): outcome_},
+        )
+        for value, outcome_ in (("none", GOOD), (hostile, CheckOutcome(Outcome.VIOLATES, message=hostile)))
+    )
+    made = report(compare(before, after))
+    jsonschema.validate(document(made), schema())
+    assert {one["judgement"] for one in document(made)["differences"]} == {"worse", "changed"}
+    for suffix in FORMATS:
+        lost: list[str] = []
+        text = render(made, suffix, lost)
+        assert lost == []
+        assert "announced CAs" in text
+        if suffix == ".html":
+            assert "<script" not in text
+        if suffix == ".md":
+            assert "\n@everyone" not in text
+            assert "`@everyone`" in text
+
+
+def test_meanings_are_sentences_about_what_is_compared() -> None:
+    for meaning in MEANINGS:
+        assert meaning.topic in TOPICS
+        assert meaning.text.endswith(".")
+        assert len(meaning.text) <= 110

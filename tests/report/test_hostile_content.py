@@ -1,0 +1,183 @@
+"""What servers say is data in every format: no markup, link, mention, control sequence or broken file."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile.hostile_servers import Hostile, Judging, hostile, judge
+from impostors.impostor import Answer
+from report import valid
+
+from pytest_etcdtls.pki.profile import AUTHORITY, SERVER
+from pytest_etcdtls.report.formats import FORMATS, render
+from pytest_etcdtls.report.markdown import LIMIT, block, code, prose
+from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity
+from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import Listener, Target
+
+__all__ = ["hostile", "judge"]
+
+FAULTS = {
+    "test_names_and_answers_of_a_server_are_data_in_every_format": (
+        "Markup, links, mentions, ends of tables and of code, control characters in names and bodies",
+        "data in HTML, Markdown, SARIF and JSON: each is read by a parser that refuses anything else",
+        "60 s",
+    ),
+    "test_markdown_keeps_its_bound_and_says_what_it_leaves_out": (
+        "Thousands of findings in a Markdown report",
+        "the worst first, and the number of parts that are left out",
+        "900,000 octets",
+    ),
+}
+
+ATTACKS = (
+    "<script>window.owned = 1</script>",
+    '"><img src=x onerror="window.owned = 2">',
+    "</details></table></main></body></html><svg onload=window.owned=3>",
+    "]]><!-- --!> <![CDATA[ &lt;b&gt; &#60;b&#62; {{ 7 * 7 }} {% raw %}",
+    "\x1b[2J\x1b]0;title\x07 \u202e\u2066reversed\u2069 \u200b\u2028 \x9b31m \ud800",
+    "a | b || c \\| d \\",
+    "`code` ``two`` ```three``` ~~~ ```\n```\n# heading\n| a | b |\n|---|---|\n<b>",
+    "@octocat @org/team #1 GH-1 octo/repo#2 deadbeefdeadbeefdeadbeefdeadbeefdeadbeef a@b.example",
+    "[link](javascript:window.owned=4) ![x](http://evil.example/x.png) <javascript:alert(1)> [ref]: http://e",
+    "https://evil.example/ www.evil.example javascript:window.owned=5",
+    "\n\n---\n===\n> quote\n- item\n1. one\n\tcode",
+    "*a* _b_ __c__ ~~d~~ \\* &amp; :smile: $x$ $$y$$ [^1] - [ ] task",
+    "{0} {{ }} ${{ secrets.X }} ::error::x %0A",
+    "x" * 100_000,
+)
+"""What a server could say."""
+
+
+def finding(text: str) -> Finding:
+    return Finding(text, text, text, {text[:200]: text}, (text, f"{text}\n# look for {text[:50]}"))
+
+
+def hostile_report(results: int = len(ATTACKS)) -> Report:
+    """Return a report with every attack in every text that others can write."""
+    listener = Listener(
+        role=Role.CLIENT, scheme="https", host="10.0.0.11", port=2379, member="m0", label="client-m0"
+    )
+    target = Target(label="live", origin="live", listeners=(listener,), etcd_version=ATTACKS[0])
+    outcomes = {
+        "cert.trusted": Outcome.VIOLATES,
+        "tls.cbc-suites": Outcome.WARNS,
+        "listener.answers": Outcome.INCONCLUSIVE,
+        "mtls.expired": Outcome.NOT_VERIFIED,
+        "cert.expires": Outcome.WAIVED,
+    }
+    found = [
+        CheckResult(
+            check=check,
+            level=Level.MUST,
+            severity=Severity.HIGH,
+            target="live",
+            listener=f"client-m{number}",
+            role="client",
+            url=f"https://10.0.0.11:{number % 60000 + 1}",
+            outcome=outcome,
+            reason=ATTACKS[number % len(ATTACKS)],
+            findings=(finding(ATTACKS[number % len(ATTACKS)]),)
+            if outcome in (Outcome.VIOLATES, Outcome.WARNS)
+            else (),
+            remediation=f"{ATTACKS[(number + 1) % len(ATTACKS)][:300]} {number}",
+            references=("RFC 5280", ATTACKS[1]),
+        )
+        for number in range(results)
+        for check, outcome in outcomes.items()
+    ]
+    return Report(
+        started_at=datetime(2030, 1, 1, tzinfo=UTC),
+        seconds=1.5,
+        partial=False,
+        seen=(Seen(target=target),),
+        results=tuple(found),
+        problems=ATTACKS[:4],
+        status=1,
+    )
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".json"])
+def test_texts_of_others_are_data(suffix: str) -> None:
+    lost: list[str] = []
+    text = render(hostile_report(), suffix, lost)
+    assert lost == []
+    valid.VALID[suffix](text)
+    text.encode()  # no lone surrogate
+
+
+def test_a_page_has_no_element_that_a_server_named() -> None:
+    said = valid.html(render(hostile_report(), ".html"))
+    assert "<script>window.owned = 1</script>" in said
+    assert "\\x1b[2J" in said
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
+def test_markdown_of_a_text_is_code_or_plain_words(attack: str) -> None:
+    table = f"| a | b |\n|---|---|\n| {code('client-m0')} | x |\n"
+    for made in (f"text {prose(attack)} text", f"- {code(attack)}", block(attack), table):
+        valid.markdown(f"# heading\n\n{made}\n\nend\n")
+    assert len(prose(attack)) < 10_000
+
+
+@pytest.mark.parametrize("word", ["plain", "it's", "well-known", "(so)", "so:", "42", "1."])
+def test_ordinary_words_stay_as_they_are(word: str) -> None:
+    assert prose(f"a {word} b") == f"a {word} b"
+
+
+@pytest.mark.parametrize(
+    "word", ["@a", "#1", "a_b", "--flag", "https://x", "1.2.3", "deadbeef", "GH-1", "<b>"]
+)
+def test_other_words_are_code(word: str) -> None:
+    assert prose(f"a ({word}), b") == f"a (`{word}`), b"
+
+
+def test_markdown_keeps_its_bound_and_says_what_it_leaves_out() -> None:
+    text = render(hostile_report(results=600), ".md")
+    assert LIMIT - 20_000 < len(text.encode()) < LIMIT + 1000
+    valid.markdown(text)
+    assert re.search(r"\*\*\d+ more parts did not fit here", text)
+    assert text.index("## Faults") < 20_000
+
+
+def test_a_page_grows_with_its_results_and_no_faster() -> None:
+    sizes = [len(render(hostile_report(results=number), ".html")) for number in (100, 400)]
+    assert sizes[1] < 4.2 * sizes[0]
+
+
+HOSTILE_NAME = "<script>window.owned=6</script></details>]]>|`@octocat`\x1b[2J\u202e"
+
+
+@pytest.fixture
+def judged(hostile: Hostile, judge: Judging, tmp_path: Path) -> dict[str, Any]:
+    """The files of a run on a server whose names and answers are attacks."""
+    hostile.server = replace(
+        SERVER, common_name=HOSTILE_NAME, dns_names=("localhost", "<img src=x onerror=alert(1)>", "a|b`c@d")
+    )
+    hostile.authority = replace(AUTHORITY, common_name=HOSTILE_NAME)
+    text = json.dumps({"etcdserver": HOSTILE_NAME, "etcdcluster": ATTACKS[2], "health": ATTACKS[6]})
+    lies = {
+        "/version": Answer(body=text.encode()),
+        "/health": Answer(body=ATTACKS[6].encode(), status=500),
+        "/metrics": Answer(body=ATTACKS[0].encode(), headers={"Content-Type": '"><script>'}),
+        "/livez": Answer(status=302, headers={"Location": "javascript:window.owned=7"}),
+    }
+    reports = tuple(tmp_path / f"report{suffix}" for suffix in FORMATS)
+    ran = judge(*hostile.options(hostile.etcd(lies)), "--etcd-timeout=5", reports=reports)
+    assert ran.exit_code == 1, ran.out.decode()
+    assert b"INTERNALERROR" not in ran.out
+    assert set(ran.written) == set(reports)
+    return valid.read(tmp_path)
+
+
+def test_names_and_answers_of_a_server_are_data_in_every_format(judged: dict[str, Any]) -> None:
+    assert judged[".json"]["summary"]["broken"] == 0
+    assert "<script>window.owned=6</script>" in judged[".html"]
+    assert judged[".sarif"]["results"]

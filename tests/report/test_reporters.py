@@ -1,0 +1,80 @@
+"""What other reporters get of a violation: a failed assertion with the finding, a path and a line."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+
+from plugin.live_etcd import Live
+from plugin.runs import Runner
+
+READER = """
+import json
+import pytest
+
+found = []
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    # Other plugins read a report here, before or after ours has seen it.
+    report = yield
+    if call.excinfo is not None and report.longrepr is not None and not report.skipped:
+        crash = report.longrepr.reprcrash
+        found.append({
+            "assertion": isinstance(call.excinfo.value, AssertionError),
+            "when": report.when,
+            "text": report.longreprtext,
+            "path": crash.path,
+            "lineno": crash.lineno,
+            "message": crash.message,
+        })
+    return report
+
+def pytest_sessionfinish():
+    with open("found.json", "w") as file:
+        json.dump(found, file)
+"""
+
+
+def read(run: Runner, *arguments: str) -> list[dict[str, object]]:
+    """Return what a reporter reads in a run."""
+    run.write(reading=READER)
+    run.pytester.syspathinsert()
+    run("-p", "reading", "--junitxml=junit.xml", *arguments, report=False)
+    found: list[dict[str, object]] = json.loads((run.directory / "found.json").read_text())
+    return found
+
+
+def test_a_violation_is_a_failed_assertion_with_the_finding(run: Runner, live: Live) -> None:
+    run.ini("")
+    [found] = read(run, *live.wrong_anchor, "--etcd-check=cert.trusted")
+    assert (found["assertion"], found["when"]) == (True, "call")
+    assert str(found["text"]).startswith("there is no path from the served certificate")
+    assert "Traceback" not in str(found["text"])
+    assert "runtest" not in str(found["text"])
+    assert (found["path"], found["lineno"]) == (str(run.directory / "pytest.ini"), 1)
+    assert str(found["message"]).startswith("violates: there is no path")
+
+
+def test_no_evidence_is_an_error_in_set_up(run: Runner) -> None:
+    [found] = read(run, "--etcd-endpoint=https://127.0.0.1:1", "--etcd-check=listener.answers")
+    assert (found["assertion"], found["when"]) == (False, "setup")
+    assert str(found["text"]).startswith("inconclusive: https://127.0.0.1:1 does not answer")
+    assert found["path"] == str(run.directory)
+
+
+def test_junit_has_check_listener_cause_and_fault(run: Runner, live: Live) -> None:
+    read(run, *live.wrong_anchor, "--etcd-check=cert.trusted,mtls.no-certificate")
+    cases = ET.parse(run.directory / "junit.xml").getroot().iter("testcase")  # noqa: S314 - pytest wrote it
+    found = {
+        (case.get("name"), properties["etcdtls.listener"]): properties
+        for case in cases
+        if (properties := {one.get("name", ""): one.get("value", "") for one in case.iter("property")})
+    }
+    violated = found["cert.trusted", live.client_label]
+    assert violated["etcdtls.check"] == "cert.trusted"
+    assert violated["etcdtls.target"] == "live"
+    assert violated["etcdtls.severity"] == "high"
+    assert violated["etcdtls.level"] == "MUST"
+    assert violated["etcdtls.fault"] == f"cert.trusted on {live.client_label}"
+    assert "etcdtls.fault" not in found["mtls.no-certificate", live.client_label]

@@ -1,0 +1,167 @@
+"""A report of an earlier run, as it should be and as anybody may have made it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_etcdtls import baseline
+from pytest_etcdtls.baseline import Behaviour, CheckOutcome, Snapshot, paired_labels, pairs, read_baseline
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.results import Outcome
+
+REPORT: dict[str, Any] = {
+    "schema_version": 1,
+    "tool": {"name": "pytest-etcdtls", "version": "0.1.0"},
+    "partial": False,
+    "targets": [
+        {
+            "label": "live",
+            "etcd_version": "3.5.33",
+            "listeners": [{"role": "client", "label": "client-10.0.0.11-2379"}],
+            "behaviour": [
+                {
+                    "listener": "client-10.0.0.11-2379",
+                    "topic": "access",
+                    "subject": "none",
+                    "detail": "TLS 1.3",
+                    "value": "refused",
+                }
+            ],
+        }
+    ],
+    "results": [
+        {
+            "check": "mtls.no-certificate",
+            "target": "live",
+            "listener": "client-10.0.0.11-2379",
+            "outcome": "conforms",
+            "cause": None,
+        }
+    ],
+}
+
+
+def write(directory: Path, content: object) -> Path:
+    path = directory / "report.json"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return path
+
+
+def changed(**values: object) -> dict[str, Any]:
+    return {**REPORT, **values}
+
+
+def test_a_report_is_read(tmp_path: Path) -> None:
+    read = read_baseline(write(tmp_path, REPORT))
+    label = "client-10.0.0.11-2379"
+    assert read.snapshots == (
+        Snapshot(
+            label="live",
+            etcd_version="3.5.33",
+            listeners=((label, "client"),),
+            outcomes={(label, "mtls.no-certificate"): CheckOutcome(Outcome.CONFORMS)},
+            behaviour=(Behaviour(label, "access", "none", "TLS 1.3", "refused"),),
+        ),
+    )
+    assert not read.partial
+
+
+def test_a_report_from_before_behaviour_was_recorded_is_read(tmp_path: Path) -> None:
+    target = {name: value for name, value in REPORT["targets"][0].items() if name != "behaviour"}
+    (snapshot,) = read_baseline(write(tmp_path, changed(targets=[target]))).snapshots
+    assert snapshot.behaviour == ()
+    assert snapshot.outcomes
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (json.dumps(REPORT).encode()[:-40], "no JSON"),
+        (b"", "no JSON"),
+        (b"\x00\xff\xfe", "no UTF-8"),
+        (b"[" * 100_000, "nested deeper"),
+        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "nested deeper"),
+        (b'{"schema_version": ' + b"9" * 5000 + b"}", "a number of 5000 characters"),
+        ([], "no report of pytest-etcdtls"),
+        ({"schema_version": 1, "tool": {"name": "trivy"}}, "no report of pytest-etcdtls"),
+        ({"version": "2.1.0", "runs": []}, "no report of pytest-etcdtls"),
+        (changed(schema_version=2), "it has schema version 2 and was written by pytest-etcdtls 0.1.0"),
+        (changed(schema_version=0), "it has schema version 0"),
+        (changed(schema_version=True), "it has schema version True"),
+        (changed(schema_version=None), "it has schema version None"),
+        (changed(targets=[]), "it has no target"),
+        (changed(targets=REPORT["targets"] * 2), "two of its targets have one label"),
+        (changed(targets=None), "targets is no list"),
+        (changed(results={}), "results is no list"),
+        (changed(results=[3]), "results[0] is no object"),
+        (changed(results=[{"listener": 3}]), "results[0].listener is no text"),
+        (changed(results=[{**REPORT["results"][0], "outcome": "fine"}]), "results[0].outcome is 'fine'"),
+        (changed(results=[{**REPORT["results"][0], "check": "a" * 600}]), "has more than 512 characters"),
+    ],
+)
+def test_another_file_is_refused(tmp_path: Path, content: object, said: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(UsageError) as raised:
+        read_baseline(path)
+    assert str(raised.value).startswith(f"--etcd-baseline {path}: ")
+    assert said in str(raised.value)
+    assert str(raised.value).endswith("Pass a report that --etcd-report=NAME.json wrote.")
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "MAXIMUM_SIZE", 1024 * 1024)
+    with pytest.raises(UsageError, match="is larger than 1 MiB"):
+        read_baseline(write(tmp_path, b" " * (1024 * 1024 + 1)))
+    with pytest.raises(UsageError, match="results has more than 50000 entries"):
+        read_baseline(write(tmp_path, changed(results=[{}] * 50_001)))
+
+
+def _with_something_else(value: Any) -> Iterator[Any]:
+    """Yield the document with each of its values replaced by values of other types, one at a time."""
+    others: tuple[Any, ...] = (None, True, -1, 1.5, "x", "\x1b[31m\udc80", [], [[]], {}, {"a": {}})
+    yield from others
+    places = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for place, item in places:
+        for other in _with_something_else(item):
+            made = copy.copy(value)
+            made[place] = other
+            yield made
+    if isinstance(value, dict):
+        yield from ({name: kept for name, kept in value.items() if name != gone} for gone in value)
+
+
+def test_values_of_wrong_types_anywhere_are_read_or_refused(tmp_path: Path) -> None:
+    tried = refused = 0
+    for document in _with_something_else(REPORT):
+        tried += 1
+        try:
+            read = read_baseline(write(tmp_path, document))
+        except UsageError:
+            refused += 1
+        else:
+            texts = [text for one in read.snapshots for text in (one.label, one.etcd_version or "")]
+            assert all(text.isprintable() for text in texts)
+    assert tried > 250
+    assert refused > 150
+
+
+def test_what_belongs_together() -> None:
+    assert pairs(["a"], ["b"], str) == [("a", "b")]
+    assert pairs(["a", "b"], ["b", "c"], str) == [("b", "b")]
+    assert pairs(["a", "b"], ["c", "d", "e"], str) == [("a", "c"), ("b", "d")]
+    assert pairs(["a", "b"], ["c"], str) == [("a", "c")]
+    assert pairs([], ["c"], str) == []
+
+
+def test_listeners_belong_together_by_their_role() -> None:
+    before = Snapshot(label="live", listeners=(("client-a-1", "client"), ("peer-a-2", "peer")), outcomes={})
+    after = Snapshot(
+        label="etcd", listeners=(("client-m0", "client"), ("metrics-m0", "metrics")), outcomes={}
+    )
+    assert paired_labels(before, after) == {"cluster": "cluster", "client-a-1": "client-m0"}

@@ -1,0 +1,171 @@
+"""The list of ``--etcd-clusters``: its forms, what is wrong with one, and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.options import SECTIONS
+from pytest_etcdtls.settings.cluster_list import KEYS, MAXIMUM_SIZE, ClusterList, Shard, read_list, read_shard
+
+
+class Options:
+    """The settings of a run, as the command line has them."""
+
+    def __init__(self, directory: Path, **values: str | bool) -> None:
+        self._directory, self._values = directory, values
+
+    def text(self, name: str) -> str | None:
+        value = self._values.get(name)
+        return None if value is None else str(value)
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        value = self.text(name)
+        return () if value is None else tuple(value.split(",") if commas else [value])
+
+    def flag(self, name: str) -> bool:
+        return bool(self._values.get(name))
+
+    def path(self, name: str) -> Path | None:
+        value = self.text(name)
+        return None if value is None else self.resolve(name, value)
+
+    def resolve(self, name: str, value: str) -> Path:
+        return self._directory / value
+
+
+TOML = """
+[[cluster]]
+label = "a"
+endpoints = ["https://10.0.0.1:2379", "https://10.0.0.2:2379"]
+peer-endpoints = "https://10.0.0.1:2380"
+discover = true
+expiry-days = 60
+[[cluster]]
+label = "b"
+endpoints = "https://10.1.0.1:2379"
+"""
+YAML = """
+clusters:
+  - label: a
+    endpoints: ["https://10.0.0.1:2379", "https://10.0.0.2:2379"]
+    peer-endpoints: https://10.0.0.1:2380
+    discover: yes
+    expiry-days: 60
+  - {label: b, endpoints: "https://10.1.0.1:2379"}
+"""
+JSON = """[{"label": "a", "endpoint": "https://10.0.0.1:2379,https://10.0.0.2:2379", "discover": true,
+"expiry-days": 60, "peer-endpoint": ["https://10.0.0.1:2380"]}, {"label": "b", "endpoints": ["https://10.1.0.1:2379"]}]"""
+
+
+def listed(
+    text: str, tmp_path: Path, name: str = "-", shard: Shard | None = None, **options: str | bool
+) -> ClusterList:
+    environment: Mapping[str, str] = {"ETCDCTL_CERT": "/of/one.crt", "ETCDCTL_KEY": "/of/one.key"}
+    return ClusterList(name, text, Options(tmp_path, **options), environment, shard or Shard())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("-", TOML), ("x.toml", TOML), ("-", YAML), ("x.yaml", YAML), ("-", JSON)]
+)
+def test_each_form_says_the_same(name: str, text: str, tmp_path: Path) -> None:
+    clusters = listed(text, tmp_path, name, etcd_timeout="2", etcd_expiry_days="10")
+    first, second = (clusters.settings(one) for one in clusters.clusters)
+    assert first.live is not None
+    assert second.live is not None
+    assert [one.url for one in first.live.listeners] == [
+        *("https://10.0.0.1:2379", "https://10.0.0.2:2379", "https://10.0.0.1:2380")
+    ]
+    assert (first.live.discover, second.live.discover) == (True, False)
+    assert (first.expiry_days, second.expiry_days) == (60, 10)
+    assert first.bounds.timeout == second.bounds.timeout == 2
+    assert not second.live.client.identities, "etcdctl's variables name one cluster"
+
+
+def test_an_endpoint_of_the_run_is_no_default(tmp_path: Path) -> None:
+    clusters = listed('[[cluster]]\nlabel = "a"\n', tmp_path, etcd_endpoint="https://10.0.0.9:2379")
+    with pytest.raises(UsageError, match="cluster 'a': it names no listener"):
+        clusters.settings(clusters.clusters[0])
+
+
+def test_a_certificate_and_its_key_are_from_one_place(tmp_path: Path) -> None:
+    text = '[[cluster]]\nlabel = "a"\nendpoints = "https://10.0.0.1:2379"\ncert = "a.crt"\n'
+    clusters = listed(text, tmp_path, etcd_key="other.key")
+    with pytest.raises(UsageError, match="--etcd-cert is given without --etcd-key"):
+        clusters.settings(clusters.clusters[0])
+
+
+def test_paths_are_relative_to_the_list(tmp_path: Path) -> None:
+    text = '[[cluster]]\nlabel = "a"\nendpoints = "https://10.0.0.1:2379"\ncacert = "ca.crt"\n'
+    clusters = listed(text, tmp_path, "there/list.toml")
+    with pytest.raises(UsageError, match=f"{tmp_path}/there/ca.crt: does not exist"):
+        clusters.settings(clusters.clusters[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[[cluster]]\nlabel = "a"\nendpoint-s = ""',
+            "cluster 1 .*unknown key 'endpoint-s': 'endpoints' is meant",
+        ),
+        ('[[cluster]]\nlabel = "a"\npeer-cacrt = ""', "unknown key 'peer-cacrt': 'peer-cacert' is meant"),
+        ('[[cluster]]\nlabel = "a"\nreport = "x.json"', "unknown key 'report'"),
+        ('[[cluster]]\nendpoints = ""', "cluster 1: it needs a label"),
+        ('[[cluster]]\nlabel = "a/b"', "cluster 1 .*it needs a label of letters"),
+        ('[[cluster]]\nlabel = "a"\n[[cluster]]\nlabel = "a"', "cluster 2 .*another cluster has that label"),
+        ('[[cluster]]\nlabel = "a"\ndiscover = "yes"', "discover is true or false"),
+        ('[[cluster]]\nlabel = "a"\ncacert = ["a"]', "cacert is a text"),
+        ('timeout = 3\n[[cluster]]\nlabel = "a"', "unknown key 'timeout' beside the clusters"),
+        ("[[cluster]]\nlabel = ", "is not TOML"),
+        ("- label: a\n  label: b", "'label' is given twice"),
+        ("- label: [", "not valid YAML"),
+        ("a: &a [*a]", "contains itself"),
+        ("just text", "is no list of clusters"),
+        ("---\n- label: a\n---\n- label: b", "is no list of clusters"),
+        ("", "names no cluster"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"(?s)--etcd-clusters -.*{said}"):
+        listed(text, tmp_path)
+
+
+def test_every_option_of_a_live_cluster_can_be_said_of_one() -> None:
+    names = {option.flag.removeprefix("--etcd-") for option in SECTIONS["A live cluster"]}
+    assert names <= {key.removesuffix("s") if key.endswith("endpoints") else key for key in KEYS}
+
+
+def test_a_list_is_bounded_and_text(tmp_path: Path) -> None:
+    for data, said in ((b"x" * (MAXIMUM_SIZE + 1), "larger than 16 MiB"), (b"\xff", "no text in UTF-8")):
+        with pytest.raises(UsageError, match=said):
+            read_list(Options(tmp_path), "-", lambda data=data: data)  # type: ignore[misc]
+    with pytest.raises(UsageError, match="does not exist"):
+        read_list(Options(tmp_path), "none.toml", bytes)
+
+
+def test_parts_divide_a_list_and_stay() -> None:
+    labels = [f"prod-{number}" for number in range(200)]
+    parts = [[label for label in labels if Shard(number, 10).holds(label)] for number in range(1, 11)]
+    assert sorted(label for part in parts for label in part) == sorted(labels)
+    assert max(map(len, parts)) < 40
+    assert [Shard(number, 3).holds("prod-eu-1") for number in (1, 2, 3)] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "part"), [("3/10", None, "3/10"), ("10", "0", "1/10"), (None, "4", "1/1")]
+)
+def test_a_part_is_named_or_of_an_indexed_job(text: str | None, index: str | None, part: str) -> None:
+    assert str(read_shard(text, {"JOB_COMPLETION_INDEX": index} if index else {})) == part
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("0/3", "no part 0 of 3"), ("4/3", "no part 4"), ("x", "write K/N"), ("3", "JOB_COMPLETION_INDEX")],
+)
+def test_no_part(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        read_shard(text, {})

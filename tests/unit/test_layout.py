@@ -1,0 +1,64 @@
+"""The layout of the package: each name once, and no long chains of imports."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest_etcdtls
+
+ROOT = Path(pytest_etcdtls.__file__).parent
+TREES = {path: ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
+DEEPEST = 15
+
+
+def _name(path: Path) -> str:
+    parts = (ROOT.name, *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {_name(path): tree for path, tree in TREES.items()}
+
+
+def _at_import(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    for statement in body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            yield statement
+        elif isinstance(statement, ast.If) and "TYPE_CHECKING" not in ast.unparse(statement.test):
+            yield from _at_import(statement.body)
+
+
+@cache
+def _imported(module: str) -> frozenset[str]:
+    found: set[str] = set()
+    for statement in _at_import(MODULES[module].body):
+        if isinstance(statement, ast.ImportFrom):
+            found |= {f"{statement.module}.{alias.name}" for alias in statement.names} | {
+                statement.module or ""
+            }
+        else:
+            found |= {alias.name for alias in statement.names}
+    return frozenset((found & MODULES.keys()) - {module, ROOT.name})
+
+
+@cache
+def _chain(module: str) -> tuple[str, ...]:
+    """The longest chain of modules that importing it imports, itself first."""
+    return (module, *max((_chain(one) for one in _imported(module)), key=len, default=()))
+
+
+def test_no_chain_of_imports_is_long() -> None:
+    longest = max(map(_chain, MODULES), key=len)
+    assert 2 < len(longest) <= DEEPEST, longest
+
+
+def test_each_class_and_each_module_has_a_name_of_its_own() -> None:
+    classes = Counter(
+        node.name for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    )
+    stems = Counter(path.stem for path in TREES if path.stem != "__init__")
+    assert {name for name, count in (classes + stems).items() if count > 1} <= set()
+    assert len(classes) > 100
