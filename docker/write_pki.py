@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.pki_plan import MemberNames, PKIPlan
+from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 
 MEMBERS = ("etcd-0", "etcd-1", "etcd-2")
 

@@ -1,0 +1,20 @@
+# Judges an etcd from a node without Python: pytest and the plugin in a virtual environment, nothing to write to.
+# Built by build-runner.sh; the context is a directory of wheels, so that building needs no network.
+ARG BASE
+FROM ${BASE} AS build
+COPY wheels /wheels
+RUN python3 -m venv /opt/etcd-tls \
+    && /opt/etcd-tls/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-index \
+        --find-links=/wheels pytest-etcdtls \
+    && /opt/etcd-tls/bin/python -m pip uninstall --quiet --yes pip \
+    && python3 -m compileall -q /opt/etcd-tls
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="pytest-etcdtls" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/etcd-tls /opt/etcd-tls
+ENV PYTHONDONTWRITEBYTECODE=1
+# A volume that is mounted here takes reports; without one nothing is written.
+WORKDIR /reports
+USER 65532:65532
+ENTRYPOINT ["/opt/etcd-tls/bin/pytest", "--pyargs", "pytest_etcdtls", "-p", "no:cacheprovider"]
