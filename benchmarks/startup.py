@@ -10,7 +10,10 @@ from timing import Timed, alternate, command
 
 
 def measure(repeat: int) -> list[Timed]:
-    """Time pytest with one empty test: without the plugin, and with it installed and unused."""
+    """Time pytest with one empty test: without the plugin, with it installed and unused, and without anyio's.
+
+    httpx brings anyio, which brings a plugin.
+    """
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -19,6 +22,7 @@ def measure(repeat: int) -> list[Timed]:
             {
                 "pytest -p no:etcdtls": lambda: command([*pytest, "-p", "no:etcdtls"], directory),
                 "pytest, plugin installed and unused": lambda: command(pytest, directory),
+                "the same with -p no:anyio": lambda: command([*pytest, "-p", "no:anyio"], directory),
             },
             repeat,
         )

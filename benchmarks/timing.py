@@ -51,8 +51,8 @@ def alternate(what: Mapping[str, Callable[[], object]], repeat: int) -> list[Tim
     return [Timed(name, tuple(times)) for name, times in seconds.items()]
 
 
-def command(arguments: Sequence[str], directory: Path) -> None:
-    """Run a command there, which must succeed, with nothing to read.
+def command(arguments: Sequence[str], directory: Path, *, may_fail: bool = False) -> None:
+    """Run a command there, which must succeed unless it may fail, with nothing to read.
 
     Python keeps its bytecode below that directory, so that only the first run has to compile.
     """
@@ -60,5 +60,10 @@ def command(arguments: Sequence[str], directory: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment["PYTHONPYCACHEPREFIX"] = str(directory / "bytecode")
     subprocess.run(
-        arguments, cwd=directory, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True
+        arguments,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=not may_fail,
     )

@@ -1,0 +1,73 @@
+"""What the site needs beyond ``docs``: the pages outside of it, and links that hold in both places.
+
+In the repository links lead from file to file. On the site the pages below have names of their own, and a
+file that is no page, such as a test, is named without a link.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
+
+ROOT = Path(__file__).parents[1]
+OUTSIDE = {
+    "README.md": "index.md",
+    "SECURITY.md": "security.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "docker/README.md": "docker.md",
+}
+"""The pages outside of ``docs`` by their names on the site."""
+
+_SHIM = "https://unpkg.com/iframe-worker/shim"
+"""What the theme loads for a search without a server. A copy is beside this file: no network is needed."""
+
+_SHIM_HERE = "assets/iframe-worker.js"
+
+_INSIDE = {name: path for path, name in OUTSIDE.items()}
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages outside of ``docs``, and the copy of a script."""
+    shim = (ROOT / ".ci" / "iframe-worker.js").read_text(encoding="utf-8")
+    files.append(File.generated(config, _SHIM_HERE, content=shim))
+    for path, name in OUTSIDE.items():
+        files.append(File.generated(config, name, content=(ROOT / path).read_text(encoding="utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn links between files of the repository into links between pages of the site."""
+    name = page.file.src_uri
+    source = _INSIDE.get(name, f"docs/{name}")
+
+    def link(found: re.Match[str]) -> str:
+        image, text, target, fragment = found.groups(default="")
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        there = OUTSIDE.get(path, path.removeprefix("docs/"))
+        if path in OUTSIDE or files.get_file_from_path(there) is not None:
+            return f"{image}[{text}]({posixpath.relpath(there, posixpath.dirname(name) or '.')}{fragment})"
+        if not (ROOT / path).exists():
+            return found[0]  # for mkdocs to report
+        return text if "`" in text or text == target else f"{text} (`{path}`)"
+
+    parts = _FENCE.split(markdown)
+    return "".join(part if part.startswith("```") else _LINK.sub(link, part) for part in parts)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Load that script from the site itself."""
+    return output.replace(_SHIM, get_relative_url(_SHIM_HERE, page.url))
+
+
+def on_post_template(output: str, template_name: str, config: MkDocsConfig) -> str:
+    """Do so on the page for what is not found."""
+    return output.replace(_SHIM, "/" + _SHIM_HERE)
