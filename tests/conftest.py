@@ -24,6 +24,11 @@ from pytest_etcdtls.declared.declaration import version_key
 
 IMAGE_REPOSITORY = "pytest-etcdtls/etcd"
 _FOREIGN = ("ETCD_", "ETCDCTL_", "PYTEST_ADDOPTS", "PYTEST_PLUGINS")
+"""How the names of variables begin that etcd, etcdctl and pytest read."""
+
+_OF_A_TERMINAL = ("CI", "BUILD_NUMBER", "NO_COLOR", "FORCE_COLOR", "PY_COLORS")
+"""Variables by which pytest and the summary choose what a line looks like."""
+
 _NEEDS = "needs "
 """Every skip for want of something begins with this word, so that the summary can count them."""
 
@@ -99,12 +104,12 @@ def find_images() -> tuple[dict[str, str], str | None]:
 def pytest_configure(config: pytest.Config) -> None:
     """Take the etcds of ``--etcd-binary``, and keep what is set here away from what the tests start.
 
-    etcd, etcdctl and pytest read these variables.
+    A test that is about such a variable sets it itself.
     """
     _GIVEN[:] = [Path(binary).absolute() for binary in config.getoption("etcd_binary") or ()]
     find_binaries.cache_clear()
     for name in [*os.environ]:
-        if name.startswith(_FOREIGN) and name != "ETCD_MATRIX":
+        if name in _OF_A_TERMINAL or (name.startswith(_FOREIGN) and name != "ETCD_MATRIX"):
             del os.environ[name]
 
 
