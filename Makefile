@@ -14,8 +14,10 @@ ARGS ?=
 BIN := $(VENV)/bin
 # A test that hangs fails after five minutes, with a traceback of where.
 PARALLEL := --numprocesses=auto --dist=worksteal --timeout=300
-# One process more than cores: the tests wait for etcd and for deadlines a quarter of their time.
+# More processes than cores: the tests wait for etcd and for deadlines a quarter of their time, and longer in
+# the matrix, which has the containers.
 ONE_MORE := --numprocesses=$(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+TWO_MORE := --numprocesses=$(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
 LOWEST ?= tests/pki tests/probes tests/tls tests/unit tests/report tests/impostors tests/declared \
 	tests/plugin/test_in_pytest.py tests/plugin/test_owned.py tests/cluster/test_container.py \
 	tests/packaging/test_supply_chain.py
@@ -47,7 +49,7 @@ test: $(VENV)/.test ## run the tests that this machine can run and say which it 
 	$(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
 
 matrix: $(VENV)/.test ## the same, with every misconfigured cluster, every preset and every test on every etcd at hand
-	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
+	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(TWO_MORE) $(ARGS)
 
 hostile: $(VENV)/.test ## try every hostile server, file and signal, pair of faults, remedy and plan, not a part of them
 	ETCD_MATRIX=whole HOSTILE=whole $(BIN)/pytest $(PARALLEL) $(ONE_MORE) tests/hostile tests/fuzz tests/live/test_plan.py \

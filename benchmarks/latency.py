@@ -22,7 +22,7 @@ _DELAY = 0.025
 """Seconds that data takes in each direction. Connecting takes none, as with a port forwarding."""
 
 
-def measure(source: EtcdSource, repeat: int) -> list[Timed]:
+def measure(source: EtcdSource, repeat: int, checks: str | None = None) -> list[Timed]:
     """Time the catalogue, directly and through a round trip of 50 ms, also one connection at a time.
 
     The cluster has one member. It is judged as in :mod:`judging`.
@@ -33,7 +33,8 @@ def measure(source: EtcdSource, repeat: int) -> list[Timed]:
         urls = (member.client_url, member.peer_url)
         proxies = [DelayingProxy(urlsplit(url).port or 0, _DELAY) for url in urls]
         far = tuple(f"https://127.0.0.1:{proxy.port}" for proxy in proxies)
-        direct, slow = judging_command(cluster, urls), judging_command(cluster, far)
+        some = [f"--etcd-check={checks}"] if checks else []
+        direct, slow = ([*judging_command(cluster, there), *some] for there in (urls, far))
         timed = alternate(
             {
                 "directly": lambda: command(direct, directory),

@@ -12,7 +12,7 @@ from pytest_etcdtls.cluster.docker import engine_problem, image_present
 from pytest_etcdtls.cluster.sources import EtcdSource
 
 
-def measure(source: EtcdSource, repeat: int) -> list[list[Timed]]:
+def measure(source: EtcdSource, repeat: int, checks: str | None = None) -> list[list[Timed]]:
     """Time it with processes and, where there is an image of that version, with containers.
 
     Each is compared with the same run with one cluster for experiments after the other.
@@ -21,11 +21,12 @@ def measure(source: EtcdSource, repeat: int) -> list[list[Timed]]:
     ways = {"processes": f"--etcd-binary={source.location}"}
     if engine_problem() is None and image_present(image):
         ways["containers"] = f"--etcd-image={image}"
-    return [_measured(name, option, repeat) for name, option in ways.items()]
+    some = [f"--etcd-check={checks}"] if checks else []
+    return [_measured(name, [option, *some], repeat) for name, option in ways.items()]
 
 
-def _measured(name: str, option: str, repeat: int) -> list[Timed]:
-    judge = [*(sys.executable, "-m", "pytest", "--pyargs", "pytest_etcdtls", "-q"), option]
+def _measured(name: str, options: list[str], repeat: int) -> list[Timed]:
+    judge = [*(sys.executable, "-m", "pytest", "--pyargs", "pytest_etcdtls", "-q"), *options]
     judge += ["-p", "no:cacheprovider"]
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)

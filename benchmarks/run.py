@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", nargs="*", help=f"{', '.join(NAMES)} (default: all)")
     parser.add_argument("--repeat", type=int, default=15, help="how often each (default 15)")
     parser.add_argument("--members", type=int, default=100, help="of many (default 100)")
+    parser.add_argument("--check", metavar="PATTERNS", help="of latency and owned, to try them: these checks")
     parser.add_argument("--scanner", metavar="PATH", help="a program of sslyze to judge beside")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write what was measured there too")
     parser.add_argument("--etcd", metavar="VERSION", help="which of those at hand (default: the newest)")
@@ -45,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measures: dict[str, Callable[[], Iterator[Sequence[Timed]]]] = {
         "startup": lambda: iter([startup.measure(options.repeat)]),
         "judging": lambda: iter([judging.measure(source, options.repeat, options.scanner)]),
-        "latency": lambda: iter([latency.measure(source, options.repeat)]),
-        "owned": lambda: iter(owned.measure(source, options.repeat)),
+        "latency": lambda: iter([latency.measure(source, options.repeat, options.check)]),
+        "owned": lambda: iter(owned.measure(source, options.repeat, options.check)),
         "many": lambda: iter([many.measure(source, options.repeat, options.members)]),
         "clusters": lambda: (clusters.measure(source, size, options.repeat) for size in (1, 3)),
     }

@@ -135,7 +135,9 @@ def pytest_report_header() -> list[str]:
 
 
 def _wanted(item: pytest.Item, at_hand: list[str]) -> list[str]:
-    """Return the versions that the marker ``etcd_version`` lets through; ``3.6`` stands for its line."""
+    """Return the versions that the markers let through; ``3.6`` stands for its line."""
+    if item.get_closest_marker("oldest_and_newest") is not None:
+        return [*dict.fromkeys([*at_hand[:1], *at_hand[-1:]])]
     marker = item.get_closest_marker("etcd_version")
     if marker is None:
         return at_hand
@@ -211,7 +213,7 @@ def _place(item: pytest.Item) -> _Place | None:
             continue
         at_hand: Mapping[str, object] = find_binaries() if argument == "etcd_binary" else find_images()[0]
         version = next(version for version, found in at_hand.items() if found == value)
-        return _Place(item.nodeid.replace(version, "", 1), version, list(at_hand))
+        return _Place(item.nodeid.replace(version, "", 1), version, _wanted(item, list(at_hand)))
     return None
 
 
@@ -224,14 +226,14 @@ _EVERY = {
     "hostile/test_no_evidence.py": 36,
     "hostile/test_passphrases.py": 48,
     "hostile/test_read_only.py": 6,
-    "hostile/test_report_writing.py": 12,
+    "hostile/test_report_writing.py": 24,
     "hostile/test_servers.py": 90,
     "hostile/test_signals.py": 18,
     "hostile/test_text.py": 3,
     "fuzz/test_readers.py": 12,
     "live/test_plan.py": 15,
     "zoo/test_independent_faults.py": 60,
-    "profiles/test_guidelines_on_etcd.py": 36,
+    "profiles/test_guidelines_on_etcd.py": 72,
     "remedies/test_every_remedy.py": 150,
 }
 """Files with many tests that are alike and take long: ``make test`` runs every so many of them.
@@ -268,9 +270,9 @@ _FOR_MATRIX = {
     "plugin/test_command_line.py": 6,
     "etcd_log/test_log_option.py": 4,
     "presets/test_presets.py": 16,
-    "tests/test_commands.py": 20,
+    "tests/test_commands.py": 40,
     "packaging/test_benchmarks.py": 3,
-    "packaging/test_examples.py": 3,
+    "packaging/test_examples.py": 5,
     "lifecycle/test_clean.py": 3,
     "live/test_clean.py": 3,
     "live/test_ahead.py": 6,
@@ -278,6 +280,7 @@ _FOR_MATRIX = {
     "live/test_left_in_etcd.py": 2,
     "tests/test_startup.py": 2,
     "ci/test_recipes.py": 6,
+    "model/test_model.py": 7,
     "cluster/test_container.py": 12,
     "cluster/test_container_engine.py": 4,
     "certificates/test_dialling.py": 4,
@@ -303,7 +306,7 @@ _FOR_MATRIX = {
     "report/test_formats.py": 2,
     "report/test_hostile_content.py": 2,
     "plugin/test_distributed.py": 16,
-    "plugin/test_fleet.py": 3,
+    "plugin/test_fleet.py": 6,
     "kubeadm/test_drift.py": 10,
     "plugin/test_order.py": 16,
     "discovery/test_discovery_in_pytest.py": 6,
@@ -313,8 +316,8 @@ _FOR_MATRIX = {
     "lifecycle/test_settings.py": 4,
     "lifecycle/test_versions.py": 8,
     "cluster/test_process.py": 5,
-    "cluster/test_watchdog.py": 8,
-    "plugin/test_in_pytest.py": 3,
+    "cluster/test_watchdog.py": 12,
+    "plugin/test_in_pytest.py": 6,
     "plugin/test_owned.py": 16,
     "discovery/test_unnamed_ports.py": 2,
     "remedies/test_remedies.py": 16,

@@ -123,6 +123,7 @@ def test_the_urls_are_true_for_clients_on_this_host(start: Start, etcd_image: st
     assert "127.0.0.1" in map(str, names.value.get_values_for_type(x509.IPAddress))
 
 
+@pytest.mark.oldest_and_newest
 def test_three_members_form_one_cluster_by_their_names(start: Start, etcd_image: str) -> None:
     cluster = start(replace(GOOD, size=3), etcd_image)
     assert [member.name for member in cluster.members] == ["m0", "m1", "m2"]
@@ -275,6 +276,7 @@ def test_an_engine_without_room_for_another_network(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.oldest_and_newest
 def test_members_stop_and_start_with_data_and_log(start: Start, etcd_image: str) -> None:
     cluster = start(replace(GOOD, size=3), etcd_image)
     cluster.stop_member(1)

@@ -49,7 +49,7 @@ def _grow(cluster: Cluster, size: int) -> None:
         assert _value(cluster) == "YmFy"
 
 
-@pytest.mark.etcd_version("3.5", "3.7")
+@pytest.mark.etcd_version("3.5.1", "3.7")
 @pytest.mark.whole
 def test_processes_join_and_leave(etcd_binary: Path) -> None:
     with start_process(ClusterConfig(), etcd_binary) as cluster:

@@ -50,6 +50,7 @@ def test_processes(etcd_binary: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.container
+@pytest.mark.oldest_and_newest
 def test_containers(etcd_image: str) -> None:
     version = etcd_image.rpartition(":")[2]
     results = _judged(of_etcd(etcd_image, version, "container"))

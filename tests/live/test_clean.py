@@ -28,6 +28,7 @@ def _judged(cluster: Cluster) -> list[CheckResult]:
 
 @pytest.mark.container
 @pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.oldest_and_newest
 def test_containers(etcd_image: str, size: int) -> None:
     with start_container(ClusterConfig(size=size), etcd_image) as cluster:
         results = _judged(cluster)

@@ -25,18 +25,21 @@ COMPARED = {
 }
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a benchmark, without the engine, which makes some of them take minutes."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "run.py"), *arguments]
-    environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+QUICK = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "PYTEST_ADDOPTS": "--etcd-check=listener"}
+"""Without an engine, which makes some take minutes, and scanning for little."""
+
+
+def run(*arguments: str, program: str = "run.py") -> subprocess.CompletedProcess[str]:
+    """Run a benchmark."""
+    command = [sys.executable, str(ROOT / "benchmarks" / program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **QUICK})
 
 
 @pytest.mark.whole
 @pytest.mark.usefixtures("etcd_binaries")
 @pytest.mark.parametrize("what", COMPARED)
 def test_each_compares_what_it_says(what: str) -> None:
-    result = run("--repeat=1", what)
+    result = run("--repeat=1", "--check=listener", what)
     assert result.returncode == 0, result.stderr
     assert [name for name in COMPARED[what] if f"| {name} | " not in result.stdout] == []
 
@@ -47,8 +50,7 @@ def test_each_compares_what_it_says(what: str) -> None:
 def test_the_comparison_has_a_row_for_each_cluster(tmp_path: Path) -> None:
     """With this tool alone: the others come from registries."""
     json_file = tmp_path / "compare.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "compare.py"), "--only=pytest-etcdtls"]
-    result = subprocess.run([*command, f"--json={json_file}"], capture_output=True, text=True, check=False)
+    result = run("--only=pytest-etcdtls", f"--json={json_file}", program="compare.py")
     assert result.returncode == 0, result.stderr
     rows = re.findall(r"^\| `([\w-]+)`: .* \| (\*\*rated\*\*|shown|nothing)", result.stdout, re.MULTILINE)
     assert [name for name, _ in rows] == list(json.loads(json_file.read_text())["clusters"])[1:]

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest_etcdtls
 
 ROOT = Path(pytest_etcdtls.__file__).parent
-TREES = {path: ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
 DEEPEST = 15
+
+
+@cache
+def _trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
 
 
 def _name(path: Path) -> str:
@@ -20,7 +24,9 @@ def _name(path: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-MODULES = {_name(path): tree for path, tree in TREES.items()}
+@cache
+def _modules() -> dict[str, ast.Module]:
+    return {_name(path): tree for path, tree in _trees().items()}
 
 
 def _at_import(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -34,14 +40,14 @@ def _at_import(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
 @cache
 def _imported(module: str) -> frozenset[str]:
     found: set[str] = set()
-    for statement in _at_import(MODULES[module].body):
+    for statement in _at_import(_modules()[module].body):
         if isinstance(statement, ast.ImportFrom):
             found |= {f"{statement.module}.{alias.name}" for alias in statement.names} | {
                 statement.module or ""
             }
         else:
             found |= {alias.name for alias in statement.names}
-    return frozenset((found & MODULES.keys()) - {module, ROOT.name})
+    return frozenset((found & _modules().keys()) - {module, ROOT.name})
 
 
 @cache
@@ -51,14 +57,14 @@ def _chain(module: str) -> tuple[str, ...]:
 
 
 def test_no_chain_of_imports_is_long() -> None:
-    longest = max(map(_chain, MODULES), key=len)
+    longest = max(map(_chain, _modules()), key=len)
     assert 2 < len(longest) <= DEEPEST, longest
 
 
 def test_each_class_and_each_module_has_a_name_of_its_own() -> None:
     classes = Counter(
-        node.name for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+        node.name for tree in _trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     )
-    stems = Counter(path.stem for path in TREES if path.stem != "__init__")
+    stems = Counter(path.stem for path in _trees() if path.stem != "__init__")
     assert {name for name, count in (classes + stems).items() if count > 1} <= set()
     assert len(classes) > 100
