@@ -56,6 +56,15 @@ class Gateway:
         healthy = status == http.HTTPStatus.OK and str(body.get("health")).lower() == "true"
         return None if healthy else f"HTTP status {status}, {body}"
 
+    def cluster_version(self) -> str:
+        """Return the version that the members agreed on, ``not_decided`` until they did.
+
+        Raises:
+            OSError: if the connection or TLS fails.
+            http.client.HTTPException: if the response is not HTTP.
+        """
+        return str(self._request("GET", "/version", None)[1].get("etcdcluster"))
+
     def post(self, path: str, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Call the JSON gateway (``/v3/...``) and return the status and the response.
 
@@ -138,6 +147,8 @@ def _problem(status: int, answer: dict[str, Any]) -> str:
 _UNAVAILABLE = 14
 """gRPC status with which etcd refuses a change of its members until all are connected for five seconds."""
 _NOT_YET = "in sync with leader"
+_NO_VERSION = "not_decided"
+_UNDECIDED = "the version of the cluster is not decided"
 _PAUSE_SECONDS = 0.1
 
 MemberChange = Literal["add", "promote", "remove"]
@@ -148,6 +159,9 @@ def change_members(
     member: Member, gateway: Gateway, peer_urls: Sequence[str], change: MemberChange, *, seconds: float
 ) -> None:
     """Change the member list of a cluster, unless that is done already.
+
+    A member that joins before the others have decided on a version of the cluster ends at once
+    ("incompatible with current running cluster"), so one is added only after that.
 
     Args:
         member: a running member, which is asked to do it.
@@ -163,6 +177,8 @@ def change_members(
     while True:
         try:
             status, answer = gateway.post("/v3/cluster/member/list", {})
+            if change == "add" and gateway.cluster_version() == _NO_VERSION:
+                status, answer = HTTPStatus.SERVICE_UNAVAILABLE, {"code": _UNAVAILABLE, "message": _UNDECIDED}
             if status == HTTPStatus.OK:
                 listed = [one for one in answer["members"] if set(one.get("peerURLs", ())) & set(peer_urls)]
                 voting = any(not one.get("isLearner") for one in listed)

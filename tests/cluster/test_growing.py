@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starting import start_container, start_process
@@ -16,7 +17,7 @@ from pytest_etcdtls import (
     UsageError,
     run_checks,
 )
-from pytest_etcdtls.cluster.admin import gateway_of
+from pytest_etcdtls.cluster.admin import Gateway, change_members, gateway_of
 
 KEY = {"key": "Zm9v"}
 
@@ -116,3 +117,25 @@ def test_a_member_that_does_not_start_leaves_the_cluster_as_it_was(newest_etcd: 
         assert _members(cluster) == {"m0"}
         assert [path.name for path in cluster.directory.iterdir() if path.name == "m1"] == []
         assert cluster.difference() == "m0 was started with another command line"
+
+
+def test_a_member_is_added_when_the_version_of_the_cluster_is_decided(
+    newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before that, etcd would end at its start."""
+    answers, posted = iter(["not_decided", "not_decided"]), []
+    post = Gateway.post
+
+    def noted(gateway: Gateway, path: str, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        posted.append(path)
+        return post(gateway, path, message)
+
+    monkeypatch.setattr(Gateway, "post", noted)
+    with start_process(ClusterConfig(), newest_etcd) as cluster:
+        first = cluster.members[0]
+        gateway = gateway_of(first)
+        decided = gateway.cluster_version
+        monkeypatch.setattr(Gateway, "cluster_version", lambda _: next(answers, None) or decided())
+        change_members(first, gateway, ["https://127.0.0.1:1"], "add", seconds=60)
+    assert posted[:4] == [*["/v3/cluster/member/list"] * 3, "/v3/cluster/member/add"]
+    assert next(answers, None) is None

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_etcdtls.cluster.admin import gateway_of
+from pytest_etcdtls.cluster.admin import change_members, gateway_of
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.ports import claim_ports
 
@@ -28,9 +28,8 @@ class Learner:
 
 def add_learner(cluster: Cluster, peer_url: str) -> None:
     """Make it a member, started or not."""
-    message = {"peerURLs": [peer_url], "isLearner": True}
-    status, answer = gateway_of(cluster.members[0]).post("/v3/cluster/member/add", message)
-    assert status == 200, answer
+    first = cluster.members[0]
+    change_members(first, gateway_of(first), [peer_url], "add", seconds=_SECONDS)
 
 
 @contextmanager
