@@ -48,7 +48,7 @@ conformance: $(VENV)/.package ## judge an etcd that is started for it (the embed
 test: $(VENV)/.test ## run the tests that this machine can run and say which it cannot
 	$(BIN)/pytest $(PARALLEL) $(ONE_MORE) $(ARGS)
 
-matrix: $(VENV)/.test ## the same, with every misconfigured cluster, every preset and every test on every etcd at hand
+matrix: $(VENV)/.test ## the same, with every misconfigured cluster, and every preset and test on every etcd at hand
 	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) $(TWO_MORE) $(ARGS)
 
 hostile: $(VENV)/.test ## try every hostile server, file and signal, pair of faults, remedy and plan, not a part of them
@@ -89,7 +89,7 @@ differences: $(VENV)/.test ## write docs/differences.md: what differs between th
 	$(BIN)/python benchmarks/differences.py
 
 kill-matrix: $(VENV)/.test ## write docs/kill-matrix.md: which misconfigured cluster is found by which checks
-	ETCD_MATRIX=whole KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest $(PARALLEL) tests/zoo $(ARGS)
+	ETCD_MATRIX=whole ZOO=whole KILL_MATRIX=docs/kill-matrix.md $(BIN)/pytest $(PARALLEL) tests/zoo $(ARGS)
 	$(BIN)/python tests/pages.py
 
 test-oldest: $(VENV)-oldest/.oldest ## test the suite inside the oldest supported pytest and its plugins of that time
@@ -109,7 +109,7 @@ neighbours: $(VENV)-neighbours/.neighbours ## try client libraries of etcd, plug
 		'tests/plugin/test_consumer.py::test_a_type_checker_sees_the_names_and_a_typo[pyright]' $(ARGS)
 
 zoo: $(VENV)/.test ## judge every misconfigured cluster and every preset on every etcd at hand, not a part of them
-	ETCD_MATRIX=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)
+	ETCD_MATRIX=whole ZOO=whole $(BIN)/pytest $(PARALLEL) tests/zoo tests/presets $(ARGS)
 
 oracle: $(VENV)/.test ## compare verdicts on 6000 generated chains with Go's, and 2000 on an etcd; writes docs/certificate-verdicts.md
 	PYTHONPATH=tests $(BIN)/python -m oracle.table $(ARGS)

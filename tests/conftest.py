@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -352,6 +353,27 @@ def _leave_to_matrix(items: Sequence[pytest.Item]) -> None:
 _LEFT = f"{_NEEDS}ETCD_MATRIX=whole: run make matrix"
 
 
+def _leave_to_zoo(items: Sequence[pytest.Item]) -> None:
+    """Leave to ``make zoo`` the misconfigured clusters on an etcd on which the same checks find them as before.
+
+    Those on the oldest and the newest etcd stay, and those on which an etcd between differs from the one before.
+    """
+    if os.environ.get("ZOO") == "whole":
+        return
+    versions = {path: version for version, path in find_binaries().items()}
+    of_member: dict[str, list[tuple[object, pytest.Item]]] = {}
+    for item in items:
+        if item.path.name == "test_zoo.py" and isinstance(item, pytest.Function):
+            params: Mapping[str, Any] = item.callspec.params
+            version, member = versions.get(params["etcd_binary"]), params["member"]
+            if version and member.is_of(version):
+                of_member.setdefault(member.name, []).append((member.found_by(version), item))
+    for judged in of_member.values():
+        for (before, _), (found, item) in pairwise(judged[:-1]):
+            if found == before:
+                item.add_marker(pytest.mark.skip(reason=f"{_NEEDS}ZOO=whole: run make zoo"))
+
+
 def _superfluous(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Return the misconfigured clusters of which others, on one etcd or another, find every check."""
     versions = {path: version for version, path in find_binaries().items()}
@@ -391,6 +413,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _thin_out(config, items)
     _sample(items)
     _leave_to_matrix(items)
+    _leave_to_zoo(items)
     for item in items:
         missing = _missing(item)
         if missing is not None:
