@@ -354,9 +354,9 @@ _LEFT = f"{_NEEDS}ETCD_MATRIX=whole: run make matrix"
 
 
 def _leave_to_zoo(items: Sequence[pytest.Item]) -> None:
-    """Leave to ``make zoo`` the misconfigured clusters on an etcd on which the same checks find them as before.
+    """Leave to ``make zoo`` misconfigured clusters on etcds on which the same checks find them as before.
 
-    Those on the oldest and the newest etcd stay, and those on which an etcd between differs from the one before.
+    Those on the oldest and the newest etcd stay, and those on an etcd that differs from the one before.
     """
     if os.environ.get("ZOO") == "whole":
         return
