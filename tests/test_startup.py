@@ -61,6 +61,29 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+def test_of_the_package_pytest_rewrites_only_what_every_start_imports(tmp_path: Path) -> None:
+    """The code of the user's is rewritten as before, and afterwards Python imports as it did."""
+    (tmp_path / "test_user.py").write_text("def test_user():\n    assert len('of the user') == 3\n")
+    code = (
+        "import sys, pytest\n"
+        "before = [type(one) for one in sys.meta_path]\n"
+        "pytest.main(['-p', 'no:cacheprovider', '--etcd-endpoint=https://127.0.0.1:1'])\n"
+        "assert [type(one) for one in sys.meta_path] == before\n"
+        "ours = [one for name, one in sys.modules.items() if name.startswith('pytest_etcdtls.')]\n"
+        "for one in ours:\n"
+        "    print(type(one.__spec__.loader).__name__, one.__name__)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "where 11 = len('of the user')" in ran.stdout
+    lines = [line.split() for line in ran.stdout.splitlines()]
+    rewritten = {line[1] for line in lines if line[:1] == ["AssertionRewritingHook"]}
+    assert rewritten <= {f"pytest_etcdtls.{name}" for name in ("_version", "plugin", "fixtures", "options")}
+    assert "SourceFileLoader pytest_etcdtls.runner" in ran.stdout
+
+
 def test_the_package_resolves_its_names_when_they_are_used(tmp_path: Path) -> None:
     code = (
         "import sys, pytest_etcdtls\n"
