@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.cluster.command_line import FileNames, MemberAddresses
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import DeclaredMember
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.errors import UnreadableJSONError, UsageError

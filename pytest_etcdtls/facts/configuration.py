@@ -6,13 +6,13 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from cryptography import x509
 
 from pytest_etcdtls.address import is_address
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     CRLFile,
     DeclaredListener,

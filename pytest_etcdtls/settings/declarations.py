@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from cryptography import x509
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     FILES,
     Declaration,

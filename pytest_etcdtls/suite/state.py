@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 from weakref import WeakSet
@@ -23,6 +23,7 @@ import pytest
 from pytest_etcdtls.cluster.as_target import outline_listeners
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
 from pytest_etcdtls.options import (
     STDIN_IS_TERMINAL,
