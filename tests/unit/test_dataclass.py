@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import dataclasses
 import inspect
 import pickle
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -263,3 +265,16 @@ def test_nothing_is_compiled_before_the_first_use(monkeypatch: pytest.MonkeyPatc
     assert compiled == []
     assert made(1) == made(1)
     assert compiled == ["Checked"]
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "dataclasses":
+            yield from (name.name for name in node.names)
+
+
+def test_the_package_has_no_dataclass_that_is_compiled_at_once() -> None:
+    root = Path(pytest_etcdtls.__file__).parent
+    paths = [path for path in root.rglob("*.py") if path.name != "dataclass.py"]
+    assert len(paths) > 100
+    assert [path.name for path in paths if "dataclass" in _imports(path)] == []
