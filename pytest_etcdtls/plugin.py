@@ -5,6 +5,7 @@ pytest imports this module at every start, so it imports nothing heavy. Hook bod
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Sequence
@@ -104,8 +105,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(shared, "etcdtls-shared")
     if not invocation.suite:
         return
-    # What is imported stays; the collector would look for garbage in it again and again.
-    collects = gc.isenabled()
+    # What is imported stays; the collector would look for garbage in it again and again, and at the end of
+    # the process once more.
+    collects, freezes = gc.isenabled(), not gc.get_freeze_count()
     gc.disable()
     try:
         if invocation.fleet is not None:
@@ -116,6 +118,10 @@ def pytest_configure(config: pytest.Config) -> None:
             from pytest_etcdtls.suite.session import activate
 
             activate(config, invocation)
+        if freezes:
+            gc.freeze()
+            config.add_cleanup(gc.unfreeze)
+            atexit.register(gc.freeze)
     finally:
         if collects:
             gc.enable()
