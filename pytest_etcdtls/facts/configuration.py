@@ -44,7 +44,6 @@ from pytest_etcdtls.declared.files import (
     read_served,
 )
 from pytest_etcdtls.declared.flags import GO_SUITES
-from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps import Trap, traps_of
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
 from pytest_etcdtls.facts.access import (
@@ -785,6 +784,8 @@ _SAMPLE_ARGUMENTS = (
 
 @functools.cache
 def _sample_member(label: str = "m0") -> MemberDeclaration:
+    from pytest_etcdtls.declared.reading import declared_member, from_command_line
+
     declaration = from_command_line(("etcd", *_SAMPLE_ARGUMENTS))
     return MemberDeclaration.of(label, declared_member(declaration), "3.6.16")
 
