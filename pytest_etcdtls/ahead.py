@@ -15,10 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.observer import Observer, Worker, is_abandoned
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.target import Listener

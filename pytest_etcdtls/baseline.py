@@ -6,10 +6,10 @@ Nothing in it depends on the machine or the moment: no port, serial number, date
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.results import Outcome

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
 from pytest_etcdtls.refusal import CLOSED_BY_ETCD, ControlState, rule

@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 import threading
 import time
@@ -201,7 +202,7 @@ class Observer:
             raise ValueError("a credential is presented only to a server that has proved who it is")
         else:
             self._patience.check(listener)
-        return self._each(lambda request: self._attempts(listener, request, before_proof), requests)
+        return self._each(lambda request: self._attempts(listener, request, before_proof), requests, listener)
 
     def attempt_elsewhere(self, asked: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
         """Connect once, without credentials, to addresses that are no listeners of the target.
@@ -222,7 +223,7 @@ class Observer:
             NotVerifiedError, InconclusiveError: as :meth:`attempt`.
         """
         self._for_proved(listener, ())
-        return self._each(lambda hello: self._exchange(listener, hello), hellos)
+        return self._each(lambda hello: self._exchange(listener, hello), hellos, listener)
 
     def keep_silent(self, listener: Listener, purpose: str, patience: float) -> HelloExchange:
         """Connect, send nothing for ``patience`` seconds, and return whether the server closed.
@@ -267,7 +268,17 @@ class Observer:
         finally:
             self._meeting.release()
 
-    def _each(self, make: Callable[[S], T], asked: Sequence[S], *, workers: int | None = None) -> list[T]:
+    def _each(
+        self,
+        make: Callable[[S], T],
+        asked: Sequence[S],
+        listener: Listener | None = None,
+        *,
+        workers: int | None = None,
+    ) -> list[T]:
+        if listener is not None and self._patience.is_near(listener):
+            # A thread takes longer to start than the connection that it would make.
+            return [make(one) for one in asked]
         return in_threads(make, asked, max(1, min(workers or self.bounds.concurrency, len(asked))))
 
     def _attempts(self, listener: Listener, request: Request, before_proof: bool) -> tuple[Attempt, ...]:
@@ -465,6 +476,10 @@ class Quiet:
 _GLANCE_SECONDS = 0.2
 
 
+NEAR_MILLISECONDS = 8.0
+"""What the quickest connection takes on loopback and in a local network, where a round trip is below 2 ms."""
+
+
 class Patience:
     """Decides when a listener that does not answer is given up.
 
@@ -484,6 +499,7 @@ class Patience:
         self._timeout = timeout
         self._in_a_row: Counter[str] = Counter()
         self._answered: set[str] = set()
+        self._quickest: dict[str, float] = {}
         self._lost: dict[str, _LostTime] = {}
         self._on_discovered = _LostTime()
         self._lock = threading.Lock()
@@ -493,6 +509,11 @@ class Patience:
     def lost_on_discovered(self) -> bool:
         """Whether a discovered listener did not answer in time."""
         return self._on_discovered.seconds > 0
+
+    def is_near(self, listener: Listener) -> bool:
+        """Return whether a listener has answered within :data:`NEAR_MILLISECONDS`, and always in time."""
+        label = listener.label
+        return self._quickest.get(label, math.inf) < NEAR_MILLISECONDS and label not in self._lost
 
     def why(self, listener: Listener) -> str:
         """Return why nothing more is sent to a listener, empty if it is not given up."""
@@ -535,6 +556,8 @@ class Patience:
         with self._lock:
             if answered:
                 self._answered.add(label)
+                took = connection.milliseconds
+                self._quickest[label] = min(took, self._quickest.get(label, took))
                 self._in_a_row[label] = 0
             if not late:
                 return

@@ -6,13 +6,13 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import pytest
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError
 from pytest_etcdtls.local_file import is_there, read_regular
 

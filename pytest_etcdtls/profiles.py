@@ -7,7 +7,6 @@ profile moves the level of a check and tightens what the check allows; it never 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -17,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.local_file import is_there, parse_toml, read_toml
 from pytest_etcdtls.registry import Check

@@ -6,9 +6,9 @@ The table is the one in ``docs/what-a-refusal-is.md``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.tls.attempt import Ending
 

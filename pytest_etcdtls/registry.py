@@ -9,9 +9,10 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, get_args, get_origin
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.results import Level, Severity, Statement
 from pytest_etcdtls.role import CLUSTER as CLUSTER

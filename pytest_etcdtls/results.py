@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from enum import StrEnum
 from typing import Any, Self
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.untrusted import printable, printable_lines
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from cryptography import x509
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import DeclaredMember
 from pytest_etcdtls.pki.profile import Identity, PrivateKey
 from pytest_etcdtls.role import Role as Role

@@ -6,10 +6,11 @@ Values only. A threshold tightens the limit that a check has of its own, and nev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UsageError
 
 RSA_BITS_OF_THE_CHECKS: Final = 2048

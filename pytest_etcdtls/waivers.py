@@ -8,11 +8,12 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.faults import Fault
 from pytest_etcdtls.local_file import read_toml

@@ -61,6 +61,58 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
+def test_of_the_package_pytest_rewrites_only_what_every_start_imports(tmp_path: Path) -> None:
+    """The code of the user's is rewritten as before, and afterwards Python imports as it did."""
+    (tmp_path / "test_user.py").write_text("def test_user():\n    assert len('of the user') == 3\n")
+    code = (
+        "import sys, pytest\n"
+        "before = [type(one) for one in sys.meta_path]\n"
+        "pytest.main(['-p', 'no:cacheprovider', '--etcd-endpoint=https://127.0.0.1:1'])\n"
+        "assert [type(one) for one in sys.meta_path] == before\n"
+        "ours = [one for name, one in sys.modules.items() if name.startswith('pytest_etcdtls.')]\n"
+        "for one in ours:\n"
+        "    print(type(one.__spec__.loader).__name__, one.__name__)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "where 11 = len('of the user')" in ran.stdout
+    lines = [line.split() for line in ran.stdout.splitlines()]
+    rewritten = {line[1] for line in lines if line[:1] == ["AssertionRewritingHook"]}
+    assert rewritten <= {f"pytest_etcdtls.{name}" for name in ("_version", "plugin", "fixtures", "options")}
+    assert "SourceFileLoader pytest_etcdtls.runner" in ran.stdout
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["host-froze-nothing", "host-froze-something"])
+def test_what_a_run_imports_is_no_work_for_the_collector(tmp_path: Path, frozen: bool) -> None:
+    """A host that goes on gets its objects back, and what it froze itself stays frozen."""
+    (tmp_path / "conftest.py").write_text(
+        "import gc\ndef pytest_collection():\n    print('\\nDURING', gc.get_freeze_count(), gc.isenabled())\n"
+    )
+    code = (
+        "import atexit, gc, pytest\n"
+        "atexit.register(lambda: print('\\nEXIT', gc.get_freeze_count()))\n"
+        f"gc.freeze() if {frozen} else None\n"
+        "print('\\nBEFORE', gc.get_freeze_count())\n"
+        "options = ['-s', '-p', 'no:cacheprovider', '--collect-only']\n"
+        "pytest.main([*options, '--etcd-endpoint=https://127.0.0.1:1'])\n"
+        "print('\\nAFTER', gc.get_freeze_count())\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    lines = [line.split() for line in ran.stdout.splitlines() if line]
+    seen = {line[0]: line[1:] for line in lines if line[0] in ("BEFORE", "DURING", "AFTER", "EXIT")}
+    if frozen:
+        assert all(0 < int(count) <= int(seen["BEFORE"][0]) for count, *_ in seen.values())
+    else:
+        assert seen["BEFORE"] == seen["AFTER"] == ["0"]
+        assert int(seen["DURING"][0]) > 10_000
+        assert int(seen["EXIT"][0]) > 10_000
+    assert seen["DURING"][1] == "True"
+
+
 def test_the_package_resolves_its_names_when_they_are_used(tmp_path: Path) -> None:
     code = (
         "import sys, pytest_etcdtls\n"

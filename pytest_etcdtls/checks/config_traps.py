@@ -10,7 +10,6 @@ from typing import Any
 from pytest_etcdtls.declared.declaration import Encoding, Setting, line, version_key
 from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect, Side
 from pytest_etcdtls.declared.look_ahead import Prospect, later_lines, look_ahead
-from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps import Trap
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.configuration import (
@@ -489,6 +488,9 @@ def the_replayed_declaration_starts_etcd(start: DeclaredStart) -> Iterator[State
 
 
 def _with_a_flag_that_goes(declarations: Declarations) -> Mapping[str, Any]:
+    # The readers, and YAML, are imported where something is read: most runs have no declaration.
+    from pytest_etcdtls.declared.reading import declared_member, from_command_line
+
     first, *others = declarations.members
     declared = declared_member(from_command_line(["etcd", "--experimental-corrupt-check-time=1m"]))
     member = MemberDeclaration.of(first.label, declared, "3.6.16")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 import yaml
 
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files

@@ -6,10 +6,11 @@ Data only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, KeyType, PKIPlan
 

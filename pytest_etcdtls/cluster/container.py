@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ from pytest_etcdtls.cluster.docker import (
 )
 from pytest_etcdtls.cluster.ports import PortTakenError
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.profile import MemberNames
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.cluster.command_line import FileNames, MemberAddresses
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import DeclaredMember
-from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.errors import UnreadableJSONError, UsageError
 from pytest_etcdtls.pki.bundle import write_files
 from pytest_etcdtls.untrusted import read_json
@@ -167,6 +167,8 @@ class Member:
     @property
     def declared(self) -> DeclaredMember | None:
         """Its declaration, read at this moment; ``None`` if the declaration cannot be read."""
+        from pytest_etcdtls.declared.reading import declared_member, from_command_line
+
         try:
             declaration = from_command_line(
                 self.argv,

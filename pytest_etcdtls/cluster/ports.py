@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import ClusterStartError
 
 MOST = 32

@@ -10,7 +10,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.cluster.replay_pki import CLIENTS, ReplayFiles, replay_files
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     FLAGS,
     Declaration,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig
 from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd, find_version
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.profile import KeyType
 

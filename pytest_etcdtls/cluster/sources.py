@@ -10,11 +10,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pytest_etcdtls.cluster.command_line import FlagSet
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import line, tag_version, version_key
 from pytest_etcdtls.errors import NoEtcdError, UsageError
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Final
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import Mistake, Setting, SourceLine, Via, parse_urls
 from pytest_etcdtls.declared.flags import (
     DURATIONS,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from yaml.nodes import Node, ScalarNode
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import Mount, SourceLine
 from pytest_etcdtls.declared.etcd_yaml import documents, entries, items, member, place_of, text_of
 from pytest_etcdtls.declared.shell import Allowance, ProgramStart, Variable, Word, find_etcd, is_proxy

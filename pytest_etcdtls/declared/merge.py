@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Final
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     Declaration,
     Form,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Final
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.declared.flags import names
 from pytest_etcdtls.errors import UsageError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.declared.shell import Allowance, Lines, ProgramStart, Variable, Word, find_etcd
 from pytest_etcdtls.errors import UsageError

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.untrusted import JSONValue, escaped, printable, read_json
 

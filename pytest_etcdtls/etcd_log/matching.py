@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.etcd_log.events import Cause, Endpoint, Rejection
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text

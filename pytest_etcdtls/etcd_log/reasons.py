@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.etcd_log.events import Cause, Endpoint, Rejection
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.files import DeclaredLeaf
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.listener import FirstContact, Tried, listener_of, tls_answer, version_path

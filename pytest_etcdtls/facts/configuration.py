@@ -6,13 +6,13 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from cryptography import x509
 
 from pytest_etcdtls.address import is_address
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     CRLFile,
     DeclaredListener,
@@ -44,7 +44,6 @@ from pytest_etcdtls.declared.files import (
     read_served,
 )
 from pytest_etcdtls.declared.flags import GO_SUITES
-from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.declared.traps import Trap, traps_of
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UsageError
 from pytest_etcdtls.facts.access import (
@@ -785,6 +784,8 @@ _SAMPLE_ARGUMENTS = (
 
 @functools.cache
 def _sample_member(label: str = "m0") -> MemberDeclaration:
+    from pytest_etcdtls.declared.reading import declared_member, from_command_line
+
     declaration = from_command_line(("etcd", *_SAMPLE_ARGUMENTS))
     return MemberDeclaration.of(label, declared_member(declaration), "3.6.16")
 

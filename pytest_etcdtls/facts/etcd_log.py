@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.tls.attempt import Attempt
 from pytest_etcdtls.tls.hello import HelloExchange
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.address import is_address, is_loopback, is_number, no_machine
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import ClientExchange, MemberLists, MemberRecord, accepted_client

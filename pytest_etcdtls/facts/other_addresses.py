@@ -9,10 +9,11 @@ machine's instead of the member's, is not tried.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from pytest_etcdtls.address import is_address, is_loopback, no_machine
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     DeclaredListener,
     DeclaredMember,

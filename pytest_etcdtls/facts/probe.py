@@ -10,10 +10,10 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.role import Role

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self, TypeVar
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import ClientIdentity, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange

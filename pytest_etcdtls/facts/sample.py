@@ -7,7 +7,6 @@ counterexample changes. They stand beside their observation, see :func:`pytest_e
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response, StreamEnd
 

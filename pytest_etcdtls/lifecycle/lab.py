@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pytest_etcdtls.cluster.cluster import Cluster
@@ -15,6 +15,7 @@ from pytest_etcdtls.cluster.command_line import SECURITY_FIELDS, UnknownFlagErro
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import (
     ClusterStartError,
     InconclusiveError,

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import cycle
 from typing import Literal, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import ClusterStartError
 from pytest_etcdtls.facts.access import status_request
 from pytest_etcdtls.facts.experiments import (

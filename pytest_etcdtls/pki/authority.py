@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki.certificate import extension, name_text, public_key
 from pytest_etcdtls.pki.go_parser import BIT_STRING, INTEGER, SEQUENCE, children, encode, encode_integer
 from pytest_etcdtls.pki.profile import (

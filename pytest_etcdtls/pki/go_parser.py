@@ -7,11 +7,11 @@ import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.untrusted import printable
 
 BOOLEAN: Final = 0x01

@@ -14,7 +14,6 @@ import ipaddress
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 from urllib.parse import unquote
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki import go_verify as name_constraints
 from pytest_etcdtls.pki.certificate import extension, key_usages, public_key, shown

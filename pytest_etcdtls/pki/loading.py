@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -17,6 +16,7 @@ from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.pki.certificate import load, name_text, public_key

@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Final
 from xml.etree import ElementTree
 
 from pytest_etcdtls.baseline import MAXIMUM_SIZE, WrongReportError, our_document, tables_of, text_of
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 from pytest_etcdtls.local_file import open_regular, read_regular
 from pytest_etcdtls.report.certificate_text import utc

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
 
 from pytest_etcdtls.baseline import BUILD, SEPARATOR, Baseline, Behaviour, Snapshot, paired_labels, pairs
 from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.facts import etcd_log
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER

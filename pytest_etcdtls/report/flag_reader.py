@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import FLAGS, Declaration, Setting, Via
 from pytest_etcdtls.declared.effective import Side
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix

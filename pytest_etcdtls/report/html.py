@@ -6,7 +6,6 @@ Every text of others is a value of a template with autoescape; before that it is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final
@@ -16,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pytest_etcdtls.catalog import catalogue, why
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki.certificate import name_text
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.registry import Check

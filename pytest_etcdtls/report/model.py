@@ -9,7 +9,7 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property
@@ -20,6 +20,7 @@ from cryptography.hazmat.backends.openssl.backend import backend
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.baseline import Snapshot
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -15,6 +15,7 @@ from functools import cache
 from cryptography import x509
 
 from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
 from pytest_etcdtls.facts.certificates import PathToTrust

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar, cast
 
 from pytest_etcdtls.catalog import requirement, why
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding
 from pytest_etcdtls.untrusted import escaped, printable
 

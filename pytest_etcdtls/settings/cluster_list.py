@@ -6,12 +6,13 @@ import difflib
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from yaml.nodes import MappingNode, Node, SequenceNode
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.etcd_yaml import boolean_of, documents, entries, items, kind_of, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.local_file import parse_toml, read_regular

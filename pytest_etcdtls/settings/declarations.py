@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from cryptography import x509
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     FILES,
     Declaration,
@@ -29,7 +30,6 @@ from pytest_etcdtls.declared.files import (
     is_directory,
     require_directory,
 )
-from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.certificate import extension, is_for
 from pytest_etcdtls.pki.go_verify import names_host
@@ -186,11 +186,9 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
             contains none of the declared files.
     """
     directory = pki_directory(source)
-    declarations = [
-        read_declaration(source.resolve(CONFIG, text), pki_dir=directory) for text in source.texts(CONFIG)
-    ]
+    declarations = _read(source.texts(CONFIG), source, directory)
     _refuse_duplicates(declarations)
-    declared = [declared_member(one, _own_directory(directory, one)) for one in declarations]
+    declared = _declared_by(declarations, directory)
     _refuse_strange_directory(directory, declared)
     own = own_among(host for one in declarations for host in hosts_of(one))
     here = [runs_here(one, own) for one in declarations]
@@ -202,6 +200,23 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
         LabelledDeclaration(label=label, declared=one, here=is_here, reaches=reach(one.declaration, own))
         for label, one, is_here in zip(_labels(declarations), declared, here, strict=True)
     )
+
+
+def _read(texts: Sequence[str], source: Source, directory: Path | None) -> list[Declaration]:
+    if not texts:
+        return []
+    # The readers, and YAML, are imported where there is something to read.
+    from pytest_etcdtls.declared.reading import read_declaration
+
+    return [read_declaration(source.resolve(CONFIG, text), pki_dir=directory) for text in texts]
+
+
+def _declared_by(declarations: Sequence[Declaration], directory: Path | None) -> list[DeclaredMember]:
+    if not declarations:
+        return []
+    from pytest_etcdtls.declared.reading import declared_member
+
+    return [declared_member(one, _own_directory(directory, one)) for one in declarations]
 
 
 def hosts_of(declaration: Declaration) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import Declaration, DeclaredListener, advertised, declared_listeners
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role

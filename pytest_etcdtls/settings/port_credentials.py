@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import exists
 from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK, Pair, read_pki_directory
 from pytest_etcdtls.errors import UnreadableFileError, UsageError

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pytest_etcdtls.baseline import Baseline, read_baseline
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import DeclaredMember, Form
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.request import ClusterRequest
 from pytest_etcdtls.credentials import client_of, trusting_context
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.registry import Check

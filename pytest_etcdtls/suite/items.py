@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import pytest
 
 from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.faults import FOUND
 from pytest_etcdtls.options import ROOT

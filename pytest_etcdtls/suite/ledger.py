@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import pytest
 
 from pytest_etcdtls.baseline import Baseline, Snapshot
 from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.etcd_log import EtcdLogs

@@ -13,16 +13,15 @@ import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 from weakref import WeakSet
 
 import pytest
 
-from pytest_etcdtls.cluster.as_target import outline_listeners
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.sources import EtcdSource
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import ClusterStartError, NoEtcdError, UsageError
 from pytest_etcdtls.options import (
     STDIN_IS_TERMINAL,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
     from pytest_etcdtls.cluster.cluster import Cluster
     from pytest_etcdtls.cluster.request import ClusterRequest
+    from pytest_etcdtls.cluster.sources import EtcdSource
 
 _LISTENERS = "etcdtls_listeners"
 _SHARE = "etcdtls_share"
@@ -115,6 +115,8 @@ def _prepared(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) 
     Raises:
         UsageError: if it returns something else, or other listeners than the run was planned for.
     """
+    from pytest_etcdtls.cluster.as_target import outline_listeners
+
     hook = config.hook.pytest_etcdtls_cluster_config
     changed = hook(config=config, cluster_config=wanted, source=source)
     if changed is None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpcore
 import httpx
 from OpenSSL import SSL, crypto
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import Listener

@@ -7,10 +7,10 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, StreamEnd, alert_text
 from pytest_etcdtls.tls.stream import DialError, dial, local_address, server_name

@@ -12,13 +12,13 @@ import ssl
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import httpcore
 from OpenSSL import SSL
 
 from pytest_etcdtls.address import is_address, is_loopback, no_machine
+from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import CERTIFICATE_ALERTS, Ending, Phase, StreamEnd, alert_text
 from pytest_etcdtls.untrusted import printable

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from pytest_etcdtls.dataclass import dataclass
 
 FALLBACK_SCSV = 0x5600
 """TLS_FALLBACK_SCSV, a signaling value: this hello is a retry with a lower version (RFC 7507)."""

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ from pytest_etcdtls.facts.probe import Context, probe
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Bounds, Listener, Target
-from pytest_etcdtls.tls.attempt import Request
+from pytest_etcdtls.tls.attempt import Attempt, Request
+from pytest_etcdtls.tls.connection import make_attempt
 
 LISTENER = Listener(
     role=Role.CLIENT, scheme="https", host="127.0.0.1", port=1, member="m0", label="client-m0"
@@ -107,6 +109,47 @@ def test_attempts_come_back_in_order_and_are_recorded(
     observer = _observe_connections(server, 8, Bounds(concurrency=concurrency))
     assert len(observer.connections) == observer.used["client-m0"] == server.accepted == 8
     assert {attempt.purpose for attempt in observer.connections} == {f"attempt {n}" for n in range(8)}
+
+
+class _Reluctant:
+    """Answers with an alert, but says nothing to the first so many clients."""
+
+    def __init__(self, silent: int) -> None:
+        self.silent = silent
+
+    def __call__(self, connection: socket.socket) -> None:
+        self.silent -= 1
+        if self.silent < 0:
+            _alert(connection)
+        else:
+            connection.recv(4096)
+            connection.recv(4096)
+
+
+@pytest.mark.parametrize(
+    ("silent", "near", "here"),
+    [(0, 1e9, True), (0, 0.0, False), (1, 1e9, False)],
+    ids=["near", "far", "late"],
+)
+def test_a_listener_that_is_near_and_answers_needs_no_threads(
+    serve: Callable[[Handler], Server], monkeypatch: pytest.MonkeyPatch, silent: int, near: float, here: bool
+) -> None:
+    monkeypatch.setattr("pytest_etcdtls.observer.NEAR_MILLISECONDS", near)
+    made_by: list[bool] = []
+
+    def made(*given: Any) -> Attempt:  # noqa: ANN401
+        made_by.append(threading.current_thread() is threading.main_thread())
+        return make_attempt(*given)
+
+    monkeypatch.setattr("pytest_etcdtls.observer.make_attempt", made)
+    listener = serve(_Reluctant(silent)).listener()
+    observer = Observer(Target(label="t", origin="live", listeners=(listener,)), Bounds(timeout=0.5))
+    observer.attempt(listener, [Request(purpose="first")])
+    assert set(made_by) == {False}
+    made_by.clear()
+    observer.attempt(listener, [Request(purpose="second"), Request(purpose="third")])
+    assert made_by == [here] * 2
+    assert {one.purpose for one in observer.connections} == {"first", "second", "third"}
 
 
 def test_an_unclear_attempt_is_made_again_at_most_twice(serve: Callable[[Handler], Server]) -> None:
