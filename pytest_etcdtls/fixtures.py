@@ -77,6 +77,15 @@ def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need 
         take_from_worker(node.config, output)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave the shared clusters to the next run, after the fixtures of the user's are torn down."""
+    if "pytest_etcdtls.suite.state" in sys.modules:
+        from pytest_etcdtls.suite.state import leave_clusters
+
+        leave_clusters(session.config)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show why there was no etcd, the clusters that were replaced, and those that are left running."""
     if "pytest_etcdtls.suite.state" not in sys.modules:
@@ -91,6 +100,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for text in replaced:
             terminalreporter.write_line(text)
         terminalreporter.write_line("Tests that damage a cluster start one with etcd_cluster_factory.")
+    if kept := sharing_of(config).kept:
+        terminalreporter.section("etcd between runs")
+        for text in kept:
+            terminalreporter.write_line(text)
     if not config.getoption("etcd_keep"):
         return
     run = known_run(config)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pytest_etcdtls.cluster.admin import (
     Gateway,
@@ -65,6 +66,7 @@ def start_cluster(
     *,
     directory: Path | None = None,
     keep: bool = False,
+    outlives: bool = False,
     seconds: float = START_SECONDS,
     is_given_up: Callable[[], bool] = bool,
 ) -> Cluster:
@@ -75,6 +77,7 @@ def start_cluster(
         source: the etcd to start, from :func:`~pytest_etcdtls.cluster.sources.find_etcd`.
         directory: parent of the cluster's directory (default: the system's temporary directory).
         keep: leave the cluster running at the end.
+        outlives: the cluster may be left to a later run, see :mod:`~pytest_etcdtls.cluster.reuse`.
         seconds: time that the start may take.
         is_given_up: asked while a member starts; once it returns true, no start succeeds any more.
 
@@ -92,7 +95,9 @@ def start_cluster(
         # Imported here: the container libraries are slow to import, and processes do not need them.
         from pytest_etcdtls.cluster.container import ContainerBackend
 
-        backend = ContainerBackend(source.location, source.version, home, address=config.host, keep=keep)
+        backend = ContainerBackend(
+            source.location, source.version, home, address=config.host, keep=keep or outlives
+        )
     else:
         backend = ProcessBackend(source.location, home)
     return Cluster(config, source.version, backend, home, keep=keep, seconds=seconds, is_given_up=is_given_up)
@@ -216,6 +221,33 @@ class Cluster:
             self._release_ports()
         else:
             self._remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what the next owner does not get: the claim of the ports, which etcd holds itself."""
+        return {**vars(self), "_claims": []}
+
+    def leave(self, path: Path, seconds: float, state: str) -> bool:
+        """Leave the cluster to a later owner; return whether that is done. Otherwise it is not changed.
+
+        Args:
+            path: the socket at which the next owner finds it.
+            seconds: time after which it is removed.
+            state: the cluster as text without line breaks.
+        """
+        self._keep = self._home.watchdog.leave(path, seconds, state)
+        return self._keep
+
+    def take(self, channel: socket.socket) -> None:
+        """Be the owner, over a connection to the watchdog. Of earlier runs the logs have the start alone."""
+        self._home.watchdog.take(channel)
+        for member in self.members:
+            member.left_out = (member.left_out[0], len(member.server.log()))
+
+    def give_up(self) -> None:
+        """Have the watchdog remove the cluster, and wait for that."""
+        self._condition.close()
+        self._backend.abandon()
+        self._home.watchdog.give_up()
 
     def stop_member(self, index: int) -> None:
         """Stop one member. Its data is kept."""

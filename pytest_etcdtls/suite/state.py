@@ -35,7 +35,7 @@ from pytest_etcdtls.options import (
 )
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
-from pytest_etcdtls.settings.read import owned_outline, read_settings
+from pytest_etcdtls.settings.read import owned_outline, read_reuse, read_settings
 from pytest_etcdtls.target import Listener, Target, safe
 
 if TYPE_CHECKING:
@@ -277,6 +277,7 @@ class Sharing:
         adopted: the targets of clusters that fixtures of the user's have started, as long as those stand.
         replaced: for each replaced cluster, the test before which it was and how it differed.
         missing: why there is no etcd to start, empty while none was missing.
+        kept: what became of the clusters that runs leave to the next one.
     """
 
     named: dict[str, TargetRun] = field(default_factory=dict)
@@ -284,6 +285,7 @@ class Sharing:
     adopted: WeakSet[TargetRun] = field(default_factory=WeakSet)
     replaced: list[str] = field(default_factory=list)
     missing: str = ""
+    kept: list[str] = field(default_factory=list)
 
 
 _SHARING = pytest.StashKey[Sharing]()
@@ -310,10 +312,45 @@ def without_cluster(config: pytest.Config, error: Exception) -> BaseException:
     return pytest.fail.Exception(text, pytrace=False)
 
 
+_KEPT = "etcdtls_kept"
+
+
 def take_from_worker(config: pytest.Config, output: Mapping[str, Any]) -> None:
-    """Take over from a pytest-xdist worker that it had no etcd."""
+    """Take over from a pytest-xdist worker that it had no etcd, and what became of its clusters."""
     if missing := output.get(_MISSING):
         sharing_of(config).missing = missing
+    sharing_of(config).kept += output.get(_KEPT, ())
+
+
+def reused(config: pytest.Config) -> str:
+    """Return the header's line about clusters between runs. With ``--etcd-reuse=0`` they are ended.
+
+    Raises:
+        pytest.UsageError: if the option cannot be used.
+    """
+    from pytest_etcdtls.cluster.reuse import KeptClusters
+
+    try:
+        minutes = read_reuse(Values(config)) or 0
+        kept = KeptClusters(minutes)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    if minutes:
+        return (
+            f"etcd TLS: --etcd-reuse: clusters that wait to be taken over: {len(kept.waiting)}; those of "
+            f"this run stay for {minutes} min after it; --etcd-reuse=0 ends them"
+        )
+    text = f"--etcd-reuse=0: kept clusters that were ended: {kept.end_all()}"
+    if config.get_verbosity() < 0:  # without a header
+        sharing_of(config).kept.append(text)
+    return f"etcd TLS: {text}"
+
+
+def leave_clusters(config: pytest.Config) -> None:
+    """Leave the shared clusters of this process to the next run, if that is asked for."""
+    if (run := known_run(config)) is not None and (notes := run.leave()):
+        sharing_of(config).kept += notes
+        getattr(config, "workeroutput", {})[_KEPT] = notes
 
 
 def definitions(item: pytest.Item, name: str) -> Sequence[Definition]:
@@ -494,7 +531,7 @@ def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterR
     if key not in named:
         settings = replace(run.settings, owned=replace(run.settings.owned, config=wanted))
         outline = owned_outline(f"etcd-{safe(source.version)}", source, settings)
-        named[key] = TargetRun(outline, settings, run.start, source)
+        named[key] = TargetRun(outline, settings, run.start_shared, source)
     return named[key]
 
 
