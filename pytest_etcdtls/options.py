@@ -514,6 +514,22 @@ def is_dry(config: pytest.Config) -> bool:
     return any(config.getoption(name, False) for name in _DRY)
 
 
+_SUMMARY = "etcdtls_summary"
+
+
+def has_summary(config: pytest.Config) -> bool:
+    """Return whether a terminal reporter, in an xdist worker the controller's, writes the end of the run."""
+    if (workerinput := getattr(config, "workerinput", None)) is not None:
+        return bool(workerinput.get(_SUMMARY, True))
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return isinstance(reporter, pytest.TerminalReporter) and not config.getoption("no_summary")
+
+
+def tell_of_summary(config: pytest.Config, workerinput: dict[str, Any]) -> None:
+    """Tell an xdist worker what :func:`has_summary` returns in it."""
+    workerinput[_SUMMARY] = has_summary(config)
+
+
 _KEY = pytest.StashKey[Invocation]()
 
 

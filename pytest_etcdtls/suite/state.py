@@ -29,6 +29,7 @@ from pytest_etcdtls.options import (
     Scope,
     Values,
     cluster_scope,
+    has_summary,
     invocation_of,
     is_dry,
     scope_named,
@@ -277,6 +278,7 @@ class Sharing:
         adopted: the targets of clusters that fixtures of the user's have started, as long as those stand.
         replaced: for each replaced cluster, the test before which it was and how it differed.
         missing: why there is no etcd to start, empty while none was missing.
+        first_failure: the failure that says so in full, until the next test.
         kept: what became of the clusters that runs leave to the next one.
     """
 
@@ -285,6 +287,7 @@ class Sharing:
     adopted: WeakSet[TargetRun] = field(default_factory=WeakSet)
     replaced: list[str] = field(default_factory=list)
     missing: str = ""
+    first_failure: Any = None
     kept: list[str] = field(default_factory=list)
 
 
@@ -302,14 +305,25 @@ _MISSING = "etcdtls_missing"
 def without_cluster(config: pytest.Config, error: Exception) -> BaseException:
     """Return what a test fails with that does not get its cluster.
 
-    That there is no etcd is said in one line; the end of the run says once what was tried.
+    That there is no etcd is said in one line; the end of the run says once what was tried. Where no terminal
+    reporter writes the end of the run, the first test says it.
     """
-    text = str(error)
+    failure = pytest.fail.Exception(str(error), pytrace=False)
     if isinstance(error, NoEtcdError):
-        sharing_of(config).missing = text
-        getattr(config, "workeroutput", {})[_MISSING] = text
-        text = f"{text.splitlines()[0]}; the end of the run says what was tried and how to get one"
-    return pytest.fail.Exception(text, pytrace=False)
+        sharing, short = sharing_of(config), str(error).splitlines()[0]
+        if has_summary(config):
+            failure.msg = f"{short}; the end of the run says what was tried and how to get one"
+        elif sharing.missing:
+            failure.msg = _said(short)
+        else:
+            sharing.first_failure = failure
+        sharing.missing = str(error)
+        getattr(config, "workeroutput", {})[_MISSING] = sharing.missing
+    return failure
+
+
+def _said(short: str) -> str:
+    return f"{short}; the first test that needed one says what was tried and how to get one"
 
 
 _KEPT = "etcdtls_kept"
@@ -443,6 +457,9 @@ def replace_damaged(item: pytest.Item) -> None:
     What depends on it is torn down before, as pytest does it, and all is set up anew for the test.
     """
     info: Any = item
+    if (failure := sharing_of(item.config).first_failure) is not None:
+        # It was reported. pytest raises it again for every test that uses the same fixture.
+        failure.msg, sharing_of(item.config).first_failure = _said(str(failure).splitlines()[0]), None
     seen = info._fixtureinfo.name2fixturedefs.get(CLUSTER, ())  # with its definition of another scope
     for definition in dict.fromkeys((*definitions(item, CLUSTER), *seen)):
         cluster = definition.cached_result[0] if definition.cached_result else None
