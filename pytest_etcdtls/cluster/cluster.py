@@ -24,6 +24,7 @@ from pytest_etcdtls.cluster.admin import (
 from pytest_etcdtls.cluster.as_target import build_target
 from pytest_etcdtls.cluster.command_line import (
     FileNames,
+    FlagSet,
     MemberAddresses,
     command_line,
     loopback_addresses,
@@ -526,37 +527,16 @@ class Cluster:
         self.members = tuple(self._member(addresses, index) for index in range(self.config.size))
 
     def _member(self, addresses: Sequence[MemberAddresses], index: int, *, joins: bool = False) -> Member:
-        own = addresses[index]
-        inside = [self._backend.listens_on(reached) for reached in addresses]
-        paths, files = self._backend.paths(own.name), FileNames.of_member(self.pki, own.name)
-        flags = member_flags(
+        return build_member(
+            self._backend,
             self.config,
             self._flags,
-            inside,
+            self.pki,
+            addresses,
             index,
-            paths,
-            files,
-            token=self.token,
+            home=self._home,
             alone=self._alone,
             joins=joins,
-        )
-        directory = self.directory / own.name
-        directory.mkdir(mode=0o700, exist_ok=True)  # it has data if the member is upgraded
-        config_file = directory / "etcd.conf.yml" if self.config.config_file else None
-        if config_file is not None:
-            config_file.write_text(render(flags, self.config, paths))
-        argv = command_line(self._backend.program, flags, self.config, paths)
-        variables = {name: paths.fill_in(value) for name, value in self.config.environment.items()}
-        return Member(
-            addresses=own,
-            argv=argv,
-            pki_root=self.pki_directory,
-            files=files,
-            server=self._backend.server(own, argv, variables, config_file),
-            listens=Served.from_urls((*inside[index].listen_client, *inside[index].listen_client_http)),
-            variables=variables,
-            config_file=config_file,
-            sees_pki_root=self._backend.sees_host_files,
         )
 
     def _launch(self, *members: Member, one_by_one: bool = False) -> None:
@@ -584,6 +564,60 @@ class Cluster:
     def _release_ports(self) -> None:
         for claim in self._claims:
             claim.release()
+
+
+def build_member(
+    backend: ProcessBackend | ContainerBackend,
+    config: ClusterConfig,
+    known: FlagSet,
+    pki: ClusterPKI,
+    addresses: Sequence[MemberAddresses],
+    index: int,
+    *,
+    home: GuardedDirectory,
+    alone: bool,
+    joins: bool = False,
+) -> Member:
+    """Return a member that can be started.
+
+    Args:
+        backend: runs it.
+        config: the cluster's configuration.
+        known: the flags of this version of etcd.
+        pki: the keys and certificates, which are written already.
+        addresses: URLs of all members as seen from this host.
+        index: index of this member in ``addresses``.
+        home: the cluster's directory.
+        alone: it is the only member, and will be.
+        joins: it was added to a cluster that runs.
+
+    Raises:
+        UsageError: if this version of etcd does not support the configuration.
+    """
+    own = addresses[index]
+    inside = [backend.listens_on(reached) for reached in addresses]
+    paths, files = backend.paths(own.name), FileNames.of_member(pki, own.name)
+    flags = member_flags(
+        config, known, inside, index, paths, files, token=home.token, alone=alone, joins=joins
+    )
+    directory = home.path / own.name
+    directory.mkdir(mode=0o700, exist_ok=True)  # it has data if the member is upgraded
+    config_file = directory / "etcd.conf.yml" if config.config_file else None
+    if config_file is not None:
+        config_file.write_text(render(flags, config, paths))
+    argv = command_line(backend.program, flags, config, paths)
+    variables = {name: paths.fill_in(value) for name, value in config.environment.items()}
+    return Member(
+        addresses=own,
+        argv=argv,
+        pki_root=home.path / "pki",
+        files=files,
+        server=backend.server(own, argv, variables, config_file),
+        listens=Served.from_urls((*inside[index].listen_client, *inside[index].listen_client_http)),
+        variables=variables,
+        config_file=config_file,
+        sees_pki_root=backend.sees_host_files,
+    )
 
 
 class Launch:
