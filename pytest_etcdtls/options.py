@@ -331,6 +331,13 @@ _JUDGING = (
         Kind.LIST,
     ),
     Option(
+        "--etcd-metadata",
+        "what the reports say about the run besides its results: ticket=OPS-17, commit, environment. At most "
+        "50 keys of 64 characters; a value is cut at 1024. Repeatable.",
+        "KEY=VALUE",
+        Kind.LIST,
+    ),
+    Option(
         "--etcd-plan",
         "print the maximum number of connections per listener and stop; makes none.",
         kind=Kind.FLAG,

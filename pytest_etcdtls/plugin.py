@@ -88,6 +88,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(shared, "etcdtls-shared")
     if not invocation.suite:
         return
+    if invocation.fleet is not None or not hasattr(config, "workerinput"):
+        from pytest_etcdtls.suite.state import add_metadata
+
+        add_metadata(config)
     # What is imported stays; the collector would look for garbage in it again and again.
     collects = gc.isenabled()
     gc.disable()

@@ -28,6 +28,7 @@ from pytest_etcdtls.settings.port_credentials import (
 )
 from pytest_etcdtls.settings.source import Source, integer, option, seconds, word
 from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.waivers import Waiver, read_waivers
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Settings:
         baseline: the earlier run to compare with.
         fail_on_difference: whether any difference fails the run.
         reports: the report files to write.
+        metadata: what they say about the run, by key: printable and bounded.
         bounds: the limits on connections and time.
         allow_writes: whether the fixture ``etcd_client`` may write to a live cluster.
     """
@@ -93,6 +95,7 @@ class Settings:
     baseline: Baseline | None = None
     fail_on_difference: bool = False
     reports: tuple[Path, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
     allow_writes: bool = False
 
@@ -212,6 +215,7 @@ def read_settings(
         baseline=read_baseline(baseline) if baseline is not None else None,
         fail_on_difference=source.flag("etcd_fail_on_difference"),
         reports=tuple(_report(source, text, fleet=fleet) for text in source.texts("etcd_report")),
+        metadata=_metadata(source),
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )
@@ -360,6 +364,24 @@ def _report(source: Source, text: str, *, fleet: bool) -> Path:
             f"--etcd-report {text!r}: the suffix chooses the format: {', '.join(suffixes)}{whose}"
         )
     return _writable("--etcd-report", text, path)
+
+
+_MOST_KEYS, _LONGEST_KEY, _LONGEST_VALUE = 50, 64, 1024
+
+
+def _metadata(source: Source) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for text in source.texts("etcd_metadata"):
+        key, between, value = text.partition("=")
+        if not between or not 0 < len(key) <= _LONGEST_KEY or not key.isprintable():
+            raise UsageError(
+                f"--etcd-metadata {printable(text)!r} is no KEY=VALUE with a printable key of at most "
+                f"{_LONGEST_KEY} characters"
+            )
+        found[key] = printable(value, _LONGEST_VALUE)
+    if len(found) > _MOST_KEYS:
+        raise UsageError(f"--etcd-metadata has {len(found)} keys: at most {_MOST_KEYS}")
+    return found
 
 
 def _writable(flag: str, text: str, path: Path) -> Path:

@@ -38,6 +38,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.settings.read import owned_outline, read_reuse, read_settings
 from pytest_etcdtls.target import Listener, Target, safe
+from pytest_etcdtls.untrusted import printable
 
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
@@ -164,6 +165,35 @@ def tell_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
 def known_run(config: pytest.Config) -> Run | None:
     """Return the run if it was created."""
     return config.stash.get(_RUN, None)
+
+
+def add_metadata(config: pytest.Config) -> None:
+    """Add what the users' hooks return to ``--etcd-metadata``, with which it is checked and bounded.
+
+    Raises:
+        pytest.UsageError: if a hook fails, or returns something else than texts by key.
+    """
+    try:
+        said = config.hook.pytest_etcdtls_report_metadata(config=config)
+    except Exception as error:
+        raise pytest.UsageError(
+            f"a hook pytest_etcdtls_report_metadata failed: {type(error).__name__}: {printable(str(error))}"
+        ) from error
+    found: dict[str, str] = {}
+    for one in said:
+        if not isinstance(one, Mapping):
+            raise pytest.UsageError(
+                f"a hook pytest_etcdtls_report_metadata returned {type(one).__name__}: return a dict of texts"
+            )
+        for key, value in one.items():
+            if not isinstance(key, str) or not isinstance(value, str) or "=" in key:
+                raise pytest.UsageError(
+                    f"a hook pytest_etcdtls_report_metadata returned {printable(repr(key))} with a value of "
+                    f"type {type(value).__name__}: keys and values are texts, and no key has an ="
+                )
+            found.setdefault(key, value)
+    given = Values(config).texts("etcd_metadata")
+    config.option.etcd_metadata = [*(f"{key}={value}" for key, value in found.items()), *given]
 
 
 def _ask(text: str) -> str | None:
