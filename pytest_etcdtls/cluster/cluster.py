@@ -88,7 +88,7 @@ def start_cluster(
         ClusterStartError: if the cluster does not start. The message ends with the last lines of its log.
     """
     try:
-        home = GuardedDirectory(directory)
+        home = GuardedDirectory(directory, held=outlives)
     except OSError as error:
         raise ClusterStartError(f"the directory of the cluster cannot be made: {error}") from error
     backend: ProcessBackend | ContainerBackend

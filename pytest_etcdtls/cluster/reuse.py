@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import fcntl
 import hashlib
 import io
 import os
@@ -18,6 +19,7 @@ import pickle
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -64,7 +66,10 @@ class KeptClusters:
         self._minutes = minutes
         self._shared: dict[Cluster, tuple[str, str]] = {}
         self.notes: list[str] = []
-        self._clean_up()
+        try:
+            self._clean_up()
+        except OSError as error:
+            raise UsageError(f"--etcd-reuse cannot use {self._directory}: {error}") from error
 
     @property
     def waiting(self) -> list[Path]:
@@ -87,7 +92,8 @@ class KeptClusters:
         how = "was taken over"
         if cluster is None:
             how = "was started"
-            cluster = start_cluster(config, source, directory=self._directory, outlives=True)
+            with _locked(self._directory, fcntl.LOCK_SH):  # until its watchdog has locked its own directory
+                cluster = start_cluster(config, source, directory=self._directory, outlives=True)
             for member in cluster.members:
                 length = len(member.server.log())
                 member.left_out = length, length
@@ -149,28 +155,50 @@ class KeptClusters:
         return None
 
     def _clean_up(self) -> None:
-        """Remove what has no watchdog: it was killed, or the machine has stopped."""
-        sockets = {path.name.rpartition(".")[2]: path for path in self.waiting}
-        left = sockets.keys() | {path.name for path in self._directory.glob("pytest-etcdtls-*")}
-        for token in left - set(_arguments()) if left else ():
-            watchdog = Watchdog(token)
-            watchdog.guard_directory(self._directory / token)
-            if (path := sockets.get(token)) is not None:
-                if ".container." in path.name:
-                    from pytest_etcdtls.cluster.docker import cleanup_command
-
-                    watchdog.guard_command(cleanup_command(token))
-                path.unlink(missing_ok=True)
-            watchdog.give_up()
-
-
-def _arguments() -> Iterator[str]:
-    """Yield the arguments of all processes. A watchdog has its token among them."""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        """Remove what has no watchdog: it was killed, or the machine has stopped. Its lock is free then."""
         try:
-            yield from entry.read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # the process has ended
-            continue
+            with _locked(self._directory, fcntl.LOCK_EX):
+                sockets = {path.name.rpartition(".")[2]: path for path in self.waiting}
+                homes = {path.name for path in self._directory.glob("pytest-etcdtls-*")}
+                for token in sockets.keys() | homes:
+                    if token not in homes or _is_free(self._directory / token):
+                        self._remove(token, sockets.get(token))
+        except BlockingIOError:
+            return  # another run starts a cluster, or cleans up
+
+    def _remove(self, token: str, path: Path | None) -> None:
+        watchdog = Watchdog(token)
+        watchdog.guard_directory(self._directory / token)
+        if path is not None:
+            if ".container." in path.name:
+                from pytest_etcdtls.cluster.docker import cleanup_command
+
+                watchdog.guard_command(cleanup_command(token))
+            path.unlink(missing_ok=True)
+        watchdog.give_up()
+
+
+@contextmanager
+def _locked(directory: Path, kind: int) -> Iterator[None]:
+    """Hold a lock on a directory. It holds in other containers and, as far as NFS has it, on other hosts too.
+
+    Raises:
+        BlockingIOError: for an exclusive lock, if it is locked already.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, kind | (fcntl.LOCK_NB if kind == fcntl.LOCK_EX else 0))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_free(directory: Path) -> bool:
+    try:
+        with _locked(directory, fcntl.LOCK_EX):
+            return True
+    except OSError:  # it is locked, cannot be, or has just been removed
+        return False
 
 
 def _private_directory(path: Path) -> Path:
@@ -214,7 +242,10 @@ def _unfit(cluster: Cluster) -> str:
 
 
 def _key(config: ClusterConfig, source: EtcdSource) -> str:
-    """Return what tells clusters apart: the etcd by its content, configuration, this package and Python."""
+    """Return what tells clusters apart: the etcd by its content, the configuration, and who can use it.
+
+    That are this package, Python, and the namespaces of processes and networks: containers may share a cache.
+    """
     if source.kind == "container":
         from pytest_etcdtls.cluster.docker import image_id
 
@@ -222,7 +253,8 @@ def _key(config: ClusterConfig, source: EtcdSource) -> str:
     else:
         with open(source.location, "rb") as binary:
             etcd = hashlib.file_digest(binary, "sha256").hexdigest()
-    parts = (etcd, source.version, __version__, sys.version, _canonical(config))
+    namespaces = (os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "net"))
+    parts = (etcd, source.version, __version__, sys.version, *namespaces, _canonical(config))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

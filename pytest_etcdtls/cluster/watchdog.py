@@ -13,6 +13,7 @@ then on. If none does in time, the watchdog cleans up as if the owner had died.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -98,6 +99,16 @@ class Watchdog:
         """Run a command if the owner dies, after the processes are killed."""
         self._tell(command=list(argv))
 
+    def hold(self, path: Path) -> None:
+        """Lock a directory as long as the watchdog runs, so that others can see that it does.
+
+        Raises:
+            OSError: if it cannot be locked.
+        """
+        self._tell(hold=str(path))
+        if self._channel is None or _line(self._channel) != _DONE:
+            raise OSError(f"{path} cannot be locked")
+
     def dismiss(self) -> None:
         """Send the final order and wait until the watchdog ends. It may be called repeatedly."""
         self._tell(done=True)
@@ -121,7 +132,7 @@ class Watchdog:
             state: text without line breaks for the next owner. It is kept in memory.
         """
         self._tell(leave={"path": str(path), "seconds": seconds, "state": state})
-        if self._channel is None or _line(self._channel) != _LEFT:
+        if self._channel is None or _line(self._channel) != _DONE:
             return False
         self._channel.close()
         if self._process is not None:
@@ -140,7 +151,8 @@ class Watchdog:
                 self._channel.sendall(json.dumps(order).encode() + b"\n")
 
 
-_LEFT = b"left"
+_DONE = b"done"
+"""The answer to an order that has one."""
 
 
 def inherit(path: Path) -> tuple[socket.socket, str] | None:
@@ -211,11 +223,12 @@ class GuardedDirectory:
         watchdog: the watchdog, for the processes that the owner starts.
     """
 
-    def __init__(self, parent: Path | None = None) -> None:
+    def __init__(self, parent: Path | None = None, *, held: bool = False) -> None:
         """Make the directory.
 
         Args:
             parent: the directory that it is made in (default: the system's temporary directory).
+            held: whether it is locked as long as the watchdog runs.
 
         Raises:
             OSError: if it cannot be made, or the watchdog cannot be started.
@@ -226,8 +239,10 @@ class GuardedDirectory:
         try:
             self.watchdog.guard_directory(self.path)
             self.path.mkdir(mode=0o700)
+            if held:
+                self.watchdog.hold(self.path)
         except OSError:
-            self.watchdog.dismiss()
+            self.remove()
             raise
 
     def remove(self) -> None:
@@ -265,14 +280,13 @@ def watch(pipe: int, token: str, owner: int) -> None:
             directories.append(order["directory"])
         if "command" in order:
             commands.append(order["command"])
+        if "hold" in order:
+            _answer(pipe, done=_lock(order["hold"]))
         if "leave" in order:
-            try:
-                listening = _listen(Path(order["leave"]["path"]))
-            except OSError:
-                os.write(pipe, b"refused\n")
+            listening = _listen(Path(order["leave"]["path"]))
+            _answer(pipe, done=listening is not None)
+            if listening is None:
                 continue
-            with suppress(OSError):  # the owner may have ended
-                os.write(pipe, _LEFT + b"\n")
             heir = _wait_for_heir(listening, **order["leave"])
             if heir is None:
                 break
@@ -293,7 +307,21 @@ def watch(pipe: int, token: str, owner: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _listen(path: Path) -> socket.socket:
+def _answer(pipe: int, *, done: bool) -> None:
+    with suppress(OSError):  # the owner may have ended
+        os.write(pipe, (_DONE if done else b"refused") + b"\n")
+
+
+def _lock(directory: str) -> bool:
+    """Lock a directory until this process ends; return whether that is done."""
+    try:
+        fcntl.flock(os.open(directory, os.O_RDONLY | os.O_DIRECTORY), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _listen(path: Path) -> socket.socket | None:
     listening = socket.socket(socket.AF_UNIX)
     try:
         with _reach(path) as there:
@@ -301,7 +329,7 @@ def _listen(path: Path) -> socket.socket:
         listening.listen(1)
     except OSError:
         listening.close()
-        raise
+        return None
     return listening
 
 

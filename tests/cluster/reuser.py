@@ -51,6 +51,7 @@ def about(cluster: Cluster) -> dict[str, object]:
     servers = [member.server for member in cluster.members]
     state = {
         "token": cluster.token,
+        "url": cluster.members[0].client_url,
         "directory": str(cluster.directory),
         "pids": [server.pid for server in servers if isinstance(server, EtcdProcess)],
         "watchdog": cluster._home.watchdog.pid,

@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -148,8 +149,8 @@ def test_the_log_of_a_run_has_the_start_and_nothing_of_earlier_runs(
     reusing: Reuse, newest_etcd: Path
 ) -> None:
     first = reusing(newest_etcd)
-    port = int(first.state["log"].partition('"listen-client-urls":["https://127.0.0.1:')[2].partition('"')[0])
-    with socket.create_connection(("127.0.0.1", port)) as unfinished:
+    url = urlsplit(first.state["url"])
+    with socket.create_connection((url.hostname, url.port)) as unfinished:
         unfinished.sendall(b"no TLS\n")
         unfinished.recv(100)
     first.end()
