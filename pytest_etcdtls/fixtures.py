@@ -60,8 +60,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need not be installed
     """Send a pytest-xdist worker what it may do on a live cluster, and what ``--etcd-discover`` found."""
-    from pytest_etcdtls.options import invocation_of
+    from pytest_etcdtls.options import invocation_of, tell_of_summary
 
+    tell_of_summary(node.config, node.workerinput)
     if invocation_of(node.config).live is not None:
         from pytest_etcdtls.suite.state import tell_worker
 
@@ -75,6 +76,15 @@ def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need 
         from pytest_etcdtls.suite.state import take_from_worker
 
         take_from_worker(node.config, output)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave the shared clusters to the next run, after the fixtures of the user's are torn down."""
+    if "pytest_etcdtls.suite.state" in sys.modules:
+        from pytest_etcdtls.suite.state import leave_clusters
+
+        leave_clusters(session.config)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -91,6 +101,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for text in replaced:
             terminalreporter.write_line(text)
         terminalreporter.write_line("Tests that damage a cluster start one with etcd_cluster_factory.")
+    if kept := sharing_of(config).kept:
+        terminalreporter.section("etcd between runs")
+        for text in kept:
+            terminalreporter.write_line(text)
     if not config.getoption("etcd_keep"):
         return
     run = known_run(config)

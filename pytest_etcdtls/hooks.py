@@ -5,7 +5,7 @@ An implementation takes those of the arguments that it names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,4 +48,20 @@ def pytest_etcdtls_judged(
         target: the target, with every listener.
         results: one result for each selected check and listener, waivers applied.
         faults: those that violate and follow from no other.
+    """
+
+
+@pytest.hookspec
+def pytest_etcdtls_report_metadata(config: pytest.Config) -> Mapping[str, str] | None:
+    """Return what the reports of the suite shall say about the run: a ticket, an environment, a commit.
+
+    Called before anything is judged, in each process that judges. What ``--etcd-metadata`` says of a key has
+    precedence, then the implementation that is called first. What is not a mapping of texts ends the run with
+    exit code 4.
+
+    Args:
+        config: pytest's configuration.
+
+    Returns:
+        Values by key, as for ``--etcd-metadata``; ``None`` for none.
     """

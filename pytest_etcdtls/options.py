@@ -28,6 +28,7 @@ class Kind(Enum):
     TEXT = "one value, the last one given counts"
     LIST = "may be given again"
     FLAG = "has no value"
+    OPTIONAL = "one value or none, which means the constant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Option:
         metavar: the placeholder for its value.
         ini: whether there is an ini option: the flag without leading dashes, underscores for dashes.
         stored_as: the attribute of ``config.option``, if not :attr:`name`.
-        const: the value that a flag stores.
+        const: the value that an option without value stores.
     """
 
     flag: str
@@ -49,7 +50,7 @@ class Option:
     kind: Kind = Kind.TEXT
     ini: bool = True
     stored_as: str | None = None
-    const: bool = True
+    const: bool | str = True
 
     @property
     def name(self) -> str:
@@ -250,6 +251,15 @@ _OWNED = (
         kind=Kind.FLAG,
         ini=False,
     ),
+    Option(
+        "--etcd-reuse",
+        "for quick development: leave the shared clusters running for MINUTES after the run (30 without "
+        "a value, at most 1440), and take over those of an earlier run; 0 ends all that are left (default "
+        "off).",
+        "MINUTES",
+        Kind.OPTIONAL,
+        const="30",
+    ),
 )
 
 _JUDGING = (
@@ -318,6 +328,13 @@ _JUDGING = (
         "show, .md for a ticket or a job's summary, .sarif for code scanning; of --etcd-clusters .jsonl, a "
         "line for each as it ends, .json and .html. Repeatable.",
         "PATH",
+        Kind.LIST,
+    ),
+    Option(
+        "--etcd-metadata",
+        "what the reports say about the run besides its results: ticket=OPS-17, commit, environment. At most "
+        "50 keys of 64 characters; a value is cut at 1024. Repeatable.",
+        "KEY=VALUE",
         Kind.LIST,
     ),
     Option(
@@ -504,6 +521,22 @@ def is_dry(config: pytest.Config) -> bool:
     return any(config.getoption(name, False) for name in _DRY)
 
 
+_SUMMARY = "etcdtls_summary"
+
+
+def has_summary(config: pytest.Config) -> bool:
+    """Return whether a terminal reporter, in an xdist worker the controller's, writes the end of the run."""
+    if (workerinput := getattr(config, "workerinput", None)) is not None:
+        return bool(workerinput.get(_SUMMARY, True))
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return isinstance(reporter, pytest.TerminalReporter) and not config.getoption("no_summary")
+
+
+def tell_of_summary(config: pytest.Config, workerinput: dict[str, Any]) -> None:
+    """Tell an xdist worker what :func:`has_summary` returns in it."""
+    workerinput[_SUMMARY] = has_summary(config)
+
+
 _KEY = pytest.StashKey[Invocation]()
 
 
@@ -532,6 +565,12 @@ def _read(config: pytest.Config) -> Invocation:
     live = _live(config, words, here, conformance) if fleet is None else None
     replays = conformance is not False and _replays(config, live)
     asked = here or package or bool(ids) or live == "command line" or fleet is not None
+    given = [option.flag for option in LIVE if config.getoption(option.dest) is not None]
+    if given and conformance is not False and config.getoption("etcd_reuse") is not None:
+        raise pytest.UsageError(
+            f"--etcd-reuse keeps clusters that the run starts, and {given[0]} names one that runs: omit "
+            "one of them. For clusters of fixtures in addition to a live one use etcd_reuse in the ini file"
+        )
     if replays:
         _refuse_live_options(config)
         live = None
@@ -559,6 +598,7 @@ def _read(config: pytest.Config) -> Invocation:
 
 
 _NOT_OF_FLEETS = (*LIVE, *(_BY_NAME[name] for name in ("etcd_binary", "etcd_image", "etcd_baseline")))
+_NOT_OF_FLEETS += (_BY_NAME["etcd_reuse"],)
 _NOT_OF_FLEETS += tuple(_BY_NAME[name] for name in ("etcd_fail_on_difference", "etcd_write_waivers"))
 
 
@@ -681,11 +721,17 @@ def _is_package(argument: str, config: pytest.Config) -> bool:
     return "::" not in argument and any(path.resolve() == Path(place).resolve() for place in places)
 
 
-_ACTIONS = {Kind.TEXT: "store", Kind.LIST: "append", Kind.FLAG: "store_const"}
+_ACTIONS = {
+    Kind.TEXT: "store",
+    Kind.LIST: "append",
+    Kind.FLAG: "store_const",
+    Kind.OPTIONAL: "store",
+}
 _INI_TYPES: dict[Kind, Literal["string", "linelist", "bool"]] = {
     Kind.TEXT: "string",
     Kind.LIST: "linelist",
     Kind.FLAG: "bool",
+    Kind.OPTIONAL: "string",
 }
 
 
@@ -700,9 +746,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 def _arguments(option: Option) -> dict[str, Any]:
     arguments: dict[str, Any] = {"action": _ACTIONS[option.kind], "dest": option.dest, "default": None}
-    if option.kind is Kind.FLAG:
+    if option.kind in (Kind.FLAG, Kind.OPTIONAL):
         arguments["const"] = option.const
-    else:
+    if option.kind is Kind.OPTIONAL:
+        arguments["nargs"] = "?"
+    if option.kind is not Kind.FLAG:
         arguments["metavar"] = option.metavar
     return arguments
 

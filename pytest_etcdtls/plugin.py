@@ -65,6 +65,14 @@ def _load_checks(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--etcd-checks-file: {error}") from error
 
 
+_HEADER = pytest.StashKey[str]()
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Return the line about clusters that stay between runs."""
+    return config.stash.get(_HEADER, None)
+
+
 class PlainImports:
     """Imports the modules of this package as Python does.
 
@@ -100,6 +108,10 @@ def pytest_configure(config: pytest.Config) -> None:
     cluster_scope(config)
     _load_checks(config)
     invocation = invocation_of(config)
+    if Values(config).text("etcd_reuse") is not None and not hasattr(config, "workerinput"):
+        from pytest_etcdtls.suite.state import reused
+
+        config.stash[_HEADER] = reused(config)
     users = invocation.live is not None or invocation.replays
     shared = fixtures.shared_target(live=users)
     config.pluginmanager.register(shared, "etcdtls-shared")
@@ -110,6 +122,10 @@ def pytest_configure(config: pytest.Config) -> None:
     collects, freezes = gc.isenabled(), not gc.get_freeze_count()
     gc.disable()
     try:
+        if invocation.fleet is not None or not hasattr(config, "workerinput"):
+            from pytest_etcdtls.suite.state import add_metadata
+
+            add_metadata(config)
         if invocation.fleet is not None:
             from pytest_etcdtls.suite.fleet import activate_fleet
 

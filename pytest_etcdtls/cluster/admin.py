@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import secrets
@@ -44,7 +45,8 @@ class Gateway:
         Raises:
             ClusterStartError: if etcd refuses.
         """
-        self._token = str(_call(self, "authenticate", {"name": user[0], "password": user[1]}).get("token"))
+        message = {"name": user[0], "password": user[1]}
+        self._token = str(_call(self, "auth/authenticate", message).get("token"))
 
     def health(self) -> str | None:
         """Request ``/health``; return the problem, ``None`` if the member is healthy."""
@@ -123,20 +125,39 @@ def enable_authentication(gateway: Gateway) -> tuple[str, str]:
         ClusterStartError: if etcd refuses.
     """
     password = secrets.token_urlsafe(18)
-    _call(gateway, "user/add", {"name": USER, "password": password})
-    _call(gateway, "role/add", {"name": USER})
-    _call(gateway, "user/grant", {"user": USER, "role": USER})
-    _call(gateway, "enable", {})
+    _call(gateway, "auth/user/add", {"name": USER, "password": password})
+    _call(gateway, "auth/role/add", {"name": USER})
+    _call(gateway, "auth/user/grant", {"user": USER, "role": USER})
+    _call(gateway, "auth/enable", {})
     return USER, password
+
+
+def remove_data(gateway: Gateway) -> None:
+    """Remove all keys and leases of a cluster.
+
+    Raises:
+        ClusterStartError: if there are users, roles or alarms, or etcd refuses.
+    """
+    lists = {"users": "auth/user/list", "roles": "auth/role/list", "alarms": "maintenance/alarm"}
+    for kind, method in lists.items():
+        if _call(gateway, method, {}).get(kind):
+            raise ClusterStartError(f"etcd has {kind}")
+    for lease in _call(gateway, "lease/leases", {}).get("leases", ()):
+        _call(gateway, "lease/revoke", {"ID": lease["ID"]})
+    _call(gateway, "kv/deleterange", {"key": _ZERO, "range_end": _ZERO})
+
+
+_ZERO = base64.b64encode(b"\0").decode()
+"""As first key and as end of a range it means all keys."""
 
 
 def _call(gateway: Gateway, method: str, message: dict[str, Any]) -> dict[str, Any]:
     try:
-        status, answer = gateway.post(f"/v3/auth/{method}", message)
+        status, answer = gateway.post(f"/v3/{method}", message)
     except (OSError, http.client.HTTPException) as error:
-        raise ClusterStartError(f"etcd cannot be administered: auth/{method}: {error}") from error
+        raise ClusterStartError(f"etcd cannot be administered: {method}: {error}") from error
     if status != HTTPStatus.OK:
-        raise ClusterStartError(f"etcd cannot be administered: auth/{method}: {_problem(status, answer)}")
+        raise ClusterStartError(f"etcd cannot be administered: {method}: {_problem(status, answer)}")
     return answer
 
 

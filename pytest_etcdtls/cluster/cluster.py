@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pytest_etcdtls.cluster.admin import (
     Gateway,
@@ -23,6 +24,7 @@ from pytest_etcdtls.cluster.admin import (
 from pytest_etcdtls.cluster.as_target import build_target
 from pytest_etcdtls.cluster.command_line import (
     FileNames,
+    FlagSet,
     MemberAddresses,
     command_line,
     loopback_addresses,
@@ -65,6 +67,7 @@ def start_cluster(
     *,
     directory: Path | None = None,
     keep: bool = False,
+    outlives: bool = False,
     seconds: float = START_SECONDS,
     is_given_up: Callable[[], bool] = bool,
 ) -> Cluster:
@@ -75,6 +78,7 @@ def start_cluster(
         source: the etcd to start, from :func:`~pytest_etcdtls.cluster.sources.find_etcd`.
         directory: parent of the cluster's directory (default: the system's temporary directory).
         keep: leave the cluster running at the end.
+        outlives: the cluster may be left to a later run, see :mod:`~pytest_etcdtls.cluster.reuse`.
         seconds: time that the start may take.
         is_given_up: asked while a member starts; once it returns true, no start succeeds any more.
 
@@ -84,7 +88,7 @@ def start_cluster(
         ClusterStartError: if the cluster does not start. The message ends with the last lines of its log.
     """
     try:
-        home = GuardedDirectory(directory)
+        home = GuardedDirectory(directory, held=outlives)
     except OSError as error:
         raise ClusterStartError(f"the directory of the cluster cannot be made: {error}") from error
     backend: ProcessBackend | ContainerBackend
@@ -92,7 +96,9 @@ def start_cluster(
         # Imported here: the container libraries are slow to import, and processes do not need them.
         from pytest_etcdtls.cluster.container import ContainerBackend
 
-        backend = ContainerBackend(source.location, source.version, home, address=config.host, keep=keep)
+        backend = ContainerBackend(
+            source.location, source.version, home, address=config.host, keep=keep or outlives
+        )
     else:
         backend = ProcessBackend(source.location, home)
     return Cluster(config, source.version, backend, home, keep=keep, seconds=seconds, is_given_up=is_given_up)
@@ -216,6 +222,33 @@ class Cluster:
             self._release_ports()
         else:
             self._remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what the next owner does not get: the claim of the ports, which etcd holds itself."""
+        return {**vars(self), "_claims": []}
+
+    def leave(self, path: Path, seconds: float, state: str) -> bool:
+        """Leave the cluster to a later owner; return whether that is done. Otherwise it is not changed.
+
+        Args:
+            path: the socket at which the next owner finds it.
+            seconds: time after which it is removed.
+            state: the cluster as text without line breaks.
+        """
+        self._keep = self._home.watchdog.leave(path, seconds, state)
+        return self._keep
+
+    def take(self, channel: socket.socket) -> None:
+        """Be the owner, over a connection to the watchdog. Of earlier runs the logs have the start alone."""
+        self._home.watchdog.take(channel)
+        for member in self.members:
+            member.left_out = (member.left_out[0], len(member.server.log()))
+
+    def give_up(self) -> None:
+        """Have the watchdog remove the cluster, and wait for that."""
+        self._condition.close()
+        self._backend.abandon()
+        self._home.watchdog.give_up()
 
     def stop_member(self, index: int) -> None:
         """Stop one member. Its data is kept."""
@@ -494,37 +527,16 @@ class Cluster:
         self.members = tuple(self._member(addresses, index) for index in range(self.config.size))
 
     def _member(self, addresses: Sequence[MemberAddresses], index: int, *, joins: bool = False) -> Member:
-        own = addresses[index]
-        inside = [self._backend.listens_on(reached) for reached in addresses]
-        paths, files = self._backend.paths(own.name), FileNames.of_member(self.pki, own.name)
-        flags = member_flags(
+        return build_member(
+            self._backend,
             self.config,
             self._flags,
-            inside,
+            self.pki,
+            addresses,
             index,
-            paths,
-            files,
-            token=self.token,
+            home=self._home,
             alone=self._alone,
             joins=joins,
-        )
-        directory = self.directory / own.name
-        directory.mkdir(mode=0o700, exist_ok=True)  # it has data if the member is upgraded
-        config_file = directory / "etcd.conf.yml" if self.config.config_file else None
-        if config_file is not None:
-            config_file.write_text(render(flags, self.config, paths))
-        argv = command_line(self._backend.program, flags, self.config, paths)
-        variables = {name: paths.fill_in(value) for name, value in self.config.environment.items()}
-        return Member(
-            addresses=own,
-            argv=argv,
-            pki_root=self.pki_directory,
-            files=files,
-            server=self._backend.server(own, argv, variables, config_file),
-            listens=Served.from_urls((*inside[index].listen_client, *inside[index].listen_client_http)),
-            variables=variables,
-            config_file=config_file,
-            sees_pki_root=self._backend.sees_host_files,
         )
 
     def _launch(self, *members: Member, one_by_one: bool = False) -> None:
@@ -552,6 +564,60 @@ class Cluster:
     def _release_ports(self) -> None:
         for claim in self._claims:
             claim.release()
+
+
+def build_member(
+    backend: ProcessBackend | ContainerBackend,
+    config: ClusterConfig,
+    known: FlagSet,
+    pki: ClusterPKI,
+    addresses: Sequence[MemberAddresses],
+    index: int,
+    *,
+    home: GuardedDirectory,
+    alone: bool,
+    joins: bool = False,
+) -> Member:
+    """Return a member that can be started.
+
+    Args:
+        backend: runs it.
+        config: the cluster's configuration.
+        known: the flags of this version of etcd.
+        pki: the keys and certificates, which are written already.
+        addresses: URLs of all members as seen from this host.
+        index: index of this member in ``addresses``.
+        home: the cluster's directory.
+        alone: it is the only member, and will be.
+        joins: it was added to a cluster that runs.
+
+    Raises:
+        UsageError: if this version of etcd does not support the configuration.
+    """
+    own = addresses[index]
+    inside = [backend.listens_on(reached) for reached in addresses]
+    paths, files = backend.paths(own.name), FileNames.of_member(pki, own.name)
+    flags = member_flags(
+        config, known, inside, index, paths, files, token=home.token, alone=alone, joins=joins
+    )
+    directory = home.path / own.name
+    directory.mkdir(mode=0o700, exist_ok=True)  # it has data if the member is upgraded
+    config_file = directory / "etcd.conf.yml" if config.config_file else None
+    if config_file is not None:
+        config_file.write_text(render(flags, config, paths))
+    argv = command_line(backend.program, flags, config, paths)
+    variables = {name: paths.fill_in(value) for name, value in config.environment.items()}
+    return Member(
+        addresses=own,
+        argv=argv,
+        pki_root=home.path / "pki",
+        files=files,
+        server=backend.server(own, argv, variables, config_file),
+        listens=Served.from_urls((*inside[index].listen_client, *inside[index].listen_client_http)),
+        variables=variables,
+        config_file=config_file,
+        sees_pki_root=backend.sees_host_files,
+    )
 
 
 class Launch:

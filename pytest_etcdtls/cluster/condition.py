@@ -6,7 +6,7 @@ import http.client
 import json
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_etcdtls.cluster.admin import gateway_of
 from pytest_etcdtls.errors import UnreadableJSONError
@@ -29,6 +29,10 @@ class Condition:
         self._files = _contents(cluster.pki_directory)
         self._started = self._members()
         self._connection: http.client.HTTPConnection | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the connection."""
+        return {**vars(self), "_connection": None}
 
     def difference(self) -> str:
         """Return how the cluster differs from what was started, empty if it does not."""

@@ -181,6 +181,25 @@ class EtcdContainer:
         self._position = 0
         self._last_log = ""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Name the container by its id, for the next owner."""
+        outer = None if self._outer is None else self._outer.get_wrapped_container().id
+        return {**vars(self), "_outer": outer}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Find the container.
+
+        Raises:
+            OSError: if the engine does not have it.
+        """
+        vars(self).update(state, _outer=None)
+        if (identifier := state["_outer"]) is not None:
+            from testcontainers.core.container import DockerContainer
+
+            with _refusals():
+                self._outer = DockerContainer(self._plan.image)
+                self._outer._container = self._outer.get_docker_client().client.containers.get(identifier)
+
     def start(self) -> None:
         """Create and start the container, or start it again with the current files of the host.
 
@@ -364,7 +383,16 @@ class ContainerBackend:
     program = "etcd"
     sees_host_files = False
 
-    def __init__(self, image: str, version: str, home: GuardedDirectory, *, address: str, keep: bool) -> None:
+    def __init__(
+        self,
+        image: str,
+        version: str,
+        home: GuardedDirectory,
+        *,
+        address: str,
+        keep: bool,
+        outer: DockerContainer | None = None,
+    ) -> None:
         """Run nothing yet.
 
         Args:
@@ -373,8 +401,11 @@ class ContainerBackend:
             home: the cluster's directory.
             address: address of this host on which the ports are published.
             keep: whether the containers outlive this process.
+            outer: the container of the only member if somebody else starts and removes it, with the name and
+                the network that it has.
         """
         self.source = image
+        self._outer = outer
         self._version = version
         self._home = home
         self._address = address
@@ -452,23 +483,23 @@ class ContainerBackend:
         if (before := self._servers.get(addresses.name)) is not None and before.created:
             earlier, data = before.log(), before.save_data(self._home.path / addresses.name)
             before.remove()
-        server = EtcdContainer(
-            ContainerPlan(
-                image=self.source,
-                name=f"{self._home.token}-{addresses.name}",
-                host_name=addresses.name,
-                network=self._home.token,
-                cluster=self._home.token,
-                argv=argv,
-                environment=variables,
-                ports={port: port for port in ports} or published_ports(addresses),
-                address=published_address(self._address),
-                files=files,
-                keep=self._keep,
-                data=data,
-            ),
-            earlier,
+        plan = ContainerPlan(
+            image=self.source,
+            name="" if self._outer else f"{self._home.token}-{addresses.name}",
+            host_name=addresses.name,
+            network="" if self._outer else self._home.token,
+            cluster=self._home.token,
+            argv=argv,
+            environment=variables,
+            ports={port: port for port in ports} or published_ports(addresses),
+            address=published_address(self._address),
+            files=files,
+            keep=self._keep,
+            data=data,
         )
+        if self._outer is not None:
+            describe(self._outer, plan)
+        server = EtcdContainer(plan, earlier, self._outer)
         self._servers[addresses.name] = server
         return server
 

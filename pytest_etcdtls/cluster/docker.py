@@ -188,11 +188,19 @@ def image_flags(image: str, version: str) -> FlagSet:
     return FlagSet.from_help(version, _ask(image, "--help"))
 
 
+def image_id(image: str) -> str:
+    """Return the id of an image, which changes with its content.
+
+    Raises:
+        UsageError: if no engine answers, or the image is missing.
+    """
+    with engine() as client:
+        return client.images.get(image).id or ""
+
+
 def _ask(image: str, argument: str) -> str:
     """Return the output of etcd. It is cached while the image is unchanged."""
-    with engine() as client:
-        identifier = client.images.get(image).id
-    return _ask_once(image, argument, identifier or "")
+    return _ask_once(image, argument, image_id(image))
 
 
 @functools.cache

@@ -58,10 +58,14 @@ def path_binary() -> Path | None:
     return Path(found) if found else None
 
 
+def cache_directory() -> Path:
+    """Return this package's directory in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytest-etcdtls"
+
+
 def cached_binaries() -> tuple[Path, list[Path]]:
     """Return the output directory of ``make etcd`` and the binaries in it, newest version first."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = cache / "pytest-etcdtls" / "etcd"
+    directory = cache_directory() / "etcd"
     binaries = [
         path for path in directory.glob("*/etcd") if line(path.parent.name) and os.access(path, os.X_OK)
     ]

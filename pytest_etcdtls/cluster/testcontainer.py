@@ -11,35 +11,18 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
 from pytest_etcdtls.cluster.as_target import build_target
-from pytest_etcdtls.cluster.cluster import START_SECONDS, Launch
-from pytest_etcdtls.cluster.command_line import (
-    FileNames,
-    command_line,
-    loopback_addresses,
-    member_flags,
-    ports_needed,
-    write_pki,
-)
+from pytest_etcdtls.cluster.cluster import START_SECONDS, Launch, build_member
+from pytest_etcdtls.cluster.command_line import loopback_addresses, ports_needed, write_pki
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.container import (
-    PATHS,
-    ContainerPlan,
-    EtcdContainer,
-    describe,
-    inside_addresses,
-    published_address,
-    published_ports,
-    reached_at,
-)
+from pytest_etcdtls.cluster.container import ContainerBackend
 from pytest_etcdtls.cluster.docker import (
     cleanup_command,
-    image_flags,
     image_present,
     image_version,
     published_host,
     pull,
 )
-from pytest_etcdtls.cluster.member import Member, Served
+from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.ports import PortClaim, claim_ports
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.errors import ClusterStartError, UsageError
@@ -217,9 +200,12 @@ class EtcdTLSContainer(DockerContainer):
         if not image_present(self.source):
             pull(self.source, _PULL_SECONDS)
         self.version = image_version(self.source)
-        flags = image_flags(self.source, self.version)
         self._home = home = GuardedDirectory()
         home.watchdog.guard_command(cleanup_command(home.token))
+        backend = ContainerBackend(
+            self.source, self.version, home, address=self.config.host, keep=False, outer=self
+        )
+        flags = backend.flags()
 
         named = (self._name, self._kwargs.get("hostname"), *(self._network_aliases or ()), published_host())
         hosts = (*MemberNames(_NAME).hosts, _NAME, *filter(None, named), *self._hosts)
@@ -231,38 +217,9 @@ class EtcdTLSContainer(DockerContainer):
         write_pki(self.pki, self.config, home.path / "pki", with_ca_keys=True)
 
         self._claim = claim_ports(ports_needed(self.config), self.config.host)
-        outside = reached_at(loopback_addresses(self.config, _NAME, iter(self._claim.ports)))
-        inside, files = inside_addresses(outside), FileNames.of_member(self.pki, _NAME)
-        own = member_flags(self.config, flags, [inside], 0, PATHS, files, token=home.token, alone=True)
-        more = [self._command] if isinstance(self._command, str) else self._command or []
-        argv = (*command_line("etcd", own, self.config, PATHS), *more)
-        variables = {name: PATHS.fill_in(value) for name, value in self.config.environment.items()}
-
-        plan = ContainerPlan(
-            image=self.source,
-            name="",
-            host_name="",
-            network="",
-            cluster=home.token,
-            argv=argv,
-            environment=variables,
-            ports=published_ports(outside),
-            address=published_address(self.config.host),
-            files=[(home.path / "pki", str(PATHS.pki.parent))],
-            keep=False,
-        )
+        outside = backend.reached_at(loopback_addresses(self.config, _NAME, iter(self._claim.ports)))
         # Alone on its network or on one of the user's, etcd has to resolve its own name.
         self._kwargs = {"extra_hosts": {_NAME: "127.0.0.1"}, **self._kwargs}
-        describe(self, plan)
-        self.members = (
-            Member(
-                addresses=outside,
-                argv=argv,
-                pki_root=home.path / "pki",
-                files=files,
-                server=EtcdContainer(plan, outer=self),
-                listens=Served.from_urls((*inside.listen_client, *inside.listen_client_http)),
-                variables=variables,
-                sees_pki_root=False,
-            ),
-        )
+        more = (self._command,) if isinstance(self._command, str) else tuple(self._command or ())
+        config = replace(self.config, extra_flags=(*self.config.extra_flags, *more))
+        self.members = (build_member(backend, config, flags, self.pki, [outside], 0, home=home, alone=True),)

@@ -58,6 +58,7 @@ def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
         "started_at": utc(report.started_at),
         "seconds": round(report.seconds, 3),
         "partial": report.partial or bool(lost),
+        "metadata": dict(report.metadata),
         "targets": targets,
         "results": results,
         "faults": found,

@@ -108,6 +108,8 @@ def _head(report: Report) -> Iterator[str]:
         for seen in report.seen
     ]
     yield _bounded(targets)
+    if report.metadata:
+        yield _bounded(f"- {code(key)}: {code(value)}" for key, value in report.metadata.items())
 
 
 def _matrix(report: Report, seen: Seen) -> Iterator[str]:

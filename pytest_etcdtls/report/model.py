@@ -207,6 +207,7 @@ class Report:
         snapshots: what is compared of each target.
         comparisons: the differences between targets, and with the baseline.
         not_as_before: the problems that are differences.
+        metadata: what the user says about the run, by key.
     """
 
     started_at: datetime
@@ -221,6 +222,7 @@ class Report:
     snapshots: tuple[Snapshot, ...] = ()
     comparisons: tuple[ComparedTargets, ...] = ()
     not_as_before: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def counts(self) -> Mapping[Outcome, int]:

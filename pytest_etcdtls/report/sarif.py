@@ -67,7 +67,11 @@ def log(report: Report, lost: list[str]) -> dict[str, Any]:
                 "invocations": [_invocation(report)],
                 "columnKind": "unicodeCodePoints",
                 "results": list(kept("result", found, lambda one: _result(seen, index, *one), lost)),
-                "properties": {"conclusion": conclusion(report, report.problems), "counts": report.counts},
+                "properties": {
+                    "conclusion": conclusion(report, report.problems),
+                    "counts": report.counts,
+                    "metadata": dict(report.metadata),
+                },
             }
         ],
     }

@@ -29,6 +29,7 @@ from pytest_etcdtls.settings.port_credentials import (
 )
 from pytest_etcdtls.settings.source import Source, integer, option, seconds, word
 from pytest_etcdtls.target import Bounds, Listener, Target
+from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.waivers import Waiver, read_waivers
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Owned:
         binaries: paths, or names to look up on ``PATH``; one cluster from each, after those of the images.
         config: the configuration of the clusters.
         keep: whether they keep running after the run.
+        reuse: minutes for which the shared ones wait for the next run; 0 to end those that wait, ``None`` if
+            neither is asked for.
     """
 
     backend: str = "auto"
@@ -53,6 +56,7 @@ class Owned:
     binaries: tuple[str, ...] = ()
     config: ClusterConfig = field(default_factory=ClusterConfig)
     keep: bool = False
+    reuse: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,7 @@ class Settings:
         baseline: the earlier run to compare with.
         fail_on_difference: whether any difference fails the run.
         reports: the report files to write.
+        metadata: what they say about the run, by key: printable and bounded.
         bounds: the limits on connections and time.
         allow_writes: whether the fixture ``etcd_client`` may write to a live cluster.
     """
@@ -91,6 +96,7 @@ class Settings:
     baseline: Baseline | None = None
     fail_on_difference: bool = False
     reports: tuple[Path, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
     allow_writes: bool = False
 
@@ -210,6 +216,7 @@ def read_settings(
         baseline=read_baseline(baseline) if baseline is not None else None,
         fail_on_difference=source.flag("etcd_fail_on_difference"),
         reports=tuple(_report(source, text, fleet=fleet) for text in source.texts("etcd_report")),
+        metadata=_metadata(source),
         bounds=_bounds(source),
         allow_writes=source.flag("etcd_allow_writes"),
     )
@@ -286,7 +293,32 @@ def _owned(source: Source) -> Owned:
         binaries=binaries,
         config=_config(source),
         keep=source.flag("etcd_keep"),
+        reuse=read_reuse(source),
     )
+
+
+_MOST_MINUTES = 1440
+
+
+def read_reuse(source: Source) -> int | None:
+    """Return for how many minutes a cluster is left to the next run; ``None`` if none is.
+
+    Raises:
+        UsageError: if it is not a number, is too large, or contradicts ``--etcd-keep``.
+    """
+    text = source.text("etcd_reuse")
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) > _MOST_MINUTES:
+        raise UsageError(
+            f"--etcd-reuse {text!r} is not a number of minutes from 0 to {_MOST_MINUTES}: before the name of "
+            "a file write --etcd-reuse=30"
+        )
+    if source.flag("etcd_keep"):
+        raise UsageError(
+            "--etcd-keep leaves clusters to you, and --etcd-reuse to the next run: omit one of them"
+        )
+    return int(text)
 
 
 def _binary(source: Source, text: str) -> str:
@@ -333,6 +365,24 @@ def _report(source: Source, text: str, *, fleet: bool) -> Path:
             f"--etcd-report {text!r}: the suffix chooses the format: {', '.join(suffixes)}{whose}"
         )
     return _writable("--etcd-report", text, path)
+
+
+_MOST_KEYS, _LONGEST_KEY, _LONGEST_VALUE = 50, 64, 1024
+
+
+def _metadata(source: Source) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for text in source.texts("etcd_metadata"):
+        key, between, value = text.partition("=")
+        if not between or not 0 < len(key) <= _LONGEST_KEY or not key.isprintable():
+            raise UsageError(
+                f"--etcd-metadata {printable(text)!r} is no KEY=VALUE with a printable key of at most "
+                f"{_LONGEST_KEY} characters"
+            )
+        found[key] = printable(value, _LONGEST_VALUE)
+    if len(found) > _MOST_KEYS:
+        raise UsageError(f"--etcd-metadata has {len(found)} keys: at most {_MOST_KEYS}")
+    return found
 
 
 def _writable(flag: str, text: str, path: Path) -> Path:

@@ -189,6 +189,7 @@ def gather(run: Run, ledger: Ledger, status: int, problems: list[str]) -> Report
         snapshots=snapshots,
         comparisons=compared,
         not_as_before=tuple(not_as_before),
+        metadata=run.settings.metadata,
     )
 
 

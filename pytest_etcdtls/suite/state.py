@@ -28,14 +28,16 @@ from pytest_etcdtls.options import (
     Scope,
     Values,
     cluster_scope,
+    has_summary,
     invocation_of,
     is_dry,
     scope_named,
 )
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
-from pytest_etcdtls.settings.read import owned_outline, read_settings
+from pytest_etcdtls.settings.read import owned_outline, read_reuse, read_settings
 from pytest_etcdtls.target import Listener, Target, safe
+from pytest_etcdtls.untrusted import printable
 
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
@@ -167,6 +169,35 @@ def known_run(config: pytest.Config) -> Run | None:
     return config.stash.get(_RUN, None)
 
 
+def add_metadata(config: pytest.Config) -> None:
+    """Add what the users' hooks return to ``--etcd-metadata``, with which it is checked and bounded.
+
+    Raises:
+        pytest.UsageError: if a hook fails, or returns something else than texts by key.
+    """
+    try:
+        said = config.hook.pytest_etcdtls_report_metadata(config=config)
+    except Exception as error:
+        raise pytest.UsageError(
+            f"a hook pytest_etcdtls_report_metadata failed: {type(error).__name__}: {printable(str(error))}"
+        ) from error
+    found: dict[str, str] = {}
+    for one in said:
+        if not isinstance(one, Mapping):
+            raise pytest.UsageError(
+                f"a hook pytest_etcdtls_report_metadata returned {type(one).__name__}: return a dict of texts"
+            )
+        for key, value in one.items():
+            if not isinstance(key, str) or not isinstance(value, str) or "=" in key:
+                raise pytest.UsageError(
+                    f"a hook pytest_etcdtls_report_metadata returned {printable(repr(key))} with a value of "
+                    f"type {type(value).__name__}: keys and values are texts, and no key has an ="
+                )
+            found.setdefault(key, value)
+    given = Values(config).texts("etcd_metadata")
+    config.option.etcd_metadata = [*(f"{key}={value}" for key, value in found.items()), *given]
+
+
 def _ask(text: str) -> str | None:
     """Ask for a secret on the terminal; return ``None`` if there is none."""
     if not STDIN_IS_TERMINAL:
@@ -279,6 +310,8 @@ class Sharing:
         adopted: the targets of clusters that fixtures of the user's have started, as long as those stand.
         replaced: for each replaced cluster, the test before which it was and how it differed.
         missing: why there is no etcd to start, empty while none was missing.
+        first_failure: the failure that says so in full, until the next test.
+        kept: what became of the clusters that runs leave to the next one.
     """
 
     named: dict[str, TargetRun] = field(default_factory=dict)
@@ -286,6 +319,8 @@ class Sharing:
     adopted: WeakSet[TargetRun] = field(default_factory=WeakSet)
     replaced: list[str] = field(default_factory=list)
     missing: str = ""
+    first_failure: Any = None
+    kept: list[str] = field(default_factory=list)
 
 
 _SHARING = pytest.StashKey[Sharing]()
@@ -302,20 +337,66 @@ _MISSING = "etcdtls_missing"
 def without_cluster(config: pytest.Config, error: Exception) -> BaseException:
     """Return what a test fails with that does not get its cluster.
 
-    That there is no etcd is said in one line; the end of the run says once what was tried.
+    That there is no etcd is said in one line; the end of the run says once what was tried. Where no terminal
+    reporter writes the end of the run, the first test says it.
     """
-    text = str(error)
+    failure = pytest.fail.Exception(str(error), pytrace=False)
     if isinstance(error, NoEtcdError):
-        sharing_of(config).missing = text
-        getattr(config, "workeroutput", {})[_MISSING] = text
-        text = f"{text.splitlines()[0]}; the end of the run says what was tried and how to get one"
-    return pytest.fail.Exception(text, pytrace=False)
+        sharing, short = sharing_of(config), str(error).splitlines()[0]
+        if has_summary(config):
+            failure.msg = f"{short}; the end of the run says what was tried and how to get one"
+        elif sharing.missing:
+            failure.msg = _said(short)
+        else:
+            sharing.first_failure = failure
+        sharing.missing = str(error)
+        getattr(config, "workeroutput", {})[_MISSING] = sharing.missing
+    return failure
+
+
+def _said(short: str) -> str:
+    return f"{short}; the first test that needed one says what was tried and how to get one"
+
+
+_KEPT = "etcdtls_kept"
 
 
 def take_from_worker(config: pytest.Config, output: Mapping[str, Any]) -> None:
-    """Take over from a pytest-xdist worker that it had no etcd."""
+    """Take over from a pytest-xdist worker that it had no etcd, and what became of its clusters."""
     if missing := output.get(_MISSING):
         sharing_of(config).missing = missing
+    sharing_of(config).kept += output.get(_KEPT, ())
+
+
+def reused(config: pytest.Config) -> str:
+    """Return the header's line about clusters between runs. With ``--etcd-reuse=0`` they are ended.
+
+    Raises:
+        pytest.UsageError: if the option cannot be used.
+    """
+    from pytest_etcdtls.cluster.reuse import KeptClusters
+
+    try:
+        minutes = read_reuse(Values(config)) or 0
+        kept = KeptClusters(minutes)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    if minutes:
+        return (
+            f"etcd TLS: --etcd-reuse: clusters that wait to be taken over: {len(kept.waiting)}; those of "
+            f"this run stay for {minutes} min after it; --etcd-reuse=0 ends them"
+        )
+    text = f"--etcd-reuse=0: kept clusters that were ended: {kept.end_all()}"
+    if config.get_verbosity() < 0:  # without a header
+        sharing_of(config).kept.append(text)
+    return f"etcd TLS: {text}"
+
+
+def leave_clusters(config: pytest.Config) -> None:
+    """Leave the shared clusters of this process to the next run, if that is asked for."""
+    if (run := known_run(config)) is not None and (notes := run.leave()):
+        sharing_of(config).kept += notes
+        getattr(config, "workeroutput", {})[_KEPT] = notes
 
 
 def definitions(item: pytest.Item, name: str) -> Sequence[Definition]:
@@ -408,6 +489,9 @@ def replace_damaged(item: pytest.Item) -> None:
     What depends on it is torn down before, as pytest does it, and all is set up anew for the test.
     """
     info: Any = item
+    if (failure := sharing_of(item.config).first_failure) is not None:
+        # It was reported. pytest raises it again for every test that uses the same fixture.
+        failure.msg, sharing_of(item.config).first_failure = _said(str(failure).splitlines()[0]), None
     seen = info._fixtureinfo.name2fixturedefs.get(CLUSTER, ())  # with its definition of another scope
     for definition in dict.fromkeys((*definitions(item, CLUSTER), *seen)):
         cluster = definition.cached_result[0] if definition.cached_result else None
@@ -496,7 +580,7 @@ def _named(config: pytest.Config, run: Run, label: str | None, request: ClusterR
     if key not in named:
         settings = replace(run.settings, owned=replace(run.settings.owned, config=wanted))
         outline = owned_outline(f"etcd-{safe(source.version)}", source, settings)
-        named[key] = TargetRun(outline, settings, run.start, source)
+        named[key] = TargetRun(outline, settings, run.start_shared, source)
     return named[key]
 
 

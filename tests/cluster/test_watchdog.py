@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -176,6 +177,29 @@ def test_a_dismissed_watchdog_leaves_everything(tmp_path: Path) -> None:
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
+
+
+def test_a_directory_is_locked_as_long_as_its_watchdog_runs(tmp_path: Path) -> None:
+    watchdog = Watchdog("holding")
+    watchdog.hold(tmp_path)
+    with pytest.raises(OSError, match="missing cannot be locked"):
+        watchdog.hold(tmp_path / "missing")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        watchdog.dismiss()
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_watchdog_that_cannot_listen_stays_with_its_owner(tmp_path: Path) -> None:
+    watchdog = Watchdog("staying")
+    watchdog.guard_directory(tmp_path)
+    assert not watchdog.leave(tmp_path / "missing" / "socket", 60, "state")
+    watchdog.give_up()
+    assert not tmp_path.exists()
 
 
 def test_a_killed_watchdog_is_no_reason_to_fail(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -394,3 +395,57 @@ def test_that_there_is_no_etcd_is_said_once(run: Runner, monkeypatch: pytest.Mon
     assert ran.out.count("the end of the run says what was tried and how to get one") == 5
     assert ran.out.index("= no etcd =") > ran.out.index("ERROR at setup of test_five")
     assert "Traceback" not in ran.out
+
+
+OTHER_REPORTER = """
+import pytest
+
+class Reporter:
+    def write(self, text, **markup): pass
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    standard = config.pluginmanager.get_plugin("terminalreporter")
+    config.pluginmanager.unregister(standard)
+    config.pluginmanager.register(Reporter(), "terminalreporter")
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-p", "no:terminal"],
+        ["-p", "no:terminal", "-n1"],
+        ["-p", "other_reporter"],
+        ["--no-summary"],
+        ["--no-summary", "-n1"],
+    ],
+    ids=" ".join,
+)
+def test_where_nothing_writes_the_end_of_a_run_the_first_test_says_what_was_tried(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
+    monkeypatch.setenv("PATH", str(run.directory))
+    monkeypatch.syspath_prepend(run.directory)
+    run.write(
+        other_reporter=OTHER_REPORTER,
+        conftest="""
+        from pytest_etcdtls.cluster import sources
+
+        sources.embedded_binary = lambda: None
+        """,
+        test_it="""
+        def test_one(etcd_cluster): pass
+        def test_two(etcd_client): pass
+        """,
+    )
+    monkeypatch.setattr("pytest_etcdtls.cluster.sources.embedded_binary", lambda: None)
+    ran = run("--etcd-backend=process", "-p", "no:randomly", "--junitxml=run.xml", *arguments, report=False)
+    assert ran.exit_code == 1
+    said = re.sub(r'message="[^"]*"', "", (run.directory / "run.xml").read_text())
+    assert said.count("tried: no etcd on PATH") == 1
+    assert said.count("to get one: an etcd on PATH") == 1
+    assert said.count("the first test that needed one says what was tried") == 1
+    assert said.index("tried: no etcd on PATH") < said.index('name="test_two"')
+    assert "the end of the run says" not in said

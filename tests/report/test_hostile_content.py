@@ -101,6 +101,7 @@ def hostile_report(results: int = len(ATTACKS)) -> Report:
         results=tuple(found),
         problems=ATTACKS[:4],
         status=1,
+        metadata={f"{number} {attack[:50]}": attack for number, attack in enumerate(ATTACKS)},
     )
 
 
