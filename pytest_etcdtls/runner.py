@@ -41,7 +41,7 @@ from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.faults import FOUND, cause_of, with_causes
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.observer import Observer, Place
 from pytest_etcdtls.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.report.text import full_result
@@ -349,6 +349,14 @@ def run_checks(
     chosen = [check for check in checks or () if isinstance(check, Check)]
     if patterns or checks is None:
         chosen += [check for check in select(patterns) if check not in chosen]
+    observer.foresee(
+        lambda: [
+            (listener, need.type, need.key)
+            for check in chosen
+            for listener in subjects(check, observer.target)
+            for need in check.needs.values()
+        ]
+    )
     results = [
         judge.result(check, listener) for check in chosen for listener in subjects(check, observer.target)
     ]
@@ -612,12 +620,20 @@ class TargetRun:
             )
         observer = Observer(target, self.settings.bounds)
         observer.connections = self._connections
+        observer.foresee(lambda: self._foreseen(observer.target))
         self._observers.append(observer)
         if self.asks:
             with suppress(Exception):  # the check about the members asks again and reports the error
                 observer.discover()
             self.outline = observer.target
         return observer
+
+    def _foreseen(self, target: Target) -> Iterator[Place]:
+        """Yield the observations that the checks of the run ask for."""
+        for label, checks in self.wanted() if self.wanted else ():
+            listener = find_listener(target, label)
+            if listener is not None or label == CLUSTER:
+                yield from ((listener, need.type, need.key) for one in checks for need in one.needs.values())
 
     def _replayed(self) -> Target | None:
         """Start an etcd with the user's declaration and return its target; ``None`` if none is replayed."""

@@ -170,6 +170,12 @@ class HelloExchange:
 Connection = Attempt | HelloExchange
 """A connection that was made, for any purpose."""
 
+
+def is_reused(connection: Connection) -> bool:
+    """Return whether it is a further request on a connection that was made before."""
+    return isinstance(connection, Attempt) and connection.reused
+
+
 _LIMIT = 256 * 1024
 _CLOSE_SECONDS = 1.0
 """Seconds to wait until the server closes the connection too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts.api import UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import Plaintext
+from pytest_etcdtls.facts.probe import Conversed
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.suite.plan import planned
-from pytest_etcdtls.target import Target
-from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +66,32 @@ def test_plain_http_whose_stream_is_ended_is_sent_once(live: Target) -> None:
     observer, [client, *_] = Observer(live), live.listeners
     observer.get(Plaintext, None, client)
     assert Counter(one.purpose for one in observer.connections)["plain HTTP"] == 1
+
+
+def test_requests_of_the_accepted_client_share_its_connections(
+    live: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks, shared = select(["!lifecycle", "!tls"]), Observer(live)
+    verdicts = [(one.check, one.listener, one.outcome, one.reason) for one in run_checks(shared, checks)]
+    attempts = [one for one in shared.connections if isinstance(one, Attempt)]
+    further = [one for one in attempts if one.reused]
+    on = {one.local_address: one for one in attempts if not one.reused}
+    assert [(on[one.local_address].identity, on[one.local_address].version) for one in further] == [
+        (one.identity, one.version) for one in further
+    ]
+    assert {"gRPC MemberList", "gRPC Range, count only", "GET /metrics", "GET /members"} <= {
+        one.purpose for one in further
+    }
+    assert {one.ending for one in further} == {Ending.SERVED}
+    assert sum(shared.used.values()) == len(shared.connections) - len(further)
+
+    monkeypatch.setattr(Observer, "converse", _alone)
+    alone = Observer(live)
+    assert verdicts == [
+        (one.check, one.listener, one.outcome, one.reason) for one in run_checks(alone, checks)
+    ]
+    assert sum(alone.used.values()) == len(alone.connections) == len(shared.connections)
+
+
+def _alone(self: Observer, listener: Listener, talks: Sequence[Sequence[Request]]) -> list[Conversed]:
+    return [Conversed(tries) for tries in self.attempt(listener, [requests[0] for requests in talks])]
