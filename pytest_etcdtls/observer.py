@@ -383,8 +383,8 @@ class Observer:
                 self._claim(listener)
                 exchange = self._record(exchange_hello(listener, hello, self.bounds.timeout))
             # Some servers answer one offer with silence: the same offer again says nothing more of them.
-            self._patience.note(listener, exchange, again=number > 0)
-            if exchange.answered:
+            self._patience.note(listener, exchange, again=number > 0 or hello.once)
+            if exchange.answered or hello.once:
                 break
         return exchange
 

@@ -78,7 +78,8 @@ class AccessMatrix:
         certificate: its subject and issuer in words, empty for ``none``.
         recipe: shell lines that make an equivalent identity, for commands to paste.
         files: paths of certificate and key, or the names that the recipe writes; ``None`` for ``none``.
-        cells: one per TLS version and protocol that the listener serves.
+        cells: one per TLS version and protocol that the listener serves. That of the gateway has the attempts
+            over HTTP/1.1 if TLS refused them, since the handshake is the same.
         instead_of: name of an identity that could not be presented, if this identity was served and so
             decides the result for it; the cells are then those that were served. Empty otherwise.
     """
@@ -596,7 +597,7 @@ def _acceptance(context: Context) -> Acceptance:
         purpose = f"good identity {identity.name}"
         protocols = PROTOCOLS[listener.role]
         slots = {(version, protocols[0]): SessionSlot() for version in versions}
-        known, more = _introduced(context, identity, versions, protocols, purpose, slots)
+        known, more = _introduced(context, identity, versions, protocols, purpose, slots, context.riders())
         tries = _grid(context, identity, versions, protocols, purpose, known=known)
         if not any(made[-1].response is not None for _, _, made in tries):
             tries = _again(context, identity, tries, purpose)
@@ -632,18 +633,19 @@ def _introduced(
     versions: Sequence[TLSVersion],
     protocols: Sequence[Protocol],
     purpose: str,
-    slots: Mapping[Place, SessionSlot],
+    slots: Mapping[Place, SessionSlot] = MappingProxyType({}),
+    riders: Mapping[Observation, Request] = MappingProxyType({}),
 ) -> tuple[dict[Place, tuple[Attempt, ...]], dict[Observation, Attempt]]:
     """Try a good identity, with one connection for HTTP/1.1 and one for gRPC in each version.
 
     The gateway's request is sent on the first, and in the highest version the requests of other
-    observations are sent on both.
+    observations are sent on both; a slot keeps the session of a connection.
 
     Returns:
         The attempts by version and protocol, without those that need a connection of their own; and those for
         other observations.
     """
-    listener, riders = listener_of(context), context.riders()
+    listener = listener_of(context)
     asked: list[dict[Place | Observation, Request]] = []
     for version in versions:
         status = {
@@ -717,7 +719,9 @@ def _valid_counterpart(context: Context, key: str) -> Candidate:
     if acceptance.accepted is not None and acceptance.accepted.identity == identity.name:
         return acceptance.accepted
     purpose = f"valid counterpart {identity.name}"
-    tries = _grid(context, identity, acceptance.versions, served_protocols(context), purpose)
+    protocols = served_protocols(context)
+    known, _ = _introduced(context, identity, acceptance.versions, protocols, purpose)
+    tries = _grid(context, identity, acceptance.versions, protocols, purpose, known=known)
     return Candidate(
         identity=identity.name,
         origin=identity.origin,
@@ -825,6 +829,9 @@ def _presented(context: Context, presentable: ClientIdentity, key: str) -> Acces
     tries = _known_tries(context, identity, places)
     if not tries:
         known = _first_contact(context) if identity is NO_CERTIFICATE else {}
+        without = [protocol for protocol in places if protocol is not Protocol.GATEWAY]
+        tries = _grid(context, identity, acceptance.versions, without, purpose, known=known)
+        known = {(version, protocol): made for version, protocol, made in tries} | _refused_alike(tries)
         tries = _grid(context, identity, acceptance.versions, places, purpose, known=known)
     controls = _controls(
         context, identity, tries, reference, valid_counterpart=presentable.valid_counterpart is not None
@@ -855,6 +862,18 @@ def _first_contact(context: Context) -> dict[Place, tuple[Attempt, ...]]:
         (attempt.offered_version, Protocol.HTTP1): (attempt,)
         for attempt in tls_answer(context).tls
         if attempt.offered_version and attempt.ending in (Ending.SERVED, Ending.REFUSED)
+    }
+
+
+def _refused_alike(tries: Tries) -> dict[Place, tuple[Attempt, ...]]:
+    """Return the tries over HTTP/1.1 that TLS refused as those of the gateway.
+
+    Both begin with the same ClientHello, and a server refuses a certificate before it reads a request.
+    """
+    return {
+        (version, Protocol.GATEWAY): made
+        for version, protocol, made in tries
+        if protocol is Protocol.HTTP1 and made[-1].ending is Ending.REFUSED
     }
 
 

@@ -110,7 +110,7 @@ class Context(Protocol):
     def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
         """Send each ClientHello on a connection of its own, concurrently, and return the replies in order.
 
-        A hello without an answer is sent again at most twice; the last reply counts.
+        A hello without an answer is sent again at most twice, unless it is for once; the last reply counts.
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.

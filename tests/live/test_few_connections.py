@@ -14,15 +14,19 @@ from starting import start_process
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix
 from pytest_etcdtls.facts.api import UnauthenticatedExchange
-from pytest_etcdtls.facts.listener import Plaintext
+from pytest_etcdtls.facts.listener import FirstContact, Plaintext
 from pytest_etcdtls.facts.probe import Conversed
-from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
+from pytest_etcdtls.facts.protocol import GroupSupport, OldVersions, SuiteSupport
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.suite.plan import planned
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.hello import HelloExchange
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,7 @@ def test_plain_http_whose_stream_is_ended_is_sent_once(live: Target) -> None:
 def test_requests_of_the_accepted_client_share_its_connections(
     live: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checks, shared = select(["!lifecycle", "!tls"]), Observer(live)
+    checks, shared = select(["!lifecycle", "!tls", "!mtls.log-*"]), Observer(live)
     verdicts = [(one.check, one.listener, one.outcome, one.reason) for one in run_checks(shared, checks)]
     attempts = [one for one in shared.connections if isinstance(one, Attempt)]
     further = [one for one in attempts if one.reused]
@@ -95,3 +99,35 @@ def test_requests_of_the_accepted_client_share_its_connections(
 
 def _alone(self: Observer, listener: Listener, talks: Sequence[Sequence[Request]]) -> list[Conversed]:
     return [Conversed(tries) for tries in self.attempt(listener, [requests[0] for requests in talks])]
+
+
+def test_a_gateway_is_not_asked_by_a_client_that_tls_refuses(live: Target) -> None:
+    observer, [client, *_] = Observer(live), live.listeners
+    matrix = observer.get(AccessMatrix, "self-signed", client)
+    ways = {(cell.version, cell.protocol): cell.tries for cell in matrix.cells}
+    for version in observer.get(AcceptedClient, None, client).versions:
+        assert ways[version, Protocol.GATEWAY] is ways[version, Protocol.HTTP1]
+        assert ways[version, Protocol.GATEWAY][-1].ending is Ending.REFUSED
+    asked = [
+        one for one in observer.connections if isinstance(one, Attempt) and one.identity == "self-signed"
+    ]
+    assert {one.protocol for one in asked} == {Protocol.HTTP1, Protocol.GRPC}
+    assert len(asked) == len(set(map(id, asked))) == len(ways) - len(ways) // 3
+
+
+def test_a_hello_that_is_unusual_in_several_points_stands_for_each(live: Target) -> None:
+    checks = select(
+        ["tls.compression", "tls.unknown-extensions-tolerated", "tls.version-floor", "tls.groups"]
+    )
+    observer, [client, *_] = Observer(live), live.listeners
+    observer.target = replace(live, listeners=(client,))
+    assert {one.outcome for one in run_checks(observer, checks)} == {Outcome.CONFORMS}
+    offered = observer.get(FirstContact, None, client).offered
+    counted = Counter(one.purpose for one in observer.connections if isinstance(one, HelloExchange))
+    assert {purpose for purpose in counted if "hello" in purpose} == {
+        "hello of TLSv1.1 and older",
+        *(f"hello of {version} with compression, unknown values or every group" for version in offered),
+    }
+    old = observer.get(OldVersions, None, client).exchanges
+    assert [(one.offered, one.alert) for one in old] == [("SSLv3", 70), ("TLSv1.0", 70), ("TLSv1.1", 70)]
+    assert len({one.local_address for one in old}) == 1
