@@ -498,6 +498,7 @@ class TargetRun:
         start: starts a cluster.
         source: the etcd to start; ``None`` for a live target, and for a cluster that somebody else started.
         asks: a live cluster may be asked for its members, if discovery is requested.
+        checks: returns those that are selected, which are asked for on the listeners known before discovery.
         replay: starts an etcd with the user's declaration; ``None`` for every other target.
         cluster: the owned cluster, if somebody else started it and stops it.
 
@@ -517,6 +518,7 @@ class TargetRun:
         source: EtcdSource | None = None,
         *,
         asks: bool = True,
+        checks: Callable[[], Sequence[Check]] = tuple,
         replay: StartReplay | None = None,
         cluster: Cluster | None = None,
     ) -> None:
@@ -526,6 +528,7 @@ class TargetRun:
         self.settings = settings
         self._start = start
         self._replay = replay
+        self._checks = checks
         self._failure: EtcdTLSError | None = None
         self._results: KeptResults = {}
         self._met: set[str] = set()
@@ -630,7 +633,8 @@ class TargetRun:
 
     def _foreseen(self, target: Target) -> Iterator[Place]:
         """Yield the observations that the checks of the run ask for."""
-        for label, checks in self.wanted() if self.wanted else ():
+        wanted = self.wanted or (lambda: list(self.subjects(self._checks() if self.asks else ())))
+        for label, checks in wanted():
             listener = find_listener(target, label)
             if listener is not None or label == CLUSTER:
                 yield from ((listener, need.type, need.key) for one in checks for need in one.needs.values())
@@ -807,7 +811,8 @@ class Run:
             UsageError: if there is no etcd to start an owned cluster from.
         """
         if self.settings.live is not None:
-            return (TargetRun(self.settings.live, self.settings, self.start, asks=self._asks),)
+            live, settings = self.settings.live, self.settings
+            return (TargetRun(live, settings, self.start, asks=self._asks, checks=lambda: self.checks),)
         if self.settings.replay is None:
             return self.owned
         return tuple(
