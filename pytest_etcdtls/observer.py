@@ -12,7 +12,7 @@ import pkgutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from queue import SimpleQueue
@@ -24,11 +24,11 @@ from pytest_etcdtls.facts import experiments
 from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.discovery import Discovered, Discovery
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.facts.probe import Context, Probe, probe_for
+from pytest_etcdtls.facts.probe import Context, Conversed, Observation, Planned, Probe, probe_for
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Bounds, Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, StreamEnd
-from pytest_etcdtls.tls.connection import make_attempt
+from pytest_etcdtls.tls.connection import make_attempt, make_attempts
 from pytest_etcdtls.tls.hello import (
     ClientHello,
     Connection,
@@ -63,6 +63,27 @@ def find_probe(type_: type[Any]) -> Probe:
     return probe_for(type_)
 
 
+Place = tuple[Listener | None, type[Any], str | None]
+"""An observation of a listener, ``None`` for the whole target; its type; its key."""
+
+
+def led_to(target: Target, wanted: Iterable[Place]) -> Iterator[Place]:
+    """Yield the observations and all others that they may need, each once."""
+    known: set[Place] = set()
+    left = list(wanted)
+    while left:
+        place = left.pop()
+        if place in known:
+            continue
+        known.add(place)
+        yield place
+        listener, type_, key = place
+        probe = find_probe(type_)
+        for needed, of in probe.needs(Planned(target, listener, key)):
+            everywhere = target.listeners if probe.crosses(needed) or listener is None else ()
+            left += [(there, needed, of) for there in (*everywhere, listener)]
+
+
 class Observer:
     """Makes and keeps the observations of a target.
 
@@ -86,6 +107,8 @@ class Observer:
         self._lock = threading.Lock()
         self._meeting = threading.Lock()
         self._patience = Patience(self.bounds.timeout)
+        self._foreseen: Callable[[], Iterable[Place]] = tuple
+        self._riders: tuple[Target, dict[str, dict[Observation, Request]]] | None = None
         self.quiet = Quiet()
         """Lets an experiment that depends on timing run while no other thread works."""
 
@@ -204,6 +227,43 @@ class Observer:
             self._patience.check(listener)
         return self._each(lambda request: self._attempts(listener, request, before_proof), requests, listener)
 
+    def converse(self, listener: Listener, conversations: Sequence[Sequence[Request]]) -> list[Conversed]:
+        """Make a connection for each sequence of requests and return what came of each.
+
+        The first request of each is an attempt like any other, and is made again if it ends unclear. Those
+        after it present the same client and are sent on the same connection.
+
+        Raises:
+            NotVerifiedError, InconclusiveError: as :meth:`attempt`.
+        """
+        firsts = self._for_proved(listener, [requests[0] for requests in conversations])
+        asked = [(first, *requests[1:]) for first, requests in zip(firsts, conversations, strict=True)]
+        return self._each(lambda requests: self._conversed(listener, requests), asked)
+
+    def riders(self, listener: Listener) -> dict[Observation, Request]:
+        """Return the requests of foreseen observations that can share a connection, by observation."""
+        if self._riders is None or self._riders[0] is not self.target:
+            found: dict[str, dict[Observation, Request]] = {}
+            for there, type_, key in led_to(self.target, self._foreseen()):
+                if there is None:
+                    continue
+                request = find_probe(type_).rides(Planned(self.target, there, key))
+                if request is not None:
+                    found.setdefault(there.label, {})[type_, key] = request
+            # What reads before what does not.
+            self._riders = (
+                self.target,
+                {
+                    label: dict(sorted(of.items(), key=lambda one: (one[1].body is not None, one[1].purpose)))
+                    for label, of in found.items()
+                },
+            )
+        return self._riders[1].get(listener.label, {})
+
+    def foresee(self, foreseen: Callable[[], Iterable[Place]]) -> None:
+        """Set what returns the observations that are going to be asked for."""
+        self._foreseen, self._riders = foreseen, None
+
     def attempt_elsewhere(self, asked: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
         """Connect once, without credentials, to addresses that are no listeners of the target.
 
@@ -281,10 +341,31 @@ class Observer:
             return [make(one) for one in asked]
         return in_threads(make, asked, max(1, min(workers or self.bounds.concurrency, len(asked))))
 
-    def _attempts(self, listener: Listener, request: Request, before_proof: bool) -> tuple[Attempt, ...]:
+    def _conversed(self, listener: Listener, requests: Sequence[Request]) -> Conversed:
+        request = requests[0]
+        if len(requests) == 1:
+            return Conversed(self._attempts(listener, request, before_proof=False))
+        self._patience.check(listener)
+        with self._slot(listener):
+            self._claim(listener)
+            made = make_attempts(listener, requests, self.bounds.timeout, lambda: not is_abandoned())
+            for one in (made.first, *made.more):
+                self._record(one)
+        first = made.first
+        self._patience.note(listener, first)
+        if made.trusted:
+            return Conversed((first,), made.more)
+        unclear = first.ending is Ending.UNCLEAR and not first.local
+        if unclear or (first.response is None and first.is_http):
+            # As without the others: with a server that is asked to close the connection.
+            return Conversed(self._attempts(listener, request, before_proof=False, tries=(first,)))
+        return Conversed((first,))
+
+    def _attempts(
+        self, listener: Listener, request: Request, before_proof: bool, tries: tuple[Attempt, ...] = ()
+    ) -> tuple[Attempt, ...]:
         # Plain HTTP that a member list asks for is sent once.
         most = 1 if listener.discovered and request.plaintext else self.RETRIES + 1
-        tries: list[Attempt] = []
         while len(tries) < most:
             if tries and self._patience.why(listener):
                 break
@@ -292,13 +373,13 @@ class Observer:
                 self._patience.check(listener)
             with self._slot(listener):
                 self._claim(listener)
-                tries.append(self._record(make_attempt(listener, request, self.bounds.timeout)))
+                tries = (*tries, self._record(make_attempt(listener, request, self.bounds.timeout)))
             self._patience.note(listener, tries[-1])
             if tries[-1].ending is not Ending.UNCLEAR or tries[-1].local:
                 break
             if request.may_end and tries[-1].stream_end is StreamEnd.EOF:
                 break
-        return tuple(tries)
+        return tries
 
     def _once(self, there: Listener, request: Request) -> Attempt:
         self._claim(there, label=CLUSTER)
@@ -313,8 +394,8 @@ class Observer:
                 self._claim(listener)
                 exchange = self._record(exchange_hello(listener, hello, self.bounds.timeout))
             # Some servers answer one offer with silence: the same offer again says nothing more of them.
-            self._patience.note(listener, exchange, again=number > 0)
-            if exchange.answered:
+            self._patience.note(listener, exchange, again=number > 0 or hello.once)
+            if exchange.answered or hello.once:
                 break
         return exchange
 
@@ -618,6 +699,12 @@ class _View:
 
     def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
         return self._observer.attempt(self._here(), requests, before_proof=self._before_proof)
+
+    def converse(self, *conversations: Sequence[Request]) -> list[Conversed]:
+        return self._observer.converse(self._here(), conversations)
+
+    def riders(self) -> Mapping[Observation, Request]:
+        return self._observer.riders(self._here())
 
     def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
         return self._observer.greet(self._here(), hellos)

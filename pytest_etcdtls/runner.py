@@ -41,7 +41,7 @@ from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.faults import FOUND, cause_of, with_causes
-from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.observer import Observer, Place
 from pytest_etcdtls.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.report.text import full_result
@@ -350,6 +350,14 @@ def run_checks(
     chosen = [check for check in checks or () if isinstance(check, Check)]
     if patterns or checks is None:
         chosen += [check for check in select(patterns) if check not in chosen]
+    observer.foresee(
+        lambda: [
+            (listener, need.type, need.key)
+            for check in chosen
+            for listener in subjects(check, observer.target)
+            for need in check.needs.values()
+        ]
+    )
     results = [
         judge.result(check, listener) for check in chosen for listener in subjects(check, observer.target)
     ]
@@ -491,6 +499,7 @@ class TargetRun:
         start: starts a cluster.
         source: the etcd to start; ``None`` for a live target, and for a cluster that somebody else started.
         asks: a live cluster may be asked for its members, if discovery is requested.
+        checks: returns those that are selected, which are asked for on the listeners known before discovery.
         replay: starts an etcd with the user's declaration; ``None`` for every other target.
         cluster: the owned cluster, if somebody else started it and stops it.
 
@@ -510,6 +519,7 @@ class TargetRun:
         source: EtcdSource | None = None,
         *,
         asks: bool = True,
+        checks: Callable[[], Sequence[Check]] = tuple,
         replay: StartReplay | None = None,
         cluster: Cluster | None = None,
     ) -> None:
@@ -519,6 +529,7 @@ class TargetRun:
         self.settings = settings
         self._start = start
         self._replay = replay
+        self._checks = checks
         self._failure: EtcdTLSError | None = None
         self._results: KeptResults = {}
         self._met: set[str] = set()
@@ -613,12 +624,21 @@ class TargetRun:
             )
         observer = Observer(target, self.settings.bounds)
         observer.connections = self._connections
+        observer.foresee(lambda: self._foreseen(observer.target))
         self._observers.append(observer)
         if self.asks:
             with suppress(Exception):  # the check about the members asks again and reports the error
                 observer.discover()
             self.outline = observer.target
         return observer
+
+    def _foreseen(self, target: Target) -> Iterator[Place]:
+        """Yield the observations that the checks of the run ask for."""
+        wanted = self.wanted or (lambda: list(self.subjects(self._checks() if self.asks else ())))
+        for label, checks in wanted():
+            listener = find_listener(target, label)
+            if listener is not None or label == CLUSTER:
+                yield from ((listener, need.type, need.key) for one in checks for need in one.needs.values())
 
     def _replayed(self) -> Target | None:
         """Start an etcd with the user's declaration and return its target; ``None`` if none is replayed."""
@@ -792,7 +812,8 @@ class Run:
             UsageError: if there is no etcd to start an owned cluster from.
         """
         if self.settings.live is not None:
-            return (TargetRun(self.settings.live, self.settings, self.start, asks=self._asks),)
+            live, settings = self.settings.live, self.settings
+            return (TargetRun(live, settings, self.start, asks=self._asks, checks=lambda: self.checks),)
         if self.settings.replay is None:
             return self.owned
         return tuple(

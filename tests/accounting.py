@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from pytest_etcdtls.facts.probe import Context, Planned, Probe, probe_for
+from pytest_etcdtls.facts.probe import Context, Conversed, Observation, Planned, Probe, probe_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.role import CLUSTER
@@ -78,6 +78,13 @@ class _Accounted:
     def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
         self._count(len(requests))
         return self._context.attempt(*requests)
+
+    def converse(self, *conversations: Sequence[Request]) -> list[Conversed]:
+        self._count(len(conversations))
+        return self._context.converse(*conversations)
+
+    def riders(self) -> Mapping[Observation, Request]:
+        return self._context.riders()
 
     def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
         self._count(len(hellos))

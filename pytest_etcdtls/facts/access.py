@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import cast
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -22,7 +23,7 @@ from pytest_etcdtls.facts.certificates import (
     ServedChain,
 )
 from pytest_etcdtls.facts.listener import FirstContact, Tried, listener_of, tls_answer, version_path
-from pytest_etcdtls.facts.probe import Context, Planned, Wanted, probe, sample
+from pytest_etcdtls.facts.probe import Context, Observation, Planned, Wanted, probe, sample
 from pytest_etcdtls.facts.sample import SAMPLE_FILES, SampleListener
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
@@ -78,7 +79,8 @@ class AccessMatrix:
         certificate: its subject and issuer in words, empty for ``none``.
         recipe: shell lines that make an equivalent identity, for commands to paste.
         files: paths of certificate and key, or the names that the recipe writes; ``None`` for ``none``.
-        cells: one per TLS version and protocol that the listener serves.
+        cells: one per TLS version and protocol that the listener serves. That of the gateway has the attempts
+            over HTTP/1.1 if TLS refused them, since the handshake is the same.
         instead_of: name of an identity that could not be presented, if this identity was served and so
             decides the result for it; the cells are then those that were served. Empty otherwise.
     """
@@ -534,16 +536,11 @@ def _grid(
     purpose: str,
     *,
     known: Mapping[Place, tuple[Attempt, ...]] = MappingProxyType({}),
-    slots: Mapping[Place, SessionSlot] = MappingProxyType({}),
 ) -> Tries:
-    """Make an attempt in each version and protocol that is not known; a slot keeps the session of one."""
+    """Make an attempt in each version and protocol that is not known."""
     listener = listener_of(context)
     places = [(version, protocol) for version in versions for protocol in protocols]
-    requests = [
-        replace(status_request(listener, identity, *place, purpose), keep=slots.get(place))
-        for place in places
-        if place not in known
-    ]
+    requests = [status_request(listener, identity, *place, purpose) for place in places if place not in known]
     made = iter(context.attempt(*requests) if requests else ())
     return tuple((*place, known[place] if place in known else next(made)) for place in places)
 
@@ -576,10 +573,14 @@ class Acceptance:
     """The accepted client, and its sessions by version and protocol, which hold secrets.
 
     Sessions are kept in the listener's first protocol only.
+
+    Attributes:
+        more: the attempts of further requests on its connections, by the observation that they are for.
     """
 
     client: AcceptedClient
     sessions: Mapping[Place, SessionSlot]
+    more: Mapping[Observation, Attempt]
 
 
 @probe(AcceptedClient, cost=0, needs=[Acceptance])
@@ -597,7 +598,8 @@ def _acceptance(context: Context) -> Acceptance:
         purpose = f"good identity {identity.name}"
         protocols = PROTOCOLS[listener.role]
         slots = {(version, protocols[0]): SessionSlot() for version in versions}
-        tries = _grid(context, identity, versions, protocols, purpose, slots=slots)
+        known, more = _introduced(context, identity, versions, protocols, purpose, slots, context.riders())
+        tries = _grid(context, identity, versions, protocols, purpose, known=known)
         if not any(made[-1].response is not None for _, _, made in tries):
             tries = _again(context, identity, tries, purpose)
         candidates.append(
@@ -623,7 +625,64 @@ def _acceptance(context: Context) -> Acceptance:
         san_rule=listener.role in SAN_RULE_ROLES,
         versions=versions,
     )
-    return Acceptance(client, slots if accepted else {})
+    return Acceptance(client, slots, more) if accepted else Acceptance(client, {}, {})
+
+
+def _introduced(
+    context: Context,
+    identity: Identity,
+    versions: Sequence[TLSVersion],
+    protocols: Sequence[Protocol],
+    purpose: str,
+    slots: Mapping[Place, SessionSlot] = MappingProxyType({}),
+    riders: Mapping[Observation, Request] = MappingProxyType({}),
+) -> tuple[dict[Place, tuple[Attempt, ...]], dict[Observation, Attempt]]:
+    """Try a good identity, with one connection for HTTP/1.1 and one for gRPC in each version.
+
+    The gateway's request is sent on the first, and in the highest version the requests of other
+    observations are sent on both; a slot keeps the session of a connection.
+
+    Returns:
+        The attempts by version and protocol, without those that need a connection of their own; and those for
+        other observations.
+    """
+    listener = listener_of(context)
+    asked: list[dict[Place | Observation, Request]] = []
+    for version in versions:
+        status = {
+            (version, protocol): replace(
+                status_request(listener, identity, version, protocol, purpose),
+                keep=slots.get((version, protocol)),
+            )
+            for protocol in protocols
+        }
+        for on in (_OVER_HTTP1, (Protocol.GRPC,)):
+            one: dict[Place | Observation, Request] = {
+                place: request for place, request in status.items() if place[1] in on
+            }
+            if version is versions[-1]:
+                one |= {
+                    what: replace(request, identity=identity, version=version)
+                    for what, request in riders.items()
+                    if request.protocol in on
+                }
+            if any(request.protocol in on for request in status.values()):
+                asked.append(one)
+    known: dict[Place, tuple[Attempt, ...]] = {}
+    more: dict[Observation, Attempt] = {}
+    made = context.converse(*(tuple(one.values()) for one in asked))
+    for one, came in zip(asked, made, strict=True):
+        first, *others = one
+        known[cast("Place", first)] = came.tries
+        for what, attempt in zip(others, came.more, strict=False):
+            if what[0] in versions:
+                known[cast("Place", what)] = (attempt,)
+            else:
+                more[cast("Observation", what)] = attempt
+    return known, more
+
+
+_OVER_HTTP1 = (Protocol.HTTP1, Protocol.GATEWAY)
 
 
 def _files(identity: Identity) -> tuple[str, str] | None:
@@ -661,7 +720,9 @@ def _valid_counterpart(context: Context, key: str) -> Candidate:
     if acceptance.accepted is not None and acceptance.accepted.identity == identity.name:
         return acceptance.accepted
     purpose = f"valid counterpart {identity.name}"
-    tries = _grid(context, identity, acceptance.versions, served_protocols(context), purpose)
+    protocols = served_protocols(context)
+    known, _ = _introduced(context, identity, acceptance.versions, protocols, purpose)
+    tries = _grid(context, identity, acceptance.versions, protocols, purpose, known=known)
     return Candidate(
         identity=identity.name,
         origin=identity.origin,
@@ -769,6 +830,9 @@ def _presented(context: Context, presentable: ClientIdentity, key: str) -> Acces
     tries = _known_tries(context, identity, places)
     if not tries:
         known = _first_contact(context) if identity is NO_CERTIFICATE else {}
+        without = [protocol for protocol in places if protocol is not Protocol.GATEWAY]
+        tries = _grid(context, identity, acceptance.versions, without, purpose, known=known)
+        known = {(version, protocol): made for version, protocol, made in tries} | _refused_alike(tries)
         tries = _grid(context, identity, acceptance.versions, places, purpose, known=known)
     controls = _controls(
         context, identity, tries, reference, valid_counterpart=presentable.valid_counterpart is not None
@@ -799,6 +863,18 @@ def _first_contact(context: Context) -> dict[Place, tuple[Attempt, ...]]:
         (attempt.offered_version, Protocol.HTTP1): (attempt,)
         for attempt in tls_answer(context).tls
         if attempt.offered_version and attempt.ending in (Ending.SERVED, Ending.REFUSED)
+    }
+
+
+def _refused_alike(tries: Tries) -> dict[Place, tuple[Attempt, ...]]:
+    """Return the tries over HTTP/1.1 that TLS refused as those of the gateway.
+
+    Both begin with the same ClientHello, and a server refuses a certificate before it reads a request.
+    """
+    return {
+        (version, Protocol.GATEWAY): made
+        for version, protocol, made in tries
+        if protocol is Protocol.HTTP1 and made[-1].ending is Ending.REFUSED
     }
 
 

@@ -7,7 +7,7 @@ import re
 import threading
 from dataclasses import field, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,7 +21,7 @@ from pytest_etcdtls.errors import (
     UnobservedError,
     UnreadableJSONError,
 )
-from pytest_etcdtls.facts.access import AcceptedClient, Candidate, GoodIdentities, ServedClient
+from pytest_etcdtls.facts.access import Acceptance, AcceptedClient, Candidate, GoodIdentities, ServedClient
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, Dialling, PathToTrust, ServedChain
 from pytest_etcdtls.facts.listener import (
     FirstContact,
@@ -265,7 +265,22 @@ def accepted_client(context: Context) -> tuple[Candidate, Identity]:
     return accepted, known[accepted.identity]
 
 
-@probe(ClientExchange, cost=1, needs=[FirstContact, ServedClient, Plaintext])
+def _rides_with_key(planned: Planned) -> Request | None:
+    """Return the request if it reads, presents nothing of its own, and is not that of the first contact."""
+    role, key = planned.listener.role if planned.listener else Role.CLIENT, str(planned.key)
+    request = request_of(key)
+    own = request.headers or request.body is not None or request.method not in ("GET", "HEAD")
+    # The release may be asked for on every port, and the peer port has no metrics.
+    nothing = role is Role.PEER and request.path == "/metrics"
+    return None if own or nothing or request.path == version_path(role) else request
+
+
+@probe(
+    ClientExchange,
+    cost=1,
+    needs=[FirstContact, ServedClient, Acceptance, Plaintext],
+    rides=_rides_with_key,
+)
 def _exchange(context: Context, key: str) -> ClientExchange:
     listener = listener_of(context)
     request, plaintext = request_of(key), listener.scheme == "http"
@@ -274,7 +289,7 @@ def _exchange(context: Context, key: str) -> ClientExchange:
         accepted, identity = accepted_client(context)
         _needs_http1(accepted, listener.url)
         request = replace(request, identity=identity)
-        seen = _seen(accepted, listener.role, key)
+        seen = _seen(accepted, listener.role, key) or context.get(Acceptance).more.get((ClientExchange, key))
     return ClientExchange(
         url=listener.url,
         role=listener.role,
@@ -342,19 +357,29 @@ def _negotiated(context: Context) -> NegotiatedExchange:
     return NegotiatedExchange(url=listener.url, role=listener.role, tries=context.attempt(request)[0])
 
 
-@probe(GRPCOverHTTP1, cost=1, needs=[ServedClient])
+_OVER_HTTP1 = Request(
+    purpose="gRPC over HTTP/1.1",
+    path=GRPC_STATUS_PATH,
+    protocol=Protocol.HTTP1,
+    body=b"\0\0\0\0\0",
+    headers={"content-type": "application/grpc", "te": "trailers"},
+)
+
+
+@probe(GRPCOverHTTP1, cost=1, needs=[ServedClient, Acceptance], rides=lambda _: _OVER_HTTP1)
 def _grpc_over_http1(context: Context) -> GRPCOverHTTP1:
     listener = listener_of(context)
     _, identity = accepted_client(context)
-    request = Request(
-        purpose="gRPC over HTTP/1.1",
-        identity=identity,
-        path=GRPC_STATUS_PATH,
-        protocol=Protocol.HTTP1,
-        body=b"\0\0\0\0\0",
-        headers={"content-type": "application/grpc", "te": "trailers"},
+    return GRPCOverHTTP1(
+        url=listener.url,
+        tries=on_its_connection(context, GRPCOverHTTP1, replace(_OVER_HTTP1, identity=identity)),
     )
-    return GRPCOverHTTP1(url=listener.url, tries=context.attempt(request)[0])
+
+
+def on_its_connection(context: Context, type_: type[Any], request: Request) -> tuple[Attempt, ...]:
+    """Return the attempt of a request on the connection of the accepted client, else the tries on its own."""
+    made = context.get(Acceptance).more.get((type_, None))
+    return (made,) if made else context.attempt(request)[0]
 
 
 @probe(VersionAnswers, cost=0, needs=[(ClientExchange, "/version")], across=True)
@@ -543,14 +568,15 @@ Unauthenticated (``google.golang.org/grpc/codes``)."""
 @probe(
     RangeAnswer,
     cost=lambda planned: 1 if planned.target.user is None else 2,
-    needs=[ServedClient, UserToken],
+    needs=[ServedClient, Acceptance, UserToken],
+    rides=lambda _: _range_request(NO_CERTIFICATE, {}),
 )
 def _range(context: Context) -> RangeAnswer:
     listener = listener_of(context)
     accepted, identity = accepted_client(context)
     if Protocol.GRPC not in accepted.served_protocols:
         raise NotApplicableError(f"{listener.url} does not serve gRPC to the good client")
-    tries = context.attempt(_range_request(identity, {}))[0]
+    tries = on_its_connection(context, RangeAnswer, _range_request(identity, {}))
     answer = _answer(listener.url, tries)
     if context.target.user is None or answer.status not in DENIED:
         return answer

@@ -680,7 +680,7 @@ class _Hello:
     request: Request
 
 
-@probe(HelloVariants, cost=3 + 2 * _AGAIN, needs=[FirstContact, ServedChain])
+@probe(HelloVariants, cost=4 + 2 * _AGAIN, needs=[FirstContact, ServedChain])
 def _variants(context: Context) -> HelloVariants:
     listener = listener_of(context)
     answer = tls_answer(context)
@@ -691,9 +691,17 @@ def _variants(context: Context) -> HelloVariants:
         for version in answer.offered
         if version in seen
     ]
-    others = _others(listener, context.get(ServedChain).leaf, plain)
     made: list[tuple[Attempt, ...]] = [(seen[hello.request.version],) for hello in first]
-    made += context.attempt(*(hello.request for hello in others))
+    together, *single, unknown = _others(listener, context.get(ServedChain).leaf, plain)
+    usual = made[-1][-1].chain
+    tries, of_unknown = context.attempt(together.request, unknown.request)
+    others, found = [together], [tries]
+    if tries[-1].chain != usual:
+        alone = context.attempt(*(hello.request for hello in single))
+        explained = any(one[-1].chain != usual for one in alone)
+        others, found = [*others[explained:], *single], [*found[explained:], *alone]
+    others.append(unknown)
+    made += [*found, of_unknown]
     variants = tuple(
         HelloVariant(hello=hello.words, options=hello.options, tries=tries)
         for hello, tries in zip((*first, *others), made, strict=True)
@@ -703,13 +711,18 @@ def _variants(context: Context) -> HelloVariants:
 
 
 def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[_Hello]:
-    """Return the hellos that the first contact did not send, also names to an address, which it omits."""
+    """Return the hellos that the first contact did not send, also names to an address, which it omits.
+
+    The first one differs in the points of the next two.
+    """
     names = extension(leaf, x509.SubjectAlternativeName)
     served = names.get_values_for_type(x509.DNSName) if names else []
     # A certificate may hold names that cannot be sent: with empty or long labels, NUL, octets above 127.
     own = next((name for name in served if sni(name) == name != server_name(listener)), "localhost")
+    over_http2 = replace(plain, protocol=Protocol.HTTP2)
     return [
-        _Hello("ALPN h2", "-alpn h2", replace(plain, protocol=Protocol.HTTP2)),
+        _Hello(f"ALPN h2 and SNI {own}", f"-alpn h2 -servername {own}", replace(over_http2, server_name=own)),
+        _Hello("ALPN h2", "-alpn h2", over_http2),
         *(
             _Hello(f"SNI {name}", f"-servername {name}", replace(plain, server_name=name))
             for name in (own, UNKNOWN_NAME)

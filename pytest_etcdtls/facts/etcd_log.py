@@ -41,6 +41,7 @@ from pytest_etcdtls.pki.certificate import is_generated
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Request
+from pytest_etcdtls.tls.hello import is_reused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +274,11 @@ def look_up(
     endpoints = _endpoints(context, source)
     listeners = {listener.url for listener in context.target.listeners}
     # An address that is no listener may be this member's: only the port can identify it.
-    connections = [one for one in context.connections if one.url in endpoints or one.url not in listeners]
+    connections = [
+        one
+        for one in context.connections
+        if (one.url in endpoints or one.url not in listeners) and not is_reused(one)
+    ]
     ahead = clock_ahead(connections, (new or log).rejections)
     version = go_version or log.startup.go_version
     ours = context.target.origin != "live"

@@ -12,12 +12,17 @@ from urllib.parse import SplitResult, urlsplit
 from pytest_etcdtls.address import is_address, is_loopback, is_number, no_machine
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError, UnreadableJSONError
-from pytest_etcdtls.facts.access import ServedClient
-from pytest_etcdtls.facts.api import ClientExchange, MemberLists, MemberRecord, accepted_client
+from pytest_etcdtls.facts.access import Acceptance, ServedClient
+from pytest_etcdtls.facts.api import (
+    ClientExchange,
+    MemberLists,
+    MemberRecord,
+    accepted_client,
+    on_its_connection,
+)
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
 from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
 from pytest_etcdtls.facts.sample import SampleListener
-from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Request, Response
@@ -234,6 +239,8 @@ BY_GATEWAY = "gateway"
 _SPOKEN = {Protocol.GRPC: "gRPC", Protocol.GATEWAY: "its JSON gateway"}
 _GATEWAY_LIST = "/v3/cluster/member/list"
 _MEMBER_LIST = "/etcdserverpb.Cluster/MemberList"
+_BY_GRPC = Request(purpose="gRPC MemberList", path=_MEMBER_LIST, protocol=Protocol.GRPC)
+_BY_HTTP = Request(purpose="member list by the JSON gateway", path=_GATEWAY_LIST, protocol=Protocol.GATEWAY)
 _CLUSTER_ID_HEADER = "x-etcd-cluster-id"
 
 
@@ -274,7 +281,20 @@ def _listing_cost(planned: Planned) -> int:
     return int(listener.role is Role.CLIENT)
 
 
-@probe(MemberListing, cost=_listing_cost, needs=[ServedClient, (ClientExchange, "/members")])
+def _rides(planned: Planned) -> Request | None:
+    by_grpc = planned.listener is not None and planned.listener.role is Role.CLIENT and planned.key is None
+    return _BY_GRPC if by_grpc else None
+
+
+@probe(
+    MemberListing,
+    cost=_listing_cost,
+    needs=lambda planned: [
+        *(ServedClient, Acceptance),
+        *([(ClientExchange, "/members")] if planned.listener and planned.listener.role is Role.PEER else []),
+    ],
+    rides=_rides,
+)
 def _listing(context: Context, key: str | None) -> MemberListing:
     """Ask a client listener by gRPC or, with that key, by the gateway, and a peer listener over HTTP.
 
@@ -311,7 +331,7 @@ def _listings(context: Context) -> MemberListings:
 
 def _by_grpc(context: Context) -> MemberListing:
     listener = listener_of(context)
-    attempt = _ask(context, Protocol.GRPC, "gRPC MemberList", _MEMBER_LIST)
+    attempt = _ask(context, _BY_GRPC)
     if attempt.response is None:
         raise InconclusiveError(f"{listener.url}: MemberList {attempt.describe()}")
     try:
@@ -324,7 +344,7 @@ def _by_grpc(context: Context) -> MemberListing:
 
 def _by_gateway(context: Context) -> MemberListing:
     listener = listener_of(context)
-    attempt = _ask(context, Protocol.GATEWAY, "member list by the JSON gateway", _GATEWAY_LIST)
+    attempt = _ask(context, _BY_HTTP)
     if attempt.response is None:
         raise InconclusiveError(f"{listener.url}{_GATEWAY_LIST}: {attempt.describe()}")
     try:
@@ -334,16 +354,19 @@ def _by_gateway(context: Context) -> MemberListing:
     return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
 
 
-def _ask(context: Context, protocol: Protocol, purpose: str, path: str) -> Attempt:
+def _ask(context: Context, request: Request) -> Attempt:
     listener = listener_of(context)
-    plaintext = listener.scheme == "http"
-    identity = NO_CERTIFICATE
-    if not plaintext:
-        accepted, identity = accepted_client(context)
-        if protocol not in accepted.served_protocols:
-            raise NotVerifiedError(f"{listener.url} gives the good client no answer by {_SPOKEN[protocol]}")
-    request = Request(purpose=purpose, identity=identity, path=path, protocol=protocol, plaintext=plaintext)
-    return context.attempt(request)[0][-1]
+    if listener.scheme == "http":
+        return context.attempt(replace(request, plaintext=True))[0][-1]
+    accepted, identity = accepted_client(context)
+    if request.protocol not in accepted.served_protocols:
+        raise NotVerifiedError(
+            f"{listener.url} gives the good client no answer by {_SPOKEN[request.protocol]}"
+        )
+    request = replace(request, identity=identity)
+    if request.protocol is Protocol.GATEWAY:
+        return context.attempt(request)[0][-1]
+    return on_its_connection(context, MemberListing, request)[-1]
 
 
 def _from_peer(exchange: ClientExchange, member_label: str) -> MemberListing:

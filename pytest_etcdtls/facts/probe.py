@@ -27,6 +27,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+Observation = tuple[type[Any], str | None]
+"""An observation of a listener: its type, with the key if there are several of that type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversed:
+    """What came of requests that may share a connection.
+
+    Attributes:
+        tries: of the first request, as :meth:`Context.attempt` returns them.
+        more: the attempts of all others on the same connection; empty if it did not take the usual course, so
+            that each needs a connection of its own.
+    """
+
+    tries: tuple[Attempt, ...]
+    more: tuple[Attempt, ...] = ()
+
+
 class Context(Protocol):
     """The context of a probe. ``listener`` is ``None`` for an observation of the whole target."""
 
@@ -73,10 +91,26 @@ class Context(Protocol):
         """
         ...
 
+    def converse(self, *conversations: Sequence[Request]) -> list[Conversed]:
+        """Make a connection for each sequence of requests, concurrently, and return what came of each.
+
+        Raises:
+            InconclusiveError, NotVerifiedError: as for :meth:`attempt`.
+        """
+        ...
+
+    def riders(self) -> Mapping[Observation, Request]:
+        """Return the requests that can be sent on the connection of an accepted client, by observation.
+
+        They are those of the observations of this listener that the run is going to ask for: see
+        :attr:`Probe.rides`.
+        """
+        ...
+
     def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
         """Send each ClientHello on a connection of its own, concurrently, and return the replies in order.
 
-        A hello without an answer is sent again at most twice; the last reply counts.
+        A hello without an answer is sent again at most twice, unless it is for once; the last reply counts.
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
@@ -134,11 +168,18 @@ class Planned:
     key: str | None = None
 
 
-Wanted = type[Any] | tuple[type[Any], str | None]
+Wanted = type[Any] | Observation
 """An observation that a probe asks for: its type, with the key if there are several of that type."""
 
 Cost = Callable[[Planned], int]
 Needs = Callable[[Planned], Sequence[Wanted]]
+Rides = Callable[[Planned], Request | None]
+
+
+def _rides_alone(_planned: Planned) -> Request | None:
+    return None
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -161,6 +202,8 @@ class Probe:
             another form.
         before_proof: it may connect to a discovered listener whose server has not proved who it is. Its
             requests hold no credential.
+        rides: returns the request of the observation if it can share the connection on which the listener
+            accepted the client, so that none is made for it; else ``None``.
     """
 
     observation: type[Any]
@@ -168,12 +211,13 @@ class Probe:
     function: Callable[[Context, str | None], Any]
     keys: Literal["none", "optional", "needed"]
     cost: Cost
-    needs: Callable[[Planned], Sequence[tuple[type[Any], str | None]]]
+    needs: Callable[[Planned], Sequence[Observation]]
     across: bool | frozenset[type[Any]] = False
     elsewhere: Callable[[Target], int] | None = None
     advertised: tuple[type[Any], ...] = ()
     reported: bool = True
     before_proof: bool = False
+    rides: Rides = _rides_alone
 
     def crosses(self, needed: type[Any]) -> bool:
         """Return whether it requests that observation of other listeners of the target too."""
@@ -206,6 +250,7 @@ def probe(
     advertised: Sequence[type[Any]] = (),
     reported: bool = True,
     before_proof: bool = False,
+    rides: Rides = _rides_alone,
 ) -> Callable[[F], F]:
     """Register the function that makes observations of a type.
 
@@ -222,6 +267,7 @@ def probe(
         advertised: observations requested of client URLs that members advertise.
         reported: it may be in the report: it holds neither keys nor tokens.
         before_proof: it may connect to a discovered listener whose server has not proved who it is.
+        rides: returns the request that can share the connection of the accepted client.
 
     Raises:
         RegistrationError: if the type has a probe already.
@@ -246,6 +292,7 @@ def probe(
             advertised=tuple(advertised),
             reported=reported,
             before_proof=before_proof,
+            rides=rides,
         )
         return function
 

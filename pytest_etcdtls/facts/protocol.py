@@ -9,7 +9,13 @@ from typing import Any
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.flags import GO_SUITES
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
-from pytest_etcdtls.facts.listener import FirstContact, listener_of, tls_answer, version_path
+from pytest_etcdtls.facts.listener import (
+    PROTOCOL_VERSION,
+    FirstContact,
+    listener_of,
+    tls_answer,
+    version_path,
+)
 from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
 from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
 from pytest_etcdtls.role import Protocol, TLSVersion
@@ -65,7 +71,8 @@ class OldVersions:
     """Hellos of SSL 3.0, TLS 1.0 and TLS 1.1, each with every suite of its version.
 
     Attributes:
-        exchanges: one exchange per version, oldest first.
+        exchanges: one exchange per version, oldest first. A server answers a hello of TLS 1.1 with the
+            highest version up to it; if it refuses that one for its version, all are of that hello.
     """
 
     url: str
@@ -128,7 +135,8 @@ class UnusualClientHello:
     Attributes:
         version: TLS version offered.
         plain: the exchange of the usual hello.
-        odd: the exchange of the unusual hello.
+        odd: the exchange of the unusual hello. Both are the same exchange if a hello that is unusual in
+            several points got a usual answer.
     """
 
     url: str
@@ -217,7 +225,7 @@ def _newest(context: Context) -> NewestVersion:
     )
 
 
-@probe(OldVersions, cost=3, needs=[FirstContact])
+@probe(OldVersions, cost=4, needs=[FirstContact])
 def _old(context: Context) -> OldVersions:
     listener = listener_of(context)
     try:
@@ -226,25 +234,87 @@ def _old(context: Context) -> OldVersions:
         # A server of old versions alone serves neither of those that our TLS library has.
         if not context.get(FirstContact).speaks_tls:
             raise
-    hellos = [
-        ClientHello(purpose=f"hello of {name_of(version)} only", version=version, suites=EVERY_SUITE)
-        for version in (SSL3, TLS1_0, TLS1_1)
-    ]
-    return OldVersions(url=listener.url, role=listener.role, exchanges=tuple(context.greet(*hellos)))
+    versions = (SSL3, TLS1_0, TLS1_1)
+    newest = ClientHello(purpose="hello of TLSv1.1 and older", version=TLS1_1, suites=EVERY_SUITE, once=True)
+    [exchange] = context.greet(newest)
+    if exchange.alert == PROTOCOL_VERSION:
+        exchanges = [replace(exchange, offered=name_of(version)) for version in versions]
+    else:
+        hellos = [
+            ClientHello(purpose=f"hello of {name_of(version)} only", version=version, suites=EVERY_SUITE)
+            for version in versions
+        ]
+        exchanges = context.greet(*hellos)
+    return OldVersions(url=listener.url, role=listener.role, exchanges=tuple(exchanges))
+
+
+@dataclass(frozen=True, slots=True)
+class CombinedHello:
+    """The exchange of a ClientHello that is unusual in several points; the key is the TLS version.
+
+    In TLS 1.2 it offers compression, in TLS 1.3 every known group and no key share, and in the highest
+    version values that nobody knows.
+
+    Attributes:
+        usual: the answer is that to a usual hello, so that the server tolerates each of the points.
+    """
+
+    exchange: HelloExchange
+    usual: bool
+
+    @property
+    def server_hello(self) -> ServerHello | None:
+        """What the server chose; ``None`` if the answer is not a usual one."""
+        return self.exchange.server_hello if self.usual else None
+
+
+@probe(CombinedHello, reported=False, cost=1, needs=[FirstContact])
+def _combined(context: Context, key: str) -> CombinedHello:
+    version, offered = TLSVersion(key), tls_answer(context).offered
+    if version not in offered:
+        raise NotApplicableError(f"{listener_of(context).url} does not offer {version}")
+    hello = plain_hello(version, f"hello of {version} with compression, unknown values or every group")
+    hello = replace(hello, grease=version is offered[-1], once=True)
+    if version is TLSVersion.TLS1_2:
+        hello = replace(hello, compression=_COMPRESSION)
+    else:
+        groups = tuple(group.code for group in (*HYBRIDS, *MODERN, *OTHERS))
+        hello = replace(hello, groups=groups, key_share=False)
+    exchange = context.greet(hello)[0]
+    chosen = exchange.server_hello
+    usual = (
+        chosen is not None
+        and (chosen.version, chosen.compression) == (hello.version, 0)
+        and chosen.suite in hello.suites
+        and (chosen.group is None or chosen.group in hello.groups)
+    )
+    return CombinedHello(exchange, usual)
+
+
+_COMPRESSION = (1, 64, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class PlainHello:
-    """The exchange of a usual ClientHello; the key is the TLS version."""
+    """The exchange of a usual ClientHello, or of an unusual one with a usual answer; the key is the version.
+
+    Attributes:
+        exchange: the answer is a ServerHello.
+    """
 
     exchange: HelloExchange
 
 
-@probe(PlainHello, reported=False, cost=1, needs=[FirstContact])
+@probe(
+    PlainHello,
+    reported=False,
+    cost=1,
+    needs=lambda planned: [FirstContact, (CombinedHello, planned.key)],
+)
 def _plain(context: Context, key: str) -> PlainHello:
-    version = TLSVersion(key)
-    if version not in tls_answer(context).offered:
-        raise NotApplicableError(f"{listener_of(context).url} does not offer {version}")
+    version, combined = TLSVersion(key), context.get(CombinedHello, key)
+    if combined.usual:
+        return PlainHello(combined.exchange)
     exchange = need_answer(context.greet(plain_hello(version, f"plain hello of {version}"))[0])
     if exchange.reply is not Reply.SERVER_HELLO:
         raise NotVerifiedError(f"a plain hello of {version} is refused: {exchange.describe()}")
@@ -254,7 +324,10 @@ def _plain(context: Context, key: str) -> PlainHello:
 @probe(
     UnusualClientHello,
     cost=1,
-    needs=[FirstContact, *((PlainHello, str(version)) for version in TLSVersion)],
+    needs=[
+        FirstContact,
+        *((hello, str(version)) for hello in (PlainHello, CombinedHello) for version in TLSVersion),
+    ],
 )
 def _variant(context: Context, key: str) -> UnusualClientHello:
     listener, offered = listener_of(context), tls_answer(context).offered
@@ -263,7 +336,7 @@ def _variant(context: Context, key: str) -> UnusualClientHello:
         hello = replace(plain_hello(version, "hello with unknown values"), grease=True)
     elif key == "compression":
         version = TLSVersion.TLS1_2
-        hello = replace(plain_hello(version, "hello with compression"), compression=(1, 64, 0))
+        hello = replace(plain_hello(version, "hello with compression"), compression=_COMPRESSION)
     elif key == "sha1-signatures":
         version = TLSVersion.TLS1_2
         hello = plain_hello(version, "hello with SHA-1 signatures alone")
@@ -278,8 +351,13 @@ def _variant(context: Context, key: str) -> UnusualClientHello:
         hello = plain_hello(version, "hello that signals a fallback")
         hello = replace(hello, suites=(*hello.suites, FALLBACK_SCSV))
     plain = context.get(PlainHello, str(version)).exchange
-    odd = need_answer(context.greet(hello)[0])
+    tolerated = key in _TOLERATED and context.get(CombinedHello, str(version)).usual
+    odd = plain if tolerated else need_answer(context.greet(hello)[0])
     return UnusualClientHello(url=listener.url, role=listener.role, version=version, plain=plain, odd=odd)
+
+
+_TOLERATED = ("unknown-values", "compression")
+"""Points in which :class:`CombinedHello` is unusual; the others are refused."""
 
 
 @probe(SilentConnection, cost=1, needs=[FirstContact])
@@ -302,10 +380,12 @@ _SUITE_ROUNDS: Mapping[Weakness, int] = {
 }
 """Maximum number of hellos by weakness; suites are offered by weakness, so no strong one hides a weak one."""
 
-_WEAK_SUITES = (Weakness.BROKEN, Weakness.TRIPLE_DES, Weakness.STATIC, Weakness.CBC)
-"""Kinds that are offered together first: one refusal answers for all. Then each is offered alone."""
+_WEAKEST = (Weakness.BROKEN, Weakness.TRIPLE_DES, Weakness.STATIC)
+"""Kinds that are offered together first where only verdicts count: one refusal answers for all."""
 
-_WEAK_ROUNDS = 4
+_FIRST_ROUNDS = 6
+"""Maximum number of hellos that offer suites of every kind. If more are accepted, each is offered alone."""
+
 _GROUP_ROUNDS = 8
 
 _ECDHE = tuple(
@@ -352,25 +432,30 @@ def _accepted(context: Context, offers: Sequence[_Offer]) -> list[int]:
 
 def _suite_cost(planned: Planned) -> int:
     if planned.target.sparing:
-        return 3 + sum(_SUITE_ROUNDS[kind] for kind in _WEAK_SUITES[:3])
-    return _WEAK_ROUNDS + sum(_SUITE_ROUNDS.values())
+        return 3 + sum(_SUITE_ROUNDS[kind] for kind in _WEAKEST)
+    return _FIRST_ROUNDS + sum(_SUITE_ROUNDS.values())
 
 
-@probe(SuiteSupport, cost=_suite_cost, needs=[FirstContact])
+@probe(SuiteSupport, cost=_suite_cost, needs=[FirstContact, (CombinedHello, str(TLSVersion.TLS1_2))])
 def _suites(context: Context) -> SuiteSupport:
     listener = listener_of(context)
     if TLSVersion.TLS1_2 not in tls_answer(context).offered:
         raise NotApplicableError(f"{listener.url} does not offer TLS 1.2, and TLS 1.3 has no weak suites")
-    if context.target.sparing:
-        together: Sequence[Weakness] = _WEAK_SUITES[:3]
-        offers = [_suite_offer(1, *together), _suite_offer(1, Weakness.CBC), _suite_offer(1, Weakness.NONE)]
-    else:
-        together = _WEAK_SUITES
-        offers = [
-            _suite_offer(_WEAK_ROUNDS, *together),
-            _suite_offer(_SUITE_ROUNDS[Weakness.NONE], Weakness.NONE),
+    chosen = context.get(CombinedHello, str(TLSVersion.TLS1_2)).server_hello
+    known = [suite for suite in SUITES if chosen is not None and suite.code == chosen.suite]
+    accepted = [suite.code for suite in known]
+    sparing = context.target.sparing
+    if sparing:
+        together: Sequence[Weakness] = _WEAKEST
+        # One suite of these kinds decides every verdict.
+        alone = [
+            kind for kind in (Weakness.CBC, Weakness.NONE) if kind not in {one.weakness for one in known}
         ]
-    accepted = _accepted(context, offers)
+        offers = [_suite_offer(1, *together), *(_suite_offer(1, kind) for kind in alone)]
+    else:
+        together = tuple(_SUITE_ROUNDS)
+        offers = [_suite_offer(_FIRST_ROUNDS, *together, without=accepted)]
+    accepted += _accepted(context, offers)
     if offers[0].open and offers[0].left:
         offers[:1] = [_suite_offer(_SUITE_ROUNDS[kind], kind, without=accepted) for kind in together]
         accepted += _accepted(context, offers[: len(together)])
@@ -378,7 +463,7 @@ def _suites(context: Context) -> SuiteSupport:
         url=listener.url,
         role=listener.role,
         accepted=tuple(suite for suite in SUITES if suite.code in accepted),
-        complete=not any(offer.open and offer.left for offer in offers),
+        complete=not (sparing and known) and not any(offer.open and offer.left for offer in offers),
     )
 
 
@@ -424,24 +509,31 @@ def _tls13_suites(context: Context) -> TLS13Suites:
 @probe(
     GroupSupport,
     cost=lambda planned: (3 if planned.target.sparing else _GROUP_ROUNDS) + 1,
-    needs=[FirstContact, SuiteSupport],
+    needs=[FirstContact, SuiteSupport, (CombinedHello, str(TLSVersion.TLS1_3))],
 )
 def _groups(context: Context) -> GroupSupport:
     listener, offered = listener_of(context), tls_answer(context).offered
     version = offered[-1]
     kinds = [HYBRIDS, MODERN, OTHERS] if version is TLSVersion.TLS1_3 else [MODERN, OTHERS]
+    first = _chosen_group(context) if version is TLSVersion.TLS1_3 else []
     # One of the best kind that is accepted decides every verdict.
     sparing = context.target.sparing
     accepted: list[int] = []
     for known in kinds if sparing else [[group for kind in kinds for group in kind]]:
+        codes = [group.code for group in known]
+        if sparing and set(first) & set(codes):
+            accepted = first
+            break
         offer = _Offer(
-            left=[group.code for group in known],
+            left=[code for code in codes if code not in first],
             rounds=1 if sparing else _GROUP_ROUNDS,
             hello=_hello_of_13 if version is TLSVersion.TLS1_3 else _hello_of_12,
             chosen=lambda hello: hello.group,
         )
         if accepted := _accepted(context, [offer]):
             break
+    if not sparing:
+        accepted = [*first, *accepted]
     if not accepted and version is TLSVersion.TLS1_2 and not _exchanges_keys(context):
         raise NotApplicableError(f"{listener.url} accepts no suite with ECDHE: there is no group to choose")
     return GroupSupport(
@@ -452,6 +544,12 @@ def _groups(context: Context) -> GroupSupport:
         weak=GROUPS.get(_weak(context), None) if TLSVersion.TLS1_2 in offered else None,
         complete=not sparing,
     )
+
+
+def _chosen_group(context: Context) -> list[int]:
+    """Return the group that the listener chose of all of them in TLS 1.3, empty if that is not known."""
+    chosen = context.get(CombinedHello, str(TLSVersion.TLS1_3)).server_hello
+    return [chosen.group] if chosen is not None and chosen.group is not None else []
 
 
 def _exchanges_keys(context: Context) -> bool:

@@ -270,6 +270,7 @@ def _connection(attempt: Connection) -> dict[str, Any]:
         "outcome": str(attempt.ending),
         "alert": attempt.alert,
         "milliseconds": round(attempt.milliseconds, 3),
+        "reused": attempt.reused,
     }
 
 
@@ -284,4 +285,5 @@ def _exchange(exchange: HelloExchange) -> dict[str, Any]:
         "outcome": exchange.outcome,
         "alert": exchange.alert,
         "milliseconds": round(exchange.milliseconds, 3),
+        "reused": False,
     }

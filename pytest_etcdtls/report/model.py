@@ -31,7 +31,7 @@ from pytest_etcdtls.report.certificate_text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt
-from pytest_etcdtls.tls.hello import Connection
+from pytest_etcdtls.tls.hello import Connection, is_reused
 from pytest_etcdtls.untrusted import read_json
 
 if TYPE_CHECKING:
@@ -149,12 +149,17 @@ class Seen:
 
     Attributes:
         facts: tuples of listener label (``None`` for the whole target), key and observation.
-        connections: all connections that were made, in order.
+        connections: all connections that were made, in order, with the further requests on some of them.
     """
 
     target: Target
     facts: tuple[tuple[str | None, str | None, Any], ...] = ()
     connections: tuple[Connection, ...] = ()
+
+    @property
+    def connected(self) -> int:
+        """The number of connections, each counted once."""
+        return sum(not is_reused(one) for one in self.connections)
 
     def observations(self) -> Iterator[tuple[Listener | None, str | None, Any]]:
         """Yield listener, key and observation, without those that probes use internally."""
@@ -256,7 +261,7 @@ class Report:
     @property
     def connections(self) -> int:
         """The number of connections made."""
-        return sum(len(seen.connections) for seen in self.seen)
+        return sum(seen.connected for seen in self.seen)
 
 
 def tool() -> dict[str, str]:

@@ -17,7 +17,7 @@ from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, MOST_MEMBERS, Discovered
 from pytest_etcdtls.facts.probe import Planned
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
-from pytest_etcdtls.observer import Observer, find_probe
+from pytest_etcdtls.observer import Observer, Place, find_probe, led_to
 from pytest_etcdtls.options import Values, invocation_of
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
@@ -36,8 +36,6 @@ ADVERTISED = "advertised"
 
 _FOUND = Listener(role=Role.CLIENT, scheme="https", host="found", port=0, member="found", label="found")
 
-_Place = tuple[Listener | None, type[Any], str | None]
-
 
 def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
     """Return the maximum number of connections of the checks by listener label, without retries.
@@ -49,25 +47,16 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
     counted: Counter[str] = Counter({listener.label: 0 for listener in target.listeners})
     elsewhere: dict[tuple[type[Any], str | None], int] = {}
     advertised: dict[type[Any], None] = {}
-    known: set[_Place] = set()
-    open_: list[_Place] = list(_first(target, checks))
+    wanted = list(_first(target, checks))
     if target.discover:
-        open_.append((None, Discovered, None))
-    while open_:
-        place = open_.pop()
-        if place in known:
-            continue
-        known.add(place)
-        listener, type_, key = place
+        wanted.append((None, Discovered, None))
+    for listener, type_, key in led_to(target, wanted):
         probe = find_probe(type_)
         if listener is not None:
             counted[listener.label] += probe.cost(Planned(target, listener, key))
         if probe.elsewhere is not None:
             elsewhere[type_, key] = probe.elsewhere(target)
         advertised |= dict.fromkeys(probe.advertised)
-        for needed, of in probe.needs(Planned(target, listener, key)):
-            everywhere = target.listeners if probe.crosses(needed) or listener is None else ()
-            open_ += [(there, needed, of) for there in (*everywhere, listener)]
     if more := sum(elsewhere.values()):
         counted[CLUSTER] = more
     if advertised and not target.discover:
@@ -156,7 +145,7 @@ def _foreseen(run: TargetRun) -> Target:
     )
 
 
-def _first(target: Target, checks: Sequence[Check]) -> Iterator[_Place]:
+def _first(target: Target, checks: Sequence[Check]) -> Iterator[Place]:
     """Yield the observations that the checks request directly, on every judged listener, gates first."""
     for check in checks:
         for listener in subjects(check, target):

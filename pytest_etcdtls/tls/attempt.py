@@ -1,4 +1,4 @@
-"""One connection: the request and how the attempt ended. Values only."""
+"""One attempt: the request and how it ended. Values only."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One connection to a listener.
+    """One connection to a listener, or a further request on it.
 
     Attributes:
         url: the listener's URL.
@@ -165,6 +165,7 @@ class Attempt:
         resumed: the handshake finished without the server's certificate: a session was resumed.
         ticket: the server gave out a session ticket.
         renegotiated: a second handshake was made on the connection.
+        reused: the request was sent on the connection of an attempt before, and is no connection of its own.
         first_bytes: the first application data, at most 64 octets; :attr:`first_text` shows them.
         key_proved: the server proved that it holds the key of its certificate, by a signature over the
             handshake or by finishing it.
@@ -197,6 +198,7 @@ class Attempt:
     resumed: bool = False
     ticket: bool = False
     renegotiated: bool = False
+    reused: bool = False
     key_proved: bool = False
     first_bytes: bytes = b""
     response: Response | None = None

@@ -1,4 +1,4 @@
-"""One attempt: connect, handshake, request, read, and its result.
+"""One connection: connect, handshake, request, read, and its result; also with several requests.
 
 An attempt does not raise for an error of the server or the network: the error is its result.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpcore
@@ -18,7 +20,7 @@ from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Phase, Request, Response, StreamEnd
-from pytest_etcdtls.tls.http import send
+from pytest_etcdtls.tls.http import BODY_LIMIT, Calls, Exchanges, call_headers, send
 from pytest_etcdtls.tls.stream import DialError, Trace, WireStream, detail_of, dial, ending_of, server_name
 from pytest_etcdtls.untrusted import printable
 
@@ -38,23 +40,116 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
         request: what to do.
         timeout: seconds for the whole attempt.
     """
+    return make_attempts(listener, (request,), timeout).first
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What came of requests on one connection.
+
+    Attributes:
+        first: the attempt of the first request, as without the others.
+        more: those of the requests after it, as far as they were made.
+        trusted: every request was made, and the connection took the course that HTTP prescribes; if not,
+            what is in ``more`` says nothing.
+    """
+
+    first: Attempt
+    more: tuple[Attempt, ...] = ()
+    trusted: bool = False
+
+
+def make_attempts(
+    listener: Listener,
+    requests: Sequence[Request],
+    timeout: float,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Conversation:
+    """Make one connection to the listener, send one request after the other on it, and return the attempts.
+
+    Args:
+        listener: where to.
+        requests: what to do. Those after the first are of its identity and version, and name nothing that
+            concerns the connection.
+        timeout: seconds for each request, of the first for the connection as well.
+        goes_on: returns whether another request may be sent.
+    """
+    request, *others = requests
     started_at, started = datetime.now(UTC), time.monotonic()
     trace = Trace()
     alpn = request.alpn if request.alpn is not None else _ALPN[request.protocol]
     stream: WireStream | None = None
     response: Response | None = None
-    local_address = ""
+    http: Exchanges | Calls | None = None
+    more: list[Attempt] = []
+    trusted = False
     try:
         stream = _connect(listener, started + timeout, trace)
         if stream is not None:
-            local_address = stream.local_address
-            response = _converse(stream, listener, request, alpn)
+            if others:
+                http = (
+                    Calls(stream, BODY_LIMIT)
+                    if request.protocol is Protocol.GRPC
+                    else Exchanges(stream, listener)
+                )
+            response = _converse(stream, listener, request, alpn, http)
             if request.keep is not None and stream.tls is not None and trace.handshake_done:
                 request.keep.fill(stream.tls, bytes(stream.received or b""))
-        session = session_facts(stream)
+                stream.received = None
+        first = _attempt(listener, request, alpn, stream, trace, response, started_at, started)
+        if stream is not None and http is not None and response is not None:
+            more, trusted = _go_on(stream, listener, others, http, first, timeout, goes_on)
     finally:
         if stream is not None:
             stream.close()
+    return Conversation(first, tuple(more), trusted)
+
+
+def _go_on(
+    stream: WireStream,
+    listener: Listener,
+    requests: Sequence[Request],
+    http: Exchanges | Calls,
+    first: Attempt,
+    timeout: float,
+    goes_on: Callable[[], bool],
+) -> tuple[list[Attempt], bool]:
+    """Make the other requests of a connection, as long as nothing is unusual; return whether nothing was."""
+    made: list[Attempt] = []
+    response = first.response
+    for number, request in enumerate(requests, 1):
+        if not http.ready or not goes_on():
+            return made, False
+        started_at, started = datetime.now(UTC), time.monotonic()
+        stream.go_on(started + timeout)
+        response = _exchange(stream, listener, request, http, close=number == len(requests))
+        attempt = _attempt(
+            listener, request, first.offered_alpn, stream, stream.trace, response, started_at, started
+        )
+        made.append(replace(attempt, reused=True))
+        if response is None or response.status in _ABOUT_THE_CONNECTION or response.status >= 500:
+            return made, False
+    stream.go_on(time.monotonic() + _CLOSE_SECONDS)
+    return made, response is not None and http.ended_well(response)
+
+
+_ABOUT_THE_CONNECTION = frozenset({400, 408, 421, 425, 429})
+"""Status codes with which a server may answer for the connection and not for the request (RFC 9110)."""
+_CLOSE_SECONDS = 0.05
+"""Seconds for which anything behind the last response, or the server's close, is waited for."""
+
+
+def _attempt(
+    listener: Listener,
+    request: Request,
+    alpn: tuple[str, ...],
+    stream: WireStream | None,
+    trace: Trace,
+    response: Response | None,
+    started_at: datetime,
+    started: float,
+) -> Attempt:
+    session = session_facts(stream)
     return Attempt(
         url=listener.url,
         purpose=request.purpose,
@@ -72,7 +167,7 @@ def make_attempt(listener: Listener, request: Request, timeout: float) -> Attemp
         certificate_requested=trace.certificate_requested,
         first_bytes=trace.first_bytes,
         response=response,
-        local_address=local_address,
+        local_address=stream.local_address if stream is not None else "",
         milliseconds=round((time.monotonic() - started) * 1000, 3),
         version=session.version,
         cipher=session.cipher,
@@ -96,7 +191,11 @@ def _connect(listener: Listener, deadline: float, trace: Trace) -> WireStream | 
 
 
 def _converse(
-    stream: WireStream, listener: Listener, request: Request, alpn: tuple[str, ...]
+    stream: WireStream,
+    listener: Listener,
+    request: Request,
+    alpn: tuple[str, ...],
+    http: Exchanges | Calls | None,
 ) -> Response | None:
     if not request.plaintext:
         if not shake_hands(stream, listener, request, alpn):
@@ -104,10 +203,23 @@ def _converse(
         if request.only_to is not None and request.only_to != leaf(stream):
             stream.trace.end(StreamEnd.FAILED, _ANOTHER)
             return None
+    return _exchange(stream, listener, request, http, close=False)
+
+
+def _exchange(
+    stream: WireStream, listener: Listener, request: Request, http: Exchanges | Calls | None, *, close: bool
+) -> Response | None:
+    """Send a request and return the response; ``http`` is given if there are others for the connection."""
     stream.trace.phase = Phase.REQUEST
     response = None
     try:
-        response = send(stream, listener, request)
+        match http:
+            case Calls():
+                response = http.make(call_headers(listener, request), request.body or b"")
+            case Exchanges():
+                response = http.make(request, close=close)
+            case None:
+                response = send(stream, listener, request)
     except (
         httpx.HTTPError,
         httpcore.NetworkError,

@@ -63,6 +63,7 @@ class ClientHello:
         grease: the lists include reserved values that no server knows (RFC 8701).
         signatures: numbers of signature schemes, in the order offered.
         to_key_exchange: read on to the ServerKeyExchange, which names the group in TLS 1.2.
+        once: it is not sent again if there is no answer, since its parts are sent alone then.
     """
 
     purpose: str
@@ -75,6 +76,7 @@ class ClientHello:
     grease: bool = False
     signatures: tuple[int, ...] = SIGNATURES
     to_key_exchange: bool = False
+    once: bool = False
 
 
 class Reply(StrEnum):
@@ -169,6 +171,12 @@ class HelloExchange:
 
 Connection = Attempt | HelloExchange
 """A connection that was made, for any purpose."""
+
+
+def is_reused(connection: Connection) -> bool:
+    """Return whether it is a further request on a connection that was made before."""
+    return isinstance(connection, Attempt) and connection.reused
+
 
 _LIMIT = 256 * 1024
 _CLOSE_SECONDS = 1.0

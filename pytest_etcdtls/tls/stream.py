@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NoReturn
 
 import httpcore
@@ -386,6 +387,13 @@ class WireStream(httpcore.NetworkStream):
                 self.tls.shutdown()
                 self._flush()
         self._socket.close()
+
+    def go_on(self, deadline: float) -> None:
+        """Begin another request on the connection, with a trace of its own that knows the handshake."""
+        self._deadline = deadline
+        self.trace = replace(
+            self.trace, phase=Phase.REQUEST, first_bytes=b"", stream_end=StreamEnd.OPEN, detail=""
+        )
 
     # -- reading on --------------------------------------------------------------------------
 

@@ -78,13 +78,16 @@ def test_one_endpoint_is_enough_to_judge_three_members(run: Runner, trio: Cluste
     assert "--etcd-discover adds every member that the cluster lists" in ran.out
 
     most = dict(re.findall(r"each (client|peer) listener at most (\d+)", plan))
-    made = [one["url"] for one in ran.report["connections"]]
+    made = [one["url"] for one in ran.report["connections"] if not one["reused"]]
     for member in trio.members:
         assert 0 < made.count(member.client_url) <= int(most["client"])
         assert 0 < made.count(member.peer_url) <= int(most["peer"])
     (named,) = re.findall(r"live client-\S+, https://\S+: at most (\d+) connections", plan)
     assert made.count(trio.members[0].client_url) <= int(named)
     assert [one["purpose"] for one in ran.report["connections"]].count("gRPC MemberList") == 3
+    shared = [(one["url"], one["purpose"]) for one in ran.report["connections"] if one["reused"]]
+    for member in trio.members:
+        assert {(member.client_url, "GET /metrics"), (member.peer_url, "GET /members")} <= set(shared)
 
 
 def test_a_member_that_is_down_is_inconclusive_and_the_others_are_judged(run: Runner, trio: Cluster) -> None:

@@ -79,6 +79,9 @@ compact or defragment. After a run the revision, the hash of the key space, memb
 and roles are those of before. Tests compare them on every etcd, with and without authentication, and let a
 proxy record each request. The list is complete: a request that is not in it fails a test.
 
+An accepted client sends several of them on one connection, which ends right behind the last; no idle
+connection is kept.
+
 Everything else on the wire is TLS: handshakes that are finished, refused or broken off after the server's
 hello. At most four connections are open at a time per listener (`--etcd-concurrency`), with `--etcd-gentle`
 one. That option also looks for no more cipher suites and groups than verdicts need, unless a declaration, a

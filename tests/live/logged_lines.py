@@ -19,11 +19,11 @@ NOT_COUNTED = {"Failed to detect schema version"}
 """etcd 3.6 and later, for a status request in the first moments of a new cluster."""
 
 LOGGED: Mapping[str, tuple[int, int]] = {
-    "tls: failed to verify certificate": (20, 8),
-    "tls: client didn't provide a certificate": (12, 7),
-    "tls: no cipher suite supported by both client and server": (3, 3),
+    "tls: failed to verify certificate": (14, 8),
+    "tls: client didn't provide a certificate": (9, 6),
+    "tls: no cipher suite supported by both client and server": (2, 2),
     "tls: first record does not look like a TLS handshake": (1, 1),
-    "tls: client offered only unsupported versions": (3, 3),
+    "tls: client offered only unsupported versions": (1, 1),
     "tls: client requested unsupported application protocols": (2, 2),
     "tls: client using inappropriate protocol fallback": (1, 1),
     "tls: no key exchanges supported by both client and server": (1, 1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +14,19 @@ from starting import start_process
 from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix
 from pytest_etcdtls.facts.api import UnauthenticatedExchange
-from pytest_etcdtls.facts.listener import Plaintext
-from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
+from pytest_etcdtls.facts.listener import FirstContact, Plaintext
+from pytest_etcdtls.facts.probe import Conversed
+from pytest_etcdtls.facts.protocol import GroupSupport, OldVersions, SuiteSupport
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.suite.plan import planned
-from pytest_etcdtls.target import Target
-from pytest_etcdtls.tls.attempt import Ending
+from pytest_etcdtls.target import Listener, Target
+from pytest_etcdtls.tls.attempt import Attempt, Ending, Request
+from pytest_etcdtls.tls.hello import HelloExchange
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +70,64 @@ def test_plain_http_whose_stream_is_ended_is_sent_once(live: Target) -> None:
     observer, [client, *_] = Observer(live), live.listeners
     observer.get(Plaintext, None, client)
     assert Counter(one.purpose for one in observer.connections)["plain HTTP"] == 1
+
+
+def test_requests_of_the_accepted_client_share_its_connections(
+    live: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks, shared = select(["!lifecycle", "!tls", "!mtls.log-*"]), Observer(live)
+    verdicts = [(one.check, one.listener, one.outcome, one.reason) for one in run_checks(shared, checks)]
+    attempts = [one for one in shared.connections if isinstance(one, Attempt)]
+    further = [one for one in attempts if one.reused]
+    on = {one.local_address: one for one in attempts if not one.reused}
+    assert [(on[one.local_address].identity, on[one.local_address].version) for one in further] == [
+        (one.identity, one.version) for one in further
+    ]
+    assert {"gRPC MemberList", "gRPC Range, count only", "GET /metrics", "GET /members"} <= {
+        one.purpose for one in further
+    }
+    assert {one.ending for one in further} == {Ending.SERVED}
+    assert sum(shared.used.values()) == len(shared.connections) - len(further)
+
+    monkeypatch.setattr(Observer, "converse", _alone)
+    alone = Observer(live)
+    assert verdicts == [
+        (one.check, one.listener, one.outcome, one.reason) for one in run_checks(alone, checks)
+    ]
+    assert sum(alone.used.values()) == len(alone.connections) == len(shared.connections)
+
+
+def _alone(self: Observer, listener: Listener, talks: Sequence[Sequence[Request]]) -> list[Conversed]:
+    return [Conversed(tries) for tries in self.attempt(listener, [requests[0] for requests in talks])]
+
+
+def test_a_gateway_is_not_asked_by_a_client_that_tls_refuses(live: Target) -> None:
+    observer, [client, *_] = Observer(live), live.listeners
+    matrix = observer.get(AccessMatrix, "self-signed", client)
+    ways = {(cell.version, cell.protocol): cell.tries for cell in matrix.cells}
+    for version in observer.get(AcceptedClient, None, client).versions:
+        assert ways[version, Protocol.GATEWAY] is ways[version, Protocol.HTTP1]
+        assert ways[version, Protocol.GATEWAY][-1].ending is Ending.REFUSED
+    asked = [
+        one for one in observer.connections if isinstance(one, Attempt) and one.identity == "self-signed"
+    ]
+    assert {one.protocol for one in asked} == {Protocol.HTTP1, Protocol.GRPC}
+    assert len(asked) == len(set(map(id, asked))) == len(ways) - len(ways) // 3
+
+
+def test_a_hello_that_is_unusual_in_several_points_stands_for_each(live: Target) -> None:
+    checks = select(
+        ["tls.compression", "tls.unknown-extensions-tolerated", "tls.version-floor", "tls.groups"]
+    )
+    observer, [client, *_] = Observer(live), live.listeners
+    observer.target = replace(live, listeners=(client,))
+    assert {one.outcome for one in run_checks(observer, checks)} == {Outcome.CONFORMS}
+    offered = observer.get(FirstContact, None, client).offered
+    counted = Counter(one.purpose for one in observer.connections if isinstance(one, HelloExchange))
+    assert {purpose for purpose in counted if "hello" in purpose} == {
+        "hello of TLSv1.1 and older",
+        *(f"hello of {version} with compression, unknown values or every group" for version in offered),
+    }
+    old = observer.get(OldVersions, None, client).exchanges
+    assert [(one.offered, one.alert) for one in old] == [("SSLv3", 70), ("TLSv1.0", 70), ("TLSv1.1", 70)]
+    assert len({one.local_address for one in old}) == 1

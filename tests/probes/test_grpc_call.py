@@ -10,7 +10,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 
-from pytest_etcdtls.tls.http import call, encode, fields, request_headers
+from pytest_etcdtls.tls.http import Calls, encode, fields, request_headers
 
 HEADERS = request_headers("https", "127.0.0.1:2379", "/etcdserverpb.KV/Range", {"token": "t"})
 OK = [(":status", "200"), ("content-type", "application/grpc")]
@@ -45,7 +45,7 @@ def _whole(http: H2Connection) -> None:
 
 def test_headers_and_trailers_together() -> None:
     wire = Wire(_whole)
-    response = call(wire, HEADERS, b"", 1024)
+    response = Calls(wire, 1024).make(HEADERS, b"")
     assert (response.status, response.body) == (200, b"\0\0\0\0\2\x08\x01")
     assert response.headers["grpc-status"] == "0"
     assert (wire.request[":path"], wire.request["token"]) == ("/etcdserverpb.KV/Range", "t")
@@ -55,7 +55,7 @@ def test_trailers_only() -> None:
     def peer(http: H2Connection) -> None:
         http.send_headers(1, [*OK, ("grpc-status", "7"), ("grpc-message", "denied")], end_stream=True)
 
-    response = call(Wire(peer), HEADERS, b"", 1024)
+    response = Calls(Wire(peer), 1024).make(HEADERS, b"")
     assert (response.headers["grpc-status"], response.headers["grpc-message"]) == ("7", "denied")
     assert response.body == b""
 
@@ -65,7 +65,7 @@ def test_a_long_body_is_cut() -> None:
         http.send_headers(1, OK)
         http.send_data(1, b"x" * 4096)
 
-    assert call(Wire(peer), HEADERS, b"", 100).body == b"x" * 100
+    assert Calls(Wire(peer), 100).make(HEADERS, b"").body == b"x" * 100
 
 
 def _reset(http: H2Connection) -> None:
@@ -83,7 +83,7 @@ def _says_nothing(http: H2Connection) -> None:
 @pytest.mark.parametrize("peer", [_reset, _goes_away, _says_nothing])
 def test_no_answer(peer: Peer) -> None:
     with pytest.raises(httpcore.RemoteProtocolError):
-        call(Wire(peer), HEADERS, b"", 1024)
+        Calls(Wire(peer), 1024).make(HEADERS, b"")
 
 
 def test_a_peer_that_speaks_http1() -> None:
@@ -97,7 +97,7 @@ def test_a_peer_that_speaks_http1() -> None:
 
     reads: list[int] = []
     with pytest.raises(httpcore.RemoteProtocolError, match="no HTTP/2"):
-        call(Http1(), HEADERS, b"", 1024)
+        Calls(Http1(), 1024).make(HEADERS, b"")
     # A server that keeps the connection open is not waited for.
     assert len(reads) == 2
 

@@ -35,6 +35,10 @@ class ClientHello:
         body = self.extensions.get(43)
         return _numbers(body[1:]) if body else (self.version,)
 
+    def offers(self, version: int) -> bool:
+        """Whether it offers a version; without supported_versions, every one up to its own (RFC 5246 E.1)."""
+        return version in self.versions if 43 in self.extensions else version <= self.version
+
     @property
     def groups(self) -> tuple[int, ...]:
         return _numbers(self.extensions.get(10, b"")[2:])
@@ -138,7 +142,7 @@ class Policy:
             return raw
         if hello.has_grease and not self.tolerates_grease:
             return alert(ILLEGAL_PARAMETER)
-        versions = [version for version in hello.versions if version in self.versions]
+        versions = [version for version in self.versions if hello.offers(version)]
         if not versions:
             return alert(PROTOCOL_VERSION)
         if hello.is_openssl:

@@ -133,6 +133,14 @@ def test_an_answer_is_asked_for_once_and_its_lack_three_times(serve: Serve) -> N
     assert silent.accepted == len(observer.connections) == 3
 
 
+def test_what_is_for_once_is_not_sent_again(serve: Serve) -> None:
+    silent = serve(_saying(b""))
+    observer, listener = _observer(silent)
+    (exchange,) = observer.greet(listener, [replace(HELLO, once=True)])
+    assert exchange.reply is Reply.ENDED
+    assert silent.accepted == len(observer.connections) == 1
+
+
 def test_the_cap_holds(serve: Serve) -> None:
     server = serve(_saying(alert(40)))
     observer, listener = _observer(server, Bounds(max_connections=2))

@@ -155,10 +155,10 @@ def _on(version: int, answer: bytes) -> Callable[[ClientHello], bytes | None]:
 
 
 def test_hanging_up_on_an_old_version_is_no_refusal(serve: Serve) -> None:
-    results = judge(serve, Policy(odd=_on(TLS1_0, b"")))
+    results = judge(serve, Policy(odd=_on(TLS1_1, b"")))
     assert outcomes(results)["tls.version-floor"] is Outcome.INCONCLUSIVE
     reason = next(result.reason for result in results if result.check == "tls.version-floor")
-    assert "TLSv1.0" in reason
+    assert "TLSv1.1" in reason
 
 
 def test_another_alert_than_that_of_a_refusal_is_inconclusive(serve: Serve) -> None:
