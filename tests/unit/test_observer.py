@@ -137,7 +137,7 @@ def test_a_listener_that_is_near_and_answers_needs_no_threads(
     monkeypatch.setattr("pytest_etcdtls.observer.NEAR_MILLISECONDS", near)
     made_by: list[bool] = []
 
-    def made(*given: Any) -> Attempt:  # noqa: ANN401
+    def made(*given: Any) -> Attempt:
         made_by.append(threading.current_thread() is threading.main_thread())
         return make_attempt(*given)
 
