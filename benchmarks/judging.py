@@ -18,13 +18,19 @@ from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.runner import run_checks
 
+ROOT = Path(__file__).parents[1]
 
-def measure(source: EtcdSource, repeat: int, scanner: str | None = None) -> list[Timed]:
+
+def measure(source: EtcdSource, repeat: int, peers: Path | None = None) -> list[Timed]:
     """Time one curl, as many handshakes of openssl as the catalogue makes connections, and the catalogue.
 
     The cluster has one member. It is judged as a live one with client credentials, peer credentials and no
-    CA key. A scanner, if its path is given, scans the client port alone.
+    CA key. With a directory for peers, the catalogue is also run in an environment that holds this package
+    alone, since the plugins of a development environment are imported by each run, and sslyze scans the
+    client port.
     """
+    alone = _installed(peers / "alone", str(ROOT)) if peers else None
+    sslyze = _installed(peers / "sslyze", "sslyze").with_name("sslyze") if peers else None
     with start_cluster(ClusterConfig(), source) as cluster, tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         member = cluster.members[0]
@@ -37,20 +43,34 @@ def measure(source: EtcdSource, repeat: int, scanner: str | None = None) -> list
                 # The client ends the connection, so that etcd is not waited for.
                 subprocess.run(handshake, input=b"Q\n", capture_output=True, check=True)
 
-        scan = [str(scanner), f"--certinfo_ca_file={member.file('server-ca.crt')}"]
+        scan = [str(sslyze), f"--certinfo_ca_file={member.file('server-ca.crt')}"]
         scan += [f"--cert={member.file('client.crt')}", f"--key={member.file('client.key')}"]
         scan.append(member.client_url.removeprefix("https://"))
-        scanned = {"sslyze, one port": lambda: command(scan, directory, may_fail=True)} if scanner else {}
+        compared = {
+            "the same in an environment of its own": lambda: command([str(alone), *judge[1:]], directory),
+            "sslyze, one port": lambda: command(scan, directory, may_fail=True),
+        }
         return alternate(
             {
                 "one curl": lambda: command(request, directory),
                 f"{connections} times openssl s_client, one by one": by_hand,
                 "the default catalogue, whole run of pytest": lambda: command(judge, directory),
                 "the default catalogue, judging alone": lambda: _judge_here(cluster),
-                **scanned,
+                **(compared if peers else {}),
             },
             repeat,
         )
+
+
+def _installed(directory: Path, what: str) -> Path:
+    """Return the Python of an environment that holds a package as it is now, and what it requires."""
+    python = directory.absolute() / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+    again = ["--force-reinstall", "--no-deps"] if what == str(ROOT) else []
+    for options in ([], again):
+        subprocess.run([python, "-m", "pip", "--quiet", "install", *options, what], check=True)
+    return python
 
 
 def judging_command(cluster: Cluster, urls: tuple[str, str]) -> list[str]:

@@ -11,6 +11,7 @@ import os
 import platform
 import runpy
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -38,14 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeat", type=int, default=15, help="how often each (default 15)")
     parser.add_argument("--members", type=int, default=100, help="of many (default 100)")
     parser.add_argument("--check", metavar="PATTERNS", help="of latency and owned, to try them: these checks")
-    parser.add_argument("--scanner", metavar="PATH", help="a program of sslyze to judge beside")
+    parser.add_argument(
+        "--peers",
+        metavar="DIRECTORY",
+        type=Path,
+        help="judging: also measure sslyze and this package alone, in environments that are made there",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write what was measured there too")
     parser.add_argument("--etcd", metavar="VERSION", help="which of those at hand (default: the newest)")
     options = parser.parse_args(arguments)
     source = _etcd(options.etcd)
     measures: dict[str, Callable[[], Iterator[Sequence[Timed]]]] = {
         "startup": lambda: iter([startup.measure(options.repeat)]),
-        "judging": lambda: iter([judging.measure(source, options.repeat, options.scanner)]),
+        "judging": lambda: iter([judging.measure(source, options.repeat, options.peers)]),
         "latency": lambda: iter([latency.measure(source, options.repeat, options.check)]),
         "owned": lambda: iter(owned.measure(source, options.repeat, options.check)),
         "many": lambda: iter([many.measure(source, options.repeat, options.members)]),
@@ -60,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.what or measures:
         for timed in measures[name]():
             print()
-            written += [{"measure": name, "what": one.name, "seconds": one.seconds} for one in timed]
+            written += [{"measure": name, "what": one.name, **_figures(one)} for one in timed]
             for line in _table(timed):
                 print(line, flush=True)
     print(f"\nload at the end: {_load()}")
@@ -100,13 +106,20 @@ def _load() -> str:
     return " ".join(f"{load:.1f}" for load in os.getloadavg())
 
 
+def _figures(timed: Timed) -> dict[str, object]:
+    return {"seconds": timed.seconds, "processor": timed.processor}
+
+
 def _table(timed: Sequence[Timed]) -> Iterator[str]:
     """Yield the table; the first row is what the others are compared with."""
-    yield "| what | median | half the middle spread | ratio |"
-    yield "|---|--:|--:|--:|"
+    yield "| what | median | half the middle spread | ratio | processor | ratio |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    first = timed[0]
     for one in timed:
-        ratio = one.median / timed[0].median
-        yield f"| {one.name} | {one.median:.3f} s | {one.spread:.0%} | {ratio:.2f} |"
+        ratio, used = one.median / first.median, statistics.median(one.processor)
+        compared = used / (statistics.median(first.processor) or 1)
+        row = f"| {one.name} | {one.median:.3f} s | {one.spread:.0%} | {ratio:.2f} |"
+        yield f"{row} {used:.2f} s | {compared:.2f} |"
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ class Timed:
 
     Attributes:
         seconds: of each repetition, in order.
+        processor: seconds of the processor of each, children included, in order.
     """
 
     name: str
     seconds: tuple[float, ...]
+    processor: tuple[float, ...]
 
     @property
     def median(self) -> float:
@@ -42,13 +44,15 @@ def alternate(what: Mapping[str, Callable[[], object]], repeat: int) -> list[Tim
     The order is reversed in every second turn.
     """
     seconds: dict[str, list[float]] = {name: [] for name in what}
+    processor: dict[str, list[float]] = {name: [] for name in what}
     for turn in range(repeat + 1):
         for name in list(what)[:: 1 if turn % 2 else -1]:
-            started = time.perf_counter()
+            started, used = time.perf_counter(), sum(os.times()[:4])
             what[name]()
             if turn:
                 seconds[name].append(time.perf_counter() - started)
-    return [Timed(name, tuple(times)) for name, times in seconds.items()]
+                processor[name].append(sum(os.times()[:4]) - used)
+    return [Timed(name, tuple(times), tuple(processor[name])) for name, times in seconds.items()]
 
 
 def command(arguments: Sequence[str], directory: Path, *, may_fail: bool = False) -> None:

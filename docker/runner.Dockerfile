@@ -1,4 +1,5 @@
 # Judges an etcd from a node without Python: pytest and the plugin in a virtual environment, nothing to write to.
+# It writes nothing, so it has all compiled files: Python's, and those of the modules that pytest rewrites at a start.
 # Built by build-runner.sh; the context is a directory of wheels, so that building needs no network.
 ARG BASE
 FROM ${BASE} AS build
@@ -7,7 +8,8 @@ RUN python3 -m venv /opt/etcd-tls \
     && /opt/etcd-tls/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-index \
         --find-links=/wheels pytest-etcdtls \
     && /opt/etcd-tls/bin/python -m pip uninstall --quiet --yes pip \
-    && python3 -m compileall -q /opt/etcd-tls
+    && python3 -m compileall -q /opt/etcd-tls \
+    && /opt/etcd-tls/bin/pytest -p no:cacheprovider --etcd-list-checks > /dev/null
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="pytest-etcdtls" \
