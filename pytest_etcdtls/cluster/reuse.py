@@ -144,14 +144,13 @@ class KeptClusters:
                 # From a process of this user that listened in a directory of this user's alone.
                 cluster: Cluster = pickle.loads(base64.b64decode(state))  # noqa: S301
                 cluster.take(channel)
+                if not (why := _unfit(cluster)):
+                    return cluster
+                cluster.release()
             except Exception as error:  # whatever an end of etcd, of its container or files makes of it
-                channel.close()  # the watchdog cleans up
-                self.notes.append(f"{name}: a kept one was replaced: {error}")
-                continue
-            if not (why := _unfit(cluster)):
-                return cluster
+                why = str(error)
             self.notes.append(f"{name}: a kept one was replaced: {why}")
-            cluster.give_up()
+            end(channel)
         return None
 
     def _clean_up(self) -> None:
