@@ -84,10 +84,17 @@ class KeptClusters:
             ClusterStartError: if it does not start.
         """
         name = f"etcd {source.version} ({source.location})"
+        key, why = "", ""
         if config.authentication or not config.expects_health:
-            self.notes.append(f"{name} is not kept: with users, or where clients may be refused, none is")
+            why = "with users, or where clients may be refused, none is"
+        else:
+            try:
+                key = _key(config, source)
+            except OSError as error:
+                why = f"the binary cannot be read: {error.strerror}"
+        if why:
+            self.notes.append(f"{name} is not kept: {why}")
             return start_cluster(config, source)
-        key = _key(config, source)
         cluster = self._take(key, name)
         how = "was taken over"
         if cluster is None:
