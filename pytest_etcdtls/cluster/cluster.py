@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import shlex
 import shutil
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -238,17 +238,16 @@ class Cluster:
         self._keep = self._home.watchdog.leave(path, seconds, state)
         return self._keep
 
-    def take(self, channel: socket.socket) -> None:
+    def take(self, channel: _socket.socket) -> None:
         """Be the owner, over a connection to the watchdog. Of earlier runs the logs have the start alone."""
         self._home.watchdog.take(channel)
         for member in self.members:
             member.left_out = (member.left_out[0], len(member.server.log()))
 
-    def give_up(self) -> None:
-        """Have the watchdog remove the cluster, and wait for that."""
+    def release(self) -> None:
+        """Close what this process has open of the cluster, which its watchdog is going to remove."""
         self._condition.close()
         self._backend.abandon()
-        self._home.watchdog.give_up()
 
     def stop_member(self, index: int) -> None:
         """Stop one member. Its data is kept."""

@@ -84,10 +84,17 @@ class KeptClusters:
             ClusterStartError: if it does not start.
         """
         name = f"etcd {source.version} ({source.location})"
+        key, why = "", ""
         if config.authentication or not config.expects_health:
-            self.notes.append(f"{name} is not kept: with users, or where clients may be refused, none is")
+            why = "with users, or where clients may be refused, none is"
+        else:
+            try:
+                key = _key(config, source)
+            except OSError as error:
+                why = f"the binary cannot be read: {error.strerror}"
+        if why:
+            self.notes.append(f"{name} is not kept: {why}")
             return start_cluster(config, source)
-        key = _key(config, source)
         cluster = self._take(key, name)
         how = "was taken over"
         if cluster is None:
@@ -144,14 +151,13 @@ class KeptClusters:
                 # From a process of this user that listened in a directory of this user's alone.
                 cluster: Cluster = pickle.loads(base64.b64decode(state))  # noqa: S301
                 cluster.take(channel)
+                if not (why := _unfit(cluster)):
+                    return cluster
+                cluster.release()
             except Exception as error:  # whatever an end of etcd, of its container or files makes of it
-                channel.close()  # the watchdog cleans up
-                self.notes.append(f"{name}: a kept one was replaced: {error}")
-                continue
-            if not (why := _unfit(cluster)):
-                return cluster
+                why = str(error)
             self.notes.append(f"{name}: a kept one was replaced: {why}")
-            cluster.give_up()
+            end(channel)
         return None
 
     def _clean_up(self) -> None:

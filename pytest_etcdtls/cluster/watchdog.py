@@ -13,6 +13,7 @@ then on. If none does in time, the watchdog cleans up as if the owner had died.
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import json
 import os
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 
@@ -66,9 +67,10 @@ class Watchdog:
             token: a token that is unique to this owner.
         """
         self.mark = {MARK: token}
-        ours, theirs = socket.socketpair()
+        # The module below socket, which plugins replace that forbid tests the network.
+        ours, theirs = _socket.socketpair()
         try:
-            with theirs:
+            with closing(theirs):
                 self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
                     [sys.executable, "-I", "-S", __file__, token, str(os.getpid())],
                     stdin=theirs.fileno(),
@@ -80,7 +82,7 @@ class Watchdog:
         except BaseException:
             ours.close()
             raise
-        self._channel: socket.socket | None = ours
+        self._channel: _socket.socket | None = ours
         self.pid: int | None = self._process.pid
 
     def __getstate__(self) -> dict[str, object]:
@@ -140,7 +142,7 @@ class Watchdog:
         self._process = self._channel = self.pid = None
         return True
 
-    def take(self, channel: socket.socket) -> None:
+    def take(self, channel: _socket.socket) -> None:
         """Be the owner, over a connection of :func:`inherit`."""
         self._channel, self.pid = channel, peer_of(channel)[0]
 
@@ -155,13 +157,13 @@ _DONE = b"done"
 """The answer to an order that has one."""
 
 
-def inherit(path: Path) -> tuple[socket.socket, str] | None:
+def inherit(path: Path) -> tuple[_socket.socket, str] | None:
     """Connect to a watchdog without owner, of which this process is the owner from then on.
 
     Return the connection and the state that its last owner left; ``None`` if no watchdog of this user listens
     there, or another process is its owner meanwhile.
     """
-    channel = socket.socket(socket.AF_UNIX)
+    channel = _socket.socket(socket.AF_UNIX)
     try:
         channel.settimeout(_GRACE_SECONDS)
         with _reach(path) as there:
@@ -176,22 +178,22 @@ def inherit(path: Path) -> tuple[socket.socket, str] | None:
     return channel, state.decode()
 
 
-def end(channel: socket.socket) -> None:
+def end(channel: _socket.socket) -> None:
     """End the orders over a connection to a watchdog, and wait until the watchdog ends."""
-    with channel, suppress(OSError):
+    with closing(channel), suppress(OSError):
         channel.shutdown(socket.SHUT_WR)
         while channel.recv(4096):
             pass
 
 
-def peer_of(channel: socket.socket) -> tuple[int, int]:
+def peer_of(channel: _socket.socket) -> tuple[int, int]:
     """Return process id and user id at the other end of a connection, on Linux."""
     credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     process, user, _ = struct.unpack("3i", credentials)
     return process, user
 
 
-def _line(channel: socket.socket) -> bytes:
+def _line(channel: _socket.socket) -> bytes:
     """Return what is sent before the first line break, nothing if the line is not complete."""
     received = b""
     with suppress(OSError):

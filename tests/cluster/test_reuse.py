@@ -323,6 +323,22 @@ def test_with_users_none_is_kept(cache: Path, newest_etcd: Path) -> None:
     assert "is not kept: with users" in kept.notes[0]
 
 
+def test_of_a_binary_that_cannot_be_read_none_is_kept(
+    cache: Path, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> str:
+        raise PermissionError(13, "Permission denied")  # nobody forbids root anything
+
+    monkeypatch.setattr(reuse, "_key", refused)
+    kept = KeptClusters(5)
+    with kept.start(ClusterConfig(), find_etcd(binary=newest_etcd)) as cluster:
+        assert cluster.difference() == ""
+        kept.leave()
+    assert kept.notes == [
+        f"etcd {cluster.version} ({newest_etcd}) is not kept: the binary cannot be read: Permission denied"
+    ]
+
+
 def test_one_that_nobody_listens_for_is_not_inherited(cache: Path) -> None:
     KeptClusters(0)
     assert inherit(cache / "nothing") is None

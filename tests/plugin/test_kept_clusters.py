@@ -181,3 +181,14 @@ def test_an_unsafe_directory_is_a_usage_error(
     ran = run("--etcd-reuse", report=False)
     assert ran.exit_code == 4
     assert f"{cache} belongs to another user or can be changed by others" in ran.err
+
+
+def test_where_sockets_are_forbidden_that_is_said(run: Runner, reuse: Reuse) -> None:
+    pytest.importorskip("pytest_socket")
+    run.write(test_user=NAMES_IT)
+    assert reuse().exit_code == 0
+    ran = reuse("--disable-socket")
+    assert ran.exit_code == 1
+    assert "did not come up: pytest-socket forbids the connection" in " ".join(ran.out.split())
+    assert "INTERNALERROR" not in ran.out
+    assert KeptClusters(0).waiting == []
