@@ -16,7 +16,7 @@ from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
 from pytest_etcdtls.results import CheckResult, Outcome, Severity
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Ending
-from pytest_etcdtls.tls.hello import Connection, HelloExchange
+from pytest_etcdtls.tls.hello import Connection, HelloExchange, is_reused
 from pytest_etcdtls.waivers import Review, Waiver
 
 _INDENT = "    "
@@ -149,7 +149,7 @@ def _dial(dial: FailedDials) -> str:
 
 def _to_be_found(connections: Sequence[Connection], width: int) -> Iterator[Line]:
     """Yield which lines about our connections an operator will find in the log of a live etcd."""
-    ended = [one for one in connections if one.local_address and not _served(one)]
+    ended = [one for one in connections if one.local_address and not (_served(one) or is_reused(one))]
     if not ended:
         return
     hosts = sorted({one.local_address.rpartition(":")[0] for one in ended})
