@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import json
 import pkgutil
@@ -31,6 +32,8 @@ _APART = ("-W", "--timeout")
 for _module in pkgutil.walk_packages(pytest_etcdtls.__path__, "pytest_etcdtls."):
     if not _module.name.endswith("__main__"):
         importlib.import_module(_module.name)
+# A codec is one too. A thread that looks it up while a run ends does not find it, and Python remembers that.
+codecs.lookup("utf-8-sig")
 
 
 @dataclass
