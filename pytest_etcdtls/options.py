@@ -529,7 +529,9 @@ def has_summary(config: pytest.Config) -> bool:
     if (workerinput := getattr(config, "workerinput", None)) is not None:
         return bool(workerinput.get(_SUMMARY, True))
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    return isinstance(reporter, pytest.TerminalReporter) and not config.getoption("no_summary")
+    # Its class is not public in pytest 8.
+    writes = all(hasattr(reporter, name) for name in ("pytest_terminal_summary", "section", "write_line"))
+    return writes and not config.getoption("no_summary")
 
 
 def tell_of_summary(config: pytest.Config, workerinput: dict[str, Any]) -> None:
