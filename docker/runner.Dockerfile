@@ -19,4 +19,4 @@ ENV PYTHONDONTWRITEBYTECODE=1
 # A volume that is mounted here takes reports; without one nothing is written.
 WORKDIR /reports
 USER 65532:65532
-ENTRYPOINT ["/opt/etcd-tls/bin/pytest", "--pyargs", "pytest_etcdtls", "-p", "no:cacheprovider"]
+ENTRYPOINT ["/opt/etcd-tls/bin/pytest", "--pyargs", "pytest_etcdtls", "-p", "no:cacheprovider", "-p", "no:anyio"]
