@@ -355,6 +355,8 @@ class Observer:
         self._patience.note(listener, first)
         if made.trusted:
             return Conversed((first,), made.more)
+        if made.more and request.keep is not None:
+            request.keep.forget()
         unclear = first.ending is Ending.UNCLEAR and not first.local
         if unclear or (first.response is None and first.is_http):
             # As without the others: with a server that is asked to close the connection.

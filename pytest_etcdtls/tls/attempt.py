@@ -380,6 +380,10 @@ class SessionSlot:
             self.tickets = read_tickets(received, self._secret, suite)
         self._secret, self._watching = b"", False
 
+    def forget(self) -> None:
+        """Drop the session, which may not be resumable after what came later on the connection."""
+        self.session, self.tickets, self._connection = None, (), None
+
     def _note_secret(self, connection: SSL.Connection, line: bytes) -> None:
         label, _, rest = line.partition(b" ")
         if label == _TRAFFIC_SECRET and self._watching:

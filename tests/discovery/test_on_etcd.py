@@ -262,7 +262,7 @@ def test_without_a_certificate_nobody_gives_the_list_and_that_is_not_green(trio:
 
 def test_asking_keeps_to_the_cap(trio: Cluster) -> None:
     observer = asked(live(trio, named(trio.members[0].client_url)), Bounds(max_connections=3))
-    assert len(observer.connections) == 3
+    assert sum(observer.used.values()) == 3
     assert judged(observer).outcome is Outcome.INCONCLUSIVE
     assert "--etcd-max-connections" in judged(observer).reason
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from accounting import AccountingObserver
+from servers import ThreadedServer, reset
 from starting import start_process
 
 from pytest_etcdtls.catalog import select
@@ -20,7 +25,7 @@ from pytest_etcdtls.facts.listener import FirstContact, Plaintext
 from pytest_etcdtls.facts.probe import Conversed
 from pytest_etcdtls.facts.protocol import GroupSupport, OldVersions, SuiteSupport
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.results import Outcome
+from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.suite.plan import planned
@@ -131,3 +136,81 @@ def test_a_hello_that_is_unusual_in_several_points_stands_for_each(live: Target)
     old = observer.get(OldVersions, None, client).exchanges
     assert [(one.offered, one.alert) for one in old] == [("SSLv3", 70), ("TLSv1.0", 70), ("TLSv1.1", 70)]
     assert len({one.local_address for one in old}) == 1
+
+
+@pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
+def test_a_proxy_that_cuts_what_sends_more_than_one_request_changes_no_verdict(
+    live: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = select(["api", "cluster", "mtls.trusted-client", "mtls.resumption-keeps-verdict"])
+    with Cutting(live) as proxies:
+        with monkeypatch.context() as alone:
+            alone.setattr(Observer, "converse", _alone)
+            whole = _verdicts(run_checks(Observer(proxies.target), checks))
+        assert proxies.cut == 0
+        # A signature is a few octets longer or shorter, a request more than a hundred.
+        proxies.most = max(proxies.sent) + 64
+        observer = Observer(proxies.target)
+        assert _verdicts(run_checks(observer, checks)) == whole
+        assert proxies.cut > 0
+    reused = [one for one in observer.connections if isinstance(one, Attempt) and one.reused]
+    assert Ending.UNCLEAR in {one.ending for one in reused}
+
+
+def _verdicts(results: Sequence[CheckResult]) -> list[tuple[str, str, Outcome, str]]:
+    return [(one.check, one.listener, one.outcome, one.reason) for one in results]
+
+
+class Cutting:
+    """A proxy before each listener, which resets what sends too much.
+
+    Attributes:
+        most: octets that a client may send on a connection.
+        target: with the proxies.
+        sent: octets of the clients, after each time that something came.
+        cut: connections that were reset.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.most, self.cut, self.sent = 1 << 30, 0, [0]
+        self._servers = [
+            ThreadedServer(partial(self._pass_on, listener.address)) for listener in target.listeners
+        ]
+        self.target = replace(
+            target,
+            listeners=tuple(
+                replace(listener, connect_to=("127.0.0.1", server.port))
+                for listener, server in zip(target.listeners, self._servers, strict=True)
+            ),
+        )
+
+    def __enter__(self) -> Cutting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.close()
+
+    def _pass_on(self, address: tuple[str, int], client: socket.socket) -> None:
+        sent = 0
+        with socket.create_connection(address, timeout=30) as server:
+            back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+            back.start()
+            while data := client.recv(65536):
+                sent += len(data)
+                self.sent.append(sent)
+                if sent > self.most:
+                    self.cut += 1
+                    reset(client)
+                    break
+                server.sendall(data)
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_WR if sent <= self.most else socket.SHUT_RDWR)
+            back.join(30)
+
+
+def _copy(server: socket.socket, client: socket.socket) -> None:
+    with suppress(OSError, ValueError):
+        while data := server.recv(65536):
+            client.sendall(data)
+        client.shutdown(socket.SHUT_WR)

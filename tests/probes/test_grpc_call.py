@@ -23,14 +23,14 @@ class Wire(httpcore.NetworkStream):
     def __init__(self, peer: Peer) -> None:
         self._http = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
         self._http.initiate_connection()
-        self._peer: Peer | None = peer
+        self.peer: Peer | None = peer
         self.request: dict[str, str] = {}
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for event in self._http.receive_data(buffer) if buffer else []:
             self.request |= dict(getattr(event, "headers", None) or {})
-        if self._peer is not None:
-            peer, self._peer = self._peer, None
+        if self.peer is not None:
+            peer, self.peer = self.peer, None
             peer(self._http)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -49,6 +49,44 @@ def test_headers_and_trailers_together() -> None:
     assert (response.status, response.body) == (200, b"\0\0\0\0\2\x08\x01")
     assert response.headers["grpc-status"] == "0"
     assert (wire.request[":path"], wire.request["token"]) == ("/etcdserverpb.KV/Range", "t")
+
+
+def test_calls_one_after_the_other() -> None:
+    def second(http: H2Connection) -> None:
+        http.send_headers(3, [*OK, ("grpc-status", "7")], end_stream=True)
+
+    wire = Wire(_whole)
+    calls = Calls(wire, 1024)
+    assert calls.make(HEADERS, b"").headers["grpc-status"] == "0"
+    assert calls.ready
+    wire.peer = second
+    assert calls.make(HEADERS, b"").headers["grpc-status"] == "7"
+    assert calls.ready
+
+
+def _of_the_first(http: H2Connection) -> None:
+    http.close_connection(last_stream_id=1)
+
+
+@pytest.mark.parametrize("second", [_of_the_first, lambda http: http.data_to_send()])
+def test_a_second_call_that_gets_no_answer_leaves_the_connection_unusable(second: Peer) -> None:
+    wire = Wire(_whole)
+    calls = Calls(wire, 1024)
+    calls.make(HEADERS, b"")
+    wire.peer = second
+    with pytest.raises(httpcore.RemoteProtocolError):
+        calls.make(HEADERS, b"")
+    assert not calls.ready
+
+
+def test_a_call_whose_body_is_cut_is_the_last() -> None:
+    def peer(http: H2Connection) -> None:
+        http.send_headers(1, OK)
+        http.send_data(1, b"x" * 4096, end_stream=True)
+
+    calls = Calls(Wire(peer), 100)
+    calls.make(HEADERS, b"")
+    assert not calls.ready
 
 
 def test_trailers_only() -> None:
