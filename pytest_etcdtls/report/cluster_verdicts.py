@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ Document = dict[str, Any]
 _LONG: Final = 64 * 1024
 _MOST_FAULTS: Final = 200
 """Faults of a cluster that are kept; its report has all."""
+_MOST_METADATA: Final = 50
 _SHOWN: Final = 10
 """Maximum number of clusters that the summary shows each."""
 _SHOWN_FAULTS: Final = 6
@@ -102,6 +103,7 @@ class ClusterVerdict:
         problems: what fails it besides results, one sentence each.
         silent: why nothing was judged, empty if something was.
         place: where it stands.
+        metadata: what the user said about the run, by key.
     """
 
     label: str
@@ -115,6 +117,7 @@ class ClusterVerdict:
     problems: tuple[str, ...]
     silent: str
     place: FleetPlace
+    metadata: Mapping[str, str]
 
     @property
     def word(self) -> str:
@@ -194,6 +197,7 @@ def verdict_of(one: Document) -> ClusterVerdict:
         else (),
         silent=next(undecided, ""),
         place=place,
+        metadata=_metadata(one.get("metadata")),
     )
 
 
@@ -211,6 +215,11 @@ def _fault(table: Any, at: str) -> ClusterFault:  # noqa: ANN401 - an object of 
 
 def _text(table: Any, name: str, at: str) -> str:  # noqa: ANN401 - an object of JSON
     return printable(" ".join(text_of(table, name, at, _LONG).split()), 1024)
+
+
+def _metadata(value: object) -> Mapping[str, str]:
+    pairs = list(value.items())[:_MOST_METADATA] if isinstance(value, dict) else []
+    return {printable(key, 64): printable(text, 1024) for key, text in pairs if isinstance(text, str)}
 
 
 def _number(value: object) -> Any:  # noqa: ANN401 - an integer or a float, as it is in the report
@@ -336,6 +345,12 @@ class FleetReport:
     def worst_first(self) -> list[ClusterVerdict]:
         """Every verdict, the worst first."""
         return sorted(self.verdicts, key=lambda one: one.rank)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the user said about the run; of the reports of several runs what is the same in each."""
+        first, *others = [one.metadata.items() for one in self.verdicts] or [{}.items()]
+        return dict(pair for pair in first if all(pair in other for other in others))
 
     @property
     def missing(self) -> int:
@@ -499,6 +514,7 @@ def json_report(report: FleetReport) -> Iterator[str]:
         "started_at": utc(report.started_at),
         "seconds": round(report.seconds, 3),
         "partial": bool(report.missing),
+        "metadata": report.metadata,
         "observations": [],
         "connections": [],
     }

@@ -95,7 +95,8 @@ def _merge(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Merged
 def test_each_cluster_has_its_verdict_in_every_format(run: Runner, clusters: Path) -> None:
     names = ["x.jsonl", "x.json", "x.html"]
     reports = [f"--etcd-report={run.directory / name}" for name in names]
-    ran = run(f"--etcd-clusters={clusters}", SOME, *reports, "--junitxml=x.xml", report=False)
+    said = "--etcd-metadata=ticket=OPS-17 <b>"
+    ran = run(f"--etcd-clusters={clusters}", SOME, said, *reports, "--junitxml=x.xml", report=False)
     assert ran.exit_code == 1
     shown = re.findall(r"^(\d)/3 (\S+) +(CLEAN|NOT CLEAN|NO VERDICT)", ran.out, re.MULTILINE)
     assert {label: word for _, label, word in shown} == WORDS
@@ -116,9 +117,11 @@ def test_each_cluster_has_its_verdict_in_every_format(run: Runner, clusters: Pat
     jsonschema.validate(whole, schema())
     assert [one["label"] for one in whole["targets"]] == [*documents]
     assert len(whole["results"]) == sum(len(one["results"]) for one in documents.values())
+    assert [one["metadata"] for one in (whole, *documents.values())] == [{"ticket": "OPS-17 <b>"}] * 4
     page = (run.directory / "x.html").read_text()
     assert all(label in page for label in WORDS)
     assert "set --client-cert-auth=true" in page
+    assert "<dt>ticket</dt><dd>OPS-17 &lt;b&gt;</dd>" in page
     root = ElementTree.parse(run.directory / "x.xml")  # noqa: S314 - written by pytest
     cases = {case.get("name"): case for case in root.iter("testcase")}
     assert {
@@ -138,6 +141,7 @@ def test_parts_come_to_what_the_whole_comes_to(
             SOME,
             f"--etcd-shard={number}/4",
             f"--etcd-report={path}",
+            *("--etcd-metadata=list=prod", f"--etcd-metadata=part={number}"),
             report=False,
         )
         codes.append(ran.exit_code)
@@ -147,7 +151,9 @@ def test_parts_come_to_what_the_whole_comes_to(
     assert (merged.returncode, merged.stderr) == (1, "")
     assert "3 clusters: 1 not clean, 1 without a verdict, 1 clean" in merged.stdout
     assert _outcomes(_lines(outputs[0])) == _outcomes(_lines(whole))
-    jsonschema.validate(json.loads(outputs[1].read_text()), schema())
+    together = json.loads(outputs[1].read_text())
+    jsonschema.validate(together, schema())
+    assert together["metadata"] == {"list": "prod"}, "each part has a number of its own"
     cases = ElementTree.parse(outputs[3]).iter("testcase")  # noqa: S314 - written just now
     assert {case.get("name"): [child.tag for child in case] for case in cases} == {
         **{"prod-eu-1": [], "prod-open": ["failure"], "prod-silent": ["error"]}
