@@ -40,12 +40,22 @@ SOURCES: Mapping[str, str] = {
 """Values of ``--etcd-check`` that select by source, and how the ``Spec:`` line of that source begins."""
 
 
-@functools.cache
 def catalogue() -> Mapping[str, Check]:
-    """Import every check module and return the checks by id.
+    """Return all checks by id, those that a user registers later too.
 
     Raises:
         RegistrationError: if a check, also a third party's, does not follow the contract.
+    """
+    import_checks()
+    return registered()
+
+
+@functools.cache
+def import_checks() -> None:
+    """Import every check module, and those of other distributions.
+
+    Raises:
+        RegistrationError: if a check does not follow the contract.
     """
     for module in sorted(pkgutil.iter_modules(pytest_etcdtls.checks.__path__), key=lambda found: found.name):
         importlib.import_module(f"{pytest_etcdtls.checks.__name__}.{module.name}")
@@ -56,7 +66,6 @@ def catalogue() -> Mapping[str, Check]:
             raise
         except Exception as error:
             raise RegistrationError(f"the checks of {entry.value!r} cannot be imported: {error!r}") from error
-    return registered()
 
 
 def load_checks(path: Path) -> None:
@@ -96,7 +105,6 @@ def load_checks(path: Path) -> None:
                 probe_for(need.type).refuse(need.key)
             except RegistrationError as error:
                 raise RegistrationError(f"{path}: check {check.id!r}, parameter {name!r}: {error}") from error
-    catalogue.cache_clear()
 
 
 _FILE_SIZE = 1024 * 1024

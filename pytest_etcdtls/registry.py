@@ -10,6 +10,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_origin
 
 from pytest_etcdtls.dataclass import dataclass
@@ -109,6 +110,8 @@ def _with_flags(text: str, role: Role | None) -> str:
 
 
 _CHECKS: dict[str, Check] = {}
+_in_order: Mapping[str, Check] = {}
+"""The same, sorted by id; made anew when there are others."""
 
 
 def check(
@@ -144,6 +147,8 @@ def check(
             if other.startswith(id_) or id_.startswith(other):
                 raise RegistrationError(f"check id {id_!r} is taken, or a prefix of {other!r} or the reverse")
         built = _build(id_, frozenset(on), function, counterexample)
+        global _in_order
+        _in_order = {}
         _CHECKS[id_] = replace(built, conforming=conforming, opt_in=opt_in)
         return function
 
@@ -158,7 +163,10 @@ def place_of(function: CheckFunction) -> tuple[str, int]:
 
 def registered() -> Mapping[str, Check]:
     """Return the checks registered so far, by id, in order of id."""
-    return dict(sorted(_CHECKS.items()))
+    global _in_order
+    if len(_in_order) != len(_CHECKS):
+        _in_order = MappingProxyType(dict(sorted(_CHECKS.items())))
+    return _in_order
 
 
 def _build(

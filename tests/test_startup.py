@@ -80,7 +80,8 @@ def test_of_the_package_pytest_rewrites_only_what_every_start_imports(tmp_path: 
     assert "where 11 = len('of the user')" in ran.stdout
     lines = [line.split() for line in ran.stdout.splitlines()]
     rewritten = {line[1] for line in lines if line[:1] == ["AssertionRewritingHook"]}
-    assert rewritten <= {f"pytest_etcdtls.{name}" for name in ("_version", "plugin", "fixtures", "options")}
+    own = "_version", "dataclass", "errors", "fixtures", "hooks", "local_file", "options", "plugin"
+    assert rewritten <= {f"pytest_etcdtls.{name}" for name in own}
     assert "SourceFileLoader pytest_etcdtls.runner" in ran.stdout
 
 

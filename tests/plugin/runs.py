@@ -17,7 +17,7 @@ import pytest
 
 import pytest_etcdtls
 from pytest_etcdtls import registry
-from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.catalog import import_checks
 from pytest_etcdtls.registry import registered
 from pytest_etcdtls.report.json import schema
 
@@ -120,7 +120,7 @@ class Runner:
             # Those of a house are no others' business.
             registry._CHECKS.clear()
             registry._CHECKS.update(checks)
-            catalogue.cache_clear()
+            import_checks.cache_clear()
 
     def write(self, **files: str) -> None:
         """Write Python files of the user's."""
@@ -132,7 +132,6 @@ class Runner:
 
     def with_house(self) -> None:
         """Add the house's own checks: a plugin of the user's, named by ``PYTEST_PLUGINS``."""
-        catalogue.cache_clear()
         (self.directory / "house.py").write_text(HOUSE.read_text())
         self._monkeypatch.setenv("PYTEST_PLUGINS", "house")
         self._monkeypatch.setenv("PYTHONPATH", str(self.directory), prepend=":")

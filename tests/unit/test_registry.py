@@ -8,6 +8,7 @@ from typing import Annotated
 import pytest
 
 from pytest_etcdtls import registry
+from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
@@ -51,6 +52,12 @@ def test_a_good_one_is_registered_with_all_that_its_docstring_says() -> None:
     assert (made.severity, made.level) == (Severity.HIGH, Level.MUST)
     assert made.needs == {"chain": Need(ServedChain), "exchange": Need(ClientExchange, "/version")}
     assert made.family == "cert"
+
+
+def test_the_catalogue_has_what_is_registered_after_it_was_read() -> None:
+    assert "cert.sample" not in catalogue()
+    made = _register()
+    assert catalogue()["cert.sample"] is made
 
 
 def test_flags_are_those_of_the_port() -> None:
