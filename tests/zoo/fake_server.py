@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -100,7 +102,11 @@ class FakeEtcd:
 
     def _answer(self, method: str, path: str) -> Response:
         path = path.partition("?")[0]
-        return self.answers.get(f"{method} {path}") or etcd_response(method, path, self.role)
+        if given := self.answers.get(f"{method} {path}"):
+            return given
+        # The sample has the time of its import, which may be minutes ago.
+        good, now = etcd_response(method, path, self.role), format_datetime(datetime.now(UTC), usegmt=True)
+        return replace(good, headers={**good.headers, "date": now})
 
 
 class _Server(ThreadingHTTPServer):
