@@ -29,6 +29,14 @@ def pytest_sessionfinish():
 """
 
 
+def _python(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter, in which it must not fail."""
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=directory, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran
+
+
 def imported(directory: Path, *arguments: str) -> tuple[str, str]:
     (directory / "conftest.py").write_text(CHECK)
     (directory / "test_user.py").write_text("def test_user(): pass\n")
@@ -55,10 +63,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         "assert pytest.main(['--help']) == 0\n"
         f"sys.exit(str(sorted({HEAVY!r} & set(sys.modules)) or '') or 0)"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
+    _python(code, tmp_path)
 
 
 def test_of_the_package_pytest_rewrites_only_what_every_start_imports(tmp_path: Path) -> None:
@@ -73,10 +78,7 @@ def test_of_the_package_pytest_rewrites_only_what_every_start_imports(tmp_path: 
         "for one in ours:\n"
         "    print(type(one.__spec__.loader).__name__, one.__name__)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
+    ran = _python(code, tmp_path)
     assert "where 11 = len('of the user')" in ran.stdout
     lines = [line.split() for line in ran.stdout.splitlines()]
     rewritten = {line[1] for line in lines if line[:1] == ["AssertionRewritingHook"]}
@@ -100,9 +102,7 @@ def test_what_a_run_imports_is_no_work_for_the_collector(tmp_path: Path, frozen:
         "pytest.main([*options, '--etcd-endpoint=https://127.0.0.1:1'])\n"
         "print('\\nAFTER', gc.get_freeze_count())\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
+    ran = _python(code, tmp_path)
     lines = [line.split() for line in ran.stdout.splitlines() if line]
     seen = {line[0]: line[1:] for line in lines if line[0] in ("BEFORE", "DURING", "AFTER", "EXIT")}
     if frozen:
@@ -128,10 +128,7 @@ def test_the_package_resolves_its_names_when_they_are_used(tmp_path: Path) -> No
         "else:\n"
         "    raise AssertionError\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
+    _python(code, tmp_path)
 
 
 def test_no_public_name_looks_like_a_test() -> None:

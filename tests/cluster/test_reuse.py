@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import pickle
-import select
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from cluster.ending import DEADLINE, gone
 from pytest_etcdtls.cluster import reuse
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig
 from pytest_etcdtls.cluster.docker import LABEL
@@ -30,7 +30,6 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
 
-DEADLINE = 60.0
 """Seconds after which something hangs; never a measure of how long it should take."""
 
 PROGRAM = Path(__file__).parent / "reuser.py"
@@ -112,18 +111,6 @@ def reusing(cache: Path) -> Iterator[Reuse]:
             if one.process.poll() is None:
                 one.kill()
                 assert gone(one.watchdog)
-
-
-def gone(pid: int) -> bool:
-    """Wait for the end of a process that is nobody's child here."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([process], [], [], DEADLINE)[0])
-    finally:
-        os.close(process)
 
 
 def test_the_next_run_takes_the_cluster_over(reusing: Reuse, newest_etcd: Path, cache: Path) -> None:

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from cluster.ending import DEADLINE, gone
 from pytest_etcdtls.cluster.cluster import start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import MARK, Watchdog, watch
 from pytest_etcdtls.errors import ClusterStartError
 
-DEADLINE = 60.0
 """Seconds after which something hangs; never a measure of how long it should take."""
 
 OWNER = Path(__file__).parent / "owner.py"
@@ -75,18 +75,6 @@ def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
             return Owned(owner, **state)
 
         yield run
-
-
-def gone(pid: int) -> bool:
-    """Wait for the end of a process that is nobody's child here."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([process], [], [], DEADLINE)[0])
-    finally:
-        os.close(process)
 
 
 def alive(pid: int) -> bool:
