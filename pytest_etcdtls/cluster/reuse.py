@@ -250,7 +250,8 @@ def _unfit(cluster: Cluster) -> str:
 def _key(config: ClusterConfig, source: EtcdSource) -> str:
     """Return what tells clusters apart: the etcd by its content, the configuration, and who can use it.
 
-    That are this package, Python, and the namespaces of processes and networks: containers may share a cache.
+    Only the same package and Python can use it, in the same namespaces of processes and networks: containers
+    may share a cache directory.
     """
     if source.kind == "container":
         from pytest_etcdtls.cluster.docker import image_id

@@ -496,7 +496,7 @@ _BOOLEANS: Final = (*_TRUE, "0", "f", "F", "FALSE", "false", "False")
 
 
 def _gates_by_two_names(declaration: Declaration, gates: Setting) -> Iterator[Problem]:
-    """Yield feature gates that 3.6 refuses because the flag that they had in 3.5 is given as well."""
+    """Yield feature gates that etcd 3.6 refuses beside the flag that the same feature had in 3.5."""
     for old, gate in _GATE_OF.items():
         # etcd looks for the name anywhere in the value.
         if old in declaration.settings and gate in gates.value:

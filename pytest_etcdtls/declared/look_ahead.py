@@ -79,7 +79,7 @@ class Prospect:
 
 
 def later_lines(version: str | None) -> tuple[str, ...]:
-    """Return the known minor lines above that of a version; none if it is not known."""
+    """Return the known minor versions of etcd after that of a version; none if the version is not known."""
     return tuple(of for of in LINES if version_key(of) > version_key(version)[:2] and of in RELEASES)
 
 

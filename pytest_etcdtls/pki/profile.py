@@ -205,7 +205,7 @@ class SentChain(StrEnum):
     COMPLETE = "complete"
     """Every intermediate, as required."""
     LEAF_ONLY = "leaf-only"
-    """None. A leaf that an intermediate signed cannot be verified."""
+    """No other certificate. A client cannot verify a leaf that an intermediate CA signed."""
     WITH_ROOT = "with-root"
     """The intermediates and the root, which is not needed."""
 

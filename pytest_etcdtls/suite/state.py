@@ -411,7 +411,7 @@ def is_ours(definition: Definition) -> bool:
 
 
 def overridden(item: pytest.Item, name: str) -> bool:
-    """Return whether a test sees an override of one of our fixtures."""
+    """Return whether the fixture of that name that a test uses overrides ours."""
     found = definitions(item, name)
     return bool(found) and not is_ours(found[-1])
 
