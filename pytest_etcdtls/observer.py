@@ -238,6 +238,7 @@ class Observer:
         """
         firsts = self._for_proved(listener, [requests[0] for requests in conversations])
         asked = [(first, *requests[1:]) for first, requests in zip(firsts, conversations, strict=True)]
+        # In threads also where the listener is near: each waits at its end for a server that closes late.
         return self._each(lambda requests: self._conversed(listener, requests), asked)
 
     def riders(self, listener: Listener) -> dict[Observation, Request]:
