@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pytest_etcdtls._version import __version__
 
 if TYPE_CHECKING:
-    from pytest_etcdtls.catalog import prove_check, select
     from pytest_etcdtls.cluster.cluster import Cluster
     from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, Preset
     from pytest_etcdtls.cluster.member import Member
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.pki.authority import CertificateAuthority
     from pytest_etcdtls.pki.bundle import ClusterPKI
     from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, Identity, KeyType, PKIPlan, Profile
-    from pytest_etcdtls.registry import EVERY_LISTENER, Check, check
+    from pytest_etcdtls.registry import EVERY_LISTENER, Check, check, prove_check, select
     from pytest_etcdtls.results import (
         CannotJudge,
         CheckResult,
@@ -169,8 +168,7 @@ def start_cluster(config: ClusterConfig | None = None, *, keep: bool = False, **
     """
     from pytest_etcdtls.cluster.cluster import start_cluster as start
     from pytest_etcdtls.cluster.config import ClusterConfig
-    from pytest_etcdtls.cluster.request import ClusterRequest
-    from pytest_etcdtls.cluster.sources import find_etcd
+    from pytest_etcdtls.cluster.sources import ClusterRequest, find_etcd
 
     request = ClusterRequest.read(config, changes)
     return start(request.config(ClusterConfig()), request.source(find_etcd), keep=keep)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytest_etcdtls.baseline import WrongReportError
 from pytest_etcdtls.errors import UsageError
+from pytest_etcdtls.report import write_file
 from pytest_etcdtls.report.cluster_verdicts import (
     RENDERERS,
     ClusterVerdict,
@@ -20,7 +21,6 @@ from pytest_etcdtls.report.cluster_verdicts import (
     read_documents,
     verdict_of,
 )
-from pytest_etcdtls.report.formats import write_file
 from pytest_etcdtls.untrusted import printable, some
 
 

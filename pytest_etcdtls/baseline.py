@@ -11,10 +11,9 @@ from typing import Any, Final, TypeVar
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
-from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER
-from pytest_etcdtls.untrusted import printable, read_json
+from pytest_etcdtls.untrusted import printable, read_json, read_regular
 
 MAXIMUM_SIZE: Final = 32 * 1024 * 1024
 """The largest accepted size of a report, in octets. One of four targets has 5 MiB."""

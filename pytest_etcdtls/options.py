@@ -14,7 +14,7 @@ import pytest
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError
-from pytest_etcdtls.local_file import is_there, read_regular
+from pytest_etcdtls.untrusted import is_there, read_regular
 
 GROUP = "etcd TLS conformance"
 

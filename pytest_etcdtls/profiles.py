@@ -15,11 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.local_file import is_there, parse_toml, read_toml
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import Check, catalogue
 from pytest_etcdtls.results import CheckResult, Level, Outcome
 from pytest_etcdtls.role import CLUSTER, Role, TLSVersion
 from pytest_etcdtls.thresholds import (
@@ -29,7 +27,7 @@ from pytest_etcdtls.thresholds import (
     Thresholds,
 )
 from pytest_etcdtls.tls.suites import GROUPS, SUITES, TLS13_NAMES
-from pytest_etcdtls.untrusted import printable, some
+from pytest_etcdtls.untrusted import is_there, parse_toml, printable, read_toml, some
 
 MAXIMUM_SIZE: Final = 1024 * 1024
 """The largest accepted size of a file with a profile, in octets."""

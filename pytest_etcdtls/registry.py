@@ -1,23 +1,46 @@
-"""The check contract: a decorated generator function with a docstring of a fixed shape.
+"""The check contract, the catalogue, its selection, and which violation follows from which other.
 
-A check that does not follow the contract is refused at import.
+A check is a decorated generator function with a docstring of a fixed shape. One that does not follow the
+contract is refused at import. Checks come from the modules of :mod:`pytest_etcdtls.checks`, the entry-point
+group ``pytest_etcdtls.checks`` and the user's files.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import functools
+import importlib
 import inspect
+import pkgutil
 import re
+import sys
+import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from types import MappingProxyType
+from fnmatch import fnmatchcase
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import Annotated, Any, get_args, get_origin
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.errors import RegistrationError
-from pytest_etcdtls.results import Level, Severity, Statement
-from pytest_etcdtls.role import CLUSTER as CLUSTER
-from pytest_etcdtls.role import Role
+from pytest_etcdtls.errors import RegistrationError, UnreadableFileError, UsageError
+from pytest_etcdtls.facts.probe import probe_for, sample_for
+from pytest_etcdtls.results import (
+    Ancestor,
+    CannotJudge,
+    CheckResult,
+    Finding,
+    Level,
+    Outcome,
+    Severity,
+    Statement,
+)
+from pytest_etcdtls.role import CLUSTER, Role
+from pytest_etcdtls.target import Listener
+from pytest_etcdtls.untrusted import read_regular
 
 CheckFunction = Callable[..., Iterator[Statement]]
 Counterexample = Callable[..., Mapping[str, Any]]
@@ -257,3 +280,395 @@ def _parse_docstring(where: str, text: str) -> tuple[dict[str, list[str]], str, 
         if name != "Spec" and len(fields[name]) > 1:
             raise RegistrationError(f"{where}: the docstring has {name}: twice")
     return fields, lines[0].strip(), "\n".join(prose).strip()
+
+
+ENTRY_POINT_GROUP = "pytest_etcdtls.checks"
+
+SOURCES: Mapping[str, str] = {
+    "cis": "CIS Kubernetes",
+    "threat-model": "etcd THREAT_MODEL.md",
+    "rfc": "RFC ",
+    "etcd": "etcd ",
+    "advisory": "GHSA-",
+    "cve": "CVE-",
+}
+"""Values of ``--etcd-check`` that select by source, and how the ``Spec:`` line of that source begins."""
+
+
+def catalogue() -> Mapping[str, Check]:
+    """Return all checks by id, those that a user registers later too.
+
+    Raises:
+        RegistrationError: if a check, also a third party's, does not follow the contract.
+    """
+    import_checks()
+    return registered()
+
+
+@functools.cache
+def import_checks() -> None:
+    """Import every check module, and those of other distributions.
+
+    Raises:
+        RegistrationError: if a check does not follow the contract.
+    """
+    for module in sorted(
+        pkgutil.iter_modules([str(Path(__file__).with_name("checks"))]), key=lambda found: found.name
+    ):
+        importlib.import_module(f"pytest_etcdtls.checks.{module.name}")
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda found: found.name):
+        try:
+            entry.load()
+        except RegistrationError:
+            raise
+        except Exception as error:
+            raise RegistrationError(f"the checks of {entry.value!r} cannot be imported: {error!r}") from error
+
+
+def load_checks(path: Path) -> None:
+    """Register the checks of a Python file of the user's.
+
+    Raises:
+        UsageError: if it cannot be read or run, or has no check.
+        RegistrationError: if a check does not follow the contract.
+    """
+    before = set(registered())
+    try:
+        source = read_regular(path, _FILE_SIZE)
+    except UnreadableFileError as error:
+        raise UsageError(f"{path} {error}") from error
+    module = ModuleType(f"etcd_checks_of_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where typing looks for what the annotations of a check name
+    try:
+        exec(compile(source, str(path), "exec"), vars(module))  # noqa: S102 - the user names it, as a conftest.py
+    except RegistrationError as error:
+        raise RegistrationError(f"{path}: {error}") from error
+    except Exception as error:
+        frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == str(path)]
+        line = frames[-1].lineno if frames else getattr(error, "lineno", None)
+        raise UsageError(
+            f"{path}, line {line or '?'}: it cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    new = [check for id_, check in registered().items() if id_ not in before]
+    if not new:
+        raise UsageError(
+            f"{path} has no check: decorate a generator function with @pytest_etcdtls.check(...)"
+        )
+    _import_probes()
+    for check in new:
+        for name, need in check.needs.items():
+            try:
+                probe_for(need.type).refuse(need.key)
+            except RegistrationError as error:
+                raise RegistrationError(f"{path}: check {check.id!r}, parameter {name!r}: {error}") from error
+
+
+_FILE_SIZE = 1024 * 1024
+
+
+def _import_probes() -> None:
+    """Import every module with probes and samples."""
+    for name in ("observer", "lifecycle.experiment_table"):
+        importlib.import_module(f"pytest_etcdtls.{name}")
+
+
+def prove_check(check: Check | CheckFunction | str, role: Role | None = None) -> None:
+    """Try a check on conforming observations and on its own counterexample, without a network.
+
+    It must be silent on the samples of its facts, or what its ``conforming=`` makes of them, and find
+    something in the observations that its counterexample returns.
+
+    Args:
+        check: the check, its function, or its id.
+        role: role of the listener of the samples (default: a client's if it judges that).
+
+    Raises:
+        AssertionError: if it does not. The message names the file and what to change.
+    """
+    one = _check(check)
+    observations = conforming(one, role)
+    samples = sorted({probe_for(need.type).module.replace(".", "/") for need in one.needs.values()})
+    where = _where(one)
+    said = [it for it in one.function(**observations) if isinstance(it, Finding | CannotJudge)]
+    if said:
+        raise AssertionError(
+            f"{where} is not silent about the conforming samples ({', '.join(samples)}): {said}. Correct "
+            "the check, or return with @check(..., conforming=...) what a good etcd answers instead"
+        )
+    changed = dict(one.counterexample(**observations))
+    if not changed or not changed.keys() <= observations.keys():
+        raise AssertionError(
+            f"{where}: the counterexample returns {sorted(changed)}; it must return some of the parameters "
+            f"of the check, which are {sorted(observations)}"
+        )
+    found = [it for it in one.function(**(observations | changed)) if isinstance(it, Finding)]
+    if not found:
+        raise AssertionError(f"{where} finds nothing in its own counterexample, which returned {changed}")
+    if not all(it.message and it.expected and it.observed for it in found):
+        raise AssertionError(f"{where}: a finding lacks message, expected or observed: {found}")
+
+
+def conforming(check: Check, role: Role | None = None) -> dict[str, Any]:
+    """Return observations of a conforming subject by the parameters of a check, about which it is silent.
+
+    Args:
+        check: the check.
+        role: role of the listener of the samples (default: a client's if it judges that).
+
+    Raises:
+        AssertionError: if a parameter cannot be observed, or has no sample.
+    """
+    _import_probes()
+    role = role or (Role.CLIENT if Role.CLIENT in check.roles or not check.roles else sorted(check.roles)[-1])
+    observations: dict[str, Any] = {}
+    for name, need in check.needs.items():
+        try:
+            probe_for(need.type).refuse(need.key)
+            observations[name] = sample_for(need.type, need.key, role)
+        except RegistrationError as error:
+            raise AssertionError(f"{_where(check)}, parameter {name!r}: {error}") from error
+    return observations | dict(check.conforming(**observations) if check.conforming else {})
+
+
+def _where(check: Check) -> str:
+    return f"{check.id} ({':'.join(map(str, place_of(check.function)))})"
+
+
+def _check(check: Check | CheckFunction | str) -> Check:
+    if isinstance(check, Check):
+        return check
+    for one in catalogue().values():
+        if check == one.id or (callable(check) and place_of(check) == place_of(one.function)):
+            return one
+    raise AssertionError(f"{check} is no check: give the function that @check decorates, or an id")
+
+
+def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]:
+    """Return the checks that the patterns select, in order of id; all checks if there is no pattern.
+
+    Opt-in checks are included only if a pattern selects nothing else: their id, or a glob that matches only
+    opt-in checks.
+
+    Args:
+        patterns: ids, globs, families or sources (``cis``, ``rfc5280``, ``advisory`` ...);
+            ``!pattern`` excludes. If all patterns exclude, they exclude from all checks.
+        opt_in: include opt-in checks if every pattern excludes, or there is none.
+
+    Raises:
+        UsageError: if a pattern matches nothing.
+    """
+    checks = catalogue().values()
+    wanted = {
+        found.id
+        for pattern in patterns
+        if not pattern.startswith("!")
+        for found in _asked_for(_match(pattern, checks))
+    }
+    unwanted = {
+        found.id for pattern in patterns if pattern.startswith("!") for found in _match(pattern[1:], checks)
+    }
+    if not any(not pattern.startswith("!") for pattern in patterns):
+        wanted = {found.id for found in checks if opt_in or not found.opt_in}
+    return [found for found in checks if found.id in wanted - unwanted]
+
+
+def _asked_for(matched: list[Check]) -> list[Check]:
+    """Return the matched checks, without opt-in checks unless all of them are opt-in."""
+    return [check for check in matched if not check.opt_in] or matched
+
+
+def _match(pattern: str, checks: Iterable[Check]) -> list[Check]:
+    found = [check for check in checks if check.family == pattern or fnmatchcase(check.id, pattern)]
+    if not found:
+        found = [check for check in checks if any(_from(pattern.lower(), line) for line in check.references)]
+    if not found:
+        raise UsageError(
+            f"--etcd-check {pattern!r} matches no check: use an id, a glob, a family or a source "
+            f"({', '.join(SOURCES)}, rfc5280 ...); --etcd-list-checks shows them all"
+        )
+    return found
+
+
+def _from(source: str, reference: str) -> bool:
+    if numbered := re.fullmatch(r"rfc-?(\d+)", source):
+        return reference.startswith(f"RFC {numbered[1]} ")
+    return source in SOURCES and reference.startswith(SOURCES[source])
+
+
+def requirement(result: CheckResult) -> str:
+    """Return the requirement of the result's check; empty for a check that is not in the catalogue."""
+    check = catalogue().get(result.check)
+    return check.requirement if check else ""
+
+
+def why(result: CheckResult) -> str:
+    """Return why the requirement matters; empty for a check that is not in the catalogue."""
+    check = catalogue().get(result.check)
+    return " ".join(check.explanation.split()) if check else ""
+
+
+FOUND = (Outcome.VIOLATES, Outcome.WARNS)
+"""Outcomes with findings that no waiver accepts."""
+
+_SEVERITIES = list(Severity)
+
+Lookup = Callable[[str, str], CheckResult | None]
+"""Returns the result of a check (id, label of the listener) of one target, ``None`` if it was not run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A violation that follows from no other one, with its consequences.
+
+    Attributes:
+        results: the violation, one result for each listener on which it has the same remedy.
+        consequences: the violations that follow from it, also by way of others.
+    """
+
+    results: tuple[CheckResult, ...]
+    consequences: tuple[CheckResult, ...] = ()
+
+    @property
+    def first(self) -> CheckResult:
+        """The result that stands for the fault: the one of the first listener."""
+        return self.results[0]
+
+    @property
+    def listeners(self) -> tuple[str, ...]:
+        """The labels of the listeners that it concerns."""
+        return tuple(dict.fromkeys(result.listener for result in self.results))
+
+    @property
+    def size(self) -> int:
+        """The number of violations of the fault: its own, and those that follow from it."""
+        return len(self.results) + len(self.consequences)
+
+
+def ancestors(check: Check, checks: Mapping[str, Check]) -> list[str]:
+    """Return the ids of the checks from which a violation of this one may follow, in its own order.
+
+    Args:
+        check: whose ``Follows:`` names ids and globs.
+        checks: the checks that are known, by id.
+    """
+    found: dict[str, None] = {}
+    for pattern in check.follows:
+        found |= dict.fromkeys([pattern] if pattern in checks else fnmatch.filter(checks, pattern))
+    found.pop(check.id, None)
+    return list(found)
+
+
+def cause_of(
+    result: CheckResult, checks: Mapping[str, Check], listeners: Sequence[Listener], lookup: Lookup
+) -> Ancestor | None:
+    """Return the violation from which a violation follows directly, ``None`` for a fault.
+
+    A violation follows from an ancestor's on the same listener, and from one on the whole target that
+    concerns the listener. One on the whole target may follow from an ancestor's on any listener. A violation
+    that fails the run follows only from one that fails it, too.
+
+    Args:
+        result: any result.
+        checks: the checks of the run, by id.
+        listeners: all listeners of the target.
+        lookup: the results of the target.
+    """
+    if result.outcome not in FOUND or result.check not in checks:
+        return None
+    labels = [listener.label for listener in listeners]
+    names = {f"{one.role}-{one.member}" for one in listeners if one.label == result.listener}
+    places = (*labels, CLUSTER) if result.listener == CLUSTER else (result.listener, CLUSTER)
+    for id_ in ancestors(checks[result.check], checks):
+        for place in places:
+            found = lookup(id_, place)
+            if found is not None and _explains(found, result, names):
+                return Ancestor(id_, place)
+    return None
+
+
+def _explains(ancestor: CheckResult, result: CheckResult, names: AbstractSet[str]) -> bool:
+    """Whether an ancestor's result is a violation that can be the cause."""
+    if ancestor.outcome not in FOUND or (ancestor.outcome, result.outcome) == (
+        Outcome.WARNS,
+        Outcome.VIOLATES,
+    ):
+        return False
+    if ancestor.listener != CLUSTER or result.listener == CLUSTER:
+        return True
+    return any(_concerns(finding, result, names) for finding in ancestor.findings)
+
+
+def _concerns(finding: Finding, result: CheckResult, names: AbstractSet[str]) -> bool:
+    """Whether a finding about the whole target is about the listener of a result, ``ROLE-MEMBER`` by name."""
+    if not finding.concerns or result.role in finding.concerns or not names.isdisjoint(finding.concerns):
+        return True
+    return any(result.listener == name or result.listener.startswith(f"{name}-") for name in finding.concerns)
+
+
+def with_causes(
+    results: Sequence[CheckResult], checks: Mapping[str, Check], listeners: Sequence[Listener]
+) -> list[CheckResult]:
+    """Return the results of one target with the cause of each violation that follows from another one."""
+    known = {(result.check, result.listener): result for result in results}
+
+    def lookup(check: str, listener: str) -> CheckResult | None:
+        return known.get((check, listener))
+
+    return [replace(result, cause=cause_of(result, checks, listeners, lookup)) for result in results]
+
+
+def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) -> list[Fault]:
+    """Return the faults among the results, the most severe first, else in the order of the results.
+
+    A violation whose cause is not among the results is a fault itself, so that none is hidden.
+
+    Args:
+        results: of one or several targets, with their causes.
+        outcome: ``VIOLATES`` for faults that fail the run, ``WARNS`` for warnings.
+    """
+    found = [result for result in results if result.outcome in FOUND]
+    known = {(result.target, result.check, result.listener): result for result in found}
+    groups: dict[tuple[str, str, str], list[CheckResult]] = {}
+    following: dict[tuple[str, str, str], list[CheckResult]] = {}
+    for result in found:
+        root = root_of(result, known)
+        key = (root.target, root.check, root.remediation)
+        if root is not result:
+            following.setdefault(key, []).append(result)
+        elif result.outcome is outcome:
+            groups.setdefault(key, []).append(result)
+    made = [
+        Fault(results=tuple(sorted(alike, key=_place)), consequences=tuple(following.get(key, ())))
+        for key, alike in groups.items()
+    ]
+    return sorted(made, key=lambda fault: _SEVERITIES.index(fault.first.severity))
+
+
+def _place(result: CheckResult) -> tuple[str, str]:
+    """Return what orders the results of a fault, also if checks were run in another order."""
+    return result.target, result.listener
+
+
+def root_of(result: CheckResult, known: Mapping[tuple[str, str, str], CheckResult]) -> CheckResult:
+    """Return the fault from which a violation follows in the end; the result itself if it is a fault.
+
+    Args:
+        result: a violation.
+        known: all violations, by target, check and listener.
+    """
+    for ancestor in _upwards(result, known):
+        result = ancestor
+    return result
+
+
+def _upwards(result: CheckResult, known: Mapping[tuple[str, str, str], CheckResult]) -> Iterator[CheckResult]:
+    seen = {(result.check, result.listener)}
+    while result.cause is not None:
+        place = (result.cause.check, result.cause.listener)
+        above = known.get((result.target, *place))
+        if above is None or place in seen:
+            return
+        seen.add(place)
+        result = above
+        yield result

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
-from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.declared.files import DeclaredFiles, DeclaredLeaf
 from pytest_etcdtls.errors import (
     ClusterStartError,
@@ -40,12 +39,11 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
 from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
-from pytest_etcdtls.faults import FOUND, cause_of, with_causes
+from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, with_files
 from pytest_etcdtls.observer import Observer, Place
 from pytest_etcdtls.profiles import NO_PROFILES, Profiles, Strength
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import FOUND, Check, catalogue, cause_of, select, with_causes
 from pytest_etcdtls.report.text import full_result
-from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, with_files
 from pytest_etcdtls.results import (
     Ancestor,
     CannotJudge,
@@ -65,12 +63,12 @@ from pytest_etcdtls.waivers import waive
 
 if TYPE_CHECKING:
     # A run on a live cluster starts none.
-    from pytest_etcdtls.ahead import Ahead, Experiments
     from pytest_etcdtls.cluster.cluster import Cluster
     from pytest_etcdtls.cluster.config import ClusterConfig
     from pytest_etcdtls.cluster.replay import ReplayedEtcd, ReplayPlan
     from pytest_etcdtls.cluster.reuse import KeptClusters
     from pytest_etcdtls.cluster.sources import Announce, EtcdSource
+    from pytest_etcdtls.observer import Ahead, Experiments
 
     Start = Callable[[ClusterConfig, EtcdSource], Cluster]
     StartReplay = Callable[[ReplayPlan, EtcdSource], ReplayedEtcd]
@@ -134,7 +132,7 @@ class Judge:
     def look_ahead(self, wanted: Sequence[tuple[Listener, Sequence[Check]]]) -> None:
         """Make the observations of these checks in threads, from now on."""
         # Most networks are not slow.
-        from pytest_etcdtls.ahead import Ahead
+        from pytest_etcdtls.observer import Ahead
 
         self.ahead = Ahead(self.observer, self.passes, wanted)
 
@@ -717,8 +715,8 @@ class TargetRun:
         ]
         if needs and judge.observer.target.runs:
             # Most runs judge no cluster of our own.
-            from pytest_etcdtls.ahead import Experiments
             from pytest_etcdtls.lifecycle.experiment_table import settings_for
+            from pytest_etcdtls.observer import Experiments
 
             self._experiments = Experiments(judge.observer, settings_for(needs))
 

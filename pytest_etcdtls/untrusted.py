@@ -1,18 +1,26 @@
-"""Data of others: JSON is read within bounds, and text is made printable.
+"""Data of others: files are opened and JSON is read within bounds, and text is made printable.
 
 A server, a log or a file can hold anything. What is read with :func:`read_json` and shown with
 :func:`printable` costs bounded time and memory, fits into UTF-8, and has nothing that a terminal acts on.
+
+A path can lead to anything: a pipe without a writer blocks, and a device has no end. Only a regular file is
+opened. Each problem is one :class:`~pytest_etcdtls.errors.UnreadableFileError`, which names it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import select
+import stat
+import time
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn, TypeAlias, cast
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
 
-from pytest_etcdtls.errors import UnreadableJSONError
+from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 
 JSONValue: TypeAlias = bool | int | float | str | list["JSONValue"] | dict[str, "JSONValue"] | None
 """What a JSON text stands for."""
@@ -177,3 +185,169 @@ def _with_texts(value: JSONValue, change: Callable[[str], str]) -> JSONValue:
             return {change(name): _with_texts(item, change) for name, item in value.items()}
         case _:
             return value
+
+
+PIPE_SECONDS: Final = 10.0
+"""Seconds within which the pipe of a shell's process substitution, ``<(vault read ...)``, must end."""
+
+_CHUNK: Final = 65536
+_KINDS: Final = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+_DESCRIPTORS: Final = ("/dev/fd", "/proc/self/fd")
+_FLAGS: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Return a regular file, opened for reading; the caller closes it. Links are followed.
+
+    Raises:
+        UnreadableFileError: if there is no such file, it may not be read, or it is not a regular one.
+    """
+    return open(_descriptor(path), "rb")
+
+
+def read_regular(path: Path, maximum: int) -> bytes:
+    """Return the content of a regular file, or of a pipe that a shell's process substitution passes.
+
+    Args:
+        path: the file. Links are followed.
+        maximum: octets that it may have. No more is kept in memory.
+
+    Raises:
+        UnreadableFileError: as :func:`open_regular`; also if the file is larger, or a pipe does not end
+            within :data:`PIPE_SECONDS`.
+    """
+    if str(path.parent) in _DESCRIPTORS and (data := _read_pipe(path, maximum)) is not None:
+        return data
+    with open_regular(path) as file:
+        try:
+            data = file.read(maximum + 1)
+        except (OSError, ValueError) as error:
+            raise UnreadableFileError(f"cannot be read ({error})", "check the path") from error
+    return _within(data, maximum)
+
+
+def _within(data: bytes, maximum: int) -> bytes:
+    if len(data) > maximum:
+        size = f"{maximum // 1024**2} MiB" if maximum >= 1024**2 else f"{maximum // 1024} KiB"
+        raise UnreadableFileError(f"is larger than {size}", "check that it is the file meant")
+    return data
+
+
+def _descriptor(path: Path) -> int:
+    """Return a descriptor of a regular file. What is no regular file is not opened."""
+    try:
+        _refuse_others(os.stat(path))
+        descriptor = os.open(path, _FLAGS)
+        try:
+            _refuse_others(os.fstat(descriptor))  # the path may lead elsewhere by now
+        except UnreadableFileError:
+            os.close(descriptor)
+            raise
+    except FileNotFoundError as error:
+        raise UnreadableFileError("does not exist", "check the path") from error
+    except PermissionError as error:
+        advice = "run as a user who may read it, or pass a copy that only you can read"
+        raise UnreadableFileError("may not be read by this user", advice) from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UnreadableFileError(f"cannot be read ({why})", "check the path") from error
+    return descriptor
+
+
+def _refuse_others(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableFileError("is a directory", "name the file in it")
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for applies, name in _KINDS if applies(status.st_mode)), "something else")
+        raise UnreadableFileError(
+            f"is no regular file but {kind}", "write the content to a file, and name that"
+        )
+
+
+def _read_pipe(path: Path, maximum: int) -> bytes | None:
+    """Return what comes through an open pipe of this process; ``None`` if it is not a pipe."""
+    try:
+        if not stat.S_ISFIFO(os.stat(path).st_mode):
+            return None
+        descriptor = os.open(path, _FLAGS)
+    except OSError:
+        return None
+    deadline, data = time.monotonic() + PIPE_SECONDS, bytearray()
+    try:
+        while len(data) <= maximum:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+                raise UnreadableFileError(
+                    f"is a pipe that has not ended after {PIPE_SECONDS:g} s",
+                    "write the content to a file that only you can read, and name that",
+                )
+            chunk = os.read(descriptor, _CHUNK)
+            if not chunk:
+                break
+            data += chunk
+    except OSError as error:
+        raise UnreadableFileError(f"cannot be read ({error.strerror})", "check the path") from error
+    finally:
+        os.close(descriptor)
+    return _within(bytes(data), maximum)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is anything of that name; ``False`` too for a name that cannot be looked up."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+_DEEP_KEY = re.compile(r"^[ \t]*\[{0,2}(?:[^\n\"'#=.]{0,80}\.){16}", re.MULTILINE)
+"""tomllib takes time that grows with the cube of the number of parts of a dotted key."""
+
+
+def read_toml(path: Path, where: str, maximum: int) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Args:
+        path: the file.
+        where: the option with the file, the beginning of every message.
+        maximum: its largest accepted size, in octets.
+
+    Raises:
+        UsageError: if it cannot be read, is not TOML, or is nested too deeply.
+    """
+    try:
+        text = read_regular(path, maximum).decode("utf-8")
+    except UnreadableFileError as error:
+        raise UsageError(f"{where} {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where} is not TOML: {error}") from error
+    return parse_toml(text, where)
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Return the tables of a TOML text.
+
+    Raises:
+        UsageError: if it is not TOML, or nested too deeply.
+    """
+    import tomllib  # not when the plugin is loaded: few runs read such a file
+
+    if _DEEP_KEY.search(text):
+        raise UsageError(f"{where} has a key of more than 16 parts, and no key there has a dot in it")
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # also for a number of more digits than Python converts
+        raise UsageError(f"{where} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{where}: values are nested too deeply") from error

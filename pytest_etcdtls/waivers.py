@@ -15,10 +15,9 @@ from typing import Any, Final
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.faults import Fault
-from pytest_etcdtls.local_file import read_toml
+from pytest_etcdtls.registry import Fault
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import printable, read_toml
 
 MAXIMUM_SIZE: Final = 1024 * 1024
 """The largest accepted size of a file of waivers, in octets."""

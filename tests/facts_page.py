@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from checks_page import cell
+
 import pytest_etcdtls.lifecycle.experiment_table  # noqa: F401 - samples and probes of experiments
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.facts.api import Exchange
-from pytest_etcdtls.facts.probe import Planned, Probe, probes, samples
-from pytest_etcdtls.facts.sample import sample_pki
-from pytest_etcdtls.report.reference import cell
+from pytest_etcdtls.facts.probe import Planned, Probe, probes, sample_pki, samples
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, PortCredentials, Target
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from checks_page import checks_index, family_pages
 from facts_page import facts_page
 from hostile.fault_table import faults, reliability_page
 from hostile.requests_sent import safety_page
@@ -16,9 +17,7 @@ from profiles_page import profiles_page
 from zoo.matrix import killed_elsewhere
 from zoo.members import ZOO
 
-from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.registry import Need
-from pytest_etcdtls.report.reference import checks_index, family_pages
+from pytest_etcdtls.registry import Need, catalogue
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

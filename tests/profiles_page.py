@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from checks_page import as_text, cell
+
 from pytest_etcdtls.profiles import TAKEN_BY, Guideline, Section, builtin, read_profiles, threshold_text
-from pytest_etcdtls.report.reference import as_text, cell
 
 _HEAD = """\
 # Profiles

@@ -14,9 +14,8 @@ import pytest
 
 import pytest_etcdtls.checks
 import pytest_etcdtls.observer
-from pytest_etcdtls.catalog import catalogue, conforming, prove_check
 from pytest_etcdtls.facts.probe import probe_for
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import Check, catalogue, conforming, prove_check
 from pytest_etcdtls.role import Role
 
 EVERY = [pytest.param(check, id=check.id) for check in catalogue().values()]

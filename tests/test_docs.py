@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from checks_page import anchor
 from pages import generated, stale
 from zoo.members import ZOO
 
-from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.report.reference import anchor
+from pytest_etcdtls.registry import catalogue
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])

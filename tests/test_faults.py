@@ -8,8 +8,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.faults import ancestors, faults, with_causes
+from pytest_etcdtls.registry import ancestors, catalogue, faults, with_causes
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.target import Listener

@@ -11,8 +11,8 @@ from typing import Any
 from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, as_if_accepted, only
 from pytest_etcdtls.facts.access import SplitRevocation
 from pytest_etcdtls.facts.release import EtcdRelease, EtcdReleases, GoReleases, Release, SplitListeners
+from pytest_etcdtls.judgement import GOOD_CLIENT, curl, etcdctl
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import GOOD_CLIENT, curl, etcdctl
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Ending

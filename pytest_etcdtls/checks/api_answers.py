@@ -11,8 +11,8 @@ from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.access import Candidate, ServedClient
 from pytest_etcdtls.facts.api import Alarms, ClientExchange, MemberLists, MemberRecord, VersionAnswers
 from pytest_etcdtls.facts.release import EtcdRelease, Release
+from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, STATUS, curl
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Ending, Response

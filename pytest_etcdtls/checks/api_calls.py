@@ -12,10 +12,10 @@ from pytest_etcdtls.facts.api import (
     NegotiatedExchange,
     RangeAnswer,
 )
+from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, STATUS, curl, etcdctl
 from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, shown
-from pytest_etcdtls.pki.path import find_path
+from pytest_etcdtls.pki.go_verify import find_path
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import GOOD_CLIENT, GOOD_PEER, STATUS, curl, etcdctl
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Ending, Response

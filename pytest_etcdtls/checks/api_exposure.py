@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls.address import is_loopback
 from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.facts.access import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
+from pytest_etcdtls.judgement import GOOD_CLIENT, STATUS, curl
 from pytest_etcdtls.refusal import ControlState, rule
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
+from pytest_etcdtls.target import is_loopback
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response
 
 _CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})

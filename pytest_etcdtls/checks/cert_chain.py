@@ -26,6 +26,7 @@ from pytest_etcdtls.facts.certificates import (
     ServedChain,
 )
 from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.judgement import ANNOUNCED, compare_leaf, s_client, show_chain, show_leaf
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     load,
@@ -38,16 +39,17 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_verify import (
     allows_servers,
+    ancestors,
     constraint_fault,
+    is_self_signed,
     issuer_faults,
     policy_fault,
+    signed_by,
     subject_alt_names,
 )
 from pytest_etcdtls.pki.identities import self_signed
-from pytest_etcdtls.pki.path import ancestors, is_self_signed, signed_by
 from pytest_etcdtls.pki.profile import AUTHORITY, OtherExtension
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import ANNOUNCED, compare_leaf, s_client, show_chain, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.untrusted import listed

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.facts.certificates import CertificateMessage, CertificationPath, Issuers, ServedChain
 from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.judgement import show_chain, show_leaf
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
     STRONG,
@@ -32,11 +33,16 @@ from pytest_etcdtls.pki.certificate import (
     unparsable,
 )
 from pytest_etcdtls.pki.go_parser import parse_error
-from pytest_etcdtls.pki.go_verify import details, extension_name, signature_scheme, usable_key
-from pytest_etcdtls.pki.path import ancestors, is_self_signed
+from pytest_etcdtls.pki.go_verify import (
+    ancestors,
+    details,
+    extension_name,
+    is_self_signed,
+    signature_scheme,
+    usable_key,
+)
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import show_chain, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.thresholds import LIFETIME_OF_THE_CHECKS
 

@@ -8,18 +8,18 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from pytest_etcdtls.address import is_address
 from pytest_etcdtls.checks.cert_usage import GENERATED
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.member_list import OwnURLs
+from pytest_etcdtls.judgement import show_leaf
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import extension, is_generated, name_text
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
 from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.target import is_address
 from pytest_etcdtls.untrusted import listed
 
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pytest_etcdtls.facts.access import Candidate, ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers, ServedChain
+from pytest_etcdtls.judgement import STATUS, curl, show_chain, show_leaf
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
@@ -24,11 +25,9 @@ from pytest_etcdtls.pki.certificate import (
     shown,
 )
 from pytest_etcdtls.pki.go_parser import MalformedError, Reader
-from pytest_etcdtls.pki.go_verify import allows_servers
-from pytest_etcdtls.pki.path import is_self_signed
+from pytest_etcdtls.pki.go_verify import allows_servers, is_self_signed
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Profile
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import STATUS, curl, show_chain, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Response

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from pytest_etcdtls.checks.cert_chain import shown_in_full
 from pytest_etcdtls.checks.cert_form import when
-from pytest_etcdtls.checks.mtls_client_credentials import expiring
+from pytest_etcdtls.checks.mtls_certificates import expiring
 from pytest_etcdtls.declared.declaration import Setting
 from pytest_etcdtls.declared.files import (
     BundleFact,
@@ -24,11 +24,11 @@ from pytest_etcdtls.declared.files import (
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.configuration import listeners_of_side
 from pytest_etcdtls.facts.listener import Policy
+from pytest_etcdtls.judgement import look_for, show_file, show_leaf
 from pytest_etcdtls.pki.certificate import name_text, shown
+from pytest_etcdtls.pki.go_verify import find_path, is_self_signed, issuers_among
 from pytest_etcdtls.pki.identities import self_signed
-from pytest_etcdtls.pki.path import find_path, is_self_signed, issuers_among
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import look_for, show_file, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.untrusted import printable

@@ -26,10 +26,18 @@ from pytest_etcdtls.facts.configuration import (
 )
 from pytest_etcdtls.facts.listener import PROTOCOL_VERSION, FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
-from pytest_etcdtls.judgement import judge, observed_in, reproduce_in
+from pytest_etcdtls.judgement import (
+    ANNOUNCED,
+    GOOD_CLIENT,
+    STATUS,
+    curl,
+    judge,
+    observed_in,
+    reproduce_in,
+    s_client,
+)
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import ANNOUNCED, GOOD_CLIENT, STATUS, curl, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response

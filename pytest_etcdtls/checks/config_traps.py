@@ -9,8 +9,7 @@ from typing import Any
 
 from pytest_etcdtls.declared.declaration import Encoding, Setting, line, version_key
 from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect, Side
-from pytest_etcdtls.declared.look_ahead import Prospect, later_lines, look_ahead
-from pytest_etcdtls.declared.traps import Trap
+from pytest_etcdtls.declared.traps import Prospect, Trap, later_lines, look_ahead
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
 from pytest_etcdtls.facts.configuration import (
     Declarations,

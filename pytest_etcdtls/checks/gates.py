@@ -7,8 +7,8 @@ from typing import Any
 from pytest_etcdtls.facts.access import Candidate, ServedClient
 from pytest_etcdtls.facts.api import is_of_etcd
 from pytest_etcdtls.facts.listener import FirstContact, UnnamedPorts
+from pytest_etcdtls.judgement import curl, s_client
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import curl, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response

@@ -8,15 +8,17 @@ from pytest_etcdtls.facts.experiments import Counts, Experiment, ExperimentAttem
 from pytest_etcdtls.facts.release import Release
 from pytest_etcdtls.judgement import (
     ACCEPTED,
+    GOOD_CLIENT,
     NO_HANDSHAKE,
     REFUSED,
     REFUSED_OR_CLOSED,
     Expected,
+    curl,
     finding,
     judge_steps,
+    look_for,
 )
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import GOOD_CLIENT, curl, look_for
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 

@@ -14,15 +14,20 @@ from pytest_etcdtls.facts.experiments import (
 )
 from pytest_etcdtls.judgement import (
     ACCEPTED,
+    GOOD_CLIENT,
     NO_HANDSHAKE,
     REFUSED,
     REFUSED_OR_CLOSED,
+    STATUS,
     Expected,
+    curl,
+    etcdctl,
     finding,
     judge_steps,
+    look_for,
+    s_client,
 )
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import GOOD_CLIENT, STATUS, curl, etcdctl, look_for, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.tls.attempt import Response

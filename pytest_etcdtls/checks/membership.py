@@ -20,9 +20,9 @@ from pytest_etcdtls.facts.members import (
     SideBySide,
 )
 from pytest_etcdtls.facts.release import EtcdReleases, Release
+from pytest_etcdtls.judgement import ANNOUNCED, GOOD_CLIENT, GOOD_PEER, curl, etcdctl, s_client, show_leaf
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import check
-from pytest_etcdtls.reproduce import ANNOUNCED, GOOD_CLIENT, GOOD_PEER, curl, etcdctl, s_client, show_leaf
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, StreamEnd

@@ -9,10 +9,10 @@ from cryptography import x509
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust
 from pytest_etcdtls.facts.listener import Plaintext
+from pytest_etcdtls.judgement import ANNOUNCED, IN_PLAINTEXT, curl, s_client
 from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, signature_hash, span
 from pytest_etcdtls.pki.go_verify import signature_scheme
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import ANNOUNCED, IN_PLAINTEXT, curl, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response, alert_text

@@ -6,8 +6,8 @@ from typing import Any
 
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport, TLS13Suites
+from pytest_etcdtls.judgement import GROUP, s_client
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import GROUP, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.thresholds import Thresholds

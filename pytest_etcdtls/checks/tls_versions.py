@@ -15,8 +15,8 @@ from pytest_etcdtls.facts.protocol import (
     SilentConnection,
     UnusualClientHello,
 )
+from pytest_etcdtls.judgement import GET_VERSION, look_for, s_client
 from pytest_etcdtls.registry import EVERY_LISTENER, check
-from pytest_etcdtls.reproduce import GET_VERSION, look_for, s_client
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.thresholds import Thresholds

@@ -15,17 +15,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pytest_etcdtls.cluster.admin import (
+    Condition,
     Gateway,
     MemberChange,
     change_members,
     enable_authentication,
     gateway_of,
 )
-from pytest_etcdtls.cluster.as_target import build_target
-from pytest_etcdtls.cluster.command_line import (
+from pytest_etcdtls.cluster.config import (
+    ClusterConfig,
     FileNames,
     FlagSet,
     MemberAddresses,
+    PortClaim,
+    PortTakenError,
+    claim_ports,
     command_line,
     loopback_addresses,
     member_flags,
@@ -33,10 +37,7 @@ from pytest_etcdtls.cluster.command_line import (
     render,
     write_pki,
 )
-from pytest_etcdtls.cluster.condition import Condition
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.member import Member, ReadinessLog, Served
-from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
+from pytest_etcdtls.cluster.member import Member, ReadinessLog, Served, build_target
 from pytest_etcdtls.cluster.process import ProcessBackend
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pytest_etcdtls.cluster.command_line import FlagSet, MemberAddresses, MemberPaths
+from pytest_etcdtls.cluster.config import FlagSet, MemberAddresses, MemberPaths
 from pytest_etcdtls.cluster.sources import binary_flags, clean_environment
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog
 from pytest_etcdtls.pki.profile import MemberNames

@@ -16,11 +16,18 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from pytest_etcdtls.cluster.command_line import FlagSet, MemberAddresses
+from pytest_etcdtls.cluster.config import FlagSet, MemberAddresses, PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.member import ReadinessLog, Served
-from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
-from pytest_etcdtls.cluster.replay_pki import CLIENTS, ReplayFiles, replay_files
+from pytest_etcdtls.cluster.relocation import (
+    CLIENTS,
+    Place,
+    ReplayFiles,
+    moved_urls,
+    relocate,
+    replacements,
+    replay_files,
+)
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.dataclass import dataclass
@@ -36,7 +43,6 @@ from pytest_etcdtls.declared.declaration import (
 from pytest_etcdtls.declared.effective import effective_of
 from pytest_etcdtls.declared.flags import in_force
 from pytest_etcdtls.declared.reading import declared_member
-from pytest_etcdtls.declared.relocation import Place, moved_urls, relocate, replacements
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError, UsageError
 from pytest_etcdtls.etcd_log.parse import OwnLog
 from pytest_etcdtls.pki.bundle import write_files
@@ -382,7 +388,7 @@ class ReplayedEtcd:
     def _connects_to(self) -> str:
         if self._source.kind == "process":
             return _LOOPBACK
-        from pytest_etcdtls.cluster.docker import published_host
+        from pytest_etcdtls.cluster.container import published_host
 
         return published_host() or _LOOPBACK
 

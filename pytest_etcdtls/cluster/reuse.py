@@ -177,7 +177,7 @@ class KeptClusters:
         watchdog.guard_directory(self._directory / token)
         if path is not None:
             if ".container." in path.name:
-                from pytest_etcdtls.cluster.docker import cleanup_command
+                from pytest_etcdtls.cluster.container import cleanup_command
 
                 watchdog.guard_command(cleanup_command(token))
             path.unlink(missing_ok=True)
@@ -254,7 +254,7 @@ def _key(config: ClusterConfig, source: EtcdSource) -> str:
     may share a cache directory.
     """
     if source.kind == "container":
-        from pytest_etcdtls.cluster.docker import image_id
+        from pytest_etcdtls.cluster.container import image_id
 
         etcd = image_id(source.location)
     else:

@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.waiting_utils import WaitStrategy, WaitStrategyTarget
 
-from pytest_etcdtls.cluster.as_target import build_target
 from pytest_etcdtls.cluster.cluster import START_SECONDS, Launch, build_member
-from pytest_etcdtls.cluster.command_line import loopback_addresses, ports_needed, write_pki
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.container import ContainerBackend
-from pytest_etcdtls.cluster.docker import (
+from pytest_etcdtls.cluster.config import (
+    ClusterConfig,
+    PortClaim,
+    claim_ports,
+    loopback_addresses,
+    ports_needed,
+    write_pki,
+)
+from pytest_etcdtls.cluster.container import (
+    ContainerBackend,
     cleanup_command,
     image_present,
     image_version,
     published_host,
     pull,
 )
-from pytest_etcdtls.cluster.member import Member
-from pytest_etcdtls.cluster.ports import PortClaim, claim_ports
+from pytest_etcdtls.cluster.member import Member, build_target
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI

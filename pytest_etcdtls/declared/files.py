@@ -24,9 +24,15 @@ from pytest_etcdtls.declared.declaration import (
 )
 from pytest_etcdtls.declared.effective import SIDES, Side, effective_of, prefix
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.local_file import read_regular
-from pytest_etcdtls.pki.certificate import public_key
-from pytest_etcdtls.pki.loading import MAXIMUM_SIZE, load_certificates, load_key, load_trust, pem_blocks
+from pytest_etcdtls.pki.certificate import (
+    MAXIMUM_SIZE,
+    load_certificates,
+    load_key,
+    load_trust,
+    pem_blocks,
+    public_key,
+)
+from pytest_etcdtls.untrusted import read_regular
 
 
 def is_directory(path: Path) -> bool:

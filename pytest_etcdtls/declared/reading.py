@@ -1,10 +1,13 @@
-"""Reads a declaration from a file of any supported kind."""
+"""Reads a declaration from a file of any supported kind.
+
+Flags, environment variables and a configuration file become settings by etcd's rules of precedence.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Final
@@ -14,16 +17,21 @@ from pytest_etcdtls.declared.declaration import (
     Declaration,
     DeclaredMember,
     Form,
+    Mistake,
     Mount,
+    Setting,
     SourceLine,
+    StartedWith,
+    Via,
     Whereabouts,
     exists,
+    parse_urls,
+    tag_version,
 )
-from pytest_etcdtls.declared.etcd_yaml import documents, items, looks_like_configuration, place_of, text_of
 from pytest_etcdtls.declared.files import read_crl, whereabouts
-from pytest_etcdtls.declared.kubernetes import is_manifest, read_manifest
-from pytest_etcdtls.declared.merge import assemble
+from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
 from pytest_etcdtls.declared.shell import (
+    PROXIES,
     Allowance,
     ProgramStart,
     Variable,
@@ -34,6 +42,7 @@ from pytest_etcdtls.declared.shell import (
     split_off_etcd,
 )
 from pytest_etcdtls.declared.systemd import (
+    OpenFile,
     Specifiers,
     drop_ins,
     invocation,
@@ -42,9 +51,371 @@ from pytest_etcdtls.declared.systemd import (
     root_of,
     unit_name,
 )
+from pytest_etcdtls.declared.yaml_files import (
+    documents,
+    is_manifest,
+    items,
+    looks_like_configuration,
+    place_of,
+    read_configuration,
+    read_manifest,
+    text_of,
+)
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.local_file import read_regular
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import printable, read_regular
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One flag as given; ``unresolved`` is as in :class:`~pytest_etcdtls.declared.shell.Word`."""
+
+    setting: Setting
+    unresolved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The result of parsing a command line, in its order.
+
+    Attributes:
+        given: the flags.
+        mistakes: words with which etcd stops.
+        replayable: the flags whose value is known, and those words as they are.
+    """
+
+    given: tuple[Argument, ...]
+    mistakes: tuple[Mistake, ...] = ()
+    replayable: tuple[Setting | str, ...] = ()
+
+
+def parse_arguments(words: Sequence[Word]) -> Arguments:
+    """Return the flags in the words that follow the program.
+
+    Go stops at the first word that is not a flag, and etcd then refuses to start. The words after it are
+    parsed nevertheless, because they show the intended settings.
+    """
+    given: list[Argument] = []
+    mistakes: list[Mistake] = []
+    replayable: list[Setting | str] = []
+    rest = _Rest(words)
+    for word in rest:
+        if word.text == "--":
+            strays = list(rest)
+            mistakes += [_stray(stray, None) for stray in strays[:1]]
+            replayable += [word.text, *(stray.text for stray in strays)]
+        elif len(word.text) < 2 or not word.text.startswith("-"):
+            mistakes.append(_stray(word, given[-1].setting if given else None))
+            replayable.append(word.text)
+        else:
+            found = _flag(word, rest)
+            if isinstance(found, Mistake):
+                mistakes.append(found)
+                replayable.append(word.text)
+            else:
+                given.append(found)
+                replayable += [] if found.unresolved else [found.setting]
+    return Arguments(tuple(given), tuple(mistakes), tuple(replayable))
+
+
+class _Rest(Iterator[Word]):
+    """The words that are not parsed yet, with a look-ahead of one."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        self._words = list(reversed(words))
+
+    def __next__(self) -> Word:
+        if not self._words:
+            raise StopIteration
+        return self._words.pop()
+
+    @property
+    def following(self) -> Word | None:
+        return self._words[-1] if self._words else None
+
+
+def _flag(word: Word, rest: _Rest) -> Argument | Mistake:
+    dashes = "--" if word.text.startswith("--") else "-"
+    name, equals, value = word.text[len(dashes) :].partition("=")
+    if not name or name.startswith("-"):
+        return Mistake(place=word.place, text=f"etcd stops: {word.text!r} is not the form of a flag")
+    unresolved = word.unresolved
+    if not equals and name in SWITCHES:
+        value = "true"
+    elif not equals and _takes(name, rest.following):
+        following = next(rest)
+        value, unresolved = following.text, (*unresolved, *following.unresolved)
+    elif not equals and name in EVERY_FLAG:
+        return Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
+    setting = Setting(name=name, value=value, spelled=dashes + name, via=Via.FLAG, place=word.place)
+    return _checked(setting, unresolved)
+
+
+def _takes(name: str, following: Word | None) -> bool:
+    """Return whether the next word is a flag's value. For an unknown flag, it is unless it is a flag."""
+    return following is not None and (name in EVERY_FLAG or not following.is_flag)
+
+
+def _checked(setting: Setting, unresolved: tuple[str, ...]) -> Argument | Mistake:
+    if setting.name in SWITCHES - IGNORED and not setting.boolean and not unresolved:
+        return Mistake(
+            place=setting.place,
+            text=f"etcd stops: {setting.value!r} is no value of {setting.spelled}; write true or false",
+        )
+    return Argument(setting, unresolved)
+
+
+def _stray(word: Word, before: Setting | None) -> Mistake:
+    text = f"etcd stops: {word.text!r} is not a flag"
+    if before is not None and before.name in SWITCHES and before.value == "true":
+        text += f"; a switch takes its value after an equals sign: {before.spelled}={word.text}"
+    return Mistake(place=word.place, text=text)
+
+
+def unknown(setting: Setting) -> bool:
+    """Return whether no version of etcd has a flag of that name."""
+    return setting.name not in EVERY_FLAG | IGNORED
+
+
+def program_mistake(first: Word | None, place: SourceLine) -> Mistake | None:
+    """Return a mistake if the word after the program is a subcommand that does not start a server."""
+    if first is None or first.text not in PROXIES:
+        return None
+    return Mistake(place=place, text=f"etcd {first.text} is a proxy, not a member")
+
+
+NO_FLAGS: Final = frozenset({"ETCD_UNSUPPORTED_ARCH", "ETCD_VERSION"})
+"""Variables that etcd reads and that do not correspond to a flag."""
+
+_ADDS_UP: Final = frozenset({"feature-gates"})
+"""Repeatable flags: a later one adds to an earlier one."""
+
+_LONGEST_VALUE: Final = 128 * 1024
+"""The longest argument that Linux passes to a program, in octets (``MAX_ARG_STRLEN``)."""
+
+_PROBLEMS: Final = 10
+"""How many problems of one list of URLs are recorded."""
+
+_MUST_BE_KNOWN: Final = names(
+    """
+    cert-file key-file client-cert-auth trusted-ca-file client-crl-file auto-tls client-cert-allowed-hostname
+    peer-cert-file peer-key-file peer-client-cert-auth peer-trusted-ca-file peer-crl-file peer-auto-tls
+    peer-cert-allowed-cn peer-cert-allowed-hostname listen-client-urls listen-peer-urls listen-metrics-urls
+    listen-client-http-urls cipher-suites tls-min-version tls-max-version config-file
+    """
+)
+"""Settings whose values are required to judge TLS."""
+
+
+@dataclass
+class Merger:
+    """The settings merged so far."""
+
+    settings: dict[str, Setting] = field(default_factory=dict)
+    overridden: list[Setting] = field(default_factory=list)
+    shadowed: list[Setting] = field(default_factory=list)
+    hidden: list[Setting] = field(default_factory=list)
+    unknown: list[Setting] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
+
+    def put(self, setting: Setting) -> None:
+        """Add a setting, which takes precedence over earlier ones of the same name."""
+        before = self.settings.get(setting.name)
+        if before is not None and setting.name in _ADDS_UP:
+            value = f"{before.value},{setting.value}"
+            if len(value) > _LONGEST_VALUE:
+                raise UsageError(f"{setting.place}: the values of {setting.spelled} are too long together")
+            setting = Setting(
+                name=setting.name, value=value, spelled=setting.spelled, via=setting.via, place=setting.place
+            )
+        elif before is not None:
+            self.overridden.append(before)
+        self.settings[setting.name] = setting
+
+    def check_urls(self, setting: Setting) -> None:
+        """Record the URLs of a setting that etcd refuses."""
+        if setting.name in URL_LISTS:
+            self.mistakes += [
+                Mistake(place=setting.place, text=f"etcd stops: {setting.spelled} has {problem}")
+                for problem in parse_urls(setting.value).problems[:_PROBLEMS]
+            ]
+
+    def check_variable(self, setting: Setting) -> None:
+        """Record a variable of a boolean flag whose value is not a boolean."""
+        is_switch = setting.name in SWITCHES - IGNORED
+        if setting.via is Via.VARIABLE and setting.value and is_switch and not setting.boolean:
+            text = f"etcd stops: {setting.value!r} is no value of {setting.spelled}; write true or false"
+            self.mistakes.append(Mistake(place=setting.place, text=text))
+
+    def not_told(self, setting: Setting, why: str) -> None:
+        """Record a setting whose value is not known.
+
+        Raises:
+            UsageError: if the value is required to judge TLS.
+        """
+        what = f"{setting.place}: the value of {setting.spelled} is not in this file ({why})"
+        if setting.name in _MUST_BE_KNOWN:
+            raise UsageError(f"{what}: pass a copy with the value written out")
+        self.notes.append(what)
+        self.left_out.add(setting.name)
+
+
+_GO: Final = ("GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def assemble(
+    invocation: ProgramStart,
+    *,
+    form: Form,
+    source: str,
+    open_file: OpenFile,
+    mounts: tuple[Mount, ...] = (),
+) -> Declaration:
+    """Return the declaration for one start of etcd.
+
+    Args:
+        invocation: etcd's program, its arguments (none for an environment file alone) and its environment.
+        form: the kind of file that it was read from.
+        source: the path of the file, or a description.
+        open_file: opens the configuration file.
+        mounts: the mounts of the container that etcd is started in.
+
+    Raises:
+        UsageError: if a required value is not given, or the configuration file cannot be read.
+    """
+    merger = Merger()
+    arguments = parse_arguments(invocation.program[1:])
+    merger.mistakes += arguments.mistakes
+    if invocation.program:
+        first = invocation.program[1] if len(invocation.program) > 1 else None
+        stop = program_mistake(first, first.place if first else invocation.program[0].place)
+        if stop is not None:
+            raise UsageError(f"{stop.place}: {stop.text}")
+    flags = list(_told(arguments.given, merger))
+    environment = (*_of_files(invocation.environment_files, open_file), *invocation.environment)
+    variables = {variable.name: variable for variable in environment}
+    config = _config_file(flags, variables)
+    text = None
+    if config is None:
+        _merge_flags_and_variables(flags, environment, merger)
+    else:
+        text = _take_configuration(config, flags, variables.values(), merger, open_file)
+    own = (one for one in variables.values() if one.name.startswith("ETCD_") and not one.unresolved)
+    return Declaration(
+        form=form,
+        source=source,
+        settings=MappingProxyType(merger.settings),
+        overridden=tuple(merger.overridden),
+        shadowed=tuple(merger.shadowed),
+        hidden=tuple(merger.hidden),
+        unknown=tuple(merger.unknown),
+        mistakes=tuple(merger.mistakes),
+        config_file=config.value if config else None,
+        image=invocation.image,
+        version=tag_version(invocation.image),
+        mounts=mounts,
+        go_environment=MappingProxyType({name: variables[name].value for name in _GO if name in variables}),
+        etcdctl=MappingProxyType(
+            {name: found.value for name, found in variables.items() if name.startswith("ETCDCTL_")}
+        ),
+        notes=tuple(merger.notes),
+        started_with=StartedWith(
+            arguments=arguments.replayable,
+            variables=tuple(map(_of_variable, own)),
+            left_out=frozenset(merger.left_out),
+            configuration=text,
+        ),
+    )
+
+
+def _told(given: Iterable[Argument], merger: Merger) -> Iterable[Setting]:
+    """Yield the flags whose values are known."""
+    for argument in given:
+        setting = argument.setting
+        if argument.unresolved:
+            merger.not_told(setting, ", ".join(argument.unresolved))
+        else:
+            yield setting
+
+
+def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
+    """Yield the variables of a container's environment files, in which quotes have no meaning."""
+    for word in files:
+        found = open_file(word.text, word.place)
+        if found is None:
+            raise UsageError(f"{word.place}: the environment file {word.text} is not here: put a copy beside")
+        for number, line in enumerate(found[1].splitlines(), 1):
+            name, equals, value = line.strip().partition("=")
+            if equals and not name.startswith("#"):
+                yield Variable(name, value, SourceLine(found[0], number))
+
+
+def _config_file(flags: Iterable[Setting], variables: dict[str, Variable]) -> Setting | None:
+    given = [flag for flag in flags if flag.name == "config-file"]
+    if given and given[-1].value:
+        return given[-1]
+    variable = variables.get("ETCD_CONFIG_FILE")
+    return _of_variable(variable) if variable is not None and variable.value else None
+
+
+def _of_variable(variable: Variable) -> Setting:
+    name = FLAG_OF.get(variable.name, variable.name)
+    return Setting(
+        name=name, value=variable.value, spelled=variable.name, via=Via.VARIABLE, place=variable.place
+    )
+
+
+def _merge_flags_and_variables(
+    flags: Iterable[Setting], environment: Iterable[Variable], merger: Merger
+) -> None:
+    for variable in environment:
+        if not variable.name.startswith("ETCD_") or variable.name in NO_FLAGS:
+            continue
+        setting = _of_variable(variable)
+        if variable.unresolved:
+            merger.not_told(setting, variable.unresolved)
+        elif variable.name not in FLAG_OF:
+            merger.unknown.append(setting)
+        else:
+            merger.put(setting)
+    of_environment, merger.settings = merger.settings, {}
+    for flag in flags:
+        (merger.unknown.append if unknown(flag) else merger.put)(flag)
+    merger.shadowed += [setting for name, setting in of_environment.items() if name in merger.settings]
+    merger.settings = of_environment | merger.settings
+    for setting in merger.settings.values():
+        merger.check_urls(setting)
+        merger.check_variable(setting)
+
+
+def _take_configuration(
+    config: Setting,
+    flags: Iterable[Setting],
+    variables: Iterable[Variable],
+    merger: Merger,
+    open_file: OpenFile,
+) -> str:
+    """Take the settings of the configuration file, and return its text."""
+    found = open_file(config.value, config.place)
+    if found is None:
+        raise UsageError(
+            f"{config.place}: etcd reads {printable(config.written)}, and that file is not here: pass it "
+            "itself, or give the directory that it is under as --etcd-pki-dir"
+        )
+    configuration = read_configuration(found[1], found[0])
+    for setting in configuration.given:
+        merger.put(setting)
+    for flag in flags:
+        if flag.name not in ("config-file", "version"):
+            merger.check_urls(flag)
+            (merger.unknown if unknown(flag) else merger.hidden).append(flag)
+    merger.hidden += [
+        _of_variable(one) for one in variables if one.name in FLAG_OF and FLAG_OF[one.name] != "config-file"
+    ]
+    merger.unknown += configuration.unknown
+    merger.mistakes += configuration.mistakes
+    return found[1]
 
 
 def from_command_line(

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.etcd_log.events import Cause, Endpoint, Rejection
+from pytest_etcdtls.etcd_log.parse import Cause, Endpoint, Rejection
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 from pytest_etcdtls.tls.hello import Connection, HelloExchange, Reply

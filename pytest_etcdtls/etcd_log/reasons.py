@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.etcd_log.events import Cause, Endpoint, Rejection
+from pytest_etcdtls.etcd_log.parse import Cause, Endpoint, Rejection
 
 
 @dataclass(frozen=True, slots=True)

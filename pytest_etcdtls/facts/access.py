@@ -23,13 +23,20 @@ from pytest_etcdtls.facts.certificates import (
     ServedChain,
 )
 from pytest_etcdtls.facts.listener import FirstContact, Tried, listener_of, tls_answer, version_path
-from pytest_etcdtls.facts.probe import Context, Observation, Planned, Wanted, probe, sample
-from pytest_etcdtls.facts.sample import SAMPLE_FILES, SampleListener
+from pytest_etcdtls.facts.probe import (
+    SAMPLE_FILES,
+    Context,
+    Observation,
+    Planned,
+    SampleListener,
+    Wanted,
+    probe,
+    sample,
+)
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import extension, is_for, name_text, purposes, serial_number
-from pytest_etcdtls.pki.go_verify import Path, names_host
-from pytest_etcdtls.pki.path import find_path
+from pytest_etcdtls.pki.go_verify import Path, find_path, names_host
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.refusal import CLOSED_BY_ETCD
 from pytest_etcdtls.role import Protocol, Role, TLSVersion

@@ -31,8 +31,16 @@ from pytest_etcdtls.facts.listener import (
     tls_answer,
     version_path,
 )
-from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
-from pytest_etcdtls.facts.sample import ETCD_PATHS, SAMPLE_FILES, SampleListener, etcd_response
+from pytest_etcdtls.facts.probe import (
+    ETCD_PATHS,
+    SAMPLE_FILES,
+    Context,
+    Planned,
+    SampleListener,
+    etcd_response,
+    probe,
+    sample,
+)
 from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role

@@ -15,16 +15,14 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.files import DeclaredLeaf
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
 from pytest_etcdtls.facts.listener import FirstContact, Tried, listener_of, tls_answer, version_path
-from pytest_etcdtls.facts.probe import Context, probe, sample
-from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener, sample_pki
+from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, probe, sample, sample_pki
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import extension, load, name_text
-from pytest_etcdtls.pki.go_verify import Path, verified_path
-from pytest_etcdtls.pki.path import faults, find_path, is_self_signed, issuers_among
+from pytest_etcdtls.pki.go_verify import Path, faults, find_path, is_self_signed, issuers_among, verified_path
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target, TrustBundle
 from pytest_etcdtls.tls.attempt import Attempt, Request
-from pytest_etcdtls.tls.stream import server_name, sni
+from pytest_etcdtls.tls.connection import server_name, sni
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

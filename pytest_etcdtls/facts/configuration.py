@@ -11,7 +11,6 @@ from typing import Self
 
 from cryptography import x509
 
-from pytest_etcdtls.address import is_address
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     CRLFile,
@@ -60,14 +59,12 @@ from pytest_etcdtls.facts.access import (
 )
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ExpectedCertificate, Issuers, ServedChain
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, probe, sample, sample_pki
 from pytest_etcdtls.facts.release import EtcdRelease
-from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener, sample_pki
-from pytest_etcdtls.pki.certificate import shown
-from pytest_etcdtls.pki.loading import load_trust
-from pytest_etcdtls.pki.path import find_path
+from pytest_etcdtls.pki.certificate import load_trust, shown
+from pytest_etcdtls.pki.go_verify import find_path
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import Listener, PortCredentials, Target
+from pytest_etcdtls.target import Listener, PortCredentials, Target, is_address
 from pytest_etcdtls.tls.attempt import Attempt, Ending, StreamEnd
 from pytest_etcdtls.tls.suites import SUITES
 

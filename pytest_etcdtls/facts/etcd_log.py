@@ -16,7 +16,6 @@ from pytest_etcdtls.errors import (
     UnobservedError,
     UnreadableFileError,
 )
-from pytest_etcdtls.etcd_log.events import Cause, DialFailure, Endpoint, Rejection, is_thinned_out
 from pytest_etcdtls.etcd_log.matching import (
     CLOCKS_APART,
     Match,
@@ -29,14 +28,22 @@ from pytest_etcdtls.etcd_log.matching import (
     match_connections,
     turned_away,
 )
-from pytest_etcdtls.etcd_log.parse import EtcdLog, LogSource, parse_log
+from pytest_etcdtls.etcd_log.parse import (
+    Cause,
+    DialFailure,
+    Endpoint,
+    EtcdLog,
+    LogSource,
+    Rejection,
+    is_thinned_out,
+    parse_log,
+)
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS, EarlierRun, earlier_runs, group
 from pytest_etcdtls.facts.access import AcceptedClient, IdentityAttempts, split_off
 from pytest_etcdtls.facts.certificates import ServedChain
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
+from pytest_etcdtls.facts.probe import Context, Planned, SampleListener, probe, sample
 from pytest_etcdtls.facts.release import GoRelease
-from pytest_etcdtls.facts.sample import SampleListener
 from pytest_etcdtls.pki.certificate import is_generated
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener

@@ -8,8 +8,7 @@ from types import MappingProxyType
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError
-from pytest_etcdtls.facts.probe import Context, probe, sample
-from pytest_etcdtls.facts.sample import SampleListener
+from pytest_etcdtls.facts.probe import Context, SampleListener, probe, sample
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener

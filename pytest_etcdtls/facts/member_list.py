@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
-from pytest_etcdtls.address import is_address, is_loopback, is_number, no_machine
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError, UnreadableJSONError
 from pytest_etcdtls.facts.access import Acceptance, ServedClient
@@ -21,10 +20,9 @@ from pytest_etcdtls.facts.api import (
     on_its_connection,
 )
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
-from pytest_etcdtls.facts.sample import SampleListener
+from pytest_etcdtls.facts.probe import Context, Planned, SampleListener, probe, sample
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, is_address, is_loopback, is_number, no_machine
 from pytest_etcdtls.tls.attempt import Attempt, Request, Response
 from pytest_etcdtls.tls.http import Value, fields, grpc_message
 from pytest_etcdtls.untrusted import read_json

@@ -13,8 +13,7 @@ from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChai
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered, judged_for, why_left_out
 from pytest_etcdtls.facts.listener import FirstContact, Policy, listener_of
 from pytest_etcdtls.facts.member_list import SAMPLE_MEMBERS, MemberListing, MemberListings, canonical, parse
-from pytest_etcdtls.facts.probe import Context, probe, sample
-from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
+from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, probe, sample
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt

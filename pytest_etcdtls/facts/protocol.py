@@ -16,8 +16,7 @@ from pytest_etcdtls.facts.listener import (
     tls_answer,
     version_path,
 )
-from pytest_etcdtls.facts.probe import Context, Planned, probe, sample
-from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
+from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, Planned, SampleListener, probe, sample
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.target import Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request

@@ -12,8 +12,7 @@ from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, Unobserv
 from pytest_etcdtls.facts.access import ClientIdentity, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.listener import listener_of
-from pytest_etcdtls.facts.probe import Context, probe, sample
-from pytest_etcdtls.facts.sample import SampleListener
+from pytest_etcdtls.facts.probe import Context, SampleListener, probe, sample
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.http import fields, grpc_message

@@ -19,9 +19,8 @@ from pytest_etcdtls.facts.access import (
 )
 from pytest_etcdtls.facts.api import accepted_client
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, probe, sample
+from pytest_etcdtls.facts.probe import SAMPLE_FILES, Context, SampleListener, probe, sample
 from pytest_etcdtls.facts.protocol import PlainHello
-from pytest_etcdtls.facts.sample import SAMPLE_FILES, SampleListener
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener

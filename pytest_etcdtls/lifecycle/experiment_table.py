@@ -19,9 +19,8 @@ from pytest_etcdtls.facts.experiments import (
     SuiteOffers,
     is_of_experiment,
 )
-from pytest_etcdtls.facts.probe import Context, Wanted, probe, sample
-from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
-from pytest_etcdtls.lifecycle import rotation, rules
+from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, Wanted, probe, sample
+from pytest_etcdtls.lifecycle import changes
 from pytest_etcdtls.lifecycle.lab import ExperimentResults, outcome, setting, setting_of, settings_of
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, PKIPlan
 from pytest_etcdtls.role import Protocol, Role
@@ -31,14 +30,14 @@ from pytest_etcdtls.tls.suites import suite_name
 
 FILES = setting(
     "files",
-    ClusterConfig(client_crl_file=rotation.CRL_FILE, peer_crl_file=rotation.CRL_FILE),
+    ClusterConfig(client_crl_file=changes.CRL_FILE, peer_crl_file=changes.CRL_FILE),
     {
-        "leaf-reload": lambda bench: rotation.reload_pair(bench, Role.CLIENT),
-        "peer-leaf-reload": lambda bench: rotation.reload_pair(bench, Role.PEER),
-        "half-pair-refused": rotation.half_a_pair,
-        "crl-reload": rotation.reload_crl,
-        "crl-encoding": rotation.encoding,
-        "rotation-loses-no-request": rotation.renewals,
+        "leaf-reload": lambda bench: changes.reload_pair(bench, Role.CLIENT),
+        "peer-leaf-reload": lambda bench: changes.reload_pair(bench, Role.PEER),
+        "half-pair-refused": changes.half_a_pair,
+        "crl-reload": changes.reload_crl,
+        "crl-encoding": changes.encoding,
+        "rotation-loses-no-request": changes.renewals,
     },
     # Last, when the other clusters have had the time that it would have had to wait for them.
     alone=["rotation-loses-no-request"],
@@ -47,36 +46,36 @@ FILES = setting(
 THREE_MEMBERS = setting(
     "three-members",
     ClusterConfig(size=3),
-    {"member-with-foreign-certificate-cannot-join": rotation.comes_back},
+    {"member-with-foreign-certificate-cannot-join": changes.comes_back},
 )
 
-BUNDLES = setting("bundles", ClusterConfig(), {"ca-bundle": rotation.bundle})
+BUNDLES = setting("bundles", ClusterConfig(), {"ca-bundle": changes.bundle})
 
 NAMES = setting(
     "names",
     ClusterConfig(
-        pki=PKIPlan(client=replace(CLIENT, subject_alt_names=(rules.ADMITTED,))),
-        client_cert_allowed_hostname=rules.ADMITTED,
+        pki=PKIPlan(client=replace(CLIENT, subject_alt_names=(changes.ADMITTED,))),
+        client_cert_allowed_hostname=changes.ADMITTED,
         peer_cert_allowed_cn=PEER.common_name,
     ),
     {
-        "allowed-hostname": rules.client_hostname,
-        "peer-allowed-cn": rules.peer_cn,
-        "peer-san": rules.peer_san,
+        "allowed-hostname": changes.client_hostname,
+        "peer-allowed-cn": changes.peer_cn,
+        "peer-san": changes.peer_san,
     },
 )
 
 USERS_AND_PEER_HOSTNAME = setting(
     "users-and-peer-hostname",
     # The cheapest password hash of etcd: the passwords are for tests only.
-    ClusterConfig(peer_cert_allowed_hostname=rules.ADMITTED, extra_flags=("--bcrypt-cost=4",)),
-    {"peer-allowed-hostname": rules.peer_hostname, "users": rules.users},
+    ClusterConfig(peer_cert_allowed_hostname=changes.ADMITTED, extra_flags=("--bcrypt-cost=4",)),
+    {"peer-allowed-hostname": changes.peer_hostname, "users": changes.users},
 )
 
 SUITES = setting(
     "suites",
-    ClusterConfig(cipher_suites=tuple(suite_name(code) for code in rules.LISTED)),
-    {"cipher-suites": rules.suites},
+    ClusterConfig(cipher_suites=tuple(suite_name(code) for code in changes.LISTED)),
+    {"cipher-suites": changes.suites},
 )
 
 DIALLING = setting(
@@ -86,19 +85,19 @@ DIALLING = setting(
         client_cert_file="client.crt",
         client_key_file="client.key",
     ),
-    {"separate-client-certificate": rotation.separate},
+    {"separate-client-certificate": changes.separate},
 )
 
 CEILING = setting(
     "ceiling",
     ClusterConfig(tls_max_version="TLS1.2"),
-    {"version-ceiling": lambda bench: rules.versions(bench, "version-ceiling")},
+    {"version-ceiling": lambda bench: changes.versions(bench, "version-ceiling")},
 )
 
 FLOOR = setting(
     "floor",
     ClusterConfig(tls_min_version="TLS1.3"),
-    {"version-floor": lambda bench: rules.versions(bench, "version-floor")},
+    {"version-floor": lambda bench: changes.versions(bench, "version-floor")},
 )
 
 _NAMES: dict[type[Any], str] = {
@@ -306,11 +305,11 @@ def _sample_offers(_: SampleListener) -> SuiteOffers:
         SuiteOffer(
             role=role,
             suite=suite_name(code),
-            listed=code in rules.LISTED,
-            exchange=_sample_reply(code, accepted=code in rules.LISTED),
+            listed=code in changes.LISTED,
+            exchange=_sample_reply(code, accepted=code in changes.LISTED),
         )
         for role in ("client", "peer")
-        for code in rules.LISTED + rules.UNLISTED
+        for code in changes.LISTED + changes.UNLISTED
     )
     return SuiteOffers(etcd_version="3.6.16", flags=(), offers=offers)
 

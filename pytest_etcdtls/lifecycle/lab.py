@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.command_line import SECURITY_FIELDS, UnknownFlagError
-from pytest_etcdtls.cluster.config import ClusterConfig
+from pytest_etcdtls.cluster.config import SECURITY_FIELDS, ClusterConfig, UnknownFlagError
 from pytest_etcdtls.cluster.member import Member
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.dataclass import dataclass

@@ -1,1 +1,67 @@
-"""The report of a run, for the terminal and as JSON. It does not depend on pytest."""
+"""The report of a run, for the terminal and as files. It does not depend on pytest.
+
+The suffix of a file chooses its format, and a reader never finds a partial file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from pytest_etcdtls.report.model import Report
+
+Render = Callable[[Report, list[str]], str]
+"""Returns the text of a file, and appends to a list what could not be written, in words."""
+
+FORMATS: Mapping[str, str] = {".json": "json", ".html": "html", ".md": "markdown", ".sarif": "sarif"}
+"""The module of each format by suffix. Jinja2 is imported for a format that needs it only."""
+
+
+def render(report: Report, suffix: str, lost: list[str] | None = None) -> str:
+    """Return the report in the format of a suffix.
+
+    Args:
+        report: the report.
+        suffix: one of :data:`FORMATS`.
+        lost: is filled with the parts that could not be written, in words.
+    """
+    module = import_module(f"pytest_etcdtls.report.{FORMATS[suffix]}")
+    return cast("Render", module.render)(report, [] if lost is None else lost)
+
+
+def write_document(report: Report, path: Path) -> list[str]:
+    """Write the report to a file, replace an existing one, and return which parts are not in it.
+
+    Raises:
+        OSError: if it cannot be written. An existing file is not changed.
+    """
+    lost: list[str] = []
+    write_file(path, [render(report, path.suffix, lost)])
+    return lost
+
+
+def write_file(path: Path, parts: Iterable[str]) -> None:
+    """Write a file of these parts and replace an existing one.
+
+    Raises:
+        OSError: if it cannot be written. An existing file is not changed.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(parts)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -18,14 +18,12 @@ from xml.etree import ElementTree
 from pytest_etcdtls.baseline import MAXIMUM_SIZE, WrongReportError, our_document, tables_of, text_of
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
-from pytest_etcdtls.local_file import open_regular, read_regular
-from pytest_etcdtls.report.certificate_text import utc
 from pytest_etcdtls.report.json import document, encoded
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.overview import conclusion, plural
-from pytest_etcdtls.report.text import Line, bold, coloured, section, wrapped
+from pytest_etcdtls.report.text import Line, bold, coloured, section, utc, wrapped
 from pytest_etcdtls.results import Outcome, Severity
-from pytest_etcdtls.untrusted import printable, read_json, some
+from pytest_etcdtls.untrusted import open_regular, printable, read_json, read_regular, some
 
 Document = dict[str, Any]
 """The report of one cluster, as JSON."""

@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import Any, Final
 
 from pytest_etcdtls.baseline import BUILD, SEPARATOR, Baseline, Behaviour, Snapshot, paired_labels, pairs
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.facts import etcd_log
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.untrusted import some

@@ -5,6 +5,7 @@ Every text of others is a value of a template with autoescape; before that it is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,12 +15,10 @@ from cryptography import x509
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pytest_etcdtls.catalog import catalogue, why
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki.certificate import name_text
 from pytest_etcdtls.profiles import outcome_of, summary_of
-from pytest_etcdtls.registry import Check
-from pytest_etcdtls.report.certificate_text import certificate_card, days_left
+from pytest_etcdtls.registry import Check, catalogue, why
 from pytest_etcdtls.report.model import Report, tool
 from pytest_etcdtls.report.overview import (
     WORST_FIRST,
@@ -32,9 +31,29 @@ from pytest_etcdtls.report.overview import (
     plural,
     undecided,
 )
-from pytest_etcdtls.report.reference import SUBJECTS, address
+from pytest_etcdtls.report.text import certificate_card, days_left
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.untrusted import printable, printable_lines
+
+SUBJECTS: Mapping[str, str] = {
+    "advisory": "published advisories about TLS: proved on the connection, or inferred from the version",
+    "api": "which endpoints answer, and to which clients",
+    "cert": "the served chain: trust, names, validity, usage, keys and signatures",
+    "cluster": "every member alike, and reachable at the URLs that it advertises",
+    "config": "what is declared, compared with what is in force",
+    "lifecycle": "what happens when files and flags change; on clusters of our own only",
+    "listener": "the two gates before all other checks of a listener",
+    "log": "what etcd's own log says",
+    "mtls": "which clients are accepted and which are refused",
+    "tls": "versions, cipher suites, groups and other parameters of the handshake",
+}
+"""Subject of each check family."""
+
+
+_RFC = re.compile(r"RFC (\d+)(?: (section|sections|appendix) ([\w.]+))?")
+_ADVISORY = re.compile(r"GHSA(?:-[a-z0-9]{4}){3}")
+_CVE = re.compile(r"CVE-\d{4}-\d+")
+
 
 _SECTIONS: Final = (
     *("verdict", "matrix", "timeline", "listeners", "faults", "differences", "unknown", "warnings"),
@@ -226,3 +245,16 @@ class _Page:
         """The checks that have results."""
         names = {result.check for result in self.report.results}
         return {name: check for name, check in catalogue().items() if name in names}
+
+
+def address(reference: str) -> str:
+    """Return where an RFC, an advisory or a CVE can be read; empty for another reference."""
+    if match := _RFC.match(reference):
+        number, kind, place = match.groups()
+        fragment = f"#{'appendix' if kind == 'appendix' else 'section'}-{place.rstrip('.,')}" if place else ""
+        return f"https://www.rfc-editor.org/rfc/rfc{number}{fragment}"
+    if match := _ADVISORY.match(reference):
+        return f"https://github.com/advisories/{match[0]}"
+    if match := _CVE.match(reference):
+        return f"https://www.cve.org/CVERecord?id={match[0]}"
+    return ""

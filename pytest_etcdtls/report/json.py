@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 from pytest_etcdtls.baseline import SCHEMA_VERSION
 from pytest_etcdtls.facts.configuration import MemberDeclaration
-from pytest_etcdtls.faults import Fault
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.profiles import Guideline, outcome_of
-from pytest_etcdtls.report.certificate_text import utc
+from pytest_etcdtls.registry import Fault
+from pytest_etcdtls.report.behaviour import Comparison, ListenerRow, compare, members
 from pytest_etcdtls.report.differences import ComparedTargets, TargetDifference
-from pytest_etcdtls.report.flag_reader import Comparison, ListenerRow, compare, members
 from pytest_etcdtls.report.model import Report, Seen, fields, kind, tool
+from pytest_etcdtls.report.text import utc
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener

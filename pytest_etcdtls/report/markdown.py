@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_etcdtls.catalog import why
-from pytest_etcdtls.faults import Fault
 from pytest_etcdtls.profiles import outcome_of, summary_of
-from pytest_etcdtls.report.certificate_text import days_left
+from pytest_etcdtls.registry import Fault, why
 from pytest_etcdtls.report.differences import ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, Seen, tool
 from pytest_etcdtls.report.overview import (
@@ -25,6 +23,7 @@ from pytest_etcdtls.report.overview import (
     plural,
     undecided,
 )
+from pytest_etcdtls.report.text import days_left
 from pytest_etcdtls.results import Finding, Outcome
 from pytest_etcdtls.untrusted import printable, printable_lines, some
 

@@ -24,10 +24,10 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnreadableJSONError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.faults import Fault, faults
 from pytest_etcdtls.pki.certificate import load, name_text
 from pytest_etcdtls.profiles import NO_PROFILES, Profiles
-from pytest_etcdtls.report.certificate_text import certificate_facts, utc
+from pytest_etcdtls.registry import Fault, faults
+from pytest_etcdtls.report.text import certificate_facts, utc
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt

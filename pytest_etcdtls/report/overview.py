@@ -14,16 +14,16 @@ from functools import cache
 
 from cryptography import x509
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
 from pytest_etcdtls.facts.certificates import PathToTrust
 from pytest_etcdtls.pki.certificate import name_text
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
-from pytest_etcdtls.report.certificate_text import fingerprint
-from pytest_etcdtls.report.flag_reader import members
+from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.text import fingerprint
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.target import Listener

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pytest_etcdtls.catalog import catalogue, why
+from pytest_etcdtls.registry import catalogue, why
 from pytest_etcdtls.report.differences import Direction
 from pytest_etcdtls.report.json import encoded, kept
 from pytest_etcdtls.report.model import Report, Seen, tool

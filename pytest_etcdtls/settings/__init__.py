@@ -1,4 +1,91 @@
-"""The user's settings: read once from a :class:`~pytest_etcdtls.settings.source.Source`, checked, immutable.
+"""The user's settings: read once from a :class:`Source`, checked, immutable. Reading opens no connection.
 
-Reading them opens no connection.
+This module has the protocol of the source, and the conversion of single values.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pytest_etcdtls.errors import UsageError
+
+
+class Source(Protocol):
+    """Values by option name, ``etcd_cacert`` for ``--etcd-cacert``."""
+
+    def text(self, name: str) -> str | None:
+        """Return the value; ``None`` if it is not given."""
+        ...
+
+    def texts(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
+        """Return every value of a repeatable option, split at commas on request."""
+        ...
+
+    def flag(self, name: str) -> bool:
+        """Return whether the flag is set."""
+        ...
+
+    def path(self, name: str) -> Path | None:
+        """Return the value as an absolute path."""
+        ...
+
+    def resolve(self, name: str, value: str) -> Path:
+        """Return a path in a value of the option as an absolute path."""
+        ...
+
+
+def option(name: str) -> str:
+    """Return the option's spelling on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def integer(source: Source, name: str, default: int, *, least: int = 1) -> int:
+    """Return a whole number.
+
+    Raises:
+        UsageError: if the value is not a whole number or is too small.
+    """
+    text = source.text(name)
+    if text is None:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise UsageError(f"{option(name)} {text!r} is not a whole number") from None
+    if value < least:
+        raise UsageError(f"{option(name)} {text!r}: at least {least}")
+    return value
+
+
+def seconds(source: Source, name: str, default: float) -> float:
+    """Return a duration in seconds: positive, at most an hour.
+
+    Raises:
+        UsageError: if the value is not such a duration.
+    """
+    text = source.text(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 3600:
+        raise UsageError(f"{option(name)} {text!r} is not a number of seconds between 0 and 3600")
+    return value
+
+
+def word(source: Source, name: str, default: str, choices: Sequence[str]) -> str:
+    """Return one of the choices.
+
+    Raises:
+        UsageError: if the value is not one of them.
+    """
+    text = source.text(name)
+    if text is None:
+        return default
+    if text not in choices:
+        raise UsageError(f"{option(name)} {text!r}: one of {', '.join(choices)}")
+    return text

@@ -13,14 +13,13 @@ from typing import Any, Final
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.declared.etcd_yaml import boolean_of, documents, entries, items, kind_of, text_of
+from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, kind_of, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.local_file import parse_toml, read_regular
+from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
 from pytest_etcdtls.settings.read import Settings, read_settings
-from pytest_etcdtls.settings.source import Source, option
 from pytest_etcdtls.target import safe
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import parse_toml, printable, read_regular
 
 STDIN: Final = "-"
 """The name of the file that stands for standard input."""

@@ -31,11 +31,11 @@ from pytest_etcdtls.declared.files import (
     require_directory,
 )
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.pki.certificate import extension, is_for
+from pytest_etcdtls.pki.certificate import extension, is_for, load_certificates, load_identity, load_trust
 from pytest_etcdtls.pki.go_verify import names_host
-from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_trust
 from pytest_etcdtls.pki.profile import Identity, KeyType
 from pytest_etcdtls.role import Role
+from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.endpoints import Reach, complete, own_among, reach, read_named, runs_here
 from pytest_etcdtls.settings.port_credentials import (
     Ask,
@@ -45,7 +45,6 @@ from pytest_etcdtls.settings.port_credentials import (
     read_bundle,
     read_credentials,
 )
-from pytest_etcdtls.settings.source import Source, option
 from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle, Unreached, safe, unique
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import Declaration, DeclaredListener, advertised, declared_listeners
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.source import Source, option
+from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import ConnectTo, Listener, safe, unique
 
 ROLES = {

@@ -13,20 +13,20 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import exists
 from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK, Pair, read_pki_directory
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.local_file import is_there, read_regular
-from pytest_etcdtls.pki.certificate import public_key
-from pytest_etcdtls.pki.go_verify import names_host
-from pytest_etcdtls.pki.loading import (
+from pytest_etcdtls.pki.certificate import (
     Passphrases,
     load_certificates,
     load_identity,
     load_key,
     load_trust,
+    public_key,
 )
+from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.source import Source, option
+from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.target import ExpectedLeaf, Listener, PortCredentials, SigningKey, TrustBundle
+from pytest_etcdtls.untrusted import is_there, read_regular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

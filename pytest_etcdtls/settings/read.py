@@ -14,9 +14,9 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import DeclaredMember, Form
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
-from pytest_etcdtls.local_file import is_there
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, Profiles, read_profiles
+from pytest_etcdtls.settings import Source, integer, option, seconds, word
 from pytest_etcdtls.settings.declarations import read_known, read_replay
 from pytest_etcdtls.settings.endpoints import read_connect_to
 from pytest_etcdtls.settings.port_credentials import (
@@ -27,9 +27,8 @@ from pytest_etcdtls.settings.port_credentials import (
     read_user,
     split_host,
 )
-from pytest_etcdtls.settings.source import Source, integer, option, seconds, word
 from pytest_etcdtls.target import Bounds, Listener, Target
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import is_there, printable
 from pytest_etcdtls.waivers import Waiver, read_waivers
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True
 
 def owned_outline(label: str, source: EtcdSource, settings: Settings) -> Target:
     """Return a target with the members and the roles of their listeners. The ports are not known yet."""
-    from pytest_etcdtls.cluster.as_target import outline_listeners
+    from pytest_etcdtls.cluster.member import outline_listeners
 
     return Target(
         label=label,

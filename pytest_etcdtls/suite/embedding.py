@@ -11,16 +11,15 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from pytest_etcdtls.catalog import select
-from pytest_etcdtls.cluster.as_target import outline_listeners
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.request import ClusterRequest
+from pytest_etcdtls.cluster.member import outline_listeners
+from pytest_etcdtls.cluster.sources import ClusterRequest
 from pytest_etcdtls.credentials import client_of, trusting_context
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import EtcdTLSError, NoEtcdError, UsageError
 from pytest_etcdtls.pki.profile import Identity
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import Check, select
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER as WHOLE_TARGET

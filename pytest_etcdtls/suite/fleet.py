@@ -23,10 +23,11 @@ from typing import IO, Any, Final, Self
 import pytest
 
 from pytest_etcdtls._version import __version__
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.errors import EtcdTLSError, UsageError
 from pytest_etcdtls.observer import Worker
 from pytest_etcdtls.options import ROOT, Invocation, Values, is_dry
+from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.report import write_file
 from pytest_etcdtls.report.cluster_verdicts import (
     RENDERERS,
     ClusterVerdict,
@@ -40,7 +41,6 @@ from pytest_etcdtls.report.cluster_verdicts import (
     full_text,
     verdict_of,
 )
-from pytest_etcdtls.report.formats import write_file
 from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.report.text import Line
@@ -53,10 +53,14 @@ from pytest_etcdtls.settings.cluster_list import (
     read_list,
     read_shard,
 )
+from pytest_etcdtls.suite.interruptions import (
+    Interruption,
+    is_output_lost,
+    outlive_output,
+    replace_missing_output,
+)
 from pytest_etcdtls.suite.items import Crash, existing_place
 from pytest_etcdtls.suite.ledger import Ledger, gather, shortcomings, stale_waivers
-from pytest_etcdtls.suite.output import is_output_lost, outlive_output, replace_missing_output
-from pytest_etcdtls.suite.signals import Interruption
 from pytest_etcdtls.suite.state import is_distributed, is_worker, run_of
 from pytest_etcdtls.untrusted import printable
 from pytest_etcdtls.waivers import Review, review

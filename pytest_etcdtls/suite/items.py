@@ -10,12 +10,10 @@ from typing import Any, Protocol, Self
 
 import pytest
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import EtcdTLSError
-from pytest_etcdtls.faults import FOUND
 from pytest_etcdtls.options import ROOT
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import FOUND, Check, catalogue
 from pytest_etcdtls.report.text import follows_from, full_result, result_lines
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun, left_out

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_etcdtls.baseline import Baseline, Snapshot
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import UnobservedError
 from pytest_etcdtls.facts.certificates import ServedChain
@@ -19,6 +18,7 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.options import Invocation, is_dry
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report, Seen

@@ -11,18 +11,16 @@ from typing import Any
 
 import pytest
 
-from pytest_etcdtls.ahead import AT_ONCE
-from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, MOST_MEMBERS, Discovered
 from pytest_etcdtls.facts.probe import Planned
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
-from pytest_etcdtls.observer import Observer, Place, find_probe, led_to
+from pytest_etcdtls.observer import AT_ONCE, Observer, Place, find_probe, led_to
 from pytest_etcdtls.options import Values, invocation_of
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
 from pytest_etcdtls.profiles import NO_PROFILES, Profiles, read_profiles, threshold_text
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import Check, catalogue, select
 from pytest_etcdtls.report.text import wrapped
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.runner import GATES, Run, TargetRun, subjects

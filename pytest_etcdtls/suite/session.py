@@ -10,13 +10,18 @@ import pytest
 
 from pytest_etcdtls._version import __version__
 from pytest_etcdtls.options import Invocation, is_dry
-from pytest_etcdtls.report.formats import write_document
+from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.model import Report, openssl_version
-from pytest_etcdtls.report.terminal import summary
+from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line, wrapped
-from pytest_etcdtls.report.verdict import verdict
 from pytest_etcdtls.results import Ancestor, CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
+from pytest_etcdtls.suite.interruptions import (
+    Interruption,
+    is_output_lost,
+    outlive_output,
+    replace_missing_output,
+)
 from pytest_etcdtls.suite.items import (
     CheckItem,
     NoVerdictError,
@@ -26,8 +31,6 @@ from pytest_etcdtls.suite.items import (
     refuse_unknown_ids,
 )
 from pytest_etcdtls.suite.ledger import Ledger, exit_status, gather, problems
-from pytest_etcdtls.suite.output import is_output_lost, outlive_output, replace_missing_output
-from pytest_etcdtls.suite.signals import Interruption
 from pytest_etcdtls.suite.state import Distribution, is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.target import PortCredentials, Target
 from pytest_etcdtls.untrusted import printable

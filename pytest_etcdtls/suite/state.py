@@ -42,8 +42,7 @@ from pytest_etcdtls.untrusted import printable
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
     from pytest_etcdtls.cluster.cluster import Cluster
-    from pytest_etcdtls.cluster.request import ClusterRequest
-    from pytest_etcdtls.cluster.sources import EtcdSource
+    from pytest_etcdtls.cluster.sources import ClusterRequest, EtcdSource
 
 _LISTENERS = "etcdtls_listeners"
 _SHARE = "etcdtls_share"
@@ -117,7 +116,7 @@ def _prepared(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) 
     Raises:
         UsageError: if it returns something else, or other listeners than the run was planned for.
     """
-    from pytest_etcdtls.cluster.as_target import outline_listeners
+    from pytest_etcdtls.cluster.member import outline_listeners
 
     hook = config.hook.pytest_etcdtls_cluster_config
     changed = hook(config=config, cluster_config=wanted, source=source)
@@ -540,7 +539,7 @@ def owned(config: pytest.Config, label: str | None, parameter: object = None) ->
         label: label of the target that all fixtures of the test refer to.
         parameter: the cluster that the test names; ``None`` for that of the options.
     """
-    from pytest_etcdtls.cluster.request import ClusterRequest
+    from pytest_etcdtls.cluster.sources import ClusterRequest
 
     try:
         run = run_of(config)
@@ -559,7 +558,7 @@ def owned(config: pytest.Config, label: str | None, parameter: object = None) ->
 @contextmanager
 def private(config: pytest.Config, label: str | None, parameter: object = None) -> Iterator[Cluster]:
     """Start a cluster for the context, and stop it at its end. The arguments are those of :func:`owned`."""
-    from pytest_etcdtls.cluster.request import ClusterRequest
+    from pytest_etcdtls.cluster.sources import ClusterRequest
 
     try:
         run = run_of(config)

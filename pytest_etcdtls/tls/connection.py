@@ -1,15 +1,23 @@
 """One connection: connect, handshake, request, read, and its result; also with several requests.
 
-An attempt does not raise for an error of the server or the network: the error is its result.
+An attempt does not raise for an error of the server or the network: the error is its result. The
+:class:`Ending` follows from what was seen on the stream, by rules in the order of the refusal table. No
+exception type of a library decides it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import re
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final, NoReturn
 
 import httpcore
 import httpx
@@ -18,11 +26,517 @@ from OpenSSL import SSL, crypto
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki.profile import Identity
 from pytest_etcdtls.role import Protocol, TLSVersion
-from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt, Phase, Request, Response, StreamEnd
+from pytest_etcdtls.target import Listener, is_address, is_loopback, no_machine
+from pytest_etcdtls.tls.attempt import (
+    CERTIFICATE_ALERTS,
+    Attempt,
+    Ending,
+    Phase,
+    Request,
+    Response,
+    StreamEnd,
+    alert_text,
+)
 from pytest_etcdtls.tls.http import BODY_LIMIT, Calls, Exchanges, call_headers, send
-from pytest_etcdtls.tls.stream import DialError, Trace, WireStream, detail_of, dial, ending_of, server_name
 from pytest_etcdtls.untrusted import printable
+
+_READ_ALERT = 0x4004
+_LOOP = 0x1001
+"""What OpenSSL's info callback reports: a received alert, a step of the handshake."""
+
+_SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
+"""Messages that a server signs with the key of its certificate: in TLS 1.2, in TLS 1.3."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """What was seen during one attempt; filled while the attempt is made.
+
+    Attributes:
+        alert: first alert from the server that is not ``close_notify``.
+        close_notify: the server sent it.
+        first_bytes: the first application data, at most 64 octets.
+        stream_end: how the TCP stream ended.
+        detail: how the attempt ended, in words.
+        local: the attempt ended at a limit of our own library.
+        certificate_requested: a CertificateRequest was read.
+        certificate_read: the server's Certificate was read; a resumed handshake has none.
+        ticket_read: a NewSessionTicket was read.
+        renegotiated: a second handshake was made on the connection.
+        key_proved: a signature of the server over this handshake was verified.
+    """
+
+    phase: Phase = Phase.CONNECT
+    alert: int | None = None
+    close_notify: bool = False
+    handshake_done: bool = False
+    first_bytes: bytes = b""
+    stream_end: StreamEnd = StreamEnd.OPEN
+    detail: str = ""
+    local: bool = False
+    certificate_requested: bool = False
+    certificate_read: bool = False
+    ticket_read: bool = False
+    renegotiated: bool = False
+    key_proved: bool = False
+
+    def note(self, where: int, value: int, state: bytes) -> None:
+        """Record what OpenSSL's info callback reports."""
+        if where & _READ_ALERT == _READ_ALERT:
+            number = value & 0xFF
+            if number == 0:
+                self.close_notify = True
+            elif self.alert is None:
+                self.alert = number
+        elif where & _LOOP == _LOOP:
+            self.certificate_requested |= b"certificate request" in state
+            self.certificate_read |= b"read server certificate" in state
+            self.ticket_read |= b"read server session ticket" in state
+            # Reported when the next message comes, after the signature in this one was verified.
+            self.key_proved |= any(message in state for message in _SIGNED_BY_SERVER)
+
+    def end(self, stream_end: StreamEnd, detail: str, *, local: bool = False) -> None:
+        """Record how the stream ended; the first recorded end is kept, and an alert takes precedence."""
+        if self.stream_end is StreamEnd.OPEN:
+            # The libraries quote what came from the server.
+            self.stream_end, self.detail, self.local = stream_end, printable(detail, 512), local
+
+
+def ending_of(trace: Trace) -> Ending:
+    """Return how the attempt ended: the first match in the refusal table."""
+    if trace.first_bytes:
+        return Ending.SERVED
+    if trace.alert in CERTIFICATE_ALERTS:
+        return Ending.REFUSED
+    if trace.alert is not None:
+        return Ending.OTHER
+    if trace.handshake_done and trace.close_notify:
+        return Ending.CLOSED
+    return Ending.UNCLEAR
+
+
+def detail_of(trace: Trace) -> str:
+    """Return in words how the attempt ended."""
+    if trace.first_bytes:
+        return "application data"
+    if trace.alert is not None:
+        return f"alert {alert_text(trace.alert)}"
+    if trace.close_notify:
+        return "close_notify without any application data"
+    return trace.detail or "nothing came"
+
+
+_LONGEST_NAME: Final = 253
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+
+
+class DialError(Exception):
+    """The TCP connection failed.
+
+    Attributes:
+        stream_end: a timeout, a refused connection, or another failure.
+    """
+
+    def __init__(self, stream_end: StreamEnd, detail: str) -> None:
+        super().__init__(detail)
+        self.stream_end = stream_end
+
+
+def dial(listener: Listener, deadline: float) -> socket.socket:
+    """Return a connected socket, for the caller to close.
+
+    Args:
+        listener: where to.
+        deadline: ``time.monotonic()`` after which connecting fails.
+
+    Raises:
+        DialError: if there is no connection.
+    """
+    host, port = listener.address
+    patience = _until(deadline)
+    if listener.discovered and listener.connect_to is None and not is_address(host):
+        connected = _connect_to_any(host, port, deadline, may_be_local=listener.may_be_local)
+    else:
+        connected = _connect(host, port, patience)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
+
+
+def _until(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())
+
+
+def _connect(host: str, port: int, patience: float) -> socket.socket:
+    try:
+        return socket.create_connection((host, port), timeout=patience, all_errors=True)
+    except ExceptionGroup as group:
+        raise _no_connection(host, port, group.exceptions) from group
+    except OSError as error:
+        raise _no_connection(host, port, [error]) from error
+    except UnicodeError as error:
+        raise DialError(StreamEnd.FAILED, f"{host!r} is not a host name: {error}") from error
+
+
+def _connect_to_any(host: str, port: int, deadline: float, *, may_be_local: bool) -> socket.socket:
+    """Connect to a host that a member advertises, by the addresses that were looked at and no others."""
+    addresses = _resolved(host, _until(deadline), may_be_local=may_be_local)
+    for address in addresses[:-1]:
+        with contextlib.suppress(DialError):
+            return _connect(address, port, _until(deadline))
+    return _connect(addresses[-1], port, _until(deadline))
+
+
+def _resolved(host: str, seconds: float, *, may_be_local: bool) -> list[str]:
+    """Return the addresses of a host that a member advertises, if all of them may be contacted.
+
+    Raises:
+        DialError: if it has none, or one that leads to this machine or to no machine of a cluster.
+    """
+    addresses = sorted(addresses_of(host, seconds), key=lambda address: (":" in address, address))
+    if not addresses:
+        raise DialError(StreamEnd.FAILED, f"the name {host} was not resolved")
+    for address in addresses:
+        why_not = no_machine(address.partition("%")[0])
+        if is_loopback(address) and not may_be_local:
+            why_not = f"{address} leads to this machine"
+        if why_not:
+            raise DialError(StreamEnd.FAILED, f"{host} was not contacted: {why_not}")
+    return addresses
+
+
+def _no_connection(host: str, port: int, errors: Sequence[Exception]) -> DialError:
+    """Return the error of the last address of a host; it is a refusal only if every address refused."""
+    last = errors[-1]
+    if isinstance(last, TimeoutError):
+        return DialError(StreamEnd.TIMEOUT, f"no TCP connection to {host} port {port} in time")
+    refused = all(isinstance(error, ConnectionRefusedError) for error in errors)
+    why = (last.strerror if isinstance(last, OSError) else None) or last
+    text = f"no TCP connection to {host} port {port}: {why}"
+    return DialError(StreamEnd.CONNECTION_REFUSED if refused else StreamEnd.FAILED, text)
+
+
+def addresses_of(host: str, seconds: float) -> frozenset[str]:
+    """Return the addresses of a host; empty if it has none or the resolver does not answer in time."""
+    found: list[str] = []
+
+    def look() -> None:
+        try:
+            answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            return
+        found.extend(str(address[0]) for *_, address in answers)
+
+    # The resolver cannot be interrupted; a thread that waits for it may be left behind.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return frozenset(found)
+
+
+def local_address(sock: socket.socket) -> str:
+    """Return our ``host:port`` as Go's log writes it."""
+    host, port, *_ = sock.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def server_name(listener: Listener) -> str | None:
+    """Return the name for SNI, ``None`` for a host that cannot be sent there."""
+    return sni(listener.host)
+
+
+def sni(host: str) -> str | None:
+    """Return a host as it is sent by SNI: without trailing dot (RFC 6066 section 3), as Go's client does.
+
+    Returns:
+        ``None`` for an address, and for a text that is not an ASCII host name (empty or overlong labels).
+        Whether a label such as ``xn--n3h`` is valid IDNA is not checked; clients of etcd do not check it
+        either.
+    """
+    name = host.rstrip(".")
+    if is_address(name) or len(name) > _LONGEST_NAME or not _HOST_NAME.fullmatch(name):
+        return None
+    return name
+
+
+_CHUNK = 65536
+_KEPT = 64
+_TELLING = 9
+"""The head of a frame of HTTP/2, by which HTTP is told from what is none."""
+_MOST = 4 * 1024 * 1024
+"""Octets that are received on one connection; what is asked for comes to a few hundred kilobytes at most."""
+
+
+class DeadlineError(Exception):
+    """The attempt's time is over."""
+
+
+class WireStream(httpcore.NetworkStream):
+    """A connected socket, with TLS over memory BIOs or plain.
+
+    Args:
+        sock: connected; closed by :meth:`close`.
+        deadline: ``time.monotonic()`` at which the attempt is over.
+        trace: filled with what is seen.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: float, trace: Trace) -> None:
+        self._socket = sock
+        self._deadline = deadline
+        self._eof = False
+        self._count = 0
+        self._write_failed = False
+        self._socket_end: tuple[StreamEnd, str] | None = None
+        self.trace = trace
+        self.tls: SSL.Connection | None = None
+        self.local_address = local_address(sock)
+        self.received: bytearray | None = None
+        """All received bytes, if a caller sets a bytearray here beforehand."""
+
+    # -- handshake ---------------------------------------------------------------------------
+
+    def begin_tls(self, context: SSL.Context, name: str | None) -> SSL.Connection:
+        """Start TLS on the socket; the certificate to present can be set before the handshake."""
+        self.trace.phase = Phase.HANDSHAKE
+        self.tls = SSL.Connection(context, None)
+        self.tls.set_info_callback(
+            lambda tls, where, value: self.trace.note(where, value, tls.get_state_string())
+        )
+        if name is not None:
+            self.tls.set_tlsext_host_name(name.encode("ascii"))
+        self.tls.set_connect_state()
+        return self.tls
+
+    def handshake(self) -> bool:
+        """Make the TLS handshake; return whether it finished on our side."""
+        self.trace.handshake_done = self._shake_hands()
+        return self.trace.handshake_done
+
+    def renegotiate(self) -> bool:
+        """Request a second handshake on the connection (TLS 1.2); return whether it was made."""
+        assert self.tls is not None  # noqa: S101 - called with TLS only
+        self.trace.phase = Phase.HANDSHAKE
+        self.tls.renegotiate()
+        self.trace.renegotiated = self._shake_hands()
+        return self.trace.renegotiated
+
+    def _shake_hands(self) -> bool:
+        assert self.tls is not None  # noqa: S101 - called with TLS only
+        try:
+            while True:
+                try:
+                    self.tls.do_handshake()
+                except SSL.WantReadError:
+                    self._exchange()
+                else:
+                    break
+            self._flush()
+        except SSL.Error as error:
+            self._note_tls_error(error)
+            with contextlib.suppress(DeadlineError):
+                self._flush()
+            return False
+        except DeadlineError:
+            return False
+        return True
+
+    # -- httpcore's interface ----------------------------------------------------------------
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return application data, empty at the end of the stream.
+
+        Raises:
+            httpcore.ReadError, httpcore.ReadTimeout: if the stream ended otherwise.
+        """
+        try:
+            data = self._receive(max_bytes)
+        except DeadlineError as error:
+            raise httpcore.ReadTimeout(str(error)) from error
+        except SSL.ZeroReturnError:
+            self.trace.end(StreamEnd.CLOSE_NOTIFY, "close_notify")
+            return b""
+        except SSL.Error as error:
+            self._note_tls_error(error)
+            raise httpcore.ReadError(self.trace.detail) from error
+        # A server may send its first line octet by octet.
+        self.trace.first_bytes += data[: _KEPT - len(self.trace.first_bytes)]
+        if not data:
+            self.trace.end(StreamEnd.EOF, "end of stream")
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send application data.
+
+        Raises:
+            httpcore.WriteError: if the socket or TLS rejects it; data that had arrived is processed first.
+        """
+        if not buffer:
+            return
+        try:
+            if self.tls is None:
+                self._send(buffer)
+            else:
+                self.tls.sendall(buffer)
+                self._flush()
+        except DeadlineError as error:
+            raise httpcore.WriteTimeout(str(error)) from error
+        except SSL.Error as error:
+            self._note_tls_error(error)
+            raise httpcore.WriteError(self.trace.detail) from error
+        if self._write_failed:
+            self.read_to_the_end()
+            raise httpcore.WriteError(self.trace.detail or "the server closed while we were writing")
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """Return the stream itself: the handshake was made before, with credentials in memory."""
+        return self
+
+    def get_extra_info(self, info: str) -> object:
+        """Return ``None``: the facts of the stream are in the trace."""
+        return None
+
+    def close(self) -> None:
+        """Send ``close_notify`` if that is still possible, and close the socket."""
+        if self.tls is not None and self.trace.handshake_done and not self._eof:
+            with contextlib.suppress(SSL.Error, DeadlineError):
+                self.tls.shutdown()
+                self._flush()
+        self._socket.close()
+
+    def go_on(self, deadline: float) -> None:
+        """Begin another request on the connection, with a trace of its own that knows the handshake."""
+        self._deadline = deadline
+        self.trace = replace(
+            self.trace, phase=Phase.REQUEST, first_bytes=b"", stream_end=StreamEnd.OPEN, detail=""
+        )
+
+    # -- reading on --------------------------------------------------------------------------
+
+    def read_to_the_end(self) -> None:
+        """Read until application data, an alert, the end or the deadline, and record it in the trace."""
+        while not self.trace.first_bytes and self.trace.stream_end is StreamEnd.OPEN:
+            try:
+                if not self.read(_CHUNK):
+                    return
+            except (httpcore.ReadError, httpcore.ReadTimeout):
+                return
+
+    # -- sockets -----------------------------------------------------------------------------
+
+    def _receive(self, max_bytes: int) -> bytes:
+        if self.tls is None:
+            data = self._recv(max_bytes)
+            # A parser gives up at the first wrong octet; a few more tell what it is.
+            with contextlib.suppress(DeadlineError):
+                while data and len(self.trace.first_bytes + data) < _TELLING:
+                    if not (more := self._recv(_CHUNK)):
+                        break
+                    data += more
+            return data
+        while True:
+            try:
+                return self.tls.recv(max_bytes)
+            except SSL.WantReadError:
+                self._exchange()
+
+    def _exchange(self) -> None:
+        """Send pending TLS output, then pass what the server sends to TLS."""
+        assert self.tls is not None  # noqa: S101 - called with TLS only
+        self._flush()
+        data = self._recv(_CHUNK)
+        if data:
+            self.tls.bio_write(data)
+        else:
+            self.tls.bio_shutdown()
+
+    def _flush(self) -> None:
+        assert self.tls is not None  # noqa: S101 - called with TLS only
+        while True:
+            try:
+                data = self.tls.bio_read(_CHUNK)
+            except SSL.WantReadError:
+                return
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        if self._write_failed:
+            return
+        self._socket.settimeout(self._left())
+        try:
+            self._socket.sendall(data)
+        except TimeoutError:
+            self._expire()
+        except OSError:
+            self._write_failed = True
+
+    def _recv(self, size: int) -> bytes:
+        if self._eof:
+            return b""
+        if self._count >= _MOST:
+            self._eof = True
+            self.trace.end(StreamEnd.FAILED, f"more than {_MOST} octets came")
+            return b""
+        self._socket.settimeout(self._left())
+        try:
+            data = self._socket.recv(size)
+        except TimeoutError:
+            self._expire()
+        except OSError as error:
+            self._eof = True
+            self._note_socket_end(StreamEnd.RESET, f"connection reset ({error.strerror})")
+            return b""
+        if not data:
+            self._eof = True
+            if self.tls is not None:
+                self._note_socket_end(StreamEnd.EOF, "end of stream without close_notify")
+        self._count += len(data)
+        if self.received is not None:
+            self.received += data
+        return data
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            self._expire()
+        return left
+
+    def _expire(self) -> NoReturn:
+        self.trace.end(StreamEnd.TIMEOUT, f"nothing came in time during {self.trace.phase}")
+        raise DeadlineError(self.trace.detail)
+
+    def _note_socket_end(self, stream_end: StreamEnd, detail: str) -> None:
+        """Record the socket's end, unless ``close_notify`` or an alert was read before."""
+        self._socket_end = (stream_end, detail)
+
+    def _note_tls_error(self, error: SSL.Error) -> None:
+        if self.trace.alert is not None:
+            self.trace.end(StreamEnd.ALERT, "alert")
+        elif isinstance(error, SSL.ZeroReturnError):
+            self.trace.end(StreamEnd.CLOSE_NOTIFY, "close_notify")
+        elif self._socket_end is not None:
+            self.trace.end(*self._socket_end)
+        else:
+            text = _reason(error)
+            self.trace.end(StreamEnd.FAILED, text, local=text in _LOCAL_REASONS)
+
+
+_CANNOT_PARSE = (
+    "this client's OpenSSL cannot parse the served certificate: see openssl s_client and openssl x509"
+)
+_LOCAL_REASONS = frozenset(
+    {"no protocols available", "no ciphers available", "unsupported protocol", _CANNOT_PARSE}
+)
+"""OpenSSL's reasons that come from our side, and our text for a certificate that it cannot parse."""
+
+
+def _reason(error: SSL.Error) -> str:
+    queue = error.args[0] if error.args else ()
+    if isinstance(queue, list | tuple) and queue and isinstance(queue[-1], tuple):
+        # The only ASN.1 that a client reads in a handshake is the Certificate message.
+        return _CANNOT_PARSE if queue[-1][-1] == "ASN1 lib" else str(queue[-1][-1])
+    return str(error) or type(error).__name__
+
 
 _ALPN: dict[Protocol, tuple[str, ...]] = {
     Protocol.HTTP1: (),
@@ -84,7 +598,7 @@ def make_attempts(
     more: list[Attempt] = []
     trusted = False
     try:
-        stream = _connect(listener, started + timeout, trace)
+        stream = _connected(listener, started + timeout, trace)
         if stream is not None:
             if others:
                 http = (
@@ -182,7 +696,7 @@ def _attempt(
     )
 
 
-def _connect(listener: Listener, deadline: float, trace: Trace) -> WireStream | None:
+def _connected(listener: Listener, deadline: float, trace: Trace) -> WireStream | None:
     try:
         return WireStream(dial(listener, deadline), deadline, trace)
     except DialError as error:

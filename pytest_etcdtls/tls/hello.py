@@ -13,7 +13,7 @@ from enum import StrEnum
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, StreamEnd, alert_text
-from pytest_etcdtls.tls.stream import DialError, dial, local_address, server_name
+from pytest_etcdtls.tls.connection import DialError, dial, local_address, server_name
 from pytest_etcdtls.tls.suites import MODERN, RENEGOTIATION_SCSV, group_name, suite_name
 from pytest_etcdtls.untrusted import printable
 

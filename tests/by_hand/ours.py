@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.settings.read import read_live_target

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from starting import start_process
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, PKIPlan
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Level, Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target

@@ -9,10 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.facts.certificates import CertificateMessage
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, Identity, OtherExtension, Profile
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Finding
 
 PURPOSE, STRICT = "cert.openssl-purpose", "cert.x509-strict"

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from starting import start_process
 from zoo.model import explain, found
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.go_parser import BIT_STRING, SEQUENCE, UTC_TIME, children, encode
 from pytest_etcdtls.pki.profile import AUTHORITY, Identity, OtherExtension
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.model import jsonable
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.runner import run_checks

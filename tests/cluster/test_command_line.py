@@ -8,8 +8,9 @@ from pathlib import PurePosixPath
 import pytest
 import yaml
 
-from pytest_etcdtls.cluster.command_line import (
+from pytest_etcdtls.cluster.config import (
     SECURITY_FIELDS,
+    ClusterConfig,
     FileNames,
     Flag,
     FlagSet,
@@ -20,7 +21,6 @@ from pytest_etcdtls.cluster.command_line import (
     ports_needed,
     render,
 )
-from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.errors import UsageError
 
 GOOD = ClusterConfig()

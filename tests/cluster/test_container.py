@@ -30,10 +30,9 @@ from pytest_etcdtls.cluster import cluster as cluster_module
 from pytest_etcdtls.cluster import container
 from pytest_etcdtls.cluster.admin import gateway_of
 from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.docker import engine
+from pytest_etcdtls.cluster.config import ClusterConfig, PortClaim, PortTakenError, claim_ports
+from pytest_etcdtls.cluster.container import engine
 from pytest_etcdtls.cluster.member import Member
-from pytest_etcdtls.cluster.ports import PortClaim, PortTakenError, claim_ports
 from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key

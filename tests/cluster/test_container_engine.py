@@ -15,8 +15,8 @@ import docker
 import pytest
 
 from cluster.registry import registry
-from pytest_etcdtls.cluster import docker as container_image
-from pytest_etcdtls.cluster.docker import (
+from pytest_etcdtls.cluster import container as container_image
+from pytest_etcdtls.cluster.container import (
     engine,
     engine_problem,
     image_flags,
@@ -77,7 +77,7 @@ def test_images_at_hand(etcd_images: dict[str, str]) -> None:
 @pytest.mark.container
 def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     container_image._ask_once.cache_clear()
-    monkeypatch.setattr("pytest_etcdtls.cluster.docker.secrets.token_hex", lambda _: f"{os.getpid()}")
+    monkeypatch.setattr("pytest_etcdtls.cluster.container.secrets.token_hex", lambda _: f"{os.getpid()}")
     assert image_version(etcd_image) == etcd_image.rpartition(":")[2]
     assert _asked(f"question-{os.getpid()}") == []
 
@@ -85,7 +85,7 @@ def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str, monkeypatch: p
 ASKS = """
 import sys
 from docker.models.containers import Container
-from pytest_etcdtls.cluster.docker import image_version
+from pytest_etcdtls.cluster.container import image_version
 
 def wait(container, **_):
     print(container.labels["pytest-etcdtls"], flush=True)

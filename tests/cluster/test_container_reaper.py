@@ -6,7 +6,7 @@ import pytest
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.labels import LABEL_SESSION_ID, create_labels
 
-from pytest_etcdtls.cluster.docker import reaper_off
+from pytest_etcdtls.cluster.container import reaper_off
 
 IMAGE = "pytest-etcdtls/etcd:3.6.16"
 

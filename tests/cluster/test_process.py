@@ -15,9 +15,8 @@ import pytest
 
 from cluster.clients import agreed_suite, get, refused
 from cluster.conftest import Start, process_of
-from pytest_etcdtls.cluster import ports
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster import config
+from pytest_etcdtls.cluster.config import ClusterConfig, claim_ports
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.declaration import version_key
 from pytest_etcdtls.errors import ClusterStartError, UsageError
@@ -172,11 +171,11 @@ def test_ports_that_turn_out_to_be_taken_are_changed(
     start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody binds between our look and etcd's start: our look misses the port that a stranger has."""
-    look = ports._is_free
+    look = config._is_free
     claim = claim_ports(1, "127.0.0.1")
     claim.release()
     taken = claim.ports[0]
-    monkeypatch.setattr(ports, "_is_free", lambda host, port: port == taken or look(host, port))
+    monkeypatch.setattr(config, "_is_free", lambda host, port: port == taken or look(host, port))
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", taken))
@@ -190,7 +189,7 @@ def test_ports_that_turn_out_to_be_taken_are_changed(
 def test_ports_that_are_taken_again_and_again_are_given_up(
     start: Start, newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_etcdtls.cluster.ports._is_free", lambda host, port: True)
+    monkeypatch.setattr("pytest_etcdtls.cluster.config._is_free", lambda host, port: True)
     with ExitStack() as stack:
         for attempt in range(5):
             other = stack.enter_context(socket.socket())

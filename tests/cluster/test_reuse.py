@@ -22,7 +22,7 @@ import pytest
 from cluster.ending import DEADLINE, gone
 from pytest_etcdtls.cluster import reuse
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig
-from pytest_etcdtls.cluster.docker import LABEL
+from pytest_etcdtls.cluster.container import LABEL
 from pytest_etcdtls.cluster.reuse import KeptClusters
 from pytest_etcdtls.cluster.sources import EtcdSource, find_etcd
 from pytest_etcdtls.cluster.watchdog import inherit

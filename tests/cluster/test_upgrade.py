@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from starting import start_container, start_process
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import EtcdSource, binary_version, find_etcd
@@ -21,6 +20,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import run_checks

@@ -14,8 +14,7 @@ from pytest_etcdtls.declared.effective import effective
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.declared.traps import find_traps
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.events import last_startup
-from pytest_etcdtls.etcd_log.lines import read_entries
+from pytest_etcdtls.etcd_log.parse import last_startup, read_entries
 
 MEMBER = """\
 name: default

@@ -23,8 +23,7 @@ from pytest_etcdtls.declared.effective import (
 from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.events import LoggedTLS, last_startup
-from pytest_etcdtls.etcd_log.lines import read_entries
+from pytest_etcdtls.etcd_log.parse import LoggedTLS, last_startup, read_entries
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion

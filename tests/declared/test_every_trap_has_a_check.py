@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.checks import config_traps
 from pytest_etcdtls.declared import traps as declared_trap
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Level
 
 _SHOULD = {

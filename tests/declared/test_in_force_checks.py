@@ -10,7 +10,6 @@ import pytest
 from conforming import sample
 
 from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.declared.traps import Trap
@@ -27,7 +26,7 @@ from pytest_etcdtls.facts.configuration import (
 )
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.protocol import SuiteSupport
-from pytest_etcdtls.registry import Need
+from pytest_etcdtls.registry import Need, catalogue
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.tls.attempt import Ending, Phase

@@ -18,8 +18,8 @@ from declared.etcd_itself import run
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, Encoding, Whereabouts
-from pytest_etcdtls.declared.look_ahead import Prospect, later_lines, look_ahead
 from pytest_etcdtls.declared.reading import declared_member, from_command_line, read_declaration
+from pytest_etcdtls.declared.traps import Prospect, later_lines, look_ahead
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Ending, Request

@@ -18,8 +18,7 @@ from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.effective import TLSSide, effective
 from pytest_etcdtls.declared.reading import read_declaration
 from pytest_etcdtls.declared.traps import find_traps
-from pytest_etcdtls.etcd_log.events import LoggedTLS, last_startup
-from pytest_etcdtls.etcd_log.lines import read_entries
+from pytest_etcdtls.etcd_log.parse import LoggedTLS, last_startup, read_entries
 
 SHAPES = Path(__file__).parent / "shapes"
 

@@ -20,10 +20,10 @@ from declared.declaring import (
     without,
     written,
 )
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Encoding
 from pytest_etcdtls.declared.effective import ClientAuthentication, CRLEffect, effective
 from pytest_etcdtls.declared.traps import Trap, find_traps
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 
 VERSIONS = ("3.3.27", "3.4.23", "3.4.45", "3.5.1", "3.5.14", "3.5.33", "3.6.4", "3.6.16", "3.7.3", None)

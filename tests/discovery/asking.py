@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.facts.discovery import Discovery
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge

@@ -14,7 +14,7 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.facts import other_addresses
+from pytest_etcdtls.facts import discovery
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.role import Role
 
@@ -25,7 +25,7 @@ __all__ = ["listening", "pki", "run", "serve"]
 def usual_ports(monkeypatch: pytest.MonkeyPatch) -> dict[int, Role]:
     """The ports at which listeners are looked for that nobody named: none, unless a test adds some."""
     ports: dict[int, Role] = {}
-    monkeypatch.setattr(other_addresses, "USUAL_PORTS", ports)
+    monkeypatch.setattr(discovery, "USUAL_PORTS", ports)
     return ports
 
 

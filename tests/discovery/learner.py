@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pytest_etcdtls.cluster.admin import change_members, gateway_of
 from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster.config import claim_ports
 
 _SECONDS = 60.0
 _READY = "serving client traffic securely"

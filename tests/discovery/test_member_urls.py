@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.address import is_loopback
 from pytest_etcdtls.facts.member_list import Endpoint, LocalURLError, canonical, parse, shown
+from pytest_etcdtls.target import is_loopback
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from discovery.asking import asked, found, judged
 from impostors.impostor import CLUSTER, MEMBER, Answer
 from impostors.staging import Stage
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.facts.discovery import MOST_MEMBERS, QueriedBy
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge, subjects

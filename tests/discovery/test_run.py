@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from discovery.asking import named
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.facts import probe as registry
 from pytest_etcdtls.facts.discovery import Discovered
 from pytest_etcdtls.facts.probe import Context, probe
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run

@@ -17,12 +17,11 @@ from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
 from kubeadm.nodes import Node, running
 from starting import start_process
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.cluster import Cluster
-from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster.config import ClusterConfig, claim_ports
 from pytest_etcdtls.cluster.sources import clean_environment
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.suite.plan import planned

@@ -10,8 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_etcdtls.etcd_log.events import Rejection, rejections
-from pytest_etcdtls.etcd_log.lines import read_entries
+from pytest_etcdtls.etcd_log.parse import Rejection, read_entries, rejections
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, StreamEnd
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etcd_log.cases import VERSIONS, Case, cases
-from pytest_etcdtls.etcd_log.events import Cause, dial_failures, rejections
-from pytest_etcdtls.etcd_log.lines import read_entries
+from pytest_etcdtls.etcd_log.parse import Cause, dial_failures, read_entries, rejections
 from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS
 
 EXPECTED = {

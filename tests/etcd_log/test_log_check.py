@@ -12,14 +12,13 @@ import pytest
 from conforming import sample
 from starting import start_container, start_process
 
-from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.etcd_log.events import is_thinned_out
 from pytest_etcdtls.etcd_log.matching import MatchedBy
-from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog, parse_log
+from pytest_etcdtls.etcd_log.parse import LogSource, OwnLog, is_thinned_out, parse_log
 from pytest_etcdtls.facts.etcd_log import EtcdLogs, LogComparison
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Finding, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.runner import Judge, run_checks

@@ -9,9 +9,8 @@ from datetime import timedelta
 import pytest
 
 from etcd_log.cases import VERSIONS, cases
-from pytest_etcdtls.etcd_log.events import Cause, Endpoint, Rejection, rejections
-from pytest_etcdtls.etcd_log.lines import read_entries
 from pytest_etcdtls.etcd_log.matching import MatchedBy, by_our_clock, clock_ahead, fits, match_connections
+from pytest_etcdtls.etcd_log.parse import Cause, Endpoint, Rejection, read_entries, rejections
 from pytest_etcdtls.etcd_log.reasons import group
 from pytest_etcdtls.tls.attempt import Attempt, Ending
 

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.etcd_log.events import Cause
-from pytest_etcdtls.etcd_log.lines import read_entries
-from pytest_etcdtls.etcd_log.parse import parse_log, read_log
+from pytest_etcdtls.etcd_log.parse import Cause, parse_log, read_entries, read_log
 
 SHAPES = Path(__file__).parent / "shapes"
 POKED = [Cause.NO_CERTIFICATE, Cause.UNKNOWN_CA, Cause.EXPIRED, Cause.PLAINTEXT]

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from etcd_log.cases import VERSIONS, cases
-from pytest_etcdtls.etcd_log.events import Cause
 from pytest_etcdtls.etcd_log.matching import compare_story, expected_alerts
+from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.tls.attempt import Ending
 
 

@@ -14,13 +14,13 @@ import httpcore
 import httpx
 
 from pytest_etcdtls.baseline import read_baseline
-from pytest_etcdtls.declared.etcd_yaml import looks_like_configuration
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
+from pytest_etcdtls.declared.yaml_files import looks_like_configuration
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import parse_log, read_log
 from pytest_etcdtls.facts import member_list
 from pytest_etcdtls.pki import certificate, go_parser
-from pytest_etcdtls.pki.loading import load_certificates, load_key, pem_blocks
+from pytest_etcdtls.pki.certificate import load_certificates, load_key, pem_blocks
 from pytest_etcdtls.profiles import read_profiles
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener

@@ -21,10 +21,10 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from pytest_etcdtls.catalog import select as select_checks
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
+from pytest_etcdtls.registry import select as select_checks
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Bounds, Listener, PortCredentials, Target, TrustBundle

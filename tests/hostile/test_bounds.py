@@ -17,11 +17,11 @@ from plugin.runs import Runner, run
 from servers import ThreadedServer
 from starting import start_process
 
-from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.facts import other_addresses
+from pytest_etcdtls.facts import discovery
 from pytest_etcdtls.observer import Observer, Patience
+from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.runner import Judge, run_checks
@@ -68,7 +68,7 @@ GIVEN_UP = "was given up"
 
 @pytest.fixture(autouse=True)
 def _no_usual_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(other_addresses, "USUAL_PORTS", {})
+    monkeypatch.setattr(discovery, "USUAL_PORTS", {})
 
 
 @pytest.fixture(scope="module")

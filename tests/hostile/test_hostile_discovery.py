@@ -15,16 +15,16 @@ from OpenSSL import SSL
 from servers import Handler, Server, pki, serve
 from starting import start_process
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.facts import other_addresses
+from pytest_etcdtls.facts import discovery
 from pytest_etcdtls.facts.discovery import Reachability
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import SERVER, Identity
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.runner import run_checks
@@ -90,7 +90,7 @@ def recording() -> Iterator[Recording]:
 def usual_ports(monkeypatch: pytest.MonkeyPatch) -> dict[int, Role]:
     """The ports at which listeners are looked for that nobody named: none, unless a test adds some."""
     ports: dict[int, Role] = {}
-    monkeypatch.setattr(other_addresses, "USUAL_PORTS", ports)
+    monkeypatch.setattr(discovery, "USUAL_PORTS", ports)
     return ports
 
 
@@ -288,7 +288,8 @@ def test_names_that_lead_there_are_not_contacted(
     address: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "pytest_etcdtls.tls.stream.addresses_of", lambda _host, _seconds: frozenset({"192.0.2.1", address})
+        "pytest_etcdtls.tls.connection.addresses_of",
+        lambda _host, _seconds: frozenset({"192.0.2.1", address}),
     )
     listener = replace(named("https://evil.example:2379"), discovered=True)
     observer = Observer(Target(label="t", origin="live", listeners=(listener,)), Bounds(timeout=2))

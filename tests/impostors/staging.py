@@ -11,9 +11,9 @@ from pathlib import Path
 from impostors.impostor import Answer, Answers, answers, impostor
 from servers import Handler, Server
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge

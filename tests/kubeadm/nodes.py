@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
+from pytest_etcdtls.cluster.config import claim_ports
 from pytest_etcdtls.cluster.member import ReadinessLog, Served
-from pytest_etcdtls.cluster.ports import claim_ports
 from pytest_etcdtls.cluster.process import EtcdProcess, stop_all
 from pytest_etcdtls.cluster.sources import binary_version, clean_environment
 from pytest_etcdtls.cluster.watchdog import Watchdog

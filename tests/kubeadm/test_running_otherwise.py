@@ -9,10 +9,10 @@ import pytest
 
 from kubeadm.judging import Found, explain, found, judged, target
 from kubeadm.nodes import Cluster, running
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.errors import InconclusiveError
 from pytest_etcdtls.facts.configuration import LoopbackElsewhere
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import run_checks

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from lifecycle.targets import of_binary
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.runner import run_checks
 
 if __name__ == "__main__":

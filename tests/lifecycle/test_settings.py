@@ -15,9 +15,9 @@ import pytest
 from unruly.programs import deaf, recorded
 
 from lifecycle.targets import of_binary, of_etcd
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.report.model import jsonable
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Judge, run_checks

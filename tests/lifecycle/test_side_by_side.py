@@ -10,10 +10,9 @@ import pytest
 from unruly.programs import recorded
 
 from lifecycle.targets import of_binary
-from pytest_etcdtls.ahead import AT_ONCE, Experiments
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
-from pytest_etcdtls.observer import Observer, Quiet
+from pytest_etcdtls.observer import AT_ONCE, Experiments, Observer, Quiet
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.runner import run_checks
 

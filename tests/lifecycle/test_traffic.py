@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from pytest_etcdtls.lifecycle.rotation import LostError, Traffic, UnclearError
+from pytest_etcdtls.lifecycle.changes import LostError, Traffic, UnclearError
 
 
 def _after(*results: bytes | Exception) -> Callable[[], bytes]:

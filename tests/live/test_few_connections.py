@@ -16,7 +16,6 @@ from accounting import AccountingObserver
 from servers import ThreadedServer, reset
 from starting import start_process
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix
@@ -25,6 +24,7 @@ from pytest_etcdtls.facts.listener import FirstContact, Plaintext
 from pytest_etcdtls.facts.probe import Conversed
 from pytest_etcdtls.facts.protocol import GroupSupport, OldVersions, SuiteSupport
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.runner import run_checks

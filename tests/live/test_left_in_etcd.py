@@ -12,7 +12,6 @@ from pathlib import Path
 from hostile.child_run import ChildRun
 from starting import start_process
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.admin import gateway_of
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -20,6 +19,7 @@ from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import CLIENT, PKIPlan
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import run_checks

@@ -10,10 +10,10 @@ import pytest
 from live.logged_lines import LOGGED, VERSIONS, count
 from starting import start_process
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from starting import start_process
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Judge
 from pytest_etcdtls.target import PortCredentials, Target

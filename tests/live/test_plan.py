@@ -11,10 +11,9 @@ import pytest
 from accounting import AccountingObserver, beyond_the_plan, counted_connections
 from starting import start_process
 
-from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import Check, catalogue, select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import CLUSTER, Role
 from pytest_etcdtls.runner import run_checks

@@ -12,12 +12,12 @@ import pytest
 from starting import start_process
 from zoo.who_is_let_in import BAD_IDENTITIES, GOOD, UNAUTHENTICATED_ANSWERED
 
-from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.reading import declared_member, from_command_line
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import AUTHORITY, CALayout, Identity, PKIPlan
+from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge, run_checks

@@ -10,10 +10,10 @@ import pytest
 from starting import start_process
 from zoo.model import explain
 
-from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, PKIPlan
+from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Judge, run_checks

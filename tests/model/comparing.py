@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from declared.etcd_itself import trusted_client_ends
 
 from model.drawing import PORTS, Draw
-from pytest_etcdtls.cluster.ports import claim_ports
+from pytest_etcdtls.cluster.config import claim_ports
 from pytest_etcdtls.cluster.sources import binary_version, clean_environment
 from pytest_etcdtls.declared.declaration import Declaration, DeclaredMember, Via
 from pytest_etcdtls.declared.effective import (
@@ -31,8 +31,7 @@ from pytest_etcdtls.declared.effective import (
 )
 from pytest_etcdtls.declared.files import FileFact, MemberFiles, read_member_files
 from pytest_etcdtls.declared.flags import passed_over
-from pytest_etcdtls.declared.merge import NO_FLAGS
-from pytest_etcdtls.declared.reading import declared_member, from_command_line
+from pytest_etcdtls.declared.reading import NO_FLAGS, declared_member, from_command_line
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki import identities

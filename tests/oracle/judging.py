@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from oracle.chains import Case
 
-from pytest_etcdtls.catalog import catalogue, select
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.facts.sample import SampleListener
+from pytest_etcdtls.facts.probe import SampleListener
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.certificate import load
-from pytest_etcdtls.registry import Check
+from pytest_etcdtls.registry import Check, catalogue, select
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome
 from pytest_etcdtls.role import Role, TLSVersion
 from pytest_etcdtls.runner import GATES, Judge

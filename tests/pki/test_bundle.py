@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
-from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key
+from pytest_etcdtls.pki.certificate import load_certificates, load_identity, load_key
 from pytest_etcdtls.pki.profile import (
     CLIENT,
     PEER,

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from pytest_etcdtls.pki.bundle import ClusterPKI
-from pytest_etcdtls.pki.loading import load_certificates, load_identity, load_key
+from pytest_etcdtls.pki.certificate import load_certificates, load_identity, load_key
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, CALayout, KeyType, MemberNames, PKIPlan
 
 NODE = MemberNames("node-1", ("10.0.0.11",))

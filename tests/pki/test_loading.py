@@ -15,7 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.loading import MAXIMUM_SIZE, load_certificates, load_identity, load_key, load_trust
+from pytest_etcdtls.pki.certificate import (
+    MAXIMUM_SIZE,
+    load_certificates,
+    load_identity,
+    load_key,
+    load_trust,
+)
 from pytest_etcdtls.pki.profile import CLIENT, KeyType, generate_key
 
 from .conftest import DEADLINE, Files, OpenSSL, store

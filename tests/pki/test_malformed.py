@@ -15,12 +15,19 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.certificate import extension, is_for, key_usages, load, public_key, unparsable
+from pytest_etcdtls.pki.certificate import (
+    extension,
+    is_for,
+    key_usages,
+    load,
+    load_trust,
+    public_key,
+    unparsable,
+)
 from pytest_etcdtls.pki.go_parser import MalformedError, Reader, children, encode, parse_error
 from pytest_etcdtls.pki.go_verify import names_host, subject_alt_names
-from pytest_etcdtls.pki.loading import load_trust
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, OtherExtension, Profile
-from pytest_etcdtls.report.certificate_text import certificate_card, certificate_facts
+from pytest_etcdtls.report.text import certificate_card, certificate_facts
 
 CA = CertificateAuthority.create("CA")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from pytest_etcdtls.pki.authority import CertificateAuthority, Issuer, build_certificate
-from pytest_etcdtls.pki.path import ancestors, find_path, is_self_signed, issuers_among, signed_by
+from pytest_etcdtls.pki.go_verify import ancestors, find_path, is_self_signed, issuers_among, signed_by
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, Profile, generate_key
 
 NOW = datetime.now(UTC)

@@ -10,6 +10,7 @@ from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
+from pytest_etcdtls.pki.certificate import load_identity
 from pytest_etcdtls.pki.identities import (
     ISSUED_NAMES,
     foreign_ca,
@@ -17,7 +18,6 @@ from pytest_etcdtls.pki.identities import (
     lookalike_ca,
     self_signed,
 )
-from pytest_etcdtls.pki.loading import load_identity
 from pytest_etcdtls.pki.profile import Identity, KeyType
 
 from .conftest import DEADLINE

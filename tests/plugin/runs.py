@@ -17,8 +17,7 @@ import pytest
 
 import pytest_etcdtls
 from pytest_etcdtls import registry
-from pytest_etcdtls.catalog import import_checks
-from pytest_etcdtls.registry import registered
+from pytest_etcdtls.registry import import_checks, registered
 from pytest_etcdtls.report.json import schema
 
 HOUSE = Path(__file__).parent / "house.py"

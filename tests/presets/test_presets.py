@@ -11,10 +11,10 @@ from presets.known import KNOWN
 from starting import start_process
 from zoo.model import explain, found
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import PRESETS, Preset
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Target

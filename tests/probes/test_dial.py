@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.tls.stream import sni
+from pytest_etcdtls.tls.connection import sni
 
 
 @pytest.mark.parametrize(

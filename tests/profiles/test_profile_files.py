@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.facts.listener import Policy
 from pytest_etcdtls.profiles import (
@@ -22,6 +21,7 @@ from pytest_etcdtls.profiles import (
     read_profiles,
     summary_of,
 )
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.thresholds import Thresholds

@@ -13,8 +13,8 @@ from zoo.members import ZOO
 from zoo.model import Misconfigured, explain, found
 
 from pytest_etcdtls.errors import UsageError
-from pytest_etcdtls.faults import faults
 from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.registry import faults
 from pytest_etcdtls.results import CheckResult, Outcome
 
 NOT_OF_THE_CLUSTER = {

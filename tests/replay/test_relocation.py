@@ -8,9 +8,9 @@ import pytest
 import yaml
 from declared.declaring import GOOD, flags, written
 
+from pytest_etcdtls.cluster.relocation import Place, Relocated, moved_urls, relocate, replacements
 from pytest_etcdtls.declared.declaration import Declaration
 from pytest_etcdtls.declared.reading import from_command_line, read_declaration
-from pytest_etcdtls.declared.relocation import Place, Relocated, moved_urls, relocate, replacements
 
 SHAPES = Path(__file__).parents[1] / "declared" / "shapes"
 CLUSTER = "a=https://10.0.0.11:2380,b=https://10.0.0.12:2380"

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_etcdtls.cluster.replay import ReplayedEtcd
 from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.pki.loading import load_certificates
+from pytest_etcdtls.pki.certificate import load_certificates
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from replay.nodes import SHAPES, node, plan_of, plan_of_file, replayed, source_of

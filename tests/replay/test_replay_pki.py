@@ -8,13 +8,11 @@ from pathlib import Path, PurePosixPath
 import pytest
 from cryptography import x509
 
-from pytest_etcdtls.cluster.replay_pki import ReplayFiles
+from pytest_etcdtls.cluster.relocation import ReplayFiles
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.certificate import describe_key, public_key, purposes
-from pytest_etcdtls.pki.go_verify import subject_alt_names
-from pytest_etcdtls.pki.loading import load_certificates
-from pytest_etcdtls.pki.path import find_path
+from pytest_etcdtls.pki.certificate import describe_key, load_certificates, public_key, purposes
+from pytest_etcdtls.pki.go_verify import find_path, subject_alt_names
 from pytest_etcdtls.pki.profile import SERVER, KeyType
 from replay.nodes import node, plan_of, plan_of_file
 

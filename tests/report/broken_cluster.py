@@ -13,13 +13,13 @@ from pathlib import Path
 
 from report import browsing
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.cluster import Cluster, start_cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import cached_binaries, find_etcd
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import SERVER, PKIPlan
-from pytest_etcdtls.report.formats import write_document
+from pytest_etcdtls.registry import select
+from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.runner import run_checks

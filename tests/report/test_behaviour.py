@@ -13,9 +13,9 @@ from pytest_etcdtls.baseline import Behaviour
 from pytest_etcdtls.facts.access import AccessCase, AccessMatrix, Control
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
+from pytest_etcdtls.facts.probe import SAMPLED_AT, SampleListener
 from pytest_etcdtls.facts.protocol import SilentConnection
 from pytest_etcdtls.facts.release import GoRelease, Release
-from pytest_etcdtls.facts.sample import SAMPLED_AT, SampleListener
 from pytest_etcdtls.registry import Need
 from pytest_etcdtls.report.behaviour import _READERS, behaviour, snapshot
 from pytest_etcdtls.report.model import Seen

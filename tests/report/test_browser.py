@@ -12,7 +12,7 @@ from report.test_hostile_content import hostile_report
 from starting import start_process
 from zoo.who_is_let_in import ZOO
 
-from pytest_etcdtls.report.formats import write_document
+from pytest_etcdtls.report import write_document
 
 pytestmark = pytest.mark.program("chromium", "node")
 

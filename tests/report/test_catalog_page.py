@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from checks_page import anchor, as_text, cell, checks_index, family_pages, linked
 
-from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.report.reference import anchor, as_text, cell, checks_index, family_pages, linked
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 
 CHECKS = catalogue()

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from pytest_etcdtls.baseline import Baseline, Behaviour, CheckOutcome, Snapshot
+from pytest_etcdtls.report import FORMATS, render
 from pytest_etcdtls.report.differences import (
     MEANINGS,
     TOPICS,
@@ -20,10 +21,9 @@ from pytest_etcdtls.report.differences import (
     comparisons,
     direction,
 )
-from pytest_etcdtls.report.formats import FORMATS, render
 from pytest_etcdtls.report.json import document, schema
 from pytest_etcdtls.report.model import Report
-from pytest_etcdtls.report.verdict import verdict
+from pytest_etcdtls.report.terminal import verdict
 from pytest_etcdtls.results import Outcome
 
 CLIENT, PEER = "client-m0", "peer-m0"

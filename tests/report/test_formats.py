@@ -13,7 +13,7 @@ from starting import start_process
 from zoo.who_is_let_in import ZOO
 
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.report.formats import FORMATS
+from pytest_etcdtls.report import FORMATS
 from pytest_etcdtls.settings.read import REPORT_SUFFIXES
 
 SOME = "--etcd-check=listener,mtls,cert,api.version-body"

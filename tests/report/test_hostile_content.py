@@ -15,7 +15,7 @@ from impostors.impostor import Answer
 from report import valid
 
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER
-from pytest_etcdtls.report.formats import FORMATS, render
+from pytest_etcdtls.report import FORMATS, render
 from pytest_etcdtls.report.markdown import LIMIT, block, code, prose
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity

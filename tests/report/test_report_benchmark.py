@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from starting import start_process
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.declared.reading import from_command_line
 from pytest_etcdtls.observer import Observer
-from pytest_etcdtls.report.flag_reader import compare, members, read_flags
+from pytest_etcdtls.registry import select
+from pytest_etcdtls.report.behaviour import compare, members, read_flags
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.report.terminal import summary
 from pytest_etcdtls.results import Outcome

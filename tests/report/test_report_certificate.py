@@ -9,11 +9,7 @@ from cryptography import x509
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import KeyType, Profile
-from pytest_etcdtls.report.certificate_text import (
-    certificate_card,
-    certificate_facts,
-    days_left,
-)
+from pytest_etcdtls.report.text import certificate_card, certificate_facts, days_left
 
 NOW = datetime.now(UTC)
 

@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 from conforming import sample
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.report.formats import render, write_document
+from pytest_etcdtls.registry import catalogue
+from pytest_etcdtls.report import render, write_document
 from pytest_etcdtls.report.json import document, schema
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.results import CheckResult, Finding, Level, Outcome, Severity

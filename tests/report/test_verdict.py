@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.report.verdict import headline, verdict
+from pytest_etcdtls.report.terminal import headline, verdict
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding, Level, Outcome, Severity
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target

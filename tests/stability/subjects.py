@@ -10,10 +10,10 @@ from starting import start_process
 from zoo.judging import judge_member
 from zoo.members import ZOO
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import PRESETS
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.runner import run_checks
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from OpenSSL import SSL
 from servers import Handler, Server
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.bundle import ClusterPKI
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import run_checks

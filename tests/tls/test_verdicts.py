@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conforming import sample
 
-from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome
 from pytest_etcdtls.tls.attempt import Ending
 from pytest_etcdtls.tls.hello import Reply

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from starting import start_process
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts.protocol import GroupSupport, SuiteSupport
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.runner import run_checks

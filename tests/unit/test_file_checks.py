@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from conforming import sample
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.declared.effective import Side
 from pytest_etcdtls.declared.files import BundleFact, DeclaredFiles, FileFact, MemberFiles, PairFact
-from pytest_etcdtls.registry import Need
+from pytest_etcdtls.registry import Need, catalogue
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 
 Change = Callable[[MemberFiles], MemberFiles]

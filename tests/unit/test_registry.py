@@ -8,11 +8,10 @@ from typing import Annotated
 import pytest
 
 from pytest_etcdtls import registry
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.errors import RegistrationError
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.registry import Check, Need, check, registered
+from pytest_etcdtls.registry import Check, Need, catalogue, check, registered
 from pytest_etcdtls.results import Level, Severity, Statement
 from pytest_etcdtls.role import Role
 

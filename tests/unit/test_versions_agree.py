@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.facts.api import VersionAnswers
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import Finding
 
 

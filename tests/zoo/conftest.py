@@ -9,7 +9,7 @@ import pytest
 from zoo.matrix import PROPERTY, Row, render
 from zoo.members import ZOO
 
-from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.registry import catalogue
 
 
 class Recorder:

@@ -15,8 +15,8 @@ from typing import Any
 
 from tls.etcd_alike import Files, judge
 
-from pytest_etcdtls.catalog import catalogue
-from pytest_etcdtls.facts.sample import etcd_response, sample_pki
+from pytest_etcdtls.facts.probe import etcd_response, sample_pki
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener

@@ -7,10 +7,10 @@ from pathlib import Path
 from starting import start_process
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.sources import binary_version
 from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.runner import run_checks
 

@@ -11,8 +11,8 @@ from zoo import baseline
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.faults import faults
 from pytest_etcdtls.pki.profile import CALayout, KeyType
+from pytest_etcdtls.registry import faults
 from pytest_etcdtls.results import CheckResult, Outcome
 
 Expectation = Mapping[str, Iterable[str]]

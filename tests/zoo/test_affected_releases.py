@@ -11,8 +11,8 @@ from starting import start_process
 from zoo.model import Misconfigured, explain, found
 from zoo.who_is_let_in import GOOD
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.observer import Observer
+from pytest_etcdtls.registry import select
 from pytest_etcdtls.runner import run_checks
 
 _CHECKS = ("listener", "mtls", "api", "cluster", "advisory", "config")

@@ -7,7 +7,7 @@ from zoo.matrix import killed_elsewhere
 from zoo.members import FAKES, ZOO
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.registry import catalogue
 
 _ALL: list[Misconfigured | FakeEtcd] = [*ZOO, *FAKES]
 _HOW = "add a member to a module of tests/zoo: a Misconfigured to its ZOO, or a FakeEtcd to its FAKES"

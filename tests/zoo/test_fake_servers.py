@@ -9,7 +9,7 @@ import pytest
 from zoo.fake_server import FakeEtcd
 from zoo.members import FAKES
 
-from pytest_etcdtls.catalog import catalogue
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
 
 

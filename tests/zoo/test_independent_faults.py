@@ -14,11 +14,10 @@ from starting import start_process
 from zoo.model import explain
 from zoo.who_is_let_in import BROKEN
 
-from pytest_etcdtls.catalog import select
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.faults import faults
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.pki.profile import PEER, SERVER, Profile
+from pytest_etcdtls.registry import faults, select
 from pytest_etcdtls.runner import run_checks
 
 _EXPIRED = {"valid_from": timedelta(days=-30), "valid_for": timedelta(days=20)}

@@ -8,9 +8,9 @@ from datetime import timedelta
 from zoo.model import Misconfigured
 from zoo.who_is_let_in import BROKEN
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.profile import PEER, SERVER, CALayout, PKIPlan, Profile
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 
 

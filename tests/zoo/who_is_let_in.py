@@ -8,11 +8,11 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.serialization import Encoding
 from zoo.model import Misconfigured
 
-from pytest_etcdtls.catalog import catalogue
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.profile import KeyType
+from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.role import Role
 
 GOOD = ClusterConfig()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from pytest_etcdtls.registry import Check
+from pytest_etcdtls.report.html import SUBJECTS, address
 from pytest_etcdtls.results import Level
 from pytest_etcdtls.role import Role
 
@@ -18,10 +19,6 @@ _CODE = re.compile(
 """Matches what is code already, a flag with its value, or an HTTP path."""
 
 _SPECIAL = re.compile(r"([\\`*<\[\]]|(?<!\w)_|_(?!\w))")
-
-_RFC = re.compile(r"RFC (\d+)(?: (section|sections|appendix) ([\w.]+))?")
-_ADVISORY = re.compile(r"GHSA(?:-[a-z0-9]{4}){3}")
-_CVE = re.compile(r"CVE-\d{4}-\d+")
 
 
 def as_text(text: str) -> str:
@@ -44,37 +41,9 @@ def linked(reference: str) -> str:
     return f"[{reference}]({link})" if link else as_text(reference)
 
 
-def address(reference: str) -> str:
-    """Return where an RFC, an advisory or a CVE can be read; empty for another reference."""
-    if match := _RFC.match(reference):
-        number, kind, place = match.groups()
-        fragment = f"#{'appendix' if kind == 'appendix' else 'section'}-{place.rstrip('.,')}" if place else ""
-        return f"https://www.rfc-editor.org/rfc/rfc{number}{fragment}"
-    if match := _ADVISORY.match(reference):
-        return f"https://github.com/advisories/{match[0]}"
-    if match := _CVE.match(reference):
-        return f"https://www.cve.org/CVERecord?id={match[0]}"
-    return ""
-
-
 def anchor(heading: str) -> str:
     """Return the fragment that GitHub generates for a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-SUBJECTS: Mapping[str, str] = {
-    "advisory": "published advisories about TLS: proved on the connection, or inferred from the version",
-    "api": "which endpoints answer, and to which clients",
-    "cert": "the served chain: trust, names, validity, usage, keys and signatures",
-    "cluster": "every member alike, and reachable at the URLs that it advertises",
-    "config": "what is declared, compared with what is in force",
-    "lifecycle": "what happens when files and flags change; on clusters of our own only",
-    "listener": "the two gates before all other checks of a listener",
-    "log": "what etcd's own log says",
-    "mtls": "which clients are accepted and which are refused",
-    "tls": "versions, cipher suites, groups and other parameters of the handshake",
-}
-"""Subject of each check family."""
 
 
 def checks_index(checks: Iterable[Check]) -> str:

@@ -1,12 +1,17 @@
-"""The files of a replayed declaration: the declared ones, or generated ones of the same shape."""
+"""A declaration at other ports and paths, with its files: what is started to replay it on this machine.
+
+Everything that is declared is kept, in its order and as a flag, a variable or a key, but for what belongs to
+the machine or to the other members. The files are the declared ones, or generated ones of the same shape.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
@@ -14,24 +19,293 @@ from cryptography.x509.oid import NameOID
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     FILES,
+    FLAGS,
+    Declaration,
     DeclaredMember,
+    DeclaredURL,
     Encoding,
     Setting,
     advertised,
+    bind_problem,
     declared_listeners,
+    parse_urls,
 )
-from pytest_etcdtls.declared.effective import SIDES, Side, allowed_names, prefix
-from pytest_etcdtls.declared.relocation import below_root
+from pytest_etcdtls.declared.effective import SIDES, Side, allowed_names, prefix, tls_side
+from pytest_etcdtls.declared.flags import SECTIONS, variable_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
-from pytest_etcdtls.local_file import read_regular
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key
-from pytest_etcdtls.pki.certificate import extension, public_key, purposes
-from pytest_etcdtls.pki.loading import MAXIMUM_SIZE, load_certificates, load_trust
-from pytest_etcdtls.pki.path import find_path, is_self_signed
+from pytest_etcdtls.pki.certificate import (
+    MAXIMUM_SIZE,
+    extension,
+    load_certificates,
+    load_trust,
+    public_key,
+    purposes,
+)
+from pytest_etcdtls.pki.go_verify import find_path, is_self_signed
 from pytest_etcdtls.pki.profile import CLIENT, SERVER, Identity, KeyType, Profile
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import PortCredentials, SigningKey, TrustBundle
+from pytest_etcdtls.untrusted import read_regular
+
+_LISTS: Final = frozenset(FLAGS.values())
+_LOUD_ENOUGH: Final = ("debug", "info")
+_SWITCHED_OFF: Final = {
+    "enable-log-rotation": "logs are not rotated",
+    "enable-distributed-tracing": "traces are not sent",
+    "experimental-enable-distributed-tracing": "traces are not sent",
+}
+_DEFAULT_PEER_URL: Final = "http://localhost:2380"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a declaration is replayed.
+
+    Attributes:
+        listen: the address that etcd listens on.
+        ports: the port for each declared address (``10.0.0.11:2379``) and for etcd's own defaults.
+        pki: the directory of the files, in which each keeps its declared path.
+        data: the data directory.
+        config_file: the path of the configuration file.
+    """
+
+    listen: str
+    ports: Mapping[str, int]
+    pki: PurePosixPath
+    data: PurePosixPath
+    config_file: PurePosixPath
+
+    def file(self, declared: str) -> PurePosixPath:
+        """Return where the file of a declared path is."""
+        return self.pki / below_root(declared)
+
+    def url(self, declared: DeclaredURL) -> str:
+        """Return the URL that etcd listens on instead."""
+        scheme = "https" if declared.secure else "http"
+        return f"{scheme}://{self.listen}:{self.ports[declared.address]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relocated:
+    """What etcd is started with.
+
+    Attributes:
+        arguments: the arguments, without the program.
+        variables: the environment variables.
+        configuration: the text of the configuration file; ``None`` if there is none.
+    """
+
+    arguments: tuple[str, ...]
+    variables: Mapping[str, str] = field(repr=False)
+    configuration: str | None = field(default=None, repr=False)
+
+
+def below_root(declared: str) -> PurePosixPath:
+    """Return a declared path without its root and without ``..``."""
+    return PurePosixPath(*(part for part in PurePosixPath(declared).parts if part not in ("/", "..", ".")))
+
+
+def moved_urls(declaration: Declaration) -> dict[str, list[DeclaredURL]]:
+    """Return the declared URLs that are moved, by the flag that lists them, and etcd's defaults.
+
+    A URL that etcd refuses is not moved, so that it is refused in the replay too.
+    """
+    found = {
+        flag: [
+            url
+            for url in parse_urls(declaration.text(flag) or "").urls
+            if not url.is_socket and bind_problem(url) is None
+        ]
+        for flag in FLAGS.values()
+    }
+    for role, port in ((Role.CLIENT, 2379), (Role.PEER, 2380)):
+        if declaration.text(FLAGS[role]) is None:
+            found[FLAGS[role]] = [DeclaredURL("http", "localhost", port)]
+    return found
+
+
+def replacements(declaration: Declaration) -> Iterator[str]:
+    """Yield what a replay does otherwise than declared, one sentence each, beside ports and directories."""
+    given = (*declaration.settings.values(), *declaration.hidden)
+    for setting in given:
+        if said := _replaced(setting, declaration):
+            yield f"{setting.spelled}: {said}"
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if name in declaration.go_environment:
+            yield f"{name}: the root certificates are this machine's"
+    yield from (f"left out: {note}" for note in declaration.notes)
+
+
+def _replaced(setting: Setting, declaration: Declaration) -> str:
+    name, value = setting.name, setting.value
+    if name in _LISTS and (sockets := [str(url) for url in parse_urls(value).urls if url.is_socket]):
+        return f"{', '.join(sockets)} is not opened"
+    if name == "initial-cluster" and value.count("=") > 1:
+        return "this member alone"
+    if name == "initial-cluster-state" and value != "new":
+        return "new"
+    if name.startswith("discovery") and value:
+        return "not used"
+    if name in ("log-output", "log-outputs") and value not in ("stderr", "default"):
+        return "stderr"
+    if name == "log-level" and value not in _LOUD_ENOUGH:
+        return "info"
+    if name == "log-format" and value != "json":
+        return "json"
+    if name == "auth-token" and value.startswith("jwt"):
+        return "simple"
+    if name in _SWITCHED_OFF and setting.on:
+        return _SWITCHED_OFF[name]
+    return ""
+
+
+def relocate(declaration: Declaration, place: Place, *, additions: Mapping[str, str]) -> Relocated:
+    """Return what etcd is started with at another place.
+
+    Args:
+        declaration: the declaration.
+        place: where it is replayed.
+        additions: settings of this etcd that are given where the declaration does not give them.
+    """
+    started, known = declaration.started_with, _Values(declaration, place)
+    added = {**additions, "data-dir": str(place.data), **known.defaults()}
+    added = {name: value for name, value in added.items() if name not in declaration.settings}
+    arguments = [_argument(one, known) for one in started.arguments]
+    variables = {one.spelled: known.of(one.name, one.value) for one in started.variables}
+    if "GODEBUG" in declaration.go_environment:
+        variables["GODEBUG"] = declaration.go_environment["GODEBUG"]
+    text = started.configuration
+    if text is not None:
+        variables.pop(variable_of("config-file"), None)
+        if not any(isinstance(one, Setting) and one.name == "config-file" for one in started.arguments):
+            arguments.insert(0, f"--config-file={place.config_file}")
+        text = _configuration(text, known, added)
+    else:
+        arguments = [*(f"--{name}={value}" for name, value in added.items()), *arguments]
+    return Relocated(arguments=tuple(arguments), variables=variables, configuration=text)
+
+
+def _argument(one: Setting | str, known: _Values) -> str:
+    return one if isinstance(one, str) else f"{one.spelled}={known.of(one.name, one.value)}"
+
+
+class _Values:
+    """The values of settings at another place.
+
+    Args:
+        declaration: the declaration.
+        place: where it is replayed.
+    """
+
+    def __init__(self, declaration: Declaration, place: Place) -> None:
+        self._place = place
+        self._name = declaration.text("name") or "default"
+        self._peer_urls = declaration.text("initial-advertise-peer-urls") or _DEFAULT_PEER_URL
+        self._moved = moved_urls(declaration)
+        self._given = declaration.settings
+        self._generates = tls_side(declaration, "client", None).generated
+        self._left_out = declaration.started_with.left_out
+        hidden = {one.name: one.value for one in declaration.hidden}
+        settings = {**hidden, **{name: one.value for name, one in declaration.settings.items()}}
+        self.files = {value: str(place.file(value)) for name in FILES if (value := settings.get(name))}
+        self._by_name: dict[str, Callable[[str], str]] = {
+            **dict.fromkeys(_LISTS, lambda value: self._listened(value) if value else value),
+            **dict.fromkeys(FILES, lambda value: str(place.file(value)) if value else value),
+            **dict.fromkeys(("log-output", "log-outputs"), lambda _: "stderr"),
+            **dict.fromkeys(_SWITCHED_OFF, lambda _: "false"),
+            "config-file": lambda _: str(place.config_file),
+            "data-dir": lambda _: str(place.data),
+            "wal-dir": lambda value: str(place.data / "wal") if value else value,
+            "advertise-client-urls": self._advertised,
+            "initial-cluster": lambda _: self._members(),
+            "initial-cluster-state": lambda value: "new" if value == "existing" else value,
+            "log-level": lambda value: "info" if value in ("warn", "error", "panic", "fatal") else value,
+            "log-format": lambda _: "json",
+            "auth-token": lambda value: "simple" if value.startswith("jwt") else value,
+        }
+
+    def of(self, name: str, value: str) -> str:
+        """Return the value of a setting."""
+        if name.startswith("discovery"):
+            return "" if name in ("discovery", "discovery-srv", "discovery-endpoints") else value
+        return self._by_name[name](value) if name in self._by_name else value
+
+    def defaults(self) -> dict[str, str]:
+        """Return the lists of URLs that etcd has by default, at their new ports."""
+        lists = {
+            flag: ",".join(map(self._place.url, urls))
+            for flag, urls in self._moved.items()
+            if flag not in self._given and urls
+        }
+        # etcd requires these beside others; what is declared with a value that is not known is given one.
+        unknown = self._left_out
+        if FLAGS[Role.CLIENT] in lists or "advertise-client-urls" in unknown:
+            lists["advertise-client-urls"] = "http://localhost:2379"
+        if unknown & {"name", "initial-cluster"}:
+            lists["initial-cluster"] = self._members()
+        return lists
+
+    def _advertised(self, value: str) -> str:
+        """Return the advertised URLs; of a certificate that etcd generates, those that it is for."""
+        urls = parse_urls(value)
+        if not self._generates or urls.problems:
+            return value
+        return ",".join(dict.fromkeys(f"{url.scheme}://127.0.0.1:{url.port}" for url in urls.urls))
+
+    def _members(self) -> str:
+        return ",".join(f"{self._name}={url}" for url in self._peer_urls.split(","))
+
+    def _listened(self, value: str) -> str:
+        words: dict[str, None] = {}
+        for word in value.split(","):
+            urls = parse_urls(word).urls
+            if urls and urls[0].is_socket:
+                continue
+            # What etcd refuses is kept, and what another setting overrides.
+            moves = bool(urls) and bind_problem(urls[0]) is None and urls[0].address in self._place.ports
+            words[self._place.url(urls[0]) if moves else word] = None
+        # Sockets alone: etcd needs a list, and opens one in its working directory.
+        return ",".join(words) or "unix://replay-of-a-socket:0"
+
+
+def _configuration(text: str, known: _Values, added: Mapping[str, str]) -> str:
+    """Return the configuration file with the values of another place; unchanged if etcd cannot read it."""
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return text
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        return text
+    lower = {str(key).lower() for key in document}
+    changed = {key: _value(str(key).lower(), value, known) for key, value in document.items()}
+    changed |= {name: _typed(name, value) for name, value in added.items() if name not in lower}
+    return yaml.safe_dump(changed, sort_keys=False)
+
+
+def _value(key: str, value: Any, known: _Values) -> Any:  # noqa: ANN401 - of a YAML document
+    if isinstance(value, str):
+        return known.of(key, value)
+    if isinstance(value, bool) and key in _SWITCHED_OFF:
+        return False
+    if isinstance(value, list) and key in ("log-outputs",):
+        return ["stderr"]
+    if isinstance(value, dict) and (key in SECTIONS or key.endswith("tlsinfo")):
+        return {
+            inner: known.files.get(found, found) if isinstance(found, str) else found
+            for inner, found in value.items()
+        }
+    return value
+
+
+def _typed(name: str, value: str) -> object:
+    if name == "log-outputs":
+        return [value]
+    return int(value) if value.isdigit() else value
+
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _PAIRS: Final = {"cert-file": "key-file", "client-cert-file": "client-key-file"}
