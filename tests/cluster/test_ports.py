@@ -16,9 +16,9 @@ from pytest_etcdtls.errors import ClusterStartError
 
 CLAIM = """
 import json, sys
-from pytest_etcdtls.cluster import ports
-ports.os.getpid = lambda: 7  # all begin at the same block
-claim = ports.claim_ports(25, "127.0.0.1")
+from pytest_etcdtls.cluster import config
+config.os.getpid = lambda: 7  # all begin at the same block
+claim = config.claim_ports(25, "127.0.0.1")
 print(json.dumps(claim.ports), flush=True)
 sys.stdin.read()
 """
