@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
-from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt, Step
+from pytest_etcdtls.facts.access import AccessCase, AccessMatrix, Candidate
+from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
 from pytest_etcdtls.refusal import CLOSED_BY_ETCD, ControlState, rule
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, TLSVersion
@@ -76,13 +78,10 @@ def curl(
 
 
 def etcdctl(url: str, files: tuple[str, str] | None, command: str = "endpoint status", look: str = "") -> str:
-    """Return an etcdctl line that makes a unary gRPC call.
-
-    Up to version 3.5 etcdctl ignores --insecure-skip-tls-verify unless another option enables TLS, and fails
-    with "unknown authority"; --insecure-transport=false is such an option.
-    """
-    parts = ["etcdctl", f"--endpoints={url}"]
-    parts += ["--insecure-transport=false", "--insecure-skip-tls-verify"]
+    """Return an etcdctl line that makes a unary gRPC call."""
+    # Up to version 3.5 etcdctl ignores --insecure-skip-tls-verify unless another option enables TLS, and
+    # fails with "unknown authority"; --insecure-transport=false is such an option.
+    parts = ["etcdctl", f"--endpoints={url}", "--insecure-transport=false", "--insecure-skip-tls-verify"]
     if files is not None:
         parts += [f"--cert={shlex.quote(files[0])}", f"--key={shlex.quote(files[1])}"]
     accepted = f'"{url}," and more in a row: this client is accepted; "deadline exceeded": it is refused'
@@ -107,16 +106,6 @@ def s_client(
         typed: a shell command that prints the standard input; without it the connection is closed at once.
         look: what to look for in the output; by default, whether the handshake succeeds.
     """
-    return look_for(_s_client(url, version, options, files, typed), look or _NEGOTIATED)
-
-
-def _s_client(
-    url: str,
-    version: TLSVersion | None = None,
-    options: str = "",
-    files: tuple[str, str] | None = None,
-    typed: str = "",
-) -> str:
     parts = ["openssl s_client -connect", url.partition("://")[2]]
     if version is not None:
         parts.append(_S_CLIENT_FLAGS[version])
@@ -124,9 +113,8 @@ def _s_client(
         parts.append(options)
     if files is not None:
         parts += ["-cert", shlex.quote(files[0]), "-key", shlex.quote(files[1])]
-    if typed:
-        return f"({typed}; sleep 2) | {' '.join(parts)}"
-    return " ".join([*parts, "</dev/null"])
+    command = f"({typed}; sleep 2) | {' '.join(parts)}" if typed else " ".join([*parts, "</dev/null"])
+    return look_for(command, look or _NEGOTIATED)
 
 
 def show_chain(url: str, look: str = "") -> str:
@@ -142,13 +130,16 @@ def show_file(path: str, look: str = "") -> str:
 
 def show_leaf(url: str, look: str = "") -> str:
     """Return a line that prints the served leaf."""
-    return look_for(f"{_s_client(url)} 2>/dev/null | openssl x509 -noout -text", look or _VALIDITY)
+    return look_for(f"{_leaf(url)} -noout -text", look or _VALIDITY)
 
 
 def compare_leaf(url: str, path: str) -> str:
     """Return a line that compares the served leaf with a file that has one certificate."""
-    served = f"{_s_client(url)} 2>/dev/null | openssl x509"
-    return look_for(f"{served} | diff - {shlex.quote(path)} && echo same", '"same": it serves that file')
+    return look_for(f"{_leaf(url)} | diff - {shlex.quote(path)} && echo same", '"same": it serves that file')
+
+
+def _leaf(url: str) -> str:
+    return f"openssl s_client -connect {url.partition('://')[2]} </dev/null 2>/dev/null | openssl x509"
 
 
 def look_for(command: str, what: str) -> str:
@@ -164,57 +155,66 @@ def with_files(line: str, placeholder: tuple[str, str], files: tuple[str, str] |
     return line
 
 
-def judge(admission: AccessMatrix, who: str) -> Iterator[Statement]:
+def with_attempts(candidate: Candidate, **changes: Any) -> Candidate:  # noqa: ANN401 - fields of Attempt
+    """Return the candidate with fields of its attempts changed; for counterexamples."""
+    tries = tuple(
+        (version, protocol, tuple(replace(attempt, **changes) for attempt in made))
+        for version, protocol, made in candidate.tries
+    )
+    return replace(candidate, tries=tries)
+
+
+def judge(matrix: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge an identity that must be refused by the refusal table, case by case.
 
     Args:
-        admission: the attempts of the identity.
+        matrix: the attempts of the identity.
         who: the identity in words.
     """
     served: list[AccessCase] = []
-    for cell in admission.cells:
-        control = cell.control.attempt
+    for case in matrix.cells:
+        control = case.control.attempt
         state = ControlState(control.ending) if control else ControlState.NONE_KNOWN
-        ruling = rule(cell.attempt.ending, state, etcd_closes=admission.identity in CLOSED_BY_ETCD)
-        place = f"{cell.version} {cell.protocol}"
+        ruling = rule(case.attempt.ending, state, etcd_closes=matrix.identity in CLOSED_BY_ETCD)
+        place = f"{case.version} {case.protocol}"
         match ruling.outcome:
             case Outcome.VIOLATES:
-                served.append(cell)
+                served.append(case)
             case Outcome.CONFORMS:
                 if ruling.note:
                     yield Note(ruling.note)
             case _:
-                reason = f"{place}: {cell.attempt.describe()}"
+                reason = f"{place}: {case.attempt.describe()}"
                 if control is not None:
-                    reason += f"; control {cell.control.identity}: {control.describe()}"
+                    reason += f"; control {case.control.identity}: {control.describe()}"
                 yield CannotJudge(
                     ruling.outcome, ruling.note if ruling.outcome is Outcome.NOT_VERIFIED else reason
                 )
     if served:
-        yield _wrongly_accepted(admission, served, who)
+        yield _wrongly_accepted(matrix, served, who)
 
 
-def observed_in(cells: Iterable[AccessCase]) -> str:
+def observed_in(cases: Iterable[AccessCase]) -> str:
     """Return in words how the attempts of an identity ended, by TLS version and protocol."""
-    return "; ".join(f"{cell.version} {cell.protocol}: {cell.attempt.describe()}" for cell in cells)
+    return "; ".join(f"{case.version} {case.protocol}: {case.attempt.describe()}" for case in cases)
 
 
-def reproduce_in(admission: AccessMatrix, cells: Iterable[AccessCase]) -> tuple[str, ...]:
+def reproduce_in(matrix: AccessMatrix, cases: Iterable[AccessCase]) -> tuple[str, ...]:
     """Return shell lines that create such an identity and try it in these TLS versions and protocols."""
     lines = (
         curl(
-            admission.url,
-            role=admission.role,
-            files=admission.files,
-            version=cell.version,
-            protocol=cell.protocol,
+            matrix.url,
+            role=matrix.role,
+            files=matrix.files,
+            version=case.version,
+            protocol=case.protocol,
         )
-        for cell in cells
+        for case in cases
     )
-    return admission.recipe + tuple(dict.fromkeys(lines))
+    return matrix.recipe + tuple(dict.fromkeys(lines))
 
 
-_NOBODY_ASKED = (
+_NO_REQUEST = (
     "this port requests no certificate and accepts every client, see mtls.no-certificate: set "
     "--{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give --{peer}cert-file "
     "explicitly (auto-tls drops both)"
@@ -228,21 +228,21 @@ _UNTRUSTED_IDENTITIES = {
 }
 
 
-def _wrongly_accepted(admission: AccessMatrix, served: list[AccessCase], who: str) -> Finding:
-    if admission.instead_of:
-        untrusted = _UNTRUSTED_IDENTITIES.get(admission.identity, admission.identity)
+def _wrongly_accepted(matrix: AccessMatrix, served: list[AccessCase], who: str) -> Finding:
+    if matrix.instead_of:
+        untrusted = _UNTRUSTED_IDENTITIES.get(matrix.identity, matrix.identity)
         message = f"{who} is not refused: {untrusted} is accepted"
     else:
         message = f"{who} is accepted"
-    asked = any(cell.attempt.certificate_requested for cell in served)
+    requested = any(case.attempt.certificate_requested for case in served)
     return Finding(
         message=message,
         expected="a certificate alert in every TLS version and protocol",
         observed=observed_in(served),
-        evidence={"identity": admission.identity}
-        | ({"certificate": admission.certificate} if admission.certificate else {}),
-        reproduce=reproduce_in(admission, served),
-        remediation="" if asked or admission.identity == "none" else _NOBODY_ASKED,
+        evidence={"identity": matrix.identity}
+        | ({"certificate": matrix.certificate} if matrix.certificate else {}),
+        reproduce=reproduce_in(matrix, served),
+        remediation="" if requested or matrix.identity == "none" else _NO_REQUEST,
     )
 
 
@@ -262,13 +262,13 @@ class Expected:
     Attributes:
         step: name of the step.
         who: the identity.
-        ways: how its attempts may end.
+        endings: how its attempts may end.
         control: if this expectation fails, only identities that are wrongly accepted are judged.
     """
 
     step: str
     who: str
-    ways: frozenset[Ending]
+    endings: frozenset[Ending]
     control: bool = False
 
 
@@ -289,8 +289,8 @@ def judge_steps(
     for expected in (found for found in expectations if found.control):
         others = _others(experiment, expected)
         controlled = controlled and not others
-        for trial in others:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {trial.describe()}")
+        for made in others:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {made.describe()}")
     for expected in (found for found in expectations if not found.control):
         yield from _judge(experiment, expected, reproduce, controlled=controlled)
 
@@ -299,19 +299,19 @@ def _judge(
     experiment: Experiment, expected: Expected, reproduce: tuple[str, ...], *, controlled: bool
 ) -> Iterator[Statement]:
     others = _others(experiment, expected)
-    accepted = [trial for trial in others if trial.attempt.ending is Ending.SERVED]
+    accepted = [made for made in others if made.attempt.ending is Ending.SERVED]
     not_accepted = [
-        trial for trial in others if expected.ways == ACCEPTED and trial.attempt.ending is not Ending.UNCLEAR
+        made for made in others if expected.endings == ACCEPTED and made.attempt.ending is not Ending.UNCLEAR
     ]
     wrong = accepted or (not_accepted if controlled else [])
-    for trial in others:
-        if trial not in wrong:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {trial.describe()}")
+    for made in others:
+        if made not in wrong:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"{_done(experiment, expected)}; {made.describe()}")
     if wrong:
         becomes = "accepted" if accepted else "not accepted"
         yield finding(
             experiment,
-            experiment.step(expected.step),
+            expected.step,
             wrong,
             message=f"{expected.who}: {becomes} ({_done(experiment, expected)})",
             expected="not accepted" if accepted else "accepted",
@@ -321,8 +321,8 @@ def _judge(
 
 def finding(
     experiment: Experiment,
-    step: Step,
-    trials: Sequence[ExperimentAttempt],
+    step: str,
+    attempts: Sequence[ExperimentAttempt],
     *,
     message: str,
     expected: str,
@@ -332,11 +332,11 @@ def finding(
     return Finding(
         message=message,
         expected=expected,
-        observed="; ".join(trial.describe() for trial in trials),
+        observed="; ".join(made.describe() for made in attempts),
         evidence={
             "etcd": experiment.etcd_version,
             "started with": " ".join(experiment.flags) or "mutual TLS on both ports",
-            "step": step.done,
+            "step": experiment.step(step).done,
         },
         reproduce=reproduce,
     )
@@ -345,9 +345,9 @@ def finding(
 def _others(experiment: Experiment, expected: Expected) -> list[ExperimentAttempt]:
     """Return the attempts that did not end as expected."""
     return [
-        trial
-        for trial in experiment.step(expected.step).of(expected.who)
-        if trial.attempt.ending not in expected.ways
+        made
+        for made in experiment.step(expected.step).of(expected.who)
+        if made.attempt.ending not in expected.endings
     ]
 
 

@@ -115,14 +115,12 @@ class Profiles:
 
         A section that names the check and no level means the check's own.
         """
-        given = [section.level for section in self._about(check.id, role or CLUSTER)]
+        named = role or CLUSTER
+        given = [section.level for _, section in self._sections() if section.concerns(check.id, named)]
         if not any(given):
             return None
         own = Strength(check.level_on(role))
         return min((level or own for level in given), key=_STRICTEST_FIRST.index)
-
-    def _about(self, check: str, role: str | None) -> Iterator[Section]:
-        return (section for _, section in self._sections() if section.concerns(check, role))
 
     @cached_property
     def thresholds(self) -> Mapping[str, Thresholds]:
@@ -151,7 +149,7 @@ class Profiles:
         )
 
     def _sections(self) -> Iterator[tuple[Guideline, Section]]:
-        yield from ((profile, section) for profile in self.profiles for section in profile.sections)
+        return ((profile, section) for profile in self.profiles for section in profile.sections)
 
 
 NO_PROFILES: Final = Profiles()
@@ -199,21 +197,21 @@ def summary_of(profile: Guideline, results: Sequence[CheckResult]) -> str:
     """Return in one line which sections of a profile passed, failed, and were not verified."""
     outcomes = {section.section: outcome_of(section, results) for section in profile.sections}
 
-    def those(words: str, *chosen: str, named: bool = True) -> str:
+    def count(what: str, *chosen: str, named: bool = True) -> str:
         names = [name for name, outcome in outcomes.items() if outcome in chosen]
-        return f"{len(names)} {words}" + (f" ({', '.join(names)})" if named else "") if names else ""
+        return f"{len(names)} {what}" + (f" ({', '.join(names)})" if named else "") if names else ""
 
     parts = [
-        those("failed", *FAILED),
-        those("with warnings", Outcome.WARNS),
-        those("waived", Outcome.WAIVED),
-        those("not verified", Outcome.NOT_VERIFIED),
-        those("not applicable", Outcome.NOT_APPLICABLE, named=False),
-        those("not judged by this tool", NOT_JUDGED, named=False),
+        count("failed", *FAILED),
+        count("with warnings", Outcome.WARNS),
+        count("waived", Outcome.WAIVED),
+        count("not verified", Outcome.NOT_VERIFIED),
+        count("not applicable", Outcome.NOT_APPLICABLE, named=False),
+        count("not judged by this tool", NOT_JUDGED, named=False),
     ]
     passed = sum(outcome == Outcome.CONFORMS for outcome in outcomes.values())
-    said = ", ".join([f"{passed} of {len(outcomes)} sections passed", *filter(None, parts)])
-    return f"profile {profile.name}: {said}"
+    counts = ", ".join([f"{passed} of {len(outcomes)} sections passed", *filter(None, parts)])
+    return f"profile {profile.name}: {counts}"
 
 
 _KEY_STRENGTH = frozenset(
@@ -244,7 +242,7 @@ TAKEN_BY: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 )
 """The checks that measure a threshold."""
 
-_WORDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+_VALUES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "tls_versions": frozenset(map(str, TLSVersion)),
         "cipher_suites": frozenset(suite.name for suite in SUITES),
@@ -287,10 +285,10 @@ def read_profiles(names: Sequence[str], resolve: Callable[[str], Path]) -> Profi
         raise UsageError(f"--etcd-profile {NONE} goes with no other profile: omit it, or the others")
     wanted = [name for name in dict.fromkeys(names) if name != NONE]
     profiles = Profiles(tuple(_read(name, resolve) for name in wanted))
-    twice = [one.name for one in profiles.profiles]
-    if len(set(twice)) < len(twice):
+    used = [one.name for one in profiles.profiles]
+    if len(set(used)) < len(used):
         raise UsageError(
-            f"--etcd-profile: two profiles have the same name, of {', '.join(twice)}: rename a file"
+            f"--etcd-profile: two profiles have the same name, of {', '.join(used)}: rename a file"
         )
     _ = profiles.thresholds  # contradictions are found here, before any connection
     return profiles
@@ -422,7 +420,7 @@ def _thresholds(where: str, source: str, table: Mapping[str, Any], checks: Seque
         if not TAKEN_BY[name] & {*checks}:
             takers = ", ".join(sorted(TAKEN_BY[name]))
             raise UsageError(f"{place}: the section must name a check that measures it: {takers}")
-        values[name] = _number(place, name, value) if name in _NUMBERS else _words(place, name, value)
+        values[name] = _number(place, name, value) if name in _NUMBERS else _list(place, name, value)
     if "groups_one_of" in values:
         values["groups_one_of"] = (values["groups_one_of"],)
     return Thresholds(**values, sources=MappingProxyType(dict.fromkeys(values, source)))
@@ -435,15 +433,15 @@ def _number(where: str, name: str, value: object) -> int:
     return value
 
 
-def _words(where: str, name: str, value: object) -> frozenset[str]:
-    words = _texts(where, value)
-    for word in words:
-        if word not in _WORDS[name]:
-            known = sorted(_WORDS[name])
-            raise UsageError(f"{where}: {word!r} is not known here; there are {some(known, 12)}")
-    if not words:
+def _list(where: str, name: str, value: object) -> frozenset[str]:
+    texts = _texts(where, value)
+    for text in texts:
+        if text not in _VALUES[name]:
+            known = sorted(_VALUES[name])
+            raise UsageError(f"{where}: {text!r} is not known here; there are {some(known, 12)}")
+    if not texts:
         raise UsageError(f"{where}: the list is empty, and something must be allowed")
-    return frozenset(words)
+    return frozenset(texts)
 
 
 def threshold_text(value: object) -> str:

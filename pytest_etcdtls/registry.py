@@ -312,9 +312,7 @@ def import_checks() -> None:
     Raises:
         RegistrationError: if a check does not follow the contract.
     """
-    for module in sorted(
-        pkgutil.iter_modules([str(Path(__file__).with_name("checks"))]), key=lambda found: found.name
-    ):
+    for module in pkgutil.iter_modules([str(Path(__file__).with_name("checks"))]):
         importlib.import_module(f"pytest_etcdtls.checks.{module.name}")
     for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda found: found.name):
         try:
@@ -390,10 +388,10 @@ def prove_check(check: Check | CheckFunction | str, role: Role | None = None) ->
     observations = conforming(one, role)
     samples = sorted({probe_for(need.type).module.replace(".", "/") for need in one.needs.values()})
     where = _where(one)
-    said = [it for it in one.function(**observations) if isinstance(it, Finding | CannotJudge)]
-    if said:
+    yielded = [it for it in one.function(**observations) if isinstance(it, Finding | CannotJudge)]
+    if yielded:
         raise AssertionError(
-            f"{where} is not silent about the conforming samples ({', '.join(samples)}): {said}. Correct "
+            f"{where} is not silent about the conforming samples ({', '.join(samples)}): {yielded}. Correct "
             "the check, or return with @check(..., conforming=...) what a good etcd answers instead"
         )
     changed = dict(one.counterexample(**observations))
@@ -459,29 +457,23 @@ def select(patterns: Sequence[str] = (), *, opt_in: bool = False) -> list[Check]
         UsageError: if a pattern matches nothing.
     """
     checks = catalogue().values()
-    wanted = {
-        found.id
-        for pattern in patterns
-        if not pattern.startswith("!")
-        for found in _asked_for(_match(pattern, checks))
-    }
-    unwanted = {
-        found.id for pattern in patterns if pattern.startswith("!") for found in _match(pattern[1:], checks)
-    }
-    if not any(not pattern.startswith("!") for pattern in patterns):
-        wanted = {found.id for found in checks if opt_in or not found.opt_in}
-    return [found for found in checks if found.id in wanted - unwanted]
-
-
-def _asked_for(matched: list[Check]) -> list[Check]:
-    """Return the matched checks, without opt-in checks unless all of them are opt-in."""
-    return [check for check in matched if not check.opt_in] or matched
+    including = [pattern for pattern in patterns if not pattern.startswith("!")]
+    wanted = {found.id for found in checks if not including and (opt_in or not found.opt_in)}
+    for pattern in including:
+        matched = _match(pattern, checks)
+        wanted |= {found.id for found in matched if not found.opt_in} or {found.id for found in matched}
+    for pattern in patterns:
+        if pattern.startswith("!"):
+            wanted -= {found.id for found in _match(pattern[1:], checks)}
+    return [found for found in checks if found.id in wanted]
 
 
 def _match(pattern: str, checks: Iterable[Check]) -> list[Check]:
     found = [check for check in checks if check.family == pattern or fnmatchcase(check.id, pattern)]
     if not found:
-        found = [check for check in checks if any(_from(pattern.lower(), line) for line in check.references)]
+        found = [
+            check for check in checks if any(_is_from(pattern.lower(), line) for line in check.references)
+        ]
     if not found:
         raise UsageError(
             f"--etcd-check {pattern!r} matches no check: use an id, a glob, a family or a source "
@@ -490,7 +482,7 @@ def _match(pattern: str, checks: Iterable[Check]) -> list[Check]:
     return found
 
 
-def _from(source: str, reference: str) -> bool:
+def _is_from(source: str, reference: str) -> bool:
     if numbered := re.fullmatch(r"rfc-?(\d+)", source):
         return reference.startswith(f"RFC {numbered[1]} ")
     return source in SOURCES and reference.startswith(SOURCES[source])
@@ -611,11 +603,10 @@ def with_causes(
 ) -> list[CheckResult]:
     """Return the results of one target with the cause of each violation that follows from another one."""
     known = {(result.check, result.listener): result for result in results}
-
-    def lookup(check: str, listener: str) -> CheckResult | None:
-        return known.get((check, listener))
-
-    return [replace(result, cause=cause_of(result, checks, listeners, lookup)) for result in results]
+    return [
+        replace(result, cause=cause_of(result, checks, listeners, lambda *place: known.get(place)))
+        for result in results
+    ]
 
 
 def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) -> list[Fault]:
@@ -632,43 +623,36 @@ def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) 
     groups: dict[tuple[str, str, str], list[CheckResult]] = {}
     following: dict[tuple[str, str, str], list[CheckResult]] = {}
     for result in found:
-        root = root_of(result, known)
+        root = _root_of(result, known)
         key = (root.target, root.check, root.remediation)
         if root is not result:
             following.setdefault(key, []).append(result)
         elif result.outcome is outcome:
             groups.setdefault(key, []).append(result)
     made = [
-        Fault(results=tuple(sorted(alike, key=_place)), consequences=tuple(following.get(key, ())))
+        Fault(
+            # Checks may have run in another order.
+            results=tuple(sorted(alike, key=lambda result: (result.target, result.listener))),
+            consequences=tuple(following.get(key, ())),
+        )
         for key, alike in groups.items()
     ]
     return sorted(made, key=lambda fault: _SEVERITIES.index(fault.first.severity))
 
 
-def _place(result: CheckResult) -> tuple[str, str]:
-    """Return what orders the results of a fault, also if checks were run in another order."""
-    return result.target, result.listener
-
-
-def root_of(result: CheckResult, known: Mapping[tuple[str, str, str], CheckResult]) -> CheckResult:
+def _root_of(result: CheckResult, known: Mapping[tuple[str, str, str], CheckResult]) -> CheckResult:
     """Return the fault from which a violation follows in the end; the result itself if it is a fault.
 
     Args:
         result: a violation.
         known: all violations, by target, check and listener.
     """
-    for ancestor in _upwards(result, known):
-        result = ancestor
-    return result
-
-
-def _upwards(result: CheckResult, known: Mapping[tuple[str, str, str], CheckResult]) -> Iterator[CheckResult]:
     seen = {(result.check, result.listener)}
     while result.cause is not None:
         place = (result.cause.check, result.cause.listener)
         above = known.get((result.target, *place))
         if above is None or place in seen:
-            return
+            break
         seen.add(place)
         result = above
-        yield result
+    return result

@@ -73,11 +73,11 @@ def _aged(releases: EtcdReleases) -> Mapping[str, Any]:
 
 
 def _bypassed(split: SplitRevocation) -> Mapping[str, Any]:
-    return {"split": replace(split, grpc=as_if_accepted(split.grpc)["admission"])}
+    return {"split": replace(split, grpc=as_if_accepted(split.grpc)["matrix"])}
 
 
 @check("advisory.ghsa-3wh4-j44w-pg92-proved", on={Role.CLIENT}, counterexample=_bypassed)
-def the_crl_counts_on_a_split_off_grpc_port(split: SplitRevocation) -> Iterator[Statement]:
+def the_crl_applies_to_a_separate_grpc_port(split: SplitRevocation) -> Iterator[Statement]:
     """A client that the HTTP port refuses as revoked is refused on the gRPC port too.
 
     With --listen-client-http-urls, older releases of etcd do not check the revocation list on the gRPC port,
@@ -92,16 +92,16 @@ def the_crl_counts_on_a_split_off_grpc_port(split: SplitRevocation) -> Iterator[
     """
     over_http = only(split.http, OVER_HTTP).cells
     over_grpc = only(split.grpc, OVER_GRPC).cells
-    if not over_grpc or not over_http or any(cell.attempt.ending is Ending.SERVED for cell in over_http):
+    if not over_grpc or not over_http or any(case.attempt.ending is Ending.SERVED for case in over_http):
         reason = "the revoked certificate is not refused over HTTP either, see mtls.revoked-http"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
-    served = [cell for cell in over_grpc if cell.attempt.ending is Ending.SERVED]
+    served = [case for case in over_grpc if case.attempt.ending is Ending.SERVED]
     if served:
         yield Finding(
             message="the gRPC port does not look at the revocation list",
             expected=f"a refusal, as on {split.http.url}",
-            observed="; ".join(f"{cell.version}: {cell.attempt.describe()}" for cell in served),
+            observed="; ".join(f"{case.version}: {case.attempt.describe()}" for case in served),
             evidence={"kind": "proved", "identity": split.grpc.identity},
             reproduce=(
                 etcdctl(split.grpc.url, split.grpc.files),
@@ -167,7 +167,7 @@ def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement
 
 
 @check("advisory.cve-2018-16886-inferred", on=frozenset(), counterexample=_aged)
-def no_release_takes_the_servers_name_for_the_users(releases: EtcdReleases) -> Iterator[Statement]:
+def no_release_uses_the_server_name_as_user(releases: EtcdReleases) -> Iterator[Statement]:
     """No member runs a release whose gateway uses the server's common name as user.
 
     With authentication enabled, every client of the gateway has the rights of the user whose name is the

@@ -33,7 +33,7 @@ def _missing(etcd: EtcdRelease, livez: ClientExchange, readyz: ClientExchange) -
 
 
 @check("api.health-endpoints", on=_WITH_HEALTH, counterexample=_missing)
-def the_probes_of_kubernetes_have_their_paths(
+def livez_and_readyz_exist(
     etcd: EtcdRelease,
     livez: Annotated[ClientExchange, "/livez"],
     readyz: Annotated[ClientExchange, "/readyz"],
@@ -321,7 +321,7 @@ _BEFORE_ALL_ARE_KNOWN = frozenset({"not_decided", "3.0.0"})
 
 
 @check("api.version-agrees", on=frozenset({Role.PEER}), counterexample=_another_etcd)
-def both_ports_are_of_one_etcd(versions: VersionAnswers) -> Iterator[Statement]:
+def both_ports_report_the_same_versions(versions: VersionAnswers) -> Iterator[Statement]:
     """Client port and peer port of a member report the same versions.
 
     Otherwise the two ports belong to different etcds: a wrong port forward, a stale instance, a proxy. A

@@ -206,7 +206,7 @@ def _unavailable(answer: RangeAnswer) -> Mapping[str, Any]:
 
 
 @check("api.grpc-range", on={Role.CLIENT}, counterexample=_unavailable)
-def a_key_can_be_asked_for(answer: RangeAnswer) -> Iterator[Statement]:
+def grpc_range_answers(answer: RangeAnswer) -> Iterator[Statement]:
     """KV/Range over gRPC answers the good client.
 
     Clients cannot read keys from this member. The check requests one key with a serializable read and only
@@ -270,7 +270,7 @@ def _http2(exchange: NegotiatedExchange) -> Mapping[str, Any]:
 
 
 @check("api.peer-over-http1", on={Role.PEER}, counterexample=_http2)
-def peers_speak_http1(exchange: NegotiatedExchange) -> Iterator[Statement]:
+def the_peer_port_serves_http1(exchange: NegotiatedExchange) -> Iterator[Statement]:
     """The peer port serves HTTP/1.1, even where ALPN negotiated h2.
 
     raft runs over HTTP/1.1, although etcd announces h2 on that port too. A proxy that then insists on HTTP/2

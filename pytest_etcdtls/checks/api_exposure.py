@@ -210,7 +210,7 @@ def debug_variables_need_a_certificate(
 
 
 @check("api.gateway-needs-certificate", on=_WITH_GATEWAY, counterexample=as_if_accepted)
-def the_gateway_needs_a_certificate(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
+def the_gateway_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """The JSON gateway does not answer without a certificate.
 
     Any client can read and write every key through it, for example with curl.
@@ -221,11 +221,11 @@ def the_gateway_needs_a_certificate(admission: Annotated[AccessMatrix, "none"]) 
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
     """
-    yield from _judge_cells(admission, Protocol.GATEWAY, "the JSON gateway")
+    yield from _judge_cells(matrix, Protocol.GATEWAY, "the JSON gateway")
 
 
 @check("api.grpc-needs-certificate", on={Role.CLIENT}, counterexample=as_if_accepted)
-def grpc_needs_a_certificate(admission: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
+def grpc_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """No gRPC call is answered without a certificate.
 
     Any client can read and write every key over gRPC.
@@ -236,7 +236,7 @@ def grpc_needs_a_certificate(admission: Annotated[AccessMatrix, "none"]) -> Iter
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
     """
-    yield from _judge_cells(admission, Protocol.GRPC, "gRPC")
+    yield from _judge_cells(matrix, Protocol.GRPC, "gRPC")
 
 
 def _judge(unauthenticated: UnauthenticatedExchange) -> Iterator[Statement]:
@@ -244,15 +244,13 @@ def _judge(unauthenticated: UnauthenticatedExchange) -> Iterator[Statement]:
     yield from _one(unauthenticated.attempt, unauthenticated.control, unauthenticated.path, line)
 
 
-def _judge_cells(admission: AccessMatrix, protocol: Protocol, what: str) -> Iterator[Statement]:
-    cells = [cell for cell in admission.cells if cell.protocol is protocol]
-    if not cells:
-        yield CannotJudge(
-            Outcome.NOT_APPLICABLE, f"{admission.url} does not answer {what} to the good client"
-        )
-    for cell in cells:
-        line = curl(admission.url, role=admission.role, version=cell.version, protocol=protocol)
-        statements = list(_one(cell.attempt, cell.control.attempt, f"{what} in {cell.version}", line))
+def _judge_cells(matrix: AccessMatrix, protocol: Protocol, what: str) -> Iterator[Statement]:
+    cases = [case for case in matrix.cells if case.protocol is protocol]
+    if not cases:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not answer {what} to the good client")
+    for case in cases:
+        line = curl(matrix.url, role=matrix.role, version=case.version, protocol=protocol)
+        statements = list(_one(case.attempt, case.control.attempt, f"{what} in {case.version}", line))
         yield from statements
         if any(isinstance(statement, Finding) for statement in statements):
             return

@@ -99,7 +99,7 @@ def _with_a_stray(chain: ServedChain) -> Mapping[str, Any]:
 
 
 @check("cert.no-stray-certificates", on=EVERY_LISTENER, counterexample=_with_a_stray)
-def nothing_else_is_served(chain: ServedChain) -> Iterator[Statement]:
+def only_the_chain_is_served(chain: ServedChain) -> Iterator[Statement]:
     """Only the certificate and its issuers are served, each after what it signed.
 
     Some clients look for the issuer only in the next certificate and refuse another order. A certificate
@@ -304,7 +304,7 @@ def _given_away(fit: PortFit) -> PortFit:
 
 
 @check("cert.ports-not-swapped", on=frozenset(), counterexample=_exchanged)
-def the_files_of_the_ports_are_not_swapped(fits: PortFits) -> Iterator[Statement]:
+def the_certificates_of_the_ports_are_not_swapped(fits: PortFits) -> Iterator[Statement]:
     """No member serves its peer certificate to clients and its client port's to peers.
 
     Clients refuse the certificate if each port has a CA of its own. Otherwise nobody notices until one of the
@@ -414,7 +414,7 @@ def _shared_with_kubernetes(in_use: CAsInUse, kubernetes: KubernetesCA) -> Mappi
     on=frozenset({Role.CLIENT, Role.PEER}),
     counterexample=_shared_with_kubernetes,
 )
-def kubernetes_has_another_ca(in_use: CAsInUse, kubernetes: KubernetesCA) -> Iterator[Statement]:
+def etcd_and_kubernetes_have_separate_cas(in_use: CAsInUse, kubernetes: KubernetesCA) -> Iterator[Statement]:
     """No CA of etcd is the CA of the Kubernetes cluster.
 
     Every kubelet and every user has a client certificate of the Kubernetes CA. If etcd trusts it, each of

@@ -130,7 +130,7 @@ def _ten_years(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
 
 
 @check("cert.lifetime", on=EVERY_LISTENER, counterexample=_ten_years)
-def the_certificate_does_not_live_for_ever(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
+def the_lifetime_is_limited(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
     """The served certificate is valid for at most 825 days, or for fewer where a profile says so.
 
     A stolen key works until the certificate expires, since clients do not check revocation lists for servers.
@@ -179,7 +179,7 @@ def _zero(chain: ServedChain) -> Mapping[str, Any]:
 
 
 @check("cert.serial-number", on=EVERY_LISTENER, counterexample=_zero)
-def serial_numbers_are_not_zero_and_short(chain: ServedChain) -> Iterator[Statement]:
+def serial_numbers_are_valid(chain: ServedChain) -> Iterator[Statement]:
     """Serial numbers are not zero and have at most 20 octets.
 
     Go and OpenSSL accept other serial numbers, but some TLS libraries refuse them. RFC 5280 requires this of
@@ -242,7 +242,7 @@ def _anonymous_key(chain: ServedChain, issuers: Issuers) -> Mapping[str, Any]:
 
 
 @check("cert.key-identifiers", on=EVERY_LISTENER, counterexample=_anonymous_key)
-def key_identifiers_lead_to_the_issuer(chain: ServedChain, issuers: Issuers) -> Iterator[Statement]:
+def key_identifiers_match(chain: ServedChain, issuers: Issuers) -> Iterator[Statement]:
     """The authorityKeyIdentifier matches the issuer's subjectKeyIdentifier.
 
     Python 3.13 and newer refuses certificates without these identifiers, and OpenSSL does not find an issuer
@@ -459,7 +459,7 @@ def _sha1(path: CertificationPath, policy: Policy) -> Mapping[str, Any]:
 
 
 @check("cert.signature-hash", on=EVERY_LISTENER, counterexample=_sha1)
-def signatures_are_made_with_a_good_hash(path: CertificationPath, policy: Policy) -> Iterator[Statement]:
+def signatures_use_sha2(path: CertificationPath, policy: Policy) -> Iterator[Statement]:
     """The served certificate and its CAs are signed with a hash of the SHA-2 family.
 
     Collisions of SHA-1 and MD5 can be computed, and with them certificates that a CA never issued. Go 1.18

@@ -212,7 +212,7 @@ def _advertised_elsewhere(own: OwnURLs, chain: ServedChain) -> Mapping[str, Any]
 @check(
     "cert.covers-advertised-url", on=frozenset({Role.CLIENT, Role.PEER}), counterexample=_advertised_elsewhere
 )
-def the_certificate_covers_what_is_advertised(own: OwnURLs, chain: ServedChain) -> Iterator[Statement]:
+def the_certificate_covers_advertised_hosts(own: OwnURLs, chain: ServedChain) -> Iterator[Statement]:
     """The certificate covers the host of every advertised URL of this port.
 
     Clients that get the members from the cluster, and the members themselves, connect to the advertised URLs.

@@ -107,7 +107,7 @@ def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:
 
 
 @check("config.chain-closes", on=set(), counterexample=_another_ca)
-def chains_lead_to_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
+def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
     """Each declared certificate file chains to the CAs that must accept it.
 
     Otherwise members refuse each other, or etcd refuses its own connections to a client port. Members present
@@ -274,7 +274,7 @@ def _for_everybody(files: DeclaredFiles) -> Mapping[str, Any]:
 
 
 @check("config.key-file-mode", on=set(), counterexample=_for_everybody)
-def keys_are_for_their_owner(files: DeclaredFiles) -> Iterator[Statement]:
+def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[Statement]:
     """A private key is accessible only to its owner, and to a group that may read.
 
     Any user on the machine who can read the key can act as that member or client. kubeadm writes mode 0600,
@@ -343,7 +343,7 @@ def _ca_key_for_everybody(files: DeclaredFiles) -> Mapping[str, Any]:
 
 
 @check("config.ca-key-beside", on=set(), counterexample=_ca_key_for_everybody)
-def no_ca_key_lies_open_beside_its_certificate(files: DeclaredFiles) -> Iterator[Statement]:
+def no_ca_key_is_readable_by_others(files: DeclaredFiles) -> Iterator[Statement]:
     """No key of a trusted CA is readable by others in its certificate's directory.
 
     A user who can read it can issue client certificates that every member accepts for as long as the CA is

@@ -46,13 +46,13 @@ from pytest_etcdtls.tls.suites import SUITES
 _REFUSED = "a client without a certificate is refused"
 
 
-def _open(declaration: ListenerDeclaration, admission: AccessMatrix) -> Mapping[str, Any]:
-    return as_if_accepted(admission)
+def _open(declaration: ListenerDeclaration, matrix: AccessMatrix) -> Mapping[str, Any]:
+    return as_if_accepted(matrix)
 
 
 @check("config.client-auth-in-force", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=_open)
 def declared_client_authentication_is_in_force(
-    declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
+    declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """Clients without a certificate are refused if, and only if, that is declared.
 
@@ -69,12 +69,12 @@ def declared_client_authentication_is_in_force(
     Remediation: set --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
         restart it.
     """
-    yield from _judge_client_auth(declaration, admission)
+    yield from _judge_client_auth(declaration, matrix)
 
 
 @check("config.peer-auth-in-force", on={Role.PEER}, counterexample=_open)
 def declared_peer_authentication_is_in_force(
-    declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
+    declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """Peers without a certificate are refused if, and only if, that is declared.
 
@@ -92,12 +92,12 @@ def declared_peer_authentication_is_in_force(
     Remediation: set --peer-client-cert-auth=true, --peer-trusted-ca-file and --peer-cert-file where etcd
         reads them, and restart it.
     """
-    yield from _judge_client_auth(declaration, admission)
+    yield from _judge_client_auth(declaration, matrix)
 
 
 @check("config.metrics-as-declared", on={Role.METRICS}, counterexample=_open)
-def metrics_are_open_to_whom_they_are_declared(
-    declaration: ListenerDeclaration, admission: Annotated[AccessMatrix, "none"]
+def declared_metrics_authentication_is_in_force(
+    declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """An https metrics listener applies the client port's declared authentication.
 
@@ -113,25 +113,25 @@ def metrics_are_open_to_whom_they_are_declared(
     Remediation: set --client-cert-auth=true, --trusted-ca-file and --cert-file where etcd reads them, and
         restart it.
     """
-    yield from _judge_client_auth(declaration, admission)
+    yield from _judge_client_auth(declaration, matrix)
 
 
-def _judge_client_auth(declaration: ListenerDeclaration, admission: AccessMatrix) -> Iterator[Statement]:
+def _judge_client_auth(declaration: ListenerDeclaration, matrix: AccessMatrix) -> Iterator[Statement]:
     if declaration.listener is None:
         yield from undeclared(declaration)
         return
-    served = [cell for cell in admission.cells if cell.attempt.ending is Ending.SERVED]
-    unclear = [cell for cell in admission.cells if cell.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
+    served = [case for case in matrix.cells if case.attempt.ending is Ending.SERVED]
+    unclear = [case for case in matrix.cells if case.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
     asks, wanted = _declared_client_auth(declaration)
     enforced = declaration.tls.admission is not ClientAuthentication.ANYBODY
     if not served and unclear:
         yield CannotJudge(Outcome.INCONCLUSIVE, observed_in(unclear))
     elif served and wanted:
-        yield _accepts_otherwise(declaration, asks, admission, served)
+        yield _accepts_otherwise(declaration, asks, matrix, served)
     elif served:
         yield Note("every client is accepted, as declared")
     elif not wanted:
-        yield _accepts_otherwise(declaration, None, admission, [])
+        yield _accepts_otherwise(declaration, None, matrix, [])
     elif not enforced:
         yield Note(
             "in force, although this declaration does not enforce it: etcd was started with other settings"
@@ -151,17 +151,17 @@ def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | N
 def _accepts_otherwise(
     declaration: ListenerDeclaration,
     setting: Setting | None,
-    admission: AccessMatrix,
+    matrix: AccessMatrix,
     served: list[AccessCase],
 ) -> Finding:
-    cell = served[0] if served else admission.cells[0]
+    case = served[0] if served else matrix.cells[0]
     return not_in_force(
         declaration,
         setting,
         says="" if setting else "clients without a certificate are refused, and nothing in {} requires one",
         expected=_REFUSED if served else "every client is accepted",
-        observed=observed_in(served or admission.cells),
-        reproduce=(curl(admission.url, role=admission.role, version=cell.version, protocol=cell.protocol),),
+        observed=observed_in(served or matrix.cells),
+        reproduce=(curl(matrix.url, role=matrix.role, version=case.version, protocol=case.protocol),),
     )
 
 
@@ -275,9 +275,7 @@ def _announces_otherwise(
 
 
 def _broken(declaration: ListenerDeclaration, names: DeclaredNames) -> Mapping[str, Any]:
-    rules = tuple(
-        replace(rule, admission=as_if_accepted(rule.admission)["admission"]) for rule in names.rules
-    )
+    rules = tuple(replace(rule, admission=as_if_accepted(rule.admission)["matrix"]) for rule in names.rules)
     return {"names": DeclaredNames(rules)}
 
 
@@ -307,7 +305,7 @@ def declared_rules_about_names_are_in_force(
         yield from undeclared(declaration)
         return
     for rule in names.rules:
-        served = [cell for cell in rule.admission.cells if cell.attempt.ending is Ending.SERVED]
+        served = [case for case in rule.admission.cells if case.attempt.ending is Ending.SERVED]
         if served:
             yield _not_kept(declaration, rule, served)
         else:
@@ -315,13 +313,13 @@ def declared_rules_about_names_are_in_force(
 
 
 def _not_kept(declaration: ListenerDeclaration, rule: NameRule, served: list[AccessCase]) -> Finding:
-    admission = rule.admission
+    matrix = rule.admission
     return not_in_force(
         declaration,
         rule.setting,
-        expected=f"a certificate that is not allowed is refused ({admission.certificate})",
+        expected=f"a certificate that is not allowed is refused ({matrix.certificate})",
         observed=observed_in(served),
-        reproduce=reproduce_in(admission, served),
+        reproduce=reproduce_in(matrix, served),
     )
 
 

@@ -110,7 +110,7 @@ def _sides_of(setting: str) -> tuple[Side, ...]:
 
 
 @trap_check("auto-tls-drops-client-auth")
-def generated_certificates_drop_nothing(declarations: Declarations) -> None:
+def auto_tls_keeps_client_authentication(declarations: Declarations) -> None:
     """--auto-tls does not disable declared client authentication.
 
     With --auto-tls and no certificate, etcd replaces all TLS settings of that side, including
@@ -127,7 +127,7 @@ def generated_certificates_drop_nothing(declarations: Declarations) -> None:
 
 
 @trap_check("auto-tls-ignored")
-def nothing_is_declared_as_generated_that_is_not(declarations: Declarations) -> None:
+def auto_tls_is_not_ignored(declarations: Declarations) -> None:
     """--auto-tls is not declared together with a certificate.
 
     etcd then ignores --auto-tls and warns in its log. A reader of the flags takes the served certificate for
@@ -173,7 +173,7 @@ def a_bundle_has_client_authentication(declarations: Declarations) -> None:
 
 
 @trap_check("http-listener-beside-tls")
-def no_plaintext_is_declared_beside_tls(declarations: Declarations) -> None:
+def no_http_listener_is_declared_with_tls(declarations: Declarations) -> None:
     """No http listener is declared together with TLS settings for the same side.
 
     TLS settings apply to https URLs only. The http listener accepts every client, even on the same port. etcd
@@ -266,7 +266,7 @@ def the_revocation_list_can_be_read(declarations: Declarations) -> None:
 
 
 @trap_check("crl-ignored-on-grpc")
-def the_revocation_list_counts_for_grpc(declarations: Declarations) -> None:
+def the_revocation_list_applies_to_grpc(declarations: Declarations) -> None:
     """The declared revocation list also applies to the gRPC port.
 
     With --listen-client-http-urls, etcd before 3.5.32, 3.6.13 and 3.7.0 does not check the list on the gRPC
@@ -298,7 +298,7 @@ def _gone(declaration: ListenerDeclaration, acceptance: AcceptedClient) -> Mappi
 
 
 @check("config.crl-missing", on=EVERY_LISTENER, counterexample=_gone)
-def the_revocation_list_is_there(
+def the_revocation_list_exists(
     declaration: ListenerDeclaration, acceptance: AcceptedClient
 ) -> Iterator[Statement]:
     """The declared revocation list exists at its path.
@@ -417,7 +417,7 @@ def every_flag_is_known(declarations: Declarations) -> None:
 
 
 @trap_check("variable-beside-flag")
-def nothing_is_declared_twice(declarations: Declarations) -> None:
+def no_setting_is_declared_twice(declarations: Declarations) -> None:
     """No setting is given both as a flag and as an environment variable.
 
     From 3.4 on etcd exits with an error, even if both values are equal; in 3.3 the flag takes precedence.
@@ -430,7 +430,7 @@ def nothing_is_declared_twice(declarations: Declarations) -> None:
 
 
 @trap_check("gateway-off-in-config-file")
-def a_gateway_that_is_off_is_declared_so(declarations: Declarations) -> None:
+def a_disabled_gateway_is_declared(declarations: Declarations) -> None:
     """A JSON gateway that is disabled is declared as disabled.
 
     Up to 3.4 a configuration file without enable-grpc-gateway disables the gateway, while the flag's default
@@ -444,7 +444,7 @@ def a_gateway_that_is_off_is_declared_so(declarations: Declarations) -> None:
 
 
 @trap_check("does-not-start")
-def etcd_starts_with_what_is_declared(declarations: Declarations) -> None:
+def etcd_starts_with_the_declaration(declarations: Declarations) -> None:
     """The declaration is one with which etcd starts.
 
     If etcd runs nevertheless, it was started with other settings: the declaration is not in force, and the
@@ -497,7 +497,7 @@ def _with_a_flag_that_goes(declarations: Declarations) -> Mapping[str, Any]:
 
 
 @check("config.next-version", on=set(), counterexample=_with_a_flag_that_goes)
-def the_next_version_takes_the_declaration(declarations: Declarations) -> Iterator[Statement]:
+def the_next_version_accepts_the_declaration(declarations: Declarations) -> Iterator[Statement]:
     """The next minor versions of etcd do the same with this declaration.
 
     An upgrade changes what a declaration does: etcd 3.6 reads no PEM revocation list and then refuses every

@@ -145,7 +145,7 @@ def _metrics_in_plain_http(ports: UnnamedPorts) -> Mapping[str, Any]:
 
 
 @check("listener.undeclared", on=frozenset(), counterexample=_metrics_in_plain_http)
-def nothing_answers_plain_http_unnamed(ports: UnnamedPorts) -> Iterator[Statement]:
+def no_unknown_listener_serves_plain_http(ports: UnnamedPorts) -> Iterator[Statement]:
     """No member serves plain HTTP on a usual etcd port that is not a known listener.
 
     A client, peer or metrics URL in http needs no certificate: any client that reaches it is accepted,

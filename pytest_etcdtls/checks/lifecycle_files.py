@@ -18,25 +18,27 @@ from pytest_etcdtls.judgement import (
     judge_steps,
     look_for,
 )
-from pytest_etcdtls.registry import check
+from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 
-_GOOD = "good client"
+_GOOD_CLIENT, _OTHER_CA, _NAMED = "good client", "client of another CA", "named client"
 
 
-def with_trials(experiment: Experiment, step: str, who: str, **changes: Any) -> Experiment:  # noqa: ANN401
-    """Return the experiment with one identity's attempts in one step changed; for counterexamples."""
+def attempts_changed(step: str, who: str, **changes: Any) -> Counterexample:  # noqa: ANN401
+    """Return a counterexample that changes one client's attempts in one step of an experiment."""
 
-    def changed(trial: ExperimentAttempt) -> ExperimentAttempt:
-        return replace(trial, attempt=replace(trial.attempt, **changes)) if trial.who == who else trial
+    def changed(made: ExperimentAttempt) -> ExperimentAttempt:
+        return replace(made, attempt=replace(made.attempt, **changes)) if made.who == who else made
 
-    experiment.step(step).of(who)
-    steps = tuple(
-        replace(found, trials=tuple(map(changed, found.trials))) if found.name == step else found
-        for found in experiment.steps
-    )
-    return replace(experiment, steps=steps)
+    def counterexample(experiment: Experiment) -> Mapping[str, Any]:
+        steps = tuple(
+            replace(found, trials=tuple(map(changed, found.trials))) if found.name == step else found
+            for found in experiment.steps
+        )
+        return {"experiment": replace(experiment, steps=steps)}
+
+    return counterexample
 
 
 SERVED: Mapping[str, Any] = {
@@ -48,7 +50,7 @@ SERVED: Mapping[str, Any] = {
 """The fields that change in an attempt that is accepted."""
 
 
-def _paste(port: str, file: str) -> tuple[str, ...]:
+def _reproduce(port: str, file: str) -> tuple[str, ...]:
     show = "openssl s_client -connect 127.0.0.1:%s </dev/null 2>/dev/null | openssl x509 -noout -fingerprint"
     return (
         show % port,
@@ -62,16 +64,16 @@ def _served_from_disk(
     experiment: Experiment, step: str, reproduce: tuple[str, ...] = ()
 ) -> Iterator[Statement]:
     """Judge whether every good client is served with the certificate that is on disk."""
-    yield from judge_steps(experiment, [Expected(step, _GOOD, ACCEPTED)], reproduce)
+    yield from judge_steps(experiment, [Expected(step, _GOOD_CLIENT, ACCEPTED)], reproduce)
     stale = [
-        trial
-        for trial in experiment.step(step).of(_GOOD)
-        if trial.attempt.ending is Ending.SERVED and trial.attempt.chain[:1] != (trial.on_disk,)
+        made
+        for made in experiment.step(step).of(_GOOD_CLIENT)
+        if made.attempt.ending is Ending.SERVED and made.attempt.chain[:1] != (made.on_disk,)
     ]
     if stale:
         yield finding(
             experiment,
-            experiment.step(step),
+            step,
             stale,
             message=f"another certificate is served ({experiment.step(step).done})",
             expected="the certificate that is on disk",
@@ -79,14 +81,10 @@ def _served_from_disk(
         )
 
 
-def _stale(step: str) -> Any:  # noqa: ANN401
-    def counterexample(experiment: Experiment) -> Mapping[str, Any]:
-        return {"experiment": with_trials(experiment, step, _GOOD, chain=(b"0",))}
-
-    return counterexample
+_STALE = attempts_changed("replaced", _GOOD_CLIENT, chain=(b"0",))
 
 
-@check("lifecycle.leaf-reload", on=set(), counterexample=_stale("replaced"))
+@check("lifecycle.leaf-reload", on=set(), counterexample=_STALE)
 def a_new_pair_is_served_without_a_restart(
     experiment: Annotated[Experiment, "leaf-reload"],
 ) -> Iterator[Statement]:
@@ -103,12 +101,12 @@ def a_new_pair_is_served_without_a_restart(
     Remediation: restart this etcd, member by member, after every renewal of --cert-file and --key-file, and
         report it: etcd has read them at every handshake since 3.2.
     """
-    reproduce = _paste("2379", "server")
+    reproduce = _reproduce("2379", "server")
     yield from _served_from_disk(experiment, "replaced", reproduce)
-    yield from judge_steps(experiment, [Expected("before", _GOOD, ACCEPTED, control=True)])
+    yield from judge_steps(experiment, [Expected("before", _GOOD_CLIENT, ACCEPTED, control=True)])
 
 
-@check("lifecycle.peer-leaf-reload", on=set(), counterexample=_stale("replaced"))
+@check("lifecycle.peer-leaf-reload", on=set(), counterexample=_STALE)
 def a_new_peer_pair_is_served_without_a_restart(
     experiment: Annotated[Experiment, "peer-leaf-reload"],
 ) -> Iterator[Statement]:
@@ -125,17 +123,17 @@ def a_new_peer_pair_is_served_without_a_restart(
     Remediation: restart this etcd, member by member, after every renewal of --peer-cert-file and
         --peer-key-file, and report it: etcd has read them at every handshake since 3.2.
     """
-    reproduce = _paste("2380", "peer")
+    reproduce = _reproduce("2380", "peer")
     yield from _served_from_disk(experiment, "replaced", reproduce)
-    yield from judge_steps(experiment, [Expected("before", _GOOD, ACCEPTED, control=True)])
+    yield from judge_steps(experiment, [Expected("before", _GOOD_CLIENT, ACCEPTED, control=True)])
 
 
-def _half_is_served(experiment: Experiment) -> Mapping[str, Any]:
-    return {"experiment": with_trials(experiment, "half", _GOOD, **SERVED)}
-
-
-@check("lifecycle.half-pair-refused", on=set(), counterexample=_half_is_served)
-def half_a_pair_is_refused_until_it_is_whole(
+@check(
+    "lifecycle.half-pair-refused",
+    on=set(),
+    counterexample=attempts_changed("half", _GOOD_CLIENT, **SERVED),
+)
+def a_mismatched_pair_is_refused(
     experiment: Annotated[Experiment, "half-pair-refused"],
 ) -> Iterator[Statement]:
     """Handshakes fail exactly while certificate and key on disk do not match.
@@ -153,7 +151,10 @@ def half_a_pair_is_refused_until_it_is_whole(
         lifecycle.leaf-reload. If it does not serve a matching pair again, restart etcd after a renewal of
         --cert-file and --key-file, and report it.
     """
-    expectations = [Expected("half", _GOOD, NO_HANDSHAKE), Expected("empty", _GOOD, NO_HANDSHAKE)]
+    expectations = [
+        Expected("half", _GOOD_CLIENT, NO_HANDSHAKE),
+        Expected("empty", _GOOD_CLIENT, NO_HANDSHAKE),
+    ]
     yield from judge_steps(
         experiment,
         expectations,
@@ -166,8 +167,8 @@ def half_a_pair_is_refused_until_it_is_whole(
 
 
 def _one_lost(load: RenewalUnderLoad) -> Mapping[str, Any]:
-    tally = Counts(served=10, lost=1, examples=("new connection, http/1.1: unclear in connect: refused",))
-    return {"load": replace(load, tallies={**load.tallies, "new connections": tally})}
+    counts = Counts(served=10, lost=1, examples=("new connection, http/1.1: unclear in connect: refused",))
+    return {"load": replace(load, tallies={**load.tallies, "new connections": counts})}
 
 
 @check("lifecycle.rotation-loses-no-request", on=set(), counterexample=_one_lost)
@@ -185,18 +186,18 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
     Remediation: do not restart etcd on a renewal of --cert-file, and replace files by renaming within one
         directory.
     """
-    lost = {client: tally for client, tally in load.tallies.items() if tally.lost}
+    lost = {client: counts for client, counts in load.tallies.items() if counts.lost}
     if lost:
         yield Finding(
             message=f"requests are lost while the certificate is renewed {load.renewals} times",
             expected="every request served",
             observed="; ".join(
-                f"{client}: {tally.lost} of {tally.lost + tally.served + tally.unclear} lost"
-                for client, tally in lost.items()
+                f"{client}: {counts.lost} of {counts.lost + counts.served + counts.unclear} lost"
+                for client, counts in lost.items()
             ),
             evidence={
                 "etcd": load.etcd_version,
-                **{client: "; ".join(tally.examples) for client, tally in lost.items()},
+                **{client: "; ".join(counts.examples) for client, counts in lost.items()},
             },
             reproduce=(
                 "while :; do curl -fsS -k --cert client.crt --key client.key https://127.0.0.1:2379/version"
@@ -207,36 +208,35 @@ def a_renewal_loses_no_request(load: RenewalUnderLoad) -> Iterator[Statement]:
                 ),
             ),
         )
-    for client, tally in load.tallies.items():
-        if tally.unclear:
-            examples = "; ".join(tally.examples)
+    for client, counts in load.tallies.items():
+        if counts.unclear:
+            examples = "; ".join(counts.examples)
             yield CannotJudge(
-                Outcome.INCONCLUSIVE, f"{client}: {tally.unclear} without an answer in time: {examples}"
+                Outcome.INCONCLUSIVE, f"{client}: {counts.unclear} without an answer in time: {examples}"
             )
     if load.seen < load.renewals:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
             f"{load.seen} of {load.renewals} renewals were served: see lifecycle.leaf-reload",
         )
-    served = ", ".join(f"{tally.served} by {client}" for client, tally in load.tallies.items())
+    served = ", ".join(f"{counts.served} by {client}" for client, counts in load.tallies.items())
     yield Note(f"{load.renewals} renewals, requests served: {served}")
     if load.paused:
         yield Note("no client connected while files were replaced, which is not atomic in a container")
 
 
-_GOOD_CLIENT, _OTHER_CA, _NAMED = "good client", "client of another CA", "named client"
 _PEM_ENDS = Release(3, 6, 0, final=False)
 """The first release that reads a list in DER only."""
 
-_TRY = curl("https://127.0.0.1:2379", role="client", files=("other.crt", "other.key"))
+_CURL_OTHER_CA = curl("https://127.0.0.1:2379", role="client", files=("other.crt", "other.key"))
 
 
-def _still_trusted(experiment: Experiment) -> Mapping[str, Any]:
-    return {"experiment": with_trials(experiment, "removed, restarted", _OTHER_CA, **SERVED)}
-
-
-@check("lifecycle.ca-bundle-read-at-start", on=set(), counterexample=_still_trusted)
-def a_restarted_etcd_trusts_what_is_in_the_bundle(
+@check(
+    "lifecycle.ca-bundle-read-at-start",
+    on=set(),
+    counterexample=attempts_changed("removed, restarted", _OTHER_CA, **SERVED),
+)
+def a_restarted_etcd_trusts_the_new_bundle(
     experiment: Annotated[Experiment, "ca-bundle"],
 ) -> Iterator[Statement]:
     """After a restart etcd trusts exactly the CAs in the bundle on disk.
@@ -261,16 +261,16 @@ def a_restarted_etcd_trusts_what_is_in_the_bundle(
             Expected("removed, restarted", _OTHER_CA, REFUSED),
             Expected("removed, restarted", _GOOD_CLIENT, ACCEPTED),
         ],
-        ("cat other-ca.crt >> ca.crt  # or take it out again; then restart etcd", _TRY),
+        ("cat other-ca.crt >> ca.crt  # or take it out again; then restart etcd", _CURL_OTHER_CA),
     )
 
 
-def _trusted_at_once(experiment: Experiment) -> Mapping[str, Any]:
-    return {"experiment": with_trials(experiment, "added", _OTHER_CA, **SERVED)}
-
-
-@check("lifecycle.ca-bundle-needs-restart", on=set(), counterexample=_trusted_at_once)
-def a_running_etcd_trusts_what_it_was_started_with(
+@check(
+    "lifecycle.ca-bundle-needs-restart",
+    on=set(),
+    counterexample=attempts_changed("added", _OTHER_CA, **SERVED),
+)
+def a_bundle_change_needs_a_restart(
     experiment: Annotated[Experiment, "ca-bundle"],
 ) -> Iterator[Statement]:
     """A change of the CA bundle has no effect until etcd is restarted.
@@ -295,15 +295,11 @@ def a_running_etcd_trusts_what_it_was_started_with(
             Expected("removed", _OTHER_CA, ACCEPTED),
             Expected("removed", _GOOD_CLIENT, ACCEPTED),
         ],
-        ("cat other-ca.crt >> ca.crt  # do not restart etcd", _TRY),
+        ("cat other-ca.crt >> ca.crt  # do not restart etcd", _CURL_OTHER_CA),
     )
 
 
-def _list_ignored(experiment: Experiment) -> Mapping[str, Any]:
-    return {"experiment": with_trials(experiment, "listed", _NAMED, **SERVED)}
-
-
-@check("lifecycle.crl-reload", on=set(), counterexample=_list_ignored)
+@check("lifecycle.crl-reload", on=set(), counterexample=attempts_changed("listed", _NAMED, **SERVED))
 def a_new_revocation_list_is_in_force_at_once(
     experiment: Annotated[Experiment, "crl-reload"],
 ) -> Iterator[Statement]:
@@ -336,12 +332,8 @@ def a_new_revocation_list_is_in_force_at_once(
     )
 
 
-def _pem_ignored(experiment: Experiment) -> Mapping[str, Any]:
-    return {"experiment": with_trials(experiment, "pem", _NAMED, **SERVED)}
-
-
-@check("lifecycle.crl-encoding", on=set(), counterexample=_pem_ignored)
-def a_list_that_cannot_be_read_admits_nobody(
+@check("lifecycle.crl-encoding", on=set(), counterexample=attempts_changed("pem", _NAMED, **SERVED))
+def an_unreadable_list_refuses_every_client(
     experiment: Annotated[Experiment, "crl-encoding"],
 ) -> Iterator[Statement]:
     """No client is accepted with a revocation list that this etcd cannot read.
@@ -372,11 +364,11 @@ def a_list_that_cannot_be_read_admits_nobody(
         ],
         reproduce,
     )
-    if all(trial.attempt.ending in REFUSED_OR_CLOSED for trial in experiment.step("pem").of(_NAMED)):
-        yield from _as_known(experiment, reproduce)
+    if all(made.attempt.ending in REFUSED_OR_CLOSED for made in experiment.step("pem").of(_NAMED)):
+        yield from _effect_of_pem(experiment, reproduce)
 
 
-def _as_known(experiment: Experiment, reproduce: tuple[str, ...]) -> Iterator[Statement]:
+def _effect_of_pem(experiment: Experiment, reproduce: tuple[str, ...]) -> Iterator[Statement]:
     """Judge the effect of a list in PEM on good clients, by etcd's version."""
     release = Release.parse(experiment.etcd_version)
     if release is None:
@@ -386,15 +378,13 @@ def _as_known(experiment: Experiment, reproduce: tuple[str, ...]) -> Iterator[St
         return
     reads_pem = release < _PEM_ENDS
     expected = ACCEPTED if reads_pem else REFUSED_OR_CLOSED
-    others = [
-        trial for trial in experiment.step("pem").of(_GOOD_CLIENT) if trial.attempt.ending not in expected
-    ]
-    if any(trial.attempt.ending is Ending.UNCLEAR for trial in others):
-        yield CannotJudge(Outcome.INCONCLUSIVE, "; ".join(trial.describe() for trial in others))
+    others = [made for made in experiment.step("pem").of(_GOOD_CLIENT) if made.attempt.ending not in expected]
+    if any(made.attempt.ending is Ending.UNCLEAR for made in others):
+        yield CannotJudge(Outcome.INCONCLUSIVE, "; ".join(made.describe() for made in others))
     elif others:
         yield finding(
             experiment,
-            experiment.step("pem"),
+            "pem",
             others,
             message="a list in PEM does not have the effect that is known for this version",
             expected="good clients accepted, the list read" if reads_pem else "every client refused",

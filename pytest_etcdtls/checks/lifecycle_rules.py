@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls.checks.lifecycle_files import SERVED, with_trials
+from pytest_etcdtls.checks.lifecycle_files import SERVED, attempts_changed
 from pytest_etcdtls.facts.experiments import (
     Experiment,
     ExperimentAttempt,
@@ -27,7 +27,7 @@ from pytest_etcdtls.judgement import (
     look_for,
     s_client,
 )
-from pytest_etcdtls.registry import check
+from pytest_etcdtls.registry import Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Protocol, TLSVersion
 from pytest_etcdtls.tls.attempt import Response
@@ -36,11 +36,8 @@ from pytest_etcdtls.tls.hello import TLS1_2, Reply, ServerHello
 _STARTED = "started"
 
 
-def _as_if_accepted(who: str) -> Any:  # noqa: ANN401
-    def counterexample(experiment: Experiment) -> Mapping[str, Any]:
-        return {"experiment": with_trials(experiment, _STARTED, who, **SERVED)}
-
-    return counterexample
+def _accepted(who: str) -> Counterexample:
+    return attempts_changed(_STARTED, who, **SERVED)
 
 
 def _curl(port: int, where: str) -> str:
@@ -48,8 +45,8 @@ def _curl(port: int, where: str) -> str:
     return look_for(command, f"an HTTP status line: the client is accepted ({where})")
 
 
-@check("lifecycle.allowed-hostname", on=set(), counterexample=_as_if_accepted("client with another hostname"))
-def only_clients_with_the_hostname_are_admitted(
+@check("lifecycle.allowed-hostname", on=set(), counterexample=_accepted("client with another hostname"))
+def only_clients_with_the_hostname_are_accepted(
     experiment: Annotated[Experiment, "allowed-hostname"],
 ) -> Iterator[Statement]:
     """--client-cert-allowed-hostname refuses certificates without that hostname.
@@ -75,8 +72,8 @@ def only_clients_with_the_hostname_are_admitted(
     )
 
 
-@check("lifecycle.peer-allowed-cn", on=set(), counterexample=_as_if_accepted("peer with another common name"))
-def only_peers_with_the_common_name_are_admitted(
+@check("lifecycle.peer-allowed-cn", on=set(), counterexample=_accepted("peer with another common name"))
+def only_peers_with_the_common_name_are_accepted(
     experiment: Annotated[Experiment, "peer-allowed-cn"],
 ) -> Iterator[Statement]:
     """--peer-cert-allowed-cn refuses peer certificates with another common name.
@@ -100,10 +97,8 @@ def only_peers_with_the_common_name_are_admitted(
     )
 
 
-@check(
-    "lifecycle.peer-allowed-hostname", on=set(), counterexample=_as_if_accepted("peer with another hostname")
-)
-def only_peers_with_the_hostname_are_admitted(
+@check("lifecycle.peer-allowed-hostname", on=set(), counterexample=_accepted("peer with another hostname"))
+def only_peers_with_the_hostname_are_accepted(
     experiment: Annotated[Experiment, "peer-allowed-hostname"],
 ) -> Iterator[Statement]:
     """--peer-cert-allowed-hostname refuses peer certificates without that hostname.
@@ -127,8 +122,8 @@ def only_peers_with_the_hostname_are_admitted(
     )
 
 
-@check("lifecycle.peer-san", on=set(), counterexample=_as_if_accepted("peer with another address"))
-def a_peer_comes_from_where_its_certificate_says(
+@check("lifecycle.peer-san", on=set(), counterexample=_accepted("peer with another address"))
+def a_peer_is_accepted_only_from_its_addresses(
     experiment: Annotated[Experiment, "peer-san"],
 ) -> Iterator[Statement]:
     """A peer whose certificate has SANs is accepted only from these addresses.
@@ -159,15 +154,8 @@ _REFUSED = '"alert": refused, as it should be'
 _TLS12, _TLS13 = "good client offering TLSv1.2 only", "good client offering TLSv1.3 only"
 
 
-def _served_protocols(who: str) -> Any:  # noqa: ANN401
-    def counterexample(experiment: Experiment) -> Mapping[str, Any]:
-        return {"experiment": with_trials(experiment, _STARTED, who, **SERVED)}
-
-    return counterexample
-
-
-@check("lifecycle.version-floor", on=set(), counterexample=_served_protocols(_TLS12))
-def no_version_below_the_floor_is_spoken(
+@check("lifecycle.version-floor", on=set(), counterexample=_accepted(_TLS12))
+def no_version_below_the_minimum_is_negotiated(
     experiment: Annotated[Experiment, "version-floor"],
 ) -> Iterator[Statement]:
     """With --tls-min-version=TLS1.3 neither port accepts TLS 1.2.
@@ -188,8 +176,8 @@ def no_version_below_the_floor_is_spoken(
     )
 
 
-@check("lifecycle.version-ceiling", on=set(), counterexample=_served_protocols(_TLS13))
-def no_version_above_the_ceiling_is_spoken(
+@check("lifecycle.version-ceiling", on=set(), counterexample=_accepted(_TLS13))
+def no_version_above_the_maximum_is_negotiated(
     experiment: Annotated[Experiment, "version-ceiling"],
 ) -> Iterator[Statement]:
     """With --tls-max-version=TLS1.2 neither port accepts TLS 1.3.
@@ -269,16 +257,18 @@ def _not_as_listed(offers: SuiteOffers, wrong: list[SuiteOffer], *, listed: bool
 
 
 _GRPC, _GATEWAY = "over gRPC", "over the gateway"
-_MAY = "certificate with the user's name, key that the user may read"
+_READER = "certificate with the user's name, key that the user may read"
 _TOKEN = "token of root"  # noqa: S105 - names a client
 
 
-def _denied(experiment: Experiment) -> Mapping[str, Any]:
-    response = Response(status=200, headers={"grpc-status": "7"})
-    return {"experiment": with_trials(experiment, _GRPC, _MAY, response=response)}
+_DENIED = Response(status=200, headers={"grpc-status": "7"})
 
 
-@check("lifecycle.cn-is-user", on=set(), counterexample=_denied)
+@check(
+    "lifecycle.cn-is-user",
+    on=set(),
+    counterexample=attempts_changed(_GRPC, _READER, response=_DENIED),
+)
 def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> Iterator[Statement]:
     """With authentication on, a certificate's common name is the gRPC user name.
 
@@ -293,17 +283,18 @@ def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> I
     Remediation: use passwords or tokens with this etcd, and check what --client-cert-auth does in it: without
         it no certificate is a user.
     """
-    trials = experiment.step(_GRPC).trials
-    yield from _unanswered(trials)
-    for trial in trials:
-        status = _grpc_status(trial)
-        if status is not None and (status == "0") != (trial.who == _MAY):
+    attempts = experiment.step(_GRPC).trials
+    yield from _unanswered(attempts)
+    for made in attempts:
+        response = made.attempt.response
+        status = response.headers.get("grpc-status") if response is not None else None
+        if status is not None and (status == "0") != (made.who == _READER):
             yield finding(
                 experiment,
-                experiment.step(_GRPC),
-                [trial],
-                message=f"{trial.who}: the key {'is read' if status == '0' else 'cannot be read'}",
-                expected="the key is read" if trial.who == _MAY else "permission denied",
+                _GRPC,
+                [made],
+                message=f"{made.who}: the key {'is read' if status == '0' else 'cannot be read'}",
+                expected="the key is read" if made.who == _READER else "permission denied",
                 reproduce=(
                     etcdctl(
                         _CLIENT_PORT,
@@ -315,24 +306,20 @@ def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> I
             )
 
 
-def _grpc_status(trial: ExperimentAttempt) -> str | None:
-    response = trial.attempt.response
-    return response.headers.get("grpc-status") if response is not None else None
+def _unanswered(attempts: tuple[ExperimentAttempt, ...]) -> Iterator[Statement]:
+    for made in attempts:
+        if made.attempt.response is None:
+            yield CannotJudge(Outcome.INCONCLUSIVE, made.describe())
 
 
-def _unanswered(trials: tuple[ExperimentAttempt, ...]) -> Iterator[Statement]:
-    for trial in trials:
-        if trial.attempt.response is None:
-            yield CannotJudge(Outcome.INCONCLUSIVE, trial.describe())
-
-
-def _taken_for_a_user(experiment: Experiment) -> Mapping[str, Any]:
-    who = "certificate without a common name"
-    return {"experiment": with_trials(experiment, _GATEWAY, who, response=Response(status=200))}
-
-
-@check("lifecycle.cn-ignored-by-gateway", on=set(), counterexample=_taken_for_a_user)
-def the_gateway_takes_no_certificate_for_a_user(
+@check(
+    "lifecycle.cn-ignored-by-gateway",
+    on=set(),
+    counterexample=attempts_changed(
+        _GATEWAY, "certificate without a common name", response=Response(status=200)
+    ),
+)
+def the_gateway_derives_no_user_from_a_certificate(
     experiment: Annotated[Experiment, "users"],
 ) -> Iterator[Statement]:
     """With authentication on, the JSON gateway derives no user from a certificate.
@@ -348,21 +335,21 @@ def the_gateway_takes_no_certificate_for_a_user(
     Remediation: disable the gateway with --enable-grpc-gateway=false, and let no user have the name in the
         certificate of --cert-file.
     """
-    trials = experiment.step(_GATEWAY).trials
-    yield from _unanswered(trials)
-    for trial in trials:
-        response = trial.attempt.response
+    attempts = experiment.step(_GATEWAY).trials
+    yield from _unanswered(attempts)
+    for made in attempts:
+        response = made.attempt.response
         if response is None:
             continue
         served = response.status == 200
-        if trial.who == _TOKEN and not served:
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"the gateway serves no client: {trial.describe()}")
-        if trial.who != _TOKEN and served:
+        if made.who == _TOKEN and not served:
+            yield CannotJudge(Outcome.INCONCLUSIVE, f"the gateway serves no client: {made.describe()}")
+        if made.who != _TOKEN and served:
             yield finding(
                 experiment,
-                experiment.step(_GATEWAY),
-                [trial],
-                message=f"{trial.who}: the gateway reads a key",
+                _GATEWAY,
+                [made],
+                message=f"{made.who}: the gateway reads a key",
                 expected="refused without a token",
                 reproduce=(
                     look_for(
@@ -374,13 +361,15 @@ def the_gateway_takes_no_certificate_for_a_user(
             )
 
 
-def _unavailable(experiment: Experiment) -> Mapping[str, Any]:
-    who = "good client by the gateway"
-    return {"experiment": with_trials(experiment, "started", who, response=Response(status=503))}
+_BY_GATEWAY = "good client by the gateway"
 
 
-@check("lifecycle.separate-client-certificate", on=set(), counterexample=_unavailable)
-def the_gateway_dials_with_the_certificate_that_it_was_given(
+@check(
+    "lifecycle.separate-client-certificate",
+    on=set(),
+    counterexample=attempts_changed(_STARTED, _BY_GATEWAY, response=Response(status=503)),
+)
+def the_gateway_uses_its_own_client_certificate(
     experiment: Annotated[Experiment, "separate-client-certificate"],
 ) -> Iterator[Statement]:
     """With --client-cert-file the gateway works with a server-only certificate.
@@ -394,15 +383,14 @@ def the_gateway_dials_with_the_certificate_that_it_was_given(
     Level: MUST
     Remediation: issue the certificate of --cert-file with the usages serverAuth and clientAuth.
     """
-    yield from judge_steps(experiment, [Expected("started", "good client", ACCEPTED, control=True)])
-    step = experiment.step("started")
-    trials = step.of("good client by the gateway")
-    yield from _unanswered(trials)
-    others = [trial for trial in trials if trial.attempt.response and trial.attempt.response.status != 200]
+    yield from judge_steps(experiment, [Expected(_STARTED, "good client", ACCEPTED, control=True)])
+    attempts = experiment.step(_STARTED).of(_BY_GATEWAY)
+    yield from _unanswered(attempts)
+    others = [made for made in attempts if made.attempt.response and made.attempt.response.status != 200]
     if others:
         yield finding(
             experiment,
-            step,
+            _STARTED,
             others,
             message="the gateway does not work with its own client certificate",
             expected="HTTP 200",

@@ -464,7 +464,7 @@ def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
         yield from _astray(discovery, role)
         yield from _without(discovery, role)
     yield from _left_out(discovery)
-    yield from _told_besides(discovery)
+    yield from _remarks(discovery)
     yield Note(discovery.describe())
 
 
@@ -536,7 +536,7 @@ def _left_out(discovery: Discovery) -> Iterator[Statement]:
         yield from _unjudged(Outcome.INCONCLUSIVE, reason)
 
 
-def _told_besides(discovery: Discovery) -> Iterator[Statement]:
+def _remarks(discovery: Discovery) -> Iterator[Statement]:
     """Yield notes: unusable URLs of members that another URL leads to, and unused rules."""
     for role in (Role.CLIENT, Role.PEER):
         for member in discovery.members:

@@ -42,22 +42,22 @@ _CLIENT_PAIR_SINCE = (3, 5)
 """The first release line with ``--client-cert-file``."""
 
 
-def _as_if_accepted(admission: AccessMatrix, **_: object) -> Mapping[str, Any]:
-    return as_if_accepted(admission)
+def _as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
+    return as_if_accepted(matrix)
 
 
-def _judge(admission: AccessMatrix, unauthenticated: AccessMatrix, who: str) -> Iterator[Statement]:
+def _judge(matrix: AccessMatrix, unauthenticated: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge the role where unauthenticated clients are refused; otherwise roles do not matter."""
-    if any(cell.attempt.ending is Ending.SERVED for cell in unauthenticated.cells):
+    if any(case.attempt.ending is Ending.SERVED for case in unauthenticated.cells):
         reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
-    yield from judge(admission, who)
+    yield from judge(matrix, who)
 
 
 @check("mtls.client-certificate-on-peer-port", on={Role.PEER}, counterexample=_as_if_accepted)
 def a_client_certificate_is_refused_on_the_peer_port(
-    admission: Annotated[AccessMatrix, "client-certificate"], unauthenticated: Annotated[AccessMatrix, "none"]
+    matrix: Annotated[AccessMatrix, "client-certificate"], unauthenticated: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """A client certificate is refused on the peer port.
 
@@ -73,16 +73,16 @@ def a_client_certificate_is_refused_on_the_peer_port(
         --peer-cert-allowed-cn. Members connect to each other with --peer-cert-file, or with
         --peer-client-cert-file; that CA must issue this certificate as well.
     """
-    if admission.has_names and any(cell.attempt.ending is Ending.CLOSED for cell in admission.cells):
+    if matrix.has_names and any(case.attempt.ending is Ending.CLOSED for case in matrix.cells):
         reason = "etcd closed the connection by its SAN rule: from its own address it may be accepted"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
-    yield from _judge(admission, unauthenticated, "a client's certificate on the peer port")
+    yield from _judge(matrix, unauthenticated, "a client's certificate on the peer port")
 
 
 @check("mtls.peer-certificate-on-client-port", on={Role.CLIENT}, counterexample=_as_if_accepted)
 def a_peer_certificate_is_refused_on_the_client_port(
-    admission: Annotated[AccessMatrix, "peer-certificate"], unauthenticated: Annotated[AccessMatrix, "none"]
+    matrix: Annotated[AccessMatrix, "peer-certificate"], unauthenticated: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """A peer certificate is refused on the client port.
 
@@ -97,12 +97,12 @@ def a_peer_certificate_is_refused_on_the_client_port(
         certificate of --cert-file, the JSON gateway needs a certificate of its own from that CA, with
         --client-cert-file and --client-key-file (etcd 3.5 and newer).
     """
-    yield from _judge(admission, unauthenticated, "a peer's certificate on the client port")
+    yield from _judge(matrix, unauthenticated, "a peer's certificate on the client port")
 
 
 @check("mtls.server-certificate-as-client", on={Role.CLIENT}, counterexample=_as_if_accepted)
 def the_served_certificate_is_no_client_certificate(
-    admission: Annotated[AccessMatrix, "server-certificate"],
+    matrix: Annotated[AccessMatrix, "server-certificate"],
     unauthenticated: Annotated[AccessMatrix, "none"],
     etcd: EtcdRelease,
 ) -> Iterator[Statement]:
@@ -120,7 +120,7 @@ def the_served_certificate_is_no_client_certificate(
     Remediation: give the gateway its own certificate with --client-cert-file and --client-key-file, and serve
         a certificate with the extended key usage serverAuth alone.
     """
-    statements = list(_judge(admission, unauthenticated, "the served certificate, as a client certificate,"))
+    statements = list(_judge(matrix, unauthenticated, "the served certificate, as a client certificate,"))
     if etcd.release.line < _CLIENT_PAIR_SINCE and any(isinstance(said, Finding) for said in statements):
         reason = f"etcd {etcd.release} has no --client-cert-file for its gateway, which needs it"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
@@ -140,7 +140,7 @@ def _refused_again(resumption: Resumption) -> Mapping[str, Any]:
 
 
 @check("mtls.resumption-keeps-verdict", on=_CLIENT_AND_PEER, counterexample=_refused_again)
-def a_resumed_session_keeps_the_verdict(resumption: Resumption) -> Iterator[Statement]:
+def a_resumed_session_is_judged_like_a_full_handshake(resumption: Resumption) -> Iterator[Statement]:
     """A resumed session is accepted exactly when a full handshake would be.
 
     A resumed handshake sends no certificate. If the server does not verify the remembered certificate again,
@@ -213,7 +213,7 @@ def _carried_over(foreign: ForeignSession) -> Mapping[str, Any]:
 
 
 @check("mtls.ticket-not-transferable", on=_CLIENT_AND_PEER, counterexample=_carried_over)
-def a_session_of_the_other_port_is_worth_nothing(foreign: ForeignSession) -> Iterator[Statement]:
+def a_session_of_the_other_port_is_refused(foreign: ForeignSession) -> Iterator[Statement]:
     """A session from the member's other port is refused.
 
     A client of the client port could otherwise use the peer port, without a certificate that is valid there:
@@ -272,7 +272,7 @@ def _weak_client(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
 
 
 @check("mtls.client-certificate-strength", on=set(), counterexample=_weak_client)
-def clients_keys_are_strong(held: Clients, policy: Policy) -> Iterator[Statement]:
+def client_keys_are_strong(held: Clients, policy: Policy) -> Iterator[Statement]:
     """The keys of client certificates are strong.
 
     An attacker who computes a client's private key from its certificate has that client's access. A
@@ -291,7 +291,7 @@ def _weak_ca(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
 
 
 @check("mtls.client-ca-strength", on=set(), counterexample=_weak_ca)
-def the_keys_of_clients_cas_are_strong(held: ClientCAs, policy: Policy) -> Iterator[Statement]:
+def client_ca_keys_are_strong(held: ClientCAs, policy: Policy) -> Iterator[Statement]:
     """The keys of the CAs that verify client certificates are strong.
 
     An attacker who computes the private key of such a CA can issue certificates that etcd accepts, and read
@@ -333,7 +333,7 @@ def _sha1(held: HeldCertificates, policy: Policy) -> Mapping[str, Any]:
 
 
 @check("mtls.client-certificate-signature", on=set(), counterexample=_sha1)
-def clients_certificates_are_signed_with_a_good_hash(held: Clients, policy: Policy) -> Iterator[Statement]:
+def client_signatures_use_sha2(held: Clients, policy: Policy) -> Iterator[Statement]:
     """Client certificates and their chains are signed with a hash of the SHA-2 family.
 
     Collisions of SHA-1 and MD5 can be computed, and with them certificates that a CA never issued. An etcd
@@ -364,7 +364,7 @@ def clients_certificates_are_signed_with_a_good_hash(held: Clients, policy: Poli
 
 
 @check("mtls.client-certificate-expires", on=set(), counterexample=_an_hour_left)
-def clients_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> Iterator[Statement]:
+def client_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> Iterator[Statement]:
     """Client certificates are valid for longer than --etcd-expiry-days from now.
 
     A client is refused as soon as its certificate expires. Listeners do not show this in advance.
@@ -378,7 +378,7 @@ def clients_certificates_do_not_expire_soon(held: Clients, policy: Policy) -> It
 
 
 @check("mtls.client-ca-expires", on=set(), counterexample=_an_hour_left)
-def clients_cas_do_not_expire_soon(held: ClientCAs, policy: Policy) -> Iterator[Statement]:
+def client_cas_do_not_expire_soon(held: ClientCAs, policy: Policy) -> Iterator[Statement]:
     """The CAs of clients are valid for longer than --etcd-expiry-days from now.
 
     When such a CA expires, every client with a certificate from it is refused at once. etcd reads its bundle

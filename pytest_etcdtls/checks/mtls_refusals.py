@@ -17,24 +17,24 @@ from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 _CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
 
 
-def as_if_accepted(admission: AccessMatrix) -> Mapping[str, Any]:
+def as_if_accepted(matrix: AccessMatrix) -> Mapping[str, Any]:
     """Return what would be observed if the identity were accepted; the counterexample of every refusal."""
 
-    def served(cell: AccessCase) -> AccessCase:
+    def served(case: AccessCase) -> AccessCase:
         tries = tuple(
             replace(
                 attempt, ending=Ending.SERVED, phase=Phase.READ, alert=None, response=Response(status=200)
             )
-            for attempt in cell.tries
+            for attempt in case.tries
         )
-        return replace(cell, tries=tries)
+        return replace(case, tries=tries)
 
-    return {"admission": replace(admission, cells=tuple(served(cell) for cell in admission.cells))}
+    return {"matrix": replace(matrix, cells=tuple(served(case) for case in matrix.cells))}
 
 
 @check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted)
 def a_client_without_a_certificate_is_refused(
-    admission: Annotated[AccessMatrix, "none"],
+    matrix: Annotated[AccessMatrix, "none"],
 ) -> Iterator[Statement]:
     """A client without a certificate is refused.
 
@@ -53,12 +53,12 @@ def a_client_without_a_certificate_is_refused(
     Remediation: set --{peer}client-cert-auth=true together with --{peer}trusted-ca-file, and give
         --{peer}cert-file explicitly (auto-tls disables both).
     """
-    yield from judge(admission, "a client without a certificate")
+    yield from judge(matrix, "a client without a certificate")
 
 
 @check("mtls.self-signed", on=EVERY_LISTENER, counterexample=as_if_accepted)
 def a_self_signed_certificate_is_refused(
-    admission: Annotated[AccessMatrix, "self-signed"],
+    matrix: Annotated[AccessMatrix, "self-signed"],
 ) -> Iterator[Statement]:
     """A client with a self-signed certificate is refused.
 
@@ -72,12 +72,12 @@ def a_self_signed_certificate_is_refused(
     Level: MUST
     Remediation: set --{peer}trusted-ca-file to the CA of this port's clients.
     """
-    yield from judge(admission, "a self-signed client certificate")
+    yield from judge(matrix, "a self-signed client certificate")
 
 
 @check("mtls.foreign-ca", on=EVERY_LISTENER, counterexample=as_if_accepted)
 def a_certificate_of_a_foreign_ca_is_refused(
-    admission: Annotated[AccessMatrix, "foreign-ca"],
+    matrix: Annotated[AccessMatrix, "foreign-ca"],
 ) -> Iterator[Statement]:
     """A client with a certificate of another CA is refused.
 
@@ -92,12 +92,12 @@ def a_certificate_of_a_foreign_ca_is_refused(
     Level: MUST
     Remediation: set --{peer}trusted-ca-file to the CA of this port's clients and to no other CA.
     """
-    yield from judge(admission, "a client certificate of a foreign CA")
+    yield from judge(matrix, "a client certificate of a foreign CA")
 
 
 @check("mtls.lookalike-ca", on=EVERY_LISTENER, counterexample=as_if_accepted)
 def a_certificate_of_a_lookalike_ca_is_refused(
-    admission: Annotated[AccessMatrix, "lookalike-ca"],
+    matrix: Annotated[AccessMatrix, "lookalike-ca"],
 ) -> Iterator[Statement]:
     """A client certificate of a CA that imitates the trusted one is refused.
 
@@ -112,11 +112,11 @@ def a_certificate_of_a_lookalike_ca_is_refused(
     Remediation: this TLS server requests a certificate and does not verify its signature: let etcd itself
         verify it, with --{peer}trusted-ca-file.
     """
-    yield from judge(admission, "a client certificate of a look-alike CA")
+    yield from judge(matrix, "a client certificate of a look-alike CA")
 
 
 @check("mtls.expired", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
-def an_expired_certificate_is_refused(admission: Annotated[AccessMatrix, "expired"]) -> Iterator[Statement]:
+def an_expired_certificate_is_refused(matrix: Annotated[AccessMatrix, "expired"]) -> Iterator[Statement]:
     """A client with an expired certificate is refused.
 
     If expiry is not enforced, a stolen or withdrawn certificate works for ever.
@@ -129,12 +129,12 @@ def an_expired_certificate_is_refused(admission: Annotated[AccessMatrix, "expire
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file, and keep its clock
         correct.
     """
-    yield from judge(admission, "an expired client certificate")
+    yield from judge(matrix, "an expired client certificate")
 
 
 @check("mtls.not-yet-valid", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
 def a_certificate_that_is_not_yet_valid_is_refused(
-    admission: Annotated[AccessMatrix, "not-yet-valid"],
+    matrix: Annotated[AccessMatrix, "not-yet-valid"],
 ) -> Iterator[Statement]:
     """A client with a certificate that is not yet valid is refused.
 
@@ -148,12 +148,12 @@ def a_certificate_that_is_not_yet_valid_is_refused(
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file, and keep its clock
         correct.
     """
-    yield from judge(admission, "a client certificate that is not yet valid")
+    yield from judge(matrix, "a client certificate that is not yet valid")
 
 
 @check("mtls.server-auth-only", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
 def a_server_certificate_is_no_client_certificate(
-    admission: Annotated[AccessMatrix, "server-auth-only"],
+    matrix: Annotated[AccessMatrix, "server-auth-only"],
 ) -> Iterator[Statement]:
     """A client with a certificate for servers only is refused.
 
@@ -166,12 +166,12 @@ def a_server_certificate_is_no_client_certificate(
     Level: MUST
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file.
     """
-    yield from judge(admission, "a client certificate with extended key usage serverAuth only")
+    yield from judge(matrix, "a client certificate with extended key usage serverAuth only")
 
 
 @check("mtls.intermediate-missing", on=_CLIENT_AND_PEER, counterexample=as_if_accepted)
 def a_certificate_without_its_intermediate_is_refused(
-    admission: Annotated[AccessMatrix, "intermediate-missing"],
+    matrix: Annotated[AccessMatrix, "intermediate-missing"],
 ) -> Iterator[Statement]:
     """A client that does not send its intermediate CA is refused.
 
@@ -185,35 +185,35 @@ def a_certificate_without_its_intermediate_is_refused(
     Level: MUST
     Remediation: let etcd itself verify client certificates, with --{peer}trusted-ca-file.
     """
-    yield from judge(admission, "a client that does not send its intermediate certificate")
+    yield from judge(matrix, "a client that does not send its intermediate certificate")
 
 
 OVER_HTTP = frozenset({Protocol.HTTP1, Protocol.HTTP2, Protocol.GATEWAY})
 OVER_GRPC = frozenset({Protocol.GRPC})
 
 
-def only(admission: AccessMatrix, protocols: frozenset[Protocol]) -> AccessMatrix:
+def only(matrix: AccessMatrix, protocols: frozenset[Protocol]) -> AccessMatrix:
     """Return the part of the access matrix that was observed over these protocols."""
-    return replace(admission, cells=tuple(cell for cell in admission.cells if cell.protocol in protocols))
+    return replace(matrix, cells=tuple(case for case in matrix.cells if case.protocol in protocols))
 
 
-def _served_over(protocols: frozenset[Protocol], admission: AccessMatrix) -> Mapping[str, Any]:
-    served: AccessMatrix = as_if_accepted(only(admission, protocols))["admission"]
-    others = only(admission, frozenset(Protocol) - protocols)
-    return {"admission": replace(admission, cells=(*served.cells, *others.cells))}
+def _served_over(protocols: frozenset[Protocol], matrix: AccessMatrix) -> Mapping[str, Any]:
+    served: AccessMatrix = as_if_accepted(only(matrix, protocols))["matrix"]
+    others = only(matrix, frozenset(Protocol) - protocols)
+    return {"matrix": replace(matrix, cells=(*served.cells, *others.cells))}
 
 
-def _over_http(admission: AccessMatrix) -> Mapping[str, Any]:
-    return _served_over(OVER_HTTP, admission)
+def _over_http(matrix: AccessMatrix) -> Mapping[str, Any]:
+    return _served_over(OVER_HTTP, matrix)
 
 
-def _over_grpc(admission: AccessMatrix) -> Mapping[str, Any]:
-    return _served_over(OVER_GRPC, admission)
+def _over_grpc(matrix: AccessMatrix) -> Mapping[str, Any]:
+    return _served_over(OVER_GRPC, matrix)
 
 
 @check("mtls.revoked-http", on=EVERY_LISTENER, counterexample=_over_http)
 def a_revoked_certificate_is_refused_over_http(
-    admission: Annotated[AccessMatrix, "revoked"],
+    matrix: Annotated[AccessMatrix, "revoked"],
 ) -> Iterator[Statement]:
     """A client with a revoked certificate is refused over HTTP.
 
@@ -229,15 +229,15 @@ def a_revoked_certificate_is_refused_over_http(
     Level: MUST
     Remediation: give etcd the list with the flag --{side}-crl-file, not in a configuration file, DER encoded.
     """
-    seen = only(admission, OVER_HTTP)
+    seen = only(matrix, OVER_HTTP)
     if not seen.cells:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{admission.url} does not serve HTTP to clients")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not serve HTTP to clients")
     yield from judge(seen, "a client with a revoked certificate")
 
 
 @check("mtls.revoked-grpc", on={Role.CLIENT}, counterexample=_over_grpc)
 def a_revoked_certificate_is_refused_over_grpc(
-    admission: Annotated[AccessMatrix, "revoked"],
+    matrix: Annotated[AccessMatrix, "revoked"],
 ) -> Iterator[Statement]:
     """A client with a revoked certificate is refused over gRPC.
 
@@ -254,15 +254,15 @@ def a_revoked_certificate_is_refused_over_grpc(
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls; give the list
         with the flag --client-crl-file, not in a configuration file, DER encoded.
     """
-    seen = only(admission, OVER_GRPC)
+    seen = only(matrix, OVER_GRPC)
     if not seen.cells:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{admission.url} does not serve gRPC to clients")
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not serve gRPC to clients")
     yield from judge(seen, "a client with a revoked certificate")
 
 
 @check("mtls.wrong-hostname", on={Role.CLIENT}, counterexample=as_if_accepted)
 def a_client_with_another_hostname_is_refused(
-    admission: Annotated[AccessMatrix, "wrong-hostname"],
+    matrix: Annotated[AccessMatrix, "wrong-hostname"],
 ) -> Iterator[Statement]:
     """A client whose certificate does not cover the allowed hostname is refused.
 
@@ -277,12 +277,12 @@ def a_client_with_another_hostname_is_refused(
     Level: MUST
     Remediation: set --client-cert-allowed-hostname where etcd reads it: a configuration file hides flags.
     """
-    yield from judge(admission, "a client whose certificate does not cover the allowed hostname")
+    yield from judge(matrix, "a client whose certificate does not cover the allowed hostname")
 
 
 @check("mtls.wrong-peer-hostname", on={Role.PEER}, counterexample=as_if_accepted)
 def a_peer_with_another_hostname_is_refused(
-    admission: Annotated[AccessMatrix, "wrong-hostname"],
+    matrix: Annotated[AccessMatrix, "wrong-hostname"],
 ) -> Iterator[Statement]:
     """A peer whose certificate does not cover the allowed hostname is refused.
 
@@ -297,12 +297,12 @@ def a_peer_with_another_hostname_is_refused(
     Level: MUST
     Remediation: set --peer-cert-allowed-hostname where etcd reads it: a configuration file hides flags.
     """
-    yield from judge(admission, "a peer whose certificate does not cover the allowed hostname")
+    yield from judge(matrix, "a peer whose certificate does not cover the allowed hostname")
 
 
 @check("mtls.wrong-cn", on={Role.PEER}, counterexample=as_if_accepted)
 def a_peer_with_another_common_name_is_refused(
-    admission: Annotated[AccessMatrix, "wrong-cn"],
+    matrix: Annotated[AccessMatrix, "wrong-cn"],
 ) -> Iterator[Statement]:
     """A peer whose certificate does not have the allowed common name is refused.
 
@@ -317,12 +317,12 @@ def a_peer_with_another_common_name_is_refused(
     Level: MUST
     Remediation: set --peer-cert-allowed-cn where etcd reads it: a configuration file hides flags.
     """
-    yield from judge(admission, "a peer with another common name than the allowed one")
+    yield from judge(matrix, "a peer with another common name than the allowed one")
 
 
 @check("mtls.wrong-san", on={Role.PEER, Role.METRICS}, counterexample=as_if_accepted)
 def a_certificate_for_another_address_is_refused(
-    admission: Annotated[AccessMatrix, "wrong-san"],
+    matrix: Annotated[AccessMatrix, "wrong-san"],
 ) -> Iterator[Statement]:
     """A certificate whose SANs do not cover the client's address is refused.
 
@@ -337,7 +337,7 @@ def a_certificate_for_another_address_is_refused(
     Remediation: do not set --peer-skip-client-san-verification (before 3.7
         --experimental-peer-skip-client-san-verification).
     """
-    yield from judge(admission, "a client whose certificate is for another address")
+    yield from judge(matrix, "a client whose certificate is for another address")
 
 
 def _as_if_accepted(encounter: IdentityAttempt) -> IdentityAttempt:
@@ -345,15 +345,15 @@ def _as_if_accepted(encounter: IdentityAttempt) -> IdentityAttempt:
     return replace(encounter, attempt=served)
 
 
-def _by_version(encounters: IdentityAttempts) -> Mapping[str, Any]:
+def _by_version(attempts: IdentityAttempts) -> Mapping[str, Any]:
     here = tuple(
-        _as_if_accepted(found) if found.version is TLSVersion.TLS1_2 else found for found in encounters.here
+        _as_if_accepted(found) if found.version is TLSVersion.TLS1_2 else found for found in attempts.here
     )
-    return {"encounters": replace(encounters, here=here)}
+    return {"attempts": replace(attempts, here=here)}
 
 
 @check("mtls.same-verdict-every-version", on=EVERY_LISTENER, counterexample=_by_version)
-def every_tls_version_decides_alike(encounters: IdentityAttempts) -> Iterator[Statement]:
+def every_tls_version_accepts_the_same_clients(attempts: IdentityAttempts) -> Iterator[Statement]:
     """Every TLS version accepts and refuses the same clients.
 
     A proxy that terminates TLS may verify certificates in one version and not in the other. A scanner that
@@ -368,24 +368,24 @@ def every_tls_version_decides_alike(encounters: IdentityAttempts) -> Iterator[St
     Level: MUST
     Remediation: let etcd itself terminate TLS, in every version, on --listen-{side}-urls.
     """
-    if len({found.version for found in encounters.here}) < 2:
+    if len({found.version for found in attempts.here}) < 2:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "only one TLS version is offered")
         return
-    for protocol in dict.fromkeys(found.protocol for found in encounters.here):
-        of_protocol = [found for found in encounters.here if found.protocol is protocol]
+    for protocol in dict.fromkeys(found.protocol for found in attempts.here):
+        of_protocol = [found for found in attempts.here if found.protocol is protocol]
         for identity in dict.fromkeys(found.identity for found in of_protocol):
-            yield from _alike([found for found in of_protocol if found.identity == identity], encounters.role)
+            yield from _alike([found for found in of_protocol if found.identity == identity], attempts.role)
 
 
-def _no_certificate_over_grpc(encounters: IdentityAttempts) -> Mapping[str, Any]:
+def _no_certificate_over_grpc(attempts: IdentityAttempts) -> Mapping[str, Any]:
     here = tuple(
-        _as_if_accepted(found) if found.protocol is Protocol.GRPC else found for found in encounters.here
+        _as_if_accepted(found) if found.protocol is Protocol.GRPC else found for found in attempts.here
     )
-    return {"encounters": replace(encounters, here=here)}
+    return {"attempts": replace(attempts, here=here)}
 
 
 @check("mtls.same-verdict-grpc-and-http", on={Role.CLIENT}, counterexample=_no_certificate_over_grpc)
-def grpc_and_http_decide_alike(encounters: IdentityAttempts) -> Iterator[Statement]:
+def grpc_and_http_accept_the_same_clients(attempts: IdentityAttempts) -> Iterator[Statement]:
     """The same clients are accepted and refused over gRPC and HTTP.
 
     A client that is refused over one protocol has access over the other. With --listen-client-http-urls two
@@ -399,7 +399,7 @@ def grpc_and_http_decide_alike(encounters: IdentityAttempts) -> Iterator[Stateme
     Level: MUST
     Remediation: give both listeners the same rules: upgrade etcd, or drop --listen-client-http-urls.
     """
-    everything = (*encounters.here, *encounters.split)
+    everything = (*attempts.here, *attempts.split)
     served_protocols = {found.protocol is Protocol.GRPC for found in everything}
     if served_protocols != {True, False}:
         yield _one_alone(grpc=served_protocols == {True})
@@ -408,7 +408,7 @@ def grpc_and_http_decide_alike(encounters: IdentityAttempts) -> Iterator[Stateme
         of_version = [found for found in everything if found.version is version]
         for identity in dict.fromkeys(found.identity for found in of_version):
             of_identity = [found for found in of_version if found.identity == identity]
-            yield from _alike(_one_of_each(of_identity), encounters.role)
+            yield from _alike(_one_of_each(of_identity), attempts.role)
 
 
 def _one_alone(*, grpc: bool) -> CannotJudge:
@@ -418,24 +418,24 @@ def _one_alone(*, grpc: bool) -> CannotJudge:
     return CannotJudge(Outcome.NOT_APPLICABLE, "gRPC was not tried on this listener")
 
 
-def _one_of_each(encounters: Iterable[IdentityAttempt]) -> list[IdentityAttempt]:
+def _one_of_each(attempts: Iterable[IdentityAttempt]) -> list[IdentityAttempt]:
     """Return the attempts that decide for gRPC and for HTTP; of several over HTTP, one that was served."""
     chosen: dict[bool, IdentityAttempt] = {}
-    for found in encounters:
+    for found in attempts:
         over_grpc = found.protocol is Protocol.GRPC
         if over_grpc not in chosen or found.attempt.ending is Ending.SERVED:
             chosen[over_grpc] = found
     return list(chosen.values())
 
 
-def _alike(encounters: list[IdentityAttempt], role: str) -> Iterator[Statement]:
-    served = [found for found in encounters if found.attempt.ending is Ending.SERVED]
-    refused = [found for found in encounters if _is_refused(found)]
+def _alike(attempts: list[IdentityAttempt], role: str) -> Iterator[Statement]:
+    served = [found for found in attempts if found.attempt.ending is Ending.SERVED]
+    refused = [found for found in attempts if _is_refused(found)]
     if served and refused:
         yield Finding(
             message=f"the identity {served[0].identity} is accepted in one case and refused in another",
             expected="the same decision in every TLS version and protocol",
-            observed="; ".join(_shown(found) for found in encounters),
+            observed="; ".join(_shown(found) for found in attempts),
             evidence={"identity": served[0].identity},
             reproduce=(_line(served[0], role), _line(refused[0], role)),
         )
@@ -465,13 +465,13 @@ def _line(encounter: IdentityAttempt, role: str) -> str:
 _SHOWN = 3
 
 
-def _another_story(log: LogComparison) -> Mapping[str, Any]:
+def _disagreement(log: LogComparison) -> Mapping[str, Any]:
     first, *others = log.compared
     return {"log": replace(log, compared=(replace(first, agree=False), *others))}
 
 
-@check("mtls.log-tells-the-same", on=EVERY_LISTENER, counterexample=_another_story)
-def etcd_s_log_tells_what_was_seen_on_the_wire(log: LogComparison) -> Iterator[Statement]:
+@check("mtls.log-tells-the-same", on=EVERY_LISTENER, counterexample=_disagreement)
+def the_log_agrees_with_the_wire(log: LogComparison) -> Iterator[Statement]:
     """The alert and etcd's log give the same reason for a refusal.
 
     Where they differ, something between this client and etcd answers in its place, or the log belongs to

@@ -26,7 +26,7 @@ def _empty(announced: AnnouncedCAs) -> Mapping[str, Any]:
 
 
 @check("mtls.announced-ca-present", on=EVERY_LISTENER, counterexample=_empty)
-def the_listener_announces_whom_it_trusts(announced: AnnouncedCAs) -> Iterator[Statement]:
+def the_listener_announces_its_cas(announced: AnnouncedCAs) -> Iterator[Statement]:
     """The listener requests a client certificate and announces at least one CA.
 
     An etcd with client-cert-auth and no trusted CA file announces none: it trusts every CA in the system's
@@ -66,7 +66,7 @@ def _one_more(announced: AnnouncedCAs, trust: ClientTrust) -> Mapping[str, Any]:
 
 
 @check("mtls.announced-ca-expected", on=EVERY_LISTENER, counterexample=_one_more)
-def the_listener_trusts_whom_it_should(announced: AnnouncedCAs, trust: ClientTrust) -> Iterator[Statement]:
+def the_listener_trusts_the_expected_cas(announced: AnnouncedCAs, trust: ClientTrust) -> Iterator[Statement]:
     """The announced CAs are exactly those that etcd is meant to trust.
 
     etcd accepts every client certificate that an additional CA in the bundle has issued.
@@ -230,7 +230,7 @@ def a_trusted_client_is_accepted(
         clients valid certificates of that CA with clientAuth.
     """
     if not acceptance.candidates and any(
-        cell.attempt.ending is Ending.SERVED for cell in unauthenticated.cells
+        case.attempt.ending is Ending.SERVED for case in unauthenticated.cells
     ):
         reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)

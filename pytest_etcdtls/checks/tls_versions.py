@@ -135,7 +135,7 @@ def _ignored(variant: UnusualClientHello) -> Mapping[str, Any]:
 
 
 @check("tls.fallback-signal", on=EVERY_LISTENER, counterexample=_ignored)
-def the_signal_of_a_fallback_is_honoured(
+def the_fallback_signal_is_honoured(
     variant: Annotated[UnusualClientHello, "fallback"],
 ) -> Iterator[Statement]:
     """A TLS 1.2 ClientHello with TLS_FALLBACK_SCSV is refused if TLS 1.3 is supported.
@@ -310,7 +310,7 @@ def _made(renegotiation: Renegotiation) -> Mapping[str, Any]:
 
 
 @check("tls.renegotiation", on=EVERY_LISTENER, counterexample=_made)
-def there_is_no_renegotiation(renegotiation: Renegotiation) -> Iterator[Statement]:
+def renegotiation_is_refused(renegotiation: Renegotiation) -> Iterator[Statement]:
     """Renegotiation is refused, and secure renegotiation is supported.
 
     A handshake costs the server much more than the client, so repeated handshakes can exhaust it. Without the

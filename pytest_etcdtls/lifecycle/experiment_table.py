@@ -32,12 +32,12 @@ FILES = setting(
     "files",
     ClusterConfig(client_crl_file=changes.CRL_FILE, peer_crl_file=changes.CRL_FILE),
     {
-        "leaf-reload": lambda bench: changes.reload_pair(bench, Role.CLIENT),
-        "peer-leaf-reload": lambda bench: changes.reload_pair(bench, Role.PEER),
-        "half-pair-refused": changes.half_a_pair,
+        "leaf-reload": lambda lab: changes.reload_pair(lab, Role.CLIENT),
+        "peer-leaf-reload": lambda lab: changes.reload_pair(lab, Role.PEER),
+        "half-pair-refused": changes.mismatched_pair,
         "crl-reload": changes.reload_crl,
-        "crl-encoding": changes.encoding,
-        "rotation-loses-no-request": changes.renewals,
+        "crl-encoding": changes.crl_encoding,
+        "rotation-loses-no-request": changes.renew_under_load,
     },
     # Last, when the other clusters have had the time that it would have had to wait for them.
     alone=["rotation-loses-no-request"],
@@ -46,10 +46,10 @@ FILES = setting(
 THREE_MEMBERS = setting(
     "three-members",
     ClusterConfig(size=3),
-    {"member-with-foreign-certificate-cannot-join": changes.comes_back},
+    {"member-with-foreign-certificate-cannot-join": changes.foreign_member},
 )
 
-BUNDLES = setting("bundles", ClusterConfig(), {"ca-bundle": changes.bundle})
+BUNDLES = setting("bundles", ClusterConfig(), {"ca-bundle": changes.ca_bundle})
 
 NAMES = setting(
     "names",
@@ -59,7 +59,7 @@ NAMES = setting(
         peer_cert_allowed_cn=PEER.common_name,
     ),
     {
-        "allowed-hostname": changes.client_hostname,
+        "allowed-hostname": lambda lab: changes.allowed_hostname(lab, Role.CLIENT),
         "peer-allowed-cn": changes.peer_cn,
         "peer-san": changes.peer_san,
     },
@@ -69,7 +69,7 @@ USERS_AND_PEER_HOSTNAME = setting(
     "users-and-peer-hostname",
     # The cheapest password hash of etcd: the passwords are for tests only.
     ClusterConfig(peer_cert_allowed_hostname=changes.ADMITTED, extra_flags=("--bcrypt-cost=4",)),
-    {"peer-allowed-hostname": changes.peer_hostname, "users": changes.users},
+    {"peer-allowed-hostname": lambda lab: changes.allowed_hostname(lab, Role.PEER), "users": changes.users},
 )
 
 SUITES = setting(
@@ -85,19 +85,19 @@ DIALLING = setting(
         client_cert_file="client.crt",
         client_key_file="client.key",
     ),
-    {"separate-client-certificate": changes.separate},
+    {"separate-client-certificate": changes.separate_client_certificate},
 )
 
 CEILING = setting(
     "ceiling",
     ClusterConfig(tls_max_version="TLS1.2"),
-    {"version-ceiling": lambda bench: changes.versions(bench, "version-ceiling")},
+    {"version-ceiling": lambda lab: changes.versions(lab, "version-ceiling")},
 )
 
 FLOOR = setting(
     "floor",
     ClusterConfig(tls_min_version="TLS1.3"),
-    {"version-floor": lambda bench: changes.versions(bench, "version-floor")},
+    {"version-floor": lambda lab: changes.versions(lab, "version-floor")},
 )
 
 _NAMES: dict[type[Any], str] = {

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeVar
 
 from pytest_etcdtls.cluster.cluster import Cluster
@@ -39,7 +40,7 @@ _TRIES = 3
 _GLANCE_SECONDS = 0.005
 _REMOTE = re.compile(r'(?:"remote-addr":"|rejected connection from ")(\S+?):\d+"')
 
-_PLACES: Mapping[Role, tuple[tuple[Protocol, TLSVersion | None], ...]] = {
+_OFFERS: Mapping[Role, tuple[tuple[Protocol, TLSVersion | None], ...]] = {
     Role.CLIENT: (
         (Protocol.HTTP1, None),
         (Protocol.HTTP1, TLSVersion.TLS1_2),
@@ -47,7 +48,7 @@ _PLACES: Mapping[Role, tuple[tuple[Protocol, TLSVersion | None], ...]] = {
     ),
     Role.PEER: ((Protocol.HTTP1, None), (Protocol.HTTP1, TLSVersion.TLS1_2)),
 }
-"""Protocol and TLS version of an identity's attempts. Every etcd supports TLS 1.2; ``None`` is the best."""
+"""Protocol and TLS version of an identity's attempts; ``None`` offers every version."""
 
 
 class Lab:
@@ -85,35 +86,34 @@ class Lab:
         if self._is_given_up():
             raise InconclusiveError("the run was interrupted")
 
-    def attempt(self, role: Role, request: Request) -> Attempt:
+    def _make(self, role: Role, request: Request) -> Attempt:
         """Make an attempt. An attempt with an unclear ending is repeated, at most twice."""
         self.go_on()
-        attempt = make_attempt(self.listener(role), request, self.seconds)
-        for _ in range(_TRIES - 1):
+        for _ in range(_TRIES):
+            attempt = make_attempt(self.listener(role), request, self.seconds)
             if attempt.ending is not Ending.UNCLEAR or attempt.local:
                 break
-            attempt = make_attempt(self.listener(role), request, self.seconds)
         return attempt
 
-    def greet(self, role: Role, hello: ClientHello) -> HelloExchange:
+    def send_hello(self, role: Role, hello: ClientHello) -> HelloExchange:
         """Send a ClientHello. If there is no answer, it is sent again, at most twice."""
         self.go_on()
-        exchange = exchange_hello(self.listener(role), hello, self.seconds)
-        for _ in range(_TRIES - 1):
+        for _ in range(_TRIES):
+            exchange = exchange_hello(self.listener(role), hello, self.seconds)
             if exchange.answered:
                 break
-            exchange = exchange_hello(self.listener(role), hello, self.seconds)
         return exchange
 
-    def trials(
+    def attempts(
         self, who: str, role: Role, identity: Identity, on_disk: bytes | None = None
     ) -> tuple[ExperimentAttempt, ...]:
         """Make attempts with an identity, one for each protocol and TLS version of that port."""
         return tuple(
-            self.trial(who, role, identity, protocol, version, on_disk) for protocol, version in _PLACES[role]
+            self.attempt(who, role, identity, protocol, version, on_disk)
+            for protocol, version in _OFFERS[role]
         )
 
-    def trial(
+    def attempt(
         self,
         who: str,
         role: Role,
@@ -124,12 +124,12 @@ class Lab:
     ) -> ExperimentAttempt:
         """Make one attempt with an identity."""
         request = status_request(self.listener(role), identity, version, protocol, f"experiment: {who}")
-        return ExperimentAttempt(who=who, role=role, attempt=self.attempt(role, request), on_disk=on_disk)
+        return ExperimentAttempt(who=who, role=role, attempt=self._make(role, request), on_disk=on_disk)
 
     def call(self, who: str, identity: Identity, request: Request) -> ExperimentAttempt:
         """Make a given request on the client port."""
-        attempt = self.attempt(Role.CLIENT, replace(request, identity=identity))
-        return ExperimentAttempt(who=who, role=Role.CLIENT, attempt=attempt)
+        made = self._make(Role.CLIENT, replace(request, identity=identity))
+        return ExperimentAttempt(who=who, role=Role.CLIENT, attempt=made)
 
     def seen_as(self, role: Role) -> str:
         """Return our address as the member sees it, from its log line about a client without a certificate.
@@ -139,7 +139,7 @@ class Lab:
         Raises:
             InconclusiveError: if the member refuses the client and logs no line.
         """
-        attempt = self.trial("nobody", role, NO_CERTIFICATE).attempt
+        attempt = self.attempt("client without a certificate", role, NO_CERTIFICATE).attempt
         if attempt.ending is Ending.SERVED:
             return attempt.local_address.rpartition(":")[0].strip("[]")
         deadline = time.monotonic() + self.seconds
@@ -158,15 +158,15 @@ class Lab:
         """The cluster's flags that differ from the defaults."""
         config, default = self.cluster.config, ClusterConfig()
         return tuple(
-            f"--{field.replace('_', '-')}={_worded(getattr(config, field))}"
+            f"--{field.replace('_', '-')}={_value(getattr(config, field))}"
             for field in SECURITY_FIELDS
             if getattr(config, field) != getattr(default, field)
         )
 
 
-def step(name: str, done: str, *trials: Iterable[ExperimentAttempt]) -> Step:
+def step(name: str, done: str, *attempts: Iterable[ExperimentAttempt]) -> Step:
     """Return a step with all these attempts."""
-    return Step(name=name, done=done, trials=tuple(trial for group in trials for trial in group))
+    return Step(name=name, done=done, trials=tuple(chain.from_iterable(attempts)))
 
 
 def issue(authority: CertificateAuthority, profile: Profile, name: str, **changes: object) -> Identity:
@@ -181,7 +181,7 @@ def as_files(identity: Identity, name: str) -> dict[str, bytes]:
     return {f"{name}.crt": encode_certificates(identity.chain), f"{name}.key": encode_key(identity.key)}
 
 
-def _worded(value: object) -> str:
+def _value(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return "true" if value is True else str(value or "")
@@ -189,7 +189,7 @@ def _worded(value: object) -> str:
 
 T = TypeVar("T")
 
-Conduct = Callable[[Lab], Any]
+ExperimentFunction = Callable[[Lab], Any]
 """Runs one experiment and returns its observation. It restores the files at the end."""
 
 
@@ -202,7 +202,7 @@ class LabCluster:
     """
 
     config: ClusterConfig
-    experiments: Mapping[str, Conduct]
+    experiments: Mapping[str, ExperimentFunction]
     alone: frozenset[str] = frozenset()
 
 
@@ -218,7 +218,11 @@ _SETTING_OF: dict[str, str] = {}
 
 
 def setting(
-    name: str, config: ClusterConfig, experiments: Mapping[str, Conduct], *, alone: Iterable[str] = ()
+    name: str,
+    config: ClusterConfig,
+    experiments: Mapping[str, ExperimentFunction],
+    *,
+    alone: Iterable[str] = (),
 ) -> LabCluster:
     """Register a setting: a cluster and its experiments. Settings are registered longest first.
 
@@ -240,8 +244,8 @@ def setting(
 
 def settings_of(experiments: Iterable[str]) -> list[str]:
     """Return the names of the settings of experiments, in the order of registration."""
-    asked = {setting_of(experiment) for experiment in experiments}
-    return [name for name in _SETTINGS if name in asked]
+    needed = {setting_of(experiment) for experiment in experiments}
+    return [name for name in _SETTINGS if name in needed]
 
 
 def setting_of(experiment: str) -> str | None:
@@ -264,15 +268,15 @@ def outcome(context: Context, type_: type[T], experiment: str) -> T:
 
 
 @probe(ExperimentResults, reported=False, cost=0)
-def _conducted(context: Context, key: str) -> ExperimentResults:
+def _experiment_results(context: Context, key: str) -> ExperimentResults:
     chosen = _SETTINGS[key]
     cluster = start_like(context.target, chosen.config, context.is_abandoned)
     context.afterwards(cluster.stop)
-    bench = Lab(cluster, context.timeout, context.is_abandoned)
+    lab = Lab(cluster, context.timeout, context.is_abandoned)
     outcomes = {}
-    for name, conduct in chosen.experiments.items():
+    for name, experiment in chosen.experiments.items():
         with context.alone() if name in chosen.alone else nullcontext():
-            outcomes[name] = _made(conduct, bench)
+            outcomes[name] = _run(experiment, lab)
     return ExperimentResults(outcomes)
 
 
@@ -303,9 +307,9 @@ def start_like(target: Target, config: ClusterConfig, is_given_up: Callable[[], 
         raise InconclusiveError(f"the cluster for the experiment did not start: {error}") from error
 
 
-def _made(conduct: Conduct, bench: Lab) -> Any:  # noqa: ANN401 - an observation of any type
+def _run(experiment: ExperimentFunction, lab: Lab) -> Any:  # noqa: ANN401 - an observation of any type
     try:
-        return conduct(bench)
+        return experiment(lab)
     except UnobservedError as unobserved:
         return unobserved
     except (ClusterStartError, OSError) as error:

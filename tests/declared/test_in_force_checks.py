@@ -72,8 +72,8 @@ def _none(role: str = "client") -> AccessMatrix:
 
 
 def _open(role: str = "client") -> AccessMatrix:
-    admission: AccessMatrix = as_if_accepted(_none(role))["admission"]
-    return admission
+    matrix: AccessMatrix = as_if_accepted(_none(role))["matrix"]
+    return matrix
 
 
 def _ways(ending: Ending) -> AccessMatrix:
@@ -110,7 +110,7 @@ def test_nothing_is_said_of_a_listener_that_nothing_declares(id_: str) -> None:
 
 def test_a_setting_is_named_with_its_place_and_the_trap_that_it_is_in() -> None:
     declaration = _declared(*without("cert-file", "key-file"), "--auto-tls")
-    (finding,) = _judge("config.client-auth-in-force", declaration=declaration, admission=_open())
+    (finding,) = _judge("config.client-auth-in-force", declaration=declaration, matrix=_open())
     assert isinstance(finding, Finding)
     assert finding.message.startswith(
         "--client-cert-auth=true (the command line) is not in force: --auto-tls"
@@ -121,7 +121,7 @@ def test_a_setting_is_named_with_its_place_and_the_trap_that_it_is_in() -> None:
 
 
 def test_what_etcd_would_do_is_told_from_what_runs() -> None:
-    said = _message(_judge("config.client-auth-in-force", declaration=_declared(*GOOD), admission=_open()))
+    said = _message(_judge("config.client-auth-in-force", declaration=_declared(*GOOD), matrix=_open()))
     assert (
         "etcd 3.6.16, started with this declaration, would behave differently: it was not restarted" in said
     )
@@ -129,15 +129,15 @@ def test_what_etcd_would_do_is_told_from_what_runs() -> None:
 
 def test_with_what_does_not_start_something_else_was_started() -> None:
     declaration = _declared(*GOOD, "--client-cert-ath")
-    said = _message(_judge("config.client-auth-in-force", declaration=declaration, admission=_open()))
+    said = _message(_judge("config.client-auth-in-force", declaration=declaration, matrix=_open()))
     assert "etcd 3.6.16 does not start with this declaration" in said
 
 
 def test_a_bundle_alone_declares_it_from_3_4_on() -> None:
     arguments = without("client-cert-auth")
     new, old = _declared(*arguments), _declared(*arguments, version="3.3.27")
-    assert _message(_judge("config.client-auth-in-force", declaration=new, admission=_open())).startswith(CA)
-    (note,) = _judge("config.client-auth-in-force", declaration=old, admission=_open())
+    assert _message(_judge("config.client-auth-in-force", declaration=new, matrix=_open())).startswith(CA)
+    (note,) = _judge("config.client-auth-in-force", declaration=old, matrix=_open())
     assert isinstance(note, Note)
 
 
@@ -152,7 +152,7 @@ def test_a_bundle_alone_is_a_trap_in_3_3_for_who_reads_it() -> None:
 
 def test_what_nothing_declares_is_not_in_force_either() -> None:
     declaration = _declared(*URLS, *PAIR)
-    assert _judge("config.client-auth-in-force", declaration=declaration, admission=_open())[0] == Note(
+    assert _judge("config.client-auth-in-force", declaration=declaration, matrix=_open())[0] == Note(
         "every client is accepted, as declared"
     )
     said = _message(_judge("config.client-auth-in-force", declaration=declaration))
@@ -170,7 +170,7 @@ def test_a_trap_that_etcd_did_not_fall_into_is_noted() -> None:
 
 @pytest.mark.parametrize("ending", [Ending.UNCLEAR, Ending.OTHER, Ending.CLOSED])
 def test_an_unclear_end_says_nothing(ending: Ending) -> None:
-    assert _outcome(_judge("config.client-auth-in-force", admission=_ways(ending))) is Outcome.INCONCLUSIVE
+    assert _outcome(_judge("config.client-auth-in-force", matrix=_ways(ending))) is Outcome.INCONCLUSIVE
 
 
 # The bundle

@@ -30,9 +30,9 @@ def test_every_request_is_counted_by_what_became_of_it() -> None:
     traffic.add("a client", _after(*outcomes), nullcontext())
     with traffic:
         traffic.await_requests(10)
-    tally = traffic.tallies()["a client"]
-    assert (tally.lost, tally.unclear, tally.examples) == (1, 1, ("reset", "silence"))
-    assert tally.served >= 8
+    counts = traffic.counts()["a client"]
+    assert (counts.lost, counts.unclear, counts.examples) == (1, 1, ("reset", "silence"))
+    assert counts.served >= 8
 
 
 def test_few_examples_are_kept() -> None:
@@ -40,9 +40,9 @@ def test_few_examples_are_kept() -> None:
     traffic.add("a client", _after(LostError("reset")), nullcontext())
     with traffic:
         traffic.await_requests(10)
-    tally = traffic.tallies()["a client"]
-    assert tally.lost >= 10
-    assert tally.examples == ("reset",) * 3
+    counts = traffic.counts()["a client"]
+    assert counts.lost >= 10
+    assert counts.examples == ("reset",) * 3
 
 
 def test_a_certificate_is_waited_for_until_one_client_has_seen_it() -> None:
@@ -67,10 +67,10 @@ def test_nobody_passes_a_gate_that_is_held() -> None:
     with traffic:
         traffic.await_requests(1)
         with gate:
-            before = traffic.tallies()
-            while traffic.tallies()["free"].served < before["free"].served + 10:
+            before = traffic.counts()
+            while traffic.counts()["free"].served < before["free"].served + 10:
                 threading.Event().wait(0.001)
-            after = traffic.tallies()
+            after = traffic.counts()
     assert after["stopped"].served - before["stopped"].served <= 1
 
 
