@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -46,11 +46,7 @@ from pytest_etcdtls.tls.suites import SUITES
 _REFUSED = "a client without a certificate is refused"
 
 
-def _open(declaration: ListenerDeclaration, matrix: AccessMatrix) -> Mapping[str, Any]:
-    return as_if_accepted(matrix)
-
-
-@check("config.client-auth-in-force", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=_open)
+@check("config.client-auth-in-force", on={Role.CLIENT, Role.CLIENT_HTTP}, counterexample=as_if_accepted)
 def declared_client_authentication_is_in_force(
     declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -72,7 +68,7 @@ def declared_client_authentication_is_in_force(
     yield from _judge_client_auth(declaration, matrix)
 
 
-@check("config.peer-auth-in-force", on={Role.PEER}, counterexample=_open)
+@check("config.peer-auth-in-force", on={Role.PEER}, counterexample=as_if_accepted)
 def declared_peer_authentication_is_in_force(
     declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -95,7 +91,7 @@ def declared_peer_authentication_is_in_force(
     yield from _judge_client_auth(declaration, matrix)
 
 
-@check("config.metrics-as-declared", on={Role.METRICS}, counterexample=_open)
+@check("config.metrics-as-declared", on={Role.METRICS}, counterexample=as_if_accepted)
 def declared_metrics_authentication_is_in_force(
     declaration: ListenerDeclaration, matrix: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -118,20 +114,20 @@ def declared_metrics_authentication_is_in_force(
 
 def _judge_client_auth(declaration: ListenerDeclaration, matrix: AccessMatrix) -> Iterator[Statement]:
     if declaration.listener is None:
-        yield from undeclared(declaration)
+        yield _undeclared(declaration)
         return
     served = [case for case in matrix.cells if case.attempt.ending is Ending.SERVED]
     unclear = [case for case in matrix.cells if case.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
-    asks, wanted = _declared_client_auth(declaration)
+    setting, required = _declared_client_auth(declaration)
     enforced = declaration.tls.admission is not ClientAuthentication.ANYBODY
     if not served and unclear:
         yield CannotJudge(Outcome.INCONCLUSIVE, observed_in(unclear))
-    elif served and wanted:
-        yield _accepts_otherwise(declaration, asks, matrix, served)
+    elif served and required:
+        yield _client_auth_not_in_force(declaration, setting, matrix, served)
     elif served:
         yield Note("every client is accepted, as declared")
-    elif not wanted:
-        yield _accepts_otherwise(declaration, None, matrix, [])
+    elif not required:
+        yield _client_auth_not_in_force(declaration, None, matrix, [])
     elif not enforced:
         yield Note(
             "in force, although this declaration does not enforce it: etcd was started with other settings"
@@ -141,14 +137,14 @@ def _judge_client_auth(declaration: ListenerDeclaration, matrix: AccessMatrix) -
 def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | None, bool]:
     """Return the setting that declares client authentication, and whether it does; a bundle alone may."""
     p = prefix(declaration.side)
-    asks = declaration.member.as_read(f"{p}client-cert-auth")
-    if asks is not None and asks.on:
-        return asks, True
+    flag = declaration.member.as_read(f"{p}client-cert-auth")
+    if flag is not None and flag.on:
+        return flag, True
     enforced = declaration.tls.admission is not ClientAuthentication.ANYBODY
     return declaration.member.as_read(f"{p}trusted-ca-file") if enforced else None, enforced
 
 
-def _accepts_otherwise(
+def _client_auth_not_in_force(
     declaration: ListenerDeclaration,
     setting: Setting | None,
     matrix: AccessMatrix,
@@ -158,7 +154,9 @@ def _accepts_otherwise(
     return not_in_force(
         declaration,
         setting,
-        says="" if setting else "clients without a certificate are refused, and nothing in {} requires one",
+        message=""
+        if setting
+        else "clients without a certificate are refused, and nothing in {} requires one",
         expected=_REFUSED if served else "every client is accepted",
         observed=observed_in(served or matrix.cells),
         reproduce=(curl(matrix.url, role=matrix.role, version=case.version, protocol=case.protocol),),
@@ -228,30 +226,30 @@ def _judge_announced(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
 ) -> Iterator[Statement]:
     if declaration.listener is None:
-        yield from undeclared(declaration)
+        yield _undeclared(declaration)
         return
     wanted = {certificate.subject.public_bytes() for certificate in bundle.certificates}
     names = dict(announced.names)
     for version, requested in announced.requested:
         if not requested:
-            yield _announces_otherwise(
-                declaration, bundle, announced, f"{version}: no certificate is asked for"
+            yield _bundle_not_in_force(
+                declaration, bundle, announced, f"{version}: no certificate is requested"
             )
         elif bundle.absent and names[version]:
             continue
         elif {name.public_bytes() for name in names[version]} != wanted:
             shown = name_list(names[version])
-            yield _announces_otherwise(declaration, bundle, announced, f"{version}: {shown or 'no CA'}")
+            yield _bundle_not_in_force(declaration, bundle, announced, f"{version}: {shown or 'no CA'}")
         else:
             continue
         return
     if bundle.untrusted:
         observed = f"{', '.join(bundle.untrusted)} is accepted, which no declared CA can have signed"
-        yield _announces_otherwise(declaration, bundle, announced, observed)
+        yield _bundle_not_in_force(declaration, bundle, announced, observed)
     elif bundle.absent:
         yield CannotJudge(Outcome.NOT_VERIFIED, bundle.absent)
     elif bundle.accepted is not None and not bundle.signed:
-        yield _announces_otherwise(
+        yield _bundle_not_in_force(
             declaration,
             bundle,
             announced,
@@ -260,11 +258,10 @@ def _judge_announced(
         )
 
 
-def _announces_otherwise(
+def _bundle_not_in_force(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs, observed: str
 ) -> Finding:
-    subjects = name_list(certificate.subject for certificate in bundle.certificates)
-    subjects = subjects or "the CAs in that file"
+    subjects = name_list(found.subject for found in bundle.certificates) or "the CAs in that file"
     return not_in_force(
         declaration,
         bundle.setting,
@@ -302,7 +299,7 @@ def declared_rules_about_names_are_in_force(
         and restart it.
     """
     if declaration.listener is None:
-        yield from undeclared(declaration)
+        yield _undeclared(declaration)
         return
     for rule in names.rules:
         served = [case for case in rule.admission.cells if case.attempt.ending is Ending.SERVED]
@@ -359,7 +356,7 @@ def declared_versions_are_in_force(
         )
         return
     if declaration.listener is None:
-        yield from undeclared(declaration)
+        yield _undeclared(declaration)
         return
     for attempt in answer.tls:
         if attempt.offered_version is None:
@@ -367,45 +364,32 @@ def declared_versions_are_in_force(
         if attempt.ending is Ending.UNCLEAR:
             yield CannotJudge(Outcome.INCONCLUSIVE, f"{attempt.offered_version}: {attempt.describe()}")
         else:
-            yield from _version(
-                declaration,
-                attempt,
-                attempt.offered_version,
-                served_protocols=attempt.offered_version in answer.offered,
-            )
+            negotiated = attempt.offered_version in answer.offered
+            yield from _judge_version(declaration, attempt, attempt.offered_version, negotiated=negotiated)
 
 
-def _version(
-    declaration: ListenerDeclaration, attempt: Attempt, version: TLSVersion, *, served_protocols: bool
+def _judge_version(
+    declaration: ListenerDeclaration, attempt: Attempt, version: TLSVersion, *, negotiated: bool
 ) -> Iterator[Statement]:
     minimum, maximum = (declaration.member.as_read(f"tls-{end}-version") for end in ("min", "max"))
-    floor, ceiling = _of(minimum) or TLSVersion.TLS1_2, _of(maximum)
-    if served_protocols and version < floor:
-        yield _spoken_or_not(declaration, minimum, attempt, served_protocols=served_protocols)
-    elif served_protocols and ceiling is not None and version > ceiling:
-        yield _spoken_or_not(declaration, maximum, attempt, served_protocols=served_protocols)
-    elif not served_protocols and floor <= version <= (ceiling or floor):
+    floor = (_VERSIONS.get(minimum.value) if minimum else None) or TLSVersion.TLS1_2
+    ceiling = _VERSIONS.get(maximum.value) if maximum else None
+    if negotiated and version < floor:
+        setting = minimum
+    elif negotiated and ceiling is not None and version > ceiling:
+        setting = maximum
+    elif not negotiated and floor <= version <= (ceiling or floor):
         # Without a maximum Go decides which versions above the minimum are supported.
-        bound = maximum if version is ceiling else minimum
-        yield _spoken_or_not(declaration, bound, attempt, served_protocols=served_protocols)
-
-
-def _of(setting: Setting | None) -> TLSVersion | None:
-    return _VERSIONS.get(setting.value) if setting is not None else None
-
-
-def _spoken_or_not(
-    declaration: ListenerDeclaration, setting: Setting | None, attempt: Attempt, *, served_protocols: bool
-) -> Finding:
-    return not_in_force(
+        setting = maximum if version is ceiling else minimum
+    else:
+        return
+    yield not_in_force(
         declaration,
         setting,
-        says=""
-        if setting
-        else f"{attempt.offered_version} is not supported, and nothing in {{}} excludes it",
-        expected=f"{attempt.offered_version} is {'refused' if served_protocols else 'supported'}",
-        observed=f"{attempt.offered_version}: {attempt.describe()}",
-        reproduce=(s_client(attempt.url, attempt.offered_version),),
+        message="" if setting else f"{version} is not supported, and nothing in {{}} excludes it",
+        expected=f"{version} is {'refused' if negotiated else 'supported'}",
+        observed=f"{version}: {attempt.describe()}",
+        reproduce=(s_client(attempt.url, version),),
     )
 
 
@@ -433,13 +417,14 @@ def declared_suites_are_in_force(
     Remediation: set --cipher-suites where etcd reads it, and restart it.
     """
     if declaration.listener is None:
-        yield from undeclared(declaration)
+        yield _undeclared(declaration)
         return
     setting = declaration.member.as_read("cipher-suites")
     if setting is None or not setting.value:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "no --cipher-suites are declared: Go decides")
         return
-    listed = {_iana(name) for name in setting.value.split(",")}
+    # Go's legacy names of two suites lack the suffix _SHA256 (crypto/tls/cipher_suites.go).
+    listed = {f"{name}_SHA256" if name.endswith(_CHACHA) else name for name in setting.value.split(",")}
     accepted = {suite.name: suite for suite in support.accepted}
     others = sorted(accepted.keys() - listed)
     if others:
@@ -453,11 +438,6 @@ def declared_suites_are_in_force(
         )
     elif missing := sorted(listed & {suite.name for suite in SUITES} - accepted.keys()):
         yield Note(f"declared and not accepted here: {', '.join(missing)}")
-
-
-def _iana(name: str) -> str:
-    """Return the registered name of a suite; Go also has short names for two of them."""
-    return f"{name}_SHA256" if name.endswith(_CHACHA) else name
 
 
 _CLIENT_PORTS = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
@@ -485,7 +465,7 @@ def the_gateway_is_as_declared(
     Remediation: set --enable-grpc-gateway where etcd reads it, and restart it.
     """
     if declaration.listener is None:
-        yield from undeclared(declaration)
+        yield _undeclared(declaration)
     elif version_key(declaration.member.version) < (3, 4):
         yield CannotJudge(Outcome.NOT_APPLICABLE, "the gateway of etcd 3.3 has another path")
     elif answer.attempt.response is None:
@@ -496,7 +476,7 @@ def the_gateway_is_as_declared(
             line = curl(
                 answer.url, role=answer.role, files=answer.files, protocol=Protocol.GATEWAY, look=STATUS
             )
-            yield _otherwise(
+            yield _not_as_declared(
                 declaration, "enable-grpc-gateway", answer.attempt.response, line, what="JSON gateway"
             )
 
@@ -522,37 +502,36 @@ def profiles_are_as_declared(
     Remediation: set --enable-pprof and --log-level where etcd reads them, and restart it.
     """
     if declaration.listener is None:
-        yield from undeclared(declaration)
+        yield _undeclared(declaration)
         return
     yield from unanswered(exchange)
     response = exchange.attempt.response
     if response is not None and (response.status != _ABSENT) is not declaration.member.effective.pprof:
         line = curl(exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS)
-        yield _otherwise(declaration, "enable-pprof", response, line, what="handler of profiles")
+        yield _not_as_declared(declaration, "enable-pprof", response, line, what="handler of profiles")
 
 
-def _otherwise(
+def _not_as_declared(
     declaration: ListenerDeclaration, name: str, response: Response, line: str, *, what: str
 ) -> Finding:
-    there = response.status != _ABSENT
-    says = f"the {what} {'answers' if there else 'does not answer'}, and {{}} does not declare that"
+    answers = response.status != _ABSENT
     return not_in_force(
         declaration,
         declaration.member.as_read(name),
-        says=says,
-        expected="HTTP 404" if there else "an answer",
+        message=f"the {what} {'answers' if answers else 'does not answer'}, and {{}} does not declare that",
+        expected="HTTP 404" if answers else "an answer",
         observed=show(response),
         reproduce=(line,),
     )
 
 
-def _undeclared(listeners: ListenersSeen) -> Mapping[str, Any]:
+def _one_undeclared(listeners: ListenersSeen) -> Mapping[str, Any]:
     first, *others = listeners.seen
     stray = replace(first, declaration=replace(first.declaration, listener=None))
     return {"listeners": replace(listeners, seen=(stray, *others))}
 
 
-@check("config.listeners-as-declared", on=set(), counterexample=_undeclared)
+@check("config.listeners-as-declared", on=set(), counterexample=_one_undeclared)
 def listeners_are_as_declared(listeners: ListenersSeen) -> Iterator[Statement]:
     """Every listener is declared, answers as declared, and on no other address.
 
@@ -574,15 +553,32 @@ def listeners_are_as_declared(listeners: ListenersSeen) -> Iterator[Statement]:
     for seen in listeners.seen:
         declared = seen.declaration.listener
         if seen.refused and declared is not None and (others := listeners.beside(seen)):
-            yield _refusing(seen, declared, others)
+            answering = ", ".join(other.declaration.url for other in others)
+            yield _of_listener(
+                seen,
+                f"{declared.url} is declared, and {seen.declaration.url} refuses TCP connections, while the "
+                f"same member answers at {answering}: etcd was started with other settings, or a firewall "
+                "refuses in its place",
+                curl(seen.declaration.url, role=seen.declaration.role),
+                observed=seen.said.rpartition("; ")[2],
+            )
         elif not seen.answers:
             yield CannotJudge(Outcome.NOT_VERIFIED, f"{seen.declaration.url} does not answer: {seen.said}")
         elif declared is None:
             yield _nowhere_declared(seen)
         elif seen.plaintext and not declared.plaintext:
-            yield _plaintext(seen, declared)
+            url = seen.declaration.url.replace("https://", "http://")
+            yield _of_listener(
+                seen,
+                f"{declared.url} is declared as https and answers plaintext: {_SOMETHING_ELSE}",
+                curl(url, role=seen.declaration.role),
+            )
         elif not seen.plaintext and not declared.tls:
-            yield _tls_alone(seen, declared)
+            yield _of_listener(
+                seen,
+                f"{declared.url} is declared as http and answers TLS only: {_SOMETHING_ELSE}",
+                s_client(seen.declaration.url),
+            )
     for found in listeners.elsewhere.attempts:
         if found.answers:
             yield _beyond_loopback(found)
@@ -604,27 +600,17 @@ def _nowhere_declared(seen: SeenListener) -> Finding:
     )
 
 
-def _refusing(seen: SeenListener, declared: EffectiveListener, others: Sequence[SeenListener]) -> Finding:
-    url = seen.declaration.url
-    answering = ", ".join(other.declaration.url for other in others)
-    return Finding(
-        message=f"{declared.url} is declared, and {url} refuses TCP connections, while the same member "
-        f"answers at {answering}: etcd was started with other settings, or a firewall refuses in its place",
-        expected=_declared(declared),
-        concerns=(f"{seen.declaration.role}-{seen.declaration.member.label}",),
-        observed=seen.said.rpartition("; ")[2],
-        reproduce=(curl(url, role=seen.declaration.role),),
-    )
+_SOMETHING_ELSE = "etcd was started with something else, or something else answers here"
 
 
-def _tls_alone(seen: SeenListener, declared: EffectiveListener) -> Finding:
+def _of_listener(seen: SeenListener, message: str, reproduce: str, observed: str = "") -> Finding:
+    declared = seen.declaration.listener
     return Finding(
-        message=f"{declared.url} is declared as http and answers TLS only: etcd was started with something "
-        "else, or something else answers here",
-        expected=_declared(declared),
+        message=message,
+        expected=_declared(declared) if declared else "",
         concerns=(f"{seen.declaration.role}-{seen.declaration.member.label}",),
-        observed=seen.said,
-        reproduce=(s_client(seen.declaration.url),),
+        observed=observed or seen.said,
+        reproduce=(reproduce,),
     )
 
 
@@ -642,34 +628,16 @@ def _beyond_loopback(found: LoopbackAttempt) -> Finding:
     )
 
 
-def _plaintext(seen: SeenListener, declared: EffectiveListener) -> Finding:
-    return Finding(
-        message=f"{declared.url} is declared as https and answers plaintext: etcd was started with something "
-        "else, or something else answers here",
-        expected=_declared(declared),
-        concerns=(f"{seen.declaration.role}-{seen.declaration.member.label}",),
-        observed=seen.said,
-        reproduce=(
-            curl(
-                seen.declaration.url.replace("https://", "http://"),
-                role=seen.declaration.role,
-            ),
-        ),
-    )
-
-
 def _declared(listener: EffectiveListener) -> str:
     """Return the listener's declaration, with file and line."""
     setting = listener.declared.setting
     return str(setting) if setting is not None else f"{listener.url}, which is etcd's default"
 
 
-def undeclared(declaration: ListenerDeclaration) -> Iterator[Statement]:
-    """Yield not-verified for a listener without a declaration; another check reports it."""
-    if declaration.listener is None:
-        yield CannotJudge(
-            Outcome.NOT_VERIFIED, f"nothing declares {declaration.url}, see config.listeners-as-declared"
-        )
+def _undeclared(declaration: ListenerDeclaration) -> CannotJudge:
+    return CannotJudge(
+        Outcome.NOT_VERIFIED, f"nothing declares {declaration.url}, see config.listeners-as-declared"
+    )
 
 
 def not_in_force(
@@ -678,7 +646,7 @@ def not_in_force(
     *,
     expected: str,
     observed: str,
-    says: str = "",
+    message: str = "",
     reproduce: tuple[str, ...] = (),
 ) -> Finding:
     """Return the finding that a declaration is not in force, with the reason if it is known.
@@ -688,13 +656,11 @@ def not_in_force(
         setting: the setting that is not in force; ``None`` if something undeclared is in force.
         expected: what would be observed if the setting were in force.
         observed: what is observed.
-        says: the message if there is no setting; ``{}`` stands for the declaration's source.
+        message: without the reason, if there is no setting; ``{}`` stands for the declaration's source.
         reproduce: shell lines.
     """
     traps = list(declaration.traps_of(setting)) if setting is not None else []
-    wrong = (
-        says.format(declaration.member.declared.declaration.source) if says else f"{setting} is not in force"
-    )
+    message = message.format(declaration.member.declared.declaration.source) or f"{setting} is not in force"
     evidence = {
         "declared": str(setting) if setting is not None else "nothing",
         "effective": declaration.listener.describe() if declaration.listener else "nothing",
@@ -702,7 +668,7 @@ def not_in_force(
     if traps:
         evidence["trap"] = ", ".join(f"config.{trap.id}" for trap in traps)
     return Finding(
-        message=f"{wrong}: {'; '.join(trap.summary for trap in traps) or _drift(declaration)}",
+        message=f"{message}: {'; '.join(trap.summary for trap in traps) or _drift(declaration)}",
         expected=expected,
         observed=observed,
         evidence=evidence,

@@ -42,10 +42,6 @@ _CLIENT_PAIR_SINCE = (3, 5)
 """The first release line with ``--client-cert-file``."""
 
 
-def _as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
-    return as_if_accepted(matrix)
-
-
 def _judge(matrix: AccessMatrix, unauthenticated: AccessMatrix, who: str) -> Iterator[Statement]:
     """Judge the role where unauthenticated clients are refused; otherwise roles do not matter."""
     if any(case.attempt.ending is Ending.SERVED for case in unauthenticated.cells):
@@ -55,7 +51,7 @@ def _judge(matrix: AccessMatrix, unauthenticated: AccessMatrix, who: str) -> Ite
     yield from judge(matrix, who)
 
 
-@check("mtls.client-certificate-on-peer-port", on={Role.PEER}, counterexample=_as_if_accepted)
+@check("mtls.client-certificate-on-peer-port", on={Role.PEER}, counterexample=as_if_accepted)
 def a_client_certificate_is_refused_on_the_peer_port(
     matrix: Annotated[AccessMatrix, "client-certificate"], unauthenticated: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -80,7 +76,7 @@ def a_client_certificate_is_refused_on_the_peer_port(
     yield from _judge(matrix, unauthenticated, "a client's certificate on the peer port")
 
 
-@check("mtls.peer-certificate-on-client-port", on={Role.CLIENT}, counterexample=_as_if_accepted)
+@check("mtls.peer-certificate-on-client-port", on={Role.CLIENT}, counterexample=as_if_accepted)
 def a_peer_certificate_is_refused_on_the_client_port(
     matrix: Annotated[AccessMatrix, "peer-certificate"], unauthenticated: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
@@ -100,7 +96,7 @@ def a_peer_certificate_is_refused_on_the_client_port(
     yield from _judge(matrix, unauthenticated, "a peer's certificate on the client port")
 
 
-@check("mtls.server-certificate-as-client", on={Role.CLIENT}, counterexample=_as_if_accepted)
+@check("mtls.server-certificate-as-client", on={Role.CLIENT}, counterexample=as_if_accepted)
 def the_served_certificate_is_no_client_certificate(
     matrix: Annotated[AccessMatrix, "server-certificate"],
     unauthenticated: Annotated[AccessMatrix, "none"],
@@ -121,7 +117,7 @@ def the_served_certificate_is_no_client_certificate(
         a certificate with the extended key usage serverAuth alone.
     """
     statements = list(_judge(matrix, unauthenticated, "the served certificate, as a client certificate,"))
-    if etcd.release.line < _CLIENT_PAIR_SINCE and any(isinstance(said, Finding) for said in statements):
+    if etcd.release.line < _CLIENT_PAIR_SINCE and any(isinstance(one, Finding) for one in statements):
         reason = f"etcd {etcd.release} has no --client-cert-file for its gateway, which needs it"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
@@ -131,7 +127,7 @@ def the_served_certificate_is_no_client_certificate(
 _CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
 
 
-def _refused_again(resumption: Resumption) -> Mapping[str, Any]:
+def _session_refused(resumption: Resumption) -> Mapping[str, Any]:
     def refused(resumed: Resumed) -> Resumed:
         again = replace(resumed.fresh, ending=Ending.OTHER, alert=80, resumed=True, response=None)
         return replace(resumed, again=again)
@@ -139,7 +135,7 @@ def _refused_again(resumption: Resumption) -> Mapping[str, Any]:
     return {"resumption": replace(resumption, good=tuple(refused(resumed) for resumed in resumption.good))}
 
 
-@check("mtls.resumption-keeps-verdict", on=_CLIENT_AND_PEER, counterexample=_refused_again)
+@check("mtls.resumption-keeps-verdict", on=_CLIENT_AND_PEER, counterexample=_session_refused)
 def a_resumed_session_is_judged_like_a_full_handshake(resumption: Resumption) -> Iterator[Statement]:
     """A resumed session is accepted exactly when a full handshake would be.
 
@@ -180,7 +176,7 @@ def _judge_good(resumption: Resumption, resumed: Resumed) -> Iterator[Statement]
             expected=resumed.fresh.describe(),
             observed=again.describe(),
             evidence={"identity": resumed.identity},
-            reproduce=_lines(resumption.url, resumption.url, resumed.version, resumption.files),
+            reproduce=_resume(resumption.url, resumption.url, resumed.version, resumption.files),
         )
 
 
@@ -194,25 +190,26 @@ def _judge_revoked(resumption: Resumption, resumed: Resumed) -> Iterator[Stateme
             expected=resumed.fresh.describe(),
             observed=again.describe(),
             evidence={"identity": resumed.identity},
-            reproduce=_lines(resumption.url, resumption.url, resumed.version, resumption.files),
+            reproduce=_resume(resumption.url, resumption.url, resumed.version, resumption.files),
         )
     elif again.ending is Ending.UNCLEAR:
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{place} with its session: {again.describe()}")
 
 
-def _carried_over(foreign: ForeignSession) -> Mapping[str, Any]:
+def _accepted_on_other_port(foreign: ForeignSession) -> Mapping[str, Any]:
+    served: dict[str, Any] = {
+        "ending": Ending.SERVED,
+        "alert": None,
+        "resumed": True,
+        "response": Response(status=200),
+    }
     presented = tuple(
-        (
-            version,
-            fresh,
-            replace(again, ending=Ending.SERVED, alert=None, resumed=True, response=Response(status=200)),
-        )
-        for version, fresh, again in foreign.presented
+        (version, fresh, replace(again, **served)) for version, fresh, again in foreign.presented
     )
     return {"foreign": replace(foreign, presented=presented)}
 
 
-@check("mtls.ticket-not-transferable", on=_CLIENT_AND_PEER, counterexample=_carried_over)
+@check("mtls.ticket-not-transferable", on=_CLIENT_AND_PEER, counterexample=_accepted_on_other_port)
 def a_session_of_the_other_port_is_refused(foreign: ForeignSession) -> Iterator[Statement]:
     """A session from the member's other port is refused.
 
@@ -239,15 +236,20 @@ def a_session_of_the_other_port_is_refused(foreign: ForeignSession) -> Iterator[
                 message=f"a session of {foreign.other} is accepted in {version}",
                 expected="a full handshake, in which a client without a certificate is refused",
                 observed=f"resumed; {again.describe()}",
-                reproduce=_lines(foreign.other, foreign.url, version, foreign.files),
+                reproduce=_resume(foreign.other, foreign.url, version, foreign.files),
             )
 
 
-def _lines(got: str, presented: str, version: TLSVersion, files: tuple[str, str] | None) -> tuple[str, ...]:
-    again = None if got != presented else files
+def _resume(
+    issuer: str, presented_to: str, version: TLSVersion, files: tuple[str, str] | None
+) -> tuple[str, ...]:
+    again = files if issuer == presented_to else None
+    kept = '"HTTP": a session is kept'
     return (
-        s_client(got, version, "-sess_out session.pem", files, GET_VERSION, look='"HTTP": a session is kept'),
-        s_client(presented, version, "-sess_in session.pem", again, GET_VERSION, look='"Reused" and "HTTP"'),
+        s_client(issuer, version, "-sess_out session.pem", files, GET_VERSION, look=kept),
+        s_client(
+            presented_to, version, "-sess_in session.pem", again, GET_VERSION, look='"Reused" and "HTTP"'
+        ),
     )
 
 

@@ -17,17 +17,20 @@ from pytest_etcdtls.tls.attempt import Ending, Phase, Response
 _CLIENT_AND_PEER = frozenset({Role.CLIENT, Role.PEER})
 
 
-def as_if_accepted(matrix: AccessMatrix) -> Mapping[str, Any]:
+_ACCEPTED: Mapping[str, Any] = {
+    "ending": Ending.SERVED,
+    "phase": Phase.READ,
+    "alert": None,
+    "response": Response(status=200),
+}
+"""The fields that change in an attempt that is accepted."""
+
+
+def as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
     """Return what would be observed if the identity were accepted; the counterexample of every refusal."""
 
     def served(case: AccessCase) -> AccessCase:
-        tries = tuple(
-            replace(
-                attempt, ending=Ending.SERVED, phase=Phase.READ, alert=None, response=Response(status=200)
-            )
-            for attempt in case.tries
-        )
-        return replace(case, tries=tries)
+        return replace(case, tries=tuple(replace(attempt, **_ACCEPTED) for attempt in case.tries))
 
     return {"matrix": replace(matrix, cells=tuple(served(case) for case in matrix.cells))}
 
@@ -203,15 +206,18 @@ def _served_over(protocols: frozenset[Protocol], matrix: AccessMatrix) -> Mappin
     return {"matrix": replace(matrix, cells=(*served.cells, *others.cells))}
 
 
-def _over_http(matrix: AccessMatrix) -> Mapping[str, Any]:
-    return _served_over(OVER_HTTP, matrix)
+def _judge_revoked(matrix: AccessMatrix, protocols: frozenset[Protocol], name: str) -> Iterator[Statement]:
+    seen = only(matrix, protocols)
+    if not seen.cells:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not serve {name} to clients")
+    yield from judge(seen, "a client with a revoked certificate")
 
 
-def _over_grpc(matrix: AccessMatrix) -> Mapping[str, Any]:
-    return _served_over(OVER_GRPC, matrix)
-
-
-@check("mtls.revoked-http", on=EVERY_LISTENER, counterexample=_over_http)
+@check(
+    "mtls.revoked-http",
+    on=EVERY_LISTENER,
+    counterexample=lambda matrix: _served_over(OVER_HTTP, matrix),
+)
 def a_revoked_certificate_is_refused_over_http(
     matrix: Annotated[AccessMatrix, "revoked"],
 ) -> Iterator[Statement]:
@@ -229,13 +235,14 @@ def a_revoked_certificate_is_refused_over_http(
     Level: MUST
     Remediation: give etcd the list with the flag --{side}-crl-file, not in a configuration file, DER encoded.
     """
-    seen = only(matrix, OVER_HTTP)
-    if not seen.cells:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not serve HTTP to clients")
-    yield from judge(seen, "a client with a revoked certificate")
+    yield from _judge_revoked(matrix, OVER_HTTP, "HTTP")
 
 
-@check("mtls.revoked-grpc", on={Role.CLIENT}, counterexample=_over_grpc)
+@check(
+    "mtls.revoked-grpc",
+    on={Role.CLIENT},
+    counterexample=lambda matrix: _served_over(OVER_GRPC, matrix),
+)
 def a_revoked_certificate_is_refused_over_grpc(
     matrix: Annotated[AccessMatrix, "revoked"],
 ) -> Iterator[Statement]:
@@ -254,10 +261,7 @@ def a_revoked_certificate_is_refused_over_grpc(
     Remediation: upgrade to etcd 3.5.32, 3.6.13 or 3.7.0, or drop --listen-client-http-urls; give the list
         with the flag --client-crl-file, not in a configuration file, DER encoded.
     """
-    seen = only(matrix, OVER_GRPC)
-    if not seen.cells:
-        yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not serve gRPC to clients")
-    yield from judge(seen, "a client with a revoked certificate")
+    yield from _judge_revoked(matrix, OVER_GRPC, "gRPC")
 
 
 @check("mtls.wrong-hostname", on={Role.CLIENT}, counterexample=as_if_accepted)
@@ -340,19 +344,22 @@ def a_certificate_for_another_address_is_refused(
     yield from judge(matrix, "a client whose certificate is for another address")
 
 
-def _as_if_accepted(encounter: IdentityAttempt) -> IdentityAttempt:
-    served = replace(encounter.attempt, ending=Ending.SERVED, alert=None, response=Response(status=200))
-    return replace(encounter, attempt=served)
-
-
-def _by_version(attempts: IdentityAttempts) -> Mapping[str, Any]:
+def _accepted_by(choice: TLSVersion | Protocol, attempts: IdentityAttempts) -> Mapping[str, Any]:
+    """Return the attempts as if that TLS version or protocol accepted every identity."""
     here = tuple(
-        _as_if_accepted(found) if found.version is TLSVersion.TLS1_2 else found for found in attempts.here
+        replace(made, attempt=replace(made.attempt, **_ACCEPTED))
+        if choice in (made.version, made.protocol)
+        else made
+        for made in attempts.here
     )
     return {"attempts": replace(attempts, here=here)}
 
 
-@check("mtls.same-verdict-every-version", on=EVERY_LISTENER, counterexample=_by_version)
+@check(
+    "mtls.same-verdict-every-version",
+    on=EVERY_LISTENER,
+    counterexample=lambda attempts: _accepted_by(TLSVersion.TLS1_2, attempts),
+)
 def every_tls_version_accepts_the_same_clients(attempts: IdentityAttempts) -> Iterator[Statement]:
     """Every TLS version accepts and refuses the same clients.
 
@@ -374,17 +381,16 @@ def every_tls_version_accepts_the_same_clients(attempts: IdentityAttempts) -> It
     for protocol in dict.fromkeys(found.protocol for found in attempts.here):
         of_protocol = [found for found in attempts.here if found.protocol is protocol]
         for identity in dict.fromkeys(found.identity for found in of_protocol):
-            yield from _alike([found for found in of_protocol if found.identity == identity], attempts.role)
+            yield from _judge_alike(
+                [found for found in of_protocol if found.identity == identity], attempts.role
+            )
 
 
-def _no_certificate_over_grpc(attempts: IdentityAttempts) -> Mapping[str, Any]:
-    here = tuple(
-        _as_if_accepted(found) if found.protocol is Protocol.GRPC else found for found in attempts.here
-    )
-    return {"attempts": replace(attempts, here=here)}
-
-
-@check("mtls.same-verdict-grpc-and-http", on={Role.CLIENT}, counterexample=_no_certificate_over_grpc)
+@check(
+    "mtls.same-verdict-grpc-and-http",
+    on={Role.CLIENT},
+    counterexample=lambda attempts: _accepted_by(Protocol.GRPC, attempts),
+)
 def grpc_and_http_accept_the_same_clients(attempts: IdentityAttempts) -> Iterator[Statement]:
     """The same clients are accepted and refused over gRPC and HTTP.
 
@@ -400,22 +406,19 @@ def grpc_and_http_accept_the_same_clients(attempts: IdentityAttempts) -> Iterato
     Remediation: give both listeners the same rules: upgrade etcd, or drop --listen-client-http-urls.
     """
     everything = (*attempts.here, *attempts.split)
-    served_protocols = {found.protocol is Protocol.GRPC for found in everything}
-    if served_protocols != {True, False}:
-        yield _one_alone(grpc=served_protocols == {True})
+    over_grpc = [found for found in everything if found.protocol is Protocol.GRPC]
+    if not over_grpc:
+        yield CannotJudge(Outcome.NOT_APPLICABLE, "gRPC was not tried on this listener")
+        return
+    if len(over_grpc) == len(everything):
+        reason = "HTTP has a listener of its own: pass --etcd-client-http-endpoint"
+        yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
     for version in dict.fromkeys(found.version for found in everything):
         of_version = [found for found in everything if found.version is version]
         for identity in dict.fromkeys(found.identity for found in of_version):
             of_identity = [found for found in of_version if found.identity == identity]
-            yield from _alike(_one_of_each(of_identity), attempts.role)
-
-
-def _one_alone(*, grpc: bool) -> CannotJudge:
-    if grpc:
-        reason = "HTTP has a listener of its own: pass --etcd-client-http-endpoint"
-        return CannotJudge(Outcome.NOT_VERIFIED, reason)
-    return CannotJudge(Outcome.NOT_APPLICABLE, "gRPC was not tried on this listener")
+            yield from _judge_alike(_one_of_each(of_identity), attempts.role)
 
 
 def _one_of_each(attempts: Iterable[IdentityAttempt]) -> list[IdentityAttempt]:
@@ -428,36 +431,32 @@ def _one_of_each(attempts: Iterable[IdentityAttempt]) -> list[IdentityAttempt]:
     return list(chosen.values())
 
 
-def _alike(attempts: list[IdentityAttempt], role: str) -> Iterator[Statement]:
+def _judge_alike(attempts: list[IdentityAttempt], role: str) -> Iterator[Statement]:
     served = [found for found in attempts if found.attempt.ending is Ending.SERVED]
     refused = [found for found in attempts if _is_refused(found)]
     if served and refused:
         yield Finding(
             message=f"the identity {served[0].identity} is accepted in one case and refused in another",
             expected="the same decision in every TLS version and protocol",
-            observed="; ".join(_shown(found) for found in attempts),
+            observed="; ".join(
+                f"{made.url} {made.version} {made.protocol}: {made.attempt.describe()}" for made in attempts
+            ),
             evidence={"identity": served[0].identity},
-            reproduce=(_line(served[0], role), _line(refused[0], role)),
+            reproduce=(_curl(served[0], role), _curl(refused[0], role)),
         )
 
 
-def _is_refused(encounter: IdentityAttempt) -> bool:
-    return encounter.attempt.ending is Ending.REFUSED or (
-        encounter.closes and encounter.attempt.ending is Ending.CLOSED
-    )
+def _is_refused(made: IdentityAttempt) -> bool:
+    return made.attempt.ending is Ending.REFUSED or (made.closes and made.attempt.ending is Ending.CLOSED)
 
 
-def _shown(encounter: IdentityAttempt) -> str:
-    return f"{encounter.url} {encounter.version} {encounter.protocol}: {encounter.attempt.describe()}"
-
-
-def _line(encounter: IdentityAttempt, role: str) -> str:
-    name = encounter.identity
+def _curl(made: IdentityAttempt, role: str) -> str:
+    name = made.identity
     return curl(
-        encounter.url,
+        made.url,
         role=role,
-        version=encounter.version,
-        protocol=encounter.protocol,
+        version=made.version,
+        protocol=made.protocol,
         files=None if name == "none" else (f"{name}.crt", f"{name}.key"),
     )
 
@@ -493,7 +492,7 @@ def the_log_agrees_with_the_wire(log: LogComparison) -> Iterator[Statement]:
     for identity in dict.fromkeys(one.identity for one in differing):
         yield _differs(log, [one for one in differing if one.identity == identity])
     if log.unlogged and not log.compared:
-        yield _nothing_there(log)
+        yield _no_line(log)
     elif log.unlogged:
         who = ", ".join(sorted({one.identity for one in log.unlogged}))
         text = f"{log.source} has no line about {len(log.unlogged)} of our rejected connections"
@@ -513,19 +512,19 @@ def _differs(log: LogComparison, differing: list[LoggedAttempt]) -> Finding:
     return Finding(
         message=f"the wire and etcd's log differ about {number} with the identity {first.identity}",
         expected=f"for what is in the log, {first.expected}",
-        observed="; ".join(_both(one) for one in differing[:_SHOWN])
+        observed="; ".join(_wire_and_log(one) for one in differing[:_SHOWN])
         + (" ..." if len(differing) > _SHOWN else ""),
         evidence={"log": log.source, "lines recognised by": first.recognised_by},
         reproduce=grep if log.file else (),
     )
 
 
-def _both(one: LoggedAttempt) -> str:
+def _wire_and_log(one: LoggedAttempt) -> str:
     place = f"{one.version} {one.protocol}" if one.version else "plaintext"
     return f"{place}: on the wire {one.on_the_wire}, in the log {one.in_the_log}"
 
 
-def _nothing_there(log: LogComparison) -> CannotJudge:
+def _no_line(log: LogComparison) -> CannotJudge:
     if log.nobody:
         return CannotJudge(Outcome.NOT_APPLICABLE, f"etcd does not log {log.nobody}")
     if not log.file:

@@ -9,7 +9,7 @@ from cryptography import x509
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust
 from pytest_etcdtls.facts.listener import Plaintext
-from pytest_etcdtls.judgement import ANNOUNCED, IN_PLAINTEXT, curl, s_client
+from pytest_etcdtls.judgement import ANNOUNCED, IN_PLAINTEXT, curl, s_client, with_attempts
 from pytest_etcdtls.pki.certificate import is_for, name_list, name_text, purposes, signature_hash, span
 from pytest_etcdtls.pki.go_verify import signature_scheme
 from pytest_etcdtls.registry import EVERY_LISTENER, check
@@ -41,13 +41,13 @@ def the_listener_announces_its_cas(announced: AnnouncedCAs) -> Iterator[Statemen
     Remediation: set --{peer}trusted-ca-file; --{peer}client-cert-auth alone trusts the system's root CAs.
     """
     names = dict(announced.names)
-    silent = [version for version, asked in announced.requested if not asked]
-    empty = [version for version, asked in announced.requested if asked and not names[version]]
-    if silent:
+    without = [version for version, requested in announced.requested if not requested]
+    empty = [version for version, requested in announced.requested if requested and not names[version]]
+    if without:
         yield Finding(
-            message="no client certificate is asked for",
+            message="no client certificate is requested",
             expected="a CertificateRequest with the names of the trusted CAs",
-            observed=f"no CertificateRequest in {', '.join(silent)}",
+            observed=f"no CertificateRequest in {', '.join(without)}",
             reproduce=(s_client(announced.url, look=ANNOUNCED),),
         )
     if empty:
@@ -60,7 +60,7 @@ def the_listener_announces_its_cas(announced: AnnouncedCAs) -> Iterator[Statemen
 
 
 def _one_more(announced: AnnouncedCAs, trust: ClientTrust) -> Mapping[str, Any]:
-    foreign = trust.certificates[0].subject.__class__(list(trust.certificates[0].subject.rdns) * 2)
+    foreign = x509.Name(list(trust.certificates[0].subject.rdns) * 2)
     names = tuple((version, (*found, foreign)) for version, found in announced.names)
     return {"announced": replace(announced, names=names)}
 
@@ -87,13 +87,13 @@ def the_listener_trusts_the_expected_cas(announced: AnnouncedCAs, trust: ClientT
         return
     wanted = {certificate.subject.public_bytes() for certificate in trust.certificates}
     expected = name_list(certificate.subject for certificate in trust.certificates)
-    asked = [version for version, requested in announced.requested if requested]
+    versions = [version for version, requested in announced.requested if requested]
     given = {version: {name.public_bytes(): name for name in names} for version, names in announced.names}
-    if not asked:
-        reason = "no client certificate is asked for, see mtls.announced-ca-present"
+    if not versions:
+        reason = "no client certificate is requested, see mtls.announced-ca-present"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
-    for version in asked:
+    for version in versions:
         if set(given[version]) != wanted:
             observed = name_list(given[version].values())
             observed = observed or "an empty list, so that every CA in the system's root store is trusted"
@@ -107,10 +107,9 @@ def the_listener_trusts_the_expected_cas(announced: AnnouncedCAs, trust: ClientT
 
 
 def _two(announced: AnnouncedCAs) -> Mapping[str, Any]:
-    def with_another(found: tuple[x509.Name, ...]) -> tuple[x509.Name, ...]:
-        return (*found, x509.Name(list(found[0].rdns) * 2))
-
-    names = tuple((version, with_another(found)) for version, found in announced.names)
+    names = tuple(
+        (version, (*found, x509.Name(list(found[0].rdns) * 2))) for version, found in announced.names
+    )
     return {"announced": replace(announced, names=names)}
 
 
@@ -140,12 +139,13 @@ def the_listener_trusts_one_ca(announced: AnnouncedCAs) -> Iterator[Statement]:
 
 
 def _answered(plaintext: Plaintext) -> Mapping[str, Any]:
-    def served(attempt: Attempt) -> Attempt:
-        return replace(
-            attempt, ending=Ending.SERVED, first_bytes=b"HTTP/1.1 200 OK", response=Response(status=200)
-        )
-
-    return {"plaintext": replace(plaintext, tries=tuple(served(attempt) for attempt in plaintext.tries))}
+    served = replace(
+        plaintext.attempt,
+        ending=Ending.SERVED,
+        first_bytes=b"HTTP/1.1 200 OK",
+        response=Response(status=200),
+    )
+    return {"plaintext": replace(plaintext, tries=(served,))}
 
 
 @check("mtls.plaintext-refused", on=EVERY_LISTENER, counterexample=_answered)
@@ -190,25 +190,17 @@ _EXPIRED, _UNKNOWN_CA = 45, 48
 """Alerts certificate_expired and unknown_ca (RFC 8446 section 6.2)."""
 
 
-def _refused(acceptance: AcceptedClient, unauthenticated: AccessMatrix) -> Mapping[str, Any]:
-    def refused(candidate: Candidate) -> Candidate:
-        tries = tuple(
-            (
-                version,
-                protocol,
-                tuple(replace(a, ending=Ending.REFUSED, alert=42, response=None) for a in made),
-            )
-            for version, protocol, made in candidate.tries
-        )
-        return replace(candidate, tries=tries)
-
-    candidates = tuple(refused(candidate) for candidate in acceptance.candidates)
-    return {"acceptance": replace(acceptance, accepted=None, candidates=candidates)}
+def _refused(client: AcceptedClient, unauthenticated: AccessMatrix) -> Mapping[str, Any]:
+    candidates = tuple(
+        with_attempts(candidate, ending=Ending.REFUSED, alert=42, response=None)
+        for candidate in client.candidates
+    )
+    return {"client": replace(client, accepted=None, candidates=candidates)}
 
 
 @check("mtls.trusted-client", on=EVERY_LISTENER, counterexample=_refused)
 def a_trusted_client_is_accepted(
-    acceptance: AcceptedClient, unauthenticated: Annotated[AccessMatrix, "none"]
+    client: AcceptedClient, unauthenticated: Annotated[AccessMatrix, "none"]
 ) -> Iterator[Statement]:
     """A client with a good certificate is accepted.
 
@@ -229,29 +221,30 @@ def a_trusted_client_is_accepted(
     Remediation: give etcd the CA of its clients with --{peer}trusted-ca-file (read only at start), and give
         clients valid certificates of that CA with clientAuth.
     """
-    if not acceptance.candidates and any(
-        case.attempt.ending is Ending.SERVED for case in unauthenticated.cells
-    ):
+    if not client.candidates and any(case.attempt.ending is Ending.SERVED for case in unauthenticated.cells):
         reason = "clients without a certificate are accepted, see mtls.no-certificate"
         yield CannotJudge(Outcome.NOT_APPLICABLE, reason)
         return
-    if not acceptance.candidates:
-        side = "peer-" if acceptance.role == Role.PEER else ""
+    if not client.candidates:
+        side = "peer-" if client.role == Role.PEER else ""
         reason = f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key"
         yield CannotJudge(Outcome.NOT_VERIFIED, reason)
         return
-    accepted = acceptance.accepted
+    accepted = client.accepted
     if accepted is not None:
-        failed = [found for found in acceptance.candidates if found is not accepted and _is_refused(found)]
-        named = [found for found in failed if not found.issued and not _borrowed(acceptance, found)]
-        yield from (_not_accepted(acceptance, found) for found in named)
-        missed = [attempt for attempt in accepted.attempts if attempt.protocol in accepted.served_protocols]
-        missed = [attempt for attempt in missed if attempt.ending is Ending.REFUSED]
-        if missed:
-            yield _not_accepted(acceptance, accepted)
+        failed = [
+            found for found in client.candidates if found is not accepted and Ending.REFUSED in found.ways
+        ]
+        named = [found for found in failed if not found.issued and not _borrowed(client, found)]
+        yield from (_not_accepted(client, found) for found in named)
+        if any(
+            attempt.ending is Ending.REFUSED and attempt.protocol in accepted.served_protocols
+            for attempt in accepted.attempts
+        ):
+            yield _not_accepted(client, accepted)
         yield Note(f"accepted: {accepted.identity} ({accepted.origin})")
         return
-    rest = [found for found in acceptance.candidates if not acceptance.closed_by_san_rule(found)]
+    rest = [found for found in client.candidates if not client.closed_by_san_rule(found)]
     if not rest:
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
@@ -262,40 +255,33 @@ def a_trusted_client_is_accepted(
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
             f"a declared rule about names excludes the certificate of {rest[0].identity}, which is refused: "
-            f"pass --etcd-{'peer-' if acceptance.role == Role.PEER else ''}cert with one that it allows",
+            f"pass --etcd-{'peer-' if client.role == Role.PEER else ''}cert with one that it allows",
         )
     elif failed := [found for found in rest if found.ways & {Ending.REFUSED, Ending.CLOSED}]:
-        if all(_borrowed(acceptance, found) for found in failed):
+        if all(_borrowed(client, found) for found in failed):
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,
                 "the client port's certificate is refused, as expected where peers have a separate CA: pass "
                 "--etcd-peer-cert and --etcd-peer-key",
             )
         else:
-            yield _not_accepted(acceptance, next(f for f in failed if not _borrowed(acceptance, f)))
+            yield _not_accepted(client, next(f for f in failed if not _borrowed(client, f)))
     else:
         yield CannotJudge(Outcome.INCONCLUSIVE, f"{rest[0].identity}: {rest[0].attempts[0].describe()}")
 
 
-def _borrowed(acceptance: AcceptedClient, candidate: Candidate) -> bool:
+def _borrowed(client: AcceptedClient, candidate: Candidate) -> bool:
     """Whether it is the client port's certificate, used on a peer port because there is no better one."""
-    return acceptance.role == Role.PEER and candidate.identity == "client"
+    return client.role == Role.PEER and candidate.identity == "client"
 
 
-def _is_refused(candidate: Candidate) -> bool:
-    return Ending.REFUSED in candidate.ways
-
-
-def _not_accepted(acceptance: AcceptedClient, candidate: Candidate) -> Finding:
+def _not_accepted(client: AcceptedClient, candidate: Candidate) -> Finding:
     bad = [attempt for attempt in candidate.attempts if attempt.ending in (Ending.REFUSED, Ending.CLOSED)]
     closed = all(attempt.ending is Ending.CLOSED for attempt in bad)
-    becomes, (why, remediation) = (
-        ("accepted by TLS and closed by etcd", _why_closed(acceptance, candidate))
-        if closed
-        else ("refused", _why_refused(candidate, bad))
-    )
+    outcome = "accepted by TLS and closed by etcd" if closed else "refused"
+    why, remediation = _why_closed(client, candidate) if closed else _why_refused(candidate, bad)
     return Finding(
-        message=f"the good client {candidate.identity} ({candidate.origin}) is {becomes}: {why}",
+        message=f"the good client {candidate.identity} ({candidate.origin}) is {outcome}: {why}",
         remediation=remediation,
         expected="an answer to every request",
         observed="; ".join(
@@ -304,8 +290,8 @@ def _not_accepted(acceptance: AcceptedClient, candidate: Candidate) -> Finding:
         evidence={"identity": candidate.identity},
         reproduce=(
             curl(
-                acceptance.url,
-                role=acceptance.role,
+                client.url,
+                role=client.role,
                 files=candidate.files,
                 version=bad[0].offered_version,
                 protocol=bad[0].protocol,
@@ -314,10 +300,10 @@ def _not_accepted(acceptance: AcceptedClient, candidate: Candidate) -> Finding:
     )
 
 
-def _why_closed(acceptance: AcceptedClient, candidate: Candidate) -> tuple[str, str]:
+def _why_closed(client: AcceptedClient, candidate: Candidate) -> tuple[str, str]:
     why = "its revocation list is unreadable, is PEM on 3.6 or newer, or contains this certificate"
     remedy = "give a --{side}-crl-file that exists, is DER encoded and does not contain this certificate"
-    if acceptance.san_rule and candidate.has_names:
+    if client.san_rule and candidate.has_names:
         why += "; or the SANs of the certificate do not cover this client's address"
         remedy += "; or try a certificate without SANs, or connect from an address that they cover"
     return why, remedy
