@@ -8,10 +8,10 @@ from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
 from pytest_etcdtls.errors import UnreadableJSONError
-from pytest_etcdtls.facts.access import Candidate, ServedClient
+from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import Alarms, ClientExchange, MemberLists, MemberRecord, VersionAnswers
 from pytest_etcdtls.facts.release import EtcdRelease, Release
-from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, STATUS, curl
+from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, STATUS, curl, with_attempts
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
@@ -21,6 +21,7 @@ from pytest_etcdtls.untrusted import read_json
 _WITH_HEALTH = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
 _LIVEZ_SINCE: Mapping[tuple[int, int], Release] = {(3, 4): Release(3, 4, 29), (3, 5): Release(3, 5, 11)}
 _CLOCK_TOLERANCE = timedelta(seconds=60)
+_NO_CLIENT = CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
 
 
 def has_livez(release: Release) -> bool:
@@ -61,26 +62,14 @@ def livez_and_readyz_exist(
                 message=f"{exchange.path} does not exist",
                 expected=f"HTTP 200 or 503 from etcd {etcd.release}",
                 observed=show(response),
-                reproduce=(
-                    curl(
-                        exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS
-                    ),
-                ),
+                reproduce=(repeat(exchange),),
             )
 
 
 def answered_throughout(served: ServedClient, response: Response) -> Mapping[str, Any]:
     """Return the client with another response to every request; for counterexamples."""
-
-    def answered(candidate: Candidate) -> Candidate:
-        tries = tuple(
-            (version, protocol, tuple(replace(attempt, response=response) for attempt in made))
-            for version, protocol, made in candidate.tries
-        )
-        return replace(candidate, tries=tries)
-
     assert served.client is not None  # noqa: S101 - the conforming sample has one
-    return {"served": replace(served, client=answered(served.client))}
+    return {"served": replace(served, client=with_attempts(served.client, response=response))}
 
 
 def _elsewhere(served: ServedClient) -> Mapping[str, Any]:
@@ -109,13 +98,8 @@ def nothing_is_redirected(served: ServedClient) -> Iterator[Statement]:
             observed=f"{protocol}: HTTP {response.status} to {response.headers.get('location', '?')}",
             reproduce=(line,),
         )
-    yield from _without_client(served)
-
-
-def _without_client(served: ServedClient) -> Iterator[Statement]:
-    """Yield not-verified if the listener serves no client."""
     if served.client is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
+        yield _NO_CLIENT
 
 
 def _responses(
@@ -162,7 +146,8 @@ def no_body_is_encoded(served: ServedClient) -> Iterator[Statement]:
             observed=f"{protocol}: HTTP {response.status}, encoded as {response.content_encoding}",
             reproduce=(line,),
         )
-    yield from _without_client(served)
+    if served.client is None:
+        yield _NO_CLIENT
 
 
 def _long_ago(served: ServedClient) -> Mapping[str, Any]:
@@ -184,7 +169,7 @@ def the_clocks_agree(served: ServedClient) -> Iterator[Statement]:
     Remediation: synchronise the clocks of both machines (chrony, systemd-timesyncd).
     """
     if served.client is None:
-        yield CannotJudge(Outcome.NOT_VERIFIED, "needs an accepted client")
+        yield _NO_CLIENT
         return
     dated = [
         (attempt.started_at, when)
@@ -229,6 +214,11 @@ def unanswered(exchange: ClientExchange) -> Iterator[Statement]:
         )
 
 
+def repeat(exchange: ClientExchange) -> str:
+    """Return a line that makes the request again."""
+    return curl(exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS)
+
+
 def show(response: Response) -> str:
     """Return the status and the beginning of the body."""
     encoding = f", Content-Encoding {response.content_encoding}" if response.content_encoding else ""
@@ -257,9 +247,7 @@ def version_answers(exchange: Annotated[ClientExchange, "/version"]) -> Iterator
             message="/version does not answer with 200",
             expected="HTTP 200",
             observed=show(response),
-            reproduce=(
-                curl(exchange.url, role=exchange.role, path="/version", files=GOOD_CLIENT, look=STATUS),
-            ),
+            reproduce=(repeat(exchange),),
         )
 
 
@@ -286,11 +274,7 @@ def version_is_well_formed(exchange: Annotated[ClientExchange, "/version"]) -> I
     if response.status != 200:
         yield CannotJudge(Outcome.NOT_VERIFIED, f"/version answers with HTTP {response.status}")
         return
-    try:
-        body = read_json(response.body)
-    except UnreadableJSONError:
-        body = None
-    fields = body if isinstance(body, dict) else {}
+    fields = _fields(response)
     good = _is_version(fields.get("etcdserver")) and (
         fields.get("etcdcluster") == "not_decided" or _is_version(fields.get("etcdcluster"))
     )
@@ -299,10 +283,17 @@ def version_is_well_formed(exchange: Annotated[ClientExchange, "/version"]) -> I
             message="/version is not the version document of an etcd",
             expected='{"etcdserver": "x.y.z", "etcdcluster": "x.y.z"}',
             observed=show(response),
-            reproduce=(
-                curl(exchange.url, role=exchange.role, path="/version", files=GOOD_CLIENT, look=STATUS),
-            ),
+            reproduce=(repeat(exchange),),
         )
+
+
+def _fields(response: Response) -> Mapping[str, Any]:
+    """Return the fields of a JSON object; none for another body."""
+    try:
+        body = read_json(response.body)
+    except UnreadableJSONError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _is_version(value: object) -> bool:
@@ -372,38 +363,26 @@ def the_member_is_healthy(
     response = exchange.attempt.response
     if response is None:
         return
-    try:
-        body = read_json(response.body)
-    except UnreadableJSONError:
-        body = None
-    fields = body if isinstance(body, dict) else {}
+    fields = _fields(response)
     healthy = response.status == 200 and str(fields.get("health")).lower() == "true"
-    reason = str(fields.get("reason", ""))
+    reasons = [str(fields["reason"])] if fields.get("reason") else alarms.texts
     if not healthy:
         yield Finding(
             message="/health does not report true",
             evidence={"alarms": "; ".join(alarms.texts)} if alarms.texts else {},
-            level=Level.SHOULD if _is_full(reason, alarms) else None,
+            level=Level.SHOULD if reasons and all("NOSPACE" in text for text in reasons) else None,
             expected='HTTP 200: {"health":"true"}',
             observed=show(response),
-            reproduce=(
-                curl(exchange.url, role=exchange.role, path="/health", files=GOOD_CLIENT, look=STATUS),
-            ),
+            reproduce=(repeat(exchange),),
         )
 
 
-def _is_full(reason: str, alarms: Alarms) -> bool:
-    """Return whether the database quota is exceeded and nothing else is wrong."""
-    said = [reason] if reason else list(alarms.texts)
-    return bool(said) and all("NOSPACE" in text for text in said)
-
-
-def _one_less(members: MemberLists) -> Mapping[str, Any]:
+def _another_member(members: MemberLists) -> Mapping[str, Any]:
     other = MemberRecord(id="1", name="other", peer_urls=(), client_urls=())
     return {"members": replace(members, by_peer=(*members.by_peer, other))}
 
 
-@check("api.peer-members", on=frozenset({Role.PEER}), counterexample=_one_less)
+@check("api.peer-members", on=frozenset({Role.PEER}), counterexample=_another_member)
 def both_ports_list_the_same_members(members: MemberLists) -> Iterator[Statement]:
     """The peer port's /members agrees with the client port's member list.
 

@@ -88,7 +88,7 @@ def the_gateway_works(answer: GatewayAnswer, dial: GatewayDial) -> Iterator[Stat
             remediation=remediation,
         )
     elif answer.user:
-        yield Note(f"asked as user {answer.user}")
+        yield Note(f"requested as user {answer.user}")
 
 
 def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
@@ -107,15 +107,12 @@ def _why_down(response: Response, dial: GatewayDial) -> tuple[str, str]:
             _AUTHORITY: f"is from a CA that is not trusted for clients ({_trusted(dial)})",
             _HOSTNAME: f"does not satisfy {_hostname(dial)}",
         }.get(cause or "", "is refused, or etcd cannot be dialled for another reason")
-        remedy = (
-            f"use gRPC: {_NO_GATEWAY}"
-            if cause == _HOSTNAME
-            else (
-                "renew the pair of --client-cert-file and --client-key-file, from a CA of --trusted-ca-file "
-                "and with clientAuth"
-            )
+        remedy = "renew the pair of --client-cert-file and --client-key-file, from a CA of --trusted-ca-file "
+        remedy += "and with clientAuth"
+        return (
+            f"the gateway dials etcd with the certificate of --client-cert-file, which {why}",
+            f"use gRPC: {_NO_GATEWAY}" if cause == _HOSTNAME else remedy,
         )
-        return f"the gateway dials etcd with the certificate of --client-cert-file, which {why}", remedy
     if not dial.served:
         return "", "see etcd's log: the gateway dials etcd's own client port"
     with_it = f"the gateway dials etcd with the served certificate, {shown(dial.served[0])}"
@@ -183,8 +180,7 @@ def _why_refused(dial: GatewayDial, cause: str | None, with_it: str) -> tuple[st
 
 def _trusted(dial: GatewayDial) -> str:
     names = [found.subject for found in dial.trusted] if dial.trusted else dial.announced
-    shown_names = name_list(names)
-    return f"trusted: {shown_names or 'not known'}"
+    return f"trusted: {name_list(names) or 'not known'}"
 
 
 def _hostname(dial: GatewayDial) -> str:
@@ -232,7 +228,7 @@ def grpc_range_answers(answer: RangeAnswer) -> Iterator[Statement]:
             ),
         )
     elif answer.user:
-        yield Note(f"asked as user {answer.user}")
+        yield Note(f"requested as user {answer.user}")
 
 
 def _bridged(call: GRPCOverHTTP1) -> Mapping[str, Any]:

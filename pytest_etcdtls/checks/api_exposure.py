@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
+from pytest_etcdtls.checks.api_answers import answered_with, repeat, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
 from pytest_etcdtls.facts.access import AccessMatrix
 from pytest_etcdtls.facts.api import ClientExchange, UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact, ListenerFacts
-from pytest_etcdtls.judgement import GOOD_CLIENT, STATUS, curl
+from pytest_etcdtls.judgement import STATUS, curl
 from pytest_etcdtls.refusal import ControlState, rule
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
@@ -63,9 +63,7 @@ def _absent(exchange: ClientExchange, message: str) -> Iterator[Statement]:
             message=message,
             expected="HTTP 404",
             observed=show(response),
-            reproduce=(
-                curl(exchange.url, role=exchange.role, path=exchange.path, files=GOOD_CLIENT, look=STATUS),
-            ),
+            reproduce=(repeat(exchange),),
         )
 
 
@@ -147,7 +145,6 @@ def plain_metrics_stay_on_loopback(answer: FirstContact, listener: ListenerFacts
 
 
 _WITH_HTTP = frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
-_WITH_GATEWAY = frozenset({Role.CLIENT, Role.CLIENT_HTTP})
 
 
 def _answered(unauthenticated: UnauthenticatedExchange) -> Mapping[str, Any]:
@@ -191,7 +188,7 @@ def metrics_need_a_certificate(
     yield from _judge(unauthenticated)
 
 
-@check("api.debug-vars", on=_WITH_GATEWAY, counterexample=_answered)
+@check("api.debug-vars", on=_CLIENT_PORTS, counterexample=_answered)
 def debug_variables_need_a_certificate(
     unauthenticated: Annotated[UnauthenticatedExchange, "/debug/vars"],
 ) -> Iterator[Statement]:
@@ -209,7 +206,7 @@ def debug_variables_need_a_certificate(
     yield from _judge(unauthenticated)
 
 
-@check("api.gateway-needs-certificate", on=_WITH_GATEWAY, counterexample=as_if_accepted)
+@check("api.gateway-needs-certificate", on=_CLIENT_PORTS, counterexample=as_if_accepted)
 def the_gateway_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """The JSON gateway does not answer without a certificate.
 
@@ -221,7 +218,7 @@ def the_gateway_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> 
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
     """
-    yield from _judge_cells(matrix, Protocol.GATEWAY, "the JSON gateway")
+    yield from _judge_cases(matrix, Protocol.GATEWAY, "the JSON gateway")
 
 
 @check("api.grpc-needs-certificate", on={Role.CLIENT}, counterexample=as_if_accepted)
@@ -236,30 +233,33 @@ def grpc_needs_a_certificate(matrix: Annotated[AccessMatrix, "none"]) -> Iterato
     Level: MUST
     Remediation: require certificates on the client port, with --client-cert-auth and --trusted-ca-file.
     """
-    yield from _judge_cells(matrix, Protocol.GRPC, "gRPC")
+    yield from _judge_cases(matrix, Protocol.GRPC, "gRPC")
 
 
 def _judge(unauthenticated: UnauthenticatedExchange) -> Iterator[Statement]:
     line = curl(unauthenticated.url, role=unauthenticated.role, path=unauthenticated.path)
-    yield from _one(unauthenticated.attempt, unauthenticated.control, unauthenticated.path, line)
+    yield from _judge_attempt(unauthenticated.attempt, unauthenticated.control, unauthenticated.path, line)
 
 
-def _judge_cells(matrix: AccessMatrix, protocol: Protocol, what: str) -> Iterator[Statement]:
+def _judge_cases(matrix: AccessMatrix, protocol: Protocol, what: str) -> Iterator[Statement]:
     cases = [case for case in matrix.cells if case.protocol is protocol]
     if not cases:
         yield CannotJudge(Outcome.NOT_APPLICABLE, f"{matrix.url} does not answer {what} to the good client")
     for case in cases:
         line = curl(matrix.url, role=matrix.role, version=case.version, protocol=protocol)
-        statements = list(_one(case.attempt, case.control.attempt, f"{what} in {case.version}", line))
+        statements = list(
+            _judge_attempt(case.attempt, case.control.attempt, f"{what} in {case.version}", line)
+        )
         yield from statements
         if any(isinstance(statement, Finding) for statement in statements):
             return
 
 
-def _one(attempt: Attempt, control: Attempt | None, what: str, line: str) -> Iterator[Statement]:
+def _judge_attempt(attempt: Attempt, control: Attempt | None, what: str, line: str) -> Iterator[Statement]:
     ruling = rule(attempt.ending, ControlState(control.ending) if control else ControlState.NONE_KNOWN)
     if ruling.outcome is Outcome.VIOLATES:
-        if not _turned_away(attempt):
+        # An HTTP error: the client was accepted, but got nothing.
+        if attempt.response is None or attempt.response.status < 400:
             yield Finding(
                 message=f"{what} answers without a certificate",
                 expected="a certificate alert",
@@ -269,8 +269,3 @@ def _one(attempt: Attempt, control: Attempt | None, what: str, line: str) -> Ite
     elif ruling.outcome is not Outcome.CONFORMS:
         reason = ruling.note if ruling.outcome is Outcome.NOT_VERIFIED else attempt.describe()
         yield CannotJudge(ruling.outcome, f"{what}: {reason}")
-
-
-def _turned_away(attempt: Attempt) -> bool:
-    """Return whether the response is an HTTP error: the client was accepted, but got nothing."""
-    return attempt.response is not None and attempt.response.status >= 400

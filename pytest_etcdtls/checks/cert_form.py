@@ -76,15 +76,21 @@ def the_certificate_is_valid_now(chain: ServedChain) -> Iterator[Statement]:
         handshake, without a restart.
     """
     if state := state_of(chain.leaf, chain.observed_at):
-        begins, ends = chain.leaf.not_valid_before_utc, chain.leaf.not_valid_after_utc
-        if chain.observed_at > ends:
-            state = f"expired {span(chain.observed_at - ends)} ago"
-        yield Finding(
-            message=f"the certificate {state}",
-            expected=f"{when(begins)} to {when(ends)} includes the time of the handshake",
-            observed=f"handshake at {when(chain.observed_at)}",
-            reproduce=(show_leaf(chain.url),),
-        )
+        if chain.observed_at > (end := chain.leaf.not_valid_after_utc):
+            state = f"expired {span(chain.observed_at - end)} ago"
+        message = f"the certificate {state}"
+        yield not_valid_now(chain.leaf, message, chain.observed_at, show_leaf(chain.url))
+
+
+def not_valid_now(certificate: x509.Certificate, message: str, now: datetime, reproduce: str) -> Finding:
+    """Return the finding that a certificate is not valid at the time of a handshake."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return Finding(
+        message=message,
+        expected=f"{when(begin)} to {when(end)} includes the time of the handshake",
+        observed=f"handshake at {when(now)}",
+        reproduce=(reproduce,),
+    )
 
 
 def _an_hour_left(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
@@ -164,7 +170,7 @@ _FOR_FEWER_DAYS = (
 
 
 _LONGEST_SERIAL = 20
-"""Octets."""
+"""In octets."""
 
 
 def on_the_path(chain: ServedChain) -> tuple[x509.Certificate, ...]:
@@ -204,12 +210,12 @@ def serial_numbers_are_valid(chain: ServedChain) -> Iterator[Statement]:
             )
 
 
-def _unheard_of(path: CertificationPath) -> Mapping[str, Any]:
+def _unknown_extension(path: CertificationPath) -> Mapping[str, Any]:
     unknown = specimen(replace(SERVER, unknown_critical_extension="1.2.3.4"))
     return {"path": replace(path, certificates=unknown)}
 
 
-@check("cert.critical-extensions", on=EVERY_LISTENER, counterexample=_unheard_of)
+@check("cert.critical-extensions", on=EVERY_LISTENER, counterexample=_unknown_extension)
 def critical_extensions_are_known(path: CertificationPath) -> Iterator[Statement]:
     """Every critical extension is supported by Go's x509, on the root as well.
 
@@ -233,7 +239,7 @@ def critical_extensions_are_known(path: CertificationPath) -> Iterator[Statement
             )
 
 
-def _anonymous_key(chain: ServedChain, issuers: Issuers) -> Mapping[str, Any]:
+def _no_key_identifier(chain: ServedChain, issuers: Issuers) -> Mapping[str, Any]:
     leaf, issuer = specimen(replace(SERVER, authority_key_identifier=False))
     return {
         "chain": replace(chain, certificates=(leaf, issuer)),
@@ -241,7 +247,7 @@ def _anonymous_key(chain: ServedChain, issuers: Issuers) -> Mapping[str, Any]:
     }
 
 
-@check("cert.key-identifiers", on=EVERY_LISTENER, counterexample=_anonymous_key)
+@check("cert.key-identifiers", on=EVERY_LISTENER, counterexample=_no_key_identifier)
 def key_identifiers_match(chain: ServedChain, issuers: Issuers) -> Iterator[Statement]:
     """The authorityKeyIdentifier matches the issuer's subjectKeyIdentifier.
 
@@ -258,8 +264,7 @@ def key_identifiers_match(chain: ServedChain, issuers: Issuers) -> Iterator[Stat
     """
     below = chain.leaf
     for issuer in issuers.certificates:
-        wrong = _disagreement(below, issuer)
-        if wrong:
+        if wrong := _disagreement(below, issuer):
             yield Finding(
                 message=f"the key identifiers of {shown(below)} and its issuer {shown(issuer)} do not agree",
                 expected="an authorityKeyIdentifier that is the issuer's subjectKeyIdentifier",
@@ -282,7 +287,7 @@ def _disagreement(certificate: x509.Certificate, issuer: x509.Certificate) -> st
     return ""
 
 
-def _which(message: CertificateMessage, number: int, der: bytes) -> str:
+def _position(message: CertificateMessage, number: int, der: bytes) -> str:
     """Return a description of the certificate: its position, and its subject as far as it can be parsed."""
     sent = len(set(message.certificates))
     place = f"certificate {number} of {sent}" if number <= sent else "a CA that is not served"
@@ -298,17 +303,18 @@ def _all(message: CertificateMessage) -> Iterator[tuple[int, bytes]]:
     yield from enumerate(dict.fromkeys((*message.certificates, *issuers)), 1)
 
 
-def _with(*extensions: OtherExtension) -> tuple[bytes, ...]:
-    leaf, issuer = specimen(replace(SERVER, other_extensions=extensions))
-    return tuple(found.public_bytes(Encoding.DER) for found in (leaf, issuer))
+def _with_extension(message: CertificateMessage, oid: str, value: bytes) -> Mapping[str, Any]:
+    path = specimen(replace(SERVER, other_extensions=(OtherExtension(oid, value),)))
+    certificates = tuple(found.public_bytes(Encoding.DER) for found in path)
+    return {"message": replace(message, certificates=certificates)}
 
 
-def _five_octets(message: CertificateMessage) -> Mapping[str, Any]:
-    address = OtherExtension("2.5.29.17", bytes.fromhex("300787057f00000100"))
-    return {"message": replace(message, certificates=_with(address))}
+def _malformed_address(message: CertificateMessage) -> Mapping[str, Any]:
+    # A subjectAltName with an iPAddress of five octets.
+    return _with_extension(message, "2.5.29.17", bytes.fromhex("300787057f00000100"))
 
 
-@check("cert.well-formed", on=EVERY_LISTENER, counterexample=_five_octets)
+@check("cert.well-formed", on=EVERY_LISTENER, counterexample=_malformed_address)
 def go_parses_every_certificate(message: CertificateMessage) -> Iterator[Statement]:
     """Go can parse every served certificate and every one in the given CA file.
 
@@ -331,18 +337,19 @@ def go_parses_every_certificate(message: CertificateMessage) -> Iterator[Stateme
     for number, der in _all(message):
         if problem := parse_error(der):
             yield Finding(
-                message=f"{_which(message, number, der)} is malformed: Go clients refuse the handshake",
+                message=f"{_position(message, number, der)} is malformed: Go clients refuse the handshake",
                 expected="certificates that Go's x509.ParseCertificate accepts",
                 observed=problem,
                 reproduce=(show_chain(message.url),),
             )
 
 
-def _broken_issuer_name(message: CertificateMessage) -> Mapping[str, Any]:
-    return {"message": replace(message, certificates=_with(OtherExtension("2.5.29.18", b"\x05\x00")))}
+def _malformed_issuer_name(message: CertificateMessage) -> Mapping[str, Any]:
+    # An issuerAltName that is the ASN.1 NULL.
+    return _with_extension(message, "2.5.29.18", b"\x05\x00")
 
 
-@check("cert.parsable", on=EVERY_LISTENER, counterexample=_broken_issuer_name)
+@check("cert.parsable", on=EVERY_LISTENER, counterexample=_malformed_issuer_name)
 def strict_clients_parse_every_certificate(message: CertificateMessage) -> Iterator[Statement]:
     """Strict clients can parse every certificate, its extensions and its key.
 
@@ -366,7 +373,7 @@ def strict_clients_parse_every_certificate(message: CertificateMessage) -> Itera
             problems = [("certificate", str(error))]
         for part, problem in problems:
             yield Finding(
-                message=f"{_which(message, number, der)} has a part that this client cannot parse: {part}",
+                message=f"{_position(message, number, der)} has a part that this client cannot parse: {part}",
                 expected="a certificate that is DER throughout",
                 observed=problem,
                 reproduce=(show_chain(message.url),),

@@ -1,6 +1,5 @@
 """The names in the served certificate: the endpoint's, of the right type, and no wildcards."""
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,7 @@ from pytest_etcdtls.pki.profile import SERVER
 from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Outcome, Statement
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.target import is_address
+from pytest_etcdtls.target import is_address, is_loopback
 from pytest_etcdtls.untrusted import listed
 
 
@@ -129,11 +128,8 @@ def _misplaced(certificate: x509.Certificate) -> list[str]:
 
 
 def _wildcard(chain: ServedChain) -> Mapping[str, Any]:
-    return {
-        "chain": replace(
-            chain, certificates=specimen(replace(SERVER, subject_alt_names=("localhost", "*.example")))
-        )
-    }
+    wildcard = specimen(replace(SERVER, subject_alt_names=("localhost", "*.example")))
+    return {"chain": replace(chain, certificates=wildcard)}
 
 
 @check("cert.wildcard", on=EVERY_LISTENER, counterexample=_wildcard)
@@ -177,7 +173,7 @@ def the_certificate_covers_loopback(chain: ServedChain) -> Iterator[Statement]:
     Remediation: issue the certificate of --{peer}cert-file with localhost and 127.0.0.1 in its subjectAltName
         as well.
     """
-    if not _is_loopback(chain.host):
+    if chain.host != "localhost" and not (is_address(chain.host) and is_loopback(chain.host)):
         yield CannotJudge(
             Outcome.NOT_APPLICABLE, f"{chain.host} is not loopback; --etcd-endpoint names what is"
         )
@@ -199,10 +195,6 @@ def the_certificate_covers_loopback(chain: ServedChain) -> Iterator[Statement]:
             observed=named(chain.leaf),
             reproduce=(show_leaf(chain.url, '"Subject Alternative Name"'),),
         )
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def _advertised_elsewhere(own: OwnURLs, chain: ServedChain) -> Mapping[str, Any]:

@@ -8,9 +8,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pytest_etcdtls.facts.access import Candidate, ServedClient
+from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import CertificateMessage, Dialling, ServedByMembers, ServedChain
-from pytest_etcdtls.judgement import STATUS, curl, show_chain, show_leaf
+from pytest_etcdtls.judgement import STATUS, curl, show_chain, show_leaf, with_attempts
 from pytest_etcdtls.pki import go_parser
 from pytest_etcdtls.pki.authority import specimen
 from pytest_etcdtls.pki.certificate import (
@@ -42,9 +42,8 @@ def _extended(chain: ServedChain) -> str:
 
 
 def _for_clients_only(chain: ServedChain) -> Mapping[str, Any]:
-    return {
-        "chain": replace(chain, certificates=specimen(replace(SERVER, extended_key_usage=("clientAuth",))))
-    }
+    clients_only = specimen(replace(SERVER, extended_key_usage=("clientAuth",)))
+    return {"chain": replace(chain, certificates=clients_only)}
 
 
 @check("cert.server-usage", on=EVERY_LISTENER, counterexample=_for_clients_only)
@@ -68,11 +67,8 @@ def the_certificate_is_for_servers(chain: ServedChain) -> Iterator[Statement]:
 
 
 def _no_digital_signature(chain: ServedChain) -> Mapping[str, Any]:
-    return {
-        "chain": replace(
-            chain, certificates=specimen(replace(SERVER, key_usage=frozenset({"keyEncipherment"})))
-        )
-    }
+    no_signature = specimen(replace(SERVER, key_usage=frozenset({"keyEncipherment"})))
+    return {"chain": replace(chain, certificates=no_signature)}
 
 
 @check("cert.key-usage", on=EVERY_LISTENER, counterexample=_no_digital_signature)
@@ -101,18 +97,11 @@ def the_key_may_sign(chain: ServedChain) -> Iterator[Statement]:
 
 
 def _gateway_down(chain: ServedChain, served: ServedClient, dialling: Dialling) -> Mapping[str, Any]:
-    def down(candidate: Candidate) -> Candidate:
-        unavailable = Response(status=_UNAVAILABLE, body=b'{"error":"tls: bad certificate","code":14}')
-        tries = tuple(
-            (version, protocol, tuple(replace(attempt, response=unavailable) for attempt in made))
-            for version, protocol, made in candidate.tries
-        )
-        return replace(candidate, tries=tries)
-
+    unavailable = Response(status=_UNAVAILABLE, body=b'{"error":"tls: bad certificate","code":14}')
     client = served.client
     return {
         "chain": replace(chain, certificates=specimen(replace(SERVER, extended_key_usage=("serverAuth",)))),
-        "served": replace(served, client=down(client) if client else None),
+        "served": replace(served, client=with_attempts(client, response=unavailable) if client else None),
     }
 
 
@@ -419,14 +408,10 @@ def the_certificate_is_not_a_ca(chain: ServedChain) -> Iterator[Statement]:
 
 def _one_for_all(served: ServedByMembers) -> Mapping[str, Any]:
     _, first = served.chains[0]
-    return {
-        "served": replace(
-            served,
-            chains=tuple(
-                (member, replace(chain, certificates=first.certificates)) for member, chain in served.chains
-            ),
-        )
-    }
+    chains = tuple(
+        (member, replace(chain, certificates=first.certificates)) for member, chain in served.chains
+    )
+    return {"served": replace(served, chains=chains)}
 
 
 @check("cert.own-key-per-member", on=frozenset(), counterexample=_one_for_all)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.declared.declaration import Encoding, Setting, line, version_key
 from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect, Side
 from pytest_etcdtls.declared.traps import Prospect, Trap, later_lines, look_ahead
-from pytest_etcdtls.facts.access import AcceptedClient, Candidate
+from pytest_etcdtls.facts.access import AcceptedClient
 from pytest_etcdtls.facts.configuration import (
     Declarations,
     DeclaredStart,
@@ -18,6 +18,7 @@ from pytest_etcdtls.facts.configuration import (
     MemberDeclaration,
     listeners_of_side,
 )
+from pytest_etcdtls.judgement import with_attempts
 from pytest_etcdtls.registry import EVERY_LISTENER, CheckFunction, Counterexample, check
 from pytest_etcdtls.results import CannotJudge, Finding, Note, Outcome, Statement
 from pytest_etcdtls.role import Role
@@ -56,7 +57,7 @@ def _trapped(id_: str) -> Counterexample:
     return with_trap
 
 
-def _of(member: MemberDeclaration) -> str:
+def _why_uncertain(member: MemberDeclaration) -> str:
     if member.version is None:
         return "which is not known: pass a client certificate that is accepted"
     return f"and {member.version} is newer than the versions that are known here: see its release notes"
@@ -66,7 +67,7 @@ def _statement(member: MemberDeclaration, trap: Trap) -> Statement:
     if not trap.certain:
         return CannotJudge(
             Outcome.NOT_VERIFIED,
-            f"{member.label}: {trap.summary}; this depends on the version of etcd, {_of(member)}",
+            f"{member.label}: {trap.summary}; this depends on the version of etcd, {_why_uncertain(member)}",
         )
     message = f"{member.label}: {trap.summary}"
     if not trap.starts and member.version is not None and not member.replayed:
@@ -280,26 +281,22 @@ def the_revocation_list_applies_to_grpc(declarations: Declarations) -> None:
     """
 
 
-def _gone(declaration: ListenerDeclaration, acceptance: AcceptedClient) -> Mapping[str, Any]:
+def _gone(declaration: ListenerDeclaration, client: AcceptedClient) -> Mapping[str, Any]:
     trap = Trap(id="crl-missing", summary="it is not here", remedy="put it there", certain=False)
     member = replace(declaration.member, traps=(trap,))
 
-    def closed(found: Candidate) -> Candidate:
-        tries = tuple(
-            (v, p, tuple(replace(a, ending=Ending.CLOSED) for a in made)) for v, p, made in found.tries
-        )
-        return replace(found, has_names=False, tries=tries)
-
-    candidates = tuple(map(closed, acceptance.candidates))
+    candidates = tuple(
+        replace(with_attempts(found, ending=Ending.CLOSED), has_names=False) for found in client.candidates
+    )
     return {
         "declaration": replace(declaration, member=member),
-        "acceptance": replace(acceptance, accepted=None, candidates=candidates),
+        "client": replace(client, accepted=None, candidates=candidates),
     }
 
 
 @check("config.crl-missing", on=EVERY_LISTENER, counterexample=_gone)
 def the_revocation_list_exists(
-    declaration: ListenerDeclaration, acceptance: AcceptedClient
+    declaration: ListenerDeclaration, client: AcceptedClient
 ) -> Iterator[Statement]:
     """The declared revocation list exists at its path.
 
@@ -315,9 +312,13 @@ def the_revocation_list_exists(
     for trap in declaration.traps("crl-missing"):
         if declaration.listener is not None and declaration.listener.crl is CRLEffect.IGNORED:
             yield Note("etcd does not read it on this port, see config.crl-ignored-on-grpc")
-        elif acceptance.accepted is not None:
-            yield Note(f"{trap.summary}; the good client {acceptance.accepted.identity} is accepted")
-        elif closed := [found for found in acceptance.candidates if _is_closed(acceptance, found)]:
+        elif client.accepted is not None:
+            yield Note(f"{trap.summary}; the good client {client.accepted.identity} is accepted")
+        elif closed := [
+            found
+            for found in client.candidates
+            if found.ways == {Ending.CLOSED} and not client.closed_by_san_rule(found)
+        ]:
             yield Finding(
                 message="the revocation list is missing here and apparently on the member too",
                 expected=trap.remedy,
@@ -334,10 +335,6 @@ def the_revocation_list_exists(
                 f"{trap.summary}; a good client would show it, and none is accepted: pass --etcd-pki-dir, a "
                 "directory with a copy",
             )
-
-
-def _is_closed(acceptance: AcceptedClient, candidate: Candidate) -> bool:
-    return candidate.ways == {Ending.CLOSED} and not acceptance.closed_by_san_rule(candidate)
 
 
 @trap_check("config-file-hides-flags")
@@ -513,7 +510,7 @@ def the_next_version_accepts_the_declaration(declarations: Declarations) -> Iter
         with openssl crl -in crl.pem -outform DER -out crl.der, which every version reads; give a renamed flag
         by its new name as soon as the etcd that runs has it.
     """
-    judged = [(member, version) for member in declarations.members if (version := _version(member))]
+    judged = [(member, version) for member in declarations.members if (version := member.effective.version)]
     ahead = [(member, version) for member, version in judged if later_lines(version)]
     if not ahead:
         yield CannotJudge(Outcome.NOT_APPLICABLE, _nothing_ahead(declarations))
@@ -522,17 +519,17 @@ def the_next_version_accepts_the_declaration(declarations: Declarations) -> Iter
     for member, version in ahead:
         for prospect in look_ahead(member.declared, version):
             found.setdefault(prospect, []).append(member)
-        yield from _unread(member, version)
+        yield from _unread_lists(member, version)
     for prospect, members in found.items():
         yield _prospect(prospect, members)
 
 
-def _version(member: MemberDeclaration) -> str | None:
-    return member.effective.version
+def _versions(members: Sequence[MemberDeclaration]) -> list[str]:
+    return sorted({member.effective.version for member in members if member.effective.version})
 
 
 def _nothing_ahead(declarations: Declarations) -> str:
-    versions = sorted({_version(member) or "" for member in declarations.members} - {""})
+    versions = _versions(declarations.members)
     if not versions:
         return "the version of etcd is not known: pass a client certificate that is accepted"
     return f"no minor version above {', '.join(versions)} is known here"
@@ -546,7 +543,7 @@ def _prospect(prospect: Prospect, members: list[MemberDeclaration]) -> Statement
     settings = "; ".join(map(str, prospect.settings)) or members[0].declared.declaration.source
     evidence = {
         "members": labels,
-        "etcd": ", ".join(sorted({_version(member) or "" for member in members})),
+        "etcd": ", ".join(_versions(members)),
         "first version": f"{prospect.line}, as of {prospect.release}",
         "source": prospect.source,
     }
@@ -564,7 +561,7 @@ def _prospect(prospect: Prospect, members: list[MemberDeclaration]) -> Statement
     )
 
 
-def _unread(member: MemberDeclaration, version: str) -> Iterator[Statement]:
+def _unread_lists(member: MemberDeclaration, version: str) -> Iterator[Statement]:
     """Yield the revocation lists that are not here, where a later version may not read them."""
     if version_key(version) >= (3, 6):
         return

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.facts.access import Candidate, ServedClient
+from pytest_etcdtls.checks.api_answers import answered_throughout
+from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.api import is_of_etcd
 from pytest_etcdtls.facts.listener import FirstContact, UnnamedPorts
 from pytest_etcdtls.judgement import curl, s_client
@@ -17,10 +18,11 @@ _INTERNAL_ERROR = 80
 
 
 def _without_a_pair(answer: FirstContact) -> Mapping[str, Any]:
-    def broken(attempt: Attempt) -> Attempt:
-        return replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=_INTERNAL_ERROR, chain=())
-
-    return {"answer": replace(answer, tls=tuple(broken(attempt) for attempt in answer.tls))}
+    failed = tuple(
+        replace(attempt, ending=Ending.OTHER, phase=Phase.HANDSHAKE, alert=_INTERNAL_ERROR, chain=())
+        for attempt in answer.tls
+    )
+    return {"answer": replace(answer, tls=failed)}
 
 
 @check("listener.answers", on=EVERY_LISTENER, counterexample=_without_a_pair)
@@ -70,16 +72,8 @@ def the_listener_answers(answer: FirstContact) -> Iterator[Statement]:
 
 
 def _not_an_etcd(served: ServedClient) -> Mapping[str, Any]:
-    def other(candidate: Candidate) -> Candidate:
-        page = Response(status=200, headers={"content-type": "text/html"}, body=b"<html>hello</html>")
-        tries = tuple(
-            (version, protocol, tuple(replace(attempt, response=page) for attempt in made))
-            for version, protocol, made in candidate.tries
-        )
-        return replace(candidate, tries=tries)
-
-    assert served.client is not None  # noqa: S101 - the conforming sample has one
-    return {"served": replace(served, client=other(served.client))}
+    page = Response(status=200, headers={"content-type": "text/html"}, body=b"<html>hello</html>")
+    return answered_throughout(served, page)
 
 
 @check("listener.is-etcd", on=EVERY_LISTENER, counterexample=_not_an_etcd)

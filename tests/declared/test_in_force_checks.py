@@ -353,7 +353,7 @@ def test_whether_etcd_finds_the_list_is_told_by_the_good_client(
     acceptance: AcceptedClient, outcome: Outcome
 ) -> None:
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der")
-    (said,) = _judge("config.crl-missing", declaration=declaration, acceptance=acceptance)
+    (said,) = _judge("config.crl-missing", declaration=declaration, client=acceptance)
     found = {Finding: Outcome.VIOLATES, Note: Outcome.CONFORMS}.get(type(said))
     assert (found or getattr(said, "outcome", None)) is outcome
 
@@ -361,7 +361,7 @@ def test_whether_etcd_finds_the_list_is_told_by_the_good_client(
 def test_a_list_that_is_not_looked_at_need_not_be_there() -> None:
     split = "--listen-client-http-urls=https://10.0.0.11:2382"
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der", split, version="3.5.21")
-    (said,) = _judge("config.crl-missing", declaration=declaration, acceptance=_acceptance(Ending.CLOSED))
+    (said,) = _judge("config.crl-missing", declaration=declaration, client=_acceptance(Ending.CLOSED))
     assert isinstance(said, Note)
 
 
