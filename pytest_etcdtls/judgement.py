@@ -117,6 +117,11 @@ def s_client(
     return look_for(command, look or _NEGOTIATED)
 
 
+def show_version(url: str) -> str:
+    """Return a line that prints the version of etcd."""
+    return curl(url, role="client", files=GOOD_CLIENT, look='"etcdserver": the version')
+
+
 def show_chain(url: str, look: str = "") -> str:
     """Return a line that prints the served certificates."""
     look = look or '"s:" and "i:": subject and issuer of each certificate that is served'

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_etcdtls.checks.mtls_refusals import OVER_GRPC, OVER_HTTP, as_if_accepted, only
 from pytest_etcdtls.facts.access import SplitRevocation
 from pytest_etcdtls.facts.release import EtcdRelease, EtcdReleases, GoReleases, Release, SplitListeners
-from pytest_etcdtls.judgement import GOOD_CLIENT, curl, etcdctl
+from pytest_etcdtls.judgement import GOOD_CLIENT, curl, etcdctl, show_version
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
@@ -48,35 +48,30 @@ def is_affected(release: Release, fixed: Mapping[Line, int], since: Mapping[Line
 def _inferred(releases: EtcdReleases, fixed: Mapping[Line, int], what: str) -> Iterator[Statement]:
     affected = [found for found in releases.members if is_affected(found.release, fixed)]
     if affected:
-        yield _of_version(affected, fixed, what)
+        yield _by_version(affected, fixed, what)
 
 
-def _of_version(affected: list[EtcdRelease], fixed: Mapping[Line, int], what: str) -> Finding:
+def _by_version(affected: list[EtcdRelease], fixed: Mapping[Line, int], what: str) -> Finding:
     versions = ", ".join(f"{major}.{minor}.{patch}" for (major, minor), patch in sorted(fixed.items()))
     return Finding(
         message=f"{what} (inferred from the version)",
         expected=f"{versions} or newer",
         observed="; ".join(f"{found.url}: etcd {found.release} ({found.source})" for found in affected),
         evidence={"kind": "inferred from the version"},
-        reproduce=tuple(
-            curl(
-                found.url, role="client", path="/version", files=GOOD_CLIENT, look='"etcdserver": the version'
-            )
-            for found in affected
-        ),
+        reproduce=tuple(show_version(found.url) for found in affected),
     )
 
 
-def _aged(releases: EtcdReleases) -> Mapping[str, Any]:
+def _old_release(releases: EtcdReleases) -> Mapping[str, Any]:
     first, *others = releases.members
     return {"releases": replace(releases, members=(replace(first, release=Release(3, 1, 0)), *others))}
 
 
-def _bypassed(split: SplitRevocation) -> Mapping[str, Any]:
+def _accepted_over_grpc(split: SplitRevocation) -> Mapping[str, Any]:
     return {"split": replace(split, grpc=as_if_accepted(split.grpc)["matrix"])}
 
 
-@check("advisory.ghsa-3wh4-j44w-pg92-proved", on={Role.CLIENT}, counterexample=_bypassed)
+@check("advisory.ghsa-3wh4-j44w-pg92-proved", on={Role.CLIENT}, counterexample=_accepted_over_grpc)
 def the_crl_applies_to_a_separate_grpc_port(split: SplitRevocation) -> Iterator[Statement]:
     """A client that the HTTP port refuses as revoked is refused on the gRPC port too.
 
@@ -110,13 +105,13 @@ def the_crl_applies_to_a_separate_grpc_port(split: SplitRevocation) -> Iterator[
         )
 
 
-def _aged_split(listeners: SplitListeners) -> Mapping[str, Any]:
+def _old_split(listeners: SplitListeners) -> Mapping[str, Any]:
     first, *others = listeners.members
     old = replace(first, release=Release(3, 5, 21))
     return {"listeners": replace(listeners, members=(old, *others))}
 
 
-@check("advisory.ghsa-3wh4-j44w-pg92-inferred", on=frozenset(), counterexample=_aged_split)
+@check("advisory.ghsa-3wh4-j44w-pg92-inferred", on=frozenset(), counterexample=_old_split)
 def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[Statement]:
     """No member runs a release that ignores the revocation list on the gRPC port.
 
@@ -132,10 +127,10 @@ def no_release_ignores_the_crl_on_grpc(listeners: SplitListeners) -> Iterator[St
     """
     affected = [found for found in listeners.members if is_affected(found.release, _CRL_FIXED, _SPLIT_SINCE)]
     if affected:
-        yield _of_version(affected, _CRL_FIXED, "the gRPC port may ignore the revocation list")
+        yield _by_version(affected, _CRL_FIXED, "the gRPC port may ignore the revocation list")
 
 
-@check("advisory.ghsa-6vch-q96h-7gc3-inferred", on=frozenset(), counterexample=_aged)
+@check("advisory.ghsa-6vch-q96h-7gc3-inferred", on=frozenset(), counterexample=_old_release)
 def no_release_waits_for_handshakes_forever(releases: EtcdReleases) -> Iterator[Statement]:
     """No member runs a release that waits indefinitely for stalled TLS handshakes.
 
@@ -150,7 +145,7 @@ def no_release_waits_for_handshakes_forever(releases: EtcdReleases) -> Iterator[
     yield from _inferred(releases, _STALLED_FIXED, "stalled handshakes stay open for ever")
 
 
-@check("advisory.cve-2026-33413-inferred", on=frozenset(), counterexample=_aged)
+@check("advisory.cve-2026-33413-inferred", on=frozenset(), counterexample=_old_release)
 def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement]:
     """No member runs a release that answers some calls without authorisation.
 
@@ -166,7 +161,7 @@ def no_release_skips_authorisation(releases: EtcdReleases) -> Iterator[Statement
     yield from _inferred(releases, _UNCHECKED_FIXED, "some calls are not authorised")
 
 
-@check("advisory.cve-2018-16886-inferred", on=frozenset(), counterexample=_aged)
+@check("advisory.cve-2018-16886-inferred", on=frozenset(), counterexample=_old_release)
 def no_release_uses_the_server_name_as_user(releases: EtcdReleases) -> Iterator[Statement]:
     """No member runs a release whose gateway uses the server's common name as user.
 
@@ -181,7 +176,7 @@ def no_release_uses_the_server_name_as_user(releases: EtcdReleases) -> Iterator[
     yield from _inferred(releases, _GATEWAY_USER_FIXED, "the gateway takes the server's name for the user's")
 
 
-@check("advisory.cve-2020-15136-inferred", on=frozenset(), counterexample=_aged)
+@check("advisory.cve-2020-15136-inferred", on=frozenset(), counterexample=_old_release)
 def no_release_has_a_gateway_that_does_not_verify(releases: EtcdReleases) -> Iterator[Statement]:
     """No member runs a release whose etcd gateway does not verify its endpoints.
 
@@ -214,21 +209,20 @@ _FIXED: Mapping[str, tuple[Release, ...]] = {
 
 def open_faults(release: Release) -> list[str]:
     """Return the vulnerabilities that this Go release still has."""
-    return [name for name, fixed in _FIXED.items() if _lacks(release, fixed)]
+    return [
+        name
+        for name, fixed in _FIXED.items()
+        if release < next((fix for fix in fixed if fix.line == release.line), fixed[-1])
+    ]
 
 
-def _lacks(release: Release, fixed: tuple[Release, ...]) -> bool:
-    of_line = next((fix for fix in fixed if fix.line == release.line), None)
-    return release < of_line if of_line else release < fixed[-1]
-
-
-def _aged_go(releases: GoReleases) -> Mapping[str, Any]:
+def _old_go(releases: GoReleases) -> Mapping[str, Any]:
     first, *others = releases.members
     old = replace(first, release=Release(1, 16, 3), text="go1.16.3")
     return {"releases": replace(releases, members=(old, *others))}
 
 
-@check("advisory.go-runtime", on=frozenset(), counterexample=_aged_go)
+@check("advisory.go-runtime", on=frozenset(), counterexample=_old_go)
 def etcd_is_built_with_a_fixed_go(releases: GoReleases) -> Iterator[Statement]:
     """Every member is built with a Go release that has the fixes for TLS servers.
 

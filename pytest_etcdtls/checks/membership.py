@@ -20,12 +20,21 @@ from pytest_etcdtls.facts.members import (
     SideBySide,
 )
 from pytest_etcdtls.facts.release import EtcdReleases, Release
-from pytest_etcdtls.judgement import ANNOUNCED, GOOD_CLIENT, GOOD_PEER, curl, etcdctl, s_client, show_leaf
+from pytest_etcdtls.judgement import (
+    ANNOUNCED,
+    GOOD_CLIENT,
+    GOOD_PEER,
+    curl,
+    etcdctl,
+    s_client,
+    show_leaf,
+    show_version,
+)
 from pytest_etcdtls.pki.certificate import name_list
 from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, StreamEnd
+from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
 
 _EXPIRY_SPREAD = timedelta(days=30)
 
@@ -58,7 +67,7 @@ def every_member_trusts_the_same_cas(side_by_side: SideBySide) -> Iterator[State
     """
     # A member that requests no certificate has another policy, which cluster.same-policy reports.
     rows = tuple(tuple(seen for seen in row if seen.requested_in) for row in side_by_side.rows)
-    yield from _alike(rows, lambda seen: seen.announced, _names, "trusts other CAs")
+    yield from _differences(rows, lambda seen: seen.announced, _names, "trusts other CAs")
 
 
 def _names(seen: ListenerProfile) -> str:
@@ -84,13 +93,17 @@ def every_member_has_the_same_policy(side_by_side: SideBySide) -> Iterator[State
     Level: MUST, SHOULD where TLS versions alone differ
     Remediation: start every member with the same TLS flags, from the same version of etcd.
     """
-    yield from _alike(side_by_side.rows, _asks, _policy, "requests certificates differently")
-    alike = tuple(row for row in side_by_side.rows if len({_asks(seen) for seen in row}) == 1)
-    versions = _alike(alike, lambda seen: seen.versions, _policy, "offers other TLS versions")
+    yield from _differences(
+        side_by_side.rows, _requests_certificates, _policy, "requests certificates differently"
+    )
+    alike = tuple(
+        row for row in side_by_side.rows if len({_requests_certificates(seen) for seen in row}) == 1
+    )
+    versions = _differences(alike, lambda seen: seen.versions, _policy, "offers other TLS versions")
     yield from (replace(found, level=Level.SHOULD) for found in versions)
 
 
-def _asks(seen: ListenerProfile) -> tuple[bool, bool]:
+def _requests_certificates(seen: ListenerProfile) -> tuple[bool, bool]:
     """Return whether it requests a certificate in any of its TLS versions, and whether in all."""
     return bool(seen.requested_in), set(seen.requested_in) == set(seen.versions)
 
@@ -100,25 +113,25 @@ def _policy(seen: ListenerProfile) -> str:
     return f"offers {', '.join(seen.versions)}; requests a certificate in {versions}"
 
 
-def _alike(
+def _differences(
     rows: tuple[tuple[ListenerProfile, ...], ...],
     fact: Callable[[ListenerProfile], Hashable],
     show: Callable[[ListenerProfile], str],
     message: str,
 ) -> Iterator[Finding]:
     for row in rows:
-        odd = _odd_ones(row, fact)
-        if odd:
-            usual = next(seen for seen in row if seen not in odd)
+        different = _minority(row, fact)
+        if different:
+            usual = next(seen for seen in row if seen not in different)
             yield Finding(
-                message=f"{', '.join(seen.url for seen in odd)} {message} than other members",
+                message=f"{', '.join(seen.url for seen in different)} {message} than other members",
                 expected=f"{usual.url}: {show(usual)}",
-                observed="; ".join(f"{seen.url}: {show(seen)}" for seen in odd),
-                reproduce=tuple(s_client(seen.url, look=ANNOUNCED) for seen in (usual, *odd)),
+                observed="; ".join(f"{seen.url}: {show(seen)}" for seen in different),
+                reproduce=tuple(s_client(seen.url, look=ANNOUNCED) for seen in (usual, *different)),
             )
 
 
-def _odd_ones(
+def _minority(
     row: Iterable[ListenerProfile], fact: Callable[[ListenerProfile], Hashable]
 ) -> list[ListenerProfile]:
     """Return the profiles that differ from the most frequent one; in a tie, from the first."""
@@ -187,10 +200,7 @@ def every_member_runs_the_same_version(releases: EtcdReleases, count: MemberCoun
             message="members run different versions of etcd",
             expected="one version",
             observed="; ".join(f"{found.url}: {found.release}" for found in releases.members),
-            reproduce=tuple(
-                curl(found.url, role="client", files=GOOD_CLIENT, look='"etcdserver": the version')
-                for found in releases.members
-            ),
+            reproduce=tuple(show_version(found.url) for found in releases.members),
         )
 
 
@@ -231,13 +241,8 @@ def advertised_client_urls_are_https(listings: MemberListings) -> Iterator[State
     Level: MUST
     Remediation: use only https URLs in --advertise-client-urls.
     """
-    plain = {
-        url: member.name
-        for member in _members(listings)
-        for url in member.client_urls
-        if url.startswith(_NO_TLS)
-    }
-    yield from _without_tls(listings, plain, "advertise client URLs without TLS")
+    urls = ((url, member) for member in _members(listings) for url in member.client_urls)
+    yield from _without_tls(listings, urls, "advertise client URLs without TLS")
 
 
 def _plain_peers(listings: MemberListings) -> Mapping[str, Any]:
@@ -258,18 +263,17 @@ def peer_urls_are_https(listings: MemberListings) -> Iterator[Statement]:
     Remediation: change it with etcdctl member update ID --peer-urls=https://..., and
         --listen-peer-urls with it.
     """
-    plain = {
-        url: member.name
-        for member in _members(listings)
-        for url in member.peer_urls
-        if url.startswith(_NO_TLS)
-    }
-    yield from _without_tls(listings, plain, "have peer URLs without TLS", (str(Role.PEER),))
+    urls = ((url, member) for member in _members(listings) for url in member.peer_urls)
+    yield from _without_tls(listings, urls, "have peer URLs without TLS", (str(Role.PEER),))
 
 
 def _without_tls(
-    listings: MemberListings, plain: Mapping[str, str], message: str, concerns: tuple[str, ...] = ()
+    listings: MemberListings,
+    urls: Iterable[tuple[str, MemberRecord]],
+    message: str,
+    concerns: tuple[str, ...] = (),
 ) -> Iterator[Statement]:
+    plain = {url: member.name for url, member in urls if url.startswith(_NO_TLS)}
     if plain:
         yield Finding(
             message=f"members {message}",
@@ -286,18 +290,16 @@ def _members(listings: MemberListings) -> Iterator[MemberRecord]:
 
 
 def _unreachable(advertised: AdvertisedURLs) -> Mapping[str, Any]:
-    def refused(attempt: Attempt) -> Attempt:
-        return replace(
-            attempt,
-            ending=Ending.UNCLEAR,
-            phase=Phase.CONNECT,
-            stream_end=StreamEnd.CONNECTION_REFUSED,
-            alert=None,
-            detail="Connection refused",
-        )
-
     first, *others = advertised.urls
-    changed = replace(first, attempts=tuple(refused(attempt) for attempt in first.attempts))
+    refused = replace(
+        first.attempts[-1],
+        ending=Ending.UNCLEAR,
+        phase=Phase.CONNECT,
+        stream_end=StreamEnd.CONNECTION_REFUSED,
+        alert=None,
+        detail="Connection refused",
+    )
+    changed = replace(first, attempts=(refused,))
     return {"advertised": replace(advertised, urls=(changed, *others))}
 
 
@@ -319,10 +321,10 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
         if not found.attempts:
             yield CannotJudge(Outcome.NOT_VERIFIED, f"{found.url}: {found.why_not}")
         elif not any(attempt.ending is not Ending.UNCLEAR for attempt in found.attempts):
-            yield _silent(found)
+            yield _unanswered(found)
 
 
-def _silent(found: AdvertisedURL) -> Statement:
+def _unanswered(found: AdvertisedURL) -> Statement:
     last = found.attempts[-1]
     if last.phase is not Phase.CONNECT or last.stream_end not in (
         StreamEnd.FAILED,
@@ -337,12 +339,12 @@ def _silent(found: AdvertisedURL) -> Statement:
     )
 
 
-def _one_less(listings: MemberListings) -> Mapping[str, Any]:
+def _no_members(listings: MemberListings) -> Mapping[str, Any]:
     first, *others = listings.listings
     return {"listings": replace(listings, listings=(replace(first, members=()), *others))}
 
 
-@check("cluster.members-agree", on=frozenset(), counterexample=_one_less)
+@check("cluster.members-agree", on=frozenset(), counterexample=_no_members)
 def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[Statement]:
     """Every member of a cluster lists the same members.
 
@@ -427,16 +429,8 @@ _SHOWN = 9
 
 def _wildcard(discovery: Discovery) -> Mapping[str, Any]:
     first, *others = discovery.members
-    nowhere = tuple(
-        replace(
-            found,
-            url="https://0.0.0.0:2379",
-            fate=Reachability.NOWHERE,
-            listener="",
-            why="it is every address",
-        )
-        for found in first.urls
-    )
+    changes: dict[str, Any] = {"fate": Reachability.NOWHERE, "listener": "", "why": "it is every address"}
+    nowhere = tuple(replace(found, url="https://0.0.0.0:2379", **changes) for found in first.urls)
     return {"discovery": replace(discovery, members=(replace(first, urls=nowhere), *others))}
 
 
@@ -458,47 +452,47 @@ def every_member_is_found(discovery: Discovery) -> Iterator[Statement]:
         member update ID --peer-urls=... for its peers.
     """
     if discovery.source is None:
-        yield CannotJudge(Outcome.INCONCLUSIVE, _nobody(discovery))
+        yield CannotJudge(Outcome.INCONCLUSIVE, _why_no_list(discovery))
         return
     for role in (Role.CLIENT, Role.PEER):
-        yield from _astray(discovery, role)
-        yield from _without(discovery, role)
+        yield from _unreachable_members(discovery, role)
+        yield from _without_url(discovery, role)
     yield from _left_out(discovery)
     yield from _remarks(discovery)
     yield Note(discovery.describe())
 
 
-def _nobody(discovery: Discovery) -> str:
+def _why_no_list(discovery: Discovery) -> str:
     if not discovery.questions:
         return (
             "none of the named listeners returns a member list: pass --etcd-endpoint or --etcd-peer-endpoint"
         )
-    ways: dict[str, list[str]] = {}
+    requests: dict[str, list[str]] = {}
     for question in discovery.questions:
-        ways.setdefault(question.why_not, []).append(f"{question.means} of {question.url}")
-    said = "; ".join(f"{reason} (asked by {', '.join(asked)})" for reason, asked in ways.items())
+        requests.setdefault(question.why_not, []).append(f"{question.means} of {question.url}")
+    reasons = "; ".join(f"{reason} (asked by {', '.join(made)})" for reason, made in requests.items())
     return (
-        f"no endpoint returned the member list, so only named listeners are judged: {said}. Pass an endpoint "
-        "that answers and credentials that it accepts, or name every listener and omit --etcd-discover"
+        f"no endpoint returned the member list, so only named listeners are judged: {reasons}. Pass an "
+        "endpoint that answers and credentials that it accepts, or name every listener and omit --etcd-discover"
     )
 
 
-def _astray(discovery: Discovery, role: Role) -> Iterator[Statement]:
+def _unreachable_members(discovery: Discovery, role: Role) -> Iterator[Statement]:
     """Yield the members that no URL leads to, except because of limits and settings of this run."""
-    astray = [
+    unreachable = [
         (member, member.of_role(role))
         for member in discovery.members
         if member.of_role(role) and not any(found.fate in _AT_HAND for found in member.of_role(role))
     ]
-    observed = _some(f"{member.title}: {_shown_urls(urls)}" for member, urls in astray)
-    if not astray:
+    observed = _some(f"{member.title}: {_shown_urls(urls)}" for member, urls in unreachable)
+    if not unreachable:
         return
-    if role is Role.PEER and _is_private(discovery, astray[0][1]):
+    if role is Role.PEER and _is_private(discovery, unreachable[0][1]):
         reason = f"{observed}: pass {role.option} on its machine, or with --etcd-connect-to"
         yield from _unjudged(Outcome.NOT_VERIFIED, reason)
         return
-    who = _some(member.title for member, _ in astray)
-    whose = "they advertise" if len(astray) > 1 else "it advertises"
+    who = _some(member.title for member, _ in unreachable)
+    whose = "they advertise" if len(unreachable) > 1 else "it advertises"
     yield Finding(
         message=f"{who} cannot be found by the {role} URLs that {whose}",
         expected="a URL that leads only to this member",
@@ -507,7 +501,7 @@ def _astray(discovery: Discovery, role: Role) -> Iterator[Statement]:
     )
 
 
-def _without(discovery: Discovery, role: Role) -> Iterator[Statement]:
+def _without_url(discovery: Discovery, role: Role) -> Iterator[Statement]:
     """Yield the members that advertise no URL of that role."""
     without = [member for member in discovery.members if not member.of_role(role)]
     for started, why in (
@@ -545,7 +539,7 @@ def _remarks(discovery: Discovery) -> Iterator[Statement]:
             if 0 < len(others) < len(urls):
                 yield Note(f"{member.title}: {_shown_urls(others)}")
     for rule in discovery.unused_rules:
-        yield Note(f"--etcd-connect-to {rule!r} fits no listener")
+        yield Note(f"--etcd-connect-to {rule!r} matches no listener")
 
 
 def _reproduce(question: Question) -> str:

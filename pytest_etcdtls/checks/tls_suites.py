@@ -19,7 +19,7 @@ def _with(support: SuiteSupport, name: str) -> Mapping[str, Any]:
     return {"support": replace(support, accepted=(*support.accepted, *more))}
 
 
-def _find(support: SuiteSupport, weakness: Weakness, what: str) -> Iterator[Statement]:
+def _weak_suites(support: SuiteSupport, weakness: Weakness, what: str) -> Iterator[Statement]:
     weak = [suite for suite in support.accepted if suite.weakness is weakness]
     if weak:
         options = f"-cipher '{':'.join(suite.openssl_name for suite in weak)}:@SECLEVEL=0'"
@@ -32,11 +32,11 @@ def _find(support: SuiteSupport, weakness: Weakness, what: str) -> Iterator[Stat
         )
 
 
-def _rc4(support: SuiteSupport) -> Mapping[str, Any]:
-    return _with(support, "TLS_ECDHE_RSA_WITH_RC4_128_SHA")
-
-
-@check("tls.broken-suites", on=EVERY_LISTENER, counterexample=_rc4)
+@check(
+    "tls.broken-suites",
+    on=EVERY_LISTENER,
+    counterexample=lambda support: _with(support, "TLS_ECDHE_RSA_WITH_RC4_128_SHA"),
+)
 def no_broken_suite_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     """No broken, unauthenticated or unencrypted cipher suite is accepted.
 
@@ -51,14 +51,14 @@ def no_broken_suite_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, or leave it
         unset.
     """
-    yield from _find(support, Weakness.BROKEN, "that protect nothing")
+    yield from _weak_suites(support, Weakness.BROKEN, "that protect nothing")
 
 
-def _3des(support: SuiteSupport) -> Mapping[str, Any]:
-    return _with(support, "TLS_RSA_WITH_3DES_EDE_CBC_SHA")
-
-
-@check("tls.triple-des", on=EVERY_LISTENER, counterexample=_3des)
+@check(
+    "tls.triple-des",
+    on=EVERY_LISTENER,
+    counterexample=lambda support: _with(support, "TLS_RSA_WITH_3DES_EDE_CBC_SHA"),
+)
 def no_suite_with_triple_des_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     """No cipher suite with triple DES is accepted.
 
@@ -73,14 +73,14 @@ def no_suite_with_triple_des_is_accepted(support: SuiteSupport) -> Iterator[Stat
     Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
         TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, without which etcd does not start.
     """
-    yield from _find(support, Weakness.TRIPLE_DES, "with triple DES")
+    yield from _weak_suites(support, Weakness.TRIPLE_DES, "with triple DES")
 
 
-def _static(support: SuiteSupport) -> Mapping[str, Any]:
-    return _with(support, "TLS_RSA_WITH_AES_128_GCM_SHA256")
-
-
-@check("tls.rsa-key-exchange", on=EVERY_LISTENER, counterexample=_static)
+@check(
+    "tls.rsa-key-exchange",
+    on=EVERY_LISTENER,
+    counterexample=lambda support: _with(support, "TLS_RSA_WITH_AES_128_GCM_SHA256"),
+)
 def no_suite_without_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     """No cipher suite without forward secrecy, such as RSA key exchange, is accepted.
 
@@ -96,14 +96,14 @@ def no_suite_without_forward_secrecy_is_accepted(support: SuiteSupport) -> Itera
     Remediation: name only suites with ECDHE in --cipher-suites, among them
         TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, without which etcd does not start.
     """
-    yield from _find(support, Weakness.STATIC, "without forward secrecy")
+    yield from _weak_suites(support, Weakness.STATIC, "without forward secrecy")
 
 
-def _cbc(support: SuiteSupport) -> Mapping[str, Any]:
-    return _with(support, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA")
-
-
-@check("tls.cbc-suites", on=EVERY_LISTENER, counterexample=_cbc)
+@check(
+    "tls.cbc-suites",
+    on=EVERY_LISTENER,
+    counterexample=lambda support: _with(support, "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"),
+)
 def no_suite_in_cbc_mode_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     """No cipher suite in CBC mode is accepted.
 
@@ -119,14 +119,14 @@ def no_suite_in_cbc_mode_is_accepted(support: SuiteSupport) -> Iterator[Statemen
     Remediation: name only suites with ECDHE and AES-GCM or ChaCha20-Poly1305 in --cipher-suites, among them
         TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or its ECDSA counterpart, or set --tls-min-version=TLS1.3.
     """
-    yield from _find(support, Weakness.CBC, "in CBC mode")
+    yield from _weak_suites(support, Weakness.CBC, "in CBC mode")
 
 
-def _only_static(support: SuiteSupport) -> Mapping[str, Any]:
-    return _with(replace(support, accepted=()), "TLS_RSA_WITH_AES_128_GCM_SHA256")
-
-
-@check("tls.forward-secrecy", on=EVERY_LISTENER, counterexample=_only_static)
+@check(
+    "tls.forward-secrecy",
+    on=EVERY_LISTENER,
+    counterexample=lambda support: _with(replace(support, accepted=()), "TLS_RSA_WITH_AES_128_GCM_SHA256"),
+)
 def a_suite_with_forward_secrecy_is_accepted(support: SuiteSupport) -> Iterator[Statement]:
     """In TLS 1.2, a cipher suite with forward secrecy is accepted.
 

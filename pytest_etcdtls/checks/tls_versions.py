@@ -148,29 +148,32 @@ def the_fallback_signal_is_honoured(
     Level: SHOULD
     Remediation: let etcd itself terminate TLS on this port; the current TLS server ignores TLS_FALLBACK_SCSV.
     """
-    odd = variant.odd
-    if odd.reply is Reply.SERVER_HELLO:
+    exchange = variant.odd
+    if exchange.reply is Reply.SERVER_HELLO:
         yield Finding(
             message="TLS_FALLBACK_SCSV is ignored",
             expected="the alert 86 inappropriate_fallback",
-            observed=odd.describe(),
+            observed=exchange.describe(),
             reproduce=(s_client(variant.url, TLSVersion.TLS1_2, "-fallback_scsv"),),
         )
-    elif odd.alert != _INAPPROPRIATE_FALLBACK:
+    elif exchange.alert != _INAPPROPRIATE_FALLBACK:
         yield CannotJudge(
-            Outcome.INCONCLUSIVE, f"{odd.purpose}: {odd.describe()}, without the signal accepted"
+            Outcome.INCONCLUSIVE, f"{exchange.purpose}: {exchange.describe()}, without the signal accepted"
         )
 
 
-def _deflated(variant: UnusualClientHello) -> Mapping[str, Any]:
+def _answered_with(variant: UnusualClientHello, **changes: Any) -> Mapping[str, Any]:
     hello = variant.plain.server_hello
     assert hello is not None  # noqa: S101 - the conforming sample has one
-    return {
-        "variant": replace(variant, odd=replace(variant.plain, server_hello=replace(hello, compression=1)))
-    }
+    answer = replace(variant.plain, server_hello=replace(hello, **changes))
+    return {"variant": replace(variant, odd=answer)}
 
 
-@check("tls.compression", on=EVERY_LISTENER, counterexample=_deflated)
+@check(
+    "tls.compression",
+    on=EVERY_LISTENER,
+    counterexample=lambda variant: _answered_with(variant, compression=1),
+)
 def nothing_is_compressed(variant: Annotated[UnusualClientHello, "compression"]) -> Iterator[Statement]:
     """Compression is not selected when a client offers it.
 
@@ -194,15 +197,11 @@ def nothing_is_compressed(variant: Annotated[UnusualClientHello, "compression"])
         )
 
 
-def _signed_with_sha1(variant: UnusualClientHello) -> Mapping[str, Any]:
-    hello = variant.plain.server_hello
-    assert hello is not None  # noqa: S101 - the conforming sample has one
-    return {
-        "variant": replace(variant, odd=replace(variant.plain, server_hello=replace(hello, group=_X25519)))
-    }
-
-
-@check("tls.sha1-signature", on=EVERY_LISTENER, counterexample=_signed_with_sha1)
+@check(
+    "tls.sha1-signature",
+    on=EVERY_LISTENER,
+    counterexample=lambda variant: _answered_with(variant, group=_X25519),
+)
 def no_handshake_is_signed_with_sha1(
     variant: Annotated[UnusualClientHello, "sha1-signatures"],
 ) -> Iterator[Statement]:
@@ -237,8 +236,8 @@ def no_handshake_is_signed_with_sha1(
 
 
 def _intolerant(variant: UnusualClientHello) -> Mapping[str, Any]:
-    odd = replace(variant.odd, reply=Reply.ALERT, alert=47, server_hello=None)
-    return {"variant": replace(variant, odd=odd)}
+    refused = replace(variant.odd, reply=Reply.ALERT, alert=47, server_hello=None)
+    return {"variant": replace(variant, odd=refused)}
 
 
 @check("tls.unknown-extensions-tolerated", on=EVERY_LISTENER, counterexample=_intolerant)
@@ -324,7 +323,7 @@ def renegotiation_is_refused(renegotiation: Renegotiation) -> Iterator[Statement
     """
     if not renegotiation.announced:
         yield Finding(
-            message="the listener does not know secure renegotiation",
+            message="the listener does not support secure renegotiation",
             expected="the extension renegotiation_info in its hello",
             observed="a hello without it",
             reproduce=(s_client(renegotiation.url, TLSVersion.TLS1_2, look='"Secure Renegotiation"'),),
