@@ -473,7 +473,8 @@ def _why_no_list(discovery: Discovery) -> str:
     reasons = "; ".join(f"{reason} (asked by {', '.join(made)})" for reason, made in requests.items())
     return (
         f"no endpoint returned the member list, so only named listeners are judged: {reasons}. Pass an "
-        "endpoint that answers and credentials that it accepts, or name every listener and omit --etcd-discover"
+        "endpoint that answers and credentials that it accepts, or name every listener and omit "
+        "--etcd-discover"
     )
 
 

@@ -162,7 +162,7 @@ def the_fallback_signal_is_honoured(
         )
 
 
-def _answered_with(variant: UnusualClientHello, **changes: Any) -> Mapping[str, Any]:
+def _answered_with(variant: UnusualClientHello, **changes: Any) -> Mapping[str, Any]:  # noqa: ANN401
     hello = variant.plain.server_hello
     assert hello is not None  # noqa: S101 - the conforming sample has one
     answer = replace(variant.plain, server_hello=replace(hello, **changes))
