@@ -137,152 +137,129 @@ def settings_for(needs: Iterable[tuple[type[Any], str | None]]) -> list[str]:
     return settings_of(_NAMES.get(type_, str(key)) for type_, key in needs if is_of_experiment(type_))
 
 
-_OLD, _NEW = b"the DER of one certificate", b"the DER of another"
-
-_WAYS: Mapping[str, dict[str, Any]] = {
-    "accepted": {"ending": Ending.SERVED, "phase": Phase.READ, "response": Response(status=200)},
-    "refused": {"ending": Ending.REFUSED, "phase": Phase.READ, "alert": 42},
-    "closed": {"ending": Ending.CLOSED, "phase": Phase.READ},
-    "no handshake": {"ending": Ending.OTHER, "phase": Phase.HANDSHAKE, "alert": 80},
+_ATTEMPT: dict[str, Any] = {
+    "url": "https://127.0.0.1:2379",
+    "purpose": "sample",
+    "identity": "client",
+    "protocol": Protocol.HTTP1,
+    "started_at": SAMPLED_AT,
+    "phase": Phase.READ,
+}
+_SERVED: dict[str, Any] = _ATTEMPT | {"ending": Ending.SERVED, "chain": (b"the DER of the certificate",)}
+_ENDINGS: Mapping[str, Attempt] = {
+    "accepted": Attempt(**_SERVED, response=Response(status=200)),
+    "HTTP 400": Attempt(**_SERVED, response=Response(status=400)),
+    "gRPC status 0": Attempt(**_SERVED, response=Response(status=200, headers={"grpc-status": "0"})),
+    "gRPC status 7": Attempt(**_SERVED, response=Response(status=200, headers={"grpc-status": "7"})),
+    "refused": Attempt(**_ATTEMPT, ending=Ending.REFUSED, alert=42),
+    "closed": Attempt(**_ATTEMPT, ending=Ending.CLOSED),
+    "no handshake": Attempt(**_ATTEMPT | {"phase": Phase.HANDSHAKE}, ending=Ending.OTHER, alert=80),
+    "unclear": Attempt(**_ATTEMPT, ending=Ending.UNCLEAR),
 }
 
 
-def sample_attempt(
-    who: str,
-    what: str,
-    *,
-    role: str = "client",
-    leaf: bytes = _OLD,
-    **changes: Any,  # noqa: ANN401 - fields of Attempt
-) -> ExperimentAttempt:
-    """Return an attempt that ended so."""
-    facts = {"chain": (leaf,) if what == "accepted" else (), **_WAYS[what], **changes}
-    return ExperimentAttempt(
-        who=who,
-        role=role,
-        attempt=Attempt(
-            url="https://127.0.0.1:2379",
-            purpose="sample",
-            identity="client",
-            protocol=Protocol.HTTP1,
-            started_at=SAMPLED_AT,
-            **facts,
-        ),
-        on_disk=leaf,
-    )
+def sample_experiment(name: str, steps: Mapping[str, Mapping[str, str]]) -> Experiment:
+    """Return an experiment in which the attempts of each step ended so, by client."""
 
+    def sample_step(step: str, endings: Mapping[str, str]) -> Step:
+        attempts = (
+            ExperimentAttempt(
+                who=who, role="client", attempt=_ENDINGS[ending], on_disk=b"the DER of the certificate"
+            )
+            for who, ending in endings.items()
+        )
+        return Step(name=step, done=f"{step} was done", trials=tuple(attempts))
 
-def sample_experiment(name: str, steps: Mapping[str, list[ExperimentAttempt]]) -> Experiment:
-    """Return an experiment with these steps."""
     return Experiment(
         name=name,
         etcd_version="3.6.16",
         flags=(),
-        steps=tuple(Step(name=step, done=f"{step} was done", trials=tuple(t)) for step, t in steps.items()),
+        steps=tuple(sample_step(step, endings) for step, endings in steps.items()),
     )
 
 
-def _sample_of_reload() -> dict[str, list[ExperimentAttempt]]:
-    good = "good client"
-    return {
-        "before": [sample_attempt(good, "accepted")],
-        "replaced": [sample_attempt(good, "accepted", leaf=_NEW)],
-    }
-
-
-def _by_client(**clients: str) -> list[ExperimentAttempt]:
-    return [sample_attempt(who.replace("_", " "), what) for who, what in clients.items()]
-
-
-def _sample_of_names(
-    *, good: tuple[str, ...], bad: tuple[str, ...], how: str = "refused"
-) -> dict[str, list[ExperimentAttempt]]:
-    return {
-        "started": [
-            *(sample_attempt(who, "accepted") for who in good),
-            *(sample_attempt(who, how) for who in bad),
-        ]
-    }
-
-
-_STRANGER = "client of another CA"
-_VERSIONS = ("good client offering TLSv1.2 only", "good client offering TLSv1.3 only")
-
-
-def _bundle_step(unauthenticated: str) -> list[ExperimentAttempt]:
-    return [sample_attempt("good client", "accepted"), sample_attempt(_STRANGER, unauthenticated)]
-
-
-def _sample_of_user(who: str, status: str) -> ExperimentAttempt:
-    return sample_attempt(who, "accepted", response=Response(status=200, headers={"grpc-status": status}))
-
-
-def _sample_of_gateway(who: str, status: int) -> ExperimentAttempt:
-    return sample_attempt(who, "accepted", response=Response(status=status))
-
-
-_SAMPLE_EXPERIMENTS: Mapping[str, Mapping[str, list[ExperimentAttempt]]] = {
-    "leaf-reload": _sample_of_reload(),
-    "peer-leaf-reload": _sample_of_reload(),
+_RELOADED = {"before": {"good client": "accepted"}, "replaced": {"good client": "accepted"}}
+_SAMPLE_EXPERIMENTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "leaf-reload": _RELOADED,
+    "peer-leaf-reload": _RELOADED,
     "half-pair-refused": {
-        "half": _by_client(good_client="no handshake"),
-        "whole": _by_client(good_client="accepted"),
-        "empty": _by_client(good_client="no handshake"),
+        "half": {"good client": "no handshake"},
+        "whole": {"good client": "accepted"},
+        "empty": {"good client": "no handshake"},
     },
     "crl-reload": {
-        "empty": _by_client(good_client="accepted", named_client="accepted"),
-        "listed": _by_client(good_client="accepted", named_client="closed"),
-        "taken off": _by_client(good_client="accepted", named_client="accepted"),
+        "empty": {"good client": "accepted", "named client": "accepted"},
+        "listed": {"good client": "accepted", "named client": "closed"},
+        "taken off": {"good client": "accepted", "named client": "accepted"},
     },
     "crl-encoding": {
-        "pem": _by_client(good_client="closed", named_client="closed"),
-        "unreadable": _by_client(good_client="closed", named_client="closed"),
-        "der": _by_client(good_client="accepted", named_client="accepted"),
+        "pem": {"good client": "closed", "named client": "closed"},
+        "unreadable": {"good client": "closed", "named client": "closed"},
+        "der": {"good client": "accepted", "named client": "accepted"},
     },
     "ca-bundle": {
-        "before": _bundle_step("refused"),
-        "added": _bundle_step("refused"),
-        "added, restarted": _bundle_step("accepted"),
-        "removed": _bundle_step("accepted"),
-        "removed, restarted": _bundle_step("refused"),
+        "before": {"good client": "accepted", "client of another CA": "refused"},
+        "added": {"good client": "accepted", "client of another CA": "refused"},
+        "added, restarted": {"good client": "accepted", "client of another CA": "accepted"},
+        "removed": {"good client": "accepted", "client of another CA": "accepted"},
+        "removed, restarted": {"good client": "accepted", "client of another CA": "refused"},
     },
-    "allowed-hostname": _sample_of_names(
-        good=("client with the hostname",),
-        bad=("client with another hostname", "client with the hostname as common name only"),
-    ),
-    "peer-allowed-cn": _sample_of_names(
-        good=("peer with the common name",),
-        bad=("peer with another common name", "peer without a common name"),
-    ),
-    "peer-allowed-hostname": _sample_of_names(
-        good=("peer with the hostname",),
-        bad=("peer with another hostname", "peer with the hostname as common name only"),
-    ),
-    "peer-san": _sample_of_names(
-        good=("peer with our address", "peer with our address among others", "peer without a name"),
-        bad=("peer with another address",),
-        how="closed",
-    ),
-    "version-floor": _sample_of_names(good=_VERSIONS[1:], bad=_VERSIONS[:1], how="no handshake"),
-    "version-ceiling": _sample_of_names(good=_VERSIONS[:1], bad=_VERSIONS[1:], how="no handshake"),
+    "allowed-hostname": {
+        "started": {
+            "client with the hostname": "accepted",
+            "client with another hostname": "refused",
+            "client with the hostname as common name only": "refused",
+        }
+    },
+    "peer-allowed-cn": {
+        "started": {
+            "peer with the common name": "accepted",
+            "peer with another common name": "refused",
+            "peer without a common name": "refused",
+        }
+    },
+    "peer-allowed-hostname": {
+        "started": {
+            "peer with the hostname": "accepted",
+            "peer with another hostname": "refused",
+            "peer with the hostname as common name only": "refused",
+        }
+    },
+    "peer-san": {
+        "started": {
+            "peer with our address": "accepted",
+            "peer with our address among others": "accepted",
+            "peer without a name": "accepted",
+            "peer with another address": "closed",
+        }
+    },
+    "version-floor": {
+        "started": {
+            "good client offering TLSv1.2 only": "no handshake",
+            "good client offering TLSv1.3 only": "accepted",
+        }
+    },
+    "version-ceiling": {
+        "started": {
+            "good client offering TLSv1.2 only": "accepted",
+            "good client offering TLSv1.3 only": "no handshake",
+        }
+    },
     "users": {
-        "over gRPC": [
-            _sample_of_user("certificate with the user's name, key that the user may read", "0"),
-            _sample_of_user("certificate with the user's name, another key", "7"),
-            _sample_of_user("certificate with the name of no user", "7"),
-            _sample_of_user("certificate without a common name", "7"),
-        ],
-        "over the gateway": [
-            _sample_of_gateway("token of root", 200),
-            _sample_of_gateway("certificate with the user's name", 400),
-            _sample_of_gateway("certificate without a common name", 400),
-        ],
+        "over gRPC": {
+            "certificate with the user's name, key that the user may read": "gRPC status 0",
+            "certificate with the user's name, another key": "gRPC status 7",
+            "certificate with the name of no user": "gRPC status 7",
+            "certificate without a common name": "gRPC status 7",
+        },
+        "over the gateway": {
+            "token of root": "accepted",
+            "certificate with the user's name": "HTTP 400",
+            "certificate without a common name": "HTTP 400",
+        },
     },
     "separate-client-certificate": {
-        "started": [
-            sample_attempt("good client", "accepted"),
-            sample_attempt("good client by the gateway", "accepted"),
-        ]
+        "started": {"good client": "accepted", "good client by the gateway": "accepted"}
     },
 }
 

@@ -1,31 +1,18 @@
-"""What an experiment comes to, cell by cell: who should be accepted, who was, and what the control did."""
+"""The judgement of an experiment: expected endings, observed endings, and the control."""
 
 from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.facts.experiments import Experiment, ExperimentAttempt
+from pytest_etcdtls.facts.experiments import Experiment
 from pytest_etcdtls.judgement import ACCEPTED, NO_HANDSHAKE, REFUSED, REFUSED_OR_CLOSED, Expected, judge_steps
-from pytest_etcdtls.lifecycle.experiment_table import sample_attempt as trial
-from pytest_etcdtls.lifecycle.experiment_table import sample_experiment as experiment
+from pytest_etcdtls.lifecycle.experiment_table import sample_experiment
 from pytest_etcdtls.results import CannotJudge, Finding
 from pytest_etcdtls.tls.attempt import Ending
 
-_WAYS = {
-    "accepted": Ending.SERVED,
-    "refused": Ending.REFUSED,
-    "closed": Ending.CLOSED,
-    "no handshake": Ending.OTHER,
-    "unclear": Ending.UNCLEAR,
-}
-
-
-def _trial(who: str, what: str) -> ExperimentAttempt:
-    return trial(who, "closed", ending=_WAYS[what]) if what == "unclear" else trial(who, what)
-
 
 def _made(good: str, subject: str) -> Experiment:
-    return experiment("sample", {"start": [_trial("good", good), _trial("subject", subject)]})
+    return sample_experiment("sample", {"start": {"good": good, "subject": subject}})
 
 
 def _outcomes(made: Experiment, expected: frozenset[Ending]) -> list[str]:
