@@ -1,5 +1,6 @@
 """The declared files: pairs, dates, permissions, and whether they are served."""
 
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -34,14 +35,18 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.untrusted import printable
 
 
-def _not_its_key(files: DeclaredFiles) -> Mapping[str, Any]:
+def _first_member(files: DeclaredFiles, **changes: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    """Return a counterexample: fields of the first member changed."""
     member, *others = files.members
-    pair, *rest = member.pairs
-    changed = replace(member, pairs=(replace(pair, matches=False), *rest))
-    return {"files": replace(files, members=(changed, *others))}
+    return {"files": replace(files, members=(replace(member, **changes), *others))}
 
 
-@check("config.key-matches-certificate", on=set(), counterexample=_not_its_key)
+def _mismatched(files: DeclaredFiles) -> Mapping[str, Any]:
+    pair, *others = files.members[0].pairs
+    return _first_member(files, pairs=(replace(pair, matches=False), *others))
+
+
+@check("config.key-matches-certificate", on=set(), counterexample=_mismatched)
 def keys_match_their_certificates(files: DeclaredFiles) -> Iterator[Statement]:
     """The key in --key-file matches the certificate in --cert-file.
 
@@ -97,13 +102,9 @@ def _unusable(member: MemberFiles, file: FileFact) -> Finding:
 
 
 def _another_ca(files: DeclaredFiles) -> Mapping[str, Any]:
-    member, *others = files.members
-    leaf = member.pairs[0].chain[0]
-    bundles = {
-        side: replace(bundle, certificates=(leaf,)) if side == "peer" else bundle
-        for side, bundle in member.bundles.items()
-    }
-    return {"files": replace(files, members=(replace(member, bundles=bundles), *others))}
+    member = files.members[0]
+    changed = replace(member.bundles["peer"], certificates=member.pairs[0].chain[:1])
+    return _first_member(files, bundles={**member.bundles, "peer": changed})
 
 
 @check("config.chain-closes", on=set(), counterexample=_another_ca)
@@ -131,15 +132,17 @@ def chains_end_at_their_cas(files: DeclaredFiles) -> Iterator[Statement]:
             if pair.side == "client" and not pair.dials:
                 at_hand = [one for found in member.bundles.values() for one in found.certificates]
                 judged |= bool(pair.chain)
-                yield from _signed_by_its_name(member, pair, (*at_hand, *files.anchors), files.observed_at)
+                yield from _judge_issuer(member, pair, (*at_hand, *files.anchors), files.observed_at)
             elif bundle := member.bundles.get(pair.side):
                 judged = True
-                yield from _leads(member, pair, bundle, files.observed_at)
+                yield from _judge_path(member, pair, bundle, files.observed_at)
     if not judged:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "no certificate is declared that a declared CA must accept")
 
 
-def _leads(member: MemberFiles, pair: PairFact, bundle: BundleFact, when: datetime) -> Iterator[Statement]:
+def _judge_path(
+    member: MemberFiles, pair: PairFact, bundle: BundleFact, when: datetime
+) -> Iterator[Statement]:
     missing = [file.absent for file in (pair.certificate, bundle.file) if file.absent]
     for reason in missing:
         yield CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: {reason}")
@@ -148,10 +151,11 @@ def _leads(member: MemberFiles, pair: PairFact, bundle: BundleFact, when: dateti
     leaf, *sent = pair.chain
     if find_path(leaf, sent, bundle.certificates, when) is None:
         anchors = ", ".join(shown(one) for one in bundle.certificates)
-        yield _open(member, pair, bundle.file, anchors or bundle.file.problem, sent, when)
+        top = (leaf, *issuers_among(leaf, sent, when))[-1]
+        yield _no_chain(member, pair, bundle.file, anchors or bundle.file.problem, top)
 
 
-def _signed_by_its_name(
+def _judge_issuer(
     member: MemberFiles, pair: PairFact, at_hand: tuple[x509.Certificate, ...], when: datetime
 ) -> Iterator[Statement]:
     if not pair.chain:
@@ -165,25 +169,18 @@ def _signed_by_its_name(
     namesakes = [one for one in at_hand if one.subject == top.issuer]
     bundle = next((one.file for one in member.bundles.values() if namesakes and one.file.path), None)
     if namesakes:
-        words = f"{shown(namesakes[0])}, which has that name and has not signed it"
-        yield _open(member, pair, bundle, words, sent, when)
+        anchors = f"{shown(namesakes[0])}, which has that name and has not signed it"
+        yield _no_chain(member, pair, bundle, anchors, top)
 
 
-def _open(
-    member: MemberFiles,
-    pair: PairFact,
-    bundle: FileFact | None,
-    anchors: str,
-    sent: list[x509.Certificate],
-    when: datetime,
+def _no_chain(
+    member: MemberFiles, pair: PairFact, bundle: FileFact | None, anchors: str, top: x509.Certificate
 ) -> Finding:
-    leaf = pair.chain[0]
-    top = (leaf, *issuers_among(leaf, sent, when))[-1]
     path, trusted = quote(str(pair.certificate.path)), quote(str(bundle.path if bundle else "ca.crt"))
     return Finding(
         message=f"{member.label}: the declared certificate does not chain to the declared CA",
         concerns=listeners_of_side(member.label, pair.side),
-        expected=f"a chain from {shown(leaf)} ({pair.certificate.path}) to {anchors}",
+        expected=f"a chain from {shown(pair.chain[0])} ({pair.certificate.path}) to {anchors}",
         observed=f"it ends at {shown(top)}, issued by {name_text(top.issuer) or '(empty)'}",
         evidence={"certificate": pair.certificate.said, **({"CAs": bundle.said} if bundle else {})},
         reproduce=(
@@ -238,7 +235,7 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "no revocation list is declared")
     for member, setting, crl in lists:
         if crl.found is None:
-            yield _not_here(member, setting)
+            yield _list_missing(member, setting)
         elif crl.next_update is None:
             yield Note(f"{crl.found} has no nextUpdate")
         elif files.observed_at > crl.next_update:
@@ -253,7 +250,7 @@ def revocation_lists_are_renewed(files: DeclaredFiles) -> Iterator[Statement]:
             )
 
 
-def _not_here(member: MemberFiles, setting: Setting) -> CannotJudge:
+def _list_missing(member: MemberFiles, setting: Setting) -> CannotJudge:
     files = [file for pair in member.pairs for file in (pair.certificate, pair.key)]
     if any(file.original for file in files):
         reason = f"{member.label}: the file of {setting} does not exist, see config.crl-missing"
@@ -261,19 +258,12 @@ def _not_here(member: MemberFiles, setting: Setting) -> CannotJudge:
     return CannotJudge(Outcome.NOT_VERIFIED, f"{member.label}: the file of {setting} is not available here")
 
 
-_OF_OTHERS = 0o007
-_WRITTEN_BY_GROUP = 0o020
-_NOT_THE_OWNERS = 0o077
+def _readable_key(files: DeclaredFiles) -> Mapping[str, Any]:
+    pair, *others = files.members[0].pairs
+    return _first_member(files, pairs=(replace(pair, key=replace(pair.key, mode=0o644)), *others))
 
 
-def _for_everybody(files: DeclaredFiles) -> Mapping[str, Any]:
-    member, *others = files.members
-    pair, *rest = member.pairs
-    changed = replace(member, pairs=(replace(pair, key=replace(pair.key, mode=0o644)), *rest))
-    return {"files": replace(files, members=(changed, *others))}
-
-
-@check("config.key-file-mode", on=set(), counterexample=_for_everybody)
+@check("config.key-file-mode", on=set(), counterexample=_readable_key)
 def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[Statement]:
     """A private key is accessible only to its owner, and to a group that may read.
 
@@ -291,8 +281,14 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
     """
     keys = {(member.label, key.path): (member, key) for member in files.members for key in _keys(member)}
     for member, key in keys.values():
-        if key.mode is not None and key.mode & (_OF_OTHERS | _WRITTEN_BY_GROUP):
-            yield _readable_by_others(member, key, "a private key is accessible to others")
+        if key.mode is not None and key.mode & (stat.S_IRWXO | stat.S_IWGRP):
+            yield Finding(
+                message=f"{member.label}: a private key is accessible to others",
+                expected="0600, or 0640 for a group of etcd's own",
+                observed=f"{key.path}: mode {key.mode:04o}",
+                evidence={"declared": key.said},
+                reproduce=(_show_mode(key),),
+            )
         elif _has_unexpected_owner(member, key, files.reader):
             yield Finding(
                 message=f"{member.label}: a private key has an unexpected owner",
@@ -304,7 +300,7 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
                 ),
             )
     if not any(key.mode is not None for _, key in keys.values()):
-        yield CannotJudge(*_nothing_to_see(files))
+        yield _no_mode(files)
 
 
 def _keys(member: MemberFiles) -> Iterator[FileFact]:
@@ -318,31 +314,26 @@ def _has_unexpected_owner(member: MemberFiles, key: FileFact, reader: int | None
     return key.original and member.data_owner is not None and key.owner not in known
 
 
-def _nothing_to_see(files: DeclaredFiles) -> tuple[Outcome, str]:
+def _no_mode(files: DeclaredFiles) -> CannotJudge:
     absent = [key.absent for member in files.members for pair in member.pairs if (key := pair.key).absent]
     if absent:
-        return Outcome.NOT_VERIFIED, "; ".join(dict.fromkeys(absent))
-    return Outcome.NOT_APPLICABLE, "no key file is declared, or the system has no rights to files"
-
-
-def _readable_by_others(member: MemberFiles, key: FileFact, what: str) -> Finding:
-    return Finding(
-        message=f"{member.label}: {what}",
-        expected="0600, or 0640 for a group of etcd's own",
-        observed=f"{key.path}: mode {key.mode or 0:04o}",
-        evidence={"declared": key.said},
-        reproduce=(look_for(f"stat -c '%a %U %n' {quote(str(key.path))}", "the mode: 600, or 640"),),
+        return CannotJudge(Outcome.NOT_VERIFIED, "; ".join(dict.fromkeys(absent)))
+    return CannotJudge(
+        Outcome.NOT_APPLICABLE, "no key file is declared, or the system has no file permissions"
     )
 
 
-def _ca_key_for_everybody(files: DeclaredFiles) -> Mapping[str, Any]:
-    member, *others = files.members
-    lying = FileFact(said="beside ca.crt", path="/pki/ca.key", mode=0o640, owner=0)
-    bundles = {side: replace(bundle, keys=(lying,)) for side, bundle in member.bundles.items()}
-    return {"files": replace(files, members=(replace(member, bundles=bundles), *others))}
+def _show_mode(key: FileFact) -> str:
+    return look_for(f"stat -c '%a %U %n' {quote(str(key.path))}", "the mode: 600, or 640")
 
 
-@check("config.ca-key-beside", on=set(), counterexample=_ca_key_for_everybody)
+def _readable_ca_key(files: DeclaredFiles) -> Mapping[str, Any]:
+    key = FileFact(said="beside ca.crt", path="/pki/ca.key", mode=0o640, owner=0)
+    bundles = files.members[0].bundles.items()
+    return _first_member(files, bundles={side: replace(bundle, keys=(key,)) for side, bundle in bundles})
+
+
+@check("config.ca-key-beside", on=set(), counterexample=_readable_ca_key)
 def no_ca_key_is_readable_by_others(files: DeclaredFiles) -> Iterator[Statement]:
     """No key of a trusted CA is readable by others in its certificate's directory.
 
@@ -359,22 +350,22 @@ def no_ca_key_is_readable_by_others(files: DeclaredFiles) -> Iterator[Statement]
     bundles = [(member, bundle) for member in files.members for bundle in member.bundles.values()]
     if not bundles:
         yield CannotJudge(Outcome.NOT_APPLICABLE, "no file of trusted CAs is declared")
-    here = [(member, bundle) for member, bundle in bundles if bundle.file.path is not None]
-    if bundles and not here:
+    found = [(member, bundle) for member, bundle in bundles if bundle.file.path is not None]
+    if bundles and not found:
         reasons = dict.fromkeys(f"{member.label}: {bundle.file.absent}" for member, bundle in bundles)
         yield CannotJudge(Outcome.NOT_VERIFIED, "; ".join(reasons))
-    lying = {(member.label, key.path): (member, key) for member, bundle in here for key in bundle.keys}
-    for member, key in lying.values():
-        if key.mode is not None and key.mode & _NOT_THE_OWNERS:
+    keys = {(member.label, key.path): (member, key) for member, bundle in found for key in bundle.keys}
+    for member, key in keys.values():
+        if key.mode is not None and key.mode & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding(
-                message=f"{member.label}: the key beside a trusted CA is readable by others",
+                message=f"{member.label}: the key in the directory of a trusted CA is readable by others",
                 expected="no such file, or one with mode 0600",
                 observed=f"{key.path}: mode {key.mode:04o}",
                 evidence={"found": key.said},
-                reproduce=(look_for(f"stat -c '%a %U %n' {quote(str(key.path))}", "the mode: 600, or 640"),),
+                reproduce=(_show_mode(key),),
             )
         else:
-            yield Note(f"{key.path} is there, readable by its owner only")
+            yield Note(f"{key.path} exists and is readable by its owner only")
 
 
 def _another(chain: ServedChain, declared: DeclaredLeaf) -> Mapping[str, Any]:
@@ -398,7 +389,7 @@ def the_declared_file_is_served(chain: ServedChain, declared: DeclaredLeaf) -> I
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
         current declaration.
     """
-    yield from _compared(chain, declared)
+    yield from _judge_served(chain, declared)
 
 
 @check("config.peer-served-file", on={Role.PEER}, counterexample=_another)
@@ -418,10 +409,10 @@ def the_declared_file_is_served_to_peers(chain: ServedChain, declared: DeclaredL
     Remediation: put the certificate and its key where the running etcd reads them, or restart etcd with the
         current declaration.
     """
-    yield from _compared(chain, declared)
+    yield from _judge_served(chain, declared)
 
 
-def _compared(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
+def _judge_served(chain: ServedChain, declared: DeclaredLeaf) -> Iterator[Statement]:
     if chain.leaf != declared.certificate:
         yield Finding(
             message="another certificate is served than that of the declared file",
