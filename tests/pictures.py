@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 
 from starting import start_process
-from zoo.who_is_let_in import ZOO
+from zoo.client_access import ZOO
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "verdict.svg"
 COMMAND = """\

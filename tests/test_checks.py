@@ -1,4 +1,4 @@
-"""Every check of the catalogue: quiet on a conforming sample, loud on its own counterexample.
+"""Every check of the catalogue is silent on conforming samples and finds its own counterexample.
 
 Each message names the file to edit.
 """
@@ -22,11 +22,11 @@ EVERY = [pytest.param(check, id=check.id) for check in catalogue().values()]
 
 
 @pytest.mark.parametrize("check", EVERY)
-def test_quiet_on_what_conforms_and_loud_on_its_counterexample(check: Check) -> None:
+def test_a_check_is_silent_on_samples_and_finds_its_counterexample(check: Check) -> None:
     prove_check(check)
 
 
-def test_a_check_may_say_what_a_good_etcd_answers_instead_of_the_sample() -> None:
+def test_a_check_may_replace_the_conforming_sample() -> None:
     plain = catalogue()["api.version-body"]
     other = next(iter(conforming(catalogue()["api.v2-disabled"]).values()))
     changed = conforming(replace(plain, conforming=lambda exchange: {"exchange": other}))
@@ -34,7 +34,7 @@ def test_a_check_may_say_what_a_good_etcd_answers_instead_of_the_sample() -> Non
     assert changed != conforming(plain)
 
 
-def test_every_observation_that_is_asked_for_has_a_probe() -> None:
+def test_every_needed_observation_has_a_probe() -> None:
     for check in catalogue().values():
         assert [probe_for(need.type) for need in check.needs.values()], check.id
 

@@ -88,8 +88,8 @@ def test_listeners_with_one_remedy_are_one_fault() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.WARNS, Outcome.WAIVED, Outcome.CONFORMS, Outcome.INCONCLUSIVE])
-def test_what_fails_the_run_follows_only_from_what_fails_it_too(outcome: Outcome) -> None:
-    """A waived ancestor is accepted, so what it explained is a fault again: nothing fails without a fault."""
+def test_a_violation_does_not_follow_from_a_warning(outcome: Outcome) -> None:
+    """A waived ancestor is accepted, so its consequence is a fault again: no run fails without a fault."""
     assert len(roots(violation(SIGNED), replace(violation(OPEN), outcome=outcome))) == 1
     assert judged(violation(SIGNED), replace(violation(OPEN), outcome=outcome))[0].cause is None
 
@@ -104,7 +104,7 @@ def test_a_warning_follows_from_a_violation() -> None:
     assert warned.cause == Ancestor("mtls.announced-ca-expected", "client-m0")
 
 
-def test_a_consequence_whose_cause_is_not_there_is_a_fault() -> None:
+def test_a_consequence_without_its_cause_is_a_fault() -> None:
     first, _ = judged(violation(SIGNED), violation(OPEN))
     assert [fault.first.check for fault in faults([first])] == [SIGNED]
 

@@ -1,4 +1,4 @@
-"""One kubeadm node that runs, for every test that only reads it."""
+"""A running kubeadm node, shared by the tests that only read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declarations and files that have drifted from a running kubeadm node, and exactly what is found of each."""
+"""Declarations and files that differ from a running kubeadm node, and exactly what is found for each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JUDGED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """What is declared and is not so.
+    """A declaration or a file that differs from what runs.
 
     Attributes:
         flags: of the manifest that are other than those etcd runs with; ``None`` for one that is left out.
@@ -69,7 +69,7 @@ def _another_bundle(cluster: Cluster, node: Node, pki: Path) -> None:
 
 
 def _same_name(cluster: Cluster, node: Node, pki: Path) -> None:
-    """The CA was made anew under its old name, and what it had signed was not."""
+    """The CA was created again under its old name; its certificates were not issued again."""
     new = CertificateAuthority.create("etcd-ca")
     (pki / "etcd" / "ca.crt").write_bytes(new.certificate.public_bytes(Encoding.PEM))
 

@@ -1,4 +1,4 @@
-"""Options as a user gives them, what they make of a live cluster, and what was found on it."""
+"""Options as a user passes them, the live target that they describe, and what is found on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Found = Mapping[str, Mapping[str, set[str]]]
 
 
 class Given:
-    """Values of options, by the names of their ini twins."""
+    """Values of options, by the names of their ini options."""
 
     def __init__(self, **values: str | Path | Sequence[str | Path] | bool) -> None:
         self._values = values
@@ -64,7 +64,7 @@ def found(results: Iterable[CheckResult]) -> Found:
 
 
 def beyond(results: Found, usual: Found) -> Found:
-    """Return what was found besides the usual."""
+    """Return what was found in addition to what a conforming node shows."""
     left: dict[str, dict[str, set[str]]] = {}
     for outcome, roles in results.items():
         for role, ids in roles.items():

@@ -1,4 +1,4 @@
-"""Two machines: network namespaces of a test's own, with a cable between them."""
+"""Two machines: network namespaces of the test, connected by a veth pair."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Machine:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """Words before a program, which run it there."""
+        """The arguments before a program that run it there."""
         return ("ip", "netns", "exec", self.name)
 
 
 class NoNamespacesError(Exception):
-    """Namespaces cannot be made here; the message says what is lacking."""
+    """Namespaces cannot be created here; the message says what is missing."""
 
 
 @contextmanager
 def two_machines() -> Iterator[tuple[Machine, Machine]]:
-    """Make two machines that reach each other and nobody else.
+    """Create two machines that reach only each other.
 
     Raises:
         NoNamespacesError: if this user, or this system, cannot.

@@ -1,7 +1,7 @@
-"""Control plane nodes as kubeadm lays them out, each below a directory that stands for its root.
+"""Control plane nodes with the layout of kubeadm, each in a directory that stands for its root.
 
-The manifest has the paths of a node, and the etcd that runs has the real ones: a copy of it under another
-root is what ``--etcd-pki-dir`` is for.
+The manifest has the paths of a node, and the running etcd has the real paths: ``--etcd-pki-dir`` names such
+a copy.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Node:
 
 
 def changed(text: str, changes: Mapping[str, str | None]) -> str:
-    """Return a manifest in which flags are given otherwise; one that is not there is added."""
+    """Return a manifest with other values of flags; a missing flag is added."""
     for name, value in changes.items():
         line = re.compile(rf"^    - --{name}=.*\n", re.MULTILINE)
         new = "" if value is None else f"    - --{name}={value}\n"
@@ -90,7 +90,7 @@ def changed(text: str, changes: Mapping[str, str | None]) -> str:
 
 
 def manifest(shape: str, version: str, changes: Mapping[str, str]) -> str:
-    """Return kubeadm's manifest for an etcd of that version: flags that it does not know are left out."""
+    """Return kubeadm's manifest for an etcd of that version: flags that are unknown to it are left out."""
     text = (SHAPES / f"{shape}.yaml").read_text()
     unknown = [
         name for name in re.findall(r"^    - --([a-z-]+)=", text, re.M) if not flag_known(name, version)
@@ -112,7 +112,7 @@ class Cluster:
     _processes: dict[str, EtcdProcess] = field(default_factory=dict)
 
     def start(self, *nodes: Node, changes: Mapping[str, str | None] | None = None) -> None:
-        """Start etcd on nodes, and wait until each says that it serves its clients."""
+        """Start etcd on nodes, and wait until each logs that it serves its clients."""
         logs = []
         for node in nodes or self.nodes:
             log = node.root / "etcd.log"

@@ -1,4 +1,4 @@
-"""A cluster as kubeadm makes it needs two options, and conforms."""
+"""A cluster created by kubeadm needs two options, and conforms."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def usual(version: str) -> Found:
     return {"warns": warnings, "not-verified": NOT_VERIFIED}
 
 
-def test_the_one_command(
+def test_the_documented_command(
     control_plane: Cluster, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is that of the README, with the paths of the node."""
@@ -71,7 +71,7 @@ def test_a_node_of_every_version(etcd_binary: Path, tmp_path: Path) -> None:
     assert sum(result.outcome is Outcome.CONFORMS for result in results) > 200
 
 
-def test_with_the_keys_of_the_ca_nothing_but_the_log_is_missing(control_plane: Cluster) -> None:
+def test_with_the_ca_keys_only_log_checks_are_not_verified(control_plane: Cluster) -> None:
     node = control_plane.nodes[0]
     key = node.pki / "etcd" / "ca.key"
     results = judged(
@@ -84,7 +84,7 @@ def test_with_the_keys_of_the_ca_nothing_but_the_log_is_missing(control_plane: C
     assert "violates" not in found(results), explain(results)
 
 
-def test_a_minted_client_will_do_where_there_is_no_other(control_plane: Cluster, tmp_path: Path) -> None:
+def test_an_issued_client_is_used_if_there_is_no_other(control_plane: Cluster, tmp_path: Path) -> None:
     node = control_plane.nodes[0]
     for name in ("ca.crt", "ca.key"):
         (tmp_path / name).write_bytes((node.pki / "etcd" / name).read_bytes())
@@ -112,7 +112,7 @@ def test_kubeadms_directory_without_a_declaration(control_plane: Cluster) -> Non
     assert {"cert.matches-expected-file", "cert.trusted", "cert.ca-not-shared-with-kubernetes"} <= conforming
 
 
-def test_what_is_expected_anyhow_is_judged_once(control_plane: Cluster) -> None:
+def test_the_same_expected_file_is_judged_once(control_plane: Cluster) -> None:
     node = control_plane.nodes[0]
     options = {"etcd_config": node.manifest, "etcd_pki_dir": node.pki}
     checks = ("config.served-file", "cert.matches-expected-file")
@@ -170,7 +170,7 @@ def test_three_nodes_and_the_files_of_each(three_nodes: Cluster) -> None:
 
 
 def test_three_nodes_and_the_files_of_one(three_nodes: Cluster) -> None:
-    """Copies of one node's files say nothing of what the others serve."""
+    """Copies of one node's files do not show what the others serve."""
     first = three_nodes.nodes[0]
     live = target(etcd_config=[node.manifest for node in three_nodes.nodes], etcd_pki_dir=first.pki)
     results = judged(live, *FAMILIES)

@@ -1,6 +1,6 @@
-"""A declaration or a file that has drifted from what runs is found, by exactly the checks that should.
+"""A declaration or a file that differs from what runs is found, by exactly the expected checks.
 
-What runs is a conforming kubeadm node; the manifests and the copies of its certificates are what lies.
+The running node conforms; the manifests and the copies of its certificates are changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pytest_etcdtls.results import CheckResult
 
 
 def look_at(drift: Drift, cluster: Cluster, node: Node, directory: Path) -> list[CheckResult]:
-    """Judge what runs by a declaration and files that have drifted from it."""
+    """Judge the running node by a declaration and files that differ from it."""
     pki, manifest = directory / "pki", directory / "etcd.yaml"
     shutil.copytree(node.pki, pki)
     drift.files(cluster, node, pki)
@@ -69,7 +69,7 @@ def test_nothing_is_found_without_a_drift(control_plane: Cluster, tmp_path: Path
         for name, drift in DRIFTS.items()
     ],
 )
-def test_exactly_the_right_checks_find_it(drift: str, control_plane: Cluster, tmp_path: Path) -> None:
+def test_the_expected_checks_find_the_fault(drift: str, control_plane: Cluster, tmp_path: Path) -> None:
     results = look_at(DRIFTS[drift], control_plane, control_plane.nodes[0], tmp_path)
     assert found(results) == DRIFTS[drift].found, explain(results)
 

@@ -57,7 +57,7 @@ def site(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run of pytest came to."""
+    """The result of a run of pytest."""
 
     exit_code: int
     out: str
@@ -106,7 +106,7 @@ def test_on_the_node_itself(site: Site, tmp_path: Path) -> None:
     ] * 4
 
 
-def test_from_another_machine_loopback_is_not_verified(site: Site, tmp_path: Path) -> None:
+def test_loopback_is_not_verified_from_another_machine(site: Site, tmp_path: Path) -> None:
     ran = judged_on(site.elsewhere, site.node, site.node.pki / "etcd", tmp_path)
     assert ran.exit_code == 0, ran.out
     assert ran.urls == {"https://10.111.0.1:2379", "https://10.111.0.1:2380"}
@@ -118,8 +118,8 @@ def test_from_another_machine_loopback_is_not_verified(site: Site, tmp_path: Pat
         assert url in ran.out
 
 
-def test_names_that_do_not_cover_the_prober_are_no_fault(site: Site, tmp_path: Path) -> None:
-    """Of what peers let in only the node's own certificate is at hand, and it has the node's address."""
+def test_sans_without_the_local_address_are_no_fault(site: Site, tmp_path: Path) -> None:
+    """Only the node's own peer certificate is available, and its SAN is the node's address."""
     copy = tmp_path / "pki"
     shutil.copytree(site.node.pki / "etcd", copy)
     for path in copy.glob("healthcheck-client.*"):
@@ -141,7 +141,7 @@ print(sorted(own_among(["10.111.0.1", "10.111.0.2", "192.0.2.7", "fd00::1", "nod
 
 
 @pytest.mark.parametrize("bind_anywhere", ["0", "1"], ids=["usual", "as beside keepalived"])
-def test_whose_addresses_are_told_apart(bind_anywhere: str, site: Site) -> None:
+def test_addresses_of_members_are_distinguished(bind_anywhere: str, site: Site) -> None:
     script = f"echo {bind_anywhere} > {FOREIGN_BIND} && exec {sys.executable} -c '{ASK}'"
     for machine in (site.there, site.elsewhere):
         done = subprocess.run(

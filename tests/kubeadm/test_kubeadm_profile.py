@@ -1,4 +1,4 @@
-"""The profile kubeadm is used by itself where a declaration has kubeadm's layout, and nowhere else."""
+"""The profile kubeadm is selected automatically for a declaration with kubeadm's layout, and for no other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def names(read: Settings) -> list[str]:
     return [profile.name for profile in read.profiles.profiles]
 
 
-def test_a_manifest_of_kubeadms_is_enough(control_plane: Cluster) -> None:
+def test_a_kubeadm_manifest_selects_the_profile(control_plane: Cluster) -> None:
     node = control_plane.nodes[0]
     read = settings(etcd_config=node.manifest, etcd_pki_dir=node.root)
     assert names(read) == ["kubeadm"]
@@ -42,13 +42,15 @@ def test_a_manifest_of_kubeadms_is_enough(control_plane: Cluster) -> None:
 
 
 @pytest.mark.parametrize(("given", "expected"), [("none", []), ("cis-kubernetes", ["cis-kubernetes"])])
-def test_naming_one_ends_that(control_plane: Cluster, given: str, expected: list[str]) -> None:
+def test_a_named_profile_replaces_the_kubeadm_profile(
+    control_plane: Cluster, given: str, expected: list[str]
+) -> None:
     node = control_plane.nodes[0]
     read = settings(etcd_config=node.manifest, etcd_pki_dir=node.root, etcd_profile=[given])
     assert names(read) == expected
 
 
-def test_endpoints_alone_are_nobodys_layout() -> None:
+def test_endpoints_alone_select_no_profile() -> None:
     assert names(settings(etcd_endpoint=f"https://{ADDRESS}:2379")) == []
 
 
@@ -58,13 +60,13 @@ def test_every_release_of_kubeadm_is_recognised(path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["rke2/config", "yaml/tls.yml", "kubespray/etcd.env", "systemd/etcd.conf"])
-def test_other_declarations_are_not(shape: str, tmp_path: Path) -> None:
+def test_other_declarations_are_not_recognised_as_kubeadm(shape: str, tmp_path: Path) -> None:
     path = tmp_path / Path(shape).name
     shutil.copy(DECLARED / shape, path)
     assert not is_kubeadm(declared_member(read_declaration(path)))
 
 
-def test_a_manifest_with_a_ca_for_each_port_is_not(tmp_path: Path) -> None:
+def test_a_manifest_with_two_cas_is_not_recognised_as_kubeadm(tmp_path: Path) -> None:
     path = tmp_path / "etcd.yaml"
     text = (SHAPES / "v1.34.yaml").read_text()
     path.write_text(

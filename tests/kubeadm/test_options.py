@@ -1,4 +1,4 @@
-"""--etcd-config on a command line, in a file, and where only a plan is wanted: nobody judges by accident."""
+"""--etcd-config on a command line, in an ini file, and with listing options: no run judges by accident."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECK = "--etcd-check=config.served-file"
 
 @pytest.fixture
 def manifest(listening: socket.socket, tmp_path: Path) -> Path:
-    """A manifest of a member that is to be met there."""
+    """A manifest of a member at the listening socket."""
     url = url_of(listening)
     flags = dict.fromkeys(("advertise-client-urls", "listen-client-urls"), url)
     peers = dict.fromkeys(("initial-advertise-peer-urls", "listen-peer-urls"), "https://127.0.0.1:1")
@@ -35,7 +35,7 @@ def refused(ran: Ran) -> str:
 
 
 @pytest.mark.parametrize("option", ["--etcd-plan", "--collect-only"])
-def test_what_is_only_looked_at_touches_no_network(
+def test_listing_options_make_no_connection(
     option: str, run: Runner, manifest: Path, listening: socket.socket
 ) -> None:
     ran = run(f"--etcd-config={manifest}", option, report=False)
@@ -46,13 +46,13 @@ def test_what_is_only_looked_at_touches_no_network(
     assert nobody_came(listening)
 
 
-def test_in_addopts_it_is_refused(run: Runner, manifest: Path, listening: socket.socket) -> None:
+def test_a_declaration_in_addopts_is_refused(run: Runner, manifest: Path, listening: socket.socket) -> None:
     run.ini(f"addopts = --etcd-config={manifest}")
     assert "--etcd-conformance" in refused(run(report=False))
     assert nobody_came(listening)
 
 
-def test_in_the_ini_file_alone_it_is_just_not_used(
+def test_a_declaration_in_the_ini_file_alone_is_not_used(
     run: Runner, manifest: Path, listening: socket.socket
 ) -> None:
     run.ini(f"etcd_config = {manifest}")
@@ -62,7 +62,7 @@ def test_in_the_ini_file_alone_it_is_just_not_used(
     assert nobody_came(listening)
 
 
-def test_of_a_file_it_counts_if_the_command_line_says_so(run: Runner, manifest: Path) -> None:
+def test_a_declaration_in_the_ini_file_counts_with_the_option(run: Runner, manifest: Path) -> None:
     run.ini(f"etcd_config = {manifest.name}")
     (run.directory / manifest.name).write_text(manifest.read_text())
     ran = run("--etcd-conformance", "--collect-only", "-q", CHECK, report=False)
@@ -70,7 +70,7 @@ def test_of_a_file_it_counts_if_the_command_line_says_so(run: Runner, manifest: 
     assert re.search(r"^etcdtls::live::client-127\.0\.0\.1-\d+::config\.served-file$", ran.out, re.MULTILINE)
 
 
-def test_another_cluster_on_the_command_line_replaces_that_of_the_file(run: Runner, manifest: Path) -> None:
+def test_a_cluster_on_the_command_line_replaces_that_of_the_ini_file(run: Runner, manifest: Path) -> None:
     run.ini("etcd_endpoint = https://10.0.0.99:2379\netcd_peer_endpoint = https://10.0.0.99:2380")
     ran = run(f"--etcd-config={manifest}", "--collect-only", "-q", CHECK, report=False)
     assert "10.0.0.99" not in ran.out
@@ -88,7 +88,7 @@ def test_another_cluster_on_the_command_line_replaces_that_of_the_file(run: Runn
         (["--etcd-config={manifest}", "--etcd-pki-dir=."], "holds none of the declared files"),
     ],
 )
-def test_what_cannot_be_used_is_one_message_and_exit_code_4(
+def test_an_unusable_value_is_a_usage_error(
     arguments: list[str], says: str, run: Runner, manifest: Path, listening: socket.socket
 ) -> None:
     given = [argument.format(manifest=manifest) for argument in arguments]

@@ -1,4 +1,4 @@
-"""An etcd that runs with less than its manifest says: the declaration is right, and what runs is not."""
+"""An etcd that runs with weaker settings than its manifest: the declaration is right, what runs is not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NOT_IN_FORCE: Found = {
 
 @pytest.fixture(scope="module")
 def lax(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A node of kubeadm's whose etcd asks nobody for a certificate, and shows metrics beyond loopback."""
+    """A kubeadm node whose etcd requests no certificate and serves metrics beyond loopback."""
     otherwise: dict[str, str | None] = dict.fromkeys(
         ("client-cert-auth", "trusted-ca-file", "peer-client-cert-auth", "peer-trusted-ca-file")
     )
@@ -100,7 +100,7 @@ def test_the_connection_elsewhere_is_capped(lax: Cluster) -> None:
     assert observer.connections == []
 
 
-def test_what_connect_to_leads_elsewhere_is_not_tried(lax: Cluster) -> None:
+def test_a_redirected_address_is_not_tried(lax: Cluster) -> None:
     node = lax.nodes[0]
     live = target(
         etcd_config=node.manifest,

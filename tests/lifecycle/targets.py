@@ -1,4 +1,4 @@
-"""Targets of which nothing is known but the etcd that they run: all that an experiment asks for."""
+"""Targets of which only the etcd that they run is known, which is all that an experiment needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_etcdtls.target import Listener, Target
 
 
 def of_etcd(source: str, version: str, origin: Literal["live", "process", "container"] = "process") -> Target:
-    """Return a target whose own cluster does not even run."""
+    """Return a target whose own cluster does not run."""
     listener = Listener(
         role=Role.CLIENT, scheme="https", host="127.0.0.1", port=1, member="m0", label="client-m0"
     )

@@ -1,4 +1,4 @@
-"""Every etcd does what every etcd does when its files or flags change; nothing is left behind."""
+"""Every etcd conforms when its files or flags change, and experiments leave nothing behind."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_containers(etcd_image: str) -> None:
 
 
 @pytest.mark.whole
-def test_a_second_look_gives_the_same_outcomes(newest_etcd: Path) -> None:
+def test_a_second_run_gives_the_same_outcomes(newest_etcd: Path) -> None:
     outcomes = {
         tuple((result.check, result.outcome) for result in _judged(of_binary(newest_etcd))) for _ in range(3)
     }

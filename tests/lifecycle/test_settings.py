@@ -1,4 +1,4 @@
-"""When clusters are started for experiments, which, and what becomes of them."""
+"""Which clusters are started for experiments, when, and that they are removed."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def test_one_check_starts_one_cluster_once(newest_etcd: Path, tmp_path: Path) ->
         (["!lifecycle"], 0),
     ],
 )
-def test_the_plan_knows_how_many_clusters_are_started(patterns: list[str], clusters: int) -> None:
+def test_the_plan_has_the_number_of_clusters(patterns: list[str], clusters: int) -> None:
     needs = [(need.type, need.key) for check in select(patterns) for need in check.needs.values()]
     assert len(settings_for(needs)) == clusters
 
 
-def test_connections_of_experiments_are_not_the_targets(newest_etcd: Path) -> None:
+def test_connections_of_experiments_are_not_counted_for_the_target(newest_etcd: Path) -> None:
     observer = Observer(of_binary(newest_etcd))
     run_checks(observer, select(["lifecycle.leaf-reload"]))
     assert (observer.connections, dict(observer.used)) == ([], {})
@@ -116,14 +116,14 @@ def test_an_etcd_that_does_not_start_is_inconclusive(newest_etcd: Path, tmp_path
     assert all("did not start" in result.reason for result in results)
 
 
-def test_a_binary_that_is_gone_is_inconclusive(tmp_path: Path) -> None:
+def test_a_missing_binary_is_inconclusive(tmp_path: Path) -> None:
     (result,) = _judged(of_etcd(str(tmp_path / "etcd"), "3.7.3"), "lifecycle.leaf-reload")
     assert result.outcome is Outcome.INCONCLUSIVE
     assert str(tmp_path / "etcd") in result.reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill-9"])
-def test_nothing_outlives_us(newest_etcd: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_no_process_outlives_the_run(newest_etcd: Path, tmp_path: Path, number: signal.Signals) -> None:
     record, clusters = tmp_path / "record", tmp_path / "clusters"
     clusters.mkdir()
     program = recorded(record)(newest_etcd, tmp_path)

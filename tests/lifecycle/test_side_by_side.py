@@ -1,4 +1,4 @@
-"""Experiments run several at a time, and an interrupted run leaves nothing of them."""
+"""Experiments run concurrently, and an interrupted run leaves nothing of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _settings(*patterns: str) -> list[str]:
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-def test_what_is_made_side_by_side_is_judged_as_always(newest_etcd: Path, tmp_path: Path) -> None:
+def test_concurrent_experiments_give_the_same_results(newest_etcd: Path, tmp_path: Path) -> None:
     record, patterns = tmp_path / "record", ["lifecycle.version-*", "lifecycle.cipher-suites"]
     observer = Observer(of_binary(recorded(record)(newest_etcd, tmp_path)))
     experiments = Experiments(observer, _settings(*patterns))
@@ -39,7 +39,7 @@ def test_what_is_made_side_by_side_is_judged_as_always(newest_etcd: Path, tmp_pa
     assert not [pid for pid in _started(record) if Path(f"/proc/{pid}/cmdline").exists()]
 
 
-def test_what_is_abandoned_removes_its_clusters_and_starts_no_other(
+def test_an_abandoned_experiment_removes_its_clusters_and_starts_no_other(
     newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record, clusters = tmp_path / "record", tmp_path / "clusters"
@@ -56,28 +56,28 @@ def test_what_is_abandoned_removes_its_clusters_and_starts_no_other(
     assert 0 < len(_started(record)) <= AT_ONCE + 2 < len(settings) + 2  # one cluster has three members
 
 
-def test_an_experiment_that_runs_alone_waits_for_others_and_they_for_it() -> None:
+def test_an_experiment_that_runs_alone_excludes_others() -> None:
     quiet, order = Quiet(), list[str]()
-    beside, alone, may_end = threading.Event(), threading.Event(), threading.Event()
+    started, alone, may_end = threading.Event(), threading.Event(), threading.Event()
 
-    def work_beside() -> None:
+    def work_with_others() -> None:
         with quiet.beside():
-            beside.set()
+            started.set()
             may_end.wait(DEADLINE)
-            order.append("beside")
+            order.append("shared")
 
     def work_alone() -> None:
-        beside.wait(DEADLINE)
+        started.wait(DEADLINE)
         with quiet.beside(), quiet.alone():
             order.append("alone")
             alone.set()
 
-    threads = [threading.Thread(target=work) for work in (work_beside, work_alone)]
+    threads = [threading.Thread(target=work) for work in (work_with_others, work_alone)]
     for thread in threads:
         thread.start()
-    beside.wait(DEADLINE)
+    started.wait(DEADLINE)
     assert not alone.is_set()
     may_end.set()
     for thread in threads:
         thread.join(DEADLINE)
-    assert order == ["beside", "alone"]
+    assert order == ["shared", "alone"]

@@ -1,4 +1,4 @@
-"""Clients that make requests in threads of their own: every request is counted, and waited for."""
+"""Clients that make requests in threads of their own: every request is counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_etcdtls.lifecycle.changes import LostError, Traffic, UnclearError
 
 
 def _after(*results: bytes | Exception) -> Callable[[], bytes]:
-    """Return a request that comes to these one after the other, the last one for ever."""
+    """Return a request with these results in order; the last one is repeated."""
     left = list(results)
 
     def request() -> bytes:
@@ -24,7 +24,7 @@ def _after(*results: bytes | Exception) -> Callable[[], bytes]:
     return request
 
 
-def test_every_request_is_counted_by_what_became_of_it() -> None:
+def test_every_request_is_counted_by_its_ending() -> None:
     traffic = Traffic()
     outcomes = (b"leaf", LostError("reset"), UnclearError("silence"), b"leaf")
     traffic.add("a client", _after(*outcomes), nullcontext())
@@ -45,7 +45,7 @@ def test_few_examples_are_kept() -> None:
     assert counts.examples == ("reset",) * 3
 
 
-def test_a_certificate_is_waited_for_until_one_client_has_seen_it() -> None:
+def test_the_wait_ends_when_one_client_has_the_certificate() -> None:
     traffic = Traffic()
     traffic.add("sees it", _after(b"old", b"old", b"new"), nullcontext())
     traffic.add("sees none", _after(b""), nullcontext())
@@ -53,14 +53,14 @@ def test_a_certificate_is_waited_for_until_one_client_has_seen_it() -> None:
         assert traffic.await_requests(1_000_000, b"new")
 
 
-def test_a_certificate_that_nobody_sees_is_given_up() -> None:
+def test_the_wait_ends_without_the_certificate() -> None:
     traffic = Traffic()
     traffic.add("sees another", _after(b"old"), nullcontext())
     with traffic:
         assert not traffic.await_requests(20, b"new")
 
 
-def test_nobody_passes_a_gate_that_is_held() -> None:
+def test_no_client_makes_a_request_while_its_gate_is_held() -> None:
     gate, traffic = threading.Lock(), Traffic()
     traffic.add("stopped", _after(b""), gate)
     traffic.add("free", _after(b""), nullcontext())
@@ -74,7 +74,7 @@ def test_nobody_passes_a_gate_that_is_held() -> None:
     assert after["stopped"].served - before["stopped"].served <= 1
 
 
-def test_threads_end_with_the_traffic_also_after_an_error() -> None:
+def test_threads_end_after_an_error() -> None:
     traffic = Traffic()
     traffic.add("a client of its own kind", _after(b""), nullcontext())
     with pytest.raises(KeyboardInterrupt), traffic:

@@ -1,4 +1,4 @@
-"""An etcd that is not what its version says: what it does with a revocation list in PEM tells."""
+"""An etcd that treats a PEM revocation list differently than its version does."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def _result(binary: Path, version: str) -> CheckResult:
 
 
 @pytest.mark.etcd_version("3.4", "3.5")
-def test_a_list_in_pem_is_read_where_it_should_not_be(etcd_binary: Path) -> None:
+def test_a_pem_list_that_is_read_by_3_6_is_a_finding(etcd_binary: Path) -> None:
     result = _result(etcd_binary, "3.6.0")
     assert result.outcome is Outcome.VIOLATES
     assert [finding.expected for finding in result.findings] == ["every client refused"]
 
 
 @pytest.mark.etcd_version("3.6", "3.7")
-def test_a_list_in_pem_refuses_everybody_where_it_should_be_read(etcd_binary: Path) -> None:
+def test_a_pem_list_that_is_not_read_by_3_5_is_a_finding(etcd_binary: Path) -> None:
     result = _result(etcd_binary, "3.5.33")
     assert result.outcome is Outcome.VIOLATES
     assert [finding.expected for finding in result.findings] == ["good clients accepted, the list read"]
 
 
-def test_a_version_that_is_none_is_not_judged(newest_etcd: Path) -> None:
+def test_an_unknown_version_is_not_judged(newest_etcd: Path) -> None:
     assert _result(newest_etcd, "unknown").outcome is Outcome.NOT_VERIFIED

@@ -1,4 +1,4 @@
-"""What a run leaves in etcd's log, for ``docs/safety.md``; counted again by ``test_logged_lines.py``."""
+"""The lines that a run leaves in etcd's log, for ``docs/safety.md``; ``test_logged_lines.py`` counts them."""
 
 from __future__ import annotations
 

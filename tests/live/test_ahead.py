@@ -1,4 +1,4 @@
-"""On a slow network threads make the observations ahead; the verdicts and the connections are the same."""
+"""On a slow network threads prefetch the observations; the verdicts and the connections are the same."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _results(run: Run) -> Results:
     return {(id_, label): run.result(target, checks[id_], label) for label, id_ in _places(run)}
 
 
-def _asked(observer: Observer) -> Counter[tuple[str, str]]:
+def _requests(observer: Observer) -> Counter[tuple[str, str]]:
     return Counter((one.url, one.purpose) for one in observer.connections)
 
 
@@ -104,13 +104,13 @@ def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[
     assert {place: (one.outcome, one.reason) for place, one in ahead.items()} == {
         place: (one.outcome, one.reason) for place, one in direct.items()
     }
-    assert _asked(target.observer) == _asked(observer)
+    assert _requests(target.observer) == _requests(observer)
     for listener in target.outline.listeners:
         assert _most_at_once(target.observer, listener.url) <= Bounds().concurrency
 
 
 @pytest.mark.parametrize("bounds", [Bounds(concurrency=1), Bounds(pause=0.001)], ids=["one", "gentle"])
-def test_not_where_the_user_wants_one_at_a_time(
+def test_one_connection_at_a_time_disables_prefetching(
     etcd: Cluster, proxies: list[SlowNetwork], bounds: Bounds
 ) -> None:
     run = _selected(_slow(etcd, proxies), bounds)
@@ -120,7 +120,7 @@ def test_not_where_the_user_wants_one_at_a_time(
     assert target.judge.ahead is None
 
 
-def test_nothing_is_asked_ahead_after_the_end(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
+def test_nothing_is_prefetched_after_the_end(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
     """As after Ctrl-C, or the first failure with ``-x``."""
     run = _selected(_slow(etcd, proxies), Bounds())
     [target] = run.targets
@@ -136,9 +136,7 @@ def test_nothing_is_asked_ahead_after_the_end(etcd: Cluster, proxies: list[SlowN
     assert stopped_at < len(target.observer.connections)
 
 
-def test_a_listener_that_falls_silent_is_given_up_and_no_other(
-    etcd: Cluster, proxies: list[SlowNetwork]
-) -> None:
+def test_only_a_silent_listener_is_abandoned(etcd: Cluster, proxies: list[SlowNetwork]) -> None:
     run = _selected(_slow(etcd, proxies), Bounds(timeout=1.0))
     [target] = run.targets
     checks = {check.id: check for check in run.checks}

@@ -1,4 +1,4 @@
-"""A peer port to which only a client's certificate can be shown: no verdict where peers have their own CA."""
+"""A peer port for which only a client certificate is available: no verdict where peers have their own CA."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def _judged(config: ClusterConfig, binary: Path) -> CheckResult:
     return result
 
 
-def test_where_peers_have_a_ca_of_their_own(newest_etcd: Path) -> None:
+def test_peers_with_a_separate_ca(newest_etcd: Path) -> None:
     result = _judged(ClusterConfig(), newest_etcd)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert "--etcd-peer-cert" in result.reason
 
 
-def test_where_one_ca_signs_all(newest_etcd: Path) -> None:
+def test_one_ca_for_all_certificates(newest_etcd: Path) -> None:
     result = _judged(ClusterConfig(pki=PKIPlan(layout=CALayout.SHARED)), newest_etcd)
     assert (result.outcome, result.findings) == (Outcome.CONFORMS, ())

@@ -1,4 +1,4 @@
-"""Clean clusters are clean in containers too, and stay so; ``presets`` has those of processes."""
+"""Conforming clusters conform in containers too, and in a second run; ``presets`` has those of processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_containers(etcd_image: str, size: int) -> None:
     assert Counter(result.outcome for result in results)[Outcome.CONFORMS] > 40 * size
 
 
-def test_a_second_look_gives_the_same_outcomes(etcd_binary: Path) -> None:
+def test_a_second_run_gives_the_same_outcomes(etcd_binary: Path) -> None:
     with start_process(ClusterConfig(), etcd_binary) as cluster:
         looks = [_judged(cluster) for _ in range(3)]
     outcomes: dict[tuple[str, str], dict[Outcome, str]] = {}

@@ -1,4 +1,4 @@
-"""What findings print to be pasted runs, and shows what it says that one should look for, on a real etcd."""
+"""The commands of findings run on a real etcd, and print what their comments say to look for."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_swapped_files_are_shown_by_diff(newest_etcd: Path, tmp_path: Path) -> N
             assert _paste(command, tmp_path, newest_etcd).splitlines() == ["same"], command
 
 
-def test_every_command_names_files_that_are_there(newest_etcd: Path) -> None:
+def test_every_command_names_existing_files(newest_etcd: Path) -> None:
     with start_process(OPEN, newest_etcd) as cluster:
         results = run_checks(
             Observer(cluster.target()), select(["cluster.advertised-https", "api.pprof-hidden"])

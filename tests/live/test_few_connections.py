@@ -1,4 +1,4 @@
-"""Connections that are saved, without a verdict that is given up."""
+"""Shared connections give the same verdicts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _live(cluster: Cluster) -> Target:
     return replace(cluster.target(), origin="live", etcd_version=None, source=None)
 
 
-def test_looking_for_less_comes_to_the_same_verdicts_within_its_plan(live: Target) -> None:
+def test_fewer_connections_give_the_same_verdicts(live: Target) -> None:
     checks, sparing = select(["tls"]), replace(live, sparing=True)
     observers = [AccountingObserver(live), AccountingObserver(sparing)]
     whole, less = (
@@ -57,21 +57,21 @@ def test_looking_for_less_comes_to_the_same_verdicts_within_its_plan(live: Targe
     assert sorted(observers[1].undeclared) == []
 
 
-def test_what_was_not_looked_for_is_no_observed_behaviour(live: Target) -> None:
+def test_untested_behaviour_is_not_reported_as_observed(live: Target) -> None:
     observer, [client, *_] = Observer(replace(live, sparing=True)), live.listeners
     assert not observer.get(SuiteSupport, None, client).complete
     assert not observer.get(GroupSupport, None, client).complete
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-def test_a_stranger_whom_tls_refuses_is_not_tried_again(live: Target) -> None:
+def test_an_unauthenticated_client_that_tls_refuses_is_tried_once(live: Target) -> None:
     observer, [client, *_] = Observer(live), live.listeners
     found = observer.get(UnauthenticatedExchange, "/metrics", client)
     assert (found.attempt.ending, found.attempt.purpose) == (Ending.REFUSED, "first contact, no certificate")
     assert [one.purpose for one in observer.connections if "/metrics" in one.purpose] == []
 
 
-def test_plain_http_whose_stream_is_ended_is_sent_once(live: Target) -> None:
+def test_plain_http_with_an_ended_stream_is_sent_once(live: Target) -> None:
     observer, [client, *_] = Observer(live), live.listeners
     observer.get(Plaintext, None, client)
     assert Counter(one.purpose for one in observer.connections)["plain HTTP"] == 1
@@ -106,21 +106,21 @@ def _alone(self: Observer, listener: Listener, talks: Sequence[Sequence[Request]
     return [Conversed(tries) for tries in self.attempt(listener, [requests[0] for requests in talks])]
 
 
-def test_a_gateway_is_not_asked_by_a_client_that_tls_refuses(live: Target) -> None:
+def test_a_client_that_tls_refuses_is_not_tried_at_the_gateway(live: Target) -> None:
     observer, [client, *_] = Observer(live), live.listeners
     matrix = observer.get(AccessMatrix, "self-signed", client)
     ways = {(cell.version, cell.protocol): cell.tries for cell in matrix.cells}
     for version in observer.get(AcceptedClient, None, client).versions:
         assert ways[version, Protocol.GATEWAY] is ways[version, Protocol.HTTP1]
         assert ways[version, Protocol.GATEWAY][-1].ending is Ending.REFUSED
-    asked = [
+    requests = [
         one for one in observer.connections if isinstance(one, Attempt) and one.identity == "self-signed"
     ]
-    assert {one.protocol for one in asked} == {Protocol.HTTP1, Protocol.GRPC}
-    assert len(asked) == len(set(map(id, asked))) == len(ways) - len(ways) // 3
+    assert {one.protocol for one in requests} == {Protocol.HTTP1, Protocol.GRPC}
+    assert len(requests) == len(set(map(id, requests))) == len(ways) - len(ways) // 3
 
 
-def test_a_hello_that_is_unusual_in_several_points_stands_for_each(live: Target) -> None:
+def test_a_hello_with_several_unusual_values_is_shared(live: Target) -> None:
     checks = select(
         ["tls.compression", "tls.unknown-extensions-tolerated", "tls.version-floor", "tls.groups"]
     )
@@ -139,7 +139,7 @@ def test_a_hello_that_is_unusual_in_several_points_stands_for_each(live: Target)
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-def test_a_proxy_that_cuts_what_sends_more_than_one_request_changes_no_verdict(
+def test_a_proxy_that_allows_one_request_per_connection_changes_no_verdict(
     live: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checks = select(["api", "cluster", "mtls.trusted-client", "mtls.resumption-keeps-verdict"])

@@ -1,4 +1,4 @@
-"""What a run leaves in etcd, counted: docs/safety.md."""
+"""Counts what a run leaves in etcd, see docs/safety.md."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WITH_USERS = ClusterConfig(
 
 @dataclass(frozen=True)
 class State:
-    """What etcd says of its store and of its raft log."""
+    """The state of the store and of the raft log, as etcd reports it."""
 
     revision: int
     raft_index: int
@@ -70,7 +70,7 @@ def _started(config: ClusterConfig, binary: Path) -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class Asked:
-    """How often a run asked for a token, and for ``/health`` with an answer."""
+    """How often a run requested a token, and ``/health`` with an answer."""
 
     token: int
     health: int
@@ -96,17 +96,17 @@ def _judge(cluster: Cluster) -> Asked:
 def test_without_authentication(etcd_binary: Path) -> None:
     with _started(ClusterConfig(), etcd_binary) as cluster:
         before = _state(cluster)
-        asked = _judge(cluster)
-        assert (asked.token, asked.health > 0) == (0, True)
-        assert _state(cluster) == replace(before, raft_index=before.raft_index + asked.entries(etcd_binary))
+        made = _judge(cluster)
+        assert (made.token, made.health > 0) == (0, True)
+        assert _state(cluster) == replace(before, raft_index=before.raft_index + made.entries(etcd_binary))
 
 
 def test_with_authentication(etcd_binary: Path) -> None:
     with _started(WITH_USERS, etcd_binary) as cluster:
         before = _state(cluster)
-        asked = _judge(cluster)
-        assert asked.token > 0
-        assert _state(cluster) == replace(before, raft_index=before.raft_index + asked.entries(etcd_binary))
+        made = _judge(cluster)
+        assert made.token > 0
+        assert _state(cluster) == replace(before, raft_index=before.raft_index + made.entries(etcd_binary))
 
 
 def test_a_password_that_etcd_refuses_fails_the_run(newest_etcd: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One run leaves in etcd's log what docs/safety.md says."""
+"""One run leaves the lines in etcd's log that docs/safety.md lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOLERANCE = 1
 
 
 def _as_operators_have_it(cluster: Cluster) -> Target:
-    """Return the cluster as a live one, with certificates for both ports, no CA's key and no declaration."""
+    """Return a live target with certificates for both ports, without a CA key or a declaration."""
     owned = cluster.target()
     client, peer = (
         replace(credentials, signing_key=None, served=(), revoked=None)

@@ -1,6 +1,6 @@
-"""Members that are not of one cluster, version or policy: two etcds in one target, as by a wrong endpoint.
+"""Members of different clusters, versions or policies in one target, as with a wrong endpoint.
 
-No cluster can be started like that, so the targets are put together here; every etcd in them is real.
+No cluster can be started like that, so the targets are composed here; every etcd in them is real.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_a_stale_copy_of_a_member(newest_etcd: Path) -> None:
 @pytest.mark.kills("cluster.same-version")
 @pytest.mark.two_etcds
 @pytest.mark.etcd_version("3.5.1", "3.5.33")
-def test_two_versions(etcd_binary: Path, newest_etcd: Path) -> None:
+def test_members_with_two_versions(etcd_binary: Path, newest_etcd: Path) -> None:
     with start_process(GOOD, etcd_binary) as first, start_process(GOOD, newest_etcd) as second:
         result = _judge(_joined(first.target(), second.target()), "cluster.same-version")
         versions = {first.version, second.version}
@@ -96,14 +96,16 @@ def test_two_versions(etcd_binary: Path, newest_etcd: Path) -> None:
     ],
     ids=["versions", "certificates"],
 )
-def test_two_policies(config: ClusterConfig, observed: str, outcome: Outcome, newest_etcd: Path) -> None:
+def test_members_with_two_policies(
+    config: ClusterConfig, observed: str, outcome: Outcome, newest_etcd: Path
+) -> None:
     with start_process(GOOD, newest_etcd) as first, start_process(config, newest_etcd) as second:
         result = _judge(_joined(first.target(), second.target()), "cluster.same-policy")
     assert result.outcome is outcome
     assert observed in result.findings[0].observed
 
 
-def test_hosts_that_nobody_named_are_left_alone(newest_etcd: Path) -> None:
+def test_hosts_that_were_not_named_are_not_contacted(newest_etcd: Path) -> None:
     flags = ("--advertise-client-urls=https://etcd.example:2379",)
     with start_process(replace(GOOD, extra_flags=flags), newest_etcd) as cluster:
         observer = Observer(replace(cluster.target(), origin="live"))
@@ -113,7 +115,7 @@ def test_hosts_that_nobody_named_are_left_alone(newest_etcd: Path) -> None:
     assert {urlsplit(attempt.url).hostname for attempt in observer.connections} == {"127.0.0.1"}
 
 
-def test_one_of_three_members_given(newest_etcd: Path) -> None:
+def test_one_of_three_members_is_passed(newest_etcd: Path) -> None:
     with start_process(replace(GOOD, size=3), newest_etcd) as cluster:
         target = cluster.target()
         listeners = tuple(listener for listener in target.listeners if listener.member == "m0")

@@ -33,7 +33,7 @@ def _live(cluster: Cluster, *roles: Role) -> Target:
     return replace(target, origin="live", listeners=listeners, etcd_version=None, source=None)
 
 
-def test_with_a_peer_endpoint_alone_it_names_the_client_urls_that_are_advertised(cluster: Cluster) -> None:
+def test_a_peer_endpoint_alone_names_the_advertised_client_urls(cluster: Cluster) -> None:
     target, checks = _live(cluster, Role.PEER), select(["cluster.advertised-reachable"])
     observer = AccountingObserver(target)
     with counted_connections() as made:

@@ -1,4 +1,4 @@
-"""A good client that is refused: the finding says why, and the remedy is for that; every etcd is real."""
+"""A good client that is refused: the finding has the reason and its remedy; every etcd is real."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def _judge(
     return Judge(Observer(replace(target, client=alone))).result(catalogue()[check], listener)
 
 
-def test_the_certificate_tells_why(etcd_binary: Path) -> None:
-    """Also where the alert is 42 for everything, as it is up to Go 1.19."""
+def test_the_certificate_gives_the_reason_of_a_refusal(etcd_binary: Path) -> None:
+    """Up to Go 1.19 the alert is 42 for every reason."""
     with start_process(GOOD, etcd_binary) as cluster:
         authority = cluster.pki.client_ca
         results = [_judge(cluster.target(), authority.issue(made, name="client")) for made, _, _ in _TELLING]
@@ -53,14 +53,14 @@ def test_the_certificate_tells_why(etcd_binary: Path) -> None:
         assert "crl" not in result.remediation
 
 
-def test_a_close_after_the_handshake_is_about_revocation(newest_etcd: Path) -> None:
+def test_a_close_after_the_handshake_is_attributed_to_revocation(newest_etcd: Path) -> None:
     with start_process(replace(BROKEN, client_crl_file="gone.der"), newest_etcd) as cluster:
         result = _judge(cluster.target())
     assert "accepted by TLS and closed by etcd" in result.findings[0].message
     assert "--client-crl-file" in result.remediation
 
 
-def test_where_nobody_is_asked_no_terminator_is_blamed(newest_etcd: Path) -> None:
+def test_without_a_certificate_request_no_proxy_is_suspected(newest_etcd: Path) -> None:
     with start_process(replace(GOOD, client_cert_auth=False, trusted_ca_file=None), newest_etcd) as cluster:
         result = _judge(cluster.target(), check="mtls.lookalike-ca")
     assert result.outcome is Outcome.VIOLATES

@@ -36,7 +36,7 @@ IN_FORCE = [
 
 
 @pytest.mark.parametrize(("config", "judged"), IN_FORCE)
-def test_rule_in_force(config: ClusterConfig, judged: set[str], etcd_binary: Path) -> None:
+def test_a_declared_rule_is_in_force(config: ClusterConfig, judged: set[str], etcd_binary: Path) -> None:
     with start_process(config, etcd_binary) as cluster:
         results = run_checks(Observer(cluster.target()), select(FAMILIES))
     seen = found(results)
@@ -50,7 +50,7 @@ def test_rule_in_force(config: ClusterConfig, judged: set[str], etcd_binary: Pat
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-def test_revocation_where_http_is_split_off(etcd_binary: Path) -> None:
+def test_revocation_with_a_separate_http_listener(etcd_binary: Path) -> None:
     config = replace(GOOD, client_http=True, client_crl_file="crl.der")
     judged = {"mtls.revoked-http", "mtls.revoked-grpc", "mtls.same-verdict-grpc-and-http"}
     with start_process(config, etcd_binary) as cluster:

@@ -1,4 +1,4 @@
-"""What a live cluster shows of a rule without a CA's key: whom we hold and whom it serves decide."""
+"""What a live cluster shows of a rule without a CA key: held certificates and served clients decide."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from starting import start_process
-from zoo.who_is_let_in import BAD_IDENTITIES, GOOD, UNAUTHENTICATED_ANSWERED
+from zoo.client_access import BAD_IDENTITIES, GOOD, UNAUTHENTICATED_ANSWERED
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -34,7 +34,7 @@ def _live(
     cn: tuple[str, ...] = (),
     hostname: tuple[str, ...] = (),
 ) -> Target:
-    """Return the cluster as somebody's, of which we have neither a CA's key nor a served one.
+    """Return a live target without a CA key and without the key of a served certificate.
 
     Args:
         cluster: the cluster.
@@ -74,7 +74,7 @@ def _outcomes(results: dict[str, CheckResult]) -> dict[str, str]:
     return {id_: str(result.outcome) for id_, result in results.items()}
 
 
-def test_who_is_let_in_without_a_certificate_decides_about_everybody(etcd_binary: Path) -> None:
+def test_an_accepted_client_without_a_certificate_decides_for_all_identities(etcd_binary: Path) -> None:
     with start_process(OPEN, etcd_binary) as cluster:
         target = _live(cluster, "--client-cert-allowed-hostname=a.example", client=())
         target = replace(target, client=replace(target.client, allowed_hostname=("a.example",)))
@@ -94,18 +94,18 @@ def test_who_is_let_in_without_a_certificate_decides_about_everybody(etcd_binary
     assert not any("none.crt" in line for line in expired.reproduce)
 
 
-def test_a_bundle_that_is_not_here_is_not_trusted_where_strangers_are_served(newest_etcd: Path) -> None:
+def test_a_missing_bundle_is_not_in_force_if_unauthenticated_clients_are_served(newest_etcd: Path) -> None:
     with start_process(OPEN, newest_etcd) as cluster:
         target = _live(cluster, "--client-cert-auth=true", "--trusted-ca-file=/nowhere/ca.crt")
         result = _judge(target, Role.CLIENT, "config.trusted-ca-in-force")["config.trusted-ca-in-force"]
     assert result.outcome is Outcome.VIOLATES
-    assert "no certificate is asked for" in result.findings[0].observed
+    assert "no certificate is requested" in result.findings[0].observed
 
 
 NAMES = ("mtls.wrong-cn", "config.allowed-names-in-force")
 
 
-def test_a_good_peer_that_breaks_the_declared_rule_shows_that_it_is_not_in_force(newest_etcd: Path) -> None:
+def test_an_accepted_peer_that_violates_the_declared_rule_is_a_finding(newest_etcd: Path) -> None:
     with start_process(GOOD, newest_etcd) as cluster:
         target = _live(cluster, "--peer-cert-allowed-cn=another", cn=("another",))
         results = _judge(target, Role.PEER, *NAMES)
@@ -115,14 +115,14 @@ def test_a_good_peer_that_breaks_the_declared_rule_shows_that_it_is_not_in_force
     assert finding.evidence["certificate"].startswith("subject CN=etcd-peer")
 
 
-def test_a_good_client_that_breaks_the_rule_about_hostnames(newest_etcd: Path) -> None:
+def test_an_accepted_client_that_violates_the_hostname_rule_is_a_finding(newest_etcd: Path) -> None:
     ids = ("mtls.wrong-hostname", "config.allowed-names-in-force")
     with start_process(GOOD, newest_etcd) as cluster:
         target = _live(cluster, "--client-cert-allowed-hostname=a.example", hostname=("a.example",))
         assert _outcomes(_judge(target, Role.CLIENT, *ids)) == dict.fromkeys(ids, "violates")
 
 
-def test_a_good_peer_that_keeps_the_rule_proves_nothing(newest_etcd: Path) -> None:
+def test_a_peer_that_satisfies_the_rule_proves_nothing(newest_etcd: Path) -> None:
     config = replace(GOOD, peer_cert_allowed_cn="etcd-peer")
     with start_process(config, newest_etcd) as cluster:
         target = _live(cluster, cn=("etcd-peer",))
@@ -131,7 +131,7 @@ def test_a_good_peer_that_keeps_the_rule_proves_nothing(newest_etcd: Path) -> No
     assert "--etcd-peer-ca-key" in results["mtls.wrong-cn"].reason
 
 
-def test_a_client_that_the_rule_excludes_is_rightly_refused(newest_etcd: Path) -> None:
+def test_a_client_that_the_rule_excludes_is_correctly_refused(newest_etcd: Path) -> None:
     with start_process(replace(GOOD, peer_cert_allowed_cn="etcd-peer"), newest_etcd) as cluster:
         other = cluster.pki.peer_ca.issue(replace(GOOD.pki.peer_client, common_name="other"), name="peer")
         target = _live(cluster, cn=("etcd-peer",), peer=(other,))
@@ -144,7 +144,7 @@ SHARED = replace(GOOD, pki=PKIPlan(layout=CALayout.SHARED))
 
 
 @pytest.mark.parametrize(("in_force", "outcome"), [(True, "conforms"), (False, "violates")])
-def test_a_client_of_the_same_ca_tells_whether_the_rule_about_peers_is_in_force(
+def test_a_client_of_the_same_ca_tests_the_rule_about_peers(
     newest_etcd: Path, in_force: bool, outcome: str
 ) -> None:
     config = replace(SHARED, peer_cert_allowed_cn="etcd-peer") if in_force else SHARED
@@ -158,8 +158,8 @@ def test_a_client_of_the_same_ca_tells_whether_the_rule_about_peers_is_in_force(
         assert _outcomes(_judge(target, Role.PEER, *NAMES)) == dict.fromkeys(NAMES, outcome)
 
 
-def test_a_certificate_with_names_that_etcd_closes_proves_nothing(newest_etcd: Path) -> None:
-    """On a peer port a close may be due to its names: they are for another address here."""
+def test_a_certificate_with_sans_that_etcd_closes_proves_nothing(newest_etcd: Path) -> None:
+    """On a peer port a close may be due to the SANs, which here are for another address."""
     config: ClusterConfig = replace(SHARED, peer_cert_allowed_cn="etcd-peer")
     with start_process(config, newest_etcd) as cluster:
         elsewhere = cluster.pki.client_ca.issue(
@@ -175,13 +175,13 @@ def test_a_certificate_with_names_that_etcd_closes_proves_nothing(newest_etcd: P
 REVOKED = ("mtls.revoked-http", "mtls.revoked-grpc")
 
 
-def test_a_certificate_of_ours_that_the_list_revokes_is_refused(newest_etcd: Path) -> None:
+def test_a_held_certificate_that_the_list_revokes_is_refused(newest_etcd: Path) -> None:
     with start_process(replace(GOOD, client_crl_file="crl.der"), newest_etcd) as cluster:
         target = _live(cluster, client=(cluster.pki.client, cluster.pki.revoked))
         assert _outcomes(_judge(target, Role.CLIENT, *REVOKED)) == dict.fromkeys(REVOKED, "conforms")
 
 
-def test_a_certificate_of_ours_that_the_list_revokes_is_let_in(newest_etcd: Path) -> None:
+def test_a_held_certificate_that_the_list_revokes_is_accepted(newest_etcd: Path) -> None:
     with start_process(GOOD, newest_etcd) as cluster:
         crl = cluster.members[0].file("crl.der")
         target = _live(cluster, f"--client-crl-file={crl}", client=(cluster.pki.revoked,))
@@ -203,7 +203,7 @@ def test_with_the_key_of_the_ca_a_listed_serial_number_is_tried(
     assert _outcomes(results) == dict.fromkeys(REVOKED, outcome)
 
 
-def test_without_that_key_it_says_what_to_pass(newest_etcd: Path) -> None:
+def test_without_the_key_of_the_ca_the_reason_names_the_option(newest_etcd: Path) -> None:
     with start_process(replace(GOOD, client_crl_file="crl.der"), newest_etcd) as cluster:
         result = _judge(_live(cluster), Role.CLIENT, REVOKED[0])[REVOKED[0]]
     assert result.outcome is Outcome.NOT_VERIFIED
@@ -225,7 +225,7 @@ def _of_credentials(target: Target) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("known_by", ["--etcd-trusted-ca", "announced"])
-def test_a_ca_of_clients_is_judged_wherever_it_is_at_hand(newest_etcd: Path, known_by: str) -> None:
+def test_a_client_ca_is_judged_wherever_it_is_available(newest_etcd: Path, known_by: str) -> None:
     with start_process(replace(GOOD, pki=OWN_CA, expects_health=False), newest_etcd) as cluster:
         target = _live(cluster)
         trust, served = target.client.client_trust, target.client.server_ca
@@ -242,7 +242,7 @@ def test_a_ca_of_clients_is_judged_wherever_it_is_at_hand(newest_etcd: Path, kno
     }
 
 
-def test_no_client_and_no_ca_of_clients_is_at_hand(newest_etcd: Path) -> None:
+def test_no_client_and_no_client_ca_is_available(newest_etcd: Path) -> None:
     with start_process(GOOD, newest_etcd) as cluster:
         target = replace(_live(cluster, client=(), peer=()), declared={})
         target = replace(

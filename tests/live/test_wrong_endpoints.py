@@ -1,4 +1,4 @@
-"""Endpoints that lead to another port, or another etcd, than they are named as; every etcd is real."""
+"""Endpoints that lead to another port or another etcd than intended; every etcd is real."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def _of(target: Target, role: Role) -> Listener:
 
 @pytest.mark.kills("api.metrics-scope")
 @pytest.mark.parametrize(("scheme", "outcome"), [("https", Outcome.WARNS), ("http", Outcome.VIOLATES)])
-def test_the_client_port_where_metrics_should_be(
+def test_the_client_port_is_passed_as_metrics_listener(
     scheme: Literal["http", "https"], outcome: Outcome, etcd_binary: Path
 ) -> None:
-    """Over https only clients with a certificate are accepted, over http it is everybody."""
+    """Over https only clients with a certificate are accepted, over http every client is."""
     with start_process(replace(GOOD, client_scheme=scheme), etcd_binary) as cluster:
         target = cluster.target()
         listener = replace(_of(target, Role.CLIENT), role=Role.METRICS, label="metrics-m0")
@@ -46,7 +46,7 @@ def test_the_client_port_where_metrics_should_be(
 
 
 @pytest.mark.parametrize("role", [Role.CLIENT, Role.PEER, Role.METRICS])
-def test_http_where_tls_is_spoken_says_use_https(role: Role, etcd_binary: Path) -> None:
+def test_an_http_endpoint_that_serves_tls_needs_https(role: Role, etcd_binary: Path) -> None:
     with start_process(replace(GOOD, metrics="https"), etcd_binary) as cluster:
         target = cluster.target()
         listener = replace(_of(target, role), scheme="http")
@@ -75,7 +75,7 @@ def test_the_metrics_port_serves_metrics_only(scheme: str, etcd_binary: Path) ->
 @pytest.mark.parametrize(
     ("host", "outcome"), [("etcd.example", Outcome.WARNS), ("localhost", Outcome.CONFORMS)]
 )
-def test_plain_metrics_under_that_name(host: str, outcome: Outcome, newest_etcd: Path) -> None:
+def test_plain_metrics_beyond_loopback(host: str, outcome: Outcome, newest_etcd: Path) -> None:
     with start_process(replace(GOOD, metrics="http"), newest_etcd) as cluster:
         target = cluster.target()
         listener = _of(target, Role.METRICS)
@@ -85,13 +85,13 @@ def test_plain_metrics_under_that_name(host: str, outcome: Outcome, newest_etcd:
     assert result.outcome is outcome
 
 
-ODD_HOSTS = ["xn--n3h.com", "etcd.example.", f"{'a' * 64}.example", "under_score"]
+UNUSUAL_HOSTS = ["xn--n3h.com", "etcd.example.", f"{'a' * 64}.example", "under_score"]
 
 
-@pytest.mark.parametrize("host", ODD_HOSTS)
-def test_hosts_that_are_no_idna(host: str, newest_etcd: Path) -> None:
-    odd = (host.rstrip("."), "", f"{'b' * 64}.example", "two..dots", "nul\0.example")
-    config = replace(GOOD, pki=PKIPlan(server=replace(SERVER, dns_names=odd)))
+@pytest.mark.parametrize("host", UNUSUAL_HOSTS)
+def test_hosts_that_are_not_idna(host: str, newest_etcd: Path) -> None:
+    unusual = (host.rstrip("."), "", f"{'b' * 64}.example", "two..dots", "nul\0.example")
+    config = replace(GOOD, pki=PKIPlan(server=replace(SERVER, dns_names=unusual)))
     with start_process(config, newest_etcd) as cluster:
         target = cluster.target()
         listener = _of(target, Role.CLIENT)
@@ -108,7 +108,7 @@ def test_hosts_that_are_no_idna(host: str, newest_etcd: Path) -> None:
 @pytest.mark.kills("api.version-agrees", "api.peer-members")
 @pytest.mark.two_etcds
 @pytest.mark.etcd_version("3.5.1")
-def test_the_peer_port_of_another_etcd(etcd_binary: Path, newest_etcd: Path) -> None:
+def test_the_peer_port_of_another_etcd_is_passed(etcd_binary: Path, newest_etcd: Path) -> None:
     with start_process(GOOD, etcd_binary) as first, start_process(GOOD, newest_etcd) as second:
         peer = second.target()
         target = replace(
@@ -120,7 +120,7 @@ def test_the_peer_port_of_another_etcd(etcd_binary: Path, newest_etcd: Path) -> 
     assert [result.outcome for result in results] == [Outcome.WARNS, Outcome.WARNS]
 
 
-def test_a_range_is_asked_for_as_the_given_user(etcd_binary: Path) -> None:
+def test_a_range_is_requested_as_the_given_user(etcd_binary: Path) -> None:
     with start_process(replace(GOOD, authentication=True), etcd_binary) as cluster:
         target = cluster.target()
         listeners = (_of(target, Role.CLIENT),)
@@ -132,7 +132,7 @@ def test_a_range_is_asked_for_as_the_given_user(etcd_binary: Path) -> None:
         to_untrusted = Observer(replace(target, listeners=listeners, client=untrusted))
         not_sent = Judge(to_untrusted).result(catalogue()["api.grpc-range"], listeners[0])
     assert as_user.outcome is Outcome.CONFORMS
-    assert as_user.reason == "asked as user root"
+    assert as_user.reason == "requested as user root"
     assert with_wrong_password.outcome is Outcome.INCONCLUSIVE
     for result in (as_nobody, not_sent):
         assert result.outcome is Outcome.NOT_VERIFIED
@@ -145,7 +145,7 @@ def test_a_range_is_asked_for_as_the_given_user(etcd_binary: Path) -> None:
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
 @pytest.mark.parametrize("split", [False, True], ids=["one port", "HTTP split off"])
-def test_the_gateway_is_asked_as_the_given_user(split: bool, etcd_binary: Path) -> None:
+def test_the_gateway_is_used_as_the_given_user(split: bool, etcd_binary: Path) -> None:
     nameless = replace(CLIENT, common_name=None, organization="clients")
     config = replace(GOOD, authentication=True, client_http=split, pki=PKIPlan(client=nameless))
     with start_process(config, etcd_binary) as cluster:
@@ -154,6 +154,6 @@ def test_the_gateway_is_asked_as_the_given_user(split: bool, etcd_binary: Path) 
         check = catalogue()["api.gateway-works"]
         as_user = Judge(Observer(target)).result(check, place)
         as_nobody = Judge(Observer(replace(target, user=None))).result(check, place)
-    assert (as_user.outcome, as_user.reason) == (Outcome.CONFORMS, "asked as user root")
+    assert (as_user.outcome, as_user.reason) == (Outcome.CONFORMS, "requested as user root")
     assert as_nobody.outcome is Outcome.NOT_VERIFIED
     assert "--etcd-user" in as_nobody.reason

@@ -1,4 +1,4 @@
-"""A seeded generator of served chains, most of them with something unusual, to be put before verifiers.
+"""A seeded generator of served chains for verifiers, most of them with something unusual.
 
 Certificates are encoded by hand: what is of interest here is what libraries refuse to build. A case begins as
 a correct chain, and one to three mutations change it. Times count from the moment that is given.
@@ -130,7 +130,7 @@ def _explicit(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 @functools.cache
 def pool() -> dict[str, Key]:
-    """Return all keys. What a key is does not depend on the seed of the cases, so few are made."""
+    """Return all keys. Keys do not depend on the seed of the cases, so few are created."""
     keys = [_key(f"p256-{number}", ec.generate_private_key(ec.SECP256R1())) for number in range(8)]
     keys += [
         _key("p224", ec.generate_private_key(ec.SECP224R1())),
@@ -226,7 +226,7 @@ class Extension:
 
 @dataclass(eq=False)
 class Certificate:
-    """What is to be encoded. ``issuer`` signs; its own name stands there unless another one is given."""
+    """A certificate to be encoded. ``issuer`` signs; its subject is the issuer name by default."""
 
     subject: bytes
     key: Key
@@ -247,7 +247,7 @@ class Certificate:
     edit: list[Callable[[bytes], bytes]] = field(default_factory=list)
 
     def set(self, extension: Extension) -> None:
-        """Put an extension in the place of the one with its OID, or behind all."""
+        """Replace the extension with the same OID, or append it."""
         at = next((n for n, found in enumerate(self.extensions) if found.oid == extension.oid), None)
         if at is None:
             self.extensions.append(extension)
@@ -400,7 +400,7 @@ def policy_constraints(explicit: int | None = None, mapping: int | None = None) 
 
 @dataclass
 class World:
-    """A case that is being made.
+    """A case under construction.
 
     Attributes:
         line: leaf first, root last.
@@ -452,7 +452,7 @@ class World:
         return (*(found.der for found in served[:-1]), served[-1].der + self.appended)
 
     def copy(self, of: Certificate, **changes: Any) -> Certificate:
-        """Return another certificate for the same CA, the same but for what is given."""
+        """Return another certificate for the same CA with the given fields changed."""
         copied = replace(
             of,
             extensions=[replace(found) for found in of.extensions],
@@ -524,7 +524,7 @@ def _named(host: str) -> bytes:
 
 
 def cases(count: int, seed: int, now: datetime, *, host: str | None = None) -> Iterator[Case]:
-    """Yield so many cases, the same ones for the same seed."""
+    """Yield that many cases, the same ones for the same seed."""
     for number in range(count):
         yield case(number, seed, now, host=host)
 

@@ -1,4 +1,4 @@
-"""What clients say to a case: Go as etcd's clients are made, OpenSSL, Python, Python's cryptography."""
+"""The answers of clients to a case: Go as in etcd's clients, OpenSSL, Python, Python's cryptography."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOURCE = Path(__file__).with_name("verify")
 
 @dataclass(frozen=True)
 class GoAnswer:
-    """What the Go client says.
+    """The answer of the Go client.
 
     Attributes:
         phase: where it refuses: ``roots``, ``parse``, ``size``, ``verify``, ``handshake``.
@@ -39,7 +39,7 @@ class GoAnswer:
 
 
 class GoClient:
-    """The program of ``tests/oracle/verify``, built with the Go that is there."""
+    """The program of ``tests/oracle/verify``, built with the installed Go."""
 
     def __init__(self, directory: Path) -> None:
         self._binary = directory / "oracle"
@@ -57,7 +57,7 @@ class GoClient:
         ).stdout.strip()
 
     def ask(self, cases: Sequence[Case]) -> list[GoAnswer]:
-        """Return what it says to each case."""
+        """Return its answer to each case."""
         lines = "\n".join(json.dumps(_as_json(case)) for case in cases)
         done = subprocess.run([self._binary], input=lines, check=True, capture_output=True, text=True)
         return [GoAnswer(**json.loads(line)) for line in done.stdout.splitlines()]
@@ -195,5 +195,5 @@ def key_pem(case: Case) -> bytes:
 
 
 def each(cases: Sequence[Case], go: GoClient) -> Iterator[tuple[Case, GoAnswer]]:
-    """Yield each case with what Go says."""
+    """Yield each case with Go's answer."""
     yield from zip(cases, go.ask(cases), strict=True)

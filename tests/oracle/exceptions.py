@@ -33,7 +33,7 @@ _WEAK = re.compile(r"RSA (\d+) bits")
 
 
 def _short_rsa(verdicts: Verdicts) -> bool:
-    """Return whether all that is said of keys is that they are RSA of 1024 to 2047 bits."""
+    """Return whether every finding about keys is about RSA keys of 1024 to 2047 bits."""
     checks = ("cert.key-strength", "cert.issuer-key-strength")
     found: list[Finding] = [one for check in checks for one in verdicts.violated.get(check, ())]
     sizes = [_WEAK.fullmatch(one.observed) for one in found]

@@ -1,4 +1,4 @@
-"""Judging a generated case as a listener that serves it would be judged, without one."""
+"""Judges a generated case as if a listener served it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEED_CONNECTIONS = frozenset({"cert.same-for-every-hello", "cert.client-usage", 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What the checks of the family ``cert`` come to.
+    """The outcomes of the checks of the family ``cert``.
 
     Attributes:
         violated: MUST checks that violate, with their findings.
@@ -77,7 +77,7 @@ def judge(case: Case) -> Verdicts:
 
 
 def verdicts(observer: Observer, listener: Listener) -> Verdicts:
-    """Return what the checks come to on a listener of which nothing else is judged."""
+    """Return the outcomes of the checks on a listener of which nothing else is judged."""
     judge = _Judge(observer, listener)
     return of_results([judge.result(check, listener) for check in checks()])
 
@@ -101,7 +101,7 @@ class _Judge(Judge):
 
 
 def of_results(results: list[CheckResult]) -> Verdicts:
-    """Return what results of checks come to."""
+    """Return the outcomes of results."""
     return Verdicts(
         violated={found.check: found.findings for found in results if found.outcome is Outcome.VIOLATES},
         warned=frozenset(found.check for found in results if found.outcome is Outcome.WARNS),

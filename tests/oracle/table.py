@@ -1,4 +1,4 @@
-"""Writes docs/certificate-verdicts.md: verdicts on generated chains beside those of four clients.
+"""Writes docs/certificate-verdicts.md: verdicts on generated chains, compared with four clients.
 
 ``make oracle`` runs it. Exit code 1 if a verdict differs from Go's without an exemption, or one is broken.
 """
@@ -29,7 +29,7 @@ CHUNK = 250
 
 @dataclass(frozen=True)
 class Row:
-    """What one case came to.
+    """The outcome of one case.
 
     Attributes:
         musts: MUST checks that violate.
@@ -93,7 +93,7 @@ def _go(directory: str) -> GoClient:
 
 
 def main() -> int:
-    """Run, write the page, and say how it went."""
+    """Run, write the page, and print a summary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=6000)
     parser.add_argument(
@@ -214,7 +214,7 @@ def page(rows: list[Row], go: str, seed: int) -> str:
 
 
 def _unnamed(rows: list[Row]) -> list[str]:
-    """Return lines of what OpenSSL and Python say where Go accepts and no check says anything."""
+    """Return the refusals of OpenSSL and Python where Go accepts and no check has a finding."""
     said = [Counter(_short(row.words[place]) for row in rows if _is_silent(row, place)) for place in range(2)]
     return [
         f"| {words} | {said[0][words]} | {said[1][words]} |" for words, _ in (said[0] + said[1]).most_common()
@@ -222,7 +222,7 @@ def _unnamed(rows: list[Row]) -> list[str]:
 
 
 def _short(words: str) -> str:
-    """Return the words without what differs from case to case."""
+    """Return the text without what differs between cases."""
     return re.sub(r"'[^']*'", "…", words).partition(" (_ssl")[0].rstrip(".")
 
 

@@ -19,7 +19,7 @@ SEEDS = range(4)
 
 @pytest.fixture(scope="session")
 def go(tmp_path_factory: pytest.TempPathFactory) -> GoClient:
-    """The Go client, built here; without Go a loud skip."""
+    """The Go client, built here; skipped with a message without Go."""
     if missing := why_no_go():
         pytest.skip(f"needs {missing}")
     return GoClient(tmp_path_factory.mktemp("oracle"))
@@ -41,7 +41,7 @@ def test_a_must_violates_if_and_only_if_go_refuses(go: GoClient, seed: int) -> N
     assert different == []
 
 
-def test_a_clean_chain_is_clean() -> None:
+def test_a_conforming_chain_has_no_finding() -> None:
     """Every fiftieth case has no mutation."""
     for case in (found for found in cases(51, 0, NOW) if not found.mutations):
         verdicts = judge(case)
@@ -55,10 +55,10 @@ def test_cases_are_the_same_for_the_same_seed() -> None:
     assert one[3].host == other[3].host
 
 
-def test_exemptions_are_named_once() -> None:
+def test_exemptions_are_unique() -> None:
     assert len({found.name for found in EXEMPTIONS}) == len(EXEMPTIONS)
 
 
-def test_the_go_line_is_that_of_etcds_client() -> None:
+def test_the_go_release_is_that_of_etcds_client() -> None:
     """etcd 3.6 and 3.7 have a go line of 1.26: it decides GODEBUG defaults."""
     assert "\ngo 1.26\n" in Path(__file__).with_name("verify").joinpath("go.mod").read_text()

@@ -1,4 +1,4 @@
-"""Generated chains, served by a real etcd: judged there as without one, and as Go judges them.
+"""Generated chains served by a real etcd have the same verdicts as without etcd, and as Go.
 
 etcd reads its pair at every handshake, so one process serves them all.
 """
@@ -42,7 +42,7 @@ def _serve(cluster: Cluster, case: Case) -> None:
 
 
 def _judged_on(cluster: Cluster, case: Case) -> tuple[Verdicts, tuple[bytes, ...]]:
-    """Return the verdicts on what etcd serves, and that: nothing if it cannot serve the case."""
+    """Return the verdicts and the served chain; nothing if etcd cannot serve the case."""
     target = cluster.target()
     bundle = TrustBundle(tuple(load(der) for der in case.roots), "ca.crt")
     target = replace(target, client=PortCredentials(server_ca=bundle), declared={}, expected=())

@@ -1,4 +1,4 @@
-"""What every preset is warned about besides what every etcd is, and what cannot be verified on it."""
+"""The warnings of each preset beyond those of every etcd, and what cannot be verified on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_SHA1 = ["tls.sha1-signature"]
 """Ed25519 has no signature scheme with SHA-1."""
 _SPLIT = Known(
     # grpc-go leaves out the suites that RFC 9113 forbids.
-    calm={"client": _NO_CBC}
+    not_warned={"client": _NO_CBC}
 )
 _RBAC = Known(
     # The gateway turns away every certificate with a common name.
@@ -34,28 +34,28 @@ KNOWN: Mapping[str, Known] = {
     "kubeadm": _ONE_CA,
     "kubeadm-three-nodes": _ONE_CA,
     "one-ca": _ONE_CA,
-    "ca-per-role": Known(calm={"client": _DIALS_WITH_ANOTHER}),
+    "ca-per-role": Known(not_warned={"client": _DIALS_WITH_ANOTHER}),
     "intermediate-ca": Known(),
     "rsa-2048": Known(),
     "rsa-4096": Known(),
     "ecdsa-p384": Known(),
-    "ed25519": Known(calm={"client": _NO_SHA1, "peer": _NO_SHA1}),
+    "ed25519": Known(not_warned={"client": _NO_SHA1, "peer": _NO_SHA1}),
     "three-members": Known(),
     "ipv6": Known(),
     "split-http": _SPLIT,
     "metrics-on-loopback": Known(),
     "metrics-over-https": Known(),
-    "tls-1.3-only": Known(calm={"client": _NO_CBC, "peer": _NO_CBC}),
+    "tls-1.3-only": Known(not_warned={"client": _NO_CBC, "peer": _NO_CBC}),
     "tls-1.2-only": Known(warned={"client": ["tls.tls13-offered"], "peer": ["tls.tls13-offered"]}),
-    "aead-suites": Known(calm={"client": _NO_CBC, "peer": _NO_CBC}),
+    "aead-suites": Known(not_warned={"client": _NO_CBC, "peer": _NO_CBC}),
     "crl-without-entries": Known(),
     "crl-with-entries": Known(),
     "split-http-with-crl": _SPLIT,
     "peer-common-name": Known(),
     "peer-hostname": Known(),
-    "separate-client-certificates": Known(calm={"client": _DIALS_WITH_ANOTHER}),
+    "separate-client-certificates": Known(not_warned={"client": _DIALS_WITH_ANOTHER}),
     "config-file": Known(by_version={"3.4": _NO_GATEWAY}),
     "authentication": _RBAC,
     "authentication-without-common-name": _NAMELESS,
-    "hardened": Known(calm={"client": [*_NO_CBC, *_DIALS_WITH_ANOTHER], "peer": _NO_CBC}),
+    "hardened": Known(not_warned={"client": [*_NO_CBC, *_DIALS_WITH_ANOTHER], "peer": _NO_CBC}),
 }

@@ -1,4 +1,4 @@
-"""What is known of a preset beforehand: exactly what it is warned about and what cannot be verified on it."""
+"""The expected results of a preset: exactly its warnings and what cannot be verified on it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Expectation = Mapping[str, Iterable[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What a preset shows, on every etcd.
+    """The expected results of a preset on every etcd.
 
     Attributes:
         warned: the SHOULD checks that warn, besides those of :mod:`zoo.baseline` on every https listener.
-        calm: those of the baseline that do not warn here.
+        not_warned: those of the baseline that do not warn here.
         not_verified: the checks that cannot be judged for want of something.
         by_version: what is known instead on some versions or lines of etcd.
     """
 
     warned: Expectation = field(default_factory=dict)
-    calm: Expectation = field(default_factory=dict)
+    not_warned: Expectation = field(default_factory=dict)
     not_verified: Expectation = field(default_factory=dict)
     by_version: Mapping[str, Known] = field(default_factory=dict)
 
@@ -49,7 +49,7 @@ class Known:
         expected = baseline.warned(version, rsa=serves_rsa(config))
         for listener in further_listeners(config):
             expected[listener] = set(expected["peer"])
-        for listener, ids in self.calm.items():
+        for listener, ids in self.not_warned.items():
             expected[listener] = expected.get(listener, set()) - set(ids)
         for listener, ids in self.warned.items():
             expected[listener] = expected.get(listener, set()) | set(ids)
@@ -63,7 +63,7 @@ def further_listeners(config: ClusterConfig) -> list[str]:
 
 
 def serves_rsa(config: ClusterConfig) -> bool:
-    """Whether what is served has RSA keys."""
+    """Whether the served certificates have RSA keys."""
     plan = config.pki
     if plan.key_type is None:
         return plan.layout is CALayout.KUBEADM

@@ -1,4 +1,4 @@
-"""The presets as a page of Markdown, with what each is warned about."""
+"""The presets as a page of Markdown, with the warnings of each."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ def _presets() -> Iterator[str]:
 
 def _known(known: Known) -> Iterator[str]:
     yield from _listed("warned: ", known.warned)
-    yield from _listed("not warned: ", known.calm)
+    yield from _listed("not warned: ", known.not_warned)
     yield from _listed("not verified: ", known.not_verified)
     for version, instead in known.by_version.items():
         yield f"on {version} {', '.join(_known(instead)) or 'nothing'}"
 
 
-def _listed(word: str, expectation: Expectation) -> Iterator[str]:
+def _listed(label: str, expectation: Expectation) -> Iterator[str]:
     if expectation:
-        yield word + ", ".join(f"{_ids(ids)} on {listener}" for listener, ids in expectation.items())
+        yield label + ", ".join(f"{_ids(ids)} on {listener}" for listener, ids in expectation.items())
 
 
 def _ids(ids: Iterable[str]) -> str:
@@ -68,7 +68,7 @@ def _ids(ids: Iterable[str]) -> str:
 
 
 def _everywhere() -> Iterator[str]:
-    """Yield what a cluster of each version is warned about whose configuration does not ask otherwise."""
+    """Yield the warnings of a cluster of each version with the default configuration."""
     yield "## What every cluster is warned about"
     yield ""
     yield "| etcd | on client | on every other https listener | on the cluster | with RSA keys served |"

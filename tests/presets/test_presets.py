@@ -1,4 +1,4 @@
-"""Every preset is clean on every etcd at hand, with exactly the warnings that are known of it."""
+"""Every preset conforms on every available etcd, with exactly the expected warnings."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SLOW = "rsa-4096"
 OTHERS = [preset for preset in PRESETS.values() if preset.name != SLOW]
 
 
-def test_something_is_known_of_each() -> None:
+def test_every_preset_has_expected_findings() -> None:
     assert list(KNOWN) == list(PRESETS)
 
 
 @pytest.mark.whole
 @pytest.mark.oldest_and_newest
 def test_large_keys_are_clean(etcd_binary: Path) -> None:
-    test_it_is_clean(PRESETS[SLOW], etcd_binary)
+    test_a_preset_conforms(PRESETS[SLOW], etcd_binary)
 
 
 @pytest.mark.parametrize("preset", OTHERS, ids=lambda preset: preset.name)
-def test_it_is_clean(preset: Preset, etcd_binary: Path) -> None:
+def test_a_preset_conforms(preset: Preset, etcd_binary: Path) -> None:
     try:
         cluster = start_process(preset.config, etcd_binary)
     except UsageError as error:
@@ -55,7 +55,7 @@ def test_it_is_clean(preset: Preset, etcd_binary: Path) -> None:
 
 
 def _refusing_unauthenticated(results: list[CheckResult]) -> set[str]:
-    """Return the listeners where it was seen, so that nothing is clean for want of having been judged."""
+    """Return the listeners where a refusal was observed: no preset passes without being judged."""
     return {
         result.listener
         for result in results
@@ -67,7 +67,7 @@ def _over_https(target: Target) -> set[str]:
     return {listener.label for listener in target.listeners if listener.scheme == "https"}
 
 
-def test_of_a_live_one_with_authentication_the_user_is_asked_for(etcd_binary: Path) -> None:
+def test_authentication_without_a_user_is_not_verified(etcd_binary: Path) -> None:
     with start_process(PRESETS["authentication"].config, etcd_binary) as cluster:
         target = replace(cluster.target(), user=None)
         results = run_checks(Observer(target), select(["!lifecycle"]))
@@ -78,7 +78,7 @@ def test_of_a_live_one_with_authentication_the_user_is_asked_for(etcd_binary: Pa
     assert all("--etcd-user" in reason for reason in reasons.values()), reasons
 
 
-def test_with_the_user_the_answer_is_had(etcd_binary: Path) -> None:
+def test_authentication_with_a_user_conforms(etcd_binary: Path) -> None:
     with start_process(PRESETS["authentication"].config, etcd_binary) as cluster:
         [result] = run_checks(Observer(cluster.target()), select(["api.grpc-range"]))
-    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "asked as user root")
+    assert (result.outcome, result.reason) == (Outcome.CONFORMS, "requested as user root")

@@ -1,4 +1,4 @@
-"""The runner of pytest that the tests of the plugin have, and their etcd."""
+"""The pytest runner and the etcd of the plugin tests."""
 
 from __future__ import annotations
 

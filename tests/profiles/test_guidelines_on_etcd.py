@@ -109,7 +109,7 @@ def sections(profiles: Profiles, results: Sequence[CheckResult], *outcomes: Outc
     return {one.section for one in profile.sections if outcome_of(one, results) in outcomes}
 
 
-def told(results: Sequence[CheckResult]) -> str:
+def explained(results: Sequence[CheckResult]) -> str:
     return "\n".join(
         f"{one.listener} {one.check} {one.outcome}: {one.message}"
         for one in results
@@ -123,27 +123,27 @@ def told(results: Sequence[CheckResult]) -> str:
     ("name", "config", "failed"),
     [pytest.param(name, config, failed, id=f"{name}-{what}") for name, what, config, failed in VIOLATED],
 )
-def test_a_violated_section_fails_and_no_other(
+def test_only_the_violated_section_fails(
     name: str, config: ClusterConfig, failed: set[str], etcd_binary: Path
 ) -> None:
     profiles = read_profiles([name], Path)
     with start_process(config, etcd_binary) as cluster:
         results = judged(cluster.target(), profiles)
-    assert sections(profiles, results, Outcome.VIOLATES) == failed, told(results)
-    assert not sections(profiles, results, Outcome.INCONCLUSIVE, Outcome.BROKEN), told(results)
+    assert sections(profiles, results, Outcome.VIOLATES) == failed, explained(results)
+    assert not sections(profiles, results, Outcome.INCONCLUSIVE, Outcome.BROKEN), explained(results)
 
 
 @pytest.mark.etcd_version("3.7")
 @pytest.mark.parametrize(("name", "config", "warned"), SATISFIED, ids=[name for name, _, _ in SATISFIED])
-def test_a_satisfied_profile_is_quiet(
+def test_a_satisfied_profile_has_no_finding(
     name: str, config: ClusterConfig, warned: set[str], etcd_binary: Path
 ) -> None:
     profiles = read_profiles([name], Path)
     with start_process(config, etcd_binary) as cluster:
         results = judged(cluster.target(), profiles)
-    assert sections(profiles, results, Outcome.WARNS) == warned, told(results)
+    assert sections(profiles, results, Outcome.WARNS) == warned, explained(results)
     bad = (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_VERIFIED)
-    assert sections(profiles, results, *bad) == set(), told(results)
+    assert sections(profiles, results, *bad) == set(), explained(results)
 
 
 def test_section_27_of_cis_is_judged_with_the_ca_of_kubernetes(newest_etcd: Path) -> None:
@@ -153,7 +153,7 @@ def test_section_27_of_cis_is_judged_with_the_ca_of_kubernetes(newest_etcd: Path
         assert target.client.server_ca is not None
         shared = TrustBundle(target.client.server_ca.certificates, "the CA of Kubernetes")
         results = judged(replace(target, kubernetes_ca=shared), profiles)
-    assert sections(profiles, results, Outcome.VIOLATES) == {"2.7"}, told(results)
+    assert sections(profiles, results, Outcome.VIOLATES) == {"2.7"}, explained(results)
     found = next(one for one in results if one.outcome is Outcome.VIOLATES)
     assert found.level == "MUST"
     assert "profile cis-kubernetes, 2.7" in found.references
@@ -165,11 +165,11 @@ def test_with_kubeadms_profile_one_ca_for_both_ports_is_a_note(newest_etcd: Path
         before = run_checks(Observer(cluster.target()), select(sorted(checks)))
         after = judged(cluster.target(), read_profiles(["kubeadm"], Path))
         stricter = judged(cluster.target(), read_profiles(["kubeadm", "cis-kubernetes"], Path))
-    assert {one.check for one in before if one.outcome is Outcome.WARNS} == checks, told(before)
-    assert not [one for one in after if one.findings], told(after)
+    assert {one.check for one in before if one.outcome is Outcome.WARNS} == checks, explained(before)
+    assert not [one for one in after if one.findings], explained(after)
     notes = {one.check: one.reason for one in after if one.check in checks}
     assert all("a note by profile kubeadm, etcd-ca" in reason for reason in notes.values()), notes
-    assert not [one for one in stricter if one.findings], told(stricter)
+    assert not [one for one in stricter if one.findings], explained(stricter)
 
 
 def test_thresholds_of_clients_and_their_cas(newest_etcd: Path, tmp_path: Path) -> None:
@@ -183,12 +183,12 @@ def test_thresholds_of_clients_and_their_cas(newest_etcd: Path, tmp_path: Path) 
     profiles = read_profiles([str(path)], Path)
     with start_process(PRESETS["ca-per-role"].config, newest_etcd) as cluster:
         results = judged(cluster.target(), profiles)
-    assert {one.outcome for one in results} == {Outcome.VIOLATES}, told(results)
+    assert {one.outcome for one in results} == {Outcome.VIOLATES}, explained(results)
     assert all("house 1" in finding.expected for one in results for finding in one.findings)
 
 
-def test_a_profile_that_says_nothing_new_moves_no_verdict(etcd_binary: Path, tmp_path: Path) -> None:
-    """The results with every check named in a profile are those without one, but for the references."""
+def test_a_profile_without_new_thresholds_changes_no_verdict(etcd_binary: Path, tmp_path: Path) -> None:
+    """With every check named in a profile the results differ only in references."""
     path = tmp_path / "house.toml"
     path.write_text('title = "t"\n[[section]]\nsection = "1"\ntitle = "t"\nchecks = ["*"]\n')
     profiles = read_profiles([str(path)], Path)
@@ -197,12 +197,12 @@ def test_a_profile_that_says_nothing_new_moves_no_verdict(etcd_binary: Path, tmp
         before = run_checks(Observer(cluster.target()), checks)
         after = run_checks(Observer(cluster.target()), checks, profiles=profiles)
 
-    def told_of(results: Sequence[CheckResult]) -> list[tuple[object, ...]]:
+    def rows(results: Sequence[CheckResult]) -> list[tuple[object, ...]]:
         return [
             (one.check, one.listener, one.outcome, one.level, [finding.message for finding in one.findings])
             for one in results
         ]
 
-    assert told_of(before) == told_of(after)
+    assert rows(before) == rows(after)
     assert not [one for one in before if any("profile" in text for text in one.references)]
     assert all("profile house, 1" in one.references for one in after)

@@ -1,4 +1,4 @@
-"""Reading profiles: those of the package, files of a user's own, and what is wrong with a file."""
+"""Reading profiles: those of the package, a user's files, and errors in a file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_profiles_of_the_package() -> None:
         assert any(section.checks for section in profile.sections)
 
 
-def test_every_guideline_says_what_no_check_judges() -> None:
+def test_every_guideline_names_sections_that_no_check_judges() -> None:
     without = {
         profile.name
         for profile in read(*builtin()).profiles
@@ -69,7 +69,7 @@ def test_every_guideline_says_what_no_check_judges() -> None:
     assert without == {"kubeadm", "cis-kubernetes"}
 
 
-def test_all_of_them_together_contradict_each_other_nowhere_but_in_the_hashes_nobody_has() -> None:
+def test_the_builtin_profiles_contradict_each_other_only_in_hashes() -> None:
     profiles = read(*builtin())
     assert profiles.thresholds["tls.version-floor"].tls_versions == frozenset({"TLSv1.3"})
     assert profiles.thresholds["cert.key-strength"].rsa_bits == 3000
@@ -88,7 +88,7 @@ def test_checks_that_measure_a_threshold_take_the_policy() -> None:
         assert measured <= {id_ for ids in TAKEN_BY.values() for id_ in ids}, check.id
 
 
-def test_without_a_profile_nothing_is_moved() -> None:
+def test_without_a_profile_no_level_changes() -> None:
     for check in catalogue().values():
         for role in (None, *Role):
             assert NO_PROFILES.level(check, role) is None
@@ -126,7 +126,7 @@ def test_the_strictest_level_counts(tmp_path: Path, first: str, second: str, lev
         assert read(*order).level(catalogue()["tls.cbc-suites"], Role.CLIENT) is level
 
 
-def test_the_strictest_threshold_counts_and_says_where_it_is_from(tmp_path: Path) -> None:
+def test_the_strictest_threshold_counts_and_names_its_source(tmp_path: Path) -> None:
     def one(name: str, thresholds: str) -> str:
         section = f'checks = ["cert.key-strength", "cert.lifetime"]\nthresholds = {{ {thresholds} }}\n'
         return written(tmp_path, f'title = "{name}"\n{SECTION}{section}', f"{name}.toml")
@@ -213,14 +213,14 @@ def test_lists_of_one_profile_add_up(tmp_path: Path) -> None:
         ("a = " + "[" * 20000, r"nested too deeply"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_in_a_file_are_reported(tmp_path: Path, text: str, message: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(UsageError, match=message) as caught:
         read(path)
     assert f"--etcd-profile {path}" in str(caught.value)
 
 
-def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_names_and_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--etcd-profile nist: there is no such profile .*nist-800-52r2"):
         read("nist")
     with pytest.raises(UsageError, match=r"gone\.toml does not exist"):
@@ -235,7 +235,7 @@ def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
         read(written(tmp_path, section), written(tmp_path / "sub", section))
 
 
-def test_a_file_may_say_anything_in_its_texts(tmp_path: Path) -> None:
+def test_texts_of_a_file_are_printed_safely(tmp_path: Path) -> None:
     text = f'title = "{{peer}} \\u001b[2J"\n{SECTION}not_judged = "{{x}}"\n'
     (profile,) = read(written(tmp_path, text)).profiles
     assert "\x1b" not in profile.title

@@ -33,7 +33,7 @@ def test_without_a_profile_the_report_has_none(run: Runner, live: Live) -> None:
 
 
 @pytest.mark.etcd_version("3.7")
-def test_the_summary_and_the_report_say_per_section_what_passed(run: Runner, live: Live) -> None:
+def test_the_summary_and_the_report_have_every_section(run: Runner, live: Live) -> None:
     ran = run(*live.options, SOME, "--etcd-profile=mozilla-modern", "--etcd-profile=kubeadm")
     assert ran.exit_code == 1
     first, second = ran.report["profiles"]
@@ -71,7 +71,7 @@ def test_the_ini_file_may_name_one(run: Runner, live: Live) -> None:
 
 
 @pytest.mark.etcd_version("3.6", "3.7")
-def test_a_profile_is_within_what_is_planned(run: Runner, live: Live) -> None:
+def test_a_profile_stays_within_the_plan(run: Runner, live: Live) -> None:
     ran = run(*live.options, "--etcd-profile=nist-800-52r2,bsi-tr-02102-2", "--etcd-plan", report=False)
     assert ran.exit_code == 0, ran.err
     planned = {
@@ -98,7 +98,7 @@ def test_the_catalogue_shows_the_difference(run: Runner) -> None:
 
 
 @pytest.mark.parametrize("more", [["--etcd-conformance"], ["--etcd-list-checks"]])
-def test_a_profile_that_is_not_there_is_a_usage_error(run: Runner, more: list[str]) -> None:
+def test_a_missing_profile_is_a_usage_error(run: Runner, more: list[str]) -> None:
     ran = run("--etcd-profile=nist", *more, report=False)
     assert ran.exit_code == pytest.ExitCode.USAGE_ERROR
     assert "--etcd-profile nist: there is no such profile and no such file" in ran.err

@@ -1,6 +1,6 @@
 """Applies a remedy as it is printed to the configuration of a misconfigured cluster.
 
-Every rule is a phrase of a remedy and what somebody does who follows it. What no phrase says is not done.
+Every rule is a phrase of a remedy and the change that it requires. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _remove(mending: Mending, match: re.Match[str], _: str) -> Mending:
 
 
 def _profile(default: Profile, text: str) -> Profile:
-    """Return the profile of a certificate that is issued as the text says, and else as usual."""
+    """Return the profile of a certificate that is issued as the text requires, with defaults otherwise."""
     usages = re.search(r"(?:extendedKeyUsage|both) ((?:\w+Auth)(?:(?:, | and )\w+Auth)*)", text)
     if usages:
         default = replace(default, extended_key_usage=tuple(re.findall(r"\w+Auth", usages[1])))
@@ -171,7 +171,7 @@ def _issue_to_clients(mending: Mending, _: re.Match[str], text: str) -> Mending:
 
 
 def _files_are_right(mending: Mending, _: re.Match[str], __: str) -> Mending:
-    """The files have the content of their plan, since nothing happens to them after the start."""
+    """The files have the planned content, since no change is made after the start."""
     return replace(mending, after_start=None)
 
 

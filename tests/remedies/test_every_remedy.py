@@ -1,4 +1,4 @@
-"""Every remedy on every etcd at hand: `make hostile` tries all, `make matrix` a few."""
+"""Every remedy on every available etcd: `make hostile` tries all, `make matrix` a few."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from zoo.model import Misconfigured
 
 
 @pytest.mark.parametrize("member", ids(MEMBERS))
-def test_it_cures(member: Misconfigured, etcd_binary: Path, tmp_path: Path) -> None:
+def test_every_remedy_removes_the_finding(member: Misconfigured, etcd_binary: Path, tmp_path: Path) -> None:
     assert cured(member, etcd_binary, tmp_path) <= ROUNDS

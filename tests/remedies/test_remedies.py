@@ -1,4 +1,4 @@
-"""The remedy of a fault, followed as it is printed, cures the cluster: judged again, nothing is left."""
+"""The remedy of a fault, applied as printed, removes the fault: the cluster conforms in a second run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def remedies(member: Misconfigured, version: str, results: Iterable[CheckResult]
 def left(
     member: Misconfigured, version: str, results: Iterable[CheckResult]
 ) -> dict[str, dict[str, set[str]]]:
-    """Return what is still found, without what a clean cluster is warned about."""
+    """Return the remaining findings, without the warnings of a conforming cluster."""
     rsa = member.config.pki.key_type in (KeyType.RSA_2048, KeyType.RSA_4096)
     usual = baseline.warned(version, rsa=rsa)
     seen = found(results)
@@ -60,7 +60,7 @@ ROUNDS = 2
 
 
 def cured(member: Misconfigured, binary: Path, directory: Path) -> int:
-    """Follow what is printed until nothing is left, and return how often that took."""
+    """Apply the printed remedies until no finding remains, and return the number of rounds."""
     try:
         version, results = judge_member(member, binary, directory)
     except UsageError as error:
@@ -106,9 +106,9 @@ def ids(members: list[Misconfigured]) -> list[object]:
 
 
 @pytest.mark.parametrize("member", ids(SOME))
-def test_a_remedy_cures(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
+def test_a_remedy_removes_the_finding(member: Misconfigured, newest_etcd: Path, tmp_path: Path) -> None:
     assert cured(member, newest_etcd, tmp_path) == (2 if member.name in TWO_FAULTS else 1)
 
 
-def test_enough_are_tried() -> None:
+def test_enough_remedies_are_tried() -> None:
     assert len(SOME) >= 30

@@ -10,7 +10,7 @@ from report import browsing
 from report.broken_cluster import judged
 from report.test_hostile_content import hostile_report
 from starting import start_process
-from zoo.who_is_let_in import ZOO
+from zoo.client_access import ZOO
 
 from pytest_etcdtls.report import write_document
 

@@ -10,7 +10,7 @@ from plugin.live_etcd import Live
 from plugin.runs import Runner
 from report import valid
 from starting import start_process
-from zoo.who_is_let_in import ZOO
+from zoo.client_access import ZOO
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.report import FORMATS

@@ -1,9 +1,9 @@
-"""Releases of etcd that published advisories are about, with nothing wrong in how they are set up."""
+"""Releases of etcd with published advisories, in a conforming configuration."""
 
 from __future__ import annotations
 
+from zoo.client_access import GOOD
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import GOOD
 
 ZOO = [
     Misconfigured(

@@ -1,4 +1,4 @@
-"""Servers that answer over HTTP as no etcd can be made to."""
+"""Servers with HTTP answers that no etcd can be configured to give."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Clusters whose API is open wider than it should be, or does not work."""
+"""Clusters whose API is too open, or does not work."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from zoo.client_access import GOOD
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import GOOD
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.role import Protocol

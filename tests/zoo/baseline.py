@@ -1,6 +1,6 @@
-"""What a clean cluster is warned about on purpose, by line of etcd: SHOULD checks that defaults do not keep.
+"""The expected warnings of a conforming cluster, by line of etcd: SHOULD checks that defaults do not satisfy.
 
-A member of the zoo is warned about the same, unless it says otherwise.
+A member of the zoo has the same warnings unless it has other expectations.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OF_OLD_GO_WITH_RSA = {"tls.rsa-key-exchange", "tls.triple-des"}
 
 
 def warned(version: str, *, rsa: bool = False) -> dict[str, set[str]]:
-    """Return what a clean cluster of that version is warned about, by listener.
+    """Return the warnings of a conforming cluster of that version, by listener.
 
     Args:
         rsa: what it serves has RSA keys.

@@ -1,12 +1,12 @@
-"""Clusters whose certificates come with too few others, too many, or those of somebody else."""
+"""Clusters whose chains are incomplete, too long, or have unrelated certificates."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from zoo.certificates_usage import NOT_AS_CLIENT
+from zoo.client_access import BROKEN
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.bundle import encode_certificates
@@ -74,14 +74,14 @@ ZOO = [
         ),
         violated={"client": ["cert.issuer-is-ca"]},
         warned={"client": ["api.gateway-works"]},
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="ca-per-role-without-client-pair",
         what="what the client port serves is of a CA of its own, which the gateway dials with",
         config=replace(BROKEN, pki=PKIPlan(layout=CALayout.PER_ROLE)),
         warned={"client": ["api.gateway-works"]},
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="server-ca-for-other-names",
@@ -96,7 +96,7 @@ ZOO = [
         ),
         violated={"client": ["cert.ca-constraints"]},
         warned={"client": ["api.gateway-works"]},
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="root-with-unknown-extension",
@@ -111,7 +111,7 @@ ZOO = [
         ),
         violated={"client": ["cert.critical-extensions"]},
         warned={"client": ["api.gateway-works"]},
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="one-pair-for-all-members",

@@ -1,12 +1,12 @@
-"""Clusters whose certificates are weak, or not made as RFC 5280 wants them."""
+"""Clusters whose certificates are weak, or do not follow RFC 5280."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from zoo.certificates_usage import NOT_AS_CLIENT
+from zoo.client_access import BROKEN
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.pki.profile import AUTHORITY, SERVER, KeyType, PKIPlan
 
@@ -32,7 +32,7 @@ ZOO = [
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, unknown_critical_extension="1.2.3.4"))),
         violated={"client": ["cert.critical-extensions"]},
         warned={"client": ["api.gateway-works"]},
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="client-no-key-identifier",
@@ -53,7 +53,7 @@ ZOO = [
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, signature_hash="sha1"))),
         violated={"client": ["cert.signature-hash"]},
         warned={"client": ["api.gateway-works"]},
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
         # Go 1.16 still accepts it, from the gateway too.
         by_version={
             "3.5.1": {"warns": NOT_AS_CLIENT},

@@ -1,11 +1,11 @@
-"""Clusters whose certificates have no names, or not those that they should have, or more."""
+"""Clusters whose certificates have no names, wrong names, or too many."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from zoo.client_access import BROKEN
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.pki.profile import PEER, SERVER, PKIPlan
 

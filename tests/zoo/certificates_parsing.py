@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from zoo.client_access import BROKEN
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.authority import CertificateAuthority

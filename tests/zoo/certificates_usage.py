@@ -1,11 +1,11 @@
-"""Clusters whose certificates may not be used for what they are used for, or for more than that."""
+"""Clusters whose certificates have the wrong usage, or too many usages."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from zoo.client_access import BAD_IDENTITIES, BROKEN
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import BAD_IDENTITIES, BROKEN
 
 from pytest_etcdtls.pki.profile import PEER, SERVER, KeyType, PKIPlan
 
@@ -32,7 +32,7 @@ ZOO = [
         faults=("cert.client-usage",),
         config=replace(BROKEN, pki=PKIPlan(server=replace(SERVER, extended_key_usage=_FOR_SERVERS))),
         warned={"client": ["cert.client-usage", "api.gateway-works"]},
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="peer-for-servers-only",
@@ -70,7 +70,7 @@ ZOO = [
             ],
             "cluster": ["config.auto-tls-drops-client-auth"],
         },
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="peer-auto-tls",

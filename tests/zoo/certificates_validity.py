@@ -1,4 +1,4 @@
-"""Clusters whose certificates or CAs end soon, have ended, or never do."""
+"""Clusters whose certificates or CAs expire soon, have expired, or are valid for too long."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from zoo.certificates_usage import NOT_AS_CLIENT
+from zoo.client_access import BROKEN
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, PEER, SERVER, CALayout, PKIPlan
 
@@ -59,7 +59,7 @@ ZOO = [
         ),
         violated={"client": ["cert.ca-valid-now"]},
         warned={"client": ["api.gateway-works"]},
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="client-certificate-expires",

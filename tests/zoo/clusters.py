@@ -1,4 +1,4 @@
-"""Clusters whose members are not alike, or advertise what they should not.
+"""Clusters whose members differ, or advertise wrong URLs.
 
 Those of three members start on one line of etcd only: what they show does not depend on the version.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from zoo.client_access import BROKEN, other_ca
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import BROKEN, other_ca
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.bundle import encode_certificates, encode_key

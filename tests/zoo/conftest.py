@@ -13,7 +13,7 @@ from pytest_etcdtls.registry import catalogue
 
 
 class Recorder:
-    """Collects what was seen, in the process that sees all reports."""
+    """Collects the results, in the process that gets all reports."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

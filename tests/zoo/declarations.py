@@ -1,7 +1,7 @@
-"""Clusters that are not what they were told to be, and declarations that say something else than they do.
+"""Clusters that differ from their declaration, and declarations whose effect differs from what they suggest.
 
-Where the wire shows nothing of it, a member is judged by the checks of declarations alone. Some etcds here do
-not hear what they are told: what runs was then started with something else than what is declared.
+Where the wire does not show it, a member is judged by the checks of declarations alone. Some etcds here
+ignore their flags: what runs was then started with other settings than declared.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from dataclasses import replace
 
 from unruly.programs import deaf, misled
 from zoo.certificates_usage import NOT_AS_CLIENT
-from zoo.model import Misconfigured
-from zoo.who_is_let_in import (
+from zoo.client_access import (
     BAD_IDENTITIES,
     BROKEN,
     GOOD,
@@ -21,6 +20,7 @@ from zoo.who_is_let_in import (
     in_tls12_only,
     other_ca,
 )
+from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.pki.profile import PEER
@@ -76,7 +76,7 @@ def _add_a_ca(name: str, cluster: Cluster) -> None:
 ZOO = [
     Misconfigured(
         name="auto-tls-beside-a-certificate",
-        what="--auto-tls is declared beside a certificate, and ignored",
+        what="--auto-tls is declared together with a certificate, and ignored",
         config=replace(GOOD, auto_tls=True),
         checks=_DECLARED,
         warned={"cluster": ["config.auto-tls-ignored"]},
@@ -89,7 +89,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-names-without-client-auth",
-        what="an allowed common name is declared for peers, of whom no certificate is asked",
+        what="an allowed common name is declared for peers, and no certificate is requested",
         faults=("config.allowed-names-without-client-auth",),
         config=replace(
             BROKEN,
@@ -152,14 +152,14 @@ ZOO = [
     ),
     Misconfigured(
         name="crl-without-client-auth",
-        what="a revocation list is declared, and no certificate is asked for",
+        what="a revocation list is declared, and no certificate is requested",
         faults=("config.crl-without-client-auth",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None, client_crl_file="crl.der"),
         violated={
             "client": [*_OPEN, *UNAUTHENTICATED_ANSWERED, "mtls.revoked-http", "mtls.revoked-grpc"],
             "cluster": ["config.crl-without-client-auth"],
         },
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="misspelt-variable",
@@ -187,7 +187,7 @@ ZOO = [
     ),
     Misconfigured(
         name="gateway-off-in-config-file",
-        what="the gateway is switched off by a configuration file that says nothing of it",
+        what="the gateway is switched off by a configuration file that does not mention it",
         config=_FROM_A_FILE,
         checks=_DECLARED,
         warned={"cluster": ["config.gateway-off-in-config-file"]},
@@ -195,7 +195,7 @@ ZOO = [
     ),
     Misconfigured(
         name="versions-not-in-force",
-        what="the lowest TLS version stands beside a configuration file, which hides it",
+        what="the lowest TLS version is a flag, and a configuration file hides it",
         faults=("config.config-file-hides-flags",),
         config=replace(_FROM_A_FILE, tls_min_version="TLS1.3", config_file_omits=("tls_min_version",)),
         violated={**_on_both("config.version-range-in-force"), "cluster": [_HIDDEN]},
@@ -203,7 +203,7 @@ ZOO = [
     ),
     Misconfigured(
         name="suites-not-in-force",
-        what="the cipher suites stand beside a configuration file, which hides them",
+        what="the cipher suites are flags, and a configuration file hides them",
         faults=("config.config-file-hides-flags",),
         config=replace(_FROM_A_FILE, cipher_suites=(_ECDSA_128,), config_file_omits=("cipher_suites",)),
         violated={**_on_both("config.suites-in-force"), "cluster": [_HIDDEN]},
@@ -211,7 +211,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-auth-hidden",
-        what="client authentication stands beside a configuration file, which hides it, also for metrics",
+        what="client authentication is a flag, and a configuration file hides it, also for metrics",
         faults=("config.config-file-hides-flags",),
         config=replace(
             _FROM_A_FILE,
@@ -246,7 +246,7 @@ ZOO = [
                 *("config.client-auth-in-force", "config.trusted-ca-in-force"),
             ]
         },
-        calm=NOT_AS_CLIENT,
+        not_warned=NOT_AS_CLIENT,
     ),
     Misconfigured(
         name="client-auth-undeclared",

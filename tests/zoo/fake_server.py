@@ -1,4 +1,4 @@
-"""A server that answers as a good etcd does, apart from some requests, for what no etcd can be brought to."""
+"""A server that answers like a good etcd except for some requests, for faults that no etcd can have."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FakeEtcd:
     to_everybody: bool = False
 
     def proves(self) -> set[str]:
-        """Return the ids of the checks that find what is wrong."""
+        """Return the ids of the checks that find the fault."""
         return set(self.violated)
 
     def judged(self, directory: Path, *, good: bool = False) -> dict[str, CheckResult]:
@@ -110,7 +110,7 @@ class FakeEtcd:
 
 
 class _Server(ThreadingHTTPServer):
-    """Shakes hands in the thread of each connection, so that one that stalls cannot hold up the others."""
+    """Does each handshake in the thread of its connection, so that a stalled one does not delay others."""
 
     daemon_threads = True
 
@@ -129,7 +129,7 @@ class _Server(ThreadingHTTPServer):
         super().process_request_thread(stream, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: what a client does that hangs up is judged by the client."""
+        """Print nothing: the client judges a connection that it closes."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -153,4 +153,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Print nothing."""

@@ -16,7 +16,7 @@ from pytest_etcdtls.runner import run_checks
 
 
 def judge_member(member: Misconfigured, binary: Path, directory: Path) -> tuple[str, list[CheckResult]]:
-    """Start the member with that etcd, do to it what is to be done, judge it; return its version and results.
+    """Start the member with that etcd, apply its change, judge it; return its version and results.
 
     Args:
         directory: for an etcd that is made for it.

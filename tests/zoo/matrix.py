@@ -35,11 +35,11 @@ class Row:
 
 
 def killed_elsewhere() -> dict[str, list[str]]:
-    """Return the checks that tests outside the zoo prove, on real etcds or servers of ours, and where.
+    """Return the checks that tests outside the zoo prove, on real etcds or fake servers, and where.
 
     Such a test carries ``@pytest.mark.kills("family.fact")``; a ``FakeEtcd`` of the zoo names them itself.
     """
-    from zoo.members import FAKES  # imports every module beside this one
+    from zoo.members import FAKES  # imports every other module of this folder
 
     found: dict[str, list[str]] = defaultdict(list)
     for fake in FAKES:

@@ -1,4 +1,4 @@
-"""The whole zoo: what every module beside this one has in its ``ZOO`` and ``FAKES``."""
+"""The whole zoo: what every other module of this folder has in its ``ZOO`` and ``FAKES``."""
 
 from __future__ import annotations
 

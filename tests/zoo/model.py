@@ -1,4 +1,4 @@
-"""What a member of the zoo is: a deliberately misconfigured cluster and exactly what must be found on it."""
+"""A member of the zoo: a deliberately misconfigured cluster and exactly what must be found on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL_BUT_LIFECYCLE = ("!lifecycle",)
 
 
 _FAULTS_OF_THEIR_OWN = {"config.gateway-off-in-config-file"}
-"""Found beside another fault on some versions of etcd, and independent of it."""
+"""Found in addition to another fault on some versions of etcd, and independent of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +36,14 @@ class Misconfigured:
         config: the cluster; one that an etcd's version cannot express is left out there.
         faults: the checks that follow from no other one; without, every check that finds something.
         violated: exactly the MUST checks that violate.
-        warned: exactly the SHOULD checks that warn, those of a clean cluster apart (``baseline``).
-        calm: those of a clean cluster that do not warn here, since they conform or do not apply.
-        not_verified: exactly the checks that cannot be judged for want of something.
+        warned: exactly the SHOULD checks that warn, without those of a conforming cluster (``baseline``).
+        not_warned: those of a clean cluster that do not warn here, since they conform or do not apply.
+        not_verified: exactly the checks that cannot be judged because something is missing.
         inconclusive: exactly the checks without evidence.
-        after_start: what is done to the running cluster before it is judged.
-        etcd: makes of an etcd, in a directory, one that does not behave; ``None`` for etcd as it is.
-        checks: what it is judged by. Most members need no lifecycle check: those start clusters of their own,
-            from the same etcd, and never see how this one was configured.
+        after_start: changes the running cluster before it is judged.
+        etcd: creates in a directory a program that changes the behaviour of etcd; ``None`` for etcd itself.
+        checks: patterns of the checks. Most members need no lifecycle check: those start clusters of their
+            own from the same etcd and do not depend on this configuration.
         lines: the lines of etcd that can be misconfigured so, all if empty.
         by_version: expectations that replace the ones above on some lines of etcd: ``{"3.4": {...}}``.
     """
@@ -54,7 +54,7 @@ class Misconfigured:
     faults: tuple[str, ...] = ()
     violated: Expectation = field(default_factory=dict)
     warned: Expectation = field(default_factory=dict)
-    calm: Expectation = field(default_factory=dict)
+    not_warned: Expectation = field(default_factory=dict)
     not_verified: Expectation = field(default_factory=dict)
     inconclusive: Expectation = field(default_factory=dict)
     after_start: Callable[[Cluster], None] | None = None
@@ -64,7 +64,7 @@ class Misconfigured:
     by_version: Mapping[str, Mapping[str, Expectation]] = field(default_factory=dict)
 
     def is_of(self, version: str) -> bool:
-        """Whether that version of etcd can be misconfigured so."""
+        """Whether that version of etcd can have this misconfiguration."""
         return not self.lines or any(version == line or version.startswith(f"{line}.") for line in self.lines)
 
     def expected(self, version: str) -> dict[str, dict[str, set[str]]]:
@@ -74,7 +74,7 @@ class Misconfigured:
         return expected
 
     def found_by(self, version: str) -> dict[str, frozenset[str]]:
-        """Return the ids of the checks that find what is wrong, by listener, on that version of etcd.
+        """Return the ids of the checks that find the fault, by listener, on that version of etcd.
 
         What a clean cluster is warned about as well is not among them.
         """
@@ -92,7 +92,7 @@ class Misconfigured:
         return sorted(named | (own & _FAULTS_OF_THEIR_OWN) if named else own)
 
     def proves(self) -> set[str]:
-        """Return the ids of the checks that find what is wrong on some version of etcd."""
+        """Return the ids of the checks that find the fault on some version of etcd."""
         tables = [self.violated, self.warned]
         for changes in self.by_version.values():
             tables += [changes[outcome] for outcome in ("violates", "warns") if outcome in changes]
@@ -115,13 +115,13 @@ class Misconfigured:
         }
 
     def _add_baseline(self, expected: dict[str, dict[str, set[str]]], version: str) -> None:
-        """Add what a clean cluster is warned about, where nothing else is expected of it."""
+        """Add the warnings of a conforming cluster where nothing else is expected."""
         if self.checks != ALL_BUT_LIFECYCLE:
             return
         plain = {"client": self.config.client_scheme, "peer": self.config.peer_scheme}
         for listener, ids in baseline.warned(version, rsa=self._serves_rsa()).items():
             otherwise = {check for table in expected.values() for check in table.get(listener, ())}
-            added = ids - otherwise - set(self.calm.get(listener, ()))
+            added = ids - otherwise - set(self.not_warned.get(listener, ()))
             if added and plain.get(listener) != "http":
                 expected[Outcome.WARNS].setdefault(listener, set()).update(added)
 
@@ -154,7 +154,7 @@ def found(results: Iterable[CheckResult]) -> dict[str, dict[str, set[str]]]:
 
 
 def found_faults(member: Misconfigured, version: str, results: Iterable[CheckResult]) -> list[str]:
-    """Return the ids of the checks that are faults, without what a clean cluster is warned about as well."""
+    """Return the ids of the checks that are faults, without the warnings of a conforming cluster."""
     own, judged = member.found_by(version), list(results)
     return sorted(
         {

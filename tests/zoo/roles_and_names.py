@@ -1,11 +1,11 @@
-"""Clusters whose certificates open the wrong port, or whose rules about names and revocation do not hold."""
+"""Clusters that accept certificates on the wrong port, or whose rules about names and revocation fail."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from zoo.client_access import BROKEN, GOOD
 from zoo.model import Misconfigured
-from zoo.who_is_let_in import BROKEN, GOOD
 
 from pytest_etcdtls.pki.profile import CLIENT, PEER, CALayout, PKIPlan
 
@@ -49,7 +49,7 @@ ZOO = [
     ),
     Misconfigured(
         name="client-hostname-not-in-force",
-        what="the allowed hostname stands beside a configuration file, which hides it",
+        what="the allowed hostname is a flag, and a configuration file hides it",
         faults=("config.config-file-hides-flags",),
         config=replace(
             BROKEN,
@@ -63,7 +63,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-hostname-not-in-force",
-        what="the allowed hostname of peers stands beside a configuration file, which hides it",
+        what="the allowed hostname of peers is a flag, and a configuration file hides it",
         faults=("config.config-file-hides-flags",),
         config=replace(
             BROKEN,
@@ -79,7 +79,7 @@ ZOO = [
     ),
     Misconfigured(
         name="peer-cn-not-in-force",
-        what="the allowed common name of peers stands beside a configuration file, which hides it",
+        what="the allowed common name of peers is a flag, and a configuration file hides it",
         faults=("config.config-file-hides-flags",),
         config=replace(
             BROKEN,

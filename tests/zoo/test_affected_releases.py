@@ -1,4 +1,4 @@
-"""Advisories proved on a release that they are about; no other test runs on it."""
+"""Advisories proved on an affected release, which no other test uses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from starting import start_process
+from zoo.client_access import GOOD
 from zoo.model import Misconfigured, explain, found
-from zoo.who_is_let_in import GOOD
 
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select

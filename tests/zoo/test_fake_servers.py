@@ -1,4 +1,4 @@
-"""Every faulty answer of a server of ours is found, by exactly the checks that should find it."""
+"""Every fault of a fake server is found, by exactly the expected checks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from pytest_etcdtls.results import CheckResult
 
 
 @pytest.mark.parametrize("fake", [pytest.param(fake, id=fake.name) for fake in FAKES])
-def test_exactly_the_right_checks_find_it(fake: FakeEtcd, tmp_path: Path) -> None:
+def test_the_expected_checks_find_the_fault(fake: FakeEtcd, tmp_path: Path) -> None:
     good = fake.judged(tmp_path / "good", good=True)
     bad = fake.judged(tmp_path / "bad")
     noisy = {check for check, result in good.items() if result.findings}
-    assert not noisy & fake.proves(), f"without its fault {fake.name} is found as well: {_told(good, noisy)}"
+    assert not noisy & fake.proves(), (
+        f"without its fault {fake.name} is found as well: {_explained(good, noisy)}"
+    )
     found = {check for check, result in bad.items() if result.findings} - noisy
     missed, surprising = fake.proves() - found, found - fake.proves()
-    assert not missed, f"{fake.name} is not found by: {_told(bad, missed)}"
-    assert not surprising, f"{fake.name} is also found by checks that violated= does not name: " + _told(
+    assert not missed, f"{fake.name} is not found by: {_explained(bad, missed)}"
+    assert not surprising, f"{fake.name} is also found by checks that violated= does not name: " + _explained(
         bad, surprising
     )
 
 
-def _told(results: Mapping[str, CheckResult], checks: Iterable[str]) -> str:
+def _explained(results: Mapping[str, CheckResult], checks: Iterable[str]) -> str:
     return "; ".join(_outcome(results.get(check), check) for check in sorted(checks))
 
 

@@ -1,4 +1,4 @@
-"""Two independent faults are two, on one listener and on two: none hides behind another."""
+"""Two independent faults are reported as two, on one listener and on two."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from starting import start_process
+from zoo.client_access import BROKEN
 from zoo.model import explain
-from zoo.who_is_let_in import BROKEN
 
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.observer import Observer
@@ -108,7 +108,7 @@ def _id(value: object) -> str | None:
 
 
 @pytest.mark.parametrize("fault", SINGLE_FAULTS, ids=_id)
-def test_one_fault_is_one(fault: SingleFault, newest_etcd: Path) -> None:
+def test_one_cause_is_reported_as_one_fault(fault: SingleFault, newest_etcd: Path) -> None:
     found, explained = _found(_config(fault), newest_etcd)
     assert found == [(fault.check, fault.listener)], explained
 
@@ -118,6 +118,8 @@ def test_one_fault_is_one(fault: SingleFault, newest_etcd: Path) -> None:
     PAIRS,
     ids=_id,
 )
-def test_two_faults_are_two(first: SingleFault, second: SingleFault, newest_etcd: Path) -> None:
+def test_two_causes_are_reported_as_two_faults(
+    first: SingleFault, second: SingleFault, newest_etcd: Path
+) -> None:
     found, explained = _found(_config(first, second), newest_etcd)
     assert found == sorted((one.check, one.listener) for one in (first, second)), explained

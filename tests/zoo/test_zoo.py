@@ -1,4 +1,4 @@
-"""Every misconfigured cluster is found, by exactly the checks that should find it, on every etcd at hand."""
+"""Every misconfigured cluster is found, by exactly the expected checks, on every available etcd."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_etcdtls.errors import UsageError
 
 
 @pytest.mark.parametrize("member", [pytest.param(member, id=member.name) for member in ZOO])
-def test_exactly_the_right_checks_find_it(
+def test_the_expected_checks_find_the_fault(
     member: Misconfigured, etcd_binary: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     try:

@@ -1,4 +1,4 @@
-"""etcds that do not do what every etcd does when its files or flags change."""
+"""etcds that do not follow changes of their files or flags as every release does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clusters that let in the wrong clients, or not the right ones."""
+"""Clusters that accept the wrong clients, or refuse the right ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ UNAUTHENTICATED_ANSWERED = (
     "api.grpc-needs-certificate",
     "api.debug-vars",
 )
-"""What violates on a client port that lets in strangers."""
+"""The checks that a client port violates if it accepts unauthenticated clients."""
 
 
 @functools.cache
@@ -106,7 +106,7 @@ ZOO = [
         faults=("mtls.no-certificate",),
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
         violated={"client": [*BAD_IDENTITIES, *UNAUTHENTICATED_ANSWERED, "mtls.announced-ca-present"]},
-        calm={"client": ["mtls.server-certificate-as-client"]},
+        not_warned={"client": ["mtls.server-certificate-as-client"]},
     ),
     Misconfigured(
         name="peer-no-auth",
