@@ -170,12 +170,7 @@ def with_attempts(candidate: Candidate, **changes: Any) -> Candidate:  # noqa: A
 
 
 def judge(matrix: AccessMatrix, who: str) -> Iterator[Statement]:
-    """Judge an identity that must be refused by the refusal table, case by case.
-
-    Args:
-        matrix: the attempts of the identity.
-        who: the identity in words.
-    """
+    """Judge an identity that must be refused, ``who`` in words, by the refusal table, case by case."""
     served: list[AccessCase] = []
     for case in matrix.cells:
         control = case.control.attempt
@@ -280,12 +275,7 @@ class Expected:
 def judge_steps(
     experiment: Experiment, expectations: Sequence[Expected], reproduce: tuple[str, ...] = ()
 ) -> Iterator[Statement]:
-    """Judge an experiment.
-
-    Args:
-        experiment: with at least one attempt for every expectation.
-        expectations: how the attempts must end.
-        reproduce: shell lines for a finding.
+    """Judge an experiment by expectations; ``reproduce`` are shell lines for a finding.
 
     Raises:
         LookupError: if it has no attempt for an expectation.

@@ -538,12 +538,7 @@ class Fault:
 
 
 def ancestors(check: Check, checks: Mapping[str, Check]) -> list[str]:
-    """Return the ids of the checks from which a violation of this one may follow, in its own order.
-
-    Args:
-        check: whose ``Follows:`` names ids and globs.
-        checks: the checks that are known, by id.
-    """
+    """Return the ids of the known checks that ``Follows:`` of a check names, in its order."""
     found: dict[str, None] = {}
     for pattern in check.follows:
         found |= dict.fromkeys([pattern] if pattern in checks else fnmatch.filter(checks, pattern))
@@ -592,7 +587,7 @@ def _explains(ancestor: CheckResult, result: CheckResult, names: AbstractSet[str
 
 
 def _concerns(finding: Finding, result: CheckResult, names: AbstractSet[str]) -> bool:
-    """Whether a finding about the whole target is about the listener of a result, ``ROLE-MEMBER`` by name."""
+    """Return whether a finding about the target concerns the listener of a result, by its names."""
     if not finding.concerns or result.role in finding.concerns or not names.isdisjoint(finding.concerns):
         return True
     return any(result.listener == name or result.listener.startswith(f"{name}-") for name in finding.concerns)
@@ -643,9 +638,7 @@ def faults(results: Iterable[CheckResult], outcome: Outcome = Outcome.VIOLATES) 
 def _root_of(result: CheckResult, known: Mapping[tuple[str, str, str], CheckResult]) -> CheckResult:
     """Return the fault from which a violation follows in the end; the result itself if it is a fault.
 
-    Args:
-        result: a violation.
-        known: all violations, by target, check and listener.
+    ``known`` has all violations, by target, check and listener.
     """
     seen = {(result.check, result.listener)}
     while result.cause is not None:

@@ -364,6 +364,7 @@ def the_member_is_healthy(
     if response is None:
         return
     fields = _fields(response)
+    # etcd sends the text "true", not a boolean.
     healthy = response.status == 200 and str(fields.get("health")).lower() == "true"
     reasons = [str(fields["reason"])] if fields.get("reason") else alarms.texts
     if not healthy:

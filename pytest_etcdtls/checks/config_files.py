@@ -279,7 +279,12 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
     Level: SHOULD
     Remediation: chmod 600 the file, and chown it to root or to the user that etcd runs as.
     """
-    keys = {(member.label, key.path): (member, key) for member in files.members for key in _keys(member)}
+    keys = {
+        (member.label, key.path): (member, key)
+        for member in files.members
+        for key in (*(pair.key for pair in member.pairs), *(client.key for client in member.clients))
+        if key.path is not None
+    }
     for member, key in keys.values():
         if key.mode is not None and key.mode & (stat.S_IRWXO | stat.S_IWGRP):
             yield Finding(
@@ -301,11 +306,6 @@ def keys_are_accessible_to_their_owner_only(files: DeclaredFiles) -> Iterator[St
             )
     if not any(key.mode is not None for _, key in keys.values()):
         yield _no_mode(files)
-
-
-def _keys(member: MemberFiles) -> Iterator[FileFact]:
-    keys = [*(pair.key for pair in member.pairs), *(client.key for client in member.clients)]
-    yield from (key for key in keys if key.path is not None)
 
 
 def _has_unexpected_owner(member: MemberFiles, key: FileFact, reader: int | None) -> bool:

@@ -10,6 +10,7 @@ from cryptography import x509
 
 from pytest_etcdtls.checks.api_answers import answered_with, show, unanswered
 from pytest_etcdtls.checks.mtls_refusals import as_if_accepted
+from pytest_etcdtls.checks.tls_suites import cipher_option
 from pytest_etcdtls.declared.declaration import FLAGS, Setting, version_key
 from pytest_etcdtls.declared.effective import ClientAuthentication, EffectiveListener, prefix
 from pytest_etcdtls.facts.access import AccessCase, AccessMatrix
@@ -428,7 +429,7 @@ def declared_suites_are_in_force(
     accepted = {suite.name: suite for suite in support.accepted}
     others = sorted(accepted.keys() - listed)
     if others:
-        options = f"-cipher '{':'.join(accepted[name].openssl_name for name in others)}:@SECLEVEL=0'"
+        options = cipher_option(accepted[name] for name in others)
         yield not_in_force(
             declaration,
             setting,

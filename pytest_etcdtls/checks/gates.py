@@ -15,6 +15,7 @@ from pytest_etcdtls.role import Protocol
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Response
 
 _INTERNAL_ERROR = 80
+"""The alert (RFC 8446 section 6.2) that Go sends if GetCertificate returns an error."""
 
 
 def _without_a_pair(answer: FirstContact) -> Mapping[str, Any]:

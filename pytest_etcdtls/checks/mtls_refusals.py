@@ -432,8 +432,12 @@ def _one_of_each(attempts: Iterable[IdentityAttempt]) -> list[IdentityAttempt]:
 
 
 def _judge_alike(attempts: list[IdentityAttempt], role: str) -> Iterator[Statement]:
-    served = [found for found in attempts if found.attempt.ending is Ending.SERVED]
-    refused = [found for found in attempts if _is_refused(found)]
+    served = [made for made in attempts if made.attempt.ending is Ending.SERVED]
+    refused = [
+        made
+        for made in attempts
+        if made.attempt.ending is Ending.REFUSED or (made.closes and made.attempt.ending is Ending.CLOSED)
+    ]
     if served and refused:
         yield Finding(
             message=f"the identity {served[0].identity} is accepted in one case and refused in another",
@@ -444,10 +448,6 @@ def _judge_alike(attempts: list[IdentityAttempt], role: str) -> Iterator[Stateme
             evidence={"identity": served[0].identity},
             reproduce=(_curl(served[0], role), _curl(refused[0], role)),
         )
-
-
-def _is_refused(made: IdentityAttempt) -> bool:
-    return made.attempt.ending is Ending.REFUSED or (made.closes and made.attempt.ending is Ending.CLOSED)
 
 
 def _curl(made: IdentityAttempt, role: str) -> str:

@@ -18,6 +18,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Response, alert_text
 
 _TLS_ALERT = b"\x15\x03"
+"""The beginning of a record with an alert: content type 21, then the version (RFC 8446 section 5.1)."""
 
 
 def _empty(announced: AnnouncedCAs) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Cipher suites of TLS 1.2, and groups. A weak suite is reported once, by the check of its worst weakness."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from pytest_etcdtls.registry import EVERY_LISTENER, check
 from pytest_etcdtls.results import CannotJudge, Finding, Outcome, Statement
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.thresholds import Thresholds
-from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, WEAK, GroupKind, Weakness
+from pytest_etcdtls.tls.suites import HYBRIDS, MODERN, OTHERS, SUITES, WEAK, CipherSuite, GroupKind, Weakness
 
 
 def _with(support: SuiteSupport, name: str) -> Mapping[str, Any]:
@@ -19,10 +19,16 @@ def _with(support: SuiteSupport, name: str) -> Mapping[str, Any]:
     return {"support": replace(support, accepted=(*support.accepted, *more))}
 
 
+def cipher_option(suites: Iterable[CipherSuite]) -> str:
+    """Return the option of ``openssl s_client`` that offers these suites."""
+    # OpenSSL's default security level leaves out weak suites.
+    return f"-cipher '{':'.join(suite.openssl_name for suite in suites)}:@SECLEVEL=0'"
+
+
 def _weak_suites(support: SuiteSupport, weakness: Weakness, what: str) -> Iterator[Statement]:
     weak = [suite for suite in support.accepted if suite.weakness is weakness]
     if weak:
-        options = f"-cipher '{':'.join(suite.openssl_name for suite in weak)}:@SECLEVEL=0'"
+        options = cipher_option(weak)
         yield Finding(
             message=f"cipher suites {what} are accepted",
             expected="the alert 40 handshake_failure",
@@ -174,7 +180,7 @@ def only_listed_suites_are_accepted(support: SuiteSupport, policy: Policy) -> It
     listed = thresholds.cipher_suites
     other = [suite for suite in support.accepted if listed is not None and suite.name not in listed]
     if other:
-        options = f"-cipher '{':'.join(suite.openssl_name for suite in other)}:@SECLEVEL=0'"
+        options = cipher_option(other)
         yield Finding(
             message="cipher suites that the profile does not list are accepted",
             expected=f"a suite of its list{thresholds.source('cipher_suites')}",

@@ -23,8 +23,8 @@ from pytest_etcdtls.thresholds import Thresholds
 from pytest_etcdtls.tls.attempt import Ending, Renegotiation, SessionTickets, Ticket, alert_text
 from pytest_etcdtls.tls.hello import TLS1_0, HelloExchange, Reply, ServerHello
 
-_INAPPROPRIATE_FALLBACK = 86
-_X25519 = 29
+_INAPPROPRIATE_FALLBACK = 86  # RFC 7507 section 4
+_X25519 = 29  # RFC 8446 section 4.2.7
 _S_CLIENT_FLAGS = {"TLSv1.0": "-tls1", "TLSv1.1": "-tls1_1"}
 
 
@@ -387,7 +387,7 @@ def early_data_is_not_accepted(tickets: SessionTickets) -> Iterator[Statement]:
         )
 
 
-_NO_APPLICATION_PROTOCOL = 120
+_NO_APPLICATION_PROTOCOL = 120  # RFC 7301 section 3.2
 
 
 def _chosen(alpn: AlpnChoices, selected: str) -> Mapping[str, Any]:

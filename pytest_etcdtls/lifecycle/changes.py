@@ -462,6 +462,7 @@ def users(lab: Lab) -> Experiment:
             purpose=f"experiment: {who}",
             path=_RANGE,
             protocol=Protocol.GRPC,
+            # RangeRequest of etcd's rpc.proto: key, limit, count_only.
             body=encode({1: key, 3: 1, 9: 1}),
         )
         return lab.call(who, identity, request)
@@ -608,13 +609,13 @@ class Traffic:
             self._changed.wait_for(lambda: made(number) or (seen() and made(1)), _TRAFFIC_SECONDS)
             return seen()
 
-    def _requests(self) -> dict[str, int]:
-        return {name: counts.served + counts.lost + counts.unclear for name, counts in self._counts.items()}
-
     def counts(self) -> dict[str, Counts]:
         """Return the counts of every client."""
         with self._changed:
             return dict(self._counts)
+
+    def _requests(self) -> dict[str, int]:
+        return {name: counts.served + counts.lost + counts.unclear for name, counts in self._counts.items()}
 
     def _work(self, client: str, request: Callable[[], bytes], gate: AbstractContextManager[object]) -> None:
         while not self._stop:

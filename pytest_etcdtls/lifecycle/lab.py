@@ -38,6 +38,7 @@ from pytest_etcdtls.tls.hello import ClientHello, HelloExchange, exchange_hello
 
 _TRIES = 3
 _GLANCE_SECONDS = 0.005
+# The log of 3.5 and newer in JSON, and the plain text of 3.4.
 _REMOTE = re.compile(r'(?:"remote-addr":"|rejected connection from ")(\S+?):\d+"')
 
 _OFFERS: Mapping[Role, tuple[tuple[Protocol, TLSVersion | None], ...]] = {
