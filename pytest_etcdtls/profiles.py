@@ -36,7 +36,7 @@ KUBEADM: Final = "kubeadm"
 """The profile that is used if a declaration is kubeadm's and no profile is named."""
 
 NONE: Final = "none"
-"""A name that stands for no profile, not even kubeadm's."""
+"""A name that selects no profile, not even kubeadm's."""
 
 NOT_JUDGED: Final = "not-judged"
 """The outcome of a section that no check of this tool judges."""
@@ -66,7 +66,7 @@ class Section:
     Attributes:
         section: its number or name, as the guideline has it.
         title: its title, or what it is about.
-        says: what it requires, in our words.
+        says: what it requires, paraphrased.
         level: the level of its checks; ``None`` for each check's own.
         checks: the ids of the checks that judge it.
         on: the roles of the listeners that it is about; empty for all of them and for the whole target.

@@ -515,7 +515,7 @@ class Fault:
 
     Attributes:
         results: the violation, one result for each listener on which it has the same remedy.
-        consequences: the violations that follow from it, also by way of others.
+        consequences: the violations that follow from it, directly or indirectly.
     """
 
     results: tuple[CheckResult, ...]
@@ -523,7 +523,7 @@ class Fault:
 
     @property
     def first(self) -> CheckResult:
-        """The result that stands for the fault: the one of the first listener."""
+        """The result that represents the fault: the one of the first listener."""
         return self.results[0]
 
     @property

@@ -137,7 +137,7 @@ def _ten_years(chain: ServedChain, policy: Policy) -> Mapping[str, Any]:
 
 @check("cert.lifetime", on=EVERY_LISTENER, counterexample=_ten_years)
 def the_lifetime_is_limited(chain: ServedChain, policy: Policy) -> Iterator[Statement]:
-    """The served certificate is valid for at most 825 days, or for fewer where a profile says so.
+    """The served certificate is valid for at most 825 days, or a profile's limit.
 
     A stolen key works until the certificate expires, since clients do not check revocation lists for servers.
     kubeadm issues certificates for a year; Apple's platforms accept at most 825 days from a private CA.

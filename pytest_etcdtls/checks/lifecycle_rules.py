@@ -224,8 +224,8 @@ def only_listed_suites_are_accepted(offers: SuiteOffers) -> Iterator[Statement]:
     """
     for offer in offers.offers:
         if not offer.exchange.answered:
-            said = offer.exchange.describe()
-            yield CannotJudge(Outcome.INCONCLUSIVE, f"{offer.role} port, {offer.suite} offered alone: {said}")
+            reason = f"{offer.role} port, {offer.suite} offered alone: {offer.exchange.describe()}"
+            yield CannotJudge(Outcome.INCONCLUSIVE, reason)
     for listed in (True, False):
         wrong = [
             offer

@@ -1,7 +1,7 @@
-"""Client certificates: what they are, as far as we hold them, and on which port they are accepted.
+"""Client certificates: on which port they are accepted, and the keys, signatures and dates of held ones.
 
-No listener serves them, so faults of keys, signatures and validity do not show on the wire. A certificate is
-accepted on the port that it was issued for and on no other, and also when a session is resumed.
+A certificate is accepted on the port that it was issued for and on no other, also when a session is resumed.
+No listener serves client certificates, so their faults do not show on the wire.
 """
 
 from collections.abc import Iterator, Mapping
@@ -409,8 +409,8 @@ def expiring(held: HeldCertificates, policy: Policy) -> Iterator[Finding]:
                 reproduce=(show_file(one.source),),
             )
         else:
-            words = f"{one.what} ({one.source})"
-            yield from ends_soon(one.certificate, words, held.observed_at, policy, show_file(one.source))
+            what = f"{one.what} ({one.source})"
+            yield from ends_soon(one.certificate, what, held.observed_at, policy, show_file(one.source))
 
 
 def _evidence(one: HeldCertificate) -> dict[str, str]:

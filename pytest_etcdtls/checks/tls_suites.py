@@ -225,7 +225,7 @@ def _old_groups(support: GroupSupport, policy: Policy) -> Mapping[str, Any]:
 
 @check("tls.groups", on=EVERY_LISTENER, counterexample=_old_groups)
 def keys_are_exchanged_with_a_modern_group(support: GroupSupport, policy: Policy) -> Iterator[Statement]:
-    """Keys are exchanged with a modern group, with no weak one and none that a profile excludes.
+    """Keys are exchanged with a modern group; no weak or excluded group is accepted.
 
     Current clients cannot connect without a modern group; with a weak one an attacker may compute the session
     keys. Modern groups are X25519, X448, P-256, P-384 and P-521, alone or combined with ML-KEM. Curves below

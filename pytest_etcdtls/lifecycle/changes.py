@@ -693,8 +693,8 @@ class _NewConnections:
         attempt = make_attempt(self._listener, next(self._requests), self._seconds)
         if _is_good(attempt):
             return attempt.chain[0]
-        said = f"new connection, {attempt.protocol}: {attempt.describe()}"
-        raise UnclearError(said) if attempt.stream_end is StreamEnd.TIMEOUT else LostError(said)
+        message = f"new connection, {attempt.protocol}: {attempt.describe()}"
+        raise UnclearError(message) if attempt.stream_end is StreamEnd.TIMEOUT else LostError(message)
 
 
 def _is_good(attempt: Attempt) -> bool:

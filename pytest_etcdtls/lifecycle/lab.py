@@ -58,7 +58,7 @@ class Lab:
     Args:
         cluster: the dedicated cluster.
         seconds: the time-out of one attempt, and of waiting for a line in etcd's log.
-        is_given_up: returns whether nobody waits for a result any more.
+        is_given_up: returns whether the result is no longer needed.
     """
 
     def __init__(self, cluster: Cluster, seconds: float, is_given_up: Callable[[], bool] = bool) -> None:
@@ -79,7 +79,7 @@ class Lab:
         return self._listeners[self.member.name, role]
 
     def go_on(self) -> None:
-        """Check that somebody waits for the result.
+        """Check that the result is still needed.
 
         Raises:
             InconclusiveError: if the run was interrupted.
@@ -287,7 +287,7 @@ def start_like(target: Target, config: ClusterConfig, is_given_up: Callable[[], 
     Args:
         target: the target.
         config: of the other cluster.
-        is_given_up: returns whether nobody waits for the cluster any more.
+        is_given_up: returns whether the cluster is no longer needed.
 
     Raises:
         NotApplicableError: if the target is live, or its etcd lacks a flag that the configuration needs.
