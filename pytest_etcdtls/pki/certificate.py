@@ -41,7 +41,7 @@ from pytest_etcdtls.untrusted import listed, printable, read_regular
 RSA_MOST_BITS: Final = 8192
 """The maximum RSA key size that Go's TLS accepts from a peer, in bits (crypto/tls, since Go 1.20.7)."""
 
-_RSA_LARGEST_EXPONENT: Final = 2**31 - 1
+LARGEST_RSA_EXPONENT: Final = 2**31 - 1
 """The maximum public exponent in Go's crypto/rsa."""
 
 _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
@@ -102,7 +102,7 @@ def allowed_keys(thresholds: Thresholds) -> str:
 
 
 def _fits_go(key: rsa.RSAPublicKey) -> bool:
-    return key.public_numbers().e <= _RSA_LARGEST_EXPONENT
+    return key.public_numbers().e <= LARGEST_RSA_EXPONENT
 
 
 def is_too_long(key: CertificatePublicKeyTypes | None) -> bool:
