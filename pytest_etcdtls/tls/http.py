@@ -33,6 +33,28 @@ from pytest_etcdtls.untrusted import printable
 
 Value = int | bytes
 
+_VARINT, _LENGTH_DELIMITED = 0, 2
+_FIXED_LENGTHS = {1: 8, 5: 4}
+"""Protobuf's wire types: a varint, octets with their length, and fixed lengths in octets."""
+
+_CHUNK = 65536
+_LONGEST_FRAME = 1 << 14
+"""What a peer may send, unless it is told otherwise (RFC 9113 section 4.2)."""
+_MOST_HEADERS = 64
+_LONGEST_NAME = 64
+_LONGEST_VALUE = 1024
+_LONGEST_HEAD = 100 * 1024
+
+BODY_LIMIT = 64 * 1024
+_USER_AGENT = "pytest-etcdtls"
+_UNUSED_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Never used; without it httpcore builds a context with the system's roots for each pool."""
+
+GRPC_STATUS_PATH = "/etcdserverpb.Maintenance/Status"
+GATEWAY_STATUS_PATH = "/v3/maintenance/status"
+"""etcd serves both without authorization, also with authentication enabled."""
+_NO_HOST = "etcd.invalid"
+
 
 def encode(message: Mapping[int, Value]) -> bytes:
     """Return a message of varints and length-delimited fields, in the order given."""
@@ -41,7 +63,7 @@ def encode(message: Mapping[int, Value]) -> bytes:
         if isinstance(value, int):
             encoded += _as_varint(number << 3) + _as_varint(value)
         else:
-            encoded += _as_varint(number << 3 | 2) + _as_varint(len(value)) + value
+            encoded += _as_varint(number << 3 | _LENGTH_DELIMITED) + _as_varint(len(value)) + value
     return bytes(encoded)
 
 
@@ -60,7 +82,25 @@ def fields(message: bytes) -> dict[int, list[Value]]:
         ValueError: if the message is cut short or has a wire type that proto3 does not use.
     """
     found: dict[int, list[Value]] = {}
-    for number, value in _walk(message):
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        number, kind = key >> 3, key & 7
+        value: Value
+        if kind == _VARINT:
+            value, position = _varint(message, position)
+        else:
+            if kind == _LENGTH_DELIMITED:
+                length, position = _varint(message, position)
+            elif kind in _FIXED_LENGTHS:
+                length = _FIXED_LENGTHS[kind]
+            else:
+                raise ValueError(f"wire type {kind} in field {number}")
+            data = message[position : position + length]
+            if len(data) != length:
+                raise ValueError(f"field {number} is cut short")
+            value = data if kind == _LENGTH_DELIMITED else int.from_bytes(data, "little")
+            position += length
         found.setdefault(number, []).append(value)
     return found
 
@@ -79,28 +119,6 @@ def grpc_message(body: bytes) -> bytes:
     return body[5 : 5 + length]
 
 
-def _walk(message: bytes) -> Iterator[tuple[int, Value]]:
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            value, position = _varint(message, position)
-            yield number, value
-            continue
-        if kind == 2:
-            length, position = _varint(message, position)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"wire type {kind} in field {number}")
-        data = message[position : position + length]
-        if len(data) != length:
-            raise ValueError(f"field {number} is cut short")
-        position += length
-        yield number, data if kind == 2 else int.from_bytes(data, "little")
-
-
 def _varint(message: bytes, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
@@ -112,11 +130,6 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
         if not octet & 0x80:
             return value, position
     raise ValueError("a varint is cut short or too long")
-
-
-_CHUNK = 65536
-_LONGEST_FRAME = 1 << 14
-"""What a peer may send, unless it is told otherwise (RFC 9113 section 4.2)."""
 
 
 class Calls:
@@ -255,21 +268,6 @@ def _bounded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         printable(name, _LONGEST_NAME): printable(value, _LONGEST_VALUE)
         for name, value in islice(found.items(), _MOST_HEADERS)
     }
-
-
-_MOST_HEADERS = 64
-_LONGEST_NAME = 64
-_LONGEST_VALUE = 1024
-
-BODY_LIMIT = 64 * 1024
-_USER_AGENT = "pytest-etcdtls"
-_UNUSED_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Never used; without it httpcore builds a context with the system's roots for each pool."""
-
-GRPC_STATUS_PATH = "/etcdserverpb.Maintenance/Status"
-GATEWAY_STATUS_PATH = "/v3/maintenance/status"
-"""etcd serves both without authorization, also with authentication enabled."""
-_NO_HOST = "etcd.invalid"
 
 
 class _OneStream(httpcore.NetworkBackend):
@@ -419,9 +417,6 @@ class Exchanges:
                 raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
             self._http.receive_data(data)
         return event
-
-
-_LONGEST_HEAD = 100 * 1024
 
 
 def call_headers(listener: Listener, request: Request) -> list[tuple[str, str]]:
