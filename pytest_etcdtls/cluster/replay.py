@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_etcdtls.cluster.config import FlagSet, MemberAddresses, PortClaim, PortTakenError, claim_ports
-from pytest_etcdtls.cluster.member import ReadinessLog, Served
+from pytest_etcdtls.cluster.member import ReadinessLog, Served, with_files
 from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.cluster.relocation import (
     CLIENTS,
@@ -46,7 +46,7 @@ from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError, UsageError
 from pytest_etcdtls.etcd_log.parse import OwnLog
 from pytest_etcdtls.pki.bundle import write_files
-from pytest_etcdtls.pki.profile import Identity, KeyType
+from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import (
     ConnectTo,
@@ -400,15 +400,8 @@ class ReplayedEtcd:
         if not self._plan.files.generated:
             return held
 
-        def placed(identity: Identity) -> Identity:
-            certificate, key = (self._pki / CLIENTS / f"{identity.name}.{end}" for end in ("crt", "key"))
-            if not certificate.exists():
-                return identity
-            return replace(
-                identity, origin=str(certificate), certificate_file=str(certificate), key_file=str(key)
-            )
-
-        return replace(held, identities=tuple(map(placed, held.identities)))
+        directory = self._pki / CLIENTS
+        return replace(held, identities=tuple(with_files(one, directory.joinpath) for one in held.identities))
 
     def keep_message(self) -> str:
         """Return where a kept etcd listens, and how it is stopped, as lines to paste."""
