@@ -203,7 +203,7 @@ def image_version(image: str) -> str:
     Raises:
         UsageError: if no engine answers, the image is missing, or it contains no etcd.
     """
-    output = _ask(image, "--version")
+    output = _run(image, "--version")
     version = printed_version(output)
     if version is None:
         raise UsageError(
@@ -218,7 +218,7 @@ def image_flags(image: str, version: str) -> FlagSet:
     Raises:
         UsageError: as :func:`image_version`.
     """
-    return FlagSet.from_help(version, _ask(image, "--help"))
+    return FlagSet.from_help(version, _run(image, "--help"))
 
 
 def image_id(image: str) -> str:
@@ -231,13 +231,13 @@ def image_id(image: str) -> str:
         return client.images.get(image).id or ""
 
 
-def _ask(image: str, argument: str) -> str:
+def _run(image: str, argument: str) -> str:
     """Return the output of etcd. It is cached while the image is unchanged."""
-    return _ask_once(image, argument, image_id(image))
+    return _run_once(image, argument, image_id(image))
 
 
 @functools.cache
-def _ask_once(image: str, argument: str, _identifier: str) -> str:
+def _run_once(image: str, argument: str, _identifier: str) -> str:
     import docker.errors
 
     token = f"question-{secrets.token_hex(8)}"
@@ -528,7 +528,7 @@ class EtcdContainer:
                 self._outer.get_wrapped_container().pause()
 
     def resume(self) -> None:
-        """Let etcd go on after :meth:`pause`."""
+        """Continue etcd after :meth:`pause`."""
         if self._outer is not None:
             with _refusals():
                 self._outer.get_wrapped_container().unpause()

@@ -22,7 +22,7 @@ _STOP_SECONDS = 0.5
 
 
 class InheritedProcess:
-    """A process that an earlier owner has started: what is used of :class:`subprocess.Popen`.
+    """A process that an earlier owner has started, with the used part of :class:`subprocess.Popen`.
 
     Attributes:
         pid: its id.
@@ -177,7 +177,7 @@ class EtcdProcess:
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after :meth:`pause`."""
+        """Continue it after :meth:`pause`."""
         self.signal(signal.SIGCONT)
 
     def reap(self) -> None:
