@@ -34,7 +34,7 @@ def remove(path: str, label: str) -> None:
     """Remove containers, then networks, until none has been found for a while. Failed requests are repeated.
 
     Args:
-        path: of the engine's local socket.
+        path: path of the engine's local socket.
         label: ``NAME=VALUE`` of the containers and networks.
     """
     begun = quiet_since = time.monotonic()

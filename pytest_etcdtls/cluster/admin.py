@@ -77,12 +77,7 @@ class Gateway:
         return None if healthy else f"HTTP status {status}, {body}"
 
     def cluster_version(self) -> str:
-        """Return the version that the members agreed on, ``not_decided`` until they did.
-
-        Raises:
-            OSError: if the connection or TLS fails.
-            http.client.HTTPException: if the response is not HTTP.
-        """
+        """Return the version that the members agreed on, or ``not_decided``. It raises as :meth:`post`."""
         return str(self._request("GET", "/version", None)[1].get("etcdcluster"))
 
     def post(self, path: str, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pytest_etcdtls.cluster.admin import (
@@ -165,12 +164,7 @@ class Cluster:
         """Return the cluster."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the cluster."""
         self.stop()
 
@@ -223,10 +217,7 @@ class Cluster:
     def leave(self, path: Path, seconds: float, state: str) -> bool:
         """Leave the cluster to a later owner; return whether that is done. Otherwise it is not changed.
 
-        Args:
-            path: the socket at which the next owner finds it.
-            seconds: time after which it is removed.
-            state: the cluster as text without line breaks.
+        The arguments are those of :meth:`~pytest_etcdtls.cluster.watchdog.Watchdog.leave`.
         """
         self._keep = self._home.watchdog.leave(path, seconds, state)
         return self._keep

@@ -370,11 +370,7 @@ class MemberAddresses:
         return tuple(url for url in self.listen_client[1:] if urlsplit(url).port != port)
 
     def listening_at(self, other: Callable[[str], str]) -> Self:
-        """Return the addresses with other URLs to listen on.
-
-        Args:
-            other: returns the other URL for one of these.
-        """
+        """Return the addresses with what ``other`` returns for each URL to listen on."""
         return replace(
             self,
             listen_client=tuple(map(other, self.listen_client)),
@@ -390,13 +386,7 @@ def ports_needed(config: ClusterConfig) -> int:
 
 
 def loopback_addresses(config: ClusterConfig, name: str, ports: Iterator[int]) -> MemberAddresses:
-    """Return the addresses of a member that listens on ``config.host``.
-
-    Args:
-        config: the cluster's configuration.
-        name: the member's name.
-        ports: free ports. As many as :func:`ports_needed` returns are taken.
-    """
+    """Return the addresses of a member on ``config.host``. It takes :func:`ports_needed` of the ports."""
     host = f"[{config.host}]" if ":" in config.host else config.host
     client_port = next(ports)
     client = f"{config.client_scheme}://{host}:{client_port}"
@@ -434,12 +424,9 @@ class FileNames:
 
 
 def write_pki(pki: ClusterPKI, config: ClusterConfig, directory: Path, *, with_ca_keys: bool) -> None:
-    """Write the PKI and the extra files with mode 0600, in directories with mode 0700.
+    """Write the PKI and the extra files, as :func:`~pytest_etcdtls.pki.bundle.write_files` does.
 
     An extra file with the logical name of a generated file replaces it, for every member.
-
-    Raises:
-        OSError: if a file or directory cannot be written.
     """
     extra = {
         FileNames.of_member(pki, member.name).path(name): content

@@ -263,13 +263,9 @@ def _run_once(image: str, argument: str, _identifier: str) -> str:
 
 
 def remove_cluster(cluster: str) -> int:
-    """Remove all containers and networks with the cluster's label, all members at once.
+    """Remove all containers and networks with this value of the label, all members at once.
 
-    Args:
-        cluster: value of the label.
-
-    Returns:
-        The number of objects that were found. It is no error if another process removes them meanwhile.
+    Return the number of objects that were found. It is no error if another process removes them meanwhile.
 
     Raises:
         UsageError: if no engine answers.
@@ -427,8 +423,8 @@ class EtcdContainer:
 
         Args:
             plan: the settings.
-            earlier: log of the container that it goes on from.
-            outer: the container if somebody else starts and removes it.
+            earlier: log of the container whose data it has.
+            outer: the container if another program starts and removes it.
         """
         self._plan = plan
         self._earlier = earlier
@@ -649,8 +645,7 @@ class ContainerBackend:
             home: the cluster's directory.
             address: address of this host on which the ports are published.
             keep: whether the containers outlive this process.
-            outer: the container of the only member if somebody else starts and removes it, with the name and
-                the network that it has.
+            outer: as for :class:`EtcdContainer`, for a cluster of one member, with its name and network.
         """
         self.source = image
         self._outer = outer
@@ -739,12 +734,7 @@ class ContainerBackend:
     ) -> EtcdContainer:
         """Return an etcd that can be started, with the data of the stopped one of that name if there is one.
 
-        Args:
-            addresses: its URLs as seen from this host.
-            argv: its command line.
-            variables: environment variables from the configuration.
-            config_file: its configuration file on this host.
-            ports: the ports to publish under the same numbers, instead of those of its URLs.
+        With ``ports``, these are published under the same numbers, instead of those of its URLs.
         """
         files: list[tuple[Path | bytes, str]] = [(self._home.path / "pki", str(_HOME))]
         if config_file is not None:

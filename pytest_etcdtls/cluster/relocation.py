@@ -169,10 +169,7 @@ def _replaced(setting: Setting, declaration: Declaration) -> str:
 def relocate(declaration: Declaration, place: Place, *, additions: Mapping[str, str]) -> Relocated:
     """Return what etcd is started with at another place.
 
-    Args:
-        declaration: the declaration.
-        place: where it is replayed.
-        additions: settings of this etcd that are given where the declaration does not give them.
+    The additions are settings of this etcd that are given where the declaration does not give them.
     """
     started, known = declaration.started_with, _Values(declaration, place)
     added = {**additions, "data-dir": str(place.data), **known.defaults()}

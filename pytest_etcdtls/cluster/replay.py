@@ -347,11 +347,7 @@ class ReplayedEtcd:
         self._backend.discard()
 
     def target(self, outline: Target) -> Target:
-        """Return the target that it is.
-
-        Args:
-            outline: from :meth:`ReplayPlan.outline`.
-        """
+        """Return the target that it is, from :meth:`ReplayPlan.outline`."""
         host = self._host
         listeners = tuple(
             replace(listener, connect_to=(host, self._ports[one.url.address]))

@@ -424,10 +424,7 @@ class ClusterRequest:
         return (self.version, self.binary, self.image) != (None, None, None)
 
     def source(self, default: Callable[[], EtcdSource]) -> EtcdSource:
-        """Return the etcd to start.
-
-        Args:
-            default: called if the request does not name one.
+        """Return the etcd to start, which ``default`` returns if the request does not name one.
 
         Raises:
             UsageError: if the etcd is not at hand, or two are named.
@@ -441,10 +438,7 @@ class ClusterRequest:
         return default()
 
     def config(self, default: ClusterConfig) -> ClusterConfig:
-        """Return the configuration.
-
-        Args:
-            default: the one that the changes apply to if the request does not name one.
+        """Return the configuration. The changes apply to the default if the request does not name one.
 
         Raises:
             UsageError: for an unknown preset or key type, or a value that no cluster can be started with.

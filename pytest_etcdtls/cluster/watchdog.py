@@ -63,11 +63,7 @@ class Watchdog:
     """
 
     def __init__(self, token: str) -> None:
-        """Start the watchdog.
-
-        Args:
-            token: a token that is unique to this owner.
-        """
+        """Start the watchdog. The token is unique to this owner."""
         self.mark = {MARK: token}
         # Not socket.socketpair: plugins that forbid tests the network replace socket.socket.
         ours, theirs = _socket.socketpair()
@@ -254,13 +250,7 @@ class GuardedDirectory:
 
 
 def watch(pipe: int, token: str, owner: int) -> None:
-    """Read the owner's orders to tsuccessor end, and clean up if the final order is missing.
-
-    Args:
-        pipe: file descriptor that the orders are read from.
-        token: token of the owner.
-        owner: process id of the owner.
-    """
+    """Read the owner's orders from a descriptor to their end, and clean up if the final order is missing."""
     groups: set[int] = set()
     directories: list[str] = []
     commands: list[list[str]] = []
@@ -407,7 +397,7 @@ def _is_starting(process: int) -> bool:
 
 
 def _kill(groups: Iterable[int]) -> None:
-    """Kill process groups and wait until tsuccessor leaders have ended, so that they write no more files."""
+    """Kill process groups and wait until their leaders have ended, so that they write no more files."""
     leaders = []
     for group in groups:
         with suppress(OSError):

@@ -329,11 +329,7 @@ class ClusterPKI:
         )
 
     def renewed(self, kind: Literal["server", "peer"]) -> Self:
-        """Return the PKI with new keys and certificates that the members serve, signed by the same CAs.
-
-        Args:
-            kind: those of the client port (``server``) or of the peer port.
-        """
+        """Return the PKI with new keys and certificates for client ports or peer ports, of the same CAs."""
         fresh = _issue_leaves(self.plan, self.authorities, self.members)
         leaves = {
             name: replace(old, **{kind: getattr(fresh[name], kind)}) for name, old in self.leaves.items()
@@ -341,11 +337,7 @@ class ClusterPKI:
         return replace(self, leaves=leaves)
 
     def with_member(self, member: MemberNames) -> Self:
-        """Return the PKI with a further member, whose leaves are signed by the same CAs.
-
-        Raises:
-            ValueError: if a profile cannot be encoded.
-        """
+        """Return the PKI with a further member, whose leaves are signed by the same CAs."""
         fresh = _issue_leaves(self.plan, self.authorities, [member])[member.name]
         if self.plan.layout is not CALayout.KUBEADM:
             fresh = replace(fresh, client=self.client, peer_client=self.peer_client)

@@ -479,10 +479,7 @@ def is_current(certificate: x509.Certificate, when: datetime) -> bool:
 def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) -> Iterator[str]:
     """Yield why Go does not accept a certificate as an issuer, except for time and critical extensions.
 
-    Args:
-        issuer: the CA.
-        cas_below: the number of certificates between the CA and the leaf, including self-issued ones.
-        is_anchor: whether it is the trust anchor.
+    ``cas_below`` counts the certificates between the CA and the leaf, including self-issued ones.
     """
     found = details(issuer)
     if found.is_ca is None:
@@ -710,12 +707,7 @@ def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def names_host(certificate: x509.Certificate, host: str) -> bool:
-    """Return whether the subjectAltName covers a host.
-
-    Args:
-        certificate: the server's certificate.
-        host: a DNS name, or an IP address without brackets; a zone is ignored.
-    """
+    """Return whether the subjectAltName covers a DNS name or an IP address, whose zone is ignored."""
     found = details(certificate)
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -835,10 +827,7 @@ def faults(path: Path, when: datetime) -> Iterator[str]:
 def issuers_among(leaf: x509.Certificate, pool: Sequence[x509.Certificate], when: datetime) -> Path:
     """Return the issuers of the leaf that are in the pool, the direct issuer first; ``()`` for none.
 
-    Args:
-        leaf: the certificate; a self-signed one has no other issuer.
-        pool: the candidates.
-        when: certificates that are valid at this time are preferred.
+    Certificates that are valid at this time are preferred. A self-signed leaf has no other issuer.
     """
     path: Path = (leaf,)
     current_first = sorted(pool, key=lambda found: not is_current(found, when))

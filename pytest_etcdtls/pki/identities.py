@@ -221,12 +221,9 @@ def issue_identities(
 
 
 def revoked(authority: CertificateAuthority, *, serial: int, ca_files: tuple[str, str]) -> Identity:
-    """Return a client certificate with a revoked serial number, valid for one day.
+    """Return a client certificate with a serial number on the CRL of the CA, valid for one day.
 
-    Args:
-        authority: the CA that signs and that issued the CRL.
-        serial: a serial number on the CRL.
-        ca_files: paths of the CA's certificate and key, for the recipe.
+    ``ca_files`` are the paths of the CA's certificate and key, for the recipe.
     """
     profile = replace(CLIENT, common_name=COMMON_NAME, serial_number=serial, valid_for=_ONE_DAY)
     identity = authority.issue(profile, name="revoked", key=generate_key(KeyType.ECDSA_P256))
@@ -318,13 +315,7 @@ def _authority_recipe(name: str, common_name: str, signer: tuple[str, str] | Non
 
 
 def _lookalike_authority_recipe(name: str, certificate: bytes, new_key: str) -> tuple[str, ...]:
-    """Return the shell lines that make a CA with a certificate's names and identifiers and a new key.
-
-    Args:
-        name: name of the files.
-        certificate: DER of the certificate to imitate. It is public.
-        new_key: arguments of ``openssl genpkey``.
-    """
+    """Return the shell lines that make a CA with the names and identifiers of another (DER) and a new key."""
     encoded = base64.b64encode(certificate).decode()
     return (
         f"printf %s {encoded} | openssl base64 -d -A > {name}.der",

@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 import httpcore
-import httpx
 from OpenSSL import SSL, crypto
 
 from pytest_etcdtls.dataclass import dataclass
@@ -172,14 +171,10 @@ class DialError(Exception):
 
 
 def dial(listener: Listener, deadline: float) -> socket.socket:
-    """Return a connected socket, for the caller to close.
-
-    Args:
-        listener: where to.
-        deadline: ``time.monotonic()`` after which connecting fails.
+    """Return a connected socket, for the caller to close. The deadline is a value of ``time.monotonic()``.
 
     Raises:
-        DialError: if there is no connection.
+        DialError: if there is no connection by then.
     """
     host, port = listener.address
     if listener.discovered and listener.connect_to is None and not is_address(host):
@@ -546,13 +541,7 @@ def _reason(error: SSL.Error) -> str:
 
 
 def make_attempt(listener: Listener, request: Request, timeout: float) -> Attempt:
-    """Make one connection to the listener and return the attempt.
-
-    Args:
-        listener: where to.
-        request: what to do.
-        timeout: seconds for the whole attempt.
-    """
+    """Make one connection to the listener, for at most this many seconds, and return the attempt."""
     return make_attempts(listener, (request,), timeout).first
 
 
@@ -725,7 +714,6 @@ def _exchange(
             case None:
                 response = send(stream, listener, request)
     except (
-        httpx.HTTPError,
         httpcore.NetworkError,
         httpcore.ProtocolError,
         httpcore.TimeoutException,

@@ -197,143 +197,101 @@ def is_reused(connection: Connection) -> bool:
 
 
 def exchange_hello(listener: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
-    """Send a ClientHello on a connection of its own and return the server's reply.
-
-    Args:
-        listener: where to.
-        hello: what to offer.
-        timeout: seconds for the whole exchange.
-    """
+    """Send a ClientHello on a connection of its own and return the reply within that many seconds."""
     record = client_hello(hello, server_name(listener))
-    exchange = _Exchange(listener, time.monotonic() + timeout)
-    with exchange:
-        exchange.send(record)
-        exchange.read_answer(to_key_exchange=hello.to_key_exchange)
-    return exchange.result(hello.purpose, version_name(hello.version))
+    return _exchange(
+        listener,
+        record,
+        timeout,
+        purpose=hello.purpose,
+        offered=version_name(hello.version),
+        to_key_exchange=hello.to_key_exchange,
+    )
 
 
 def keep_silent(listener: Listener, purpose: str, seconds: float) -> HelloExchange:
-    """Connect, send nothing, and return whether the server closed the connection.
-
-    Args:
-        listener: where to.
-        purpose: a few words for the report.
-        seconds: time to wait.
-    """
-    exchange = _Exchange(listener, time.monotonic() + seconds)
-    with exchange:
-        exchange.read_answer(to_key_exchange=False)
-    return exchange.result(purpose, "")
+    """Connect, send nothing, and return whether the server closed the connection within that time."""
+    return _exchange(listener, b"", seconds, purpose=purpose, offered="", to_key_exchange=False)
 
 
-class _Exchange:
-    """A connection as a context manager, with the server's reply."""
+def _exchange(
+    listener: Listener,
+    record: bytes,
+    timeout: float,
+    *,
+    purpose: str,
+    offered: str,
+    to_key_exchange: bool,
+) -> HelloExchange:
+    started_at, started = datetime.now(UTC), time.monotonic()
+    deadline = started + timeout
+    answer: ServerHello | int | None = None
+    address = ""
+    try:
+        connected = dial(listener, deadline)
+    except DialError as error:
+        reply = Reply.SILENCE if error.stream_end is StreamEnd.TIMEOUT else Reply.ENDED
+        detail, ended = str(error), time.monotonic()
+    else:
+        with connected:
+            address = local_address(connected)
+            with contextlib.suppress(OSError):  # a failure shows in the reply
+                connected.sendall(record)
+            reply, detail, answer = _read_reply(connected, deadline, to_key_exchange=to_key_exchange)
+            ended = time.monotonic()
+            _close(connected)
+    return HelloExchange(
+        url=listener.url,
+        purpose=purpose,
+        offered=offered,
+        reply=reply,
+        started_at=started_at,
+        server_hello=answer if isinstance(answer, ServerHello) else None,
+        alert=answer if isinstance(answer, int) else None,
+        detail=detail,
+        local_address=address,
+        milliseconds=round((ended - started) * 1000, 3),
+    )
 
-    def __init__(self, listener: Listener, deadline: float) -> None:
-        self._listener = listener
-        self._deadline = deadline
-        self._started_at, self._started = datetime.now(UTC), time.monotonic()
-        self._milliseconds = 0.0
-        self._socket: socket.socket | None = None
-        self._local_address = ""
-        self._reply, self._detail = Reply.SILENCE, ""
-        self._server_hello: ServerHello | None = None
-        self._alert: int | None = None
 
-    def __enter__(self) -> None:
-        try:
-            self._socket = dial(self._listener, self._deadline)
-        except DialError as error:
-            self._end(Reply.SILENCE if error.stream_end is StreamEnd.TIMEOUT else Reply.ENDED, str(error))
-        else:
-            self._local_address = local_address(self._socket)
-
-    def __exit__(self, *_: object) -> None:
-        if self._socket is not None:
-            self._close(self._socket)
-            self._socket.close()
-
-    def send(self, record: bytes) -> None:
-        """Send, if there is a connection; a failure shows in the reply."""
-        if self._socket is not None:
-            self._socket.settimeout(self._left())
-            with contextlib.suppress(OSError):
-                self._socket.sendall(record)
-
-    def read_answer(self, *, to_key_exchange: bool) -> None:
-        """Read until the server has answered, the connection has ended or the time is over."""
-        data = b""
-        while self._socket is not None and self._answer(data, to_key_exchange) is None:
-            try:
-                self._socket.settimeout(self._left())
-                chunk = self._socket.recv(65536)
-            except TimeoutError:
-                return self._end(Reply.SILENCE, "nothing came in time")
-            except OSError as error:
-                return self._end(Reply.ENDED, f"connection reset ({error.strerror})")
-            if not chunk:
-                return self._end(Reply.ENDED, "the connection was closed without an answer")
-            data += chunk
-            if len(data) > _LIMIT:
-                return self._end(Reply.OTHER, f"no answer of TLS in {_LIMIT} octets")
-        return None
-
-    def result(self, purpose: str, offered: str) -> HelloExchange:
-        """Return the exchange."""
-        return HelloExchange(
-            url=self._listener.url,
-            purpose=purpose,
-            offered=offered,
-            reply=self._reply,
-            started_at=self._started_at,
-            server_hello=self._server_hello,
-            alert=self._alert,
-            detail=self._detail,
-            local_address=self._local_address,
-            milliseconds=self._milliseconds,
-        )
-
-    def _answer(self, data: bytes, to_key_exchange: bool) -> Reply | None:
+def _read_reply(
+    connected: socket.socket, deadline: float, *, to_key_exchange: bool
+) -> tuple[Reply, str, ServerHello | int | None]:
+    """Read until the server has answered, the connection has ended or the time is over."""
+    data = b""
+    while len(data) <= _LIMIT:
         try:
             answer = read_answer(data, to_key_exchange=to_key_exchange)
         except NotTLSError as error:
-            self._end(Reply.OTHER, str(error))
-            return Reply.OTHER
-        if answer is None:
-            return None
-        if isinstance(answer, ServerHello):
-            self._server_hello = answer
-            self._end(Reply.SERVER_HELLO, "")
-        else:
-            self._alert = answer
-            self._end(Reply.ALERT, "")
-        return self._reply
+            return Reply.OTHER, str(error), None
+        if answer is not None:
+            return Reply.SERVER_HELLO if isinstance(answer, ServerHello) else Reply.ALERT, "", answer
+        try:
+            connected.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = connected.recv(65536)
+        except TimeoutError:
+            return Reply.SILENCE, "nothing came in time", None
+        except OSError as error:
+            return Reply.ENDED, f"connection reset ({error.strerror})", None
+        if not chunk:
+            return Reply.ENDED, "the connection was closed without an answer", None
+        data += chunk
+    return Reply.OTHER, f"no answer of TLS in {_LIMIT} octets", None
 
-    def _end(self, reply: Reply, detail: str) -> None:
-        self._reply, self._detail = reply, detail
-        self._milliseconds = round((time.monotonic() - self._started) * 1000, 3)
 
-    def _left(self) -> float:
-        return max(0.001, self._deadline - time.monotonic())
-
-    def _close(self, sock: socket.socket) -> None:
-        """Close our side and read until the server closes, so that unread data does not cause a reset."""
-        deadline = time.monotonic() + _CLOSE_SECONDS
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_WR)
-            while (left := deadline - time.monotonic()) > 0:
-                sock.settimeout(left)
-                if not sock.recv(65536):
-                    return
+def _close(connected: socket.socket) -> None:
+    """Close our side and read until the server closes, so that unread data does not cause a reset."""
+    deadline = time.monotonic() + _CLOSE_SECONDS
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_WR)
+        while (left := deadline - time.monotonic()) > 0:
+            connected.settimeout(left)
+            if not connected.recv(65536):
+                return
 
 
 def client_hello(hello: ClientHello, server_name: str | None = None) -> bytes:
-    """Return the record that carries the hello.
-
-    Args:
-        hello: what to offer.
-        server_name: for SNI, in ASCII; ``None`` for an address.
-    """
+    """Return the record that carries the hello, with a server name in ASCII, ``None`` for an address."""
     suites = list(hello.suites)
     if hello.version < TLS1_3:
         suites.append(RENEGOTIATION_SCSV)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -287,51 +287,6 @@ class _OneStream(httpcore.NetworkBackend):
         return self._stream
 
 
-class _Transport(httpx.BaseTransport):
-    def __init__(self, stream: httpcore.NetworkStream, *, http2: bool) -> None:
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=_UNUSED_CONTEXT,
-            http1=not http2,
-            http2=http2,
-            network_backend=_OneStream(stream),
-            keepalive_expiry=0,
-        )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        )
-        answer = self._pool.handle_request(
-            httpcore.Request(
-                request.method,
-                url,
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(
-            answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
-        )
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-class _Body(httpx.SyncByteStream):
-    def __init__(self, stream: Any) -> None:  # noqa: ANN401 - httpcore types it as sync or async
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream
-
-    def close(self) -> None:
-        self._stream.close()
-
-
 class Exchanges:
     """Requests over HTTP/1.1 one after the other on a stream, as long as the server keeps the connection.
 
@@ -429,27 +384,38 @@ def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -
     """Send the request and return the response, its body as it came and cut at 64 KiB.
 
     Raises:
-        httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no
-            response could be parsed; the trace of the stream decides how the attempt ended.
+        httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no response could be
+            parsed; the trace of the stream decides how the attempt ended.
         ValueError: the same, for a value that a library does not expect, such as a status that is no number.
     """
     if request.protocol is Protocol.GRPC:
         return Calls(stream, BODY_LIMIT).make(call_headers(listener, request), request.body or b"")
-    with _Transport(stream, http2=request.protocol is Protocol.HTTP2) as transport:
-        built = _build(listener, request)
-        answer = transport.handle_request(built)
+    built = _build(listener, request)
+    url = httpcore.URL(
+        scheme=built.url.raw_scheme, host=built.url.raw_host, port=built.url.port, target=built.url.raw_path
+    )
+    http2 = request.protocol is Protocol.HTTP2
+    with httpcore.ConnectionPool(
+        ssl_context=_UNUSED_CONTEXT,
+        http1=not http2,
+        http2=http2,
+        network_backend=_OneStream(stream),
+        keepalive_expiry=0,
+    ) as pool:
+        answer = pool.handle_request(
+            httpcore.Request(built.method, url, headers=built.headers.raw, content=built.read())
+        )
         body = bytearray()
         try:
-            # Not iter_bytes(): a few octets with nested content encodings decode to gigabytes.
-            for chunk in answer.iter_raw():
+            # Not decoded: a few octets with nested content encodings become gigabytes.
+            for chunk in answer.iter_stream():
                 body += chunk
                 if len(body) >= BODY_LIMIT:
                     break
         finally:
             answer.close()
-        return Response(
-            status=answer.status_code, headers=_bounded(answer.headers.items()), body=bytes(body[:BODY_LIMIT])
-        )
+    headers = _bounded(httpx.Headers(answer.headers).items())
+    return Response(status=answer.status, headers=headers, body=bytes(body[:BODY_LIMIT]))
 
 
 def _build(listener: Listener, request: Request) -> httpx.Request:
