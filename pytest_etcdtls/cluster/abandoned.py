@@ -1,8 +1,8 @@
 """Removes the containers and networks of an owner that was killed.
 
 The watchdog runs this file as a script, with the standard library only: docker-py and testcontainers take
-most of a second to import. It speaks the Docker Engine API on a local socket, which
-podman has too; ``docker.py`` is for engines that are reached otherwise.
+most of a second to import. It uses the Docker Engine API on a local socket, which podman serves too. Other
+engines are cleaned up by :func:`~pytest_etcdtls.cluster.container.remove_abandoned`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-_PATIENCE_SECONDS = 10.0
+_REQUEST_SECONDS = 10.0
 _QUIET_SECONDS = 1.5
 """How long nothing must be found. A request that its sender sent before it died may be executed later."""
 _PAUSE_SECONDS = 0.25
@@ -26,22 +26,15 @@ _MOST_SECONDS = 60.0
 
 
 def command(path: str, label: str) -> tuple[str, ...]:
-    """Return the command line that removes what has a label.
-
-    Args:
-        path: of the engine's local socket.
-        label: ``NAME=VALUE``.
-    """
+    """Return the command line that calls :func:`remove`."""
     return (sys.executable, "-I", "-S", str(Path(__file__).absolute()), path, label)
 
 
 def remove(path: str, label: str) -> None:
-    """Remove containers, then networks, until none has been found for a while.
-
-    An engine that does not answer is asked again.
+    """Remove containers, then networks, until none has been found for a while. Failed requests are repeated.
 
     Args:
-        path: of the engine's local socket.
+        path: path of the engine's local socket.
         label: ``NAME=VALUE`` of the containers and networks.
     """
     begun = quiet_since = time.monotonic()
@@ -82,10 +75,10 @@ def _identifiers(path: str, resource: str, label: str, **query: str) -> Iterator
 
 
 def _request(path: str, method: str, resource: str) -> bytes:
-    connection = HTTPConnection("localhost", timeout=_PATIENCE_SECONDS)
+    connection = HTTPConnection("localhost", timeout=_REQUEST_SECONDS)
     connection.sock = socket.socket(socket.AF_UNIX)
     try:
-        connection.sock.settimeout(_PATIENCE_SECONDS)
+        connection.sock.settimeout(_REQUEST_SECONDS)
         connection.sock.connect(path)
         connection.request(method, resource)
         return connection.getresponse().read()

@@ -26,6 +26,19 @@ if TYPE_CHECKING:
 
 
 _SECONDS = 5.0
+_PAUSE_SECONDS = 0.1
+
+USER = "root"
+_ALL_KEYS = {name: base64.b64encode(b"\0").decode() for name in ("key", "range_end")}
+"""A range from the key of one zero octet to the same means all keys (RangeRequest in etcd's rpc.proto)."""
+
+_UNAVAILABLE = 14
+"""gRPC status with which etcd refuses a change of its members until all are connected for five seconds."""
+_NOT_YET = "in sync with leader"
+_NO_VERSION = "not_decided"
+_UNDECIDED = "the version of the cluster is not decided"
+MemberChange = Literal["add", "promote", "remove"]
+_DONE = {"add": "added", "promote": "made a voting member", "remove": "removed"}
 
 
 class Gateway:
@@ -64,12 +77,7 @@ class Gateway:
         return None if healthy else f"HTTP status {status}, {body}"
 
     def cluster_version(self) -> str:
-        """Return the version that the members agreed on, ``not_decided`` until they did.
-
-        Raises:
-            OSError: if the connection or TLS fails.
-            http.client.HTTPException: if the response is not HTTP.
-        """
+        """Return the version that the members agreed on, or ``not_decided``. It raises as :meth:`post`."""
         return str(self._request("GET", "/version", None)[1].get("etcdcluster"))
 
     def post(self, path: str, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -86,9 +94,9 @@ class Gateway:
         connection = self.connection()
         try:
             headers = {"Content-Type": "application/json"} if body else {}
-            connection.request(
-                method, path, body, headers | ({"Authorization": self._token} if self._token else {})
-            )
+            if self._token:
+                headers["Authorization"] = self._token
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
             text = response.read()
         finally:
@@ -120,9 +128,6 @@ def gateway_of(member: Member) -> Gateway:
     return Gateway(url, member.file("client.crt"), member.file("client.key"))
 
 
-USER = "root"
-
-
 def enable_authentication(gateway: Gateway) -> tuple[str, str]:
     """Create the user ``root`` with the role ``root``, enable authentication, return name and password.
 
@@ -149,11 +154,7 @@ def remove_data(gateway: Gateway) -> None:
             raise ClusterStartError(f"etcd has {kind}")
     for lease in _call(gateway, "lease/leases", {}).get("leases", ()):
         _call(gateway, "lease/revoke", {"ID": lease["ID"]})
-    _call(gateway, "kv/deleterange", {"key": _ZERO, "range_end": _ZERO})
-
-
-_ZERO = base64.b64encode(b"\0").decode()
-"""As first key and as end of a range it means all keys."""
+    _call(gateway, "kv/deleterange", _ALL_KEYS)
 
 
 def _call(gateway: Gateway, method: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -170,17 +171,6 @@ def _problem(status: int, answer: dict[str, Any]) -> str:
     return f"status {status}, {answer.get('message') or answer.get('error') or answer}"
 
 
-_UNAVAILABLE = 14
-"""gRPC status with which etcd refuses a change of its members until all are connected for five seconds."""
-_NOT_YET = "in sync with leader"
-_NO_VERSION = "not_decided"
-_UNDECIDED = "the version of the cluster is not decided"
-_PAUSE_SECONDS = 0.1
-
-MemberChange = Literal["add", "promote", "remove"]
-_DONE = {"add": "added", "promote": "made a voting member", "remove": "removed"}
-
-
 def change_members(
     member: Member, gateway: Gateway, peer_urls: Sequence[str], change: MemberChange, *, seconds: float
 ) -> None:
@@ -190,11 +180,11 @@ def change_members(
     ("incompatible with current running cluster"), so one is added only after that.
 
     Args:
-        member: a running member, which is asked to do it.
+        member: a running member, to which the requests go.
         gateway: its client, logged in if authentication is enabled.
-        peer_urls: the advertised peer URLs by which the member in question is recognised.
+        peer_urls: the advertised peer URLs of the member to add, promote or remove.
         change: add it as a learner, which has no vote; give a learner a vote; remove it.
-        seconds: time for which an etcd that is not available for the change is asked again.
+        seconds: time for which the change is tried again while etcd is not available for it.
 
     Raises:
         ClusterStartError: if etcd refuses, or is not available for that long.
@@ -288,11 +278,11 @@ class Condition:
         return f"other files: {', '.join(changed)}" if changed else ""
 
     def _other_members(self) -> str:
-        """Compare the member list. A cluster that may refuse its own client is not asked."""
+        """Compare the member list, unless the cluster may refuse its own client."""
         if not self._cluster.config.expects_health:
             return ""
         try:
-            status, body = self._ask()
+            status, body = self._list_members()
         except (OSError, http.client.HTTPException) as error:
             return f"{self._cluster.members[0].name} does not answer: {type(error).__name__}: {error}"
         if status != HTTPStatus.OK:
@@ -309,7 +299,7 @@ class Condition:
         started = sorted(member.name for member in self._cluster.members)
         return "" if names == started else f"members {', '.join(names)} instead of {', '.join(started)}"
 
-    def _ask(self) -> tuple[int, bytes]:
+    def _list_members(self) -> tuple[int, bytes]:
         if self._connection is not None:
             try:
                 return self._exchange(self._connection)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pytest_etcdtls.cluster.admin import (
@@ -81,7 +80,7 @@ def start_cluster(
         keep: leave the cluster running at the end.
         outlives: the cluster may be left to a later run, see :mod:`~pytest_etcdtls.cluster.reuse`.
         seconds: time that the start may take.
-        is_given_up: asked while a member starts; once it returns true, no start succeeds any more.
+        is_given_up: returns whether nobody waits for a start any more, which then fails.
 
     Raises:
         UsageError: if this version of etcd does not support the configuration, or the PKI cannot be
@@ -131,17 +130,7 @@ class Cluster:
         seconds: float,
         is_given_up: Callable[[], bool] = bool,
     ) -> None:
-        """Start the cluster; see :func:`start_cluster`.
-
-        Args:
-            config: the cluster's configuration.
-            version: version of this etcd.
-            backend: runs the members.
-            home: the cluster's directory. It is removed at the end, also if the start fails.
-            keep: leave the cluster running at the end.
-            seconds: time that the start may take.
-            is_given_up: returns whether nobody waits for a start any more.
-        """
+        """Start the cluster in its directory; :func:`start_cluster` describes the arguments."""
         self.config = config
         self.version = version
         self.members: tuple[Member, ...] = ()
@@ -161,13 +150,11 @@ class Cluster:
             self._come_up()
         except OSError as error:
             self._remove()
-            raise ClusterStartError(f"etcd {version} ({self.source}) did not come up: {error}") from error
+            raise ClusterStartError(f"{self._etcd} did not come up: {error}") from error
         except BaseException as error:
             self._remove()
             if blocked := blocked_sockets(error):
-                raise ClusterStartError(
-                    f"etcd {version} ({self.source}) did not come up: {blocked}"
-                ) from error
+                raise ClusterStartError(f"{self._etcd} did not come up: {blocked}") from error
             raise
         self._condition = Condition(self)
         if keep:
@@ -177,12 +164,7 @@ class Cluster:
         """Return the cluster."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the cluster."""
         self.stop()
 
@@ -195,6 +177,10 @@ class Cluster:
     def source(self) -> str:
         """Path of the binary or name of the image."""
         return self._backend.source
+
+    @property
+    def _etcd(self) -> str:
+        return f"etcd {self.version} ({self.source})"
 
     @property
     def token(self) -> str:
@@ -231,16 +217,13 @@ class Cluster:
     def leave(self, path: Path, seconds: float, state: str) -> bool:
         """Leave the cluster to a later owner; return whether that is done. Otherwise it is not changed.
 
-        Args:
-            path: the socket at which the next owner finds it.
-            seconds: time after which it is removed.
-            state: the cluster as text without line breaks.
+        The arguments are those of :meth:`~pytest_etcdtls.cluster.watchdog.Watchdog.leave`.
         """
         self._keep = self._home.watchdog.leave(path, seconds, state)
         return self._keep
 
     def take(self, channel: _socket.socket) -> None:
-        """Be the owner, over a connection to the watchdog. Of earlier runs the logs have the start alone."""
+        """Become the owner, over a connection to the watchdog. The logs keep the start and this run."""
         self._home.watchdog.take(channel)
         for member in self.members:
             member.left_out = (member.left_out[0], len(member.server.log()))
@@ -327,12 +310,12 @@ class Cluster:
         claim = claim_ports(ports_needed(self.config), self.config.host, skip=len(self._claims))
         self._claims.append(claim)
         own = self._backend.reached_at(loopback_addresses(self.config, name, iter(claim.ports)))
-        everybody = [*(member.addresses for member in self.members), own]
-        added = self._member(everybody, len(self.members), joins=True)
+        addresses = [*(member.addresses for member in self.members), own]
+        added = self._member(addresses, len(self.members), joins=True)
         try:
             # Without a vote until it runs: with it, the others would be without a quorum meanwhile.
             self._change_members(own, self.members, "add")
-            launch = Launch(f"etcd {self.version} ({self.source})", self._seconds)
+            launch = Launch(self._etcd, self._seconds)
             launch.start([added], one_by_one=False)
             self._change_members(own, self.members, "promote")
             if self.config.expects_health:
@@ -365,7 +348,7 @@ class Cluster:
         self.members = others
         self._forget(leaving.name)
         if self.config.expects_health:
-            Launch(f"etcd {self.version} ({self.source})", self._seconds).await_health(others)
+            Launch(self._etcd, self._seconds).await_health(others)
 
     def _forget(self, name: str) -> None:
         """Stop a member for good, and remove its data and its keys."""
@@ -375,14 +358,16 @@ class Cluster:
         for directory in (self.directory, self.pki_directory):
             shutil.rmtree(directory / name, ignore_errors=True)
 
-    def _change_members(self, one: MemberAddresses, others: Sequence[Member], change: MemberChange) -> None:
-        asked = next((m for m in others if m.running and m.name not in self._paused), None)
-        if asked is None:
+    def _change_members(
+        self, addresses: MemberAddresses, others: Sequence[Member], change: MemberChange
+    ) -> None:
+        running = next((m for m in others if m.running and m.name not in self._paused), None)
+        if running is None:
             raise ClusterStartError(
-                f"the members of the cluster cannot be changed for {one.name}: no other runs"
+                f"the members of the cluster cannot be changed for {addresses.name}: no other runs"
             )
-        peer_urls = self._backend.listens_on(one).advertise_peer
-        change_members(asked, self.gateway(asked), peer_urls, change, seconds=self._seconds)
+        peer_urls = self._backend.listens_on(addresses).advertise_peer
+        change_members(running, self.gateway(running), peer_urls, change, seconds=self._seconds)
 
     def gateway(self, member: Member) -> Gateway:
         """Return a client of a member's HTTP endpoints, logged in if authentication is enabled.
@@ -393,7 +378,8 @@ class Cluster:
         gateway = gateway_of(member)
         if self.user is None:
             return gateway
-        # etcd's gateway refuses every certificate with a common name where authentication is enabled.
+        # etcd's gateway refuses every certificate with a common name where authentication is enabled
+        # ("CommonName of client sending a request against gateway will be ignored").
         nameless = replace(self.config.pki.client, common_name=None, organization="administrators")
         identity = self.pki.authorities.client_issuer.issue(nameless, name="administrator")
         files = {
@@ -462,16 +448,16 @@ class Cluster:
 
     def keep_message(self) -> str:
         """Return the commands to use a kept cluster and to stop it, as lines to paste."""
-        lines = [f"etcd {self.version} ({self.source}) is left standing in {self.directory}:"]
+        lines = [f"{self._etcd} is left standing in {self.directory}:"]
         for member in self.members:
             urls = (member.client_url, member.plain_client_url, member.client_http_url, member.metrics_url)
             served = ", ".join(url for url in urls if url is not None)
             lines.append(f"  {member.name}: clients {served}; peers {member.peer_url}")
         stop = f"{self._backend.stop_command()}; rm -rf {shlex.quote(str(self.directory))}"
-        lines += ["  talk to it:", *(f"    {line}" for line in self._ways_to_talk())]
+        lines += ["  talk to it:", *(f"    {line}" for line in self._client_commands())]
         return "\n".join([*lines, "  stop it:", f"    {stop}"])
 
-    def _ways_to_talk(self) -> list[str]:
+    def _client_commands(self) -> list[str]:
         member = self.members[0]
         ca, certificate, key = (
             shlex.quote(str(member.file(name))) for name in ("server-ca.crt", "client.crt", "client.key")
@@ -506,7 +492,9 @@ class Cluster:
             except PortTakenError:
                 if attempt == _ATTEMPTS - 1:
                     raise
-                self._discard()
+                self._backend.discard()
+                for member in self.members:
+                    shutil.rmtree(self.directory / member.name, ignore_errors=True)
                 self._release_ports()
         if self.config.authentication:
             self.user = enable_authentication(gateway_of(self.members[0]))
@@ -540,16 +528,10 @@ class Cluster:
         )
 
     def _launch(self, *members: Member, one_by_one: bool = False) -> None:
-        launch = Launch(f"etcd {self.version} ({self.source})", self._seconds, self._is_given_up)
+        launch = Launch(self._etcd, self._seconds, self._is_given_up)
         launch.start(members, one_by_one=one_by_one)
         if self.config.expects_health:
             launch.await_health(members)
-
-    def _discard(self) -> None:
-        """Remove all members with their data. It may be called repeatedly, also after an interruption."""
-        self._backend.discard()
-        for index in range(self.config.size):
-            shutil.rmtree(self.directory / f"m{index}", ignore_errors=True)
 
     def _remove(self) -> None:
         """Remove the cluster completely. It may be called repeatedly, also after an interruption."""
@@ -587,7 +569,7 @@ def build_member(
         pki: the keys and certificates, which are written already.
         addresses: URLs of all members as seen from this host.
         index: index of this member in ``addresses``.
-        home: the cluster's directory.
+        home: the cluster's directory. Its token is ``--initial-cluster-token``.
         alone: it is the only member, and will be.
         joins: it was added to a cluster that runs.
 
@@ -621,16 +603,15 @@ def build_member(
 
 
 class Launch:
-    """One start of one or more members."""
+    """One start of one or more members.
+
+    Args:
+        what: description of the start, for messages.
+        seconds: time that the whole start may take.
+        is_given_up: as for :func:`start_cluster`.
+    """
 
     def __init__(self, what: str, seconds: float, is_given_up: Callable[[], bool] = bool) -> None:
-        """Set the deadline.
-
-        Args:
-            what: description of the start, for messages.
-            seconds: time that the whole start may take.
-            is_given_up: returns whether nobody waits for it any more, which ends it.
-        """
         self._what = what
         self._seconds = seconds
         self._is_given_up = is_given_up
@@ -661,12 +642,7 @@ class Launch:
         self.await_served(members)
 
     def await_served(self, members: Sequence[Member]) -> None:
-        """Wait until the log of every member says that it serves clients.
-
-        Raises:
-            PortTakenError: if a port is taken.
-            ClusterStartError: if a member ends, or the deadline passes.
-        """
+        """Wait until the log of every member says that it serves clients. It raises as :meth:`start` does."""
         self._await(members, lambda readiness: readiness.ready, "it does not serve clients")
 
     def await_health(self, members: Sequence[Member]) -> None:

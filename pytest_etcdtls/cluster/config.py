@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -22,9 +23,48 @@ from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI, write_files
 from pytest_etcdtls.pki.profile import CLIENT, PEER, SERVER, CALayout, KeyType, PKIPlan
 
+Scheme = Literal["https", "http"]
+
 SIZES = (1, 3, 5)
 
-Scheme = Literal["https", "http"]
+_CLIENT_FIELDS = (
+    *("cert_file", "key_file", "client_cert_auth", "trusted_ca_file", "client_crl_file", "auto_tls"),
+    *("client_cert_allowed_hostname", "client_cert_file", "client_key_file"),
+)
+_PEER_FIELDS = (
+    *("peer_cert_file", "peer_key_file", "peer_client_cert_auth", "peer_trusted_ca_file", "peer_crl_file"),
+    *("peer_auto_tls", "peer_cert_allowed_cn", "peer_cert_allowed_hostname"),
+    *("peer_client_cert_file", "peer_client_key_file", "peer_skip_client_san_verification"),
+)
+SECURITY_FIELDS = (
+    *_CLIENT_FIELDS,
+    *_PEER_FIELDS,
+    *("cipher_suites", "tls_min_version", "tls_max_version", "self_signed_cert_validity"),
+    *("enable_pprof", "log_level"),
+)
+"""The fields of :class:`ClusterConfig` that are named as flags of etcd."""
+
+_CLIENT_SECTION, _PEER_SECTION = "client-transport-security", "peer-transport-security"
+_LISTS = {"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"}
+_NUMBERS = {"heartbeat-interval", "election-timeout", "self-signed-cert-validity", "bcrypt-cost"}
+
+_PRINTED_VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
+_HELP_FLAG = re.compile(r"^\s+--([a-z0-9-]+)", re.MULTILINE)
+_UNDOCUMENTED = {
+    "unsafe-no-fsync": (3, 4, 10),
+    "client-cert-file": (3, 5, 0),
+    "client-key-file": (3, 5, 0),
+    "peer-client-cert-file": (3, 5, 0),
+    "peer-client-key-file": (3, 5, 0),
+}
+"""Flags that are missing in the output of ``etcd --help``, with the first version that has them."""
+
+MOST = 32
+"""Ports of one claim: enough for five members with five listeners, with some ports taken by others."""
+
+_BLOCK = 1 + MOST
+_FIRST_PORT = 20000
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +190,6 @@ class Preset:
 
 
 _DEFAULT = ClusterConfig()
-_FOR_SERVERS = ("serverAuth",)
 _DIALS_AS_CLIENT: Final[dict[str, Any]] = {"client_cert_file": "client.crt", "client_key_file": "client.key"}
 _DIALS_AS_PEER: Final[dict[str, Any]] = {
     "peer_client_cert_file": "peer-client.crt",
@@ -165,8 +204,8 @@ _AEAD_SUITES = (
 
 _KUBEADM = replace(_DEFAULT, pki=PKIPlan(layout=CALayout.KUBEADM), metrics="http")
 _SERVERS_ONLY = PKIPlan(
-    server=replace(SERVER, extended_key_usage=_FOR_SERVERS),
-    peer=replace(PEER, extended_key_usage=_FOR_SERVERS),
+    server=replace(SERVER, extended_key_usage=("serverAuth",)),
+    peer=replace(PEER, extended_key_usage=("serverAuth",)),
 )
 _HARDENED = replace(
     _DEFAULT,
@@ -259,16 +298,10 @@ PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
 """All presets by name. None has a violation on any etcd that supports it; see ``docs/presets.md``."""
 
 
-_HELP_FLAG = re.compile(r"^\s+--([a-z0-9-]+)", re.MULTILINE)
-
-_UNDOCUMENTED = {
-    "unsafe-no-fsync": (3, 4, 10),
-    "client-cert-file": (3, 5, 0),
-    "client-key-file": (3, 5, 0),
-    "peer-client-cert-file": (3, 5, 0),
-    "peer-client-key-file": (3, 5, 0),
-}
-"""Flags that are missing in the output of ``etcd --help``, with the first version that has them."""
+def printed_version(output: str) -> str | None:
+    """Return the version in the output of ``etcd --version``; ``None`` if it is not etcd's."""
+    found = _PRINTED_VERSION.search(output)
+    return found[1] if found else None
 
 
 class UnknownFlagError(UsageError):
@@ -330,6 +363,22 @@ class MemberAddresses:
     listen_metrics: tuple[str, ...] = ()
     listen_client_http: tuple[str, ...] = ()
 
+    @property
+    def plain_client(self) -> tuple[str, ...]:
+        """The additional ``http`` client listener, if there is one on a port of its own."""
+        port = urlsplit(self.listen_client[0]).port
+        return tuple(url for url in self.listen_client[1:] if urlsplit(url).port != port)
+
+    def listening_at(self, other: Callable[[str], str]) -> Self:
+        """Return the addresses with what ``other`` returns for each URL to listen on."""
+        return replace(
+            self,
+            listen_client=tuple(map(other, self.listen_client)),
+            listen_peer=tuple(map(other, self.listen_peer)),
+            listen_metrics=tuple(map(other, self.listen_metrics)),
+            listen_client_http=tuple(map(other, self.listen_client_http)),
+        )
+
 
 def ports_needed(config: ClusterConfig) -> int:
     """Return the number of ports that one member needs."""
@@ -337,13 +386,7 @@ def ports_needed(config: ClusterConfig) -> int:
 
 
 def loopback_addresses(config: ClusterConfig, name: str, ports: Iterator[int]) -> MemberAddresses:
-    """Return the addresses of a member that listens on ``config.host``.
-
-    Args:
-        config: the cluster's configuration.
-        name: the member's name.
-        ports: free ports. As many as :func:`ports_needed` returns are taken.
-    """
+    """Return the addresses of a member on ``config.host``. It takes :func:`ports_needed` of the ports."""
     host = f"[{config.host}]" if ":" in config.host else config.host
     client_port = next(ports)
     client = f"{config.client_scheme}://{host}:{client_port}"
@@ -381,12 +424,9 @@ class FileNames:
 
 
 def write_pki(pki: ClusterPKI, config: ClusterConfig, directory: Path, *, with_ca_keys: bool) -> None:
-    """Write the PKI and the extra files with mode 0600, in directories with mode 0700.
+    """Write the PKI and the extra files, as :func:`~pytest_etcdtls.pki.bundle.write_files` does.
 
     An extra file with the logical name of a generated file replaces it, for every member.
-
-    Raises:
-        OSError: if a file or directory cannot be written.
     """
     extra = {
         FileNames.of_member(pki, member.name).path(name): content
@@ -394,18 +434,6 @@ def write_pki(pki: ClusterPKI, config: ClusterConfig, directory: Path, *, with_c
         for name, content in config.extra_files.items()
     }
     write_files(directory, {**pki.files(with_ca_keys=with_ca_keys), **extra})
-
-
-SECURITY_FIELDS = (
-    *("cert_file", "key_file", "client_cert_auth", "trusted_ca_file", "client_crl_file", "auto_tls"),
-    *("client_cert_allowed_hostname", "client_cert_file", "client_key_file"),
-    *("peer_cert_file", "peer_key_file", "peer_client_cert_auth", "peer_trusted_ca_file", "peer_crl_file"),
-    *("peer_auto_tls", "peer_cert_allowed_cn", "peer_cert_allowed_hostname"),
-    *("peer_client_cert_file", "peer_client_key_file", "peer_skip_client_san_verification"),
-    *("cipher_suites", "tls_min_version", "tls_max_version", "self_signed_cert_validity"),
-    *("enable_pprof", "log_level"),
-)
-"""The fields of :class:`ClusterConfig` that are named as flags of etcd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,16 +487,7 @@ def member_flags(
 ) -> tuple[Flag, ...]:
     """Return the flags of one member, without ``extra_flags`` and ``--config-file``.
 
-    Args:
-        config: the cluster's configuration.
-        flags: the flags of this version of etcd.
-        addresses: URLs of all members.
-        index: index of this member in ``addresses``.
-        place: paths of the member's files.
-        files: paths below the PKI directory.
-        token: ``--initial-cluster-token``, unique to the cluster, so that no member of another cluster joins.
-        alone: it is the only member, and will be.
-        joins: it was added to a cluster that runs.
+    The arguments are those of :func:`~pytest_etcdtls.cluster.cluster.build_member`, as etcd sees them.
 
     Raises:
         UsageError: if this version of etcd does not support the configuration.
@@ -537,46 +556,28 @@ def _security(config: ClusterConfig, flags: FlagSet, place: MemberPaths, files: 
         yield Flag(setting, name, str(value))
 
 
-_SECTIONS = ("client-transport-security", "peer-transport-security")
-
-_KEYS = {
-    **{
-        field: (_SECTIONS[0], field.replace("_", "-"))
-        for field in (
-            *("cert_file", "key_file", "client_cert_auth", "trusted_ca_file", "auto_tls"),
-            # etcd has no configuration key for a CRL. This key is the translated flag; etcd ignores it.
-            *("client_cert_file", "client_key_file", "client_crl_file"),
-        )
-    },
-    "client_cert_allowed_hostname": (_SECTIONS[0], "allowed-hostname"),
-    "peer_cert_file": (_SECTIONS[1], "cert-file"),
-    "peer_key_file": (_SECTIONS[1], "key-file"),
-    "peer_client_cert_auth": (_SECTIONS[1], "client-cert-auth"),
-    "peer_trusted_ca_file": (_SECTIONS[1], "trusted-ca-file"),
-    "peer_auto_tls": (_SECTIONS[1], "auto-tls"),
-    "peer_client_cert_file": (_SECTIONS[1], "client-cert-file"),
-    "peer_client_key_file": (_SECTIONS[1], "client-key-file"),
-    "peer_crl_file": (_SECTIONS[1], "crl-file"),
-    "peer_cert_allowed_cn": (_SECTIONS[1], "allowed-cn"),
-    "peer_cert_allowed_hostname": (_SECTIONS[1], "allowed-hostname"),
-    "peer_skip_client_san_verification": (_SECTIONS[1], "skip-client-san-verification"),
-}
-
-_LISTS = {"cipher-suites", "log-outputs", "allowed-cn", "allowed-hostname"}
-_NUMBERS = {"heartbeat-interval", "election-timeout", "self-signed-cert-validity", "bcrypt-cost"}
-
-
 def render(flags: Sequence[Flag], config: ClusterConfig, place: MemberPaths) -> str:
     """Return the configuration file, without ``config_file_omits`` and with ``config_file_adds``."""
     document: dict[str, object] = {}
-    sections: dict[str, dict[str, object]] = {name: {} for name in _SECTIONS}
+    sections: dict[str, dict[str, object]] = {_CLIENT_SECTION: {}, _PEER_SECTION: {}}
     for flag in flags:
         if flag.field in config.config_file_omits:
             continue
-        section, key = _KEYS.get(flag.field, ("", flag.name))
+        section, key = _section_and_key(flag)
         (sections[section] if section else document)[key] = _value(key, flag.value)
     document |= {name: section for name, section in sections.items() if section}
     return yaml.safe_dump(document, sort_keys=False) + place.fill_in(config.config_file_adds)
+
+
+def _section_and_key(flag: Flag) -> tuple[str, str]:
+    """Return the section of a flag in the file, empty for none, and its key there."""
+    key = flag.field.replace("_", "-")
+    if flag.field in _CLIENT_FIELDS:
+        # etcd has no configuration key for a CRL. This key is the translated flag; etcd ignores it.
+        return _CLIENT_SECTION, key.replace("client-cert-allowed", "allowed")
+    if flag.field in _PEER_FIELDS:
+        return _PEER_SECTION, key.removeprefix("peer-").replace("cert-allowed", "allowed")
+    return "", flag.name
 
 
 def _value(key: str, text: str) -> object:
@@ -585,14 +586,6 @@ def _value(key: str, text: str) -> object:
     if key in _NUMBERS:
         return int(text)
     return True if text == "true" else text
-
-
-MOST = 32
-"""Ports of one claim: enough for five members with five listeners, with some ports taken by others."""
-
-_BLOCK = 1 + MOST
-_FIRST_PORT = 20000
-_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class PortTakenError(ClusterStartError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import re
 import secrets
 import shlex
 import socket
@@ -20,14 +19,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pytest_etcdtls.cluster import abandoned
-from pytest_etcdtls.cluster.config import FlagSet, MemberAddresses, MemberPaths, PortTakenError
+from pytest_etcdtls.cluster.config import (
+    FlagSet,
+    MemberAddresses,
+    MemberPaths,
+    PortTakenError,
+    printed_version,
+)
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory, Watchdog, command
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import ClusterStartError, UsageError
@@ -41,12 +46,32 @@ if TYPE_CHECKING:
 LABEL = "pytest-etcdtls"
 """Label of all containers and networks that are created here. Its value identifies the cluster."""
 
-PATIENCE = 10
+REQUEST_SECONDS = 10
 """Seconds that one request to a healthy engine may take."""
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _THIS_HOST = (None, "", "localhost", "127.0.0.1", "::1")
 _REMEDY = "start Docker, or point DOCKER_HOST at a running engine (podman's socket will do)"
+
+
+_ROUNDS = 3
+"""Number of searches. A request that was sent before its sender died may be executed after the first."""
+
+CLIENT, PEER, METRICS, CLIENT_HTTP, PLAIN = 2379, 2380, 2381, 2382, 2383
+"""Ports in the container."""
+
+_STOP_SECONDS = 1
+"""Seconds that etcd may take to stop; the engine accepts whole seconds only."""
+
+_PRIVATE = 0o600
+
+_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
+
+_EVERYWHERE = "0.0.0.0"  # noqa: S104
+_HOME = PurePosixPath("/etc/etcd")
+PATHS = MemberPaths(
+    data=PurePosixPath("/var/lib/etcd/data"), pki=_HOME / "pki", config_file=_HOME / "etcd.conf.yml"
+)
 
 
 @contextmanager
@@ -65,7 +90,7 @@ def engine() -> Iterator[docker.DockerClient]:
         _connect(host)
         environment = {**os.environ, "DOCKER_HOST": host}
         client = docker.from_env(
-            timeout=PATIENCE, environment=environment, use_ssh_client=host.startswith("ssh://")
+            timeout=REQUEST_SECONDS, environment=environment, use_ssh_client=host.startswith("ssh://")
         )
     except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
         raise UsageError(f"no container engine answers at {host}: {reason(error)}; {_REMEDY}") from error
@@ -85,7 +110,7 @@ def _connect(host: str) -> None:
     """
     if host.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(PATIENCE)
+            probe.settimeout(REQUEST_SECONDS)
             probe.connect(host.removeprefix("unix://"))
 
 
@@ -116,9 +141,6 @@ def published_host() -> str | None:
 
     host = testcontainers_config.tc_host_override or urlsplit(get_docker_host() or "").hostname
     return None if host in _THIS_HOST else host
-
-
-_VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
 
 
 def image_present(image: str) -> bool:
@@ -181,13 +203,13 @@ def image_version(image: str) -> str:
     Raises:
         UsageError: if no engine answers, the image is missing, or it contains no etcd.
     """
-    output = _ask(image, "--version")
-    found = _VERSION.search(output)
-    if found is None:
+    output = _run(image, "--version")
+    version = printed_version(output)
+    if version is None:
         raise UsageError(
             f"{image} has no etcd that tells its version; `etcd --version` gave {output.strip()!r}"
         )
-    return found[1]
+    return version
 
 
 def image_flags(image: str, version: str) -> FlagSet:
@@ -196,7 +218,7 @@ def image_flags(image: str, version: str) -> FlagSet:
     Raises:
         UsageError: as :func:`image_version`.
     """
-    return FlagSet.from_help(version, _ask(image, "--help"))
+    return FlagSet.from_help(version, _run(image, "--help"))
 
 
 def image_id(image: str) -> str:
@@ -209,13 +231,13 @@ def image_id(image: str) -> str:
         return client.images.get(image).id or ""
 
 
-def _ask(image: str, argument: str) -> str:
+def _run(image: str, argument: str) -> str:
     """Return the output of etcd. It is cached while the image is unchanged."""
-    return _ask_once(image, argument, image_id(image))
+    return _run_once(image, argument, image_id(image))
 
 
 @functools.cache
-def _ask_once(image: str, argument: str, _identifier: str) -> str:
+def _run_once(image: str, argument: str, _identifier: str) -> str:
     import docker.errors
 
     token = f"question-{secrets.token_hex(8)}"
@@ -230,7 +252,7 @@ def _ask_once(image: str, argument: str, _identifier: str) -> str:
             )
             try:
                 container.start()
-                container.wait(timeout=PATIENCE)
+                container.wait(timeout=REQUEST_SECONDS)
                 return container.logs().decode(errors="replace")
             except docker.errors.APIError as error:
                 raise UsageError(f"etcd cannot be run in {image}: {reason(error)}") from error
@@ -241,13 +263,9 @@ def _ask_once(image: str, argument: str, _identifier: str) -> str:
 
 
 def remove_cluster(cluster: str) -> int:
-    """Remove all containers and networks with the cluster's label, all members at once.
+    """Remove all containers and networks with this value of the label, all members at once.
 
-    Args:
-        cluster: value of the label.
-
-    Returns:
-        The number of objects that were found. It is no error if another process removes them meanwhile.
+    Return the number of objects that were found. It is no error if another process removes them meanwhile.
 
     Raises:
         UsageError: if no engine answers.
@@ -281,10 +299,6 @@ def cleanup_command(cluster: str) -> tuple[str, ...]:
     if host.startswith("unix://"):
         return abandoned.command(host.removeprefix("unix://"), f"{LABEL}={cluster}")
     return command(remove_abandoned, cluster)
-
-
-_ROUNDS = 3
-"""Number of searches. A request that was sent before its sender died may be executed after the first."""
 
 
 def remove_abandoned(cluster: str) -> None:
@@ -345,78 +359,16 @@ def _reaper_is(image: str) -> Iterator[None]:
             settings.ryuk_image = before
 
 
-CLIENT, PEER, METRICS, CLIENT_HTTP, PLAIN = 2379, 2380, 2381, 2382, 2383
-"""Ports in the container."""
-
-
 def published_ports(outside: MemberAddresses) -> Mapping[int, int]:
     """Return the ports on the host by port in the container."""
-    client = _port(outside.listen_client[0])
     listeners = {
         CLIENT: outside.listen_client[:1],
         PEER: outside.listen_peer,
         METRICS: outside.listen_metrics,
         CLIENT_HTTP: outside.listen_client_http,
-        PLAIN: tuple(url for url in outside.listen_client if _port(url) != client),
+        PLAIN: outside.plain_client,
     }
     return {inside: _port(urls[0]) for inside, urls in listeners.items() if urls}
-
-
-def inside_addresses(outside: MemberAddresses) -> MemberAddresses:
-    """Return the URLs that the etcd in the container listens on and advertises.
-
-    The advertised client URLs are the published ones, which are valid on this host. Peers reach each other by
-    name on the cluster's network.
-
-    Args:
-        outside: the URLs that are published on the host.
-    """
-    inside = {published: port for port, published in published_ports(outside).items()}
-
-    def listen(urls: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(f"{urlsplit(url).scheme}://0.0.0.0:{inside[_port(url)]}" for url in urls)
-
-    return MemberAddresses(
-        name=outside.name,
-        listen_client=listen(outside.listen_client),
-        advertise_client=outside.advertise_client,
-        listen_peer=listen(outside.listen_peer),
-        advertise_peer=tuple(
-            f"{urlsplit(url).scheme}://{outside.name}:{PEER}" for url in outside.listen_peer
-        ),
-        listen_metrics=listen(outside.listen_metrics),
-        listen_client_http=listen(outside.listen_client_http),
-    )
-
-
-def at_host(addresses: MemberAddresses, host: str) -> MemberAddresses:
-    """Return the addresses with the host of a remote engine."""
-    authority = f"[{host}]" if ":" in host else host
-
-    def move(urls: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(f"{urlsplit(url).scheme}://{authority}:{_port(url)}" for url in urls)
-
-    return MemberAddresses(
-        name=addresses.name,
-        listen_client=move(addresses.listen_client),
-        advertise_client=move(addresses.advertise_client),
-        listen_peer=move(addresses.listen_peer),
-        advertise_peer=move(addresses.advertise_peer),
-        listen_metrics=move(addresses.listen_metrics),
-        listen_client_http=move(addresses.listen_client_http),
-    )
-
-
-def reached_at(addresses: MemberAddresses) -> MemberAddresses:
-    """Return the URLs on this host as seen from here, which differ if the engine is elsewhere."""
-    host = published_host()
-    return at_host(addresses, host) if host else addresses
-
-
-def published_address(host: str) -> str:
-    """Return the address on which the engine publishes ports that are meant for an address of this host."""
-    # The loopback address of another host would be unreachable.
-    return _EVERYWHERE if published_host() else host
 
 
 def _port(url: str) -> int:
@@ -424,14 +376,6 @@ def _port(url: str) -> int:
     if port is None:
         raise ValueError(f"{url} has no port")
     return port
-
-
-_STOP_SECONDS = 1
-"""Seconds that etcd may take to stop; the engine accepts whole seconds only."""
-
-_PRIVATE = 0o600
-
-_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,8 +423,8 @@ class EtcdContainer:
 
         Args:
             plan: the settings.
-            earlier: log of the container that it goes on from.
-            outer: the container if somebody else starts and removes it.
+            earlier: log of the container whose data it has.
+            outer: the container if another program starts and removes it.
         """
         self._plan = plan
         self._earlier = earlier
@@ -580,7 +524,7 @@ class EtcdContainer:
                 self._outer.get_wrapped_container().pause()
 
     def resume(self) -> None:
-        """Let etcd go on after :meth:`pause`."""
+        """Continue etcd after :meth:`pause`."""
         if self._outer is not None:
             with _refusals():
                 self._outer.get_wrapped_container().unpause()
@@ -642,10 +586,10 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (docker.errors.DockerException, requests.RequestException) as error:
-        words = reason(error)
-        if any(mark in words for mark in _TAKEN):
-            raise PortTakenError(f"the container engine refuses a port: {words}") from error
-        raise OSError(f"the container engine refuses: {words}") from error
+        text = reason(error)
+        if any(mark in text for mark in _TAKEN):
+            raise PortTakenError(f"the container engine refuses a port: {text}") from error
+        raise OSError(f"the container engine refuses: {text}") from error
 
 
 def describe(container: DockerContainer, plan: ContainerPlan) -> None:
@@ -658,8 +602,8 @@ def describe(container: DockerContainer, plan: ContainerPlan) -> None:
         container.with_copy_into_container(source, target, _PRIVATE)
     if plan.data is not None:
         container.with_copy_into_container(plan.data, str(PATHS.data.parent), _PRIVATE)
-    settings: dict[str, Any] = {"entrypoint": [plan.argv[0]], "user": "0"}
     # The binary itself is run instead of the image's entry point, as root: only root may read the files.
+    settings: dict[str, Any] = {"entrypoint": [plan.argv[0]], "user": "0"}
     if plan.network:
         api = container.get_docker_client().client.api
         networking = {plan.network: api.create_endpoint_config(aliases=[plan.host_name])}
@@ -669,13 +613,6 @@ def describe(container: DockerContainer, plan: ContainerPlan) -> None:
     if plan.name:
         container.with_name(plan.name)
     container.with_kwargs(**settings)
-
-
-_EVERYWHERE = "0.0.0.0"  # noqa: S104
-_HOME = PurePosixPath("/etc/etcd")
-PATHS = MemberPaths(
-    data=PurePosixPath("/var/lib/etcd/data"), pki=_HOME / "pki", config_file=_HOME / "etcd.conf.yml"
-)
 
 
 class ContainerBackend:
@@ -708,8 +645,7 @@ class ContainerBackend:
             home: the cluster's directory.
             address: address of this host on which the ports are published.
             keep: whether the containers outlive this process.
-            outer: the container of the only member if somebody else starts and removes it, with the name and
-                the network that it has.
+            outer: as for :class:`EtcdContainer`, for a cluster of one member, with its name and network.
         """
         self.source = image
         self._outer = outer
@@ -739,12 +675,34 @@ class ContainerBackend:
         return MemberNames(member, (*MemberNames(member).hosts, member, *([host] if host else [])))
 
     def reached_at(self, addresses: MemberAddresses) -> MemberAddresses:
-        """Return a member's URLs as seen from this host."""
-        return reached_at(addresses)
+        """Return a member's URLs as seen from this host, which differ if the engine is elsewhere."""
+        host = published_host()
+        if host is None:
+            return addresses
+        authority = f"[{host}]" if ":" in host else host
+
+        def move(url: str) -> str:
+            return f"{urlsplit(url).scheme}://{authority}:{_port(url)}"
+
+        return replace(
+            addresses.listening_at(move),
+            advertise_client=tuple(map(move, addresses.advertise_client)),
+            advertise_peer=tuple(map(move, addresses.advertise_peer)),
+        )
 
     def listens_on(self, addresses: MemberAddresses) -> MemberAddresses:
-        """Return a member's URLs as etcd gets them."""
-        return inside_addresses(addresses)
+        """Return a member's URLs as etcd gets them.
+
+        The advertised client URLs are the published ones, which are valid on this host. The other members
+        use its name on the cluster's network.
+        """
+        inside = {published: port for port, published in published_ports(addresses).items()}
+
+        def listen(url: str) -> str:
+            return f"{urlsplit(url).scheme}://{_EVERYWHERE}:{inside[_port(url)]}"
+
+        peer = tuple(f"{urlsplit(url).scheme}://{addresses.name}:{PEER}" for url in addresses.listen_peer)
+        return replace(addresses.listening_at(listen), advertise_peer=peer)
 
     def paths(self, member: str) -> MemberPaths:
         """Return the paths of a member's files as etcd sees them."""
@@ -776,12 +734,7 @@ class ContainerBackend:
     ) -> EtcdContainer:
         """Return an etcd that can be started, with the data of the stopped one of that name if there is one.
 
-        Args:
-            addresses: its URLs as seen from this host.
-            argv: its command line.
-            variables: environment variables from the configuration.
-            config_file: its configuration file on this host.
-            ports: the ports to publish under the same numbers, instead of those of its URLs.
+        With ``ports``, these are published under the same numbers, instead of those of its URLs.
         """
         files: list[tuple[Path | bytes, str]] = [(self._home.path / "pki", str(_HOME))]
         if config_file is not None:
@@ -799,7 +752,8 @@ class ContainerBackend:
             argv=argv,
             environment=variables,
             ports={port: port for port in ports} or published_ports(addresses),
-            address=published_address(self._address),
+            # The loopback address of another host would be unreachable.
+            address=_EVERYWHERE if published_host() else self._address,
             files=files,
             keep=self._keep,
             data=data,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
-from pytest_etcdtls.cluster.config import ClusterConfig, FileNames, MemberAddresses
+from pytest_etcdtls.cluster.config import ClusterConfig, FileNames, MemberAddresses, loopback_addresses
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import DeclaredMember
 from pytest_etcdtls.errors import UnreadableJSONError, UsageError
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     Owned: TypeAlias = Cluster | EtcdTLSContainer
 
 
-_TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?),?(?: this is |$)")
-_JSON_MESSAGE = re.compile(r"serving client traffic (securely|insecurely)")
+_SERVED_TEXT = re.compile(r"embed: serving (insecure )?client requests on (\S+?),?(?: this is |$)")
+_SERVED_JSON = re.compile(r"serving client traffic (securely|insecurely)")
 _SERVES_PEERS = ('"msg":"serving peer traffic"', "embed: listening for peers on")
 _ADDRESS_IN_USE = "bind: address already in use"
 
@@ -91,7 +92,7 @@ class ReadinessLog:
 
 def parse_served(line: str) -> Served | None:
     """Return the listener that a log line reports as served; ``None`` for every other line."""
-    if text := _TEXT.search(line):
+    if text := _SERVED_TEXT.search(line):
         return _served(text[2], secure=text[1] is None)
     if "serving client traffic" not in line:
         return None
@@ -101,7 +102,7 @@ def parse_served(line: str) -> Served | None:
         return None
     if not isinstance(entry, dict):
         return None
-    message = _JSON_MESSAGE.match(str(entry.get("msg", "")))
+    message = _SERVED_JSON.match(str(entry.get("msg", "")))
     return _served(str(entry.get("address", "")), secure=message[1] == "securely") if message else None
 
 
@@ -167,9 +168,7 @@ class Member:
     @property
     def plain_client_url(self) -> str | None:
         """The additional ``http`` client listener, if there is one."""
-        others = self.addresses.listen_client[1:]
-        shared = self.client_url.rpartition(":")[2]
-        return next((url for url in others if url.rpartition(":")[2] != shared), None)
+        return next(iter(self.addresses.plain_client), None)
 
     @property
     def pki_directory(self) -> Path:
@@ -256,7 +255,7 @@ def build_target(cluster: Owned, label: str | None = None) -> Target:
     return Target(
         label=label or f"etcd-{cluster.version}",
         origin=cluster.origin,
-        listeners=tuple(listener for member in cluster.members for listener in _listeners(member)),
+        listeners=tuple(listener for member in cluster.members for listener in _listeners(member.addresses)),
         client=_client_credentials(cluster),
         peer=_peer_credentials(cluster),
         expected=tuple(leaf for member in cluster.members for leaf in _expected(cluster, member)),
@@ -264,7 +263,9 @@ def build_target(cluster: Owned, label: str | None = None) -> Target:
         source=cluster.source,
         user=cluster.user,
         dials_with_another=frozenset(_dials_with_another(cluster)),
-        declared={member.name: told for member in cluster.members if (told := member.declared) is not None},
+        declared={
+            member.name: declared for member in cluster.members if (declared := member.declared) is not None
+        },
         logs={member.name: OwnLog(f"the log of {member.name}", member.log) for member in cluster.members},
     )
 
@@ -276,58 +277,43 @@ def _dials_with_another(cluster: Owned) -> Iterator[Role]:
         yield Role.PEER
 
 
-def _listeners(member: Member) -> Iterator[Listener]:
-    yield _listener(Role.CLIENT, "client", member.client_url, member)
-    if member.plain_client_url is not None:
-        yield _listener(Role.CLIENT, "client-plain", member.plain_client_url, member)
-    if member.client_http_url is not None:
-        yield _listener(Role.CLIENT_HTTP, "client-http", member.client_http_url, member)
-    if member.metrics_url is not None:
-        yield _listener(Role.METRICS, "metrics", member.metrics_url, member)
-    yield _listener(Role.PEER, "peer", member.peer_url, member)
-
-
-def _listener(role: Role, kind: str, url: str, member: Member) -> Listener:
-    parts = urlsplit(url)
-    scheme: Literal["https", "http"] = "https" if parts.scheme == "https" else "http"
-    return Listener(
-        role=role,
-        scheme=scheme,
-        host=parts.hostname or "",
-        port=parts.port or 0,
-        member=member.name,
-        label=f"{kind}-{member.name}",
+def _listeners(addresses: MemberAddresses) -> Iterator[Listener]:
+    lists = (
+        (Role.CLIENT, "client", addresses.listen_client[:1]),
+        (Role.CLIENT, "client-plain", addresses.plain_client),
+        (Role.CLIENT_HTTP, "client-http", addresses.listen_client_http),
+        (Role.METRICS, "metrics", addresses.listen_metrics),
+        (Role.PEER, "peer", addresses.listen_peer),
     )
+    for role, kind, urls in lists:
+        for url in map(urlsplit, urls):
+            yield Listener(
+                role=role,
+                scheme="https" if url.scheme == "https" else "http",
+                host=url.hostname or "",
+                port=url.port or 0,
+                member=addresses.name,
+                label=f"{kind}-{addresses.name}",
+            )
 
 
 def outline_listeners(config: ClusterConfig) -> tuple[Listener, ...]:
     """Return the listeners that a cluster of this configuration will have. The ports are not known yet."""
-    return tuple(
-        Listener(role=role, scheme=scheme, host=config.host, port=0, member=name, label=f"{kind}-{name}")
-        for name in (f"m{number}" for number in range(config.size))
-        for role, kind, scheme in _kinds(config)
-    )
-
-
-def _kinds(config: ClusterConfig) -> Iterator[tuple[Role, str, Literal["https", "http"]]]:
-    yield Role.CLIENT, "client", config.client_scheme
-    if config.plain_client_listener:
-        yield Role.CLIENT, "client-plain", "http"
-    if config.client_http:
-        yield Role.CLIENT_HTTP, "client-http", config.client_scheme
-    if config.metrics is not None:
-        yield Role.METRICS, "metrics", config.metrics
-    yield Role.PEER, "peer", config.peer_scheme
+    members = (loopback_addresses(config, f"m{index}", itertools.count(1)) for index in range(config.size))
+    return tuple(replace(listener, port=0) for member in members for listener in _listeners(member))
 
 
 def _client_credentials(cluster: Owned) -> PortCredentials:
     pki, config, member = cluster.pki, cluster.config, cluster.members[0]
     return PortCredentials(
         server_ca=_bundle(pki.server_ca, member, "server-ca"),
-        identities=(_with_files(pki.client, member),),
+        identities=(with_files(pki.client, member.file),),
         client_trust=_bundle(pki.client_ca, member, "client-ca"),
         signing_key=_signing_key(pki.client_ca, member, "client-ca"),
-        revoked=_with_files(pki.revoked, member) if _revokes(config.client_crl_file) else None,
+        # etcd refuses every certificate while the CRL is missing or unreadable, this one too.
+        revoked=with_files(pki.revoked, member.file)
+        if config.client_crl_file not in {None, "empty-crl.der"}
+        else None,
         served=_served_identities(cluster, config.cert_file),
         allowed_hostname=_list(config.client_cert_allowed_hostname),
     )
@@ -339,7 +325,7 @@ def _peer_credentials(cluster: Owned) -> PortCredentials:
     return PortCredentials(
         server_ca=_bundle(pki.peer_ca, member, "peer-ca"),
         # The first one has no SAN, so that etcd's SAN check accepts it also from a bridge's gateway address.
-        identities=(_with_files(pki.peer_client, member), _with_files(peer, member)),
+        identities=(with_files(pki.peer_client, member.file), with_files(peer, member.file)),
         client_trust=_bundle(pki.peer_ca, member, "peer-ca"),
         signing_key=_signing_key(pki.peer_ca, member, "peer-ca"),
         served=_served_identities(cluster, config.peer_cert_file),
@@ -348,15 +334,10 @@ def _peer_credentials(cluster: Owned) -> PortCredentials:
     )
 
 
-def _revokes(crl_file: str | None) -> bool:
-    """Whether the CRL revokes a certificate. An unreadable or missing CRL counts as such."""
-    return crl_file not in {None, "empty-crl.der"}
-
-
 def _served_identities(cluster: Owned, file: str | None) -> tuple[Identity, ...]:
     """Return the certificates that the members serve from the file, if it is one of their own key pairs."""
     pairs = {"server.crt": cluster.pki.servers, "peer.crt": cluster.pki.peers}.get(file or "", {})
-    return tuple(_with_files(pairs[member.name], member) for member in cluster.members if pairs)
+    return tuple(with_files(pairs[member.name], member.file) for member in cluster.members if pairs)
 
 
 def _list(value: str | None) -> tuple[str, ...]:
@@ -365,7 +346,7 @@ def _list(value: str | None) -> tuple[str, ...]:
 
 def _expected(cluster: Owned, member: Member) -> Iterator[ExpectedLeaf]:
     """Yield the certificates that are expected to be served, whatever the configuration says."""
-    for listener in _listeners(member):
+    for listener in _listeners(member.addresses):
         if listener.scheme == "http":
             continue
         peer = listener.role is Role.PEER
@@ -393,8 +374,14 @@ def _signing_key(authority: CertificateAuthority, member: Member, name: str) -> 
     )
 
 
-def _with_files(identity: Identity, member: Member) -> Identity:
-    certificate, key = member.file(f"{identity.name}.crt"), member.file(f"{identity.name}.key")
+def with_files(identity: Identity, file: Callable[[str], Path]) -> Identity:
+    """Return an identity with the paths of its files, for commands to paste, if they are written.
+
+    Args:
+        identity: the identity.
+        file: returns the path of a file by name (``client.crt``).
+    """
+    certificate, key = file(f"{identity.name}.crt"), file(f"{identity.name}.key")
     if not certificate.exists():
         return identity
     return replace(identity, origin=str(certificate), certificate_file=str(certificate), key_file=str(key))

@@ -22,7 +22,7 @@ _STOP_SECONDS = 0.5
 
 
 class InheritedProcess:
-    """A process that an earlier owner has started: what is used of :class:`subprocess.Popen`.
+    """A process that an earlier owner has started, with the used part of :class:`subprocess.Popen`.
 
     Attributes:
         pid: its id.
@@ -177,7 +177,7 @@ class EtcdProcess:
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after :meth:`pause`."""
+        """Continue it after :meth:`pause`."""
         self.signal(signal.SIGCONT)
 
     def reap(self) -> None:
@@ -228,12 +228,7 @@ class ProcessBackend:
     sees_host_files = True
 
     def __init__(self, binary: str, home: GuardedDirectory) -> None:
-        """Run nothing yet.
-
-        Args:
-            binary: path of the binary.
-            home: the cluster's directory.
-        """
+        """Run nothing yet."""
         self.source = self.program = binary
         self._home = home
         self._servers: dict[str, EtcdProcess] = {}
@@ -278,14 +273,9 @@ class ProcessBackend:
         config_file: Path | None,
         ports: Sequence[int] = (),
     ) -> EtcdProcess:
-        """Return an etcd that can be started. Its directory exists.
+        """Return an etcd that can be started. Its directory exists, and its configuration file.
 
-        Args:
-            addresses: its URLs as seen from this host.
-            argv: its command line.
-            variables: environment variables from the configuration.
-            config_file: its configuration file on this host, already in place.
-            ports: the ports that it listens on, which a process needs no help with.
+        ``config_file`` and ``ports`` are for containers: a process sees the files and ports of this host.
         """
         log = self._home.path / addresses.name / "etcd.log"
         server = EtcdProcess(argv, clean_environment(variables), log, self._home.watchdog)

@@ -1,7 +1,7 @@
 """A declaration at other ports and paths, with its files: what is started to replay it on this machine.
 
-Everything that is declared is kept, in its order and as a flag, a variable or a key, but for what belongs to
-the machine or to the other members. The files are the declared ones, or generated ones of the same shape.
+Every declared setting is kept, in its order and as a flag, a variable or a key, except for those of the
+machine or of the other members. The files are the declared ones, or generated ones of the same shape.
 """
 
 from __future__ import annotations
@@ -57,6 +57,12 @@ _SWITCHED_OFF: Final = {
     "experimental-enable-distributed-tracing": "traces are not sent",
 }
 _DEFAULT_PEER_URL: Final = "http://localhost:2380"
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_PAIRS: Final = {"cert-file": "key-file", "client-cert-file": "client-key-file"}
+CLIENTS: Final = PurePosixPath("clients")
+"""The directory of the generated client certificates, which etcd does not read."""
+_LONGEST_NAME: Final = 64
+"""Characters of a common name and of an organization (RFC 5280, upper bounds)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +133,10 @@ def moved_urls(declaration: Declaration) -> dict[str, list[DeclaredURL]]:
 
 
 def replacements(declaration: Declaration) -> Iterator[str]:
-    """Yield what a replay does otherwise than declared, one sentence each, beside ports and directories."""
-    given = (*declaration.settings.values(), *declaration.hidden)
-    for setting in given:
-        if said := _replaced(setting, declaration):
-            yield f"{setting.spelled}: {said}"
+    """Yield the differences to the declaration, one sentence each, except for ports and directories."""
+    for setting in (*declaration.settings.values(), *declaration.hidden):
+        if replacement := _replaced(setting, declaration):
+            yield f"{setting.spelled}: {replacement}"
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if name in declaration.go_environment:
             yield f"{name}: the root certificates are this machine's"
@@ -164,15 +169,15 @@ def _replaced(setting: Setting, declaration: Declaration) -> str:
 def relocate(declaration: Declaration, place: Place, *, additions: Mapping[str, str]) -> Relocated:
     """Return what etcd is started with at another place.
 
-    Args:
-        declaration: the declaration.
-        place: where it is replayed.
-        additions: settings of this etcd that are given where the declaration does not give them.
+    The additions are settings of this etcd that are given where the declaration does not give them.
     """
     started, known = declaration.started_with, _Values(declaration, place)
     added = {**additions, "data-dir": str(place.data), **known.defaults()}
     added = {name: value for name, value in added.items() if name not in declaration.settings}
-    arguments = [_argument(one, known) for one in started.arguments]
+    arguments = [
+        one if isinstance(one, str) else f"{one.spelled}={known.of(one.name, one.value)}"
+        for one in started.arguments
+    ]
     variables = {one.spelled: known.of(one.name, one.value) for one in started.variables}
     if "GODEBUG" in declaration.go_environment:
         variables["GODEBUG"] = declaration.go_environment["GODEBUG"]
@@ -185,10 +190,6 @@ def relocate(declaration: Declaration, place: Place, *, additions: Mapping[str, 
     else:
         arguments = [*(f"--{name}={value}" for name, value in added.items()), *arguments]
     return Relocated(arguments=tuple(arguments), variables=variables, configuration=text)
-
-
-def _argument(one: Setting | str, known: _Values) -> str:
-    return one if isinstance(one, str) else f"{one.spelled}={known.of(one.name, one.value)}"
 
 
 class _Values:
@@ -239,16 +240,15 @@ class _Values:
             for flag, urls in self._moved.items()
             if flag not in self._given and urls
         }
-        # etcd requires these beside others; what is declared with a value that is not known is given one.
-        unknown = self._left_out
-        if FLAGS[Role.CLIENT] in lists or "advertise-client-urls" in unknown:
+        # etcd requires these with others. Those whose declared value is not known get one.
+        if FLAGS[Role.CLIENT] in lists or "advertise-client-urls" in self._left_out:
             lists["advertise-client-urls"] = "http://localhost:2379"
-        if unknown & {"name", "initial-cluster"}:
+        if self._left_out & {"name", "initial-cluster"}:
             lists["initial-cluster"] = self._members()
         return lists
 
     def _advertised(self, value: str) -> str:
-        """Return the advertised URLs; of a certificate that etcd generates, those that it is for."""
+        """Return the advertised URLs; with --auto-tls those of the address that the certificate is for."""
         urls = parse_urls(value)
         if not self._generates or urls.problems:
             return value
@@ -258,16 +258,16 @@ class _Values:
         return ",".join(f"{self._name}={url}" for url in self._peer_urls.split(","))
 
     def _listened(self, value: str) -> str:
-        words: dict[str, None] = {}
-        for word in value.split(","):
-            urls = parse_urls(word).urls
+        listed: dict[str, None] = {}
+        for text in value.split(","):
+            urls = parse_urls(text).urls
             if urls and urls[0].is_socket:
                 continue
-            # What etcd refuses is kept, and what another setting overrides.
+            # A URL that etcd refuses is kept, and one that another setting overrides.
             moves = bool(urls) and bind_problem(urls[0]) is None and urls[0].address in self._place.ports
-            words[self._place.url(urls[0]) if moves else word] = None
-        # Sockets alone: etcd needs a list, and opens one in its working directory.
-        return ",".join(words) or "unix://replay-of-a-socket:0"
+            listed[self._place.url(urls[0]) if moves else text] = None
+        # If all are sockets: etcd needs a list, and opens this one in its working directory.
+        return ",".join(listed) or "unix://replay-of-a-socket:0"
 
 
 def _configuration(text: str, known: _Values, added: Mapping[str, str]) -> str:
@@ -282,7 +282,10 @@ def _configuration(text: str, known: _Values, added: Mapping[str, str]) -> str:
         return text
     lower = {str(key).lower() for key in document}
     changed = {key: _value(str(key).lower(), value, known) for key, value in document.items()}
-    changed |= {name: _typed(name, value) for name, value in added.items() if name not in lower}
+    for name, setting in added.items():
+        if name not in lower:
+            scalar = int(setting) if setting.isdigit() else setting
+            changed[name] = [setting] if name == "log-outputs" else scalar
     return yaml.safe_dump(changed, sort_keys=False)
 
 
@@ -301,26 +304,14 @@ def _value(key: str, value: Any, known: _Values) -> Any:  # noqa: ANN401 - of a 
     return value
 
 
-def _typed(name: str, value: str) -> object:
-    if name == "log-outputs":
-        return [value]
-    return int(value) if value.isdigit() else value
-
-
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-_PAIRS: Final = {"cert-file": "key-file", "client-cert-file": "client-key-file"}
-CLIENTS: Final = PurePosixPath("clients")
-"""The directory of the generated client certificates, which etcd does not read."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayFiles:
     """The files that a replayed etcd gets.
 
     Attributes:
         contents: by their path below the PKI directory; keys among them are never shown.
-        client: the credentials that fit them on client ports.
-        peer: the credentials that fit them on peer ports.
+        client: the matching credentials for client ports.
+        peer: the matching credentials for peer ports.
         generated: why they are generated; empty if they are the declared ones.
     """
 
@@ -388,14 +379,14 @@ class _Leaf:
     Attributes:
         path: its declared path.
         key: the declared path of its key; ``None`` if it is not declared.
-        like: the certificates of the declared file, leaf first; empty if they are not here.
+        declared: the certificates of the declared file, leaf first; empty if they are not here.
         dials: whether etcd presents it as a client only.
     """
 
     side: Side
     path: str
     key: str | None
-    like: tuple[x509.Certificate, ...]
+    declared: tuple[x509.Certificate, ...]
     dials: bool
 
 
@@ -436,22 +427,26 @@ class _Shape:
         )
 
     def issuer(self, leaf: _Leaf) -> CertificateAuthority:
-        """Return the CA that issues a certificate: that of a bundle that it leads to, or one of its own."""
+        """Return the CA that issues a certificate: that of the bundle that verifies it, or one of its own."""
         order: tuple[Side, ...] = (leaf.side, *(side for side in SIDES if side != leaf.side))
-        if not leaf.like or not any(self.bundles.values()):
+        if not leaf.declared or not any(self.bundles.values()):
             known = _given(self._declared, f"{prefix(leaf.side)}trusted-ca-file") is not None
             return self.trusted(leaf.side) if known else self._authority(leaf.path, "server-ca", ())
-        first, *sent = leaf.like
+        first, *sent = leaf.declared
         for side in order:
             if self.bundles[side] and find_path(first, sent, self.bundles[side], first.not_valid_before_utc):
                 above = self.trusted(side)
-                return above.intermediate("intermediate-ca") if _intermediates(leaf.like) else above
+                has_intermediate = any(not is_self_signed(certificate) for certificate in sent)
+                return above.intermediate("intermediate-ca") if has_intermediate else above
         return self._authority(first.issuer.public_bytes(), "server-ca", ())
 
-    def _authority(self, key: object, name: str, like: tuple[x509.Certificate, ...]) -> CertificateAuthority:
+    def _authority(
+        self, key: object, name: str, declared: tuple[x509.Certificate, ...]
+    ) -> CertificateAuthority:
+        """Return the CA with this key; a new one has name and key type of the declared certificate."""
         if key not in self._authorities:
-            common_name = _attribute(like[0].subject, NameOID.COMMON_NAME) if like else None
-            key_type = _key_type(like[0]) if like else None
+            common_name = _attribute(declared[0].subject, NameOID.COMMON_NAME) if declared else None
+            key_type = _key_type(declared[0]) if declared else None
             self._authorities[key] = CertificateAuthority.create(
                 common_name or name, key_type or self._key_type
             )
@@ -463,10 +458,8 @@ class _Shape:
         for side in SIDES:
             for name, key_name in _PAIRS.items():
                 full = f"{prefix(side)}{name}"
-                setting, key = (
-                    _given(self._declared, full),
-                    _given(self._declared, f"{prefix(side)}{key_name}"),
-                )
+                setting = _given(self._declared, full)
+                key = _given(self._declared, f"{prefix(side)}{key_name}")
                 if setting is not None and setting.value not in seen:
                     seen.add(setting.value)
                     yield _Leaf(
@@ -480,12 +473,12 @@ class _Shape:
     def profile(self, leaf: _Leaf) -> Profile:
         """Return the profile of a certificate: like the declared one, with this machine's loopback."""
         name = (self._declared.declaration.text("name") or "default")[:_LONGEST_NAME]
-        if not leaf.like:
+        if not leaf.declared:
             if leaf.dials:
                 return replace(CLIENT, common_name=name)
             return replace(SERVER, common_name=name, subject_alt_names=(*self._hosts(), *_LOOPBACK))
-        like = leaf.like[0]
-        names = extension(like, x509.SubjectAlternativeName)
+        declared = leaf.declared[0]
+        names = extension(declared, x509.SubjectAlternativeName)
         hosts = tuple(
             dict.fromkeys(
                 str(one.value) for one in names or () if isinstance(one, (x509.DNSName, x509.IPAddress))
@@ -493,11 +486,11 @@ class _Shape:
         )
         loopback = () if leaf.dials or not hosts else tuple(one for one in _LOOPBACK if one not in hosts)
         return Profile(
-            common_name=_attribute(like.subject, NameOID.COMMON_NAME),
-            organization=_attribute(like.subject, NameOID.ORGANIZATION_NAME),
+            common_name=_attribute(declared.subject, NameOID.COMMON_NAME),
+            organization=_attribute(declared.subject, NameOID.ORGANIZATION_NAME),
             subject_alt_names=(*hosts, *loopback),
-            extended_key_usage=purposes(like),
-            key_type=_key_type(like),
+            extended_key_usage=purposes(declared),
+            key_type=_key_type(declared),
         )
 
     def _hosts(self) -> tuple[str, ...]:
@@ -513,14 +506,6 @@ class _Shape:
                 if not (url.is_wildcard or url.is_socket or url.is_loopback) and url.host
             )
         )
-
-
-def _intermediates(chain: tuple[x509.Certificate, ...]) -> bool:
-    return any(not is_self_signed(certificate) for certificate in chain[1:])
-
-
-_LONGEST_NAME: Final = 64
-"""Characters of a common name and of an organization (RFC 5280, upper bounds)."""
 
 
 def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str | None:
@@ -557,7 +542,7 @@ class _Generation:
         self._served: dict[str, tuple[Identity, CertificateAuthority]] = {}
 
     def files(self, why: str) -> ReplayFiles:
-        """Return the files with the credentials that fit them."""
+        """Return the files with the matching credentials."""
         for leaf in self._shape.leaves():
             authority = self._shape.issuer(leaf)
             name = PurePosixPath(leaf.path).name
@@ -571,16 +556,16 @@ class _Generation:
 
     def _put(self, declared_path: str, content: bytes) -> None:
         path = below_root(declared_path)
-        if path.name:  # not so of a directory such as /, which etcd refuses as it is
+        if path.name:  # a directory such as / has none; etcd refuses it unchanged
             self._contents[path] = content
 
     def _credentials(self, side: Side) -> PortCredentials:
-        p = prefix(side)
-        authority, trusted = self._shape.trusted(side), _given(self._declared, f"{p}trusted-ca-file")
+        authority = self._shape.trusted(side)
+        trusted = _given(self._declared, f"{prefix(side)}trusted-ca-file")
         if trusted is not None:
             self._put(trusted.value, encode_certificates([authority.certificate]))
         declaration = self._declared.declaration
-        # As the newest etcd reads them; an older one that takes a list as one name refuses everybody.
+        # As the newest etcd reads them. Before 3.5.15 a list is one name, which no client has.
         cn = allowed_names(declaration, f"{side}-cert-allowed-cn", None)
         hostname = allowed_names(declaration, f"{side}-cert-allowed-hostname", None)
         profile = replace(
@@ -588,7 +573,7 @@ class _Generation:
             common_name=cn[0][:_LONGEST_NAME] if cn else "etcd-peer" if side == "peer" else "client",
             subject_alt_names=hostname[:1],
         )
-        served = _given(self._declared, f"{p}cert-file")
+        served = _given(self._declared, f"{prefix(side)}cert-file")
         pair = self._served.get(served.value) if served is not None else None
         return PortCredentials(
             server_ca=_bundle(pair[1].root) if pair else None,
@@ -596,7 +581,7 @@ class _Generation:
             client_trust=_bundle(authority) if trusted is not None else None,
             signing_key=SigningKey(authority.certificate, authority.key) if trusted is not None else None,
             revoked=self._revoked(side, authority, profile),
-            served=(replace(pair[0], name=f"{p}server"),) if pair else (),
+            served=(replace(pair[0], name=f"{prefix(side)}server"),) if pair else (),
             allowed_cn=cn,
             allowed_hostname=hostname,
         )

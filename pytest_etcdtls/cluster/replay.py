@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from pytest_etcdtls.cluster.config import FlagSet, MemberAddresses, PortClaim, PortTakenError, claim_ports
-from pytest_etcdtls.cluster.member import ReadinessLog, Served
+from pytest_etcdtls.cluster.config import MemberAddresses, PortClaim, PortTakenError, claim_ports
+from pytest_etcdtls.cluster.member import ReadinessLog, Served, with_files
 from pytest_etcdtls.cluster.process import EtcdProcess, ProcessBackend
 from pytest_etcdtls.cluster.relocation import (
     CLIENTS,
@@ -46,7 +46,7 @@ from pytest_etcdtls.declared.reading import declared_member
 from pytest_etcdtls.errors import ClusterStartError, UnreadableJSONError, UsageError
 from pytest_etcdtls.etcd_log.parse import OwnLog
 from pytest_etcdtls.pki.bundle import write_files
-from pytest_etcdtls.pki.profile import Identity, KeyType
+from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import (
     ConnectTo,
@@ -72,7 +72,9 @@ _LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in a container, whose ports are published on loopback
 _LINES: Final = 8
 _COLUMNS: Final = 400
-_TELLING = re.compile(r"not defined|error|fatal|panic|invalid|failed|cannot|could not|required|must", re.I)
+_TIMING: Final = {"heartbeat-interval": "5", "election-timeout": "25"}
+"""For a fast start: a single member elects itself. Each limits the other, so both are given or none."""
+_PROBLEM = re.compile(r"not defined|error|fatal|panic|invalid|failed|cannot|could not|required|must", re.I)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ class ReplayPlan:
 
     @property
     def notes(self) -> Iterator[str]:
-        """What is otherwise than declared, one sentence each."""
+        """How the replay differs from the declaration, one sentence each."""
         if self.files.generated:
             yield f"keys and certificates are generated in the declared shape: {self.files.generated}"
         yield from replacements(self.declaration)
@@ -166,7 +168,7 @@ def _listeners(plan: ReplayPlan, version: str) -> tuple[tuple[Listener, ...], tu
     for one in judged:
         url, side = one.url, sides["peer" if one.role is Role.PEER else "client"]
         # A certificate that etcd generates is for the address that it listens on.
-        host = _LOOPBACK if url.secure and side.generated else _host(one, plan.declaration)
+        host = _LOOPBACK if url.secure and side.generated else _judged_host(one, plan.declaration)
         scheme: Literal["https", "http"] = "https" if url.secure else "http"
         # A finding about a member says which listeners it concerns by their role and the member's label.
         label = f"{one.role}-{plan.label}-{safe(host)}-{url.port}"
@@ -187,7 +189,7 @@ def _listeners(plan: ReplayPlan, version: str) -> tuple[tuple[Listener, ...], tu
     return tuple(found), unreached
 
 
-def _host(listener: DeclaredListener, declaration: Declaration) -> str:
+def _judged_host(listener: DeclaredListener, declaration: Declaration) -> str:
     """Return the host under which a listener is judged; an unspecified address has the advertised one."""
     if not listener.url.is_wildcard:
         return listener.url.host
@@ -242,7 +244,7 @@ class ReplayedEtcd:
         self._backend = _backend(source, self._home, keep=keep)
         try:
             self._come_up()
-        except (OSError, ValueError) as error:  # a value that no command line or path can have
+        except (OSError, ValueError) as error:  # ValueError: a value with a NUL, in a command line or a path
             self._remove()
             raise ClusterStartError(f"{self._what} could not be tried: {error}") from error
         except BaseException:
@@ -288,7 +290,10 @@ class ReplayedEtcd:
             data=paths.data,
             config_file=paths.config_file,
         )
-        additions = _additions(declaration, self._backend.flags())
+        # For a fast start and a log that can be read, where the declaration does not say otherwise.
+        additions = {} if _TIMING.keys() & declaration.settings.keys() else dict(_TIMING)
+        if "log-outputs" in self._backend.flags():
+            additions["log-outputs"] = "stderr"
         relocated = relocate(declaration, place, additions=additions)
         (self.directory / _MEMBER).mkdir(mode=0o700, exist_ok=True)
         config_file = None
@@ -335,20 +340,15 @@ class ReplayedEtcd:
 
     def _fail(self, happened: str) -> None:
         lines = self._server.log().splitlines() if self._server is not None else []
-        telling = list(_telling(lines))
-        self.log_lines = tuple(printable(line, _COLUMNS) for line in telling)
-        said = printable(_said(telling[0])) if telling else "its log is empty"
-        self.failure = f"{happened}: {said}"
+        problems = list(_problem_lines(lines))
+        self.log_lines = tuple(printable(line, _COLUMNS) for line in problems)
+        first = printable(_message(problems[0])) if problems else "its log is empty"
+        self.failure = f"{happened}: {first}"
         self._backend.discard()
 
     def target(self, outline: Target) -> Target:
-        """Return the target that it is.
-
-        Args:
-            outline: from :meth:`ReplayPlan.outline`.
-        """
-        host = self._connects_to
-        rules = tuple(self._rules(host))
+        """Return the target that it is, from :meth:`ReplayPlan.outline`."""
+        host = self._host
         listeners = tuple(
             replace(listener, connect_to=(host, self._ports[one.url.address]))
             for listener, one in zip(
@@ -365,12 +365,12 @@ class ReplayedEtcd:
             client=self._with_files(outline.client),
             peer=self._with_files(outline.peer),
             declared=MappingProxyType({self._plan.label: declared}),
-            connect_to=rules,
+            connect_to=tuple(self._connect_to(host)),
             logs=MappingProxyType({self._plan.label: log}),
             replay=Replay(source=self._plan.declaration.source, failure=self.failure, log=self.log_lines),
         )
 
-    def _rules(self, host: str) -> Iterator[ConnectTo]:
+    def _connect_to(self, host: str) -> Iterator[ConnectTo]:
         """Yield where connections to declared and advertised URLs go: never to the machine that has them."""
         declaration = self._plan.declaration
         listed = moved_urls(declaration)
@@ -385,7 +385,7 @@ class ReplayedEtcd:
                     yield _to(url, host, self._ports[same.address])
 
     @property
-    def _connects_to(self) -> str:
+    def _host(self) -> str:
         if self._source.kind == "process":
             return _LOOPBACK
         from pytest_etcdtls.cluster.container import published_host
@@ -400,15 +400,8 @@ class ReplayedEtcd:
         if not self._plan.files.generated:
             return held
 
-        def placed(identity: Identity) -> Identity:
-            certificate, key = (self._pki / CLIENTS / f"{identity.name}.{end}" for end in ("crt", "key"))
-            if not certificate.exists():
-                return identity
-            return replace(
-                identity, origin=str(certificate), certificate_file=str(certificate), key_file=str(key)
-            )
-
-        return replace(held, identities=tuple(map(placed, held.identities)))
+        directory = self._pki / CLIENTS
+        return replace(held, identities=tuple(with_files(one, directory.joinpath) for one in held.identities))
 
     def keep_message(self) -> str:
         """Return where a kept etcd listens, and how it is stopped, as lines to paste."""
@@ -447,25 +440,15 @@ def _backend(source: EtcdSource, home: GuardedDirectory, *, keep: bool) -> Proce
     return ContainerBackend(source.location, source.version, home, address=_LOOPBACK, keep=keep)
 
 
-_TIMING: Final = {"heartbeat-interval": "5", "election-timeout": "25"}
-"""For a fast start: a single member elects itself. Each limits the other, so both are given or none."""
-
-
-def _additions(declaration: Declaration, flags: FlagSet) -> dict[str, str]:
-    """Return settings for a fast start and a log that can be read, where the declaration has none."""
-    timing = {} if _TIMING.keys() & declaration.settings.keys() else _TIMING
-    return {**timing, **({"log-outputs": "stderr"} if "log-outputs" in flags else {})}
-
-
-def _telling(lines: Sequence[str]) -> Iterator[str]:
+def _problem_lines(lines: Sequence[str]) -> Iterator[str]:
     """Yield the lines that say why etcd ended, the last one first. etcd's help text is left out."""
     usage = next((number for number, line in enumerate(lines) if line.strip() == "Usage:"), len(lines))
     before = [line for line in lines[:usage] if line.strip()]
-    found = [line for line in before if _TELLING.search(line)] or before
+    found = [line for line in before if _PROBLEM.search(line)] or before
     yield from reversed(found[-_LINES:])
 
 
-def _said(line: str) -> str:
+def _message(line: str) -> str:
     """Return the message of a line of etcd's log."""
     try:
         entry = read_json(line)

@@ -2,9 +2,9 @@
 
 The watchdog of the cluster outlives the run. It holds the state of the cluster in memory, with the keys of
 its CAs, and listens on a socket in the user's cache directory. The next run that needs the same cluster
-connects and is its owner. The watchdog accepts no other connection meanwhile, so no two runs share a cluster.
-Without a next run the watchdog removes the cluster when its time is over. If an owner is killed, it does so
-at once.
+connects and becomes its owner. The watchdog accepts no other connection until then, so no two runs share a
+cluster. Without a next run the watchdog removes the cluster when its time is over. If an owner is killed, it
+does so at once.
 """
 
 from __future__ import annotations
@@ -43,16 +43,19 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.certificate import load
 from pytest_etcdtls.pki.profile import PrivateKey
 
+_LEAST_VALIDITY = 0.5
+"""The part of a certificate's validity that must be left for another run."""
+
 
 class KeptClusters:
     """The clusters that are left by a run of this user, and those that this run is going to leave.
 
     Attributes:
-        notes: what became of clusters, for the end of the run.
+        notes: which clusters were kept and which were not, for the end of the run.
     """
 
     def __init__(self, minutes: float) -> None:
-        """Find the directory, and clean up what a machine or a watchdog that died has left there.
+        """Find the directory, and remove what is left there without a watchdog.
 
         Args:
             minutes: how long a cluster stays after a run.
@@ -114,7 +117,7 @@ class KeptClusters:
         """
         for cluster, (key, what) in self._shared.items():
             try:
-                why = _unfit(cluster)
+                why = _why_not(cluster)
                 if not why:
                     remove_data(gateway_of(cluster.members[0]))
                     why = self._leave(cluster, key)
@@ -148,20 +151,20 @@ class KeptClusters:
                 continue
             channel, state = found
             try:
-                # From a process of this user that listened in a directory of this user's alone.
+                # Safe: the other process is this user's, and the socket is in a directory of mode 0700.
                 cluster: Cluster = pickle.loads(base64.b64decode(state))  # noqa: S301
                 cluster.take(channel)
-                if not (why := _unfit(cluster)):
+                if not (why := _why_not(cluster)):
                     return cluster
                 cluster.release()
-            except Exception as error:  # whatever an end of etcd, of its container or files makes of it
+            except Exception as error:  # etcd, its container or its files may be gone
                 why = str(error)
             self.notes.append(f"{name}: a kept one was replaced: {why}")
             end(channel)
         return None
 
     def _clean_up(self) -> None:
-        """Remove what has no watchdog: it was killed, or the machine has stopped. Its lock is free then."""
+        """Remove clusters whose watchdog was killed, also by a stop of the machine. Its lock is free then."""
         try:
             with _locked(self._directory, fcntl.LOCK_EX):
                 sockets = {path.name.rpartition(".")[2]: path for path in self.waiting}
@@ -186,7 +189,7 @@ class KeptClusters:
 
 @contextmanager
 def _locked(directory: Path, kind: int) -> Iterator[None]:
-    """Hold a lock on a directory. It holds in other containers and, as far as NFS has it, on other hosts too.
+    """Hold a lock on a directory. Other containers see it, and other hosts if NFS supports it.
 
     Raises:
         BlockingIOError: for an exclusive lock, if it is locked already.
@@ -220,7 +223,7 @@ def _private_directory(path: Path) -> Path:
         for one in (path, *path.parents):
             found = one.lstat()
             ours = found.st_uid in ({os.geteuid()} if one == path else {os.geteuid(), 0})
-            # In a sticky directory nobody renames what belongs to others.
+            # In a directory with the sticky bit, users can rename their own files only.
             others = 0o077 if one == path else 0 if found.st_mode & stat.S_ISVTX else 0o022
             if not stat.S_ISDIR(found.st_mode) or not ours or found.st_mode & others:
                 raise UsageError(
@@ -232,10 +235,7 @@ def _private_directory(path: Path) -> Path:
     return path
 
 
-_LEAST_VALIDITY = 0.5
-
-
-def _unfit(cluster: Cluster) -> str:
+def _why_not(cluster: Cluster) -> str:
     """Return why a cluster is not for another run, empty if it is."""
     now = datetime.now(UTC)
     for leaves in cluster.pki.leaves.values():
@@ -248,10 +248,10 @@ def _unfit(cluster: Cluster) -> str:
 
 
 def _key(config: ClusterConfig, source: EtcdSource) -> str:
-    """Return what tells clusters apart: the etcd by its content, the configuration, and who can use it.
+    """Return an identifier of the etcd by its content, its configuration, and the processes that can use it.
 
-    Only the same package and Python can use it, in the same namespaces of processes and networks: containers
-    may share a cache directory.
+    They have the same package and Python, and the same namespaces of processes and networks: containers may
+    share a cache directory.
     """
     if source.kind == "container":
         from pytest_etcdtls.cluster.container import image_id

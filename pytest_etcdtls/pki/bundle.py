@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -76,20 +76,13 @@ HEALTHCHECK_CLIENT: Final = replace(_KUBEADM_LEAF, common_name="kube-etcd-health
 APISERVER_ETCD_CLIENT: Final = replace(_KUBEADM_LEAF, common_name="kube-apiserver-etcd-client")
 
 KUBEADM_PATHS: Final = {
-    "client-ca.crt": "etcd/ca.crt",
-    "client-ca.key": "etcd/ca.key",
-    "server-ca.crt": "etcd/ca.crt",
-    "server-ca.key": "etcd/ca.key",
-    "peer-ca.crt": "etcd/ca.crt",
-    "peer-ca.key": "etcd/ca.key",
-    "server.crt": "etcd/server.crt",
-    "server.key": "etcd/server.key",
-    "peer.crt": "etcd/peer.crt",
-    "peer.key": "etcd/peer.key",
-    "peer-client.crt": "etcd/healthcheck-client.crt",
-    "peer-client.key": "etcd/healthcheck-client.key",
-    "client.crt": "apiserver-etcd-client.crt",
-    "client.key": "apiserver-etcd-client.key",
+    f"{name}.{ending}": f"{path}.{ending}"
+    for name, path in (
+        *(("client-ca", "etcd/ca"), ("server-ca", "etcd/ca"), ("peer-ca", "etcd/ca")),
+        *(("server", "etcd/server"), ("peer", "etcd/peer")),
+        *(("peer-client", "etcd/healthcheck-client"), ("client", "apiserver-etcd-client")),
+    )
+    for ending in ("crt", "key")
 }
 """Paths of a node's files below its PKI directory, by the logical names of the other layouts."""
 
@@ -156,6 +149,7 @@ def write_files(directory: Path, files: Mapping[PurePosixPath, bytes]) -> None:
 
 
 def _make_directory(directory: Path) -> None:
+    # Path.mkdir(parents=True) makes the parents with the default mode, not with this one.
     if directory.is_dir():
         return
     _make_directory(directory.parent)
@@ -169,9 +163,6 @@ def _replace_file(path: Path, content: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     temporary.replace(path)
-
-
-_ONE_CA: Final = (CALayout.SHARED, CALayout.KUBEADM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,21 +179,6 @@ class AuthorityTree:
     server_issuer: CertificateAuthority
     peer_issuer: CertificateAuthority
 
-    @property
-    def client_ca(self) -> CertificateAuthority:
-        """The CA that etcd trusts for client certificates."""
-        return self.client_issuer.root
-
-    @property
-    def server_ca(self) -> CertificateAuthority:
-        """The trust anchor of the certificates served on client ports."""
-        return self.server_issuer.root
-
-    @property
-    def peer_ca(self) -> CertificateAuthority:
-        """The CA that the members trust for peer certificates."""
-        return self.peer_issuer.root
-
 
 def key_type(plan: PKIPlan) -> KeyType:
     """Return the key type of a plan: the one that it sets, else the default of its layout."""
@@ -211,14 +187,16 @@ def key_type(plan: PKIPlan) -> KeyType:
     return KeyType.RSA_2048 if plan.layout is CALayout.KUBEADM else KeyType.ECDSA_P256
 
 
-def authority_tree(plan: PKIPlan) -> AuthorityTree:
-    """Generate the CAs of a plan.
-
-    Raises:
-        ValueError: if a profile cannot be encoded.
-    """
-    client = _authority(plan, _ca_name(plan), plan.client_authority)
-    if plan.layout in _ONE_CA:
+def _authority_tree(plan: PKIPlan) -> AuthorityTree:
+    """Generate the CAs of a plan."""
+    names = {
+        CALayout.KUBEADM: KUBEADM_CA_COMMON_NAME,
+        CALayout.SHARED: "etcd CA",
+        CALayout.PER_ROLE: "etcd client CA",
+    }
+    # In the other layouts it signs server and client certificates of the client port.
+    client = _authority(plan, names.get(plan.layout, "etcd client-port CA"), plan.client_authority)
+    if plan.layout in (CALayout.SHARED, CALayout.KUBEADM):
         return AuthorityTree(client, client, client)
     peer = _authority(plan, "etcd peer CA", plan.peer_authority)
     server = client
@@ -227,21 +205,9 @@ def authority_tree(plan: PKIPlan) -> AuthorityTree:
     return AuthorityTree(client, server, peer)
 
 
-def _ca_name(plan: PKIPlan) -> str:
-    if plan.layout is CALayout.KUBEADM:
-        return KUBEADM_CA_COMMON_NAME
-    match plan.layout:
-        case CALayout.SHARED:
-            return "etcd CA"
-        case CALayout.PER_ROLE:
-            return "etcd client CA"
-    # It signs server and client certificates of the client port; "client CA" would mean clients only.
-    return "etcd client-port CA"
-
-
 def _authority(plan: PKIPlan, common_name: str, profile: Profile) -> CertificateAuthority:
-    if plan.layout is CALayout.KUBEADM:
-        profile = KUBEADM_AUTHORITY if profile == AUTHORITY else profile
+    if plan.layout is CALayout.KUBEADM and profile == AUTHORITY:
+        profile = KUBEADM_AUTHORITY
     root = CertificateAuthority.create(common_name, key_type(plan), profile=profile)
     if plan.layout is not CALayout.INTERMEDIATE:
         return root
@@ -258,14 +224,10 @@ class MemberLeaves:
     peer_client: Identity
 
 
-def issue_leaves(
+def _issue_leaves(
     plan: PKIPlan, tree: AuthorityTree, members: Sequence[MemberNames]
 ) -> Mapping[str, MemberLeaves]:
-    """Issue the leaves of every member, by member name.
-
-    Raises:
-        ValueError: if a profile cannot be encoded.
-    """
+    """Issue the leaves of every member, by member name."""
     if plan.layout is CALayout.KUBEADM:
         return {member.name: _kubeadm_node(plan, tree, member) for member in members}
     client = tree.client_issuer.issue(plan.client, name="client")
@@ -285,8 +247,8 @@ def _served(
     server = tree.server_issuer.issue(profile, name="server", key=key, hosts=member.hosts)
     peer = tree.peer_issuer.issue(plan.peer, name="peer", key=key, hosts=member.hosts)
     return (
-        _with_chain(server, tree.server_ca.certificate, plan.sent_chain),
-        _with_chain(peer, tree.peer_ca.certificate, plan.sent_chain),
+        _with_chain(server, tree.server_issuer.root.certificate, plan.sent_chain),
+        _with_chain(peer, tree.peer_issuer.root.certificate, plan.sent_chain),
     )
 
 
@@ -305,11 +267,11 @@ def _kubeadm_node(plan: PKIPlan, tree: AuthorityTree, member: MemberNames) -> Me
     # kubeadm copies its CA's notBefore into every certificate that it signs.
     start = authority.certificate.not_valid_before_utc if plan.client_authority == AUTHORITY else None
 
-    def issue(name: str, planned: Profile, default: Profile, kubeadms: Profile) -> Identity:
-        untouched = planned == default
-        profile = kubeadms if untouched else planned
+    def issue(name: str, planned: Profile, default: Profile, kubeadm: Profile) -> Identity:
+        is_default = planned == default
+        profile = kubeadm if is_default else planned
         profile = replace(profile, common_name=profile.common_name or member.name)
-        return authority.issue(profile, name=name, hosts=hosts, not_before=start if untouched else None)
+        return authority.issue(profile, name=name, hosts=hosts, not_before=start if is_default else None)
 
     server = plan.server_exceptions.get(member.name, plan.server)
     return MemberLeaves(
@@ -318,9 +280,6 @@ def _kubeadm_node(plan: PKIPlan, tree: AuthorityTree, member: MemberNames) -> Me
         client=issue("client", plan.client, CLIENT, APISERVER_ETCD_CLIENT),
         peer_client=issue("peer-client", plan.peer_client, PEER_CLIENT, HEALTHCHECK_CLIENT),
     )
-
-
-__all__ = ["CALayout", "ClusterPKI", "MemberNames", "PKIPlan", "SentChain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,8 +314,8 @@ class ClusterPKI:
         names = [member.name for member in members]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"a PKI needs members with distinct names, got {names}")
-        tree = authority_tree(plan)
-        leaves = issue_leaves(plan, tree, members)
+        tree = _authority_tree(plan)
+        leaves = _issue_leaves(plan, tree, members)
         empty_crl = tree.client_issuer.crl()
         revoked = tree.client_issuer.issue(plan.client, name="revoked")
         tree.client_issuer.revoke(revoked.chain[0])
@@ -370,24 +329,16 @@ class ClusterPKI:
         )
 
     def renewed(self, kind: Literal["server", "peer"]) -> Self:
-        """Return the PKI with new keys and certificates that the members serve, signed by the same CAs.
-
-        Args:
-            kind: those of the client port (``server``) or of the peer port.
-        """
-        fresh = issue_leaves(self.plan, self.authorities, self.members)
+        """Return the PKI with new keys and certificates for client ports or peer ports, of the same CAs."""
+        fresh = _issue_leaves(self.plan, self.authorities, self.members)
         leaves = {
             name: replace(old, **{kind: getattr(fresh[name], kind)}) for name, old in self.leaves.items()
         }
         return replace(self, leaves=leaves)
 
     def with_member(self, member: MemberNames) -> Self:
-        """Return the PKI with a further member, whose leaves are signed by the same CAs.
-
-        Raises:
-            ValueError: if a profile cannot be encoded.
-        """
-        fresh = issue_leaves(self.plan, self.authorities, [member])[member.name]
+        """Return the PKI with a further member, whose leaves are signed by the same CAs."""
+        fresh = _issue_leaves(self.plan, self.authorities, [member])[member.name]
         if self.plan.layout is not CALayout.KUBEADM:
             fresh = replace(fresh, client=self.client, peer_client=self.peer_client)
         return replace(self, members=(*self.members, member), leaves={**self.leaves, member.name: fresh})
@@ -428,17 +379,17 @@ class ClusterPKI:
     @property
     def client_ca(self) -> CertificateAuthority:
         """The CA that etcd trusts for client certificates."""
-        return self.authorities.client_ca
+        return self.authorities.client_issuer.root
 
     @property
     def server_ca(self) -> CertificateAuthority:
         """The trust anchor of the certificates served on client ports."""
-        return self.authorities.server_ca
+        return self.authorities.server_issuer.root
 
     @property
     def peer_ca(self) -> CertificateAuthority:
         """The CA that the members trust for peer certificates."""
-        return self.authorities.peer_ca
+        return self.authorities.peer_issuer.root
 
     def paths(self, member: str, *, with_ca_keys: bool = False) -> Mapping[str, PurePosixPath]:
         """Return the path of each file of :meth:`write`, relative to its directory, by logical name."""
@@ -446,42 +397,37 @@ class ClusterPKI:
 
     def files(self, *, with_ca_keys: bool = False) -> Mapping[PurePosixPath, bytes]:
         """Return the contents of all files by path, relative to the PKI directory."""
-        cluster = dict(self._cluster_contents())
+        contents = self._cluster_contents()
         files: dict[PurePosixPath, bytes] = {}
         for member in self.members:
-            contents = {**cluster, **dict(self._member_contents(member.name))}
+            leaves = self.leaves[member.name]
+            for identity in (leaves.server, leaves.peer, leaves.client, leaves.peer_client):
+                contents |= self._pair(identity)
             paths = self.paths(member.name, with_ca_keys=with_ca_keys)
             files |= {path: contents[name] for name, path in paths.items()}
         return files
 
     def write(self, directory: Path, *, with_ca_keys: bool = False) -> None:
-        """Write all files below the directory with mode 0600, and create missing directories with mode 0700.
-
-        Raises:
-            OSError: if a file or directory cannot be written.
-        """
+        """Write all files below the directory, as :func:`write_files` does."""
         write_files(directory, self.files(with_ca_keys=with_ca_keys))
 
-    def _cluster_contents(self) -> Iterator[tuple[str, bytes]]:
+    def _cluster_contents(self) -> dict[str, bytes]:
+        crl = self.authorities.client_issuer.crl()
+        contents = {
+            **self._pair(self.revoked),
+            "crl.der": crl,
+            "crl.pem": x509.load_der_x509_crl(crl).public_bytes(Encoding.PEM),
+            "empty-crl.der": self.empty_crl,
+        }
         anchors = {"client-ca": self.client_ca, "server-ca": self.server_ca, "peer-ca": self.peer_ca}
         for name, authority in anchors.items():
-            yield f"{name}.crt", encode_certificates([authority.certificate])
-            yield f"{name}.key", self._key(authority.key)
-        yield from self._pair(self.revoked)
-        crl = self.authorities.client_issuer.crl()
-        yield "crl.der", crl
-        yield "crl.pem", x509.load_der_x509_crl(crl).public_bytes(Encoding.PEM)
-        yield "empty-crl.der", self.empty_crl
+            contents[f"{name}.crt"] = encode_certificates([authority.certificate])
+            contents[f"{name}.key"] = self._key(authority.key)
+        return contents
 
-    def _member_contents(self, member: str) -> Iterator[tuple[str, bytes]]:
-        leaves = self.leaves[member]
-        for identity in (leaves.server, leaves.peer, leaves.client, leaves.peer_client):
-            yield from self._pair(identity)
-
-    def _pair(self, identity: Identity) -> Iterator[tuple[str, bytes]]:
-        yield f"{identity.name}.crt", encode_certificates(identity.chain)
-        if identity.key is not None:
-            yield f"{identity.name}.key", self._key(identity.key)
+    def _pair(self, identity: Identity) -> dict[str, bytes]:
+        key = {} if identity.key is None else {f"{identity.name}.key": self._key(identity.key)}
+        return {f"{identity.name}.crt": encode_certificates(identity.chain), **key}
 
     def _key(self, key: PrivateKey) -> bytes:
         return encode_key(key, traditional=self.plan.layout is CALayout.KUBEADM)

@@ -41,7 +41,7 @@ from pytest_etcdtls.untrusted import listed, printable, read_regular
 RSA_MOST_BITS: Final = 8192
 """The maximum RSA key size that Go's TLS accepts from a peer, in bits (crypto/tls, since Go 1.20.7)."""
 
-_RSA_LARGEST_EXPONENT: Final = 2**31 - 1
+LARGEST_RSA_EXPONENT: Final = 2**31 - 1
 """The maximum public exponent in Go's crypto/rsa."""
 
 _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
@@ -92,17 +92,17 @@ def is_allowed(key: CertificatePublicKeyTypes | None, thresholds: Thresholds) ->
 
 
 def allowed_keys(thresholds: Thresholds) -> str:
-    """Return in words which keys the profiles allow, and which sections say so."""
-    said = []
+    """Return which keys the profiles allow, with the sections that require it, as text."""
+    rules = []
     if thresholds.keys is not None:
-        said.append(f"{', '.join(sorted(thresholds.keys))}{thresholds.source('keys')}")
+        rules.append(f"{', '.join(sorted(thresholds.keys))}{thresholds.source('keys')}")
     if thresholds.rsa_bits is not None:
-        said.append(f"RSA of at least {thresholds.rsa_bits} bits{thresholds.source('rsa_bits')}")
-    return "; ".join(said) or STRONG
+        rules.append(f"RSA of at least {thresholds.rsa_bits} bits{thresholds.source('rsa_bits')}")
+    return "; ".join(rules) or STRONG
 
 
 def _fits_go(key: rsa.RSAPublicKey) -> bool:
-    return key.public_numbers().e <= _RSA_LARGEST_EXPONENT
+    return key.public_numbers().e <= LARGEST_RSA_EXPONENT
 
 
 def is_too_long(key: CertificatePublicKeyTypes | None) -> bool:
@@ -141,7 +141,7 @@ def load(der: bytes) -> x509.Certificate:
     """
     try:
         with warnings.catch_warnings():
-            # The library warns of non-positive serial numbers and of odd country codes; checks judge those.
+            # The library warns of non-positive serial numbers and of long country codes; checks judge those.
             warnings.simplefilter("ignore")
             certificate = x509.load_der_x509_certificate(der)
             _ = certificate.subject, certificate.issuer, certificate.version
@@ -368,7 +368,7 @@ def name_text(name: x509.Name) -> str:
 
 
 def name_list(names: Iterable[x509.Name]) -> str:
-    """Return distinguished names for people, sorted, at most 20 of them; empty without one."""
+    """Return distinguished names as text, sorted, at most 20 of them; empty without one."""
     return listed(sorted(map(name_text, names)), ", ")
 
 
@@ -474,7 +474,11 @@ def load_certificates(path: Path, *, option: str = "certificate file") -> tuple[
     data = read_file(path, option)
     blocks = pem_blocks(data)
     if not blocks:
-        return (_der_certificate(path, option, data),)
+        try:
+            return (load(data),)
+        except ValueError as error:
+            advice = "pass a file with the line BEGIN CERTIFICATE, or a certificate in DER"
+            raise credential_error(option, path, "is neither PEM nor a certificate in DER", advice) from error
     certificates = [block for block in blocks if block.label in CERTIFICATE_LABELS]
     if not certificates:
         raise credential_error(
@@ -551,10 +555,11 @@ def _load_key(
     for passphrase in given:
         if _decrypts(keys[0], passphrase):
             return _private_key(path, option, keys[0], passphrase, consistent=consistent), passphrase
+    wrong = "the passphrase is wrong" if len(given) == 1 else f"none of {len(given)} passphrases is right"
     raise credential_error(
         option,
         path,
-        f"holds an encrypted key, and {_none_of(len(given))}",
+        f"holds an encrypted key, and {wrong}",
         f"see whether it is the right one: openssl pkey -in {path} -noout",
     )
 
@@ -640,10 +645,6 @@ def _count(number: int) -> str:
     return f"{number:,}" if number < 1 << 64 else f"2^{number.bit_length() - 1} or more"
 
 
-def _none_of(number: int) -> str:
-    return "the passphrase is wrong" if number == 1 else f"none of {number} passphrases is right"
-
-
 def _decrypts(block: Block, passphrase: bytes) -> bool:
     """Return whether a passphrase is that of an encrypted key, or the key has another problem."""
     if not passphrase:
@@ -679,13 +680,13 @@ def load_identity(
     """
     chain = load_certificates(certificate_path, option=options[0])
     key, passphrase = _load_key(key_path, options[1], passphrases=passphrases)
-    belonging = [number for number, found in enumerate(chain, 1) if _belongs(key, found)]
-    if 1 not in belonging:
+    places = [number for number, found in enumerate(chain, 1) if public_key(found) == key.public_key()]
+    if 1 not in places:
         subject = name_text(chain[0].subject)
         happened = f"does not belong to the first certificate of {certificate_path} ({subject})"
         advice = f"pass the key of that certificate with {options[1]}, or its certificate with {options[0]}"
-        if belonging:
-            happened += f" but to the one at place {belonging[0]}"
+        if places:
+            happened += f" but to the one at place {places[0]}"
             advice = "put the leaf first in the certificate file, then its intermediates"
         raise credential_error(options[1], key_path, happened, advice)
     return Identity(
@@ -697,14 +698,6 @@ def load_identity(
         key_file=str(key_path),
         passphrase=passphrase,
     )
-
-
-def _der_certificate(path: Path, option: str, data: bytes) -> x509.Certificate:
-    try:
-        return load(data)
-    except ValueError as error:
-        advice = "pass a file with the line BEGIN CERTIFICATE, or a certificate in DER"
-        raise credential_error(option, path, "is neither PEM nor a certificate in DER", advice) from error
 
 
 def _certificate(path: Path, option: str, block: Block, which: str) -> x509.Certificate:
@@ -751,10 +744,6 @@ def _private_key(
             option, path, f"holds a key that etcd cannot use ({kind})", "use RSA, EC or Ed25519"
         )
     return key
-
-
-def _belongs(key: PrivateKey, certificate: x509.Certificate) -> bool:
-    return public_key(certificate) == key.public_key()
 
 
 def _labels(blocks: tuple[Block, ...]) -> str:

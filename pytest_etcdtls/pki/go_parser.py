@@ -24,6 +24,43 @@ GENERALIZED_TIME: Final = 0x18
 SEQUENCE: Final = 0x30
 SET: Final = 0x31
 
+EMAIL, DNS, URI, IP = 0x81, 0x82, 0x86, 0x87
+"""Tags of the GeneralName types that Go reads (RFC 5280 section 4.2.1.6)."""
+Names = tuple[tuple[int, bytes], ...]
+"""Tag and content of each GeneralName."""
+
+RSA_KEY: Final = "1.2.840.113549.1.1.1"
+DSA_KEY: Final = "1.2.840.10040.4.1"
+EC_KEY: Final = "1.2.840.10045.2.1"
+ED25519: Final = "1.3.101.112"
+"""The key, and its signature algorithm too (RFC 8410 section 3)."""
+
+SUBJECT_KEY_IDENTIFIER: Final = "2.5.29.14"
+KEY_USAGE: Final = "2.5.29.15"
+SUBJECT_ALT_NAME: Final = "2.5.29.17"
+BASIC_CONSTRAINTS: Final = "2.5.29.19"
+NAME_CONSTRAINTS: Final = "2.5.29.30"
+POLICIES: Final = "2.5.29.32"
+POLICY_MAPPINGS: Final = "2.5.29.33"
+AUTHORITY_KEY_IDENTIFIER: Final = "2.5.29.35"
+POLICY_CONSTRAINTS: Final = "2.5.29.36"
+EXTENDED_KEY_USAGE: Final = "2.5.29.37"
+INHIBIT_ANY_POLICY: Final = "2.5.29.54"
+
+_VERSION, _EXTENSIONS = 0xA0, 0xA3
+_FIELD = {number: 0x80 | number for number in range(3)}
+_NESTED = {number: 0xA0 | number for number in range(2)}
+
+_CURVES: dict[str, type[ec.EllipticCurve]] = {
+    "1.3.132.0.33": ec.SECP224R1,
+    "1.2.840.10045.3.1.7": ec.SECP256R1,
+    "1.3.132.0.34": ec.SECP384R1,
+    "1.3.132.0.35": ec.SECP521R1,
+}
+_ADDRESS_LENGTHS = (4, 16)
+_PRINTABLE = re.compile(rb"[A-Za-z0-9'()+,\-./ :=?*&]*\Z")
+_NUMERIC = re.compile(rb"[0-9 ]*\Z")
+
 
 class MalformedError(ValueError):
     """The data is malformed; the message names the malformed part."""
@@ -71,10 +108,9 @@ class Reader:
 
     def element(self, tag: int, what: str) -> bytes:
         """Return the whole of the next element, which must have the tag."""
-        found, _, whole = self.any_element(what)
-        if found != tag:
-            raise MalformedError(what)
-        return whole
+        before = self.rest
+        self.content(tag, what)
+        return before[: len(before) - len(self.rest)]
 
     def content(self, tag: int, what: str) -> bytes:
         """Return the content of the next element, which must have the tag."""
@@ -86,6 +122,11 @@ class Reader:
     def inside(self, tag: int, what: str) -> Reader:
         """Return a reader of the content of the next element, which must have the tag."""
         return Reader(self.content(tag, what))
+
+    def sequences(self, what: str) -> Iterator[Reader]:
+        """Yield a reader of the content of each further element, all of which must be SEQUENCEs."""
+        while self:
+            yield self.inside(SEQUENCE, what)
 
     def optional(self, tag: int, what: str) -> bytes | None:
         """Return the content of the next element if it has the tag; else return ``None`` and read nothing."""
@@ -184,31 +225,6 @@ def _content(der: bytes, start: int) -> tuple[int, int]:
     return begin, begin + int.from_bytes(der[start + 2 : begin], "big")
 
 
-EMAIL, DNS, URI, IP = 0x81, 0x82, 0x86, 0x87
-"""Tags of the GeneralName types that Go reads (RFC 5280 section 4.2.1.6)."""
-
-_VERSION, _EXTENSIONS = 0xA0, 0xA3
-_FIELD = {number: 0x80 | number for number in range(3)}
-_NESTED = {number: 0xA0 | number for number in range(2)}
-_PERMITTED, _EXCLUDED = _NESTED[0], _NESTED[1]
-
-_RSA, _DSA, _EC, _ED25519 = (
-    "1.2.840.113549.1.1.1",
-    "1.2.840.10040.4.1",
-    "1.2.840.10045.2.1",
-    "1.3.101.112",
-)
-_CURVES: dict[str, type[ec.EllipticCurve]] = {
-    "1.3.132.0.33": ec.SECP224R1,
-    "1.2.840.10045.3.1.7": ec.SECP256R1,
-    "1.3.132.0.34": ec.SECP384R1,
-    "1.3.132.0.35": ec.SECP521R1,
-}
-_ADDRESS_LENGTHS = (4, 16)
-_PRINTABLE = re.compile(rb"[A-Za-z0-9'()+,\-./ :=?*&]*\Z")
-_NUMERIC = re.compile(rb"[0-9 ]*\Z")
-
-
 @dataclass(frozen=True, slots=True)
 class RawExtension:
     """One extension as encoded in a certificate.
@@ -284,7 +300,7 @@ def _certificate(der: bytes) -> None:
             seen.add(found.oid)
             if found.critical and found.oid in _NEVER_CRITICAL:
                 raise MalformedError(f"the extension {_NEVER_CRITICAL[found.oid]} is critical")
-            if reader := _READERS.get(found.oid):
+            if reader := READERS.get(found.oid):
                 reader(found.value)
     outer.bit_string("malformed signature")
     if whole:
@@ -313,8 +329,7 @@ def _name(reader: Reader, which: str) -> None:
     sets = reader.inside(SEQUENCE, what)
     while sets:
         attributes = sets.inside(SET, what)
-        while attributes:
-            attribute = attributes.inside(SEQUENCE, what)
+        for attribute in attributes.sequences(what):
             oid = attribute.object_identifier(what)
             tag, value, _ = attribute.any_element(what)
             if problem := _string_problem(tag, value):
@@ -363,13 +378,11 @@ def _time(reader: Reader, which: str) -> None:
         year += 1900 if year >= 50 else 2000
     # Python's calendar does not support year 0, whose February has 29 days.
     is_day = 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year or 2000, month)[1]
-    if not is_day or hour > 23 or minute > 59 or second > 59 or not _is_zone(match[7]):
+    zone = match[7]
+    # Go formats the parsed time again and compares: an offset of zero would be written as Z.
+    is_zone = zone == b"Z" or (int(zone[1:]) != 0 and int(zone[1:3]) <= 24 and int(zone[3:]) <= 59)
+    if not is_day or hour > 23 or minute > 59 or second > 59 or not is_zone:
         raise MalformedError(f"{which} is no {what}")
-
-
-def _is_zone(text: bytes) -> bool:
-    """Return whether it is Z, or an offset that Go would format in the same way."""
-    return text == b"Z" or (int(text[1:]) != 0 and int(text[1:3]) <= 24 and int(text[3:]) <= 59)
 
 
 def _public_key(tbs: Reader) -> None:
@@ -379,16 +392,8 @@ def _public_key(tbs: Reader) -> None:
     octets, unused = info.bit_string(what)
     if unused:
         octets = (int.from_bytes(octets, "big") >> unused).to_bytes(len(octets), "big")
-    match oid:
-        case "1.2.840.113549.1.1.1":
-            _rsa_key(parameters, octets)
-        case "1.2.840.10045.2.1":
-            _ec_key(parameters, octets)
-        case "1.3.101.112":
-            if parameters or len(octets) != 32:
-                raise MalformedError("malformed Ed25519 key")
-        case "1.2.840.10040.4.1":
-            _dsa_key(parameters, octets)
+    if reader := _KEY_READERS.get(oid):
+        reader(parameters, octets)
 
 
 def _rsa_key(parameters: bytes, octets: bytes) -> None:
@@ -416,6 +421,11 @@ def _ec_key(parameters: bytes, octets: bytes) -> None:
         raise MalformedError("the EC key is not a point of its curve") from error
 
 
+def _ed25519_key(parameters: bytes, octets: bytes) -> None:
+    if parameters or len(octets) != 32:
+        raise MalformedError("malformed Ed25519 key")
+
+
 def _dsa_key(parameters: bytes, octets: bytes) -> None:
     what = "malformed DSA key"
     numbers = [Reader(octets).integer(what)]
@@ -423,6 +433,14 @@ def _dsa_key(parameters: bytes, octets: bytes) -> None:
     numbers += [values.integer(what) for _ in range(3)]
     if min(numbers) <= 0:
         raise MalformedError(what)
+
+
+_KEY_READERS: dict[str, Callable[[bytes, bytes], None]] = {
+    RSA_KEY: _rsa_key,
+    EC_KEY: _ec_key,
+    ED25519: _ed25519_key,
+    DSA_KEY: _dsa_key,
+}
 
 
 def _extensions(tbs: Reader) -> Iterator[RawExtension]:
@@ -503,18 +521,22 @@ def _subject_alt_name(value: bytes) -> None:
             raise MalformedError(f"an address of the subjectAltName has {len(content)} octets")
 
 
-def _name_constraints(value: bytes) -> None:
+def name_constraints(value: bytes) -> tuple[Names, Names]:
+    """Return the permitted and the excluded subtrees, including those of types that Go does not read."""
     what = "malformed nameConstraints"
     outer = Reader(value)
     fields = outer.inside(SEQUENCE, what)
-    permitted = fields.optional(_PERMITTED, what)
-    excluded = fields.optional(_EXCLUDED, what)
+    permitted, excluded = (fields.optional(_NESTED[number], what) for number in range(2))
     if outer or fields or not (permitted or excluded):
         raise MalformedError(f"{what}, or there is nothing in it")
-    for subtrees in (Reader(permitted or b""), Reader(excluded or b"")):
-        while subtrees:
-            tag, content, _ = subtrees.inside(SEQUENCE, what).any_element(what)
-            _constraint(tag, content)
+    return _subtrees(permitted or b"", what), _subtrees(excluded or b"", what)
+
+
+def _subtrees(content: bytes, what: str) -> Names:
+    names = [subtree.any_element(what)[:2] for subtree in Reader(content).sequences(what)]
+    for tag, name in names:
+        _constraint(tag, name)
+    return tuple(names)
 
 
 def _constraint(tag: int, content: bytes) -> None:
@@ -524,9 +546,9 @@ def _constraint(tag: int, content: bytes) -> None:
             raise problem
         text = content.decode()
         if tag == EMAIL and "@" in text:
-            if not _is_mailbox(text):
+            if mailbox(text) is None:
                 raise problem
-        elif not _is_domain(text, constraint=True) or (tag == URI and _is_address(text)):
+        elif not is_domain(text, constraint=True) or (tag == URI and _is_address(text)):
             raise problem
     elif tag == IP:
         half = len(content) // 2
@@ -538,13 +560,10 @@ def _constraint(tag: int, content: bytes) -> None:
             raise MalformedError(f"the mask of an address of nameConstraints is none: {content[half:].hex()}")
 
 
-def _is_domain(text: str, *, constraint: bool = False) -> bool:
-    """Return whether Go accepts it as a domain. Go checks no more than this."""
-    if not text:
-        return True
-    if constraint:
-        text = text.removeprefix(".")
-    return all(re.fullmatch(r"[!-~]+", label) for label in text.split("."))
+def is_domain(text: str, *, constraint: bool = False) -> bool:
+    """Return whether Go's domainNameValid accepts it, which checks no more than this."""
+    labels = (text.removeprefix(".") if constraint else text).split(".")
+    return not text or all(re.fullmatch(r"[!-~]+", label) for label in labels)
 
 
 def _is_address(text: str) -> bool:
@@ -555,20 +574,21 @@ def _is_address(text: str) -> bool:
     return "%" not in text
 
 
-_ATOM = r"(?:[0-9A-Za-z!#$%&'*+\-/=?^_`{|}~.]|\\[\x00-\x7f])+"
-_QUOTED = r'"(?:[\x01-\x08\x0b\x0c\x0e-\x1f !#-\[\]-\x7f]|\\[\x01-\x09\x0b\x0c\x0e-\x7f])*"'
+# As in Go's parseRFC2821Mailbox: a space in a quoted string and an escape outside of it are allowed.
+_QUOTED = r'"((?:[\x01-\x08\x0b\x0c\x0e-\x1f !#-\[\]-\x7f]|\\[\x01-\x09\x0b\x0c\x0e-\x7f])*)"'
+_ATOM = r"((?:[0-9A-Za-z!#$%&'*+\-/=?^_`{|}~.]|\\[\x00-\x7f])+)"
 
 
-def _is_mailbox(text: str) -> bool:
-    match = re.match(rf"({_QUOTED}|{_ATOM})@(.*)\Z", text, re.DOTALL)
+def mailbox(text: str) -> tuple[str, str] | None:
+    """Return the local part and the domain, the domain in lower case; ``None`` if Go does not accept it."""
+    match = re.match(rf"(?:{_QUOTED}|{_ATOM})@(.*)\Z", text, re.DOTALL)
     if match is None:
-        return False
-    local, domain = match.groups()
-    if not local.startswith('"'):
-        local = re.sub(r"\\(.)", r"\1", local, flags=re.DOTALL)
-        if local.startswith(".") or local.endswith(".") or ".." in local:
-            return False
-    return not domain.endswith(".") and _is_domain(domain)
+        return None
+    quoted, atom, domain = match.groups()
+    local = re.sub(r"\\(.)", r"\1", quoted if quoted is not None else atom, flags=re.DOTALL)
+    if quoted is None and (local.startswith(".") or local.endswith(".") or ".." in local):
+        return None
+    return (local, domain.lower()) if is_domain(domain) else None
 
 
 # -- URLs, as parsed by net/url ---------------------------------------------------------------
@@ -605,7 +625,7 @@ def _is_host(host: str, scheme: str) -> bool:
         if not host.startswith("[") or "[" in inner or not bracket or not re.fullmatch(r"(:\d*)?", port):
             return False
         address = inner.partition("%25")[0]
-        return ":" in address and _is_address(address) and _is_domain(host)
+        return ":" in address and _is_address(address) and is_domain(host)
     # Go 1.26 allows one colon in the host of an http URL, and several with any other scheme.
     split = str.partition if scheme in ("http", "https") else str.rpartition
     if ":" in host and not re.fullmatch(r"[0-9]*", split(host, ":")[2]):
@@ -614,21 +634,54 @@ def _is_host(host: str, scheme: str) -> bool:
         return False
     decoded = re.sub(r"%(..)", lambda found: chr(int(found[1], 16)), host)
     # A host with a trailing period is refused; an empty host counts as no host.
-    return not host or (not decoded.endswith(".") and _is_domain(decoded))
+    return not host or (not decoded.endswith(".") and is_domain(decoded))
 
 
 def _unescapes(text: str) -> bool:
     return not re.search(r"%(?![0-9A-Fa-f]{2})", text)
 
 
-# -- extensions of which only the syntax is checked -------------------------------------------
+def policies(value: bytes) -> tuple[bytes, ...]:
+    """Return the encoded OIDs, without tag and length."""
+    what = "malformed certificatePolicies"
+    sequences = Reader(value).inside(SEQUENCE, what).sequences(what)
+    found = tuple(policy.content(OBJECT_IDENTIFIER, what) for policy in sequences)
+    for oid in found:
+        dotted(oid, what, largest=1 << 8 * len(oid))
+    if len(set(found)) < len(found):
+        raise MalformedError("the same policy stands twice in certificatePolicies")
+    return found
+
+
+def policy_mappings(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the encoded OIDs of issuerDomainPolicy and subjectDomainPolicy."""
+    what = "malformed policyMappings"
+    return tuple(
+        (mapping.content(OBJECT_IDENTIFIER, what), mapping.content(OBJECT_IDENTIFIER, what))
+        for mapping in Reader(value).inside(SEQUENCE, what).sequences(what)
+    )
+
+
+def policy_constraints(value: bytes) -> tuple[int | None, int | None]:
+    """Return requireExplicitPolicy and inhibitPolicyMapping."""
+    what = "malformed policyConstraints"
+    fields = Reader(value).inside(SEQUENCE, what)
+    explicit, mapping = (
+        fields.integer(what, tag=_FIELD[number], bits=64) if fields.at(_FIELD[number]) else None
+        for number in range(2)
+    )
+    return explicit, mapping
+
+
+def inhibit_any_policy(value: bytes) -> int:
+    """Return the number of certificates for which anyPolicy is still allowed."""
+    return Reader(value).integer("malformed inhibitAnyPolicy", bits=64)
 
 
 def _distribution_points(value: bytes) -> None:
     what = "malformed cRLDistributionPoints"
-    points = Reader(value).inside(SEQUENCE, what)
-    while points:
-        name = points.inside(SEQUENCE, what).optional(_NESTED[0], what)
+    for point in Reader(value).inside(SEQUENCE, what).sequences(what):
+        name = point.optional(_NESTED[0], what)
         if name is None:
             continue
         full_name = Reader(name).inside(_NESTED[0], what)
@@ -636,63 +689,33 @@ def _distribution_points(value: bytes) -> None:
             full_name.content(URI, what)
 
 
-def _policies(value: bytes) -> None:
-    what = "malformed certificatePolicies"
-    policies = Reader(value).inside(SEQUENCE, what)
-    seen: set[bytes] = set()
-    while policies:
-        oid = policies.inside(SEQUENCE, what).content(OBJECT_IDENTIFIER, what)
-        dotted(oid, what, largest=1 << 8 * len(oid))
-        if oid in seen:
-            raise MalformedError("the same policy stands twice in certificatePolicies")
-        seen.add(oid)
-
-
-def _policy_mappings(value: bytes) -> None:
-    what = "malformed policyMappings"
-    mappings = Reader(value).inside(SEQUENCE, what)
-    while mappings:
-        mapping = mappings.inside(SEQUENCE, what)
-        mapping.content(OBJECT_IDENTIFIER, what)
-        mapping.content(OBJECT_IDENTIFIER, what)
-
-
-def _policy_constraints(value: bytes) -> None:
-    what = "malformed policyConstraints"
-    fields = Reader(value).inside(SEQUENCE, what)
-    for number in range(2):
-        if fields.at(_FIELD[number]):
-            fields.integer(what, tag=_FIELD[number], bits=64)
-
-
 def _information_access(value: bytes) -> None:
     what = "malformed authorityInfoAccess"
-    descriptions = Reader(value).inside(SEQUENCE, what)
-    while descriptions:
-        description = descriptions.inside(SEQUENCE, what)
+    for description in Reader(value).inside(SEQUENCE, what).sequences(what):
         description.object_identifier(what)
         description.optional(URI, what)
 
 
 _NEVER_CRITICAL = {
-    "2.5.29.14": "subjectKeyIdentifier",
-    "2.5.29.35": "authorityKeyIdentifier",
+    SUBJECT_KEY_IDENTIFIER: "subjectKeyIdentifier",
+    AUTHORITY_KEY_IDENTIFIER: "authorityKeyIdentifier",
     "1.3.6.1.5.5.7.1.1": "authorityInfoAccess",
 }
 """Extensions that Go refuses if critical, as RFC 5280 requires. Go accepts others that RFC 5280 forbids."""
 
-_READERS: dict[str, Callable[[bytes], object]] = {
-    "2.5.29.14": subject_key_identifier,
-    "2.5.29.15": key_usage,
-    "2.5.29.17": _subject_alt_name,
-    "2.5.29.19": basic_constraints,
-    "2.5.29.30": _name_constraints,
+READERS: dict[str, Callable[[bytes], object]] = {
+    SUBJECT_KEY_IDENTIFIER: subject_key_identifier,
+    KEY_USAGE: key_usage,
+    SUBJECT_ALT_NAME: _subject_alt_name,
+    BASIC_CONSTRAINTS: basic_constraints,
+    NAME_CONSTRAINTS: name_constraints,
     "2.5.29.31": _distribution_points,
-    "2.5.29.32": _policies,
-    "2.5.29.33": _policy_mappings,
-    "2.5.29.35": authority_key_identifier,
-    "2.5.29.36": _policy_constraints,
-    "2.5.29.37": extended_key_usage,
-    "2.5.29.54": lambda value: Reader(value).integer("malformed inhibitAnyPolicy", bits=64),
+    POLICIES: policies,
+    POLICY_MAPPINGS: policy_mappings,
+    AUTHORITY_KEY_IDENTIFIER: authority_key_identifier,
+    POLICY_CONSTRAINTS: policy_constraints,
+    EXTENDED_KEY_USAGE: extended_key_usage,
+    INHIBIT_ANY_POLICY: inhibit_any_policy,
     "1.3.6.1.5.5.7.1.1": _information_access,
 }
+"""The extensions that Go handles, by OID: each function raises if Go does not parse the value."""

@@ -16,7 +16,7 @@ import functools
 import ipaddress
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final, TypeVar
@@ -32,26 +32,66 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.pki import go_parser
-from pytest_etcdtls.pki.certificate import extension, key_usages, public_key, shown
+from pytest_etcdtls.pki.certificate import LARGEST_RSA_EXPONENT, extension, key_usages, public_key, shown
 from pytest_etcdtls.pki.go_parser import (
     DNS,
+    EC_KEY,
+    ED25519,
     EMAIL,
     IP,
-    OBJECT_IDENTIFIER,
+    NAME_CONSTRAINTS,
+    RSA_KEY,
     SEQUENCE,
+    SUBJECT_ALT_NAME,
     URI,
     MalformedError,
+    Names,
     RawExtension,
     Reader,
+    is_domain,
+    mailbox,
 )
 from pytest_etcdtls.untrusted import printable
 
-Names = tuple[tuple[int, bytes], ...]
-"""Tag and content of each GeneralName."""
+Path = tuple[x509.Certificate, ...]
+T = TypeVar("T")
+U = TypeVar("U")
 
-_KINDS = {DNS: "DNS name", EMAIL: "mailbox", URI: "URI", IP: "address"}
+_NAME_TYPES = {IP: "address", DNS: "DNS name", URI: "URI", EMAIL: "mailbox"}
+"""The types of names that Go reads, in the order in which it compares them with constraints."""
 _MAPPED = bytes(10) + b"\xff\xff"
 """The prefix of an IPv4-mapped IPv6 address."""
+_KEY_CERT_SIGN = 5
+_VERSION_WITH_EXTENSIONS = 3
+_SERVER_AUTH, _ANY_PURPOSE = "1.3.6.1.5.5.7.3.1", "2.5.29.37.0"
+_ANY_POLICY = bytes.fromhex("551d2000")
+_SHOWN_EXTENSIONS = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
+
+_SHA2 = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+_LEAST_RSA_BITS = 1024
+_PSS_HASHES = {
+    "2.16.840.1.101.3.4.2.1": "sha256",
+    "2.16.840.1.101.3.4.2.2": "sha384",
+    "2.16.840.1.101.3.4.2.3": "sha512",
+}
+_ALGORITHMS: Final = {
+    "1.2.840.113549.1.1.11": ("rsa", "sha256"),
+    "1.2.840.113549.1.1.12": ("rsa", "sha384"),
+    "1.2.840.113549.1.1.13": ("rsa", "sha512"),
+    "1.2.840.10045.4.3.2": ("ecdsa", "sha256"),
+    "1.2.840.10045.4.3.3": ("ecdsa", "sha384"),
+    "1.2.840.10045.4.3.4": ("ecdsa", "sha512"),
+    ED25519: ("ed25519", ""),
+}
+_PSS, _MGF1 = "1.2.840.113549.1.1.10", "1.2.840.113549.1.1.8"
+
+_MOST_SIGNATURE_CHECKS = 100
+"""The number of signatures after which Go stops: a server cannot keep a client busy with certificates."""
+_MOST_PATHS = 50
+_MOST_WEAK_CHECKS = 200
+
+
+# -- name constraints -----------------------------------------------------------------------------
 
 
 def fault(names: Names, permitted: Names, excluded: Names) -> str:
@@ -63,12 +103,12 @@ def fault(names: Names, permitted: Names, excluded: Names) -> str:
         excluded: excluded subtrees of the same CA.
     """
     for tag, content in names:
-        if tag in (URI, EMAIL) and _domain_of(tag, content) is None:
+        if tag in (URI, EMAIL) and _compared_part(tag, content) is None:
             return f"{_shown(tag, content)} cannot be compared with the name constraints of its CA"
-    for tag in (IP, DNS, URI, EMAIL):
+    for tag in _NAME_TYPES:
         allowed, forbidden = _Subtrees(tag, permitted, permit=True), _Subtrees(tag, excluded, permit=False)
         for content in _of(tag, names):
-            domain = _domain_of(tag, content)
+            domain = _compared_part(tag, content)
             if tag != IP and (domain is None or not is_domain(domain)):
                 return f"{_shown(tag, content)} cannot be compared with the name constraints of its CA"
             if allowed and not allowed.hold(content):
@@ -76,11 +116,6 @@ def fault(names: Names, permitted: Names, excluded: Names) -> str:
             if forbidden and forbidden.hold(content):
                 return f"{_shown(tag, content)} is excluded by its CA"
     return ""
-
-
-def is_domain(text: str) -> bool:
-    """Return whether Go accepts it as a domain name. Go checks no more than this."""
-    return not text or all(re.fullmatch(r"[!-~]+", label) for label in text.split("."))
 
 
 def _of(tag: int, names: Names) -> list[bytes]:
@@ -91,17 +126,17 @@ def _shown(tag: int, content: bytes) -> str:
     if tag == IP:
         # An address of another length is malformed; go_parser reports it.
         return f"the address {ipaddress.ip_address(content) if len(content) in (4, 16) else content.hex()}"
-    return f"the {_KINDS[tag]} {printable(content)}"
+    return f"the {_NAME_TYPES[tag]} {printable(content)}"
 
 
-def _domain_of(tag: int, content: bytes) -> str | None:
+def _compared_part(tag: int, content: bytes) -> str | None:
     """Return the part of a name that is compared; ``None`` if there is none."""
     text = content.decode("latin-1")
     if tag in (DNS, IP):
         return text
     if tag == EMAIL:
-        mailbox = _mailbox(text)
-        return mailbox[1] if mailbox else None
+        parsed = mailbox(text)
+        return parsed[1] if parsed else None
     return uri_domain(text)
 
 
@@ -125,23 +160,6 @@ def uri_domain(text: str) -> str | None:
     return None
 
 
-_QUOTED = r'"((?:[\x01-\x08\x0b\x0c\x0e-\x1f !#-\[\]-\x7f]|\\[\x01-\x09\x0b\x0c\x0e-\x7f])*)"'
-_ATOM = r"((?:[0-9A-Za-z!#$%&'*+\-/=?^_`{|}~.]|\\[0-9A-Za-z!#$%&'*+\-/=?^_`{|}~.])+)"
-
-
-def _mailbox(text: str) -> tuple[str, str] | None:
-    """Return the local part and the domain, the domain in lower case (RFC 2821 section 4.1.2)."""
-    match = re.match(rf"(?:{_QUOTED}|{_ATOM})@(.*)\Z", text, re.DOTALL)
-    if match is None:
-        return None
-    quoted, atom, domain = match.groups()
-    local = re.sub(r"\\(.)", r"\1", quoted if quoted is not None else atom, flags=re.DOTALL)
-    if quoted is None and (local.startswith(".") or local.endswith(".") or ".." in local):
-        return None
-    # A trailing empty label is refused here, and so is an empty domain.
-    return (local, domain.lower()) if is_domain(domain) else None
-
-
 # -- subtrees ----------------------------------------------------------------------------------------
 
 
@@ -152,7 +170,7 @@ class _Subtrees:
         self._tag = tag
         self._all = _of(tag, names)
         texts = [content.decode("latin-1") for content in self._all] if tag != IP else []
-        self._mailboxes = {_mailbox(text) for text in texts if tag == EMAIL and "@" in text}
+        self._mailboxes = {mailbox(text) for text in texts if tag == EMAIL and "@" in text}
         domains = [text for text in texts if tag != EMAIL or "@" not in text]
         self._domains = _Domains(domains, permit=permit) if domains else None
 
@@ -164,9 +182,9 @@ class _Subtrees:
         if self._tag == IP:
             ranges = [found for found in self._all if len(found) == 2 * len(content)]
             return _holds_address(ranges, content)
-        if self._tag == EMAIL and _mailbox(content.decode("latin-1")) in self._mailboxes:
+        if self._tag == EMAIL and mailbox(content.decode("latin-1")) in self._mailboxes:
             return True
-        domain = _domain_of(self._tag, content)
+        domain = _compared_part(self._tag, content)
         return self._domains is not None and domain is not None and self._domains.hold(domain)
 
 
@@ -188,7 +206,7 @@ def _lower(text: str) -> str:
     return "".join(character.lower() if character.isascii() else character for character in text)
 
 
-def _lies_in(subtree: str, domain: str) -> bool:
+def _is_within(subtree: str, domain: str) -> bool:
     """Return whether a domain ends with a subtree. A leading period requires at least one more label."""
     subtree, domain = _lower(subtree), _lower(domain)
     if not domain.endswith(subtree):
@@ -202,7 +220,7 @@ class _Domains:
         self._everything = "" in subtrees
         kept: list[str] = []
         for subtree in sorted(subtrees, key=_order) if not self._everything else ():
-            if not kept or not _lies_in(kept[-1], subtree):
+            if not kept or not _is_within(kept[-1], subtree):
                 kept.append(subtree)
         self._kept = kept
         # A wildcard also matches the excluded name: *.example.com matches db.example.com.
@@ -213,7 +231,7 @@ class _Domains:
         if self._everything:
             return True
         nearest, same = _nearest(self._kept, domain, _order)
-        if same or _lies_in(nearest, domain):
+        if same or _is_within(nearest, domain):
             return True
         first, period, rest = _lower(domain).partition(".")
         return first.startswith("*") and bool(period) and f".{rest}" in self._parents
@@ -238,8 +256,7 @@ def _contains(subtree: bytes, address: bytes) -> bool:
     start, mask = subtree[:half], subtree[half:]
     if start.startswith(_MAPPED):
         start, mask = start[12:], mask[12:]
-    if len(address) == 16 and address.startswith(_MAPPED):
-        address = address[12:]
+    address = _unmapped(address)
     return len(start) == len(address) and all(
         a & m == b & m for a, b, m in zip(start, address, mask, strict=True)
     )
@@ -251,42 +268,9 @@ def _is_subset(one: bytes, other: bytes) -> bool:
     return _contains(one, other[:half]) and _contains(one, last)
 
 
-Path = tuple[x509.Certificate, ...]
-T = TypeVar("T")
-U = TypeVar("U")
-
-SUBJECT_KEY_IDENTIFIER: Final = "2.5.29.14"
-KEY_USAGE: Final = "2.5.29.15"
-SUBJECT_ALT_NAME: Final = "2.5.29.17"
-BASIC_CONSTRAINTS: Final = "2.5.29.19"
-NAME_CONSTRAINTS: Final = "2.5.29.30"
-POLICIES: Final = "2.5.29.32"
-POLICY_MAPPINGS: Final = "2.5.29.33"
-AUTHORITY_KEY_IDENTIFIER: Final = "2.5.29.35"
-POLICY_CONSTRAINTS: Final = "2.5.29.36"
-EXTENDED_KEY_USAGE: Final = "2.5.29.37"
-INHIBIT_ANY_POLICY: Final = "2.5.29.54"
-AUTHORITY_INFORMATION_ACCESS: Final = "1.3.6.1.5.5.7.1.1"
-
-_HANDLED = frozenset(f"2.5.29.{number}" for number in (14, 15, 17, 19, 30, 31, 32, 33, 35, 36, 37, 54)) | {
-    AUTHORITY_INFORMATION_ACCESS
-}
-_KEY_CERT_SIGN = 5
-_VERSION_WITH_EXTENSIONS = 3
-_SERVER_AUTH, _ANY_PURPOSE = "1.3.6.1.5.5.7.3.1", "2.5.29.37.0"
-_ANY_POLICY = bytes.fromhex("551d2000")
-_READ_KINDS = (EMAIL, DNS, URI, IP)
-
-_MOST_SIGNATURE_CHECKS = 100
-"""The number of signatures after which Go stops: a server cannot keep a client busy with certificates."""
-
-
-_NAMES = {NAME_CONSTRAINTS: "nameConstraints", SUBJECT_ALT_NAME: "subjectAltName"}
-
-
 def extension_name(oid: str) -> str:
     """Return the name of an extension that Go handles in part, else the OID."""
-    return f"{_NAMES[oid]} ({oid})" if oid in _NAMES else oid
+    return f"{_SHOWN_EXTENSIONS[oid]} ({oid})" if oid in _SHOWN_EXTENSIONS else oid
 
 
 # -- the fields of one certificate --------------------------------------------------------------
@@ -367,19 +351,18 @@ def details(certificate: x509.Certificate) -> Details:
         except MalformedError:
             return default
 
-    no_constraints: tuple[bool | None, int | None] = None, None
-    is_ca, path_length = read(BASIC_CONSTRAINTS, go_parser.basic_constraints, no_constraints)
+    is_ca, path_length = read(go_parser.BASIC_CONSTRAINTS, go_parser.basic_constraints, (None, None))
     general_names = read(SUBJECT_ALT_NAME, go_parser.general_names, ())
     names: Names = tuple((tag, content) for tag, content, _ in general_names)
-    permitted, excluded, whole_is_read = read(NAME_CONSTRAINTS, _name_constraints, _NO_CONSTRAINTS)
-    explicit, mapping = read(POLICY_CONSTRAINTS, _policy_constraints, (None, None))
+    permitted, excluded = read(NAME_CONSTRAINTS, go_parser.name_constraints, ((), ()))
+    explicit, mapping = read(go_parser.POLICY_CONSTRAINTS, go_parser.policy_constraints, (None, None))
 
     def is_handled(extension: RawExtension) -> bool:
         if extension.oid == SUBJECT_ALT_NAME:
-            return any(tag in _READ_KINDS for tag, _ in names)
+            return any(tag in _NAME_TYPES for tag, _ in names)
         if extension.oid == NAME_CONSTRAINTS:
-            return whole_is_read
-        return extension.oid in _HANDLED
+            return all(tag in _NAME_TYPES for tag, _ in (*permitted, *excluded))
+        return extension.oid in go_parser.READERS
 
     return Details(
         version=number,
@@ -390,89 +373,26 @@ def details(certificate: x509.Certificate) -> Details:
         extensions=extensions,
         is_ca=is_ca,
         path_length=path_length,
-        key_usage=frozenset(bit for bit in read(KEY_USAGE, go_parser.key_usage, ()) if bit < 9),
-        purposes=read(EXTENDED_KEY_USAGE, go_parser.extended_key_usage, ()),
+        key_usage=frozenset(bit for bit in read(go_parser.KEY_USAGE, go_parser.key_usage, ()) if bit < 9),
+        purposes=read(go_parser.EXTENDED_KEY_USAGE, go_parser.extended_key_usage, ()),
         names=names,
         permitted=permitted,
         excluded=excluded,
-        policies=read(POLICIES, _policies, ()),
-        mappings=read(POLICY_MAPPINGS, _policy_mappings, ()),
+        policies=read(go_parser.POLICIES, go_parser.policies, ()),
+        mappings=read(go_parser.POLICY_MAPPINGS, go_parser.policy_mappings, ()),
         require_explicit_policy=explicit,
         inhibit_policy_mapping=mapping,
-        inhibit_any_policy=read(
-            INHIBIT_ANY_POLICY, lambda value: Reader(value).integer("inhibitAnyPolicy"), None
-        ),
-        subject_key=read(SUBJECT_KEY_IDENTIFIER, go_parser.subject_key_identifier, b""),
-        authority_key=read(AUTHORITY_KEY_IDENTIFIER, go_parser.authority_key_identifier, None) or b"",
+        inhibit_any_policy=read(go_parser.INHIBIT_ANY_POLICY, go_parser.inhibit_any_policy, None),
+        subject_key=read(go_parser.SUBJECT_KEY_IDENTIFIER, go_parser.subject_key_identifier, b""),
+        authority_key=read(go_parser.AUTHORITY_KEY_IDENTIFIER, go_parser.authority_key_identifier, None)
+        or b"",
         unhandled=tuple(
             found.oid for found in extensions.values() if found.critical and not is_handled(found)
         ),
     )
 
 
-_NO_CONSTRAINTS: Final[tuple[Names, Names, bool]] = ((), (), True)
-
-
-def _name_constraints(value: bytes) -> tuple[Names, Names, bool]:
-    """Return the permitted and excluded subtrees, and whether Go handles every name type in them."""
-    what = "nameConstraints"
-    fields = Reader(value).inside(SEQUENCE, what)
-    both: list[Names] = []
-    for tag in (0xA0, 0xA1):
-        subtrees, names = Reader(fields.optional(tag, what) or b""), []
-        while subtrees:
-            kind, content, _ = subtrees.inside(SEQUENCE, what).any_element(what)
-            names.append((kind, content))
-        both.append(tuple(names))
-    permitted, excluded = both
-    return permitted, excluded, all(kind in _READ_KINDS for kind, _ in (*permitted, *excluded))
-
-
-def _policies(value: bytes) -> tuple[bytes, ...]:
-    what = "certificatePolicies"
-    policies, found = Reader(value).inside(SEQUENCE, what), []
-    while policies:
-        found.append(policies.inside(SEQUENCE, what).content(OBJECT_IDENTIFIER, what))
-    return tuple(found)
-
-
-def _policy_mappings(value: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    what = "policyMappings"
-    mappings, found = Reader(value).inside(SEQUENCE, what), []
-    while mappings:
-        mapping = mappings.inside(SEQUENCE, what)
-        found.append((mapping.content(OBJECT_IDENTIFIER, what), mapping.content(OBJECT_IDENTIFIER, what)))
-    return tuple(found)
-
-
-def _policy_constraints(value: bytes) -> tuple[int | None, int | None]:
-    """Return requireExplicitPolicy and inhibitPolicyMapping."""
-    what = "policyConstraints"
-    fields = Reader(value).inside(SEQUENCE, what)
-    explicit = fields.integer(what, tag=0x80) if fields.at(0x80) else None
-    mapping = fields.integer(what, tag=0x81) if fields.at(0x81) else None
-    return explicit, mapping
-
-
 # -- signatures -----------------------------------------------------------------------------------
-
-_SHA2 = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
-_LEAST_RSA_BITS = 1024
-_PSS_HASHES = {
-    "2.16.840.1.101.3.4.2.1": "sha256",
-    "2.16.840.1.101.3.4.2.2": "sha384",
-    "2.16.840.1.101.3.4.2.3": "sha512",
-}
-_ALGORITHMS: Final = {
-    "1.2.840.113549.1.1.11": ("rsa", "sha256"),
-    "1.2.840.113549.1.1.12": ("rsa", "sha384"),
-    "1.2.840.113549.1.1.13": ("rsa", "sha512"),
-    "1.2.840.10045.4.3.2": ("ecdsa", "sha256"),
-    "1.2.840.10045.4.3.3": ("ecdsa", "sha384"),
-    "1.2.840.10045.4.3.4": ("ecdsa", "sha512"),
-    "1.3.101.112": ("ed25519", ""),
-}
-_PSS, _MGF1 = "1.2.840.113549.1.1.10", "1.2.840.113549.1.1.8"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -485,7 +405,7 @@ def signature_scheme(certificate: x509.Certificate) -> tuple[str, str] | None:
             return _pss(fields)
     except MalformedError:
         return None
-    if oid == "1.3.101.112" and fields:
+    if oid == ED25519 and fields:
         return None
     return _ALGORITHMS.get(oid)
 
@@ -510,23 +430,14 @@ def _pss(fields: Reader) -> tuple[str, str] | None:
     return ("pss", name) if salt == _SHA2[name].digest_size else None
 
 
-_KEYS = {"1.2.840.113549.1.1.1", "1.2.840.10045.2.1", "1.3.101.112"}
-"""OIDs of RSA (not RSASSA-PSS), elliptic curve and Ed25519 keys."""
-
-
 def usable_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes | None:
     """Return the public key; ``None`` if Go does not verify signatures with it."""
     try:
         algorithm = Reader(details(certificate).key).inside(SEQUENCE, "key").inside(SEQUENCE, "algorithm")
-        known = algorithm.object_identifier("algorithm") in _KEYS
+        known = algorithm.object_identifier("algorithm") in (RSA_KEY, EC_KEY, ED25519)
     except MalformedError:
         return None
     return public_key(certificate) if known else None
-
-
-def _is_taken(key: rsa.RSAPublicKey) -> bool:
-    """Return whether Go's crypto/rsa verifies a signature with the key."""
-    return key.key_size >= _LEAST_RSA_BITS and key.public_numbers().e < 1 << 31
 
 
 @functools.lru_cache(maxsize=4096)
@@ -539,14 +450,12 @@ def has_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     signature, signed = certificate.signature, certificate.tbs_certificate_bytes
     try:
         match usable_key(issuer):
-            case rsa.RSAPublicKey() as key if kind in ("rsa", "pss") and _is_taken(key):
+            case rsa.RSAPublicKey() as key if kind in ("rsa", "pss"):
+                if key.key_size < _LEAST_RSA_BITS or key.public_numbers().e > LARGEST_RSA_EXPONENT:
+                    return False
                 hash_ = _SHA2[name]
-                scheme_ = (
-                    padding.PKCS1v15()
-                    if kind == "rsa"
-                    else padding.PSS(padding.MGF1(hash_), hash_.digest_size)
-                )
-                key.verify(signature, signed, scheme_, hash_)
+                pss = padding.PSS(padding.MGF1(hash_), hash_.digest_size)
+                key.verify(signature, signed, padding.PKCS1v15() if kind == "rsa" else pss, hash_)
             case ec.EllipticCurvePublicKey() as key if kind == "ecdsa":
                 key.verify(signature, signed, ec.ECDSA(_SHA2[name]))
             case ed25519.Ed25519PublicKey() as key if kind == "ed25519":
@@ -570,10 +479,7 @@ def is_current(certificate: x509.Certificate, when: datetime) -> bool:
 def issuer_faults(issuer: x509.Certificate, cas_below: int, *, is_anchor: bool) -> Iterator[str]:
     """Yield why Go does not accept a certificate as an issuer, except for time and critical extensions.
 
-    Args:
-        issuer: the CA.
-        cas_below: the number of certificates between the CA and the leaf, including self-issued ones.
-        is_anchor: whether it is the trust anchor.
+    ``cas_below`` counts the certificates between the CA and the leaf, including self-issued ones.
     """
     found = details(issuer)
     if found.is_ca is None:
@@ -683,36 +589,39 @@ def _map_policies(
             valid[issuers] = [subjects for found, subjects in mappings if found == issuers]
 
 
-@dataclass(slots=True)
 class _Search:
-    """One search as in Go's buildChains."""
+    """A search for paths as in Go's buildChains: trust anchors first, and bounded.
 
-    intermediates: Sequence[x509.Certificate]
-    roots: Sequence[x509.Certificate]
-    when: datetime
-    checks: int = 0
+    Args:
+        intermediates: the certificates that a server sent after its leaf.
+        roots: the trust anchors.
+        most: the number of candidates after which the search ends. The server supplies the certificates.
+        accepts: returns whether a candidate may follow on a path; its last argument tells an anchor.
+    """
+
+    def __init__(
+        self,
+        intermediates: Sequence[x509.Certificate],
+        roots: Sequence[x509.Certificate],
+        most: int,
+        accepts: Callable[[Path, x509.Certificate, bool], bool],
+    ) -> None:
+        self._pools = ((dict.fromkeys(roots), True), (dict.fromkeys(intermediates), False))
+        self._left = most
+        self._accepts = accepts
 
     def paths(self, path: Path) -> Iterator[Path]:
-        for candidates, is_anchor in ((self.roots, True), (self.intermediates, False)):
+        for candidates, is_anchor in self._pools:
             for candidate in _plausible_first(path[-1], candidates):
-                self.checks += 1
-                if self.checks > _MOST_SIGNATURE_CHECKS:
+                self._left -= 1
+                if self._left < 0:
                     return
-                if not self._fits(path, candidate, is_anchor=is_anchor):
+                if is_on(path, candidate) or not self._accepts(path, candidate, is_anchor):
                     continue
                 if is_anchor:
                     yield (*path, candidate)
                 else:
                     yield from self.paths((*path, candidate))
-
-    def _fits(self, path: Path, candidate: x509.Certificate, *, is_anchor: bool) -> bool:
-        return (
-            not is_on(path, candidate)
-            and not details(candidate).unhandled
-            and is_current(candidate, self.when)
-            and not any(issuer_faults(candidate, len(path) - 1, is_anchor=is_anchor))
-            and has_signed(candidate, path[-1])
-        )
 
 
 def verified_path(
@@ -733,9 +642,18 @@ def verified_path(
     """
     if details(leaf).unhandled or not is_current(leaf, when):
         return None
+
+    def accepts(path: Path, candidate: x509.Certificate, is_anchor: bool) -> bool:
+        return (
+            not details(candidate).unhandled
+            and is_current(candidate, when)
+            and not any(issuer_faults(candidate, len(path) - 1, is_anchor=is_anchor))
+            and has_signed(candidate, path[-1])
+        )
+
     paths: Iterator[Path] = iter([(leaf,)])
     if leaf not in roots:
-        paths = _Search(tuple(dict.fromkeys(intermediates)), tuple(dict.fromkeys(roots)), when).paths((leaf,))
+        paths = _Search(intermediates, roots, _MOST_SIGNATURE_CHECKS, accepts).paths((leaf,))
     return next((path for path in paths if not any(path_faults(path))), None)
 
 
@@ -751,7 +669,7 @@ def path_faults(path: Path) -> Iterator[str]:
 
 
 def _plausible_first(
-    certificate: x509.Certificate, candidates: Sequence[x509.Certificate]
+    certificate: x509.Certificate, candidates: Iterable[x509.Certificate]
 ) -> list[x509.Certificate]:
     """Return the candidates with the issuer's name, those with the matching key identifier first."""
     below = details(certificate)
@@ -789,23 +707,18 @@ def subject_alt_names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def names_host(certificate: x509.Certificate, host: str) -> bool:
-    """Return whether the subjectAltName covers a host.
-
-    Args:
-        certificate: the server's certificate.
-        host: a DNS name, or an IP address without brackets; a zone is ignored.
-    """
+    """Return whether the subjectAltName covers a DNS name or an IP address, whose zone is ignored."""
     found = details(certificate)
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return any(_matches(pattern, host) for pattern in found.texts(DNS))
-    return _whole(address.packed) in {_whole(content) for tag, content in found.names if tag == IP}
+    return _unmapped(address.packed) in {_unmapped(content) for tag, content in found.names if tag == IP}
 
 
-def _whole(packed: bytes) -> bytes:
+def _unmapped(packed: bytes) -> bytes:
     """Return an IPv4-mapped IPv6 address as IPv4. Go treats the two as equal."""
-    return packed[12:] if len(packed) == 16 and packed.startswith(bytes(10) + b"\xff\xff") else packed
+    return packed[12:] if len(packed) == 16 and packed.startswith(_MAPPED) else packed
 
 
 def _matches(pattern: str, host: str) -> bool:
@@ -890,7 +803,8 @@ def find_path(
         return (leaf,)
     if path := verified_path(leaf, pool, anchors, when):
         return path
-    paths = islice(_Signatures(pool, anchors).paths((leaf,)), _MOST_PATHS)
+    search = _Search(pool, anchors, _MOST_WEAK_CHECKS, lambda path, issuer, _: signed_by(path[-1], issuer))
+    paths = islice(search.paths((leaf,)), _MOST_PATHS)
     return min(paths, key=lambda path: (len(list(faults(path, when))), len(path)), default=None)
 
 
@@ -910,45 +824,15 @@ def faults(path: Path, when: datetime) -> Iterator[str]:
     yield from path_faults(path)
 
 
-_MOST_PATHS = 50
-_MOST_CHECKS = 200
-
-
-class _Signatures:
-    """A search by names and signatures only. It is bounded, since the server supplies the certificates."""
-
-    def __init__(self, pool: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]) -> None:
-        self._pool = tuple(dict.fromkeys(pool))
-        self._anchors = tuple(dict.fromkeys(anchors))
-        self._checks = 0
-
-    def paths(self, path: Path) -> Iterator[Path]:
-        for candidates in (self._anchors, self._pool):
-            for candidate in candidates:
-                if details(candidate).subject != details(path[-1]).issuer or is_on(path, candidate):
-                    continue
-                self._checks += 1
-                if self._checks > _MOST_CHECKS:
-                    return
-                if not signed_by(path[-1], candidate):
-                    continue
-                if candidates is self._anchors:
-                    yield (*path, candidate)
-                else:
-                    yield from self.paths((*path, candidate))
-
-
 def issuers_among(leaf: x509.Certificate, pool: Sequence[x509.Certificate], when: datetime) -> Path:
     """Return the issuers of the leaf that are in the pool, the direct issuer first; ``()`` for none.
 
-    Args:
-        leaf: the certificate; a self-signed one has no other issuer.
-        pool: the candidates.
-        when: certificates that are valid at this time are preferred.
+    Certificates that are valid at this time are preferred. A self-signed leaf has no other issuer.
     """
     path: Path = (leaf,)
+    current_first = sorted(pool, key=lambda found: not is_current(found, when))
     while not is_self_signed(path[-1]):
-        above = (found for found in _valid_first(pool, when) if found not in path)
+        above = (found for found in current_first if found not in path)
         issuer = next((found for found in above if signed_by(path[-1], found)), None)
         if issuer is None:
             break
@@ -968,9 +852,3 @@ def ancestors(leaf: x509.Certificate, pool: Sequence[x509.Certificate]) -> froze
         }
         found |= fresh
     return frozenset(found - {leaf})
-
-
-def _valid_first(certificates: Sequence[x509.Certificate], when: datetime) -> list[x509.Certificate]:
-    return sorted(
-        certificates, key=lambda found: not found.not_valid_before_utc <= when <= found.not_valid_after_utc
-    )

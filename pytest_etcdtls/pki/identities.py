@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import NotVerifiedError
-from pytest_etcdtls.pki import identities as recipes
 from pytest_etcdtls.pki.authority import (
     CertificateAuthority,
     Issuer,
@@ -27,112 +26,42 @@ from pytest_etcdtls.pki.authority import (
 from pytest_etcdtls.pki.certificate import extension, public_key
 from pytest_etcdtls.pki.profile import AUTHORITY, CLIENT, Identity, KeyType, PrivateKey, Profile, generate_key
 
-EXPIRED: Final = ("20200101000000Z", "20200102000000Z")
-"""notBefore and notAfter that stay in the past."""
-NOT_YET_VALID: Final = ("20490101000000Z", "20490102000000Z")
-"""notBefore and notAfter that stay in the future, yet fit UTCTime (RFC 5280 section 4.1.2.5.1)."""
-
-CLIENT_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=clientAuth")
-SERVER_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth")
-_LEAF: Final = "basicConstraints=critical,CA:FALSE"
-_CA: Final = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
-_IDENTIFIERS: Final = ("subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
-_SERIAL: Final = "-set_serial 0x$(openssl rand -hex 16)"
-
-
-def leaf_recipe(
-    name: str,
-    common_name: str,
-    signer: tuple[str, str] | None,
-    *,
-    usages: tuple[str, ...] = CLIENT_USAGES,
-    subject_alt_name: str | None = None,
-    validity: tuple[str, str] | None = None,
-    serial: int | None = None,
-) -> tuple[str, ...]:
-    """Return the shell lines that make a leaf.
-
-    Args:
-        name: name of the identity and of its files.
-        common_name: CN of the subject.
-        signer: files of the CA's certificate and key; ``None`` for a self-signed certificate.
-        usages: key usages in the syntax of openssl's ``x509v3_config``.
-        subject_alt_name: subjectAltName in the same syntax; ``None`` for no such extension.
-        validity: notBefore and notAfter as ``YYYYMMDDHHMMSSZ``; ``None`` for one day from now.
-        serial: serial number of a certificate that is valid for one day; ``None`` for a random one.
-    """
-    names = () if subject_alt_name is None else (f"subjectAltName={subject_alt_name}",)
-    request = (*_request(name, common_name), _extensions(name, (_LEAF, *usages, *names)))
-    if validity is None or signer is None:
-        return (*request, _sign(name, signer, serial))
-    return (*request, *_sign_with_dates(name, signer, validity))
-
-
-def authority_recipe(name: str, common_name: str, signer: tuple[str, str] | None = None) -> tuple[str, ...]:
-    """Return the shell lines that make a CA, self-signed or signed by another CA."""
-    return (*_request(name, common_name), _extensions(name, _CA), _sign(name, signer))
-
-
-def lookalike_authority_recipe(name: str, certificate: bytes, new_key: str) -> tuple[str, ...]:
-    """Return the shell lines that make a CA with a certificate's names and identifiers and a new key.
-
-    Args:
-        name: name of the files.
-        certificate: DER of the certificate to imitate. It is public.
-        new_key: arguments of ``openssl genpkey``.
-    """
-    encoded = base64.b64encode(certificate).decode()
-    return (
-        f"printf %s {encoded} | openssl base64 -d -A > {name}.der",
-        f"openssl genpkey {new_key} -out {name}.key",
-        f"openssl x509 -inform DER -in {name}.der -signkey {name}.key -days 1 -out {name}.crt",
-    )
-
-
-def _request(name: str, common_name: str) -> tuple[str, ...]:
-    subject = shlex.quote(f"/CN={common_name}")
-    key = f"-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key"
-    return (f"openssl req -new {key} -subj {subject} -out {name}.csr",)
-
-
-def _extensions(name: str, lines: tuple[str, ...]) -> str:
-    quoted = " ".join(shlex.quote(line) for line in (*lines, *_IDENTIFIERS))
-    return f"printf '%s\\n' {quoted} > {name}.ext"
-
-
-def _sign(name: str, signer: tuple[str, str] | None, serial: int | None = None) -> str:
-    by = f"-signkey {name}.key" if signer is None else f"-CA {_quote(signer[0])} -CAkey {_quote(signer[1])}"
-    number = _SERIAL if serial is None else f"-set_serial 0x{serial:x}"
-    return f"openssl x509 -req -in {name}.csr {by} -days 1 {number} -extfile {name}.ext -out {name}.crt"
-
-
-def _sign_with_dates(name: str, signer: tuple[str, str], validity: tuple[str, str]) -> tuple[str, ...]:
-    # `openssl x509` accepts dates since 3.4 only; `openssl ca` always did, but needs a configuration file.
-    lines = (
-        *("[ca]", "default_ca=d", "[d]", f"database={name}.db", "new_certs_dir=.", "rand_serial=yes"),
-        *("default_md=default", "policy=p", "[p]", "commonName=supplied"),
-    )
-    quoted = " ".join(shlex.quote(line) for line in lines)
-    by = f"-cert {_quote(signer[0])} -keyfile {_quote(signer[1])}"
-    dates = f"-startdate {validity[0]} -enddate {validity[1]}"
-    files = f"-extfile {name}.ext -in {name}.csr -out {name}.crt"
-    return (
-        f": > {name}.db",
-        f"printf '%s\\n' {quoted} > {name}.cnf",
-        f"openssl ca -batch -notext -config {name}.cnf {by} {dates} {files}",
-    )
-
-
-def _quote(path: str) -> str:
-    return shlex.quote(path)
-
-
 COMMON_NAME: Final = "pytest-etcdtls"
 """Common name of the issued client certificates, which makes them recognisable in logs."""
+WRONG_COMMON_NAME: Final = "pytest-etcdtls-wrong-cn"
+WRONG_ADDRESS: Final = "192.0.2.1"
+"""A documentation address (RFC 5737). etcd checks it directly; a DNS name would need its resolver."""
+
+VALID_COUNTERPARTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "expired": "issued",
+        "not-yet-valid": "issued",
+        "server-auth-only": "issued",
+        "wrong-cn": "issued",
+        "wrong-hostname": "issued",
+        "wrong-san": "issued",
+        "intermediate-missing": "intermediate-sent",
+    }
+)
+"""The valid counterpart of each bad identity; the two differ in one point only."""
+
+ISSUED_NAMES: Final = ("issued", *VALID_COUNTERPARTS, "intermediate-sent")
+"""All names that :func:`issue_identities` accepts."""
+
+_SUB_CA = "pytest-etcdtls intermediate CA"
 _ONE_DAY = timedelta(days=1)
 _LEAF_PROFILE = replace(CLIENT, common_name=COMMON_NAME, valid_for=_ONE_DAY)
 _FOREIGN_CA = replace(AUTHORITY, common_name="pytest-etcdtls foreign CA", valid_for=_ONE_DAY)
 
+_VALIDITY: Final = {
+    "expired": ("20200101000000Z", "20200102000000Z"),
+    # The last years that fit UTCTime end with 2049 (RFC 5280 section 4.1.2.5.1).
+    "not-yet-valid": ("20490101000000Z", "20490102000000Z"),
+}
+"""notBefore and notAfter in the recipes, which may be run at any later time."""
+
+_CLIENT_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=clientAuth")
+_SERVER_USAGES: Final = ("keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth")
 _GENPKEY: Final = {
     KeyType.ECDSA_P256: "-algorithm EC -pkeyopt ec_paramgen_curve:P-256",
     KeyType.ECDSA_P384: "-algorithm EC -pkeyopt ec_paramgen_curve:P-384",
@@ -158,7 +87,7 @@ def self_signed() -> Identity:
         chain=(build_certificate(_LEAF_PROFILE, key),),
         key=key,
         origin="made in memory",
-        recipe=recipes.leaf_recipe("self-signed", COMMON_NAME, None),
+        recipe=_leaf_recipe("self-signed", COMMON_NAME, None),
     )
 
 
@@ -169,8 +98,8 @@ def foreign_ca() -> Identity:
     issuer = Issuer(certificate.subject, key, key_identifier(key.public_key()))
     files = ("foreign-ca-authority.crt", "foreign-ca-authority.key")
     recipe = (
-        *recipes.authority_recipe("foreign-ca-authority", str(_FOREIGN_CA.common_name)),
-        *recipes.leaf_recipe("foreign-ca", COMMON_NAME, files),
+        *_authority_recipe("foreign-ca-authority", str(_FOREIGN_CA.common_name)),
+        *_leaf_recipe("foreign-ca", COMMON_NAME, files),
     )
     return _client("foreign-ca", issuer, recipe)
 
@@ -197,10 +126,10 @@ def lookalike_ca(announced: Sequence[x509.Name], trusted: Sequence[x509.Certific
     )
     files = ("lookalike-ca-authority.crt", "lookalike-ca-authority.key")
     recipe = (
-        *recipes.lookalike_authority_recipe(
+        *_lookalike_authority_recipe(
             "lookalike-ca-authority", certificate.public_bytes(Encoding.DER), _GENPKEY[model.key_type]
         ),
-        *recipes.leaf_recipe("lookalike-ca", COMMON_NAME, files),
+        *_leaf_recipe("lookalike-ca", COMMON_NAME, files),
     )
     return _client("lookalike-ca", Issuer(model.subject, key, identifier), recipe)
 
@@ -216,29 +145,27 @@ def _model(announced: Sequence[x509.Name], trusted: Sequence[x509.Certificate]) 
     known = {certificate.subject.public_bytes(): certificate for certificate in reversed(trusted)}
     for name in announced:
         if certificate := known.get(name.public_bytes()):
-            return _of(certificate)
+            return _model_of(certificate)
     if announced:
         return _Model(announced[0])
     if trusted:
-        return _of(trusted[0])
+        return _model_of(trusted[0])
     raise NotVerifiedError(
         "the server announces no CA and none that it trusts is known, so there is none to look like: "
         "pass --etcd-trusted-ca or --etcd-peer-trusted-ca"
     )
 
 
-def _of(certificate: x509.Certificate) -> _Model:
+def _model_of(certificate: x509.Certificate) -> _Model:
     key, identifier = public_key(certificate), extension(certificate, x509.SubjectKeyIdentifier)
-    if identifier is not None:
-        return _Model(certificate.subject, identifier.digest, _like(key))
-    if key is None:
-        return _Model(certificate.subject)
-    return _Model(certificate.subject, x509.SubjectKeyIdentifier.from_public_key(key).digest, _like(key))
+    if identifier is None and key is not None:
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key)
+    return _Model(certificate.subject, identifier.digest if identifier else None, _key_type(key))
 
 
-def _like(public_key: object) -> KeyType:
+def _key_type(key: object) -> KeyType:
     """Return the key type that gives the same signature algorithm as the imitated CA."""
-    match public_key:
+    match key:
         case rsa.RSAPublicKey():
             return KeyType.RSA_2048
         case ed25519.Ed25519PublicKey():
@@ -247,64 +174,6 @@ def _like(public_key: object) -> KeyType:
             return KeyType.ECDSA_P384
         case _:
             return KeyType.ECDSA_P256
-
-
-WRONG_COMMON_NAME: Final = "pytest-etcdtls-wrong-cn"
-WRONG_ADDRESS: Final = "192.0.2.1"
-"""A documentation address (RFC 5737). etcd checks it directly; a DNS name would need its resolver."""
-
-VALID_COUNTERPARTS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "expired": "issued",
-        "not-yet-valid": "issued",
-        "server-auth-only": "issued",
-        "wrong-cn": "issued",
-        "wrong-hostname": "issued",
-        "wrong-san": "issued",
-        "intermediate-missing": "intermediate-sent",
-    }
-)
-"""The valid counterpart of each bad identity; the two differ in one point only."""
-
-ISSUED_NAMES: Final = ("issued", *VALID_COUNTERPARTS, "intermediate-sent")
-"""All names that :func:`issue_identity` accepts."""
-
-_VALIDITY = {"expired": recipes.EXPIRED, "not-yet-valid": recipes.NOT_YET_VALID}
-_SUB_CA = "pytest-etcdtls intermediate CA"
-
-
-def issue_identity(
-    authority: CertificateAuthority,
-    name: str,
-    *,
-    key: PrivateKey | None = None,
-    common_name: str = COMMON_NAME,
-    subject_alt_names: tuple[str, ...] = (),
-    ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
-) -> Identity:
-    """Issue one identity. It is valid for one day unless its fault is its validity.
-
-    Args:
-        authority: the CA that signs.
-        name: one of :data:`ISSUED_NAMES`.
-        key: private key of the leaf; ``None`` for a new one.
-        common_name: CN of every identity but ``wrong-cn``. If etcd allows certain names only, one of them.
-        subject_alt_names: names of every identity but ``wrong-san`` and ``wrong-hostname``, which has none.
-            If etcd allows certain hostnames only, one of them and, on a peer port, our address as etcd sees
-            it.
-        ca_files: paths of the CA's certificate and key, for the recipe.
-
-    Raises:
-        ValueError: if the name is unknown.
-    """
-    return issue_identities(
-        authority,
-        (name,),
-        key=key,
-        common_name=common_name,
-        subject_alt_names=subject_alt_names,
-        ca_files=ca_files,
-    )[name]
 
 
 def issue_identities(
@@ -316,7 +185,17 @@ def issue_identities(
     subject_alt_names: tuple[str, ...] = (),
     ca_files: tuple[str, str] = ("ca.crt", "ca.key"),
 ) -> dict[str, Identity]:
-    """Issue several identities with one key, by name. The arguments are those of :func:`issue_identity`.
+    """Issue identities with one key, by name. They are valid for one day unless their fault is the validity.
+
+    Args:
+        authority: the CA that signs.
+        names: some of :data:`ISSUED_NAMES`.
+        key: private key of the leaves; ``None`` for a new one.
+        common_name: CN of every identity but ``wrong-cn``. If etcd allows certain names only, one of them.
+        subject_alt_names: names of every identity but ``wrong-san`` and ``wrong-hostname``, which has none.
+            If etcd allows certain hostnames only, one of them and, on a peer port, our address as etcd sees
+            it.
+        ca_files: paths of the CA's certificate and key, for the recipes.
 
     Raises:
         ValueError: if a name is unknown.
@@ -328,12 +207,11 @@ def issue_identities(
     for name in names:
         if name not in profiles:
             raise ValueError(f"unknown identity {name!r}, known are {', '.join(profiles)}")
-        below = name.startswith("intermediate")
-        if below and sub_ca is None:
-            sub_ca = authority.intermediate(
+        signer = authority
+        if name.startswith("intermediate"):
+            signer = sub_ca = sub_ca or authority.intermediate(
                 _SUB_CA, profile=replace(AUTHORITY, valid_for=_ONE_DAY, path_length=0)
             )
-        signer = sub_ca if below and sub_ca is not None else authority
         identity = signer.issue(profiles[name], name=name, key=key)
         if name == "intermediate-missing":
             identity = replace(identity, chain=identity.chain[:1])
@@ -343,16 +221,13 @@ def issue_identities(
 
 
 def revoked(authority: CertificateAuthority, *, serial: int, ca_files: tuple[str, str]) -> Identity:
-    """Return a client certificate with a revoked serial number, valid for one day.
+    """Return a client certificate with a serial number on the CRL of the CA, valid for one day.
 
-    Args:
-        authority: the CA that signs and that issued the CRL.
-        serial: a serial number on the CRL.
-        ca_files: paths of the CA's certificate and key, for the recipe.
+    ``ca_files`` are the paths of the CA's certificate and key, for the recipe.
     """
     profile = replace(CLIENT, common_name=COMMON_NAME, serial_number=serial, valid_for=_ONE_DAY)
     identity = authority.issue(profile, name="revoked", key=generate_key(KeyType.ECDSA_P256))
-    recipe = recipes.leaf_recipe("revoked", COMMON_NAME, ca_files, serial=serial)
+    recipe = _leaf_recipe("revoked", COMMON_NAME, ca_files, serial=serial)
     return replace(identity, origin="issued in memory", recipe=recipe)
 
 
@@ -381,13 +256,13 @@ def _recipe(name: str, profile: Profile, ca_files: tuple[str, str]) -> tuple[str
     signer, sub_ca = ca_files, f"{name}-authority"
     before: tuple[str, ...] = ()
     if name.startswith("intermediate"):
-        before = recipes.authority_recipe(sub_ca, _SUB_CA, ca_files)
+        before = _authority_recipe(sub_ca, _SUB_CA, ca_files)
         signer = (f"{sub_ca}.crt", f"{sub_ca}.key")
-    leaf = recipes.leaf_recipe(
+    leaf = _leaf_recipe(
         name,
         str(profile.common_name),
         signer,
-        usages=recipes.SERVER_USAGES if name == "server-auth-only" else recipes.CLIENT_USAGES,
+        usages=_SERVER_USAGES if name == "server-auth-only" else _CLIENT_USAGES,
         subject_alt_name=_names(profile),
         validity=_VALIDITY.get(name),
     )
@@ -402,14 +277,88 @@ def _names(profile: Profile) -> str | None:
     return ",".join(f"{kind}:{name.value}" for kind, name in zip(kinds, names, strict=True)) or None
 
 
-__all__ = [
-    "COMMON_NAME",
-    "ISSUED_NAMES",
-    "VALID_COUNTERPARTS",
-    "foreign_ca",
-    "issue_identities",
-    "issue_identity",
-    "lookalike_ca",
-    "revoked",
-    "self_signed",
-]
+def _leaf_recipe(
+    name: str,
+    common_name: str,
+    signer: tuple[str, str] | None,
+    *,
+    usages: tuple[str, ...] = _CLIENT_USAGES,
+    subject_alt_name: str | None = None,
+    validity: tuple[str, str] | None = None,
+    serial: int | None = None,
+) -> tuple[str, ...]:
+    """Return the shell lines that make a leaf.
+
+    Args:
+        name: name of the identity and of its files.
+        common_name: CN of the subject.
+        signer: files of the CA's certificate and key; ``None`` for a self-signed certificate.
+        usages: in the syntax of openssl's ``x509v3_config``, as is ``subject_alt_name``.
+        subject_alt_name: ``None`` for no such extension.
+        validity: notBefore and notAfter as ``YYYYMMDDHHMMSSZ``; ``None`` for one day from now.
+        serial: serial number of a certificate that is valid for one day; ``None`` for a random one.
+    """
+    names = () if subject_alt_name is None else (f"subjectAltName={subject_alt_name}",)
+    extensions = _extensions(name, ("basicConstraints=critical,CA:FALSE", *usages, *names))
+    request = (_request(name, common_name), extensions)
+    if validity is None or signer is None:
+        return (*request, _sign(name, signer, serial))
+    return (*request, *_sign_with_dates(name, signer, validity))
+
+
+def _authority_recipe(name: str, common_name: str, signer: tuple[str, str] | None = None) -> tuple[str, ...]:
+    """Return the shell lines that make a CA, self-signed or signed by another CA."""
+    extensions = _extensions(
+        name, ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
+    )
+    return (_request(name, common_name), extensions, _sign(name, signer))
+
+
+def _lookalike_authority_recipe(name: str, certificate: bytes, new_key: str) -> tuple[str, ...]:
+    """Return the shell lines that make a CA with the names and identifiers of another (DER) and a new key."""
+    encoded = base64.b64encode(certificate).decode()
+    return (
+        f"printf %s {encoded} | openssl base64 -d -A > {name}.der",
+        f"openssl genpkey {new_key} -out {name}.key",
+        f"openssl x509 -inform DER -in {name}.der -signkey {name}.key -days 1 -out {name}.crt",
+    )
+
+
+def _request(name: str, common_name: str) -> str:
+    subject = shlex.quote(f"/CN={common_name}")
+    key = f"-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key"
+    return f"openssl req -new {key} -subj {subject} -out {name}.csr"
+
+
+def _extensions(name: str, lines: tuple[str, ...]) -> str:
+    identifiers = ("subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
+    quoted = " ".join(shlex.quote(line) for line in (*lines, *identifiers))
+    return f"printf '%s\\n' {quoted} > {name}.ext"
+
+
+def _sign(name: str, signer: tuple[str, str] | None, serial: int | None = None) -> str:
+    by = (
+        f"-signkey {name}.key"
+        if signer is None
+        else f"-CA {shlex.quote(signer[0])} -CAkey {shlex.quote(signer[1])}"
+    )
+    number = "$(openssl rand -hex 16)" if serial is None else f"{serial:x}"
+    options = f"-days 1 -set_serial 0x{number} -extfile {name}.ext"
+    return f"openssl x509 -req -in {name}.csr {by} {options} -out {name}.crt"
+
+
+def _sign_with_dates(name: str, signer: tuple[str, str], validity: tuple[str, str]) -> tuple[str, ...]:
+    # `openssl x509` accepts dates since 3.4 only; `openssl ca` always did, but needs a configuration file.
+    lines = (
+        *("[ca]", "default_ca=d", "[d]", f"database={name}.db", "new_certs_dir=.", "rand_serial=yes"),
+        *("default_md=default", "policy=p", "[p]", "commonName=supplied"),
+    )
+    quoted = " ".join(shlex.quote(line) for line in lines)
+    by = f"-cert {shlex.quote(signer[0])} -keyfile {shlex.quote(signer[1])}"
+    dates = f"-startdate {validity[0]} -enddate {validity[1]}"
+    files = f"-extfile {name}.ext -in {name}.csr -out {name}.crt"
+    return (
+        f": > {name}.db",
+        f"printf '%s\\n' {quoted} > {name}.cnf",
+        f"openssl ca -batch -notext -config {name}.cnf {by} {dates} {files}",
+    )

@@ -1,7 +1,8 @@
-"""One attempt: the request and how it ended. Values only."""
+"""One attempt: the request, how it ended, and the session that it leaves. No input or output."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field
@@ -95,6 +96,18 @@ ALERT_NAMES: Mapping[int, str] = {
 }
 """TLS alert descriptions by number (IANA registry, RFC 8446 section 6)."""
 
+
+_APPLICATION_DATA, _HANDSHAKE = 23, 22
+_NEW_SESSION_TICKET, _KEY_UPDATE = 4, 24
+_EARLY_DATA = 42
+
+_SUITES: dict[str, tuple[type[AESGCM | ChaCha20Poly1305], HashAlgorithm, int]] = {
+    "TLS_AES_128_GCM_SHA256": (AESGCM, SHA256(), 16),
+    "TLS_AES_256_GCM_SHA384": (AESGCM, SHA384(), 32),
+    "TLS_CHACHA20_POLY1305_SHA256": (ChaCha20Poly1305, SHA256(), 32),
+}
+_TRAFFIC_SECRET = b"SERVER_TRAFFIC_SECRET_0"
+"""The label of the server's first application secret in a key log, as ``SSLKEYLOGFILE`` has it."""
 
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]")
 _SETTINGS = b"\x04\0\0\0\0\0"
@@ -212,9 +225,9 @@ class Attempt:
 
     @property
     def is_http(self) -> bool:
-        """Whether it speaks HTTP/1, or HTTP/2, whose first frame is SETTINGS (RFC 9113 section 3.4).
+        """Whether HTTP/1 was served, or HTTP/2, whose first frame is SETTINGS (RFC 9113 section 3.4).
 
-        The banner of another protocol, a part of a TLS message and an echo of the request are no HTTP.
+        The banner of another protocol, a part of a TLS message and an echo of the request are not HTTP.
         """
         data = self.first_bytes
         length = int.from_bytes(data[:3], "big")
@@ -230,8 +243,8 @@ class Attempt:
         400 that Go, nginx and Apache send.
         """
         status, body = (self.response.status, self.response.body) if self.response else (0, b"")
-        complains = status == 400 and any(word in body for word in _NEEDS_HTTPS)
-        return self.is_http and not complains
+        needs_https = status == 400 and any(text in body for text in _NEEDS_HTTPS)
+        return self.is_http and not needs_https
 
     def describe(self) -> str:
         """Return the end in words: ``refused in read: alert 116 certificate_required``."""
@@ -340,9 +353,6 @@ class Renegotiation:
     unasked: str = ""
 
 
-_TRAFFIC_SECRET = b"SERVER_TRAFFIC_SECRET_0"
-
-
 @dataclass(slots=True)
 class SessionSlot:
     """The session of one connection, empty until the connection is made.
@@ -390,17 +400,6 @@ class SessionSlot:
             self._secret = bytes.fromhex(rest.partition(b" ")[2].decode())
 
 
-_APPLICATION_DATA, _HANDSHAKE = 23, 22
-_NEW_SESSION_TICKET, _KEY_UPDATE = 4, 24
-_EARLY_DATA = 42
-
-_SUITES: dict[str, tuple[type[AESGCM | ChaCha20Poly1305], HashAlgorithm, int]] = {
-    "TLS_AES_128_GCM_SHA256": (AESGCM, SHA256(), 16),
-    "TLS_AES_256_GCM_SHA384": (AESGCM, SHA384(), 32),
-    "TLS_CHACHA20_POLY1305_SHA256": (ChaCha20Poly1305, SHA256(), 32),
-}
-
-
 def read_tickets(received: bytes, secret: bytes, suite: str) -> tuple[Ticket, ...]:
     """Return the TLS 1.3 session tickets that a server sent on a connection.
 
@@ -415,18 +414,10 @@ def read_tickets(received: bytes, secret: bytes, suite: str) -> tuple[Ticket, ..
     cipher, algorithm, length = _SUITES[suite]
     opener = cipher(_expand(algorithm, secret, b"key", length))
     nonce = _expand(algorithm, secret, b"iv", 12)
-    handshake = b"".join(_handshake_data(received, opener, nonce))
-    tickets: list[Ticket] = []
-    position = 0
-    while len(handshake) - position >= 4:
-        size = int.from_bytes(handshake[position + 1 : position + 4], "big")
-        body = handshake[position + 4 : position + 4 + size]
-        if handshake[position] == _KEY_UPDATE or len(body) < size:
-            break
-        if handshake[position] == _NEW_SESSION_TICKET:
-            tickets.append(_ticket(body))
-        position += 4 + size
-    return tuple(tickets)
+    messages = handshake_messages(b"".join(_handshake_data(received, opener, nonce)))
+    # After a KeyUpdate the server uses other keys (RFC 8446 section 4.6.3).
+    before = itertools.takewhile(lambda message: message[0] != _KEY_UPDATE, messages)
+    return tuple(_ticket(body) for kind, body in before if kind == _NEW_SESSION_TICKET)
 
 
 def _handshake_data(received: bytes, opener: AESGCM | ChaCha20Poly1305, nonce: bytes) -> Iterator[bytes]:
@@ -438,7 +429,7 @@ def _handshake_data(received: bytes, opener: AESGCM | ChaCha20Poly1305, nonce: b
         position += 5 + len(body)
         if header[0] != _APPLICATION_DATA:
             continue
-        number = int.from_bytes(nonce, "big") ^ sequence
+        number = int.from_bytes(nonce, "big") ^ sequence  # RFC 8446 section 5.3
         try:
             inner = opener.decrypt(number.to_bytes(12, "big"), body, header).rstrip(b"\0")
         except InvalidTag:
@@ -450,18 +441,36 @@ def _handshake_data(received: bytes, opener: AESGCM | ChaCha20Poly1305, nonce: b
 
 
 def _ticket(body: bytes) -> Ticket:
+    # NewSessionTicket: lifetime, age_add, nonce, ticket, extensions (RFC 8446 section 4.6.1).
     position = 9 + body[8]
     position += 2 + int.from_bytes(body[position : position + 2], "big")
-    end = position + 2 + int.from_bytes(body[position : position + 2], "big")
-    position += 2
-    early = 0
-    while end - position >= 4:
-        code = int.from_bytes(body[position : position + 2], "big")
-        size = int.from_bytes(body[position + 2 : position + 4], "big")
-        if code == _EARLY_DATA:
-            early = int.from_bytes(body[position + 4 : position + 4 + size], "big")
-        position += 4 + size
-    return Ticket(lifetime=int.from_bytes(body[:4], "big"), max_early_data=early)
+    early = extensions(body[position:]).get(_EARLY_DATA, b"")
+    return Ticket(lifetime=int.from_bytes(body[:4], "big"), max_early_data=int.from_bytes(early, "big"))
+
+
+def handshake_messages(data: bytes) -> list[tuple[int, bytes]]:
+    """Return type and body of each complete handshake message (RFC 8446 section 4)."""
+    messages, position = [], 0
+    while len(data) - position >= 4:
+        length = int.from_bytes(data[position + 1 : position + 4], "big")
+        body = data[position + 4 : position + 4 + length]
+        if len(body) < length:
+            break
+        messages.append((data[position], body))
+        position += 4 + length
+    return messages
+
+
+def extensions(block: bytes) -> dict[int, bytes]:
+    """Return extensions by number, from the block that begins with its length in two octets."""
+    found: dict[int, bytes] = {}
+    position = 2
+    while len(block) - position >= 4:
+        code = int.from_bytes(block[position : position + 2], "big")
+        length = int.from_bytes(block[position + 2 : position + 4], "big")
+        found[code] = block[position + 4 : position + 4 + length]
+        position += 4 + length
+    return found
 
 
 def _expand(algorithm: HashAlgorithm, secret: bytes, label: bytes, length: int) -> bytes:

@@ -17,10 +17,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import httpcore
-import httpx
 from OpenSSL import SSL, crypto
 
 from pytest_etcdtls.dataclass import dataclass
@@ -46,6 +45,39 @@ _LOOP = 0x1001
 
 _SIGNED_BY_SERVER = (b"read server key exchange", b"read server certificate verify")
 """Messages that a server signs with the key of its certificate: in TLS 1.2, in TLS 1.3."""
+
+_LONGEST_NAME: Final = 253
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+
+_CHUNK = 65536
+_FIRST_BYTES = 64
+_FRAME_HEAD = 9
+"""Octets of the head of an HTTP/2 frame, which :attr:`Attempt.is_http` needs."""
+_MOST_RECEIVED = 4 * 1024 * 1024
+"""Octets that are received on one connection; the requested responses have a few hundred kilobytes."""
+
+_CANNOT_PARSE = (
+    "this client's OpenSSL cannot parse the served certificate: see openssl s_client and openssl x509"
+)
+_LOCAL_REASONS = frozenset(
+    {"no protocols available", "no ciphers available", "unsupported protocol", _CANNOT_PARSE}
+)
+"""OpenSSL's reasons that come from our side, and our text for a certificate that it cannot parse."""
+
+_ALPN: dict[Protocol, tuple[str, ...]] = {
+    Protocol.HTTP1: (),
+    Protocol.GATEWAY: (),
+    Protocol.HTTP2: ("h2",),
+    Protocol.GRPC: ("h2",),
+}
+
+_ABOUT_THE_CONNECTION = frozenset({400, 408, 421, 425, 429})
+"""Status codes with which a server may answer for the connection and not for the request (RFC 9110)."""
+_CLOSE_SECONDS = 0.05
+"""Seconds for which anything behind the last response, or the server's close, is waited for."""
+
+_ANOTHER = "another certificate than before is served; nothing was sent"
+_VERSIONS = {TLSVersion.TLS1_2: SSL.TLS1_2_VERSION, TLSVersion.TLS1_3: SSL.TLS1_3_VERSION}
 
 
 @dataclass(slots=True)
@@ -126,10 +158,6 @@ def detail_of(trace: Trace) -> str:
     return trace.detail or "nothing came"
 
 
-_LONGEST_NAME: Final = 253
-_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
-
-
 class DialError(Exception):
     """The TCP connection failed.
 
@@ -143,21 +171,16 @@ class DialError(Exception):
 
 
 def dial(listener: Listener, deadline: float) -> socket.socket:
-    """Return a connected socket, for the caller to close.
-
-    Args:
-        listener: where to.
-        deadline: ``time.monotonic()`` after which connecting fails.
+    """Return a connected socket, for the caller to close. The deadline is a value of ``time.monotonic()``.
 
     Raises:
-        DialError: if there is no connection.
+        DialError: if there is no connection by then.
     """
     host, port = listener.address
-    patience = _until(deadline)
     if listener.discovered and listener.connect_to is None and not is_address(host):
         connected = _connect_to_any(host, port, deadline, may_be_local=listener.may_be_local)
     else:
-        connected = _connect(host, port, patience)
+        connected = _connect(host, port, _until(deadline))
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
 
@@ -166,9 +189,9 @@ def _until(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())
 
 
-def _connect(host: str, port: int, patience: float) -> socket.socket:
+def _connect(host: str, port: int, seconds: float) -> socket.socket:
     try:
-        return socket.create_connection((host, port), timeout=patience, all_errors=True)
+        return socket.create_connection((host, port), timeout=seconds, all_errors=True)
     except ExceptionGroup as group:
         raise _no_connection(host, port, group.exceptions) from group
     except OSError as error:
@@ -256,14 +279,6 @@ def sni(host: str) -> str | None:
     if is_address(name) or len(name) > _LONGEST_NAME or not _HOST_NAME.fullmatch(name):
         return None
     return name
-
-
-_CHUNK = 65536
-_KEPT = 64
-_TELLING = 9
-"""The head of a frame of HTTP/2, by which HTTP is told from what is none."""
-_MOST = 4 * 1024 * 1024
-"""Octets that are received on one connection; what is asked for comes to a few hundred kilobytes at most."""
 
 
 class DeadlineError(Exception):
@@ -358,7 +373,7 @@ class WireStream(httpcore.NetworkStream):
             self._note_tls_error(error)
             raise httpcore.ReadError(self.trace.detail) from error
         # A server may send its first line octet by octet.
-        self.trace.first_bytes += data[: _KEPT - len(self.trace.first_bytes)]
+        self.trace.first_bytes += data[: _FIRST_BYTES - len(self.trace.first_bytes)]
         if not data:
             self.trace.end(StreamEnd.EOF, "end of stream")
         return data
@@ -429,7 +444,7 @@ class WireStream(httpcore.NetworkStream):
             data = self._recv(max_bytes)
             # A parser gives up at the first wrong octet; a few more tell what it is.
             with contextlib.suppress(DeadlineError):
-                while data and len(self.trace.first_bytes + data) < _TELLING:
+                while data and len(self.trace.first_bytes + data) < _FRAME_HEAD:
                     if not (more := self._recv(_CHUNK)):
                         break
                     data += more
@@ -473,9 +488,9 @@ class WireStream(httpcore.NetworkStream):
     def _recv(self, size: int) -> bytes:
         if self._eof:
             return b""
-        if self._count >= _MOST:
+        if self._count >= _MOST_RECEIVED:
             self._eof = True
-            self.trace.end(StreamEnd.FAILED, f"more than {_MOST} octets came")
+            self.trace.end(StreamEnd.FAILED, f"more than {_MOST_RECEIVED} octets came")
             return b""
         self._socket.settimeout(self._left())
         try:
@@ -484,12 +499,12 @@ class WireStream(httpcore.NetworkStream):
             self._expire()
         except OSError as error:
             self._eof = True
-            self._note_socket_end(StreamEnd.RESET, f"connection reset ({error.strerror})")
+            self._socket_end = (StreamEnd.RESET, f"connection reset ({error.strerror})")
             return b""
         if not data:
             self._eof = True
             if self.tls is not None:
-                self._note_socket_end(StreamEnd.EOF, "end of stream without close_notify")
+                self._socket_end = (StreamEnd.EOF, "end of stream without close_notify")
         self._count += len(data)
         if self.received is not None:
             self.received += data
@@ -505,10 +520,6 @@ class WireStream(httpcore.NetworkStream):
         self.trace.end(StreamEnd.TIMEOUT, f"nothing came in time during {self.trace.phase}")
         raise DeadlineError(self.trace.detail)
 
-    def _note_socket_end(self, stream_end: StreamEnd, detail: str) -> None:
-        """Record the socket's end, unless ``close_notify`` or an alert was read before."""
-        self._socket_end = (stream_end, detail)
-
     def _note_tls_error(self, error: SSL.Error) -> None:
         if self.trace.alert is not None:
             self.trace.end(StreamEnd.ALERT, "alert")
@@ -521,15 +532,6 @@ class WireStream(httpcore.NetworkStream):
             self.trace.end(StreamEnd.FAILED, text, local=text in _LOCAL_REASONS)
 
 
-_CANNOT_PARSE = (
-    "this client's OpenSSL cannot parse the served certificate: see openssl s_client and openssl x509"
-)
-_LOCAL_REASONS = frozenset(
-    {"no protocols available", "no ciphers available", "unsupported protocol", _CANNOT_PARSE}
-)
-"""OpenSSL's reasons that come from our side, and our text for a certificate that it cannot parse."""
-
-
 def _reason(error: SSL.Error) -> str:
     queue = error.args[0] if error.args else ()
     if isinstance(queue, list | tuple) and queue and isinstance(queue[-1], tuple):
@@ -538,22 +540,8 @@ def _reason(error: SSL.Error) -> str:
     return str(error) or type(error).__name__
 
 
-_ALPN: dict[Protocol, tuple[str, ...]] = {
-    Protocol.HTTP1: (),
-    Protocol.GATEWAY: (),
-    Protocol.HTTP2: ("h2",),
-    Protocol.GRPC: ("h2",),
-}
-
-
 def make_attempt(listener: Listener, request: Request, timeout: float) -> Attempt:
-    """Make one connection to the listener and return the attempt.
-
-    Args:
-        listener: where to.
-        request: what to do.
-        timeout: seconds for the whole attempt.
-    """
+    """Make one connection to the listener, for at most this many seconds, and return the attempt."""
     return make_attempts(listener, (request,), timeout).first
 
 
@@ -647,12 +635,6 @@ def _go_on(
     return made, response is not None and http.ended_well(response)
 
 
-_ABOUT_THE_CONNECTION = frozenset({400, 408, 421, 425, 429})
-"""Status codes with which a server may answer for the connection and not for the request (RFC 9110)."""
-_CLOSE_SECONDS = 0.05
-"""Seconds for which anything behind the last response, or the server's close, is waited for."""
-
-
 def _attempt(
     listener: Listener,
     request: Request,
@@ -663,7 +645,7 @@ def _attempt(
     started_at: datetime,
     started: float,
 ) -> Attempt:
-    session = session_facts(stream)
+    session = _session(stream.tls, trace) if stream is not None and stream.tls is not None else {}
     return Attempt(
         url=listener.url,
         purpose=request.purpose,
@@ -683,16 +665,11 @@ def _attempt(
         response=response,
         local_address=stream.local_address if stream is not None else "",
         milliseconds=round((time.monotonic() - started) * 1000, 3),
-        version=session.version,
-        cipher=session.cipher,
-        group=session.group,
-        alpn=session.alpn,
-        announced_ca=session.announced_ca,
-        chain=session.chain,
         resumed=trace.handshake_done and not trace.certificate_read,
         ticket=trace.ticket_read,
         renegotiated=trace.renegotiated,
         key_proved=trace.key_proved or trace.handshake_done,
+        **session,
     )
 
 
@@ -712,11 +689,13 @@ def _converse(
     http: Exchanges | Calls | None,
 ) -> Response | None:
     if not request.plaintext:
-        if not shake_hands(stream, listener, request, alpn):
+        if not _shake_hands(stream, listener, request, alpn):
             return None
-        if request.only_to is not None and request.only_to != leaf(stream):
-            stream.trace.end(StreamEnd.FAILED, _ANOTHER)
-            return None
+        if request.only_to is not None and stream.tls is not None:
+            leaf = stream.tls.get_peer_certificate()
+            if leaf is None or request.only_to != _der(leaf):
+                stream.trace.end(StreamEnd.FAILED, _ANOTHER)
+                return None
     return _exchange(stream, listener, request, http, close=False)
 
 
@@ -735,7 +714,6 @@ def _exchange(
             case None:
                 response = send(stream, listener, request)
     except (
-        httpx.HTTPError,
         httpcore.NetworkError,
         httpcore.ProtocolError,
         httpcore.TimeoutException,
@@ -748,11 +726,7 @@ def _exchange(
     return response
 
 
-_ANOTHER = "another certificate than before is served; nothing was sent"
-_VERSIONS = {TLSVersion.TLS1_2: SSL.TLS1_2_VERSION, TLSVersion.TLS1_3: SSL.TLS1_3_VERSION}
-
-
-def shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: tuple[str, ...]) -> bool:
+def _shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: tuple[str, ...]) -> bool:
     """Make the handshake that the request asks for; return whether it finished on our side.
 
     If the request asks for a second handshake, it is made too; the result is that of the first one.
@@ -765,8 +739,12 @@ def shake_hands(stream: WireStream, listener: Listener, request: Request, alpn: 
         request.keep.watch(context)
         stream.received = bytearray()
     tls = stream.begin_tls(context, request.server_name or server_name(listener))
+    identity = request.identity
     try:
-        _present(tls, request.identity)
+        # On the connection, so that those of one context can present different identities.
+        if identity.chain and identity.key is not None:
+            tls.use_certificate(identity.chain[0])
+            tls.use_privatekey(identity.key)
     except SSL.Error as error:
         text = f"our OpenSSL does not take the identity {request.identity.name}: {error}"
         stream.trace.end(StreamEnd.FAILED, text, local=True)
@@ -794,13 +772,6 @@ def _context(version: TLSVersion | None, alpn: tuple[str, ...], identity: Identi
     return context
 
 
-def _present(tls: SSL.Connection, identity: Identity) -> None:
-    """Set the identity on the connection, so that connections of one context can present different ones."""
-    if identity.chain and identity.key is not None:
-        tls.use_certificate(identity.chain[0])
-        tls.use_privatekey(identity.key)
-
-
 def _only_to(tls: SSL.Connection, leaves: frozenset[bytes], trace: Trace) -> None:
     """End the handshake at the server's Certificate message if it holds another leaf.
 
@@ -808,7 +779,7 @@ def _only_to(tls: SSL.Connection, leaves: frozenset[bytes], trace: Trace) -> Non
     """
 
     def is_proved(_tls: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int) -> bool:
-        if depth == 0 and crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) not in leaves:
+        if depth == 0 and _der(certificate) not in leaves:
             trace.end(StreamEnd.FAILED, _ANOTHER)
             return False
         return True
@@ -816,40 +787,25 @@ def _only_to(tls: SSL.Connection, leaves: frozenset[bytes], trace: Trace) -> Non
     tls.set_verify(SSL.VERIFY_PEER, is_proved)
 
 
-def leaf(stream: WireStream) -> bytes | None:
-    """Return the DER of the served leaf."""
-    certificate = stream.tls.get_peer_certificate() if stream.tls is not None else None
-    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) if certificate is not None else None
+def _session(tls: SSL.Connection, trace: Trace) -> dict[str, Any]:
+    """Return the fields of :class:`Attempt` that are about the TLS session."""
+    names = tls.get_client_ca_list(as_cryptography=True) if trace.certificate_requested else []
+    found: dict[str, Any] = {
+        "announced_ca": tuple(_shared(name.public_bytes()) for name in names),
+        "chain": tuple(_shared(_der(one)) for one in tls.get_peer_cert_chain() or ()),
+    }
+    if trace.handshake_done:
+        found |= {
+            "version": tls.get_protocol_version_name(),
+            "cipher": tls.get_cipher_name(),
+            "group": tls.get_group_name(),
+            "alpn": printable(tls.get_alpn_proto_negotiated()),
+        }
+    return found
 
 
-@dataclass(frozen=True, slots=True)
-class SessionFacts:
-    """Facts of the TLS session at the end of the attempt; the fields are those of :class:`Attempt`."""
-
-    version: str | None = None
-    cipher: str | None = None
-    group: str | None = None
-    alpn: str = ""
-    announced_ca: tuple[bytes, ...] = ()
-    chain: tuple[bytes, ...] = ()
-
-
-def session_facts(stream: WireStream | None) -> SessionFacts:
-    """Return the facts of a stream's TLS session."""
-    if stream is None or stream.tls is None:
-        return SessionFacts()
-    tls = stream.tls
-    names = tls.get_client_ca_list(as_cryptography=True) if stream.trace.certificate_requested else []
-    chain = tls.get_peer_cert_chain() or []
-    done = stream.trace.handshake_done
-    return SessionFacts(
-        version=tls.get_protocol_version_name() if done else None,
-        cipher=tls.get_cipher_name() if done else None,
-        group=tls.get_group_name() if done else None,
-        alpn=printable(tls.get_alpn_proto_negotiated()) if done else "",
-        announced_ca=tuple(_shared(name.public_bytes()) for name in names),
-        chain=tuple(_shared(crypto.dump_certificate(crypto.FILETYPE_ASN1, one)) for one in chain),
-    )
+def _der(certificate: crypto.X509) -> bytes:
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
 
 
 @functools.lru_cache(maxsize=256)

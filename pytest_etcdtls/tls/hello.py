@@ -7,12 +7,13 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.target import Listener
-from pytest_etcdtls.tls.attempt import Attempt, StreamEnd, alert_text
+from pytest_etcdtls.tls.attempt import Attempt, StreamEnd, alert_text, extensions, handshake_messages
 from pytest_etcdtls.tls.connection import DialError, dial, local_address, server_name
 from pytest_etcdtls.tls.suites import MODERN, RENEGOTIATION_SCSV, group_name, suite_name
 from pytest_etcdtls.untrusted import printable
@@ -27,6 +28,23 @@ VERSION_NAMES: Mapping[int, str] = {
     TLS1_3: "TLSv1.3",
 }
 """Protocol versions as their number on the wire."""
+
+
+_ALERT, _HANDSHAKE = 21, 22
+_FATAL = 2
+_CLIENT_HELLO, _SERVER_HELLO, _SERVER_KEY_EXCHANGE, _SERVER_HELLO_DONE = 1, 2, 12, 14
+_SERVER_NAME, _SUPPORTED_GROUPS, _EC_POINT_FORMATS, _SIGNATURE_ALGORITHMS, _ALPN = 0, 10, 11, 13, 16
+_EXTENDED_MASTER_SECRET, _SUPPORTED_VERSIONS, _PSK_MODES, _KEY_SHARE = 23, 43, 45, 51
+_NAMED_CURVE = 3
+_X25519 = 29
+_GREASE, _LAST_GREASE = 0x2A2A, 0x3A3A
+"""Two of the values that RFC 8701 reserves for suites, groups, extensions and versions."""
+_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+"""The random of a HelloRetryRequest: SHA-256 of that word (RFC 8446 section 4.1.3)."""
+
+_LIMIT = 256 * 1024
+_CLOSE_SECONDS = 1.0
+"""Seconds to wait until the server closes the connection too."""
 
 
 def version_name(number: int) -> str:
@@ -178,200 +196,147 @@ def is_reused(connection: Connection) -> bool:
     return isinstance(connection, Attempt) and connection.reused
 
 
-_LIMIT = 256 * 1024
-_CLOSE_SECONDS = 1.0
-"""Seconds to wait until the server closes the connection too."""
-
-
 def exchange_hello(listener: Listener, hello: ClientHello, timeout: float) -> HelloExchange:
-    """Send a ClientHello on a connection of its own and return the server's reply.
-
-    Args:
-        listener: where to.
-        hello: what to offer.
-        timeout: seconds for the whole exchange.
-    """
+    """Send a ClientHello on a connection of its own and return the reply within that many seconds."""
     record = client_hello(hello, server_name(listener))
-    exchange = _Exchange(listener, time.monotonic() + timeout)
-    with exchange:
-        exchange.send(record)
-        exchange.read_answer(to_key_exchange=hello.to_key_exchange)
-    return exchange.result(hello.purpose, version_name(hello.version))
+    return _exchange(
+        listener,
+        record,
+        timeout,
+        purpose=hello.purpose,
+        offered=version_name(hello.version),
+        to_key_exchange=hello.to_key_exchange,
+    )
 
 
-def keep_silent(listener: Listener, purpose: str, patience: float) -> HelloExchange:
-    """Connect, send nothing, and return whether the server closed the connection.
-
-    Args:
-        listener: where to.
-        purpose: a few words for the report.
-        patience: seconds to wait.
-    """
-    exchange = _Exchange(listener, time.monotonic() + patience)
-    with exchange:
-        exchange.read_answer(to_key_exchange=False)
-    return exchange.result(purpose, "")
+def keep_silent(listener: Listener, purpose: str, seconds: float) -> HelloExchange:
+    """Connect, send nothing, and return whether the server closed the connection within that time."""
+    return _exchange(listener, b"", seconds, purpose=purpose, offered="", to_key_exchange=False)
 
 
-class _Exchange:
-    """A connection as a context manager, with the server's reply."""
+def _exchange(
+    listener: Listener,
+    record: bytes,
+    timeout: float,
+    *,
+    purpose: str,
+    offered: str,
+    to_key_exchange: bool,
+) -> HelloExchange:
+    started_at, started = datetime.now(UTC), time.monotonic()
+    deadline = started + timeout
+    answer: ServerHello | int | None = None
+    address = ""
+    try:
+        connected = dial(listener, deadline)
+    except DialError as error:
+        reply = Reply.SILENCE if error.stream_end is StreamEnd.TIMEOUT else Reply.ENDED
+        detail, ended = str(error), time.monotonic()
+    else:
+        with connected:
+            address = local_address(connected)
+            with contextlib.suppress(OSError):  # a failure shows in the reply
+                connected.sendall(record)
+            reply, detail, answer = _read_reply(connected, deadline, to_key_exchange=to_key_exchange)
+            ended = time.monotonic()
+            _close(connected)
+    return HelloExchange(
+        url=listener.url,
+        purpose=purpose,
+        offered=offered,
+        reply=reply,
+        started_at=started_at,
+        server_hello=answer if isinstance(answer, ServerHello) else None,
+        alert=answer if isinstance(answer, int) else None,
+        detail=detail,
+        local_address=address,
+        milliseconds=round((ended - started) * 1000, 3),
+    )
 
-    def __init__(self, listener: Listener, deadline: float) -> None:
-        self._listener = listener
-        self._deadline = deadline
-        self._started_at, self._started = datetime.now(UTC), time.monotonic()
-        self._milliseconds = 0.0
-        self._socket: socket.socket | None = None
-        self._local_address = ""
-        self._reply, self._detail = Reply.SILENCE, ""
-        self._server_hello: ServerHello | None = None
-        self._alert: int | None = None
 
-    def __enter__(self) -> None:
-        try:
-            self._socket = dial(self._listener, self._deadline)
-        except DialError as error:
-            self._end(Reply.SILENCE if error.stream_end is StreamEnd.TIMEOUT else Reply.ENDED, str(error))
-        else:
-            self._local_address = local_address(self._socket)
-
-    def __exit__(self, *_: object) -> None:
-        if self._socket is not None:
-            self._say_goodbye(self._socket)
-            self._socket.close()
-
-    def send(self, record: bytes) -> None:
-        """Send, if there is a connection; a failure shows in the reply."""
-        if self._socket is not None:
-            self._socket.settimeout(self._left())
-            with contextlib.suppress(OSError):
-                self._socket.sendall(record)
-
-    def read_answer(self, *, to_key_exchange: bool) -> None:
-        """Read until the server has answered, the connection has ended or the time is over."""
-        data = b""
-        while self._socket is not None and self._answer(data, to_key_exchange) is None:
-            try:
-                self._socket.settimeout(self._left())
-                chunk = self._socket.recv(65536)
-            except TimeoutError:
-                return self._end(Reply.SILENCE, "nothing came in time")
-            except OSError as error:
-                return self._end(Reply.ENDED, f"connection reset ({error.strerror})")
-            if not chunk:
-                return self._end(Reply.ENDED, "the connection was closed without an answer")
-            data += chunk
-            if len(data) > _LIMIT:
-                return self._end(Reply.OTHER, f"no answer of TLS in {_LIMIT} octets")
-        return None
-
-    def result(self, purpose: str, offered: str) -> HelloExchange:
-        """Return the exchange."""
-        return HelloExchange(
-            url=self._listener.url,
-            purpose=purpose,
-            offered=offered,
-            reply=self._reply,
-            started_at=self._started_at,
-            server_hello=self._server_hello,
-            alert=self._alert,
-            detail=self._detail,
-            local_address=self._local_address,
-            milliseconds=self._milliseconds,
-        )
-
-    def _answer(self, data: bytes, to_key_exchange: bool) -> Reply | None:
+def _read_reply(
+    connected: socket.socket, deadline: float, *, to_key_exchange: bool
+) -> tuple[Reply, str, ServerHello | int | None]:
+    """Read until the server has answered, the connection has ended or the time is over."""
+    data = b""
+    while len(data) <= _LIMIT:
         try:
             answer = read_answer(data, to_key_exchange=to_key_exchange)
         except NotTLSError as error:
-            self._end(Reply.OTHER, str(error))
-            return Reply.OTHER
-        if answer is None:
-            return None
-        if isinstance(answer, ServerHello):
-            self._server_hello = answer
-            self._end(Reply.SERVER_HELLO, "")
-        else:
-            self._alert = answer
-            self._end(Reply.ALERT, "")
-        return self._reply
-
-    def _end(self, reply: Reply, detail: str) -> None:
-        self._reply, self._detail = reply, detail
-        self._milliseconds = round((time.monotonic() - self._started) * 1000, 3)
-
-    def _left(self) -> float:
-        return max(0.001, self._deadline - time.monotonic())
-
-    def _say_goodbye(self, sock: socket.socket) -> None:
-        """Close our side and read until the server closes, so that unread data does not cause a reset."""
-        deadline = time.monotonic() + _CLOSE_SECONDS
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_WR)
-            while (left := deadline - time.monotonic()) > 0:
-                sock.settimeout(left)
-                if not sock.recv(65536):
-                    return
+            return Reply.OTHER, str(error), None
+        if answer is not None:
+            return Reply.SERVER_HELLO if isinstance(answer, ServerHello) else Reply.ALERT, "", answer
+        try:
+            connected.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = connected.recv(65536)
+        except TimeoutError:
+            return Reply.SILENCE, "nothing came in time", None
+        except OSError as error:
+            return Reply.ENDED, f"connection reset ({error.strerror})", None
+        if not chunk:
+            return Reply.ENDED, "the connection was closed without an answer", None
+        data += chunk
+    return Reply.OTHER, f"no answer of TLS in {_LIMIT} octets", None
 
 
-_HANDSHAKE_RECORD, _CLIENT_HELLO = 22, 1
-_X25519 = 29
-_GREASE = 0x2A2A
-"""One of the values that RFC 8701 reserves for suites, groups, extensions and versions."""
+def _close(connected: socket.socket) -> None:
+    """Close our side and read until the server closes, so that unread data does not cause a reset."""
+    deadline = time.monotonic() + _CLOSE_SECONDS
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_WR)
+        while (left := deadline - time.monotonic()) > 0:
+            connected.settimeout(left)
+            if not connected.recv(65536):
+                return
 
 
 def client_hello(hello: ClientHello, server_name: str | None = None) -> bytes:
-    """Return the record that carries the hello.
-
-    Args:
-        hello: what to offer.
-        server_name: for SNI, in ASCII; ``None`` for an address.
-    """
+    """Return the record that carries the hello, with a server name in ASCII, ``None`` for an address."""
     suites = list(hello.suites)
     if hello.version < TLS1_3:
         suites.append(RENEGOTIATION_SCSV)
     if hello.grease:
         suites.insert(0, _GREASE)
-    body = _u16(min(hello.version, TLS1_2)) + os.urandom(32)
-    body += _vector8(b"")
-    body += _vector16(b"".join(map(_u16, suites)))
+    # TLS 1.3 is offered by an extension; this field stays at 1.2 (RFC 8446 section 4.1.2).
+    body = _u16(min(hello.version, TLS1_2)) + os.urandom(32) + _vector8(b"")
+    body += _vector16(_numbers(*suites))
     body += _vector8(bytes(hello.compression))
     if hello.version > SSL3:
         body += _vector16(b"".join(_offered_extensions(hello, server_name)))
     message = bytes([_CLIENT_HELLO]) + len(body).to_bytes(3, "big") + body
-    return bytes([_HANDSHAKE_RECORD]) + _u16(min(hello.version, TLS1_0)) + _vector16(message)
+    return bytes([_HANDSHAKE]) + _u16(min(hello.version, TLS1_0)) + _vector16(message)
 
 
 def _offered_extensions(hello: ClientHello, server_name: str | None) -> list[bytes]:
     grease = [_GREASE] if hello.grease else []
     extensions = [_extension(code, b"") for code in grease]
     if server_name is not None:
-        extensions.append(_extension(0, _vector16(b"\0" + _vector16(server_name.encode("ascii")))))
-    extensions.append(_extension(10, _vector16(b"".join(map(_u16, (*grease, *hello.groups))))))
-    extensions.append(_extension(11, _vector8(b"\0")))
-    extensions.append(_extension(23, b""))
+        extensions.append(_extension(_SERVER_NAME, _vector16(b"\0" + _vector16(server_name.encode("ascii")))))
+    extensions.append(_extension(_SUPPORTED_GROUPS, _vector16(_numbers(*grease, *hello.groups))))
+    extensions.append(_extension(_EC_POINT_FORMATS, _vector8(b"\0")))
+    extensions.append(_extension(_EXTENDED_MASTER_SECRET, b""))
     if hello.version >= TLS1_2:
-        extensions.append(_extension(13, _vector16(b"".join(map(_u16, (*grease, *hello.signatures))))))
+        extensions.append(_extension(_SIGNATURE_ALGORITHMS, _vector16(_numbers(*grease, *hello.signatures))))
     if names := [name.encode("ascii") for name in hello.alpn]:
         names = [_u16(_GREASE), *names] if hello.grease else names
-        extensions.append(_extension(16, _vector16(b"".join(map(_vector8, names)))))
+        extensions.append(_extension(_ALPN, _vector16(b"".join(map(_vector8, names)))))
     if hello.version >= TLS1_3:
-        extensions += _of_tls13(hello, grease)
+        extensions += _tls13_extensions(hello, grease)
     # Some servers reject a hello whose last extension is empty, so the last one is not empty.
     if grease:
-        extensions.append(_extension(0x3A3A, b"\0"))
+        extensions.append(_extension(_LAST_GREASE, b"\0"))
     return extensions
 
 
-def _of_tls13(hello: ClientHello, grease: list[int]) -> list[bytes]:
+def _tls13_extensions(hello: ClientHello, grease: list[int]) -> list[bytes]:
     shares = b"".join(_u16(code) + _vector16(b"\0") for code in grease)
     if hello.key_share:
         # Every string of 32 octets is a public key of X25519; no secret will be derived from it.
         shares += _u16(_X25519) + _vector16(os.urandom(32))
     return [
-        _extension(43, _vector8(b"".join(map(_u16, (*grease, TLS1_3))))),
-        _extension(45, _vector8(b"\x01")),
-        _extension(51, _vector16(shares)),
+        _extension(_SUPPORTED_VERSIONS, _vector8(_numbers(*grease, TLS1_3))),
+        _extension(_PSK_MODES, _vector8(b"\x01")),
+        _extension(_KEY_SHARE, _vector16(shares)),
     ]
 
 
@@ -383,22 +348,16 @@ def _u16(number: int) -> bytes:
     return number.to_bytes(2, "big")
 
 
+def _numbers(*numbers: int) -> bytes:
+    return b"".join(map(_u16, numbers))
+
+
 def _vector8(body: bytes) -> bytes:
     return bytes([len(body)]) + body
 
 
 def _vector16(body: bytes) -> bytes:
     return _u16(len(body)) + body
-
-
-_ALERT, _HANDSHAKE = 21, 22
-_SERVER_HELLO, _SERVER_KEY_EXCHANGE, _SERVER_HELLO_DONE = 2, 12, 14
-_FATAL = 2
-_NAMED_CURVE = 3
-_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
-"""The random of a HelloRetryRequest: SHA-256 of that word (RFC 8446 section 4.1.3)."""
-
-_ALPN, _SUPPORTED_VERSIONS, _KEY_SHARE = 16, 43, 51
 
 
 class NotTLSError(ValueError):
@@ -417,7 +376,7 @@ def read_answer(data: bytes, *, to_key_exchange: bool = False) -> ServerHello | 
         NotTLSError: if the bytes are not a TLS reply.
     """
     handshake, alert = _records(data)
-    messages = _messages(handshake)
+    messages = handshake_messages(handshake)
     if messages and messages[0][0] != _SERVER_HELLO:
         raise NotTLSError(f"handshake message {messages[0][0]} instead of a ServerHello")
     if messages:
@@ -426,7 +385,9 @@ def read_answer(data: bytes, *, to_key_exchange: bool = False) -> ServerHello | 
             return hello
         for kind, body in messages[1:]:
             if kind == _SERVER_KEY_EXCHANGE:
-                return _with_group(hello, body)
+                # ServerECDHParams: named_curve, then the number of the group (RFC 8422 section 5.4).
+                has_group = len(body) >= 3 and body[0] == _NAMED_CURVE
+                return replace(hello, group=int.from_bytes(body[1:3], "big")) if has_group else hello
             if kind == _SERVER_HELLO_DONE:
                 return hello
     return alert
@@ -452,28 +413,17 @@ def _records(data: bytes) -> tuple[bytes, int | None]:
     return handshake, alert
 
 
-def _messages(handshake: bytes) -> list[tuple[int, bytes]]:
-    messages, position = [], 0
-    while len(handshake) - position >= 4:
-        length = int.from_bytes(handshake[position + 1 : position + 4], "big")
-        body = handshake[position + 4 : position + 4 + length]
-        if len(body) < length:
-            break
-        messages.append((handshake[position], body))
-        position += 4 + length
-    return messages
-
-
 def _server_hello(body: bytes) -> ServerHello:
     try:
         session_id = body[34]
         position = 35 + session_id
         suite = int.from_bytes(body[position : position + 2], "big")
         compression = body[position + 2]
-        extensions = _extensions(body[position + 3 :])
-        version = int.from_bytes(extensions.get(_SUPPORTED_VERSIONS, body)[:2], "big")
-        share = extensions.get(_KEY_SHARE, b"")
-        names = extensions.get(_ALPN, b"")
+        found = extensions(body[position + 3 :])
+        # In TLS 1.3 the extension has the version, and the message begins with that of TLS 1.2.
+        version = int.from_bytes(found.get(_SUPPORTED_VERSIONS, body)[:2], "big")
+        share = found.get(_KEY_SHARE, b"")
+        names = found.get(_ALPN, b"")
     except IndexError as error:
         raise NotTLSError("the ServerHello ends too early") from error
     return ServerHello(
@@ -482,30 +432,6 @@ def _server_hello(body: bytes) -> ServerHello:
         compression=compression,
         group=int.from_bytes(share[:2], "big") if share else None,
         alpn=printable(names[3:]),
-        extensions=frozenset(extensions),
+        extensions=frozenset(found),
         retry=body[2:34] == _RETRY,
-    )
-
-
-def _extensions(block: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    position = 2
-    while len(block) - position >= 4:
-        code = int.from_bytes(block[position : position + 2], "big")
-        length = int.from_bytes(block[position + 2 : position + 4], "big")
-        found[code] = block[position + 4 : position + 4 + length]
-        position += 4 + length
-    return found
-
-
-def _with_group(hello: ServerHello, key_exchange: bytes) -> ServerHello:
-    if len(key_exchange) < 3 or key_exchange[0] != _NAMED_CURVE:
-        return hello
-    return ServerHello(
-        version=hello.version,
-        suite=hello.suite,
-        compression=hello.compression,
-        group=int.from_bytes(key_exchange[1:3], "big"),
-        alpn=hello.alpn,
-        extensions=hello.extensions,
     )

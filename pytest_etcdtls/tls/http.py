@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -33,6 +33,28 @@ from pytest_etcdtls.untrusted import printable
 
 Value = int | bytes
 
+_VARINT, _LENGTH_DELIMITED = 0, 2
+_FIXED_LENGTHS = {1: 8, 5: 4}
+"""Protobuf's wire types: a varint, octets with their length, and fixed lengths in octets."""
+
+_CHUNK = 65536
+_LONGEST_FRAME = 1 << 14
+"""What a peer may send, unless it is told otherwise (RFC 9113 section 4.2)."""
+_MOST_HEADERS = 64
+_LONGEST_NAME = 64
+_LONGEST_VALUE = 1024
+_LONGEST_HEAD = 100 * 1024
+
+BODY_LIMIT = 64 * 1024
+_USER_AGENT = "pytest-etcdtls"
+_UNUSED_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Never used; without it httpcore builds a context with the system's roots for each pool."""
+
+GRPC_STATUS_PATH = "/etcdserverpb.Maintenance/Status"
+GATEWAY_STATUS_PATH = "/v3/maintenance/status"
+"""etcd serves both without authorization, also with authentication enabled."""
+_NO_HOST = "etcd.invalid"
+
 
 def encode(message: Mapping[int, Value]) -> bytes:
     """Return a message of varints and length-delimited fields, in the order given."""
@@ -41,7 +63,7 @@ def encode(message: Mapping[int, Value]) -> bytes:
         if isinstance(value, int):
             encoded += _as_varint(number << 3) + _as_varint(value)
         else:
-            encoded += _as_varint(number << 3 | 2) + _as_varint(len(value)) + value
+            encoded += _as_varint(number << 3 | _LENGTH_DELIMITED) + _as_varint(len(value)) + value
     return bytes(encoded)
 
 
@@ -60,7 +82,25 @@ def fields(message: bytes) -> dict[int, list[Value]]:
         ValueError: if the message is cut short or has a wire type that proto3 does not use.
     """
     found: dict[int, list[Value]] = {}
-    for number, value in _walk(message):
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        number, kind = key >> 3, key & 7
+        value: Value
+        if kind == _VARINT:
+            value, position = _varint(message, position)
+        else:
+            if kind == _LENGTH_DELIMITED:
+                length, position = _varint(message, position)
+            elif kind in _FIXED_LENGTHS:
+                length = _FIXED_LENGTHS[kind]
+            else:
+                raise ValueError(f"wire type {kind} in field {number}")
+            data = message[position : position + length]
+            if len(data) != length:
+                raise ValueError(f"field {number} is cut short")
+            value = data if kind == _LENGTH_DELIMITED else int.from_bytes(data, "little")
+            position += length
         found.setdefault(number, []).append(value)
     return found
 
@@ -79,28 +119,6 @@ def grpc_message(body: bytes) -> bytes:
     return body[5 : 5 + length]
 
 
-def _walk(message: bytes) -> Iterator[tuple[int, Value]]:
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            value, position = _varint(message, position)
-            yield number, value
-            continue
-        if kind == 2:
-            length, position = _varint(message, position)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"wire type {kind} in field {number}")
-        data = message[position : position + length]
-        if len(data) != length:
-            raise ValueError(f"field {number} is cut short")
-        position += length
-        yield number, data if kind == 2 else int.from_bytes(data, "little")
-
-
 def _varint(message: bytes, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
@@ -112,11 +130,6 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
         if not octet & 0x80:
             return value, position
     raise ValueError("a varint is cut short or too long")
-
-
-_CHUNK = 65536
-_LONGEST_FRAME = 1 << 14
-"""What a peer may send, unless it is told otherwise (RFC 9113 section 4.2)."""
 
 
 class Calls:
@@ -257,21 +270,6 @@ def _bounded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-_MOST_HEADERS = 64
-_LONGEST_NAME = 64
-_LONGEST_VALUE = 1024
-
-BODY_LIMIT = 64 * 1024
-_USER_AGENT = "pytest-etcdtls"
-_UNUSED_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Never used; without it httpcore builds a context with the system's roots for each pool."""
-
-GRPC_STATUS_PATH = "/etcdserverpb.Maintenance/Status"
-GATEWAY_STATUS_PATH = "/v3/maintenance/status"
-"""etcd serves both without authorization, also with authentication enabled."""
-_NO_HOST = "etcd.invalid"
-
-
 class _OneStream(httpcore.NetworkBackend):
     """A network backend that returns the existing stream."""
 
@@ -287,51 +285,6 @@ class _OneStream(httpcore.NetworkBackend):
         socket_options: object = None,
     ) -> httpcore.NetworkStream:
         return self._stream
-
-
-class _Transport(httpx.BaseTransport):
-    def __init__(self, stream: httpcore.NetworkStream, *, http2: bool) -> None:
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=_UNUSED_CONTEXT,
-            http1=not http2,
-            http2=http2,
-            network_backend=_OneStream(stream),
-            keepalive_expiry=0,
-        )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        )
-        answer = self._pool.handle_request(
-            httpcore.Request(
-                request.method,
-                url,
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(
-            answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
-        )
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-class _Body(httpx.SyncByteStream):
-    def __init__(self, stream: Any) -> None:  # noqa: ANN401 - httpcore types it as sync or async
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 class Exchanges:
@@ -421,9 +374,6 @@ class Exchanges:
         return event
 
 
-_LONGEST_HEAD = 100 * 1024
-
-
 def call_headers(listener: Listener, request: Request) -> list[tuple[str, str]]:
     """Return the headers of a gRPC call to a listener."""
     more = {"user-agent": _USER_AGENT, **request.headers}
@@ -434,27 +384,38 @@ def send(stream: httpcore.NetworkStream, listener: Listener, request: Request) -
     """Send the request and return the response, its body as it came and cut at 64 KiB.
 
     Raises:
-        httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no
-            response could be parsed; the trace of the stream decides how the attempt ended.
+        httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException: if no response could be
+            parsed; the trace of the stream decides how the attempt ended.
         ValueError: the same, for a value that a library does not expect, such as a status that is no number.
     """
     if request.protocol is Protocol.GRPC:
         return Calls(stream, BODY_LIMIT).make(call_headers(listener, request), request.body or b"")
-    with _Transport(stream, http2=request.protocol is Protocol.HTTP2) as transport:
-        built = _build(listener, request)
-        answer = transport.handle_request(built)
+    built = _build(listener, request)
+    url = httpcore.URL(
+        scheme=built.url.raw_scheme, host=built.url.raw_host, port=built.url.port, target=built.url.raw_path
+    )
+    http2 = request.protocol is Protocol.HTTP2
+    with httpcore.ConnectionPool(
+        ssl_context=_UNUSED_CONTEXT,
+        http1=not http2,
+        http2=http2,
+        network_backend=_OneStream(stream),
+        keepalive_expiry=0,
+    ) as pool:
+        answer = pool.handle_request(
+            httpcore.Request(built.method, url, headers=built.headers.raw, content=built.read())
+        )
         body = bytearray()
         try:
-            # Not iter_bytes(): a few octets with nested content encodings decode to gigabytes.
-            for chunk in answer.iter_raw():
+            # Not decoded: a few octets with nested content encodings become gigabytes.
+            for chunk in answer.iter_stream():
                 body += chunk
                 if len(body) >= BODY_LIMIT:
                     break
         finally:
             answer.close()
-        return Response(
-            status=answer.status_code, headers=_bounded(answer.headers.items()), body=bytes(body[:BODY_LIMIT])
-        )
+    headers = _bounded(httpx.Headers(answer.headers).items())
+    return Response(status=answer.status, headers=headers, body=bytes(body[:BODY_LIMIT]))
 
 
 def _build(listener: Listener, request: Request) -> httpx.Request:

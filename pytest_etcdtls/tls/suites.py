@@ -240,44 +240,34 @@ class NamedGroup:
     kind: GroupKind
 
 
-HYBRIDS = (
-    NamedGroup(0x11EC, "X25519MLKEM768", GroupKind.HYBRID),
-    NamedGroup(0x11EB, "SecP256r1MLKEM768", GroupKind.HYBRID),
-    NamedGroup(0x11ED, "SecP384r1MLKEM1024", GroupKind.HYBRID),
+def _groups(kind: GroupKind, names: Mapping[int, str]) -> tuple[NamedGroup, ...]:
+    return tuple(NamedGroup(code, name, kind) for code, name in names.items())
+
+
+HYBRIDS = _groups(
+    GroupKind.HYBRID,
+    {0x11EC: "X25519MLKEM768", 0x11EB: "SecP256r1MLKEM768", 0x11ED: "SecP384r1MLKEM1024"},
 )
-MODERN = (
-    NamedGroup(29, "x25519", GroupKind.MODERN),
-    NamedGroup(23, "secp256r1", GroupKind.MODERN),
-    NamedGroup(24, "secp384r1", GroupKind.MODERN),
-    NamedGroup(25, "secp521r1", GroupKind.MODERN),
-    NamedGroup(30, "x448", GroupKind.MODERN),
+MODERN = _groups(
+    GroupKind.MODERN, {29: "x25519", 23: "secp256r1", 24: "secp384r1", 25: "secp521r1", 30: "x448"}
 )
-OTHERS = (
-    NamedGroup(21, "secp224r1", GroupKind.OTHER),
-    NamedGroup(22, "secp256k1", GroupKind.OTHER),
-    NamedGroup(26, "brainpoolP256r1", GroupKind.OTHER),
-    NamedGroup(27, "brainpoolP384r1", GroupKind.OTHER),
-    NamedGroup(28, "brainpoolP512r1", GroupKind.OTHER),
-    NamedGroup(256, "ffdhe2048", GroupKind.OTHER),
-    NamedGroup(257, "ffdhe3072", GroupKind.OTHER),
-    NamedGroup(258, "ffdhe4096", GroupKind.OTHER),
+OTHERS = _groups(
+    GroupKind.OTHER,
+    {
+        **{21: "secp224r1", 22: "secp256k1"},
+        **{26: "brainpoolP256r1", 27: "brainpoolP384r1", 28: "brainpoolP512r1"},
+        **{256: "ffdhe2048", 257: "ffdhe3072", 258: "ffdhe4096"},
+    },
 )
-WEAK = (
-    NamedGroup(1, "sect163k1", GroupKind.WEAK),
-    NamedGroup(2, "sect163r1", GroupKind.WEAK),
-    NamedGroup(3, "sect163r2", GroupKind.WEAK),
-    NamedGroup(4, "sect193r1", GroupKind.WEAK),
-    NamedGroup(5, "sect193r2", GroupKind.WEAK),
-    NamedGroup(15, "secp160k1", GroupKind.WEAK),
-    NamedGroup(16, "secp160r1", GroupKind.WEAK),
-    NamedGroup(17, "secp160r2", GroupKind.WEAK),
-    NamedGroup(18, "secp192k1", GroupKind.WEAK),
-    NamedGroup(19, "secp192r1", GroupKind.WEAK),
+WEAK = _groups(
+    GroupKind.WEAK,
+    {
+        **{1: "sect163k1", 2: "sect163r1", 3: "sect163r2", 4: "sect193r1", 5: "sect193r2"},
+        **{15: "secp160k1", 16: "secp160r1", 17: "secp160r2", 18: "secp192k1", 19: "secp192r1"},
+    },
 )
 
-GROUPS: dict[int, NamedGroup] = {
-    group.code: group for groups in (HYBRIDS, MODERN, OTHERS, WEAK) for group in groups
-}
+GROUPS = {group.code: group for group in (*HYBRIDS, *MODERN, *OTHERS, *WEAK)}
 """Every known group, by number."""
 
 

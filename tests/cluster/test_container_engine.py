@@ -76,7 +76,7 @@ def test_images_at_hand(etcd_images: dict[str, str]) -> None:
 
 @pytest.mark.container
 def test_the_version_is_asked_of_the_etcd_inside(etcd_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    container_image._ask_once.cache_clear()
+    container_image._run_once.cache_clear()
     monkeypatch.setattr("pytest_etcdtls.cluster.container.secrets.token_hex", lambda _: f"{os.getpid()}")
     assert image_version(etcd_image) == etcd_image.rpartition(":")[2]
     assert _asked(f"question-{os.getpid()}") == []

@@ -58,7 +58,7 @@ class Clients:
         self._bad = {
             "none": NO_CERTIFICATE,
             "foreign": identities.foreign_ca(),
-            "expired": identities.issue_identity(pki.client_ca, "expired"),
+            "expired": identities.issue_identities(pki.client_ca, ["expired"])["expired"],
             "revoked": pki.revoked,
         }
         self._over = threading.Event()

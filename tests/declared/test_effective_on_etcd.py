@@ -126,7 +126,7 @@ def _identities(cluster: Cluster, declared: EffectiveListener, listener: Listene
         "none": NO_CERTIFICATE,
         "good": good,
         "foreign": identities.foreign_ca(),
-        "wrong-san": identities.issue_identity(authority, "wrong-san"),
+        "wrong-san": identities.issue_identities(authority, ["wrong-san"])["wrong-san"],
     }
     if not peer:
         presented["revoked"] = cluster.pki.revoked

@@ -38,7 +38,7 @@ def _attempts(cluster: Cluster) -> list[Attempt]:
         for identity in (
             NO_CERTIFICATE,
             identities.foreign_ca(),
-            identities.issue_identity(authority, "expired"),
+            identities.issue_identities(authority, ["expired"])["expired"],
             cluster.pki.revoked,
             cluster.pki.client,
         )

@@ -81,8 +81,8 @@ class Place:
                 "none": NO_CERTIFICATE,
                 "good": pki.peer_client if side == "peer" else pki.client,
                 "foreign": other,
-                "wrong-san": identities.issue_identity(
-                    pki.peer_ca if side == "peer" else pki.client_ca, "wrong-san"
+                **identities.issue_identities(
+                    pki.peer_ca if side == "peer" else pki.client_ca, ["wrong-san"]
                 ),
                 **({} if side == "peer" else {"revoked": pki.revoked}),
             }

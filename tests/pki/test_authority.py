@@ -65,7 +65,8 @@ def test_intermediates_are_sent_and_verified(
 
 
 def test_validity_can_be_given() -> None:
-    ca = CertificateAuthority.create("CA", valid_from=timedelta(days=-3), valid_for=timedelta(days=2))
+    profile = replace(AUTHORITY, valid_from=timedelta(days=-3), valid_for=timedelta(days=2))
+    ca = CertificateAuthority.create("CA", profile=profile)
     assert ca.certificate.not_valid_after_utc < datetime.now(UTC)
     lifetime = ca.certificate.not_valid_after_utc - ca.certificate.not_valid_before_utc
     assert lifetime == timedelta(days=2)

@@ -10,7 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import encode_certificates
-from pytest_etcdtls.pki.identities import ISSUED_NAMES, VALID_COUNTERPARTS, issue_identities, issue_identity
+from pytest_etcdtls.pki.identities import ISSUED_NAMES, VALID_COUNTERPARTS, issue_identities
 from pytest_etcdtls.pki.profile import Identity, KeyType, generate_key
 
 from .conftest import OpenSSL
@@ -74,7 +74,7 @@ def test_all_have_one_key(ca: CertificateAuthority) -> None:
 
 def test_single_one_with_a_key_of_the_caller(ca: CertificateAuthority) -> None:
     key = generate_key(KeyType.ED25519)
-    identity = issue_identity(ca, "wrong-san", key=key, common_name="allowed.example")
+    identity = issue_identities(ca, ["wrong-san"], key=key, common_name="allowed.example")["wrong-san"]
     leaf = identity.chain[0]
     assert (identity.name, identity.key) == ("wrong-san", key)
     assert leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "allowed.example"
@@ -84,7 +84,7 @@ def test_single_one_with_a_key_of_the_caller(ca: CertificateAuthority) -> None:
 
 def test_unknown_name_is_an_error(ca: CertificateAuthority) -> None:
     with pytest.raises(ValueError, match="unknown identity 'nobody', known are issued, expired"):
-        issue_identity(ca, "nobody")
+        issue_identities(ca, ["nobody"])
 
 
 def test_openssl_agrees(ca: CertificateAuthority, tmp_path: Path, openssl: OpenSSL) -> None:
