@@ -33,7 +33,7 @@ from pytest_etcdtls.report.overview import (
 )
 from pytest_etcdtls.report.text import certificate_card, days_left
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.untrusted import printable, printable_lines
+from pytest_etcdtls.untrusted import error_text, printable_lines
 
 SUBJECTS: Mapping[str, str] = {
     "advisory": "published advisories about TLS: proved on the connection, or inferred from the version",
@@ -107,7 +107,7 @@ def render(report: Report, lost: list[str]) -> str:
         try:
             parts[name] = getattr(macros, name)(page)
         except Exception as error:  # costs this section
-            lost.append(f"the section {name}: {type(error).__name__}: {printable(str(error))}")
+            lost.append(f"the section {name}: {error_text(error)}")
             parts[name] = Markup("<p role=note>The section {} could not be shown.</p>").format(name)
     return made.get_template("page.html.j2").render(page=page, parts=parts)
 

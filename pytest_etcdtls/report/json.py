@@ -22,7 +22,7 @@ from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import error_text
 
 Part = TypeVar("Part")
 
@@ -95,7 +95,7 @@ def kept(
             entry = encode(part)
             json.dumps(entry, allow_nan=False)
         except Exception as error:
-            lost.append(f"{what} {number}: {type(error).__name__}: {printable(str(error))}")
+            lost.append(f"{what} {number}: {error_text(error)}")
         else:
             yield entry
 

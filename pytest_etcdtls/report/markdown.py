@@ -25,7 +25,7 @@ from pytest_etcdtls.report.overview import (
 )
 from pytest_etcdtls.report.text import days_left
 from pytest_etcdtls.results import Finding, Outcome
-from pytest_etcdtls.untrusted import printable, printable_lines, some
+from pytest_etcdtls.untrusted import error_text, printable, printable_lines, some
 
 LIMIT = 900_000
 """Octets of the file. GitHub takes 1 MiB for the summary of a step."""
@@ -84,7 +84,7 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
         try:
             yield from parts
         except Exception as error:  # costs the rest of this section
-            lost.append(f"{name}: {type(error).__name__}: {printable(str(error))}")
+            lost.append(f"{name}: {error_text(error)}")
             yield f"**This part could not be shown: {name}.**"
 
 

@@ -25,7 +25,7 @@ from pytest_etcdtls.pki.certificate import (
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.registry import requirement, why
 from pytest_etcdtls.results import Ancestor, CheckResult, Finding
-from pytest_etcdtls.untrusted import escaped, listed, printable
+from pytest_etcdtls.untrusted import error_text, escaped, listed
 
 WIDTH = 80
 
@@ -108,7 +108,7 @@ def section(make: Section) -> Section:
         try:
             yield from make(*values, **named)
         except Exception as error:
-            text = f"This part could not be shown: {type(error).__name__}: {printable(str(error))}"
+            text = f"This part could not be shown: {error_text(error)}"
             yield Line(text, {"red": True}, lost=True)
 
     return cast("Section", lines)

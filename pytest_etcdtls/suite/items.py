@@ -19,20 +19,20 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun, left_out
 
 
-class ViolationError(AssertionError):
+class ResultError(Exception):
+    """A result that fails its item."""
+
+    def __init__(self, result: CheckResult) -> None:
+        super().__init__(headline(result))
+        self.result = result
+
+
+class ViolationError(ResultError, AssertionError):
     """The target violates a requirement. Reporters such as Allure call other errors broken tests."""
 
-    def __init__(self, result: CheckResult) -> None:
-        super().__init__(headline(result))
-        self.result = result
 
-
-class NoVerdictError(Exception):
+class NoVerdictError(ResultError):
     """A check has no verdict: the evidence could not be obtained, or the check itself is broken."""
-
-    def __init__(self, result: CheckResult) -> None:
-        super().__init__(headline(result))
-        self.result = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,20 @@ def existing_place(config: pytest.Config) -> Path:
     return next(
         (one for one in files if one and one.parent == config.rootpath and one.is_file()), config.rootpath
     )
+
+
+def run_item(item: pytest.Item, following: pytest.Item | None = None) -> None:
+    """Run an item as pytest's own loop does it.
+
+    Raises:
+        pytest.Session.Failed, pytest.Session.Interrupted: if the run is to end after it.
+    """
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+    session = item.session
+    if session.shouldfail:
+        raise session.Failed(session.shouldfail)
+    if session.shouldstop:
+        raise session.Interrupted(session.shouldstop)
 
 
 class Suite(pytest.Collector):
@@ -264,7 +278,7 @@ class CheckItem(pytest.Item):
 
         pytest has no public method for an error in set-up. ``pytest_runtest_makereport`` does the rest.
         """
-        if isinstance(excinfo.value, ViolationError | NoVerdictError):
+        if isinstance(excinfo.value, ResultError):
             return ResultRepr(excinfo.value.result, self.path)
         return super()._repr_failure_py(excinfo, style)
 

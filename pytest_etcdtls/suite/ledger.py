@@ -25,7 +25,7 @@ from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import Run, TargetRun, left_out_of
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import error_text
 from pytest_etcdtls.waivers import Review, review
 
 if TYPE_CHECKING:
@@ -144,15 +144,24 @@ class Ledger:
 DISCOVERY = "cluster.discovered"
 """The check that reports whether every member was discovered."""
 
-_ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-_SELECTIVE = ("lf", "stepwise", "stepwise_skip")
+ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""pytest's exit codes of a run that was not cut short."""
+
+
+def is_selective(config: pytest.Config) -> bool:
+    """Return whether an option of pytest's may deselect everything on purpose."""
+    return any(config.getoption(name, False) for name in ("lf", "stepwise", "stepwise_skip"))
 
 
 def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> list[str]:
     """Return the problems that fail the run in addition to results, one sentence each."""
-    if is_dry(session.config) or session.exitstatus not in _ENDED_WELL:
+    if is_dry(session.config) or session.exitstatus not in ENDED_WELL:
         return []
-    return [*_nothing_ran(session, invocation, ledger), *shortcomings(ledger), *_stale(ledger)]
+    return [
+        *_nothing_ran(session, invocation, ledger),
+        *shortcomings(ledger),
+        *stale_waivers(ledger.review_waivers()),
+    ]
 
 
 def shortcomings(ledger: Ledger) -> list[str]:
@@ -174,12 +183,12 @@ def gather(run: Run, ledger: Ledger, status: int, problems: list[str]) -> Report
     seen = tuple(_seen(target, problems) for target in run.targets)
     snapshots = tuple(_snapshots(seen, ledger, problems))
     compared = _compared(snapshots, run.settings.baseline, problems)
-    not_as_before = list(_not_as_before(run, compared)) if status in _ENDED_WELL else []
+    not_as_before = list(_not_as_before(run, compared)) if status in ENDED_WELL else []
     problems += not_as_before
     return Report(
         started_at=run.started_at,
         seconds=(datetime.now(UTC) - run.started_at).total_seconds(),
-        partial=not ledger.complete or status not in _ENDED_WELL,
+        partial=not ledger.complete or status not in ENDED_WELL,
         seen=seen,
         results=tuple(ledger.results),
         profiles=run.settings.profiles,
@@ -198,8 +207,7 @@ def _snapshots(seen: Iterable[Seen], ledger: Ledger, problems: list[str]) -> Ite
         try:
             yield snapshot(one, ledger.results)
         except Exception as error:  # costs the comparison of this target
-            said = f"{type(error).__name__}: {printable(str(error))}"
-            problems.append(f"{one.target.label} could not be compared: {said}.")
+            problems.append(f"{one.target.label} could not be compared: {error_text(error)}.")
 
 
 def _compared(
@@ -208,9 +216,7 @@ def _compared(
     try:
         return comparisons(snapshots, baseline)
     except Exception as error:  # costs the comparison, and no report
-        problems.append(
-            f"The targets could not be compared: {type(error).__name__}: {printable(str(error))}."
-        )
+        problems.append(f"The targets could not be compared: {error_text(error)}.")
         return ()
 
 
@@ -239,8 +245,8 @@ def _seen(target: TargetRun, problems: list[str]) -> Seen:
     try:
         _complete(observer)
     except Exception as error:  # what one target lacks at the end costs no other its report
-        said = f"{type(error).__name__}: {printable(str(error))}"
-        problems.append(f"Observations of {observer.target.label} are missing in the report: {said}.")
+        label = observer.target.label
+        problems.append(f"Observations of {label} are missing in the report: {error_text(error)}.")
     return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
 
 
@@ -257,8 +263,7 @@ def _complete(observer: Observer) -> None:
 
 def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> Iterator[str]:
     stopped = session.shouldfail or session.shouldstop
-    selective = any(session.config.getoption(name, False) for name in _SELECTIVE)
-    if invocation.asked and not ledger.judged and not stopped and not selective:
+    if invocation.asked and not ledger.judged and not stopped and not is_selective(session.config):
         run = ledger.run
         collected = any(checks for target in run.targets for _, checks in target.subjects(run.checks))
         deselected = "they were deselected (-k, -m, --deselect, an ini file)"
@@ -291,10 +296,6 @@ def _unverified(ledger: Ledger) -> Iterator[str]:
             f"{listener.url} of {listener.target}: {listener.what} came to a verdict; "
             "--etcd-allow-unverified accepts that."
         )
-
-
-def _stale(ledger: Ledger) -> Iterator[str]:
-    yield from stale_waivers(ledger.review_waivers())
 
 
 def stale_waivers(found: Review) -> Iterator[str]:

@@ -11,11 +11,11 @@ import getpass
 import os
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import WeakSet
 
 import pytest
@@ -37,7 +37,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.settings.read import owned_outline, read_reuse, read_settings
 from pytest_etcdtls.target import Listener, Target, safe
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import error_text, printable
 
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
@@ -178,7 +178,7 @@ def add_metadata(config: pytest.Config) -> None:
         said = config.hook.pytest_etcdtls_report_metadata(config=config)
     except Exception as error:
         raise pytest.UsageError(
-            f"a hook pytest_etcdtls_report_metadata failed: {type(error).__name__}: {printable(str(error))}"
+            f"a hook pytest_etcdtls_report_metadata failed: {error_text(error)}"
         ) from error
     found: dict[str, str] = {}
     for one in said:
@@ -226,65 +226,6 @@ def keep_in_one_process(config: pytest.Config) -> None:
     if is_distributed(config):
         config.option.dist = "no"
         config.option.tx = []
-
-
-class SuitePart(Protocol):
-    """The interface of :class:`SuiteSession` that is used here."""
-
-    def suite(self, session: pytest.Session) -> pytest.Collector:
-        """Return a collector of the suite."""
-
-    def select(self, items: Iterable[pytest.Item]) -> None:
-        """Note which items are left to be run."""
-
-
-class Distribution:
-    """Runs the suite's items in the controller.
-
-    Args:
-        config: pytest's configuration.
-        suite: the part of the session that collects the items.
-    """
-
-    def __init__(self, config: pytest.Config, suite: SuitePart) -> None:
-        self._config = config
-        self._suite = suite
-        self._items: list[pytest.Item] = []
-        self._distributed: int | None = None
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
-        """Run our items, then those of the workers."""
-        self._collect(session)
-        session.testscollected = len(self._items)
-        for number, item in enumerate(self._items):
-            following = self._items[number + 1] if number + 1 < len(self._items) else None
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if session.shouldfail:
-                raise session.Failed(session.shouldfail)
-            if session.shouldstop:
-                raise session.Interrupted(session.shouldstop)
-        return (yield)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Record the number of the workers' tests, which xdist uses as the total."""
-        self._distributed = len(ids)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Correct the total number of tests, from which the progress is computed."""
-        session: pytest.Session | None = self._config.pluginmanager.get_plugin("session")
-        if session is not None and session.testscollected == self._distributed:
-            session.testscollected += len(self._items)
-            self._distributed = None
-
-    def _collect(self, session: pytest.Session) -> None:
-        self._items = list(session.genitems(self._suite.suite(session)))
-        self._config.hook.pytest_collection_modifyitems(
-            session=session, config=self._config, items=self._items
-        )
-        self._suite.select(self._items)
 
 
 CLUSTER, TARGET = "etcd_cluster", "etcd_target"
