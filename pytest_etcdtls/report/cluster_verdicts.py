@@ -148,11 +148,7 @@ class ClusterVerdict:
     @property
     def markup(self) -> dict[str, bool]:
         """The colour of its line on a terminal."""
-        return (
-            {"red": not self.is_clean}
-            if not self.is_clean
-            else {"yellow" if self.warnings else "green": True}
-        )
+        return {"red" if not self.is_clean else "yellow" if self.warnings else "green": True}
 
 
 def verdict_of(one: Document) -> ClusterVerdict:
@@ -410,8 +406,7 @@ class FleetReport:
 
 def cluster_line(one: ClusterVerdict, width: int, label_width: int) -> Line:
     """Return the line about a cluster that has ended; it is cut at the width."""
-    text = f"{one.label:<{label_width}}  {one.line}"
-    return Line(text if len(text) <= width else f"{text[: width - 4].rstrip()} ...", one.markup)
+    return Line(_cut(f"{one.label:<{label_width}}  {one.line}", width), one.markup)
 
 
 @section
@@ -429,7 +424,7 @@ def fleet_summary(report: FleetReport, *, width: int, written: Sequence[str], st
         yield bold("faults")
     for check, severity, labels in report.by_fault[:_SHOWN_FAULTS]:
         text = f"  {check} ({severity}) on {plural(len(labels), 'cluster')}: {some(labels, _NAMED)}"
-        yield _cut(text, width)
+        yield coloured(_cut(text, width), "red")
     if (more := len(report.by_fault) - _SHOWN_FAULTS) > 0:
         yield Line(f"  and {plural(more, 'more kind')} of faults")
     if report.unclean:
@@ -440,7 +435,7 @@ def fleet_summary(report: FleetReport, *, width: int, written: Sequence[str], st
     if (more := len(report.unclean) - _SHOWN) > 0:
         yield Line(f"  and {plural(more, 'more cluster')} that {'is' if more == 1 else 'are'} not clean")
     for problem in report.problems[:_SHOWN_PROBLEMS]:
-        yield from (coloured(line.text, "red") for line in wrapped(problem, width, "  "))
+        yield from wrapped(problem, width, "  ", colour="red")
     yield from (Line(line) for text in written[:6] for line in text.splitlines())
     took = f" in {report.seconds:.1f} s" if report.seconds else ""
     yield Line(f"{plural(report.connections, 'connection')}{took}; exit code {status}")
@@ -448,8 +443,8 @@ def fleet_summary(report: FleetReport, *, width: int, written: Sequence[str], st
     yield Line(last, {"red" if report.fails else "green": True, "bold": True})
 
 
-def _cut(text: str, width: int) -> Line:
-    return coloured(text if len(text) <= width else f"{text[: width - 4].rstrip()} ...", "red")
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 4].rstrip()} ..."
 
 
 def html(report: FleetReport) -> Iterator[str]:

@@ -16,7 +16,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.pki.certificate import name_text
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.registry import Check, catalogue, why
 from pytest_etcdtls.report.model import Report, tool
@@ -31,7 +30,7 @@ from pytest_etcdtls.report.overview import (
     plural,
     undecided,
 )
-from pytest_etcdtls.report.text import certificate_card, days_left
+from pytest_etcdtls.report.text import certificate_card, days_left, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.untrusted import error_text, printable_lines
 
@@ -218,10 +217,7 @@ class _Page:
     def chain(self, served: Sequence[x509.Certificate]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yield subject and details of each certificate."""
         for one in served:
-            yield (
-                name_text(one.subject) or "(empty name)",
-                list(certificate_card(one, self.report.started_at)),
-            )
+            yield shown_name(one.subject), list(certificate_card(one, self.report.started_at))
 
     def without(self, *outcomes: str) -> list[object]:
         """Return results of these outcomes by their reason."""

@@ -195,8 +195,7 @@ def _undecided(heading: str, report: Report, outcomes: Sequence[Outcome]) -> Ite
     if groups:
         yield f"## {heading}: {sum(report.counts[outcome] for outcome in outcomes)}"
         yield _bounded(
-            f"- {prose(group.reason)}: {_some([*group.checks])} on "
-            f"{_some(list(dict.fromkeys(label for labels in group.checks.values() for label in labels)))}"
+            f"- {prose(group.reason)}: {_some([*group.checks])} on {_some(group.listeners)}"
             for group in groups
         )
 

@@ -18,12 +18,11 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
 from pytest_etcdtls.facts.certificates import PathToTrust
-from pytest_etcdtls.pki.certificate import name_text
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.report.text import fingerprint
+from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.target import Listener
@@ -272,7 +271,7 @@ class SeenCertificate:
     @property
     def subject(self) -> str:
         """The subject's distinguished name."""
-        return name_text(self.certificate.subject) or "(empty name)"
+        return shown_name(self.certificate.subject)
 
     def validity(self, now: datetime) -> Validity:
         """Return its state at that time."""
@@ -353,7 +352,7 @@ def _trust(path: PathToTrust | None) -> str:
         return ""
     if path.error or not path.path:
         return path.error or "no path to a trust anchor"
-    return f"leads to {name_text(path.path[-1].subject) or '(empty name)'} in {path.source}"
+    return f"leads to {shown_name(path.path[-1].subject)} in {path.source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +367,11 @@ class Undecided:
     reason: str
     options: tuple[str, ...]
     checks: Mapping[str, tuple[str, ...]]
+
+    @property
+    def listeners(self) -> list[str]:
+        """The labels of the listeners, each once."""
+        return list(dict.fromkeys(label for labels in self.checks.values() for label in labels))
 
 
 def undecided(results: Iterable[CheckResult]) -> list[Undecided]:
