@@ -118,19 +118,19 @@ class ClusterVerdict:
     metadata: Mapping[str, str]
 
     @property
-    def word(self) -> str:
+    def kind(self) -> str:
         """The verdict alone."""
         return self.verdict.partition(":")[0]
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing fails it."""
-        return self.word == "CLEAN"
+        return self.kind == "CLEAN"
 
     @property
     def rank(self) -> tuple[int, int, int, str]:
         """Its place in a list with the worst first."""
-        kind = {"NOT CLEAN": 0, "CLEAN": 2}.get(self.word, 1)
+        kind = {"NOT CLEAN": 0, "CLEAN": 2}.get(self.kind, 1)
         worst = min((_ORDER.get(fault.severity, len(_ORDER)) for fault in self.faults), default=len(_ORDER))
         return kind, worst, -len(self.faults), self.label
 
@@ -379,7 +379,7 @@ class FleetReport:
     @property
     def counts(self) -> str:
         """How many clusters came to what."""
-        words = Counter(one.word for one in self.verdicts)
+        words = Counter(one.kind for one in self.verdicts)
         clean = sum(one.is_clean for one in self.verdicts)
         warned = sum(one.is_clean and one.warnings > 0 for one in self.verdicts)
         without = len(self.verdicts) - words["NOT CLEAN"] - clean
@@ -395,7 +395,7 @@ class FleetReport:
         """The verdict in one line, which begins with CLEAN, NOT CLEAN, NO VERDICT or NOT COMPLETE."""
         if not self.expected and self.shard and not self.problems:
             return f"CLEAN: part {self.shard} of the list has no cluster, there is nothing to judge"
-        if found := sum(one.word == "NOT CLEAN" for one in self.verdicts):
+        if found := sum(one.kind == "NOT CLEAN" for one in self.verdicts):
             return f"NOT CLEAN: {found} of {plural(self.expected, 'cluster')}"
         if self.missing:
             return f"NOT COMPLETE: {self.missing} of {plural(self.expected, 'cluster')} not judged"
@@ -461,8 +461,8 @@ def junit(report: FleetReport) -> Iterator[str]:
         "testsuite",
         name="etcdtls",
         tests=str(len(report.verdicts)),
-        failures=str(sum(one.word == "NOT CLEAN" for one in report.verdicts)),
-        errors=str(sum(one.word not in ("NOT CLEAN", "CLEAN") for one in report.verdicts)),
+        failures=str(sum(one.kind == "NOT CLEAN" for one in report.verdicts)),
+        errors=str(sum(one.kind not in ("NOT CLEAN", "CLEAN") for one in report.verdicts)),
         time=f"{report.seconds:.3f}",
         timestamp=utc(report.started_at),
     )
@@ -471,7 +471,7 @@ def junit(report: FleetReport) -> Iterator[str]:
             suite, "testcase", classname="etcdtls", name=one.label, time=f"{one.seconds:.3f}"
         )
         if not one.is_clean:
-            kind = "failure" if one.word == "NOT CLEAN" else "error"
+            kind = "failure" if one.kind == "NOT CLEAN" else "error"
             ElementTree.SubElement(case, kind, message=one.line).text = "\n".join(full_text(one))
     root = ElementTree.Element("testsuites")
     root.append(suite)

@@ -128,7 +128,7 @@ def _matrix(report: Report, seen: Seen) -> Iterator[str]:
 def _cell(cell: Cell | None) -> str:
     """Return a cell; its words are ours."""
     return (
-        "" if cell is None else f"{_MARKS[cell.mark]} {cell.word} {cell.alert}".replace("_", r"\_").rstrip()
+        "" if cell is None else f"{_MARKS[cell.mark]} {cell.text} {cell.alert}".replace("_", r"\_").rstrip()
     )
 
 

@@ -105,7 +105,7 @@ class Cell:
     mark: Mark
 
     @property
-    def word(self) -> str:
+    def text(self) -> str:
         """The ending for people: ``accepted``, ``refused`` ..."""
         return {Ending.SERVED: "accepted", Ending.OTHER: "other alert"}.get(self.ending, str(self.ending))
 

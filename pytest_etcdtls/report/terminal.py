@@ -48,155 +48,6 @@ from pytest_etcdtls.tls.hello import Connection, HelloExchange, is_reused
 from pytest_etcdtls.untrusted import some
 from pytest_etcdtls.waivers import Review, Waiver
 
-_INDENT = "    "
-
-
-def declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
-    """Yield the declared, effective and observed settings of a listener."""
-    settings = [setting.written for setting in row.declared]
-    files = Counter(setting.place.file for setting in row.declared)
-    where = f" ({', '.join(files)})" if files else ""
-    for label, text in (
-        ("declared", (", ".join(settings) or "nothing") + where),
-        ("effective", row.effective),
-        ("observed", row.observed or "not asked"),
-    ):
-        yield from wrapped(text, width, f"{_INDENT}{label + ':':<11}")
-
-
-@section
-def benchmark_lines(comparisons: Iterable[Comparison], width: int, *, every: bool) -> Iterator[Line]:
-    """Yield the result of a flag reader, and the items that the wire contradicts.
-
-    Args:
-        comparisons: the comparisons of one target.
-        width: characters per line.
-        every: show every item instead of only those that differ.
-    """
-    judged = [comparison for comparison in comparisons if comparison.wire is not None]
-    if not judged:
-        return
-    passed = sum(comparison.flags.passes for comparison in judged)
-    differing = [comparison for comparison in judged if comparison.differs]
-    wire = f"disagrees with {len(differing)} of them" if differing else "agrees with every item"
-    yield from (Line(), bold("CIS Kubernetes Benchmark, section 2"))
-    text = f"a reader of flags passes {passed} of {len(judged)} items; the wire {wire}"
-    yield from wrapped(text, width, "  ")
-    for comparison in judged if every else differing:
-        yield from _comparison_lines(comparison, width)
-
-
-def _comparison_lines(comparison: Comparison, width: int) -> Iterator[Line]:
-    flags = comparison.flags
-    by_flags = f"the flags {'pass' if flags.passes else 'fail'} ({', '.join(flags.reads)})"
-    by_wire = f"the wire {comparison.wire} ({', '.join(comparison.checks)})"
-    text = f"{flags.item} {flags.title}, of {comparison.member}: {by_flags}, {by_wire}"
-    yield from wrapped(text, width, "  ", _INDENT)
-
-
-_GROUPS = 5
-"""Maximum number of groups that are shown of one log, without ``-v``."""
-_EVERY = 100
-
-
-@section
-def rejected_lines(seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
-    """Yield the rejected connections in a target's logs, or for a live target without a log our own ones.
-
-    Args:
-        seen: a target and its observations.
-        width: characters per line.
-        every: show every group, and also logs that contain our connections only.
-    """
-    heading = bold("etcd's log")
-    logs = next((fact.logs for _, _, fact in seen.facts if isinstance(fact, EtcdLogs)), ())
-    if seen.target.live and not logs:
-        yield from headed(heading, _expected_in_log(seen.connections, width))
-        return
-    shown = [
-        log
-        for log in logs
-        if seen.target.live or every or log.others or log.earlier or log.failed_dials or log.problem
-    ]
-    yield from headed(heading, (line for log in shown for line in _log(log, width, every=every)))
-
-
-def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
-    name = f"{log.source} ({', '.join(log.members)})"
-    if log.problem:
-        yield from wrapped(f"{name} could not be read to the end: {log.problem}", width, "  ", "    ")
-        return
-    others = sum(group.count for group in log.others)
-    end = " (only its end was read)" if log.truncated else ""
-    earlier = sum(run.count for run in log.earlier)
-    between = f"{earlier} like those of earlier runs, " if earlier else ""
-    ours = f"{plural(log.ours, 'rejected connection')} {_are(log.ours)} ours"
-    yield from wrapped(f"{name}: {ours}, {between}{others} {_are(others)} not{end}", width, "  ", "    ")
-    shown = _EVERY if every else _GROUPS
-    for run in log.earlier if every else log.earlier[-1:]:
-        yield from wrapped(_earlier(run), width, "    ", "      ")
-    explained: set[str] = set()
-    for group in log.others[:shown]:
-        yield from wrapped(_rejected(group), width, "    ", "      ")
-        if group.cause not in explained:
-            yield from wrapped(f"{group.meaning} {group.advice}", width, "      ")
-        explained.add(group.cause)
-    for dial in log.failed_dials[:shown]:
-        text = f"etcd itself, {_times(dial.count)}{_last(dial.last)} (line {dial.line}): {dial.meaning}"
-        yield from wrapped(text, width, "    ", "      ")
-    left = max(0, len(log.others) - shown) + max(0, len(log.failed_dials) - shown)
-    if left:
-        yield from wrapped(f"and {left} more like these: -v and --etcd-report have them", width, "    ")
-
-
-def _earlier(run: LoggedRun) -> str:
-    """Return the address and time of connections that look like an earlier run."""
-    when = f"from {run.first:%Y-%m-%d %H:%M:%S} to {run.last:%H:%M:%S} UTC"
-    return f"{run.host}, {_times(run.count)} {when}: looks like a run of pytest-etcdtls"
-
-
-def _rejected(group: RejectedOthers) -> str:
-    where = f" on the {group.endpoint} endpoint" if group.endpoint else ""
-    host = group.host or "an unknown address"
-    local = ", from an address of this run" if group.from_here else ""
-    return (
-        f"{host}, {_times(group.count)}{where}{_last(group.last)} (line {group.line}): {group.cause}{local}"
-    )
-
-
-def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[Line]:
-    """Yield how a live etcd logs our connections."""
-    ended = [one for one in connections if one.local_address and not (_is_served(one) or is_reused(one))]
-    if not ended:
-        return
-    hosts = sorted({one.local_address.rpartition(":")[0] for one in ended})
-    first, last = (f"{one.started_at:%H:%M:%S}" for one in (ended[0], ended[-1]))
-    when = f"{ended[0].started_at:%Y-%m-%d} {first}" + (f" to {last}" if last != first else "")
-    yield from wrapped(
-        f'etcd will have logged up to {len(ended)} connections of ours as "rejected connection", from '
-        f"{', '.join(hosts)} at {when} UTC; --etcd-log compares them, and explains all others",
-        width,
-        "  ",
-        "    ",
-    )
-
-
-def _is_served(connection: Connection) -> bool:
-    return not isinstance(connection, HelloExchange) and connection.ending is Ending.SERVED
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
-
-
-def _last(time: datetime | None) -> str:
-    return f", last at {time:%Y-%m-%d %H:%M:%S} UTC" if time else ""
-
-
 _COUNTED = {
     Outcome.VIOLATES: "violate",
     Outcome.INCONCLUSIVE: "inconclusive",
@@ -363,6 +214,152 @@ def _waivers(heading: Line, found: Sequence[tuple[Waiver, str]], width: int) -> 
 def _entries(texts: Iterable[str], width: int) -> Iterator[Line]:
     for text in texts:
         yield from wrapped(text, width, "  ", "    ")
+
+
+def declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
+    """Yield the declared, effective and observed settings of a listener."""
+    settings = [setting.written for setting in row.declared]
+    files = Counter(setting.place.file for setting in row.declared)
+    where = f" ({', '.join(files)})" if files else ""
+    for label, text in (
+        ("declared", (", ".join(settings) or "nothing") + where),
+        ("effective", row.effective),
+        ("observed", row.observed or "not asked"),
+    ):
+        yield from wrapped(text, width, f"    {label + ':':<11}")
+
+
+@section
+def benchmark_lines(comparisons: Iterable[Comparison], width: int, *, every: bool) -> Iterator[Line]:
+    """Yield the result of a flag reader, and the items that the wire contradicts.
+
+    Args:
+        comparisons: the comparisons of one target.
+        width: characters per line.
+        every: show every item instead of only those that differ.
+    """
+    judged = [comparison for comparison in comparisons if comparison.wire is not None]
+    if not judged:
+        return
+    passed = sum(comparison.flags.passes for comparison in judged)
+    differing = [comparison for comparison in judged if comparison.differs]
+    wire = f"disagrees with {len(differing)} of them" if differing else "agrees with every item"
+    yield from (Line(), bold("CIS Kubernetes Benchmark, section 2"))
+    text = f"a reader of flags passes {passed} of {len(judged)} items; the wire {wire}"
+    yield from wrapped(text, width, "  ")
+    for comparison in judged if every else differing:
+        yield from _comparison_lines(comparison, width)
+
+
+def _comparison_lines(comparison: Comparison, width: int) -> Iterator[Line]:
+    flags = comparison.flags
+    by_flags = f"the flags {'pass' if flags.passes else 'fail'} ({', '.join(flags.reads)})"
+    by_wire = f"the wire {comparison.wire} ({', '.join(comparison.checks)})"
+    text = f"{flags.item} {flags.title}, of {comparison.member}: {by_flags}, {by_wire}"
+    yield from wrapped(text, width, "  ", "    ")
+
+
+_GROUPS = 5
+"""Maximum number of groups that are shown of one log, without ``-v``."""
+_EVERY = 100
+
+
+@section
+def rejected_lines(seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
+    """Yield the rejected connections in a target's logs, or for a live target without a log our own ones.
+
+    Args:
+        seen: a target and its observations.
+        width: characters per line.
+        every: show every group, and also logs that contain our connections only.
+    """
+    heading = bold("etcd's log")
+    logs = next((fact.logs for _, _, fact in seen.facts if isinstance(fact, EtcdLogs)), ())
+    if seen.target.live and not logs:
+        yield from headed(heading, _expected_in_log(seen.connections, width))
+        return
+    shown = [
+        log
+        for log in logs
+        if seen.target.live or every or log.others or log.earlier or log.failed_dials or log.problem
+    ]
+    yield from headed(heading, (line for log in shown for line in _log(log, width, every=every)))
+
+
+def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
+    name = f"{log.source} ({', '.join(log.members)})"
+    if log.problem:
+        yield from wrapped(f"{name} could not be read to the end: {log.problem}", width, "  ", "    ")
+        return
+    others = sum(group.count for group in log.others)
+    end = " (only its end was read)" if log.truncated else ""
+    earlier = sum(run.count for run in log.earlier)
+    between = f"{earlier} like those of earlier runs, " if earlier else ""
+    ours = f"{plural(log.ours, 'rejected connection')} {_are(log.ours)} ours"
+    yield from wrapped(f"{name}: {ours}, {between}{others} {_are(others)} not{end}", width, "  ", "    ")
+    shown = _EVERY if every else _GROUPS
+    for run in log.earlier if every else log.earlier[-1:]:
+        yield from wrapped(_earlier(run), width, "    ", "      ")
+    explained: set[str] = set()
+    for group in log.others[:shown]:
+        yield from wrapped(_rejected(group), width, "    ", "      ")
+        if group.cause not in explained:
+            yield from wrapped(f"{group.meaning} {group.advice}", width, "      ")
+        explained.add(group.cause)
+    for dial in log.failed_dials[:shown]:
+        text = f"etcd itself, {_times(dial.count)}{_last(dial.last)} (line {dial.line}): {dial.meaning}"
+        yield from wrapped(text, width, "    ", "      ")
+    left = max(0, len(log.others) - shown) + max(0, len(log.failed_dials) - shown)
+    if left:
+        yield from wrapped(f"and {left} more like these: -v and --etcd-report have them", width, "    ")
+
+
+def _earlier(run: LoggedRun) -> str:
+    """Return the address and time of connections that look like an earlier run."""
+    when = f"from {run.first:%Y-%m-%d %H:%M:%S} to {run.last:%H:%M:%S} UTC"
+    return f"{run.host}, {_times(run.count)} {when}: looks like a run of pytest-etcdtls"
+
+
+def _rejected(group: RejectedOthers) -> str:
+    where = f" on the {group.endpoint} endpoint" if group.endpoint else ""
+    host = group.host or "an unknown address"
+    local = ", from an address of this run" if group.from_here else ""
+    return (
+        f"{host}, {_times(group.count)}{where}{_last(group.last)} (line {group.line}): {group.cause}{local}"
+    )
+
+
+def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[Line]:
+    """Yield how a live etcd logs our connections."""
+    ended = [one for one in connections if one.local_address and not (_is_served(one) or is_reused(one))]
+    if not ended:
+        return
+    hosts = sorted({one.local_address.rpartition(":")[0] for one in ended})
+    first, last = (f"{one.started_at:%H:%M:%S}" for one in (ended[0], ended[-1]))
+    when = f"{ended[0].started_at:%Y-%m-%d} {first}" + (f" to {last}" if last != first else "")
+    yield from wrapped(
+        f'etcd will have logged up to {len(ended)} connections of ours as "rejected connection", from '
+        f"{', '.join(hosts)} at {when} UTC; --etcd-log compares them, and explains all others",
+        width,
+        "  ",
+        "    ",
+    )
+
+
+def _is_served(connection: Connection) -> bool:
+    return not isinstance(connection, HelloExchange) and connection.ending is Ending.SERVED
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
+def _last(time: datetime | None) -> str:
+    return f", last at {time:%Y-%m-%d %H:%M:%S} UTC" if time else ""
 
 
 _ROWS = 6

@@ -255,7 +255,7 @@ class ClusterItem(pytest.Item):
                 self.document = without_verdict(self.name, f"Stopped before a verdict: {stopped}", self.place)
             self.verdict = verdict_of(self.document)
             self.user_properties += [("etcdtls.verdict", self.verdict.verdict)]
-        if not self.verdict.is_clean and self.verdict.word != "NOT CLEAN":
+        if not self.verdict.is_clean and self.verdict.kind != "NOT CLEAN":
             raise ClusterNotCleanError(self.verdict)
 
     def runtest(self) -> None:
