@@ -113,7 +113,7 @@ def node_ids(run: Run) -> list[str]:
 
 def may_grow(run: Run) -> bool:
     """Whether further listeners may be discovered."""
-    return any(target.asks and target.seen is None for target in run.targets)
+    return any(target.discovers and target.seen is None for target in run.targets)
 
 
 def _left_out(run: Run, name: str) -> str:

@@ -18,6 +18,7 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.options import Invocation, is_dry
+from pytest_etcdtls.profiles import FAILED
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""
-
-FAILING = frozenset({Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN})
-"""Outcomes that fail a run."""
 
 _FAMILY = "mtls"
 
@@ -102,7 +100,7 @@ class Ledger:
     @property
     def failed(self) -> bool:
         """Whether a result fails the run."""
-        return any(result.outcome in FAILING for result in self._results.values())
+        return any(result.outcome in FAILED for result in self._results.values())
 
     def review_waivers(self) -> Review:
         """Return which waivers were used and which are stale."""
@@ -281,9 +279,9 @@ def _undiscovered(ledger: Ledger) -> Iterator[str]:
     if any(result.check == DISCOVERY for result in ledger.results):
         return
     for target in ledger.run.targets:
-        if target.asks and target.seen is not None:
+        if target.discovers and target.seen is not None:
             result = ledger.run.result(target, catalogue()[DISCOVERY], CLUSTER)
-            if result.outcome in FAILING:
+            if result.outcome in FAILED:
                 said = result.findings[0].message if result.findings else result.reason
                 yield f"--etcd-discover: {said} ({DISCOVERY}, which was not selected, has it in full)."
 

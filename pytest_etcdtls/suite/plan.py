@@ -185,7 +185,7 @@ def _plans(config: pytest.Config) -> Iterator[str]:
     _, clusters = fleet_of(config, invocation)
     last = f"part {clusters.shard} of {clusters.where} has no cluster"
     for cluster in clusters.clusters:
-        *lines, last = plan_lines(Run(clusters.settings(cluster), asks=False))
+        *lines, last = plan_lines(Run(clusters.settings(cluster), discovers=False))
         yield from lines
     yield last
 

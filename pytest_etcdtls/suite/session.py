@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def members(run: Run) -> list[str]:
 
 
 def _members(target: TargetRun) -> str:
-    if not target.asks:
+    if not target.discovers:
         return "this is what is named; a run that judges adds what --etcd-discover finds"
     found = target.discovery.describe() if target.discovery else "the members could not be asked for"
     return f"{found}; {len(target.outline.listeners)} listeners"
@@ -401,7 +402,7 @@ class Distribution:
         self._config.hook.pytest_collection_modifyitems(session=session, config=self._config, items=items)
         self._suite.select(items)
         session.testscollected = len(items)
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for item, following in zip_longest(items, items[1:]):
             run_item(item, following)
         return (yield)
 

@@ -101,7 +101,7 @@ def run_of(config: pytest.Config) -> Run:
         run = Run(
             settings,
             _announce,
-            asks=not (dry or is_worker(config)),
+            discovers=not (dry or is_worker(config)),
             pulls=not (dry or config.getoption("etcd_plan")),
             prepare=partial(_prepared, config),
         )
@@ -565,7 +565,7 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
     known = (one for one in _known(config) if one.seen is not None and one.seen.target is target)
     if (found := next(known, None)) is not None:
         return found
-    return _adopt(config, TargetRun(target, run_of(config).settings, _never, asks=False))
+    return _adopt(config, TargetRun(target, run_of(config).settings, _never, discovers=False))
 
 
 def _adopt(config: pytest.Config, target: TargetRun) -> TargetRun:
