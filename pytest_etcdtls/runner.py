@@ -650,7 +650,7 @@ class TargetRun:
 
     @property
     def reported(self) -> Observer | None:
-        """The observer that a report shows: of several after a replacement, the one with most observations."""
+        """The observer that a report shows: after a replacement, the one with most observations."""
         return max(self._observers, key=lambda one: len(one.facts), default=None)
 
     def subjects(self, checks: Sequence[Check]) -> Iterator[tuple[str, list[Check]]]:
@@ -706,19 +706,14 @@ class TargetRun:
         if judge.ahead is not None:
             if listener is None or comes_last(check):
                 judge.ahead.wait()
-        elif (
-            listener is not None
-            and self.wanted
-            and check.id not in GATES
-            and listener.label not in self._measured
-        ):
+        elif listener and self.wanted and check.id not in GATES and listener.label not in self._measured:
             self._measured.add(listener.label)
             if judge.passes(listener) and is_slow(judge.observer, listener):
                 judge.look_ahead(
                     [
-                        (there, [one for one in checks if one.id not in GATES and not comes_last(one)])
+                        (place, [one for one in checks if one.id not in GATES and not comes_last(one)])
                         for label, checks in self.wanted()
-                        if (there := find_listener(judge.observer.target, label)) is not None
+                        if (place := find_listener(judge.observer.target, label)) is not None
                     ]
                 )
 
@@ -915,7 +910,7 @@ class Run:
         return KeptClusters(self.settings.owned.reuse or 0)
 
     def start_shared(self, config: ClusterConfig, source: EtcdSource) -> Cluster:
-        """Start a cluster as :meth:`start` does, or take over that of an earlier run with ``--etcd-reuse``."""
+        """Do as :meth:`start`, or take over the cluster of an earlier run with ``--etcd-reuse``."""
         if not self.settings.owned.reuse:
             return self.start(config, source)
         cluster = self.kept.start(self._prepare(config, source), source)

@@ -40,7 +40,7 @@ class Crash:
     """The message that pytest's short summary and JUnit report show, and a place for other reporters.
 
     Attributes:
-        path: the ini file, or the root directory if there is none: nothing in a file is at fault.
+        path: that of the item, see :func:`existing_place`: no line of a file is at fault.
     """
 
     message: str
@@ -88,16 +88,16 @@ def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
         known = node_ids(run)
     except EtcdTLSError as error:
         raise pytest.UsageError(str(error)) from error
-    if may_grow(run):
+    if any(target.discovers and target.seen is None for target in run.targets):
         return
     for name in names:
         if name != ROOT and not any(
             known_id == name or known_id.startswith(f"{name}::") for known_id in known
         ):
             why = _left_out(run, name) or "there is no such check in this run"
-            raise pytest.UsageError(
-                f"not found: {name}: {why}; --collect-only shows which there are{_but_for_those_found(run)}"
-            )
+            discovers = any(target.outline.discover for target in run.targets)
+            more = " of what is named, and a run lists what --etcd-discover adds" if discovers else ""
+            raise pytest.UsageError(f"not found: {name}: {why}; --collect-only shows which there are{more}")
 
 
 def node_ids(run: Run) -> list[str]:
@@ -111,22 +111,11 @@ def node_ids(run: Run) -> list[str]:
     ]
 
 
-def may_grow(run: Run) -> bool:
-    """Whether further listeners may be discovered."""
-    return any(target.discovers and target.seen is None for target in run.targets)
-
-
 def _left_out(run: Run, name: str) -> str:
     """Return why the options leave out the check that a node id ends in."""
     check = catalogue().get(name.rpartition("::")[2])
     reasons = (left_out(check, target.outline) for target in run.targets) if check else ()
     return next((f"{name.rpartition('::')[2]} is left out, {reason}" for reason in reasons if reason), "")
-
-
-def _but_for_those_found(run: Run) -> str:
-    if not any(target.outline.discover for target in run.targets):
-        return ""
-    return " of what is named, and a run lists what --etcd-discover adds"
 
 
 def existing_place(config: pytest.Config) -> Path:
@@ -219,7 +208,7 @@ class ListenerNode(pytest.Collector):
 
 @functools.lru_cache(maxsize=4096)
 def _property(name: str, value: str) -> tuple[str, str]:
-    """Return a property of an item. Most are those of many items, and each costs memory."""
+    """Return a property of an item. Most items have the same ones, and each would cost memory."""
     return sys.intern(f"etcdtls.{name}"), value
 
 
@@ -251,7 +240,7 @@ class CheckItem(pytest.Item):
         return self.parent.name
 
     def _initrequest(self) -> None:
-        """Prepare to be run again: pytest-retry calls this method of a test function. A result stays."""
+        """Do nothing. pytest-retry calls this method of a test function before it runs it again."""
 
     def setup(self) -> None:
         """Run the check. A result that is not a verdict ends the item here."""

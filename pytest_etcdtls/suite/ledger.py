@@ -23,6 +23,7 @@ from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import Run, TargetRun, left_out_of
@@ -41,7 +42,7 @@ _FAMILY = "mtls"
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """A listener without any verdict. ``what`` names the checks that have none."""
+    """A listener without a verdict; ``what`` is about the checks that have none."""
 
     target: str
     url: str
@@ -118,16 +119,13 @@ class Ledger:
         for result in self.results:
             by_listener.setdefault((result.target, result.listener), []).append(result)
         for target in self.run.targets:
-            judged = {
-                (result.check, result.listener)
-                for result in self.results
-                if result.target == target.outline.label
-            }
+            label = target.outline.label
             actual = target.seen.target if target.seen else target.outline
-            if not actual.runs and ("config.starts", CLUSTER) in judged:
-                continue  # one violation says why
+            whole = by_listener.get((label, CLUSTER), [])
+            if not actual.runs and any(result.check == "config.starts" for result in whole):
+                continue  # that result is a violation, with the reason
             for listener in actual.listeners:
-                results = by_listener.get((target.outline.label, listener.label), [])
+                results = by_listener.get((label, listener.label), [])
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
                     continue
                 about_tls = [result for result in results if result.check.startswith(f"{_FAMILY}.")]
@@ -135,7 +133,7 @@ class Ledger:
                 wanted = about_tls if about_tls and listener.scheme == "https" else applicable
                 if wanted and not any(result.outcome in VERDICTS for result in wanted):
                     what = "no check about mutual TLS" if wanted is about_tls else "no check"
-                    found.append(Unverified(target.outline.label, listener.url, what))
+                    found.append(Unverified(label, listener.url, what))
         return found
 
 
@@ -163,7 +161,7 @@ def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) ->
 
 
 def shortcomings(ledger: Ledger) -> list[str]:
-    """Return what was to be judged and came to no verdict, one sentence each."""
+    """Return which members and listeners have no verdict, one sentence each."""
     return [*_undiscovered(ledger), *_unverified(ledger)]
 
 
@@ -223,12 +221,11 @@ def _not_as_before(run: Run, compared: Iterable[ComparedTargets]) -> Iterator[st
     for one in compared:
         count = sum(not difference.follows for difference in one.differences)
         if one.baseline and one.worse:
-            first = one.worse[0]
             more = f" and {len(one.worse) - 1} more" if len(one.worse) > 1 else ""
-            yield f"Worse than the baseline: {first.sentence}{more} ({one.labels[1]})."
+            yield f"Worse than the baseline: {one.worse[0].sentence}{more} ({one.labels[1]})."
         elif run.settings.fail_on_difference and count:
-            said = "1 difference" if count == 1 else f"{count} differences"
-            yield f"--etcd-fail-on-difference: {said} between {one.labels[0]} and {one.labels[1]}."
+            between = f"between {one.labels[0]} and {one.labels[1]}"
+            yield f"--etcd-fail-on-difference: {plural(count, 'difference')} {between}."
 
 
 def _left_out(run: Run) -> Counter[str]:
@@ -242,7 +239,7 @@ def _seen(target: TargetRun, problems: list[str]) -> Seen:
         return Seen(target=target.outline)
     try:
         _complete(observer)
-    except Exception as error:  # what one target lacks at the end costs no other its report
+    except Exception as error:  # costs no other target its report
         label = observer.target.label
         problems.append(f"Observations of {label} are missing in the report: {error_text(error)}.")
     return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
@@ -253,7 +250,7 @@ def _complete(observer: Observer) -> None:
     for listener in observer.target.listeners:
         if observer.known(FirstContact, listener=listener) is not None:
             with suppress(UnobservedError):
-                observer.get(ServedChain, listener=listener)  # from the answer, without a connection
+                observer.get(ServedChain, listener=listener)  # from the first contact, without a connection
     if observer.connections:
         with suppress(UnobservedError):
             observer.get(EtcdLogs)  # at the end, when all our connections are known
@@ -275,15 +272,15 @@ def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger
 
 
 def _undiscovered(ledger: Ledger) -> Iterator[str]:
-    """Return which members are not judged, if :data:`DISCOVERY` is not among the results."""
+    """Yield which members are not judged, unless :data:`DISCOVERY` was selected."""
     if any(result.check == DISCOVERY for result in ledger.results):
         return
     for target in ledger.run.targets:
         if target.discovers and target.seen is not None:
             result = ledger.run.result(target, catalogue()[DISCOVERY], CLUSTER)
             if result.outcome in FAILED:
-                said = result.findings[0].message if result.findings else result.reason
-                yield f"--etcd-discover: {said} ({DISCOVERY}, which was not selected, has it in full)."
+                text = result.findings[0].message if result.findings else result.reason
+                yield f"--etcd-discover: {text} ({DISCOVERY}, which was not selected, has it in full)."
 
 
 def _unverified(ledger: Ledger) -> Iterator[str]:
@@ -297,6 +294,6 @@ def _unverified(ledger: Ledger) -> Iterator[str]:
 
 
 def stale_waivers(found: Review) -> Iterator[str]:
-    """Yield that waivers are stale, if some are."""
+    """Yield the number of stale waivers, if there are some."""
     if number := len(found.stale):
-        yield f"{number} stale waiver{'s' if number > 1 else ''} (see the summary): remove or renew them."
+        yield f"{plural(number, 'stale waiver')} (see the summary): remove or renew them."
