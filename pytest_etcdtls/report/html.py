@@ -1,6 +1,7 @@
 """The report as one HTML page: complete without scripts, other files or a network.
 
-Every text of others is a value of a template with autoescape; before that it is made printable and bounded.
+Every text that a server sent is a value of a template with autoescape. Before that it is made printable and
+bounded.
 """
 
 from __future__ import annotations
@@ -49,11 +50,6 @@ SUBJECTS: Mapping[str, str] = {
 """Subject of each check family."""
 
 
-_RFC = re.compile(r"RFC (\d+)(?: (section|sections|appendix) ([\w.]+))?")
-_ADVISORY = re.compile(r"GHSA(?:-[a-z0-9]{4}){3}")
-_CVE = re.compile(r"CVE-\d{4}-\d+")
-
-
 _SECTIONS: Final = (
     *("verdict", "matrix", "timeline", "listeners", "faults", "differences", "unknown", "warnings"),
     *("profiles", "unverified", "waived", "results", "catalogue"),
@@ -83,7 +79,7 @@ KINDS: Final[Mapping[str, str]] = {
 
 
 def environment() -> Environment:
-    """Return what reads the templates: text of others in them is escaped, made printable and bounded."""
+    """Return the Jinja2 environment: it makes values printable and bounded, and escapes them."""
     return Environment(
         loader=PackageLoader("pytest_etcdtls.report"),
         autoescape=True,
@@ -129,7 +125,7 @@ class Bar:
 
 
 class _Page:
-    """What the templates read.
+    """The values of the templates.
 
     Args:
         report: the report.
@@ -175,15 +171,11 @@ class _Page:
 
     @cached_property
     def window(self) -> tuple[datetime, datetime]:
-        """Begin and end of the time line: what is served decides, so that a CA of ten years does not."""
+        """Begin and end of the time line. A CA is valid for longer than the rest, and does not count."""
         now = self.report.started_at
-        ends = [one.certificate.not_valid_after_utc for one in self.certificates]
-        leaves = [
-            one.certificate.not_valid_after_utc
-            for one in self.certificates
-            if one.certificate.subject != one.certificate.issuer
-        ]
-        longest = max(leaves or ends, default=now) - now
+        found = [one.certificate for one in self.certificates]
+        leaves = [one for one in found if one.subject != one.issuer]
+        longest = max((one.not_valid_after_utc for one in leaves or found), default=now) - now
         width = min(max(longest * 1.15, timedelta(days=75)), timedelta(days=1100))
         return now - width * 0.15, now + width
 
@@ -209,10 +201,7 @@ class _Page:
     def listeners(self) -> Iterator[tuple[object, list[object]]]:
         """Targets with the summary of each listener."""
         for seen in self.report.seen:
-            yield (
-                seen,
-                [listener_summary(self.report, seen, listener) for listener in seen.target.listeners],
-            )
+            yield seen, [listener_summary(self.report, seen, one) for one in seen.target.listeners]
 
     def chain(self, served: Sequence[x509.Certificate]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yield subject and details of each certificate."""
@@ -230,11 +219,8 @@ class _Page:
         for result in self.report.results:
             found.setdefault((result.target, result.listener), []).append(result)
         for (target, listener), results in found.items():
-            yield (
-                target,
-                listener,
-                sorted(results, key=lambda one: (WORST_FIRST.index(one.outcome), one.check)),
-            )
+            results.sort(key=lambda one: (WORST_FIRST.index(one.outcome), one.check))
+            yield target, listener, results
 
     @cached_property
     def checks(self) -> Mapping[str, Check]:
@@ -243,8 +229,13 @@ class _Page:
         return {name: check for name, check in catalogue().items() if name in names}
 
 
+_RFC = re.compile(r"RFC (\d+)(?: (section|sections|appendix) ([\w.]+))?")
+_ADVISORY = re.compile(r"GHSA(?:-[a-z0-9]{4}){3}")
+_CVE = re.compile(r"CVE-\d{4}-\d+")
+
+
 def address(reference: str) -> str:
-    """Return where an RFC, an advisory or a CVE can be read; empty for another reference."""
+    """Return the URL of an RFC, an advisory or a CVE; empty for another reference."""
     if match := _RFC.match(reference):
         number, kind, place = match.groups()
         fragment = f"#{'appendix' if kind == 'appendix' else 'section'}-{place.rstrip('.,')}" if place else ""

@@ -32,7 +32,7 @@ def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
 
     Args:
         report: the report.
-        lost: is filled with the parts that could not be written, in words; without them it is partial.
+        lost: the parts that could not be encoded are appended; without them the report is partial.
     """
     lost = [] if lost is None else lost
 
@@ -104,7 +104,7 @@ _UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]")
 
 
 def encoded(value: object, indent: int | None = 2) -> str:
-    """Return a value as JSON for people's eyes too: other scripts as they are, no control or bidi character.
+    """Return a value as readable JSON: letters of all scripts as they are, no control or bidi character.
 
     Lone surrogates, which UTF-8 does not have, become U+FFFD.
 
@@ -119,11 +119,9 @@ def _escape(found: re.Match[str]) -> str:
     character = found[0]
     if character.isprintable():
         return character
-    return (
-        r"\ufffd"
-        if "\ud800" <= character <= "\udfff"
-        else json.dumps(character)[1:-1].replace("\x7f", r"\u007f")
-    )
+    if "\ud800" <= character <= "\udfff":
+        return r"\ufffd"
+    return json.dumps(character)[1:-1].replace("\x7f", r"\u007f")  # json.dumps leaves DEL as it is
 
 
 def render(report: Report, lost: list[str]) -> str:

@@ -30,7 +30,7 @@ from pytest_etcdtls.untrusted import error_text, escaped, listed
 WIDTH = 80
 
 _CONTINUED = "  "
-"""Prefix of further lines of a message: a text of others in it never begins a line of the terminal."""
+"""Prefix of the further lines of a message, so that no line begins with text that a server sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def wrapped(
     """
     markup = {colour: True} if colour else {}
     indent = " " * len(first) if rest is None else rest
-    # Not splitlines(): it also splits at control characters, which a text of others may hold.
+    # Not splitlines(): it also splits at control characters, which a server may send.
     for number, paragraph in enumerate(text.removesuffix("\n").split("\n")):
         begin = first if number == 0 else indent
         lines = textwrap.wrap(
@@ -101,12 +101,12 @@ def follows_from(cause: Ancestor) -> str:
     return f"follows from {cause.check} on {cause.listener}"
 
 
-def result_lines(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
+def result_lines(result: CheckResult) -> Iterator[Line]:
     """Yield a result in full, or one line for the consequence of another violation."""
     if result.cause is None:
-        yield from full_result(result, width)
+        yield from full_result(result)
     else:
-        yield from wrapped(follows_from(result.cause), width, colour="red")
+        yield from wrapped(follows_from(result.cause), WIDTH, colour="red")
 
 
 Section = TypeVar("Section", bound=Callable[..., Iterator[Line]])
@@ -162,7 +162,7 @@ _USAGES = {
     "key_cert_sign": "keyCertSign",
     "crl_sign": "cRLSign",
 }
-"""RFC 5280's names of the key usages, by attribute of the library."""
+"""The names of the key usages in RFC 5280, section 4.2.1.3, by attribute of ``x509.KeyUsage``."""
 
 
 def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
