@@ -60,7 +60,7 @@ Flags = Mapping[str, Setting]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkItem:
-    """One benchmark item as judged by a flag reader, which reads flags only.
+    """One benchmark item as judged by a flag reader.
 
     Attributes:
         item: its number: ``2.2``.
@@ -77,35 +77,28 @@ class BenchmarkItem:
     reads: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    item: str
-    side: Side
-    title: str
-    flags: tuple[str, ...]
-    passes: Callable[[Flags, tuple[str, ...]], bool]
-
-
-def _all_given(flags: Flags, names: tuple[str, ...]) -> bool:
+def _are_given(flags: Flags, names: tuple[str, ...]) -> bool:
     return all(name in flags for name in names)
 
 
-def _all_true(flags: Flags, names: tuple[str, ...]) -> bool:
+def _is_true(flags: Flags, names: tuple[str, ...]) -> bool:
     return all(name in flags and flags[name].value.lower() == "true" for name in names)
 
 
-def _none_true(flags: Flags, names: tuple[str, ...]) -> bool:
-    return not any(name in flags and flags[name].value.lower() == "true" for name in names)
+def _is_not_true(flags: Flags, names: tuple[str, ...]) -> bool:
+    return not _is_true(flags, names)
 
 
-_RULES: Final = (
-    _Rule("2.1", "client", "certificate and key are set", ("cert-file", "key-file"), _all_given),
-    _Rule("2.2", "client", "client certificates are requested", ("client-cert-auth",), _all_true),
-    _Rule("2.3", "client", "certificates are not generated", ("auto-tls",), _none_true),
-    _Rule("2.4", "peer", "the peers' pair is set", ("peer-cert-file", "peer-key-file"), _all_given),
-    _Rule("2.5", "peer", "peers' certificates are requested", ("peer-client-cert-auth",), _all_true),
-    _Rule("2.6", "peer", "the peers' certificates are not generated", ("peer-auto-tls",), _none_true),
-    _Rule("2.7", "client", "a separate CA for etcd is set", ("trusted-ca-file",), _all_given),
+_RULES: Final[
+    tuple[tuple[str, Side, str, tuple[str, ...], Callable[[Flags, tuple[str, ...]], bool]], ...]
+] = (
+    ("2.1", "client", "certificate and key are set", ("cert-file", "key-file"), _are_given),
+    ("2.2", "client", "client certificates are requested", ("client-cert-auth",), _is_true),
+    ("2.3", "client", "certificates are not generated", ("auto-tls",), _is_not_true),
+    ("2.4", "peer", "the peers' pair is set", ("peer-cert-file", "peer-key-file"), _are_given),
+    ("2.5", "peer", "peers' certificates are requested", ("peer-client-cert-auth",), _is_true),
+    ("2.6", "peer", "the peers' certificates are not generated", ("peer-auto-tls",), _is_not_true),
+    ("2.7", "client", "a separate CA for etcd is set", ("trusted-ca-file",), _are_given),
 )
 
 
@@ -117,15 +110,13 @@ def read_flags(declaration: Declaration) -> tuple[BenchmarkItem, ...]:
     flags = {setting.name: setting for setting in _on_the_command_line(declaration)}
     return tuple(
         BenchmarkItem(
-            item=rule.item,
-            side=rule.side,
-            title=rule.title,
-            passes=rule.passes(flags, rule.flags),
-            reads=tuple(
-                flags[name].written if name in flags else f"--{name} not given" for name in rule.flags
-            ),
+            item=item,
+            side=side,
+            title=title,
+            passes=passes(flags, names),
+            reads=tuple(flags[name].written if name in flags else f"--{name} not given" for name in names),
         )
-        for rule in _RULES
+        for item, side, title, names, passes in _RULES
     )
 
 

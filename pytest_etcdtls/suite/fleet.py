@@ -1,7 +1,7 @@
 """The clusters of ``--etcd-clusters`` in a pytest session: one item for each.
 
-An item judges its cluster whole, and nothing of it is kept but its verdict. The clusters after it are
-contacted by threads meanwhile, and one that does not answer is judged when its time-outs have passed.
+An item judges all of its cluster, and only the verdict stays in memory. Meanwhile threads contact the next
+clusters. A cluster that does not answer is judged after its time-outs.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ _DOCUMENT: Final = "etcdtls_cluster"
 """Attribute of a test report that holds the report of a cluster, as a line of JSON."""
 
 _AHEAD: Final = 4
-"""Clusters that are contacted before it is their turn."""
-_PATIENCE: Final = 1.0
-"""Seconds after which a cluster that has not answered makes room for another one."""
+"""Clusters that are contacted before they are judged."""
+_SLOW: Final = 1.0
+"""Seconds without an answer after which one more cluster is contacted."""
 _MOST_SILENT: Final = 32
-"""Clusters that may be waited for at a time."""
+"""Clusters that are contacted at a time, with those that do not answer."""
 _MOST_LISTENERS: Final = 8
 """Listeners of one cluster that are contacted at a time."""
 
@@ -121,7 +121,7 @@ class ClusterJudge:
         self._thread: Worker | None = None
 
     def contact(self, ended: Callable[[], None] = lambda: None) -> None:
-        """Contact its listeners in threads, unless that was done.
+        """Contact its listeners in threads, once.
 
         Args:
             ended: called when every listener has answered, or its time-outs have passed.
@@ -158,14 +158,14 @@ class ClusterJudge:
             for thread in threads:
                 thread.join()
             self._run = run
-        except Exception as error:  # it costs this cluster its verdict, and no other
-            said = str(error) if isinstance(error, EtcdTLSError) else f"{type(error).__name__}: {error}"
-            self._problem = f"The cluster could not be judged: {printable(said, 1024)}"
+        except Exception as error:  # costs no other cluster its verdict
+            text = str(error) if isinstance(error, EtcdTLSError) else f"{type(error).__name__}: {error}"
+            self._problem = f"The cluster could not be judged: {printable(text, 1024)}"
         finally:
             ended()
 
     def judge(self, place: FleetPlace) -> Document:
-        """Return the report of the cluster. Nothing else of it is kept.
+        """Return the report of the cluster, and drop everything else.
 
         Raises:
             pytest.fail.Exception: if pytest-timeout stopped it. Its report has the results until then.
@@ -241,11 +241,11 @@ class ClusterItem(pytest.Item):
 
     @property
     def place(self) -> FleetPlace:
-        """Where the cluster stands."""
+        """Its part of the list."""
         return place_in(self.parent.clusters)
 
     def setup(self) -> None:
-        """Judge the cluster. Without a verdict the item ends here, and pytest says error."""
+        """Judge the cluster. Without a verdict the item ends here, which pytest shows as an error."""
         if self.config.getoption("setuponly", False):
             return
         if self.verdict is None:
@@ -275,12 +275,12 @@ class ClusterItem(pytest.Item):
 
 
 def place_in(clusters: ClusterList) -> FleetPlace:
-    """Return where the clusters of a list stand."""
+    """Return the part that the clusters of a list are."""
     return FleetPlace(clusters=clusters.total, shard=str(clusters.shard))
 
 
 class Spool:
-    """The reports of the clusters that have ended, in a file without a name: a line each."""
+    """The reports of the judged clusters, a line each in a temporary file."""
 
     def __init__(self) -> None:
         self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - until the end
@@ -291,7 +291,7 @@ class Spool:
         self._file.write(line)
 
     def documents(self) -> Iterator[Document]:
-        """Yield the reports again."""
+        """Yield the reports."""
         self._file.seek(0)
         yield from map(json.loads, self._file)
 
@@ -414,9 +414,9 @@ class FleetSession:
         return ended
 
     def _as_contacted(self, items: Iterable[ClusterItem]) -> Iterator[ClusterItem]:
-        """Yield items as their clusters are contacted, a few ahead.
+        """Yield items when their clusters have answered, or their time-outs have passed.
 
-        What does not answer for a while makes room for another one.
+        A few clusters are contacted at a time; one that is slow to answer does not count.
         """
         waiting = deque(items)
         begun: dict[ClusterItem, float] = {}
@@ -428,16 +428,16 @@ class FleetSession:
                     ready.append(ended.get())
                     del begun[ready[-1]]
                 now = time.monotonic()
-                young = sum(now - since < _PATIENCE for since in begun.values())
-                while waiting and young + len(ready) < _AHEAD and len(begun) < _MOST_SILENT:
+                recent = sum(now - since < _SLOW for since in begun.values())
+                while waiting and recent + len(ready) < _AHEAD and len(begun) < _MOST_SILENT:
                     item = waiting.popleft()
-                    begun[item], young = now, young + 1
+                    begun[item], recent = now, recent + 1
                     item.judge.contact(partial(ended.put, item))
                 if ready:
                     yield ready.popleft()
                     continue
                 with suppress(Empty):
-                    item = ended.get(timeout=_PATIENCE if waiting else None)
+                    item = ended.get(timeout=_SLOW if waiting else None)
                     del begun[item]
                     ready.append(item)
         finally:
@@ -583,7 +583,7 @@ def _is_ours(nodeid: str) -> bool:
 
 
 def activate_fleet(config: pytest.Config, invocation: Invocation) -> None:
-    """Register the hooks for the clusters of ``--etcd-clusters``, each of which is read and checked before.
+    """Read the clusters of ``--etcd-clusters``, and register the hooks.
 
     Raises:
         pytest.UsageError: if the list or a setting of a cluster cannot be used.
@@ -614,7 +614,7 @@ def fleet_of(
     Args:
         config: pytest's configuration.
         invocation: the parsed command line.
-        text: the list, if it is known already.
+        text: the list, if the controller sent it to this worker.
 
     Raises:
         pytest.UsageError: if it cannot be used.
@@ -631,7 +631,7 @@ def fleet_of(
 
 
 def _standard_input(config: pytest.Config) -> bytes:
-    """Return what comes from standard input, which pytest has replaced."""
+    """Return the content of standard input, which pytest's capture has replaced."""
     capture = config.pluginmanager.get_plugin("capturemanager")
     if capture is not None:
         capture.suspend(in_=True)

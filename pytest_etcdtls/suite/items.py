@@ -206,6 +206,10 @@ class ListenerNode(pytest.Collector):
                 yield item
 
 
+_PROPERTIES = ["check", "target", "listener", "outcome", "level", "severity", "url", "reason", "remediation"]
+"""The fields of a result that are properties of its item, in the JUnit report."""
+
+
 @functools.lru_cache(maxsize=4096)
 def _property(name: str, value: str) -> tuple[str, str]:
     """Return a property of an item. Most items have the same ones, and each would cost memory."""
@@ -298,10 +302,7 @@ class CheckItem(pytest.Item):
     def _add_properties(self) -> None:
         if self.result is None:
             return
-        for name in (
-            *("check", "target", "listener", "outcome", "level", "severity", "url", "reason"),
-            "remediation",
-        ):
+        for name in _PROPERTIES:
             if value := getattr(self.result, name):
                 self.user_properties.append(_property(name, str(value)))
         if cause := self.result.cause:

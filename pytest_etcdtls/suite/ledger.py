@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""
 
-_FAMILY = "mtls"
-
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
@@ -128,7 +126,7 @@ class Ledger:
                 results = by_listener.get((label, listener.label), [])
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
                     continue
-                about_tls = [result for result in results if result.check.startswith(f"{_FAMILY}.")]
+                about_tls = [result for result in results if result.check.startswith("mtls.")]
                 applicable = [result for result in results if result.outcome is not Outcome.NOT_APPLICABLE]
                 wanted = about_tls if about_tls and listener.scheme == "https" else applicable
                 if wanted and not any(result.outcome in VERDICTS for result in wanted):
