@@ -343,7 +343,7 @@ def _version(name: str) -> str:
 
 
 def _ended(attempts: Sequence[Attempt]) -> tuple[str, str] | None:
-    """Return how attempts with several protocols ended, and the alerts; ``None`` if one came to no end."""
+    """Return how attempts with several protocols ended, and the alerts; ``None`` if one has no end."""
     if not attempts or any(attempt.ending not in _ENDINGS or attempt.local for attempt in attempts):
         return None
     refused = [attempt for attempt in attempts if attempt.ending is not Ending.SERVED]
@@ -442,7 +442,7 @@ def _served(fact: ServedChain, _: str | None) -> Entries:
 
 
 def _answer(attempt: Attempt) -> str:
-    """Return the status of an answer, else how the attempt ended; empty if it came to no end."""
+    """Return the status of an answer, else how the attempt ended; empty if it has no end."""
     if attempt.response is not None:
         return f"HTTP {attempt.response.status}"
     return _ENDINGS.get(attempt.ending, "")

@@ -23,7 +23,7 @@ from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.untrusted import some
 
 OUTCOME: Final = "outcome"
-"""The topic of a difference of what a check came to."""
+"""The topic of a difference between outcomes of a check."""
 
 TOPICS: Final = (
     *(OUTCOME, "access", "lifecycle", "declaration", "versions", "suites", "groups", "alpn", "announced"),
@@ -152,7 +152,7 @@ class ComparedTargets:
 def comparisons(now: Sequence[Snapshot], baseline: Baseline | None) -> tuple[ComparedTargets, ...]:
     """Return each started target compared with the one before it, then each with that in the baseline.
 
-    Live clusters are for different purposes, and what differs between them says nothing about a change.
+    Live clusters are not compared with each other: they have different purposes.
     """
     found = [compare(old, new) for old, new in pairwise(one for one in now if not one.live)]
     if baseline is not None:
@@ -466,7 +466,7 @@ def _explained(one: TargetDifference) -> TargetDifference:
 
 
 def _of_check(one: TargetDifference) -> TargetDifference:
-    """Add what a check requires, unless it says itself what is wrong, and its first source."""
+    """Add the requirement of a check, unless there is a message of a finding, and its first source."""
     check = catalogue().get(one.subjects[0])
     if check is None or len(one.subjects) > 1:
         return one

@@ -66,7 +66,7 @@ MARKS: Final[Mapping[str, str]] = {
     **{"worse": "✗", "better": "✓", "changed": "-"},
     **{"expired": "✗", "not yet valid": "✗", "expires soon": "!", "valid": "✓"},
 }
-"""A sign beside each colour."""
+"""The sign that is shown with each colour."""
 KINDS: Final[Mapping[str, str]] = {
     "✓": "good",
     "✗": "bad",
@@ -91,7 +91,7 @@ def environment() -> Environment:
 
 
 def render(report: Report, lost: list[str]) -> str:
-    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     made = environment()
     made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}

@@ -89,7 +89,7 @@ def schema() -> dict[str, Any]:
 def kept(
     what: str, parts: Iterable[Part], encode: Callable[[Part], dict[str, Any]], lost: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the parts as JSON values; one that cannot be encoded costs no other and is named in ``lost``."""
+    """Yield the parts as JSON values; one that cannot be encoded is omitted and named in ``lost``."""
     for number, part in enumerate(parts, 1):
         try:
             entry = encode(part)
@@ -125,7 +125,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def render(report: Report, lost: list[str]) -> str:
-    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     return encoded(document(report, lost)) + "\n"
 
 

@@ -52,7 +52,7 @@ _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{7,}")
 
 
 def render(report: Report, lost: list[str]) -> str:
-    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     made, size, left = [], 0, 0
     for part in _parts(report, lost):
         text = f"{part}\n\n"

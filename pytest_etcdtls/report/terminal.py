@@ -520,7 +520,7 @@ def _faults(found: Sequence[Fault], width: int) -> Iterator[Line]:
 
 
 def _at_most(text: str, width: int, begin: str, lines: int, colour: str = "") -> Iterator[Line]:
-    """Yield a text in so many lines at most; three dots stand for what is cut at the end of a word."""
+    """Yield a text in so many lines at most; a longer one is cut after a word and ends in three dots."""
     whole = list(wrapped(text, width, begin, colour=colour))
     if len(whole) <= lines:
         yield from whole

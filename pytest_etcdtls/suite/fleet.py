@@ -488,7 +488,8 @@ class FleetSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Keep pytest's reporter from naming the file before each line."""
+        """Keep pytest's reporter from writing the path before each line."""
+        # It writes the path of an item if that is not its currentfspath.
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None and _is_ours(nodeid):
             terminal.currentfspath = self._config.rootpath / ROOT

@@ -131,7 +131,7 @@ def existing_place(config: pytest.Config) -> Path:
 
 
 def run_item(item: pytest.Item, following: pytest.Item | None = None) -> None:
-    """Run an item as pytest's own loop does it.
+    """Run an item as ``pytest_runtestloop`` of pytest does it.
 
     Raises:
         pytest.Session.Failed, pytest.Session.Interrupted: if the run is to end after it.
@@ -267,10 +267,8 @@ class CheckItem(pytest.Item):
             raise ViolationError(self.result)
 
     def _repr_failure_py(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ANN401 - as pytest has it
-        """Return the result instead of a traceback, before other plugins read it.
-
-        pytest has no public method for an error in set-up. ``pytest_runtest_makereport`` does the rest.
-        """
+        """Return the result instead of a traceback, before other plugins read it."""
+        # For an error in set-up, TestReport.from_item_and_call of pytest calls this method, and no public one.
         if isinstance(excinfo.value, ResultError):
             return ResultRepr(excinfo.value.result, self.path)
         return super()._repr_failure_py(excinfo, style)

@@ -249,17 +249,19 @@ class SuiteSession:
             ):
                 report.longrepr = ResultRepr(result, item.path)
             if call.excinfo and call.excinfo.errisinstance(pytest.xfail.Exception):
-                # As pytest's own plugin `skipping` does it, which may be off.
+                # As pytest's plugin skipping does it, which -p no:skipping disables.
                 report.outcome, report.wasxfail = "skipped", f"reason: {result.reason}"
         return report  # type: ignore[no-any-return]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        """Record the result. Of a set-up or teardown that passed, pytest's reporter keeps no report."""
+        """Record the result."""
         result = _result_of(report)
         if result is not None:
             self.ledger.record(report.nodeid, result)
         ended = yield
+        # pytest's reporter keeps the reports of passed set-ups and teardowns under an empty key, and ignores
+        # them: two for each check, with its whole result.
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if result is not None and terminal is not None and report.passed and not report.sections:
             kept = terminal.stats.get("", [])

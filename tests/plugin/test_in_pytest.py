@@ -59,13 +59,13 @@ def only_ours(ran: Ran, live: Live) -> None:
 
 
 def test_a_user_project_does_not_change_the_results(run: Runner, live: Live) -> None:
-    calm = run(*live.options, "-p", "no:randomly")
+    ordered = run(*live.options, "-p", "no:randomly")
     run.write(conftest=HOSTILE_CONFTEST)
     run.ini(HOSTILE_INI)
     (run.directory / "nowhere").mkdir()
     ran = run(*live.options, "-p", "no:randomly")
     only_ours(ran, live)
-    assert ran.outcomes == calm.outcomes
+    assert ran.outcomes == ordered.outcomes
 
 
 def test_a_failing_user_fixture_fails_user_tests_only(run: Runner, live: Live) -> None:

@@ -35,10 +35,10 @@ def test_a_rerun_repeats_an_inconclusive_or_broken_result(run: Runner, live: Liv
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_order_does_not_change_the_results(run: Runner, live: Live, seed: int) -> None:
-    calm = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
+    ordered = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
     shuffled = run(*live.wrong_anchor, SOME, f"--randomly-seed={seed}")
-    assert shuffled.outcomes == calm.outcomes
-    assert list(shuffled.outcomes) != list(calm.outcomes)
+    assert shuffled.outcomes == ordered.outcomes
+    assert list(shuffled.outcomes) != list(ordered.outcomes)
 
 
 def test_lf_runs_failed_checks_only_and_ff_runs_them_first(run: Runner, live: Live) -> None:
