@@ -1,4 +1,4 @@
-"""``python -m pytest_etcdtls merge``: one report of those that the parts of ``--etcd-clusters`` wrote."""
+"""``python -m pytest_etcdtls merge``: join the reports of the parts of ``--etcd-clusters``."""
 
 from __future__ import annotations
 
@@ -86,26 +86,27 @@ def merge(reports: Sequence[Path], outputs: Sequence[Path]) -> int:
             started = min(started, _started(one, started))
     known = {(one.place.clusters, one.place.shard.partition("/")[2]) for one, _ in verdicts.values()}
     if len(known) > 1:
-        said = ", ".join(f"{clusters} clusters in {of} parts" for clusters, of in sorted(known))
-        raise UsageError(f"these are parts of different lists: {said}. Pass the reports of one list")
+        lists = ", ".join(f"{clusters} clusters in {of} parts" for clusters, of in sorted(known))
+        raise UsageError(f"these are parts of different lists: {lists}. Pass the reports of one list")
     if not verdicts:
         raise UsageError("the reports have no cluster: pass those of the parts that have some")
     ((total, parts),) = known
+    found = [one for one, _ in verdicts.values()]
     report = FleetReport(
-        verdicts=[one for one, _ in verdicts.values()],
-        expected=max(len(verdicts), total),
+        verdicts=found,
+        expected=max(len(found), total),
         shard="",
         started_at=started,
         seconds=0.0,
-        problems=[*_missing([one for one, _ in verdicts.values()], total, int(parts or 1))],
-        documents=lambda: _documents(reports),
+        problems=[*_missing(found, total, int(parts or 1))],
+        documents=lambda: (one for path in reports for one in read_documents(path)),
     )
     for path in outputs:
         try:
             write_file(path, RENDERERS[path.suffix](report))
         except OSError as error:
-            said = printable(error.strerror or str(error))
-            raise UsageError(f"--output {path} cannot be written ({said}): check the path") from error
+            reason = printable(error.strerror or str(error))
+            raise UsageError(f"--output {path} cannot be written ({reason}): check the path") from error
     width = min(shutil.get_terminal_size().columns, 120)
     for line in fleet_summary(
         report, width=width, written=[f"report: {path}" for path in outputs], status=int(report.fails)
@@ -115,7 +116,7 @@ def merge(reports: Sequence[Path], outputs: Sequence[Path]) -> int:
 
 
 def _missing(verdicts: Sequence[ClusterVerdict], total: int, parts: int) -> Iterator[str]:
-    """Yield that clusters are in no report, and of which parts there is none."""
+    """Yield how many clusters are in no report, and the parts without a report."""
     if len(verdicts) < total:
         found = {one.place.shard.partition("/")[0] for one in verdicts}
         numbers = (str(number) for number in range(1, min(parts, 10_000) + 1))
@@ -132,11 +133,6 @@ def _started(one: Document, default: datetime) -> datetime:
         return datetime.fromisoformat(one["started_at"])
     except (KeyError, TypeError, ValueError):
         return default
-
-
-def _documents(reports: Sequence[Path]) -> Iterator[Document]:
-    for path in reports:
-        yield from read_documents(path)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Fixtures for the user's tests.
 
-The module imports nothing heavy: each fixture imports what it needs. ``etcd_cluster``, ``etcd_pki`` and
-``etcd_cluster_factory`` always use owned clusters. The other fixtures use the live cluster if one is given,
-else the etcd that replays the user's declaration, else ``etcd_cluster``, also where that is overridden. With
-several owned targets (``--etcd-binary`` given twice) a test that uses any of them runs once for each target,
-and all its fixtures refer to that one.
+pytest imports this module at every start, so each fixture imports what it needs. ``etcd_cluster``,
+``etcd_pki`` and ``etcd_cluster_factory`` always use owned clusters. The other fixtures use the live cluster
+if one is given, else the etcd that replays the user's declaration, else ``etcd_cluster`` or its override.
+With several owned targets (``--etcd-binary`` given twice) a test that uses any of them runs once for each
+target, and all its fixtures refer to that one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 _OURS = frozenset({"_etcd_label", "etcd_cluster", "etcd_target"})
-"""Each test that uses one of the fixtures uses one of these, also where one is overridden."""
+"""Each test that uses one of the fixtures uses one of these, also if one is overridden."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize tests that use a listener or a check, and with several targets each that uses a fixture."""
+    """Parametrize tests that use a listener or a check, and with several targets all that use a fixture."""
     if not _OURS.isdisjoint(metafunc.fixturenames):
         from pytest_etcdtls.suite.embedding import parametrize
 
@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let our fixtures follow an override of ``etcd_cluster`` or ``etcd_target``, or a parameter of it."""
+    """Make our fixtures follow an override of ``etcd_cluster`` or ``etcd_target``, or a parameter of it."""
     if not _OURS.isdisjoint(getattr(item, "fixturenames", ())):
         from pytest_etcdtls.suite.state import follow_overrides
 
@@ -59,28 +59,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need not be installed
-    """Send a pytest-xdist worker what it may do on a live cluster, and what ``--etcd-discover`` found."""
+    """Send a pytest-xdist worker its limits on a live cluster, and the listeners of ``--etcd-discover``."""
     from pytest_etcdtls.options import invocation_of, tell_of_summary
 
     tell_of_summary(node.config, node.workerinput)
     if invocation_of(node.config).live is not None:
-        from pytest_etcdtls.suite.state import tell_worker
+        from pytest_etcdtls.suite.state import send_to_worker
 
-        tell_worker(node.config, node.workerinput)
+        send_to_worker(node.config, node.workerinput)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need not be installed
-    """Take over from a pytest-xdist worker that it had no etcd to start."""
+    """Record that a pytest-xdist worker had no etcd, and what became of its clusters."""
     if output := getattr(node, "workeroutput", None):
-        from pytest_etcdtls.suite.state import take_from_worker
+        from pytest_etcdtls.suite.state import receive_from_worker
 
-        take_from_worker(node.config, output)
+        receive_from_worker(node.config, output)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Leave the shared clusters to the next run, after the fixtures of the user's are torn down."""
+    """Leave the shared clusters to the next run, after the user's fixtures are torn down."""
     if "pytest_etcdtls.suite.state" in sys.modules:
         from pytest_etcdtls.suite.state import leave_clusters
 
@@ -93,24 +93,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     from pytest_etcdtls.suite.state import known_run, sharing_of
 
-    if missing := sharing_of(config).missing:
-        terminalreporter.section("no etcd")
-        terminalreporter.write_line(missing)
-    if replaced := sharing_of(config).replaced:
-        terminalreporter.section("etcd that was replaced")
-        for text in replaced:
-            terminalreporter.write_line(text)
-        terminalreporter.write_line("Tests that damage a cluster start one with etcd_cluster_factory.")
-    if kept := sharing_of(config).kept:
-        terminalreporter.section("etcd between runs")
-        for text in kept:
-            terminalreporter.write_line(text)
-    if not config.getoption("etcd_keep"):
-        return
-    run = known_run(config)
-    for text in run.keep_messages() if run is not None else ():
-        terminalreporter.section("etcd that is left standing")
-        terminalreporter.write_line(text)
+    sharing, run = sharing_of(config), known_run(config)
+    advice = "Tests that damage a cluster start one with etcd_cluster_factory."
+    sections = [
+        ("no etcd", [sharing.missing] if sharing.missing else []),
+        ("etcd that was replaced", [*sharing.replaced, advice] if sharing.replaced else []),
+        ("etcd between runs", sharing.kept),
+    ]
+    if config.getoption("etcd_keep") and run is not None:
+        sections += [("etcd that is left standing", [text]) for text in run.keep_messages()]
+    for title, lines in sections:
+        if lines:
+            terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +162,7 @@ def etcd_cluster_factory(pytestconfig: pytest.Config, _etcd_label: str | None) -
 
     Its arguments are a :class:`pytest_etcdtls.ClusterConfig` (default: that of the options), changes to its
     fields, and ``version``, ``binary``, ``image``, ``preset`` and ``key_type``. Each cluster is a context
-    manager that stops the cluster. Other clusters are stopped at the end of the session. Nobody else gets
+    manager that stops the cluster. Other clusters are stopped at the end of the session. No other test gets
     them: they are for tests that damage a cluster.
     """
     from pytest_etcdtls.suite.embedding import ClusterFactory
@@ -187,8 +183,8 @@ def _shared_if_owned(
 ) -> TargetRun:
     """The target of ``etcd_cluster``.
 
-    It has ``etcd_cluster`` as an argument, so that pytest tears it down together with it, and sets it up anew
-    for another parameter.
+    It requests ``etcd_cluster``, so that pytest tears it down together with it, and sets it up again for
+    another parameter.
     """
     from pytest_etcdtls.suite.state import shared
 
@@ -211,7 +207,7 @@ def etcd_target(_etcd_shared: TargetRun) -> Target:
 
 @pytest.fixture(scope="session")
 def _etcd_judged(pytestconfig: pytest.Config, etcd_target: Target, _etcd_label: str | None) -> TargetRun:
-    """The target of ``etcd_target``, also where that is overridden."""
+    """The target of ``etcd_target`` or its override."""
     from pytest_etcdtls.suite.state import judged
 
     return judged(pytestconfig, etcd_target)
@@ -269,7 +265,7 @@ def etcd_client(_etcd_judged: TargetRun) -> Iterator[httpx.Client]:
 def etcd_credentials(_etcd_judged: TargetRun) -> Credentials:
     """Credentials for ``etcd_target`` by name, good and bad: ``etcd_credentials["expired"].ssl_context()``.
 
-    Each is made when it is first asked for. On a live cluster, those that a CA must sign need
+    Each is made at its first use. On a live cluster, those that a CA must sign need
     ``--etcd-ca-key``, and no key is written to disk.
     """
     from pytest_etcdtls.credentials import Credentials

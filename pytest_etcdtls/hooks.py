@@ -39,7 +39,7 @@ def pytest_etcdtls_cluster_config(
 def pytest_etcdtls_judged(
     config: pytest.Config, target: Target, results: Sequence[CheckResult], faults: Sequence[CheckResult]
 ) -> None:
-    """Look at what the suite came to on a target, at the end of the run and before reports are written.
+    """Receive the results of the suite on a target, at the end of the run and before reports are written.
 
     An exception fails the run with one line that names it.
 
@@ -47,17 +47,17 @@ def pytest_etcdtls_judged(
         config: pytest's configuration.
         target: the target, with every listener.
         results: one result for each selected check and listener, waivers applied.
-        faults: those that violate and follow from no other.
+        faults: the violations that follow from no other.
     """
 
 
 @pytest.hookspec
 def pytest_etcdtls_report_metadata(config: pytest.Config) -> Mapping[str, str] | None:
-    """Return what the reports of the suite shall say about the run: a ticket, an environment, a commit.
+    """Return metadata of the run for the reports of the suite: a ticket, an environment, a commit.
 
-    Called before anything is judged, in each process that judges. What ``--etcd-metadata`` says of a key has
-    precedence, then the implementation that is called first. What is not a mapping of texts ends the run with
-    exit code 4.
+    Called before anything is judged, in each process that judges. A value of ``--etcd-metadata`` has
+    precedence, then that of the implementation that is called first. A value that is no mapping of texts
+    ends the run with exit code 4.
 
     Args:
         config: pytest's configuration.

@@ -69,15 +69,15 @@ _HEADER = pytest.StashKey[str]()
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Return the line about clusters that stay between runs."""
+    """Return the line about clusters that are kept between runs."""
     return config.stash.get(_HEADER, None)
 
 
 class PlainImports:
-    """Imports the modules of this package as Python does.
+    """Imports the modules of this package without pytest's rewriting of assert statements.
 
-    pytest imports every module of a plugin's distribution through its rewriting of assert statements, which
-    reads compiled modules slowly: a tenth of a run. Nobody needs it for ours.
+    pytest imports every module of a plugin's distribution through that (``_mark_plugins_for_rewrite`` of its
+    ``Config``), which reads compiled modules slowly: a tenth of a run. Our modules do not need it.
     """
 
     @staticmethod
@@ -112,13 +112,12 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_etcdtls.suite.state import reused
 
         config.stash[_HEADER] = reused(config)
-    users = invocation.live is not None or invocation.replays
-    shared = fixtures.shared_target(live=users)
+    shared = fixtures.shared_target(live=invocation.live is not None or invocation.replays)
     config.pluginmanager.register(shared, "etcdtls-shared")
     if not invocation.suite:
         return
-    # What is imported stays; the collector would look for garbage in it again and again, and at the end of
-    # the process once more.
+    # Imported modules are never garbage. The collector would search them in each full collection, and once
+    # more when the interpreter ends. See gc.freeze in Python's documentation.
     collects, freezes = gc.isenabled(), not gc.get_freeze_count()
     gc.disable()
     try:

@@ -41,7 +41,7 @@ from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, with_files
 from pytest_etcdtls.observer import Observer, Place
-from pytest_etcdtls.profiles import NO_PROFILES, Profiles, Strength
+from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import FOUND, Check, catalogue, cause_of, select, with_causes
 from pytest_etcdtls.report.text import full_result
 from pytest_etcdtls.results import (
@@ -109,12 +109,12 @@ class Judge:
         self.strict = strict
         self.profiles = profiles
         self._results: KeptResults = {} if results is None else results
-        self._at_giving_up: dict[tuple[str, str], Outcome] = {}
-        """What a check came to on its own where the listener was given up in it."""
-        self._said = observer.given_up
+        self._outcome_at_end: dict[tuple[str, str], Outcome] = {}
+        """The outcome of the check during which the observer gave up a listener."""
+        self._reported = observer.given_up
         self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
         self.ahead: Ahead | None = None
-        """What makes the observations in threads, where the network is slow."""
+        """Makes observations in threads before checks need them, on a slow network."""
 
     def result(self, check: Check, listener: Listener | None) -> CheckResult:
         """Return the result of the check on the listener (``None``: on the whole target)."""
@@ -131,7 +131,7 @@ class Judge:
 
     def look_ahead(self, wanted: Sequence[tuple[Listener, Sequence[Check]]]) -> None:
         """Make the observations of these checks in threads, from now on."""
-        # Most networks are not slow.
+        # Imported here: most networks are not slow.
         from pytest_etcdtls.observer import Ahead
 
         self.ahead = Ahead(self.observer, self.passes, wanted)
@@ -139,7 +139,10 @@ class Judge:
     def _judge(self, check: Check, listener: Listener | None) -> CheckResult:
         started = time.monotonic()
         outcome, reason, findings = self._gated(check, listener) or self._run(check, listener)
-        findings = tuple(self._with_files(finding) for finding in findings)
+        findings = tuple(
+            replace(finding, reproduce=tuple(map(self._with_client_files, finding.reproduce)))
+            for finding in findings
+        )
         role = listener.role if listener else None
         return CheckResult(
             check=check.id,
@@ -152,16 +155,13 @@ class Judge:
             outcome=outcome,
             reason=reason,
             findings=findings,
-            remediation=_remediation(check, role, findings),
+            remediation="; ".join(dict.fromkeys(check.remedy(role, one.remediation) for one in findings)),
             references=(*check.sources(role), *self._sections(check, role)),
             seconds=round(time.monotonic() - started, 6),
         )
 
-    def _with_files(self, finding: Finding) -> Finding:
-        """Insert the files of the client that a listener accepts into the commands for that listener."""
-        return replace(finding, reproduce=tuple(map(self._filled_in, finding.reproduce)))
-
-    def _filled_in(self, line: str) -> str:
+    def _with_client_files(self, line: str) -> str:
+        """Insert the files of the client that the listener in a command accepts."""
         target = self.observer.target
         listener = next((found for found in target.listeners if f"{found.url}" in line), None)
         role = listener.role if listener else Role.PEER if GOOD_PEER[0] in line else Role.CLIENT
@@ -196,24 +196,24 @@ class Judge:
             if listener.role not in catalogue()[gate].roles:
                 continue
             result = self.result(catalogue()[gate], listener)
-            # A listener that falls silent later has been seen: what is known of it is judged. What needs
-            # another connection is not verified, since the observer makes none.
-            outcome = self._at_giving_up.get((gate, listener.label), result.outcome)
-            if outcome in (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN):
-                said = result.findings[0].message if result.findings else result.reason
-                return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {said}", ()
+            # What was observed before the observer gave up the listener is judged. What needs another
+            # connection is not verified.
+            outcome = self._outcome_at_end.get((gate, listener.label), result.outcome)
+            if outcome in FAILED:
+                reason = result.findings[0].message if result.findings else result.reason
+                return Outcome.NOT_VERIFIED, f"{gate} {result.outcome}: {reason}", ()
         return None
 
     def _run(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
         outcome, reason, findings = self._concluded(check, listener)
-        stopped = self.observer.given_up - self._said
+        stopped = self.observer.given_up - self._reported
         if self.ahead is not None:
             # Threads may be at another listener.
             stopped &= {listener.label} if listener and not findings else frozenset()
-        self._said |= stopped
+        self._reported |= stopped
         if not findings and stopped:
-            # Somebody has to say it: the checks after this one are not verified, which alone fails no run.
-            self._at_giving_up[check.id, listener.label if listener else CLUSTER] = outcome
+            # This check fails the run: those after it are only not verified.
+            self._outcome_at_end[check.id, listener.label if listener else CLUSTER] = outcome
             why = "; ".join(self.observer.why_given_up(label) for label in sorted(stopped))
             return Outcome.INCONCLUSIVE, f"{reason}; {why}" if reason else why, ()
         return outcome, reason, findings
@@ -221,10 +221,10 @@ class Judge:
     def _concluded(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
         try:
             observations = self.observations(check, listener)
-            concluded = self._fold(check, listener, list(check.function(**observations)))
-            if concluded[0] is Outcome.CONFORMS and listener and (why := self._no_evidence(listener)):
+            conclusion = self._fold(check, listener, list(check.function(**observations)))
+            if conclusion[0] is Outcome.CONFORMS and listener and (why := self._no_evidence(listener)):
                 return Outcome.NOT_VERIFIED, why, ()
-            return concluded
+            return conclusion
         except UnobservedError as unobserved:
             return _UNOBSERVED[type(unobserved)], unobserved.reason, ()
         except Exception as error:
@@ -232,18 +232,15 @@ class Judge:
                 return Outcome.INCONCLUSIVE, blocked, ()
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno} of {where.filename})"
-            return (
-                Outcome.BROKEN,
-                f"the check {check.id} itself failed, a fault of its code and not of the cluster: {text}",
-                (),
-            )
+            reason = f"the check {check.id} itself failed, a fault of its code and not of the cluster: {text}"
+            return Outcome.BROKEN, reason, ()
 
     def _no_evidence(self, listener: Listener) -> str:
-        """Return why nothing can conform on a listener, empty if there is evidence of what serves there.
+        """Return why nothing can conform on a listener, empty if there is evidence of its server.
 
         Evidence is a handshake in which the server proved that it holds the key of its certificate, even if
         it then refused the client; on an ``http`` URL, an answer to plain HTTP. At a discovered address the
-        server must have proved who it is as well.
+        server must also have a certificate that is trusted.
         """
         if listener.discovered:
             try:
@@ -261,8 +258,8 @@ class Judge:
             accepted = self.observer.get(AcceptedClient, None, listener)
             if any(attempt.key_proved for found in accepted.candidates for attempt in found.attempts):
                 return ""
-        seen = "; ".join(dict.fromkeys(attempt.describe() for attempt in contact.tls))
-        return f"no TLS handshake with {listener.url} succeeded, so there is no evidence: {seen}"
+        attempts = "; ".join(dict.fromkeys(attempt.describe() for attempt in contact.tls))
+        return f"no TLS handshake with {listener.url} succeeded, so there is no evidence: {attempts}"
 
     def observations(self, check: Check, listener: Listener | None) -> dict[str, Any]:
         """Return the observations that the check needs, by parameter name.
@@ -276,53 +273,43 @@ class Judge:
         self, check: Check, listener: Listener | None, statements: Iterable[Statement]
     ) -> tuple[Outcome, str, tuple[Finding, ...]]:
         findings: list[Finding] = []
-        verdicts: list[CannotJudge] = []
+        undecided: list[CannotJudge] = []
         notes: list[str] = []
         for statement in statements:
             match statement:
                 case Finding():
                     findings.append(statement)
                 case CannotJudge():
-                    verdicts.append(statement)
+                    undecided.append(statement)
                 case Note():
                     notes.append(statement.text)
         role = listener.role if listener else None
         if findings and self.profiles.level(check, role) is Strength.NOTE:
-            said = "; ".join(finding.message for finding in findings)
-            notes.insert(0, f"{said}: a note by {', '.join(self._sections(check, role))}")
+            messages = "; ".join(finding.message for finding in findings)
+            notes.insert(0, f"{messages}: a note by {', '.join(self._sections(check, role))}")
             findings = []
         if findings:
             level = self._level(check, role, findings)
             failed = level is Level.MUST or self.strict
             return Outcome.VIOLATES if failed else Outcome.WARNS, "; ".join(notes), tuple(findings)
         for outcome in _WORST_FIRST:
-            reasons = dict.fromkeys(verdict.reason for verdict in verdicts if verdict.outcome is outcome)
-            if reasons:
+            if reasons := dict.fromkeys(one.reason for one in undecided if one.outcome is outcome):
                 return outcome, "; ".join(reasons), ()
         return Outcome.CONFORMS, "; ".join(dict.fromkeys(notes)), ()
 
     def _level(self, check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
-        """Return the level that a profile gives the check, else that of the findings."""
-        own = _level(check, role, findings)
+        """Return the level that a profile gives the check, else the strictest level of the findings."""
+        level = check.level_on(role)
+        lowered = [finding for finding in findings if finding.level is Level.SHOULD]
+        if lowered and level is Level.MUST and not check.lowers:
+            text = f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}"
+            raise RegistrationError(text)
+        own = Level.SHOULD if lowered and len(lowered) == len(findings) else level
         moved = self.profiles.level(check, role)
         return own if moved in (None, Strength.NOTE) else Level(moved)
 
     def _sections(self, check: Check, role: Role | None) -> tuple[str, ...]:
         return self.profiles.references(check.id, role or CLUSTER)
-
-
-def _level(check: Check, role: Role | None, findings: Sequence[Finding]) -> Level:
-    """Return the strictest level of the findings; without findings, the check's level on that role."""
-    level = check.level_on(role)
-    lowered = [finding for finding in findings if finding.level is Level.SHOULD]
-    if lowered and level is Level.MUST and not check.lowers:
-        raise RegistrationError(f"a finding is SHOULD, and the docstring does not announce it: {lowered[0]}")
-    return Level.SHOULD if lowered and len(lowered) == len(findings) else level
-
-
-def _remediation(check: Check, role: Role | None, findings: Sequence[Finding]) -> str:
-    """Return the remediation of the findings, each text once."""
-    return "; ".join(dict.fromkeys(check.remedy(role, finding.remediation) for finding in findings))
 
 
 def run_checks(
@@ -363,13 +350,13 @@ def run_checks(
 
 
 _SLOW_MILLISECONDS: Final = 25.0
-"""The shortest answered attempt from which on a network is slow. On loopback one takes 2 to 5 ms."""
+"""A network is slow if its shortest answered attempt takes this long. On loopback one takes 2 to 5 ms."""
 
 
 def is_slow(observer: Observer, listener: Listener) -> bool:
     """Return whether the network to a listener is slow, by the attempts of its first contact.
 
-    It is not where the user bounds the run to one connection at a time.
+    The answer is no if the user allows one connection at a time.
     """
     bounds = observer.bounds
     contact = observer.known(FirstContact, listener=listener)
@@ -408,7 +395,7 @@ def assert_conforms(
     """
     observer = subject if isinstance(subject, Observer) else Observer(subject, bounds)
     results = run_checks(observer, list(patterns) or None, strict=strict)
-    failed = [result for result in results if result.outcome in _FAILS]
+    failed = [result for result in results if result.outcome in FAILED]
     if failed:
         texts = ["\n".join(line.text for line in full_result(result)) for result in failed]
         raise AssertionError("\n\n".join([f"{len(failed)} of {len(results)} results fail", *texts]))
@@ -418,9 +405,6 @@ def assert_conforms(
     return results
 
 
-_FAILS = (Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN)
-
-
 def _first_url(observer: Observer) -> str:
     listeners = observer.target.listeners
     chosen = next((listener for listener in listeners if listener.role is Role.CLIENT), None)
@@ -428,7 +412,7 @@ def _first_url(observer: Observer) -> str:
 
 
 _WITHOUT_ETCD = frozenset({Declarations, DeclaredFiles, DeclaredStart, Policy})
-"""What is known of a declaration with which etcd does not start."""
+"""Observations of a declaration with which etcd does not start."""
 
 _DECLARED = frozenset({Declarations, DeclaredFiles, DeclaredLeaf, ListenerDeclaration, ListenersSeen})
 _SEARCHED = frozenset({Discovery, UnnamedPorts})
@@ -474,13 +458,11 @@ def left_out_of(checks: Iterable[Check], target: Target) -> Counter[str]:
 
 
 def _of_its_roles(check: Check, target: Target) -> list[Listener | None]:
-    if not check.roles:
-        return [None]
-    return [listener for listener in target.listeners if _is_of_its_roles(check, listener)]
+    return [one for one in (*target.listeners, None) if _is_of_its_roles(check, one)]
 
 
 def _is_of_its_roles(check: Check, listener: Listener | None) -> bool:
-    """Whether the check judges listeners of that role; the whole target for ``None``."""
+    """Return whether the check judges the listener, or the whole target if it is ``None``."""
     return listener.role in check.roles if listener else not check.roles
 
 
@@ -495,18 +477,17 @@ class TargetRun:
         outline: the target as known before it is observed: labels and roles of its listeners.
         settings: of the run.
         start: starts a cluster.
-        source: the etcd to start; ``None`` for a live target, and for a cluster that somebody else started.
-        asks: a live cluster may be asked for its members, if discovery is requested.
-        checks: returns those that are selected, which are asked for on the listeners known before discovery.
+        source: the etcd to start; ``None`` for a live target, and for the cluster of a user's fixture.
+        discovers: the members of a live cluster may be requested, if discovery is.
+        checks: returns the selected checks, which judge the listeners known before discovery.
         replay: starts an etcd with the user's declaration; ``None`` for every other target.
-        cluster: the owned cluster, if somebody else started it and stops it.
+        cluster: the owned cluster, if a user's fixture starts and stops it.
 
     Attributes:
-        handed_out: a test of the user's has got the owned cluster since it was last compared.
-        outline: for an owned target, and for a live one that was not asked for its members, the target as
-            known before; else with its listeners, both named and discovered.
-        wanted: returns the label of each listener with the checks that are going to judge it; ``None`` if
-            that is not known.
+        handed_out: a user's test has used the owned cluster since it was last compared.
+        outline: for a live target after discovery, with the listeners that were named and discovered.
+        wanted: returns the label of each listener with the checks that will judge it; ``None`` if that is
+            not known.
     """
 
     def __init__(
@@ -516,21 +497,21 @@ class TargetRun:
         start: Start,
         source: EtcdSource | None = None,
         *,
-        asks: bool = True,
+        discovers: bool = True,
         checks: Callable[[], Sequence[Check]] = tuple,
         replay: StartReplay | None = None,
         cluster: Cluster | None = None,
     ) -> None:
         self.outline = outline
         self.source = source
-        self.asks = asks and outline.discover
+        self.discovers = discovers and outline.discover
         self.settings = settings
         self._start = start
         self._replay = replay
         self._checks = checks
         self._failure: EtcdTLSError | None = None
         self._results: KeptResults = {}
-        self._met: set[str] = set()
+        self._measured: set[str] = set()
         self._experiments: Experiments | None = None
         self._experimenting = False
         self.wanted: Callable[[], Wanted] | None = None
@@ -563,9 +544,9 @@ class TargetRun:
 
     @contextmanager
     def _start_once(self) -> Iterator[None]:
-        """Keep the error of a start, and raise it again instead of another start."""
+        """Keep the error of a start, and raise it instead of starting again."""
         if self._failure is not None:
-            raise self._failure.with_traceback(None)  # else it grows with each item
+            raise self._failure.with_traceback(None)  # else its traceback grows with each item
         try:
             yield
         except (ClusterStartError, UsageError) as error:
@@ -584,7 +565,7 @@ class TargetRun:
     def replace_damaged(self) -> str:
         """Stop the owned cluster if it differs from what was started; the next request starts another.
 
-        What was judged of it is forgotten, since nobody knows when it was damaged. Its connections are not.
+        Its results are dropped, since it may have been damaged before they were made. Its connections stay.
 
         Returns:
             How it differed, empty if it did not.
@@ -608,7 +589,7 @@ class TargetRun:
 
     @cached_property
     def observer(self) -> Observer:
-        """The observer of this target; an owned cluster is started, a live one is asked for its members.
+        """The observer of this target; an owned cluster is started, the members of a live one are discovered.
 
         Raises:
             ClusterStartError, UsageError: if the owned cluster does not start.
@@ -624,15 +605,15 @@ class TargetRun:
         observer.connections = self._connections
         observer.foresee(lambda: self._foreseen(observer.target))
         self._observers.append(observer)
-        if self.asks:
-            with suppress(Exception):  # the check about the members asks again and reports the error
+        if self.discovers:
+            with suppress(Exception):  # the check about the members discovers again and reports the error
                 observer.discover()
             self.outline = observer.target
         return observer
 
     def _foreseen(self, target: Target) -> Iterator[Place]:
-        """Yield the observations that the checks of the run ask for."""
-        wanted = self.wanted or (lambda: list(self.subjects(self._checks() if self.asks else ())))
+        """Yield the observations that the checks of the run need."""
+        wanted = self.wanted or (lambda: list(self.subjects(self._checks() if self.discovers else ())))
         for label, checks in wanted():
             listener = find_listener(target, label)
             if listener is not None or label == CLUSTER:
@@ -647,8 +628,8 @@ class TargetRun:
             return self._replay(plan, self.source).target(self.outline)
 
     def discover(self) -> None:
-        """Ask a live cluster for its members, if it should be and was not asked yet."""
-        if self.asks:
+        """Discover the members of a live cluster once, if that is requested."""
+        if self.discovers:
             _ = self.observer
 
     @property
@@ -669,15 +650,15 @@ class TargetRun:
 
     @property
     def reported(self) -> Observer | None:
-        """The observer that a report shows: of the clusters that were replaced, the one that saw most."""
+        """The observer that a report shows: after a replacement, the one with most observations."""
         return max(self._observers, key=lambda one: len(one.facts), default=None)
 
     def subjects(self, checks: Sequence[Check]) -> Iterator[tuple[str, list[Check]]]:
         """Yield the label of each listener, last that of the whole target, with the checks that judge it."""
         judging = [check for check in checks if not left_out(check, self.outline)]
-        for listener in self.outline.listeners:
-            yield listener.label, [check for check in judging if _is_of_its_roles(check, listener)]
-        yield CLUSTER, [check for check in judging if _is_of_its_roles(check, None)]
+        for listener in (*self.outline.listeners, None):
+            label = listener.label if listener else CLUSTER
+            yield label, [check for check in judging if _is_of_its_roles(check, listener)]
 
     def result(self, check: Check, label: str) -> CheckResult:
         """Return the result of the check on the listener of that label, or on the whole target.
@@ -696,13 +677,13 @@ class TargetRun:
         listener = find_listener(judge.observer.target, label)
         self._look_ahead(judge, check, listener)
         self._experiment(judge)
-        # Who waits for an experiment does nothing beside it.
+        # A check that waits for an experiment makes no connection meanwhile.
         waits = any(is_of_experiment(need.type) for need in check.needs.values())
         with nullcontext() if self._experiments is None or waits else judge.observer.quiet.beside():
             return judge.result(check, listener)
 
     def _experiment(self, judge: Judge) -> None:
-        """Have the selected experiments made in threads from the first judged check on."""
+        """Start the threads of the selected experiments with the first check."""
         if self._experimenting or self.live or not self.wanted or self.settings.bounds.concurrency == 1:
             return
         self._experimenting = True
@@ -714,27 +695,25 @@ class TargetRun:
             if is_of_experiment(need.type)
         ]
         if needs and judge.observer.target.runs:
-            # Most runs judge no cluster of our own.
+            # Imported here: most runs make no experiments.
             from pytest_etcdtls.lifecycle.experiment_table import settings_for
             from pytest_etcdtls.observer import Experiments
 
             self._experiments = Experiments(judge.observer, settings_for(needs))
 
     def _look_ahead(self, judge: Judge, check: Check, listener: Listener | None) -> None:
-        """Have observations made in threads from the first listener on that a slow network leads to."""
+        """Make observations in threads, from the first listener on that is behind a slow network."""
         if judge.ahead is not None:
             if listener is None or comes_last(check):
                 judge.ahead.wait()
-        elif (
-            listener is not None and self.wanted and check.id not in GATES and listener.label not in self._met
-        ):
-            self._met.add(listener.label)
+        elif listener and self.wanted and check.id not in GATES and listener.label not in self._measured:
+            self._measured.add(listener.label)
             if judge.passes(listener) and is_slow(judge.observer, listener):
                 judge.look_ahead(
                     [
-                        (there, [one for one in checks if one.id not in GATES and not comes_last(one)])
+                        (place, [one for one in checks if one.id not in GATES and not comes_last(one)])
                         for label, checks in self.wanted()
-                        if (there := find_listener(judge.observer.target, label)) is not None
+                        if (place := find_listener(judge.observer.target, label)) is not None
                     ]
                 )
 
@@ -774,7 +753,7 @@ class Run:
     Args:
         settings: the user's options.
         announce: called with a message before a download that takes long.
-        asks: a live cluster may be asked for its members.
+        discovers: the members of a live cluster may be requested.
         pulls: a missing image may be pulled.
         prepare: returns the configuration that a cluster is started with.
 
@@ -788,15 +767,15 @@ class Run:
         settings: Settings,
         announce: Announce | None = None,
         *,
-        asks: bool = True,
+        discovers: bool = True,
         pulls: bool = True,
-        prepare: Callable[[ClusterConfig, EtcdSource], ClusterConfig] | None = None,
+        prepare: Callable[[ClusterConfig, EtcdSource], ClusterConfig] = lambda config, _: config,
     ) -> None:
         self.settings = settings
         self._pulls = pulls
         self._prepare = prepare
         self._no_etcd: NoEtcdError | None = None
-        self._asks = asks
+        self._discovers = discovers
         self._announce = announce
         self._clusters: list[Cluster | ReplayedEtcd] = []
         self.started_at = datetime.now(UTC)
@@ -811,7 +790,9 @@ class Run:
         """
         if self.settings.live is not None:
             live, settings = self.settings.live, self.settings
-            return (TargetRun(live, settings, self.start, asks=self._asks, checks=lambda: self.checks),)
+            return (
+                TargetRun(live, settings, self.start, discovers=self._discovers, checks=lambda: self.checks),
+            )
         if self.settings.replay is None:
             return self.owned
         return tuple(
@@ -838,7 +819,7 @@ class Run:
         try:
             sources = owned_sources(self.settings.owned, self._announce, pulls=self._pulls)
         except NoEtcdError as error:
-            self._no_etcd = error  # looked for once
+            self._no_etcd = error  # searched for once
             raise
         runs: list[TargetRun] = []
         for source in sources:
@@ -849,7 +830,7 @@ class Run:
 
     @property
     def known_targets(self) -> tuple[TargetRun, ...]:
-        """The live and the owned targets that somebody has asked for, without looking for an etcd."""
+        """The live and the owned targets that were used. It does not search for an etcd."""
         known = (*self.__dict__.get("targets", ()), *self.__dict__.get("owned", ()))
         return tuple(dict.fromkeys(known))
 
@@ -863,7 +844,7 @@ class Run:
         return select(self.settings.patterns)
 
     def discover(self) -> None:
-        """Ask a live cluster for its members, if it should be and was not asked yet."""
+        """Discover the members of a live cluster once, if that is requested."""
         for target in self.targets:
             target.discover()
 
@@ -878,15 +859,14 @@ class Run:
         observer = target.seen
         known = observer.target if observer else target.outline
 
-        def lookup(id_: str, place: str) -> CheckResult | None:
+        def lookup(id_: str, label: str) -> CheckResult | None:
             ancestor = self._by_id[id_]
-            listener = find_listener(known, place)
-            judged = _is_of_its_roles(ancestor, listener) and not left_out(ancestor, known)
-            if not judged or (
-                self.selected is not None and (target.outline.label, place, id_) not in self.selected
-            ):
+            is_judged = _is_of_its_roles(ancestor, find_listener(known, label))
+            if not is_judged or left_out(ancestor, known):
                 return None
-            return self._waived(target, ancestor, place)
+            if self.selected is not None and (target.outline.label, label, id_) not in self.selected:
+                return None
+            return self._waived(target, ancestor, label)
 
         return replace(result, cause=cause_of(result, self._by_id, known.listeners, lookup))
 
@@ -914,9 +894,7 @@ class Run:
         """
         from pytest_etcdtls.cluster.cluster import start_cluster
 
-        if self._prepare is not None:
-            config = self._prepare(config, source)
-        cluster = start_cluster(config, source, keep=self.settings.owned.keep)
+        cluster = start_cluster(self._prepare(config, source), source, keep=self.settings.owned.keep)
         self._clusters.append(cluster)
         return cluster
 
@@ -932,17 +910,15 @@ class Run:
         return KeptClusters(self.settings.owned.reuse or 0)
 
     def start_shared(self, config: ClusterConfig, source: EtcdSource) -> Cluster:
-        """Do as :meth:`start`, or take over the cluster of an earlier run if that is asked for."""
+        """Do as :meth:`start`, or take over the cluster of an earlier run with ``--etcd-reuse``."""
         if not self.settings.owned.reuse:
             return self.start(config, source)
-        if self._prepare is not None:
-            config = self._prepare(config, source)
-        cluster = self.kept.start(config, source)
+        cluster = self.kept.start(self._prepare(config, source), source)
         self._clusters.append(cluster)
         return cluster
 
     def leave(self) -> list[str]:
-        """Leave the shared clusters to the next run if that is asked for; return what became of them."""
+        """Leave the shared clusters to the next run with ``--etcd-reuse``; return what became of them."""
         if "kept" not in self.__dict__:
             return []
         for target in self.known_targets:

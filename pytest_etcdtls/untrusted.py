@@ -86,6 +86,11 @@ def escaped(text: str) -> str:
     return text if text.isprintable() else "".join(map(_escape, text))
 
 
+def error_text(error: BaseException) -> str:
+    """Return the type of an exception and its message, printable."""
+    return f"{type(error).__name__}: {printable(str(error))}"
+
+
 def _escape(character: str) -> str:
     if character.isprintable():
         return character

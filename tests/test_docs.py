@@ -33,7 +33,7 @@ def test_check_ids_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("name", GENERATED)
-def test_generated_pages_are_as_the_code_is(name: str) -> None:
+def test_generated_pages_are_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text() == GENERATED[name], "run make docs"
 
 
@@ -41,7 +41,7 @@ def test_every_page_of_a_family_has_checks() -> None:
     assert stale() == [], "run make docs"
 
 
-def test_the_kill_matrix_has_every_misconfigured_cluster_and_what_finds_it() -> None:
+def test_the_kill_matrix_has_every_misconfigured_cluster_and_its_checks() -> None:
     rows = re.findall(r"^\| \*\*([\w-]+)\*\*: (.*?) \| (.*?) \|", KILL_MATRIX, re.MULTILINE)
     in_page = {name: (what, set(re.findall(r"`(.*?)`", found))) for name, what, found in rows}
     [versions] = re.findall(r"clusters on etcd ([\d., ]+\d)", KILL_MATRIX)
@@ -79,7 +79,7 @@ def test_links_within_a_page_lead_to_a_heading(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_a_target(page: Path) -> None:
     links = re.findall(r"\]\(((?!https?:)[^)#]+)[^)]*\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
 
@@ -94,7 +94,7 @@ def test_each_of_etcds_tls_tests_has_a_row_with_a_check_or_a_reason() -> None:
 TEXTS = [*PAGES, *ROOT.glob("tests/**/*.py")]
 
 
-def test_what_pages_and_programs_in_tests_import_is_there() -> None:
+def test_the_imports_of_pages_and_test_programs_exist() -> None:
     """Also what stands in a string: nothing else notices that a module has moved."""
     imports = {
         (path.name, module)

@@ -49,7 +49,7 @@ def imported(directory: Path, *arguments: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--collect-only"], ["-k", "nothing"]], ids=" ".join)
-def test_installed_and_unused_nothing_heavy_is_imported(tmp_path: Path, arguments: list[str]) -> None:
+def test_an_unused_plugin_imports_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     heavy, ours = imported(tmp_path, *arguments)
     assert heavy == "[]"
     assert "'pytest_etcdtls.plugin'" in ours
@@ -66,7 +66,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     _python(code, tmp_path)
 
 
-def test_of_the_package_pytest_rewrites_only_what_every_start_imports(tmp_path: Path) -> None:
+def test_pytest_rewrites_only_the_modules_that_every_start_imports(tmp_path: Path) -> None:
     """The code of the user's is rewritten as before, and afterwards Python imports as it did."""
     (tmp_path / "test_user.py").write_text("def test_user():\n    assert len('of the user') == 3\n")
     code = (
@@ -88,7 +88,7 @@ def test_of_the_package_pytest_rewrites_only_what_every_start_imports(tmp_path: 
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["host-froze-nothing", "host-froze-something"])
-def test_what_a_run_imports_is_no_work_for_the_collector(tmp_path: Path, frozen: bool) -> None:
+def test_the_imports_of_a_run_are_frozen_for_the_garbage_collector(tmp_path: Path, frozen: bool) -> None:
     """A host that goes on gets its objects back, and what it froze itself stays frozen."""
     (tmp_path / "conftest.py").write_text(
         "import gc\ndef pytest_collection():\n    print('\\nDURING', gc.get_freeze_count(), gc.isenabled())\n"

@@ -15,7 +15,7 @@ from typing import cast
 from pytest_etcdtls.report.model import Report
 
 Render = Callable[[Report, list[str]], str]
-"""Returns the text of a file, and appends to a list what could not be written, in words."""
+"""Returns the text of a file, and appends to a list the parts that could not be written."""
 
 FORMATS: Mapping[str, str] = {".json": "json", ".html": "html", ".md": "markdown", ".sarif": "sarif"}
 """The module of each format by suffix. Jinja2 is imported for a format that needs it only."""
@@ -27,7 +27,7 @@ def render(report: Report, suffix: str, lost: list[str] | None = None) -> str:
     Args:
         report: the report.
         suffix: one of :data:`FORMATS`.
-        lost: is filled with the parts that could not be written, in words.
+        lost: the parts that could not be written are appended.
     """
     module = import_module(f"pytest_etcdtls.report.{FORMATS[suffix]}")
     return cast("Render", module.render)(report, [] if lost is None else lost)

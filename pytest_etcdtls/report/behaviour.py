@@ -1,8 +1,8 @@
 """What is declared, in force and observed of a target, for the reports.
 
-What a client observes is in words that do not depend on the machine, the moment or the PKI: for
-:mod:`pytest_etcdtls.report.differences` and for the JSON report, in which a later run finds it. What did not
-come to an end (a time-out, a reset) is no behaviour and left out.
+The texts about what a client observes do not depend on the machine, the time or the PKI:
+:mod:`pytest_etcdtls.report.differences` compares them, and a later run reads them in the JSON report. An
+attempt without an end (a time-out, a reset) is left out.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Flags = Mapping[str, Setting]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkItem:
-    """One benchmark item as judged by a flag reader, which reads flags only.
+    """One benchmark item as judged by a flag reader.
 
     Attributes:
         item: its number: ``2.2``.
@@ -77,35 +77,28 @@ class BenchmarkItem:
     reads: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    item: str
-    side: Side
-    title: str
-    flags: tuple[str, ...]
-    passes: Callable[[Flags, tuple[str, ...]], bool]
-
-
-def _all_given(flags: Flags, names: tuple[str, ...]) -> bool:
+def _are_given(flags: Flags, names: tuple[str, ...]) -> bool:
     return all(name in flags for name in names)
 
 
-def _all_true(flags: Flags, names: tuple[str, ...]) -> bool:
+def _is_true(flags: Flags, names: tuple[str, ...]) -> bool:
     return all(name in flags and flags[name].value.lower() == "true" for name in names)
 
 
-def _none_true(flags: Flags, names: tuple[str, ...]) -> bool:
-    return not any(name in flags and flags[name].value.lower() == "true" for name in names)
+def _is_not_true(flags: Flags, names: tuple[str, ...]) -> bool:
+    return not _is_true(flags, names)
 
 
-_RULES: Final = (
-    _Rule("2.1", "client", "certificate and key are set", ("cert-file", "key-file"), _all_given),
-    _Rule("2.2", "client", "client certificates are requested", ("client-cert-auth",), _all_true),
-    _Rule("2.3", "client", "certificates are not generated", ("auto-tls",), _none_true),
-    _Rule("2.4", "peer", "the peers' pair is set", ("peer-cert-file", "peer-key-file"), _all_given),
-    _Rule("2.5", "peer", "peers' certificates are requested", ("peer-client-cert-auth",), _all_true),
-    _Rule("2.6", "peer", "the peers' certificates are not generated", ("peer-auto-tls",), _none_true),
-    _Rule("2.7", "client", "a separate CA for etcd is set", ("trusted-ca-file",), _all_given),
+_RULES: Final[
+    tuple[tuple[str, Side, str, tuple[str, ...], Callable[[Flags, tuple[str, ...]], bool]], ...]
+] = (
+    ("2.1", "client", "certificate and key are set", ("cert-file", "key-file"), _are_given),
+    ("2.2", "client", "client certificates are requested", ("client-cert-auth",), _is_true),
+    ("2.3", "client", "certificates are not generated", ("auto-tls",), _is_not_true),
+    ("2.4", "peer", "the peers' pair is set", ("peer-cert-file", "peer-key-file"), _are_given),
+    ("2.5", "peer", "peers' certificates are requested", ("peer-client-cert-auth",), _is_true),
+    ("2.6", "peer", "the peers' certificates are not generated", ("peer-auto-tls",), _is_not_true),
+    ("2.7", "client", "a separate CA for etcd is set", ("trusted-ca-file",), _are_given),
 )
 
 
@@ -117,28 +110,20 @@ def read_flags(declaration: Declaration) -> tuple[BenchmarkItem, ...]:
     flags = {setting.name: setting for setting in _on_the_command_line(declaration)}
     return tuple(
         BenchmarkItem(
-            item=rule.item,
-            side=rule.side,
-            title=rule.title,
-            passes=rule.passes(flags, rule.flags),
-            reads=tuple(_reading(flags, name) for name in rule.flags),
+            item=item,
+            side=side,
+            title=title,
+            passes=passes(flags, names),
+            reads=tuple(flags[name].written if name in flags else f"--{name} not given" for name in names),
         )
-        for rule in _RULES
+        for item, side, title, names, passes in _RULES
     )
-
-
-def _reading(flags: Flags, name: str) -> str:
-    return flags[name].written if name in flags else f"--{name} not given"
 
 
 def _on_the_command_line(declaration: Declaration) -> Iterator[Setting]:
     """Yield flags and variables, the ones that a flag reader prefers last. It reads no configuration file."""
-    every = (
-        *declaration.shadowed,
-        *declaration.overridden,
-        *declaration.hidden,
-        *declaration.settings.values(),
-    )
+    unused = (*declaration.shadowed, *declaration.overridden, *declaration.hidden)
+    every = (*unused, *declaration.settings.values())
     yield from (setting for setting in every if setting.via is not Via.KEY)
 
 
@@ -255,14 +240,10 @@ def _row(seen: Seen, listener: Listener, member: MemberDeclaration) -> ListenerR
 def _settings(declaration: ListenerDeclaration) -> Iterator[Setting]:
     names = [FLAGS[declaration.role]]
     if declaration.listener is not None and declaration.listener.tls:
-        names += [name for word in _OF_A_SIDE for name in _spellings(declaration, word)]
+        prefixes = ("peer-",) if declaration.side == "peer" else ("", "client-")
+        names += [f"{prefix}{name}" for name in _OF_A_SIDE for prefix in prefixes]
         names += _OF_BOTH
     yield from (found for name in names if (found := declaration.setting(name)) is not None)
-
-
-def _spellings(declaration: ListenerDeclaration, word: str) -> tuple[str, ...]:
-    """Return the flag names of this side: ``peer-WORD``, or ``WORD`` and ``client-WORD`` for clients."""
-    return (f"peer-{word}",) if declaration.side == "peer" else (word, f"client-{word}")
 
 
 def _observed(seen: Seen, listener: Listener) -> str:
@@ -273,10 +254,10 @@ def _observed(seen: Seen, listener: Listener) -> str:
     if answer.plaintext is not None and answer.plaintext.ending is Ending.SERVED:
         return "answers plaintext of every client"
     versions = ", ".join(answer.offered)
-    return "; ".join(part for part in (*_who(facts), versions) if part) or "no answer"
+    return "; ".join(part for part in (*_identities(facts), versions) if part) or "no answer"
 
 
-def _who(facts: Sequence[object]) -> Iterator[str]:
+def _identities(facts: Sequence[object]) -> Iterator[str]:
     """Yield which identities were accepted and which were refused."""
     accepted = next((fact.accepted for fact in facts if isinstance(fact, AcceptedClient)), None)
     tried = [fact for fact in facts if isinstance(fact, AccessMatrix) and fact.cells]
@@ -295,17 +276,17 @@ def _who(facts: Sequence[object]) -> Iterator[str]:
         yield f"refuses {', '.join(sorted(refused))}"
 
 
-_WORDS: Final = {
+_ENDINGS: Final = {
     Ending.SERVED: "accepted",
     Ending.REFUSED: "refused",
     Ending.CLOSED: "refused",
     Ending.OTHER: "refused",
 }
 _NO_ALERT = "close_notify, no alert"
-_PATIENCE: Final = (3, 7, 15)
-"""Seconds; the bounds between which the time until a silent connection is closed falls."""
+_CLOSED_WITHIN: Final = (3, 7, 15)
+"""Seconds. The time until a silent connection is closed is reported as the next of these."""
 
-Words = Iterator[tuple[str, str, str, str]]
+Entries = Iterator[tuple[str, str, str, str]]
 """Topic, subject, detail and value."""
 
 
@@ -344,21 +325,13 @@ def _every(seen: Seen) -> Iterator[Behaviour]:
                 yield Behaviour(label, topic, printable(subject), printable(detail), printable(value, 2048))
     for member, rows in members(seen):
         for row in rows:
-            yield Behaviour(
-                row.listener.label,
-                "declaration",
-                "what is declared comes to",
-                "",
-                _without_paths(row.effective),
-            )
+            # Without the directories of files, which depend on the machine.
+            effective = re.sub(r"(?:/[^\s/;,]+)*/([^\s/;,]+)", r"\1", row.effective)
+            yield Behaviour(row.listener.label, "declaration", "what is declared comes to", "", effective)
         traps = SEPARATOR.join(sorted({trap.id for trap in member.traps}))
         yield Behaviour(CLUSTER, "declaration", "settings that do not do what they say", "", traps or "none")
         starts = "yes" if member.starts else "no"
         yield Behaviour(CLUSTER, "declaration", "etcd starts with it", "", starts)
-
-
-def _without_paths(text: str) -> str:
-    return re.sub(r"(?:/[^\s/;,]+)*/([^\s/;,]+)", r"\1", text)
 
 
 def _several(values: Iterable[str]) -> str:
@@ -370,16 +343,15 @@ def _version(name: str) -> str:
 
 
 def _ended(attempts: Sequence[Attempt]) -> tuple[str, str] | None:
-    """Return how attempts with several protocols ended, and the alerts; ``None`` if one came to no end."""
-    if not attempts or any(attempt.ending not in _WORDS or attempt.local for attempt in attempts):
+    """Return how attempts with several protocols ended, and the alerts; ``None`` if one has no end."""
+    if not attempts or any(attempt.ending not in _ENDINGS or attempt.local for attempt in attempts):
         return None
-    words = _several(_WORDS[attempt.ending] for attempt in attempts)
     refused = [attempt for attempt in attempts if attempt.ending is not Ending.SERVED]
     alerts = [_NO_ALERT if one.alert is None else alert_text(one.alert) for one in refused]
-    return words, _several(alerts)
+    return _several(_ENDINGS[attempt.ending] for attempt in attempts), _several(alerts)
 
 
-def _identity(name: str, tries: Mapping[str, Sequence[Attempt]]) -> Words:
+def _identity(name: str, tries: Mapping[str, Sequence[Attempt]]) -> Entries:
     for version, attempts in tries.items():
         if (ended := _ended(attempts)) is not None:
             yield "access", name, _version(version), ended[0]
@@ -387,7 +359,7 @@ def _identity(name: str, tries: Mapping[str, Sequence[Attempt]]) -> Words:
                 yield "alert", name, _version(version), ended[1]
 
 
-def _matrix(fact: AccessMatrix, _: str | None) -> Words:
+def _matrix(fact: AccessMatrix, _: str | None) -> Entries:
     if not fact.instead_of:
         tries: dict[str, list[Attempt]] = {}
         for cell in fact.cells:
@@ -395,7 +367,7 @@ def _matrix(fact: AccessMatrix, _: str | None) -> Words:
         yield from _identity(fact.identity, tries)
 
 
-def _accepted(fact: AcceptedClient, _: str | None) -> Words:
+def _accepted(fact: AcceptedClient, _: str | None) -> Entries:
     for candidate in fact.candidates:
         tries: dict[str, list[Attempt]] = {}
         for version, _protocol, made in candidate.tries:
@@ -405,7 +377,7 @@ def _accepted(fact: AcceptedClient, _: str | None) -> Words:
         yield "versions", "TLS versions", "", _several(map(_version, fact.versions))
 
 
-def _old_versions(fact: OldVersions, _: str | None) -> Words:
+def _old_versions(fact: OldVersions, _: str | None) -> Entries:
     for exchange in fact.exchanges:
         if value := _reply(exchange):
             yield "versions", f"a hello of {_version(exchange.offered)}", "", value
@@ -417,16 +389,16 @@ def _reply(exchange: HelloExchange) -> str:
     return f"alert {alert_text(exchange.alert)}" if exchange.alert is not None else ""
 
 
-def _suites(fact: SuiteSupport, _: str | None) -> Words:
+def _suites(fact: SuiteSupport, _: str | None) -> Entries:
     if fact.complete:
         yield "suites", "TLS 1.2 suites", "", _several(suite.name for suite in fact.accepted)
 
 
-def _tls13_suites(fact: TLS13Suites, _: str | None) -> Words:
+def _tls13_suites(fact: TLS13Suites, _: str | None) -> Entries:
     yield "suites", "unusual TLS 1.3 suites", "", _several(fact.accepted)
 
 
-def _groups(fact: GroupSupport, _: str | None) -> Words:
+def _groups(fact: GroupSupport, _: str | None) -> Entries:
     weak = fact.weak.name if fact.weak else "none"
     if fact.complete:
         accepted = _several(one.name for one in fact.accepted)
@@ -434,38 +406,34 @@ def _groups(fact: GroupSupport, _: str | None) -> Words:
     yield "groups", "weak group", _version(fact.version), weak
 
 
-def _alpn(fact: AlpnChoices, key: str | None) -> Words:
+def _alpn(fact: AlpnChoices, key: str | None) -> Entries:
     for choice in fact.choices:
         value = f"alert {alert_text(choice.alert)}" if choice.alert is not None else choice.selected or "none"
         yield "alpn", f"ALPN for {key or 'known'} names", _version(choice.version), value
 
 
-def _hello(fact: UnusualClientHello, key: str | None) -> Words:
+def _hello(fact: UnusualClientHello, key: str | None) -> Entries:
     if value := _reply(fact.odd):
         yield "hello", f"hello with {(key or '').replace('-', ' ')}", "", value
 
 
-def _silence(fact: SilentConnection, _: str | None) -> Words:
+def _silence(fact: SilentConnection, _: str | None) -> Entries:
     seconds = fact.exchange.milliseconds / 1000
-    bound = next((bound for bound in _PATIENCE if seconds < bound), None)
-    ended = fact.exchange.reply is not Reply.SILENCE
-    value = f"open for {fact.patience:g} s" if not ended else f"closed within {bound or fact.patience:g} s"
+    bound = next((bound for bound in _CLOSED_WITHIN if seconds < bound), fact.patience)
+    is_open = fact.exchange.reply is Reply.SILENCE
+    value = f"open for {fact.patience:g} s" if is_open else f"closed within {bound:g} s"
     yield "silence", "a connection on which nothing is sent", "", value
 
 
-def _announced(fact: AnnouncedCAs, _: str | None) -> Words:
+def _announced(fact: AnnouncedCAs, _: str | None) -> Entries:
     for version, requested in fact.requested:
-        yield (
-            "announced",
-            "client certificate",
-            _version(version),
-            "requested" if requested else "not requested",
-        )
+        value = "requested" if requested else "not requested"
+        yield "announced", "client certificate", _version(version), value
     for version, names in fact.names:
         yield "announced", "announced CAs", _version(version), _several(map(name_text, names))
 
 
-def _served(fact: ServedChain, _: str | None) -> Words:
+def _served(fact: ServedChain, _: str | None) -> Entries:
     leaf = fact.leaf
     yield "certificate", "key", "", describe_key(public_key(leaf))
     yield "certificate", "signature", "", signature_hash(leaf) or "unknown"
@@ -474,16 +442,16 @@ def _served(fact: ServedChain, _: str | None) -> Words:
 
 
 def _answer(attempt: Attempt) -> str:
-    """Return the status of an answer, else how the attempt ended; empty if it came to no end."""
+    """Return the status of an answer, else how the attempt ended; empty if it has no end."""
     if attempt.response is not None:
         return f"HTTP {attempt.response.status}"
-    return _WORDS.get(attempt.ending, "")
+    return _ENDINGS.get(attempt.ending, "")
 
 
-def _exchange(fact: ClientExchange | UnauthenticatedExchange, _: str | None) -> Words:
-    stranger = "" if isinstance(fact, ClientExchange) else " without a certificate"
+def _exchange(fact: ClientExchange | UnauthenticatedExchange, _: str | None) -> Entries:
+    client = "" if isinstance(fact, ClientExchange) else " without a certificate"
     if value := _answer(fact.attempt):
-        yield "api", f"{fact.method} {fact.path}{stranger}", "", value
+        yield "api", f"{fact.method} {fact.path}{client}", "", value
     response = fact.attempt.response
     if fact.path == "/version" and response is not None:
         try:
@@ -494,51 +462,51 @@ def _exchange(fact: ClientExchange | UnauthenticatedExchange, _: str | None) -> 
             yield "api", "fields of /version", "", _several(map(printable, list(body)[:32]))
 
 
-def _gateway(fact: GatewayAnswer, _: str | None) -> Words:
+def _gateway(fact: GatewayAnswer, _: str | None) -> Entries:
     if fact.tries and (value := _answer(fact.attempt)):
         yield "api", "JSON gateway", "", value
 
 
-def _range(fact: RangeAnswer, _: str | None) -> Words:
+def _range(fact: RangeAnswer, _: str | None) -> Entries:
     if fact.status is not None:
         yield "api", "gRPC Range", "", f"gRPC status {fact.status}"
 
 
-def _over_http1(fact: GRPCOverHTTP1, _: str | None) -> Words:
+def _over_http1(fact: GRPCOverHTTP1, _: str | None) -> Entries:
     if value := _answer(fact.attempt):
         yield "api", "gRPC over HTTP/1.1", "", value
 
 
-def _negotiated(fact: NegotiatedExchange, _: str | None) -> Words:
+def _negotiated(fact: NegotiatedExchange, _: str | None) -> Entries:
     if value := _answer(fact.attempt):
         yield "api", "HTTP/1.1 after h2 was negotiated", "", value
 
 
-def _tickets(fact: SessionTickets, _: str | None) -> Words:
+def _tickets(fact: SessionTickets, _: str | None) -> Entries:
     lifetimes = _several(str(ticket.lifetime) for ticket in fact.tickets)
     yield "sessions", "session tickets", "TLS 1.3", f"{len(fact.tickets)} (lifetime {lifetimes})"
 
 
-def _resumption(fact: Resumption, _: str | None) -> Words:
+def _resumption(fact: Resumption, _: str | None) -> Entries:
     for one in fact.good:
         if one.again is None or one.again.ending is Ending.SERVED:
             value = "resumed" if one.again is not None and one.again.resumed else "not resumed"
             yield "sessions", "session of a good client", _version(one.version), value
 
 
-def _renegotiation(fact: Renegotiation, _: str | None) -> Words:
+def _renegotiation(fact: Renegotiation, _: str | None) -> Entries:
     if fact.attempt is not None:
         value = "made" if fact.attempt.renegotiated else "refused"
         yield "sessions", "renegotiation", "TLS 1.2", value
 
 
-def _go(fact: GoRelease, _: str | None) -> Words:
+def _go(fact: GoRelease, _: str | None) -> Entries:
     yield BUILD, "Go", "", fact.text
 
 
-def _of_listeners(reader: Callable[[Any, str | None], Words]) -> Callable[[Any, str | None], Iterator[Any]]:
+def _of_listeners(reader: Callable[[Any, str | None], Entries]) -> Callable[[Any, str | None], Iterator[Any]]:
     def read(fact: object, key: str | None) -> Iterator[tuple[str, str, str, str, str]]:
-        yield from (("", *words) for words in reader(fact, key))
+        yield from (("", *entry) for entry in reader(fact, key))
 
     return read
 

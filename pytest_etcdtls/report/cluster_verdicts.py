@@ -1,6 +1,6 @@
-"""The clusters of ``--etcd-clusters`` together: the verdict of each, from its report, and one over all.
+"""The clusters of ``--etcd-clusters``: the verdict of each, from its report, and one verdict on all.
 
-Each cluster has a report of its own, a line of JSON. What is kept of it in memory is its verdict.
+Each cluster has a report of its own, a line of JSON. Only its verdict stays in memory.
 """
 
 from __future__ import annotations
@@ -42,32 +42,22 @@ _ORDER: Final = {str(severity): place for place, severity in enumerate(Severity)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPlace:
-    """Where a cluster stands: the number of clusters in the list, and the part of it, as ``3/10``."""
+    """The part of a list that a cluster is in, as ``3/10``, and the number of clusters in the whole list."""
 
     clusters: int
     shard: str
 
 
-def cluster_document(
-    report: Report, label: str, place: FleetPlace, lost: list[str] | None = None
-) -> Document:
-    """Return the report of one cluster, without single observations and connections.
-
-    Args:
-        report: of the cluster alone.
-        label: of the cluster.
-        place: where it stands.
-        lost: is filled with the parts that could not be written, in words.
-    """
+def cluster_document(report: Report, label: str, place: FleetPlace) -> Document:
+    """Return the report of one cluster, without single observations and connections."""
     verdict = {
         "label": label,
         "verdict": conclusion(report, report.problems),
         "seconds": round(report.seconds, 3),
         "problems": list(report.problems),
     }
-    written = document(report, lost)
-    written["observations"] = written["connections"] = []
-    return {**written, "fleet": {"clusters": place.clusters, "shard": place.shard, "verdicts": [verdict]}}
+    fleet = {"clusters": place.clusters, "shard": place.shard, "verdicts": [verdict]}
+    return {**document(report), "observations": [], "connections": [], "fleet": fleet}
 
 
 def as_line(one: Document) -> str:
@@ -87,9 +77,13 @@ class ClusterFault:
     consequences: int
 
 
+def _severity_rank(fault: ClusterFault) -> int:
+    return _ORDER.get(fault.severity, len(_ORDER))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterVerdict:
-    """What one cluster came to.
+    """The verdict on one cluster.
 
     Attributes:
         label: of the cluster.
@@ -97,11 +91,11 @@ class ClusterVerdict:
         faults: that fail the run, the most severe first, at most 200.
         warnings: the number of faults that only warn.
         connections: the number of connections made.
-        seconds: that it took.
+        seconds: its duration.
         problems: what fails it besides results, one sentence each.
-        silent: why nothing was judged, empty if something was.
-        place: where it stands.
-        metadata: what the user said about the run, by key.
+        silent: the reason of a result without evidence, empty if there is none.
+        place: its part of the list.
+        metadata: of the run, by key.
     """
 
     label: str
@@ -118,21 +112,20 @@ class ClusterVerdict:
     metadata: Mapping[str, str]
 
     @property
-    def word(self) -> str:
-        """The verdict alone."""
+    def kind(self) -> str:
+        """CLEAN, NOT CLEAN or NO VERDICT."""
         return self.verdict.partition(":")[0]
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing fails it."""
-        return self.word == "CLEAN"
+        return self.kind == "CLEAN"
 
     @property
     def rank(self) -> tuple[int, int, int, str]:
         """Its place in a list with the worst first."""
-        kind = {"NOT CLEAN": 0, "CLEAN": 2}.get(self.word, 1)
-        worst = min((_ORDER.get(fault.severity, len(_ORDER)) for fault in self.faults), default=len(_ORDER))
-        return kind, worst, -len(self.faults), self.label
+        worst = min(map(_severity_rank, self.faults), default=len(_ORDER))
+        return {"NOT CLEAN": 0, "CLEAN": 2}.get(self.kind, 1), worst, -len(self.faults), self.label
 
     @property
     def line(self) -> str:
@@ -148,11 +141,7 @@ class ClusterVerdict:
     @property
     def markup(self) -> dict[str, bool]:
         """The colour of its line on a terminal."""
-        return (
-            {"red": not self.is_clean}
-            if not self.is_clean
-            else {"yellow" if self.warnings else "green": True}
-        )
+        return {"red" if not self.is_clean else "yellow" if self.warnings else "green": True}
 
 
 def verdict_of(one: Document) -> ClusterVerdict:
@@ -161,14 +150,14 @@ def verdict_of(one: Document) -> ClusterVerdict:
     Raises:
         WrongReportError: if it is no such report.
     """
-    place, ((at, said),) = _fleet(one), list(tables_of(one["fleet"], "verdicts", "fleet.verdicts"))
+    place, ((at, verdict),) = _fleet(one), list(tables_of(one["fleet"], "verdicts", "fleet.verdicts"))
     every = [
         (_fault(table, where), text_of(table, "outcome", where))
         for where, table in tables_of(one, "faults", "faults")
     ]
     failing = sorted(
         (fault for fault, outcome in every if outcome == Outcome.VIOLATES),
-        key=lambda fault: (_ORDER.get(fault.severity, len(_ORDER)), fault.check),
+        key=lambda fault: (_severity_rank(fault), fault.check),
     )
     targets = list(tables_of(one, "targets", "targets"))
     version = next(
@@ -180,16 +169,16 @@ def verdict_of(one: Document) -> ClusterVerdict:
         if table.get("outcome") in (Outcome.INCONCLUSIVE, Outcome.BROKEN)
     )
     summary = one.get("summary")
-    problems = said.get("problems", [])
+    problems = verdict.get("problems", [])
     return ClusterVerdict(
-        label=printable(text_of(said, "label", at), 100),
-        verdict=_text(said, "verdict", at),
+        label=printable(text_of(verdict, "label", at), 100),
+        verdict=_text(verdict, "verdict", at),
         etcd_version=printable(version, 64) if version else None,
         listeners=sum(isinstance(found := one.get("listeners"), list) and len(found) for _, one in targets),
         faults=tuple(failing[:_MOST_FAULTS]),
         warnings=len(every) - len(failing),
         connections=_number(summary.get("connections") if isinstance(summary, dict) else None),
-        seconds=_number(said.get("seconds")),
+        seconds=_number(verdict.get("seconds")),
         problems=tuple(printable(str(problem), 1024) for problem in problems[:20])
         if isinstance(problems, list)
         else (),
@@ -284,11 +273,11 @@ _OF_TARGETS: Final = ("results", "faults")
 
 
 def _divided(whole: Document, at: str) -> Iterator[Document]:
-    """Yield the report of each cluster of a report of several; that of one as it is."""
+    """Yield the report of each cluster in a report of several; a report of one cluster as it is."""
     fleet = whole["fleet"]
     try:
-        said_of = list(tables_of(fleet, "verdicts", "fleet.verdicts"))
-        if len(said_of) == 1:
+        verdicts = list(tables_of(fleet, "verdicts", "fleet.verdicts"))
+        if len(verdicts) == 1:
             yield whole
             return
         parts: dict[str, dict[str, list[Any]]] = {}
@@ -296,22 +285,22 @@ def _divided(whole: Document, at: str) -> Iterator[Document]:
             for where, entry in tables_of(whole, name, name):
                 label = text_of(entry, "label" if name == "targets" else "target", where)
                 parts.setdefault(label, {}).setdefault(name, []).append(entry)
-        for where, said in said_of:
-            label = text_of(said, "label", where)
+        for where, verdict in verdicts:
+            label = text_of(verdict, "label", where)
             own = {name: parts.get(label, {}).get(name, []) for name in ("targets", *_OF_TARGETS)}
             counted = Counter(entry.get("outcome") for entry in own["results"])
             summary = {
                 "faults": sum(fault.get("outcome") == Outcome.VIOLATES for fault in own["faults"]),
                 **{str(outcome): counted[outcome] for outcome in Outcome},
-                "not-collected": _number(said.get("not-collected")),
-                "connections": _number(said.get("connections")),
+                "not-collected": _number(verdict.get("not-collected")),
+                "connections": _number(verdict.get("connections")),
             }
             yield {
                 **whole,
                 **own,
-                "seconds": said.get("seconds"),
+                "seconds": verdict.get("seconds"),
                 "summary": summary,
-                "fleet": {**fleet, "verdicts": [said]},
+                "fleet": {**fleet, "verdicts": [verdict]},
             }
     except WrongReportError as error:
         raise UsageError(f"{at}: {error}. {_ADVICE}") from error
@@ -324,11 +313,11 @@ class FleetReport:
     Attributes:
         verdicts: of each cluster, in the order in which they ended.
         expected: the number of clusters that were to be judged.
-        shard: the part of a list, as ``3/10``; empty for all of it.
+        shard: the part of the list, as ``3/10``; empty for all of it.
         started_at: start of the run; aware, UTC.
         seconds: duration of the run; 0 if it is not known.
         problems: what fails the run besides single clusters, one sentence each.
-        documents: the reports of the clusters, read again from a file each time.
+        documents: reads the reports of the clusters from their file.
     """
 
     verdicts: Sequence[ClusterVerdict]
@@ -346,13 +335,13 @@ class FleetReport:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the user said about the run; of the reports of several runs what is the same in each."""
+        """The metadata of the run; of several runs, what all of them have."""
         first, *others = [one.metadata.items() for one in self.verdicts] or [{}.items()]
         return dict(pair for pair in first if all(pair in other for other in others))
 
     @property
     def missing(self) -> int:
-        """The number of clusters without a verdict of any kind, since the run ended before."""
+        """The number of clusters that were not judged before the run ended."""
         return max(0, self.expected - len(self.verdicts))
 
     @property
@@ -372,7 +361,7 @@ class FleetReport:
 
     @cached_property
     def by_fault(self) -> list[tuple[str, str, list[str]]]:
-        """Check and severity of the faults, with the clusters that have them; the most severe first."""
+        """Check and severity of the faults, each with its clusters; the most severe first."""
         found: dict[tuple[str, str], dict[str, None]] = {}
         for one in self.worst_first:
             for fault in one.faults:
@@ -382,24 +371,26 @@ class FleetReport:
 
     @property
     def counts(self) -> str:
-        """How many clusters came to what."""
-        words = Counter(one.word for one in self.verdicts)
-        clean = sum(one.is_clean for one in self.verdicts)
+        """The number of clusters for each kind of verdict, in one line."""
+        kinds = Counter(one.kind for one in self.verdicts)
+        clean, not_clean = kinds["CLEAN"], kinds["NOT CLEAN"]
         warned = sum(one.is_clean and one.warnings > 0 for one in self.verdicts)
-        without = len(self.verdicts) - words["NOT CLEAN"] - clean
-        parts = [f"{words['NOT CLEAN']} not clean"] if words["NOT CLEAN"] else []
-        parts += [f"{without} without a verdict"] if without else []
-        parts += [f"{clean} clean" + (f" ({warned} with warnings)" if warned else "")] if clean else []
-        parts += [f"{self.missing} not judged"] if self.missing else []
+        counts = {
+            "not clean": not_clean,
+            "without a verdict": len(self.verdicts) - not_clean - clean,
+            f"clean ({warned} with warnings)" if warned else "clean": clean,
+            "not judged": self.missing,
+        }
+        parts = ", ".join(f"{number} {text}" for text, number in counts.items() if number)
         part = f" in part {self.shard}" if self.shard else ""
-        return f"{plural(self.expected, 'cluster')}{part}: {', '.join(parts) or 'nothing to judge'}"
+        return f"{plural(self.expected, 'cluster')}{part}: {parts or 'nothing to judge'}"
 
     @property
     def conclusion(self) -> str:
         """The verdict in one line, which begins with CLEAN, NOT CLEAN, NO VERDICT or NOT COMPLETE."""
         if not self.expected and self.shard and not self.problems:
             return f"CLEAN: part {self.shard} of the list has no cluster, there is nothing to judge"
-        if found := sum(one.word == "NOT CLEAN" for one in self.verdicts):
+        if found := sum(one.kind == "NOT CLEAN" for one in self.verdicts):
             return f"NOT CLEAN: {found} of {plural(self.expected, 'cluster')}"
         if self.missing:
             return f"NOT COMPLETE: {self.missing} of {plural(self.expected, 'cluster')} not judged"
@@ -410,13 +401,12 @@ class FleetReport:
 
 def cluster_line(one: ClusterVerdict, width: int, label_width: int) -> Line:
     """Return the line about a cluster that has ended; it is cut at the width."""
-    text = f"{one.label:<{label_width}}  {one.line}"
-    return Line(text if len(text) <= width else f"{text[: width - 4].rstrip()} ...", one.markup)
+    return Line(_cut(f"{one.label:<{label_width}}  {one.line}", width), one.markup)
 
 
 @section
 def fleet_summary(report: FleetReport, *, width: int, written: Sequence[str], status: int) -> Iterator[Line]:
-    """Yield the summary over all clusters, the worst first, in about 40 lines of 80 characters at most.
+    """Yield the summary of all clusters, the worst first, in about 40 lines of 80 characters at most.
 
     Args:
         report: of all clusters.
@@ -429,7 +419,7 @@ def fleet_summary(report: FleetReport, *, width: int, written: Sequence[str], st
         yield bold("faults")
     for check, severity, labels in report.by_fault[:_SHOWN_FAULTS]:
         text = f"  {check} ({severity}) on {plural(len(labels), 'cluster')}: {some(labels, _NAMED)}"
-        yield _cut(text, width)
+        yield coloured(_cut(text, width), "red")
     if (more := len(report.by_fault) - _SHOWN_FAULTS) > 0:
         yield Line(f"  and {plural(more, 'more kind')} of faults")
     if report.unclean:
@@ -440,16 +430,16 @@ def fleet_summary(report: FleetReport, *, width: int, written: Sequence[str], st
     if (more := len(report.unclean) - _SHOWN) > 0:
         yield Line(f"  and {plural(more, 'more cluster')} that {'is' if more == 1 else 'are'} not clean")
     for problem in report.problems[:_SHOWN_PROBLEMS]:
-        yield from (coloured(line.text, "red") for line in wrapped(problem, width, "  "))
+        yield from wrapped(problem, width, "  ", colour="red")
     yield from (Line(line) for text in written[:6] for line in text.splitlines())
-    took = f" in {report.seconds:.1f} s" if report.seconds else ""
-    yield Line(f"{plural(report.connections, 'connection')}{took}; exit code {status}")
+    duration = f" in {report.seconds:.1f} s" if report.seconds else ""
+    yield Line(f"{plural(report.connections, 'connection')}{duration}; exit code {status}")
     last = f"etcd TLS: {report.conclusion}"
     yield Line(last, {"red" if report.fails else "green": True, "bold": True})
 
 
-def _cut(text: str, width: int) -> Line:
-    return coloured(text if len(text) <= width else f"{text[: width - 4].rstrip()} ...", "red")
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 4].rstrip()} ..."
 
 
 def html(report: FleetReport) -> Iterator[str]:
@@ -466,18 +456,17 @@ def junit(report: FleetReport) -> Iterator[str]:
         "testsuite",
         name="etcdtls",
         tests=str(len(report.verdicts)),
-        failures=str(sum(one.word == "NOT CLEAN" for one in report.verdicts)),
-        errors=str(sum(one.word not in ("NOT CLEAN", "CLEAN") for one in report.verdicts)),
+        failures=str(sum(one.kind == "NOT CLEAN" for one in report.verdicts)),
+        errors=str(sum(one.kind not in ("NOT CLEAN", "CLEAN") for one in report.verdicts)),
         time=f"{report.seconds:.3f}",
         timestamp=utc(report.started_at),
     )
     for one in report.verdicts:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname="etcdtls", name=one.label, time=f"{one.seconds:.3f}"
-        )
+        attributes = {"classname": "etcdtls", "name": one.label, "time": f"{one.seconds:.3f}"}
+        case = ElementTree.SubElement(suite, "testcase", attributes)
         if not one.is_clean:
-            kind = "failure" if one.word == "NOT CLEAN" else "error"
-            ElementTree.SubElement(case, kind, message=one.line).text = "\n".join(full_text(one))
+            tag = "failure" if one.kind == "NOT CLEAN" else "error"
+            ElementTree.SubElement(case, tag, message=one.line).text = "\n".join(full_text(one))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     yield '<?xml version="1.0" encoding="utf-8"?>\n'
@@ -489,11 +478,8 @@ def full_text(one: ClusterVerdict) -> Iterator[str]:
     yield one.line
     for number, fault in enumerate(one.faults, 1):
         more = f"; {plural(fault.consequences, 'more check')} of the same cause" if fault.consequences else ""
-        yield (
-            f"{number}. {fault.check} ({fault.severity}) on {some(fault.listeners, 5)}: "
-            + fault.message
-            + more
-        )
+        where = f"{fault.check} ({fault.severity}) on {some(fault.listeners, 5)}"
+        yield f"{number}. {where}: {fault.message}{more}"
         if fault.remediation:
             yield f"   remedy: {fault.remediation}"
     yield from one.problems
@@ -524,28 +510,20 @@ def json_report(report: FleetReport) -> Iterator[str]:
         places[_fleet(one)] = None
         counted = {name: _number(value) for name, value in one["summary"].items()}
         summary.update(counted)
-        (said,) = one["fleet"]["verdicts"]
-        verdicts.append(
-            {**said, "connections": counted["connections"], "not-collected": counted.get("not-collected", 0)}
-        )
+        (verdict,) = one["fleet"]["verdicts"]
+        more = {name: counted.get(name, 0) for name in ("connections", "not-collected")}
+        verdicts.append({**verdict, **more})
     for name in ("targets", *_OF_TARGETS):
         yield f', "{name}": ['
-        first = True
-        for one in report.documents():
-            for entry in one[name]:
-                yield ("\n" if first else ",\n") + encoded(entry, indent=None)
-                first = False
+        entries = (entry for one in report.documents() for entry in one[name])
+        for number, entry in enumerate(entries):
+            yield (",\n" if number else "\n") + encoded(entry, indent=None)
         yield "]"
     place = next(iter(places), FleetPlace(clusters=max(1, report.expected), shard=report.shard or "1/1"))
     shard = place.shard if len(places) == 1 else "1/1"
     fleet = {"clusters": place.clusters, "shard": shard, "verdicts": verdicts}
-    every = {
-        "faults": 0,
-        **{str(outcome): 0 for outcome in Outcome},
-        "not-collected": 0,
-        "connections": 0,
-        **summary,
-    }
+    names = ("faults", *map(str, Outcome), "not-collected", "connections")
+    every = {**dict.fromkeys(names, 0), **summary}
     yield f', "summary": {json.dumps(every)}, "fleet": {encoded(fleet, indent=None)}}}\n'
 
 

@@ -7,13 +7,14 @@ other credentials or a listener that stalled cause it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
 
-from pytest_etcdtls.baseline import BUILD, SEPARATOR, Baseline, Behaviour, Snapshot, paired_labels, pairs
+from pytest_etcdtls.baseline import BUILD, SEPARATOR, Baseline, Snapshot, paired_labels, pairs
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.facts import etcd_log
 from pytest_etcdtls.registry import catalogue
@@ -22,7 +23,7 @@ from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.untrusted import some
 
 OUTCOME: Final = "outcome"
-"""The topic of a difference of what a check came to."""
+"""The topic of a difference between outcomes of a check."""
 
 TOPICS: Final = (
     *(OUTCOME, "access", "lifecycle", "declaration", "versions", "suites", "groups", "alpn", "announced"),
@@ -73,20 +74,19 @@ class TargetDifference:
 
     @property
     def about(self) -> str:
-        """What differs, in words, with the first of many."""
+        """What differs, with the first of many."""
         details = f" ({some(self.details, _SOME)})" if any(self.details) else ""
         subjects = some(self.subjects, _SOME)
         return f"alert for {subjects}{details}" if self.topic == "alert" else f"{subjects}{details}"
 
     @property
     def change(self) -> str:
-        """Before and after in words; of several values, those that went and came."""
+        """The value before and after; of several values, those that were removed and added."""
         if not self.has_several:
             return f"{self.before} -> {self.after}"
-        gone, new = self.went_and_came
-        parts = [
-            f"{word} {some(values, _SOME)}" for word, values in (("without", gone), ("new", new)) if values
-        ]
+        removed, added = self.removed_and_added
+        parts = [f"without {some(removed, _SOME)}"] if removed else []
+        parts += [f"new {some(added, _SOME)}"] if added else []
         return ", ".join(parts)
 
     @property
@@ -95,7 +95,7 @@ class TargetDifference:
         return SEPARATOR in f"{self.before}{self.after}"
 
     @property
-    def went_and_came(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def removed_and_added(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The values that are only before, and those that are only after."""
         before, after = (text.split(SEPARATOR) for text in (self.before, self.after))
         return (
@@ -105,12 +105,12 @@ class TargetDifference:
 
     @property
     def where(self) -> str:
-        """The listeners in words, empty for the whole target."""
+        """The listeners, empty for the whole target."""
         return some([label for label in self.listeners if label != CLUSTER], _SOME)
 
     @property
     def sentence(self) -> str:
-        """All of it in one line."""
+        """Where, what and how, in one line."""
         return f"{self.where}{': ' if self.where else ''}{self.about}: {self.change}"
 
 
@@ -138,10 +138,10 @@ class ComparedTargets:
     def headline(self) -> str:
         """What is compared, and how much differs."""
         shown = [one for one in self.differences if not one.follows]
-        counted = [(way, sum(one.direction is way for one in shown)) for way in Direction]
-        said = ", ".join(f"{count} {way}" for way, count in counted if count)
+        counts = Counter(one.direction for one in shown)
+        text = ", ".join(f"{counts[direction]} {direction}" for direction in Direction if counts[direction])
         old = f"{self.before} of the baseline" if self.baseline else self.before
-        return f"{old} -> {self.after}: {said or 'no difference'}"
+        return f"{old} -> {self.after}: {text or 'no difference'}"
 
     @property
     def worse(self) -> tuple[TargetDifference, ...]:
@@ -152,7 +152,7 @@ class ComparedTargets:
 def comparisons(now: Sequence[Snapshot], baseline: Baseline | None) -> tuple[ComparedTargets, ...]:
     """Return each started target compared with the one before it, then each with that in the baseline.
 
-    Live clusters are for different purposes, and what differs between them says nothing about a change.
+    Live clusters are not compared with each other: they have different purposes.
     """
     found = [compare(old, new) for old, new in pairwise(one for one in now if not one.live)]
     if baseline is not None:
@@ -182,7 +182,12 @@ def compare(
     labels = paired_labels(before, after)
     found = [*_outcomes(before, after, labels), *_behaviours(before, after, labels)]
     remarks = [*remarks, *_remarks(before, after, labels)]
-    if stopped := [one.label for one in (before, after) if _did_not_start(one)]:
+    starts = (CLUSTER, "config.starts")
+    if stopped := [
+        one.label
+        for one in (before, after)
+        if starts in one.outcomes and one.outcomes[starts].outcome is Outcome.VIOLATES
+    ]:
         found = [one for one in found if not {one.before, one.after} & _NO_EVIDENCE]
         remarks.append(f"{' and '.join(stopped)} did not start: only what is declared is compared")
     return ComparedTargets(
@@ -193,11 +198,6 @@ def compare(
         differences=tuple(sorted(map(_explained, found), key=_importance)),
         remarks=tuple(remarks),
     )
-
-
-def _did_not_start(one: Snapshot) -> bool:
-    judged = one.outcomes.get((CLUSTER, "config.starts"))
-    return judged is not None and judged.outcome is Outcome.VIOLATES
 
 
 def _described(one: Snapshot) -> str:
@@ -229,13 +229,13 @@ def _remarks(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> It
         yield f"{len(left)} {'check is' if len(left) == 1 else 'checks are'} in one of them alone"
 
 
-def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> Iterator[TargetDifference]:
+def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> list[TargetDifference]:
     found = []
     for (label, check), old in before.outcomes.items():
         new = after.outcomes.get((labels.get(label, ""), check))
-        way = None if new is None else direction(old.outcome, new.outcome)
-        if new is not None and way is not None and not _is_of_the_machine(check, old.outcome, new.outcome):
-            follows = new.follows if way is Direction.WORSE else old.follows and way is Direction.BETTER
+        change = None if new is None else direction(old.outcome, new.outcome)
+        if new is not None and change is not None and not _is_local(check, old.outcome, new.outcome):
+            follows = new.follows if change is Direction.WORSE else old.follows and change is Direction.BETTER
             found.append(
                 TargetDifference(
                     topic=OUTCOME,
@@ -244,24 +244,22 @@ def _outcomes(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> I
                     listeners=(labels[label],),
                     before=old.outcome,
                     after=new.outcome,
-                    direction=way,
+                    direction=change,
                     follows=follows,
                     meaning=new.message,
                 )
             )
-    yield from _merged(found)
+    return _merged(found)
 
 
-def _is_of_the_machine(check: str, before: Outcome, after: Outcome) -> bool:
-    """Whether etcd's log could be matched with our connections in one run only.
-
-    Behind the address translation of a container, the ports in it are not ours.
-    """
+def _is_local(check: str, before: Outcome, after: Outcome) -> bool:
+    """Return whether etcd's log could be matched with our connections in one run only."""
+    if not {before, after} <= {Outcome.CONFORMS, Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE}:
+        return False
+    # Docker translates addresses: the ports in the log of a container are not those of our sockets.
     known = catalogue().get(check)
-    of_log = known is not None and any(
-        need.type.__module__ == etcd_log.__name__ for need in known.needs.values()
-    )
-    return of_log and {before, after} <= {Outcome.CONFORMS, Outcome.NOT_VERIFIED, Outcome.NOT_APPLICABLE}
+    needs = known.needs.values() if known is not None else ()
+    return any(need.type.__module__ == etcd_log.__name__ for need in needs)
 
 
 def direction(before: Outcome, after: Outcome) -> Direction | None:
@@ -280,7 +278,7 @@ def direction(before: Outcome, after: Outcome) -> Direction | None:
     return Direction.BETTER if new < old and after not in _NO_EVIDENCE else Direction.CHANGED
 
 
-def _behaviours(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> Iterator[TargetDifference]:
+def _behaviours(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) -> list[TargetDifference]:
     now = {(one.listener, one.topic, one.subject, one.detail): one for one in after.behaviour}
     roles = {role for _, role in (*before.listeners, *after.listeners)}
     found = []
@@ -288,42 +286,34 @@ def _behaviours(before: Snapshot, after: Snapshot, labels: Mapping[str, str]) ->
         label = labels.get(old.listener, old.listener if old.listener in roles else "")
         new = now.get((label, old.topic, old.subject, old.detail))
         if old.topic != BUILD and new is not None and new.value != old.value:
-            found.append(_changed(old, new))
-    yield from _merged(found)
+            found.append(
+                TargetDifference(
+                    topic=new.topic,
+                    subjects=(new.subject,),
+                    details=(new.detail,),
+                    listeners=(new.listener,),
+                    before=old.value,
+                    after=new.value,
+                )
+            )
+    return _merged(found)
 
 
-def _changed(old: Behaviour, new: Behaviour) -> TargetDifference:
-    return TargetDifference(
-        topic=new.topic,
-        subjects=(new.subject,),
-        details=(new.detail,),
-        listeners=(new.listener,),
-        before=old.value,
-        after=new.value,
-    )
-
-
-def _merged(found: Sequence[TargetDifference]) -> list[TargetDifference]:
+def _merged(found: list[TargetDifference]) -> list[TargetDifference]:
     """Merge equal differences of several listeners, cases or subjects into one."""
-    made = [*found]
     for name in ("listeners", "details", "subjects"):
-        made = _joined(made, name)
-    return made
-
-
-def _joined(found: Iterable[TargetDifference], name: str) -> list[TargetDifference]:
-    groups: dict[Hashable, list[TargetDifference]] = {}
-    for one in found:
-        alone = name == "subjects" and one.topic == OUTCOME and one.direction is Direction.WORSE
-        without: dict[str, Any] = {name: (), "meaning": ""}
-        groups.setdefault((replace(one, **without), one.subjects if alone else ()), []).append(one)
-    made = []
-    for same in groups.values():
-        together: dict[str, Any] = {
-            name: tuple(sorted({text for one in same for text in getattr(one, name)}))
-        }
-        made.append(replace(same[0], **together))
-    return made
+        groups: dict[Hashable, list[TargetDifference]] = {}
+        for one in found:
+            alone = name == "subjects" and one.topic == OUTCOME and one.direction is Direction.WORSE
+            without: dict[str, Any] = {name: (), "meaning": ""}
+            groups.setdefault((replace(one, **without), one.subjects if alone else ()), []).append(one)
+        found = []
+        for same in groups.values():
+            merged: dict[str, Any] = {
+                name: tuple(sorted({text for one in same for text in getattr(one, name)}))
+            }
+            found.append(replace(same[0], **merged))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,8 +323,8 @@ class Meaning:
     Attributes:
         topic: their topic.
         subject: pattern of a subject or detail.
-        gone: pattern of the value before; of several values, of one that went.
-        new: pattern of the value after; of several values, of one that came.
+        gone: pattern of the value before; of several values, of one that was removed.
+        new: pattern of the value after; of several values, of one that was added.
     """
 
     topic: str
@@ -344,9 +334,9 @@ class Meaning:
     text: str
     source: str
 
-    def fits(self, one: TargetDifference) -> bool:
+    def matches(self, one: TargetDifference) -> bool:
         """Return whether the sentence is about that difference."""
-        gone, new = one.went_and_came if one.has_several else ((one.before,), (one.after,))
+        gone, new = one.removed_and_added if one.has_several else ((one.before,), (one.after,))
         return (
             one.topic == self.topic
             and _any(self.subject, (*one.subjects, *one.details))
@@ -465,18 +455,18 @@ MEANINGS: Final = (
         "",
     ),
 )
-"""What is known of differences; the first that fits counts."""
+"""What is known of differences; the first one that matches counts."""
 
 
 def _explained(one: TargetDifference) -> TargetDifference:
     if one.topic == OUTCOME:
         return _of_check(one)
-    found = next((meaning for meaning in MEANINGS if meaning.fits(one)), None)
+    found = next((meaning for meaning in MEANINGS if meaning.matches(one)), None)
     return one if found is None else replace(one, meaning=found.text, source=found.source)
 
 
 def _of_check(one: TargetDifference) -> TargetDifference:
-    """Add what a check requires, unless it says itself what is wrong, and its first source."""
+    """Add the requirement of a check, unless there is a message of a finding, and its first source."""
     check = catalogue().get(one.subjects[0])
     if check is None or len(one.subjects) > 1:
         return one

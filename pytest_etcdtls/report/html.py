@@ -1,6 +1,7 @@
 """The report as one HTML page: complete without scripts, other files or a network.
 
-Every text of others is a value of a template with autoescape; before that it is made printable and bounded.
+Every text that a server sent is a value of a template with autoescape. Before that it is made printable and
+bounded.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.pki.certificate import name_text
 from pytest_etcdtls.profiles import outcome_of, summary_of
 from pytest_etcdtls.registry import Check, catalogue, why
 from pytest_etcdtls.report.model import Report, tool
@@ -31,9 +31,9 @@ from pytest_etcdtls.report.overview import (
     plural,
     undecided,
 )
-from pytest_etcdtls.report.text import certificate_card, days_left
+from pytest_etcdtls.report.text import certificate_card, days_left, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
-from pytest_etcdtls.untrusted import printable, printable_lines
+from pytest_etcdtls.untrusted import error_text, printable_lines
 
 SUBJECTS: Mapping[str, str] = {
     "advisory": "published advisories about TLS: proved on the connection, or inferred from the version",
@@ -48,11 +48,6 @@ SUBJECTS: Mapping[str, str] = {
     "tls": "versions, cipher suites, groups and other parameters of the handshake",
 }
 """Subject of each check family."""
-
-
-_RFC = re.compile(r"RFC (\d+)(?: (section|sections|appendix) ([\w.]+))?")
-_ADVISORY = re.compile(r"GHSA(?:-[a-z0-9]{4}){3}")
-_CVE = re.compile(r"CVE-\d{4}-\d+")
 
 
 _SECTIONS: Final = (
@@ -71,7 +66,7 @@ MARKS: Final[Mapping[str, str]] = {
     **{"worse": "✗", "better": "✓", "changed": "-"},
     **{"expired": "✗", "not yet valid": "✗", "expires soon": "!", "valid": "✓"},
 }
-"""A sign beside each colour."""
+"""The sign that is shown with each colour."""
 KINDS: Final[Mapping[str, str]] = {
     "✓": "good",
     "✗": "bad",
@@ -84,7 +79,7 @@ KINDS: Final[Mapping[str, str]] = {
 
 
 def environment() -> Environment:
-    """Return what reads the templates: text of others in them is escaped, made printable and bounded."""
+    """Return the Jinja2 environment: it makes values printable and bounded, and escapes them."""
     return Environment(
         loader=PackageLoader("pytest_etcdtls.report"),
         autoescape=True,
@@ -96,7 +91,7 @@ def environment() -> Environment:
 
 
 def render(report: Report, lost: list[str]) -> str:
-    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     made = environment()
     made.globals |= {"outcome_of": outcome_of, "summary_of": summary_of}
     made.globals |= {"marks": MARKS, "kinds": KINDS, "plural": plural, "why": why, "address": address}
@@ -107,7 +102,7 @@ def render(report: Report, lost: list[str]) -> str:
         try:
             parts[name] = getattr(macros, name)(page)
         except Exception as error:  # costs this section
-            lost.append(f"the section {name}: {type(error).__name__}: {printable(str(error))}")
+            lost.append(f"the section {name}: {error_text(error)}")
             parts[name] = Markup("<p role=note>The section {} could not be shown.</p>").format(name)
     return made.get_template("page.html.j2").render(page=page, parts=parts)
 
@@ -130,7 +125,7 @@ class Bar:
 
 
 class _Page:
-    """What the templates read.
+    """The values of the templates.
 
     Args:
         report: the report.
@@ -176,15 +171,11 @@ class _Page:
 
     @cached_property
     def window(self) -> tuple[datetime, datetime]:
-        """Begin and end of the time line: what is served decides, so that a CA of ten years does not."""
+        """Begin and end of the time line. A CA is valid for longer than the rest, and does not count."""
         now = self.report.started_at
-        ends = [one.certificate.not_valid_after_utc for one in self.certificates]
-        leaves = [
-            one.certificate.not_valid_after_utc
-            for one in self.certificates
-            if one.certificate.subject != one.certificate.issuer
-        ]
-        longest = max(leaves or ends, default=now) - now
+        found = [one.certificate for one in self.certificates]
+        leaves = [one for one in found if one.subject != one.issuer]
+        longest = max((one.not_valid_after_utc for one in leaves or found), default=now) - now
         width = min(max(longest * 1.15, timedelta(days=75)), timedelta(days=1100))
         return now - width * 0.15, now + width
 
@@ -210,18 +201,12 @@ class _Page:
     def listeners(self) -> Iterator[tuple[object, list[object]]]:
         """Targets with the summary of each listener."""
         for seen in self.report.seen:
-            yield (
-                seen,
-                [listener_summary(self.report, seen, listener) for listener in seen.target.listeners],
-            )
+            yield seen, [listener_summary(self.report, seen, one) for one in seen.target.listeners]
 
     def chain(self, served: Sequence[x509.Certificate]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yield subject and details of each certificate."""
         for one in served:
-            yield (
-                name_text(one.subject) or "(empty name)",
-                list(certificate_card(one, self.report.started_at)),
-            )
+            yield shown_name(one.subject), list(certificate_card(one, self.report.started_at))
 
     def without(self, *outcomes: str) -> list[object]:
         """Return results of these outcomes by their reason."""
@@ -234,11 +219,8 @@ class _Page:
         for result in self.report.results:
             found.setdefault((result.target, result.listener), []).append(result)
         for (target, listener), results in found.items():
-            yield (
-                target,
-                listener,
-                sorted(results, key=lambda one: (WORST_FIRST.index(one.outcome), one.check)),
-            )
+            results.sort(key=lambda one: (WORST_FIRST.index(one.outcome), one.check))
+            yield target, listener, results
 
     @cached_property
     def checks(self) -> Mapping[str, Check]:
@@ -247,8 +229,13 @@ class _Page:
         return {name: check for name, check in catalogue().items() if name in names}
 
 
+_RFC = re.compile(r"RFC (\d+)(?: (section|sections|appendix) ([\w.]+))?")
+_ADVISORY = re.compile(r"GHSA(?:-[a-z0-9]{4}){3}")
+_CVE = re.compile(r"CVE-\d{4}-\d+")
+
+
 def address(reference: str) -> str:
-    """Return where an RFC, an advisory or a CVE can be read; empty for another reference."""
+    """Return the URL of an RFC, an advisory or a CVE; empty for another reference."""
     if match := _RFC.match(reference):
         number, kind, place = match.groups()
         fragment = f"#{'appendix' if kind == 'appendix' else 'section'}-{place.rstrip('.,')}" if place else ""

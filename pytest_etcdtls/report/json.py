@@ -22,7 +22,7 @@ from pytest_etcdtls.results import CheckResult
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.hello import Connection, HelloExchange
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import error_text
 
 Part = TypeVar("Part")
 
@@ -32,7 +32,7 @@ def document(report: Report, lost: list[str] | None = None) -> dict[str, Any]:
 
     Args:
         report: the report.
-        lost: is filled with the parts that could not be written, in words; without them it is partial.
+        lost: the parts that could not be encoded are appended; without them the report is partial.
     """
     lost = [] if lost is None else lost
 
@@ -89,13 +89,13 @@ def schema() -> dict[str, Any]:
 def kept(
     what: str, parts: Iterable[Part], encode: Callable[[Part], dict[str, Any]], lost: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the parts as JSON values; one that cannot be encoded costs no other and is named in ``lost``."""
+    """Yield the parts as JSON values; one that cannot be encoded is omitted and named in ``lost``."""
     for number, part in enumerate(parts, 1):
         try:
             entry = encode(part)
             json.dumps(entry, allow_nan=False)
         except Exception as error:
-            lost.append(f"{what} {number}: {type(error).__name__}: {printable(str(error))}")
+            lost.append(f"{what} {number}: {error_text(error)}")
         else:
             yield entry
 
@@ -104,7 +104,7 @@ _UNPRINTABLE = re.compile(r"[^\n\x20-\x7e]")
 
 
 def encoded(value: object, indent: int | None = 2) -> str:
-    """Return a value as JSON for people's eyes too: other scripts as they are, no control or bidi character.
+    """Return a value as readable JSON: letters of all scripts as they are, no control or bidi character.
 
     Lone surrogates, which UTF-8 does not have, become U+FFFD.
 
@@ -119,15 +119,13 @@ def _escape(found: re.Match[str]) -> str:
     character = found[0]
     if character.isprintable():
         return character
-    return (
-        r"\ufffd"
-        if "\ud800" <= character <= "\udfff"
-        else json.dumps(character)[1:-1].replace("\x7f", r"\u007f")
-    )
+    if "\ud800" <= character <= "\udfff":
+        return r"\ufffd"
+    return json.dumps(character)[1:-1].replace("\x7f", r"\u007f")  # json.dumps leaves DEL as it is
 
 
 def render(report: Report, lost: list[str]) -> str:
-    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     return encoded(document(report, lost)) + "\n"
 
 

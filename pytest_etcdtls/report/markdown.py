@@ -1,7 +1,7 @@
 """The report as Markdown, for a ticket or the summary of a CI job: the worst first, within GitHub's bound.
 
-Text of others stands in code spans and fenced blocks only. Nothing in those is markup, a link, a mention or a
-reference, on GitHub and elsewhere; escapes do not keep a service from looking for mentions afterwards.
+Text that a server sent is in code spans and fenced blocks only, in which GitHub and others find no markup,
+link, mention or reference. Escapes are not enough: a service may look for mentions after it has removed them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pytest_etcdtls.report.overview import (
 )
 from pytest_etcdtls.report.text import days_left
 from pytest_etcdtls.results import Finding, Outcome
-from pytest_etcdtls.untrusted import printable, printable_lines, some
+from pytest_etcdtls.untrusted import error_text, printable, printable_lines, some
 
 LIMIT = 900_000
 """Octets of the file. GitHub takes 1 MiB for the summary of a step."""
@@ -52,7 +52,7 @@ _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{7,}")
 
 
 def render(report: Report, lost: list[str]) -> str:
-    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     made, size, left = [], 0, 0
     for part in _parts(report, lost):
         text = f"{part}\n\n"
@@ -84,7 +84,7 @@ def _parts(report: Report, lost: list[str]) -> Iterator[str]:
         try:
             yield from parts
         except Exception as error:  # costs the rest of this section
-            lost.append(f"{name}: {type(error).__name__}: {printable(str(error))}")
+            lost.append(f"{name}: {error_text(error)}")
             yield f"**This part could not be shown: {name}.**"
 
 
@@ -116,7 +116,7 @@ def _matrix(report: Report, seen: Seen) -> Iterator[str]:
     if not matrix.rows:
         return
     yield f"## Who is accepted: {code(seen.target.label)}"
-    # Labels and names of identities are ours or made safe for node ids: no pipe ends a cell.
+    # Labels and names of identities have no pipe, which would end a cell: they are safe for node ids.
     columns = [f"{code(one.label)} {version.replace('v', ' ')}" for one, version in matrix.columns[:_ROWS]]
     lines = [f"| client | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     lines += [
@@ -126,10 +126,10 @@ def _matrix(report: Report, seen: Seen) -> Iterator[str]:
 
 
 def _cell(cell: Cell | None) -> str:
-    """Return a cell; its words are ours."""
-    return (
-        "" if cell is None else f"{_MARKS[cell.mark]} {cell.word} {cell.alert}".replace("_", r"\_").rstrip()
-    )
+    """Return a cell. It has no text that a server sent."""
+    if cell is None:
+        return ""
+    return f"{_MARKS[cell.mark]} {cell.text} {cell.alert}".replace("_", r"\_").rstrip()
 
 
 def _faults(heading: str, faults: Sequence[Fault]) -> Iterator[str]:
@@ -195,8 +195,7 @@ def _undecided(heading: str, report: Report, outcomes: Sequence[Outcome]) -> Ite
     if groups:
         yield f"## {heading}: {sum(report.counts[outcome] for outcome in outcomes)}"
         yield _bounded(
-            f"- {prose(group.reason)}: {_some([*group.checks])} on "
-            f"{_some(list(dict.fromkeys(label for labels in group.checks.values() for label in labels)))}"
+            f"- {prose(group.reason)}: {_some([*group.checks])} on {_some(group.listeners)}"
             for group in groups
         )
 
@@ -243,7 +242,7 @@ def prose(text: str) -> str:
 
 
 def _word(word: str) -> str:
-    core = word.removeprefix("(").rstrip(".,;:)?")  # around it nothing has a meaning
+    core = word.removeprefix("(").rstrip(".,;:)?")  # these characters are no markup beside a code span
     plain = not core or (_PLAIN.fullmatch(core) and not _HEXADECIMAL.fullmatch(core))
     return word if plain else word.replace(core, code(core), 1)
 

@@ -45,7 +45,7 @@ LONGEST = 1024
 """Maximum length of a text in characters, or of a binary value in octets."""
 
 _LONGEST_NUMBER = 1024
-"""Bits of a whole number; what JSON readers take in decimal digits is bounded."""
+"""Bits of a whole number in decimal digits; JSON readers refuse numbers with many digits."""
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -132,11 +132,7 @@ def _octets(data: bytes) -> JSON:
         text = data.decode("ascii")
     except UnicodeDecodeError:
         return _hexadecimal(data)
-    return (
-        _bounded(text)
-        if text.isprintable() or not re.search(r"[^\t\r\n\x20-\x7e]", text)
-        else _hexadecimal(data)
-    )
+    return _hexadecimal(data) if re.search(r"[^\t\r\n\x20-\x7e]", text) else _bounded(text)
 
 
 def _hexadecimal(data: bytes) -> dict[str, JSON]:
@@ -162,7 +158,7 @@ class Seen:
         return sum(not is_reused(one) for one in self.connections)
 
     def observations(self) -> Iterator[tuple[Listener | None, str | None, Any]]:
-        """Yield listener, key and observation, without those that probes use internally."""
+        """Yield listener, key and observation."""
         by_label = {listener.label: listener for listener in self.target.listeners}
         for label, key, fact in self.facts:
             yield by_label.get(label or ""), key, fact
@@ -205,14 +201,14 @@ class Report:
         seconds: duration of the run.
         partial: whether it ended before every selected check was judged.
         results: one result per selected check and listener.
-        profiles: what moved levels and thresholds.
+        profiles: they move levels and thresholds.
         left_out: how many further results the options leave out, by reason.
         problems: what fails the run besides results, one sentence each.
         status: the exit code.
         snapshots: what is compared of each target.
         comparisons: the differences between targets, and with the baseline.
         not_as_before: the problems that are differences.
-        metadata: what the user says about the run, by key.
+        metadata: of the run, from the user, by key.
     """
 
     started_at: datetime

@@ -1,7 +1,4 @@
-"""What reports for people share: the verdict, the access matrix, the certificates, the declared places.
-
-Made from the results and observations of a report; no format computes a fault or a cell of its own.
-"""
+"""What the reports for people show: verdict, access matrix, certificates, listeners, declared settings."""
 
 from __future__ import annotations
 
@@ -18,19 +15,18 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix, Candidate
 from pytest_etcdtls.facts.certificates import PathToTrust
-from pytest_etcdtls.pki.certificate import name_text
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import members
 from pytest_etcdtls.report.model import Report, Seen
-from pytest_etcdtls.report.text import fingerprint
+from pytest_etcdtls.report.text import fingerprint, shown_name
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Ending, alert_text
 
 WITHOUT_VERDICT = (Outcome.INCONCLUSIVE, Outcome.BROKEN, Outcome.NOT_RUN)
-"""Outcomes without a verdict that keep a run from being clean."""
+"""Outcomes without a verdict. A run with one of them is not clean."""
 
 WORST_FIRST = (
     *(Outcome.VIOLATES, Outcome.BROKEN, Outcome.INCONCLUSIVE, Outcome.NOT_RUN, Outcome.WARNS),
@@ -53,8 +49,8 @@ def conclusion(report: Report, problems: Sequence[str]) -> str:
     undecided = [f"{counts[outcome]} {outcome}" for outcome in WITHOUT_VERDICT if counts[outcome]]
     others = [problem for problem in problems if problem not in report.not_as_before]
     if undecided or others or report.partial:
-        said = ", ".join(undecided) or ("the run was interrupted" if report.partial else others[0])
-        return f"NO VERDICT: {said}"
+        reason = ", ".join(undecided) or ("the run was interrupted" if report.partial else others[0])
+        return f"NO VERDICT: {reason}"
     if not counts[Outcome.CONFORMS] + counts[Outcome.WARNS] + counts[Outcome.WAIVED]:
         return "NO VERDICT: nothing was judged"
     if report.not_as_before:
@@ -66,18 +62,13 @@ def conclusion(report: Report, problems: Sequence[str]) -> str:
 def exit_reason(report: Report, problems: Sequence[str], status: int) -> str:
     """Return the exit code and its reason."""
     undecided = sum(report.counts[outcome] for outcome in (Outcome.INCONCLUSIVE, Outcome.BROKEN))
-    if status == 0:
-        reason = "no fault"
-    elif status == 1:
-        reasons = [plural(len(report.faults), "fault")] if report.faults else []
-        reasons += [f"{plural(undecided, 'check')} without evidence"] if undecided else []
-        reasons += [plural(len(problems), "problem")] if problems else []
-        reason = ", ".join(reasons) or "a test failed that is not of this suite"
-    else:
-        reason = {2: "interrupted", 3: "internal error", 4: "usage error", 5: "nothing was run"}.get(
-            status, "see above"
-        )
-    return f"exit code {status}: {reason}"
+    if status != 1:
+        names = ("no fault", "", "interrupted", "internal error", "usage error", "nothing was run")
+        return f"exit code {status}: {names[status] if status < len(names) else 'see above'}"
+    reasons = [plural(len(report.faults), "fault")] if report.faults else []
+    reasons += [f"{plural(undecided, 'check')} without evidence"] if undecided else []
+    reasons += [plural(len(problems), "problem")] if problems else []
+    return f"exit code 1: {', '.join(reasons) or 'a test failed that is not of this suite'}"
 
 
 class Mark(StrEnum):
@@ -106,7 +97,7 @@ class Cell:
     mark: Mark
 
     @property
-    def word(self) -> str:
+    def text(self) -> str:
         """The ending for people: ``accepted``, ``refused`` ..."""
         return {Ending.SERVED: "accepted", Ending.OTHER: "other alert"}.get(self.ending, str(self.ending))
 
@@ -145,17 +136,10 @@ def access(report: Report, seen: Seen) -> Access:
         for version in TLSVersion
         if (listener.label, version) in tried
     ]
-    names = sorted(
-        cells,
-        key=lambda name: (
-            not any(cell.good for cell in cells[name].values()),
-            name != NO_CERTIFICATE.name,
-            name,
-        ),
-    )
+    good = {name for name, row in cells.items() if any(cell.good for cell in row.values())}
     rows = [
         (name, tuple(cells[name].get((listener.label, version)) for listener, version in columns))
-        for name in names
+        for name in sorted(cells, key=lambda name: (name not in good, name != NO_CERTIFICATE.name, name))
     ]
     return Access(tuple(columns), tuple(rows))
 
@@ -211,7 +195,7 @@ def _judging(key: str) -> tuple[str, ...]:
     for check in catalogue().values():
         needs = check.needs.values()
         keys = [need.key for need in needs if need.type is AccessMatrix]
-        # Others look at the same attempts for what follows: what answers, which rule is in force.
+        # Checks with a need of AcceptedClient judge something else about the same attempts.
         if check.family == "mtls" and keys[:1] == [key] and not any(n.type is AcceptedClient for n in needs):
             found.append(check.id)
     return tuple(found)
@@ -241,7 +225,7 @@ def _mark(ending: Ending, outcome: Outcome | None) -> Mark:
     if ending in (Ending.REFUSED, Ending.CLOSED) and outcome in (
         *(Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED),
     ):
-        return Mark.AS_EXPECTED  # what is found is then about another version
+        return Mark.AS_EXPECTED  # a finding is about another version
     return Mark.UNDECIDED
 
 
@@ -261,7 +245,7 @@ class SeenCertificate:
     Attributes:
         where: ``served by LISTENER``, ``ours: IDENTITY`` or ``trusted: FILE``, each once.
         served: whether a listener served it.
-        soon: the number of days before its end from which on it is warned about.
+        soon: it expires soon in this number of days before its end.
     """
 
     certificate: x509.Certificate
@@ -272,7 +256,7 @@ class SeenCertificate:
     @property
     def subject(self) -> str:
         """The subject's distinguished name."""
-        return name_text(self.certificate.subject) or "(empty name)"
+        return shown_name(self.certificate.subject)
 
     def validity(self, now: datetime) -> Validity:
         """Return its state at that time."""
@@ -316,11 +300,11 @@ def _held(seen: Seen) -> Iterator[tuple[x509.Certificate, str, bool]]:
 
 @dataclass(frozen=True, slots=True)
 class ListenerSummary:
-    """What was seen on one listener.
+    """The certificates, the accepted client and the results of one listener.
 
     Attributes:
         chain: the served certificates, leaf first; empty if none was seen.
-        trust: where the path of the leaf leads, or why it leads nowhere; empty if that is not known.
+        trust: the trust anchor of the leaf, or why there is none; empty if that is not known.
         accepted: name of the good identity that is accepted; empty if none is known.
         counts: number of results by outcome, the worst first.
     """
@@ -334,7 +318,7 @@ class ListenerSummary:
 
 
 def listener_summary(report: Report, seen: Seen, listener: Listener) -> ListenerSummary:
-    """Return what was seen on a listener."""
+    """Return the summary of a listener."""
     chain = seen.served(listener.label)
     client = seen.known(listener.label, AcceptedClient)
     counted = report.counted.get((seen.target.label, listener.label), {})
@@ -353,7 +337,7 @@ def _trust(path: PathToTrust | None) -> str:
         return ""
     if path.error or not path.path:
         return path.error or "no path to a trust anchor"
-    return f"leads to {name_text(path.path[-1].subject) or '(empty name)'} in {path.source}"
+    return f"leads to {shown_name(path.path[-1].subject)} in {path.source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +352,11 @@ class Undecided:
     reason: str
     options: tuple[str, ...]
     checks: Mapping[str, tuple[str, ...]]
+
+    @property
+    def listeners(self) -> list[str]:
+        """The labels of the listeners, each once."""
+        return list(dict.fromkeys(label for labels in self.checks.values() for label in labels))
 
 
 def undecided(results: Iterable[CheckResult]) -> list[Undecided]:

@@ -37,7 +37,7 @@ _MOST_LOCATIONS = 500
 
 
 def render(report: Report, lost: list[str]) -> str:
-    """Return the report as the text of a file; ``lost`` is filled with the parts that are not in it."""
+    """Return the report as the text of a file, and append to ``lost`` the parts that are not in it."""
     return encoded(log(report, lost)) + "\n"
 
 
@@ -191,7 +191,7 @@ def _fingerprints(result: CheckResult) -> dict[str, str]:
     """Return what identifies a fault in another run: check, target and listener, and no time or value."""
     subject = "\0".join((result.target, result.listener, result.check))
     digest = hashlib.sha256(subject.encode("utf-8", "replace")).hexdigest()
-    # The only one that GitHub reads; without it, it looks for the line in a file that may not be there.
+    # GitHub reads primaryLocationLineHash only. Without it, GitHub hashes a line of a file, which may be missing.
     return {"etcdtlsFault/v1": digest, "primaryLocationLineHash": f"{digest[:16]}:1"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -24,13 +24,13 @@ from pytest_etcdtls.pki.certificate import (
 )
 from pytest_etcdtls.pki.go_verify import subject_alt_names
 from pytest_etcdtls.registry import requirement, why
-from pytest_etcdtls.results import Ancestor, CheckResult, Finding
-from pytest_etcdtls.untrusted import escaped, listed, printable
+from pytest_etcdtls.results import Ancestor, CheckResult
+from pytest_etcdtls.untrusted import error_text, escaped, listed
 
 WIDTH = 80
 
 _CONTINUED = "  "
-"""Prefix of further lines of a message: a text of others in it never begins a line of the terminal."""
+"""Prefix of the further lines of a message, so that no line begins with text that a server sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,25 @@ class Line:
 
 def bold(text: str) -> Line:
     """Return a heading."""
-    return Line(text, {"bold": True})
+    return coloured(text, "bold")
+
+
+def headed(heading: Line, lines: Iterable[Line]) -> Iterator[Line]:
+    """Yield a blank line, the heading and the lines; nothing if there are no lines."""
+    for number, line in enumerate(lines):
+        if number == 0:
+            yield from (Line(), heading)
+        yield line
 
 
 def coloured(text: str, colour: str) -> Line:
-    """Return a coloured line."""
+    """Return a line with one markup."""
     return Line(text, {colour: True})
 
 
-def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> Iterator[Line]:
+def wrapped(
+    text: str, width: int, first: str = "", rest: str | None = None, colour: str = ""
+) -> Iterator[Line]:
     """Yield a text in lines no longer than the width. A longer word is not broken.
 
     Args:
@@ -68,9 +78,11 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
         width: characters per line.
         first: prefix of the first line.
         rest: prefix of the other lines; ``None`` for as many spaces as ``first`` is long.
+        colour: markup of all lines.
     """
+    markup = {colour: True} if colour else {}
     indent = " " * len(first) if rest is None else rest
-    # Not splitlines(): it also splits at control characters, which a text of others may hold.
+    # Not splitlines(): it also splits at control characters, which a server may send.
     for number, paragraph in enumerate(text.removesuffix("\n").split("\n")):
         begin = first if number == 0 else indent
         lines = textwrap.wrap(
@@ -81,7 +93,7 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
             break_long_words=False,
             break_on_hyphens=False,
         )
-        yield from (Line(line) for line in lines or [begin.rstrip()])
+        yield from (Line(line, markup) for line in lines or [begin.rstrip()])
 
 
 def follows_from(cause: Ancestor) -> str:
@@ -89,12 +101,12 @@ def follows_from(cause: Ancestor) -> str:
     return f"follows from {cause.check} on {cause.listener}"
 
 
-def result_lines(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
+def result_lines(result: CheckResult) -> Iterator[Line]:
     """Yield a result in full, or one line for the consequence of another violation."""
     if result.cause is None:
-        yield from full_result(result, width)
+        yield from full_result(result)
     else:
-        yield from (coloured(line.text, "red") for line in wrapped(follows_from(result.cause), width))
+        yield from wrapped(follows_from(result.cause), WIDTH, colour="red")
 
 
 Section = TypeVar("Section", bound=Callable[..., Iterator[Line]])
@@ -108,7 +120,7 @@ def section(make: Section) -> Section:
         try:
             yield from make(*values, **named)
         except Exception as error:
-            text = f"This part could not be shown: {type(error).__name__}: {printable(str(error))}"
+            text = f"This part could not be shown: {error_text(error)}"
             yield Line(text, {"red": True}, lost=True)
 
     return cast("Section", lines)
@@ -118,42 +130,27 @@ def section(make: Section) -> Section:
 def full_result(result: CheckResult, width: int = WIDTH) -> Iterator[Line]:
     """Yield the full description of a result; without findings, outcome and reason."""
     if not result.findings:
-        reason = f"{result.outcome}: {result.reason}"
-        yield from (coloured(line.text, "red") for line in wrapped(reason, width, "", _CONTINUED))
+        yield from wrapped(f"{result.outcome}: {result.reason}", width, "", _CONTINUED, "red")
         return
     if result.cause is not None:
         yield from wrapped(follows_from(result.cause), width)
     for finding in result.findings:
-        yield from (coloured(line.text, "red") for line in wrapped(finding.message, width, "", _CONTINUED))
-        yield from _finding(finding, width)
-        yield from (
-            Line(f"    {name}: {line}")
-            for name, value in finding.evidence.items()
-            for line in value.split("\n")
-        )
-        yield from _reproduce(finding)
-    for label, text in (("requires:", requirement(result)), ("why:", why(result))):
-        if text:
-            yield from wrapped(text, width, f"  {label:<9} ")
-    if result.remediation:
-        yield from wrapped(result.remediation, width, "  remedy:   ")
-    if result.reason:
-        yield from wrapped(result.reason, width, "  note:     ")
-    for reference in result.references:
-        yield from wrapped(reference, width, "  see:      ")
+        yield from wrapped(finding.message, width, "", _CONTINUED, "red")
+        yield from _labelled([("expected", finding.expected), ("observed", finding.observed)], width)
+        for name, value in finding.evidence.items():
+            yield from (Line(f"    {name}: {line}") for line in value.split("\n"))
+        if finding.reproduce:
+            yield Line("  reproduce:")
+        for text in finding.reproduce:  # to paste, so it is not wrapped
+            yield from (Line(f"    {line}") for line in text.splitlines())
+    explained = [("requires", requirement(result)), ("why", why(result)), ("remedy", result.remediation)]
+    explained += [("note", result.reason), *(("see", reference) for reference in result.references)]
+    yield from _labelled([(label, text) for label, text in explained if text], width)
 
 
-def _finding(finding: Finding, width: int) -> Iterator[Line]:
-    yield from wrapped(finding.expected, width, "  expected: ")
-    yield from wrapped(finding.observed, width, "  observed: ")
-
-
-def _reproduce(finding: Finding) -> Iterator[Line]:
-    """Yield the commands to paste, unwrapped."""
-    if finding.reproduce:
-        yield Line("  reproduce:")
-    for text in finding.reproduce:
-        yield from (Line(f"    {line}") for line in text.splitlines())
+def _labelled(texts: Iterable[tuple[str, str]], width: int) -> Iterator[Line]:
+    for label, text in texts:
+        yield from wrapped(text, width, f"  {label + ':':<10}")
 
 
 _USAGES = {
@@ -165,10 +162,7 @@ _USAGES = {
     "key_cert_sign": "keyCertSign",
     "crl_sign": "cRLSign",
 }
-"""RFC 5280's names of the key usages, by attribute of the library."""
-
-_SHORT = 16
-"""Number of hexadecimal digits of a fingerprint in a line."""
+"""The names of the key usages in RFC 5280, section 4.2.1.3, by attribute of ``x509.KeyUsage``."""
 
 
 def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
@@ -179,8 +173,8 @@ def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
         "serial_number": f"{serial_number(certificate):x}",
         "not_before": utc(certificate.not_valid_before_utc),
         "not_after": utc(certificate.not_valid_after_utc),
-        "key": key_words(certificate),
-        "signature": signature_words(certificate),
+        "key": key_text(certificate),
+        "signature": signature_text(certificate),
         "subject_alt_names": list(subject_alt_names(certificate)),
         "key_usage": list(key_usage(certificate)),
         "extended_key_usage": list(extended_key_usage(certificate)),
@@ -190,13 +184,13 @@ def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
 
 def certificate_card(certificate: x509.Certificate, now: datetime) -> Iterator[tuple[str, str]]:
     """Yield all details of a certificate as pairs of label and value."""
-    yield "subject", _name(certificate.subject)
-    yield "issuer", _name(certificate.issuer)
+    yield "subject", shown_name(certificate.subject)
+    yield "issuer", shown_name(certificate.issuer)
     yield "serial", f"{serial_number(certificate):x}"
     yield "from", utc(certificate.not_valid_before_utc)
     yield "until", f"{utc(certificate.not_valid_after_utc)} ({days_left(certificate, now)})"
-    yield "key", key_words(certificate)
-    yield "signature", signature_words(certificate)
+    yield "key", key_text(certificate)
+    yield "signature", signature_text(certificate)
     yield "names", listed(subject_alt_names(certificate)) or "no subjectAltName"
     yield "key usage", ", ".join(key_usage(certificate)) or "no such extension"
     yield "extended", ", ".join(extended_key_usage(certificate)) or "no such extension"
@@ -209,7 +203,7 @@ def days_left(certificate: x509.Certificate, now: datetime) -> str:
     return f"expired {span(-left)} ago" if left < timedelta(0) else f"{span(left)} left"
 
 
-def key_words(certificate: x509.Certificate) -> str:
+def key_text(certificate: x509.Certificate) -> str:
     """Return type and size of the public key: ``ECDSA P-256``, ``RSA 2048``."""
     key = public_key(certificate)
     match key:
@@ -226,7 +220,7 @@ def key_words(certificate: x509.Certificate) -> str:
     return type(key).__name__
 
 
-def signature_words(certificate: x509.Certificate) -> str:
+def signature_text(certificate: x509.Certificate) -> str:
     """Return the signature's hash, or that the algorithm has none."""
     return signature_hash(certificate) or "no separate hash"
 
@@ -255,5 +249,6 @@ def utc(when: datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")
 
 
-def _name(name: x509.Name) -> str:
+def shown_name(name: x509.Name) -> str:
+    """Return a distinguished name in RFC 4514 format, ``(empty name)`` for an empty one."""
     return name_text(name) or "(empty name)"

@@ -28,11 +28,11 @@ from pytest_etcdtls.runner import Run, TargetRun, find_listener
 from pytest_etcdtls.suite.state import (
     CLUSTER,
     TARGET,
+    cluster_failure,
     default_source,
     of_label,
     overridden,
     run_of,
-    without_cluster,
 )
 from pytest_etcdtls.target import Listener, Target
 
@@ -58,11 +58,11 @@ def connect(target: TargetRun) -> httpx.Client:
 
 
 def _listener(target: Target) -> Listener:
-    for role in (Role.CLIENT_HTTP, Role.CLIENT):  # the former leaves gRPC only to the latter
+    for role in (Role.CLIENT_HTTP, Role.CLIENT):  # with the former, the latter serves gRPC only
         for listener in target.listeners:
-            # Without a CA file any public CA would do, and a member list may lead anywhere.
-            known = not listener.discovered or target.credentials(role).server_ca is not None
-            if listener.role is role and known:
+            # A member list may name any server, and without a CA file every public CA is trusted.
+            is_known = not listener.discovered or target.credentials(role).server_ca is not None
+            if listener.role is role and is_known:
                 return listener
     pytest.fail("etcd_client needs a client listener: pass --etcd-endpoint", pytrace=False)
 
@@ -71,7 +71,8 @@ def _context(target: TargetRun, actual: Target, listener: Listener) -> ssl.SSLCo
     context = trusting_context(actual, listener)
     if listener.scheme == "https":
         certificate, key, passphrase = _files(target, actual.credentials(listener.role).identities)
-        context.load_cert_chain(certificate, key, password=passphrase or b"")  # never asks
+        # Without a passphrase, OpenSSL would read one from the terminal.
+        context.load_cert_chain(certificate, key, password=passphrase or b"")
     return context
 
 
@@ -116,7 +117,7 @@ class ClusterFactory:
         try:
             source = request.source(lambda: default_source(run, self._label))
         except NoEtcdError as error:
-            raise without_cluster(self._config, error) from None
+            raise cluster_failure(self._config, error) from None
         cluster = run.start(request.config(run.settings.owned.config), source)
         self._started.callback(cluster.stop)
         return cluster
@@ -169,8 +170,8 @@ class BoundCheck:
         result = self.run()
         match result.outcome:
             case Outcome.VIOLATES | Outcome.INCONCLUSIVE | Outcome.BROKEN:
-                words = "\n".join(line.text for line in full_result(result))
-                pytest.fail(f"{result.check} on {result.url} {result.outcome}\n{words}", pytrace=False)
+                text = "\n".join(line.text for line in full_result(result))
+                pytest.fail(f"{result.check} on {result.url} {result.outcome}\n{text}", pytrace=False)
             case Outcome.NOT_APPLICABLE | Outcome.NOT_VERIFIED:
                 pytest.skip(f"{result.outcome}: {result.reason}")
             case Outcome.WAIVED:
@@ -191,11 +192,11 @@ class CheckSubject:
     """A test parameter: a listener of a target by label, and optionally a check.
 
     Attributes:
-        target: label of the target; empty if a fixture or a parameter alone decides which it is.
+        target: label of the target; empty if only a fixture or a parameter decides which it is.
         listener: label of the listener, or that of the whole target.
         check: the check.
-        foreseen: labels of the listeners that tests were collected for, if a fixture of the user's may give
-            the test others; else empty.
+        foreseen: labels of the listeners that tests were collected for, if a user's fixture may have others;
+            else empty.
     """
 
     target: str
@@ -219,8 +220,8 @@ class NoTarget:
 def at_listener(target: TargetRun, place: CheckSubject | NoTarget) -> Listener | None:
     """Return the listener of a test; ``None`` for a check about the whole target.
 
-    The test is skipped if its cluster has no such listener. It fails if the cluster has listeners that no
-    test was collected for: they would be left out unnoticed.
+    The test is skipped if its cluster has no such listener. It fails if the cluster has a listener for which
+    no test was collected: nothing else would report that.
     """
     if isinstance(place, NoTarget):
         pytest.fail(place.reason, pytrace=False)
@@ -265,11 +266,11 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(names, [(missing,) * len(names)], indirect=True, ids=["no-etcd"])
         return
     labels = list(subjects.outlines)
-    apart = _LABEL in metafunc.fixturenames and len(labels) > 1
-    if apart:
+    separate = _LABEL in metafunc.fixturenames and len(labels) > 1
+    if separate:
         metafunc.parametrize(_LABEL, labels, indirect=True, ids=labels, scope="session")
     if names:
-        places = list(subjects.places(checks, labelled=not apart))
+        places = list(subjects.places(checks, labelled=not separate))
         values = [(place,) * len(names) for place in places]
         metafunc.parametrize(names, values, indirect=True, ids=[place.id for place in places])
 
@@ -293,8 +294,8 @@ class _Subjects:
     """The targets of a test as far as they are known when it is collected.
 
     Attributes:
-        outlines: the targets by label; the label is empty if a fixture or a parameter alone decides.
-        guessed: a fixture of the user's may give the test other listeners.
+        outlines: the targets by label; the label is empty if only a fixture or a parameter decides.
+        guessed: a user's fixture may give the test other listeners.
     """
 
     outlines: Mapping[str, TargetRun]
@@ -302,7 +303,7 @@ class _Subjects:
 
     @classmethod
     def of(cls, metafunc: pytest.Metafunc, run: Run) -> Self:
-        """Find out what a test gets.
+        """Return the targets of a test.
 
         Raises:
             UsageError: if there is no etcd to start, or a parameter names no cluster.
@@ -322,7 +323,7 @@ class _Subjects:
         outline = Target(label="", origin="process", listeners=tuple(listeners.values()))
         labels = [""]
         if not requests or not all(request.names_etcd for request in requests):
-            with suppress(UsageError) if guessed else nullcontext():  # theirs may start another etcd
+            with suppress(UsageError) if guessed else nullcontext():  # the override may start another etcd
                 labels = [target.outline.label for target in run.owned]
         target = TargetRun(outline, run.settings, run.start)
         return cls(dict.fromkeys(labels if len(labels) > 1 else [""], target), guessed)
@@ -332,7 +333,7 @@ class _Subjects:
 
         Args:
             checks: the checks; ``None`` for listeners alone.
-            labelled: the parameter says which target it is of; else another one does, and all are alike.
+            labelled: the parameter has the label of the target; else another parameter has it.
         """
         for label, target in (
             self.outlines.items() if labelled else [("", next(iter(self.outlines.values())))]
@@ -358,7 +359,7 @@ def _requests(metafunc: pytest.Metafunc) -> Iterator[ClusterRequest]:
         if CLUSTER not in names:
             continue
         if CLUSTER not in metafunc.fixturenames:
-            metafunc.fixturenames.append(CLUSTER)  # on a live cluster no other fixture asks for it
+            metafunc.fixturenames.append(CLUSTER)  # on a live cluster no other fixture requests it
         for value in marker.args[1] if len(marker.args) > 1 else marker.kwargs.get("argvalues", ()):
             # pytest.param() returns a value of a class that is not public.
             several = getattr(value, "values", None) if type(value).__name__ == "ParameterSet" else None
@@ -369,11 +370,11 @@ def _requests(metafunc: pytest.Metafunc) -> Iterator[ClusterRequest]:
 
 def _names(marker: pytest.Mark) -> list[str]:
     names = marker.args[0] if marker.args else marker.kwargs.get("argnames", ())
-    return [word.strip() for word in names.split(",")] if isinstance(names, str) else list(names)
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
 
 
 def live(config: pytest.Config, label: str | None) -> TargetRun:
-    """Return the live or the replayed target, or fail the test with a message that says why there is none.
+    """Return the live or the replayed target, or fail the test with the reason why there is none.
 
     Args:
         config: pytest's configuration.
@@ -384,7 +385,7 @@ def live(config: pytest.Config, label: str | None) -> TargetRun:
         run.discover()
         return of_label(run.targets, label)
     except (UsageError, pytest.UsageError) as error:
-        raise without_cluster(config, error) from None
+        raise cluster_failure(config, error) from None
 
 
 def _is_ours(metafunc: pytest.Metafunc, name: str) -> bool:

@@ -1,7 +1,7 @@
 """The clusters of ``--etcd-clusters`` in a pytest session: one item for each.
 
-An item judges its cluster whole, and nothing of it is kept but its verdict. The clusters after it are
-contacted by threads meanwhile, and one that does not answer is judged when its time-outs have passed.
+An item judges all of its cluster, and only the verdict stays in memory. Meanwhile threads contact the next
+clusters. A cluster that does not answer is judged after its time-outs.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ from pytest_etcdtls.settings.cluster_list import (
 )
 from pytest_etcdtls.suite.interruptions import (
     Interruption,
-    is_output_lost,
-    outlive_output,
-    replace_missing_output,
+    not_written,
+    show_without_terminal,
+    summary_reporter,
 )
-from pytest_etcdtls.suite.items import Crash, existing_place
-from pytest_etcdtls.suite.ledger import Ledger, gather, shortcomings, stale_waivers
+from pytest_etcdtls.suite.items import Crash, existing_place, run_item
+from pytest_etcdtls.suite.ledger import ENDED_WELL, Ledger, gather, is_selective, shortcomings, stale_waivers
 from pytest_etcdtls.suite.state import is_distributed, is_worker, run_of
 from pytest_etcdtls.untrusted import printable
-from pytest_etcdtls.waivers import Review, review
+from pytest_etcdtls.waivers import review
 
 _LIST: Final = "etcdtls_clusters"
 _ALONE: Final = "etcdtls_alone"
@@ -72,11 +72,11 @@ _DOCUMENT: Final = "etcdtls_cluster"
 """Attribute of a test report that holds the report of a cluster, as a line of JSON."""
 
 _AHEAD: Final = 4
-"""Clusters that are contacted before it is their turn."""
-_PATIENCE: Final = 1.0
-"""Seconds after which a cluster that has not answered makes room for another one."""
+"""Clusters that are contacted before they are judged."""
+_SLOW: Final = 1.0
+"""Seconds without an answer after which one more cluster is contacted."""
 _MOST_SILENT: Final = 32
-"""Clusters that may be waited for at a time."""
+"""Clusters that are contacted at a time, with those that do not answer."""
 _MOST_LISTENERS: Final = 8
 """Listeners of one cluster that are contacted at a time."""
 
@@ -121,7 +121,7 @@ class ClusterJudge:
         self._thread: Worker | None = None
 
     def contact(self, ended: Callable[[], None] = lambda: None) -> None:
-        """Contact its listeners in threads, unless that was done.
+        """Contact its listeners in threads, once.
 
         Args:
             ended: called when every listener has answered, or its time-outs have passed.
@@ -158,14 +158,14 @@ class ClusterJudge:
             for thread in threads:
                 thread.join()
             self._run = run
-        except Exception as error:  # it costs this cluster its verdict, and no other
-            said = str(error) if isinstance(error, EtcdTLSError) else f"{type(error).__name__}: {error}"
-            self._problem = f"The cluster could not be judged: {printable(said, 1024)}"
+        except Exception as error:  # costs no other cluster its verdict
+            text = str(error) if isinstance(error, EtcdTLSError) else f"{type(error).__name__}: {error}"
+            self._problem = f"The cluster could not be judged: {printable(text, 1024)}"
         finally:
             ended()
 
     def judge(self, place: FleetPlace) -> Document:
-        """Return the report of the cluster. Nothing else of it is kept.
+        """Return the report of the cluster, and drop everything else.
 
         Raises:
             pytest.fail.Exception: if pytest-timeout stopped it. Its report has the results until then.
@@ -175,7 +175,7 @@ class ClusterJudge:
             self._thread.join()
         run, self._run = self._run, None
         if run is None:
-            return self.without_verdict(self._problem, place)
+            return without_verdict(self._cluster.label, self._problem, place)
         ledger = Ledger(run)
         (target,) = run.targets
         subjects = [(label, list(checks)) for label, checks in target.subjects(run.checks)]
@@ -190,18 +190,19 @@ class ClusterJudge:
         status = int(pytest.ExitCode.TESTS_FAILED if ledger.failed or problems else pytest.ExitCode.OK)
         return cluster_document(gather(run, ledger, status, problems), self._cluster.label, place)
 
-    def without_verdict(self, reason: str, place: FleetPlace) -> Document:
-        """Return the report of a cluster that came to no verdict for a reason of our own."""
-        report = Report(
-            started_at=datetime.now(UTC),
-            seconds=0.0,
-            partial=False,
-            seen=(),
-            results=(),
-            problems=(reason,),
-            status=1,
-        )
-        return cluster_document(report, self._cluster.label, place)
+
+def without_verdict(label: str, reason: str, place: FleetPlace) -> Document:
+    """Return the report of a cluster that has no verdict for a reason of our own."""
+    report = Report(
+        started_at=datetime.now(UTC),
+        seconds=0.0,
+        partial=False,
+        seen=(),
+        results=(),
+        problems=(reason,),
+        status=1,
+    )
+    return cluster_document(report, label, place)
 
 
 class Fleet(pytest.Collector):
@@ -240,21 +241,21 @@ class ClusterItem(pytest.Item):
 
     @property
     def place(self) -> FleetPlace:
-        """Where the cluster stands."""
+        """Its part of the list."""
         return place_in(self.parent.clusters)
 
     def setup(self) -> None:
-        """Judge the cluster. Without a verdict the item ends here, and pytest says error."""
+        """Judge the cluster. Without a verdict the item ends here, which pytest shows as an error."""
         if self.config.getoption("setuponly", False):
             return
         if self.verdict is None:
             try:
                 self.document = self.judge.judge(self.place)
             except pytest.fail.Exception as stopped:  # raised by pytest-timeout in a signal handler
-                self.document = self.judge.without_verdict(f"Stopped before a verdict: {stopped}", self.place)
+                self.document = without_verdict(self.name, f"Stopped before a verdict: {stopped}", self.place)
             self.verdict = verdict_of(self.document)
             self.user_properties += [("etcdtls.verdict", self.verdict.verdict)]
-        if not self.verdict.is_clean and self.verdict.word != "NOT CLEAN":
+        if not self.verdict.is_clean and self.verdict.kind != "NOT CLEAN":
             raise ClusterNotCleanError(self.verdict)
 
     def runtest(self) -> None:
@@ -274,12 +275,12 @@ class ClusterItem(pytest.Item):
 
 
 def place_in(clusters: ClusterList) -> FleetPlace:
-    """Return where the clusters of a list stand."""
+    """Return the part that the clusters of a list are."""
     return FleetPlace(clusters=clusters.total, shard=str(clusters.shard))
 
 
 class Spool:
-    """The reports of the clusters that have ended, in a file without a name: a line each."""
+    """The reports of the judged clusters, a line each in a temporary file."""
 
     def __init__(self) -> None:
         self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - until the end
@@ -290,7 +291,7 @@ class Spool:
         self._file.write(line)
 
     def documents(self) -> Iterator[Document]:
-        """Yield the reports again."""
+        """Yield the reports."""
         self._file.seek(0)
         yield from map(json.loads, self._file)
 
@@ -299,57 +300,19 @@ class Spool:
         self._file.close()
 
 
-class FleetSession:
-    """The hooks of a process that runs the items of clusters, or whose workers do.
+class FleetItems:
+    """The hooks that collect and run the items of clusters, in the process that judges them.
 
     Args:
-        config: pytest's configuration.
-        invocation: the parsed command line.
-        text: the content of the list.
         clusters: the clusters of the list.
-        interruption: the handler of signals; ``None`` in a worker.
+        ids: node ids to collect, empty for all.
+        alone: collect nothing else.
     """
 
-    def __init__(
-        self,
-        config: pytest.Config,
-        invocation: Invocation,
-        text: str,
-        clusters: ClusterList,
-        interruption: Interruption | None,
-    ) -> None:
-        self._config = config
-        self._invocation = invocation
-        self._text = text
+    def __init__(self, clusters: ClusterList, ids: Sequence[str], *, alone: bool) -> None:
         self._clusters = clusters
-        self._interruption = interruption
-        self._settings = run_of(config).settings
-        self._started_at = datetime.now(UTC)
-        self._alone = getattr(config, "workerinput", {}).get(_ALONE, False)
-        self._expected: frozenset[str] = frozenset()
-        self._verdicts: dict[str, ClusterVerdict] = {}
-        self._waived: dict[tuple[str, Outcome], CheckResult] = {}
-        self._problems: list[str] = []
-        self._lines: dict[Path, IO[str]] = {}
-        self._failed: set[Path] = set()
-        self._report: FleetReport | None = None
-        self._spool = Spool() if any(path.suffix == ".json" for path in self._settings.reports) else None
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_sessionstart(self) -> Generator[None, object, object]:
-        """Let the run outlive its standard output, and begin the reports that are written as it goes."""
-        if self._interruption is not None:
-            outlive_output(self._config)
-            if not is_dry(self._config):
-                for path in self._settings.reports:
-                    if path.suffix == ".jsonl":
-                        self._lines[path] = path.open("w", encoding="utf-8")
-        return (yield)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - of xdist
-        """Send the list to a worker: standard input can be read only once."""
-        node.workerinput |= {_LIST: self._text, _ALONE: self._invocation.alone}
+        self._ids = ids
+        self._alone = alone
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -359,76 +322,14 @@ class FleetSession:
         report = yield
         if isinstance(collector, pytest.Session):
             others = [] if self._alone else report.result
-            report.result = [*others, Fleet.of(collector, self._clusters, self._invocation.ids)]
+            report.result = [*others, Fleet.of(collector, self._clusters, self._ids)]
         return report
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Record which clusters are judged."""
-        self._expected = frozenset(item.name for item in session.items if isinstance(item, ClusterItem))
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Record which clusters the workers judge."""
-        self._expected = frozenset(id_.removeprefix(f"{ROOT}::") for id_ in ids if _is_ours(id_))
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
-        """Run the items of the user's, then ours in the order in which their clusters answer."""
-        if is_dry(self._config) or is_distributed(self._config) or is_worker(self._config):
-            return (yield)
-        ours = [item for item in session.items if isinstance(item, ClusterItem)]
-        session.items[:] = [item for item in session.items if not isinstance(item, ClusterItem)]
-        ended = yield
-        for item in self._as_contacted(ours):
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
-            if session.shouldfail:
-                raise session.Failed(session.shouldfail)
-            if session.shouldstop:
-                raise session.Interrupted(session.shouldstop)
-        return ended
-
-    def _as_contacted(self, items: Iterable[ClusterItem]) -> Iterator[ClusterItem]:
-        """Yield items as their clusters are contacted, a few ahead.
-
-        What does not answer for a while makes room for another one.
-        """
-        waiting = deque(items)
-        begun: dict[ClusterItem, float] = {}
-        ended: SimpleQueue[ClusterItem] = SimpleQueue()
-        ready: deque[ClusterItem] = deque()
-        try:
-            while waiting or begun or ready:
-                while not ended.empty():
-                    ready.append(ended.get())
-                    del begun[ready[-1]]
-                now = time.monotonic()
-                young = sum(now - since < _PATIENCE for since in begun.values())
-                while waiting and young + len(ready) < _AHEAD and len(begun) < _MOST_SILENT:
-                    item = waiting.popleft()
-                    begun[item], young = now, young + 1
-                    item.judge.contact(partial(ended.put, item))
-                if ready:
-                    yield ready.popleft()
-                    continue
-                with suppress(Empty):
-                    item = ended.get(timeout=_PATIENCE if waiting else None)
-                    del begun[item]
-                    ready.append(item)
-        finally:
-            for item in (*begun, *ready):
-                item.judge.abandon()
 
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Contact the next cluster of a worker with this one."""
         for one in (item, nextitem):
             if isinstance(one, ClusterItem):
                 one.judge.contact()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self) -> None:
-        """End the run if a signal came and its exception was lost."""
-        if self._interruption is not None:
-            self._interruption.again()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -441,19 +342,121 @@ class FleetSession:
             item.document = None
         return report  # type: ignore[no-any-return]
 
+
+class FleetSession:
+    """The hooks of a process that is no worker: it shows the verdicts and writes the reports.
+
+    Args:
+        config: pytest's configuration.
+        invocation: the parsed command line.
+        text: the content of the list.
+        clusters: the clusters of the list.
+        interruption: the handler of signals.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        invocation: Invocation,
+        text: str,
+        clusters: ClusterList,
+        interruption: Interruption,
+    ) -> None:
+        self._config = config
+        self._invocation = invocation
+        self._text = text
+        self._clusters = clusters
+        self._interruption = interruption
+        self._settings = run_of(config).settings
+        self._started_at = datetime.now(UTC)
+        self._expected: frozenset[str] = frozenset()
+        self._verdicts: dict[str, ClusterVerdict] = {}
+        self._waived: dict[tuple[str, Outcome], CheckResult] = {}
+        self._problems: list[str] = []
+        self._lines: dict[Path, IO[str]] = {}
+        self._failed: set[Path] = set()
+        self._report: FleetReport | None = None
+        self._spool = Spool() if any(path.suffix == ".json" for path in self._settings.reports) else None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Open the reports to which the report of each cluster is appended when it ends."""
+        if not is_dry(self._config):
+            for path in self._settings.reports:
+                if path.suffix == ".jsonl":
+                    self._lines[path] = path.open("w", encoding="utf-8")
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401 - of xdist
+        """Send the list to a worker: standard input can be read only once."""
+        node.workerinput |= {_LIST: self._text, _ALONE: self._invocation.alone}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Record which clusters are judged."""
+        self._expected = frozenset(item.name for item in session.items if isinstance(item, ClusterItem))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Record which clusters the workers judge."""
+        self._expected = frozenset(id_.removeprefix(f"{ROOT}::") for id_ in ids if _is_ours(id_))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
+        """Run the user's items, then ours in the order in which their clusters answer."""
+        if is_dry(self._config) or is_distributed(self._config):
+            return (yield)
+        ours = [item for item in session.items if isinstance(item, ClusterItem)]
+        session.items[:] = [item for item in session.items if not isinstance(item, ClusterItem)]
+        ended = yield
+        for item in self._as_contacted(ours):
+            run_item(item)
+        return ended
+
+    def _as_contacted(self, items: Iterable[ClusterItem]) -> Iterator[ClusterItem]:
+        """Yield items when their clusters have answered, or their time-outs have passed.
+
+        A few clusters are contacted at a time; one that is slow to answer does not count.
+        """
+        waiting = deque(items)
+        begun: dict[ClusterItem, float] = {}
+        ended: SimpleQueue[ClusterItem] = SimpleQueue()
+        ready: deque[ClusterItem] = deque()
+        try:
+            while waiting or begun or ready:
+                while not ended.empty():
+                    ready.append(ended.get())
+                    del begun[ready[-1]]
+                now = time.monotonic()
+                recent = sum(now - since < _SLOW for since in begun.values())
+                while waiting and recent + len(ready) < _AHEAD and len(begun) < _MOST_SILENT:
+                    item = waiting.popleft()
+                    begun[item], recent = now, recent + 1
+                    item.judge.contact(partial(ended.put, item))
+                if ready:
+                    yield ready.popleft()
+                    continue
+                with suppress(Empty):
+                    item = ended.get(timeout=_SLOW if waiting else None)
+                    del begun[item]
+                    ready.append(item)
+        finally:
+            for item in (*begun, *ready):
+                item.judge.abandon()
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Record the verdict of a cluster, write its report and show its line."""
-        if is_worker(self._config) or not _is_ours(report.nodeid):
+        if not _is_ours(report.nodeid):
             return
         label = report.nodeid.removeprefix(f"{ROOT}::")
         line: str | None = report.__dict__.pop(_DOCUMENT, None)
         if label in self._verdicts or (line is None and not report.failed):
             return
         if line is None:  # the worker crashed, or a hook of another plugin failed
-            said = printable(str(report.longrepr).strip().rpartition("\n")[2], 512)
-            lost = ClusterJudge(self._clusters, ListedCluster(label, {}))
-            line = as_line(lost.without_verdict(f"It could not be judged: {said}", place_in(self._clusters)))
+            reason = printable(str(report.longrepr).strip().rpartition("\n")[2], 512)
+            place = place_in(self._clusters)
+            line = as_line(without_verdict(label, f"It could not be judged: {reason}", place))
         self._record(label, line)
 
     def _record(self, label: str, line: str) -> None:
@@ -476,21 +479,23 @@ class FleetSession:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None and self._config.get_verbosity() > -2:
             number = f"{len(self._verdicts):>{len(str(len(self._expected)))}}/{len(self._expected)} "
-            width = terminal._tw.fullwidth - len(number)
+            writer = self._config.get_terminal_writer()
+            width = writer.fullwidth - len(number)
             shown = cluster_line(verdict, width, min(24, max(map(len, self._expected), default=0)))
             if terminal.showlongtestinfo:
                 terminal.ensure_newline()
-            terminal._tw.line(number + shown.text, **shown.markup)
+            writer.line(number + shown.text, **shown.markup)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Keep pytest's reporter from naming the file before each line."""
+        """Keep pytest's reporter from writing the path before each line."""
+        # It writes the path of an item if that is not its currentfspath.
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None and _is_ours(nodeid):
             terminal.currentfspath = self._config.rootpath / ROOT
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Count clusters in words of their own, and leave their line to :meth:`_record`."""
+        """Return the category in which pytest counts a cluster. :meth:`_record` writes the line about it."""
         if not _is_ours(report.nodeid):
             return None
         if report.failed:
@@ -499,10 +504,8 @@ class FleetSession:
 
     def pytest_report_header(self) -> list[str]:
         """Return the header: how many clusters there are, and where from."""
-        clusters, part = (
-            self._clusters,
-            f", part {self._clusters.shard}" if self._clusters.shard.of > 1 else "",
-        )
+        clusters = self._clusters
+        part = f", part {clusters.shard}" if clusters.shard.of > 1 else ""
         checks = len(run_of(self._config).checks)
         return [
             f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {checks} checks",
@@ -513,43 +516,39 @@ class FleetSession:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Set the exit code and write the reports; show the summary after everything else."""
-        if self._interruption is None or is_dry(self._config):
+        if is_dry(self._config):
             return (yield)
         with self._interruption.held():
             self._finish(session)
         yield
-        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if self._report is None:
             return None
-        if terminal is None or self._config.option.no_summary or is_output_lost(self._config):
-            sys.stderr.writelines(f"etcd TLS: {text}\n" for text in self._problems)
+        terminal = summary_reporter(self._config)
+        if terminal is None:
+            show_without_terminal(self._problems)
             return None
+        width = self._config.get_terminal_writer().fullwidth
         written = [f"report: {path}" for path in self._settings.reports if path not in self._failed]
-        lines = fleet_summary(
-            self._report, width=terminal._tw.fullwidth, written=written, status=int(session.exitstatus)
-        )
-        terminal.write_line("")
-        for line in lines:
+        lines = fleet_summary(self._report, width=width, written=written, status=int(session.exitstatus))
+        for line in (Line(), *lines):
             terminal.write_line(line.text, **line.markup)
         return None
 
     def _finish(self, session: pytest.Session) -> None:
         status = int(session.exitstatus)
-        if status not in (
-            pytest.ExitCode.OK,
-            pytest.ExitCode.TESTS_FAILED,
-            pytest.ExitCode.NO_TESTS_COLLECTED,
-            2,
-        ):
+        interrupted = status == pytest.ExitCode.INTERRUPTED
+        if status not in ENDED_WELL and not interrupted:
             return
         clusters = self._clusters
-        selective = any(session.config.getoption(name, False) for name in ("lf", "stepwise", "stepwise_skip"))
-        if clusters.clusters and not self._expected and status != 2 and not selective:
+        if clusters.clusters and not self._expected and not interrupted and not is_selective(self._config):
             self._problems.append(
                 "--etcd-clusters was given and no cluster was judged: they were deselected (-k, -m, "
                 "--deselect, an ini file). --no-etcd-conformance says that this is meant."
             )
-        self._problems += stale_waivers(self._review())
+        # A part of a list does not show that a waiver is no longer needed.
+        waived = self._waived.values() if clusters.shard.of == 1 else ()
+        today = self._started_at.date()
+        self._problems += stale_waivers(review(self._settings.waivers, waived, catalogue().keys(), today))
         for file in self._lines.values():
             file.close()
         self._report = FleetReport(
@@ -575,15 +574,9 @@ class FleetSession:
             status = int(pytest.ExitCode.TESTS_FAILED)
         session.exitstatus = status
 
-    def _review(self) -> Review:
-        """Return the review of the waivers. A part of a list cannot say that one is no longer needed."""
-        results = self._waived.values() if self._clusters.shard.of == 1 else ()
-        return review(self._settings.waivers, results, catalogue().keys(), self._started_at.date())
-
     def _not_written(self, path: Path, error: Exception) -> None:
-        said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         self._failed.add(path)
-        self._problems.append(f"The report {path} could not be written: {printable(said or str(error))}.")
+        self._problems.append(not_written(f"report {path}", error))
 
 
 def _is_ours(nodeid: str) -> bool:
@@ -591,27 +584,25 @@ def _is_ours(nodeid: str) -> bool:
 
 
 def activate_fleet(config: pytest.Config, invocation: Invocation) -> None:
-    """Register the hooks for the clusters of ``--etcd-clusters``, each of which is read and checked before.
+    """Read the clusters of ``--etcd-clusters``, and register the hooks.
 
     Raises:
         pytest.UsageError: if the list or a setting of a cluster cannot be used.
     """
     workerinput: Mapping[str, Any] = getattr(config, "workerinput", {})
-    worker = is_worker(config)
-    interruption = None if worker else Interruption()
-    if interruption is not None:
-        replace_missing_output()
-        interruption.install()
-        config.add_cleanup(interruption.restore)
+    interruption = None if is_worker(config) else Interruption.register(config)
     text, clusters = fleet_of(config, invocation, workerinput.get(_LIST))
-    if not worker:
-        try:
-            for cluster in clusters.clusters:
-                clusters.settings(cluster)
-            _ = run_of(config).checks
-        except UsageError as error:
-            raise pytest.UsageError(str(error)) from error
-        _refuse_unknown(invocation.ids, clusters)
+    items = FleetItems(clusters, invocation.ids, alone=workerinput.get(_ALONE, False))
+    config.pluginmanager.register(items, "etcdtls-fleet-items")
+    if interruption is None:
+        return
+    try:
+        for cluster in clusters.clusters:
+            clusters.settings(cluster)
+        _ = run_of(config).checks
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    _refuse_unknown(invocation.ids, clusters)
     session = FleetSession(config, invocation, text, clusters, interruption)
     config.pluginmanager.register(session, "etcdtls-fleet")
 
@@ -624,7 +615,7 @@ def fleet_of(
     Args:
         config: pytest's configuration.
         invocation: the parsed command line.
-        text: the list, if it is known already.
+        text: the list, if the controller sent it to this worker.
 
     Raises:
         pytest.UsageError: if it cannot be used.
@@ -641,7 +632,7 @@ def fleet_of(
 
 
 def _standard_input(config: pytest.Config) -> bytes:
-    """Return what comes from standard input, which pytest has replaced."""
+    """Return the content of standard input, which pytest's capture has replaced."""
     capture = config.pluginmanager.get_plugin("capturemanager")
     if capture is not None:
         capture.suspend(in_=True)

@@ -1,4 +1,4 @@
-"""What may interrupt a run of the suite from outside: signals, and standard output that is closed.
+"""What a run of the suite survives: signals, standard output that is closed, a report that cannot be written.
 
 After SIGINT or SIGTERM the run ends early, and its report is written all the same.
 
@@ -14,15 +14,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 
 import pytest
 
-PATIENCE: Final = 10.0
-"""Seconds after an interruption in which further signals are only noted: Ctrl-C is often pressed twice."""
+from pytest_etcdtls.untrusted import error_text, printable
+
+_REPEATED: Final = 10.0
+"""Seconds after an interruption in which further signals raise nothing: Ctrl-C is often pressed twice."""
 
 _DEFAULTS: Final[dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers]] = {
     signal.SIGINT: signal.default_int_handler,
@@ -31,21 +33,35 @@ _DEFAULTS: Final[dict[signal.Signals, Callable[[int, FrameType | None], object] 
 
 
 class Interruption:
-    """Turns SIGTERM into what Ctrl-C is, and keeps a second signal from the end of the run.
+    """A plugin for pytest that handles SIGINT and SIGTERM, and the loss of standard output.
 
     The first signal raises KeyboardInterrupt in the main thread, and pytest ends the run (exit code 2).
     Signals that follow soon, or come while :meth:`held`, raise nothing.
+
+    Args:
+        config: pytest's configuration.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self.received: signal.Signals | None = None
         """The signal that interrupted the run."""
         self._raised_at = 0.0
         self._held = 0
         self._replaced: list[signal.Signals] = []
 
+    @classmethod
+    def register(cls, config: pytest.Config) -> Self:
+        """Register the plugin; it handles the signals until the end of the session."""
+        _replace_missing_output()
+        interruption = cls(config)
+        interruption.install()
+        config.add_cleanup(interruption.restore)
+        config.pluginmanager.register(interruption, "etcdtls-interruption")
+        return interruption
+
     def install(self) -> None:
-        """Handle the two signals, unless they are ignored or somebody else handles them."""
+        """Handle the two signals, unless they are ignored or have another handler."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number, default in _DEFAULTS.items():
@@ -69,18 +85,29 @@ class Interruption:
         finally:
             self._held -= 1
 
-    def again(self) -> None:
-        """Raise what a callback of a C library swallowed.
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Replace the output of pytest's reporter, which exists now and has written nothing yet."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and not isinstance(reporter._tw._file, LossyOutput):
+            reporter._tw._file = LossyOutput(reporter._tw._file)
+        return (yield)
 
-        Raises:
-            KeyboardInterrupt: if there was a signal.
-        """
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        """End the run if there was a signal: a callback of a C library swallows the exception."""
         if self.received is not None:
             raise KeyboardInterrupt(self.received.name)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep the last entry of the traceback, the one that pytest shows; to render all takes long."""
+        if not self._config.option.fulltrace:
+            excinfo.traceback = excinfo.traceback[-1:]
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        repeated = self.received is not None and now - self._raised_at < PATIENCE
+        repeated = self.received is not None and now - self._raised_at < _REPEATED
         if self._held or repeated:
             sys.stderr.write(f"etcd TLS: {signal.Signals(number).name}: the report is being written\n")
             return
@@ -126,7 +153,7 @@ class LossyOutput:
         return getattr(self._file, name)
 
 
-def replace_missing_output() -> None:
+def _replace_missing_output() -> None:
     """Send standard output to the null device, if Python was started without one (``>&-``).
 
     Neither pytest's terminal reporter nor the end of its ``main`` can do without.
@@ -137,14 +164,21 @@ def replace_missing_output() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
 
 
-def outlive_output(config: pytest.Config) -> None:
-    """Let the run go on when what pytest's terminal reporter writes to is closed."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and not isinstance(reporter._tw._file, LossyOutput):
-        reporter._tw._file = LossyOutput(reporter._tw._file)
+def summary_reporter(config: pytest.Config) -> pytest.TerminalReporter | None:
+    """Return pytest's terminal reporter, ``None`` if nobody sees what it writes at the end of the run."""
+    reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or config.option.no_summary or getattr(reporter._tw._file, "lost", False):
+        return None
+    return reporter
 
 
-def is_output_lost(config: pytest.Config) -> bool:
-    """Return whether a line of the terminal reporter could not be written."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    return reporter is not None and getattr(reporter._tw._file, "lost", False) is True
+def show_without_terminal(problems: Iterable[str]) -> None:
+    """Write the problems of a run to standard error."""
+    sys.stderr.writelines(f"etcd TLS: {text}\n" for text in problems)
+
+
+def not_written(what: str, error: Exception) -> str:
+    """Return the sentence that a file could not be written, with the reason."""
+    if isinstance(error, OSError):
+        return f"The {what} could not be written: {printable(error.strerror or str(error))}."
+    return f"The {what} could not be written: {error_text(error)}."

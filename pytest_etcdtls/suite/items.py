@@ -19,20 +19,20 @@ from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun, left_out
 
 
-class ViolationError(AssertionError):
+class ResultError(Exception):
+    """A result that fails its item."""
+
+    def __init__(self, result: CheckResult) -> None:
+        super().__init__(headline(result))
+        self.result = result
+
+
+class ViolationError(ResultError, AssertionError):
     """The target violates a requirement. Reporters such as Allure call other errors broken tests."""
 
-    def __init__(self, result: CheckResult) -> None:
-        super().__init__(headline(result))
-        self.result = result
 
-
-class NoVerdictError(Exception):
+class NoVerdictError(ResultError):
     """A check has no verdict: the evidence could not be obtained, or the check itself is broken."""
-
-    def __init__(self, result: CheckResult) -> None:
-        super().__init__(headline(result))
-        self.result = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Crash:
     """The message that pytest's short summary and JUnit report show, and a place for other reporters.
 
     Attributes:
-        path: the ini file, or the root directory if there is none: nothing in a file is at fault.
+        path: that of the item, see :func:`existing_place`: no line of a file is at fault.
     """
 
     message: str
@@ -88,16 +88,16 @@ def refuse_unknown_ids(run: Run, names: Iterable[str]) -> None:
         known = node_ids(run)
     except EtcdTLSError as error:
         raise pytest.UsageError(str(error)) from error
-    if may_grow(run):
+    if any(target.discovers and target.seen is None for target in run.targets):
         return
     for name in names:
         if name != ROOT and not any(
             known_id == name or known_id.startswith(f"{name}::") for known_id in known
         ):
             why = _left_out(run, name) or "there is no such check in this run"
-            raise pytest.UsageError(
-                f"not found: {name}: {why}; --collect-only shows which there are{_but_for_those_found(run)}"
-            )
+            discovers = any(target.outline.discover for target in run.targets)
+            more = " of what is named, and a run lists what --etcd-discover adds" if discovers else ""
+            raise pytest.UsageError(f"not found: {name}: {why}; --collect-only shows which there are{more}")
 
 
 def node_ids(run: Run) -> list[str]:
@@ -111,22 +111,11 @@ def node_ids(run: Run) -> list[str]:
     ]
 
 
-def may_grow(run: Run) -> bool:
-    """Whether further listeners may be discovered."""
-    return any(target.asks and target.seen is None for target in run.targets)
-
-
 def _left_out(run: Run, name: str) -> str:
     """Return why the options leave out the check that a node id ends in."""
     check = catalogue().get(name.rpartition("::")[2])
     reasons = (left_out(check, target.outline) for target in run.targets) if check else ()
     return next((f"{name.rpartition('::')[2]} is left out, {reason}" for reason in reasons if reason), "")
-
-
-def _but_for_those_found(run: Run) -> str:
-    if not any(target.outline.discover for target in run.targets):
-        return ""
-    return " of what is named, and a run lists what --etcd-discover adds"
 
 
 def existing_place(config: pytest.Config) -> Path:
@@ -139,6 +128,20 @@ def existing_place(config: pytest.Config) -> Path:
     return next(
         (one for one in files if one and one.parent == config.rootpath and one.is_file()), config.rootpath
     )
+
+
+def run_item(item: pytest.Item, following: pytest.Item | None = None) -> None:
+    """Run an item as ``pytest_runtestloop`` of pytest does it.
+
+    Raises:
+        pytest.Session.Failed, pytest.Session.Interrupted: if the run is to end after it.
+    """
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+    session = item.session
+    if session.shouldfail:
+        raise session.Failed(session.shouldfail)
+    if session.shouldstop:
+        raise session.Interrupted(session.shouldstop)
 
 
 class Suite(pytest.Collector):
@@ -203,9 +206,13 @@ class ListenerNode(pytest.Collector):
                 yield item
 
 
+_PROPERTIES = ["check", "target", "listener", "outcome", "level", "severity", "url", "reason", "remediation"]
+"""The fields of a result that are properties of its item, in the JUnit report."""
+
+
 @functools.lru_cache(maxsize=4096)
 def _property(name: str, value: str) -> tuple[str, str]:
-    """Return a property of an item. Most are those of many items, and each costs memory."""
+    """Return a property of an item. Most items have the same ones, and each would cost memory."""
     return sys.intern(f"etcdtls.{name}"), value
 
 
@@ -237,7 +244,7 @@ class CheckItem(pytest.Item):
         return self.parent.name
 
     def _initrequest(self) -> None:
-        """Prepare to be run again: pytest-retry calls this method of a test function. A result stays."""
+        """Do nothing. pytest-retry calls this method of a test function before it runs it again."""
 
     def setup(self) -> None:
         """Run the check. A result that is not a verdict ends the item here."""
@@ -260,11 +267,9 @@ class CheckItem(pytest.Item):
             raise ViolationError(self.result)
 
     def _repr_failure_py(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ANN401 - as pytest has it
-        """Return the result instead of a traceback, before other plugins read it.
-
-        pytest has no public method for an error in set-up. ``pytest_runtest_makereport`` does the rest.
-        """
-        if isinstance(excinfo.value, ViolationError | NoVerdictError):
+        """Return the result instead of a traceback, before other plugins read it."""
+        # For an error in set-up, TestReport.from_item_and_call of pytest calls this method, and no public one.
+        if isinstance(excinfo.value, ResultError):
             return ResultRepr(excinfo.value.result, self.path)
         return super()._repr_failure_py(excinfo, style)
 
@@ -295,10 +300,7 @@ class CheckItem(pytest.Item):
     def _add_properties(self) -> None:
         if self.result is None:
             return
-        for name in (
-            *("check", "target", "listener", "outcome", "level", "severity", "url", "reason"),
-            "remediation",
-        ):
+        for name in _PROPERTIES:
             if value := getattr(self.result, name):
                 self.user_properties.append(_property(name, str(value)))
         if cause := self.result.cause:

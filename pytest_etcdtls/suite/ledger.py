@@ -18,14 +18,16 @@ from pytest_etcdtls.facts.etcd_log import EtcdLogs
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.options import Invocation, is_dry
+from pytest_etcdtls.profiles import FAILED
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.report.behaviour import snapshot
 from pytest_etcdtls.report.differences import ComparedTargets, comparisons
 from pytest_etcdtls.report.model import Report, Seen
+from pytest_etcdtls.report.overview import plural
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.runner import Run, TargetRun, left_out_of
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import error_text
 from pytest_etcdtls.waivers import Review, review
 
 if TYPE_CHECKING:
@@ -35,15 +37,10 @@ if TYPE_CHECKING:
 VERDICTS = frozenset({Outcome.CONFORMS, Outcome.VIOLATES, Outcome.WARNS, Outcome.WAIVED})
 """Outcomes that are a verdict about a listener."""
 
-FAILING = frozenset({Outcome.VIOLATES, Outcome.INCONCLUSIVE, Outcome.BROKEN})
-"""Outcomes that fail a run."""
-
-_FAMILY = "mtls"
-
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """A listener without any verdict. ``what`` names the checks that have none."""
+    """A listener without a verdict; ``what`` is about the checks that have none."""
 
     target: str
     url: str
@@ -102,7 +99,7 @@ class Ledger:
     @property
     def failed(self) -> bool:
         """Whether a result fails the run."""
-        return any(result.outcome in FAILING for result in self._results.values())
+        return any(result.outcome in FAILED for result in self._results.values())
 
     def review_waivers(self) -> Review:
         """Return which waivers were used and which are stale."""
@@ -120,43 +117,49 @@ class Ledger:
         for result in self.results:
             by_listener.setdefault((result.target, result.listener), []).append(result)
         for target in self.run.targets:
-            judged = {
-                (result.check, result.listener)
-                for result in self.results
-                if result.target == target.outline.label
-            }
+            label = target.outline.label
             actual = target.seen.target if target.seen else target.outline
-            if not actual.runs and ("config.starts", CLUSTER) in judged:
-                continue  # one violation says why
+            whole = by_listener.get((label, CLUSTER), [])
+            if not actual.runs and any(result.check == "config.starts" for result in whole):
+                continue  # that result is a violation, with the reason
             for listener in actual.listeners:
-                results = by_listener.get((target.outline.label, listener.label), [])
+                results = by_listener.get((label, listener.label), [])
                 if any(result.outcome is Outcome.NOT_RUN for result in results):
                     continue
-                about_tls = [result for result in results if result.check.startswith(f"{_FAMILY}.")]
+                about_tls = [result for result in results if result.check.startswith("mtls.")]
                 applicable = [result for result in results if result.outcome is not Outcome.NOT_APPLICABLE]
                 wanted = about_tls if about_tls and listener.scheme == "https" else applicable
                 if wanted and not any(result.outcome in VERDICTS for result in wanted):
                     what = "no check about mutual TLS" if wanted is about_tls else "no check"
-                    found.append(Unverified(target.outline.label, listener.url, what))
+                    found.append(Unverified(label, listener.url, what))
         return found
 
 
 DISCOVERY = "cluster.discovered"
 """The check that reports whether every member was discovered."""
 
-_ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-_SELECTIVE = ("lf", "stepwise", "stepwise_skip")
+ENDED_WELL = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""pytest's exit codes of a run that was not cut short."""
+
+
+def is_selective(config: pytest.Config) -> bool:
+    """Return whether an option of pytest's may deselect everything on purpose."""
+    return any(config.getoption(name, False) for name in ("lf", "stepwise", "stepwise_skip"))
 
 
 def problems(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> list[str]:
     """Return the problems that fail the run in addition to results, one sentence each."""
-    if is_dry(session.config) or session.exitstatus not in _ENDED_WELL:
+    if is_dry(session.config) or session.exitstatus not in ENDED_WELL:
         return []
-    return [*_nothing_ran(session, invocation, ledger), *shortcomings(ledger), *_stale(ledger)]
+    return [
+        *_nothing_ran(session, invocation, ledger),
+        *shortcomings(ledger),
+        *stale_waivers(ledger.review_waivers()),
+    ]
 
 
 def shortcomings(ledger: Ledger) -> list[str]:
-    """Return what was to be judged and came to no verdict, one sentence each."""
+    """Return which members and listeners have no verdict, one sentence each."""
     return [*_undiscovered(ledger), *_unverified(ledger)]
 
 
@@ -174,12 +177,12 @@ def gather(run: Run, ledger: Ledger, status: int, problems: list[str]) -> Report
     seen = tuple(_seen(target, problems) for target in run.targets)
     snapshots = tuple(_snapshots(seen, ledger, problems))
     compared = _compared(snapshots, run.settings.baseline, problems)
-    not_as_before = list(_not_as_before(run, compared)) if status in _ENDED_WELL else []
+    not_as_before = list(_not_as_before(run, compared)) if status in ENDED_WELL else []
     problems += not_as_before
     return Report(
         started_at=run.started_at,
         seconds=(datetime.now(UTC) - run.started_at).total_seconds(),
-        partial=not ledger.complete or status not in _ENDED_WELL,
+        partial=not ledger.complete or status not in ENDED_WELL,
         seen=seen,
         results=tuple(ledger.results),
         profiles=run.settings.profiles,
@@ -198,8 +201,7 @@ def _snapshots(seen: Iterable[Seen], ledger: Ledger, problems: list[str]) -> Ite
         try:
             yield snapshot(one, ledger.results)
         except Exception as error:  # costs the comparison of this target
-            said = f"{type(error).__name__}: {printable(str(error))}"
-            problems.append(f"{one.target.label} could not be compared: {said}.")
+            problems.append(f"{one.target.label} could not be compared: {error_text(error)}.")
 
 
 def _compared(
@@ -208,9 +210,7 @@ def _compared(
     try:
         return comparisons(snapshots, baseline)
     except Exception as error:  # costs the comparison, and no report
-        problems.append(
-            f"The targets could not be compared: {type(error).__name__}: {printable(str(error))}."
-        )
+        problems.append(f"The targets could not be compared: {error_text(error)}.")
         return ()
 
 
@@ -219,12 +219,11 @@ def _not_as_before(run: Run, compared: Iterable[ComparedTargets]) -> Iterator[st
     for one in compared:
         count = sum(not difference.follows for difference in one.differences)
         if one.baseline and one.worse:
-            first = one.worse[0]
             more = f" and {len(one.worse) - 1} more" if len(one.worse) > 1 else ""
-            yield f"Worse than the baseline: {first.sentence}{more} ({one.labels[1]})."
+            yield f"Worse than the baseline: {one.worse[0].sentence}{more} ({one.labels[1]})."
         elif run.settings.fail_on_difference and count:
-            said = "1 difference" if count == 1 else f"{count} differences"
-            yield f"--etcd-fail-on-difference: {said} between {one.labels[0]} and {one.labels[1]}."
+            between = f"between {one.labels[0]} and {one.labels[1]}"
+            yield f"--etcd-fail-on-difference: {plural(count, 'difference')} {between}."
 
 
 def _left_out(run: Run) -> Counter[str]:
@@ -238,9 +237,9 @@ def _seen(target: TargetRun, problems: list[str]) -> Seen:
         return Seen(target=target.outline)
     try:
         _complete(observer)
-    except Exception as error:  # what one target lacks at the end costs no other its report
-        said = f"{type(error).__name__}: {printable(str(error))}"
-        problems.append(f"Observations of {observer.target.label} are missing in the report: {said}.")
+    except Exception as error:  # costs no other target its report
+        label = observer.target.label
+        problems.append(f"Observations of {label} are missing in the report: {error_text(error)}.")
     return Seen(target=observer.target, facts=tuple(observer.facts), connections=tuple(observer.connections))
 
 
@@ -249,7 +248,7 @@ def _complete(observer: Observer) -> None:
     for listener in observer.target.listeners:
         if observer.known(FirstContact, listener=listener) is not None:
             with suppress(UnobservedError):
-                observer.get(ServedChain, listener=listener)  # from the answer, without a connection
+                observer.get(ServedChain, listener=listener)  # from the first contact, without a connection
     if observer.connections:
         with suppress(UnobservedError):
             observer.get(EtcdLogs)  # at the end, when all our connections are known
@@ -257,8 +256,7 @@ def _complete(observer: Observer) -> None:
 
 def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> Iterator[str]:
     stopped = session.shouldfail or session.shouldstop
-    selective = any(session.config.getoption(name, False) for name in _SELECTIVE)
-    if invocation.asked and not ledger.judged and not stopped and not selective:
+    if invocation.asked and not ledger.judged and not stopped and not is_selective(session.config):
         run = ledger.run
         collected = any(checks for target in run.targets for _, checks in target.subjects(run.checks))
         deselected = "they were deselected (-k, -m, --deselect, an ini file)"
@@ -272,15 +270,15 @@ def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger
 
 
 def _undiscovered(ledger: Ledger) -> Iterator[str]:
-    """Return which members are not judged, if :data:`DISCOVERY` is not among the results."""
+    """Yield which members are not judged, unless :data:`DISCOVERY` was selected."""
     if any(result.check == DISCOVERY for result in ledger.results):
         return
     for target in ledger.run.targets:
-        if target.asks and target.seen is not None:
+        if target.discovers and target.seen is not None:
             result = ledger.run.result(target, catalogue()[DISCOVERY], CLUSTER)
-            if result.outcome in FAILING:
-                said = result.findings[0].message if result.findings else result.reason
-                yield f"--etcd-discover: {said} ({DISCOVERY}, which was not selected, has it in full)."
+            if result.outcome in FAILED:
+                text = result.findings[0].message if result.findings else result.reason
+                yield f"--etcd-discover: {text} ({DISCOVERY}, which was not selected, has it in full)."
 
 
 def _unverified(ledger: Ledger) -> Iterator[str]:
@@ -293,11 +291,7 @@ def _unverified(ledger: Ledger) -> Iterator[str]:
         )
 
 
-def _stale(ledger: Ledger) -> Iterator[str]:
-    yield from stale_waivers(ledger.review_waivers())
-
-
 def stale_waivers(found: Review) -> Iterator[str]:
-    """Yield that waivers are stale, if some are."""
+    """Yield the number of stale waivers, if there are some."""
     if number := len(found.stale):
-        yield f"{number} stale waiver{'s' if number > 1 else ''} (see the summary): remove or renew them."
+        yield f"{plural(number, 'stale waiver')} (see the summary): remove or renew them."

@@ -27,12 +27,11 @@ from pytest_etcdtls.runner import GATES, Run, TargetRun, subjects
 from pytest_etcdtls.suite.state import run_of
 from pytest_etcdtls.target import Listener, PortCredentials, SigningKey, Target
 
-_ELSEWHERE = "addresses that are no listeners, once each and without a credential"
-
 ADVERTISED = "advertised"
 """Label of the connections to each client URL that a member advertises and that is no listener."""
 
-_FOUND = Listener(role=Role.CLIENT, scheme="https", host="found", port=0, member="found", label="found")
+_OTHER_ADDRESSES = "addresses that are no listeners, once each and without a credential"
+_DISCOVERED = Listener(role=Role.CLIENT, scheme="https", host="found", port=0, member="found", label="found")
 
 
 def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
@@ -45,7 +44,7 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
     counted: Counter[str] = Counter({listener.label: 0 for listener in target.listeners})
     elsewhere: dict[tuple[type[Any], str | None], int] = {}
     advertised: dict[type[Any], None] = {}
-    wanted = list(_first(target, checks))
+    wanted = list(_requested(target, checks))
     if target.discover:
         wanted.append((None, Discovered, None))
     for listener, type_, key in led_to(target, wanted):
@@ -55,11 +54,11 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
         if probe.elsewhere is not None:
             elsewhere[type_, key] = probe.elsewhere(target)
         advertised |= dict.fromkeys(probe.advertised)
-    if more := sum(elsewhere.values()):
-        counted[CLUSTER] = more
+    if others := sum(elsewhere.values()):
+        counted[CLUSTER] = others
     if advertised and not target.discover:
-        somewhere = Planned(target, replace(_FOUND, role=Role.CLIENT))
-        counted[ADVERTISED] = sum(find_probe(type_).cost(somewhere) for type_ in advertised)
+        planned_there = Planned(target, _DISCOVERED)
+        counted[ADVERTISED] = sum(find_probe(type_).cost(planned_there) for type_ in advertised)
     return dict(counted)
 
 
@@ -68,7 +67,7 @@ def plan_lines(run: Run) -> Iterator[str]:
     bounds = run.settings.bounds
     for target in run.targets:
         listeners = {listener.label: listener for listener in target.outline.listeners}
-        for label, number in planned(_foreseen(target), run.checks).items():
+        for label, number in planned(_with_credentials(target), run.checks).items():
             most = min(number, bounds.max_connections)
             if label == ADVERTISED:
                 yield (
@@ -77,15 +76,16 @@ def plan_lines(run: Run) -> Iterator[str]:
                     "URLs at most"
                 )
             elif label == CLUSTER:
-                yield f"{target.outline.label}, {_ELSEWHERE}: at most {most} connections"
+                yield f"{target.outline.label}, {_OTHER_ADDRESSES}: at most {most} connections"
             else:
                 where = listeners[label].url if target.live else "a port chosen at start"
                 yield f"{target.outline.label} {label}, {where}: at most {most} connections"
             if number > bounds.max_connections:
                 yield f"  {number} may be wanted: what the cap of {most} forbids is inconclusive"
         if target.outline.discover:
-            yield from _of_whoever_is_found(target.outline, run)
-        own = 0 if target.live else len(settings_for(_needs(run.checks)))
+            yield from _discovered_lines(target.outline, run)
+        needs = ((need.type, need.key) for check in run.checks for need in check.needs.values())
+        own = 0 if target.live else len(settings_for(needs))
         if own:
             at_once = f"at most {AT_ONCE} at a time" if bounds.concurrency > 1 else "one after the other"
             yield f"{target.outline.label}, lifecycle checks: {own} further clusters, {at_once}"
@@ -96,15 +96,15 @@ def plan_lines(run: Run) -> Iterator[str]:
     )
 
 
-def _of_whoever_is_found(named: Target, run: Run) -> Iterator[str]:
+def _discovered_lines(named: Target, run: Run) -> Iterator[str]:
     """Yield the connections that each discovered listener adds."""
     cap = run.settings.bounds.max_connections
     found = tuple(
-        replace(_FOUND, role=role, host=role, label=f"found {role}") for role in (Role.CLIENT, Role.PEER)
+        replace(_DISCOVERED, role=role, host=role, label=f"found {role}") for role in (Role.CLIENT, Role.PEER)
     )
-    named_alone = planned(named, run.checks).get(CLUSTER, 0)
+    without = planned(named, run.checks).get(CLUSTER, 0)
     counted = planned(replace(named, listeners=(*named.listeners, *found)), run.checks)
-    ports = (counted.get(CLUSTER, 0) - named_alone) // len(found)
+    ports = (counted.get(CLUSTER, 0) - without) // len(found)
     each = ", ".join(
         f"each {listener.role} listener at most {min(counted[listener.label], cap)}" for listener in found
     )
@@ -124,11 +124,7 @@ def _hosts(target: Target) -> str:
     return "this machine" if target.origin != "live" else ", ".join(hosts) or "no host"
 
 
-def _needs(checks: Sequence[Check]) -> Iterator[tuple[type[Any], str | None]]:
-    yield from ((need.type, need.key) for check in checks for need in check.needs.values())
-
-
-def _foreseen(run: TargetRun) -> Target:
+def _with_credentials(run: TargetRun) -> Target:
     """Return a target with the credentials of an owned cluster, which determine the attempts."""
     if run.live or run.outline.replay is not None:
         return run.outline
@@ -143,15 +139,15 @@ def _foreseen(run: TargetRun) -> Target:
     )
 
 
-def _first(target: Target, checks: Sequence[Check]) -> Iterator[Place]:
+def _requested(target: Target, checks: Sequence[Check]) -> Iterator[Place]:
     """Yield the observations that the checks request directly, on every judged listener, gates first."""
     for check in checks:
         for listener in subjects(check, target):
             gates = [
                 catalogue()[gate] for gate in GATES if listener and listener.role in catalogue()[gate].roles
             ]
-            for asking in (*gates, check):
-                yield from ((listener, need.type, need.key) for need in asking.needs.values())
+            for one in (*gates, check):
+                yield from ((listener, need.type, need.key) for need in one.needs.values())
 
 
 def answer(config: pytest.Config) -> int:
@@ -185,7 +181,7 @@ def _plans(config: pytest.Config) -> Iterator[str]:
     _, clusters = fleet_of(config, invocation)
     last = f"part {clusters.shard} of {clusters.where} has no cluster"
     for cluster in clusters.clusters:
-        *lines, last = plan_lines(Run(clusters.settings(cluster), asks=False))
+        *lines, last = plan_lines(Run(clusters.settings(cluster), discovers=False))
         yield from lines
     yield last
 
@@ -207,7 +203,8 @@ def explain(check: Check, profiles: Profiles = NO_PROFILES) -> Iterator[str]:
             yield ""
     yield f"  level:       {check.level_text}"
     yield f"  severity:    {check.severity}"
-    yield f"  judges:      {_judges(check)}"
+    roles = ", ".join(role for role in Role if role in check.roles)
+    yield f"  judges:      {roles or 'the whole target'}"
     if check.opt_in:
         yield f"  runs:        only when asked for, with --etcd-check={check.id}"
     if difference := _difference(check, profiles):
@@ -228,18 +225,16 @@ def _find(identifier: str) -> Check:
 
 
 def _difference(check: Check, profiles: Profiles) -> str:
-    """Return in words what the profiles change of a check; empty if nothing."""
+    """Return what the profiles change of a check; empty if nothing."""
     roles: list[Role | None] = [*sorted(check.roles)] or [None]
     changed: dict[Role | None, str] = {}
     for role in roles:
         level, own = profiles.level(check, role), str(check.level_on(role))
         if level is not None and level != own:
             changed[role] = f"{level} instead of {own}"
-    parts = []
+    parts = [f"{text} on {role}" for role, text in changed.items()]
     if len(set(changed.values())) == 1 and len(changed) == len(roles):
-        parts = [*dict.fromkeys(changed.values())]
-    else:
-        parts = [f"{text} on {role}" for role, text in changed.items()]
+        parts = [*set(changed.values())]
     thresholds = profiles.thresholds.get(check.id)
     for name, value in (thresholds.given() if thresholds else {}).items():
         parts.append(f"{name}: {threshold_text(value)}")
@@ -250,10 +245,7 @@ def _difference(check: Check, profiles: Profiles) -> str:
 
 
 def _list(checks: Sequence[Check], selected: int, profiles: Profiles) -> Iterator[str]:
-    """Yield a line for each check, and the number of checks in a run. Opt-in checks are counted apart.
-
-    What a profile changes of a check is in a line below.
-    """
+    """Yield a line for each check, with what a profile changes in a second one, and the number of checks."""
     width = max((len(check.id) for check in checks), default=0)
     for check in checks:
         note = f" ({check.level_text})" if check.level_text != check.level else ""
@@ -264,10 +256,6 @@ def _list(checks: Sequence[Check], selected: int, profiles: Profiles) -> Iterato
     yield f"{selected} checks"
     if more := len(checks) - selected:
         yield f"{more} more, only when asked for"
-
-
-def _judges(check: Check) -> str:
-    return ", ".join(role for role in Role if role in check.roles) or "the whole target"
 
 
 def _lines(text: str, width: int, first: str) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -14,26 +14,26 @@ from pytest_etcdtls.report import write_document
 from pytest_etcdtls.report.model import Report, openssl_version
 from pytest_etcdtls.report.terminal import summary, verdict
 from pytest_etcdtls.report.text import Line, wrapped
-from pytest_etcdtls.results import Ancestor, CheckResult, Outcome
+from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.suite.interruptions import (
     Interruption,
-    is_output_lost,
-    outlive_output,
-    replace_missing_output,
+    not_written,
+    show_without_terminal,
+    summary_reporter,
 )
 from pytest_etcdtls.suite.items import (
     CheckItem,
-    NoVerdictError,
+    ResultError,
     ResultRepr,
     Suite,
-    ViolationError,
     refuse_unknown_ids,
+    run_item,
 )
 from pytest_etcdtls.suite.ledger import Ledger, exit_status, gather, problems
-from pytest_etcdtls.suite.state import Distribution, is_distributed, is_worker, keep_in_one_process, run_of
+from pytest_etcdtls.suite.state import is_distributed, is_worker, keep_in_one_process, run_of
 from pytest_etcdtls.target import PortCredentials, Target
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import error_text
 from pytest_etcdtls.waivers import write_proposal
 
 _NAMED = 12
@@ -50,15 +50,16 @@ def header(run: Run, width: int, *, every: bool) -> list[str]:
     """
     lines = [f"etcd TLS: pytest-etcdtls {__version__}, {openssl_version()}, {len(run.checks)} checks"]
     for target in run.targets:
-        lines += _owned(target) if target.source else _live(target.outline, every=every)
+        outline = target.outline
+        if (source := target.source) is not None:
+            lines.append(f"  {outline.label}: {source.kind} of {source.location}, {source.why}")
+        else:
+            lines += _live(outline, every=every)
     if (plan := run.settings.replay) is not None:
         lines.append(f"  replayed on each: member {plan.label} as {plan.declaration.source} declares it")
         lines += [f"  replayed otherwise: {note}" for note in plan.notes]
-    return [line.text for text in lines for line in wrapped(text.strip(), width, _indent(text), "    ")]
-
-
-def _indent(text: str) -> str:
-    return text[: len(text) - len(text.lstrip())]
+    indented = ((line[: len(line) - len(line.lstrip())], line.strip()) for line in lines)
+    return [line.text for indent, text in indented for line in wrapped(text, width, indent, "    ")]
 
 
 def members(run: Run) -> list[str]:
@@ -71,24 +72,17 @@ def members(run: Run) -> list[str]:
 
 
 def _members(target: TargetRun) -> str:
-    if not target.asks:
+    if not target.discovers:
         return "this is what is named; a run that judges adds what --etcd-discover finds"
-    discovery = target.discovery
-    said = discovery.describe() if discovery else "the members could not be asked for"
-    return f"{said}; {len(target.outline.listeners)} listeners"
-
-
-def _owned(target: TargetRun) -> Iterator[str]:
-    source = target.source
-    if source is not None:
-        yield f"  {target.outline.label}: {source.kind} of {source.location}, {source.why}"
+    found = target.discovery.describe() if target.discovery else "the members could not be asked for"
+    return f"{found}; {len(target.outline.listeners)} listeners"
 
 
 def _live(target: Target, *, every: bool) -> Iterator[str]:
     shown = target.listeners if every else target.listeners[:_NAMED]
     for listener in shown:
-        there = f" by way of {':'.join(map(str, listener.connect_to))}" if listener.connect_to else ""
-        yield f"  {target.label}: {listener.role} {listener.url}{there}"
+        address = f" by way of {':'.join(map(str, listener.connect_to))}" if listener.connect_to else ""
+        yield f"  {target.label}: {listener.role} {listener.url}{address}"
     if left := len(target.listeners) - len(shown):
         yield f"  {target.label}: and {left} more listeners: -v names them"
     for one in target.unreached:
@@ -140,11 +134,8 @@ def show(
         terminal,
         summary(report, ledger.review_waivers(), width=width, verbosity=terminal.verbosity),
     )
-    if closing:
-        terminal.write_line("")
-    for text in closing:
-        for line in text.splitlines():
-            terminal.write_line(line)
+    for line in ["", *closing] if closing else ():
+        terminal.write_line(line)
     return whole
 
 
@@ -159,15 +150,9 @@ def show_verdict(
         problems: problems that fail the run in addition to results.
         status: the exit code.
     """
-    width = terminal._tw.fullwidth
+    width = terminal.config.get_terminal_writer().fullwidth
     terminal.write_line("")
     _write(terminal, verdict(report, problems, status, width=width, quiet=terminal.verbosity < 0))
-
-
-def show_without_terminal(problems: Iterable[str]) -> None:
-    """Write the problems to stderr."""
-    for text in problems:
-        sys.stderr.write(f"etcd TLS: {text}\n")
 
 
 def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> bool:
@@ -179,7 +164,7 @@ def _write(terminal: pytest.TerminalReporter, lines: Iterable[Line]) -> bool:
 
 
 CONSEQUENCE = "consequences"
-"""Category of failed items whose violation follows from another one: pytest counts them apart."""
+"""Category of failed items whose violation follows from another one, in the counts of pytest's last line."""
 
 ATTRIBUTE = "etcdtls"
 """Attribute of a test report that holds its :class:`CheckResult`."""
@@ -227,12 +212,6 @@ class SuiteSession:
         refuse_unknown_ids(self._run, self._invocation.ids)
         return Suite.of(session, self._run, self._invocation.ids)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_sessionstart(self) -> Generator[None, object, object]:
-        """Let the run outlive its standard output; the reporter exists now and has written nothing yet."""
-        outlive_output(self._config)
-        return (yield)
-
     def select(self, items: Iterable[pytest.Item]) -> None:
         """Record the items that remain to be run."""
         selected = [item for item in items if isinstance(item, CheckItem)]
@@ -256,11 +235,6 @@ class SuiteSession:
         if not is_distributed(self._config):
             self.select(session.items)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self) -> None:
-        """End the run if a signal came and its exception was lost."""
-        self._interruption.again()
-
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -271,22 +245,23 @@ class SuiteSession:
         if result is not None:
             setattr(report, ATTRIBUTE, result)
             if call.excinfo and (
-                call.excinfo.errisinstance((NoVerdictError, ViolationError))
-                or result.outcome is Outcome.INCONCLUSIVE
+                call.excinfo.errisinstance(ResultError) or result.outcome is Outcome.INCONCLUSIVE
             ):
                 report.longrepr = ResultRepr(result, item.path)
             if call.excinfo and call.excinfo.errisinstance(pytest.xfail.Exception):
-                # As pytest's own plugin `skipping` does it, which may be off.
+                # As pytest's plugin skipping does it, which -p no:skipping disables.
                 report.outcome, report.wasxfail = "skipped", f"reason: {result.reason}"
         return report  # type: ignore[no-any-return]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        """Record the result. Of a set-up or teardown that passed, pytest's reporter keeps no report."""
+        """Record the result."""
         result = _result_of(report)
         if result is not None:
             self.ledger.record(report.nodeid, result)
         ended = yield
+        # pytest's reporter keeps the reports of passed set-ups and teardowns under an empty key, and ignores
+        # them: two for each check, with its whole result.
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if result is not None and terminal is not None and report.passed and not report.sections:
             kept = terminal.stats.get("", [])
@@ -319,14 +294,11 @@ class SuiteSession:
         result = _result_of(report)
         if result and report.when == "call" and report.passed and result.outcome is Outcome.WARNS:
             return "passed", "w", ("WARNS", {"yellow": True})
-        if report.failed and report.when == "call" and self._cause(report) is not None:
+        recorded = self.ledger.result(report.nodeid)
+        follows = recorded and recorded.outcome is Outcome.VIOLATES and recorded.cause
+        if follows and report.when == "call" and report.failed:
             return CONSEQUENCE, "f", ("FOLLOWS", {"red": True})
         return None
-
-    def _cause(self, report: pytest.TestReport) -> Ancestor | None:
-        """Return the cause of a violation that follows from another one."""
-        result = self.ledger.result(report.nodeid)
-        return result.cause if result is not None and result.outcome is Outcome.VIOLATES else None
 
     def pytest_report_header(self) -> list[str]:
         """Return the header: the targets and their etcd."""
@@ -337,13 +309,7 @@ class SuiteSession:
         """Return the lines about the discovered members."""
         return members(self._run)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Leave of the traceback the line that is shown: pytest renders all of it, which takes long."""
-        if not self._config.option.fulltrace:
-            excinfo.traceback = excinfo.traceback[-1:]
-
-    def _tell_hooks(self, report: Report) -> None:
+    def _call_users_hooks(self, report: Report) -> None:
         """Call the users' hooks with the results of each target; what they raise fails the run."""
         for seen in report.seen:
             label = seen.target.label
@@ -354,10 +320,7 @@ class SuiteSession:
                     config=self._config, target=seen.target, results=results, faults=faults
                 )
             except Exception as error:  # a user's code must not cost the report
-                self._problems.append(
-                    f"A hook pytest_etcdtls_judged failed on {label}: {type(error).__name__}: "
-                    f"{printable(str(error))}."
-                )
+                self._problems.append(f"A hook pytest_etcdtls_judged failed on {label}: {error_text(error)}.")
 
     def _finish(self, session: pytest.Session) -> None:
         """Set the exit code and write the reports, also after Ctrl-C or SIGTERM."""
@@ -366,14 +329,11 @@ class SuiteSession:
         status = exit_status(int(session.exitstatus), self.ledger, self._problems)
         if not is_dry(self._config) and status != pytest.ExitCode.USAGE_ERROR:
             self._report = gather(self._run, self.ledger, status, self._problems)
-            self._tell_hooks(self._report)
+            self._call_users_hooks(self._report)
             self._propose_waivers(self._report)
             self._write(self._report)
             status = exit_status(status, self.ledger, self._problems)
         session.exitstatus = status
-        silent = not self._config.pluginmanager.has_plugin("terminalreporter") or is_output_lost(self._config)
-        if silent or self._config.option.no_summary:
-            show_without_terminal(self._problems)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
@@ -381,9 +341,11 @@ class SuiteSession:
         with self._interruption.held():
             self._finish(session)
         yield
-        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
-        if self._report is not None and terminal is not None and not self._config.option.no_summary:
-            with self._interruption.held():
+        terminal = summary_reporter(self._config)
+        with self._interruption.held():
+            if terminal is None:
+                show_without_terminal(self._problems)
+            elif self._report is not None:
                 show_verdict(terminal, self._report, self._problems, int(session.exitstatus))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -391,7 +353,7 @@ class SuiteSession:
         if self._report is None:
             return
         with self._interruption.held():
-            session = terminalreporter._session
+            session = self._config.pluginmanager.get_plugin("session")
             whole = show(terminalreporter, self._report, self.ledger, self._written)
             if not whole and session is not None and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -406,8 +368,7 @@ class SuiteSession:
         try:
             write_proposal(path, report.faults, report.started_at.date())
         except OSError as error:
-            said = printable(error.strerror or str(error))
-            self._problems.append(f"The waivers {path} could not be written: {said}.")
+            self._problems.append(not_written(f"waivers {path}", error))
         else:
             self._written.append(f"waivers to give reasons: {path}")
 
@@ -416,13 +377,49 @@ class SuiteSession:
             try:
                 lost = write_document(report, path)
             except Exception as error:  # one format that cannot be written costs no other
-                said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-                self._problems.append(
-                    f"The report {path} could not be written: {printable(said or str(error))}."
-                )
+                self._problems.append(not_written(f"report {path}", error))
             else:
                 self._written.append(f"report: {path}")
                 self._problems += [f"The report {path} is without {part}." for part in lost]
+
+
+class Distribution:
+    """Runs the items of the suite in the process that controls pytest-xdist's workers.
+
+    Args:
+        config: pytest's configuration.
+        suite: the hooks of this process.
+    """
+
+    def __init__(self, config: pytest.Config, suite: SuiteSession) -> None:
+        self._config = config
+        self._suite = suite
+        self._items: list[pytest.Item] = []
+        self._distributed: int | None = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
+        """Run our items, then those of the workers."""
+        self._items = items = list(session.genitems(self._suite.suite(session)))
+        self._config.hook.pytest_collection_modifyitems(session=session, config=self._config, items=items)
+        self._suite.select(items)
+        session.testscollected = len(items)
+        for item, following in zip_longest(items, items[1:]):
+            run_item(item, following)
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Record the number of the workers' tests, which xdist uses as the total."""
+        self._distributed = len(ids)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self) -> None:
+        """Correct the total number of tests, from which the progress is computed."""
+        session: pytest.Session | None = self._config.pluginmanager.get_plugin("session")
+        if session is not None and session.testscollected == self._distributed:
+            session.testscollected += len(self._items)
+            self._distributed = None
 
 
 def activate(config: pytest.Config, invocation: Invocation) -> None:
@@ -433,10 +430,8 @@ def activate(config: pytest.Config, invocation: Invocation) -> None:
     """
     if is_worker(config):
         return
-    replace_missing_output()
-    interruption = Interruption()
-    interruption.install()
-    config.add_cleanup(interruption.restore)  # after the owned clusters are stopped, since it comes before
+    # Before the run: the last cleanup to be added is the first to be done, and it stops the owned clusters.
+    interruption = Interruption.register(config)
     run = run_of(config)
     refuse_unknown_ids(run, invocation.ids)
     ledger = Ledger(run)

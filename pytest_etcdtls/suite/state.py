@@ -11,11 +11,11 @@ import getpass
 import os
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import WeakSet
 
 import pytest
@@ -37,7 +37,7 @@ from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run, TargetRun
 from pytest_etcdtls.settings.read import owned_outline, read_reuse, read_settings
 from pytest_etcdtls.target import Listener, Target, safe
-from pytest_etcdtls.untrusted import printable
+from pytest_etcdtls.untrusted import error_text, printable
 
 if TYPE_CHECKING:
     # A run that hands out no cluster imports none.
@@ -53,7 +53,7 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def tell(workerinput: dict[str, Any], listeners: Sequence[Listener]) -> None:
+def send_listeners(workerinput: dict[str, Any], listeners: Sequence[Listener]) -> None:
     """Write the listeners to the input of a worker."""
     workerinput[_LISTENERS] = [asdict(listener) | {"role": str(listener.role)} for listener in listeners]
 
@@ -61,12 +61,12 @@ def tell(workerinput: dict[str, Any], listeners: Sequence[Listener]) -> None:
 def received_listeners(config: pytest.Config) -> tuple[Listener, ...]:
     """Return the listeners that the controller sent; none if it sent none or this is not a worker."""
     workerinput: Mapping[str, Any] = getattr(config, "workerinput", {})
-    return tuple(_listener(values) for values in workerinput.get(_LISTENERS, ()))
+    return tuple(_listener(**values) for values in workerinput.get(_LISTENERS, ()))
 
 
-def _listener(values: Mapping[str, Any]) -> Listener:
-    there = values["connect_to"]
-    return Listener(**{**values, "role": Role(values["role"]), "connect_to": tuple(there) if there else None})
+def _listener(role: str, connect_to: Sequence[Any] | None, **values: Any) -> Listener:  # noqa: ANN401
+    # xdist sends lists, not tuples.
+    return Listener(role=Role(role), connect_to=tuple(connect_to) if connect_to else None, **values)
 
 
 _RUN = pytest.StashKey[Run]()
@@ -80,7 +80,6 @@ def run_of(config: pytest.Config) -> Run:
     """
     if _RUN not in config.stash:
         invocation = invocation_of(config)
-        waive = not config.getoption("runxfail", False)
         try:
             settings = read_settings(
                 Values(config),
@@ -88,7 +87,7 @@ def run_of(config: pytest.Config) -> Run:
                 live=invocation.live is not None,
                 replays=invocation.replays,
                 fleet=invocation.fleet is not None,
-                waive=waive,
+                waive=not config.getoption("runxfail", False),
                 ask=_ask,
             )
         except UsageError as error:
@@ -101,20 +100,20 @@ def run_of(config: pytest.Config) -> Run:
         run = Run(
             settings,
             _announce,
-            asks=not (dry or is_worker(config)),
+            discovers=not (dry or is_worker(config)),
             pulls=not (dry or config.getoption("etcd_plan")),
-            prepare=partial(_prepared, config),
+            prepare=partial(_changed_by_hook, config),
         )
         config.stash[_RUN] = run
         config.add_cleanup(run.stop)
     return config.stash[_RUN]
 
 
-def _prepared(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) -> ClusterConfig:
-    """Return what the user's hook makes of the configuration of a cluster.
+def _changed_by_hook(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) -> ClusterConfig:
+    """Return the configuration of a cluster as the user's hook changes it.
 
     Raises:
-        UsageError: if it returns something else, or other listeners than the run was planned for.
+        UsageError: if it returns another type, or other listeners than the run was planned for.
     """
     from pytest_etcdtls.cluster.member import outline_listeners
 
@@ -135,10 +134,10 @@ def _prepared(config: pytest.Config, wanted: ClusterConfig, source: EtcdSource) 
     return changed
 
 
-def tell_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
+def send_to_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
     """Send an xdist worker its share of the limits on a live cluster, and the members that were discovered.
 
-    The workers share what the suite, which runs in the controller, leaves at least.
+    The suite, which runs in the controller, needs a part of the limits; the workers share the rest.
 
     Args:
         config: configuration of the controller.
@@ -147,11 +146,11 @@ def tell_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
     try:
         run = run_of(config)
     except pytest.UsageError:
-        return  # the suite has reported it, or the tests that need the cluster will
+        return  # the suite reports it, or the tests that need the cluster do
     run.discover()
     (target,) = run.targets
     if target.outline.discover:
-        tell(workerinput, target.outline.listeners)
+        send_listeners(workerinput, target.outline.listeners)
     from pytest_etcdtls.suite.plan import planned  # which imports this module
 
     bounds, workers = run.settings.bounds, max(1, int(workerinput.get("workercount", 1)))
@@ -169,19 +168,19 @@ def known_run(config: pytest.Config) -> Run | None:
 
 
 def add_metadata(config: pytest.Config) -> None:
-    """Add what the users' hooks return to ``--etcd-metadata``, with which it is checked and bounded.
+    """Add the values that the users' hooks return to ``--etcd-metadata``.
 
     Raises:
-        pytest.UsageError: if a hook fails, or returns something else than texts by key.
+        pytest.UsageError: if a hook fails, or returns no mapping of texts.
     """
     try:
-        said = config.hook.pytest_etcdtls_report_metadata(config=config)
+        returned = config.hook.pytest_etcdtls_report_metadata(config=config)
     except Exception as error:
         raise pytest.UsageError(
-            f"a hook pytest_etcdtls_report_metadata failed: {type(error).__name__}: {printable(str(error))}"
+            f"a hook pytest_etcdtls_report_metadata failed: {error_text(error)}"
         ) from error
     found: dict[str, str] = {}
-    for one in said:
+    for one in returned:
         if not isinstance(one, Mapping):
             raise pytest.UsageError(
                 f"a hook pytest_etcdtls_report_metadata returned {type(one).__name__}: return a dict of texts"
@@ -198,13 +197,13 @@ def add_metadata(config: pytest.Config) -> None:
 
 
 def _ask(text: str) -> str | None:
-    """Ask for a secret on the terminal; return ``None`` if there is none."""
+    """Ask for a secret; return ``None`` if there is no terminal, or it cannot hide the input."""
     if not STDIN_IS_TERMINAL:
         return None
     try:
         with warnings.catch_warnings(action="error", category=getpass.GetPassWarning):
             return getpass.getpass(text)
-    except (EOFError, OSError, getpass.GetPassWarning):  # also if the terminal cannot hide it
+    except (EOFError, OSError, getpass.GetPassWarning):
         return None
 
 
@@ -222,69 +221,10 @@ def is_distributed(config: pytest.Config) -> bool:
 
 
 def keep_in_one_process(config: pytest.Config) -> None:
-    """Start no workers, since there is nothing to run in them."""
+    """Start no workers: no test would run in them."""
     if is_distributed(config):
         config.option.dist = "no"
         config.option.tx = []
-
-
-class SuitePart(Protocol):
-    """The interface of :class:`SuiteSession` that is used here."""
-
-    def suite(self, session: pytest.Session) -> pytest.Collector:
-        """Return a collector of the suite."""
-
-    def select(self, items: Iterable[pytest.Item]) -> None:
-        """Note which items are left to be run."""
-
-
-class Distribution:
-    """Runs the suite's items in the controller.
-
-    Args:
-        config: pytest's configuration.
-        suite: the part of the session that collects the items.
-    """
-
-    def __init__(self, config: pytest.Config, suite: SuitePart) -> None:
-        self._config = config
-        self._suite = suite
-        self._items: list[pytest.Item] = []
-        self._distributed: int | None = None
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, bool | None, bool | None]:
-        """Run our items, then those of the workers."""
-        self._collect(session)
-        session.testscollected = len(self._items)
-        for number, item in enumerate(self._items):
-            following = self._items[number + 1] if number + 1 < len(self._items) else None
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if session.shouldfail:
-                raise session.Failed(session.shouldfail)
-            if session.shouldstop:
-                raise session.Interrupted(session.shouldstop)
-        return (yield)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Record the number of the workers' tests, which xdist uses as the total."""
-        self._distributed = len(ids)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Correct the total number of tests, from which the progress is computed."""
-        session: pytest.Session | None = self._config.pluginmanager.get_plugin("session")
-        if session is not None and session.testscollected == self._distributed:
-            session.testscollected += len(self._items)
-            self._distributed = None
-
-    def _collect(self, session: pytest.Session) -> None:
-        self._items = list(session.genitems(self._suite.suite(session)))
-        self._config.hook.pytest_collection_modifyitems(
-            session=session, config=self._config, items=self._items
-        )
-        self._suite.select(self._items)
 
 
 CLUSTER, TARGET = "etcd_cluster", "etcd_target"
@@ -304,12 +244,12 @@ class Sharing:
     """What the fixtures of a session share besides the targets of the run.
 
     Attributes:
-        named: the clusters that tests name as a parameter, by what they name.
-        following: the definitions of fixtures that follow an override, by name and by what they follow.
-        adopted: the targets of clusters that fixtures of the user's have started, as long as those stand.
-        replaced: for each replaced cluster, the test before which it was and how it differed.
-        missing: why there is no etcd to start, empty while none was missing.
-        first_failure: the failure that says so in full, until the next test.
+        named: the clusters that tests name as a parameter, by source and configuration.
+        following: the definitions of fixtures that follow an override, by name, override and scope.
+        adopted: the targets of the clusters that the user's fixtures started and still hold.
+        replaced: for each replaced cluster, the test before which it was replaced, and how it differed.
+        missing: why there is no etcd to start, empty if there is one.
+        first_failure: the first failure without an etcd, until the next test.
         kept: what became of the clusters that runs leave to the next one.
     """
 
@@ -333,11 +273,11 @@ def sharing_of(config: pytest.Config) -> Sharing:
 _MISSING = "etcdtls_missing"
 
 
-def without_cluster(config: pytest.Config, error: Exception) -> BaseException:
-    """Return what a test fails with that does not get its cluster.
+def cluster_failure(config: pytest.Config, error: Exception) -> BaseException:
+    """Return the failure of a test that does not get its cluster.
 
-    That there is no etcd is said in one line; the end of the run says once what was tried. Where no terminal
-    reporter writes the end of the run, the first test says it.
+    Without an etcd it is one line, and the end of the run shows once what was tried. If no terminal reporter
+    writes the end of the run, the failure of the first test shows it.
     """
     failure = pytest.fail.Exception(str(error), pytrace=False)
     if isinstance(error, NoEtcdError):
@@ -345,7 +285,7 @@ def without_cluster(config: pytest.Config, error: Exception) -> BaseException:
         if has_summary(config):
             failure.msg = f"{short}; the end of the run says what was tried and how to get one"
         elif sharing.missing:
-            failure.msg = _said(short)
+            failure.msg = _after_the_first(short)
         else:
             sharing.first_failure = failure
         sharing.missing = str(error)
@@ -353,15 +293,15 @@ def without_cluster(config: pytest.Config, error: Exception) -> BaseException:
     return failure
 
 
-def _said(short: str) -> str:
+def _after_the_first(short: str) -> str:
     return f"{short}; the first test that needed one says what was tried and how to get one"
 
 
 _KEPT = "etcdtls_kept"
 
 
-def take_from_worker(config: pytest.Config, output: Mapping[str, Any]) -> None:
-    """Take over from a pytest-xdist worker that it had no etcd, and what became of its clusters."""
+def receive_from_worker(config: pytest.Config, output: Mapping[str, Any]) -> None:
+    """Record that a pytest-xdist worker had no etcd, and what became of its clusters."""
     if missing := output.get(_MISSING):
         sharing_of(config).missing = missing
     sharing_of(config).kept += output.get(_KEPT, ())
@@ -392,7 +332,7 @@ def reused(config: pytest.Config) -> str:
 
 
 def leave_clusters(config: pytest.Config) -> None:
-    """Leave the shared clusters of this process to the next run, if that is asked for."""
+    """Leave the shared clusters of this process to the next run, with ``--etcd-reuse``."""
     if (run := known_run(config)) is not None and (notes := run.leave()):
         sharing_of(config).kept += notes
         getattr(config, "workeroutput", {})[_KEPT] = notes
@@ -400,7 +340,7 @@ def leave_clusters(config: pytest.Config) -> None:
 
 def definitions(item: pytest.Item, name: str) -> Sequence[Definition]:
     """Return the definitions of a fixture that a test sees, the nearest one last."""
-    # Not public: pytest has no other way to learn which of several fixtures of a name a test gets.
+    # Not public: pytest has no other way to find out which of several fixtures of a name a test gets.
     return item.session._fixturemanager.getfixturedefs(name, item) or ()
 
 
@@ -418,16 +358,16 @@ def overridden(item: pytest.Item, name: str) -> bool:
 def follow_overrides(item: pytest.Item, scoped_cluster: Callable[..., object]) -> None:
     """Let the fixtures of a test follow its ``etcd_cluster`` and ``etcd_target``.
 
-    A fixture of session scope is cached once, and may not request one of a narrower scope. So each override
-    has definitions of its followers of its own, with its scope. The plugin's ``etcd_cluster`` in another
-    scope than that of the session is such an override.
+    pytest caches the value of a session fixture once, and such a fixture may not request one of a narrower
+    scope. So each override gets copies of the definitions that follow it, with its scope. The plugin's
+    ``etcd_cluster`` in a scope other than ``session`` is such an override.
 
     Args:
         item: the test.
         scoped_cluster: the function of ``etcd_cluster`` in another scope.
     """
     info: Any = item
-    # pytest 8.2 has copied the first into the second when it made the item.
+    # pytest 8.2 copies the first into the second when it makes the item.
     visible = (info._fixtureinfo.name2fixturedefs, info._request._arg2fixturedefs)
     for name, followers in _FOLLOWERS.items():
         *others, nearest = definitions(item, name)
@@ -453,10 +393,10 @@ MARKER = "etcd_cluster_scope"
 
 
 def _wanted_scope(item: pytest.Item) -> Scope:
-    """Return the scope that a test wants the plugin's ``etcd_cluster`` in.
+    """Return the scope of the plugin's ``etcd_cluster`` for a test.
 
     Raises:
-        pytest.UsageError: if its marker names none.
+        pytest.UsageError: if its marker names no scope.
     """
     marker = item.get_closest_marker(MARKER)
     if marker is None:
@@ -485,12 +425,13 @@ def _following(
 def replace_damaged(item: pytest.Item) -> None:
     """Tear down every cached ``etcd_cluster`` of a test that differs from what was started.
 
-    What depends on it is torn down before, as pytest does it, and all is set up anew for the test.
+    pytest tears down the fixtures that depend on it before it, and sets all of them up again for the test.
     """
     info: Any = item
     if (failure := sharing_of(item.config).first_failure) is not None:
-        # It was reported. pytest raises it again for every test that uses the same fixture.
-        failure.msg, sharing_of(item.config).first_failure = _said(str(failure).splitlines()[0]), None
+        # pytest keeps the exception of a fixture, and raises it again for every test that uses it.
+        failure.msg = _after_the_first(str(failure).splitlines()[0])
+        sharing_of(item.config).first_failure = None
     seen = info._fixtureinfo.name2fixturedefs.get(CLUSTER, ())  # with its definition of another scope
     for definition in dict.fromkeys((*definitions(item, CLUSTER), *seen)):
         cluster = definition.cached_result[0] if definition.cached_result else None
@@ -517,7 +458,7 @@ def _is_cluster(value: object) -> TypeGuard[Cluster]:
 
 
 def _known(config: pytest.Config) -> list[TargetRun]:
-    """Return the targets that fixtures have given to tests, or may have."""
+    """Return the targets that fixtures may have given to tests."""
     run, sharing = known_run(config), sharing_of(config)
     return [*(run.known_targets if run is not None else ()), *sharing.named.values(), *sharing.adopted]
 
@@ -532,7 +473,7 @@ def of_label(targets: Sequence[TargetRun], label: str | None) -> TargetRun:
 
 
 def owned(config: pytest.Config, label: str | None, parameter: object = None) -> Cluster:
-    """Return the owned cluster of a test, or fail the test with a message that says why there is none.
+    """Return the owned cluster of a test, or fail the test with the reason why there is none.
 
     Args:
         config: pytest's configuration.
@@ -552,7 +493,7 @@ def owned(config: pytest.Config, label: str | None, parameter: object = None) ->
         target.handed_out = True
         return target.cluster
     except (UsageError, ClusterStartError, pytest.UsageError) as error:
-        raise without_cluster(config, error) from None  # else it is shown twice
+        raise cluster_failure(config, error) from None  # else it is shown twice
 
 
 @contextmanager
@@ -566,7 +507,7 @@ def private(config: pytest.Config, label: str | None, parameter: object = None) 
         source = request.source(lambda: default_source(run, label))
         started = run.start(request.config(run.settings.owned.config), source)
     except (UsageError, ClusterStartError, pytest.UsageError) as error:
-        raise without_cluster(config, error) from None
+        raise cluster_failure(config, error) from None
     with started as cluster:
         yield cluster
 
@@ -610,7 +551,7 @@ def shared(config: pytest.Config, cluster: object) -> TargetRun:
     outline = replace(
         cluster.target(), expiry_days=settings.expiry_days, thresholds=settings.profiles.thresholds
     )
-    return _adopt(config, TargetRun(outline, settings, _never, cluster=cluster))
+    return _adopt(config, TargetRun(outline, settings, _refuse_start, cluster=cluster))
 
 
 def judged(config: pytest.Config, target: object) -> TargetRun:
@@ -624,7 +565,7 @@ def judged(config: pytest.Config, target: object) -> TargetRun:
     known = (one for one in _known(config) if one.seen is not None and one.seen.target is target)
     if (found := next(known, None)) is not None:
         return found
-    return _adopt(config, TargetRun(target, run_of(config).settings, _never, asks=False))
+    return _adopt(config, TargetRun(target, run_of(config).settings, _refuse_start, discovers=False))
 
 
 def _adopt(config: pytest.Config, target: TargetRun) -> TargetRun:
@@ -632,5 +573,5 @@ def _adopt(config: pytest.Config, target: TargetRun) -> TargetRun:
     return target
 
 
-def _never(config: ClusterConfig, source: EtcdSource) -> Cluster:
+def _refuse_start(config: ClusterConfig, source: EtcdSource) -> Cluster:
     raise TypeError("this cluster was started by a fixture of the user's")

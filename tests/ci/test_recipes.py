@@ -83,7 +83,7 @@ def test_the_action_fails_as_pytest_does(newest_etcd: Path, tmp_path: Path) -> N
     assert not (tmp_path / "injected").exists()
 
 
-def test_no_expression_stands_in_a_script() -> None:
+def test_scripts_contain_no_expression() -> None:
     """An expression in a script is replaced before a shell reads it, so that its value could be commands."""
     steps = [*_loaded(ACTION)["runs"]["steps"]]
     steps += [step for job in _loaded(GITHUB)["jobs"].values() for step in job["steps"]]
@@ -124,7 +124,7 @@ def broken(newest_etcd: Path) -> Iterator[Mapping[str, str]]:
         }
 
 
-def test_gitlab_has_the_fault_as_a_failed_test_and_as_code_quality(
+def test_gitlab_shows_the_fault_as_a_failed_test_and_as_code_quality(
     broken: Mapping[str, str], tmp_path: Path
 ) -> None:
     job = _loaded(GITLAB)["etcd-tls"]

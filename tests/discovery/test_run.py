@@ -15,7 +15,7 @@ from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.runner import Run
 from pytest_etcdtls.settings.read import Settings
-from pytest_etcdtls.suite.state import received_listeners, tell
+from pytest_etcdtls.suite.state import received_listeners, send_listeners
 from pytest_etcdtls.target import Listener, Target
 
 NAMED = (named("https://127.0.0.1:1"), named("https://127.0.0.1:2", Role.PEER))
@@ -32,7 +32,7 @@ FOUND = Listener(
 
 def run(*, asks: bool = True, discover: bool = True) -> Run:
     target = Target(label="live", origin="live", listeners=NAMED, discover=discover)
-    return Run(Settings(live=target), asks=asks)
+    return Run(Settings(live=target), discovers=asks)
 
 
 @pytest.mark.parametrize(("asks", "discover"), [(False, True), (True, False)])
@@ -71,7 +71,7 @@ def test_a_worker_is_told_what_the_controller_found() -> None:
     assert received_listeners(config) == ()
     config.workerinput = {}
     assert received_listeners(config) == ()
-    tell(config.workerinput, (*NAMED, FOUND))
+    send_listeners(config.workerinput, (*NAMED, FOUND))
     assert received_listeners(config) == (*NAMED, FOUND)
     assert {type(value) for one in config.workerinput["etcdtls_listeners"] for value in one.values()} <= {
         str,

@@ -24,7 +24,7 @@ def refused(ran: Ran) -> str:
     return " ".join(ran.err.split())
 
 
-def test_help_has_every_option_and_every_ini_twin(run: Runner) -> None:
+def test_help_has_every_option_and_its_ini_option(run: Runner) -> None:
     ran = run("--help", report=False)
     assert ran.exit_code == 0
     words = set(re.findall(r"--?[a-z-]+|etcd_[a-z_]+", ran.out))
@@ -65,13 +65,13 @@ def test_a_misspelt_or_shortened_option_is_refused(run: Runner, option: str) -> 
         (["--no-etcd-conformance", "--pyargs", "pytest_etcdtls"], "rules the suite out"),
     ],
 )
-def test_what_cannot_be_used_is_one_message_and_exit_code_4(
+def test_an_unusable_setting_is_one_message_and_exit_code_4(
     run: Runner, arguments: list[str], says: str
 ) -> None:
     assert says in refused(run(*arguments, report=False))
 
 
-def test_under_xdist_it_is_one_message_too(run: Runner) -> None:
+def test_an_unusable_setting_is_one_message_under_xdist(run: Runner) -> None:
     assert "missing.crt" in refused(run(URL, "--etcd-cacert=missing.crt", "-n2", report=False))
 
 
@@ -92,14 +92,18 @@ def test_an_endpoint_in_the_environment_is_refused(
     assert nobody_came(listening)
 
 
-def test_an_endpoint_in_addopts_does_not_ride_on_another_one(run: Runner, listening: socket.socket) -> None:
+def test_an_endpoint_in_addopts_is_refused_also_beside_another_endpoint(
+    run: Runner, listening: socket.socket
+) -> None:
     run.ini(f"addopts = --etcd-endpoint={url_of(listening)}")
     assert "--etcd-conformance" in refused(run(URL, report=False))
     assert nobody_came(listening)
 
 
 @pytest.mark.parametrize("where", ["addopts", "etcd_endpoint"])
-def test_endpoints_of_a_file_count_if_the_command_line_says_so(run: Runner, live: Live, where: str) -> None:
+def test_endpoints_of_the_ini_file_are_used_if_the_command_line_requests_it(
+    run: Runner, live: Live, where: str
+) -> None:
     run.ini(
         f"addopts = --etcd-endpoint={live.client}" if where == "addopts" else f"etcd_endpoint = {live.client}"
     )
@@ -107,7 +111,7 @@ def test_endpoints_of_a_file_count_if_the_command_line_says_so(run: Runner, live
     assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
 
 
-def test_an_ini_value_alone_is_just_not_used(run: Runner, listening: socket.socket) -> None:
+def test_an_ini_endpoint_alone_is_not_used(run: Runner, listening: socket.socket) -> None:
     run.ini(f"etcd_endpoint = {url_of(listening)}")
     run.write(test_user="def test_user(): pass")
     ran = run(report=False)
@@ -116,19 +120,19 @@ def test_an_ini_value_alone_is_just_not_used(run: Runner, listening: socket.sock
     assert nobody_came(listening)
 
 
-def test_the_word_for_it_does_not_count_in_addopts(run: Runner, listening: socket.socket) -> None:
+def test_the_request_for_ini_endpoints_is_refused_in_addopts(run: Runner, listening: socket.socket) -> None:
     run.ini(f"addopts = --etcd-conformance\netcd_endpoint = {url_of(listening)}")
     assert "ini file" in refused(run(report=False))
     assert nobody_came(listening)
 
 
-def test_endpoints_of_the_command_line_replace_all_of_the_ini_file(run: Runner, live: Live) -> None:
+def test_endpoints_of_the_command_line_replace_those_of_the_ini_file(run: Runner, live: Live) -> None:
     run.ini("etcd_endpoint = https://127.0.0.1:1\netcd_peer_endpoint = https://127.0.0.1:2")
     ran = run(f"--etcd-endpoint={live.client}", "--etcd-conformance", "--etcd-check=cert.valid-now")
     assert ran.outcomes == {f"{live.client_label}::cert.valid-now": "conforms"}
 
 
-def test_an_endpoint_in_a_file_of_arguments_stands_on_the_command_line(run: Runner, live: Live) -> None:
+def test_an_endpoint_in_a_file_of_arguments_is_on_the_command_line(run: Runner, live: Live) -> None:
     (run.directory / "arguments.txt").write_text(
         f"--etcd-endpoint={live.client}\n--etcd-check=cert.valid-now\n"
     )
@@ -139,7 +143,7 @@ def test_an_endpoint_in_a_file_of_arguments_stands_on_the_command_line(run: Runn
 # Precedence.
 
 
-def test_the_command_line_goes_before_the_ini_file(run: Runner, live: Live) -> None:
+def test_the_command_line_has_precedence_over_the_ini_file(run: Runner, live: Live) -> None:
     run.ini("etcd_check =\n    mtls\n    tls\netcd_timeout = never")
     ran = run(*live.options, "--etcd-check=cert.valid-now", "--etcd-timeout=5")
     assert set(ran.outcomes) == {
@@ -148,12 +152,12 @@ def test_the_command_line_goes_before_the_ini_file(run: Runner, live: Live) -> N
     }
 
 
-def test_a_value_that_is_falsy_is_still_a_value(run: Runner, live: Live) -> None:
+def test_a_falsy_value_is_a_value(run: Runner, live: Live) -> None:
     run.ini("etcd_expiry_days = 40\netcd_user = root")
     assert "--etcd-user" in refused(run(*live.options, "--etcd-user=", report=False))
 
 
-def test_the_ini_file_goes_before_the_environment_and_its_paths_are_its_own(
+def test_the_ini_file_has_precedence_over_the_environment_and_its_paths_are_relative_to_it(
     run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ETCDCTL_CACERT", str(live.files / "peer-ca.crt"))
@@ -170,7 +174,7 @@ def test_the_ini_file_goes_before_the_environment_and_its_paths_are_its_own(
     assert run(*options).result_of("cert.trusted")["outcome"] == "violates"
 
 
-def test_the_environment_is_etcdctls(run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_are_those_of_etcdctl(run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETCDCTL_CERT", str(live.files / "client.crt"))
     monkeypatch.setenv("ETCDCTL_KEY", str(live.files / "client.key"))
     monkeypatch.setenv("ETCDCTL_ENDPOINTS", "https://127.0.0.1:1")
@@ -178,7 +182,7 @@ def test_the_environment_is_etcdctls(run: Runner, live: Live, monkeypatch: pytes
     assert ran.result_of("mtls.trusted-client")["outcome"] == "conforms"
 
 
-def test_an_etcd_in_the_ini_file_is_for_the_clusters_of_fixtures(run: Runner) -> None:
+def test_an_etcd_of_the_ini_file_is_used_for_the_clusters_of_fixtures(run: Runner) -> None:
     run.ini("etcd_binary = etcd")
     assert run(URL, "--collect-only", "-q", report=False).exit_code == 0
 
@@ -212,7 +216,7 @@ def test_a_check_is_explained(run: Runner) -> None:
         assert words in ran.out
 
 
-def test_the_plan_touches_no_network(run: Runner, listening: socket.socket) -> None:
+def test_the_plan_makes_no_connection(run: Runner, listening: socket.socket) -> None:
     ran = run(f"--etcd-endpoint={url_of(listening)}", "--etcd-plan")
     assert ran.exit_code == 0
     assert re.search(
@@ -234,13 +238,13 @@ def test_no_run_makes_more_connections_than_planned(run: Runner, live: Live) -> 
     assert all(made[url] <= most[url] + retries for url in most)
 
 
-def test_a_plan_beyond_the_cap_says_so(run: Runner, live: Live) -> None:
+def test_a_plan_beyond_the_cap_names_it(run: Runner, live: Live) -> None:
     ran = run(*live.options, "--etcd-plan", "--etcd-max-connections=3", report=False)
     assert "at most 3 connections" in ran.out
     assert "is inconclusive" in ran.out
 
 
-def test_the_cap_is_kept_and_what_it_forbids_is_inconclusive(run: Runner, live: Live) -> None:
+def test_a_check_that_the_cap_stops_is_inconclusive(run: Runner, live: Live) -> None:
     ran = run(f"--etcd-endpoint={live.client}", *live.credentials, "--etcd-max-connections=4")
     assert ran.exit_code == 1
     assert ran.connections == 4

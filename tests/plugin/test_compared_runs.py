@@ -41,7 +41,7 @@ def test_the_same_etcd_has_no_difference(run: Runner, live: Live, tmp_path: Path
     assert re.search(r"live.* of the baseline -> live.*: no difference", ran.out)
 
 
-def test_what_got_worse_fails_the_run(run: Runner, live: Live, judged: str, tmp_path: Path) -> None:
+def test_a_worse_result_fails_the_run(run: Runner, live: Live, judged: str, tmp_path: Path) -> None:
     ran = run(*live.wrong_anchor, SOME, judged)
     assert ran.exit_code == 1
     assert ("worse", "cert.trusted", "violates") in differences(ran)
@@ -59,7 +59,7 @@ def test_what_got_worse_fails_the_run(run: Runner, live: Live, judged: str, tmp_
 
 
 @pytest.mark.whole
-def test_a_warning_more_is_worse_than_before(run: Runner, live: Live, judged: str) -> None:
+def test_a_new_warning_is_worse(run: Runner, live: Live, judged: str) -> None:
     ran = run(*live.options, SOME, "--etcd-expiry-days=3000", judged)
     assert ran.exit_code == 1
     assert re.search(r"Worse than the baseline: .*conforms -> warns", " ".join(ran.out.split()))
@@ -75,7 +75,7 @@ def test_a_warning_more_is_worse_than_before(run: Runner, live: Live, judged: st
         ("--etcd-write-waivers=missing/waivers.toml",),
     ],
 )
-def test_what_cannot_be_compared_or_written_is_one_message(run: Runner, options: tuple[str, ...]) -> None:
+def test_an_unusable_baseline_or_path_is_one_message(run: Runner, options: tuple[str, ...]) -> None:
     run.ini("")
     ran = run("--etcd-endpoint=https://127.0.0.1:9", *options, report=False)
     assert ran.exit_code == 4
@@ -84,7 +84,7 @@ def test_what_cannot_be_compared_or_written_is_one_message(run: Runner, options:
     assert "Traceback" not in ran.err
 
 
-def test_proposed_waivers_waive_once_they_have_reasons(run: Runner, live: Live, tmp_path: Path) -> None:
+def test_proposed_waivers_apply_after_they_get_reasons(run: Runner, live: Live, tmp_path: Path) -> None:
     path = tmp_path / "waivers.toml"
     ran = run(*live.wrong_anchor, SOME, f"--etcd-write-waivers={path}")
     assert ran.exit_code == 1
@@ -112,7 +112,7 @@ def test_without_a_fault_no_waivers_are_proposed(run: Runner, live: Live, tmp_pa
 
 @pytest.mark.whole
 @pytest.mark.two_etcds
-def test_a_version_bump_says_what_is_different(run: Runner, etcd_binaries: dict[str, Path]) -> None:
+def test_a_version_bump_shows_the_differences(run: Runner, etcd_binaries: dict[str, Path]) -> None:
     versions = [version for version in ("3.4.23", "3.5.33", "3.7.3") if version in etcd_binaries]
     if len(versions) < 3:
         pytest.skip("needs etcd 3.4.23, 3.5.33 and 3.7.3; run make etcd")
@@ -140,7 +140,7 @@ def test_a_version_bump_says_what_is_different(run: Runner, etcd_binaries: dict[
 @pytest.mark.whole
 @pytest.mark.container
 @pytest.mark.etcd_version("3.5.1", "3.7")
-def test_a_container_is_as_a_process_is(
+def test_a_container_gives_the_results_of_a_process(
     run: Runner, etcd_image: str, etcd_binaries: dict[str, Path], tmp_path: Path
 ) -> None:
     version = etcd_image.rpartition(":")[2]

@@ -127,7 +127,7 @@ HOOKS = """
         ("None", "A hook pytest_etcdtls_judged failed on etcd-"),
     ],
 )
-def test_a_broken_hook_fails_the_run_in_words(
+def test_a_broken_hook_fails_the_run_with_one_line(
     run: Runner, newest_etcd: Path, returned: str, said: str
 ) -> None:
     run.write(conftest=HOOKS.format(returned=returned))

@@ -13,7 +13,7 @@ TESTS = "import pytest\n@pytest.mark.parametrize('n', range(6))\ndef test_user(n
 
 
 @pytest.mark.parametrize("how", [["-n2"], ["-n2", "--dist=each"], ["-n2", "--dist=loadgroup"]], ids=" ".join)
-def test_each_result_is_there_once_and_no_connection_more(run: Runner, live: Live, how: list[str]) -> None:
+def test_each_result_exists_once_without_more_connections(run: Runner, live: Live, how: list[str]) -> None:
     run.write(test_user=TESTS)
     alone = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
     spread = run(*live.wrong_anchor, SOME, "-p", "no:randomly", *how)
@@ -27,7 +27,7 @@ def test_each_result_is_there_once_and_no_connection_more(run: Runner, live: Liv
     assert theirs["passed"] == ours["passed"] - 5 + 5 * copies
 
 
-def test_progress_never_goes_beyond_the_whole(run: Runner, live: Live) -> None:
+def test_progress_never_exceeds_100_percent(run: Runner, live: Live) -> None:
     run.write(test_user=TESTS.replace("assert n", "pass"))
     ran = run(*live.options, SOME, "-n2", "-v")
     assert ran.exit_code == 0
@@ -36,7 +36,7 @@ def test_progress_never_goes_beyond_the_whole(run: Runner, live: Live) -> None:
     assert max(progress) == progress[-1] == 100
 
 
-def test_nothing_but_the_suite_is_not_5_and_starts_no_workers(run: Runner, live: Live) -> None:
+def test_the_suite_alone_ends_with_0_and_starts_no_workers(run: Runner, live: Live) -> None:
     for arguments in (["--pyargs", "pytest_etcdtls"], [live.node_id("cert.trusted")]):
         ran = run(*live.options, SOME, "-n1", *arguments)
         assert ran.exit_code == 0
@@ -44,11 +44,11 @@ def test_nothing_but_the_suite_is_not_5_and_starts_no_workers(run: Runner, live:
         assert ran.outcomes
 
 
-def test_users_without_tests_do_not_make_it_5(run: Runner, live: Live) -> None:
+def test_a_directory_without_tests_does_not_end_with_5(run: Runner, live: Live) -> None:
     assert run(*live.options, SOME, "-n1").exit_code == 0
 
 
-def test_ids_named_beside_a_users_tests_are_not_looked_for_by_workers(run: Runner, live: Live) -> None:
+def test_workers_do_not_search_for_our_node_ids(run: Runner, live: Live) -> None:
     run.write(test_user=TESTS.replace("assert n", "pass"))
     ran = run(*live.options, SOME, "-n1", live.node_id("cert.trusted"), "test_user.py")
     assert ran.exit_code == 0
@@ -59,7 +59,7 @@ def test_ids_named_beside_a_users_tests_are_not_looked_for_by_workers(run: Runne
 
 
 @pytest.mark.parametrize("option", ["-x", "--maxfail=1"])
-def test_stopped_at_our_first_failure_no_test_of_the_users_runs(run: Runner, live: Live, option: str) -> None:
+def test_after_our_first_failure_with_x_no_user_test_runs(run: Runner, live: Live, option: str) -> None:
     run.with_house()
     run.write(test_user=TESTS)
     ran = run(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", "-n1", option)
@@ -68,7 +68,7 @@ def test_stopped_at_our_first_failure_no_test_of_the_users_runs(run: Runner, liv
     assert ran.counts == {"violates": 1, "not-run": 2}
 
 
-def test_selection_lf_and_reruns_are_as_without(run: Runner, live: Live) -> None:
+def test_selection_lf_and_reruns_work_under_xdist(run: Runner, live: Live) -> None:
     run.with_house()
     options = (*live.options, "--etcd-check=house", "-n1")
     assert run(*options, "--reruns=1").counts["violates"] == 1
@@ -84,7 +84,7 @@ def test_all_deselected_ends_with_1(run: Runner, live: Live) -> None:
     assert "none of its checks ran" in " ".join(ran.out.split())
 
 
-def test_a_crashing_worker_takes_no_result_of_ours_along(run: Runner, live: Live) -> None:
+def test_a_crashing_worker_loses_none_of_our_results(run: Runner, live: Live) -> None:
     run.write(test_user="import os\ndef test_user(): os._exit(1)")
     ran = run(*live.options, SOME, "-n1", "--max-worker-restart=0")
     assert ran.exit_code == 1
@@ -133,7 +133,7 @@ def test_fixtures_in_workers_share_the_cap(run: Runner, live: Live) -> None:
     ran.result.assert_outcomes(passed=4)
 
 
-def test_the_suite_keeps_what_it_needs_and_workers_share_the_rest(run: Runner, live: Live) -> None:
+def test_the_suite_reserves_its_connections_and_workers_share_the_rest(run: Runner, live: Live) -> None:
     run.write(
         test_user="""
         def test_cap(etcd_observer):

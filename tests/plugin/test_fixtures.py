@@ -17,7 +17,7 @@ def binary(newest_etcd: Path) -> str:
     return f"--etcd-binary={newest_etcd}"
 
 
-def test_every_check_on_every_listener_by_parametrisation(run: Runner, live: Live) -> None:
+def test_parametrisation_covers_every_check_on_every_listener(run: Runner, live: Live) -> None:
     run.write(
         test_user="""
         def test_each(etcd_endpoint, etcd_check):
@@ -33,7 +33,7 @@ def test_every_check_on_every_listener_by_parametrisation(run: Runner, live: Liv
             assert f"test_each[live-{label}-{check}] PASSED" in ran.out
 
 
-def test_endpoints_alone_and_checks_alone(run: Runner, live: Live) -> None:
+def test_endpoints_and_checks_work_alone(run: Runner, live: Live) -> None:
     run.write(
         test_user="""
         def test_endpoint(etcd_endpoint):
@@ -59,7 +59,7 @@ def test_a_check_about_the_whole_target_has_no_endpoint(run: Runner, live: Live)
     assert "[live-cluster-cluster." in ran.out
 
 
-def test_require_comes_to_what_the_check_comes_to(run: Runner, live: Live) -> None:
+def test_require_applies_the_outcome_of_the_check(run: Runner, live: Live) -> None:
     run.with_house()
     run.write(test_user="def test_each(etcd_check): etcd_check.require()")
     ran = run(*live.options, "--etcd-check=house", "--no-etcd-conformance", "-v", report=False)
@@ -74,7 +74,7 @@ def test_require_comes_to_what_the_check_comes_to(run: Runner, live: Live) -> No
     assert "check.py" not in ran.out.partition("= short test summary info =")[0]
 
 
-def test_a_fixture_of_the_users_own_by_that_name_is_the_users(run: Runner, live: Live) -> None:
+def test_a_user_fixture_of_the_same_name_is_not_parametrized(run: Runner, live: Live) -> None:
     run.write(
         test_user="""
         import pytest
@@ -95,7 +95,7 @@ def test_a_fixture_of_the_users_own_by_that_name_is_the_users(run: Runner, live:
     ran.result.assert_outcomes(passed=3)
 
 
-def test_suite_and_fixtures_share_what_was_observed(run: Runner, live: Live) -> None:
+def test_suite_and_fixtures_share_observations(run: Runner, live: Live) -> None:
     run.write(test_user="def test_each(etcd_endpoint, etcd_check): etcd_check.require()")
     alone = run(*live.options, SOME, "-p", "no:randomly", "--pyargs", "pytest_etcdtls")
     both = run(*live.options, SOME, "-p", "no:randomly")
@@ -154,20 +154,22 @@ def test_the_client_of_a_live_cluster_only_reads(run: Runner, live: Live) -> Non
     ran.result.assert_outcomes(passed=9)
 
 
-def test_it_writes_if_that_is_allowed(run: Runner, live: Live) -> None:
+def test_the_client_of_a_live_cluster_writes_if_that_is_allowed(run: Runner, live: Live) -> None:
     run.write(test_user=WRITES)
     ran = run(*live.options, "--no-etcd-conformance", "--etcd-allow-writes", report=False)
     ran.result.assert_outcomes(passed=1)
 
 
-def test_allowing_writes_is_for_the_command_line_alone(run: Runner, live: Live) -> None:
+def test_writes_are_allowed_on_the_command_line_only(run: Runner, live: Live) -> None:
     run.ini("etcd_allow_writes = true")
     run.write(test_user=CLIENT)
     ran = run(*live.options, "--no-etcd-conformance", report=False)
     ran.result.assert_outcomes(passed=9)
 
 
-def test_the_client_goes_where_connect_to_says_and_judges_the_name(run: Runner, live: Live) -> None:
+def test_the_client_connects_to_the_address_of_connect_to_and_verifies_the_name(
+    run: Runner, live: Live
+) -> None:
     run.write(test_user="def test_reads(etcd_client): assert etcd_client.get('/version').status_code == 200")
     port = live.client.rpartition(":")[2]
     for host, outcome in (("localhost", {"passed": 1}), ("elsewhere.invalid", {"failed": 1})):
@@ -182,7 +184,7 @@ def test_the_client_goes_where_connect_to_says_and_judges_the_name(run: Runner, 
     assert "certificate is not valid for 'elsewhere.invalid'" in ran.out
 
 
-def test_without_credentials_the_client_says_what_to_pass(run: Runner, live: Live) -> None:
+def test_without_credentials_the_client_names_the_options(run: Runner, live: Live) -> None:
     run.write(test_user="def test_reads(etcd_client): pass")
     ran = run(f"--etcd-endpoint={live.client}", "--no-etcd-conformance", report=False)
     ran.result.assert_outcomes(errors=1)
@@ -216,7 +218,7 @@ def test_a_marker_chooses_the_checks(run: Runner, live: Live) -> None:
     assert ran.result.parseoutcomes()["errors"] == 1
 
 
-def test_conforming_is_asserted_in_one_line(run: Runner, binary: str) -> None:
+def test_assert_conforms_judges_in_one_line(run: Runner, binary: str) -> None:
     run.write(
         test_user="""
         import pytest
@@ -245,7 +247,7 @@ def test_conforming_is_asserted_in_one_line(run: Runner, binary: str) -> None:
 # Owned clusters.
 
 
-def test_an_owned_cluster_is_there_for_a_users_tests(run: Runner, binary: str) -> None:
+def test_a_user_test_gets_an_owned_cluster(run: Runner, binary: str) -> None:
     run.write(
         test_writes=WRITES,
         test_user="""
@@ -269,7 +271,7 @@ def test_an_owned_cluster_is_there_for_a_users_tests(run: Runner, binary: str) -
     ran.result.assert_outcomes(passed=4)
 
 
-def test_what_a_factory_started_is_stopped(run: Runner, binary: str) -> None:
+def test_the_clusters_of_a_factory_are_stopped(run: Runner, binary: str) -> None:
     run.write(
         test_user="""
         from pathlib import Path
@@ -284,7 +286,7 @@ def test_what_a_factory_started_is_stopped(run: Runner, binary: str) -> None:
     assert not Path((run.directory / "directory").read_text()).exists()
 
 
-def test_a_field_that_does_not_exist_is_said(run: Runner, binary: str) -> None:
+def test_an_unknown_field_is_named(run: Runner, binary: str) -> None:
     run.write(test_user="def test_more(etcd_cluster_factory): etcd_cluster_factory(client_auth=False)")
     ran = run(binary, report=False)
     assert "ClusterConfig has no field 'client_auth'" in ran.out
@@ -302,7 +304,7 @@ def test_owned_fixtures_are_never_the_live_cluster(run: Runner, live: Live, bina
     ran.result.assert_outcomes(passed=1)
 
 
-def test_nothing_to_start_from_is_one_message(run: Runner) -> None:
+def test_no_etcd_is_one_message(run: Runner) -> None:
     run.write(test_user="def test_a(etcd_cluster): pass\ndef test_b(etcd_check): pass")
     ran = run("--etcd-binary=/nonexistent/etcd", report=False)
     assert ran.exit_code != 0
@@ -358,7 +360,7 @@ def test_with_several_etcds_all_fixtures_of_a_test_refer_to_one(
     ran.result.assert_outcomes(passed=17)
 
 
-def test_without_an_etcd_the_tests_that_need_one_fail_and_no_other(run: Runner) -> None:
+def test_without_an_etcd_only_the_tests_that_need_one_fail(run: Runner) -> None:
     run.write(
         test_user="""
         def test_endpoint(etcd_endpoint): pass
@@ -372,7 +374,7 @@ def test_without_an_etcd_the_tests_that_need_one_fail_and_no_other(run: Runner) 
     assert "/nonexistent/etcd" in ran.out
 
 
-def test_that_there_is_no_etcd_is_said_once(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lack_of_an_etcd_is_explained_once(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_etcdtls.cluster.sources.embedded_binary", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
     monkeypatch.setenv("PATH", str(run.directory))
@@ -422,7 +424,7 @@ def pytest_configure(config):
     ],
     ids=" ".join,
 )
-def test_where_nothing_writes_the_end_of_a_run_the_first_test_says_what_was_tried(
+def test_without_a_terminal_reporter_the_first_test_explains_the_lack_of_an_etcd(
     run: Runner, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))

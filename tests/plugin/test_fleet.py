@@ -129,7 +129,7 @@ def test_each_cluster_has_its_verdict_in_every_format(run: Runner, clusters: Pat
     } == {**{"prod-eu-1": [], "prod-open": ["failure"], "prod-silent": ["error"]}}
 
 
-def test_parts_come_to_what_the_whole_comes_to(
+def test_parts_have_the_verdicts_of_the_whole_list(
     run: Runner, clusters: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = run.directory / "whole.jsonl"
@@ -171,7 +171,7 @@ def test_parts_come_to_what_the_whole_comes_to(
     assert fewer.stdout.splitlines()[-1] == "etcd TLS: NOT COMPLETE: 1 of 3 clusters not judged"
 
 
-def test_a_cluster_is_wholly_on_one_worker(run: Runner, clusters: Path) -> None:
+def test_one_worker_judges_all_of_a_cluster(run: Runner, clusters: Path) -> None:
     alone, spread = run.directory / "alone.jsonl", run.directory / "spread.jsonl"
     run(f"--etcd-clusters={clusters}", SOME, f"--etcd-report={alone}", report=False)
     ran = run.pytester.run(
@@ -235,7 +235,7 @@ def test_selection_and_stopping(run: Runner, clusters: Path) -> None:
         (["--etcd-shard=1/4"], "--etcd-shard names a part of --etcd-clusters"),
     ],
 )
-def test_what_cannot_be_used_is_said_before_any_connection(
+def test_an_unusable_list_is_refused_before_any_connection(
     run: Runner, arguments: list[str], said: str
 ) -> None:
     table = '[[cluster]]\nlabel = "a"\n'
@@ -265,7 +265,7 @@ def test_what_cannot_be_used_is_said_before_any_connection(
         ),
     ],
 )
-def test_what_is_no_report_is_not_merged(
+def test_a_file_that_is_no_report_is_not_merged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
 ) -> None:
     path = tmp_path / "x.jsonl"

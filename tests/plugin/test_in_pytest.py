@@ -58,17 +58,17 @@ def only_ours(ran: Ran, live: Live) -> None:
     assert not {"violates", "inconclusive", "broken", "not-run"} & set(ran.counts)
 
 
-def test_a_users_project_changes_nothing_of_what_is_judged(run: Runner, live: Live) -> None:
-    calm = run(*live.options, "-p", "no:randomly")
+def test_a_user_project_does_not_change_the_results(run: Runner, live: Live) -> None:
+    ordered = run(*live.options, "-p", "no:randomly")
     run.write(conftest=HOSTILE_CONFTEST)
     run.ini(HOSTILE_INI)
     (run.directory / "nowhere").mkdir()
     ran = run(*live.options, "-p", "no:randomly")
     only_ours(ran, live)
-    assert ran.outcomes == calm.outcomes
+    assert ran.outcomes == ordered.outcomes
 
 
-def test_a_users_failing_fixture_fails_the_users_tests_alone(run: Runner, live: Live) -> None:
+def test_a_failing_user_fixture_fails_user_tests_only(run: Runner, live: Live) -> None:
     run.write(conftest=HOSTILE_CONFTEST, test_user="def test_user(etcd_endpoint): pass")
     ran = run(*live.options, "--etcd-check=cert.valid-now")
     assert ran.exit_code == 1
@@ -90,19 +90,17 @@ def test_a_users_failing_fixture_fails_the_users_tests_alone(run: Runner, live: 
     ],
     ids=" ".join,
 )
-def test_pytests_own_settings_change_nothing_of_what_is_judged(
-    run: Runner, live: Live, arguments: list[str]
-) -> None:
+def test_settings_of_pytest_do_not_change_the_results(run: Runner, live: Live, arguments: list[str]) -> None:
     only_ours(run(*live.options, SOME, *arguments), live)
 
 
-def test_no_warning_comes_from_us(run: Runner, live: Live) -> None:
+def test_the_plugin_emits_no_warning(run: Runner, live: Live) -> None:
     ran = run(*live.options, "-W", "always")
     assert "warnings summary" not in ran.out
     assert " warning" not in ran.out.splitlines()[-1]
 
 
-def test_beside_a_users_tests_both_run(run: Runner, live: Live) -> None:
+def test_user_tests_and_the_suite_both_run(run: Runner, live: Live) -> None:
     run.write(test_user="def test_user(): pass\ndef test_fails(): assert False")
     ran = run(*live.options, "--etcd-check=cert.valid-now")
     assert ran.exit_code == 1
@@ -110,7 +108,7 @@ def test_beside_a_users_tests_both_run(run: Runner, live: Live) -> None:
     assert ran.report["partial"] is False
 
 
-def test_single_tests_named_leave_the_suite_in(run: Runner, live: Live) -> None:
+def test_naming_single_tests_does_not_deselect_the_suite(run: Runner, live: Live) -> None:
     run.write(test_user="def test_user(): pass\ndef test_other(): pass")
     ran = run(*live.options, "--etcd-check=cert.valid-now", "test_user.py::test_user")
     ran.result.assert_outcomes(passed=3)
@@ -130,7 +128,7 @@ def test_without_any_option_a_run_is_unchanged(run: Runner) -> None:
     assert run("-k", "nothing", report=False).exit_code == 5
 
 
-def test_no_etcd_conformance_leaves_the_suite_out(run: Runner, live: Live) -> None:
+def test_no_etcd_conformance_excludes_the_suite(run: Runner, live: Live) -> None:
     run.write(test_user="def test_user(etcd_target): assert etcd_target.origin == 'live'")
     ran = run(*live.options, "--no-etcd-conformance", report=False)
     assert ran.exit_code == 0
@@ -140,7 +138,7 @@ def test_no_etcd_conformance_leaves_the_suite_out(run: Runner, live: Live) -> No
 # Node ids.
 
 
-def test_node_ids_are_the_contracts(run: Runner, live: Live) -> None:
+def test_node_ids_are_as_documented(run: Runner, live: Live) -> None:
     ran = run(*live.options, "--collect-only", "-q", "-p", "no:randomly")
     ids = [line for line in ran.out.splitlines() if "::" in line]
     assert live.node_id("mtls.no-certificate") in ids
@@ -180,13 +178,13 @@ def test_an_id_as_it_is_shown_below_the_root_is_an_argument(
     assert len(ran.outcomes) == 1
 
 
-def test_ids_and_a_users_tests_may_be_named_together(run: Runner, live: Live) -> None:
+def test_our_ids_and_user_tests_may_be_named_together(run: Runner, live: Live) -> None:
     run.write(test_user="def test_user(): pass\ndef test_other(): pass")
     ran = run(*live.options, live.node_id("cert.trusted"), "test_user.py::test_user")
     ran.result.assert_outcomes(passed=2)
 
 
-def test_a_directory_named_etcdtls_is_the_users(run: Runner, live: Live) -> None:
+def test_a_directory_named_etcdtls_is_a_user_directory(run: Runner, live: Live) -> None:
     tests = run.directory / "etcdtls"
     tests.mkdir()
     (tests / "test_user.py").write_text("def test_user(): pass")
@@ -221,7 +219,7 @@ def test_deselect_takes_prefixes(run: Runner, live: Live) -> None:
 
 
 @pytest.mark.parametrize("where", ["command line", "ini file"])
-def test_asked_for_and_all_deselected_ends_with_1(run: Runner, live: Live, where: str) -> None:
+def test_a_requested_suite_with_all_deselected_ends_with_1(run: Runner, live: Live, where: str) -> None:
     run.write(test_user="import pytest\n@pytest.mark.unit\ndef test_user(): pass")
     run.ini("markers = unit" + ("\naddopts = -m unit" if where == "ini file" else ""))
     arguments = ["-m", "unit"] if where == "command line" else []
@@ -238,7 +236,7 @@ def deselected(run: Runner, live: Live) -> list[str]:
     return [line for line in ran.out.splitlines() if line.startswith("etcdtls::")]
 
 
-def test_all_deselected_and_nothing_of_the_users_ends_with_1(run: Runner, live: Live) -> None:
+def test_all_deselected_without_user_tests_ends_with_1(run: Runner, live: Live) -> None:
     assert run(*live.options, "-k", "nothing-of-that-name").exit_code == 1
 
 
@@ -249,7 +247,7 @@ def test_without_a_terminal_the_reason_is_on_stderr(run: Runner, live: Live, how
     assert "none of its checks ran" in ran.err
 
 
-def test_lf_and_stepwise_may_leave_all_of_ours_out(run: Runner, live: Live) -> None:
+def test_lf_and_stepwise_may_deselect_all_checks(run: Runner, live: Live) -> None:
     run.write(test_user="def test_fails(): assert False")
     assert run(*live.options, "--etcd-check=cert.valid-now").exit_code == 1
     run.write(test_user="def test_fails(): pass")
@@ -264,9 +262,7 @@ def test_lf_and_stepwise_may_leave_all_of_ours_out(run: Runner, live: Live) -> N
 @pytest.mark.parametrize(
     "option", ["--collect-only", "--setup-plan", "--setup-only", "--fixtures", "--cache-show"]
 )
-def test_what_is_only_looked_at_touches_no_network(
-    run: Runner, listening: socket.socket, option: str
-) -> None:
+def test_a_dry_run_makes_no_connection(run: Runner, listening: socket.socket, option: str) -> None:
     ran = run(f"--etcd-endpoint={url_of(listening)}", option)
     assert nobody_came(listening)
     assert ran.exit_code == 0
@@ -277,7 +273,7 @@ def test_what_is_only_looked_at_touches_no_network(
 # What other plugins see.
 
 
-def test_hooks_of_others_find_what_they_expect_of_a_test(run: Runner, live: Live) -> None:
+def test_hooks_of_other_plugins_find_the_attributes_of_a_test_function(run: Runner, live: Live) -> None:
     run.write(
         conftest="""
         import json
@@ -313,7 +309,7 @@ def test_hooks_of_others_find_what_they_expect_of_a_test(run: Runner, live: Live
     assert function.isidentifier()
 
 
-def test_a_users_broken_module_stops_the_session_and_the_report_says_so(run: Runner, live: Live) -> None:
+def test_a_broken_user_module_stops_the_session_and_the_report_is_partial(run: Runner, live: Live) -> None:
     run.write(test_broken="import nothing_of_that_name")
     ran = run(*live.options)
     assert ran.exit_code == 2
@@ -321,7 +317,7 @@ def test_a_users_broken_module_stops_the_session_and_the_report_says_so(run: Run
     assert set(ran.counts) == {"not-run"}
 
 
-def test_hooks_of_a_root_conftest_see_the_items_and_find_them_in_the_root(run: Runner, live: Live) -> None:
+def test_hooks_of_a_root_conftest_see_the_items_with_a_path_in_the_root(run: Runner, live: Live) -> None:
     run.write(
         conftest="""
         SEEN = []
@@ -341,7 +337,7 @@ def test_hooks_of_a_root_conftest_see_the_items_and_find_them_in_the_root(run: R
     assert "SEEN cert.trusted cert.trusted" in ran.out
 
 
-def test_a_hook_of_the_users_that_fails_is_no_verdict(run: Runner, live: Live) -> None:
+def test_a_failing_user_hook_is_no_verdict(run: Runner, live: Live) -> None:
     run.write(
         conftest="""
         def pytest_runtest_setup(item):
@@ -355,9 +351,7 @@ def test_a_hook_of_the_users_that_fails_is_no_verdict(run: Runner, live: Live) -
     assert "none of its checks ran: a hook of a conftest.py or plugin failed before them" in said
 
 
-def test_without_pytests_own_plugins_a_waiver_and_a_skip_are_none_of_a_failure(
-    run: Runner, live: Live
-) -> None:
+def test_without_plugins_of_pytest_a_waiver_and_a_skip_are_no_failure(run: Runner, live: Live) -> None:
     run.with_house()
     run.write(test_user="def test_user(): pass")
     (run.directory / "waivers.toml").write_text(
@@ -373,9 +367,7 @@ def test_without_pytests_own_plugins_a_waiver_and_a_skip_are_none_of_a_failure(
     assert set(ran.counts) == {"waived", "not-applicable"}
 
 
-def test_sockets_that_are_forbidden_are_no_fault_of_a_check_or_of_etcd(
-    run: Runner, live: Live, newest_etcd: Path
-) -> None:
+def test_forbidden_sockets_are_inconclusive(run: Runner, live: Live, newest_etcd: Path) -> None:
     pytest.importorskip("pytest_socket")
     run.write(test_user="def test_user(etcd_client): pass")
     owned = [f"--etcd-binary={newest_etcd}", "--etcd-conformance"]
@@ -387,7 +379,7 @@ def test_sockets_that_are_forbidden_are_no_fault_of_a_check_or_of_etcd(
         assert "--force-enable-socket" in ran.out
 
 
-def test_a_broken_module_of_checks_is_reported_before_an_etcd_is_looked_for(
+def test_a_broken_module_of_checks_is_reported_before_the_search_for_an_etcd(
     run: Runner, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     about = run.directory / "house_checks-1.dist-info"

@@ -49,7 +49,7 @@ def summary(ran: Ran) -> str:
     return ran.out.partition(" etcd between runs ")[2]
 
 
-def test_the_header_and_the_end_of_the_run_say_what_is_kept(run: Runner, reuse: Reuse) -> None:
+def test_header_and_summary_name_the_kept_clusters(run: Runner, reuse: Reuse) -> None:
     run.write(test_user=NAMES_IT)
     first = reuse()
     assert first.exit_code == 0
@@ -71,7 +71,7 @@ def test_the_header_and_the_end_of_the_run_say_what_is_kept(run: Runner, reuse: 
     assert KeptClusters(0).waiting == []
 
 
-def test_a_run_without_the_option_leaves_the_kept_one_alone(run: Runner, reuse: Reuse) -> None:
+def test_a_run_without_the_option_does_not_use_the_kept_cluster(run: Runner, reuse: Reuse) -> None:
     run.write(test_user=NAMES_IT)
     reuse()
     assert "between runs" not in reuse(option="").out
@@ -80,7 +80,7 @@ def test_a_run_without_the_option_leaves_the_kept_one_alone(run: Runner, reuse: 
     assert first == again != own
 
 
-def test_each_worker_has_its_own_and_takes_it_over(run: Runner, reuse: Reuse) -> None:
+def test_each_worker_takes_over_a_cluster_of_its_own(run: Runner, reuse: Reuse) -> None:
     run.write(test_user=NAMES_IT)
     first = reuse("-n2", "--dist=each", option="--etcd-reuse=5")
     assert first.exit_code == 0
@@ -92,7 +92,7 @@ def test_each_worker_has_its_own_and_takes_it_over(run: Runner, reuse: Reuse) ->
     assert len(before) == 2
 
 
-def test_the_suite_comes_to_the_same_on_a_cluster_that_was_taken_over(run: Runner, reuse: Reuse) -> None:
+def test_the_suite_has_the_same_results_on_a_kept_cluster(run: Runner, reuse: Reuse) -> None:
     run.write(test_user=NAMES_IT)
     first, second = reuse("--etcd-conformance"), reuse("--etcd-conformance")
     assert first.exit_code == second.exit_code == 0
@@ -105,7 +105,7 @@ def test_the_suite_comes_to_the_same_on_a_cluster_that_was_taken_over(run: Runne
     assert {key for key in reasons[0] if bool(reasons[0][key]) != bool(reasons[1][key])} == set()
 
 
-def test_a_private_cluster_or_one_of_a_narrower_scope_is_not_kept(run: Runner, reuse: Reuse) -> None:
+def test_clusters_of_a_factory_or_a_narrower_scope_are_not_kept(run: Runner, reuse: Reuse) -> None:
     run.write(
         test_user="""
         import pytest
@@ -125,7 +125,7 @@ def test_a_private_cluster_or_one_of_a_narrower_scope_is_not_kept(run: Runner, r
     assert KeptClusters(0).waiting == []
 
 
-def test_a_damaged_one_is_not_kept_and_a_named_one_is(run: Runner, reuse: Reuse) -> None:
+def test_a_damaged_cluster_is_not_kept_and_a_named_one_is(run: Runner, reuse: Reuse) -> None:
     run.write(
         test_user="""
         import pytest
@@ -144,7 +144,7 @@ def test_a_damaged_one_is_not_kept_and_a_named_one_is(run: Runner, reuse: Reuse)
     assert summary(ran).count("is kept until") == 1
 
 
-def test_the_ini_file_turns_it_on(run: Runner, reuse: Reuse) -> None:
+def test_the_ini_file_enables_reuse(run: Runner, reuse: Reuse) -> None:
     run.ini("etcd_reuse = 7")
     run.write(test_user=NAMES_IT)
     assert "stay for 7 min after it" in reuse(option="").out
@@ -163,7 +163,9 @@ def test_the_ini_file_turns_it_on(run: Runner, reuse: Reuse) -> None:
         (("--etcd-reuse", "--etcd-clusters=list.toml"), "--etcd-reuse is about one cluster"),
     ],
 )
-def test_what_does_not_fit_is_a_usage_error(run: Runner, arguments: tuple[str, ...], said: str) -> None:
+def test_an_unusable_value_of_reuse_is_a_usage_error(
+    run: Runner, arguments: tuple[str, ...], said: str
+) -> None:
     run.write(test_user="def test_user(): pass")
     ran = run(*arguments, report=False)
     assert ran.exit_code == 4
@@ -183,7 +185,7 @@ def test_an_unsafe_directory_is_a_usage_error(
     assert f"{cache} belongs to another user or can be changed by others" in ran.err
 
 
-def test_where_sockets_are_forbidden_that_is_said(run: Runner, reuse: Reuse) -> None:
+def test_forbidden_sockets_are_named(run: Runner, reuse: Reuse) -> None:
     pytest.importorskip("pytest_socket")
     run.write(test_user=NAMES_IT)
     assert reuse().exit_code == 0

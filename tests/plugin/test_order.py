@@ -25,7 +25,7 @@ def test_a_rerun_repeats_the_verdict_and_opens_no_connection(run: Runner, live: 
     assert again.connections == once.connections
 
 
-def test_a_rerun_of_what_is_inconclusive_or_broken_repeats_it(run: Runner, live: Live) -> None:
+def test_a_rerun_repeats_an_inconclusive_or_broken_result(run: Runner, live: Live) -> None:
     run.with_house()
     ran = run(*live.options, "--etcd-check=house.inconclusive,house.broken", "--reruns=2")
     assert ran.exit_code == 1
@@ -34,14 +34,14 @@ def test_a_rerun_of_what_is_inconclusive_or_broken_repeats_it(run: Runner, live:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_any_order_comes_to_the_same(run: Runner, live: Live, seed: int) -> None:
-    calm = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
+def test_the_order_does_not_change_the_results(run: Runner, live: Live, seed: int) -> None:
+    ordered = run(*live.wrong_anchor, SOME, "-p", "no:randomly")
     shuffled = run(*live.wrong_anchor, SOME, f"--randomly-seed={seed}")
-    assert shuffled.outcomes == calm.outcomes
-    assert list(shuffled.outcomes) != list(calm.outcomes)
+    assert shuffled.outcomes == ordered.outcomes
+    assert list(shuffled.outcomes) != list(ordered.outcomes)
 
 
-def test_lf_runs_what_failed_and_ff_runs_it_first(run: Runner, live: Live) -> None:
+def test_lf_runs_failed_checks_only_and_ff_runs_them_first(run: Runner, live: Live) -> None:
     run.with_house()
     run.write(test_user="def test_fails(): assert False\ndef test_passes(): pass")
     options = (*live.options, "--etcd-check=house", "-p", "no:randomly")
@@ -67,7 +67,7 @@ def not_run(ran: Ran) -> set[str]:
 
 
 @pytest.mark.parametrize("option", ["-x", "--maxfail=1", "--exitfirst"])
-def test_stopped_at_the_first_failure_the_rest_is_not_run(run: Runner, live: Live, option: str) -> None:
+def test_checks_after_the_first_failure_with_x_are_not_run(run: Runner, live: Live, option: str) -> None:
     run.with_house()
     ran = run(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", option)
     assert ran.exit_code == 1
@@ -76,7 +76,7 @@ def test_stopped_at_the_first_failure_the_rest_is_not_run(run: Runner, live: Liv
     assert "2 not run" in ran.out
 
 
-def test_stopped_by_stepwise_it_ends_with_2(run: Runner, live: Live) -> None:
+def test_a_run_stopped_by_stepwise_ends_with_2(run: Runner, live: Live) -> None:
     run.with_house()
     options = (*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", "--stepwise")
     ran = run(*options)
@@ -91,7 +91,7 @@ def test_stopped_by_stepwise_it_ends_with_2(run: Runner, live: Live) -> None:
     }
 
 
-def test_a_users_failure_that_stops_the_run_leaves_ours_not_run(run: Runner, live: Live) -> None:
+def test_checks_after_a_user_failure_that_stops_the_run_are_not_run(run: Runner, live: Live) -> None:
     run.write(test_user="def test_fails(): assert False")
     ran = run(*live.options, "--etcd-check=cert.valid-now", "-x", "-p", "no:randomly")
     assert ran.exit_code == 1
@@ -141,7 +141,7 @@ def interrupted(run: Runner) -> Interrupted:
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["serial", "xdist"])
-def test_ctrl_c_ends_with_2_and_the_report_is_written_and_partial(
+def test_ctrl_c_ends_with_2_and_a_partial_report(
     interrupted: Interrupted, run: Runner, live: Live, workers: list[str]
 ) -> None:
     code, output = interrupted(*live.options, "--etcd-check=house.[vw]*", "-p", "no:randomly", *workers)
@@ -192,7 +192,7 @@ def read(run: Runner) -> Ran:
     return Ran(pytest.RunResult(0, [], [], 0.0), run.report, run.report.read_text())
 
 
-def test_a_time_out_by_signal_is_inconclusive_and_stands(
+def test_a_time_out_by_signal_is_inconclusive_and_not_repeated(
     run: Runner, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.with_house()

@@ -69,7 +69,7 @@ def test_every_outcome_has_its_place_in_pytest(house: Runner, live: Live) -> Non
         ran.result.stdout.fnmatch_lines([f"{live.node_id(check)} {word} *"])
 
 
-def test_a_result_that_is_no_verdict_is_one_line_without_traceback(house: Runner, live: Live) -> None:
+def test_a_result_without_a_verdict_is_one_line_without_traceback(house: Runner, live: Live) -> None:
     ran = house(*live.options, "--etcd-check=house.inconclusive")
     assert ran.exit_code == 1
     _, heading, text, *_ = [line for line in ran.out.partition("= ERRORS =")[2].splitlines() if line]
@@ -79,7 +79,7 @@ def test_a_result_that_is_no_verdict_is_one_line_without_traceback(house: Runner
     assert "nodes.py" not in ran.out
 
 
-def test_a_check_that_fails_itself_is_said_to_be_our_fault(house: Runner, live: Live) -> None:
+def test_a_check_that_raises_is_reported_as_broken(house: Runner, live: Live) -> None:
     ran = house(*live.options, "--etcd-check=house.broken")
     assert "ZeroDivisionError" in ran.result_of("house.broken")["reason"]
     assert "not of the cluster" in " ".join(ran.out.split())
@@ -97,7 +97,7 @@ def test_a_check_that_fails_itself_is_said_to_be_our_fault(house: Runner, live: 
         ("house.not-applicable", 0),
     ],
 )
-def test_the_exit_code_is_the_contracts(house: Runner, live: Live, check: str, code: int) -> None:
+def test_the_exit_code_is_as_documented(house: Runner, live: Live, check: str, code: int) -> None:
     ran = house(*live.options, f"--etcd-check={check}")
     assert ran.exit_code == code
 
@@ -109,7 +109,7 @@ def test_a_clean_cluster_ends_with_0(run: Runner, live: Live) -> None:
     assert ran.report["partial"] is False
 
 
-def test_a_violation_ends_with_1_and_is_told_in_full(run: Runner, live: Live) -> None:
+def test_a_violation_ends_with_1_and_is_shown_in_full(run: Runner, live: Live) -> None:
     ran = run(*live.wrong_anchor)
     assert ran.exit_code == 1
     violating = [place for place, outcome in ran.outcomes.items() if outcome == "violates"]
@@ -138,14 +138,14 @@ def test_a_waived_finding_is_expected_to_fail(house: Runner, live: Live) -> None
     assert ran.result_of("house.violates")["findings"]
 
 
-def test_a_waiver_does_not_hide_that_nothing_was_found_out(house: Runner, live: Live) -> None:
+def test_a_waiver_does_not_hide_an_inconclusive_result(house: Runner, live: Live) -> None:
     option = waivers(house.directory, "house.inconclusive", "house.broken")
     ran = house(*live.options, "--etcd-check=house.inconclusive,house.broken", option)
     assert ran.exit_code == 1
     ran.result.assert_outcomes(errors=2)
 
 
-def test_runxfail_switches_waivers_off(house: Runner, live: Live) -> None:
+def test_runxfail_disables_waivers(house: Runner, live: Live) -> None:
     option = waivers(house.directory, "house.violates")
     ran = house(*live.options, "--etcd-check=house.violates", option, "--runxfail")
     assert (ran.exit_code, ran.result_of("house.violates")["outcome"]) == (1, "violates")
@@ -200,15 +200,13 @@ def test_an_endpoint_that_does_not_answer_is_inconclusive_once(run: Runner, clos
     assert len({result["reason"] for result in of_it if result["outcome"] == "not-verified"}) == 1
 
 
-def test_a_cluster_of_which_nothing_is_selected_that_could_be_seen_is_not_green(
-    run: Runner, closed_port: int
-) -> None:
+def test_a_listener_for_which_no_selected_check_applies_fails_the_run(run: Runner, closed_port: int) -> None:
     ran = run(f"--etcd-endpoint=https://127.0.0.1:{closed_port}", "--etcd-check=cert")
     assert set(ran.counts) <= {"not-verified", "not-applicable"}
     assert ran.exit_code == 1
 
 
-def test_junit_has_classname_name_properties_and_words(house: Runner, live: Live) -> None:
+def test_junit_has_classname_name_properties_and_message(house: Runner, live: Live) -> None:
     ran = house(*live.options, "--etcd-check=house", "--junitxml=junit.xml")
     root = ElementTree.parse(house.directory / "junit.xml").getroot()  # noqa: S314 - written by pytest just now
     cases = {case.get("name"): case for case in root.iter("testcase")}
@@ -260,7 +258,7 @@ def pytest_configure(config):
 """
 
 
-def test_a_report_that_crosses_a_border_between_processes_keeps_its_result(house: Runner, live: Live) -> None:
+def test_a_serialized_report_keeps_its_result(house: Runner, live: Live) -> None:
     """As pytest-xdist and pytest-reportlog encode reports, with the hooks that pytest has for them."""
     options = (*live.options, "--etcd-check=house", "-v", "-s")
     here = house(*options)
@@ -283,7 +281,7 @@ def _by_check(ran: Ran) -> dict[str, dict[str, object]]:
     }
 
 
-def test_checks_that_the_options_leave_out_are_not_collected_and_counted(run: Runner, live: Live) -> None:
+def test_checks_that_the_options_exclude_are_not_collected_and_counted(run: Runner, live: Live) -> None:
     ran = run(*live.options, "--etcd-check=config,lifecycle,cluster,cert.trusted", "-v")
     judged = {result["check"] for result in ran.report["results"]}
     assert "cert.trusted" in judged
@@ -299,7 +297,7 @@ def test_checks_that_the_options_leave_out_are_not_collected_and_counted(run: Ru
         assert reason in ran.out
 
 
-def test_a_selection_that_the_options_leave_out_says_what_to_pass(run: Runner, live: Live) -> None:
+def test_a_selection_that_the_options_exclude_names_the_option_to_pass(run: Runner, live: Live) -> None:
     ran = run(*live.options, "--etcd-check=config.served-file,config.peer-served-file")
     assert ran.exit_code == 1
     said = " ".join(ran.out.split())

@@ -105,9 +105,7 @@ def test_checks_and_endpoints_follow_an_override(run: Runner, binary: str) -> No
 
 
 @pytest.mark.whole
-def test_listeners_that_no_test_was_collected_for_are_not_left_out_unnoticed(
-    run: Runner, binary: str
-) -> None:
+def test_listeners_without_a_collected_test_fail_the_tests(run: Runner, binary: str) -> None:
     run.write(
         conftest="""
         import pytest
@@ -126,7 +124,7 @@ def test_listeners_that_no_test_was_collected_for_are_not_left_out_unnoticed(
     assert "none was collected for them: metrics-m0" in ran.out
 
 
-def test_an_override_may_wrap_ours_and_may_be_the_targets(run: Runner, binary: str, live: Live) -> None:
+def test_an_override_may_wrap_our_fixture_or_replace_the_target(run: Runner, binary: str, live: Live) -> None:
     run.write(
         test_wrapped="""
         import pytest
@@ -221,7 +219,7 @@ def test_a_test_names_its_cluster_in_one_line(run: Runner, etcd_binaries: dict[s
         assert f"test_endpoint[{listener}-" in ran.out
 
 
-def test_a_damaged_cluster_is_not_handed_on(run: Runner, binary: str) -> None:
+def test_a_damaged_cluster_is_replaced_before_the_next_test(run: Runner, binary: str) -> None:
     run.write(
         conftest="""
         import pytest
@@ -274,7 +272,7 @@ def test_a_damaged_cluster_is_not_handed_on(run: Runner, binary: str) -> None:
 
 
 @pytest.mark.whole
-def test_a_damaged_cluster_of_an_override_is_not_handed_on(run: Runner, binary: str) -> None:
+def test_a_damaged_cluster_of_an_override_is_replaced(run: Runner, binary: str) -> None:
     run.write(
         conftest=OVERRIDE.format(scope="session", key_type="ecdsa-p384"),
         test_user="""
@@ -292,9 +290,7 @@ def test_a_damaged_cluster_of_an_override_is_not_handed_on(run: Runner, binary: 
 
 
 @pytest.mark.whole
-def test_what_one_test_judged_of_a_damaged_cluster_is_no_verdict_of_the_suite(
-    run: Runner, binary: str
-) -> None:
+def test_results_of_a_damaged_cluster_are_dropped(run: Runner, binary: str) -> None:
     run.write(
         test_user="""
         def test_damages(etcd_cluster, etcd_check):
@@ -358,7 +354,7 @@ def test_the_scope_of_the_shared_cluster_is_an_option_and_a_marker(run: Runner, 
     assert "etcd that was replaced" not in ran.out
 
 
-def test_a_shared_cluster_that_grew_is_replaced(run: Runner, binary: str) -> None:
+def test_a_shared_cluster_with_a_new_member_is_replaced(run: Runner, binary: str) -> None:
     run.write(
         test_it="""
         def test_one(etcd_cluster, etcd_target):
@@ -374,7 +370,7 @@ def test_a_shared_cluster_that_grew_is_replaced(run: Runner, binary: str) -> Non
     assert "members m0, m1 instead of m0" in ran.out
 
 
-def test_a_scope_that_does_not_exist_is_a_usage_error(run: Runner, binary: str) -> None:
+def test_an_unknown_scope_is_a_usage_error(run: Runner, binary: str) -> None:
     run.write(
         test_it="""
         import pytest

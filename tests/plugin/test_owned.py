@@ -39,7 +39,7 @@ def test_the_package_alone_judges_an_owned_cluster(run: Runner, recorded: Path) 
     assert not any(is_running(pid) for pid in started(recorded))
 
 
-def test_ids_are_known_without_starting_anything(run: Runner, recorded: Path) -> None:
+def test_node_ids_are_known_without_a_started_cluster(run: Runner, recorded: Path) -> None:
     ran = run(
         "--pyargs", "pytest_etcdtls", f"--etcd-binary={recorded}", "--collect-only", "-q", "-p", "no:randomly"
     )
@@ -65,20 +65,20 @@ def test_suite_and_fixtures_share_one_cluster(run: Runner, recorded: Path) -> No
     assert len(started(recorded)) == 1
 
 
-def test_no_cluster_is_started_for_what_is_deselected(run: Runner, recorded: Path) -> None:
+def test_no_cluster_is_started_for_deselected_checks(run: Runner, recorded: Path) -> None:
     run.write(test_user="def test_user(): pass")
     assert run("--etcd-conformance", f"--etcd-binary={recorded}", "-k", "test_user").exit_code == 1
     assert not started(recorded)
 
 
-def test_under_xdist_the_controller_starts_the_only_one(run: Runner, recorded: Path) -> None:
+def test_under_xdist_only_the_controller_starts_a_cluster(run: Runner, recorded: Path) -> None:
     run.write(test_user="import pytest\n@pytest.mark.parametrize('n', range(4))\ndef test_user(n): pass")
     ran = run("--etcd-conformance", f"--etcd-binary={recorded}", SOME, "-n2")
     assert ran.exit_code == 0
     assert len(started(recorded)) == 1
 
 
-def test_each_binary_is_a_target_and_equal_versions_are_told_apart(
+def test_each_binary_is_a_target_with_a_label_of_its_own(
     run: Runner, recorded: Path, etcd_binaries: dict[str, Path]
 ) -> None:
     *others, newest = etcd_binaries
@@ -92,7 +92,7 @@ def test_each_binary_is_a_target_and_equal_versions_are_told_apart(
     assert judged == set(labels)
 
 
-def test_size_and_key_type_are_those_asked_for(run: Runner, recorded: Path) -> None:
+def test_size_and_key_type_are_those_of_the_options(run: Runner, recorded: Path) -> None:
     ran = run(
         "--etcd-conformance",
         f"--etcd-binary={recorded}",
@@ -121,14 +121,16 @@ def test_a_cluster_that_does_not_start_is_inconclusive_once(run: Runner, recorde
     assert "Traceback" not in ran.out
 
 
-def test_a_binary_that_is_not_there_ends_with_4(run: Runner) -> None:
+def test_a_missing_binary_ends_with_4(run: Runner) -> None:
     ran = run("--etcd-conformance", "--etcd-binary=/nonexistent/etcd")
     assert ran.exit_code == 4
     assert "/nonexistent/etcd" in ran.err
     assert not ran.path.exists()
 
 
-def test_a_kept_cluster_stands_and_says_how_to_stop_it(run: Runner, recorded: Path) -> None:
+def test_a_kept_cluster_runs_on_and_its_message_has_the_command_to_stop_it(
+    run: Runner, recorded: Path
+) -> None:
     ran = run("--etcd-conformance", f"--etcd-binary={recorded}", SOME, "--etcd-keep")
     (pid,) = started(recorded)
     try:

@@ -15,7 +15,7 @@ def summary(ran: Ran) -> str:
     return ran.out.partition("= etcd TLS conformance =")[2]
 
 
-def test_the_header_says_what_is_judged_with_what(run: Runner, live: Live) -> None:
+def test_the_header_names_listeners_and_credentials(run: Runner, live: Live) -> None:
     head = run(*live.options, SOME).out.partition("collected")[0]
     assert re.search(r"^etcd TLS: pytest-etcdtls \S+, OpenSSL \d\S* .*, \d+ checks$", head, re.MULTILINE)
     for words in (live.client, live.peer, "client.crt", "server-ca.crt", "peer-client.crt"):
@@ -40,7 +40,7 @@ def test_verbose_shows_certificates_in_full(run: Runner, live: Live) -> None:
     assert re.search(r"SHA-256: +[0-9a-f]{64}", text)
 
 
-def test_quiet_shows_counts_and_what_fails(run: Runner, live: Live) -> None:
+def test_quiet_shows_counts_and_failures(run: Runner, live: Live) -> None:
     ran = run(*live.wrong_anchor, SOME, "-q")
     text = summary(ran)
     assert "1 violates" in text
@@ -60,7 +60,7 @@ def test_each_finding_is_shown_once_and_the_verdict_is_the_last(run: Runner, liv
     assert any("exit code 1: 1 fault" in line for line in last)
 
 
-def test_a_clean_cluster_is_said_to_be_that(run: Runner, live: Live) -> None:
+def test_the_verdict_on_a_clean_cluster_is_clean(run: Runner, live: Live) -> None:
     ran = run(*live.options)
     assert ran.exit_code == 0
     assert ran.out.rstrip().splitlines()[-1] == "etcd TLS: CLEAN"
@@ -69,7 +69,7 @@ def test_a_clean_cluster_is_said_to_be_that(run: Runner, live: Live) -> None:
 @pytest.mark.parametrize(
     "arguments", [["--tb=no"], ["-q", "--tb=no"], ["-p", "no:terminalreporter"], ["-n1"]]
 )
-def test_a_fault_is_told_whatever_else_is_not(run: Runner, live: Live, arguments: list[str]) -> None:
+def test_a_fault_is_shown_with_any_option(run: Runner, live: Live, arguments: list[str]) -> None:
     ran = run(*live.wrong_anchor, SOME, *arguments)
     assert ran.exit_code == 1
     if "no:terminalreporter" not in arguments:
@@ -80,9 +80,7 @@ def test_a_fault_is_told_whatever_else_is_not(run: Runner, live: Live, arguments
 @pytest.mark.parametrize(
     "arguments", [["--no-header"], ["-q"], ["-qq"], ["-vv"], ["--color=no"]], ids=" ".join
 )
-def test_no_line_is_wider_than_80_but_what_is_to_be_pasted(
-    run: Runner, live: Live, arguments: list[str]
-) -> None:
+def test_no_line_but_a_command_is_wider_than_80(run: Runner, live: Live, arguments: list[str]) -> None:
     run.with_house()
     ran = run(*live.options, "--etcd-check=house", *arguments)
     text = summary(ran).partition("= short test summary info =")[0]
@@ -101,12 +99,12 @@ def test_no_line_is_wider_than_80_but_what_is_to_be_pasted(
     assert not wide
 
 
-def test_without_colour_there_is_none_and_with_colour_there_is(run: Runner, live: Live) -> None:
+def test_colours_follow_the_option(run: Runner, live: Live) -> None:
     assert "\x1b" not in run(*live.wrong_anchor, SOME).out
     assert "\x1b" in run(*live.wrong_anchor, SOME, "--color=yes").out
 
 
-def test_worst_comes_first_and_each_outcome_in_its_own_way(run: Runner, live: Live) -> None:
+def test_the_worst_outcome_is_shown_first(run: Runner, live: Live) -> None:
     run.with_house()
     text = run(*live.options, "--etcd-check=house", "-p", "no:randomly").out
     expected = (
@@ -141,14 +139,14 @@ def test_worst_comes_first_and_each_outcome_in_its_own_way(run: Runner, live: Li
         position = text.index(words, position) + len(words)
 
 
-def test_what_is_not_verified_is_grouped_by_reason(run: Runner, live: Live) -> None:
+def test_not_verified_results_are_grouped_by_reason(run: Runner, live: Live) -> None:
     ran = run(f"--etcd-endpoint={live.client}", "--etcd-check=mtls.expired,mtls.not-yet-valid", "-v")
     text = summary(ran).partition("\nnot verified\n")[2].partition("\nlive (")[0]
     assert text.count("--etcd-cert") + text.count("--etcd-ca-key") == 1
     assert re.search(r"mtls\.(expired|not-yet-valid), mtls\.(expired|not-yet-valid) on", text)
 
 
-def test_nothing_secret_is_shown_or_written(run: Runner, live: Live) -> None:
+def test_no_secret_is_shown_or_written(run: Runner, live: Live) -> None:
     password = run.directory / "password"
     password.write_text("correct horse battery staple\n")
     options = (
@@ -167,14 +165,14 @@ def test_nothing_secret_is_shown_or_written(run: Runner, live: Live) -> None:
         assert key[:40] not in text
 
 
-def test_without_a_terminal_reports_are_written_all_the_same(run: Runner, live: Live) -> None:
+def test_without_a_terminal_reports_are_written(run: Runner, live: Live) -> None:
     ran = run(*live.options, SOME, "-p", "no:terminal")
     assert ran.exit_code == 0
     assert ran.out.strip() == ""
     assert ran.counts["conforms"]
 
 
-def test_a_report_that_cannot_be_written_in_the_end_fails_the_run(run: Runner, live: Live) -> None:
+def test_a_report_that_cannot_be_written_fails_the_run(run: Runner, live: Live) -> None:
     run.write(
         conftest="""
         import os

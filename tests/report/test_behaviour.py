@@ -69,7 +69,7 @@ def silent(seconds: float, reply: Reply = Reply.ENDED) -> SilentConnection:
 @pytest.mark.parametrize(
     "type_", [type_ for type_ in _READERS if type_ is not GoRelease], ids=lambda type_: type_.__name__
 )
-def test_every_fact_has_words_that_do_not_depend_on_the_run(type_: type) -> None:
+def test_every_fact_has_texts_that_do_not_depend_on_the_run(type_: type) -> None:
     need = Need(type=type_, key=KEYS.get(type_.__name__))
     fact = conforming.sample(need, Role.CLIENT)
     found = words(fact, key=need.key)
@@ -112,7 +112,7 @@ def test_a_refusal_after_the_handshake_has_no_alert() -> None:
     )
 
 
-def test_protocols_that_end_differently_are_told_apart() -> None:
+def test_different_endings_of_protocols_are_both_reported() -> None:
     assert words(matrix(PLACE.attempt(), PLACE.refused(protocol=Protocol.GRPC)))[0][3] == "accepted; refused"
 
 
@@ -138,13 +138,13 @@ def test_an_attempt_without_an_end_is_no_behaviour(attempt: Attempt) -> None:
         (20.0, Reply.SILENCE, "open for 20 s"),
     ],
 )
-def test_the_time_until_a_silent_connection_is_closed_is_coarse(
+def test_the_time_until_a_silent_connection_is_closed_is_rounded(
     seconds: float, reply: Reply, value: str
 ) -> None:
     assert words(silent(seconds, reply)) == [("silence", "a connection on which nothing is sent", "", value)]
 
 
-def test_of_a_version_the_names_of_its_fields_count() -> None:
+def test_the_version_answer_is_reported_by_its_field_names() -> None:
     def answer(body: bytes) -> ClientExchange:
         return ClientExchange(
             url=PLACE.url,
@@ -161,7 +161,7 @@ def test_of_a_version_the_names_of_its_fields_count() -> None:
     assert all(text.isprintable() and len(text) <= 2048 for one in hostile for text in one)
 
 
-def test_an_experiment_is_named_by_its_step_and_the_role() -> None:
+def test_an_experiment_is_reported_by_step_and_role() -> None:
     trial = ExperimentAttempt(who="good client", role="client", attempt=PLACE.refused(ending=Ending.CLOSED))
     fact = Experiment(
         name="crl-encoding",
@@ -175,7 +175,7 @@ def test_an_experiment_is_named_by_its_step_and_the_role() -> None:
     )
 
 
-def test_the_build_is_named() -> None:
+def test_the_go_release_is_reported() -> None:
     release = Release.parse("1.26.8")
     assert release is not None
     fact = GoRelease(url=PLACE.url, member="m0", release=release, text="go1.26.8")
@@ -187,7 +187,7 @@ def test_order_does_not_matter() -> None:
     assert words(*facts) == words(*reversed(facts))
 
 
-def test_a_snapshot_has_what_is_known_of_the_target() -> None:
+def test_a_snapshot_has_the_version_and_listeners_of_the_target() -> None:
     made = snapshot(Seen(target=replace(TARGET, etcd_version="3.6.16")), ())
     assert (made.label, made.etcd_version, made.listeners, made.live) == (
         "live",

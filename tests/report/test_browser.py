@@ -34,14 +34,16 @@ def seen(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_axe_has_nothing_to_say(seen: dict[str, list[dict[str, Any]]], page: str) -> None:
+def test_axe_reports_no_violation(seen: dict[str, list[dict[str, Any]]], page: str) -> None:
     for view in seen[page]:
         assert view["violations"] == [], (view["width"], view["scheme"])
         assert view["passes"] > 15
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_nothing_is_run_and_nothing_is_fetched(seen: dict[str, list[dict[str, Any]]], page: str) -> None:
+def test_the_page_runs_no_script_and_fetches_nothing(
+    seen: dict[str, list[dict[str, Any]]], page: str
+) -> None:
     for view in seen[page]:
         assert (view["owned"], view["script"], view["dialogs"]) == (None, 0, 0)
         assert (view["requests"], view["errors"]) == ([], [])
@@ -52,5 +54,5 @@ def test_no_page_is_wider_than_the_window(seen: dict[str, list[dict[str, Any]]],
     assert [view["overflow"] for view in seen[page]] == [0, 0]
 
 
-def test_the_first_key_leads_past_the_head(seen: dict[str, list[dict[str, Any]]]) -> None:
+def test_the_first_tab_stop_skips_the_head(seen: dict[str, list[dict[str, Any]]]) -> None:
     assert {(view["first"], view["focus"]) for view in seen["broken"]} == {("skip", "main")}

@@ -39,7 +39,7 @@ def test_flags_are_those_of_the_ports_that_are_judged() -> None:
         assert flag in family_pages([replace(check, roles=frozenset({role}))])["mtls"]
 
 
-def test_one_that_must_be_asked_for_says_how() -> None:
+def test_an_opt_in_check_shows_how_to_request_it() -> None:
     [check, *_] = [check for check in CHECKS.values() if check.opt_in]
     assert f"- runs only when asked for: `--etcd-check={check.id}`" in section(check.id)
 
@@ -51,7 +51,7 @@ def test_every_check_is_listed_on_the_page_of_its_family() -> None:
     )
 
 
-def test_the_index_counts_the_checks_and_leads_to_every_family() -> None:
+def test_the_index_counts_the_checks_and_links_every_family() -> None:
     page = checks_index(CHECKS.values())
     assert page.startswith(f"# The checks\n\n{len(CHECKS)} checks in ")
     numbers = re.findall(r"^\| \[(\w+)\]\(checks/\1\.md\) \| (\d+) \|", page, re.MULTILINE)
@@ -74,7 +74,7 @@ def test_text(text: str, expected: str) -> None:
     assert as_text(text) == expected
 
 
-def test_a_bar_does_not_end_a_cell() -> None:
+def test_a_pipe_does_not_end_a_table_cell() -> None:
     assert cell("--(client|peer)-crl-file or a|b") == r"`--(client\|peer)-crl-file` or a\|b"
 
 

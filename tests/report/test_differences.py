@@ -67,7 +67,7 @@ def test_equal_targets_have_no_difference() -> None:
     assert compared.headline == "etcd-3.5.33 -> another: no difference"
 
 
-def test_of_an_etcd_that_did_not_start_only_the_declaration_is_compared() -> None:
+def test_for_an_etcd_that_did_not_start_only_the_declaration_is_compared() -> None:
     served, starts = (CLIENT, "mtls.no-certificate"), ("cluster", "config.starts")
     runs = snapshot(outcomes={served: GOOD, starts: GOOD}, label="etcd-3.6.16")
     stopped = snapshot(outcomes={served: CheckOutcome(Outcome.NOT_VERIFIED), starts: BAD})
@@ -94,7 +94,7 @@ def test_only_a_new_finding_is_worse(before: Outcome, after: Outcome) -> None:
         assert way is Direction.CHANGED
 
 
-def test_a_fault_that_appears_says_what_is_wrong() -> None:
+def test_a_new_fault_has_its_message() -> None:
     (one,) = outcome(GOOD, BAD).differences
     assert (one.direction, one.sentence) == (
         Direction.WORSE,
@@ -104,19 +104,19 @@ def test_a_fault_that_appears_says_what_is_wrong() -> None:
     assert outcome(GOOD, BAD).worse == (one,)
 
 
-def test_a_fault_that_went_is_better() -> None:
+def test_a_removed_fault_is_better() -> None:
     compared = outcome(BAD, GOOD)
     assert [one.direction for one in compared.differences] == [Direction.BETTER]
     assert compared.worse == ()
 
 
-def test_what_cannot_be_verified_any_longer_only_changed() -> None:
+def test_a_check_that_is_no_longer_verified_is_changed() -> None:
     (one,) = outcome(GOOD, CheckOutcome(Outcome.NOT_VERIFIED)).differences
     assert one.direction is Direction.CHANGED
     assert one.meaning.startswith("No longer verified: ")
 
 
-def test_whether_the_log_could_be_matched_is_no_difference() -> None:
+def test_a_log_that_could_not_be_matched_is_no_difference() -> None:
     place = (CLIENT, "mtls.log-tells-the-same")
     good, unknown, bad = (
         snapshot(outcomes={place: CheckOutcome(one)})
@@ -126,7 +126,7 @@ def test_whether_the_log_could_be_matched_is_no_difference() -> None:
     assert [one.direction for one in compare(good, bad).differences] == [Direction.WORSE]
 
 
-def test_a_consequence_is_kept_apart() -> None:
+def test_a_consequence_is_not_counted() -> None:
     follows = CheckOutcome(Outcome.VIOLATES, follows=True)
     places = [(CLIENT, "mtls.no-certificate"), (CLIENT, "mtls.self-signed")]
     before = snapshot(outcomes=dict.fromkeys(places, GOOD))
@@ -136,7 +136,7 @@ def test_a_consequence_is_kept_apart() -> None:
     assert "1 worse" in compared.headline
 
 
-def test_what_only_one_of_them_has_is_no_difference() -> None:
+def test_an_observation_of_one_target_only_is_no_difference() -> None:
     before = snapshot(refused("42 bad_certificate"), outcomes={(CLIENT, "tls.floor"): GOOD})
     after = snapshot(refused("42 bad_certificate", "expired"))
     compared = compare(before, after)
@@ -144,7 +144,7 @@ def test_what_only_one_of_them_has_is_no_difference() -> None:
     assert compared.remarks == ("1 check is in one of them alone",)
 
 
-def test_what_differs_alike_is_one_difference() -> None:
+def test_equal_differences_are_merged() -> None:
     cases = list(product(("expired", "not-yet-valid"), ("TLS 1.2", "TLS 1.3"), (CLIENT, PEER)))
     before = snapshot(*(refused("42 bad_certificate", *case) for case in cases))
     after = snapshot(*(refused("45 certificate_expired", *case) for case in reversed(cases)))
@@ -157,7 +157,7 @@ def test_what_differs_alike_is_one_difference() -> None:
     assert one.source
 
 
-def test_of_several_values_those_that_went_and_came_are_named() -> None:
+def test_a_difference_of_several_values_names_the_removed_and_added_ones() -> None:
     def groups(*names: str) -> Snapshot:
         return snapshot(Behaviour(CLIENT, "groups", "key exchange groups", "TLS 1.3", "; ".join(names)))
 
@@ -185,14 +185,14 @@ def test_experiments_are_compared_by_role() -> None:
     assert "convert it to DER" in one.meaning
 
 
-def test_what_etcd_was_built_with_explains_and_is_no_difference() -> None:
+def test_the_go_release_is_shown_and_is_no_difference() -> None:
     old, new = (snapshot(Behaviour(CLIENT, "build", "Go", "", go)) for go in ("go1.24.0", "go1.26.8"))
     compared = compare(old, new)
     assert compared.differences == ()
     assert compared.headline == "etcd-3.5.33 (go1.24.0) -> etcd-3.5.33 (go1.26.8): no difference"
 
 
-def test_what_matters_most_comes_first() -> None:
+def test_differences_are_ordered_by_importance() -> None:
     before, after = (
         snapshot(
             *(
@@ -216,7 +216,7 @@ def test_what_matters_most_comes_first() -> None:
     ]
 
 
-def test_each_target_is_compared_with_the_one_before_and_with_the_baseline() -> None:
+def test_each_target_is_compared_with_the_previous_one_and_with_the_baseline() -> None:
     now = [snapshot(label=label) for label in ("etcd-3.5.33", "etcd-3.6.16", "etcd-3.7.3")]
     old = Baseline("old.json", (snapshot(label="etcd-3.6.16"), snapshot(label="etcd-3.4.23")), partial=True)
     compared = comparisons(now, old)
@@ -241,7 +241,7 @@ def test_live_clusters_are_not_compared_with_each_other() -> None:
     ]
 
 
-def test_a_baseline_without_behaviour_is_said_to_be_one() -> None:
+def test_a_baseline_without_behaviour_is_named() -> None:
     (remark, *_) = compare(snapshot(), snapshot(refused("42 bad_certificate"))).remarks
     assert remark == "etcd-3.5.33 has no record of its behaviour: only outcomes are compared"
 
@@ -263,7 +263,7 @@ def test_the_verdict_shows_at_most_twelve_lines_of_eighty_columns() -> None:
         assert any("more: see the report" in line for line in lines)
 
 
-def test_what_others_say_ends_no_format_and_keeps_its_schema() -> None:
+def test_hostile_texts_in_differences_break_no_format() -> None:
     hostile = "</td><script>alert(1)</script> @everyone `x` | [a](https://b) \\x1b"
     before, after = (
         snapshot(
@@ -288,7 +288,7 @@ def test_what_others_say_ends_no_format_and_keeps_its_schema() -> None:
             assert "`@everyone`" in text
 
 
-def test_meanings_are_sentences_about_what_is_compared() -> None:
+def test_meanings_are_sentences_about_known_topics() -> None:
     for meaning in MEANINGS:
         assert meaning.topic in TOPICS
         assert meaning.text.endswith(".")

@@ -99,7 +99,7 @@ def test_the_sections_of_a_profile(run: Runner, live: Live) -> None:
         assert f": {section['outcome']}" in found[".md"]
 
 
-def test_an_endpoint_that_nobody_answers(run: Runner) -> None:
+def test_an_endpoint_without_an_answer(run: Runner) -> None:
     code, found = judge(run, "--etcd-endpoint=https://127.0.0.1:1")
     assert code == 1
     for suffix in (".html", ".md"):
@@ -151,7 +151,7 @@ def test_a_live_cluster_of_three_members(run: Runner, newest_etcd: Path) -> None
     assert all(listener["label"] in found[".html"] for listener in listeners)
 
 
-def test_a_declared_setting_is_the_place_of_a_fault(run: Runner, newest_etcd: Path) -> None:
+def test_a_fault_is_located_at_the_declared_setting(run: Runner, newest_etcd: Path) -> None:
     member = next(one for one in ZOO if one.name == "client-no-auth")
     with start_process(member.config, newest_etcd) as cluster:
         pki, url = cluster.pki_directory, cluster.members[0].client_url
@@ -174,7 +174,7 @@ def test_a_declared_setting_is_the_place_of_a_fault(run: Runner, newest_etcd: Pa
     assert place == {"artifactLocation": {"uri": "etcd.yaml"}, "region": {"startLine": 5}}
 
 
-def test_fingerprints_are_those_of_another_run(run: Runner, live: Live) -> None:
+def test_fingerprints_are_the_same_in_another_run(run: Runner, live: Live) -> None:
     def prints() -> list[str]:
         code, found = judge(run, *live.wrong_anchor, "--etcd-check=listener,cert.trusted,tls")
         assert code == 1

@@ -30,7 +30,7 @@ FAULTS = {
         "data in HTML, Markdown, SARIF and JSON: each is read by a parser that refuses anything else",
         "60 s",
     ),
-    "test_markdown_keeps_its_bound_and_says_what_it_leaves_out": (
+    "test_markdown_keeps_its_bound_and_counts_the_omitted_parts": (
         "Thousands of findings in a Markdown report",
         "the worst first, and the number of parts that are left out",
         "900,000 octets",
@@ -106,7 +106,7 @@ def hostile_report(results: int = len(ATTACKS)) -> Report:
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".json"])
-def test_texts_of_others_are_data(suffix: str) -> None:
+def test_hostile_texts_are_data(suffix: str) -> None:
     lost: list[str] = []
     text = render(hostile_report(), suffix, lost)
     assert lost == []
@@ -121,7 +121,7 @@ def test_a_page_has_no_element_that_a_server_named() -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
-def test_markdown_of_a_text_is_code_or_plain_words(attack: str) -> None:
+def test_markdown_of_a_text_is_code_or_plain_text(attack: str) -> None:
     table = f"| a | b |\n|---|---|\n| {code('client-m0')} | x |\n"
     for made in (f"text {prose(attack)} text", f"- {code(attack)}", block(attack), table):
         valid.markdown(f"# heading\n\n{made}\n\nend\n")
@@ -140,7 +140,7 @@ def test_other_words_are_code(word: str) -> None:
     assert prose(f"a ({word}), b") == f"a (`{word}`), b"
 
 
-def test_markdown_keeps_its_bound_and_says_what_it_leaves_out() -> None:
+def test_markdown_keeps_its_bound_and_counts_the_omitted_parts() -> None:
     text = render(hostile_report(results=600), ".md")
     assert LIMIT - 20_000 < len(text.encode()) < LIMIT + 1000
     valid.markdown(text)
@@ -148,7 +148,7 @@ def test_markdown_keeps_its_bound_and_says_what_it_leaves_out() -> None:
     assert text.index("## Faults") < 20_000
 
 
-def test_a_page_grows_with_its_results_and_no_faster() -> None:
+def test_a_page_grows_linearly_with_its_results() -> None:
     sizes = [len(render(hostile_report(results=number), ".html")) for number in (100, 400)]
     assert sizes[1] < 4.2 * sizes[0]
 
@@ -164,14 +164,14 @@ def judged(hostile: Hostile, judge: Judging, tmp_path: Path) -> dict[str, Any]:
     )
     hostile.authority = replace(AUTHORITY, common_name=HOSTILE_NAME)
     text = json.dumps({"etcdserver": HOSTILE_NAME, "etcdcluster": ATTACKS[2], "health": ATTACKS[6]})
-    lies = {
+    overrides = {
         "/version": Answer(body=text.encode()),
         "/health": Answer(body=ATTACKS[6].encode(), status=500),
         "/metrics": Answer(body=ATTACKS[0].encode(), headers={"Content-Type": '"><script>'}),
         "/livez": Answer(status=302, headers={"Location": "javascript:window.owned=7"}),
     }
     reports = tuple(tmp_path / f"report{suffix}" for suffix in FORMATS)
-    ran = judge(*hostile.options(hostile.etcd(lies)), "--etcd-timeout=5", reports=reports)
+    ran = judge(*hostile.options(hostile.etcd(overrides)), "--etcd-timeout=5", reports=reports)
     assert ran.exit_code == 1, ran.out.decode()
     assert b"INTERNALERROR" not in ran.out
     assert set(ran.written) == set(reports)

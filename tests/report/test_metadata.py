@@ -14,7 +14,7 @@ from report import valid
 SOME = "--etcd-check=listener"
 
 
-def test_every_format_has_what_options_ini_file_and_hooks_say(run: Runner, live: Live) -> None:
+def test_every_format_has_the_metadata_of_options_ini_file_and_hooks(run: Runner, live: Live) -> None:
     run.write(
         conftest="""
         def pytest_etcdtls_report_metadata(config):
@@ -41,14 +41,14 @@ def test_every_format_has_what_options_ini_file_and_hooks_say(run: Runner, live:
         assert f"{key} {value}" in page
 
 
-def test_an_option_is_in_the_ini_file_too(run: Runner, live: Live) -> None:
+def test_metadata_may_be_in_the_ini_file(run: Runner, live: Live) -> None:
     run.ini("etcd_metadata =\n    ticket=OPS-17\n    environment=staging area")
     ran = run(*live.options, SOME)
     assert ran.report["metadata"] == {"ticket": "OPS-17", "environment": "staging area"}
     assert run(*live.options, SOME, "--etcd-metadata=a=b").report["metadata"] == {"a": "b"}
 
 
-def test_several_hooks_are_joined_and_the_nearest_counts(run: Runner, live: Live) -> None:
+def test_several_hooks_are_joined_and_the_nearest_has_precedence(run: Runner, live: Live) -> None:
     run.write(
         conftest="""
         class Silent:
@@ -119,7 +119,7 @@ def test_an_option_that_names_no_key_is_a_usage_error(run: Runner, given: str, w
         ("{'': 'x'}", "'=x' is no KEY=VALUE"),
     ],
 )
-def test_a_hook_that_returns_something_else_is_a_usage_error(run: Runner, returned: str, why: str) -> None:
+def test_a_hook_that_returns_another_type_is_a_usage_error(run: Runner, returned: str, why: str) -> None:
     run.write(conftest=f"def pytest_etcdtls_report_metadata():\n    return {returned}")
     ran = run("--etcd-endpoint=https://127.0.0.1:1", report=False)
     assert ran.exit_code == 4
@@ -135,7 +135,7 @@ def test_a_run_without_the_suite_calls_no_hook(run: Runner) -> None:
     assert run(report=False).exit_code == 0
 
 
-def test_each_cluster_of_a_list_has_it(run: Runner, live: Live) -> None:
+def test_each_cluster_of_a_list_has_the_metadata(run: Runner, live: Live) -> None:
     run.write(conftest="def pytest_etcdtls_report_metadata(): return {'commit': '0123abc'}")
     (run.directory / "list.toml").write_text(
         '[[cluster]]\nlabel = "one"\nendpoints = ["https://127.0.0.1:1"]\n'

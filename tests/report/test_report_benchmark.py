@@ -38,7 +38,7 @@ def test_flags_and_variables_are_read_one_by_one() -> None:
     assert _passes(*peers, "--peer-auto-tls=true") == {"2.3", "2.4", "2.5"}
 
 
-def test_a_configuration_file_is_not_read_and_hides_nothing(tmp_path: Path) -> None:
+def test_a_flag_reader_ignores_the_configuration_file(tmp_path: Path) -> None:
     file = tmp_path / "etcd.conf.yml"
     file.write_text("client-transport-security: {client-cert-auth: true}\n")
     assert _passes(f"--config-file={file}") == {"2.3", "2.6"}
@@ -81,7 +81,7 @@ DIFFERENT: dict[str, tuple[ClusterConfig, dict[str, tuple[bool, Outcome]]]] = {
 
 
 @pytest.mark.parametrize("case", DIFFERENT)
-def test_where_the_wire_says_the_opposite(case: str, newest_etcd: Path) -> None:
+def test_the_comparison_differs_if_the_wire_contradicts_the_flags(case: str, newest_etcd: Path) -> None:
     config, expected = DIFFERENT[case]
     with start_process(replace(config, expects_health=False), newest_etcd) as cluster:
         report = _report(cluster)
@@ -92,7 +92,7 @@ def test_where_the_wire_says_the_opposite(case: str, newest_etcd: Path) -> None:
     ]
 
 
-def test_declared_effective_and_observed_stand_side_by_side(newest_etcd: Path) -> None:
+def test_the_summary_shows_declared_effective_and_observed_settings(newest_etcd: Path) -> None:
     config = ClusterConfig(auto_tls=True, cert_file=None, key_file=None, expects_health=False)
     with start_process(config, newest_etcd) as cluster:
         report = _report(cluster)

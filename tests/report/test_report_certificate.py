@@ -34,7 +34,7 @@ BARE = Profile(
 )
 
 
-def test_the_facts_are_the_certificates() -> None:
+def test_the_facts_are_those_of_the_certificate() -> None:
     certificate = issue(SERVER)
     facts = certificate_facts(certificate)
     assert facts["subject"] == "CN=etcd"
@@ -61,7 +61,7 @@ def test_a_key_is_named_by_type_and_size(key_type: KeyType, words: str) -> None:
     assert certificate_facts(issue(SERVER, key_type))["key"] == words
 
 
-def test_what_is_missing_is_said() -> None:
+def test_missing_extensions_are_named() -> None:
     card = dict(certificate_card(issue(BARE), NOW))
     assert card["subject"] == "(empty name)"
     assert card["names"] == "no subjectAltName"
@@ -92,6 +92,6 @@ def test_the_card_has_names_validity_and_fingerprint() -> None:
         (timedelta(days=-2, hours=-3), "expired 2 days ago"),
     ],
 )
-def test_days_are_counted(away: timedelta, words: str) -> None:
+def test_the_remaining_days_are_counted(away: timedelta, words: str) -> None:
     certificate = issue(SERVER)
     assert days_left(certificate, certificate.not_valid_after_utc - away) == words

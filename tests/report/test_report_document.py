@@ -122,7 +122,7 @@ def test_the_schema_refuses_what_is_no_report(path: tuple[str | int, ...], value
         jsonschema.validate(found, schema())
 
 
-def test_observations_say_of_what_they_are() -> None:
+def test_observations_name_target_role_and_url() -> None:
     entries = document(report())["observations"]
     assert {(entry["target"], entry["role"]) for entry in entries} == {
         ("live", "client"),
@@ -146,7 +146,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "said"), [(".html", "could not be shown"), (".md", "could not be shown")])
-def test_a_part_that_fails_costs_that_part_alone(suffix: str, said: str) -> None:
+def test_a_part_that_cannot_be_encoded_is_omitted(suffix: str, said: str) -> None:
     whole = report(result(Outcome.VIOLATES))
     broken = ServedChain(
         url="https://10.0.0.11:2379",
@@ -164,7 +164,7 @@ def test_a_part_that_fails_costs_that_part_alone(suffix: str, said: str) -> None
     assert "curl" in text
 
 
-def test_a_file_that_cannot_be_replaced_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_replaced_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.mkdir()
     (path / "kept").touch()
@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_replaced_is_left_alone(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_a_report_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_made_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         write_document(report(), tmp_path / "missing" / "report.json")
     assert not list(tmp_path.iterdir())

@@ -62,19 +62,19 @@ def pki() -> ClusterPKI:
         (object(), "object"),
     ],
 )
-def test_a_value_becomes_what_json_knows(value: object, expected: object) -> None:
+def test_a_value_becomes_a_json_value(value: object, expected: object) -> None:
     assert jsonable(value) == expected
     json.dumps(jsonable(value))
 
 
-def test_what_is_long_is_cut() -> None:
+def test_a_long_value_is_cut() -> None:
     assert str(jsonable("x" * 5000)).startswith("x" * LONGEST + "... (5000")
     cut = jsonable(b"\x00" * 5000)
     assert isinstance(cut, dict)
     assert (len(str(cut["hex"])), cut["octets"]) == (2 * LONGEST, 5000)
 
 
-def test_a_certificate_becomes_its_facts_and_a_key_nothing(pki: ClusterPKI) -> None:
+def test_a_certificate_becomes_its_facts_and_a_key_is_omitted(pki: ClusterPKI) -> None:
     text = json.dumps(jsonable((pki.client, pki.client_ca, pki.client.key, pki.servers)))
     assert "PRIVATE" not in text
     assert "private_numbers" not in text
@@ -102,7 +102,7 @@ def test_an_attempt_has_fingerprints_and_names(pki: ClusterPKI) -> None:
     assert (found["ending"], found["alert"]) == ("refused", 116)
 
 
-def test_every_observation_that_a_check_asks_for_is_reported() -> None:
+def test_every_observation_that_a_check_needs_is_reported() -> None:
     kinds = set()
     for check in catalogue().values():
         for need in check.needs.values():

@@ -62,7 +62,7 @@ def lines(
     return [line.text for line in rejected_lines(seen, 80, every=every)]
 
 
-def test_who_how_often_what_it_means_and_what_to_do() -> None:
+def test_a_rejected_group_has_host_count_meaning_and_advice() -> None:
     assert lines(replace(LOG, others=(OTHERS,), failed_dials=(DIALS,))) == [
         "",
         "etcd's log",
@@ -74,7 +74,7 @@ def test_who_how_often_what_it_means_and_what_to_do() -> None:
     ]
 
 
-def test_earlier_runs_are_said_apart_and_who_comes_from_here() -> None:
+def test_earlier_runs_and_local_addresses_are_marked() -> None:
     run = LoggedRun(host="10.0.0.5", count=86, first=NOW, last=NOW)
     here = replace(OTHERS, host="10.0.0.5", count=1, from_here=True, last=None)
     text = " ".join(" ".join(lines(replace(LOG, earlier=(run, run), others=(here,)))).split())
@@ -96,14 +96,14 @@ def test_a_cause_is_explained_once_and_a_few_groups_are_shown() -> None:
     assert not any("more like these" in line for line in every)
 
 
-def test_of_an_owned_cluster_only_strangers_are_worth_a_word() -> None:
+def test_the_log_of_an_owned_cluster_is_shown_only_with_unknown_clients() -> None:
     assert lines(LOG, origin="process") == []
     assert lines(LOG, origin="process", every=True) != []
     assert any("10.0.0.7" in line for line in lines(replace(LOG, others=(OTHERS,)), origin="process"))
     assert lines(origin="process", connections=(ATTEMPT,)) == []
 
 
-def test_a_log_that_could_not_be_read_or_not_all_of_it() -> None:
+def test_a_log_that_could_not_be_read_completely_is_named() -> None:
     assert lines(replace(LOG, problem="No such file or directory"))[-1] == (
         "  etcd.log (m0) could not be read to the end: No such file or directory"
     )
@@ -112,7 +112,7 @@ def test_a_log_that_could_not_be_read_or_not_all_of_it() -> None:
     )
 
 
-def test_without_a_log_what_is_to_be_found_there() -> None:
+def test_without_a_log_the_expected_lines_are_described() -> None:
     served = replace(ATTEMPT, ending=Ending.SERVED)
     exchange = HelloExchange(
         url=ATTEMPT.url,

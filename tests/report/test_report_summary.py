@@ -62,14 +62,14 @@ def lines(
     return [line.text for line in summary(report, review, width=width, verbosity=verbosity)]
 
 
-def test_warnings_that_say_the_same_share_a_block() -> None:
+def test_equal_warnings_share_a_block() -> None:
     text = lines(result(Outcome.WARNS), result(Outcome.WARNS, 1), result(Outcome.WARNS, 1, message="fog"))
     assert "  cert.trusted (high) on client-m0, peer-m0 of live" in text
     assert "  cert.trusted (high) on peer-m0 of live" in text
     assert sum("there is smoke" in line for line in text) == 1
 
 
-def test_the_same_reason_is_given_once() -> None:
+def test_the_same_reason_is_shown_once() -> None:
     text = lines(
         result(Outcome.NOT_VERIFIED, check="a.b"),
         result(Outcome.NOT_VERIFIED, 1, check="a.b"),
@@ -81,13 +81,13 @@ def test_the_same_reason_is_given_once() -> None:
 
 
 @pytest.mark.parametrize(("verbosity", "shown"), [(-1, False), (0, False), (1, True)])
-def test_why_a_check_is_not_verified_is_said_when_asked_for(verbosity: int, shown: bool) -> None:
+def test_verbose_shows_why_a_check_is_not_verified(verbosity: int, shown: bool) -> None:
     text = lines(result(Outcome.NOT_VERIFIED), verbosity=verbosity)
     assert ("  a reason for not-verified" in text) is shown
     assert "1 not verified; 0 connections" in text
 
 
-def test_what_the_options_leave_out_is_counted_and_explained_when_asked_for() -> None:
+def test_results_that_the_options_exclude_are_counted_and_explained_with_v() -> None:
     reasons = {"there is no declaration: pass --etcd-config": 40, "there is one member to judge": 4}
     assert "1 conforms, 44 not collected; 0 connections" in lines(result(Outcome.CONFORMS), left_out=reasons)
     text = lines(left_out=reasons, verbosity=1)
@@ -95,23 +95,23 @@ def test_what_the_options_leave_out_is_counted_and_explained_when_asked_for() ->
     assert "  4: there is one member to judge" in text
 
 
-def test_what_was_not_looked_for_is_said_in_one_line() -> None:
+def test_a_missing_search_for_members_is_one_line() -> None:
     said = "  Other listeners of the cluster were not looked for: pass --etcd-discover."
     assert lines().count(said) == 1
 
 
-def test_without_any_result_that_is_said() -> None:
+def test_a_report_without_results_is_named() -> None:
     assert "nothing was judged; 0 connections" in lines()
 
 
 @pytest.mark.parametrize(("verbosity", "shown"), [(-1, False), (0, False), (1, True)])
-def test_what_does_not_apply_is_listed_when_asked_for(verbosity: int, shown: bool) -> None:
+def test_verbose_lists_not_applicable_results(verbosity: int, shown: bool) -> None:
     text = lines(result(Outcome.NOT_APPLICABLE), verbosity=verbosity)
     assert ("  a reason for not-applicable" in text) is shown
     assert "1 not applicable; 0 connections" in text
 
 
-def test_a_listener_of_which_no_certificate_was_seen_is_said_so() -> None:
+def test_a_listener_without_an_observed_certificate_is_named() -> None:
     assert lines(verbosity=1).count("    no certificate was seen") == 2
 
 

@@ -34,41 +34,41 @@ FINDING = Finding(LONG, LONG, LONG, {"alert": "48 unknown_ca"}, (PASTE, PASTE + 
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
-def test_no_line_is_wider_but_what_is_to_be_pasted(width: int) -> None:
+def test_no_line_but_a_command_is_wider(width: int) -> None:
     lines = [line.text for line in full_result(result(FINDING), width)]
     assert all(len(line) <= width for line in lines if "curl" not in line)
     assert f"    {PASTE}" in lines
     assert "      --http1.1" in lines
 
 
-def test_everything_is_said_in_order() -> None:
+def test_a_result_is_shown_in_order() -> None:
     text = "\n".join(line.text for line in full_result(result(FINDING)))
     words = ["a finding", "expected:", "observed:", "alert: 48", "reproduce:", "why:", "remedy:", "see:"]
     places = [text.index(word) for word in words]
     assert places == sorted(places)
 
 
-def test_every_finding_is_told() -> None:
+def test_every_finding_is_shown() -> None:
     text = "\n".join(line.text for line in result_lines(result(FINDING, FINDING)))
     assert text.count("observed:") == 2
 
 
-def test_a_consequence_is_one_line_without_what_was_seen() -> None:
+def test_a_consequence_is_one_line_without_evidence() -> None:
     follows = replace(result(FINDING), cause=Ancestor("mtls.no-certificate", "client-m0"))
     text = "\n".join(line.text for line in result_lines(follows))
     assert text == "follows from mtls.no-certificate on client-m0"
     assert "curl" not in text
 
 
-def test_without_a_finding_the_reason_is_given() -> None:
+def test_without_a_finding_the_reason_is_shown() -> None:
     assert [line.text for line in full_result(result())] == ["inconclusive: no answer in time"]
 
 
-def test_a_check_that_is_not_known_has_no_requirement() -> None:
+def test_an_unknown_check_has_no_requirement() -> None:
     text = "\n".join(line.text for line in full_result(result(FINDING, check="gone.check")))
     assert "why:" in text or "RFC 5280" in text
 
 
-def test_line_breaks_and_words_too_long_are_kept() -> None:
+def test_line_breaks_and_long_words_are_kept() -> None:
     lines = [line.text for line in wrapped("one\n" + "x" * 50 + "\n\nlast", 20, "- ")]
     assert lines == ["- one", "  " + "x" * 50, "", "  last"]

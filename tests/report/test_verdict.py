@@ -100,7 +100,7 @@ def test_the_worst_fault_comes_first() -> None:
     assert text.index("1. mtls.no-certificate") < text.index("2. cert.lifetime")
 
 
-def test_options_that_would_verify_more_are_counted() -> None:
+def test_options_named_in_reasons_are_counted() -> None:
     missing = [
         result(Outcome.NOT_VERIFIED, check=f"a.b{number}", reason="needs the key: pass --etcd-ca-key")
         for number in range(3)
@@ -108,7 +108,7 @@ def test_options_that_would_verify_more_are_counted() -> None:
     assert "3 results not verified: pass --etcd-ca-key (3); -v says why" in lines(report(*missing))
 
 
-def test_quiet_leaves_out_the_listeners_and_no_fault() -> None:
+def test_quiet_omits_the_listeners_and_no_fault() -> None:
     made = report(result(Outcome.VIOLATES))
     assert any("https://127.0.0.1:2380" in line for line in lines(made))
     quiet = lines(made, quiet=True)
@@ -151,7 +151,7 @@ def members(label: str, number: int) -> Seen:
     return Seen(target=Target(label=label, origin="live", listeners=listeners))
 
 
-def test_of_many_listeners_those_with_faults_are_shown() -> None:
+def test_with_many_listeners_only_those_with_faults_are_shown() -> None:
     found = [
         result(Outcome.VIOLATES, listener="client-m7", target="first"),
         result(Outcome.INCONCLUSIVE, listener="peer-m1", target="second"),
@@ -167,7 +167,7 @@ def test_of_many_listeners_those_with_faults_are_shown() -> None:
     ]
 
 
-def test_of_many_targets_the_rest_are_counted() -> None:
+def test_with_many_targets_the_others_are_counted() -> None:
     text = lines(replace(report(), seen=tuple(members(f"t{number}", 1) for number in range(20))))
     assert "and 12 more targets" in text
     assert len([line for line in text if "2 listeners, no fault" in line]) == 8

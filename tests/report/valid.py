@@ -198,8 +198,8 @@ def document(text: str) -> dict[str, Any]:
 
 def _printable(text: str) -> None:
     """Assert that nothing in a file moves a cursor or changes the direction of text."""
-    odd = {character for character in text if not character.isprintable() and character != "\n"}
-    assert odd == set()
+    unprintable = {character for character in text if not character.isprintable() and character != "\n"}
+    assert unprintable == set()
 
 
 VALID: Mapping[str, Callable[[str], Any]] = {
