@@ -290,6 +290,14 @@ class Target:
         """Whether it is a live cluster, not one that was started for this run."""
         return self.origin == "live"
 
+    def siblings(self, listener: Listener, *roles: Role) -> list[Listener]:
+        """Return the other listeners of the same member that have one of the roles."""
+        return [
+            other
+            for other in self.listeners
+            if other.member == listener.member and other.role in roles and other is not listener
+        ]
+
     def log_of(self, listener: Listener) -> LogSource | None:
         """Return the log of a listener's member, ``None`` if there is none."""
         return self.logs.get(listener.member) or self.logs.get(listener.host) or self.logs.get("")

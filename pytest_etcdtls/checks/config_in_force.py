@@ -575,7 +575,7 @@ def listeners_are_as_declared(listeners: ListenersSeen) -> Iterator[Statement]:
     """
     for seen in listeners.seen:
         declared = seen.declaration.listener
-        if seen.refused and declared is not None and (others := listeners.beside(seen)):
+        if seen.refused and declared is not None and (others := listeners.answering_siblings(seen)):
             yield _refusing(seen, declared, others)
         elif not seen.answers:
             yield CannotJudge(Outcome.NOT_VERIFIED, f"{seen.declaration.url} does not answer: {seen.said}")

@@ -337,7 +337,7 @@ def the_revocation_list_is_there(
 
 
 def _is_closed(acceptance: AcceptedClient, candidate: Candidate) -> bool:
-    return candidate.ways == {Ending.CLOSED} and not acceptance.closed_by_san_rule(candidate)
+    return candidate.endings == {Ending.CLOSED} and not acceptance.closed_by_san_rule(candidate)
 
 
 @trap_check("config-file-hides-flags")

@@ -258,13 +258,13 @@ def a_trusted_client_is_accepted(
             "TLS accepted the certificate and etcd closed the connection, as its SAN rule explains: here the "
             "SANs must cover the client's address. Pass a certificate of that CA without SANs",
         )
-    elif all(found.excluded and found.ways == {Ending.REFUSED} for found in rest):
+    elif all(found.excluded and found.endings == {Ending.REFUSED} for found in rest):
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
             f"a declared rule about names excludes the certificate of {rest[0].identity}, which is refused: "
             f"pass --etcd-{'peer-' if acceptance.role == Role.PEER else ''}cert with one that it allows",
         )
-    elif failed := [found for found in rest if found.ways & {Ending.REFUSED, Ending.CLOSED}]:
+    elif failed := [found for found in rest if found.endings & {Ending.REFUSED, Ending.CLOSED}]:
         if all(_borrowed(acceptance, found) for found in failed):
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,
@@ -283,7 +283,7 @@ def _borrowed(acceptance: AcceptedClient, candidate: Candidate) -> bool:
 
 
 def _is_refused(candidate: Candidate) -> bool:
-    return Ending.REFUSED in candidate.ways
+    return Ending.REFUSED in candidate.endings
 
 
 def _not_accepted(acceptance: AcceptedClient, candidate: Candidate) -> Finding:

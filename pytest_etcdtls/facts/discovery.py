@@ -790,8 +790,8 @@ def _request(purpose: str, there: Listener) -> Request:
 
 
 @sample(UnnamedPorts)
-def _sample_ports(place: SampleListener) -> UnnamedPorts:
-    refused = place.attempt(
+def _sample_ports(listener: SampleListener) -> UnnamedPorts:
+    refused = listener.attempt(
         url="http://127.0.0.1:2381",
         identity="none",
         offered_version=None,

@@ -556,7 +556,7 @@ def _dials(failures: Iterable[DialFailure]) -> Iterator[FailedDials]:
 
 
 @sample(LogComparison)
-def _sample_comparison(place: SampleListener) -> LogComparison:
+def _sample_comparison(listener: SampleListener) -> LogComparison:
     line = Rejection(
         line=1,
         time=None,
@@ -565,12 +565,12 @@ def _sample_comparison(place: SampleListener) -> LogComparison:
         cause=Cause.NO_CERTIFICATE,
     )
     stories = {
-        version: compare_story(place.refused(identity="none", offered_version=version), line)
+        version: compare_story(listener.refused(identity="none", offered_version=version), line)
         for version in TLSVersion
     }
     return LogComparison(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         source="/var/log/etcd.log",
         file="/var/log/etcd.log",
         compared=tuple(

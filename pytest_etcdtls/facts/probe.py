@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.errors import RegistrationError, UnobservedError
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, Response, StreamEnd
@@ -276,6 +276,16 @@ class Context(typing.Protocol):
             InconclusiveError: if the cap on connections would be exceeded.
         """
         ...
+
+
+def observed(
+    context: Context, type_: type[T], key: str | None = None, listener: Listener | None = None
+) -> T | None:
+    """Return another observation as :meth:`Context.get` does, ``None`` if it cannot be made."""
+    try:
+        return context.get(type_, key, listener)
+    except UnobservedError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

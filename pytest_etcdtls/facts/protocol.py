@@ -616,12 +616,12 @@ def _refusal(attempt: Attempt) -> int | None:
 
 
 def _sample_reply(
-    place: SampleListener,
+    listener: SampleListener,
     offered: str,
     **changes: Any,  # noqa: ANN401 - fields of HelloExchange
 ) -> HelloExchange:
     facts: dict[str, Any] = {
-        "url": place.url,
+        "url": listener.url,
         "purpose": "sample",
         "offered": offered,
         "reply": Reply.SERVER_HELLO,
@@ -632,58 +632,62 @@ def _sample_reply(
     return HelloExchange(**(facts | changes))
 
 
-def _sample_alert(place: SampleListener, offered: str, number: int) -> HelloExchange:
-    return _sample_reply(place, offered, reply=Reply.ALERT, server_hello=None, alert=number)
+def _sample_alert(listener: SampleListener, offered: str, number: int) -> HelloExchange:
+    return _sample_reply(listener, offered, reply=Reply.ALERT, server_hello=None, alert=number)
 
 
 @sample(NewestVersion)
-def _sample_newest(place: SampleListener) -> NewestVersion:
-    return NewestVersion(url=place.url, role=place.role, offered=True, attempt=place.refused(identity="none"))
+def _sample_newest(listener: SampleListener) -> NewestVersion:
+    return NewestVersion(
+        url=listener.url, role=listener.role, offered=True, attempt=listener.refused(identity="none")
+    )
 
 
 @sample(OldVersions)
-def _sample_old(place: SampleListener) -> OldVersions:
-    exchanges = tuple(_sample_alert(place, name, 70) for name in ("SSLv3", "TLSv1.0", "TLSv1.1"))
-    return OldVersions(url=place.url, role=place.role, exchanges=exchanges)
+def _sample_old(listener: SampleListener) -> OldVersions:
+    exchanges = tuple(_sample_alert(listener, name, 70) for name in ("SSLv3", "TLSv1.0", "TLSv1.1"))
+    return OldVersions(url=listener.url, role=listener.role, exchanges=exchanges)
 
 
 @sample(SuiteSupport)
-def _sample_suites(place: SampleListener) -> SuiteSupport:
+def _sample_suites(listener: SampleListener) -> SuiteSupport:
     strong = tuple(
         suite
         for suite in SUITES
         if suite.weakness is Weakness.NONE and suite.name in GO_SUITES and "_ECDHE_ECDSA_" in suite.name
     )
-    return SuiteSupport(url=place.url, role=place.role, accepted=strong)
+    return SuiteSupport(url=listener.url, role=listener.role, accepted=strong)
 
 
 @sample(TLS13Suites)
-def _sample_tls13(place: SampleListener) -> TLS13Suites:
+def _sample_tls13(listener: SampleListener) -> TLS13Suites:
     names = tuple(TLS13_NAMES[code] for code in TLS13_SUITES)
-    return TLS13Suites(url=place.url, role=place.role, accepted=names)
+    return TLS13Suites(url=listener.url, role=listener.role, accepted=names)
 
 
 @sample(GroupSupport)
-def _sample_groups(place: SampleListener) -> GroupSupport:
+def _sample_groups(listener: SampleListener) -> GroupSupport:
     return GroupSupport(
-        url=place.url, role=place.role, version=TLSVersion.TLS1_3, accepted=(HYBRIDS[0], *MODERN[:4])
+        url=listener.url, role=listener.role, version=TLSVersion.TLS1_3, accepted=(HYBRIDS[0], *MODERN[:4])
     )
 
 
 @sample(UnusualClientHello)
-def _sample_variant(place: SampleListener, key: str) -> UnusualClientHello:
-    plain = _sample_reply(place, "TLSv1.2")
+def _sample_variant(listener: SampleListener, key: str) -> UnusualClientHello:
+    plain = _sample_reply(listener, "TLSv1.2")
     refused = {"fallback": 86, "sha1-signatures": 40}
-    odd = _sample_alert(place, "TLSv1.2", refused[key]) if key in refused else plain
-    return UnusualClientHello(url=place.url, role=place.role, version=TLSVersion.TLS1_2, plain=plain, odd=odd)
+    odd = _sample_alert(listener, "TLSv1.2", refused[key]) if key in refused else plain
+    return UnusualClientHello(
+        url=listener.url, role=listener.role, version=TLSVersion.TLS1_2, plain=plain, odd=odd
+    )
 
 
 @sample(AlpnChoices)
-def _sample_alpn(place: SampleListener, key: str) -> AlpnChoices:
+def _sample_alpn(listener: SampleListener, key: str) -> AlpnChoices:
     known = key == "known"
     return AlpnChoices(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         offered=("h2", "http/1.1") if known else ("unknown",),
         choices=tuple(
             AlpnChoice(version=version, selected="h2") if known else AlpnChoice(version=version, alert=120)
@@ -693,6 +697,8 @@ def _sample_alpn(place: SampleListener, key: str) -> AlpnChoices:
 
 
 @sample(SilentConnection)
-def _sample_silence(place: SampleListener) -> SilentConnection:
-    ended = _sample_reply(place, "", reply=Reply.ENDED, server_hello=None, detail="closed without an answer")
-    return SilentConnection(url=place.url, role=place.role, patience=20, exchange=ended)
+def _sample_silence(listener: SampleListener) -> SilentConnection:
+    ended = _sample_reply(
+        listener, "", reply=Reply.ENDED, server_hello=None, detail="closed without an answer"
+    )
+    return SilentConnection(url=listener.url, role=listener.role, patience=20, exchange=ended)
