@@ -40,7 +40,7 @@ from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, with_files
-from pytest_etcdtls.observer import Observer, Place
+from pytest_etcdtls.observer import ListenerObservation, Observer
 from pytest_etcdtls.profiles import NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import FOUND, Check, catalogue, cause_of, select, with_causes
 from pytest_etcdtls.report.text import full_result
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.cluster.replay import ReplayedEtcd, ReplayPlan
     from pytest_etcdtls.cluster.reuse import KeptClusters
     from pytest_etcdtls.cluster.sources import Announce, EtcdSource
-    from pytest_etcdtls.observer import Ahead, Experiments
+    from pytest_etcdtls.observer import Experiments, Prefetch
 
     Start = Callable[[ClusterConfig, EtcdSource], Cluster]
     StartReplay = Callable[[ReplayPlan, EtcdSource], ReplayedEtcd]
@@ -113,7 +113,7 @@ class Judge:
         """What a check came to on its own where the listener was given up in it."""
         self._said = observer.given_up
         self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
-        self.ahead: Ahead | None = None
+        self.ahead: Prefetch | None = None
         """What makes the observations in threads, where the network is slow."""
 
     def result(self, check: Check, listener: Listener | None) -> CheckResult:
@@ -132,9 +132,9 @@ class Judge:
     def look_ahead(self, wanted: Sequence[tuple[Listener, Sequence[Check]]]) -> None:
         """Make the observations of these checks in threads, from now on."""
         # Most networks are not slow.
-        from pytest_etcdtls.observer import Ahead
+        from pytest_etcdtls.observer import Prefetch
 
-        self.ahead = Ahead(self.observer, self.passes, wanted)
+        self.ahead = Prefetch(self.observer, self.passes, wanted)
 
     def _judge(self, check: Check, listener: Listener | None) -> CheckResult:
         started = time.monotonic()
@@ -348,7 +348,7 @@ def run_checks(
     chosen = [check for check in checks or () if isinstance(check, Check)]
     if patterns or checks is None:
         chosen += [check for check in select(patterns) if check not in chosen]
-    observer.foresee(
+    observer.expect(
         lambda: [
             (listener, need.type, need.key)
             for check in chosen
@@ -622,7 +622,7 @@ class TargetRun:
             )
         observer = Observer(target, self.settings.bounds)
         observer.connections = self._connections
-        observer.foresee(lambda: self._foreseen(observer.target))
+        observer.expect(lambda: self._foreseen(observer.target))
         self._observers.append(observer)
         if self.asks:
             with suppress(Exception):  # the check about the members asks again and reports the error
@@ -630,7 +630,7 @@ class TargetRun:
             self.outline = observer.target
         return observer
 
-    def _foreseen(self, target: Target) -> Iterator[Place]:
+    def _foreseen(self, target: Target) -> Iterator[ListenerObservation]:
         """Yield the observations that the checks of the run ask for."""
         wanted = self.wanted or (lambda: list(self.subjects(self._checks() if self.asks else ())))
         for label, checks in wanted():
@@ -698,7 +698,7 @@ class TargetRun:
         self._experiment(judge)
         # Who waits for an experiment does nothing beside it.
         waits = any(is_of_experiment(need.type) for need in check.needs.values())
-        with nullcontext() if self._experiments is None or waits else judge.observer.quiet.beside():
+        with nullcontext() if self._experiments is None or waits else judge.observer.work_lock.shared():
             return judge.result(check, listener)
 
     def _experiment(self, judge: Judge) -> None:

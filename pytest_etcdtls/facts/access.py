@@ -600,7 +600,7 @@ def _accepted_connections(context: Context) -> AcceptedConnections:
         protocols = PROTOCOLS[listener.role]
         slots = {(version, protocols[0]): SessionSlot() for version in versions}
         known, more = _try_on_shared_connections(
-            context, identity, versions, protocols, purpose, slots, context.riders()
+            context, identity, versions, protocols, purpose, slots, context.shared_requests()
         )
         tries = _try_each(context, identity, versions, protocols, purpose, known=known)
         if not any(made[-1].response is not None for _, _, made in tries):
@@ -629,7 +629,7 @@ def _try_on_shared_connections(
     protocols: Sequence[Protocol],
     purpose: str,
     slots: Mapping[Combination, SessionSlot] = MappingProxyType({}),
-    riders: Mapping[Observation, Request] = MappingProxyType({}),
+    shared: Mapping[Observation, Request] = MappingProxyType({}),
 ) -> tuple[dict[Combination, tuple[Attempt, ...]], dict[Observation, Attempt]]:
     """Try a good identity, with one connection for HTTP/1.1 and one for gRPC in each version.
 
@@ -657,14 +657,14 @@ def _try_on_shared_connections(
             if version is versions[-1]:
                 one |= {
                     what: replace(request, identity=identity, version=version)
-                    for what, request in riders.items()
+                    for what, request in shared.items()
                     if request.protocol in on
                 }
             if not status.keys().isdisjoint(one):
                 conversations.append(one)
     known: dict[Combination, tuple[Attempt, ...]] = {}
     more: dict[Observation, Attempt] = {}
-    made = context.converse(*(tuple(one.values()) for one in conversations))
+    made = context.attempt_shared(*(tuple(one.values()) for one in conversations))
     for one, came in zip(conversations, made, strict=True):
         first, *others = one
         known[cast("Combination", first)] = came.tries

@@ -278,7 +278,7 @@ def accepted_client(context: Context) -> tuple[Candidate, Identity]:
     return accepted, context.get(GoodIdentities).named(accepted.identity)
 
 
-def _rides_with_key(planned: Planned) -> Request | None:
+def _shared_with_key(planned: Planned) -> Request | None:
     """Return the request if it reads, presents nothing of its own, and is not that of the first contact."""
     role, key = planned.listener.role if planned.listener else Role.CLIENT, str(planned.key)
     request = request_of(key)
@@ -292,7 +292,7 @@ def _rides_with_key(planned: Planned) -> Request | None:
     ClientExchange,
     cost=1,
     needs=[FirstContact, ServedClient, AcceptedConnections, Plaintext],
-    rides=_rides_with_key,
+    shared_request=_shared_with_key,
 )
 def _exchange(context: Context, key: str) -> ClientExchange:
     listener = listener_of(context)
@@ -381,7 +381,7 @@ _OVER_HTTP1 = Request(
 )
 
 
-@probe(GRPCOverHTTP1, cost=1, needs=[ServedClient, AcceptedConnections], rides=lambda _: _OVER_HTTP1)
+@probe(GRPCOverHTTP1, cost=1, needs=[ServedClient, AcceptedConnections], shared_request=lambda _: _OVER_HTTP1)
 def _grpc_over_http1(context: Context) -> GRPCOverHTTP1:
     listener = listener_of(context)
     _, identity = accepted_client(context)
@@ -563,7 +563,7 @@ Unauthenticated (``google.golang.org/grpc/codes``)."""
     RangeAnswer,
     cost=lambda planned: 1 if planned.target.user is None else 2,
     needs=[ServedClient, AcceptedConnections, UserToken],
-    rides=lambda _: _range_request(NO_CERTIFICATE, {}),
+    shared_request=lambda _: _range_request(NO_CERTIFICATE, {}),
 )
 def _range(context: Context) -> RangeAnswer:
     listener = listener_of(context)

@@ -279,7 +279,7 @@ def _listing_cost(planned: Planned) -> int:
     return int(listener.role is Role.CLIENT)
 
 
-def _rides(planned: Planned) -> Request | None:
+def _shared_request(planned: Planned) -> Request | None:
     by_grpc = planned.listener is not None and planned.listener.role is Role.CLIENT and planned.key is None
     return _BY_GRPC if by_grpc else None
 
@@ -291,7 +291,7 @@ def _rides(planned: Planned) -> Request | None:
         *(ServedClient, AcceptedConnections),
         *([(ClientExchange, "/members")] if planned.listener and planned.listener.role is Role.PEER else []),
     ],
-    rides=_rides,
+    shared_request=_shared_request,
 )
 def _listing(context: Context, key: str | None) -> MemberListing:
     """Ask a client listener by gRPC or, with that key, by the gateway, and a peer listener over HTTP.

@@ -235,7 +235,7 @@ def _old(context: Context) -> OldVersions:
             raise
     versions = (SSL3, TLS1_0, TLS1_1)
     newest = ClientHello(purpose="hello of TLSv1.1 and older", version=TLS1_1, suites=EVERY_SUITE, once=True)
-    [exchange] = context.greet(newest)
+    [exchange] = context.send_hellos(newest)
     if exchange.alert == PROTOCOL_VERSION:
         exchanges = [replace(exchange, offered=name_of(version)) for version in versions]
     else:
@@ -243,7 +243,7 @@ def _old(context: Context) -> OldVersions:
             ClientHello(purpose=f"hello of {name_of(version)} only", version=version, suites=EVERY_SUITE)
             for version in versions
         ]
-        exchanges = context.greet(*hellos)
+        exchanges = context.send_hellos(*hellos)
     return OldVersions(url=listener.url, role=listener.role, exchanges=tuple(exchanges))
 
 
@@ -279,7 +279,7 @@ def _combined(context: Context, key: str) -> CombinedHello:
     else:
         groups = tuple(group.code for group in (*HYBRIDS, *MODERN, *OTHERS))
         hello = replace(hello, groups=groups, key_share=False)
-    exchange = context.greet(hello)[0]
+    exchange = context.send_hellos(hello)[0]
     chosen = exchange.server_hello
     usual = (
         chosen is not None
@@ -314,7 +314,7 @@ def _plain(context: Context, key: str) -> PlainHello:
     version, combined = TLSVersion(key), context.get(CombinedHello, key)
     if combined.usual:
         return PlainHello(combined.exchange)
-    exchange = need_answer(context.greet(plain_hello(version, f"plain hello of {version}"))[0])
+    exchange = need_answer(context.send_hellos(plain_hello(version, f"plain hello of {version}"))[0])
     if exchange.reply is not Reply.SERVER_HELLO:
         raise NotVerifiedError(f"a plain hello of {version} is refused: {exchange.describe()}")
     return PlainHello(exchange)
@@ -351,7 +351,7 @@ def _variant(context: Context, key: str) -> UnusualClientHello:
         hello = replace(hello, suites=(*hello.suites, FALLBACK_SCSV))
     plain = context.get(PlainHello, str(version)).exchange
     tolerated = key in _TOLERATED and context.get(CombinedHello, str(version)).usual
-    odd = plain if tolerated else need_answer(context.greet(hello)[0])
+    odd = plain if tolerated else need_answer(context.send_hellos(hello)[0])
     return UnusualClientHello(url=listener.url, role=listener.role, version=version, plain=plain, odd=odd)
 
 
@@ -415,7 +415,7 @@ def _accepted(context: Context, offers: Sequence[_Offer]) -> list[int]:
     """Return the accepted values of the offers, which are made concurrently."""
     accepted: list[int] = []
     while round_ := [offer for offer in offers if offer.open and offer.left and offer.rounds]:
-        exchanges = context.greet(*(offer.hello(tuple(offer.left)) for offer in round_))
+        exchanges = context.send_hellos(*(offer.hello(tuple(offer.left)) for offer in round_))
         for offer, exchange in zip(round_, exchanges, strict=True):
             offer.rounds -= 1
             chosen = offer.chosen(exchange.server_hello) if exchange.server_hello is not None else None
@@ -556,7 +556,7 @@ def _exchanges_keys(context: Context) -> bool:
 
 
 def _weak(context: Context) -> int:
-    exchange = need_answer(context.greet(_hello_of_12([group.code for group in WEAK]))[0])
+    exchange = need_answer(context.send_hellos(_hello_of_12([group.code for group in WEAK]))[0])
     return (exchange.server_hello and exchange.server_hello.group) or 0
 
 
@@ -590,7 +590,7 @@ def _in_tls12(context: Context, names: tuple[str, ...]) -> AlpnChoice:
         exchange = context.get(PlainHello, str(version)).exchange
     else:
         hello = plain_hello(version, f"ALPN {', '.join(names)}")
-        exchange = need_answer(context.greet(replace(hello, alpn=names))[0])
+        exchange = need_answer(context.send_hellos(replace(hello, alpn=names))[0])
     hello_back = exchange.server_hello
     return AlpnChoice(version=version, selected=hello_back.alpn if hello_back else "", alert=exchange.alert)
 

@@ -267,7 +267,7 @@ def outcome(context: Context, type_: type[T], experiment: str) -> T:
 def _conducted(context: Context, key: str) -> ExperimentResults:
     chosen = _SETTINGS[key]
     cluster = start_like(context.target, chosen.config, context.is_abandoned)
-    context.afterwards(cluster.stop)
+    context.on_finish(cluster.stop)
     bench = Lab(cluster, context.timeout, context.is_abandoned)
     outcomes = {}
     for name, conduct in chosen.experiments.items():

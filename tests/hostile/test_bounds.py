@@ -20,7 +20,7 @@ from starting import start_process
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts import discovery
-from pytest_etcdtls.observer import Observer, Patience
+from pytest_etcdtls.observer import Observer, TimeoutBudget
 from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
@@ -114,8 +114,8 @@ def test_silent_endpoints_are_given_up(kind: str, concurrency: int) -> None:
         outcomes = {one.check: one.outcome for one in _at(results, listener)}
         assert outcomes.pop("listener.answers") is Outcome.INCONCLUSIVE
         assert set(outcomes.values()) == {Outcome.NOT_VERIFIED}
-        assert server.accepted == observer.used[listener.label] <= Patience.IN_A_ROW + 1
-        assert _lost(observer, listener.url) < Patience.TIMEOUTS * TIMEOUT
+        assert server.accepted == observer.used[listener.label] <= TimeoutBudget.IN_A_ROW + 1
+        assert _lost(observer, listener.url) < TimeoutBudget.TIMEOUTS * TIMEOUT
     assert observer.given_up == {listener.label for listener in listeners}
 
 
@@ -140,9 +140,9 @@ def test_the_limits_are_of_a_process(run: Runner, workers: int) -> None:
     ran = run(endpoint, "--etcd-timeout=0.5", f"-n{workers}", "-p", "no:randomly")
     server.close()
     assert ran.result_of("listener.answers")["outcome"] == "inconclusive"
-    assert ran.connections <= Patience.IN_A_ROW + 1
+    assert ran.connections <= TimeoutBudget.IN_A_ROW + 1
     assert ran.result.parseoutcomes()["passed"] == 4
-    assert ran.connections <= server.accepted <= (Patience.IN_A_ROW + 1) * (1 + workers)
+    assert ran.connections <= server.accepted <= (TimeoutBudget.IN_A_ROW + 1) * (1 + workers)
 
 
 @pytest.mark.parametrize("after", ["listener.is-etcd", "mtls.trusted-client", "tls.tls13-offered"])
@@ -171,8 +171,8 @@ def test_an_etcd_that_is_stopped_in_mid_run_is_given_up(newest_etcd: Path, after
             os.kill(process, signal.SIGCONT)
     for listener in listeners:
         here = _at(results, listener)
-        assert observer.used[listener.label] - used[listener.label] <= 2 * Patience.IN_A_ROW + 2
-        assert _lost(observer, listener.url) <= (Patience.TIMEOUTS + 1) * TIMEOUT
+        assert observer.used[listener.label] - used[listener.label] <= 2 * TimeoutBudget.IN_A_ROW + 2
+        assert _lost(observer, listener.url) <= (TimeoutBudget.TIMEOUTS + 1) * TIMEOUT
         assert any(one.outcome is Outcome.INCONCLUSIVE and GIVEN_UP in one.reason for one in here)
         assert any(one.outcome is Outcome.NOT_VERIFIED and GIVEN_UP in one.reason for one in here)
 
@@ -240,7 +240,7 @@ def test_64_tarpits_of_a_member_list_cost_no_more_than_one(newest_etcd: Path, ki
     tarpit.close()
     assert set(urls) <= {one.url for one in observer.target.listeners}
     # The attempts that are under way when the time is used up come to their end.
-    assert _lost(observer, *urls) <= (Patience.TIMEOUTS + 1.5) * TIMEOUT
+    assert _lost(observer, *urls) <= (TimeoutBudget.TIMEOUTS + 1.5) * TIMEOUT
     for listener in observer.target.listeners:
         if listener.url in urls:
             outcomes = {one.outcome for one in _at(results, listener)}

@@ -257,7 +257,7 @@ def observed(tls_context: ssl.SSLContext, pki: tuple[ClusterPKI, Path]) -> Calla
             peer=PortCredentials(identities=(generated.peer_client,)),
         )
         observer = Observer(target, Bounds(timeout=0.5))
-        observer.foresee(lambda: [(listener, ClientExchange, path) for path in PATHS[1:]])
+        observer.expect(lambda: [(listener, ClientExchange, path) for path in PATHS[1:]])
         return observer
 
     return observer_of
@@ -328,7 +328,7 @@ def test_credentials_and_bodies_of_a_key_get_a_connection_of_their_own(
     observer = observed(kept)
     [listener] = observer.target.listeners
     keys = ["GET /health\nAuthorization: secret", "POST /health", "GET /health\n\nbody"]
-    observer.foresee(lambda: [(listener, ClientExchange, key) for key in keys])
+    observer.expect(lambda: [(listener, ClientExchange, key) for key in keys])
     for key in keys:
         assert not observer.get(ClientExchange, key, listener).attempt.reused
     kept.server.close()
