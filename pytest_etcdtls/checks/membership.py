@@ -431,7 +431,7 @@ def _wildcard(discovery: Discovery) -> Mapping[str, Any]:
         replace(
             found,
             url="https://0.0.0.0:2379",
-            fate=Reachability.NOWHERE,
+            reachability=Reachability.NOWHERE,
             listener="",
             why="it is every address",
         )
@@ -475,7 +475,7 @@ def _nobody(discovery: Discovery) -> str:
         )
     ways: dict[str, list[str]] = {}
     for question in discovery.questions:
-        ways.setdefault(question.why_not, []).append(f"{question.means} of {question.url}")
+        ways.setdefault(question.why_not, []).append(f"{question.api} of {question.url}")
     said = "; ".join(f"{reason} (asked by {', '.join(asked)})" for reason, asked in ways.items())
     return (
         f"no endpoint returned the member list, so only named listeners are judged: {said}. Pass an endpoint "
@@ -488,7 +488,7 @@ def _astray(discovery: Discovery, role: Role) -> Iterator[Statement]:
     astray = [
         (member, member.of_role(role))
         for member in discovery.members
-        if member.of_role(role) and not any(found.fate in _AT_HAND for found in member.of_role(role))
+        if member.of_role(role) and not any(found.reachability in _AT_HAND for found in member.of_role(role))
     ]
     observed = _some(f"{member.title}: {_shown_urls(urls)}" for member, urls in astray)
     if not astray:
@@ -526,7 +526,7 @@ def _left_out(discovery: Discovery) -> Iterator[Statement]:
     reasons: dict[str, list[str]] = {}
     for member in discovery.members:
         for found in member.urls:
-            if found.fate is Reachability.LEFT_OUT:
+            if found.reachability is Reachability.LEFT_OUT:
                 reasons.setdefault(found.why, []).append(f"{found.url} of {member.title}")
     for why, places in reasons.items():
         advice = f"pass {Role.CLIENT.option} or {Role.PEER.option}, or --etcd-connect-to"
@@ -541,7 +541,7 @@ def _told_besides(discovery: Discovery) -> Iterator[Statement]:
     for role in (Role.CLIENT, Role.PEER):
         for member in discovery.members:
             urls = member.of_role(role)
-            others = [found for found in urls if found.fate not in _AT_HAND]
+            others = [found for found in urls if found.reachability not in _AT_HAND]
             if 0 < len(others) < len(urls):
                 yield Note(f"{member.title}: {_shown_urls(others)}")
     for rule in discovery.unused_rules:
@@ -549,9 +549,9 @@ def _told_besides(discovery: Discovery) -> Iterator[Statement]:
 
 
 def _reproduce(question: Question) -> str:
-    if question.means is QueriedBy.MEMBERS:
+    if question.api is QueriedBy.MEMBERS:
         return curl(question.url, role=Role.PEER, path="/members", files=GOOD_PEER, look=_MEMBER_LIST)
-    if question.means is QueriedBy.GATEWAY:
+    if question.api is QueriedBy.GATEWAY:
         path = "/v3/cluster/member/list"
         return curl(
             question.url,
@@ -567,7 +567,7 @@ def _reproduce(question: Question) -> str:
 def _is_private(discovery: Discovery, urls: Sequence[MemberURL]) -> bool:
     """Return whether it is the peer port of a single member, which no other member has to find."""
     sole = len(discovery.members) == 1 and not discovery.beyond
-    return sole and all(found.fate is Reachability.LOCAL for found in urls)
+    return sole and all(found.reachability is Reachability.LOCAL for found in urls)
 
 
 def _unjudged(outcome: Outcome, reason: str) -> Iterator[Statement]:

@@ -151,7 +151,7 @@ def test_what_one_way_does_not_give_the_next_one_may(
     phase.put_up(lies={**gateway, **lies})
     phase.put_up(Role.PEER)
     observer = ask(phase)
-    assert found(observer).questions[-1].means is means
+    assert found(observer).questions[-1].api is means
     assert all(question.why_not for question in found(observer).questions[:-1])
     assert len(observer.target.listeners) == 4
 

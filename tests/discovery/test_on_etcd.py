@@ -28,9 +28,9 @@ def test_every_member_is_found_by_one_client_endpoint(trio: Cluster) -> None:
     observer = asked(live(trio, named(trio.members[1].client_url)))
     assert urls(observer) == everything(trio)
     assert found(observer).source is not None
-    assert found(observer).questions[-1].means is QueriedBy.GRPC
+    assert found(observer).questions[-1].api is QueriedBy.GRPC
     assert [member.name for member in found(observer).members] == ["m0", "m1", "m2"]
-    assert {url.fate for member in found(observer).members for url in member.urls} == {
+    assert {url.reachability for member in found(observer).members for url in member.urls} == {
         Reachability.NAMED,
         Reachability.FOUND,
     }
@@ -95,7 +95,7 @@ def test_no_more_is_planned_than_that(trio: Cluster, discovers: bool) -> None:
 
 def test_by_the_peer_port_alone(trio: Cluster) -> None:
     observer = asked(live(trio, named(trio.members[1].peer_url, Role.PEER)))
-    assert found(observer).questions[-1].means is QueriedBy.MEMBERS
+    assert found(observer).questions[-1].api is QueriedBy.MEMBERS
     assert urls(observer) == everything(trio)
     assert judged(observer).outcome is Outcome.CONFORMS
 
@@ -115,7 +115,7 @@ def test_by_grpc_with_authentication_on(etcd_binary: Path) -> None:
         target = replace(live(cluster, named(cluster.members[0].client_url)), user=None)
         observer = asked(target)
         result = judged(observer)
-    assert found(observer).questions[-1].means is QueriedBy.GRPC
+    assert found(observer).questions[-1].api is QueriedBy.GRPC
     assert urls(observer) == everything(cluster)
     assert result.outcome is Outcome.CONFORMS
 
@@ -126,7 +126,7 @@ def test_by_the_gateway_where_http_is_split_off(etcd_binary: Path) -> None:
         url = cluster.members[0].client_http_url
         assert url is not None
         observer = asked(live(cluster, named(url, Role.CLIENT_HTTP)))
-    assert found(observer).questions[-1].means is QueriedBy.GATEWAY
+    assert found(observer).questions[-1].api is QueriedBy.GATEWAY
     assert urls(observer) == everything(cluster) | {url}
     assert judged(observer).outcome is Outcome.CONFORMS
 
@@ -272,7 +272,7 @@ def test_without_a_quorum_the_list_is_given_all_the_same(newest_etcd: Path) -> N
         for index in (1, 2):
             cluster.stop_member(index)
         observer = asked(live(cluster, named(cluster.members[0].client_url)))
-    assert found(observer).questions[-1].means is QueriedBy.GRPC
+    assert found(observer).questions[-1].api is QueriedBy.GRPC
     assert urls(observer) == everything(cluster)
 
 

@@ -271,7 +271,10 @@ def test_addresses_that_others_read_as_loopback_or_metadata_are_never_contacted(
     observer = asked(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
     (listed,) = found(observer).members
     assert {url.url for url in listed.of_role("client")} == set(LOCAL_AND_METADATA)
-    assert {url.fate for url in listed.of_role("client")} <= {Reachability.NOWHERE, Reachability.LOCAL}
+    assert {url.reachability for url in listed.of_role("client")} <= {
+        Reachability.NOWHERE,
+        Reachability.LOCAL,
+    }
     run_checks(observer)
     assert {one.url for one in observer.connections} == {stage.listeners[0].url, "https://127.0.0.1:1"}
 
