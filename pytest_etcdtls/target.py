@@ -117,7 +117,7 @@ class ConnectTo:
     to_host: str = ""
     to_port: int = 0
 
-    def there(self, host: str, port: int) -> tuple[str, int] | None:
+    def redirected(self, host: str, port: int) -> tuple[str, int] | None:
         """Return where to connect to for that host and port, ``None`` if the rule does not apply."""
         if self.host not in ("", host) or self.port not in (0, port):
             return None

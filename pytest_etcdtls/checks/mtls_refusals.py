@@ -526,8 +526,8 @@ def _both(one: LoggedAttempt) -> str:
 
 
 def _nothing_there(log: LogComparison) -> CannotJudge:
-    if log.nobody:
-        return CannotJudge(Outcome.NOT_APPLICABLE, f"etcd does not log {log.nobody}")
+    if log.not_logged:
+        return CannotJudge(Outcome.NOT_APPLICABLE, f"etcd does not log {log.not_logged}")
     if not log.file:
         reason = f"none of the clients that this port refused is in {log.source}: "
         reason += (

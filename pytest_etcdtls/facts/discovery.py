@@ -243,7 +243,7 @@ class URLResolver:
     def unused_rules(self) -> Iterator[str]:
         """The rules that match none of the listeners, as the user wrote them."""
         for rule in self._rules:
-            if not any(rule.there(listener.host, listener.port) for listener in self.listeners):
+            if not any(rule.redirected(listener.host, listener.port) for listener in self.listeners):
                 yield rule.text
 
     def member(self, record: MemberRecord, label: str) -> DiscoveredMember:
@@ -307,7 +307,7 @@ class URLResolver:
         )
 
     def _candidate(self, role: Role, endpoint: Endpoint, member: str) -> Listener:
-        redirects = (rule.there(endpoint.host, endpoint.port) for rule in self._rules)
+        redirects = (rule.redirected(endpoint.host, endpoint.port) for rule in self._rules)
         label = f"{role}-{safe(endpoint.host)}-{endpoint.port}"
         taken = {listener.label for listener in self.listeners}
         if endpoint.scheme == "http" and label in taken and f"{label}-http" not in taken:
@@ -725,7 +725,7 @@ def _why_not(
         here: the member's listeners on loopback are on this machine.
     """
     if any(listener.connect_to for listener in listeners) or any(
-        rule.there(host, port) for rule in target.connect_to
+        rule.redirected(host, port) for rule in target.connect_to
     ):
         return f"no other address of {host} was tried, since --etcd-connect-to redirects it"
     if not addresses:

@@ -248,7 +248,7 @@ def _known(context: Context, url: str) -> Listener | None:
     replayed = context.target.replay is not None
     # A replayed declaration advertises the user's own member, which may run: its address is not contacted.
     rules = context.target.connect_to
-    redirected = (there for rule in rules if (there := rule.there(endpoint.host, endpoint.port)))
+    redirected = (there for rule in rules if (there := rule.redirected(endpoint.host, endpoint.port)))
     connect_to = next(redirected, None) if replayed else None
     may_contact = endpoint.host in named or context.target.origin == "process"
     if not (connect_to if replayed else may_contact):

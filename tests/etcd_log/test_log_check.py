@@ -1,4 +1,4 @@
-"""Both ends of every connection agree on real etcds; a log that tells another story is noticed."""
+"""Both ends of every connection agree on real etcds; a log that tells another compared is noticed."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from etcd_log.cases import VERSIONS, cases
-from pytest_etcdtls.etcd_log.matching import MatchedBy, by_our_clock, clock_ahead, fits, match_connections
+from pytest_etcdtls.etcd_log.matching import MatchedBy, agrees, by_our_clock, clock_ahead, match_connections
 from pytest_etcdtls.etcd_log.parse import Cause, Endpoint, Rejection, read_entries, rejections
 from pytest_etcdtls.etcd_log.reasons import group
 from pytest_etcdtls.tls.attempt import Attempt, Ending
@@ -141,13 +141,13 @@ def _behind_a_proxy(version: str) -> tuple[list[Attempt], list[Rejection], Calla
         for number, line in enumerate(lines)
         if line.remote_address in by_address
     ]
-    return there, moved, lambda one, line: fits(one, line, go)
+    return there, moved, lambda one, line: agrees(one, line, go)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_behind_a_proxy_the_time_decides(version: str) -> None:
     attempts, lines, fitting = _behind_a_proxy(version)
-    found = match_connections(attempts, lines, fits=fitting)
+    found = match_connections(attempts, lines, agrees=fitting)
     assert {one.by for one in found.ours} == {MatchedBy.TIME}
     assert [one.rejection for one in found.ours] == lines
     assert not found.unmentioned
@@ -157,9 +157,9 @@ def test_behind_a_proxy_the_time_decides(version: str) -> None:
 def test_behind_a_proxy_a_line_that_fits_nothing_is_ours_only_where_nobody_else_is() -> None:
     attempts, lines, fitting = _behind_a_proxy("3.7.3")
     other = replace(lines[0], cause=Cause.EXPIRED, error="expired")
-    found = match_connections(attempts, [other, *lines[1:]], fits=fitting)
+    found = match_connections(attempts, [other, *lines[1:]], agrees=fitting)
     assert found.unmatched == (other,)
-    alone = match_connections(attempts, [other, *lines[1:]], fits=fitting, alone=True)
+    alone = match_connections(attempts, [other, *lines[1:]], agrees=fitting, alone=True)
     assert not alone.unmatched
     assert alone.ours[0].rejection == other
     assert alone.ours[0].connection == attempts[0]
@@ -168,7 +168,7 @@ def test_behind_a_proxy_a_line_that_fits_nothing_is_ours_only_where_nobody_else_
 def test_a_few_lines_at_the_right_time_are_an_accident() -> None:
     attempts, lines, fitting = _behind_a_proxy("3.7.3")
     few = lines[: len(lines) // 3]
-    assert not match_connections([replace(one, url="x") for one in attempts], few, fits=fitting).ours
+    assert not match_connections([replace(one, url="x") for one in attempts], few, agrees=fitting).ours
 
 
 def test_a_port_that_is_used_towards_both_ports_of_a_member_at_once() -> None:
