@@ -727,7 +727,7 @@ def _why_not(
     if any(listener.connect_to for listener in listeners) or any(
         rule.redirected(host, port) for rule in target.connect_to
     ):
-        return f"no other address of {host} was tried, since --etcd-connect-to redirects it"
+        return f"no other address of {host} was tried, since --etcd-connect-to says how it is reached"
     if not addresses:
         return f"no other address of {host} was tried, since its name was not resolved"
     if any(is_loopback(address) for address in addresses) and not here:

@@ -1,4 +1,4 @@
-"""What ``--etcd-discover`` changes in how other options are read: hosts that are found may be meant."""
+"""With ``--etcd-discover`` other options may name hosts that are not endpoints."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def listeners(given: Given) -> tuple[Listener, ...]:
     return complete(given, read_named(given))
 
 
-def test_a_rule_may_be_for_what_is_found(tmp_path: Path) -> None:
+def test_a_rule_may_be_for_a_discovered_listener(tmp_path: Path) -> None:
     given = Given(tmp_path, discover=True, etcd_connect_to=[RULE])
     (listener,) = listeners(given)
     assert listener.connect_to is None
@@ -58,7 +58,7 @@ def test_a_rule_may_be_for_what_is_found(tmp_path: Path) -> None:
         listeners(Given(tmp_path, discover=False, etcd_connect_to=[RULE]))
 
 
-def test_a_certificate_may_be_expected_of_a_host_that_is_found(tmp_path: Path) -> None:
+def test_a_certificate_may_be_expected_of_a_discovered_host(tmp_path: Path) -> None:
     ClusterPKI.generate(PKIPlan(), [MemberNames("m0")]).write(tmp_path)
     values = {
         "etcd_expect_cert": ["10.0.0.12=m0/server.crt"],

@@ -69,7 +69,7 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
     assert all(compared.agree for compared in comparisons), comparisons
 
 
-def test_the_last_start_counts(newest_etcd: Path) -> None:
+def test_the_last_startup_counts(newest_etcd: Path) -> None:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         first = parse_log(cluster.members[0].log(), "m0").startup
         cluster.restart()

@@ -1,4 +1,4 @@
-"""How much time servers that stop answering can cost, and that a slow network is not taken for one."""
+"""Servers that stop answering cost a bounded time, and a slow network is not one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from discovery.asking import asked, live, named
+from discovery.discovering import live, named, observer_of
 from hostile.delaying_proxy import DelayingProxy
 from hostile.handshake_refusers import refusers
 from plugin.runs import Runner, run
@@ -43,7 +43,7 @@ FAULTS = {
         "given up; what was judged before stays",
         "five time-outs",
     ),
-    "test_silence_to_one_offer_is_no_end_of_the_rest": (
+    "test_silence_to_one_offer_does_not_end_the_others": (
         "A firewall that swallows one kind of hello",
         "the rest is judged",
         "none of its own",
@@ -177,7 +177,7 @@ def test_an_etcd_that_is_stopped_in_mid_run_is_given_up(newest_etcd: Path, after
         assert any(one.outcome is Outcome.NOT_VERIFIED and GIVEN_UP in one.reason for one in here)
 
 
-def test_silence_to_one_offer_is_no_end_of_the_rest(etcd: Cluster) -> None:
+def test_silence_to_one_offer_does_not_end_the_others(etcd: Cluster) -> None:
     """A firewall that drops hellos with unknown values is found by one check, and the others judge."""
     port = int(etcd.members[0].client_url.rpartition(":")[2])
     proxy = DelayingProxy(port, swallows=lambda first: b"\x2a\x2a" in first and b"\x3a\x3a" in first)
@@ -234,7 +234,7 @@ def test_64_tarpits_of_a_member_list_cost_no_more_than_one(newest_etcd: Path, ki
     flags = (f"--advertise-client-urls={','.join(urls)}",)
     with start_process(ClusterConfig(extra_flags=flags), newest_etcd) as cluster:
         member = cluster.members[0]
-        observer = asked(live(cluster, named(member.client_url)), Bounds(timeout=TIMEOUT))
+        observer = observer_of(live(cluster, named(member.client_url)), Bounds(timeout=TIMEOUT))
         results = _whole_catalogue(observer)
         peer = next(one for one in observer.target.listeners if one.url == member.peer_url)
     tarpit.close()

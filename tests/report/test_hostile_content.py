@@ -164,14 +164,14 @@ def judged(hostile: Hostile, judge: Judging, tmp_path: Path) -> dict[str, Any]:
     )
     hostile.authority = replace(AUTHORITY, common_name=HOSTILE_NAME)
     text = json.dumps({"etcdserver": HOSTILE_NAME, "etcdcluster": ATTACKS[2], "health": ATTACKS[6]})
-    lies = {
+    overrides = {
         "/version": Answer(body=text.encode()),
         "/health": Answer(body=ATTACKS[6].encode(), status=500),
         "/metrics": Answer(body=ATTACKS[0].encode(), headers={"Content-Type": '"><script>'}),
         "/livez": Answer(status=302, headers={"Location": "javascript:window.owned=7"}),
     }
     reports = tuple(tmp_path / f"report{suffix}" for suffix in FORMATS)
-    ran = judge(*hostile.options(hostile.etcd(lies)), "--etcd-timeout=5", reports=reports)
+    ran = judge(*hostile.options(hostile.etcd(overrides)), "--etcd-timeout=5", reports=reports)
     assert ran.exit_code == 1, ran.out.decode()
     assert b"INTERNALERROR" not in ran.out
     assert set(ran.written) == set(reports)

@@ -1,4 +1,4 @@
-"""What every advertised URL leads to, and that nothing is taken for what it may not be."""
+"""The listener of every advertised URL; equal listeners are joined only if they are certainly equal."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def reachabilities(members: Sequence[DiscoveredMember]) -> list[Reachability]:
 HERE = named("10.0.0.1")
 
 
-def test_what_is_found_is_labelled_as_if_it_had_been_named() -> None:
+def test_a_discovered_listener_is_labelled_like_a_named_one() -> None:
     resolver, members = resolve(
         [HERE],
         record("1", "https://10.0.0.1:2379", "https://10.0.0.1:2380"),
@@ -104,7 +104,7 @@ def test_labels_that_ids_cannot_tell_apart_stay_unique() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value.url,
 )
-def test_the_same_address_for_certain_is_judged_once(listener: Listener, url: str) -> None:
+def test_a_certainly_equal_address_is_judged_once(listener: Listener, url: str) -> None:
     names = {"etcd.example": ["10.0.0.1"], "alias.example": ["10.0.0.1"]}
     resolver, (member,) = resolve([listener], record("1", url), names=names)
     assert resolver.listeners == [listener]
@@ -125,14 +125,14 @@ def test_the_same_address_for_certain_is_judged_once(listener: Listener, url: st
     ],
     ids=lambda value: value if isinstance(value, str) else value.url,
 )
-def test_what_may_be_another_listener_is_judged_apart(listener: Listener, url: str) -> None:
+def test_a_possibly_different_listener_is_judged_separately(listener: Listener, url: str) -> None:
     names = {"several.example": ["10.0.0.1", "10.0.0.2"], "unknown.example": [], "etcd.example": ["10.0.0.1"]}
     resolver, (member,) = resolve([listener], record("1", url), names=names)
     assert [one.url for one in resolver.listeners] == [listener.url, url]
     assert member.urls[0].reachability is Reachability.FOUND
 
 
-def test_rules_are_for_what_is_found_as_well() -> None:
+def test_rules_apply_to_discovered_listeners() -> None:
     rules = [
         ConnectTo(text="a", host="10.0.0.2", port=2379, to_host="127.0.0.1", to_port=22379),
         ConnectTo(text="b", host="10.0.0.9"),
@@ -143,7 +143,7 @@ def test_rules_are_for_what_is_found_as_well() -> None:
     assert list(resolver.unused_rules) == ["b"]
 
 
-def test_a_rule_that_leads_to_a_named_listener_makes_it_that() -> None:
+def test_a_url_redirected_to_a_named_listener_is_that_listener() -> None:
     tunnel = named("127.0.0.1", 12379)
     rules = [ConnectTo(text="r", host="10.0.0.1", to_host="127.0.0.1", to_port=12379)]
     resolver, members = resolve([tunnel], record("1", "https://10.0.0.1:2379"), rules=rules)
@@ -151,7 +151,7 @@ def test_a_rule_that_leads_to_a_named_listener_makes_it_that() -> None:
     assert reachabilities(members) == [Reachability.NAMED]
 
 
-def test_a_rule_that_leads_everybody_to_one_place_forgets_nobody() -> None:
+def test_a_rule_that_redirects_all_members_to_one_address_drops_none() -> None:
     tunnel = named("etcd.example", connect_to=("127.0.0.1", 12379))
     rules = [ConnectTo(text="r", to_host="127.0.0.1", to_port=12379)]
     resolver, members = resolve(
@@ -162,7 +162,7 @@ def test_a_rule_that_leads_everybody_to_one_place_forgets_nobody() -> None:
     assert members[1].urls[0].why == "from here it leads to https://etcd.example:2379 of member 1"
 
 
-def test_a_listener_of_one_member_is_not_another_ones() -> None:
+def test_a_listener_of_one_member_is_not_judged_for_another() -> None:
     resolver, members = resolve(
         [named("lb.example")],
         record("2", "https://10.0.0.2:2379"),
@@ -173,7 +173,7 @@ def test_a_listener_of_one_member_is_not_another_ones() -> None:
     assert reachabilities(members) == [Reachability.LEFT_OUT]
 
 
-def test_the_same_url_of_two_members_is_one_members() -> None:
+def test_a_url_of_two_members_is_judged_for_one() -> None:
     urls = "https://etcd.example:2379", "https://etcd.example:2380"
     resolver, members = resolve([HERE], record("1", *urls), record("2", *urls))
     assert reachabilities(members) == [
@@ -185,7 +185,7 @@ def test_the_same_url_of_two_members_is_one_members() -> None:
     assert len(resolver.listeners) == 3
 
 
-def test_a_url_for_clients_and_peers_is_judged_as_the_former() -> None:
+def test_a_url_for_clients_and_peers_is_judged_as_a_client_listener() -> None:
     _, members = resolve([HERE], record("1", "https://10.0.0.5:2379", "https://10.0.0.5:2379"))
     assert reachabilities(members) == [Reachability.FOUND, Reachability.LEFT_OUT]
 
@@ -198,14 +198,14 @@ def test_loopback_is_not_followed_from_elsewhere() -> None:
     assert reachabilities(members) == [Reachability.FOUND]
 
 
-def test_a_url_that_is_named_for_another_role_stays_what_it_was_named() -> None:
+def test_a_url_named_for_another_role_keeps_that_role() -> None:
     listener = named("10.0.0.1", role=Role.CLIENT_HTTP)
     resolver, members = resolve([listener], record("1", "https://10.0.0.1:2379"))
     assert resolver.listeners == [listener]
     assert reachabilities(members) == [Reachability.NAMED]
 
 
-def test_thousands_are_bounded_and_told() -> None:
+def test_thousands_of_urls_are_bounded_and_reported() -> None:
     urls = [f"https://10.1.{n // 256}.{n % 256}:2379" for n in range(2000)]
     looked_up: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Several requests on one connection: one that takes another course than the usual gives no evidence."""
+"""Several requests on one connection; one with an unusual course gives no evidence."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_requests_share_a_connection_and_each_has_its_own_record(
 
 
 @MISBEHAVING
-def test_a_connection_that_takes_another_course_is_not_trusted(
+def test_a_connection_with_an_unusual_course_is_not_trusted(
     tls_context: ssl.SSLContext, behave: Callable[[ssl.SSLSocket, str, int], bool]
 ) -> None:
     kept = Kept(tls_context, behave)
@@ -269,7 +269,7 @@ def _statuses(observer: Observer) -> list[int | None]:
     return [one.status if one else None for one in found]
 
 
-def test_what_is_going_to_be_asked_for_is_sent_on_the_connection_of_the_accepted_client(
+def test_expected_requests_are_sent_on_the_connection_of_the_accepted_client(
     tls_context: ssl.SSLContext, observed: Callable[..., Observer]
 ) -> None:
     kept = Kept(tls_context, _well)
@@ -300,7 +300,7 @@ def test_a_kept_connection_that_misbehaves_changes_no_observation(
     assert observer.used["peer-m0"] == kept.server.accepted
 
 
-def test_a_server_that_stops_at_a_request_that_may_be_followed_is_asked_again(
+def test_a_server_that_stops_at_a_request_on_a_shared_connection_gets_it_again(
     tls_context: ssl.SSLContext, observed: Callable[..., Observer]
 ) -> None:
     """Its response has no length, and it closes only if it is asked to."""
