@@ -1,15 +1,11 @@
 """Observations of one target, each made at most once, within the bounds that the user set.
 
-The observer keeps each observation or the error that prevented it, and records every connection. It judges
-nothing.
+The observer keeps each observation or the error that prevented it, and records every connection.
 
-:class:`Ahead` makes observations ahead of the checks that need them. Checks run one after the other, and
-each waits for its connections. Over a slow network, a tunnel or a port forwarding, a run does little but
-wait. There, threads make the observations of the selected checks, in the order of the checks and within the
-bounds of each listener. A check finds its observations made, or waits for the thread that makes them. They
-are the same observations as without threads, and are judged in the same way. Experiments have clusters of
-their own, and mostly wait for them to start. They run side by side, and beside the judging of everything
-else.
+:class:`Prefetch` makes observations ahead of the checks that need them. Checks run one after the other, and
+each waits for its connections, which takes most of a run over a slow network or a tunnel. There, threads make
+the observations of the selected checks, in the order of the checks and within the bounds of each listener.
+:class:`Experiments` runs experiments in parallel: each has its own cluster, and mostly waits for its start.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ import math
 import pkgutil
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
@@ -33,7 +29,7 @@ from pytest_etcdtls.facts import experiments
 from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.discovery import Discovered, Discovery
 from pytest_etcdtls.facts.listener import FirstContact
-from pytest_etcdtls.facts.probe import Context, Conversed, Observation, Planned, Probe, probe_for
+from pytest_etcdtls.facts.probe import Context, Observation, Planned, Probe, SharedAttempts, probe_for
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.role import CLUSTER
 from pytest_etcdtls.target import Bounds, Listener, Target
@@ -48,7 +44,7 @@ from pytest_etcdtls.tls.hello import (
     keep_silent,
 )
 
-_Place = tuple[str | None, type[Any], str | None]
+_FactKey = tuple[str | None, type[Any], str | None]
 """Label of a listener, ``None`` for the whole target; the type of the observation; its key."""
 
 S = TypeVar("S")
@@ -62,8 +58,7 @@ for _module in pkgutil.iter_modules(pytest_etcdtls.facts.__path__):
 def find_probe(type_: type[Any]) -> Probe:
     """Return the probe of an observation type.
 
-    The probes of experiments are imported when the first is asked for: they start clusters, and most runs
-    judge none of our own.
+    The probes of experiments are imported at their first use, since most runs start no cluster.
 
     Raises:
         RegistrationError: if it has none.
@@ -73,25 +68,25 @@ def find_probe(type_: type[Any]) -> Probe:
     return probe_for(type_)
 
 
-Place = tuple[Listener | None, type[Any], str | None]
-"""An observation of a listener, ``None`` for the whole target; its type; its key."""
+ListenerObservation = tuple[Listener | None, type[Any], str | None]
+"""A listener, ``None`` for the whole target; the type of an observation of it; its key."""
 
 
-def led_to(target: Target, wanted: Iterable[Place]) -> Iterator[Place]:
+def with_needs(target: Target, wanted: Iterable[ListenerObservation]) -> Iterator[ListenerObservation]:
     """Yield the observations and all others that they may need, each once."""
-    known: set[Place] = set()
+    known: set[ListenerObservation] = set()
     left = list(wanted)
     while left:
-        place = left.pop()
-        if place in known:
+        observation = left.pop()
+        if observation in known:
             continue
-        known.add(place)
-        yield place
-        listener, type_, key = place
+        known.add(observation)
+        yield observation
+        listener, type_, key = observation
         probe = find_probe(type_)
         for needed, of in probe.needs(Planned(target, listener, key)):
             everywhere = target.listeners if probe.crosses(needed) or listener is None else ()
-            left += [(there, needed, of) for there in (*everywhere, listener)]
+            left += [(other, needed, of) for other in (*everywhere, listener)]
 
 
 class Observer:
@@ -109,18 +104,18 @@ class Observer:
         self.bounds = bounds or Bounds()
         self.connections: list[Connection] = []
         self.used: Counter[str] = Counter()
-        self._facts: dict[_Place, Any] = {}
-        self._makers: dict[_Place, int] = {}
+        self._facts: dict[_FactKey, Any] = {}
+        self._makers: dict[_FactKey, int] = {}
         """The thread that makes an observation now."""
         self._made = threading.Condition()
         self._slots: dict[str, threading.BoundedSemaphore] = {}
         self._lock = threading.Lock()
-        self._meeting = threading.Lock()
-        self._patience = Patience(self.bounds.timeout)
-        self._foreseen: Callable[[], Iterable[Place]] = tuple
-        self._riders: tuple[Target, dict[str, dict[Observation, Request]]] | None = None
-        self.quiet = Quiet()
-        """Lets an experiment that depends on timing run while no other thread works."""
+        self._contacting = threading.Lock()
+        self._budget = TimeoutBudget(self.bounds.timeout)
+        self._expected: Callable[[], Iterable[ListenerObservation]] = tuple
+        self._shared: tuple[Target, dict[str, dict[Observation, Request]]] | None = None
+        self.work_lock = SharedLock()
+        """Held exclusively by an experiment that depends on timing."""
 
     def get(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T:
         """Return the observation of that type; make it if it was not made before.
@@ -136,43 +131,42 @@ class Observer:
             UnobservedError: if it cannot be made, with the same reason each time.
             RegistrationError: if no probe is registered for that type.
         """
-        place = (listener.label if listener else None, type_, key)
-        if place not in self._facts:
-            self._observe(place, listener)
-        fact = self._facts[place]
+        fact_key = (listener.label if listener else None, type_, key)
+        if fact_key not in self._facts:
+            self._observe(fact_key, listener)
+        fact = self._facts[fact_key]
         if isinstance(fact, UnobservedError):
             raise type(fact)(fact.reason)
         return cast("T", fact)
 
-    def _observe(self, place: _Place, listener: Listener | None) -> None:
-        _, type_, key = place
-        found = find_probe(type_)
-        found.refuse(key)
+    def _observe(self, fact_key: _FactKey, listener: Listener | None) -> None:
+        _, type_, key = fact_key
+        probe = find_probe(type_)
+        probe.check_key(key)
         this_thread = threading.get_ident()
         with self._made:
-            while self._makers.get(place, this_thread) != this_thread:
-                self._made.wait()
-            if place in self._facts:
+            self._made.wait_for(lambda: self._makers.get(fact_key, this_thread) == this_thread)
+            if fact_key in self._facts:
                 return
-            self._makers[place] = this_thread
+            self._makers[fact_key] = this_thread
         context = self.context(type_, key, listener)
         try:
             try:
-                self._facts[place] = found.function(context, key)
+                self._facts[fact_key] = probe.function(context, key)
             except UnobservedError as unobserved:
                 # Not the error itself: its traceback would keep every frame, with connections in them.
-                self._facts[place] = type(unobserved)(unobserved.reason)
+                self._facts[fact_key] = type(unobserved)(unobserved.reason)
         finally:
             with self._made:
-                self._makers.pop(place, None)
+                self._makers.pop(fact_key, None)
                 self._made.notify_all()
             context.finish()
         if type_ is FirstContact and listener is not None and listener.discovered:
-            self._meet_the_rest()
+            self._contact_discovered()
 
     def context(self, type_: type[Any], key: str | None, listener: Listener | None) -> Context:
         """Return the context in which the probe makes that observation."""
-        return _View(self, listener, before_proof=find_probe(type_).before_proof)
+        return _ObserverContext(self, listener, before_proof=find_probe(type_).before_proof)
 
     def known(self, type_: type[T], key: str | None = None, listener: Listener | None = None) -> T | None:
         """Return the observation of that type if it was made, without making it; else ``None``."""
@@ -180,7 +174,7 @@ class Observer:
         return None if isinstance(fact, UnobservedError) else cast("T | None", fact)
 
     def discover(self) -> None:
-        """Ask the cluster for its members and observe their listeners too, if the target wants discovery.
+        """Add the listeners of the members that the cluster lists, if the target is to be discovered.
 
         Observations of single listeners are kept; observations across all listeners are made again. The
         observation ``Discovery`` holds the result, also if no listener answered.
@@ -190,7 +184,7 @@ class Observer:
         listeners = self.get(Discovered).listeners
         self.get(Discovery)
         self.target = replace(self.target, listeners=listeners)
-        self._facts = {place: fact for place, fact in self._facts.items() if not find_probe(place[1]).across}
+        self._facts = {key: fact for key, fact in self._facts.items() if not find_probe(key[1]).across}
 
     @property
     def facts(self) -> list[tuple[str | None, str | None, Any]]:
@@ -200,7 +194,7 @@ class Observer:
         """
         return [
             (label, key, fact)
-            # A copy, since a thread that nobody waits for any more may be making one.
+            # A copy, since an abandoned thread may add one at the same time.
             for (label, type_, key), fact in tuple(self._facts.items())
             if not isinstance(fact, UnobservedError) and find_probe(type_).reported
         ]
@@ -208,11 +202,11 @@ class Observer:
     @property
     def given_up(self) -> frozenset[str]:
         """Labels of the listeners that stopped answering, to which nothing more is sent."""
-        return frozenset(self._patience.given_up)
+        return frozenset(self._budget.given_up)
 
     def why_given_up(self, label: str) -> str:
         """Return why nothing more is sent to the listener of that label, empty if it is not given up."""
-        return self._patience.given_up.get(label, "")
+        return self._budget.given_up.get(label, "")
 
     def attempt(
         self, listener: Listener, requests: Sequence[Request], *, before_proof: bool = False
@@ -220,8 +214,8 @@ class Observer:
         """Make the connections and return the tries of each, in the order of the requests.
 
         Args:
-            listener: where to.
-            requests: what to do.
+            listener: to connect to.
+            requests: one for each connection.
             before_proof: the server at a discovered address need not have proved who it is.
 
         Raises:
@@ -234,11 +228,13 @@ class Observer:
         elif any(_is_credential(request) for request in requests):
             raise ValueError("a credential is presented only to a server that has proved who it is")
         else:
-            self._patience.check(listener)
+            self._budget.check(listener)
         return self._each(lambda request: self._attempts(listener, request, before_proof), requests, listener)
 
-    def converse(self, listener: Listener, conversations: Sequence[Sequence[Request]]) -> list[Conversed]:
-        """Make a connection for each sequence of requests and return what came of each.
+    def attempt_shared(
+        self, listener: Listener, sequences: Sequence[Sequence[Request]]
+    ) -> list[SharedAttempts]:
+        """Make a connection for each sequence of requests and return the attempts.
 
         The first request of each is an attempt like any other, and is made again if it ends unclear. Those
         after it present the same client and are sent on the same connection.
@@ -246,48 +242,48 @@ class Observer:
         Raises:
             NotVerifiedError, InconclusiveError: as :meth:`attempt`.
         """
-        firsts = self._for_proved(listener, [requests[0] for requests in conversations])
-        asked = [(first, *requests[1:]) for first, requests in zip(firsts, conversations, strict=True)]
+        firsts = self._for_proved(listener, [requests[0] for requests in sequences])
+        sequences = [(first, *requests[1:]) for first, requests in zip(firsts, sequences, strict=True)]
         # In threads also where the listener is near: each waits at its end for a server that closes late.
-        return self._each(lambda requests: self._conversed(listener, requests), asked)
+        return self._each(lambda requests: self._attempt_on_one(listener, requests), sequences)
 
-    def riders(self, listener: Listener) -> dict[Observation, Request]:
-        """Return the requests of foreseen observations that can share a connection, by observation."""
-        if self._riders is None or self._riders[0] is not self.target:
+    def shared_requests(self, listener: Listener) -> dict[Observation, Request]:
+        """Return the requests of expected observations that can share a connection, by observation."""
+        if self._shared is None or self._shared[0] is not self.target:
             found: dict[str, dict[Observation, Request]] = {}
-            for there, type_, key in led_to(self.target, self._foreseen()):
-                if there is None:
+            for other, type_, key in with_needs(self.target, self._expected()):
+                if other is None:
                     continue
-                request = find_probe(type_).rides(Planned(self.target, there, key))
+                request = find_probe(type_).shared_request(Planned(self.target, other, key))
                 if request is not None:
-                    found.setdefault(there.label, {})[type_, key] = request
-            # What reads before what does not.
-            self._riders = (
+                    found.setdefault(other.label, {})[type_, key] = request
+            # Requests that only read come first.
+            self._shared = (
                 self.target,
                 {
                     label: dict(sorted(of.items(), key=lambda one: (one[1].body is not None, one[1].purpose)))
                     for label, of in found.items()
                 },
             )
-        return self._riders[1].get(listener.label, {})
+        return self._shared[1].get(listener.label, {})
 
-    def foresee(self, foreseen: Callable[[], Iterable[Place]]) -> None:
-        """Set what returns the observations that are going to be asked for."""
-        self._foreseen, self._riders = foreseen, None
+    def expect(self, expected: Callable[[], Iterable[ListenerObservation]]) -> None:
+        """Set the function that returns the observations that the checks of the run need."""
+        self._expected, self._shared = expected, None
 
-    def attempt_elsewhere(self, asked: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
+    def attempt_elsewhere(self, requests: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
         """Connect once, without credentials, to addresses that are no listeners of the target.
 
         Raises:
             ValueError: if a request holds a credential.
             InconclusiveError: if their shared cap would be exceeded.
         """
-        if any(request.identity.chain or request.headers or request.body for _, request in asked):
+        if any(_is_credential(request) for _, request in requests):
             raise ValueError("a credential is for listeners of the target alone")
-        # They are different hosts, of which those behind a firewall keep silent.
-        return self._each(lambda one: self._once(*one), asked, workers=MOST_AT_ONCE)
+        # A firewall may drop the packets to some of the hosts, so that each takes the whole timeout.
+        return self._each(lambda one: self._once(*one), requests, workers=MOST_AT_ONCE)
 
-    def greet(self, listener: Listener, hellos: Sequence[ClientHello]) -> list[HelloExchange]:
+    def send_hellos(self, listener: Listener, hellos: Sequence[ClientHello]) -> list[HelloExchange]:
         """Send each ClientHello on a connection of its own and return the replies in order.
 
         Raises:
@@ -296,8 +292,8 @@ class Observer:
         self._for_proved(listener, ())
         return self._each(lambda hello: self._exchange(listener, hello), hellos, listener)
 
-    def keep_silent(self, listener: Listener, purpose: str, patience: float) -> HelloExchange:
-        """Connect, send nothing for ``patience`` seconds, and return whether the server closed.
+    def keep_silent(self, listener: Listener, purpose: str, seconds: float) -> HelloExchange:
+        """Connect, send nothing for so many seconds, and return whether the server closed.
 
         Raises:
             NotVerifiedError, InconclusiveError: as :meth:`attempt`.
@@ -305,109 +301,109 @@ class Observer:
         self._for_proved(listener, ())
         with self._slot(listener):
             self._claim(listener)
-            return self._each(
-                lambda silent: self._record(keep_silent(silent, purpose, patience)), [listener]
-            )[0]
+            return self._each(lambda silent: self._record(keep_silent(silent, purpose, seconds)), [listener])[
+                0
+            ]
 
     def _for_proved(self, listener: Listener, requests: Sequence[Request]) -> Sequence[Request]:
-        """Return the requests, restricted to the server that has proved who it is at a discovered address."""
-        self._patience.check(listener)
+        """Return the requests; at a discovered address, restricted to the server that proved who it is."""
+        self._budget.check(listener)
         if not listener.discovered:
             return requests
         leaves = self.get(ServerProof, None, listener).leaves
         return [replace(one, proved=leaves) if _is_credential(one) else one for one in requests]
 
-    def _meet_the_rest(self) -> None:
+    def _contact_discovered(self) -> None:
         """Contact all discovered listeners at once, after one of them did not answer in time.
 
-        Contacted one after the other, those that are silent would use up the time of those that are not.
+        One after the other, the silent ones would use up the seconds that discovered listeners may cost.
         """
         rest = [
             one
             for one in self.target.listeners
             if one.discovered and (one.label, FirstContact, None) not in self._facts
         ]
-        if not rest or not self._patience.lost_on_discovered or not self._meeting.acquire(blocking=False):
+        if not rest or not self._budget.lost_on_discovered or not self._contacting.acquire(blocking=False):
             return
 
-        def meet(listener: Listener) -> None:
+        def contact(listener: Listener) -> None:
             with suppress(UnobservedError):
                 self.get(FirstContact, None, listener)
 
         try:
-            in_threads(meet, rest, min(MOST_AT_ONCE, len(rest)))
+            in_threads(contact, rest, min(MOST_AT_ONCE, len(rest)))
         finally:
-            self._meeting.release()
+            self._contacting.release()
 
     def _each(
         self,
         make: Callable[[S], T],
-        asked: Sequence[S],
+        items: Sequence[S],
         listener: Listener | None = None,
         *,
         workers: int | None = None,
     ) -> list[T]:
-        if listener is not None and self._patience.is_near(listener):
+        if listener is not None and self._budget.is_near(listener):
             # A thread takes longer to start than the connection that it would make.
-            return [make(one) for one in asked]
-        return in_threads(make, asked, max(1, min(workers or self.bounds.concurrency, len(asked))))
+            return [make(one) for one in items]
+        return in_threads(make, items, max(1, min(workers or self.bounds.concurrency, len(items))))
 
-    def _conversed(self, listener: Listener, requests: Sequence[Request]) -> Conversed:
+    def _attempt_on_one(self, listener: Listener, requests: Sequence[Request]) -> SharedAttempts:
         request = requests[0]
         if len(requests) == 1:
-            return Conversed(self._attempts(listener, request, before_proof=False))
-        self._patience.check(listener)
+            return SharedAttempts(self._attempts(listener, request, before_proof=False))
+        self._budget.check(listener)
         with self._slot(listener):
             self._claim(listener)
             made = make_attempts(listener, requests, self.bounds.timeout, lambda: not is_abandoned())
             for one in (made.first, *made.more):
                 self._record(one)
         first = made.first
-        self._patience.note(listener, first)
+        self._budget.note(listener, first)
         if made.trusted:
-            return Conversed((first,), made.more)
+            return SharedAttempts((first,), made.more)
         if made.more and request.keep is not None:
             request.keep.forget()
         unclear = first.ending is Ending.UNCLEAR and not first.local
         if unclear or (first.response is None and first.is_http):
-            # As without the others: with a server that is asked to close the connection.
-            return Conversed(self._attempts(listener, request, before_proof=False, tries=(first,)))
-        return Conversed((first,))
+            # Alone on a connection, the request asks the server to close it.
+            return SharedAttempts(self._attempts(listener, request, before_proof=False, tries=(first,)))
+        return SharedAttempts((first,))
 
     def _attempts(
         self, listener: Listener, request: Request, before_proof: bool, tries: tuple[Attempt, ...] = ()
     ) -> tuple[Attempt, ...]:
-        # Plain HTTP that a member list asks for is sent once.
+        # Plain HTTP at an address that only a member list names is sent once.
         most = 1 if listener.discovered and request.plaintext else self.RETRIES + 1
         while len(tries) < most:
-            if tries and self._patience.why(listener):
+            if tries and self._budget.why(listener):
                 break
             if not before_proof:
-                self._patience.check(listener)
+                self._budget.check(listener)
             with self._slot(listener):
                 self._claim(listener)
                 tries = (*tries, self._record(make_attempt(listener, request, self.bounds.timeout)))
-            self._patience.note(listener, tries[-1])
+            self._budget.note(listener, tries[-1])
             if tries[-1].ending is not Ending.UNCLEAR or tries[-1].local:
                 break
             if request.may_end and tries[-1].stream_end is StreamEnd.EOF:
                 break
         return tries
 
-    def _once(self, there: Listener, request: Request) -> Attempt:
-        self._claim(there, label=CLUSTER)
-        return self._record(make_attempt(there, request, self.bounds.timeout))
+    def _once(self, address: Listener, request: Request) -> Attempt:
+        self._claim(address, label=CLUSTER)
+        return self._record(make_attempt(address, request, self.bounds.timeout))
 
     def _exchange(self, listener: Listener, hello: ClientHello) -> HelloExchange:
-        self._patience.check(listener)
+        self._budget.check(listener)
         for number in range(self.RETRIES + 1):
-            if number and self._patience.why(listener):
+            if number and self._budget.why(listener):
                 break
             with self._slot(listener):
                 self._claim(listener)
                 exchange = self._record(exchange_hello(listener, hello, self.bounds.timeout))
-            # Some servers answer one offer with silence: the same offer again says nothing more of them.
-            self._patience.note(listener, exchange, again=number > 0 or hello.once)
+            # Some servers are silent about one offer. Its repetition does not show that the listener is down.
+            self._budget.note(listener, exchange, again=number > 0 or hello.once)
             if exchange.answered or hello.once:
                 break
         return exchange
@@ -419,7 +415,7 @@ class Observer:
 
     @contextmanager
     def _slot(self, listener: Listener) -> Iterator[None]:
-        """Wait until the listener may be connected to: threads may make several observations of it."""
+        """Wait until another connection to the listener is within ``--etcd-concurrency``."""
         with self._lock:
             slot = self._slots.setdefault(listener.label, threading.BoundedSemaphore(self.bounds.concurrency))
         with slot:
@@ -445,10 +441,10 @@ class Observer:
 
 
 class Worker(threading.Thread):
-    """A thread that makes connections, as a daemon: it may be in a connect or a resolver that ends late.
+    """A daemon thread that makes connections, since connecting and resolving may end late.
 
     Attributes:
-        abandoned: nobody waits for it any more, so that it makes no further connection.
+        abandoned: nobody waits for it any more, so it makes no further connection.
     """
 
     def __init__(self, work: Callable[[], None], name: str) -> None:
@@ -468,7 +464,7 @@ def is_abandoned() -> bool:
     return isinstance(thread, Worker) and thread.is_abandoned
 
 
-def in_threads(make: Callable[[S], T], asked: Sequence[S], workers: int) -> list[T]:
+def in_threads(make: Callable[[S], T], items: Sequence[S], workers: int) -> list[T]:
     """Call a function for each item in threads, and return the results in order.
 
     An exception that interrupts the waiting (Ctrl-C, a time-out of a test) is raised at once, and the threads
@@ -476,13 +472,13 @@ def in_threads(make: Callable[[S], T], asked: Sequence[S], workers: int) -> list
 
     Args:
         make: the function. After the first exception it is not called for further items.
-        asked: the items.
+        items: the arguments.
         workers: the number of threads.
 
     Raises:
         Exception: the first one, in the order of the items, that the function raised.
     """
-    pending = iter(enumerate(asked))
+    pending = iter(enumerate(items))
     done: SimpleQueue[None] = SimpleQueue()
     lock = threading.Lock()
     results: dict[int, T] = {}
@@ -514,7 +510,7 @@ def in_threads(make: Callable[[S], T], asked: Sequence[S], workers: int) -> list
         raise
     if errors:
         raise errors[min(errors)]
-    return [results[number] for number in range(len(asked))]
+    return [results[number] for number in range(len(items))]
 
 
 MOST_AT_ONCE = 40
@@ -526,21 +522,21 @@ def _is_credential(request: Request) -> bool:
     return bool(request.identity.chain or request.headers or request.body)
 
 
-class Quiet:
-    """Lets one thread work while no other does."""
+class SharedLock:
+    """A lock that several threads hold shared, or one thread exclusively."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._threads: set[int] = set()
-        """Those that work now."""
-        self._alone = False
+        """Those that hold it shared."""
+        self._exclusive = False
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
-        """Work beside others, but beside none that works alone."""
+    def shared(self) -> Iterator[None]:
+        """Hold the lock together with others."""
         this_thread = threading.get_ident()
         with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
+            self._changed.wait_for(lambda: not self._exclusive)
             self._threads.add(this_thread)
         try:
             yield
@@ -550,31 +546,31 @@ class Quiet:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Work when no other thread does."""
+    def exclusive(self) -> Iterator[None]:
+        """Hold the lock when no other thread does; this thread may hold it shared already."""
         mine = {threading.get_ident()}
         with self._changed:
-            while self._alone or self._threads - mine:
+            while self._exclusive or self._threads - mine:
                 if is_abandoned():
                     raise InconclusiveError("the run was interrupted")
-                self._changed.wait(_GLANCE_SECONDS)
-            self._alone = True
+                self._changed.wait(_POLL_SECONDS)
+            self._exclusive = True
         try:
             yield
         finally:
             with self._changed:
-                self._alone = False
+                self._exclusive = False
                 self._changed.notify_all()
 
 
-_GLANCE_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 NEAR_MILLISECONDS = 8.0
-"""What the quickest connection takes on loopback and in a local network, where a round trip is below 2 ms."""
+"""Longest duration of the quickest connection in a local network, where a round trip takes less than 2 ms."""
 
 
-class Patience:
+class TimeoutBudget:
     """Decides when a listener that does not answer is given up.
 
     Args:
@@ -633,12 +629,11 @@ class Patience:
     def note(self, listener: Listener, connection: Connection, *, again: bool = False) -> None:
         """Record how a connection ended.
 
-        A connection that ended early, however that was, has cost no time. Only one that got no answer in time
-        counts; an answer that did not come to its end in time has cost the time as well.
+        Only a connection without an answer, or without a complete one, within the timeout has lost time.
 
         Args:
-            listener: where it was made to.
-            connection: it did not expect silence.
+            listener: of the connection.
+            connection: one that expected an answer.
             again: the same was sent before.
         """
         if isinstance(connection, Attempt):
@@ -656,8 +651,8 @@ class Patience:
             if not late:
                 return
             lost = self._lost.setdefault(label, _LostTime())
-            for where in (lost, self._on_discovered) if listener.discovered else (lost,):
-                where.add(connection.milliseconds / 1000)
+            for one in (lost, self._on_discovered) if listener.discovered else (lost,):
+                one.add(connection.milliseconds / 1000)
             self._in_a_row[label] += not (answered or again)
             if self._in_a_row[label] >= self.IN_A_ROW:
                 why = f"{self.IN_A_ROW} attempts in a row got no answer within {self._timeout:g} s"
@@ -673,25 +668,25 @@ class Patience:
 
 
 class _LostTime:
-    """Seconds during which at least one connection waited in vain."""
+    """Seconds during which at least one connection waited for an answer that did not come."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._until = 0.0
 
     def add(self, seconds: float) -> None:
-        """Add a wait that ends now; what is covered already by another wait does not count twice."""
+        """Add a wait that ends now; time that another wait covers does not count twice."""
         now = time.monotonic()
         self.seconds += max(0.0, now - max(self._until, now - seconds))
         self._until = now
 
 
-class _View:
+class _ObserverContext:
     """The context of a probe: an observer, bound to one listener."""
 
     def __init__(self, observer: Observer, listener: Listener | None, *, before_proof: bool) -> None:
         self._observer = observer
-        self._afterwards: list[Callable[[], object]] = []
+        self._on_finish: list[Callable[[], object]] = []
         self._before_proof = before_proof
         self.listener = listener
 
@@ -713,32 +708,32 @@ class _View:
     def attempt(self, *requests: Request) -> list[tuple[Attempt, ...]]:
         return self._observer.attempt(self._here(), requests, before_proof=self._before_proof)
 
-    def converse(self, *conversations: Sequence[Request]) -> list[Conversed]:
-        return self._observer.converse(self._here(), conversations)
+    def attempt_shared(self, *sequences: Sequence[Request]) -> list[SharedAttempts]:
+        return self._observer.attempt_shared(self._here(), sequences)
 
-    def riders(self) -> Mapping[Observation, Request]:
-        return self._observer.riders(self._here())
+    def shared_requests(self) -> Mapping[Observation, Request]:
+        return self._observer.shared_requests(self._here())
 
-    def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
-        return self._observer.greet(self._here(), hellos)
+    def send_hellos(self, *hellos: ClientHello) -> list[HelloExchange]:
+        return self._observer.send_hellos(self._here(), hellos)
 
-    def attempt_elsewhere(self, *asked: tuple[Listener, Request]) -> list[Attempt]:
-        return self._observer.attempt_elsewhere(asked)
+    def attempt_elsewhere(self, *requests: tuple[Listener, Request]) -> list[Attempt]:
+        return self._observer.attempt_elsewhere(requests)
 
-    def keep_silent(self, purpose: str, patience: float) -> HelloExchange:
-        return self._observer.keep_silent(self._here(), purpose, patience)
+    def keep_silent(self, purpose: str, seconds: float) -> HelloExchange:
+        return self._observer.keep_silent(self._here(), purpose, seconds)
 
     def is_abandoned(self) -> bool:
         return is_abandoned()
 
     def alone(self) -> AbstractContextManager[None]:
-        return self._observer.quiet.alone()
+        return self._observer.work_lock.exclusive()
 
-    def afterwards(self, work: Callable[[], object]) -> None:
-        self._afterwards.append(work)
+    def on_finish(self, work: Callable[[], object]) -> None:
+        self._on_finish.append(work)
 
     def finish(self) -> None:
-        for work in self._afterwards:
+        for work in self._on_finish:
             work()
 
     def _here(self) -> Listener:
@@ -753,18 +748,18 @@ AT_ONCE: Final = 4
 """Maximum number of clusters for experiments that run at a time."""
 
 _END_SECONDS: Final = 20.0
-"""The longest wait for abandoned experiments to remove their clusters; the watchdog removes what is left."""
+"""Longest wait for abandoned experiments to remove their clusters. The watchdog removes the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """The observations of one check on one listener; of the gates if there is no check."""
+    """The observations of one check on one listener, or those of the gates if there is no check."""
 
     listener: Listener
     check: Check | None = None
 
 
-class Ahead:
+class Prefetch:
     """Makes observations of a target in threads.
 
     Args:
@@ -782,14 +777,13 @@ class Ahead:
         self._observer = observer
         self._passes = passes
         self._wanted = {listener.label: checks for listener, checks in wanted}
-        self._tasks: SimpleQueue[_Task] = SimpleQueue()
+        self._tasks = deque(_Task(listener) for listener, _ in wanted)
         self._open = len(wanted)
+        """Number of tasks that are waiting or running."""
         self._changed = threading.Condition()
-        for listener, _ in wanted:
-            self._tasks.put(_Task(listener))
         bounds = observer.bounds
         number = min(_MOST_THREADS, (bounds.concurrency + 2) * len(wanted))
-        self._threads = [Worker(self._work, f"ahead_{place}") for place in range(number)]
+        self._threads = [Worker(self._work, f"ahead_{one}") for one in range(number)]
         for thread in self._threads:
             thread.start()
 
@@ -801,47 +795,36 @@ class Ahead:
     def wait(self) -> None:
         """Wait until every observation is made."""
         with self._changed:
-            while self._open:
-                self._changed.wait()
+            self._changed.wait_for(lambda: not self._open)
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while (task := self._next()) is None:
-                    if not self._open:
-                        return
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._tasks or not self._open)
+                if not self._tasks:
+                    return
+                task = self._tasks.popleft()
             more: list[_Task] = []
             try:
-                more = self._carried_out(task)
+                more = self._run(task)
             finally:
-                for one in more:
-                    self._tasks.put(one)
                 with self._changed:
+                    self._tasks.extend(more)
                     self._open += len(more) - 1
                     self._changed.notify_all()
 
-    def _next(self) -> _Task | None:
-        with suppress(Empty):
-            return self._tasks.get_nowait()
-        return None
-
-    def _carried_out(self, task: _Task) -> list[_Task]:
-        """Carry a task out and return those that it leads to."""
+    def _run(self, task: _Task) -> list[_Task]:
+        """Run a task and return those that follow it."""
         if is_abandoned():
             return []
-        # What goes wrong here goes wrong again when it is the check's turn, and is its result then.
+        # An error occurs again when the check is judged, and is its result then.
         with suppress(Exception):
-            if task.check is not None:
-                self._observe(task.check, task.listener)
-            elif self._passes(task.listener):
-                return [_Task(task.listener, check) for check in self._wanted[task.listener.label]]
+            if task.check is None:
+                passes = self._passes(task.listener)
+                return [_Task(task.listener, one) for one in self._wanted[task.listener.label] if passes]
+            for need in task.check.needs.values():
+                self._observer.get(need.type, need.key, task.listener)
         return []
-
-    def _observe(self, check: Check, listener: Listener) -> None:
-        """Make the observations of a check, up to the first that cannot be made, as judging does."""
-        for need in check.needs.values():
-            self._observer.get(need.type, need.key, listener)
 
 
 class Experiments:
@@ -853,7 +836,7 @@ class Experiments:
     """
 
     def __init__(self, observer: Observer, settings: Sequence[str]) -> None:
-        # It starts clusters, which a run over a slow network does not.
+        # Imported here, since most runs start no cluster.
         from pytest_etcdtls.lifecycle.lab import ExperimentResults
 
         self._observer, self._results = observer, ExperimentResults
@@ -861,17 +844,17 @@ class Experiments:
         for name in settings:
             self._settings.put(name)
         number = min(AT_ONCE, len(settings))
-        self._threads = [Worker(self._work, f"experiments_{place}") for place in range(number)]
+        self._threads = [Worker(self._work, f"experiments_{one}") for one in range(number)]
         for thread in self._threads:
             thread.start()
 
     def abandon(self) -> None:
-        """Start no further cluster, and let what runs come to its end."""
+        """Start no further cluster; experiments that run go on to their end."""
         for thread in self._threads:
             thread.abandoned = True
 
     def end(self) -> None:
-        """Abandon what is left, and wait until every cluster is removed."""
+        """Abandon the experiments, and wait until every cluster is removed."""
         self.abandon()
         deadline = time.monotonic() + _END_SECONDS
         for thread in self._threads:
@@ -881,6 +864,6 @@ class Experiments:
         with suppress(Empty):
             while not is_abandoned():
                 name = self._settings.get_nowait()
-                # What goes wrong here goes wrong again when it is the check's turn, and is its result then.
-                with suppress(Exception), self._observer.quiet.beside():
+                # An error occurs again when the check is judged, and is its result then.
+                with suppress(Exception), self._observer.work_lock.shared():
                     self._observer.get(self._results, name)

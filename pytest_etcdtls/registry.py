@@ -357,7 +357,7 @@ def load_checks(path: Path) -> None:
     for check in new:
         for name, need in check.needs.items():
             try:
-                probe_for(need.type).refuse(need.key)
+                probe_for(need.type).check_key(need.key)
             except RegistrationError as error:
                 raise RegistrationError(f"{path}: check {check.id!r}, parameter {name!r}: {error}") from error
 
@@ -422,7 +422,7 @@ def conforming(check: Check, role: Role | None = None) -> dict[str, Any]:
     observations: dict[str, Any] = {}
     for name, need in check.needs.items():
         try:
-            probe_for(need.type).refuse(need.key)
+            probe_for(need.type).check_key(need.key)
             observations[name] = sample_for(need.type, need.key, role)
         except RegistrationError as error:
             raise AssertionError(f"{_where(check)}, parameter {name!r}: {error}") from error

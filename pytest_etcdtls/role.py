@@ -25,6 +25,11 @@ class Role(StrEnum):
         """The option that names such a listener: ``--etcd-endpoint``, ``--etcd-peer-endpoint``, ..."""
         return "--etcd-endpoint" if self is Role.CLIENT else f"--etcd-{self}-endpoint"
 
+    @property
+    def prefix(self) -> str:
+        """The prefix of the flags and options for its certificates: ``peer-``, or empty for other roles."""
+        return "peer-" if self is Role.PEER else ""
+
 
 class TLSVersion(StrEnum):
     """A protocol version, spelled as in RFC 8446 and RFC 5246."""

@@ -40,7 +40,7 @@ from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.listener import FirstContact, Policy, UnnamedPorts
 from pytest_etcdtls.facts.members import SideBySide
 from pytest_etcdtls.judgement import GOOD_CLIENT, GOOD_PEER, with_files
-from pytest_etcdtls.observer import Observer, Place
+from pytest_etcdtls.observer import ListenerObservation, Observer
 from pytest_etcdtls.profiles import FAILED, NO_PROFILES, Profiles, Strength
 from pytest_etcdtls.registry import FOUND, Check, catalogue, cause_of, select, with_causes
 from pytest_etcdtls.report.text import full_result
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from pytest_etcdtls.cluster.replay import ReplayedEtcd, ReplayPlan
     from pytest_etcdtls.cluster.reuse import KeptClusters
     from pytest_etcdtls.cluster.sources import Announce, EtcdSource
-    from pytest_etcdtls.observer import Ahead, Experiments
+    from pytest_etcdtls.observer import Experiments, Prefetch
 
     Start = Callable[[ClusterConfig, EtcdSource], Cluster]
     StartReplay = Callable[[ReplayPlan, EtcdSource], ReplayedEtcd]
@@ -113,7 +113,7 @@ class Judge:
         """The outcome of the check during which the observer gave up a listener."""
         self._reported = observer.given_up
         self._gates: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
-        self.ahead: Ahead | None = None
+        self.prefetch: Prefetch | None = None
         """Makes observations in threads before checks need them, on a slow network."""
 
     def result(self, check: Check, listener: Listener | None) -> CheckResult:
@@ -132,9 +132,9 @@ class Judge:
     def look_ahead(self, wanted: Sequence[tuple[Listener, Sequence[Check]]]) -> None:
         """Make the observations of these checks in threads, from now on."""
         # Imported here: most networks are not slow.
-        from pytest_etcdtls.observer import Ahead
+        from pytest_etcdtls.observer import Prefetch
 
-        self.ahead = Ahead(self.observer, self.passes, wanted)
+        self.prefetch = Prefetch(self.observer, self.passes, wanted)
 
     def _judge(self, check: Check, listener: Listener | None) -> CheckResult:
         started = time.monotonic()
@@ -207,7 +207,7 @@ class Judge:
     def _run(self, check: Check, listener: Listener | None) -> tuple[Outcome, str, tuple[Finding, ...]]:
         outcome, reason, findings = self._concluded(check, listener)
         stopped = self.observer.given_up - self._reported
-        if self.ahead is not None:
+        if self.prefetch is not None:
             # Threads may be at another listener.
             stopped &= {listener.label} if listener and not findings else frozenset()
         self._reported |= stopped
@@ -335,7 +335,7 @@ def run_checks(
     chosen = [check for check in checks or () if isinstance(check, Check)]
     if patterns or checks is None:
         chosen += [check for check in select(patterns) if check not in chosen]
-    observer.foresee(
+    observer.expect(
         lambda: [
             (listener, need.type, need.key)
             for check in chosen
@@ -603,7 +603,7 @@ class TargetRun:
             )
         observer = Observer(target, self.settings.bounds)
         observer.connections = self._connections
-        observer.foresee(lambda: self._foreseen(observer.target))
+        observer.expect(lambda: self._foreseen(observer.target))
         self._observers.append(observer)
         if self.discovers:
             with suppress(Exception):  # the check about the members discovers again and reports the error
@@ -611,7 +611,7 @@ class TargetRun:
             self.outline = observer.target
         return observer
 
-    def _foreseen(self, target: Target) -> Iterator[Place]:
+    def _foreseen(self, target: Target) -> Iterator[ListenerObservation]:
         """Yield the observations that the checks of the run need."""
         wanted = self.wanted or (lambda: list(self.subjects(self._checks() if self.discovers else ())))
         for label, checks in wanted():
@@ -679,7 +679,7 @@ class TargetRun:
         self._experiment(judge)
         # A check that waits for an experiment makes no connection meanwhile.
         waits = any(is_of_experiment(need.type) for need in check.needs.values())
-        with nullcontext() if self._experiments is None or waits else judge.observer.quiet.beside():
+        with nullcontext() if self._experiments is None or waits else judge.observer.work_lock.shared():
             return judge.result(check, listener)
 
     def _experiment(self, judge: Judge) -> None:
@@ -703,9 +703,9 @@ class TargetRun:
 
     def _look_ahead(self, judge: Judge, check: Check, listener: Listener | None) -> None:
         """Make observations in threads, from the first listener on that is behind a slow network."""
-        if judge.ahead is not None:
+        if judge.prefetch is not None:
             if listener is None or comes_last(check):
-                judge.ahead.wait()
+                judge.prefetch.wait()
         elif listener and self.wanted and check.id not in GATES and listener.label not in self._measured:
             self._measured.add(listener.label)
             if judge.passes(listener) and is_slow(judge.observer, listener):
@@ -721,8 +721,8 @@ class TargetRun:
         """Make no further connection ahead of a check."""
         if self._experiments is not None:
             self._experiments.abandon()
-        if self.seen is not None and self.judge.ahead is not None:
-            self.judge.ahead.abandon()
+        if self.seen is not None and self.judge.prefetch is not None:
+            self.judge.prefetch.abandon()
 
     def keep(self, result: CheckResult) -> None:
         """Keep a result that was made without running its check, unless there is one already."""

@@ -117,7 +117,7 @@ class ConnectTo:
     to_host: str = ""
     to_port: int = 0
 
-    def there(self, host: str, port: int) -> tuple[str, int] | None:
+    def redirected(self, host: str, port: int) -> tuple[str, int] | None:
         """Return where to connect to for that host and port, ``None`` if the rule does not apply."""
         if self.host not in ("", host) or self.port not in (0, port):
             return None
@@ -289,6 +289,14 @@ class Target:
     def live(self) -> bool:
         """Whether it is a live cluster, not one that was started for this run."""
         return self.origin == "live"
+
+    def siblings(self, listener: Listener, *roles: Role) -> list[Listener]:
+        """Return the other listeners of the same member that have one of the roles."""
+        return [
+            other
+            for other in self.listeners
+            if other.member == listener.member and other.role in roles and other is not listener
+        ]
 
     def log_of(self, listener: Listener) -> LogSource | None:
         """Return the log of a listener's member, ``None`` if there is none."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from pytest_etcdtls.facts.probe import Context, Conversed, Observation, Planned, Probe, probe_for
+from pytest_etcdtls.facts.probe import Context, Observation, Planned, Probe, SharedAttempts, probe_for
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import Check
 from pytest_etcdtls.role import CLUSTER
@@ -79,28 +79,28 @@ class _Accounted:
         self._count(len(requests))
         return self._context.attempt(*requests)
 
-    def converse(self, *conversations: Sequence[Request]) -> list[Conversed]:
-        self._count(len(conversations))
-        return self._context.converse(*conversations)
+    def attempt_shared(self, *sequences: Sequence[Request]) -> list[SharedAttempts]:
+        self._count(len(sequences))
+        return self._context.attempt_shared(*sequences)
 
-    def riders(self) -> Mapping[Observation, Request]:
-        return self._context.riders()
+    def shared_requests(self) -> Mapping[Observation, Request]:
+        return self._context.shared_requests()
 
-    def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
+    def send_hellos(self, *hellos: ClientHello) -> list[HelloExchange]:
         self._count(len(hellos))
-        return self._context.greet(*hellos)
+        return self._context.send_hellos(*hellos)
 
-    def keep_silent(self, purpose: str, patience: float) -> HelloExchange:
+    def keep_silent(self, purpose: str, seconds: float) -> HelloExchange:
         self._count(1)
-        return self._context.keep_silent(purpose, patience)
+        return self._context.keep_silent(purpose, seconds)
 
-    def attempt_elsewhere(self, *asked: tuple[Listener, Request]) -> list[Attempt]:
-        self._made_elsewhere += len(asked)
-        self._observer.first_tries[CLUSTER] += len(asked)
+    def attempt_elsewhere(self, *requests: tuple[Listener, Request]) -> list[Attempt]:
+        self._made_elsewhere += len(requests)
+        self._observer.first_tries[CLUSTER] += len(requests)
         declared = self._probe.elsewhere(self.target) if self._probe.elsewhere else 0
         if self._made_elsewhere > declared:
             self._note(f"makes {self._made_elsewhere} connections elsewhere, elsewhere= says {declared}")
-        return self._context.attempt_elsewhere(*asked)
+        return self._context.attempt_elsewhere(*requests)
 
     def is_abandoned(self) -> bool:
         return self._context.is_abandoned()
@@ -108,8 +108,8 @@ class _Accounted:
     def alone(self) -> AbstractContextManager[None]:
         return self._context.alone()
 
-    def afterwards(self, work: Callable[[], object]) -> None:
-        self._context.afterwards(work)
+    def on_finish(self, work: Callable[[], object]) -> None:
+        self._context.on_finish(work)
 
     def finish(self) -> None:
         self._context.finish()

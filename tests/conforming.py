@@ -1,4 +1,4 @@
-"""Conforming samples for tests. They are declared beside their observations, in the modules of ``facts``."""
+"""Conforming samples for tests; the modules of ``facts`` define them."""
 
 from __future__ import annotations
 

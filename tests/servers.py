@@ -1,4 +1,4 @@
-"""Servers of our own for faults that no etcd can be brought to."""
+"""Servers of our own for faults that no etcd has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Handler = Callable[[socket.socket], None]
 
 
 class ThreadedServer:
-    """Hands each connection to a function on a thread of its own.
+    """Hands each connection to a function in a thread of its own.
 
     Args:
         handler: what is done with a connection; an error of the connection ends it.
@@ -134,7 +134,7 @@ def reset(connection: socket.socket) -> None:
 
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClusterPKI, Path]:
-    """A PKI and where it is written."""
+    """A PKI and the directory with its files."""
     generated = ClusterPKI.generate(PKIPlan(), [MemberNames("m0")])
     directory = tmp_path_factory.mktemp("probes") / "pki"
     generated.write(directory)
@@ -157,7 +157,7 @@ def serve() -> Iterator[Callable[[Handler], Server]]:
 
 @pytest.fixture
 def tls_context(pki: tuple[ClusterPKI, Path]) -> ssl.SSLContext:
-    """A server context that asks nobody for a certificate."""
+    """A server context that requests no client certificate."""
     _, directory = pki
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "m0" / "server.crt", directory / "m0" / "server.key")

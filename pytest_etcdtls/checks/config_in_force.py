@@ -553,7 +553,7 @@ def listeners_are_as_declared(listeners: ListenersSeen) -> Iterator[Statement]:
     """
     for seen in listeners.seen:
         declared = seen.declaration.listener
-        if seen.refused and declared is not None and (others := listeners.beside(seen)):
+        if seen.refused and declared is not None and (others := listeners.answering_siblings(seen)):
             answering = ", ".join(other.declaration.url for other in others)
             yield _of_listener(
                 seen,

@@ -317,7 +317,7 @@ def the_revocation_list_exists(
         elif closed := [
             found
             for found in client.candidates
-            if found.ways == {Ending.CLOSED} and not client.closed_by_san_rule(found)
+            if found.endings == {Ending.CLOSED} and not client.closed_by_san_rule(found)
         ]:
             yield Finding(
                 message="the revocation list is missing here and apparently on the member too",

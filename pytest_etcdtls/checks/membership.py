@@ -429,7 +429,11 @@ _SHOWN = 9
 
 def _wildcard(discovery: Discovery) -> Mapping[str, Any]:
     first, *others = discovery.members
-    changes: dict[str, Any] = {"fate": Reachability.NOWHERE, "listener": "", "why": "it is every address"}
+    changes: dict[str, Any] = {
+        "reachability": Reachability.NOWHERE,
+        "listener": "",
+        "why": "it is every address",
+    }
     nowhere = tuple(replace(found, url="https://0.0.0.0:2379", **changes) for found in first.urls)
     return {"discovery": replace(discovery, members=(replace(first, urls=nowhere), *others))}
 
@@ -469,7 +473,7 @@ def _why_no_list(discovery: Discovery) -> str:
         )
     requests: dict[str, list[str]] = {}
     for question in discovery.questions:
-        requests.setdefault(question.why_not, []).append(f"{question.means} of {question.url}")
+        requests.setdefault(question.why_not, []).append(f"{question.api} of {question.url}")
     reasons = "; ".join(f"{reason} (asked by {', '.join(made)})" for reason, made in requests.items())
     return (
         f"no endpoint returned the member list, so only named listeners are judged: {reasons}. Pass an "
@@ -483,7 +487,7 @@ def _unreachable_members(discovery: Discovery, role: Role) -> Iterator[Statement
     unreachable = [
         (member, member.of_role(role))
         for member in discovery.members
-        if member.of_role(role) and not any(found.fate in _AT_HAND for found in member.of_role(role))
+        if member.of_role(role) and not any(found.reachability in _AT_HAND for found in member.of_role(role))
     ]
     observed = _some(f"{member.title}: {_shown_urls(urls)}" for member, urls in unreachable)
     if not unreachable:
@@ -521,7 +525,7 @@ def _left_out(discovery: Discovery) -> Iterator[Statement]:
     reasons: dict[str, list[str]] = {}
     for member in discovery.members:
         for found in member.urls:
-            if found.fate is Reachability.LEFT_OUT:
+            if found.reachability is Reachability.LEFT_OUT:
                 reasons.setdefault(found.why, []).append(f"{found.url} of {member.title}")
     for why, places in reasons.items():
         advice = f"pass {Role.CLIENT.option} or {Role.PEER.option}, or --etcd-connect-to"
@@ -536,7 +540,7 @@ def _remarks(discovery: Discovery) -> Iterator[Statement]:
     for role in (Role.CLIENT, Role.PEER):
         for member in discovery.members:
             urls = member.of_role(role)
-            others = [found for found in urls if found.fate not in _AT_HAND]
+            others = [found for found in urls if found.reachability not in _AT_HAND]
             if 0 < len(others) < len(urls):
                 yield Note(f"{member.title}: {_shown_urls(others)}")
     for rule in discovery.unused_rules:
@@ -544,9 +548,9 @@ def _remarks(discovery: Discovery) -> Iterator[Statement]:
 
 
 def _reproduce(question: Question) -> str:
-    if question.means is QueriedBy.MEMBERS:
+    if question.api is QueriedBy.MEMBERS:
         return curl(question.url, role=Role.PEER, path="/members", files=GOOD_PEER, look=_MEMBER_LIST)
-    if question.means is QueriedBy.GATEWAY:
+    if question.api is QueriedBy.GATEWAY:
         path = "/v3/cluster/member/list"
         return curl(
             question.url,
@@ -562,7 +566,7 @@ def _reproduce(question: Question) -> str:
 def _is_private(discovery: Discovery, urls: Sequence[MemberURL]) -> bool:
     """Return whether it is the peer port of a single member, which no other member has to find."""
     sole = len(discovery.members) == 1 and not discovery.beyond
-    return sole and all(found.fate is Reachability.LOCAL for found in urls)
+    return sole and all(found.reachability is Reachability.LOCAL for found in urls)
 
 
 def _unjudged(outcome: Outcome, reason: str) -> Iterator[Statement]:

@@ -525,8 +525,8 @@ def _wire_and_log(one: LoggedAttempt) -> str:
 
 
 def _no_line(log: LogComparison) -> CannotJudge:
-    if log.nobody:
-        return CannotJudge(Outcome.NOT_APPLICABLE, f"etcd does not log {log.nobody}")
+    if log.not_logged:
+        return CannotJudge(Outcome.NOT_APPLICABLE, f"etcd does not log {log.not_logged}")
     if not log.file:
         reason = f"none of the clients that this port refused is in {log.source}: "
         reason += (

@@ -234,7 +234,7 @@ def a_trusted_client_is_accepted(
     accepted = client.accepted
     if accepted is not None:
         failed = [
-            found for found in client.candidates if found is not accepted and Ending.REFUSED in found.ways
+            found for found in client.candidates if found is not accepted and Ending.REFUSED in found.endings
         ]
         named = [found for found in failed if not found.issued and not _borrowed(client, found)]
         yield from (_not_accepted(client, found) for found in named)
@@ -252,13 +252,13 @@ def a_trusted_client_is_accepted(
             "TLS accepted the certificate and etcd closed the connection, as its SAN rule explains: here the "
             "SANs must cover the client's address. Pass a certificate of that CA without SANs",
         )
-    elif all(found.excluded and found.ways == {Ending.REFUSED} for found in rest):
+    elif all(found.excluded and found.endings == {Ending.REFUSED} for found in rest):
         yield CannotJudge(
             Outcome.NOT_VERIFIED,
             f"a declared rule about names excludes the certificate of {rest[0].identity}, which is refused: "
             f"pass --etcd-{'peer-' if client.role == Role.PEER else ''}cert with one that it allows",
         )
-    elif failed := [found for found in rest if found.ways & {Ending.REFUSED, Ending.CLOSED}]:
+    elif failed := [found for found in rest if found.endings & {Ending.REFUSED, Ending.CLOSED}]:
         if all(_borrowed(client, found) for found in failed):
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,

@@ -1,4 +1,4 @@
-"""Matches lines of etcd's log with our connections, and compares how the two ends describe them.
+"""Matches lines of etcd's log with our connections, and compares how both describe the end.
 
 A line is matched by the local address of the connection. If a proxy or NAT changes the address, it is matched
 by the port; if the port changes too, by the time.
@@ -31,7 +31,7 @@ _TO_THE_SECOND: Final = timedelta(seconds=1)
 """The same for gRPC's lines, which have whole seconds."""
 
 
-def is_of_the_time(connection: Connection, time: datetime | None, slack: timedelta = timedelta()) -> bool:
+def is_in_time(connection: Connection, time: datetime | None, slack: timedelta = timedelta()) -> bool:
     """Return whether a line can be about a connection by its time; ``True`` for a line without a time.
 
     Args:
@@ -64,14 +64,14 @@ _AROUND: Final = timedelta(seconds=5)
 def match_by_time(
     connections: Sequence[Connection],
     lines: Mapping[int, Rejection],
-    fits: Callable[[Connection, Rejection], bool],
+    agrees: Callable[[Connection, Rejection], bool],
 ) -> dict[int, Connection]:
     """Return the connection of each line that matches one. Each connection is used once.
 
     Args:
         connections: our connections in any order.
         lines: the lines by their index. Lines without a time match nothing.
-        fits: returns whether a line can be about a connection.
+        agrees: returns whether a line can be about a connection.
     """
     left = list(connections)
     if not left:
@@ -79,19 +79,19 @@ def match_by_time(
     found: dict[int, Connection] = {}
     first, last = min(one.started_at for one in left), max(map(ended_at, left))
     timed = [
-        (line.time, place, line)
-        for place, line in lines.items()
+        (line.time, number, line)
+        for number, line in lines.items()
         if line.time is not None and first - _AROUND <= line.time <= last + _AROUND
     ]
-    for time, place, line in sorted(timed, key=lambda one: one[:2]):
-        fitting = [one for one in left if is_of_the_time(one, time) and fits(one, line)]
+    for time, number, line in sorted(timed, key=lambda one: one[:2]):
+        fitting = [one for one in left if is_in_time(one, time) and agrees(one, line)]
         if fitting:
-            found[place] = min(fitting, key=lambda one: (distance(one, time), ended_at(one)))
-            left.remove(found[place])
+            found[number] = min(fitting, key=lambda one: (distance(one, time), ended_at(one)))
+            left.remove(found[number])
     return found
 
 
-_ALIKE: Final = timedelta(seconds=2)
+_TOLERANCE: Final = timedelta(seconds=2)
 """The tolerance between clock differences. A clock difference up to this value counts as zero."""
 
 _ENOUGH: Final = 3
@@ -102,32 +102,32 @@ def clock_ahead(connections: Iterable[Connection], rejections: Iterable[Rejectio
     """Return how far the log's clock is ahead of ours; zero if it is unknown or negligible.
 
     The clocks are compared by the lines that have the address of a connection. Behind a proxy or NAT only the
-    port can be the same. Since ports are given in sequence, those of a proxy coincide with ours by chance, in
-    many lines at once: there, lines must agree about at least half of the refused connections.
+    port can be the same. Ports are assigned in sequence, so that many ports of a proxy may equal ours by
+    chance: there, lines must agree about at least half of the refused connections.
 
     Args:
         connections: our connections.
         rejections: the log's rejections from the time of these connections.
     """
     ours = [one for one in connections if one.local_address]
-    lines = [line for line in rejections if line.time is not None]
-    alike = _agreeing(ours, lines, str)
-    if len(alike) < _ENOUGH:
-        alike = _agreeing(ours, lines, lambda address: address.rpartition(":")[2])
-        if 2 * len(alike) < sum(turned_away(one) for one in ours):
+    lines = list(rejections)
+    similar = _similar_differences(ours, lines, str)
+    if len(similar) < _ENOUGH:
+        similar = _similar_differences(ours, lines, lambda address: address.rpartition(":")[2])
+        if 2 * len(similar) < sum(ended_by_etcd(one) for one in ours):
             return timedelta()
-    ahead = alike[len(alike) // 2] if len(alike) >= _ENOUGH else timedelta()
-    return ahead if abs(ahead) > _ALIKE else timedelta()
+    ahead = similar[len(similar) // 2] if len(similar) >= _ENOUGH else timedelta()
+    return ahead if abs(ahead) > _TOLERANCE else timedelta()
 
 
-def _agreeing(
+def _similar_differences(
     connections: Iterable[Connection], lines: Iterable[Rejection], part: Callable[[str], str]
 ) -> Sequence[timedelta]:
-    """Return the clock differences that agree, of the lines and connections that share an address or port."""
+    """Return the most frequent clock differences of lines and connections that share an address or port."""
     starts = defaultdict(list)
     for connection in connections:
         starts[part(connection.local_address)].append(connection.started_at)
-    return _most_alike(
+    return _longest_similar_run(
         sorted(
             line.time - started_at
             for line in lines
@@ -147,12 +147,12 @@ def by_our_clock(rejections: Iterable[Rejection], ahead: timedelta) -> tuple[Rej
     )
 
 
-def _most_alike(differences: Sequence[timedelta]) -> Sequence[timedelta]:
+def _longest_similar_run(differences: Sequence[timedelta]) -> Sequence[timedelta]:
     """Return the longest run of similar differences; of runs with equal length, the one nearest to zero."""
     best: Sequence[timedelta] = ()
     end = 0
     for begin, least in enumerate(differences):
-        while end < len(differences) and differences[end] - least <= _ALIKE:
+        while end < len(differences) and differences[end] - least <= _TOLERANCE:
             end += 1
         run = differences[begin:end]
         if (len(run), -abs(run[len(run) // 2])) > (
@@ -204,7 +204,7 @@ def match_connections(
     rejections: Sequence[Rejection],
     *,
     endpoints: Mapping[str, Endpoint] = MappingProxyType({}),
-    fits: Callable[[Connection, Rejection], bool] | None = None,
+    agrees: Callable[[Connection, Rejection], bool] | None = None,
     alone: bool = False,
     slack: timedelta = CLOCKS_APART,
 ) -> Matches:
@@ -214,21 +214,21 @@ def match_connections(
         connections: our connections to the member. Those without a local address are ignored.
         rejections: the rejections in the member's log, in its order.
         endpoints: the log's name of each listener, by URL.
-        fits: returns whether a line can be about a connection, for matching by time; ``None`` disables that.
+        agrees: returns whether a line can be about a connection; ``None`` disables matching by time.
         alone: whether there are no other clients, so that a line during a connection is about it even if
-            ``fits`` returns ``False``.
+            ``agrees`` returns ``False``.
         slack: the largest accepted difference of the clocks. Ports are reused, on loopback after a second.
     """
     found = _Matching(connections, rejections, endpoints, slack)
     found.by_address()
     known = [url for url in found.urls() if not endpoints or url in endpoints]
     left = [url for url in known if not found.knows(url) and not found.by_port(url)]
-    if fits is not None:
-        found.by_time(left, fits, alone=alone)
+    if agrees is not None:
+        found.by_time(left, agrees, alone=alone)
     return found.result()
 
 
-def turned_away(connection: Connection) -> bool:
+def ended_by_etcd(connection: Connection) -> bool:
     """Return whether etcd ended the connection, by an alert or by closing it."""
     if isinstance(connection, Attempt):
         return connection.ending in (Ending.REFUSED, Ending.CLOSED, Ending.OTHER)
@@ -264,23 +264,23 @@ class _Matching:
     def by_address(self) -> None:
         """Match by equal address, the nearest in time first, since ports are reused."""
         same = [
-            (distance(connection, rejection.time), place, number, connection)
-            for place, rejection in enumerate(self.rejections)
-            for number, connection in enumerate(self._at_port(rejection))
+            (distance(connection, rejection.time), number, order, connection)
+            for number, rejection in enumerate(self.rejections)
+            for order, connection in enumerate(self._at_port(rejection))
             if connection.local_address == rejection.remote_address
-            and self._is_of_the_time(connection, rejection)
+            and self._is_in_time(connection, rejection)
         ]
         near = [one for one in same if one[0] <= _AGREEING]
         if len(near) >= _ENOUGH and 2 * len(near) > len(same):
-            # The clocks agree, so an earlier line is about another use of the port, which takes a second.
+            # The clocks agree, so an earlier line is about another connection from the same port.
             early = [one for one in same if one not in near and self._is_before(one[3], one[1])]
             same = [one for one in same if one not in early]
-        for _, place, _, connection in sorted(same, key=lambda found: found[:3]):
-            if place not in self._lines and id(connection) not in self.known:
-                self._add(place, Match(connection, self.rejections[place]))
+        for _, number, _, connection in sorted(same, key=lambda found: found[:3]):
+            if number not in self._lines and id(connection) not in self.known:
+                self._add({number: Match(connection, self.rejections[number])})
 
-    def _is_before(self, connection: Connection, place: int) -> bool:
-        time = self.rejections[place].time
+    def _is_before(self, connection: Connection, number: int) -> bool:
+        time = self.rejections[number].time
         if time is None:
             return False
         return time < connection.started_at - (timedelta() if time.microsecond else _TO_THE_SECOND)
@@ -289,21 +289,21 @@ class _Matching:
         """Match by port and time. The matches are accepted only if they are enough for the listener."""
         found: dict[int, Match] = {}
         here = {id(connection) for connection in self._at(url)}
-        for place, rejection in self._left():
+        for number, rejection in self._left():
             near = [
                 connection
                 for connection in self._at_port(rejection)
                 if id(connection) in here
                 and rejection.time is not None
-                and self._is_of_the_time(connection, rejection)
+                and self._is_in_time(connection, rejection)
             ]
             if len(near) == 1:
-                found[place] = Match(near[0], rejection, MatchedBy.PORT)
+                found[number] = Match(near[0], rejection, MatchedBy.PORT)
                 here.discard(id(near[0]))
-        return self._accept(url, found)
+        return self._is_enough(url, found.values()) and self._add(found)
 
     def by_time(
-        self, urls: Sequence[str], fits: Callable[[Connection, Rejection], bool], *, alone: bool
+        self, urls: Sequence[str], agrees: Callable[[Connection, Rejection], bool], *, alone: bool
     ) -> None:
         """Match by time. A listener with too few matches gets none.
 
@@ -311,24 +311,21 @@ class _Matching:
         """
         pool = [one for url in urls for one in self._at(url)]
         lines = dict(self._left())
-        pairs = match_by_time(pool, lines, lambda one, line: self._speaks_of(one, line) and fits(one, line))
-        found = {place: Match(one, lines[place], MatchedBy.TIME) for place, one in pairs.items()}
-        poor = [url for url in urls if not self._is_enough(url, found.values())]
-        if poor and len(poor) < len(urls):
-            self.by_time([url for url in urls if url not in poor], fits, alone=alone)
-        if poor:
+        pairs = match_by_time(
+            pool, lines, lambda one, line: self._may_be_about(one, line) and agrees(one, line)
+        )
+        found = {number: Match(one, lines[number], MatchedBy.TIME) for number, one in pairs.items()}
+        matched = [url for url in urls if self._is_enough(url, found.values())]
+        if len(matched) < len(urls):
+            if matched:
+                self.by_time(matched, agrees, alone=alone)
             return
-        for place, match in found.items():
-            self._add(place, match)
+        self._add(found)
         if alone:
-            self._by_time_alone(pool)
-
-    def _by_time_alone(self, pool: Sequence[Connection]) -> None:
-        """Match the remaining lines with the remaining connections by time, without ``fits``."""
-        left = [one for one in pool if id(one) not in self.known and not _served(one)]
-        lines = dict(self._left())
-        for place, one in match_by_time(left, lines, self._speaks_of).items():
-            self._add(place, Match(one, lines[place], MatchedBy.TIME))
+            rest = [one for one in pool if id(one) not in self.known and not _served(one)]
+            lines = dict(self._left())
+            pairs = match_by_time(rest, lines, self._may_be_about)
+            self._add({number: Match(one, lines[number], MatchedBy.TIME) for number, one in pairs.items()})
 
     def urls(self) -> list[str]:
         """Return the URLs of the listeners of all connections."""
@@ -348,7 +345,7 @@ class _Matching:
                 for one in self.connections
                 if isinstance(one, Attempt)
                 and one.local_address
-                and turned_away(one)
+                and ended_by_etcd(one)
                 and id(one) not in self.known
             ),
         )
@@ -363,41 +360,35 @@ class _Matching:
         return [
             connection
             for connection in self._by_port.get(str(rejection.remote_port), ())
-            if id(connection) not in self.known and self._speaks_of(connection, rejection)
+            if id(connection) not in self.known and self._may_be_about(connection, rejection)
         ]
 
-    def _speaks_of(self, connection: Connection, rejection: Rejection) -> bool:
+    def _may_be_about(self, connection: Connection, rejection: Rejection) -> bool:
         endpoint = self.endpoints.get(connection.url)
         return endpoint is None or rejection.endpoint in (None, endpoint)
 
-    def _is_of_the_time(self, connection: Connection, rejection: Rejection) -> bool:
+    def _is_in_time(self, connection: Connection, rejection: Rejection) -> bool:
         # A served connection has no line: a line with its port is about an earlier user of that port.
         slack = timedelta() if _served(connection) else self.slack
-        return is_of_the_time(connection, rejection.time, slack)
-
-    def _accept(self, url: str, found: Mapping[int, Match]) -> bool:
-        """Add the matches of a listener if they are enough."""
-        if not self._is_enough(url, found.values()):
-            return False
-        for place, match in found.items():
-            self._add(place, match)
-        return True
+        return is_in_time(connection, rejection.time, slack)
 
     def _is_enough(self, url: str, found: Iterable[Match]) -> bool:
         """Return whether the matches include at least half of the connections that the listener refused."""
         here = self._at(url)
         matched = {id(match.connection) for match in found} & {id(one) for one in here}
-        ended = [one for one in here if turned_away(one)]
+        ended = [one for one in here if ended_by_etcd(one)]
         return bool(matched) and sum(id(one) in matched for one in ended) * 2 >= len(ended)
 
-    def _add(self, place: int, match: Match) -> None:
-        self.known[id(match.connection)] = (place, match)
-        self._lines[place] = None
+    def _add(self, found: Mapping[int, Match]) -> bool:
+        for number, match in found.items():
+            self.known[id(match.connection)] = (number, match)
+        self._lines |= dict.fromkeys(found)
+        return True
 
 
+# Measured on etcd: up to Go 1.19 bad_certificate for every cause, from 1.24 specific alerts, and from 1.26
+# handshake_failure for a missing certificate in TLS 1.2. Between two measured versions either is expected.
 _OLD, _NEW, _NEWEST = (1, 19), (1, 24), (1, 26)
-"""Measured versions of Go: the last with bad_certificate for every cause, the first with specific alerts, and
-the first with handshake_failure for a missing certificate in TLS 1.2."""
 
 _SINCE_1_24: Final[Mapping[Cause, int]] = {Cause.UNKNOWN_CA: 48, Cause.EXPIRED: 45, Cause.NOT_YET_VALID: 45}
 _ALWAYS: Final[Mapping[Cause, int]] = {
@@ -433,7 +424,7 @@ class WireAndLog:
     expected: str
 
 
-def compare_story(attempt: Attempt, rejection: Rejection, go_version: str | None = None) -> WireAndLog:
+def compare_wire_and_log(attempt: Attempt, rejection: Rejection, go_version: str | None = None) -> WireAndLog:
     """Compare how an attempt ended with the cause in the log.
 
     Args:
@@ -469,16 +460,16 @@ def compare_story(attempt: Attempt, rejection: Rejection, go_version: str | None
     )
 
 
-def fits(connection: Connection, rejection: Rejection, go_version: str | None = None) -> bool:
+def agrees(connection: Connection, rejection: Rejection, go_version: str | None = None) -> bool:
     """Return whether an attempt or a ClientHello exchange ended as expected for the cause in the log.
 
     Args:
         connection: our connection.
         rejection: a line that may be about it.
-        go_version: as in :func:`compare_story`.
+        go_version: as in :func:`compare_wire_and_log`.
     """
     if not isinstance(connection, HelloExchange):
-        return compare_story(connection, rejection, go_version).agree
+        return compare_wire_and_log(connection, rejection, go_version).agree
     if connection.reply is Reply.ALERT:
         return rejection.cause is Cause.OTHER or connection.alert in expected_alerts(
             rejection.cause, None, go_version
@@ -492,32 +483,28 @@ def expected_alerts(cause: Cause, version: str | None, go_version: str | None) -
     Args:
         cause: the cause of the refusal.
         version: the TLS version, ``TLSv1.2`` or ``TLSv1.3``; ``None`` if it is not known.
-        go_version: as in :func:`compare_story`.
+        go_version: as in :func:`compare_wire_and_log`.
     """
     if cause in _ALWAYS:
         return frozenset({_ALWAYS[cause]})
     go = _go(go_version)
     if cause in _SINCE_1_24:
-        return _between(go, _SINCE_1_24[cause])
+        return _since(go, _SINCE_1_24[cause])
     if cause is not Cause.NO_CERTIFICATE:
         return frozenset()
+    in_tls12, in_tls13 = _since(go, 40, _NEW, _NEWEST), _since(go, 116)
     if version == TLSVersion.TLS1_3:
-        return _between(go, 116)
-    in_1_2 = _in_1_2(go)
-    return in_1_2 if version == TLSVersion.TLS1_2 else in_1_2 | _between(go, 116)
+        return in_tls13
+    return in_tls12 if version == TLSVersion.TLS1_2 else in_tls12 | in_tls13
 
 
-def _in_1_2(go: tuple[int, int] | None) -> frozenset[int]:
-    """Return the alerts for a missing client certificate in TLS 1.2."""
-    if go is not None and go <= _NEW:
+def _since(
+    go: tuple[int, int] | None, alert: int, last: tuple[int, int] = _OLD, first: tuple[int, int] = _NEW
+) -> frozenset[int]:
+    """Return bad_certificate up to one version of Go, the alert from another one, and both in between."""
+    if go is not None and go <= last:
         return frozenset({42})
-    return frozenset({40}) if go is not None and go >= _NEWEST else frozenset({40, 42})
-
-
-def _between(go: tuple[int, int] | None, new: int) -> frozenset[int]:
-    if go is not None and go <= _OLD:
-        return frozenset({42})
-    return frozenset({new}) if go is not None and go >= _NEW else frozenset({42, new})
+    return frozenset({alert}) if go is not None and go >= first else frozenset({42, alert})
 
 
 def _go(version: str | None) -> tuple[int, int] | None:

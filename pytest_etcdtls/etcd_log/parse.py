@@ -1,4 +1,4 @@
-"""etcd's log: its entries in journal, container and syslog formats, and what they say of connections."""
+"""etcd's log: its entries in journal, container and syslog formats, and the connections in them."""
 
 from __future__ import annotations
 
@@ -92,6 +92,7 @@ def cause_of(error: str, *, certificate_seen: bool) -> Cause:
     error = error[:_LONGEST_ERROR]
     opened = _OPENED.search(error)
     if opened is not None and _NOT_OPENED.search(error, opened.end() + 1):
+        # etcd reads its certificate and key at every handshake, and the CRL after it (client/pkg/transport).
         return Cause.CRL_UNREADABLE if certificate_seen else Cause.SERVED_PAIR
     return next((cause for pattern, cause in _PATTERNS if pattern.search(error)), Cause.OTHER)
 
@@ -283,10 +284,8 @@ def _dialled(entry: LogEntry) -> tuple[str, str, bool] | None:
 
 
 def first_match(words: str, pattern: re.Pattern[str], message: str) -> re.Match[str] | None:
-    """Return the match at the first place of the words that the pattern begins with.
-
-    Searching at each of many places takes time that grows with the square of the length.
-    """
+    """Return the match at the first occurrence of the words with which the pattern begins."""
+    # A search that fails at each of many occurrences takes time that grows with the square of the length.
     begin = message.find(words)
     return pattern.match(message, begin) if begin >= 0 else None
 
@@ -346,10 +345,7 @@ class Rejection:
 
 def rejections(entries: Iterable[LogEntry]) -> Iterator[Rejection]:
     """Yield the rejected connections in the order of the log."""
-    for entry in entries:
-        found = _rejection(entry)
-        if found is not None:
-            yield found
+    return filter(None, map(_rejection, entries))
 
 
 def _rejection(entry: LogEntry) -> Rejection | None:
@@ -370,7 +366,8 @@ def _rejection(entry: LogEntry) -> Rejection | None:
     if match := _REJECTED_GRPC.search(entry.message):
         error = match["error"] or match["why"]
         cause = cause_of(error, certificate_seen=False)
-        inside = cause is Cause.PLAINTEXT  # plaintext inside the TLS connection of the peer port
+        # Up to 3.5, the peer port hands HTTP/2 to a gRPC server that expects TLS inside the TLS connection.
+        inside = cause is Cause.PLAINTEXT
         return Rejection(
             line=entry.line,
             time=entry.time,
@@ -384,12 +381,8 @@ def _rejection(entry: LogEntry) -> Rejection | None:
 
 def _structured(entry: LogEntry) -> Rejection:
     seen = "ip-addresses" in entry.fields
-    names = [*entry.texts("ip-addresses"), *entry.texts("dns-names")] if seen else None
-    endpoint: Endpoint | None = None
-    if entry.message.endswith("on client endpoint"):
-        endpoint = "client"
-    elif entry.message.endswith("on peer endpoint"):
-        endpoint = "peer"
+    names = (*entry.texts("ip-addresses"), *entry.texts("dns-names"))
+    sides: tuple[Endpoint, ...] = ("client", "peer")
     return Rejection(
         line=entry.line,
         time=entry.time,
@@ -397,8 +390,8 @@ def _structured(entry: LogEntry) -> Rejection:
         error=entry.text("error"),
         cause=cause_of(entry.text("error"), certificate_seen=seen),
         server_name=entry.text("server-name"),
-        endpoint=endpoint,
-        certificate_names=None if names is None else tuple(names),
+        endpoint=next((side for side in sides if entry.message.endswith(f"on {side} endpoint")), None),
+        certificate_names=names if seen else None,
     )
 
 
@@ -443,6 +436,7 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\
 _SYSLOG_TAG = re.compile(r" (\S{1,200}): ")
 _SYSLOG_PREFIX = 320
 _BINARY_FIELD = re.compile(rb"(?<=\n)([A-Z_][A-Z0-9_]*)\n(.{8})", re.DOTALL)
+# The kubelet's CRI log format: time, stream, F (full line) or P (part of a line), text.
 _CRI = re.compile(r"^\S+ (?:stdout|stderr) [FP] ")
 
 
@@ -479,7 +473,7 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
             continue
         if len(line) > MAXIMUM_LINE:
             continue
-        if line.startswith("{") and (found := _object(line)) is not None:
+        if line.startswith("{") and (found := _object(line, raw=True)) is not None:
             yield from _of_object(found, line, number)
         elif line.startswith("__REALTIME_TIMESTAMP="):
             realtime = _microseconds(line.partition("=")[2])
@@ -489,10 +483,10 @@ def unwrap(text: str, about: Collection[str] = ()) -> Iterator[Wrapped]:
             yield _of_text(line, number)
 
 
-def _object(line: str) -> dict[str, JSONValue] | None:
+def _object(text: str, *, raw: bool = False) -> dict[str, JSONValue] | None:
     """Return a JSON object; ``None`` for other text, and for one deeper or longer than etcd writes."""
     try:
-        found = read_json(line, size=MAXIMUM_LINE, raw=True)
+        found = read_json(text, size=MAXIMUM_LINE, raw=raw)
     except UnreadableJSONError:
         return None
     return found if isinstance(found, dict) else None
@@ -501,15 +495,17 @@ def _object(line: str) -> dict[str, JSONValue] | None:
 def _of_object(found: dict[str, JSONValue], line: str, number: int) -> Iterator[Wrapped]:
     if "msg" in found:
         yield Wrapped(number, line)
-    elif "log" in found:  # Docker's json-file
+    elif "log" in found:  # Docker's logging driver json-file
         yield Wrapped(number, str(found["log"]).rstrip("\n"), parse_time(found.get("time")))
-    elif "MESSAGE" in found:  # journalctl -o json, which encodes binary data as a list of numbers
+    elif "MESSAGE" in found:  # journalctl -o json
         yield Wrapped(
             number, _message(found["MESSAGE"]), _microseconds(str(found.get("__REALTIME_TIMESTAMP", "")))
         )
 
 
 def _message(value: JSONValue) -> str:
+    # journalctl writes text that is not printable or not UTF-8 as a list of octets (systemd's "Journal JSON
+    # Format").
     if not isinstance(value, list):
         return str(value)
     octets = [one for one in value if isinstance(one, int) and 0 <= one < 256]
@@ -530,15 +526,13 @@ def _of_text(line: str, number: int) -> Wrapped:
 
 
 def flatten_export(data: bytes) -> bytes:
-    """Return a journal export (``journalctl -o export``) with its binary fields as text.
-
-    A field that contains a line end is serialised as its name, a line end, its length in eight bytes, and its
-    data (systemd's *Journal Export Formats*). Other data is returned unchanged.
-    """
+    """Return a journal export (``journalctl -o export``) with its binary fields as text."""
     if b"__REALTIME_TIMESTAMP=" not in data:
         return data
     pieces: list[bytes] = []
     position = 0
+    # A field that contains a line end is its name, a line end, its length in eight octets, little-endian, and
+    # its data (systemd's "Journal Export Formats").
     while match := _BINARY_FIELD.search(data, position):
         length = int.from_bytes(match[2], "little")
         if length > len(data) - match.end():
@@ -554,7 +548,7 @@ def _microseconds(text: str) -> datetime | None:
 
 
 _YEARS = range(1990, 2201)
-"""The years of a log. A time outside of them is none, and cannot be compared across time zones."""
+"""The years of a log. Python cannot convert the first and the last year to every time zone."""
 
 
 def _unix_time(seconds: float) -> datetime | None:
@@ -628,14 +622,12 @@ def read_entries(text: str, *, zone: tzinfo = UTC, about: Collection[str] = ()) 
         about: as in :func:`~pytest_etcdtls.etcd_log.parse.unwrap`.
     """
     for wrapped in unwrap(text, about):
-        payload = wrapped.text.strip()
-        if payload:
-            entry = _parse(payload, wrapped.line, wrapped.time, zone)
-            yield entry
+        if payload := wrapped.text.strip():
+            yield _parse(payload, wrapped.line, wrapped.time, zone)
 
 
 def _parse(payload: str, line: int, outer: datetime | None, zone: tzinfo) -> LogEntry:
-    if payload.startswith("{") and (fields := _json(payload)) is not None and "msg" in fields:
+    if payload.startswith("{") and (fields := _object(payload)) is not None and "msg" in fields:
         time = parse_time(fields.pop("ts", None)) or outer
         level, message = printable(str(fields.pop("level", ""))), printable(str(fields.pop("msg")), _LONGEST)
         return LogEntry(line=line, time=time, level=level, message=message, fields=fields)
@@ -652,17 +644,9 @@ def _parse(payload: str, line: int, outer: datetime | None, zone: tzinfo) -> Log
     return LogEntry(line=line, time=outer, level="", message=payload)
 
 
-def _json(text: str) -> dict[str, JSONValue] | None:
-    try:
-        found = read_json(text, size=MAXIMUM_LINE)
-    except UnreadableJSONError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def _console(match: re.Match[str], line: int) -> LogEntry:
     parts = match[3].split("\t")
-    fields = _json(parts[-1]) if parts[-1].startswith("{") else None
+    fields = _object(parts[-1]) if parts[-1].startswith("{") else None
     message = parts[-2] if fields is not None and len(parts) > 1 else parts[-1]
     return LogEntry(
         line=line, time=parse_time(match[1]), level=match[2].lower(), message=message, fields=fields or {}
@@ -749,7 +733,8 @@ def read_log(path: Path, *, option: str = "--etcd-log", zone: tzinfo = UTC) -> E
         )
     text = text_of(data)
     log = parse_log(text, str(path), zone=zone, truncated=truncated)
-    if not _is_of_etcd(log, text):
+    found = log.rejections or log.dial_failures or log.startup.etcd_version
+    if not found and not any(mark in text for mark in _OF_ETCD):
         what = "is no log of etcd" if text.strip() else "is empty, and that is no log of etcd"
         raise UsageError(
             f"{option} {path} {what}: pass what kubectl logs, docker logs or journalctl -u etcd print"
@@ -774,11 +759,6 @@ def read_octets(path: Path, start: int = 0) -> tuple[bytes, bool]:
 def text_of(data: bytes) -> str:
     """Decode the bytes of a log, which may be a journal export."""
     return flatten_export(data).decode("utf-8-sig", errors="replace")
-
-
-def _is_of_etcd(log: EtcdLog, text: str) -> bool:
-    seen = log.rejections or log.dial_failures or log.startup.etcd_version
-    return bool(seen) or any(word in text for word in _OF_ETCD)
 
 
 def _latest(text: str, zone: tzinfo) -> datetime | None:

@@ -184,7 +184,7 @@ OWN_MARKS: Final = ("etcdtls-unknown", "unknown.invalid")
 _BETWEEN: Final = timedelta(seconds=2)
 """The longest time between two rejected connections of one run, unless it waits."""
 _KINDS: Final = 4
-"""So many kinds of rejected connections, all also in this run, come from no client or health check."""
+"""No client or health check causes so many kinds of rejected connections that a run also causes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +207,8 @@ class EarlierRun:
 def earlier_runs(others: Iterable[Rejection], ours: Sequence[Rejection]) -> tuple[EarlierRun, ...]:
     """Return the rejected connections that look like those of earlier runs.
 
-    These are connections from one host shortly before or after one with a name that only this tool sends.
-    They are also successive connections from an address of this run, of several kinds that this run also
-    has.
+    These are connections from one host shortly before or after one with a name that only this tool sends, and
+    successive connections from an address of this run, of several kinds that this run has as well.
 
     Args:
         others: the rejected connections that are not from this run.
@@ -225,7 +224,11 @@ def earlier_runs(others: Iterable[Rejection], ours: Sequence[Rejection]) -> tupl
     found: list[EarlierRun] = []
     for host, lines in by_host.items():
         lines.sort(key=lambda line: line[0])
-        marks = [time for time, one in lines if _is_marked(one)]
+        marks = [
+            time
+            for time, one in lines
+            if one.server_name in OWN_MARKS or any(mark in one.error for mark in OWN_MARKS)
+        ]
         near: list[tuple[datetime, Rejection]] = []
         rest: list[tuple[datetime, Rejection]] = []
         for line in lines:
@@ -249,10 +252,6 @@ def earlier_runs(others: Iterable[Rejection], ours: Sequence[Rejection]) -> tupl
 
 def _kind(rejection: Rejection) -> tuple[Endpoint | None, Cause, str]:
     return rejection.endpoint, rejection.cause, rejection.server_name
-
-
-def _is_marked(rejection: Rejection) -> bool:
-    return any(mark == rejection.server_name or mark in rejection.error for mark in OWN_MARKS)
 
 
 def _bursts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -30,6 +31,7 @@ from pytest_etcdtls.facts.probe import (
     Planned,
     SampleListener,
     Wanted,
+    observed,
     probe,
     sample,
 )
@@ -89,7 +91,7 @@ class AccessMatrix:
         cells: one per TLS version and protocol that the listener serves. That of the gateway has the attempts
             over HTTP/1.1 if TLS refused them, since the handshake is the same.
         instead_of: name of an identity that could not be presented, if this identity was served and so
-            decides the result for it; the cells are then those that were served. Empty otherwise.
+            decides the result for it. The cells are then those that were served. Empty otherwise.
     """
 
     url: str
@@ -129,6 +131,10 @@ class Candidate:
         """Return the tries in that TLS version and protocol, empty if there were none."""
         return next((tries for v, p, tries in self.tries if (v, p) == (version, protocol)), ())
 
+    def served_over(self, protocol: Protocol) -> tuple[Attempt, ...]:
+        """Return the attempts over that protocol whose response could be parsed."""
+        return tuple(attempt for attempt in self.served if attempt.protocol is protocol)
+
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The attempts that count."""
@@ -145,7 +151,7 @@ class Candidate:
         return tuple(attempt for attempt in self.attempts if attempt.response is not None)
 
     @property
-    def ways(self) -> frozenset[Ending]:
+    def endings(self) -> frozenset[Ending]:
         """How its attempts ended."""
         return frozenset(attempt.ending for attempt in self.attempts)
 
@@ -178,7 +184,7 @@ class AcceptedClient:
 
     def closed_by_san_rule(self, candidate: Candidate) -> bool:
         """Whether etcd's SAN rule can explain why the candidate was closed after the handshake."""
-        return self.san_rule and candidate.has_names and candidate.ways == {Ending.CLOSED}
+        return self.san_rule and candidate.has_names and candidate.endings == {Ending.CLOSED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +259,10 @@ class GoodIdentities:
 
     identities: tuple[Identity, ...]
 
+    def named(self, name: str) -> Identity:
+        """Return the identity of that name."""
+        return next(identity for identity in self.identities if identity.name == name)
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedIdentities:
@@ -262,17 +272,18 @@ class IssuedIdentities:
 
 
 @probe(IssuedIdentities, reported=False, cost=0, needs=[FirstContact])
-def _workshop(context: Context) -> IssuedIdentities:
+def _issued_identities(context: Context) -> IssuedIdentities:
     listener = listener_of(context)
     credentials = context.target.credentials(listener.role)
     signing = credentials.signing_key
     if signing is None:
-        side = "peer-" if listener.role is Role.PEER else ""
-        raise NotVerifiedError(f"needs the key of the CA that signs its clients: pass --etcd-{side}ca-key")
+        raise NotVerifiedError(
+            f"needs the key of the CA that signs its clients: pass --etcd-{listener.role.prefix}ca-key"
+        )
     authority = CertificateAuthority.from_key(signing.certificate, signing.key)
     files = (signing.certificate_file or "ca.crt", signing.key_file or "ca.key")
     common_name = credentials.allowed_cn[0] if credentials.allowed_cn else identities.COMMON_NAME
-    names = _admitted_names(context, credentials)
+    names = _accepted_names(context, credentials)
     return IssuedIdentities(
         identities.issue_identities(
             authority, common_name=common_name, subject_alt_names=names, ca_files=files
@@ -280,28 +291,23 @@ def _workshop(context: Context) -> IssuedIdentities:
     )
 
 
-def _admitted_names(context: Context, credentials: PortCredentials) -> tuple[str, ...]:
-    """Return the names that a good certificate must have, none if no rule about hostnames is known.
-
-    If a certificate has names, etcd's SAN rule requires our address among them.
-    """
+def _accepted_names(context: Context, credentials: PortCredentials) -> tuple[str, ...]:
+    """Return the names that a good certificate must have, none if no rule about hostnames is known."""
     if not credentials.allowed_hostname:
         return ()
+    # On peer and metrics listeners etcd compares the SANs, if there are any, with our address.
     addresses = {attempt.local_address for attempt in context.get(FirstContact).tls if attempt.local_address}
-    return (credentials.allowed_hostname[0], *sorted(_host(address) for address in addresses))
+    hosts = (address.rpartition(":")[0].strip("[]").partition("%")[0] for address in addresses)
+    return (credentials.allowed_hostname[0], *sorted(hosts))
 
 
-def _host(address: str) -> str:
-    return address.rpartition(":")[0].strip("[]").partition("%")[0]
-
-
-def is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
+def meets_name_rules(identity: Identity, credentials: PortCredentials) -> bool:
     """Return whether the declared rules about names, if any, accept the identity."""
     if not identity.chain:
         return True
     leaf, hostnames = identity.chain[0], credentials.allowed_hostname
     common_names = {str(name.value) for name in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
-    return (not credentials.allowed_cn or bool(common_names & set(credentials.allowed_cn))) and (
+    return (not credentials.allowed_cn or not common_names.isdisjoint(credentials.allowed_cn)) and (
         not hostnames or any(names_host(leaf, hostname) for hostname in hostnames)
     )
 
@@ -310,7 +316,7 @@ def is_admitted(identity: Identity, credentials: PortCredentials) -> bool:
 def _good_identities(context: Context) -> GoodIdentities:
     credentials = context.target.credentials(listener_of(context).role)
     # A refusal of an identity that the declared rules exclude is correct, so it is no control.
-    good = tuple(one for one in credentials.identities if is_admitted(one, credentials))
+    good = tuple(one for one in credentials.identities if meets_name_rules(one, credentials))
     good = good or credentials.identities
     if credentials.signing_key is not None:
         good += (context.get(IssuedIdentities).issued[ISSUED],)
@@ -324,8 +330,8 @@ class ClientIdentity:
     Attributes:
         valid_counterpart: name of the good identity that differs in one point only, ``None`` if there is
             none.
-        held: for an identity that we hold and that was not made for this test: why no better one is
-            available, which is the reason reported if the identity proves nothing. Empty for all others.
+        held: why no identity could be issued; given for one that we hold, and reported if it proves nothing.
+            Empty for all others.
     """
 
     identity: Identity
@@ -339,7 +345,7 @@ class ClientIdentity:
     cost=0,
     needs=[FirstContact, IssuedIdentities, ServedChain, AcceptedClient],
 )
-def _presentable(context: Context, key: str) -> ClientIdentity:
+def _client_identity(context: Context, key: str) -> ClientIdentity:
     if key in _MADE:
         return ClientIdentity(_MADE[key](context))
     _needs_rule(context, key)
@@ -359,8 +365,7 @@ def _held(context: Context) -> Iterator[Identity]:
     anchors = trust.certificates if trust else ()
     accepted = context.get(AcceptedClient).accepted
     if accepted is not None:
-        known = {one.name: one for one in context.get(GoodIdentities).identities}
-        good = known[accepted.identity]
+        good = context.get(GoodIdentities).named(accepted.identity)
         yield good
         path = _path(good, anchors)
         anchors = path[-1:] if path else ()
@@ -373,11 +378,8 @@ def _path(identity: Identity, anchors: tuple[x509.Certificate, ...]) -> Path | N
 
 def _ours(context: Context) -> Iterator[Identity]:
     """Yield the key pairs that we hold, those for the port first."""
-    role = listener_of(context).role
-    first, second = context.target.credentials(role), context.target.client
-    if role is not Role.PEER:
-        second = context.target.peer
-    for credentials in (first, second):
+    ports = [context.target.client, context.target.peer]
+    for credentials in reversed(ports) if listener_of(context).role is Role.PEER else ports:
         yield from credentials.identities
         yield from credentials.served
 
@@ -390,17 +392,14 @@ def _is_excluded(context: Context, identity: Identity, name: str) -> bool:
         "expired": now > leaf.not_valid_after_utc,
         "not-yet-valid": now < leaf.not_valid_before_utc,
         "server-auth-only": not is_for(leaf, "clientAuth"),
-        "wrong-cn": not is_admitted(identity, replace(credentials, allowed_hostname=())),
-        "wrong-hostname": not is_admitted(identity, replace(credentials, allowed_cn=())),
+        "wrong-cn": not meets_name_rules(identity, replace(credentials, allowed_hostname=())),
+        "wrong-hostname": not meets_name_rules(identity, replace(credentials, allowed_cn=())),
     }
     return broken.get(name, False) and not any(found for rule, found in broken.items() if rule != name)
 
 
 def _revoked(context: Context) -> Identity:
-    """Return a certificate that the list revokes: given, ours, or made with the CA's key and a listed serial.
-
-    etcd compares serial numbers and nothing else.
-    """
+    """Return a certificate that the CRL revokes: given, ours, or issued with a serial number of the CRL."""
     listener = listener_of(context)
     credentials = context.target.credentials(listener.role)
     if credentials.revoked is not None:
@@ -416,17 +415,18 @@ def _revoked(context: Context) -> Identity:
         raise NotApplicableError("no revocation list is declared here")
     crl = declared.crls.get(setting.value)
     if crl is None or crl.found is None:
-        raise NotVerifiedError(f"{setting} is not here: name a directory with a copy by --etcd-pki-dir")
+        raise NotVerifiedError(f"{setting} is not here: pass a directory with a copy by --etcd-pki-dir")
     if not crl.serial_numbers:
         raise NotApplicableError(f"{crl.found} revokes nothing")
     for one in _held(context):
         if serial_number(one.chain[0]) in crl.serial_numbers:
             return replace(one, name="revoked")
+    # Of the CRL, etcd compares serial numbers and nothing else, so a certificate with a listed one is enough.
     signing = credentials.signing_key
     if signing is None or signing.certificate.subject.rfc4514_string() != crl.issuer:
-        option = "--etcd-peer-ca-key" if side == "peer" else "--etcd-ca-key"
         raise NotVerifiedError(
-            f"needs a certificate that {crl.found} revokes: pass {option}, the key of {printable(crl.issuer)}"
+            f"needs a certificate that {crl.found} revokes: pass --etcd-{listener.role.prefix}ca-key, "
+            f"the key of {printable(crl.issuer)}"
         )
     return identities.revoked(
         CertificateAuthority.from_key(signing.certificate, signing.key),
@@ -449,10 +449,9 @@ def _needs_rule(context: Context, name: str) -> None:
 
 
 def _client_certificate(context: Context) -> Identity:
-    identities_of_clients = context.target.client.identities
-    if not identities_of_clients:
+    if not context.target.client.identities:
         raise NotVerifiedError("needs a client certificate: pass --etcd-cert and --etcd-key")
-    return identities_of_clients[0]
+    return context.target.client.identities[0]
 
 
 def _peer_certificate(context: Context) -> Identity:
@@ -465,11 +464,8 @@ def _peer_certificate(context: Context) -> Identity:
     ]
     if not own:
         raise NotVerifiedError("needs a peer certificate: pass --etcd-peer-cert and --etcd-peer-key")
-    return next((identity for identity in own if _is_for_servers(identity)), own[0])
-
-
-def _is_for_servers(identity: Identity) -> bool:
-    return "serverAuth" in (purposes(identity.chain[0]) or ())
+    of_servers = (one for one in own if "serverAuth" in (purposes(one.chain[0]) or ()))
+    return next(of_servers, own[0])
 
 
 def _server_certificate(context: Context) -> Identity:
@@ -477,15 +473,14 @@ def _server_certificate(context: Context) -> Identity:
     for identity in _ours(context):
         if identity.chain and identity.chain[0] == leaf:
             return identity
-    raise NotVerifiedError("needs the key of the served certificate: pass --etcd-config where the files are")
+    raise NotVerifiedError("needs the key of the served certificate: pass --etcd-config where its files are")
 
 
 def _lookalike(context: Context) -> Identity:
-    credentials: PortCredentials = context.target.credentials(listener_of(context).role)
+    trust = context.target.credentials(listener_of(context).role).client_trust
     announced = {der: None for attempt in tls_answer(context).tls for der in attempt.announced_ca}
-    trusted = credentials.client_trust.certificates if credentials.client_trust else ()
-    names = [x509.Name.from_bytes(der) for der in announced]
-    return identities.lookalike_ca(tuple(names), trusted)
+    names = tuple(x509.Name.from_bytes(der) for der in announced)
+    return identities.lookalike_ca(names, trust.certificates if trust else ())
 
 
 _MADE: dict[str, Callable[[Context], Identity]] = {
@@ -505,7 +500,7 @@ PROTOCOLS: dict[Role, tuple[Protocol, ...]] = {
     Role.METRICS: (Protocol.HTTP1,),
     Role.CLIENT_HTTP: (Protocol.HTTP1, Protocol.GATEWAY),
 }
-"""Protocols of a listener of each role; the peer port has no HTTP/2 whatever its ALPN says."""
+"""Protocols of a listener of each role. The peer port selects h2 by ALPN, and yet serves HTTP/1.1 only."""
 
 SAN_RULE_ROLES = frozenset({Role.PEER, Role.METRICS})
 """Where etcd compares a client certificate's SANs with the remote address (client/pkg/transport)."""
@@ -517,7 +512,9 @@ UNTRUSTED_IDENTITIES = ("none", "self-signed", "foreign-ca")
 """Bad identities that need nothing but the listener. Where one of them is served, a narrower rule refuses no
 client: a client that the rule excludes can present this identity instead."""
 
-Place = tuple[TLSVersion, Protocol]
+Combination = tuple[TLSVersion, Protocol]
+"""A TLS version and a protocol in which an identity is tried."""
+
 Tries = tuple[tuple[TLSVersion, Protocol, tuple[Attempt, ...]], ...]
 
 
@@ -535,21 +532,21 @@ def has_names(identity: Identity) -> bool:
     return bool(identity.chain) and extension(identity.chain[0], x509.SubjectAlternativeName) is not None
 
 
-def _grid(
+def _try_each(
     context: Context,
     identity: Identity,
     versions: Sequence[TLSVersion],
     protocols: Sequence[Protocol],
     purpose: str,
     *,
-    known: Mapping[Place, tuple[Attempt, ...]] = MappingProxyType({}),
+    known: Mapping[Combination, tuple[Attempt, ...]] = MappingProxyType({}),
 ) -> Tries:
-    """Make an attempt in each version and protocol that is not known."""
+    """Return the tries in each version and protocol; make those that are not known."""
     listener = listener_of(context)
-    places = [(version, protocol) for version in versions for protocol in protocols]
-    requests = [status_request(listener, identity, *place, purpose) for place in places if place not in known]
+    combinations = list(itertools.product(versions, protocols))
+    requests = [status_request(listener, identity, *one, purpose) for one in combinations if one not in known]
     made = iter(context.attempt(*requests) if requests else ())
-    return tuple((*place, known[place] if place in known else next(made)) for place in places)
+    return tuple((*one, known[one] if one in known else next(made)) for one in combinations)
 
 
 def _again(context: Context, identity: Identity, tries: Tries, purpose: str) -> Tries:
@@ -558,14 +555,12 @@ def _again(context: Context, identity: Identity, tries: Tries, purpose: str) -> 
     closed = [(v, p) for v, p, made in tries if made[-1].ending is Ending.CLOSED]
     if not closed:
         return tries
-    requests = [
-        status_request(listener, identity, *place, f"{purpose}, again after a close") for place in closed
-    ]
+    requests = [status_request(listener, identity, *one, f"{purpose}, again after a close") for one in closed]
     made_again = dict(zip(closed, context.attempt(*requests), strict=True))
     return tuple((v, p, made + made_again.get((v, p), ())) for v, p, made in tries)
 
 
-def _acceptance_cost(planned: Planned) -> int:
+def _accepted_cost(planned: Planned) -> int:
     target, listener = planned.target, planned.listener
     if listener is None or listener.scheme == "http":
         return 0
@@ -576,27 +571,26 @@ def _acceptance_cost(planned: Planned) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Acceptance:
-    """The accepted client, and its sessions by version and protocol, which hold secrets.
-
-    Sessions are kept in the listener's first protocol only.
+class AcceptedConnections:
+    """The accepted client, and what came of the connections on which it was accepted.
 
     Attributes:
-        more: the attempts of further requests on its connections, by the observation that they are for.
+        sessions: by TLS version, in the listener's first protocol only; they hold secrets.
+        more: the attempts of further requests on the connections, by the observation that they are for.
     """
 
     client: AcceptedClient
-    sessions: Mapping[Place, SessionSlot]
+    sessions: Mapping[Combination, SessionSlot]
     more: Mapping[Observation, Attempt]
 
 
-@probe(AcceptedClient, cost=0, needs=[Acceptance])
+@probe(AcceptedClient, cost=0, needs=[AcceptedConnections])
 def _accepted_client(context: Context) -> AcceptedClient:
-    return context.get(Acceptance).client
+    return context.get(AcceptedConnections).client
 
 
-@probe(Acceptance, reported=False, cost=_acceptance_cost, needs=[FirstContact, GoodIdentities])
-def _acceptance(context: Context) -> Acceptance:
+@probe(AcceptedConnections, reported=False, cost=_accepted_cost, needs=[FirstContact, GoodIdentities])
+def _accepted_connections(context: Context) -> AcceptedConnections:
     listener = listener_of(context)
     versions = tls_answer(context).offered
     candidates: list[Candidate] = []
@@ -605,22 +599,15 @@ def _acceptance(context: Context) -> Acceptance:
         purpose = f"good identity {identity.name}"
         protocols = PROTOCOLS[listener.role]
         slots = {(version, protocols[0]): SessionSlot() for version in versions}
-        known, more = _introduced(context, identity, versions, protocols, purpose, slots, context.riders())
-        tries = _grid(context, identity, versions, protocols, purpose, known=known)
+        known, more = _try_on_shared_connections(
+            context, identity, versions, protocols, purpose, slots, context.shared_requests()
+        )
+        tries = _try_each(context, identity, versions, protocols, purpose, known=known)
         if not any(made[-1].response is not None for _, _, made in tries):
             tries = _again(context, identity, tries, purpose)
-        candidates.append(
-            Candidate(
-                identity=identity.name,
-                origin=identity.origin,
-                issued=identity.name == ISSUED,
-                has_names=has_names(identity),
-                files=_files(identity),
-                tries=tries,
-                excluded=not is_admitted(identity, context.target.credentials(listener.role)),
-                chain=identity.chain,
-            )
-        )
+        candidate = _candidate(identity, tries, issued=identity.name == ISSUED)
+        excluded = not meets_name_rules(identity, context.target.credentials(listener.role))
+        candidates.append(replace(candidate, excluded=excluded))
         if candidates[-1].served:
             accepted = candidates[-1]
             break
@@ -632,18 +619,18 @@ def _acceptance(context: Context) -> Acceptance:
         san_rule=listener.role in SAN_RULE_ROLES,
         versions=versions,
     )
-    return Acceptance(client, slots, more) if accepted else Acceptance(client, {}, {})
+    return AcceptedConnections(client, slots, more) if accepted else AcceptedConnections(client, {}, {})
 
 
-def _introduced(
+def _try_on_shared_connections(
     context: Context,
     identity: Identity,
     versions: Sequence[TLSVersion],
     protocols: Sequence[Protocol],
     purpose: str,
-    slots: Mapping[Place, SessionSlot] = MappingProxyType({}),
-    riders: Mapping[Observation, Request] = MappingProxyType({}),
-) -> tuple[dict[Place, tuple[Attempt, ...]], dict[Observation, Attempt]]:
+    slots: Mapping[Combination, SessionSlot] = MappingProxyType({}),
+    shared: Mapping[Observation, Request] = MappingProxyType({}),
+) -> tuple[dict[Combination, tuple[Attempt, ...]], dict[Observation, Attempt]]:
     """Try a good identity, with one connection for HTTP/1.1 and one for gRPC in each version.
 
     The gateway's request is sent on the first, and in the highest version the requests of other
@@ -654,7 +641,7 @@ def _introduced(
         other observations.
     """
     listener = listener_of(context)
-    asked: list[dict[Place | Observation, Request]] = []
+    conversations: list[dict[Combination | Observation, Request]] = []
     for version in versions:
         status = {
             (version, protocol): replace(
@@ -664,32 +651,44 @@ def _introduced(
             for protocol in protocols
         }
         for on in (_OVER_HTTP1, (Protocol.GRPC,)):
-            one: dict[Place | Observation, Request] = {
-                place: request for place, request in status.items() if place[1] in on
+            one: dict[Combination | Observation, Request] = {
+                what: request for what, request in status.items() if request.protocol in on
             }
             if version is versions[-1]:
                 one |= {
                     what: replace(request, identity=identity, version=version)
-                    for what, request in riders.items()
+                    for what, request in shared.items()
                     if request.protocol in on
                 }
-            if any(request.protocol in on for request in status.values()):
-                asked.append(one)
-    known: dict[Place, tuple[Attempt, ...]] = {}
+            if not status.keys().isdisjoint(one):
+                conversations.append(one)
+    known: dict[Combination, tuple[Attempt, ...]] = {}
     more: dict[Observation, Attempt] = {}
-    made = context.converse(*(tuple(one.values()) for one in asked))
-    for one, came in zip(asked, made, strict=True):
+    made = context.attempt_shared(*(tuple(one.values()) for one in conversations))
+    for one, came in zip(conversations, made, strict=True):
         first, *others = one
-        known[cast("Place", first)] = came.tries
+        known[cast("Combination", first)] = came.tries
         for what, attempt in zip(others, came.more, strict=False):
             if what[0] in versions:
-                known[cast("Place", what)] = (attempt,)
+                known[cast("Combination", what)] = (attempt,)
             else:
                 more[cast("Observation", what)] = attempt
     return known, more
 
 
 _OVER_HTTP1 = (Protocol.HTTP1, Protocol.GATEWAY)
+
+
+def _candidate(identity: Identity, tries: Tries, *, issued: bool) -> Candidate:
+    return Candidate(
+        identity=identity.name,
+        origin=identity.origin,
+        issued=issued,
+        has_names=has_names(identity),
+        files=_files(identity),
+        tries=tries,
+        chain=identity.chain,
+    )
 
 
 def _files(identity: Identity) -> tuple[str, str] | None:
@@ -723,22 +722,14 @@ def _counterpart_cost(planned: Planned) -> int:
 def _valid_counterpart(context: Context, key: str) -> Candidate:
     """Try the valid counterpart of issued identities, unless it was tried as the accepted identity."""
     identity = context.get(IssuedIdentities).issued[key]
-    acceptance = context.get(AcceptedClient)
-    if acceptance.accepted is not None and acceptance.accepted.identity == identity.name:
-        return acceptance.accepted
+    good = context.get(AcceptedClient)
+    if good.accepted is not None and good.accepted.identity == identity.name:
+        return good.accepted
     purpose = f"valid counterpart {identity.name}"
     protocols = served_protocols(context)
-    known, _ = _introduced(context, identity, acceptance.versions, protocols, purpose)
-    tries = _grid(context, identity, acceptance.versions, protocols, purpose, known=known)
-    return Candidate(
-        identity=identity.name,
-        origin=identity.origin,
-        issued=True,
-        has_names=has_names(identity),
-        files=_files(identity),
-        tries=_again(context, identity, tries, purpose),
-        chain=identity.chain,
-    )
+    known, _ = _try_on_shared_connections(context, identity, good.versions, protocols, purpose)
+    tries = _try_each(context, identity, good.versions, protocols, purpose, known=known)
+    return _candidate(identity, _again(context, identity, tries, purpose), issued=True)
 
 
 def _protocols(key: str | None, known: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
@@ -746,7 +737,7 @@ def _protocols(key: str | None, known: tuple[Protocol, ...]) -> tuple[Protocol, 
     return known[:1] if key in OTHER_ROLES else known
 
 
-def _admission_cost(planned: Planned) -> int:
+def _matrix_cost(planned: Planned) -> int:
     listener = planned.listener
     if listener is None or listener.scheme == "http":
         return 0
@@ -772,19 +763,19 @@ def _needs_of_matrix(planned: Planned) -> Sequence[Wanted]:
     )
 
 
-@probe(AccessMatrix, cost=_admission_cost, needs=_needs_of_matrix)
-def _admission(context: Context, key: str) -> AccessMatrix:
+@probe(AccessMatrix, cost=_matrix_cost, needs=_needs_of_matrix)
+def _matrix(context: Context, key: str) -> AccessMatrix:
     try:
-        presentable = context.get(ClientIdentity, key)
-        admission = _presented(context, presentable, key)
-        if presentable.held and not _decides(admission):
-            raise NotVerifiedError(presentable.held)
+        client = context.get(ClientIdentity, key)
+        matrix = _try_identity(context, client, key)
+        if client.held and not _decides(matrix):
+            raise NotVerifiedError(client.held)
     except NotVerifiedError as missing:
         found = served_instead(context, key)
         if found is None:
             raise NotVerifiedError(missing.reason) from missing
         return found
-    return admission
+    return matrix
 
 
 def served_instead(context: Context, key: str) -> AccessMatrix | None:
@@ -795,55 +786,44 @@ def served_instead(context: Context, key: str) -> AccessMatrix | None:
         key: name of the identity that cannot be presented.
     """
     if key in UNTRUSTED_IDENTITIES:
-        return None  # a witness stands for others; another one cannot stand for it
+        return None  # one untrusted identity decides nothing for another, and would be asked for without end
     if key == "revoked" and listener_of(context).member not in context.target.declared:
-        return None  # whether there is a revocation list is not known
-    # A witness that cannot be presented asks those before it only. Else two would ask each other without end.
-    before = (
-        UNTRUSTED_IDENTITIES[: UNTRUSTED_IDENTITIES.index(key)]
-        if key in UNTRUSTED_IDENTITIES
-        else UNTRUSTED_IDENTITIES
-    )
-    for name in ("none",) if key in OTHER_ROLES else before:
+        return None  # whether a CRL is declared is not known
+    for name in ("none",) if key in OTHER_ROLES else UNTRUSTED_IDENTITIES:
         with suppress(UnobservedError):
             seen = context.get(AccessMatrix, name)
-            served = tuple(cell for cell in seen.cells if cell.attempt.ending is Ending.SERVED)
+            served = tuple(case for case in seen.cells if case.attempt.ending is Ending.SERVED)
             if served:
                 return replace(seen, cells=served, instead_of=key)
     return None
 
 
-def _decides(admission: AccessMatrix) -> bool:
-    """Return whether an identity that we hold, not made for this test, decides the result for its kind.
+def _decides(matrix: AccessMatrix) -> bool:
+    """Return whether an identity that we hold, not issued for this run, decides the result for its kind.
 
-    It does if it is served, or if TLS refuses it and serves a good client; a close may be due to its names.
+    It does if it is served, or if TLS refuses it and serves a good client. A close may be due to its names.
     """
-    ways = {cell.attempt.ending for cell in admission.cells}
-    controls = {cell.control.attempt.ending for cell in admission.cells if cell.control.attempt}
-    return Ending.SERVED in ways or (ways == {Ending.REFUSED} and controls == {Ending.SERVED})
+    endings = {case.attempt.ending for case in matrix.cells}
+    controls = {case.control.attempt.ending for case in matrix.cells if case.control.attempt}
+    return Ending.SERVED in endings or (endings == {Ending.REFUSED} and controls == {Ending.SERVED})
 
 
-def _presented(context: Context, presentable: ClientIdentity, key: str) -> AccessMatrix:
+def _try_identity(context: Context, client: ClientIdentity, key: str) -> AccessMatrix:
     listener = listener_of(context)
-    acceptance = context.get(AcceptedClient)
-    identity = presentable.identity
-    reference = (
-        context.get(Candidate, presentable.valid_counterpart)
-        if presentable.valid_counterpart
-        else acceptance.reference
-    )
+    good = context.get(AcceptedClient)
+    identity = client.identity
+    counterpart = client.valid_counterpart
+    reference = context.get(Candidate, counterpart) if counterpart else good.reference
     purpose = f"identity {key}" if key in OTHER_ROLES else f"bad identity {identity.name}"
-    places = _protocols(key, served_protocols(context))
-    tries = _known_tries(context, identity, places)
+    protocols = _protocols(key, served_protocols(context))
+    tries = _known_tries(context, identity, protocols)
     if not tries:
         known = _first_contact(context) if identity is NO_CERTIFICATE else {}
-        without = [protocol for protocol in places if protocol is not Protocol.GATEWAY]
-        tries = _grid(context, identity, acceptance.versions, without, purpose, known=known)
-        known = {(version, protocol): made for version, protocol, made in tries} | _refused_alike(tries)
-        tries = _grid(context, identity, acceptance.versions, places, purpose, known=known)
-    controls = _controls(
-        context, identity, tries, reference, valid_counterpart=presentable.valid_counterpart is not None
-    )
+        without = [protocol for protocol in protocols if protocol is not Protocol.GATEWAY]
+        tries = _try_each(context, identity, good.versions, without, purpose, known=known)
+        known = {(version, protocol): made for version, protocol, made in tries} | _gateway_refusals(tries)
+        tries = _try_each(context, identity, good.versions, protocols, purpose, known=known)
+    controls = _controls(context, identity, tries, reference, valid_counterpart=counterpart is not None)
     return AccessMatrix(
         url=listener.url,
         role=listener.role,
@@ -858,12 +838,9 @@ def _presented(context: Context, presentable: ClientIdentity, key: str) -> Acces
     )
 
 
-def _first_contact(context: Context) -> dict[Place, tuple[Attempt, ...]]:
-    """Return the attempts of the first contact that are those without a certificate over HTTP/1.1.
-
-    Left out are those whose end could have another reason, and those with a server that had not yet proved
-    who it is.
-    """
+def _first_contact(context: Context) -> dict[Combination, tuple[Attempt, ...]]:
+    """Return the attempts of the first contact that count as tries without a certificate over HTTP/1.1."""
+    # Before the server at a discovered address has proved who it is, an attempt may end for another reason.
     if listener_of(context).discovered:
         return {}
     return {
@@ -873,11 +850,9 @@ def _first_contact(context: Context) -> dict[Place, tuple[Attempt, ...]]:
     }
 
 
-def _refused_alike(tries: Tries) -> dict[Place, tuple[Attempt, ...]]:
-    """Return the tries over HTTP/1.1 that TLS refused as those of the gateway.
-
-    Both begin with the same ClientHello, and a server refuses a certificate before it reads a request.
-    """
+def _gateway_refusals(tries: Tries) -> dict[Combination, tuple[Attempt, ...]]:
+    """Return the tries over HTTP/1.1 that TLS refused, as tries of the gateway."""
+    # Both begin with the same ClientHello, and a server refuses a certificate before it reads a request.
     return {
         (version, Protocol.GATEWAY): made
         for version, protocol, made in tries
@@ -887,17 +862,16 @@ def _refused_alike(tries: Tries) -> dict[Place, tuple[Attempt, ...]]:
 
 def _known_tries(context: Context, identity: Identity, protocols: Sequence[Protocol]) -> Tries:
     """Return the attempts made when the identity was tried as a good one, empty if it was not."""
-    good = {known.name: known for known in context.get(GoodIdentities).identities}
-    if good.get(identity.name) is not identity:
+    if not any(good is identity for good in context.get(GoodIdentities).identities):
         return ()
     tried = (one for one in context.get(AcceptedClient).candidates if one.identity == identity.name)
-    return tuple(place for one in tried for place in one.tries if place[1] in protocols)
+    return tuple(made for one in tried for made in one.tries if made[1] in protocols)
 
 
 @probe(ServedClient, cost=0, needs=[AcceptedClient, (AccessMatrix, "none")])
 def _served_client(context: Context) -> ServedClient:
-    acceptance = context.get(AcceptedClient)
-    client = acceptance.accepted
+    good = context.get(AcceptedClient)
+    client = good.accepted
     if client is None:
         unauthenticated = context.get(AccessMatrix, "none")
         found = Candidate(
@@ -906,10 +880,10 @@ def _served_client(context: Context) -> ServedClient:
             issued=False,
             has_names=False,
             files=None,
-            tries=tuple((cell.version, cell.protocol, cell.tries) for cell in unauthenticated.cells),
+            tries=tuple((case.version, case.protocol, case.tries) for case in unauthenticated.cells),
         )
         client = found if found.served else None
-    return ServedClient(url=acceptance.url, role=acceptance.role, client=client)
+    return ServedClient(url=good.url, role=good.role, client=client)
 
 
 def _controls(
@@ -919,26 +893,22 @@ def _controls(
     reference: Candidate | None,
     *,
     valid_counterpart: bool,
-) -> dict[tuple[TLSVersion, Protocol], Control]:
+) -> dict[Combination, Control]:
     if reference is None:
         return {(v, p): Control() for v, p, _ in tries}
     made = {(v, p): reference.attempt(v, p) for v, p, _ in tries}
     if identity.name in CLOSED_BY_ETCD:
         closed = [(v, p) for v, p, attempts in tries if attempts[-1].ending is Ending.CLOSED]
-        control = _identity_of(context, reference)
+        known = {good.name: good for good in context.get(GoodIdentities).identities}
+        control = known.get(reference.identity) or context.get(IssuedIdentities).issued[reference.identity]
         purpose = f"control {reference.identity}, again after a close"
-        requests = [status_request(listener_of(context), control, *place, purpose) for place in closed]
-        for place, again in zip(closed, context.attempt(*requests) if requests else [], strict=True):
-            made[place] += again
+        requests = [status_request(listener_of(context), control, *one, purpose) for one in closed]
+        for one, again in zip(closed, context.attempt(*requests) if requests else [], strict=True):
+            made[one] += again
     return {
-        place: Control(identity=reference.identity, tries=attempts, valid_counterpart=valid_counterpart)
-        for place, attempts in made.items()
+        one: Control(identity=reference.identity, tries=attempts, valid_counterpart=valid_counterpart)
+        for one, attempts in made.items()
     }
-
-
-def _identity_of(context: Context, reference: Candidate) -> Identity:
-    known = {identity.name: identity for identity in context.get(GoodIdentities).identities}
-    return known.get(reference.identity) or context.get(IssuedIdentities).issued[reference.identity]
 
 
 def describe(identity: Identity) -> str:
@@ -973,15 +943,15 @@ def _needs_of_attempts(planned: Planned) -> Sequence[Wanted]:
 
 
 @probe(IdentityAttempts, cost=0, needs=_needs_of_attempts, across=True)
-def _encounters(context: Context) -> IdentityAttempts:
+def _identity_attempts(context: Context) -> IdentityAttempts:
     listener = listener_of(context)
     tls_answer(context)
     split = split_off(context, listener)
     return IdentityAttempts(
         url=listener.url,
         role=listener.role,
-        here=tuple(_at(context, listener)),
-        split=tuple(_at(context, split)) if split else (),
+        here=tuple(_attempts_at(context, listener)),
+        split=tuple(_attempts_at(context, split)) if split else (),
         split_url=split.url if split else "",
     )
 
@@ -990,41 +960,35 @@ def split_off(context: Context, listener: Listener) -> Listener | None:
     """Return the member's https listener for HTTP, separate from its gRPC port, if there is one."""
     if listener.role is not Role.CLIENT:
         return None
-    for other in context.target.listeners:
-        if other.role is Role.CLIENT_HTTP and other.member == listener.member and other.scheme == "https":
-            return other
-    return None
+    others = context.target.siblings(listener, Role.CLIENT_HTTP)
+    return next((other for other in others if other.scheme == "https"), None)
 
 
-def _at(context: Context, listener: Listener) -> Iterator[IdentityAttempt]:
-    yield from _good(context, listener)
+def _attempts_at(context: Context, listener: Listener) -> Iterator[IdentityAttempt]:
+    yield from _attempts_of_the_accepted(context, listener)
     for name in (*_EVERYWHERE, *_BY_ROLE[listener.role]):
-        try:
-            admission = context.get(AccessMatrix, name, listener=listener)
-        except UnobservedError:
+        matrix = observed(context, AccessMatrix, name, listener)
+        if matrix is None or matrix.instead_of:
             continue
-        if admission.instead_of:
-            continue
-        for cell in admission.cells:
+        for case in matrix.cells:
             yield IdentityAttempt(
                 url=listener.url,
-                identity=admission.identity,
-                version=cell.version,
-                protocol=cell.protocol,
-                attempt=cell.attempt,
-                closes=admission.identity in CLOSED_BY_ETCD,
+                identity=matrix.identity,
+                version=case.version,
+                protocol=case.protocol,
+                attempt=case.attempt,
+                closes=matrix.identity in CLOSED_BY_ETCD,
             )
 
 
-def _good(context: Context, listener: Listener) -> Iterator[IdentityAttempt]:
-    try:
-        accepted = context.get(AcceptedClient, listener=listener).accepted
-    except UnobservedError:
+def _attempts_of_the_accepted(context: Context, listener: Listener) -> Iterator[IdentityAttempt]:
+    good = observed(context, AcceptedClient, listener=listener)
+    if good is None or good.accepted is None:
         return
-    for version, protocol, tries in accepted.tries if accepted else ():
+    for version, protocol, tries in good.accepted.tries:
         yield IdentityAttempt(
             url=listener.url,
-            identity=accepted.identity if accepted else "",
+            identity=good.accepted.identity,
             version=version,
             protocol=protocol,
             attempt=tries[-1],
@@ -1047,7 +1011,7 @@ def _split_revocation(context: Context) -> SplitRevocation:
 
 
 @probe(KubernetesCA, cost=0)
-def _kubernetes(context: Context) -> KubernetesCA:
+def _kubernetes_ca(context: Context) -> KubernetesCA:
     bundle = context.target.kubernetes_ca
     if bundle is None and context.target.origin != "live":
         raise NotApplicableError("this cluster was started here and serves no Kubernetes")
@@ -1059,54 +1023,46 @@ def _kubernetes(context: Context) -> KubernetesCA:
     return KubernetesCA(certificates=bundle.certificates, source=bundle.source)
 
 
-@probe(
-    CAsInUse,
-    cost=0,
-    needs=[AnnouncedCAs, Issuers, ClientTrust, AcceptedClient],
-)
+@probe(CAsInUse, cost=0, needs=[AnnouncedCAs, Issuers, ClientTrust, AcceptedClient])
 def _in_use(context: Context) -> CAsInUse:
     announced = context.get(AnnouncedCAs)
-    issuers = _certificates(context, Issuers)
-    trusted = _certificates(context, ClientTrust)
+    issuers, trust = observed(context, Issuers), observed(context, ClientTrust)
     return CAsInUse(
         url=listener_of(context).url,
         known=(
-            *((found, "issued the served certificate") for found in issuers),
-            *((found, "is trusted for clients") for found in trusted),
-            *((found, "has signed the client that is accepted") for found in _of_the_accepted(context)),
+            *(
+                (found, "issued the served certificate")
+                for found in (issuers.certificates if issuers else ())
+            ),
+            *((found, "is trusted for clients") for found in (trust.certificates if trust else ())),
+            *(
+                (found, "has signed the client that is accepted")
+                for found in _signers_of_the_accepted(context)
+            ),
         ),
         announced=tuple(dict.fromkeys(name for _, names in announced.names for name in names)),
-        trust_is_known=bool(trusted),
+        trust_is_known=trust is not None and bool(trust.certificates),
     )
 
 
-def _of_the_accepted(context: Context) -> tuple[x509.Certificate, ...]:
-    """Return the CAs at hand that have signed the accepted client where certificates are asked for.
+def _signers_of_the_accepted(context: Context) -> tuple[x509.Certificate, ...]:
+    """Return the known CAs that have signed the accepted client where certificates are requested.
 
     Such a CA is trusted there, whatever is known of the bundle.
     """
-    try:
-        accepted = context.get(AcceptedClient).accepted
-    except UnobservedError:
+    good = observed(context, AcceptedClient)
+    if good is None or good.accepted is None:
         return ()
-    if accepted is None or not any(requested for _, requested in context.get(AnnouncedCAs).requested):
+    if not any(requested for _, requested in context.get(AnnouncedCAs).requested):
         return ()
-    known = {one.name: one for one in context.get(GoodIdentities).identities}
-    leaf, *sent = known[accepted.identity].chain
+    leaf, *sent = context.get(GoodIdentities).named(good.accepted.identity).chain
     bundles = (context.target.kubernetes_ca, context.target.client.server_ca, context.target.peer.server_ca)
     anchors = [found for bundle in bundles if bundle for found in bundle.certificates]
     path = find_path(leaf, sent, anchors, datetime.now(UTC))
     return path[-1:] if path else ()
 
 
-def _certificates(context: Context, type_: type[Issuers] | type[ClientTrust]) -> tuple[x509.Certificate, ...]:
-    try:
-        return context.get(type_).certificates
-    except UnobservedError:
-        return ()
-
-
-def _sample_candidate(place: SampleListener) -> Candidate:
+def _sample_candidate(listener: SampleListener) -> Candidate:
     """Return a good identity that was accepted."""
     return Candidate(
         identity="client",
@@ -1115,65 +1071,67 @@ def _sample_candidate(place: SampleListener) -> Candidate:
         has_names=False,
         files=SAMPLE_FILES,
         tries=tuple(
-            (version, protocol, (place.attempt(offered_version=version, protocol=protocol),))
+            (version, protocol, (listener.attempt(offered_version=version, protocol=protocol),))
             for version in TLSVersion
-            for protocol in place.protocols
+            for protocol in listener.protocols
         ),
     )
 
 
 @sample(AcceptedClient)
-def _sample_accepted(place: SampleListener) -> AcceptedClient:
-    candidate = _sample_candidate(place)
+def _sample_accepted(listener: SampleListener) -> AcceptedClient:
+    candidate = _sample_candidate(listener)
     return AcceptedClient(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         candidates=(candidate,),
         accepted=candidate,
-        san_rule=place.role is Role.PEER,
+        san_rule=listener.role is Role.PEER,
         versions=tuple(TLSVersion),
     )
 
 
 @sample(ServedClient)
-def _sample_served(place: SampleListener) -> ServedClient:
-    return ServedClient(url=place.url, role=place.role, client=_sample_candidate(place))
+def _sample_served(listener: SampleListener) -> ServedClient:
+    return ServedClient(url=listener.url, role=listener.role, client=_sample_candidate(listener))
 
 
 @sample(AccessMatrix)
-def sample_matrix(place: SampleListener, key: str) -> AccessMatrix:
+def sample_matrix(listener: SampleListener, key: str) -> AccessMatrix:
     """Return the conforming attempts of an identity: each is refused, and the control is served."""
     cells = tuple(
         AccessCase(
             version=version,
             protocol=protocol,
-            tries=(place.refused(identity=key, offered_version=version, protocol=protocol),),
+            tries=(listener.refused(identity=key, offered_version=version, protocol=protocol),),
             control=Control(
-                identity="client", tries=(place.attempt(offered_version=version, protocol=protocol),)
+                identity="client", tries=(listener.attempt(offered_version=version, protocol=protocol),)
             ),
         )
         for version in TLSVersion
-        for protocol in place.protocols
+        for protocol in listener.protocols
     )
     files = None if key == NO_CERTIFICATE.name else (f"{key}.crt", f"{key}.key")
-    return AccessMatrix(url=place.url, role=place.role, identity=key, files=files, cells=cells)
+    return AccessMatrix(url=listener.url, role=listener.role, identity=key, files=files, cells=cells)
 
 
 @sample(IdentityAttempts)
-def _sample_attempts(place: SampleListener) -> IdentityAttempts:
+def _sample_attempts(listener: SampleListener) -> IdentityAttempts:
     here = tuple(
-        IdentityAttempt(url=place.url, identity=identity, version=version, protocol=protocol, attempt=attempt)
+        IdentityAttempt(
+            url=listener.url, identity=identity, version=version, protocol=protocol, attempt=attempt
+        )
         for version in TLSVersion
-        for protocol in place.protocols
-        for identity, attempt in (("client", place.attempt()), ("none", place.refused()))
+        for protocol in listener.protocols
+        for identity, attempt in (("client", listener.attempt()), ("none", listener.refused()))
     )
-    return IdentityAttempts(url=place.url, role=place.role, here=here)
+    return IdentityAttempts(url=listener.url, role=listener.role, here=here)
 
 
 @sample(SplitRevocation)
-def _sample_split_revocation(place: SampleListener) -> SplitRevocation:
+def _sample_split_revocation(listener: SampleListener) -> SplitRevocation:
     http = sample_matrix(SampleListener(Role.CLIENT_HTTP), "revoked")
     closed = tuple(
-        replace(cell, tries=(replace(cell.attempt, ending=Ending.CLOSED, alert=None),)) for cell in http.cells
+        replace(case, tries=(replace(case.attempt, ending=Ending.CLOSED, alert=None),)) for case in http.cells
     )
-    return SplitRevocation(grpc=sample_matrix(place, "revoked"), http=replace(http, cells=closed))
+    return SplitRevocation(grpc=sample_matrix(listener, "revoked"), http=replace(http, cells=closed))

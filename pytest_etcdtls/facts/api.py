@@ -7,7 +7,7 @@ import re
 import threading
 from dataclasses import field, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,10 +18,15 @@ from pytest_etcdtls.errors import (
     NotApplicableError,
     NotVerifiedError,
     RegistrationError,
-    UnobservedError,
     UnreadableJSONError,
 )
-from pytest_etcdtls.facts.access import Acceptance, AcceptedClient, Candidate, GoodIdentities, ServedClient
+from pytest_etcdtls.facts.access import (
+    AcceptedClient,
+    AcceptedConnections,
+    Candidate,
+    GoodIdentities,
+    ServedClient,
+)
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ClientTrust, Dialling, PathToTrust, ServedChain
 from pytest_etcdtls.facts.listener import (
     FirstContact,
@@ -38,6 +43,7 @@ from pytest_etcdtls.facts.probe import (
     Planned,
     SampleListener,
     etcd_response,
+    observed,
     probe,
     sample,
 )
@@ -49,12 +55,12 @@ from pytest_etcdtls.tls.attempt import Attempt, Ending, Request, Response
 from pytest_etcdtls.tls.http import GATEWAY_STATUS_PATH, GRPC_STATUS_PATH, encode, fields, grpc_message
 from pytest_etcdtls.untrusted import printable, read_json
 
-_WORDS_OF_ETCD = (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"')
+_NAMES_IN_ETCD_JSON = (b'"etcdserver"', b'"cluster_id"', b'"health"', b'"code"')
 
 
 def is_of_etcd(response: Response) -> bool:
     """Return whether a response has etcd's format: of ``/version``, ``/health`` or the JSON gateway."""
-    return any(word in response.body for word in _WORDS_OF_ETCD)
+    return any(name in response.body for name in _NAMES_IN_ETCD_JSON)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,20 +266,19 @@ def accepted_client(context: Context) -> tuple[Candidate, Identity]:
         NotVerifiedError: if none is known, or none is accepted.
         UnobservedError: if the listener has no TLS or does not answer.
     """
-    acceptance = context.get(AcceptedClient)
+    good = context.get(AcceptedClient)
     accepted = context.get(ServedClient).client
     if accepted is None:
-        side = "peer-" if listener_of(context).role is Role.PEER else ""
-        if not acceptance.candidates:
+        side = listener_of(context).role.prefix
+        if not good.candidates:
             raise NotVerifiedError(f"needs a client certificate: pass --etcd-{side}cert and --etcd-{side}key")
         raise NotVerifiedError("needs an accepted client, and no good identity is accepted here")
-    if acceptance.accepted is None:
+    if good.accepted is None:
         return accepted, NO_CERTIFICATE
-    known = {identity.name: identity for identity in context.get(GoodIdentities).identities}
-    return accepted, known[accepted.identity]
+    return accepted, context.get(GoodIdentities).named(accepted.identity)
 
 
-def _rides_with_key(planned: Planned) -> Request | None:
+def _shared_with_key(planned: Planned) -> Request | None:
     """Return the request if it reads, presents nothing of its own, and is not that of the first contact."""
     role, key = planned.listener.role if planned.listener else Role.CLIENT, str(planned.key)
     request = request_of(key)
@@ -286,8 +291,8 @@ def _rides_with_key(planned: Planned) -> Request | None:
 @probe(
     ClientExchange,
     cost=1,
-    needs=[FirstContact, ServedClient, Acceptance, Plaintext],
-    rides=_rides_with_key,
+    needs=[FirstContact, ServedClient, AcceptedConnections, Plaintext],
+    shared_request=_shared_with_key,
 )
 def _exchange(context: Context, key: str) -> ClientExchange:
     listener = listener_of(context)
@@ -297,7 +302,9 @@ def _exchange(context: Context, key: str) -> ClientExchange:
         accepted, identity = accepted_client(context)
         _needs_http1(accepted, listener.url)
         request = replace(request, identity=identity)
-        seen = _seen(accepted, listener.role, key) or context.get(Acceptance).more.get((ClientExchange, key))
+        seen = _seen(accepted, listener.role, key) or context.get(AcceptedConnections).more.get(
+            (ClientExchange, key)
+        )
     return ClientExchange(
         url=listener.url,
         role=listener.role,
@@ -316,7 +323,7 @@ def _seen(accepted: Candidate, role: Role, key: str) -> Attempt | None:
     """Return the attempt of an identity with the same request, if it was made to try the identity."""
     if key not in (path := version_path(role), f"GET {path}"):
         return None
-    return next((found for found in accepted.served if found.protocol is Protocol.HTTP1), None)
+    return next(iter(accepted.served_over(Protocol.HTTP1)), None)
 
 
 @probe(UnauthenticatedExchange, cost=1, needs=[FirstContact, AcceptedClient])
@@ -374,7 +381,7 @@ _OVER_HTTP1 = Request(
 )
 
 
-@probe(GRPCOverHTTP1, cost=1, needs=[ServedClient, Acceptance], rides=lambda _: _OVER_HTTP1)
+@probe(GRPCOverHTTP1, cost=1, needs=[ServedClient, AcceptedConnections], shared_request=lambda _: _OVER_HTTP1)
 def _grpc_over_http1(context: Context) -> GRPCOverHTTP1:
     listener = listener_of(context)
     _, identity = accepted_client(context)
@@ -386,18 +393,14 @@ def _grpc_over_http1(context: Context) -> GRPCOverHTTP1:
 
 def on_its_connection(context: Context, type_: type[Any], request: Request) -> tuple[Attempt, ...]:
     """Return the attempt of a request on the connection of the accepted client, else the tries on its own."""
-    made = context.get(Acceptance).more.get((type_, None))
+    made = context.get(AcceptedConnections).more.get((type_, None))
     return (made,) if made else context.attempt(request)[0]
 
 
 @probe(VersionAnswers, cost=0, needs=[(ClientExchange, "/version")], across=True)
 def _versions(context: Context) -> VersionAnswers:
     peer = listener_of(context)
-    siblings = [
-        other
-        for other in context.target.listeners
-        if other.member == peer.member and other.role in (Role.CLIENT, Role.CLIENT_HTTP)
-    ]
+    siblings = context.target.siblings(peer, Role.CLIENT, Role.CLIENT_HTTP)
     if not siblings:
         raise NotVerifiedError("needs a client listener of the same member: pass --etcd-endpoint")
     answers = [_version_of(context.get(ClientExchange, "/version"))]
@@ -425,8 +428,6 @@ def _version_of(exchange: ClientExchange) -> tuple[str, dict[str, str]]:
     return exchange.url, {name: printable(str(value)) for name, value in body.items()}
 
 
-T = TypeVar("T")
-
 _DENIED = frozenset({400, 401, 403})
 
 _BACKOFF_SECONDS = 1.3
@@ -450,10 +451,10 @@ class UserToken:
 def _gateway(context: Context) -> GatewayAnswer:
     listener = listener_of(context)
     accepted, _ = accepted_client(context)
-    seen = [attempt for attempt in accepted.served if attempt.protocol is Protocol.GATEWAY]
+    seen = accepted.served_over(Protocol.GATEWAY)
     if not seen:
         raise NotApplicableError(f"{listener.url} has no gateway: HTTP is split off")
-    tries = (seen[-1], *(_again(context) if _may_pass(seen[-1]) else ()))
+    tries = (seen[-1], *(_attempt_after_backoff(context) if _may_be_temporary(seen[-1]) else ()))
     answer = GatewayAnswer(
         url=listener.url,
         role=listener.role,
@@ -471,15 +472,11 @@ def _gateway(context: Context) -> GatewayAnswer:
     return replace(answer, tries=tries, user=token.user)
 
 
-@probe(
-    GatewayDial,
-    cost=0,
-    needs=[ServedChain, Dialling, ClientTrust, AnnouncedCAs],
-)
+@probe(GatewayDial, cost=0, needs=[ServedChain, Dialling, ClientTrust, AnnouncedCAs])
 def _dial(context: Context) -> GatewayDial:
     listener = listener_of(context)
-    served, trust = _known(context, ServedChain), _known(context, ClientTrust)
-    announced = _known(context, AnnouncedCAs)
+    served, trust = observed(context, ServedChain), observed(context, ClientTrust)
+    announced = observed(context, AnnouncedCAs)
     return GatewayDial(
         served=served.certificates if served else (),
         observed_at=served.observed_at if served else None,
@@ -495,33 +492,22 @@ def _dial(context: Context) -> GatewayDial:
 
 @probe(Alarms, cost=0, needs=[AcceptedClient])
 def _alarms(context: Context) -> Alarms:
-    acceptance = _known(context, AcceptedClient)
-    accepted = acceptance.accepted if acceptance else None
+    good = observed(context, AcceptedClient)
+    accepted = good.accepted if good else None
     found: dict[str, None] = {}
-    for attempt in accepted.served if accepted else ():
-        if attempt.protocol is not Protocol.GATEWAY or attempt.response is None:
-            continue
+    for attempt in accepted.served_over(Protocol.GATEWAY) if accepted else ():
         try:
-            body = read_json(attempt.response.body)
+            body = read_json(attempt.response.body) if attempt.response else None
         except UnreadableJSONError:
             continue
         errors = body.get("errors") if isinstance(body, dict) else None
-        texts = (
-            [error.strip() for error in errors if isinstance(error, str)] if isinstance(errors, list) else []
-        )
+        texts = [text.strip() for text in errors if isinstance(text, str)] if isinstance(errors, list) else []
         found |= dict.fromkeys(printable(text) for text in texts if "alarm:" in text)
     return Alarms(texts=tuple(found))
 
 
-def _known(context: Context, type_: type[T]) -> T | None:
-    try:
-        return context.get(type_)
-    except UnobservedError:
-        return None
-
-
-def _may_pass(attempt: Attempt) -> bool:
-    """Whether the gateway could not dial etcd for a reason that is not its certificate.
+def _may_be_temporary(attempt: Attempt) -> bool:
+    """Whether the gateway could not dial etcd for another reason than its certificate.
 
     Such a reason may be temporary: a key pair that is being replaced.
     """
@@ -531,8 +517,7 @@ def _may_pass(attempt: Attempt) -> bool:
     return not any(word in response.body for word in (b"certificate", b"x509"))
 
 
-def _again(context: Context) -> tuple[Attempt, ...]:
-    """Repeat the request after the gateway has dialled again."""
+def _attempt_after_backoff(context: Context) -> tuple[Attempt, ...]:
     threading.Event().wait(_BACKOFF_SECONDS)
     return context.attempt(_status_request(context, "JSON gateway, once more"))[0]
 
@@ -552,8 +537,8 @@ def _grpc_port(context: Context, listener: Listener) -> Listener:
     """Return the listener that issues tokens: for an HTTP listener, the client listener of its member."""
     if listener.role is Role.CLIENT:
         return listener
-    for other in context.target.listeners:
-        if other.role is Role.CLIENT and other.member == listener.member and other.scheme == "https":
+    for other in context.target.siblings(listener, Role.CLIENT):
+        if other.scheme == "https":
             return other
     raise NotVerifiedError("a token is issued over gRPC: pass --etcd-endpoint of the same member")
 
@@ -565,7 +550,8 @@ def _is_denied(attempt: Attempt) -> bool:
 
 
 _RANGE = "/etcdserverpb.KV/Range"
-# RangeRequest: key, limit, serializable, count_only. The key is the one that etcdctl endpoint health reads.
+# RangeRequest in etcd's rpc.proto: key, limit, serializable, count_only. `etcdctl endpoint health` reads the
+# same key.
 _ONE_KEY = encode({1: b"health", 3: 1, 7: 1, 9: 1})
 
 DENIED = frozenset({3, 7, 16})
@@ -576,8 +562,8 @@ Unauthenticated (``google.golang.org/grpc/codes``)."""
 @probe(
     RangeAnswer,
     cost=lambda planned: 1 if planned.target.user is None else 2,
-    needs=[ServedClient, Acceptance, UserToken],
-    rides=lambda _: _range_request(NO_CERTIFICATE, {}),
+    needs=[ServedClient, AcceptedConnections, UserToken],
+    shared_request=lambda _: _range_request(NO_CERTIFICATE, {}),
 )
 def _range(context: Context) -> RangeAnswer:
     listener = listener_of(context)
@@ -628,7 +614,7 @@ def _answer(url: str, tries: tuple[Attempt, ...], *, user: str = "", why_not: st
 
 
 _AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
-_REFUSED = frozenset({"3", "9", "16"})
+_REFUSED = frozenset({3, 9, 16})
 """gRPC statuses of ``Authenticate`` with a wrong password (InvalidArgument), or a user that does not exist or
 has no password (FailedPrecondition, Unauthenticated)."""
 
@@ -638,7 +624,7 @@ def trusted_leaf(context: Context) -> bytes:
 
     Raises:
         NotVerifiedError: if a client that verifies certificates would refuse the leaf.
-        UnobservedError: if that cannot be judged.
+        UnobservedError: if that is not known.
     """
     served, path = context.get(ServedChain), context.get(PathToTrust)
     if not path.verified or not names_host(served.leaf, served.host):
@@ -673,15 +659,15 @@ def _user_token(context: Context) -> UserToken:
     attempt = context.attempt(request)[0][-1]
     if not (token := _token_in(attempt)):
         response = attempt.response
-        said = (
+        why = (
             response.headers.get("grpc-message", "no token was returned") if response else attempt.describe()
         )
-        if response is not None and response.headers.get("grpc-status") in _REFUSED:
+        if response is not None and response.grpc_status in _REFUSED:
             raise InconclusiveError(
-                f"etcd refuses the user {name} with this password: {said}; check --etcd-user and "
+                f"etcd refuses the user {name} with this password: {why}; check --etcd-user and "
                 "--etcd-password-file, or ETCDCTL_USER"
             )
-        raise NotVerifiedError(f"no token for user {name}: {said}")
+        raise NotVerifiedError(f"no token for user {name}: {why}")
     return UserToken(name, token)
 
 
@@ -695,59 +681,59 @@ def _token_in(attempt: Attempt) -> str:
 
 
 @sample(ClientExchange)
-def _sample_exchange(place: SampleListener, key: str) -> ClientExchange:
+def _sample_exchange(listener: SampleListener, key: str) -> ClientExchange:
     request = request_of(key)
-    response = etcd_response(request.method, request.path.partition("?")[0], place.role)
+    response = etcd_response(request.method, request.path.partition("?")[0], listener.role)
     return ClientExchange(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         path=request.path,
         method=request.method,
-        tries=(place.attempt(response=response),),
+        tries=(listener.attempt(response=response),),
     )
 
 
 @sample(UnauthenticatedExchange)
-def _sample_unauthenticated(place: SampleListener, key: str) -> UnauthenticatedExchange:
+def _sample_unauthenticated(listener: SampleListener, key: str) -> UnauthenticatedExchange:
     request = request_of(key)
     return UnauthenticatedExchange(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         path=request.path,
         method=request.method,
-        tries=(place.refused(identity=NO_CERTIFICATE.name),),
-        control=place.attempt(),
+        tries=(listener.refused(identity=NO_CERTIFICATE.name),),
+        control=listener.attempt(),
     )
 
 
 @sample(NegotiatedExchange)
-def _sample_negotiated(place: SampleListener) -> NegotiatedExchange:
-    return NegotiatedExchange(url=place.url, role=place.role, tries=(place.attempt(),))
+def _sample_negotiated(listener: SampleListener) -> NegotiatedExchange:
+    return NegotiatedExchange(url=listener.url, role=listener.role, tries=(listener.attempt(),))
 
 
 @sample(GRPCOverHTTP1)
-def _sample_over_http1(place: SampleListener) -> GRPCOverHTTP1:
-    return GRPCOverHTTP1(url=place.url, tries=(place.attempt(response=Response(status=404)),))
+def _sample_over_http1(listener: SampleListener) -> GRPCOverHTTP1:
+    return GRPCOverHTTP1(url=listener.url, tries=(listener.attempt(response=Response(status=404)),))
 
 
 @sample(GatewayAnswer)
-def _sample_gateway(place: SampleListener) -> GatewayAnswer:
+def _sample_gateway(listener: SampleListener) -> GatewayAnswer:
     return GatewayAnswer(
-        url=place.url,
-        role=place.role,
-        tries=(place.attempt(protocol=Protocol.GATEWAY),),
+        url=listener.url,
+        role=listener.role,
+        tries=(listener.attempt(protocol=Protocol.GATEWAY),),
         identity="client",
         files=SAMPLE_FILES,
     )
 
 
 @sample(GatewayDial)
-def _sample_dial(place: SampleListener) -> GatewayDial:
+def _sample_dial(listener: SampleListener) -> GatewayDial:
     return GatewayDial(
-        served=place.chain,
+        served=listener.chain,
         observed_at=None,
         with_another=False,
-        trusted=(place.trusted,),
+        trusted=(listener.trusted,),
         trust_source="ca.crt",
         announced=(),
         allowed_hostname=(),
@@ -760,8 +746,8 @@ def _sample_alarms(_: SampleListener) -> Alarms:
 
 
 @sample(RangeAnswer)
-def _sample_range(place: SampleListener) -> RangeAnswer:
-    return RangeAnswer(url=place.url, tries=(place.attempt(),), status=0, well_formed=True)
+def _sample_range(listener: SampleListener) -> RangeAnswer:
+    return RangeAnswer(url=listener.url, tries=(listener.attempt(),), status=0, well_formed=True)
 
 
 @sample(VersionAnswers)

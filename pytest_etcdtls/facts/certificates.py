@@ -14,8 +14,23 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.files import DeclaredLeaf
 from pytest_etcdtls.errors import InconclusiveError, NotApplicableError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.facts.listener import FirstContact, Tried, listener_of, tls_answer, version_path
-from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, probe, sample, sample_pki
+from pytest_etcdtls.facts.listener import (
+    FirstContact,
+    Tried,
+    listener_of,
+    tls_answer,
+    tls_listener,
+    version_path,
+)
+from pytest_etcdtls.facts.probe import (
+    SAMPLED_AT,
+    Context,
+    SampleListener,
+    observed,
+    probe,
+    sample,
+    sample_pki,
+)
 from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.certificate import extension, load, name_text
 from pytest_etcdtls.pki.go_verify import Path, faults, find_path, is_self_signed, issuers_among, verified_path
@@ -258,7 +273,7 @@ class CAsInUse:
 def _served(context: Context) -> ServedChain:
     listener = listener_of(context)
     attempt = _with_certificates(context)
-    leaf, *others = (_loaded(der) for der in attempt.chain)
+    leaf, *others = map(_parsed, attempt.chain)
     if leaf is None:
         raise NotVerifiedError(
             "this client cannot parse the served certificate: see cert.well-formed and cert.parsable"
@@ -281,7 +296,7 @@ def _with_certificates(context: Context) -> Attempt:
     return attempt
 
 
-def _loaded(der: bytes) -> x509.Certificate | None:
+def _parsed(der: bytes) -> x509.Certificate | None:
     try:
         return load(der)
     except ValueError:
@@ -291,13 +306,12 @@ def _loaded(der: bytes) -> x509.Certificate | None:
 @probe(CertificateMessage, cost=0, needs=[FirstContact, Issuers])
 def _message(context: Context) -> CertificateMessage:
     attempt, listener = _with_certificates(context), listener_of(context)
-    try:
-        issuers = context.get(Issuers).certificates
-    except UnobservedError:
-        issuers = ()
+    issuers = observed(context, Issuers)
     # A client loads its whole CA file, whether it uses each certificate or not.
     bundle = context.target.credentials(listener.role).server_ca
-    known = dict.fromkeys((*issuers, *(bundle.certificates if bundle else ())))
+    known = dict.fromkeys(
+        (*(issuers.certificates if issuers else ()), *(bundle.certificates if bundle else ()))
+    )
     return CertificateMessage(url=listener.url, certificates=attempt.chain, issuers=tuple(known))
 
 
@@ -320,14 +334,11 @@ def _expected(context: Context) -> ExpectedCertificate:
 @probe(PortPair, cost=0, needs=[ServedChain], across=True)
 def _pair(context: Context) -> PortPair:
     listener = listener_of(context)
-    siblings = [
-        other
-        for other in context.target.listeners
-        if other.member == listener.member and other.role is Role.CLIENT and other.scheme == "https"
-    ]
-    if not siblings:
+    clients = context.target.siblings(listener, Role.CLIENT)
+    client = next((one for one in clients if one.scheme == "https"), None)
+    if client is None:
         raise NotVerifiedError("needs a client listener of the same member: pass --etcd-endpoint")
-    return PortPair(client=context.get(ServedChain, listener=siblings[0]), peer=context.get(ServedChain))
+    return PortPair(client=context.get(ServedChain, listener=client), peer=context.get(ServedChain))
 
 
 @probe(ServedByMembers, cost=0, needs=[ServedChain], across=True)
@@ -363,22 +374,21 @@ def _announced(context: Context) -> AnnouncedCAs:
 
 def _parsable_names(names: Iterable[bytes]) -> Iterator[x509.Name]:
     for der in names:
-        # A CA whose name cannot be parsed is not among the given ones: such a file is refused.
+        # No given CA has a name that cannot be parsed, since such a file is refused.
         with contextlib.suppress(ValueError, TypeError):
             yield x509.Name.from_bytes(der)
 
 
 @probe(ClientTrust, cost=0, needs=[AnnouncedCAs])
 def _trust(context: Context) -> ClientTrust:
-    listener = listener_of(context)
-    if listener.scheme == "http":
-        raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
+    listener = tls_listener(context)
     bundle = context.target.credentials(listener.role).client_trust
     if bundle is None:
         if not any(requested for _, requested in context.get(AnnouncedCAs).requested):
-            raise NotApplicableError("no client certificate is asked for, see mtls.announced-ca-present")
-        side = "peer-" if listener.role is Role.PEER else ""
-        raise NotVerifiedError(f"needs the bundle that etcd trusts: pass --etcd-{side}trusted-ca")
+            raise NotApplicableError("no client certificate is requested, see mtls.announced-ca-present")
+        raise NotVerifiedError(
+            f"needs the bundle that etcd trusts: pass --etcd-{listener.role.prefix}trusted-ca"
+        )
     return ClientTrust(
         certificates=bundle.certificates, source=bundle.source, declared=_is_declared(context, bundle.source)
     )
@@ -388,9 +398,9 @@ def _is_declared(context: Context, source: str) -> bool:
     """Return whether the source is the file named by a live cluster's declaration."""
     listener = listener_of(context)
     declared = context.target.declared.get(listener.member)
-    side = "peer-" if listener.role is Role.PEER else ""
-    users = context.target.configured_by_user
-    return users and declared is not None and str(declared.file(f"{side}trusted-ca-file")) == source
+    flag = f"{listener.role.prefix}trusted-ca-file"
+    by_user = context.target.configured_by_user
+    return by_user and declared is not None and str(declared.file(flag)) == source
 
 
 _UNPARSABLE = "a certificate behind the served one cannot be parsed: see cert.well-formed and cert.parsable"
@@ -402,8 +412,9 @@ def _path(context: Context) -> PathToTrust:
     served = context.get(ServedChain)
     bundle = context.target.credentials(listener.role).server_ca
     if bundle is None:
-        side = "peer-" if listener.role is Role.PEER else ""
-        raise NotVerifiedError(f"needs the CA of what is served: pass --etcd-{side}cacert")
+        raise NotVerifiedError(
+            f"needs the CA of the served certificate: pass --etcd-{listener.role.prefix}cacert"
+        )
     leaf, *sent = served.certificates
     anchors, when = bundle.certificates, served.observed_at
     known = (*sent, *_given(context.target))
@@ -458,29 +469,27 @@ def _fits(context: Context) -> PortFits:
 
 def _compared(context: Context, client: Listener, peer: Listener) -> tuple[PortFit, PortFit] | None:
     """Compare by the files that belong to the ports if both are known and differ, else by the CAs."""
-    try:
-        chains = [context.get(ServedChain, listener=listener) for listener in (client, peer)]
-    except UnobservedError:
+    chains = [chain for one in (client, peer) if (chain := observed(context, ServedChain, listener=one))]
+    if len(chains) < 2:
         return None
     files = [found for one in (client, peer) if (found := _expected_file(context, one)) is not None]
     by_file = len({leaf for leaf, _ in files}) > 1
     if by_file:
-        fits = [[chain.leaf == leaf for leaf, _ in files] for chain in chains]
+        belongs = [[chain.leaf == leaf for leaf, _ in files] for chain in chains]
         names = [source for _, source in files]
     else:
-        try:
-            paths = [context.get(PathToTrust, listener=listener) for listener in (client, peer)]
-        except UnobservedError:
+        paths = [path for one in (client, peer) if (path := observed(context, PathToTrust, listener=one))]
+        if len(paths) < 2:
             return None
-        fits = [[_leads_to(chain, path) for path in paths] for chain in chains]
+        belongs = [[_leads_to(chain, path) for path in paths] for chain in chains]
         names = [path.source for path in paths]
     first, second = (
         PortFit(
             chain=chains[port],
             label=(client, peer)[port].label,
             expected=names[port],
-            own=fits[port][port],
-            other=fits[port][1 - port],
+            own=belongs[port][port],
+            other=belongs[port][1 - port],
             by_file=by_file,
         )
         for port in (0, 1)
@@ -490,15 +499,9 @@ def _compared(context: Context, client: Listener, peer: Listener) -> tuple[PortF
 
 def _expected_file(context: Context, listener: Listener) -> tuple[x509.Certificate, str] | None:
     """Return the certificate that belongs to the listener, by an option or the declaration, and its file."""
-    fact: ExpectedCertificate | DeclaredLeaf
-    try:
-        fact = context.get(ExpectedCertificate, listener=listener)
-    except UnobservedError:
-        try:
-            fact = context.get(DeclaredLeaf, listener=listener)
-        except UnobservedError:
-            return None
-    return fact.certificate, fact.source
+    by_option = observed(context, ExpectedCertificate, listener=listener)
+    fact = by_option or observed(context, DeclaredLeaf, listener=listener)
+    return (fact.certificate, fact.source) if fact else None
 
 
 def _leads_to(chain: ServedChain, path: PathToTrust) -> bool:
@@ -535,18 +538,18 @@ def _proof(context: Context) -> ServerProof:
 
 
 def _unverified(listener: Listener, why: str) -> NotVerifiedError:
-    side = "peer-" if listener.role is Role.PEER else ""
     return NotVerifiedError(
         f"unverified server at {listener.url}, which a member list advertises: {why}. Nothing was presented "
-        f"to it; name it to have it judged all the same, or pass its CA with --etcd-{side}cacert"
+        "to it; name it to have it judged all the same, or pass its CA with "
+        f"--etcd-{listener.role.prefix}cacert"
     )
 
 
 def leads_to_anchor(path: PathToTrust) -> bool:
-    """Return whether clients of etcd take the server for one that the CA vouches for, at some time.
+    """Return whether a path is that of a server certificate of the CA, valid at some time.
 
-    A certificate that has expired still leads to its CA. One that excludes servers, or that no CA signed,
-    does not: every client of the cluster has one.
+    A certificate that has expired still leads to its CA. One that is not for servers does not, since every
+    client of the cluster has one.
     """
     if path.error or not path.path:
         return False
@@ -557,13 +560,13 @@ def leads_to_anchor(path: PathToTrust) -> bool:
 
 
 def _leaves_of_the_named(context: Context) -> set[bytes]:
-    """Return the leaves that the listeners that the user named serve and hold the key of."""
+    """Return the leaves of the listeners that the user named, as far as the servers proved the key."""
     found: set[bytes] = set()
     for listener in context.target.listeners:
         if not listener.discovered and listener.scheme == "https":
-            with contextlib.suppress(UnobservedError):
-                answer = context.get(FirstContact, listener=listener)
-                found |= {attempt.chain[0] for attempt in answer.tls if attempt.chain and attempt.key_proved}
+            answer = observed(context, FirstContact, listener=listener)
+            for attempt in answer.tls if answer else ():
+                found |= {attempt.chain[0]} if attempt.chain and attempt.key_proved else set()
     return found
 
 
@@ -572,16 +575,12 @@ def _certification_path(context: Context) -> CertificationPath:
     listener = listener_of(context)
     served = context.get(ServedChain)
     leaf, *sent = served.certificates
-    anchors: Path = ()
-    try:
-        trust = context.get(PathToTrust)
-    except UnobservedError:
-        if served.unparsable:
-            return CertificationPath(url=listener.url, certificates=(leaf,))
-    else:
-        anchors = trust.anchors
-        if trust.path:
-            return CertificationPath(url=listener.url, certificates=trust.path, anchors=anchors)
+    trust = observed(context, PathToTrust)
+    anchors = trust.anchors if trust else ()
+    if trust is not None and trust.path:
+        return CertificationPath(url=listener.url, certificates=trust.path, anchors=anchors)
+    if trust is None and served.unparsable:
+        return CertificationPath(url=listener.url, certificates=(leaf,))
     above = issuers_among(leaf, (*sent, *_given(context.target)), served.observed_at)
     return CertificationPath(url=listener.url, certificates=(leaf, *above), anchors=anchors)
 
@@ -596,10 +595,9 @@ def _issuers(context: Context) -> Issuers:
         raise NotApplicableError("the served certificate is signed by itself: it has no other issuer")
     if context.get(ServedChain).unparsable:
         raise NotVerifiedError(_UNPARSABLE)
-    side = "peer-" if listener.role is Role.PEER else ""
     raise NotVerifiedError(
         f"needs the certificate of the issuer {name_text(leaf.issuer)}, which is neither served nor "
-        f"given: pass --etcd-{side}cacert"
+        f"given: pass --etcd-{listener.role.prefix}cacert"
     )
 
 
@@ -663,7 +661,7 @@ class HelloVariants:
 UNKNOWN_NAME = "unknown.invalid"
 """A name that no server has (RFC 6761 section 6.4)."""
 
-_AGAIN = 2
+_REPEATS = 2
 """How often two hellos that got different chains are each repeated."""
 
 _OPTIONS = {TLSVersion.TLS1_2: "-tls1_2", TLSVersion.TLS1_3: "-tls1_3"}
@@ -678,7 +676,7 @@ class _Hello:
     request: Request
 
 
-@probe(HelloVariants, cost=4 + 2 * _AGAIN, needs=[FirstContact, ServedChain])
+@probe(HelloVariants, cost=4 + 2 * _REPEATS, needs=[FirstContact, ServedChain])
 def _variants(context: Context) -> HelloVariants:
     listener = listener_of(context)
     answer = tls_answer(context)
@@ -709,13 +707,10 @@ def _variants(context: Context) -> HelloVariants:
 
 
 def _others(listener: Listener, leaf: x509.Certificate, plain: Request) -> list[_Hello]:
-    """Return the hellos that the first contact did not send, also names to an address, which it omits.
-
-    The first one differs in the points of the next two.
-    """
+    """Return the hellos that the first contact did not send. The first combines the next two."""
     names = extension(leaf, x509.SubjectAlternativeName)
     served = names.get_values_for_type(x509.DNSName) if names else []
-    # A certificate may hold names that cannot be sent: with empty or long labels, NUL, octets above 127.
+    # A certificate may hold names that SNI cannot: with empty or long labels, NUL, octets above 127.
     own = next((name for name in served if sni(name) == name != server_name(listener)), "localhost")
     over_http2 = replace(plain, protocol=Protocol.HTTP2)
     return [
@@ -737,61 +732,65 @@ def _is_steady(context: Context, variants: tuple[HelloVariant, ...], requests: l
     different = [number for number, found in enumerate(variants) if found.chain and found.chain != first]
     if not different:
         return True
-    places = (0, different[0]) * _AGAIN
-    repeated = context.attempt(*(requests[place] for place in places))
+    numbers = (0, different[0]) * _REPEATS
+    repeated = context.attempt(*(requests[number] for number in numbers))
     return all(
-        tries[-1].chain == variants[place].chain for tries, place in zip(repeated, places, strict=True)
+        tries[-1].chain == variants[number].chain for tries, number in zip(repeated, numbers, strict=True)
     )
 
 
 @sample(ServedChain)
-def sample_chain(place: SampleListener) -> ServedChain:
+def sample_chain(listener: SampleListener) -> ServedChain:
     """Return the conforming chain of a listener."""
     return ServedChain(
-        url=place.url, role=place.role, host="127.0.0.1", certificates=place.chain, observed_at=SAMPLED_AT
+        url=listener.url,
+        role=listener.role,
+        host="127.0.0.1",
+        certificates=listener.chain,
+        observed_at=SAMPLED_AT,
     )
 
 
 @sample(PathToTrust)
-def _sample_path(place: SampleListener) -> PathToTrust:
-    anchors = ((sample_pki().peer_ca if place.role is Role.PEER else sample_pki().server_ca).certificate,)
+def _sample_path(listener: SampleListener) -> PathToTrust:
+    anchors = ((sample_pki().peer_ca if listener.role is Role.PEER else sample_pki().server_ca).certificate,)
     return PathToTrust(
-        url=place.url,
+        url=listener.url,
         anchors=anchors,
         source="ca.crt",
         error="",
-        path=(place.chain[0], *anchors),
+        path=(listener.chain[0], *anchors),
         verified=True,
     )
 
 
 @sample(CertificateMessage)
-def _sample_message(place: SampleListener) -> CertificateMessage:
+def _sample_message(listener: SampleListener) -> CertificateMessage:
     return CertificateMessage(
-        url=place.url,
-        certificates=tuple(found.public_bytes(Encoding.DER) for found in place.chain),
-        issuers=_sample_path(place).anchors,
+        url=listener.url,
+        certificates=tuple(found.public_bytes(Encoding.DER) for found in listener.chain),
+        issuers=_sample_path(listener).anchors,
     )
 
 
 @sample(CertificationPath)
-def _sample_certification_path(place: SampleListener) -> CertificationPath:
-    path = _sample_path(place)
-    return CertificationPath(url=place.url, certificates=path.path, anchors=path.anchors)
+def _sample_certification_path(listener: SampleListener) -> CertificationPath:
+    path = _sample_path(listener)
+    return CertificationPath(url=listener.url, certificates=path.path, anchors=path.anchors)
 
 
 @sample(Issuers)
-def _sample_issuers(place: SampleListener) -> Issuers:
-    return Issuers(url=place.url, certificates=_sample_path(place).anchors)
+def _sample_issuers(listener: SampleListener) -> Issuers:
+    return Issuers(url=listener.url, certificates=_sample_path(listener).anchors)
 
 
 @sample(HelloVariants)
-def _sample_variants(place: SampleListener) -> HelloVariants:
+def _sample_variants(listener: SampleListener) -> HelloVariants:
     hellos = {"TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3", "ALPN h2": "-alpn h2"}
     return HelloVariants(
-        url=place.url,
+        url=listener.url,
         variants=tuple(
-            HelloVariant(hello=hello, options=options, tries=(place.refused(),))
+            HelloVariant(hello=hello, options=options, tries=(listener.refused(),))
             for hello, options in hellos.items()
         ),
     )
@@ -826,11 +825,11 @@ def _sample_fits(_: SampleListener) -> PortFits:
 
 
 @sample(CAsInUse)
-def _sample_in_use(place: SampleListener) -> CAsInUse:
+def _sample_in_use(listener: SampleListener) -> CAsInUse:
     return CAsInUse(
-        url=place.url,
-        known=((place.trusted, "is trusted for clients"),),
-        announced=(place.trusted.subject,),
+        url=listener.url,
+        known=((listener.trusted, "is trusted for clients"),),
+        announced=(listener.trusted.subject,),
         trust_is_known=True,
     )
 
@@ -843,23 +842,23 @@ def _sample_kubernetes_ca(_: SampleListener) -> KubernetesCA:
 
 
 @sample(AnnouncedCAs)
-def _sample_announced(place: SampleListener) -> AnnouncedCAs:
+def _sample_announced(listener: SampleListener) -> AnnouncedCAs:
     return AnnouncedCAs(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         requested=tuple((str(version), True) for version in TLSVersion),
-        names=tuple((str(version), (place.trusted.subject,)) for version in TLSVersion),
+        names=tuple((str(version), (listener.trusted.subject,)) for version in TLSVersion),
     )
 
 
 @sample(ClientTrust)
-def _sample_trust(place: SampleListener) -> ClientTrust:
-    return ClientTrust(certificates=(place.trusted,), source="ca.crt")
+def _sample_trust(listener: SampleListener) -> ClientTrust:
+    return ClientTrust(certificates=(listener.trusted,), source="ca.crt")
 
 
 @sample(ExpectedCertificate)
-def _sample_expected(place: SampleListener) -> ExpectedCertificate:
-    return ExpectedCertificate(certificate=place.chain[0], source="server.crt")
+def _sample_expected(listener: SampleListener) -> ExpectedCertificate:
+    return ExpectedCertificate(certificate=listener.chain[0], source="server.crt")
 
 
 @sample(Dialling)

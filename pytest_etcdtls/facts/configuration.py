@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
@@ -53,13 +52,21 @@ from pytest_etcdtls.facts.access import (
     Control,
     GoodIdentities,
     describe,
-    is_admitted,
+    meets_name_rules,
     sample_matrix,
     served_instead,
 )
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, ExpectedCertificate, Issuers, ServedChain
-from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer
-from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, probe, sample, sample_pki
+from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer, tls_listener
+from pytest_etcdtls.facts.probe import (
+    SAMPLED_AT,
+    Context,
+    SampleListener,
+    observed,
+    probe,
+    sample,
+    sample_pki,
+)
 from pytest_etcdtls.facts.release import EtcdRelease
 from pytest_etcdtls.pki.certificate import load_trust, shown
 from pytest_etcdtls.pki.go_verify import find_path
@@ -333,7 +340,7 @@ class ListenersSeen:
     unseen: tuple[UnseenListener, ...] = ()
     elsewhere: LoopbackElsewhere = LoopbackElsewhere()
 
-    def beside(self, refusing: SeenListener) -> tuple[SeenListener, ...]:
+    def answering_siblings(self, refusing: SeenListener) -> tuple[SeenListener, ...]:
         """Return the other listeners of the same member that answer."""
         label = refusing.declaration.member.label
         return tuple(one for one in self.seen if one.answers and one.declaration.member.label == label)
@@ -348,7 +355,9 @@ def _of_listener(context: Context) -> ListenerDeclaration:
     declared = context.target.declared.get(listener.member)
     if declared is None:
         raise NotApplicableError(_NOTHING.format(listener.url))
-    return listener_declaration(context.target, listener, _standing(context, listener.member, declared))
+    return listener_declaration(
+        context.target, listener, _member_declaration(context, listener.member, declared)
+    )
 
 
 @probe(Declarations, reported=False, cost=0, needs=[EtcdRelease], across=True)
@@ -356,7 +365,7 @@ def _of_members(context: Context) -> Declarations:
     if not context.target.declared:
         raise NotApplicableError(_NOTHING.format("the cluster"))
     declared = sorted(context.target.declared.items())
-    return Declarations(tuple(_standing(context, label, member) for label, member in declared))
+    return Declarations(tuple(_member_declaration(context, label, member) for label, member in declared))
 
 
 @probe(DeclaredStart, cost=0)
@@ -385,7 +394,7 @@ def listener_declaration(
     return ListenerDeclaration(url=listener.url, role=listener.role, member=member, listener=declared)
 
 
-def _standing(context: Context, label: str, declared: DeclaredMember) -> MemberDeclaration:
+def _member_declaration(context: Context, label: str, declared: DeclaredMember) -> MemberDeclaration:
     target = context.target
     version = next(_versions(context, label), None) if target.runs else target.etcd_version
     return MemberDeclaration.of(label, declared, version, replayed=target.replay is not None)
@@ -394,11 +403,8 @@ def _standing(context: Context, label: str, declared: DeclaredMember) -> MemberD
 def _versions(context: Context, label: str) -> Iterator[str]:
     """Yield the versions that the member's listeners report."""
     for listener in context.target.listeners:
-        if listener.member == label:
-            try:
-                yield str(context.get(EtcdRelease, listener=listener).release)
-            except UnobservedError:
-                continue
+        if listener.member == label and (found := observed(context, EtcdRelease, listener=listener)):
+            yield str(found.release)
     if context.target.etcd_version is not None:
         yield context.target.etcd_version
 
@@ -413,27 +419,21 @@ def _declared_as(
     or a tunnel (``elsewhere``) host and port may differ, and the only declared listener of that role and
     scheme matches.
     """
-    alike = [one for one in declared if _speaks_scheme(one, listener)]
+    https = listener.scheme == "https"
+    same_scheme = [one for one in declared if (one.tls if https else one.plaintext)]
 
     def named(one: EffectiveListener) -> bool:
         names = not (is_address(one.url.host) and is_address(listener.host))
         return names and one.url.port == listener.port
 
-    fits: tuple[Callable[[EffectiveListener], bool], ...] = (
+    rules: tuple[Callable[[EffectiveListener], bool], ...] = (
         lambda one: (one.url.host, one.url.port) == (listener.host, listener.port),
         lambda one: one.url.port == listener.port and one.url.is_wildcard,
         lambda one: named(one) and one.url.is_loopback is (listener.host == "localhost"),
         named,
-        lambda one: elsewhere and len(alike) == 1,
+        lambda _: elsewhere and len(same_scheme) == 1,
     )
-    for fit in fits:
-        if found := [one for one in alike if fit(one)]:
-            return found[0]
-    return None
-
-
-def _speaks_scheme(declared: EffectiveListener, listener: Listener) -> bool:
-    return declared.tls if listener.scheme == "https" else declared.plaintext
+    return next((one for matches in rules for one in same_scheme if matches(one)), None)
 
 
 @probe(
@@ -467,18 +467,17 @@ def _bundle(context: Context) -> DeclaredBundle:
         source=str(path or setting.value),
         absent=absent,
         accepted=accepted.identity if accepted else None,
-        signed=accepted is not None and _signed(context, accepted.identity, certificates),
+        signed=accepted is not None and _has_signed(certificates, context, accepted.identity),
         untrusted=tuple(
             name
             for name in UNTRUSTED_IDENTITIES
-            if any(cell.attempt.ending is Ending.SERVED for cell in context.get(AccessMatrix, name).cells)
+            if any(case.attempt.ending is Ending.SERVED for case in context.get(AccessMatrix, name).cells)
         ),
     )
 
 
-def _signed(context: Context, name: str, bundle: tuple[x509.Certificate, ...]) -> bool:
-    identity = next(one for one in context.get(GoodIdentities).identities if one.name == name)
-    leaf, *sent = identity.chain
+def _has_signed(bundle: tuple[x509.Certificate, ...], context: Context, name: str) -> bool:
+    leaf, *sent = context.get(GoodIdentities).named(name).chain
     return find_path(leaf, sent, bundle, datetime.now(UTC)) is not None
 
 
@@ -519,16 +518,16 @@ def _excluded(context: Context, setting: Setting, word: str) -> AccessMatrix:
 
 
 def _good_that_breaks(context: Context, setting: Setting, word: str) -> AccessMatrix | None:
-    acceptance = context.get(AcceptedClient)
-    accepted = acceptance.accepted
+    clients = context.get(AcceptedClient)
+    accepted = clients.accepted
     if accepted is None:
         return None
     names = tuple(setting.value.split(","))
     rule = PortCredentials(
         allowed_cn=names if word == "cn" else (), allowed_hostname=names if word == "hostname" else ()
     )
-    good = next(one for one in context.get(GoodIdentities).identities if one.name == accepted.identity)
-    if is_admitted(good, rule):
+    good = context.get(GoodIdentities).named(accepted.identity)
+    if meets_name_rules(good, rule):
         return None
     cells = tuple(
         AccessCase(version=version, protocol=protocol, tries=tries, control=Control())
@@ -536,8 +535,8 @@ def _good_that_breaks(context: Context, setting: Setting, word: str) -> AccessMa
         if tries[-1].ending is Ending.SERVED
     )
     return AccessMatrix(
-        url=acceptance.url,
-        role=acceptance.role,
+        url=clients.url,
+        role=clients.role,
         identity=good.name,
         certificate=describe(good),
         files=accepted.files,
@@ -589,32 +588,25 @@ def _seen_listeners(context: Context) -> Iterator[SeenListener]:
                     *([f"TLS: {answer.tls_instead.describe()}"] if answer.tls_instead else []),
                 ]
             ),
-            refused=listener.connect_to is None and _refuses((*answer.tls, plain)),
+            refused=listener.connect_to is None
+            and all(one.stream_end is StreamEnd.CONNECTION_REFUSED for one in (*answer.tls, plain)),
         )
-
-
-def _refuses(attempts: Sequence[Attempt]) -> bool:
-    return all(attempt.stream_end is StreamEnd.CONNECTION_REFUSED for attempt in attempts)
 
 
 def _unseen(
     context: Context, member: MemberDeclaration, seen: tuple[SeenListener, ...]
 ) -> Iterator[UnseenListener]:
-    judged = [
-        one.declaration.listener
+    judged = {
+        (one.declaration.listener.role, one.declaration.listener.url.address)
         for one in seen
         if one.declaration.member.label == member.label and one.declaration.listener is not None
-    ]
+    }
     reasons = {one.url: one.reason for one in context.target.unreached if one.member == member.label}
     for declared in member.effective.listeners:
-        if not any(_is_same_port(declared, other) for other in judged):
+        if (declared.role, declared.url.address) not in judged:
             url = str(declared.url)
             reason = reasons.get(url, f"{url} is not among the endpoints: pass {declared.role.option}")
             yield UnseenListener(member=member.label, url=url, reason=reason)
-
-
-def _is_same_port(one: EffectiveListener, other: EffectiveListener) -> bool:
-    return (one.role, one.url.address) == (other.role, other.url.address)
 
 
 @probe(DeclaredFiles, reported=False, cost=0)
@@ -636,16 +628,9 @@ def _files(context: Context) -> DeclaredFiles:
     )
 
 
-@probe(
-    DeclaredLeaf,
-    reported=False,
-    cost=0,
-    needs=[ListenerDeclaration, ExpectedCertificate],
-)
+@probe(DeclaredLeaf, reported=False, cost=0, needs=[ListenerDeclaration, ExpectedCertificate])
 def _leaf(context: Context) -> DeclaredLeaf:
-    listener = listener_of(context)
-    if listener.scheme == "http":
-        raise NotApplicableError(f"{listener.url} is asked for plain HTTP: no certificate is served")
+    listener = tls_listener(context)
     declaration = context.get(ListenerDeclaration)
     served = read_served(declaration.member.declared, declaration.side)
     if served is None or declaration.tls.certificate is None:
@@ -653,16 +638,10 @@ def _leaf(context: Context) -> DeclaredLeaf:
     file, chain = served
     if not chain:
         raise NotVerifiedError(file.absent or file.problem)
-    if _expected(context) == chain[0]:
+    expected = observed(context, ExpectedCertificate)
+    if expected is not None and expected.certificate == chain[0]:
         raise NotApplicableError("same file as --etcd-expect-cert; see cert.matches-expected-file")
     return DeclaredLeaf(certificate=chain[0], said=file.said, source=str(file.path))
-
-
-def _expected(context: Context) -> x509.Certificate | None:
-    try:
-        return context.get(ExpectedCertificate).certificate
-    except UnobservedError:
-        return None
 
 
 @probe(
@@ -676,7 +655,13 @@ def _held(context: Context, key: str | None) -> HeldCertificates:
     kinds = {"clients": _clients, "client-cas": _client_cas, None: _declared_pairs}
     words = {"clients": "of a client ", "client-cas": "of a CA of clients ", None: ""}
     others = () if key is not None else (*_clients(context), *_client_cas(context))
-    judged = {*_judged_elsewhere(context), *(one.certificate for one in others)}
+    # The checks of the family cert judge the served certificates and their issuers.
+    judged = {one.certificate for one in others}
+    for listener in context.target.listeners:
+        if served := observed(context, ServedChain, listener=listener):
+            judged.add(served.leaf)
+            issuers = observed(context, Issuers, listener=listener)
+            judged.update(issuers.certificates if issuers else ())
     held: dict[x509.Certificate, HeldCertificate] = {}
     for one in kinds[key](context):
         if one.certificate not in judged:
@@ -686,14 +671,6 @@ def _held(context: Context, key: str | None) -> HeldCertificates:
             f"no certificate {words[key]}is available besides those that other checks judge"
         )
     return HeldCertificates(certificates=tuple(held.values()), observed_at=datetime.now(UTC))
-
-
-def _judged_elsewhere(context: Context) -> Iterator[x509.Certificate]:
-    """Yield the served certificates and their issuers, which the checks of ``cert`` judge."""
-    for listener in context.target.listeners:
-        with suppress(UnobservedError):
-            yield context.get(ServedChain, listener=listener).leaf
-            yield from context.get(Issuers, listener=listener).certificates
 
 
 def _clients(context: Context) -> Iterator[HeldCertificate]:
@@ -723,7 +700,13 @@ def _client_cas(context: Context) -> Iterator[HeldCertificate]:
             for certificate in declared.certificates:
                 what = f"{member.label}: the CA {shown(certificate)} in {declared.file.said}"
                 yield HeldCertificate(what=what, source=str(declared.file.path), certificate=certificate)
-    announced = set(_announced(context))
+    announced = {
+        name.public_bytes()
+        for listener in target.listeners
+        if (seen := observed(context, AnnouncedCAs, listener=listener))
+        for _, names in seen.names
+        for name in names
+    }
     for credentials in (target.client, target.peer):
         bundle = credentials.server_ca
         for certificate in bundle.certificates if bundle else ():
@@ -732,18 +715,9 @@ def _client_cas(context: Context) -> Iterator[HeldCertificate]:
                 yield HeldCertificate(what=what, source=bundle.source, certificate=certificate)
 
 
-def _announced(context: Context) -> Iterator[bytes]:
-    for listener in context.target.listeners:
-        with suppress(UnobservedError):
-            for _, names in context.get(AnnouncedCAs, listener=listener).names:
-                yield from (name.public_bytes() for name in names)
-
-
 def _members(context: Context) -> tuple[MemberFiles, ...]:
-    try:
-        return context.get(DeclaredFiles).members
-    except UnobservedError:
-        return ()
+    files = observed(context, DeclaredFiles)
+    return files.members if files else ()
 
 
 def _declared_pairs(context: Context) -> Iterator[HeldCertificate]:
@@ -788,35 +762,35 @@ def _sample_member(label: str = "m0") -> MemberDeclaration:
 
 
 @sample(ListenerDeclaration)
-def _sample_of_listener(place: SampleListener) -> ListenerDeclaration:
-    role, member = Role(place.role), _sample_member()
+def _sample_of_listener(listener: SampleListener) -> ListenerDeclaration:
+    role, member = Role(listener.role), _sample_member()
     declared = member.effective.at(Role.CLIENT if role is Role.CLIENT_HTTP else role)
-    return ListenerDeclaration(url=place.url, role=role, member=member, listener=declared[0])
+    return ListenerDeclaration(url=listener.url, role=role, member=member, listener=declared[0])
 
 
-def _sample_setting(place: SampleListener, name: str) -> Setting:
-    return _sample_of_listener(place).member.declared.declaration.settings[name]
+def _sample_setting(listener: SampleListener, name: str) -> Setting:
+    return _sample_of_listener(listener).member.declared.declaration.settings[name]
 
 
 @sample(DeclaredBundle)
-def _sample_bundle(place: SampleListener) -> DeclaredBundle:
-    setting = _sample_setting(place, f"{'peer-' if place.role is Role.PEER else ''}trusted-ca-file")
+def _sample_bundle(listener: SampleListener) -> DeclaredBundle:
+    setting = _sample_setting(listener, f"{'peer-' if listener.role is Role.PEER else ''}trusted-ca-file")
     return DeclaredBundle(
-        setting=setting, certificates=(place.trusted,), source="ca.crt", accepted="client", signed=True
+        setting=setting, certificates=(listener.trusted,), source="ca.crt", accepted="client", signed=True
     )
 
 
 @sample(DeclaredNames)
-def _sample_names(place: SampleListener) -> DeclaredNames:
-    on_peer = place.role is Role.PEER
-    setting = _sample_setting(place, "peer-cert-allowed-cn" if on_peer else "client-cert-allowed-hostname")
-    matrix = sample_matrix(place, "wrong-cn" if on_peer else "wrong-hostname")
+def _sample_names(listener: SampleListener) -> DeclaredNames:
+    on_peer = listener.role is Role.PEER
+    setting = _sample_setting(listener, "peer-cert-allowed-cn" if on_peer else "client-cert-allowed-hostname")
+    matrix = sample_matrix(listener, "wrong-cn" if on_peer else "wrong-hostname")
     return DeclaredNames((NameRule(setting=setting, admission=matrix),))
 
 
 @sample(ListenersSeen)
-def _sample_seen(place: SampleListener) -> ListenersSeen:
-    declaration = _sample_of_listener(place)
+def _sample_seen(listener: SampleListener) -> ListenersSeen:
+    declaration = _sample_of_listener(listener)
     seen = SeenListener(declaration=declaration, tls=True, plaintext=False, said="refused")
     return ListenersSeen(seen=(seen,))
 
@@ -890,7 +864,7 @@ def _sample_held(_: SampleListener, key: str | None) -> HeldCertificates:
 
 
 @sample(DeclaredLeaf)
-def _sample_leaf(place: SampleListener) -> DeclaredLeaf:
+def _sample_leaf(listener: SampleListener) -> DeclaredLeaf:
     return DeclaredLeaf(
-        certificate=place.chain[0], said="--cert-file=/pki/server.crt (etcd.yaml:7)", source="server.crt"
+        certificate=listener.chain[0], said="--cert-file=/pki/server.crt (etcd.yaml:7)", source="server.crt"
     )

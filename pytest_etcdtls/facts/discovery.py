@@ -2,7 +2,7 @@
 
 A listener that is declared on loopback is tried at the addresses that its member advertises. With
 ``--etcd-discover`` etcd's usual ports are tried on the hosts of the member list. Each address gets one
-connection without a certificate. An address that is redirected (``--etcd-connect-to``), or that may be this
+connection without a certificate. An address that ``--etcd-connect-to`` redirects, or that may be this
 machine's instead of the member's, is not tried.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from typing import Literal
 
@@ -38,10 +39,19 @@ from pytest_etcdtls.facts.member_list import (
     parse,
     shown,
 )
-from pytest_etcdtls.facts.probe import Context, SampleListener, probe, sample
+from pytest_etcdtls.facts.probe import Context, SampleListener, observed, probe, sample
 from pytest_etcdtls.role import Protocol, Role
-from pytest_etcdtls.target import ConnectTo, Listener, Target, is_address, is_loopback, no_machine, safe
-from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, StreamEnd
+from pytest_etcdtls.target import (
+    ConnectTo,
+    Listener,
+    Target,
+    is_address,
+    is_loopback,
+    no_machine,
+    safe,
+    unique,
+)
+from pytest_etcdtls.tls.attempt import Ending, Phase, Request, StreamEnd
 from pytest_etcdtls.tls.connection import addresses_of
 
 
@@ -63,7 +73,7 @@ class Reachability(StrEnum):
 
 
 class QueriedBy(StrEnum):
-    """The API by which a listener was asked for the member list."""
+    """The API by which a listener is asked for the member list."""
 
     GRPC = "gRPC"
     GATEWAY = "the JSON gateway"
@@ -90,7 +100,7 @@ class MemberURL:
 
     url: str
     role: str
-    fate: Reachability
+    reachability: Reachability
     listener: str = ""
     why: str = ""
 
@@ -132,7 +142,7 @@ class Question:
     """
 
     url: str
-    means: QueriedBy
+    api: QueriedBy
     why_not: str = ""
 
 
@@ -168,7 +178,7 @@ class Discovery:
         more = [f"and {number - _SHOWN} more"] if number > _SHOWN else []
         plural = "s" if number > 1 else ""
         listed = ", ".join([*names, *more])
-        return f"{number} member{plural}, by {self.source.means} of {self.source.url}: {listed}"
+        return f"{number} member{plural}, by {self.source.api} of {self.source.url}: {listed}"
 
 
 MOST_MEMBERS = 100
@@ -177,18 +187,34 @@ MOST_MEMBERS = 100
 MOST_LISTENERS = 2 * MOST_MEMBERS
 """Maximum number of listeners added, so that a list of thousands cannot make a run endless."""
 
-Addresses = Callable[[str], frozenset[str]]
-"""A function from a host to its addresses, empty if they are not known."""
+_LOCALHOST = frozenset({"127.0.0.1", "::1"})
+
+
+class _HostAddresses:
+    """Returns the addresses of hosts; resolves each name once, and a limited number of names."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._known: dict[str, frozenset[str]] = {"localhost": _LOCALHOST}
+
+    def __call__(self, host: str) -> frozenset[str]:
+        """Return the addresses of a host, empty if they are not known."""
+        if is_address(host):
+            return frozenset({canonical(host)})
+        if host not in self._known:
+            resolve = len(self._known) <= 2 * MOST_LISTENERS
+            self._known[host] = addresses_of(host, self._seconds) if resolve else frozenset()
+        return self._known[host]
 
 
 class URLResolver:
-    """Resolves the URLs of a member list to listeners, member by member.
+    """Finds the listeners of the URLs in a member list, member by member.
 
     Args:
         named: the listeners that the user named, with the labels of their members.
         rules: of ``--etcd-connect-to``.
-        owner: IDs of the members that named listeners belong to, by label.
-        addresses: resolves host names.
+        member_ids: IDs of the members that named listeners belong to, by label.
+        addresses: returns the addresses of a host, empty if they are not known.
 
     Attributes:
         listeners: those that the user named, then those that were discovered.
@@ -199,17 +225,17 @@ class URLResolver:
         self,
         named: Sequence[Listener],
         rules: Sequence[ConnectTo],
-        owner: Mapping[str, str],
-        addresses: Addresses,
+        member_ids: Mapping[str, str],
+        addresses: Callable[[str], frozenset[str]],
     ) -> None:
         self.listeners: list[Listener] = list(named)
         self.client_urls: dict[str, MemberURL] = {}
         self._rules = rules
         self._named = frozenset(listener.label for listener in named)
         self._addresses = addresses
-        self._exactly = {Endpoint(one.scheme, canonical(one.host), one.port): one for one in named}
+        self._at_endpoint = {Endpoint(one.scheme, canonical(one.host), one.port): one for one in named}
         self._first: dict[Endpoint, tuple[str, Role]] = {}
-        self._judged_for = dict(owner)
+        self._member_ids = dict(member_ids)
         self._hosts = frozenset(canonical(listener.host) for listener in named)
         self._on_loopback = any(is_loopback(listener.host) for listener in named)
 
@@ -217,7 +243,7 @@ class URLResolver:
     def unused_rules(self) -> Iterator[str]:
         """The rules that match none of the listeners, as the user wrote them."""
         for rule in self._rules:
-            if not any(rule.there(listener.host, listener.port) for listener in self.listeners):
+            if not any(rule.redirected(listener.host, listener.port) for listener in self.listeners):
                 yield rule.text
 
     def member(self, record: MemberRecord, label: str) -> DiscoveredMember:
@@ -227,8 +253,8 @@ class URLResolver:
             record: of the member list.
             label: of the member.
         """
-        clients = {url: self._place(record.id, label, Role.CLIENT, url) for url in record.client_urls}
-        peers = {url: self._place(record.id, label, Role.PEER, url) for url in record.peer_urls}
+        clients = {url: self._resolve(record.id, label, Role.CLIENT, url) for url in record.client_urls}
+        peers = {url: self._resolve(record.id, label, Role.PEER, url) for url in record.peer_urls}
         self.client_urls |= clients | self.client_urls
         return DiscoveredMember(
             id=record.id,
@@ -238,110 +264,106 @@ class URLResolver:
             urls=(*clients.values(), *peers.values()),
         )
 
-    def _place(self, identifier: str, member: str, role: Role, url: str) -> MemberURL:
+    def _resolve(self, identifier: str, member: str, role: Role, url: str) -> MemberURL:
         try:
-            place = parse(url)
+            endpoint = parse(url)
         except LocalURLError as error:
-            return _left(url, role, Reachability.LOCAL, str(error))
+            return _not_judged(url, role, Reachability.LOCAL, str(error))
         except ValueError as error:
-            return _left(url, role, Reachability.NOWHERE, str(error))
-        first, its_role = self._first.setdefault(place, (identifier, role))
+            return _not_judged(url, role, Reachability.NOWHERE, str(error))
+        first, its_role = self._first.setdefault(endpoint, (identifier, role))
         if first != identifier:
-            return _left(url, role, Reachability.SHARED, f"member {first} advertises it as well")
+            return _not_judged(url, role, Reachability.SHARED, f"member {first} advertises it as well")
         if its_role is not role:
             why = "it is advertised to clients and to peers, and judged as a client listener"
-            return _left(url, role, Reachability.LEFT_OUT, why)
-        candidate = self._candidate(role, place, member)
-        if is_loopback(place.host) and not (self._on_loopback or candidate.connect_to):
+            return _not_judged(url, role, Reachability.LEFT_OUT, why)
+        candidate = self._candidate(role, endpoint, member)
+        if is_loopback(endpoint.host) and not (self._on_loopback or candidate.connect_to):
             why = "it leads back to the client, and the given endpoints are elsewhere"
-            return _left(url, role, Reachability.LOCAL, why)
-        return self._follow(identifier, url, place, candidate)
+            return _not_judged(url, role, Reachability.LOCAL, why)
+        return self._add(identifier, url, endpoint, candidate)
 
-    def _follow(self, identifier: str, url: str, place: Endpoint, candidate: Listener) -> MemberURL:
+    def _add(self, identifier: str, url: str, endpoint: Endpoint, candidate: Listener) -> MemberURL:
         """Add the listener that a URL leads to, unless it is judged already for another member."""
         role = candidate.role
-        listener = self._exactly.get(place) or next(
+        listener = self._at_endpoint.get(endpoint) or next(
             (known for known in self.listeners if self._leads_to(known, candidate)), candidate
         )
         if listener is candidate:
             if len(self.listeners) - len(self._named) >= MOST_LISTENERS:
-                return _left(
-                    url, role, Reachability.LEFT_OUT, f"{MOST_LISTENERS} listeners are added at most"
-                )
+                why = f"{MOST_LISTENERS} listeners are added at most"
+                return _not_judged(url, role, Reachability.LEFT_OUT, why)
             self.listeners.append(candidate)
-            self._exactly[place] = candidate
-        for_whom = self._judged_for.setdefault(listener.label, identifier)
-        if for_whom != identifier:
-            why = f"from here it leads to {listener.url} of member {for_whom}"
-            return _left(url, role, Reachability.LEFT_OUT, why)
-        fate = Reachability.NAMED if listener.label in self._named else Reachability.FOUND
-        same = (canonical(listener.host), listener.port) == (place.host, place.port)
+            self._at_endpoint[endpoint] = candidate
+        known_id = self._member_ids.setdefault(listener.label, identifier)
+        if known_id != identifier:
+            why = f"from here it leads to {listener.url} of member {known_id}"
+            return _not_judged(url, role, Reachability.LEFT_OUT, why)
+        reachability = Reachability.NAMED if listener.label in self._named else Reachability.FOUND
+        same = (canonical(listener.host), listener.port) == (endpoint.host, endpoint.port)
         why = "" if same else f"judged as {listener.url}"
-        return MemberURL(url=shown(url), role=role, fate=fate, listener=listener.label, why=why)
-
-    def _candidate(self, role: Role, place: Endpoint, member: str) -> Listener:
-        rules = (rule.there(place.host, place.port) for rule in self._rules)
-        label = f"{role}-{safe(place.host)}-{place.port}"
-        return Listener(
-            role=role,
-            scheme=place.scheme,
-            host=place.host,
-            port=place.port,
-            member=member,
-            label=next(self._free(label, place.scheme)),
-            connect_to=next((there for there in rules if there), None),
-            discovered=True,
-            may_be_local=self._on_loopback or place.host in self._hosts,
+        return MemberURL(
+            url=shown(url), role=role, reachability=reachability, listener=listener.label, why=why
         )
 
-    def _free(self, label: str, scheme: str) -> Iterator[str]:
-        """Yield labels that no listener has, first the one that a named listener would have."""
+    def _candidate(self, role: Role, endpoint: Endpoint, member: str) -> Listener:
+        redirects = (rule.redirected(endpoint.host, endpoint.port) for rule in self._rules)
+        label = f"{role}-{safe(endpoint.host)}-{endpoint.port}"
         taken = {listener.label for listener in self.listeners}
-        names = [label, f"{label}-http"] if scheme == "http" else [label]
-        names += [f"{label}-{number}" for number in range(2, len(taken) + 3)]
-        yield from (name for name in names if name not in taken)
+        if endpoint.scheme == "http" and label in taken and f"{label}-http" not in taken:
+            label = f"{label}-http"
+        return Listener(
+            role=role,
+            scheme=endpoint.scheme,
+            host=endpoint.host,
+            port=endpoint.port,
+            member=member,
+            label=unique(label, taken),
+            connect_to=next(filter(None, redirects), None),
+            discovered=True,
+            may_be_local=self._on_loopback or endpoint.host in self._hosts,
+        )
 
     def _leads_to(self, known: Listener, candidate: Listener) -> bool:
         """Whether a candidate with another URL certainly leads to a known listener."""
-        (here, port), (there, its_port) = known.address, candidate.address
-        if (known.role, known.scheme, port) != (candidate.role, candidate.scheme, its_port):
+        (host, port), (other_host, other_port) = known.address, candidate.address
+        if (known.role, known.scheme, port) != (candidate.role, candidate.scheme, other_port):
             return False
         if known.label not in self._named and not (known.connect_to or candidate.connect_to):
             return False
-        return canonical(here) == canonical(there) or (
+        return canonical(host) == canonical(other_host) or (
             known.label in self._named
-            and not (is_address(here) and is_address(there))
-            and _meet(self._addresses(here), self._addresses(there))
+            and not (is_address(host) and is_address(other_host))
+            and _is_same_machine(self._addresses(host), self._addresses(other_host))
         )
 
 
-def _left(url: str, role: Role, fate: Reachability, why: str) -> MemberURL:
-    """Return a URL for which no listener is judged, with the reason."""
-    return MemberURL(url=shown(url), role=role, fate=fate, why=why)
+def _not_judged(url: str, role: Role, reachability: Reachability, why: str) -> MemberURL:
+    return MemberURL(url=shown(url), role=role, reachability=reachability, why=why)
 
 
-def _meet(here: frozenset[str], there: frozenset[str]) -> bool:
-    """Whether two hosts are certainly one address; several addresses are one machine only on loopback."""
-    if len(here) == len(there) == 1:
-        return here == there
-    return bool(here & there) and all(is_loopback(address) for address in here | there)
-
-
-TellID = Callable[[Listener], str | None]
-"""A function from a client listener to the ID that its member reports, ``None`` if it reports none."""
+def _is_same_machine(addresses: frozenset[str], others: frozenset[str]) -> bool:
+    """Whether the addresses of two hosts are certainly those of one machine."""
+    if len(addresses) == len(others) == 1:
+        return addresses == others
+    # A name with several addresses may lead to several machines, unless all of them are loopback.
+    return bool(addresses & others) and all(is_loopback(address) for address in addresses | others)
 
 
 _LONGEST = 63
 """Maximum length of a name that is used as a label."""
 
 
-def owners(target: Target, records: Sequence[MemberRecord], tell_id: TellID) -> dict[str, str]:
-    """Return the IDs of the members that named listeners belong to, by label, as far as that is known.
+def member_ids(
+    target: Target, records: Sequence[MemberRecord], reported_id: Callable[[Listener], str | None]
+) -> dict[str, str]:
+    """Return the IDs of the members that named listeners belong to, by label, as far as they are known.
 
     Args:
         target: with the listeners that the user named.
         records: of the member list.
-        tell_id: called for client listeners whose URL no member advertises.
+        reported_id: returns the ID that the member behind a client listener reports, ``None`` if it reports
+            none. It is called for listeners whose URL no member advertises.
     """
     if len(records) == 1:
         return {listener.label: records[0].id for listener in target.listeners}
@@ -349,16 +371,16 @@ def owners(target: Target, records: Sequence[MemberRecord], tell_id: TellID) -> 
     known = {record.id for record in records}
     found: dict[str, str] = {}
     for listener in target.listeners:
-        claimed = advertised.get((listener.scheme, canonical(listener.host), listener.port), set())
+        claimed = advertised.get(Endpoint(listener.scheme, canonical(listener.host), listener.port), set())
         if len(claimed) == 1:
             found[listener.label] = next(iter(claimed))
-        elif listener.role is Role.CLIENT and (own_id := tell_id(listener)) in known and own_id is not None:
+        elif listener.role is Role.CLIENT and (own_id := reported_id(listener)) and own_id in known:
             found[listener.label] = own_id
     return found
 
 
 def labelled(
-    target: Target, records: Sequence[MemberRecord], owner: Mapping[str, str]
+    target: Target, records: Sequence[MemberRecord], ids: Mapping[str, str]
 ) -> tuple[tuple[Listener, ...], dict[str, str]]:
     """Return the named listeners, each with the label of its member, and the label of each member by ID.
 
@@ -369,59 +391,41 @@ def labelled(
     Args:
         target: with the listeners that the user named.
         records: of the member list.
-        owner: from :func:`owners`.
+        ids: from :func:`member_ids`.
     """
     groups: dict[str, set[str]] = defaultdict(set)
     for listener in target.listeners:
-        groups[listener.member] |= {owner[listener.label]} if listener.label in owner else set()
+        groups[listener.member] |= {ids[listener.label]} if listener.label in ids else set()
+    only_ids = {label: next(iter(found)) for label, found in groups.items() if len(found) == 1}
     labels: dict[str, str] = {}
-    for label, owned in groups.items():
-        if len(owned) == 1:
-            labels.setdefault(next(iter(owned)), label)
-    _label_the_rest(records, labels, set(groups))
-    return tuple(_moved(listener, groups, owner, labels, target) for listener in target.listeners), labels
-
-
-def _moved(
-    listener: Listener,
-    groups: Mapping[str, set[str]],
-    owner: Mapping[str, str],
-    labels: Mapping[str, str],
-    target: Target,
-) -> Listener:
-    """Return the listener with the label of the member that it is known to belong to.
-
-    If the member has a declaration, the label is kept, since the declaration is found by it.
-    """
-    owned = groups[listener.member]
-    identifier = owner.get(listener.label) or (next(iter(owned)) if len(owned) == 1 else None)
-    if identifier is None or listener.member in target.declared:
-        return listener
-    return replace(listener, member=labels[identifier])
-
-
-def _label_the_rest(records: Sequence[MemberRecord], labels: dict[str, str], taken: set[str]) -> None:
+    for label, identifier in only_ids.items():
+        labels.setdefault(identifier, label)
     names = [safe(record.name) for record in records]
     for record, name in zip(records, names, strict=True):
-        if record.id not in labels:
-            usable = name and names.count(name) == 1 and name not in taken and len(name) <= _LONGEST
-            labels[record.id] = name if usable else record.id
+        usable = name and names.count(name) == 1 and name not in groups and len(name) <= _LONGEST
+        labels.setdefault(record.id, name if usable else record.id)
+
+    def with_label(listener: Listener) -> Listener:
+        identifier = ids.get(listener.label) or only_ids.get(listener.member)
+        # The declaration of a member is found by its label, which is kept.
+        if identifier is None or listener.member in target.declared:
+            return listener
+        return replace(listener, member=labels[identifier])
+
+    return tuple(map(with_label, target.listeners)), labels
 
 
-def _advertised(records: Sequence[MemberRecord]) -> dict[tuple[str, str, int], set[str]]:
-    """Return by scheme, host and port the IDs of the members that advertise such a URL."""
-    found: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+def _advertised(records: Sequence[MemberRecord]) -> dict[Endpoint, set[str]]:
+    """Return by endpoint the IDs of the members that advertise its URL."""
+    found: dict[Endpoint, set[str]] = defaultdict(set)
     for record in records:
         for url in (*record.client_urls, *record.peer_urls):
-            try:
-                place = parse(url)
-            except ValueError:
-                continue
-            found[place.scheme, place.host, place.port].add(record.id)
+            with suppress(ValueError):
+                found[parse(url)].add(record.id)
     return found
 
 
-_WAYS: tuple[tuple[QueriedBy, str | None, frozenset[Role]], ...] = (
+_APIS: tuple[tuple[QueriedBy, str | None, frozenset[Role]], ...] = (
     (QueriedBy.GRPC, None, frozenset({Role.CLIENT})),
     (QueriedBy.GATEWAY, BY_GATEWAY, frozenset({Role.CLIENT, Role.CLIENT_HTTP})),
     (QueriedBy.MEMBERS, None, frozenset({Role.PEER})),
@@ -453,7 +457,7 @@ def judged_for(context: Context, url: str) -> Listener | None:
 def why_left_out(context: Context, url: str) -> str:
     """Return why no listener is judged for a client URL."""
     found = context.get(Discovered).client_urls.get(url)
-    return found.why if found else "the members were asked for, and the returned list does not have it"
+    return found.why if found else "the member list that was followed does not have it"
 
 
 @probe(Discovery, cost=0, needs=[Discovered])
@@ -472,39 +476,41 @@ def _discovered(context: Context) -> Discovered:
     if not target.discover:
         raise NotApplicableError("the members are asked for only with --etcd-discover")
     questions, records = _ask(context)
-    looked_at = sorted(records, key=lambda record: (not record.name, record.name, record.id))[:MOST_MEMBERS]
-    owner = owners(target, looked_at, lambda listener: member_id(context, listener)) if looked_at else {}
-    listeners, labels = labelled(target, looked_at, owner)
-    placing = URLResolver(listeners, target.connect_to, owner, _lookup(context.timeout))
-    members = tuple(placing.member(record, labels[record.id]) for record in looked_at)
+    followed = sorted(records, key=lambda record: (not record.name, record.name, record.id))[:MOST_MEMBERS]
+    ids = member_ids(target, followed, lambda listener: member_id(context, listener)) if followed else {}
+    listeners, labels = labelled(target, followed, ids)
+    resolver = URLResolver(listeners, target.connect_to, ids, _HostAddresses(context.timeout))
+    members = tuple(resolver.member(record, labels[record.id]) for record in followed)
     discovery = Discovery(
         questions=tuple(questions),
         members=members,
-        beyond=len(records) - len(looked_at),
-        unused_rules=tuple(placing.unused_rules) if members else (),
+        beyond=len(records) - len(followed),
+        unused_rules=tuple(resolver.unused_rules) if members else (),
     )
-    return Discovered(discovery, tuple(placing.listeners), placing.client_urls)
+    return Discovered(discovery, tuple(resolver.listeners), resolver.client_urls)
 
 
 def _ask(context: Context) -> tuple[list[Question], tuple[MemberRecord, ...]]:
     """Ask listeners until one returns a list, and return the questions and the list."""
     questions: list[Question] = []
-    for means, key, listener in _whom(context.target):
+    listeners = context.target.listeners
+    for api, key, listener in (
+        (a, k, one) for a, k, roles in _APIS for one in listeners if one.role in roles
+    ):
         try:
-            _needs_trust(context, listener)
+            _require_trust(context, listener)
             members = context.get(MemberListing, key, listener).members
+            why_not = "" if members else "its list is empty"
         except UnobservedError as unobserved:
-            questions.append(Question(url=listener.url, means=means, why_not=unobserved.reason))
-            continue
-        why_not = "" if members else "its list is empty"
-        questions.append(Question(url=listener.url, means=means, why_not=why_not))
+            members, why_not = (), unobserved.reason
+        questions.append(Question(url=listener.url, api=api, why_not=why_not))
         if members:
             return questions, members
     return questions, ()
 
 
-def _needs_trust(context: Context, listener: Listener) -> None:
-    """Check that a listener passes ``cert.trusted``: the list of another one leads anywhere.
+def _require_trust(context: Context, listener: Listener) -> None:
+    """Check that a listener passes ``cert.trusted``. The list of another one may lead anywhere.
 
     Raises:
         UnobservedError: if it does not pass, or that cannot be judged.
@@ -520,23 +526,6 @@ def _needs_trust(context: Context, listener: Listener) -> None:
         )
 
 
-def _whom(target: Target) -> Iterator[tuple[QueriedBy, str | None, Listener]]:
-    for means, key, roles in _WAYS:
-        yield from ((means, key, listener) for listener in target.listeners if listener.role in roles)
-
-
-def _lookup(seconds: float) -> Addresses:
-    """Return a function that resolves a limited number of names, each once and with a time limit."""
-    known: dict[str, frozenset[str]] = {}
-
-    def addresses(host: str) -> frozenset[str]:
-        if host not in known:
-            known[host] = addresses_of(host, seconds) if len(known) < 2 * MOST_LISTENERS else frozenset()
-        return known[host]
-
-    return addresses
-
-
 def _sample_member(member: MemberRecord) -> DiscoveredMember:
     urls = [(Role.CLIENT, url) for url in member.client_urls] + [(Role.PEER, url) for url in member.peer_urls]
     return DiscoveredMember(
@@ -545,7 +534,7 @@ def _sample_member(member: MemberRecord) -> DiscoveredMember:
         learner=False,
         started=True,
         urls=tuple(
-            MemberURL(url=url, role=role, fate=Reachability.FOUND, listener=f"{role}-{member.name}")
+            MemberURL(url=url, role=role, reachability=Reachability.FOUND, listener=f"{role}-{member.name}")
             for role, url in urls
         ),
     )
@@ -554,7 +543,7 @@ def _sample_member(member: MemberRecord) -> DiscoveredMember:
 @sample(Discovery)
 def _sample_discovery(_: SampleListener) -> Discovery:
     return Discovery(
-        questions=(Question(url=SAMPLE_MEMBERS[0].client_urls[0], means=QueriedBy.GRPC),),
+        questions=(Question(url=SAMPLE_MEMBERS[0].client_urls[0], api=QueriedBy.GRPC),),
         members=tuple(_sample_member(member) for member in SAMPLE_MEMBERS),
     )
 
@@ -567,25 +556,6 @@ USUAL_PORTS = {
     7001: Role.PEER,
 }
 """Default ports of etcd, today and in its first releases, with their use."""
-
-_LOCALHOST = frozenset({"127.0.0.1", "::1"})
-
-
-@dataclass(slots=True)
-class _Names:
-    """Resolves hosts, each once."""
-
-    seconds: float
-    known: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    def addresses(self, host: str) -> frozenset[str]:
-        if is_address(host):
-            return frozenset({canonical(host)})
-        if host == "localhost":
-            return _LOCALHOST
-        if host not in self.known:
-            self.known[host] = addresses_of(host, self.seconds)
-        return self.known[host]
 
 
 @dataclass(frozen=True, slots=True)
@@ -615,37 +585,33 @@ def _advertised_hosts(declared_member: DeclaredMember) -> Iterable[str]:
 
 @probe(LoopbackElsewhere, reported=False, cost=0, elsewhere=lambda target: len(list(_candidates(target))))
 def _loopback_elsewhere(context: Context) -> LoopbackElsewhere:
-    target, names = context.target, _Names(context.timeout)
-    known = _known(target.listeners, target.declared.values(), names)
-    asked: dict[tuple[str, int], tuple[_Candidate, Listener]] = {}
+    target, addresses_of_host = context.target, _HostAddresses(context.timeout)
+    known = _known(target.listeners, target.declared.values(), addresses_of_host)
+    requested: dict[tuple[str, int], tuple[_Candidate, Listener]] = {}
     not_tried: dict[str, None] = {}
     for candidate in _candidates(target):
         url, host = candidate.declared.url, candidate.host
         mine = [listener for listener in target.listeners if listener.member == candidate.member]
-        addresses = names.addresses(host)
-        if addresses & names.addresses(url.host):
+        addresses = addresses_of_host(host)
+        if addresses & addresses_of_host(url.host):
             continue
         here = any(is_loopback(listener.host) for listener in mine)
         if why := _why_not(target, mine, host, url.port, addresses, here=here):
             not_tried[why] = None
             continue
         address = min(addresses)
-        if (address, url.port) not in known | asked.keys():
+        if (address, url.port) not in known | requested.keys():
             scheme: Literal["https", "http"] = "https" if url.secure else "http"
-            there = _address(candidate.declared.role, scheme, host, url.port, candidate.member, address)
-            asked[address, url.port] = (candidate, there)
-    tried = context.attempt_elsewhere(
-        *(
-            (there, _request("a listener declared on loopback, elsewhere", there))
-            for _, there in asked.values()
-        )
-    )
+            other = _listener_at(candidate.declared.role, scheme, host, url.port, candidate.member, address)
+            requested[address, url.port] = (candidate, other)
+    purpose = "a listener declared on loopback, elsewhere"
+    tried = context.attempt_elsewhere(*((one, _request(purpose, one)) for _, one in requested.values()))
     return LoopbackElsewhere(
         attempts=tuple(
             LoopbackAttempt(
-                member=candidate.member, declared=candidate.declared, address=place, attempt=attempt
+                member=candidate.member, declared=candidate.declared, address=address, attempt=attempt
             )
-            for (place, (candidate, _)), attempt in zip(asked.items(), tried, strict=True)
+            for (address, (candidate, _)), attempt in zip(requested.items(), tried, strict=True)
         ),
         not_tried=tuple(not_tried),
     )
@@ -671,30 +637,36 @@ def _unnamed_ports(context: Context) -> UnnamedPorts:
         raise NotVerifiedError(
             "no endpoint returned the member list, whose hosts are tried: see cluster.discovered"
         )
-    labels = {url.listener for one in found.discovery.members for url in one.urls if url.fate in JUDGED}
+    labels = {
+        url.listener for one in found.discovery.members for url in one.urls if url.reachability in JUDGED
+    }
     listed = [listener for listener in found.listeners if listener.label in labels]
-    names = _Names(context.timeout)
-    known = _known(found.listeners, target.declared.values(), names)
+    addresses_of_host = _HostAddresses(context.timeout)
+    known = _known(found.listeners, target.declared.values(), addresses_of_host)
     here = any(is_loopback(listener.host) for listener in found.listeners)
-    already = _tried_for_declarations(context)
-    asked: dict[tuple[str, int], Listener] = {}
+    # What was tried because of declarations is not tried again.
+    elsewhere = observed(context, LoopbackElsewhere)
+    already = {
+        one.address: one.attempt
+        for one in (elsewhere.attempts if elsewhere else ())
+        if not one.declared.url.secure
+    }
+    requested: dict[tuple[str, int], Listener] = {}
     not_tried: dict[str, None] = {}
     for host in dict.fromkeys(listener.host for listener in listed):
         if why := _unproved(context, [listener for listener in listed if listener.host == host]):
             not_tried[f"no other address of {host} was tried, since {why}"] = None
             continue
         mine = [listener for listener in found.listeners if listener.host == host]
-        addresses = names.addresses(host)
+        addresses = addresses_of_host(host)
         for port, role in USUAL_PORTS.items():
             if why := _why_not(target, mine, host, port, addresses, here=here):
                 not_tried[why] = None
-            elif (min(addresses), port) not in known | already.keys() | asked.keys():
-                address = min(addresses)
-                asked[address, port] = _address(role, "http", host, port, mine[0].member, address)
-    tried = context.attempt_elsewhere(
-        *((there, _request("plain HTTP at a usual port", there)) for there in asked.values())
-    )
-    hosts = {address for listener in listed for address in names.addresses(listener.host)}
+            elif (address := min(addresses), port) not in known | already.keys() | requested.keys():
+                requested[address, port] = _listener_at(role, "http", host, port, mine[0].member, address)
+    purpose = "plain HTTP at a usual port"
+    tried = context.attempt_elsewhere(*((one, _request(purpose, one)) for one in requested.values()))
+    hosts = {address for listener in listed for address in addresses_of_host(listener.host)}
     return UnnamedPorts(
         tried=(
             *tried,
@@ -705,7 +677,7 @@ def _unnamed_ports(context: Context) -> UnnamedPorts:
 
 
 def _unproved(context: Context, listeners: Sequence[Listener]) -> str:
-    """Return why a host of the member list is not looked at: nobody there has proved who it is."""
+    """Return why no server at the listeners of a host has proved who it is; empty if one has."""
     why = ""
     for listener in listeners:
         if not listener.discovered:
@@ -719,26 +691,17 @@ def _unproved(context: Context, listeners: Sequence[Listener]) -> str:
     return why
 
 
-def _tried_for_declarations(context: Context) -> dict[tuple[str, int], Attempt]:
-    """Return the plain HTTP attempts made because of declarations, so that they are not repeated."""
-    try:
-        elsewhere = context.get(LoopbackElsewhere)
-    except UnobservedError:
-        return {}
-    return {one.address: one.attempt for one in elsewhere.attempts if not one.declared.url.secure}
-
-
 def _known(
-    listeners: Iterable[Listener], declared: Iterable[DeclaredMember], names: _Names
+    listeners: Iterable[Listener], declared: Iterable[DeclaredMember], addresses_of_host: _HostAddresses
 ) -> frozenset[tuple[str, int]]:
     """Return the addresses and ports of listeners of the target and of declared listeners."""
-    found = {(address, one.port) for one in listeners for address in names.addresses(one.host)}
+    found = {(address, one.port) for one in listeners for address in addresses_of_host(one.host)}
     for declared_member in declared:
         for one in declared_listeners(declared_member.declaration):
             if one.url.is_socket:
                 continue
             hosts = _advertised_hosts(declared_member) if one.url.is_wildcard else [one.url.host]
-            found |= {(address, one.url.port) for host in hosts for address in names.addresses(host)}
+            found |= {(address, one.url.port) for host in hosts for address in addresses_of_host(host)}
     return frozenset(found)
 
 
@@ -762,7 +725,7 @@ def _why_not(
         here: the member's listeners on loopback are on this machine.
     """
     if any(listener.connect_to for listener in listeners) or any(
-        rule.there(host, port) for rule in target.connect_to
+        rule.redirected(host, port) for rule in target.connect_to
     ):
         return f"no other address of {host} was tried, since --etcd-connect-to says how it is reached"
     if not addresses:
@@ -775,7 +738,7 @@ def _why_not(
     return ""
 
 
-def _address(
+def _listener_at(
     role: Role, scheme: Literal["https", "http"], host: str, port: int, member: str, address: str
 ) -> Listener:
     label = f"{role}-{safe(host)}-{port}"
@@ -783,15 +746,17 @@ def _address(
     return Listener(role=role, scheme=scheme, host=host, port=port, member=member, label=label, connect_to=to)
 
 
-def _request(purpose: str, there: Listener) -> Request:
-    # A client's port has both paths, a metrics port only the first, a peer's only the second.
-    path = "/health" if there.role is Role.CLIENT and there.scheme == "http" else version_path(there.role)
-    return Request(purpose=purpose, plaintext=there.scheme == "http", protocol=Protocol.HTTP1, path=path)
+def _request(purpose: str, listener: Listener) -> Request:
+    # Of /health and /version, etcd serves both on a client port, the first alone on a metrics port, and the
+    # second alone on a peer port.
+    plaintext = listener.scheme == "http"
+    path = "/health" if listener.role is Role.CLIENT and plaintext else version_path(listener.role)
+    return Request(purpose=purpose, plaintext=plaintext, protocol=Protocol.HTTP1, path=path)
 
 
 @sample(UnnamedPorts)
-def _sample_ports(place: SampleListener) -> UnnamedPorts:
-    refused = place.attempt(
+def _sample_ports(listener: SampleListener) -> UnnamedPorts:
+    refused = listener.attempt(
         url="http://127.0.0.1:2381",
         identity="none",
         offered_version=None,

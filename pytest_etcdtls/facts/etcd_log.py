@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from pytest_etcdtls.dataclass import dataclass
@@ -13,7 +12,6 @@ from pytest_etcdtls.errors import (
     InconclusiveError,
     NotApplicableError,
     NotVerifiedError,
-    UnobservedError,
     UnreadableFileError,
 )
 from pytest_etcdtls.etcd_log.matching import (
@@ -21,12 +19,12 @@ from pytest_etcdtls.etcd_log.matching import (
     Match,
     MatchedBy,
     Matches,
+    agrees,
     by_our_clock,
     clock_ahead,
-    compare_story,
-    fits,
+    compare_wire_and_log,
+    ended_by_etcd,
     match_connections,
-    turned_away,
 )
 from pytest_etcdtls.etcd_log.parse import (
     Cause,
@@ -38,17 +36,18 @@ from pytest_etcdtls.etcd_log.parse import (
     is_thinned_out,
     parse_log,
 )
-from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS, EarlierRun, earlier_runs, group
+from pytest_etcdtls.etcd_log.reasons import EXPLANATIONS, earlier_runs, group
 from pytest_etcdtls.facts.access import AcceptedClient, IdentityAttempts, split_off
 from pytest_etcdtls.facts.certificates import ServedChain
-from pytest_etcdtls.facts.listener import FirstContact, Plaintext, listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, Planned, SampleListener, probe, sample
+from pytest_etcdtls.facts.listener import FirstContact, Plaintext, tls_answer, tls_listener
+from pytest_etcdtls.facts.probe import Context, Planned, SampleListener, observed, probe, sample
 from pytest_etcdtls.facts.release import GoRelease
 from pytest_etcdtls.pki.certificate import is_generated
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt, Request
 from pytest_etcdtls.tls.hello import is_reused
+from pytest_etcdtls.untrusted import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +99,8 @@ class LogComparison:
         unlogged: attempts that were refused and have no log line.
         latest: time of the log's last entry, ``None`` if the entry has no complete time.
         thinned_out: so many connections were rejected in one second that etcd omitted lines.
-        nobody: on a listener whose refusals etcd does not log, words for these refusals; else empty.
+        not_logged: the clients whose refusals etcd does not log on this listener, in words; empty if it logs
+            all.
         clock_ahead: seconds by which the log's clock is ahead of ours; 0 if they agree.
         go_version: the Go version that etcd was built with, where known.
     """
@@ -113,7 +113,7 @@ class LogComparison:
     unlogged: tuple[Unlogged, ...]
     latest: datetime | None = None
     thinned_out: bool = False
-    nobody: str = ""
+    not_logged: str = ""
     clock_ahead: float = 0.0
     go_version: str | None = None
 
@@ -226,6 +226,7 @@ class EtcdLogs:
 
 
 _LONGEST = 400
+"""Characters of a text of the log in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ def _why(error: OSError | UnreadableFileError) -> str:
     return error.happened if isinstance(error, UnreadableFileError) else str(error.strerror or error)
 
 
-def look_up(
+def match_log(
     context: Context,
     source: LogSource,
     log: EtcdLog,
@@ -266,10 +267,7 @@ def look_up(
     new: EtcdLog | None = None,
     go_version: str | None = None,
 ) -> MatchedLog:
-    """Match every connection made so far with the lines of a log.
-
-    Each line is matched with the nearest of all connections, so that a line about another check's connection
-    is not taken for one of these.
+    """Match every connection made so far with the lines of a log, each line with the nearest connection.
 
     Args:
         context: of a probe.
@@ -293,19 +291,11 @@ def look_up(
         connections,
         by_our_clock(log.rejections, ahead),
         endpoints=endpoints,
-        fits=lambda connection, line: fits(connection, line, version),
+        agrees=lambda connection, line: agrees(connection, line, version),
         alone=ours,
         slack=timedelta() if ours else CLOCKS_APART,
     )
     return MatchedLog(log, matches, ahead.total_seconds())
-
-
-def printable(text: str) -> str:
-    """Return untrusted text in printable form: bounded, and without terminal control characters."""
-    shown = "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:_LONGEST]
-    )
-    return shown if len(text) <= _LONGEST else f"{shown} ..."
 
 
 def _endpoints(context: Context, source: LogSource) -> dict[str, Endpoint]:
@@ -317,10 +307,10 @@ def _endpoints(context: Context, source: LogSource) -> dict[str, Endpoint]:
     }
 
 
-_PATIENCE = 1.0
-"""Seconds that may pass until a line of etcd is in the log file."""
+_LINE_SECONDS = 1.0
+"""How long a line of etcd may take to be in the log file."""
 _FIRST_LINE = 5.0
-"""Seconds that may pass until the first line is in the log of an owned etcd, also on a busy machine."""
+"""The same for the first line in the log of an owned etcd, on a busy machine."""
 _PAUSE = 0.02
 
 
@@ -335,33 +325,31 @@ def _cost(planned: Planned) -> int:
 @probe(
     LogComparison,
     cost=_cost,
-    needs=[
-        FirstContact,
-        ServedChain,
-        AcceptedClient,
-        IdentityAttempts,
-        Plaintext,
-        GoRelease,
-    ],
+    needs=[FirstContact, ServedChain, AcceptedClient, IdentityAttempts, Plaintext, GoRelease],
 )
 def _comparison(context: Context) -> LogComparison:
-    listener = listener_of(context)
-    if listener.scheme == "http":
-        raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
+    listener = tls_listener(context)
     source = context.target.log_of(listener)
     if source is None:
         raise NotVerifiedError("needs etcd's own log, with the connections that it rejected: pass --etcd-log")
     attempts = list(_attempts(context))
-    nobody = _nobody(context, listener)
-    go_version = _go_version(context) or source.go_version
-    looked = _look_for(context, source, () if nobody else attempts, go_version)
-    ours = _of(attempts, looked)
-    if not ours and not nobody and is_thinned_out(looked.log.rejections):
-        attempts += _once_more(context)
-        looked = _look_for(context, source, attempts[-len(TLSVersion) :], go_version, omitted=False)
-        ours = _of(attempts, looked)
-    go_version = go_version or looked.log.startup.go_version
-    unlogged = {id(one) for one in looked.matches.unmentioned}
+    not_logged = _not_logged(context, listener)
+    go = observed(context, GoRelease)
+    go_version = go.text if go else source.go_version
+    found = _wait_for_lines(context, source, () if not_logged else attempts, go_version)
+    ours = _matches_of(attempts, found)
+    if not ours and not not_logged and is_thinned_out(found.log.rejections):
+        # Connect again, after the second in which etcd may have omitted lines.
+        requests = [
+            Request(purpose="no certificate, to be looked up in the log", version=version)
+            for version in TLSVersion
+        ]
+        again = [tries[-1] for tries in context.attempt(*requests)]
+        attempts += again
+        found = _wait_for_lines(context, source, again, go_version, omitted=False)
+        ours = _matches_of(attempts, found)
+    go_version = go_version or found.log.startup.go_version
+    unlogged = {id(one) for one in found.matches.unmentioned}
     return LogComparison(
         url=listener.url,
         role=listener.role,
@@ -373,49 +361,32 @@ def _comparison(context: Context) -> LogComparison:
             for one in attempts
             if id(one) in unlogged
         ),
-        latest=looked.log.latest,
-        thinned_out=is_thinned_out(looked.log.rejections),
-        nobody=nobody,
-        clock_ahead=looked.ahead,
+        latest=found.log.latest,
+        thinned_out=is_thinned_out(found.log.rejections),
+        not_logged=not_logged,
+        clock_ahead=found.ahead,
         go_version=go_version,
     )
 
 
-def _of(attempts: Iterable[Attempt], looked: MatchedLog) -> list[Match]:
-    """Return the matches of these attempts."""
-    asked = {id(attempt) for attempt in attempts}
-    return [match for match in looked.matches.ours if id(match.connection) in asked]
-
-
-def _once_more(context: Context) -> list[Attempt]:
-    """Connect without a certificate again, after the second in which etcd may have omitted lines."""
-    requests = [
-        Request(purpose="no certificate, to be looked up in the log", version=version)
-        for version in TLSVersion
-    ]
-    return [tries[-1] for tries in context.attempt(*requests)]
+def _matches_of(attempts: Iterable[Attempt], found: MatchedLog) -> list[Match]:
+    ids = {id(attempt) for attempt in attempts}
+    return [match for match in found.matches.ours if id(match.connection) in ids]
 
 
 def _attempts(context: Context) -> Iterator[Attempt]:
-    """Yield the attempts that show which identities the listener accepts, after all of them were made."""
+    """Yield the attempts that show which identities the listener accepts."""
     answer = tls_answer(context)
     yield from answer.tls
     for candidate in context.get(AcceptedClient).candidates:
         for _, _, tries in candidate.tries:
             yield from tries
-    yield from (encounter.attempt for encounter in context.get(IdentityAttempts).here)
-    with suppress(UnobservedError):
-        yield from context.get(Plaintext).tries
+    yield from (made.attempt for made in context.get(IdentityAttempts).here)
+    plaintext = observed(context, Plaintext)
+    yield from plaintext.tries if plaintext else ()
 
 
-def _go_version(context: Context) -> str | None:
-    try:
-        return context.get(GoRelease).text
-    except UnobservedError:
-        return None
-
-
-def _look_for(
+def _wait_for_lines(
     context: Context,
     source: LogSource,
     attempts: Iterable[Attempt],
@@ -427,54 +398,52 @@ def _look_for(
 
     Where etcd may have ``omitted`` lines of these attempts, the first line is enough.
     """
-    expected = {id(attempt) for attempt in attempts if turned_away(attempt)}
+    expected = {id(attempt) for attempt in attempts if ended_by_etcd(attempt)}
     started, known = time.monotonic(), None
     while True:
         waited = time.monotonic() - started
         text = read_new(source)
         if text != known:
-            known, found = text, _look(context, source, text, go_version)
-            there = expected & {id(match.connection) for match in found.matches.ours}
+            known = text
+            found = match_log(context, source, parse_log(text, source.name), go_version=go_version)
+            logged = expected & {id(match.connection) for match in found.matches.ours}
             thinned_out = is_thinned_out(found.log.rejections)
-        surely = source.file is None and not there and not thinned_out
-        enough = there == expected or (omitted and there and thinned_out)
-        if enough or waited > (_FIRST_LINE if surely else _PATIENCE):
+        none_yet = source.file is None and not logged and not thinned_out
+        enough = logged == expected or (omitted and logged and thinned_out)
+        if enough or waited > (_FIRST_LINE if none_yet else _LINE_SECONDS):
             return found
         threading.Event().wait(_PAUSE)
-
-
-def _look(context: Context, source: LogSource, text: str, go_version: str | None) -> MatchedLog:
-    return look_up(context, source, parse_log(text, source.name), go_version=go_version)
 
 
 def _compared(ours: Sequence[Match], go_version: str | None) -> Iterator[LoggedAttempt]:
     for match in ours:
         attempt = match.connection
         if isinstance(attempt, Attempt):
-            story = compare_story(attempt, match.rejection, go_version)
+            compared = compare_wire_and_log(attempt, match.rejection, go_version)
             yield LoggedAttempt(
                 purpose=attempt.purpose,
                 identity=attempt.identity,
                 version=attempt.offered_version,
                 protocol=attempt.protocol,
-                on_the_wire=story.on_the_wire,
-                in_the_log=printable(story.in_the_log),
-                expected=story.expected,
-                agree=story.agree,
-                remote_address=printable(match.rejection.remote_address),
+                on_the_wire=compared.on_the_wire,
+                in_the_log=printable(compared.in_the_log, _LONGEST),
+                expected=compared.expected,
+                agree=compared.agree,
+                remote_address=printable(match.rejection.remote_address, _LONGEST),
                 recognised_by=match.by,
             )
 
 
-def _nobody(context: Context, listener: Listener) -> str:
-    """Return words for refused connections where etcd logs none of them, else an empty text."""
+def _not_logged(context: Context, listener: Listener) -> str:
+    """Return the clients whose refusals etcd does not log on the listener, in words; empty if it logs all."""
+    # Measured: on these ports etcd logs none of the clients that it rejects.
     accepted = context.get(AcceptedClient).accepted
     served_protocols = set(accepted.served_protocols) if accepted else set()
     if served_protocols == {Protocol.GRPC} or split_off(context, listener) is not None:
         return "clients that a gRPC-only port rejects"
-    with suppress(UnobservedError):
-        if is_generated(context.get(ServedChain).leaf):
-            return "clients that a port with auto-tls rejects"
+    served = observed(context, ServedChain)
+    if served is not None and is_generated(served.leaf):
+        return "clients that a port with auto-tls rejects"
     return ""
 
 
@@ -498,7 +467,7 @@ def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> Read
         return ReadLog(source=source.name, members=members, problem=_why(error))
     log = parse_log(text, source.name, truncated=truncated)
     since = log if new == text else parse_log(new, source.name)
-    found = look_up(context, source, log, new=since, go_version=source.go_version)
+    found = match_log(context, source, log, new=since, go_version=source.go_version)
     ours = [match.rejection for match in found.matches.ours]
     runs = earlier_runs(found.matches.unmatched, ours)
     earlier = {line.line for run in runs for line in run.lines}
@@ -507,7 +476,12 @@ def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> Read
         source=source.name,
         members=members,
         ours=len(ours),
-        earlier=tuple(_logged_run(run) for run in runs),
+        earlier=tuple(
+            LoggedRun(
+                host=printable(run.host, _LONGEST), count=len(run.lines), first=run.first, last=run.last
+            )
+            for run in runs
+        ),
         others=tuple(_rejected(others, {line.remote_host for line in ours})),
         failed_dials=tuple(_dials(log.dial_failures)),
         latest=log.latest,
@@ -517,21 +491,17 @@ def _read(context: Context, source: LogSource, members: tuple[str, ...]) -> Read
     )
 
 
-def _logged_run(run: EarlierRun) -> LoggedRun:
-    return LoggedRun(host=printable(run.host), count=len(run.lines), first=run.first, last=run.last)
-
-
 def _rejected(unmatched: Iterable[Rejection], our_hosts: Collection[str]) -> Iterator[RejectedOthers]:
     for found in group(unmatched):
         explanation = EXPLANATIONS[found.cause]
         yield RejectedOthers(
-            host=printable(found.host),
+            host=printable(found.host, _LONGEST),
             endpoint=found.endpoint or "",
             cause=found.cause,
             count=found.count,
             first=found.first,
             last=found.last,
-            example=printable(found.example),
+            example=printable(found.example, _LONGEST),
             line=found.line,
             meaning=explanation.meaning,
             advice=explanation.advice,
@@ -545,18 +515,18 @@ def _dials(failures: Iterable[DialFailure]) -> Iterator[FailedDials]:
         groups.setdefault((failure.target, failure.cause), []).append(failure)
     for (target, cause), found in groups.items():
         yield FailedDials(
-            target=printable(target),
+            target=printable(target, _LONGEST),
             cause=cause,
             count=len(found),
             last=max((one.time for one in found if one.time is not None), default=None),
-            example=printable(found[-1].error),
+            example=printable(found[-1].error, _LONGEST),
             line=found[-1].line,
-            meaning=printable(found[-1].meaning),
+            meaning=printable(found[-1].meaning, _LONGEST),
         )
 
 
 @sample(LogComparison)
-def _sample_comparison(place: SampleListener) -> LogComparison:
+def _sample_comparison(listener: SampleListener) -> LogComparison:
     line = Rejection(
         line=1,
         time=None,
@@ -564,13 +534,13 @@ def _sample_comparison(place: SampleListener) -> LogComparison:
         error="tls: client didn't provide a certificate",
         cause=Cause.NO_CERTIFICATE,
     )
-    stories = {
-        version: compare_story(place.refused(identity="none", offered_version=version), line)
+    comparisons = {
+        version: compare_wire_and_log(listener.refused(identity="none", offered_version=version), line)
         for version in TLSVersion
     }
     return LogComparison(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         source="/var/log/etcd.log",
         file="/var/log/etcd.log",
         compared=tuple(
@@ -579,14 +549,14 @@ def _sample_comparison(place: SampleListener) -> LogComparison:
                 identity="none",
                 version=version,
                 protocol=Protocol.HTTP1,
-                on_the_wire=story.on_the_wire,
-                in_the_log=story.in_the_log,
-                expected=story.expected,
-                agree=story.agree,
+                on_the_wire=compared.on_the_wire,
+                in_the_log=compared.in_the_log,
+                expected=compared.expected,
+                agree=compared.agree,
                 remote_address=line.remote_address,
                 recognised_by=MatchedBy.ADDRESS,
             )
-            for version, story in stories.items()
+            for version, compared in comparisons.items()
         ),
         unlogged=(),
     )

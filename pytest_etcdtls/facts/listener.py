@@ -133,6 +133,18 @@ def listener_of(context: Context) -> Listener:
     return context.listener
 
 
+def tls_listener(context: Context) -> Listener:
+    """Return the listener of the context if TLS is expected there.
+
+    Raises:
+        NotApplicableError: for an ``http`` URL.
+    """
+    listener = listener_of(context)
+    if listener.scheme == "http":
+        raise NotApplicableError(f"{listener.url} is an http URL: there is no TLS to judge")
+    return listener
+
+
 def version_path(role: Role) -> str:
     """Return the path of a GET that every etcd answers for that role; metrics has no ``/version``."""
     return "/health" if role is Role.METRICS else "/version"
@@ -146,16 +158,14 @@ def tls_answer(context: Context) -> FirstContact:
         NotVerifiedError: if the listener serves plaintext, or no TLS version that we support.
         InconclusiveError: if no TLS message came back.
     """
-    listener = listener_of(context)
-    if listener.scheme == "http":
-        raise NotApplicableError(f"{listener.url} is asked for plain HTTP: there is no TLS to judge")
+    listener = tls_listener(context)
     answer = context.get(FirstContact)
     if not answer.speaks_tls:
         if answer.plaintext is not None and answer.plaintext.is_http:
             raise NotVerifiedError(f"{listener.url} answers plain HTTP and no TLS")
         if answer.plaintext is not None and answer.plaintext.first_bytes:
-            said = f"it sent '{answer.plaintext.first_text}'"
-            raise InconclusiveError(f"{listener.url} answers neither TLS nor HTTP: {said}")
+            sent = answer.plaintext.first_text
+            raise InconclusiveError(f"{listener.url} answers neither TLS nor HTTP: it sent '{sent}'")
         raise InconclusiveError(f"{listener.url} does not answer: {answer.tls[0].describe()}")
     if not answer.offered:
         raise NotVerifiedError(f"{listener.url} offers neither TLS 1.2 nor TLS 1.3")
@@ -222,7 +232,8 @@ def _tls_instead(context: Context, listener: Listener, plaintext: Attempt) -> At
 def _plaintext(context: Context) -> Plaintext:
     listener = listener_of(context)
     answer = context.get(FirstContact)
-    # TLS works here, or the first contact had tried plain HTTP: TLS servers of Go end the stream.
+    # The first contact has no plaintext attempt where TLS works. There a server written in Go ends the stream
+    # without a byte, so such an end is not repeated.
     known = answer.plaintext
     tries = (known,) if known is not None else _plain(context, listener, may_end=True)
     return Plaintext(
@@ -267,27 +278,27 @@ class Policy:
 
 
 @sample(ListenerFacts)
-def _sample_facts(place: SampleListener) -> ListenerFacts:
+def _sample_facts(listener: SampleListener) -> ListenerFacts:
     return ListenerFacts(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         scheme="https",
         host="127.0.0.1",
-        port=2380 if place.role is Role.PEER else 2379,
+        port=2380 if listener.role is Role.PEER else 2379,
         member="m0",
-        label=f"{place.role}-m0",
+        label=f"{listener.role}-m0",
     )
 
 
 @sample(FirstContact)
-def _sample_contact(place: SampleListener) -> FirstContact:
-    attempts = tuple(place.refused(identity="none", offered_version=version) for version in TLSVersion)
-    return FirstContact(url=place.url, role=place.role, tls=attempts)
+def _sample_contact(listener: SampleListener) -> FirstContact:
+    attempts = tuple(listener.refused(identity="none", offered_version=version) for version in TLSVersion)
+    return FirstContact(url=listener.url, role=listener.role, tls=attempts)
 
 
 @sample(Plaintext)
-def _sample_plaintext(place: SampleListener) -> Plaintext:
-    attempt = place.attempt(
+def _sample_plaintext(listener: SampleListener) -> Plaintext:
+    attempt = listener.attempt(
         identity="none",
         offered_version=None,
         ending=Ending.UNCLEAR,
@@ -295,7 +306,7 @@ def _sample_plaintext(place: SampleListener) -> Plaintext:
         first_bytes=b"",
         response=None,
     )
-    return Plaintext(url=place.url, role=place.role, scheme="https", tries=(attempt,), tls_works=True)
+    return Plaintext(url=listener.url, role=listener.role, scheme="https", tries=(attempt,), tls_works=True)
 
 
 @sample(Policy)

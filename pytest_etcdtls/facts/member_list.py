@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError, UnreadableJSONError
-from pytest_etcdtls.facts.access import Acceptance, ServedClient
+from pytest_etcdtls.facts.access import AcceptedConnections, ServedClient
 from pytest_etcdtls.facts.api import (
     ClientExchange,
     MemberLists,
@@ -20,7 +20,7 @@ from pytest_etcdtls.facts.api import (
     on_its_connection,
 )
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
-from pytest_etcdtls.facts.probe import Context, Planned, SampleListener, probe, sample
+from pytest_etcdtls.facts.probe import Context, Planned, SampleListener, observed, probe, sample
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, is_address, is_loopback, is_number, no_machine
 from pytest_etcdtls.tls.attempt import Attempt, Request, Response
@@ -54,22 +54,22 @@ def shown(text: str) -> str:
 
 
 def parse(text: str) -> Endpoint:
-    """Return where an advertised URL leads to.
+    """Return the endpoint of an advertised URL.
 
     Raises:
         LocalURLError: for a Unix socket, and for loopback in any form but ``localhost`` and a plain address.
-        ValueError: if it does not lead to a TCP port of one machine, for all who read it.
+        ValueError: if it is not the URL of a TCP port of one machine, the same for every client.
     """
     if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters")
     if not text.isprintable() or " " in text:
-        raise ValueError("it holds blanks or control characters")
+        raise ValueError("it contains blanks or control characters")
     try:
         parts = urlsplit(text)
     except ValueError as error:
         raise ValueError(f"it is not a URL: {error}") from error
     if parts.scheme in ("unix", "unixs"):
-        raise LocalURLError("a Unix socket leads to it on its own machine only")
+        raise LocalURLError("it is a Unix socket, which exists on the member's machine only")
     if parts.scheme not in ("https", "http"):
         raise ValueError("it begins with neither https:// nor http://")
     if "@" in parts.netloc or parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -84,7 +84,7 @@ def canonical(host: str) -> str:
 
 def _host(parts: SplitResult) -> str:
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
-        raise ValueError("an IPv6 address stands in brackets")
+        raise ValueError("its IPv6 address is not in brackets")
     host = parts.hostname or ""
     if not is_address(host):
         if not _NAME.fullmatch(host):
@@ -97,7 +97,7 @@ def _host(parts: SplitResult) -> str:
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id:
-            raise ValueError("its zone means something on one machine only")
+            raise ValueError("its zone is valid on one machine only")
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
             if address.is_loopback:
@@ -234,7 +234,7 @@ def _from_message(message: bytes) -> MemberRecord:
 BY_GATEWAY = "gateway"
 """Key of the member list that is requested from the JSON gateway."""
 
-_SPOKEN = {Protocol.GRPC: "gRPC", Protocol.GATEWAY: "its JSON gateway"}
+_API_NAMES = {Protocol.GRPC: "gRPC", Protocol.GATEWAY: "its JSON gateway"}
 _GATEWAY_LIST = "/v3/cluster/member/list"
 _MEMBER_LIST = "/etcdserverpb.Cluster/MemberList"
 _BY_GRPC = Request(purpose="gRPC MemberList", path=_MEMBER_LIST, protocol=Protocol.GRPC)
@@ -258,7 +258,7 @@ class MemberListing:
 
 
 @probe(MemberLists, cost=0, needs=[MemberListing], across=True)
-def _both(context: Context) -> MemberLists:
+def _member_lists(context: Context) -> MemberLists:
     peer = listener_of(context)
     by_peer = context.get(MemberListing)
     client = next((found for found in context.target.listeners if found.role is Role.CLIENT), None)
@@ -279,7 +279,7 @@ def _listing_cost(planned: Planned) -> int:
     return int(listener.role is Role.CLIENT)
 
 
-def _rides(planned: Planned) -> Request | None:
+def _shared_request(planned: Planned) -> Request | None:
     by_grpc = planned.listener is not None and planned.listener.role is Role.CLIENT and planned.key is None
     return _BY_GRPC if by_grpc else None
 
@@ -288,10 +288,10 @@ def _rides(planned: Planned) -> Request | None:
     MemberListing,
     cost=_listing_cost,
     needs=lambda planned: [
-        *(ServedClient, Acceptance),
+        *(ServedClient, AcceptedConnections),
         *([(ClientExchange, "/members")] if planned.listener and planned.listener.role is Role.PEER else []),
     ],
-    rides=_rides,
+    shared_request=_shared_request,
 )
 def _listing(context: Context, key: str | None) -> MemberListing:
     """Ask a client listener by gRPC or, with that key, by the gateway, and a peer listener over HTTP.
@@ -323,7 +323,7 @@ def _listings(context: Context) -> MemberListings:
         except UnobservedError as unobserved:
             reasons.append(unobserved.reason)
     if not listings:
-        raise NotVerifiedError("no listener gave the member list: " + "; ".join(dict.fromkeys(reasons)))
+        raise NotVerifiedError("no listener returned the member list: " + "; ".join(dict.fromkeys(reasons)))
     return MemberListings(listings=tuple(listings))
 
 
@@ -335,8 +335,8 @@ def _by_grpc(context: Context) -> MemberListing:
     try:
         members, cluster_id = from_grpc(attempt.response.body)
     except ValueError as error:
-        said = attempt.response.headers.get("grpc-message", "")
-        raise NotVerifiedError(f"{listener.url}: MemberList gave no list: {said or error}") from error
+        why = attempt.response.headers.get("grpc-message", "") or error
+        raise NotVerifiedError(f"{listener.url}: MemberList returned no list: {why}") from error
     return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
 
 
@@ -359,7 +359,7 @@ def _ask(context: Context, request: Request) -> Attempt:
     accepted, identity = accepted_client(context)
     if request.protocol not in accepted.served_protocols:
         raise NotVerifiedError(
-            f"{listener.url} gives the good client no answer by {_SPOKEN[request.protocol]}"
+            f"{listener.url} does not answer the good client by {_API_NAMES[request.protocol]}"
         )
     request = replace(request, identity=identity)
     if request.protocol is Protocol.GATEWAY:
@@ -383,8 +383,8 @@ def _from_peer(exchange: ClientExchange, member_label: str) -> MemberListing:
     )
 
 
-def _no_list(place: str, response: Response, error: ValueError) -> NotVerifiedError:
-    return NotVerifiedError(f"{place} is not a member list (HTTP {response.status}): {error}")
+def _no_list(url: str, response: Response, error: ValueError) -> NotVerifiedError:
+    return NotVerifiedError(f"{url} is not a member list (HTTP {response.status}): {error}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,11 +423,11 @@ def _own_record(context: Context, members: tuple[MemberRecord, ...]) -> MemberRe
     if len(members) == 1:
         return members[0]
     listener = listener_of(context)
-    for sibling in context.target.listeners:
-        if sibling.member == listener.member and sibling.role is Role.CLIENT:
-            identifier = member_id(context, sibling)
-            if found := next((member for member in members if member.id == identifier), None):
-                return found
+    clients = context.target.siblings(listener, Role.CLIENT)
+    for client in [listener, *clients] if listener.role is Role.CLIENT else clients:
+        identifier = member_id(context, client)
+        if found := next((member for member in members if member.id == identifier), None):
+            return found
     return next(
         (member for member in members if listener.url in (*member.peer_urls, *member.client_urls)), None
     )
@@ -435,20 +435,13 @@ def _own_record(context: Context, members: tuple[MemberRecord, ...]) -> MemberRe
 
 def member_id(context: Context, listener: Listener) -> str | None:
     """Return the member ID in the header of a gRPC response to the good client."""
-    try:
-        accepted = context.get(ServedClient, listener=listener).client
-    except UnobservedError:
+    served = observed(context, ServedClient, listener=listener)
+    answered = served.client.served_over(Protocol.GRPC) if served and served.client else ()
+    if not answered or answered[0].response is None:
         return None
-    for attempt in accepted.served if accepted else ():
-        if attempt.protocol is Protocol.GRPC and attempt.response is not None:
-            return _from_header(attempt.response.body)
-    return None
-
-
-def _from_header(body: bytes) -> str | None:
-    """Return ``member_id`` of the ResponseHeader, the first field of every etcd response."""
     try:
-        headers = fields(grpc_message(body)).get(1, [])
+        # In rpc.proto, the header is field 1 of every response, and member_id is field 2 of the header.
+        headers = fields(grpc_message(answered[0].response.body)).get(1, [])
         identifiers = [
             found for header in headers if isinstance(header, bytes) for found in fields(header)[2]
         ]
@@ -482,7 +475,7 @@ def _sample_listings(_: SampleListener) -> MemberListings:
 
 
 @sample(MemberLists)
-def _sample_lists(place: SampleListener) -> MemberLists:
+def _sample_lists(listener: SampleListener) -> MemberLists:
     client_url = SampleListener(Role.CLIENT).url
     member = MemberRecord(
         id="8e9e05c52164694d",
@@ -490,9 +483,9 @@ def _sample_lists(place: SampleListener) -> MemberLists:
         peer_urls=(SampleListener(Role.PEER).url,),
         client_urls=(client_url,),
     )
-    return MemberLists(url=place.url, by_peer=(member,), by_client=(member,), client_url=client_url)
+    return MemberLists(url=listener.url, by_peer=(member,), by_client=(member,), client_url=client_url)
 
 
 @sample(OwnURLs)
-def _sample_own(place: SampleListener) -> OwnURLs:
-    return OwnURLs(url=place.url, role=place.role, member="m0", advertised=(place.url,))
+def _sample_own(listener: SampleListener) -> OwnURLs:
+    return OwnURLs(url=listener.url, role=listener.role, member="m0", advertised=(listener.url,))

@@ -12,8 +12,15 @@ from pytest_etcdtls.facts.access import ServedClient
 from pytest_etcdtls.facts.certificates import AnnouncedCAs, Dialling, ServedChain
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, Discovered, judged_for, why_left_out
 from pytest_etcdtls.facts.listener import FirstContact, Policy, listener_of
-from pytest_etcdtls.facts.member_list import SAMPLE_MEMBERS, MemberListing, MemberListings, canonical, parse
-from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, probe, sample
+from pytest_etcdtls.facts.member_list import (
+    SAMPLE_MEMBERS,
+    Endpoint,
+    MemberListing,
+    MemberListings,
+    canonical,
+    parse,
+)
+from pytest_etcdtls.facts.probe import SAMPLED_AT, Context, SampleListener, observed, probe, sample
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.attempt import Attempt
@@ -107,12 +114,7 @@ class AdvertisedURLs:
     urls: tuple[AdvertisedURL, ...]
 
 
-@probe(
-    SideBySide,
-    cost=0,
-    needs=[FirstContact, AnnouncedCAs, ServedChain, MemberCount],
-    across=True,
-)
+@probe(SideBySide, cost=0, needs=[FirstContact, AnnouncedCAs, ServedChain, MemberCount], across=True)
 def _side_by_side(context: Context) -> SideBySide:
     rows: list[tuple[ListenerProfile, ...]] = []
     for role in Role:
@@ -127,10 +129,9 @@ def _side_by_side(context: Context) -> SideBySide:
 
 def _profile(context: Context, listener: Listener) -> ListenerProfile | None:
     """Return the profile of the listener, ``None`` if no TLS message came back."""
-    try:
-        announced = context.get(AnnouncedCAs, listener=listener)
-        leaf = context.get(ServedChain, listener=listener).leaf
-    except UnobservedError:
+    announced = observed(context, AnnouncedCAs, listener=listener)
+    served = observed(context, ServedChain, listener=listener)
+    if announced is None or served is None:
         return None
     return ListenerProfile(
         url=listener.url,
@@ -138,16 +139,15 @@ def _profile(context: Context, listener: Listener) -> ListenerProfile | None:
         label=listener.label,
         member=listener.member,
         versions=tuple(version for version, _ in announced.requested),
-        requested_in=tuple(version for version, asked in announced.requested if asked),
+        requested_in=tuple(version for version, requested in announced.requested if requested),
         announced=frozenset(name for _, names in announced.names for name in names),
-        expires_at=leaf.not_valid_after_utc,
+        expires_at=served.leaf.not_valid_after_utc,
     )
 
 
 def _one_member_only(context: Context) -> UnobservedError:
     """Return why members cannot be compared."""
-    listed = context.get(MemberCount).listed
-    if listed == 1:
+    if context.get(MemberCount).listed == 1:
         return NotApplicableError("the cluster has one member")
     if context.target.discover:
         return NotVerifiedError("needs TLS listeners of two members that answer")
@@ -159,47 +159,36 @@ def _one_member_only(context: Context) -> UnobservedError:
 @probe(MemberCount, cost=0, needs=[MemberListings], across=True)
 def _count(context: Context) -> MemberCount:
     given = len({listener.member for listener in context.target.listeners})
-    try:
-        listings = context.get(MemberListings).listings
-    except UnobservedError:
-        return MemberCount(given=given, listed=None)
-    return MemberCount(given=given, listed=max(len(listing.members) for listing in listings))
+    found = observed(context, MemberListings)
+    listed = max(len(listing.members) for listing in found.listings) if found else None
+    return MemberCount(given=given, listed=listed)
 
 
 @probe(ClusterClaims, cost=0, needs=[ServedClient, MemberListing], across=True)
 def _claims(context: Context) -> ClusterClaims:
-    claims: list[ClusterClaim] = []
-    for listener in context.target.listeners:
-        claim = _claim(context, listener)
-        if claim is not None:
-            claims.append(claim)
+    claims = [claim for one in context.target.listeners if (claim := _claim(context, one))]
     if len(claims) < 2:
         raise NotVerifiedError("needs two listeners that report which cluster they belong to")
     return ClusterClaims(claims=tuple(claims))
 
 
 def _claim(context: Context, listener: Listener) -> ClusterClaim | None:
-    try:
-        if listener.role is Role.CLIENT and (claim := _of_status(context, listener)):
-            return claim
-        if listener.role in (Role.CLIENT, Role.PEER):
-            cluster_id = context.get(MemberListing, listener=listener).cluster_id
-            return ClusterClaim(url=listener.url, cluster_id=cluster_id) if cluster_id else None
-    except UnobservedError:
+    if listener.role is Role.CLIENT and (claim := _of_status(context, listener)):
+        return claim
+    if listener.role not in (Role.CLIENT, Role.PEER):
         return None
-    return None
+    listing = observed(context, MemberListing, listener=listener)
+    if listing is None or listing.cluster_id is None:
+        return None
+    return ClusterClaim(url=listener.url, cluster_id=listing.cluster_id)
 
 
 def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
     """Return the claim in the header of the StatusResponse to the good client."""
-    if listener.scheme == "http":
-        return None
-    accepted = context.get(ServedClient, listener=listener).client
-    for attempt in accepted.served if accepted else ():
-        if attempt.protocol is not Protocol.GRPC or attempt.response is None:
-            continue
+    served = observed(context, ServedClient, listener=listener)
+    for attempt in served.client.served_over(Protocol.GRPC) if served and served.client else ():
         try:
-            header = fields(grpc_message(attempt.response.body)).get(1, [b""])[0]
+            header = fields(grpc_message(attempt.response.body if attempt.response else b"")).get(1, [b""])[0]
             found = fields(header) if isinstance(header, bytes) else {}
         except ValueError:
             continue
@@ -247,34 +236,31 @@ def _contact(context: Context, url: str, member: str) -> AdvertisedURL:
 def _known(context: Context, url: str) -> Listener | None:
     """Return the listener of that URL, or a new one if its host may be contacted, else ``None``."""
     try:
-        place = parse(url)
+        endpoint = parse(url)
     except ValueError:
         return None
     for listener in context.target.listeners:
-        if (listener.scheme, canonical(listener.host), listener.port) == (
-            place.scheme,
-            place.host,
-            place.port,
-        ):
+        if Endpoint(listener.scheme, canonical(listener.host), listener.port) == endpoint:
             return listener
     if context.target.discover:
         return judged_for(context, url)
     named = {listener.host for listener in context.target.listeners if listener.connect_to is None}
     replayed = context.target.replay is not None
     # A replayed declaration advertises the user's own member, which may run: its address is not contacted.
-    there = next(
-        (found for rule in context.target.connect_to if (found := rule.there(place.host, place.port))), None
-    )
-    if there is None if replayed else not (place.host in named or context.target.origin == "process"):
+    rules = context.target.connect_to
+    redirected = (there for rule in rules if (there := rule.redirected(endpoint.host, endpoint.port)))
+    connect_to = next(redirected, None) if replayed else None
+    may_contact = endpoint.host in named or context.target.origin == "process"
+    if not (connect_to if replayed else may_contact):
         return None
     return Listener(
         role=Role.CLIENT,
-        scheme=place.scheme,
-        host=place.host,
-        port=place.port,
-        member=place.host,
-        label=f"advertised-{place.host.replace(':', '.')}-{place.port}",
-        connect_to=there if replayed else None,
+        scheme=endpoint.scheme,
+        host=endpoint.host,
+        port=endpoint.port,
+        member=endpoint.host,
+        label=f"advertised-{endpoint.host.replace(':', '.')}-{endpoint.port}",
+        connect_to=connect_to,
         discovered=True,
         may_be_local=True,
     )
@@ -301,27 +287,21 @@ def _dialling(context: Context) -> Dialling:
     role, known = listener_of(context).role, context.target.dials_with_another
     if known is not None:
         return Dialling(with_another=role in known)
-    return Dialling(with_another=None, members=_members(context) if role is Role.PEER else None)
-
-
-def _members(context: Context) -> int | None:
-    try:
-        return len(context.get(MemberListing).members)
-    except UnobservedError:
-        return None
+    listing = observed(context, MemberListing) if role is Role.PEER else None
+    return Dialling(with_another=None, members=len(listing.members) if listing else None)
 
 
 @sample(SideBySide)
-def _sample_side_by_side(place: SampleListener) -> SideBySide:
+def _sample_side_by_side(listener: SampleListener) -> SideBySide:
     row = tuple(
         ListenerProfile(
             url=f"https://{member}.example:2379",
-            role=place.role,
+            role=listener.role,
             label=f"client-{member}",
             member=member,
             versions=tuple(TLSVersion),
             requested_in=tuple(TLSVersion),
-            announced=frozenset({place.trusted.subject}),
+            announced=frozenset({listener.trusted.subject}),
             expires_at=SAMPLED_AT + timedelta(days=90),
         )
         for member in ("m0", "m1", "m2")
@@ -345,10 +325,10 @@ def _sample_claims(_: SampleListener) -> ClusterClaims:
 
 
 @sample(AdvertisedURLs)
-def _sample_advertised(place: SampleListener) -> AdvertisedURLs:
+def _sample_advertised(listener: SampleListener) -> AdvertisedURLs:
     return AdvertisedURLs(
         urls=tuple(
-            AdvertisedURL(url=member.client_urls[0], member=member.name, attempts=(place.refused(),))
+            AdvertisedURL(url=member.client_urls[0], member=member.name, attempts=(listener.refused(),))
             for member in SAMPLE_MEMBERS
         )
     )

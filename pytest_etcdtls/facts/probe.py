@@ -3,8 +3,7 @@
 A probe makes its connections through its :class:`Context`, which bounds and records every one. A probe that
 cannot make its observation raises an :class:`~pytest_etcdtls.errors.UnobservedError`.
 
-Samples are what checks are tried on without a network: each must be silent about them, and find what its
-counterexample changes. They stand beside their observation, see :func:`sample`.
+Checks are tested on samples, without a network: see :func:`sample`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.errors import RegistrationError
+from pytest_etcdtls.errors import RegistrationError, UnobservedError
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
 from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import Attempt, Ending, Phase, Request, Response, StreamEnd
@@ -48,7 +47,7 @@ ETCD_PATHS: Final = {
     "/debug/vars": b"{}",
     "/members": b"[]",
 }
-"""What a good etcd answers to GET without further flags."""
+"""Responses of a good etcd without further flags to GET."""
 
 _OF_EVERY_LISTENER = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 
@@ -63,7 +62,7 @@ def sample_pki() -> ClusterPKI:
 
 
 def etcd_response(method: str, path: str, role: Role) -> Response:
-    """Return what a good etcd answers to an accepted client: 404 to what it does not serve on such a port.
+    """Return the response of a good etcd to an accepted client; 404 if such a port does not serve the path.
 
     Args:
         method: of the request.
@@ -156,13 +155,13 @@ Observation = tuple[type[Any], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Conversed:
-    """What came of requests that may share a connection.
+class SharedAttempts:
+    """The attempts of requests that may share a connection.
 
     Attributes:
         tries: of the first request, as :meth:`Context.attempt` returns them.
-        more: the attempts of all others on the same connection; empty if it did not take the usual course, so
-            that each needs a connection of its own.
+        more: the attempts of all others on the same connection; empty if its course was unusual, so that each
+            needs a connection of its own.
     """
 
     tries: tuple[Attempt, ...]
@@ -191,7 +190,7 @@ class Context(typing.Protocol):
     def connections(self) -> Sequence[Connection]:
         """Every connection that was made to the target so far, for any purpose.
 
-        The connections depend on earlier observations, so a fact that a check judges must not depend on them.
+        They depend on the observations made before, so a fact that a check judges must not depend on them.
         """
         ...
 
@@ -215,23 +214,23 @@ class Context(typing.Protocol):
         """
         ...
 
-    def converse(self, *conversations: Sequence[Request]) -> list[Conversed]:
-        """Make a connection for each sequence of requests, concurrently, and return what came of each.
+    def attempt_shared(self, *sequences: Sequence[Request]) -> list[SharedAttempts]:
+        """Make a connection for each sequence of requests, concurrently, and return the attempts.
 
         Raises:
             InconclusiveError, NotVerifiedError: as for :meth:`attempt`.
         """
         ...
 
-    def riders(self) -> Mapping[Observation, Request]:
+    def shared_requests(self) -> Mapping[Observation, Request]:
         """Return the requests that can be sent on the connection of an accepted client, by observation.
 
-        They are those of the observations of this listener that the run is going to ask for: see
-        :attr:`Probe.rides`.
+        They are those of the observations of this listener that the run needs: see
+        :attr:`Probe.shared_request`.
         """
         ...
 
-    def greet(self, *hellos: ClientHello) -> list[HelloExchange]:
+    def send_hellos(self, *hellos: ClientHello) -> list[HelloExchange]:
         """Send each ClientHello on a connection of its own, concurrently, and return the replies in order.
 
         A hello without an answer is sent again at most twice, unless it is for once; the last reply counts.
@@ -242,7 +241,7 @@ class Context(typing.Protocol):
         """
         ...
 
-    def attempt_elsewhere(self, *asked: tuple[Listener, Request]) -> list[Attempt]:
+    def attempt_elsewhere(self, *requests: tuple[Listener, Request]) -> list[Attempt]:
         """Connect once to each of these addresses, none of which is a listener of the target.
 
         The attempts present no credentials and are not repeated. They share one cap on connections, and the
@@ -258,24 +257,34 @@ class Context(typing.Protocol):
         ...
 
     def alone(self) -> AbstractContextManager[None]:
-        """Return a context in which nothing else is observed or experimented with; it is waited for."""
+        """Return a context that waits until nothing else is observed or experimented with."""
         ...
 
-    def afterwards(self, work: Callable[[], object]) -> None:
-        """Have something done at the end, after an error too, when who waits for the observation has it."""
+    def on_finish(self, work: Callable[[], object]) -> None:
+        """Call a function after the observation has been handed over, also after an error."""
         ...
 
     def finish(self) -> None:
-        """Do what was asked for :meth:`afterwards`. The observer calls it."""
+        """Call the functions that were passed to :meth:`on_finish`. The observer calls it."""
         ...
 
-    def keep_silent(self, purpose: str, patience: float) -> HelloExchange:
-        """Connect once, send nothing for ``patience`` seconds; return whether the server closed.
+    def keep_silent(self, purpose: str, seconds: float) -> HelloExchange:
+        """Connect once, send nothing for so many seconds, and return whether the server closed.
 
         Raises:
             InconclusiveError: if the cap on connections would be exceeded.
         """
         ...
+
+
+def observed(
+    context: Context, type_: type[T], key: str | None = None, listener: Listener | None = None
+) -> T | None:
+    """Return another observation as :meth:`Context.get` does, ``None`` if it cannot be made."""
+    try:
+        return context.get(type_, key, listener)
+    except UnobservedError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,14 +302,14 @@ class Planned:
 
 
 Wanted = type[Any] | Observation
-"""An observation that a probe asks for: its type, with the key if there are several of that type."""
+"""An observation that a probe requests: its type, with the key if there are several of that type."""
 
 Cost = Callable[[Planned], int]
 Needs = Callable[[Planned], Sequence[Wanted]]
-Rides = Callable[[Planned], Request | None]
+SharedRequest = Callable[[Planned], Request | None]
 
 
-def _rides_alone(_planned: Planned) -> Request | None:
+def _not_shared(_planned: Planned) -> Request | None:
     return None
 
 
@@ -326,8 +335,8 @@ class Probe:
             another form.
         before_proof: it may connect to a discovered listener whose server has not proved who it is. Its
             requests hold no credential.
-        rides: returns the request of the observation if it can share the connection on which the listener
-            accepted the client, so that none is made for it; else ``None``.
+        shared_request: returns the request of the observation if it can be sent on the connection on which
+            the listener accepted the client; else ``None``.
     """
 
     observation: type[Any]
@@ -341,14 +350,14 @@ class Probe:
     advertised: tuple[type[Any], ...] = ()
     reported: bool = True
     before_proof: bool = False
-    rides: Rides = _rides_alone
+    shared_request: SharedRequest = _not_shared
 
     def crosses(self, needed: type[Any]) -> bool:
         """Return whether it requests that observation of other listeners of the target too."""
         return self.across if isinstance(self.across, bool) else needed in self.across
 
-    def refuse(self, key: str | None) -> None:
-        """Check that a key fits the probe.
+    def check_key(self, key: str | None) -> None:
+        """Check that the probe takes the key, or takes none.
 
         Raises:
             RegistrationError: if there is a key and the probe takes none, or none and it needs one.
@@ -374,7 +383,7 @@ def probe(
     advertised: Sequence[type[Any]] = (),
     reported: bool = True,
     before_proof: bool = False,
-    rides: Rides = _rides_alone,
+    shared_request: SharedRequest = _not_shared,
 ) -> Callable[[F], F]:
     """Register the function that makes observations of a type.
 
@@ -391,7 +400,7 @@ def probe(
         advertised: observations requested of client URLs that members advertise.
         reported: it may be in the report: it holds neither keys nor tokens.
         before_proof: it may connect to a discovered listener whose server has not proved who it is.
-        rides: returns the request that can share the connection of the accepted client.
+        shared_request: returns the request that can share the connection of the accepted client.
 
     Raises:
         RegistrationError: if the type has a probe already.
@@ -416,7 +425,7 @@ def probe(
             advertised=tuple(advertised),
             reported=reported,
             before_proof=before_proof,
-            rides=rides,
+            shared_request=shared_request,
         )
         return function
 
@@ -426,9 +435,9 @@ def probe(
 def sample(type_: type[Any]) -> Callable[[F], F]:
     """Register the function that returns a conforming observation of a type.
 
-    Each check must be silent about it, and its counterexample is made from it. The function takes the
-    listener of the sample and, if there are several observations of the type, the key. Use it for the
-    observations that checks ask for, beside their class.
+    No check has a finding about it, and counterexamples are made from it. The function takes the listener of
+    the sample and, if there are several observations of the type, the key. Every observation that a check
+    asks for needs one.
 
     Raises:
         RegistrationError: if the type has a sample already.

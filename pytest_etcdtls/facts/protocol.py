@@ -235,7 +235,7 @@ def _old(context: Context) -> OldVersions:
             raise
     versions = (SSL3, TLS1_0, TLS1_1)
     newest = ClientHello(purpose="hello of TLSv1.1 and older", version=TLS1_1, suites=EVERY_SUITE, once=True)
-    [exchange] = context.greet(newest)
+    [exchange] = context.send_hellos(newest)
     if exchange.alert == PROTOCOL_VERSION:
         exchanges = [replace(exchange, offered=name_of(version)) for version in versions]
     else:
@@ -243,7 +243,7 @@ def _old(context: Context) -> OldVersions:
             ClientHello(purpose=f"hello of {name_of(version)} only", version=version, suites=EVERY_SUITE)
             for version in versions
         ]
-        exchanges = context.greet(*hellos)
+        exchanges = context.send_hellos(*hellos)
     return OldVersions(url=listener.url, role=listener.role, exchanges=tuple(exchanges))
 
 
@@ -279,7 +279,7 @@ def _combined(context: Context, key: str) -> CombinedHello:
     else:
         groups = tuple(group.code for group in (*HYBRIDS, *MODERN, *OTHERS))
         hello = replace(hello, groups=groups, key_share=False)
-    exchange = context.greet(hello)[0]
+    exchange = context.send_hellos(hello)[0]
     chosen = exchange.server_hello
     usual = (
         chosen is not None
@@ -314,7 +314,7 @@ def _plain(context: Context, key: str) -> PlainHello:
     version, combined = TLSVersion(key), context.get(CombinedHello, key)
     if combined.usual:
         return PlainHello(combined.exchange)
-    exchange = need_answer(context.greet(plain_hello(version, f"plain hello of {version}"))[0])
+    exchange = need_answer(context.send_hellos(plain_hello(version, f"plain hello of {version}"))[0])
     if exchange.reply is not Reply.SERVER_HELLO:
         raise NotVerifiedError(f"a plain hello of {version} is refused: {exchange.describe()}")
     return PlainHello(exchange)
@@ -351,7 +351,7 @@ def _variant(context: Context, key: str) -> UnusualClientHello:
         hello = replace(hello, suites=(*hello.suites, FALLBACK_SCSV))
     plain = context.get(PlainHello, str(version)).exchange
     tolerated = key in _TOLERATED and context.get(CombinedHello, str(version)).usual
-    odd = plain if tolerated else need_answer(context.greet(hello)[0])
+    odd = plain if tolerated else need_answer(context.send_hellos(hello)[0])
     return UnusualClientHello(url=listener.url, role=listener.role, version=version, plain=plain, odd=odd)
 
 
@@ -415,7 +415,7 @@ def _accepted(context: Context, offers: Sequence[_Offer]) -> list[int]:
     """Return the accepted values of the offers, which are made concurrently."""
     accepted: list[int] = []
     while round_ := [offer for offer in offers if offer.open and offer.left and offer.rounds]:
-        exchanges = context.greet(*(offer.hello(tuple(offer.left)) for offer in round_))
+        exchanges = context.send_hellos(*(offer.hello(tuple(offer.left)) for offer in round_))
         for offer, exchange in zip(round_, exchanges, strict=True):
             offer.rounds -= 1
             chosen = offer.chosen(exchange.server_hello) if exchange.server_hello is not None else None
@@ -556,7 +556,7 @@ def _exchanges_keys(context: Context) -> bool:
 
 
 def _weak(context: Context) -> int:
-    exchange = need_answer(context.greet(_hello_of_12([group.code for group in WEAK]))[0])
+    exchange = need_answer(context.send_hellos(_hello_of_12([group.code for group in WEAK]))[0])
     return (exchange.server_hello and exchange.server_hello.group) or 0
 
 
@@ -590,7 +590,7 @@ def _in_tls12(context: Context, names: tuple[str, ...]) -> AlpnChoice:
         exchange = context.get(PlainHello, str(version)).exchange
     else:
         hello = plain_hello(version, f"ALPN {', '.join(names)}")
-        exchange = need_answer(context.greet(replace(hello, alpn=names))[0])
+        exchange = need_answer(context.send_hellos(replace(hello, alpn=names))[0])
     hello_back = exchange.server_hello
     return AlpnChoice(version=version, selected=hello_back.alpn if hello_back else "", alert=exchange.alert)
 
@@ -616,12 +616,12 @@ def _refusal(attempt: Attempt) -> int | None:
 
 
 def _sample_reply(
-    place: SampleListener,
+    listener: SampleListener,
     offered: str,
     **changes: Any,  # noqa: ANN401 - fields of HelloExchange
 ) -> HelloExchange:
     facts: dict[str, Any] = {
-        "url": place.url,
+        "url": listener.url,
         "purpose": "sample",
         "offered": offered,
         "reply": Reply.SERVER_HELLO,
@@ -632,58 +632,62 @@ def _sample_reply(
     return HelloExchange(**(facts | changes))
 
 
-def _sample_alert(place: SampleListener, offered: str, number: int) -> HelloExchange:
-    return _sample_reply(place, offered, reply=Reply.ALERT, server_hello=None, alert=number)
+def _sample_alert(listener: SampleListener, offered: str, number: int) -> HelloExchange:
+    return _sample_reply(listener, offered, reply=Reply.ALERT, server_hello=None, alert=number)
 
 
 @sample(NewestVersion)
-def _sample_newest(place: SampleListener) -> NewestVersion:
-    return NewestVersion(url=place.url, role=place.role, offered=True, attempt=place.refused(identity="none"))
+def _sample_newest(listener: SampleListener) -> NewestVersion:
+    return NewestVersion(
+        url=listener.url, role=listener.role, offered=True, attempt=listener.refused(identity="none")
+    )
 
 
 @sample(OldVersions)
-def _sample_old(place: SampleListener) -> OldVersions:
-    exchanges = tuple(_sample_alert(place, name, 70) for name in ("SSLv3", "TLSv1.0", "TLSv1.1"))
-    return OldVersions(url=place.url, role=place.role, exchanges=exchanges)
+def _sample_old(listener: SampleListener) -> OldVersions:
+    exchanges = tuple(_sample_alert(listener, name, 70) for name in ("SSLv3", "TLSv1.0", "TLSv1.1"))
+    return OldVersions(url=listener.url, role=listener.role, exchanges=exchanges)
 
 
 @sample(SuiteSupport)
-def _sample_suites(place: SampleListener) -> SuiteSupport:
+def _sample_suites(listener: SampleListener) -> SuiteSupport:
     strong = tuple(
         suite
         for suite in SUITES
         if suite.weakness is Weakness.NONE and suite.name in GO_SUITES and "_ECDHE_ECDSA_" in suite.name
     )
-    return SuiteSupport(url=place.url, role=place.role, accepted=strong)
+    return SuiteSupport(url=listener.url, role=listener.role, accepted=strong)
 
 
 @sample(TLS13Suites)
-def _sample_tls13(place: SampleListener) -> TLS13Suites:
+def _sample_tls13(listener: SampleListener) -> TLS13Suites:
     names = tuple(TLS13_NAMES[code] for code in TLS13_SUITES)
-    return TLS13Suites(url=place.url, role=place.role, accepted=names)
+    return TLS13Suites(url=listener.url, role=listener.role, accepted=names)
 
 
 @sample(GroupSupport)
-def _sample_groups(place: SampleListener) -> GroupSupport:
+def _sample_groups(listener: SampleListener) -> GroupSupport:
     return GroupSupport(
-        url=place.url, role=place.role, version=TLSVersion.TLS1_3, accepted=(HYBRIDS[0], *MODERN[:4])
+        url=listener.url, role=listener.role, version=TLSVersion.TLS1_3, accepted=(HYBRIDS[0], *MODERN[:4])
     )
 
 
 @sample(UnusualClientHello)
-def _sample_variant(place: SampleListener, key: str) -> UnusualClientHello:
-    plain = _sample_reply(place, "TLSv1.2")
+def _sample_variant(listener: SampleListener, key: str) -> UnusualClientHello:
+    plain = _sample_reply(listener, "TLSv1.2")
     refused = {"fallback": 86, "sha1-signatures": 40}
-    odd = _sample_alert(place, "TLSv1.2", refused[key]) if key in refused else plain
-    return UnusualClientHello(url=place.url, role=place.role, version=TLSVersion.TLS1_2, plain=plain, odd=odd)
+    odd = _sample_alert(listener, "TLSv1.2", refused[key]) if key in refused else plain
+    return UnusualClientHello(
+        url=listener.url, role=listener.role, version=TLSVersion.TLS1_2, plain=plain, odd=odd
+    )
 
 
 @sample(AlpnChoices)
-def _sample_alpn(place: SampleListener, key: str) -> AlpnChoices:
+def _sample_alpn(listener: SampleListener, key: str) -> AlpnChoices:
     known = key == "known"
     return AlpnChoices(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         offered=("h2", "http/1.1") if known else ("unknown",),
         choices=tuple(
             AlpnChoice(version=version, selected="h2") if known else AlpnChoice(version=version, alert=120)
@@ -693,6 +697,8 @@ def _sample_alpn(place: SampleListener, key: str) -> AlpnChoices:
 
 
 @sample(SilentConnection)
-def _sample_silence(place: SampleListener) -> SilentConnection:
-    ended = _sample_reply(place, "", reply=Reply.ENDED, server_hello=None, detail="closed without an answer")
-    return SilentConnection(url=place.url, role=place.role, patience=20, exchange=ended)
+def _sample_silence(listener: SampleListener) -> SilentConnection:
+    ended = _sample_reply(
+        listener, "", reply=Reply.ENDED, server_hello=None, detail="closed without an answer"
+    )
+    return SilentConnection(url=listener.url, role=listener.role, patience=20, exchange=ended)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self, TypeVar
 
@@ -12,7 +11,7 @@ from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, Unobserv
 from pytest_etcdtls.facts.access import ClientIdentity, ServedClient
 from pytest_etcdtls.facts.api import ClientExchange
 from pytest_etcdtls.facts.listener import listener_of
-from pytest_etcdtls.facts.probe import Context, SampleListener, probe, sample
+from pytest_etcdtls.facts.probe import Context, SampleListener, observed, probe, sample
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener
 from pytest_etcdtls.tls.http import fields, grpc_message
@@ -111,7 +110,7 @@ T = TypeVar("T", EtcdRelease, GoRelease)
 
 _ETCD = re.compile(rb'^etcd_server_version\{server_version="([^"]+)"\}', re.MULTILINE)
 _GO = re.compile(rb'^(?:etcd_server_go_version\{server_go_|go_info\{)version="([^"]+)"\}', re.MULTILINE)
-_NEED = "pass a client certificate that is accepted"
+_ADVICE = "pass a client certificate that is accepted"
 
 
 @probe(
@@ -121,34 +120,33 @@ _NEED = "pass a client certificate that is accepted"
     across=True,
 )
 def _etcd(context: Context) -> EtcdRelease:
-    """Return the version from the listener, else from another listener of the member, else of the binary."""
     listener = listener_of(context)
-    for place in (listener, *_siblings(context, listener)):
+    for one in (listener, *context.target.siblings(listener, *Role)):
         try:
-            text, source = _etcd_version(context, place)
+            text, source = _etcd_version(context, one)
         except UnobservedError:
             continue
         if (release := Release.parse(text)) is not None:
-            return EtcdRelease(url=place.url, member=listener.member, release=release, source=source)
+            return EtcdRelease(url=one.url, member=listener.member, release=release, source=source)
     known = Release.parse(context.target.etcd_version or "")
     if known is not None:
         return EtcdRelease(url=listener.url, member=listener.member, release=known, source="the binary")
-    raise NotVerifiedError(f"the version of etcd is not known: {_NEED}")
+    raise NotVerifiedError(f"the version of etcd is not known: {_ADVICE}")
 
 
 @probe(GoRelease, cost=0, needs=[(ClientExchange, "/metrics")], across=True)
 def _go(context: Context) -> GoRelease:
     listener = listener_of(context)
-    for place in (listener, *_siblings(context, listener)):
-        if place.role is Role.PEER:
+    for one in (listener, *context.target.siblings(listener, *Role)):
+        if one.role is Role.PEER:
             continue
         try:
-            text = _metric(context, place, _GO)
+            text = _metric(context, one, _GO)
         except UnobservedError:
             continue
         if (release := Release.parse(text)) is not None:
-            return GoRelease(url=place.url, member=listener.member, release=release, text=text)
-    raise NotVerifiedError(f"the Go release is not known, /metrics has it: {_NEED}")
+            return GoRelease(url=one.url, member=listener.member, release=release, text=text)
+    raise NotVerifiedError(f"the Go release is not known, /metrics has it: {_ADVICE}")
 
 
 @probe(EtcdReleases, cost=0, needs=[EtcdRelease], across=True)
@@ -172,29 +170,18 @@ def _split(context: Context) -> SplitListeners:
     if not split:
         raise NotApplicableError("HTTP is not split off the gRPC port")
     named = any(listener.role is Role.CLIENT_HTTP for listener in context.target.listeners)
-    if named and any(_can_prove(context, listener) for listener in split):
+    if named and any(observed(context, ClientIdentity, "revoked", one) for one in split):
         raise NotApplicableError("a revoked certificate is at hand to prove it")
     found = {listener.member: context.get(EtcdRelease, listener=listener) for listener in split}
     return SplitListeners(members=tuple(found.values()))
-
-
-def _can_prove(context: Context, listener: Listener) -> bool:
-    try:
-        context.get(ClientIdentity, "revoked", listener=listener)
-    except UnobservedError:
-        return False
-    return True
 
 
 def _has_http_split_off(context: Context, listener: Listener) -> bool:
     """Whether it is the separate HTTP listener, or a client listener that serves gRPC only."""
     if listener.role is not Role.CLIENT or listener.scheme == "http":
         return listener.role is Role.CLIENT_HTTP
-    try:
-        accepted = context.get(ServedClient, listener=listener).client
-    except UnobservedError:
-        return False
-    return accepted is not None and set(accepted.served_protocols) == {Protocol.GRPC}
+    served = observed(context, ServedClient, listener=listener)
+    return bool(served and served.client and set(served.client.served_protocols) == {Protocol.GRPC})
 
 
 def _of_members(context: Context, type_: type[T]) -> tuple[T, ...]:
@@ -217,28 +204,22 @@ def _of_members(context: Context, type_: type[T]) -> tuple[T, ...]:
     return tuple(found.values())
 
 
-def _siblings(context: Context, listener: Listener) -> Iterator[Listener]:
-    for other in context.target.listeners:
-        if other.member == listener.member and other is not listener:
-            yield other
-
-
-def _etcd_version(context: Context, place: Listener) -> tuple[str, str]:
+def _etcd_version(context: Context, listener: Listener) -> tuple[str, str]:
     """Return the version that the listener reports, and where it reports it.
 
     Raises:
         UnobservedError: if it reports none.
     """
-    if place.role is Role.METRICS:
-        return _metric(context, place, _ETCD), "/metrics"
+    if listener.role is Role.METRICS:
+        return _metric(context, listener, _ETCD), "/metrics"
     try:
-        return _from_version(context, place), "/version"
+        return _from_version(context, listener), "/version"
     except UnobservedError:
-        return _from_status(context, place), "gRPC Status"
+        return _from_status(context, listener), "gRPC Status"
 
 
-def _from_version(context: Context, place: Listener) -> str:
-    response = context.get(ClientExchange, "/version", listener=place).attempt.response
+def _from_version(context: Context, listener: Listener) -> str:
+    response = context.get(ClientExchange, "/version", listener=listener).attempt.response
     try:
         body = read_json(response.body) if response else None
     except UnreadableJSONError:
@@ -246,44 +227,45 @@ def _from_version(context: Context, place: Listener) -> str:
     return str(body.get("etcdserver", "")) if isinstance(body, dict) else ""
 
 
-def _from_status(context: Context, place: Listener) -> str:
+def _from_status(context: Context, listener: Listener) -> str:
     """Return the version in the StatusResponse of a gRPC-only listener."""
-    accepted = context.get(ServedClient, listener=place).client
-    for attempt in accepted.served if accepted else ():
-        if attempt.protocol is Protocol.GRPC and attempt.response is not None:
-            try:
-                version = fields(grpc_message(attempt.response.body)).get(2, [b""])[0]
-            except ValueError:
-                continue
-            return printable(version) if isinstance(version, bytes) else ""
-    raise NotVerifiedError(f"{place.url} does not report its version")
+    accepted = context.get(ServedClient, listener=listener).client
+    for attempt in accepted.served_over(Protocol.GRPC) if accepted else ():
+        try:
+            version = fields(grpc_message(attempt.response.body if attempt.response else b"")).get(2, [b""])[
+                0
+            ]
+        except ValueError:
+            continue
+        return printable(version) if isinstance(version, bytes) else ""
+    raise NotVerifiedError(f"{listener.url} does not report its version")
 
 
-def _metric(context: Context, place: Listener, pattern: re.Pattern[bytes]) -> str:
-    response = context.get(ClientExchange, "/metrics", listener=place).attempt.response
+def _metric(context: Context, listener: Listener, pattern: re.Pattern[bytes]) -> str:
+    response = context.get(ClientExchange, "/metrics", listener=listener).attempt.response
     found = pattern.search(response.body) if response else None
     if found is None:
-        raise NotVerifiedError(f"{place.url}/metrics does not report the version")
+        raise NotVerifiedError(f"{listener.url}/metrics does not report the version")
     return printable(found[1])
 
 
 @sample(EtcdRelease)
-def _sample_etcd(place: SampleListener) -> EtcdRelease:
-    return EtcdRelease(url=place.url, member="m0", release=Release(3, 6, 16), source="/version")
+def _sample_etcd(listener: SampleListener) -> EtcdRelease:
+    return EtcdRelease(url=listener.url, member="m0", release=Release(3, 6, 16), source="/version")
 
 
 @sample(EtcdReleases)
-def _sample_etcds(place: SampleListener) -> EtcdReleases:
-    one = _sample_etcd(place)
+def _sample_etcds(listener: SampleListener) -> EtcdReleases:
+    one = _sample_etcd(listener)
     return EtcdReleases(members=(one, replace(one, member="m1")))
 
 
 @sample(GoReleases)
-def _sample_gos(place: SampleListener) -> GoReleases:
-    go = GoRelease(url=place.url, member="m0", release=Release(1, 26, 8), text="go1.26.8")
+def _sample_gos(listener: SampleListener) -> GoReleases:
+    go = GoRelease(url=listener.url, member="m0", release=Release(1, 26, 8), text="go1.26.8")
     return GoReleases(members=(go, replace(go, member="m1")))
 
 
 @sample(SplitListeners)
-def _sample_split(place: SampleListener) -> SplitListeners:
-    return SplitListeners(members=(_sample_etcd(place),))
+def _sample_split(listener: SampleListener) -> SplitListeners:
+    return SplitListeners(members=(_sample_etcd(listener),))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError, UnobservedError
+from pytest_etcdtls.errors import NotApplicableError, NotVerifiedError
 from pytest_etcdtls.facts.access import (
     PROTOCOLS,
-    Acceptance,
+    AcceptedConnections,
     AccessMatrix,
     Candidate,
     ClientIdentity,
@@ -19,11 +19,11 @@ from pytest_etcdtls.facts.access import (
 )
 from pytest_etcdtls.facts.api import accepted_client
 from pytest_etcdtls.facts.listener import listener_of, tls_answer
-from pytest_etcdtls.facts.probe import SAMPLE_FILES, Context, SampleListener, probe, sample
+from pytest_etcdtls.facts.probe import SAMPLE_FILES, Context, SampleListener, observed, probe, sample
 from pytest_etcdtls.facts.protocol import PlainHello
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE, Identity
 from pytest_etcdtls.role import Protocol, Role, TLSVersion
-from pytest_etcdtls.target import Listener
+from pytest_etcdtls.target import Listener, Target
 from pytest_etcdtls.tls.attempt import (
     Attempt,
     Ending,
@@ -64,7 +64,7 @@ def _keep(
     return {v: (tries[-1], slot) for v, tries, slot in zip(versions, made, slots, strict=True)}
 
 
-@probe(KeptSessions, reported=False, cost=len(TLSVersion), needs=[ServedClient, Acceptance])
+@probe(KeptSessions, reported=False, cost=len(TLSVersion), needs=[ServedClient, AcceptedConnections])
 def _kept(context: Context) -> KeptSessions:
     accepted, identity = accepted_client(context)
     protocol = accepted.served_protocols[0]
@@ -78,7 +78,7 @@ def _of_accepted(
     """Return the sessions of the attempts by which the client was accepted, none if one was not served."""
     found = {}
     for version in tls_answer(context).offered:
-        slot = context.get(Acceptance).sessions.get((version, protocol))
+        slot = context.get(AcceptedConnections).sessions.get((version, protocol))
         made = accepted.attempt(version, protocol)
         if slot is None or slot.session is None or [one.ending for one in made] != [Ending.SERVED]:
             return {}
@@ -90,9 +90,7 @@ def _of_accepted(
 def _tickets(context: Context) -> SessionTickets:
     listener = listener_of(context)
     if TLSVersion.TLS1_3 not in tls_answer(context).offered:
-        raise NotApplicableError(
-            f"{listener.url} does not offer TLS 1.3, and before it there is no early data"
-        )
+        raise NotApplicableError(f"{listener.url} does not offer TLS 1.3, and TLS 1.2 has no early data")
     kept = context.get(KeptSessions)
     attempt, slot = kept.sessions[TLSVersion.TLS1_3]
     if attempt.ending is not Ending.SERVED:
@@ -106,7 +104,7 @@ def _offer_again(
     protocol: Protocol,
     sessions: Mapping[TLSVersion, tuple[Attempt, SessionSlot]],
 ) -> tuple[Resumed, ...]:
-    """Connect again as the same client, with its session."""
+    """Connect again as the same client and offer its session."""
     listener = listener_of(context)
     versions = [version for version, (_, slot) in sessions.items() if slot.session is not None]
     purpose = f"session of {identity.name}, again"
@@ -121,18 +119,12 @@ def _offer_again(
     )
 
 
-def _revoked(context: Context) -> Identity | None:
-    try:
-        return context.get(ClientIdentity, "revoked").identity
-    except UnobservedError:
-        return None
-
-
 @probe(Resumption, cost=3 * len(TLSVersion), needs=[KeptSessions, (ClientIdentity, "revoked")])
 def _resumption(context: Context) -> Resumption:
     listener = listener_of(context)
     kept = context.get(KeptSessions)
-    revoked = _revoked(context)
+    client = observed(context, ClientIdentity, "revoked")
+    revoked = client.identity if client else None
     return Resumption(
         url=listener.url,
         role=listener.role,
@@ -148,8 +140,8 @@ def _resumption(context: Context) -> Resumption:
 def _foreign(context: Context) -> ForeignSession:
     listener = listener_of(context)
     offered = tls_answer(context).offered
-    other = _other_port(context.target.listeners, listener)
-    if any(cell.attempt.ending is Ending.SERVED for cell in context.get(AccessMatrix, "none").cells):
+    other = _other_port(context.target, listener)
+    if any(case.attempt.ending is Ending.SERVED for case in context.get(AccessMatrix, "none").cells):
         raise NotApplicableError("a client without a certificate is accepted, see mtls.no-certificate")
     kept = context.get(KeptSessions, listener=other)
     got = {
@@ -176,9 +168,9 @@ def _foreign(context: Context) -> ForeignSession:
     )
 
 
-def _other_port(listeners: Sequence[Listener], listener: Listener) -> Listener:
+def _other_port(target: Target, listener: Listener) -> Listener:
     role = _OTHER_PORT[listener.role]
-    found = [other for other in listeners if other.role is role and other.member == listener.member]
+    found = target.siblings(listener, role)
     if not found:
         raise NotVerifiedError(f"needs the {role} listener of the same member: pass {role.option}")
     secure = [other for other in found if other.scheme == "https"]
@@ -217,19 +209,19 @@ def _renegotiation(context: Context) -> Renegotiation:
 
 
 @sample(SessionTickets)
-def _sample_tickets(place: SampleListener) -> SessionTickets:
+def _sample_tickets(listener: SampleListener) -> SessionTickets:
     ticket = Ticket(lifetime=604800, max_early_data=0)
-    return SessionTickets(url=place.url, role=place.role, files=SAMPLE_FILES, tickets=(ticket,))
+    return SessionTickets(url=listener.url, role=listener.role, files=SAMPLE_FILES, tickets=(ticket,))
 
 
 @sample(Resumption)
-def _sample_resumption(place: SampleListener) -> Resumption:
+def _sample_resumption(listener: SampleListener) -> Resumption:
     def resumed(
         version: TLSVersion,
         identity: str,
         **changes: Any,  # noqa: ANN401 - fields of Attempt
     ) -> Resumed:
-        attempt = place.attempt(offered_version=version, identity=identity, **changes)
+        attempt = listener.attempt(offered_version=version, identity=identity, **changes)
         return Resumed(version=version, identity=identity, fresh=attempt, again=attempt)
 
     closed = {
@@ -239,8 +231,8 @@ def _sample_resumption(place: SampleListener) -> Resumption:
         "response": None,
     }
     return Resumption(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         files=SAMPLE_FILES,
         good=tuple(resumed(version, "client") for version in TLSVersion),
         revoked=tuple(resumed(version, "revoked", **closed) for version in TLSVersion),
@@ -248,17 +240,17 @@ def _sample_resumption(place: SampleListener) -> Resumption:
 
 
 @sample(ForeignSession)
-def _sample_foreign(place: SampleListener) -> ForeignSession:
+def _sample_foreign(listener: SampleListener) -> ForeignSession:
     return ForeignSession(
-        url=place.url,
-        role=place.role,
+        url=listener.url,
+        role=listener.role,
         other="https://127.0.0.1:2381",
         files=SAMPLE_FILES,
         presented=tuple(
             (
                 version,
-                place.attempt(offered_version=version),
-                place.refused(offered_version=version, identity="none"),
+                listener.attempt(offered_version=version),
+                listener.refused(offered_version=version, identity="none"),
             )
             for version in TLSVersion
         ),
@@ -266,8 +258,8 @@ def _sample_foreign(place: SampleListener) -> ForeignSession:
 
 
 @sample(Renegotiation)
-def _sample_renegotiation(place: SampleListener) -> Renegotiation:
-    attempt = place.attempt(
+def _sample_renegotiation(listener: SampleListener) -> Renegotiation:
+    attempt = listener.attempt(
         offered_version=TLSVersion.TLS1_2,
         version="TLSv1.2",
         ending=Ending.OTHER,
@@ -275,4 +267,6 @@ def _sample_renegotiation(place: SampleListener) -> Renegotiation:
         response=None,
         first_bytes=b"",
     )
-    return Renegotiation(url=place.url, role=place.role, announced=True, files=SAMPLE_FILES, attempt=attempt)
+    return Renegotiation(
+        url=listener.url, role=listener.role, announced=True, files=SAMPLE_FILES, attempt=attempt
+    )

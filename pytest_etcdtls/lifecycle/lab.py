@@ -272,7 +272,7 @@ def outcome(context: Context, type_: type[T], experiment: str) -> T:
 def _experiment_results(context: Context, key: str) -> ExperimentResults:
     chosen = _SETTINGS[key]
     cluster = start_like(context.target, chosen.config, context.is_abandoned)
-    context.afterwards(cluster.stop)
+    context.on_finish(cluster.stop)
     lab = Lab(cluster, context.timeout, context.is_abandoned)
     outcomes = {}
     for name, experiment in chosen.experiments.items():

@@ -167,7 +167,7 @@ def _connect_to(listeners: Sequence[Listener], rules: Sequence[ConnectTo], *, mo
     result = []
     for listener in listeners:
         for rule in rules:
-            if there := rule.there(listener.host, listener.port):
+            if there := rule.redirected(listener.host, listener.port):
                 used.add(rule.text)
                 listener = replace(listener, connect_to=there)
                 break

@@ -15,7 +15,7 @@ from pytest_etcdtls.errors import EtcdTLSError
 from pytest_etcdtls.facts.discovery import MOST_LISTENERS, MOST_MEMBERS, Discovered
 from pytest_etcdtls.facts.probe import Planned
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
-from pytest_etcdtls.observer import AT_ONCE, Observer, Place, find_probe, led_to
+from pytest_etcdtls.observer import AT_ONCE, ListenerObservation, Observer, find_probe, with_needs
 from pytest_etcdtls.options import Values, invocation_of
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
@@ -47,7 +47,7 @@ def planned(target: Target, checks: Sequence[Check]) -> dict[str, int]:
     wanted = list(_requested(target, checks))
     if target.discover:
         wanted.append((None, Discovered, None))
-    for listener, type_, key in led_to(target, wanted):
+    for listener, type_, key in with_needs(target, wanted):
         probe = find_probe(type_)
         if listener is not None:
             counted[listener.label] += probe.cost(Planned(target, listener, key))
@@ -139,7 +139,7 @@ def _with_credentials(run: TargetRun) -> Target:
     )
 
 
-def _requested(target: Target, checks: Sequence[Check]) -> Iterator[Place]:
+def _requested(target: Target, checks: Sequence[Check]) -> Iterator[ListenerObservation]:
     """Yield the observations that the checks request directly, on every judged listener, gates first."""
     for check in checks:
         for listener in subjects(check, target):

@@ -1,4 +1,4 @@
-"""Three members to be found, impostors that lie about members, and a runner of pytest."""
+"""A cluster of three members, impostors, and a runner of pytest."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def trio(newest_etcd: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def phase(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
+def stage(pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]) -> Stage:
     """Where impostors are put up and judged."""
     return Stage(*pki, serve)

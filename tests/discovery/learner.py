@@ -27,14 +27,14 @@ class Learner:
 
 
 def add_learner(cluster: Cluster, peer_url: str) -> None:
-    """Make it a member, started or not."""
+    """Add a learner to the cluster without starting it."""
     first = cluster.members[0]
     change_members(first, gateway_of(first), [peer_url], "add", seconds=_SECONDS)
 
 
 @contextmanager
 def start_learner(cluster: Cluster, directory: Path) -> Iterator[Learner]:
-    """Start one and wait until it serves clients; end it in the end."""
+    """Start a learner, wait until it serves clients, and stop it at the end."""
     claim = claim_ports(2, "127.0.0.1")
     client, peer = (f"https://127.0.0.1:{port}" for port in claim.ports)
     add_learner(cluster, peer)

@@ -1,4 +1,4 @@
-"""``--etcd-discover`` as users give it: what runs, what is shown, and that nothing is asked twice."""
+"""``--etcd-discover`` as users give it: what runs, what is shown, and that no list is requested twice."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_dry_run_touches_no_network_and_says_what_a_run_adds(
     assert re.search(r"--etcd-discover\s+finds", ran.out)
 
 
-def test_nobody_answers_is_one_clear_outcome(run: Runner, listening: socket.socket) -> None:
+def test_no_answer_is_one_clear_outcome(run: Runner, listening: socket.socket) -> None:
     url = url_of(listening)
     listening.close()
     ran = run(f"--etcd-endpoint={url}", "--etcd-discover", "-p", "no:randomly")
@@ -137,7 +137,7 @@ def test_nobody_answers_is_one_clear_outcome(run: Runner, listening: socket.sock
     assert "Traceback" not in ran.out + ran.err
 
 
-def test_where_no_result_says_so_the_run_is_not_green_all_the_same(run: Runner, trio: Cluster) -> None:
+def test_a_run_without_a_result_about_it_is_not_green(run: Runner, trio: Cluster) -> None:
     without_certificate = (f"--etcd-endpoint={trio.members[0].client_url}", "--etcd-discover")
     ran = run(*without_certificate, "--etcd-check=mtls.no-certificate")
     assert ran.counts == {"conforms": 1}
@@ -146,7 +146,7 @@ def test_where_no_result_says_so_the_run_is_not_green_all_the_same(run: Runner, 
     assert "(cluster.discovered, which was not selected, has it in full)" in words(ran.out)
 
 
-def test_an_id_of_what_is_found_can_be_named(run: Runner, trio: Cluster) -> None:
+def test_a_node_id_of_a_discovered_listener_can_be_selected(run: Runner, trio: Cluster) -> None:
     (label,) = (label for label in labels(trio, 1) if label.startswith("peer"))
     ran = run(*options(trio), f"etcdtls::live::{label}::listener.answers")
     assert ran.exit_code == 0
@@ -171,7 +171,7 @@ TESTS = """
 """
 
 
-def test_under_xdist_the_controller_asks_alone(run: Runner, trio: Cluster) -> None:
+def test_under_xdist_only_the_controller_requests_the_list(run: Runner, trio: Cluster) -> None:
     run.write(test_user=TESTS)
     alone = run(*options(trio), "--etcd-check=listener", "-p", "no:randomly")
     spread = run(*options(trio), "--etcd-check=listener", "-p", "no:randomly", "-n2")
@@ -190,14 +190,14 @@ def test_workers_see_every_member_without_the_suite(run: Runner, trio: Cluster) 
 
 
 @pytest.mark.parametrize("more", [[], ["--etcd-conformance"]], ids=" ".join)
-def test_without_an_endpoint_there_is_nobody_to_ask(run: Runner, more: list[str]) -> None:
+def test_discovery_needs_an_endpoint(run: Runner, more: list[str]) -> None:
     run.write(test_user="def test_user(): pass")
     ran = run("--etcd-discover", *more, report=False)
     assert ran.exit_code == 4
     assert "no endpoint of one is given: pass --etcd-endpoint" in words(ran.err)
 
 
-def test_in_a_file_alone_it_is_just_not_used(run: Runner) -> None:
+def test_the_option_in_an_ini_file_alone_is_not_used(run: Runner) -> None:
     run.write(test_user="def test_user(): pass")
     run.ini("etcd_discover = true")
     assert run(report=False).exit_code == 0

@@ -1,4 +1,4 @@
-"""What ``--etcd-discover`` changes in how other options are read: hosts that are found may be meant."""
+"""With ``--etcd-discover`` other options may name hosts that are not endpoints."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ def listeners(given: Given) -> tuple[Listener, ...]:
     return complete(given, read_named(given))
 
 
-def test_a_rule_may_be_for_what_is_found(tmp_path: Path) -> None:
+def test_a_rule_may_be_for_a_discovered_listener(tmp_path: Path) -> None:
     given = Given(tmp_path, discover=True, etcd_connect_to=[RULE])
     (listener,) = listeners(given)
     assert listener.connect_to is None
     (rule,) = read_connect_to(given)
     assert rule == ConnectTo(text=RULE, host="10.0.0.12", port=2379, to_host="127.0.0.1", to_port=12379)
-    assert rule.there("10.0.0.12", 2379) == ("127.0.0.1", 12379)
-    assert rule.there("10.0.0.12", 2380) is None
+    assert rule.redirected("10.0.0.12", 2379) == ("127.0.0.1", 12379)
+    assert rule.redirected("10.0.0.12", 2380) is None
     with pytest.raises(UsageError, match="fits none of the endpoints"):
         listeners(Given(tmp_path, discover=False, etcd_connect_to=[RULE]))
 
 
-def test_a_certificate_may_be_expected_of_a_host_that_is_found(tmp_path: Path) -> None:
+def test_a_certificate_may_be_expected_of_a_discovered_host(tmp_path: Path) -> None:
     ClusterPKI.generate(PKIPlan(), [MemberNames("m0")]).write(tmp_path)
     values = {
         "etcd_expect_cert": ["10.0.0.12=m0/server.crt"],

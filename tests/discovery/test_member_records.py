@@ -1,4 +1,4 @@
-"""Member lists of three writings, and what is none of them."""
+"""Member lists in three formats, and responses that are none."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_peer_port() -> None:
     assert [member.learner for member in found] == [False, True]
 
 
-def test_the_gateway_leaves_an_empty_list_out() -> None:
+def test_the_gateway_omits_an_empty_list() -> None:
     with pytest.raises(ValueError, match="not a list"):
         from_gateway(b"{}")
     assert from_gateway(b'{"members": []}') == ((), None)
@@ -97,7 +97,7 @@ def test_the_gateway_leaves_an_empty_list_out() -> None:
     ],
     ids=lambda body: body[:30].decode(),
 )
-def test_what_is_no_list_is_one_error(body: bytes) -> None:
+def test_a_response_that_is_no_list_is_one_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any, but no other
         from_peer(body)
     with pytest.raises(ValueError):  # noqa: PT011 - any, but no other
@@ -105,11 +105,11 @@ def test_what_is_no_list_is_one_error(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\0\0\0\x09", b"\1\0\0\0\0", b"\0\0\0\0\2\x12\x09"])
-def test_what_is_no_grpc_list_is_one_error(body: bytes) -> None:
+def test_a_grpc_response_that_is_no_list_is_one_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any, but no other
         from_grpc(body)
 
 
-def test_nothing_of_it_acts_upon_a_terminal() -> None:
+def test_records_have_no_terminal_control_characters() -> None:
     (member,), _ = from_grpc(grpc(encode({1: 1, 2: b"m\x1b[31m0\xff", 4: b"https://\x07"})))
     assert (member.name.isprintable(), member.client_urls) == (True, ("https://?",))

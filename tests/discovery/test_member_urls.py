@@ -1,4 +1,4 @@
-"""URLs that members advertise, whoever wrote them: where each leads, or why nowhere."""
+"""Endpoints of the URLs that members advertise, and the reasons for URLs without one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_etcdtls.target import is_loopback
         ("https://etcd_0.example.:2379", Endpoint("https", "etcd_0.example.", 2379)),
     ],
 )
-def test_where_a_url_leads(text: str, place: Endpoint) -> None:
+def test_endpoints_of_urls(text: str, place: Endpoint) -> None:
     assert parse(text) == place
 
 
@@ -56,7 +56,7 @@ def test_where_a_url_leads(text: str, place: Endpoint) -> None:
         ("https://" + "a" * 600 + ":2379", "characters"),
     ],
 )
-def test_why_a_url_leads_nowhere(text: str, says: str) -> None:
+def test_reasons_for_a_url_without_an_endpoint(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says) as caught:
         parse(text)
     assert not isinstance(caught.value, LocalURLError)
@@ -81,7 +81,7 @@ def test_a_unix_socket_is_local(text: str) -> None:
         ("fe80::1%eth0", False),
     ],
 )
-def test_what_is_loopback(host: str, loopback: bool) -> None:
+def test_loopback_in_all_forms(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
@@ -91,7 +91,7 @@ def test_hosts_are_compared_in_one_form() -> None:
     assert canonical("fe80::1%eth0") == "fe80::1%eth0"
 
 
-def test_what_is_shown_is_short_and_harmless() -> None:
+def test_shown_text_is_short_and_printable() -> None:
     assert shown("https://m0:2379") == "https://m0:2379"
     assert shown("a\x1b]0;x\x07b") == "a?]0;x?b"
     assert len(shown("x" * 10_000)) < 100

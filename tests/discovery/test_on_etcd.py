@@ -1,4 +1,4 @@
-"""Real clusters are asked for their members: by whom, by what, and what is found and what not."""
+"""Discovery of real clusters: the listener and API that return the list, and the members found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from discovery.asking import asked, everything, found, judged, live, named, urls
+from discovery.discovering import everything, found, judged, live, named, observer_of, urls
 from discovery.learner import add_learner, start_learner
 from starting import start_process
 from zoo.model import explain
@@ -25,12 +25,12 @@ GOOD = ClusterConfig()
 
 
 def test_every_member_is_found_by_one_client_endpoint(trio: Cluster) -> None:
-    observer = asked(live(trio, named(trio.members[1].client_url)))
+    observer = observer_of(live(trio, named(trio.members[1].client_url)))
     assert urls(observer) == everything(trio)
     assert found(observer).source is not None
-    assert found(observer).questions[-1].means is QueriedBy.GRPC
+    assert found(observer).questions[-1].api is QueriedBy.GRPC
     assert [member.name for member in found(observer).members] == ["m0", "m1", "m2"]
-    assert {url.fate for member in found(observer).members for url in member.urls} == {
+    assert {url.reachability for member in found(observer).members for url in member.urls} == {
         Reachability.NAMED,
         Reachability.FOUND,
     }
@@ -41,8 +41,8 @@ def test_every_member_is_found_by_one_client_endpoint(trio: Cluster) -> None:
     )
 
 
-def test_only_what_was_named_is_asked_and_nothing_is_observed_twice(trio: Cluster) -> None:
-    observer = asked(live(trio, named(trio.members[0].client_url)))
+def test_only_named_listeners_are_asked_and_nothing_is_observed_twice(trio: Cluster) -> None:
+    observer = observer_of(live(trio, named(trio.members[0].client_url)))
     before = list(observer.connections)
     assert {connection.url for connection in before} == {trio.members[0].client_url}
     observer.discover()
@@ -55,8 +55,8 @@ def test_only_what_was_named_is_asked_and_nothing_is_observed_twice(trio: Cluste
     assert here.count("gRPC MemberList") == 1
 
 
-def test_listeners_of_a_member_belong_together(trio: Cluster) -> None:
-    observer = asked(live(trio, named(trio.members[2].client_url)))
+def test_listeners_of_a_member_have_one_label(trio: Cluster) -> None:
+    observer = observer_of(live(trio, named(trio.members[2].client_url)))
     by_member: dict[str, set[str]] = {}
     for listener in observer.target.listeners:
         by_member.setdefault(listener.member, set()).add(listener.url)
@@ -65,14 +65,14 @@ def test_listeners_of_a_member_belong_together(trio: Cluster) -> None:
     )
 
 
-def test_a_member_that_was_found_is_judged_like_one_that_was_named(trio: Cluster) -> None:
+def test_a_discovered_member_is_judged_like_a_named_one(trio: Cluster) -> None:
     by_name = live(
         trio,
         *(named(member.client_url) for member in trio.members),
         *(named(member.peer_url, Role.PEER) for member in trio.members),
     )
     listed = run_checks(Observer(replace(by_name, discover=False)))
-    looked_for = run_checks(asked(live(trio, named(trio.members[0].client_url))))
+    looked_for = run_checks(observer_of(live(trio, named(trio.members[0].client_url))))
 
     def outcomes(results: list[object]) -> dict[tuple[str, str], object]:
         return {
@@ -85,24 +85,24 @@ def test_a_member_that_was_found_is_judged_like_one_that_was_named(trio: Cluster
 
 
 @pytest.mark.parametrize("discovers", [False, True])
-def test_no_more_is_planned_than_that(trio: Cluster, discovers: bool) -> None:
+def test_the_plan_is_no_larger(trio: Cluster, discovers: bool) -> None:
     target = replace(live(trio, named(trio.members[0].client_url)), discover=discovers)
-    observer = asked(target)
+    observer = observer_of(target)
     plan = planned(observer.target, [])
     assert all(observer.used[label] <= number for label, number in plan.items())
     assert bool(plan["client-127.0.0.1-" + trio.members[0].client_url.rpartition(":")[2]]) is discovers
 
 
-def test_by_the_peer_port_alone(trio: Cluster) -> None:
-    observer = asked(live(trio, named(trio.members[1].peer_url, Role.PEER)))
-    assert found(observer).questions[-1].means is QueriedBy.MEMBERS
+def test_discovery_by_the_peer_port_alone(trio: Cluster) -> None:
+    observer = observer_of(live(trio, named(trio.members[1].peer_url, Role.PEER)))
+    assert found(observer).questions[-1].api is QueriedBy.MEMBERS
     assert urls(observer) == everything(trio)
     assert judged(observer).outcome is Outcome.CONFORMS
 
 
-def test_the_next_endpoint_is_asked_where_the_first_is_dead(trio: Cluster) -> None:
+def test_the_next_endpoint_is_asked_if_the_first_does_not_answer(trio: Cluster) -> None:
     dead = named("https://127.0.0.1:1")
-    observer = asked(live(trio, dead, named(trio.members[1].client_url)))
+    observer = observer_of(live(trio, dead, named(trio.members[1].client_url)))
     first, second = found(observer).questions
     assert "Connection refused" in first.why_not
     assert (second.url, second.why_not) == (trio.members[1].client_url, "")
@@ -110,23 +110,23 @@ def test_the_next_endpoint_is_asked_where_the_first_is_dead(trio: Cluster) -> No
 
 
 @pytest.mark.etcd_version("3.4", "3.5.1", "3.7")
-def test_by_grpc_with_authentication_on(etcd_binary: Path) -> None:
+def test_discovery_by_grpc_with_authentication(etcd_binary: Path) -> None:
     with start_process(replace(GOOD, authentication=True), etcd_binary) as cluster:
         target = replace(live(cluster, named(cluster.members[0].client_url)), user=None)
-        observer = asked(target)
+        observer = observer_of(target)
         result = judged(observer)
-    assert found(observer).questions[-1].means is QueriedBy.GRPC
+    assert found(observer).questions[-1].api is QueriedBy.GRPC
     assert urls(observer) == everything(cluster)
     assert result.outcome is Outcome.CONFORMS
 
 
 @pytest.mark.etcd_version("3.5.33", "3.7")
-def test_by_the_gateway_where_http_is_split_off(etcd_binary: Path) -> None:
+def test_discovery_by_the_gateway_of_a_separate_http_listener(etcd_binary: Path) -> None:
     with start_process(replace(GOOD, client_http=True), etcd_binary) as cluster:
         url = cluster.members[0].client_http_url
         assert url is not None
-        observer = asked(live(cluster, named(url, Role.CLIENT_HTTP)))
-    assert found(observer).questions[-1].means is QueriedBy.GATEWAY
+        observer = observer_of(live(cluster, named(url, Role.CLIENT_HTTP)))
+    assert found(observer).questions[-1].api is QueriedBy.GATEWAY
     assert urls(observer) == everything(cluster) | {url}
     assert judged(observer).outcome is Outcome.CONFORMS
 
@@ -137,13 +137,13 @@ def test_a_name_and_an_address_of_one_listener_are_judged_once(trio: Cluster) ->
         named(member.client_url.replace("127.0.0.1", "localhost")),
         named(member.peer_url.replace("127.0.0.1", "localhost"), Role.PEER),
     ]
-    observer = asked(live(trio, *local))
+    observer = observer_of(live(trio, *local))
     assert urls(observer) == {one.url for one in local} | everything(trio, lambda index: index != 0)
     reachable = judged(observer, "cluster.advertised-reachable")
     assert (judged(observer).outcome, reachable.outcome) == (Outcome.CONFORMS, Outcome.CONFORMS)
 
 
-def test_rules_are_for_what_is_found_as_well(newest_etcd: Path) -> None:
+def test_rules_apply_to_discovered_listeners(newest_etcd: Path) -> None:
     advertised = "https://etcd.example:2379"
     with start_process(
         replace(GOOD, extra_flags=(f"--advertise-client-urls={advertised}",)), newest_etcd
@@ -152,17 +152,17 @@ def test_rules_are_for_what_is_found_as_well(newest_etcd: Path) -> None:
         port = int(member.client_url.rpartition(":")[2])
         rule = ConnectTo(text="r", host="etcd.example", port=2379, to_host="127.0.0.1", to_port=port)
         by_peer = replace(live(cluster, named(member.peer_url, Role.PEER)), connect_to=(rule,))
-        observer = asked(by_peer)
+        observer = observer_of(by_peer)
         listener = next(one for one in observer.target.listeners if one.url == advertised)
         answers = judged(observer, "listener.answers", listener)
         covered = judged(observer, "cert.covers-endpoint", listener)
-        tunnel = asked(replace(by_peer, listeners=(named(member.client_url),)))
+        tunnel = observer_of(replace(by_peer, listeners=(named(member.client_url),)))
     assert (answers.outcome, covered.outcome) == (Outcome.CONFORMS, Outcome.VIOLATES)
     assert urls(tunnel) == everything(cluster)
     assert judged(tunnel).outcome is Outcome.CONFORMS
 
 
-def test_plaintext_that_is_advertised_is_judged_as_such(newest_etcd: Path) -> None:
+def test_an_advertised_plaintext_listener_is_judged_as_plaintext(newest_etcd: Path) -> None:
     plain = "http://etcd.example:2379"
     flags = (f"--advertise-client-urls={plain}",)
     with start_process(
@@ -171,7 +171,7 @@ def test_plaintext_that_is_advertised_is_judged_as_such(newest_etcd: Path) -> No
         member = cluster.members[0]
         port = int(member.client_url.rpartition(":")[2])
         rule = ConnectTo(text="r", host="etcd.example", to_host="127.0.0.1", to_port=port)
-        observer = asked(replace(live(cluster, named(member.client_url)), connect_to=(rule,)))
+        observer = observer_of(replace(live(cluster, named(member.client_url)), connect_to=(rule,)))
         listener = next(one for one in observer.target.listeners if one.url == plain)
         refused = judged(observer, "mtls.plaintext-refused", listener)
         advertised = judged(observer, "cluster.advertised-https")
@@ -189,10 +189,10 @@ def test_plaintext_that_is_advertised_is_judged_as_such(newest_etcd: Path) -> No
         ("unix://m0:0", "on its own machine only"),
     ],
 )
-def test_a_url_that_leads_nobody_to_the_member(url: str, says: str, newest_etcd: Path) -> None:
+def test_a_url_that_does_not_lead_to_the_member(url: str, says: str, newest_etcd: Path) -> None:
     config = replace(GOOD, extra_flags=(f"--advertise-client-urls={url}",))
     with start_process(config, newest_etcd) as cluster:
-        observer = asked(live(cluster, named(cluster.members[0].client_url)))
+        observer = observer_of(live(cluster, named(cluster.members[0].client_url)))
         result = judged(observer)
     assert result.outcome is Outcome.VIOLATES
     assert result.findings[0].message == "m0 cannot be found by the client URLs that it advertises"
@@ -203,7 +203,7 @@ def test_a_url_that_leads_nobody_to_the_member(url: str, says: str, newest_etcd:
 def test_members_that_advertise_one_url_cannot_be_told_apart(newest_etcd: Path) -> None:
     config = replace(GOOD, size=3, extra_flags=("--advertise-client-urls=https://etcd.example:2379",))
     with start_process(config, newest_etcd) as cluster:
-        observer = asked(live(cluster, named(cluster.members[0].client_url)), Bounds(timeout=1))
+        observer = observer_of(live(cluster, named(cluster.members[0].client_url)), Bounds(timeout=1))
         result = judged(observer)
         members = {one.member for one in observer.target.listeners if one.role is Role.PEER}
     assert result.outcome is Outcome.VIOLATES
@@ -212,11 +212,11 @@ def test_members_that_advertise_one_url_cannot_be_told_apart(newest_etcd: Path) 
     assert len(members) == 3
 
 
-def test_a_member_that_was_not_started_is_not_forgotten(newest_etcd: Path) -> None:
+def test_a_member_that_was_not_started_is_listed(newest_etcd: Path) -> None:
     with start_process(GOOD, newest_etcd) as cluster:
         peer = "https://127.0.0.1:1"
         add_learner(cluster, peer)
-        observer = asked(live(cluster, named(cluster.members[0].client_url)))
+        observer = observer_of(live(cluster, named(cluster.members[0].client_url)))
         result = judged(observer)
         listener = next(one for one in observer.target.listeners if one.url == peer)
         answers = judged(observer, "listener.answers", listener)
@@ -227,7 +227,7 @@ def test_a_member_that_was_not_started_is_not_forgotten(newest_etcd: Path) -> No
 
 def test_a_learner_is_judged_as_well(newest_etcd: Path, tmp_path: Path) -> None:
     with start_process(GOOD, newest_etcd) as cluster, start_learner(cluster, tmp_path) as learner:
-        observer = asked(live(cluster, named(cluster.members[0].client_url)))
+        observer = observer_of(live(cluster, named(cluster.members[0].client_url)))
         results = run_checks(observer)
     assert found(observer).describe().endswith("learner (learner), m0")
     bad = [
@@ -239,9 +239,9 @@ def test_a_learner_is_judged_as_well(newest_etcd: Path, tmp_path: Path) -> None:
     assert urls(observer) == everything(cluster) | {learner.client_url, learner.peer_url}
 
 
-def test_nobody_gives_the_list(trio: Cluster) -> None:
+def test_no_listener_returns_the_list(trio: Cluster) -> None:
     dead = [named("https://127.0.0.1:1"), named("https://127.0.0.1:2", Role.PEER)]
-    observer = asked(live(trio, *dead))
+    observer = observer_of(live(trio, *dead))
     result = judged(observer)
     assert result.outcome is Outcome.INCONCLUSIVE
     assert observer.target.listeners == tuple(dead)
@@ -251,39 +251,39 @@ def test_nobody_gives_the_list(trio: Cluster) -> None:
     assert "Pass an endpoint that answers" in result.reason
 
 
-def test_without_a_certificate_nobody_gives_the_list_and_that_is_not_green(trio: Cluster) -> None:
+def test_a_list_that_needs_a_certificate_is_not_green(trio: Cluster) -> None:
     target = live(trio, named(trio.members[0].client_url))
     client = PortCredentials(server_ca=target.client.server_ca)
-    observer = asked(replace(target, client=client, peer=PortCredentials()))
+    observer = observer_of(replace(target, client=client, peer=PortCredentials()))
     result = judged(observer)
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "--etcd-cert" in result.reason
 
 
-def test_asking_keeps_to_the_cap(trio: Cluster) -> None:
-    observer = asked(live(trio, named(trio.members[0].client_url)), Bounds(max_connections=3))
+def test_discovery_stays_within_the_cap(trio: Cluster) -> None:
+    observer = observer_of(live(trio, named(trio.members[0].client_url)), Bounds(max_connections=3))
     assert sum(observer.used.values()) == 3
     assert judged(observer).outcome is Outcome.INCONCLUSIVE
     assert "--etcd-max-connections" in judged(observer).reason
 
 
-def test_without_a_quorum_the_list_is_given_all_the_same(newest_etcd: Path) -> None:
+def test_the_list_is_returned_without_a_quorum(newest_etcd: Path) -> None:
     with start_process(replace(GOOD, size=3), newest_etcd) as cluster:
         for index in (1, 2):
             cluster.stop_member(index)
-        observer = asked(live(cluster, named(cluster.members[0].client_url)))
-    assert found(observer).questions[-1].means is QueriedBy.GRPC
+        observer = observer_of(live(cluster, named(cluster.members[0].client_url)))
+    assert found(observer).questions[-1].api is QueriedBy.GRPC
     assert urls(observer) == everything(cluster)
 
 
-def test_a_metrics_listener_knows_no_members(trio: Cluster) -> None:
-    observer = asked(live(trio, named("http://127.0.0.1:1", Role.METRICS)))
+def test_a_metrics_listener_has_no_list(trio: Cluster) -> None:
+    observer = observer_of(live(trio, named("http://127.0.0.1:1", Role.METRICS)))
     assert observer.connections == []
     assert judged(observer).outcome is Outcome.INCONCLUSIVE
     assert "--etcd-endpoint" in judged(observer).reason
 
 
-def test_unless_it_is_asked_for_nobody_is_asked(trio: Cluster) -> None:
-    observer = asked(replace(live(trio, named(trio.members[0].client_url)), discover=False))
+def test_the_list_is_not_requested_without_the_option(trio: Cluster) -> None:
+    observer = observer_of(replace(live(trio, named(trio.members[0].client_url)), discover=False))
     assert judged(observer).outcome is Outcome.NOT_APPLICABLE
     assert observer.connections == []

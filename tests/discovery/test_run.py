@@ -1,11 +1,11 @@
-"""A run that asks for members: once, and whatever happens then."""
+"""A run requests the member list once, whatever happens then."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from discovery.asking import named
+from discovery.discovering import named
 
 from pytest_etcdtls.facts import probe as registry
 from pytest_etcdtls.facts.discovery import Discovered
@@ -36,7 +36,7 @@ def run(*, asks: bool = True, discover: bool = True) -> Run:
 
 
 @pytest.mark.parametrize(("asks", "discover"), [(False, True), (True, False)])
-def test_nobody_is_asked_in_a_dry_run_or_unasked(asks: bool, discover: bool) -> None:
+def test_the_list_is_not_requested_in_a_dry_run_or_without_the_option(asks: bool, discover: bool) -> None:
     asking = run(asks=asks, discover=discover)
     asking.discover()
     (target,) = asking.targets
@@ -44,7 +44,9 @@ def test_nobody_is_asked_in_a_dry_run_or_unasked(asks: bool, discover: bool) -> 
     assert target.observer.connections == []
 
 
-def test_a_fault_of_ours_in_asking_is_told_and_the_rest_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_of_discovery_is_reported_and_the_rest_is_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(registry, "_PROBES", {**registry._PROBES})
     del registry._PROBES[Discovered]
 
@@ -63,7 +65,7 @@ def test_a_fault_of_ours_in_asking_is_told_and_the_rest_is_judged(monkeypatch: p
     assert answers.outcome is Outcome.INCONCLUSIVE
 
 
-def test_a_worker_is_told_what_the_controller_found() -> None:
+def test_a_worker_gets_the_discovery_of_the_controller() -> None:
     class Config:
         workerinput: dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Listeners that nobody named: looked for on the hosts of the member list, in plain HTTP, on real etcds."""
+"""Plain HTTP at usual ports, where no listener is named, on the hosts of the member list of real etcds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from discovery.asking import asked, judged, live, named
+from discovery.discovering import judged, live, named, observer_of
 from kubeadm.namespaces import Machine, NoNamespacesError, two_machines
 from kubeadm.nodes import Node, running
 from starting import start_process
@@ -68,8 +68,8 @@ def elsewhere(observer: Observer) -> list[Attempt]:
 
 
 @pytest.mark.kills("listener.undeclared")
-def test_metrics_that_nobody_named_are_found(with_metrics: Cluster, metrics_port: int) -> None:
-    observer = asked(whole(with_metrics))
+def test_an_unnamed_metrics_listener_is_found(with_metrics: Cluster, metrics_port: int) -> None:
+    observer = observer_of(whole(with_metrics))
     result = judged(observer, ID)
     assert result.outcome is Outcome.VIOLATES
     [finding] = result.findings
@@ -82,29 +82,29 @@ def test_metrics_that_nobody_named_are_found(with_metrics: Cluster, metrics_port
     assert observer.used[CLUSTER] == 2 <= planned(observer.target, select((ID,)))[CLUSTER]
 
 
-def test_metrics_that_were_named_are_no_matter_of_it(with_metrics: Cluster, metrics_port: int) -> None:
+def test_a_named_metrics_listener_is_not_a_finding(with_metrics: Cluster, metrics_port: int) -> None:
     target = whole(with_metrics)
     url = str(with_metrics.members[0].metrics_url)
-    observer = asked(replace(target, listeners=(*target.listeners, named(url, Role.METRICS))))
+    observer = observer_of(replace(target, listeners=(*target.listeners, named(url, Role.METRICS))))
     assert judged(observer, ID).outcome is Outcome.CONFORMS
     assert url not in {one.url for one in elsewhere(observer)}
 
 
-def test_it_is_quiet_where_nothing_else_listens(
+def test_no_finding_if_no_other_port_is_open(
     trio: Cluster, usual_ports: dict[int, Role], nobodys_port: int
 ) -> None:
     usual_ports[nobodys_port] = Role.METRICS
-    observer = asked(live(trio, named(trio.members[0].client_url)))
+    observer = observer_of(live(trio, named(trio.members[0].client_url)))
     result = judged(observer, ID)
     assert (result.outcome, result.reason) == (Outcome.CONFORMS, "")
     assert [one.url for one in elsewhere(observer)] == [f"http://127.0.0.1:{nobodys_port}"]
 
 
-def test_a_tls_port_that_nobody_named_is_a_remark(newest_etcd: Path, usual_ports: dict[int, Role]) -> None:
+def test_an_unnamed_tls_port_is_a_remark(newest_etcd: Path, usual_ports: dict[int, Role]) -> None:
     with start_process(ClusterConfig(metrics="https"), newest_etcd) as cluster:
         url = str(cluster.members[0].metrics_url)
         usual_ports[int(url.rpartition(":")[2])] = Role.METRICS
-        result = judged(asked(whole(cluster)), ID)
+        result = judged(observer_of(whole(cluster)), ID)
     assert result.outcome is Outcome.CONFORMS
     assert f"{url.replace('https', 'http')} accepts connections and answers no plain HTTP" in result.reason
 
@@ -115,18 +115,18 @@ def test_without_discovery_it_does_not_apply(with_metrics: Cluster, metrics_port
     assert observer.connections == []
 
 
-def test_where_connect_to_leads_elsewhere_nothing_is_tried(with_metrics: Cluster, metrics_port: int) -> None:
+def test_redirected_hosts_are_not_tried(with_metrics: Cluster, metrics_port: int) -> None:
     client = with_metrics.members[0].client_url
     port = int(client.rpartition(":")[2])
     there = replace(named(client), connect_to=("127.0.0.1", port))
-    observer = asked(live(with_metrics, there))
+    observer = observer_of(live(with_metrics, there))
     result = judged(observer, ID)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert "--etcd-connect-to says how it is reached" in result.reason
     assert elsewhere(observer) == []
 
 
-def test_it_is_capped(with_metrics: Cluster, metrics_port: int) -> None:
+def test_unnamed_ports_are_within_the_cap(with_metrics: Cluster, metrics_port: int) -> None:
     bounds = Bounds(max_connections=1)
     observer = Observer(whole(with_metrics))
     observer.discover()
@@ -208,7 +208,7 @@ def test_from_another_machine(newest_etcd: Path, tmp_path: Path) -> None:
     assert "were not looked for" not in ran.out
 
 
-def test_from_another_machine_it_is_quiet_about_loopback(newest_etcd: Path, tmp_path: Path) -> None:
+def test_from_another_machine_loopback_is_not_tried(newest_etcd: Path, tmp_path: Path) -> None:
     with node(tmp_path / "node", newest_etcd, {}) as (there, elsewhere):
         ran = discovered(there, elsewhere, tmp_path)
     assert ran.exit_code == 0, ran.out

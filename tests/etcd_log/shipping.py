@@ -1,4 +1,4 @@
-"""What carries an etcd's log to another file while it is written: an engine, the journal, a collector."""
+"""Programs that ship the log of an etcd to another file: an engine, the journal, a collector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every line that real etcds logged is read, and its cause is what was done to them."""
+"""Every line that real etcds logged is parsed, with the cause that led to it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _expected(case: Case) -> Cause | None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_cause_is_what_was_done(version: str) -> None:
+def test_causes_of_known_rejections(version: str) -> None:
     wrong = []
     known = 0
     for case in cases(version):
@@ -71,7 +71,7 @@ def test_no_line_is_without_a_cause(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_endpoint_is_told_from_3_5_15_on(version: str) -> None:
+def test_the_endpoint_is_logged_since_3_5_15(version: str) -> None:
     tells = version not in ("3.4.23", "3.5.1")
     for case in cases(version):
         for found in case.own:
@@ -123,7 +123,7 @@ def test_every_cause_is_explained() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS[:-1])
-def test_the_gateway_s_own_troubles(version: str) -> None:
+def test_failed_dials_of_the_gateway(version: str) -> None:
     """etcd's JSON gateway is a client of its own server, and is refused like others; 3.7 does not log it."""
     found: dict[str, Cause] = {}
     for case in cases(version):

@@ -1,4 +1,4 @@
-"""Rejected connections of earlier runs in the log of a real etcd, and those that look a little like them."""
+"""Rejected connections of earlier runs in the log of a real etcd, and similar ones of other clients."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_small_run_recognises_a_whole_one_and_the_other_way_round(fresh: Logge
     assert (second.others, third.others) == ((), ())
 
 
-def test_one_client_of_this_machine_is_still_somebody_else(fresh: Logged) -> None:
+def test_another_client_of_this_machine_is_no_earlier_run(fresh: Logged) -> None:
     host, port = fresh.cluster.members[0].client_url.partition("://")[2].split(":")
     with socket.create_connection((host, int(port))) as plain:
         plain.sendall(b"GET /health HTTP/1.1\r\nHost: etcd\r\n\r\n")
@@ -87,7 +87,7 @@ def test_one_client_of_this_machine_is_still_somebody_else(fresh: Logged) -> Non
     assert (other.cause, other.count, other.from_here) == (Cause.PLAINTEXT, 1, True)
 
 
-def test_what_marks_a_run_is_what_a_run_sends() -> None:
+def test_the_marks_of_a_run_are_names_that_it_sends() -> None:
     assert (*UNKNOWN_ALPN, UNKNOWN_NAME) == OWN_MARKS
 
 
@@ -105,18 +105,18 @@ def test_several_kinds_in_a_row_from_our_own_address_are_a_run() -> None:
     assert (run.host, len(run.lines)) == ("10.0.0.5", 4)
 
 
-def test_a_scanner_elsewhere_is_none_unless_it_sends_what_only_we_send() -> None:
+def test_a_scanner_on_another_host_is_no_earlier_run_unless_it_sends_our_names() -> None:
     lines = _of("10.0.0.7")
     assert earlier_runs(lines, OURS) == ()
     [run] = earlier_runs([*lines[:-1], replace(lines[-1], server_name=UNKNOWN_NAME)], OURS)
     assert len(run.lines) == 4
 
 
-def test_few_kinds_are_none() -> None:
+def test_few_kinds_of_rejections_are_no_earlier_run() -> None:
     assert earlier_runs(_of("10.0.0.5", kinds=3) * 5, OURS) == ()
 
 
-def test_a_health_check_beside_an_earlier_run_stays_somebody_elses() -> None:
+def test_a_health_check_during_an_earlier_run_is_another_client() -> None:
     marked = [
         replace(line, error=f"unsupported application protocols ([{UNKNOWN_ALPN[0]}])")
         for line in _of("10.0.0.5")

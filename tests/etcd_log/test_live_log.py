@@ -43,7 +43,7 @@ def _all_agree(observer: Observer, outcome: Outcome = Outcome.CONFORMS) -> list[
 
 
 @pytest.mark.parametrize("wrap", SHAPES, ids=lambda wrap: wrap.__name__)
-def test_a_log_that_is_being_carried_to_a_file(etcd: Logged, wrap: Wrap, tmp_path: Path) -> None:
+def test_a_log_that_is_being_shipped_to_a_file(etcd: Logged, wrap: Wrap, tmp_path: Path) -> None:
     path = tmp_path / "etcd.log"
     with shipped(etcd.file, path, wrap):
         observer = _observer(etcd, FileLog.of(path))
@@ -82,7 +82,7 @@ def test_a_log_that_is_rotated_meanwhile(etcd: Logged, how: str, tmp_path: Path)
     assert source.read_new() == last
 
 
-def test_a_log_that_is_gone_in_the_end(etcd: Logged, tmp_path: Path) -> None:
+def test_a_log_that_is_removed_during_the_run(etcd: Logged, tmp_path: Path) -> None:
     path = tmp_path / "etcd.log"
     path.write_text(etcd.file.read_text())
     observer = _observer(etcd, FileLog.of(path))
@@ -95,7 +95,7 @@ def test_a_log_that_is_gone_in_the_end(etcd: Logged, tmp_path: Path) -> None:
     assert (log.problem, log.members) == ("does not exist", ("m0",))
 
 
-def test_only_what_came_since_the_start_is_compared(etcd: Logged) -> None:
+def test_only_lines_since_the_start_are_compared(etcd: Logged) -> None:
     before = _observer(etcd, FileLog.of(etcd.file))
     _all_agree(before)
     source = FileLog.of(etcd.file)
@@ -107,7 +107,7 @@ def test_only_what_came_since_the_start_is_compared(etcd: Logged) -> None:
     assert source.go_version.startswith("go1.")
 
 
-def test_members_with_a_log_each(newest_etcd: Path) -> None:
+def test_each_member_has_its_own_log(newest_etcd: Path) -> None:
     with start_process(ClusterConfig(size=3), newest_etcd) as cluster:
         target = cluster.target()
         files = [FileLog.of(member.server.log_file) for member in cluster.members]  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Both ends of every connection agree on real etcds; a log that tells another story is noticed."""
+"""Both ends of every connection agree on real etcds; a log that disagrees is found."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_in_a_container_behind_a_published_port(etcd_image: str) -> None:
 
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
-def test_a_port_for_grpc_alone_is_not_logged(etcd_binary: Path) -> None:
+def test_a_grpc_only_port_is_not_logged(etcd_binary: Path) -> None:
     with start_process(ClusterConfig(client_http=True), etcd_binary) as cluster:
         results = _results(Observer(cluster.target()))
     outcomes = {label: result.outcome for label, result in results.items()}
@@ -88,7 +88,7 @@ def test_a_port_for_grpc_alone_is_not_logged(etcd_binary: Path) -> None:
 
 
 @pytest.mark.etcd_version("3.5.1")
-def test_with_auto_tls_nobody_is_logged(etcd_binary: Path) -> None:
+def test_clients_of_an_auto_tls_port_are_not_logged(etcd_binary: Path) -> None:
     """3.5.1 is the only one that turns somebody away there whom others let in: it has no TLS 1.3."""
     config = ClusterConfig(auto_tls=True, cert_file=None, key_file=None, expects_health=False)
     with start_process(config, etcd_binary) as cluster:
@@ -120,7 +120,7 @@ def test_more_than_a_hundred_in_a_second(cluster: Cluster) -> None:
     assert not _comparisons(observer)["peer-m0"].unlogged
 
 
-def test_an_etcd_of_ours_that_keeps_it_to_itself(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owned_etcd_without_a_line_in_time(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_etcdtls.facts.etcd_log._FIRST_LINE", 0.1)
 
     def log_text() -> str:
@@ -133,7 +133,7 @@ def test_an_etcd_of_ours_that_keeps_it_to_itself(cluster: Cluster, monkeypatch: 
     assert "a log: leave etcd's --log-level at info" in result.reason
 
 
-def test_where_every_line_was_left_out_it_is_tried_once_more(cluster: Cluster) -> None:
+def test_attempts_are_repeated_if_every_line_was_omitted(cluster: Cluster) -> None:
     observer = Observer(cluster.target())
     client = observer.target.listeners[0]
 
@@ -195,7 +195,7 @@ def test_another_reason_in_the_log(cluster: Cluster) -> None:
 
 
 @pytest.mark.kills("mtls.log-tells-the-same")
-def test_somebody_whom_the_log_has_rejected_and_the_wire_served(cluster: Cluster) -> None:
+def test_a_client_rejected_in_the_log_and_served_on_the_wire(cluster: Cluster) -> None:
     observer = Observer(cluster.target())
     client = observer.target.listeners[0]
     Judge(observer).result(catalogue()["mtls.trusted-client"], client)
@@ -234,7 +234,7 @@ def test_without_a_log(cluster: Cluster) -> None:
     assert "bad identity" not in " ".join(one.purpose for one in observer.connections)
 
 
-def test_a_log_by_the_clock_of_another_zone(cluster: Cluster) -> None:
+def test_a_log_of_another_time_zone(cluster: Cluster) -> None:
     def log_text() -> str:
         return re.sub(
             r'"ts":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)Z"', r'"ts":"\1-02:00"', cluster.members[0].log()
@@ -265,7 +265,7 @@ def test_a_log_that_cannot_be_read_any_more(cluster: Cluster) -> None:
         assert result.reason == "etcd's log, a log, cannot be read any more: No such file or directory"
 
 
-def test_a_line_matched_by_time_accuses_nobody_where_etcd_dropped_lines() -> None:
+def test_a_line_matched_by_time_is_no_finding_if_etcd_omitted_lines() -> None:
     check = catalogue()["mtls.log-tells-the-same"]
     log = sample(check.needs["log"], "client")
     by_time = replace(log.compared[0], agree=False, recognised_by=MatchedBy.TIME)

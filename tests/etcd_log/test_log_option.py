@@ -1,4 +1,4 @@
-"""``--etcd-log`` on a command line: whose log it is, what cannot be one, and what a run says of strangers."""
+"""``--etcd-log`` on a command line: the members of a log, unusable files, and lines of other clients."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def files(tmp_path: Path) -> Path:
     ],
     ids=" ".join,
 )
-def test_whose_log_it_is(files: Path, values: list[str], logs: dict[str, str]) -> None:
+def test_members_of_a_log(files: Path, values: list[str], logs: dict[str, str]) -> None:
     found = read_logs(Given(files, values), LISTENERS)
     assert {host: Path(log.name).name for host, log in found.items()} == logs
 
 
-def test_hosts_that_are_yet_to_be_found(files: Path) -> None:
+def test_logs_of_hosts_not_yet_discovered(files: Path) -> None:
     assert set(read_logs(Given(files, ["10.0.0.9=a.log"]), LISTENERS, more=True)) == {"10.0.0.9"}
 
 
@@ -98,7 +98,7 @@ def test_hosts_that_are_yet_to_be_found(files: Path) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_used(files: Path, values: list[str], said: str) -> None:
+def test_logs_that_cannot_be_used(files: Path, values: list[str], said: str) -> None:
     (files / "empty.log").touch()
     (files / "words.log").write_text("hello\n")
     (files / "binary.log").write_bytes(b"\x7fELF\0\0\0")
@@ -154,7 +154,7 @@ def _make_rejected(etcd: Logged) -> None:
 
 @pytest.mark.etcd_version("3.5.1", "3.7")
 @pytest.mark.program("openssl", "curl")
-def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
+def test_other_clients_are_explained(run: Runner, etcd_binary: Path) -> None:
     with start_process(ClusterConfig(), etcd_binary) as cluster:
         client, peer = ("", "") if cluster.version == "3.5.1" else ("client", "peer")
         etcd = logged(cluster)
@@ -187,7 +187,7 @@ def test_strangers_are_explained(run: Runner, etcd_binary: Path) -> None:
         assert "rejected connection" in lines[other["line"] - 1]
 
 
-def test_without_a_log_the_operator_is_told_what_to_find(run: Runner, etcd: Logged) -> None:
+def test_without_a_log_the_operator_learns_what_lines_to_find(run: Runner, etcd: Logged) -> None:
     text = _summary(run(*etcd.live.options, "--etcd-check=mtls", "-v"))
     shown = re.search(
         r'etcd will have logged up to (\d+) connections of ours as "rejected connection", from 127\.', text

@@ -1,4 +1,4 @@
-"""Which line is about which attempt, who else was rejected, and groups for people."""
+"""Matches of lines and attempts, lines of other clients, and their groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from etcd_log.cases import VERSIONS, cases
-from pytest_etcdtls.etcd_log.matching import MatchedBy, by_our_clock, clock_ahead, fits, match_connections
+from pytest_etcdtls.etcd_log.matching import MatchedBy, agrees, by_our_clock, clock_ahead, match_connections
 from pytest_etcdtls.etcd_log.parse import Cause, Endpoint, Rejection, read_entries, rejections
 from pytest_etcdtls.etcd_log.reasons import group
 from pytest_etcdtls.tls.attempt import Attempt, Ending
@@ -39,7 +39,7 @@ def test_every_line_finds_its_attempt(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_behind_nat_port_and_time_decide(version: str) -> None:
+def test_behind_nat_lines_are_matched_by_port_and_time(version: str) -> None:
     attempts, lines = _of_mutual_tls(version)
     port = attempts[0].local_address.rpartition(":")[2]
     elsewhere = [replace(attempts[0], local_address=f"192.0.2.7:{port}", milliseconds=2.0)]
@@ -58,7 +58,7 @@ def test_a_port_is_used_again() -> None:
     assert found.unmentioned == (again,)
 
 
-def test_a_port_that_somebody_else_used_a_moment_before() -> None:
+def test_a_port_that_another_client_used_just_before() -> None:
     attempts, lines = _of_mutual_tls("3.6.16")
     ours, *_ = lines
     assert ours.time is not None
@@ -71,7 +71,7 @@ def test_a_port_that_somebody_else_used_a_moment_before() -> None:
 @pytest.mark.parametrize(
     ("ending", "slack", "ours"), [(Ending.SERVED, 2, 0), (Ending.REFUSED, 2, 1), (Ending.REFUSED, 0, 0)]
 )
-def test_the_last_user_of_a_port_that_is_served_now(ending: Ending, slack: int, ours: int) -> None:
+def test_the_earlier_user_of_a_port_of_a_served_connection(ending: Ending, slack: int, ours: int) -> None:
     attempts, lines = _of_mutual_tls("3.6.16")
     time = lines[0].time
     assert time is not None
@@ -80,7 +80,7 @@ def test_the_last_user_of_a_port_that_is_served_now(ending: Ending, slack: int, 
     assert len(found.ours) == ours
 
 
-def test_clocks_that_agree_tell_an_earlier_use_of_a_port() -> None:
+def test_agreeing_clocks_identify_an_earlier_use_of_a_port() -> None:
     attempts, lines = _of_mutual_tls("3.6.16")
     silent, *others = attempts
     assert lines[0].time is not None
@@ -91,7 +91,7 @@ def test_clocks_that_agree_tell_an_earlier_use_of_a_port() -> None:
     assert silent in found.unmentioned
 
 
-def test_strangers_and_what_etcd_does_not_mention() -> None:
+def test_lines_of_other_clients_and_attempts_without_a_line() -> None:
     attempts, lines = _of_mutual_tls("3.7.3")
     served = replace(attempts[2], ending=Ending.SERVED, alert=None, local_address="127.0.0.1:1")
     silent = replace(attempts[3], local_address="127.0.0.1:2")
@@ -101,7 +101,7 @@ def test_strangers_and_what_etcd_does_not_mention() -> None:
     assert found.unmentioned == (silent,)
 
 
-def test_groups_tell_who_why_how_often_and_what_to_do() -> None:
+def test_groups_have_host_cause_count_and_advice() -> None:
     _, lines = _of_mutual_tls("3.6.16")
     groups = group(lines)
     largest = groups[0]
@@ -141,34 +141,34 @@ def _behind_a_proxy(version: str) -> tuple[list[Attempt], list[Rejection], Calla
         for number, line in enumerate(lines)
         if line.remote_address in by_address
     ]
-    return there, moved, lambda one, line: fits(one, line, go)
+    return there, moved, lambda one, line: agrees(one, line, go)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_behind_a_proxy_the_time_decides(version: str) -> None:
+def test_behind_a_proxy_lines_are_matched_by_time(version: str) -> None:
     attempts, lines, fitting = _behind_a_proxy(version)
-    found = match_connections(attempts, lines, fits=fitting)
+    found = match_connections(attempts, lines, agrees=fitting)
     assert {one.by for one in found.ours} == {MatchedBy.TIME}
     assert [one.rejection for one in found.ours] == lines
     assert not found.unmentioned
     assert not match_connections(attempts, lines).ours
 
 
-def test_behind_a_proxy_a_line_that_fits_nothing_is_ours_only_where_nobody_else_is() -> None:
+def test_behind_a_proxy_a_line_that_matches_nothing_is_ours_only_without_other_clients() -> None:
     attempts, lines, fitting = _behind_a_proxy("3.7.3")
     other = replace(lines[0], cause=Cause.EXPIRED, error="expired")
-    found = match_connections(attempts, [other, *lines[1:]], fits=fitting)
+    found = match_connections(attempts, [other, *lines[1:]], agrees=fitting)
     assert found.unmatched == (other,)
-    alone = match_connections(attempts, [other, *lines[1:]], fits=fitting, alone=True)
+    alone = match_connections(attempts, [other, *lines[1:]], agrees=fitting, alone=True)
     assert not alone.unmatched
     assert alone.ours[0].rejection == other
     assert alone.ours[0].connection == attempts[0]
 
 
-def test_a_few_lines_at_the_right_time_are_an_accident() -> None:
+def test_a_few_lines_at_the_right_time_match_nothing() -> None:
     attempts, lines, fitting = _behind_a_proxy("3.7.3")
     few = lines[: len(lines) // 3]
-    assert not match_connections([replace(one, url="x") for one in attempts], few, fits=fitting).ours
+    assert not match_connections([replace(one, url="x") for one in attempts], few, agrees=fitting).ours
 
 
 def test_a_port_that_is_used_towards_both_ports_of_a_member_at_once() -> None:
@@ -194,7 +194,7 @@ def test_a_log_by_another_clock(ahead: timedelta) -> None:
     assert not match_connections(attempts, by_our_clock(there, measured)).unmatched
 
 
-def test_ports_of_a_proxy_that_are_ours_by_chance() -> None:
+def test_ports_of_a_proxy_that_equal_ours_by_chance() -> None:
     """A proxy has ports from the same range, one after the other: many are ours, a few seconds apart."""
     attempts, lines = _of_mutual_tls("3.6.16")
     several = len(lines) // 3
@@ -217,7 +217,7 @@ def test_ports_of_a_proxy_that_are_ours_by_chance() -> None:
     assert abs(clock_ahead(attempts, all_ours) - timedelta(seconds=4)) < timedelta(seconds=2)
 
 
-def test_clocks_that_agree_and_too_few_lines_to_tell() -> None:
+def test_agreeing_clocks_with_too_few_lines() -> None:
     attempts, lines = _of_mutual_tls("3.6.16")
     assert clock_ahead(attempts, lines) == timedelta()
     there = [replace(one, time=one.time + timedelta(hours=1)) for one in lines if one.time is not None]

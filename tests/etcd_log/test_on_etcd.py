@@ -9,7 +9,7 @@ from starting import start_process
 
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.etcd_log.matching import compare_story, match_connections
+from pytest_etcdtls.etcd_log.matching import compare_wire_and_log, match_connections
 from pytest_etcdtls.etcd_log.parse import EtcdLog, parse_log
 from pytest_etcdtls.pki import identities
 from pytest_etcdtls.pki.profile import NO_CERTIFICATE
@@ -50,8 +50,8 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
     config = ClusterConfig(client_crl_file="crl.der", metrics="https")
     with start_process(config, etcd_binary) as cluster:
         attempts = _attempts(cluster)
-        turned_away = [attempt for attempt in attempts if attempt.ending is not Ending.SERVED]
-        log = _log(cluster, len(turned_away))
+        refused = [attempt for attempt in attempts if attempt.ending is not Ending.SERVED]
+        log = _log(cluster, len(refused))
         version = cluster.version
     assert log.startup.etcd_version == version
     found = match_connections(attempts, log.rejections)
@@ -60,16 +60,16 @@ def test_both_ends_of_every_attempt(etcd_binary: Path) -> None:
     # etcd's goroutines write the lines, so two lines of one second may stand the other way round.
     ours = [one.connection for one in found.ours if isinstance(one.connection, Attempt)]
     assert len(ours) == len(found.ours)
-    assert sorted(ours, key=lambda attempt: attempt.started_at) == turned_away
-    stories = [
-        compare_story(one.connection, one.rejection, log.startup.go_version)
+    assert sorted(ours, key=lambda attempt: attempt.started_at) == refused
+    comparisons = [
+        compare_wire_and_log(one.connection, one.rejection, log.startup.go_version)
         for one in found.ours
         if isinstance(one.connection, Attempt)
     ]
-    assert all(story.agree for story in stories), stories
+    assert all(compared.agree for compared in comparisons), comparisons
 
 
-def test_the_last_start_counts(newest_etcd: Path) -> None:
+def test_the_last_startup_counts(newest_etcd: Path) -> None:
     with start_process(ClusterConfig(), newest_etcd) as cluster:
         first = parse_log(cluster.members[0].log(), "m0").startup
         cluster.restart()

@@ -1,4 +1,4 @@
-"""The same lines in every form and wrapping: as etcd, containers and journals of real machines wrote them."""
+"""The same lines in every format: as etcd, containers and journals of real machines wrote them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WITHOUT_YEAR = ("journal-short-3.4",)
 
 
 @pytest.mark.parametrize("name", [*DIRECT, *WRAPPED])
-def test_every_shape_tells_the_same(name: str) -> None:
+def test_every_format_has_the_same_entries(name: str) -> None:
     log = read_log(SHAPES / f"{name}.log")
     assert [one.cause for one in log.rejections] == (POKED if name in DIRECT else JOURNAL)
     assert {one.remote_host for one in log.rejections} == {"127.0.0.1"}
@@ -83,7 +83,7 @@ def test_prefixes_of_other_tools(name: str, prefix: str) -> None:
     assert wrapped.startup == plain.startup
 
 
-def test_a_zone_for_times_that_tell_none() -> None:
+def test_a_zone_for_times_without_one() -> None:
     text = (SHAPES / "3.4-text.log").read_text()
     there = parse_log(text, "x", zone=timezone(timedelta(hours=2))).rejections[0].time
     here = parse_log(text, "x").rejections[0].time
@@ -127,7 +127,7 @@ def test_console_and_text_have_levels() -> None:
         (b"LPKSHHRH\x00\x00", "journalctl -u etcd"),
     ],
 )
-def test_what_is_no_log(content: bytes, said: str, tmp_path: Path) -> None:
+def test_files_that_are_no_log(content: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "etcd.log"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=said) as caught:
@@ -142,7 +142,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_log(tmp_path / "gone.log")
 
 
-def test_of_a_large_log_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_large_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_etcdtls.etcd_log.parse.MAXIMUM_SIZE", 1000)
     path = tmp_path / "etcd.log"
     path.write_text("x" * 5000 + "\n" + (SHAPES / "3.4-text.log").read_text())

@@ -1,4 +1,4 @@
-"""A network between us and a server: slow, or deaf to what it does not like."""
+"""A network between us and a server: slow, or without packets for chosen requests."""
 
 from __future__ import annotations
 

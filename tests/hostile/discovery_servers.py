@@ -1,4 +1,4 @@
-"""Servers to be found in a member list, which record whatever is presented to them."""
+"""Servers in a member list, which record every credential that is presented to them."""
 
 from __future__ import annotations
 

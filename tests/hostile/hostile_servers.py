@@ -36,7 +36,7 @@ CONTROLS = f"\r\n{FORGED}\n\x1b[2K\x07\x7f\u009b\u202e\u200b"
 
 @dataclass
 class Hostile:
-    """Puts up servers that pass as an etcd but for what they are told.
+    """Puts up servers that pass as an etcd but for given responses.
 
     Attributes:
         directory: for the PKIs.
@@ -65,10 +65,10 @@ class Hostile:
         context.set_alpn_protocols(["h2"])
         return context
 
-    def etcd(self, lies: Mapping[str, Answer] | None = None) -> str:
+    def etcd(self, overrides: Mapping[str, Answer] | None = None) -> str:
         """Return the URL of a server with an etcd's answers, but for those that are given."""
-        told = {**answers("3.6.16"), **(lies or {})}
-        return f"https://127.0.0.1:{self.raw(impostor(told, lambda _: self.context))}"
+        responses = {**answers("3.6.16"), **(overrides or {})}
+        return f"https://127.0.0.1:{self.raw(impostor(responses, lambda _: self.context))}"
 
     def options(self, *urls: str) -> list[str]:
         """Return the options that judge these endpoints."""

@@ -1,4 +1,4 @@
-"""Bodies, headers and trailers that would cost memory, time or the report of a client that believes them."""
+"""Bodies, headers and trailers that cost a client memory, time or the report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAULTS = {
         "no check is broken",
         "60 s",
     ),
-    "test_answers_without_an_end": (
+    "test_endless_responses": (
         "A body, headers, one header line or informational answers without an end",
         "inconclusive or not verified, no check is broken",
         "60 s, 400 MiB",
@@ -116,8 +116,8 @@ def test_a_grpc_status_that_is_no_number(hostile: Hostile, judge: Judging) -> No
     urls = []
     for status in ("9" * 5000, "\u00b2", "-1", "1e3", ""):
         forged = Answer(headers={"Content-Type": "application/grpc", "grpc-status": status})
-        lies = {f"/etcdserverpb.{name}": forged for name in ("KV/Range", "Cluster/MemberList")}
-        urls.append(hostile.etcd(lies))
+        overrides = {f"/etcdserverpb.{name}": forged for name in ("KV/Range", "Cluster/MemberList")}
+        urls.append(hostile.etcd(overrides))
     judged = judge(*hostile.options(*urls), "--etcd-check=api,cluster", "--etcd-timeout=5")
     assert b"Traceback" not in judged.out
     assert not {result["check"] for result in judged.report["results"] if result["outcome"] == "broken"}
@@ -134,7 +134,7 @@ REPEATED = {
 """The beginning of an answer, and what is sent again and again after it."""
 
 
-def test_answers_without_an_end(hostile: Hostile, judge: Judging) -> None:
+def test_endless_responses(hostile: Hostile, judge: Judging) -> None:
     def handler(beginning: bytes, repeated: bytes) -> Handler:
         def handle(connection: socket.socket) -> None:
             with hostile.context.wrap_socket(connection, server_side=True) as stream:

@@ -1,4 +1,4 @@
-"""How much time servers that stop answering can cost, and that a slow network is not taken for one."""
+"""Servers that stop answering cost a bounded time, and a slow network is not one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from discovery.asking import asked, live, named
+from discovery.discovering import live, named, observer_of
 from hostile.delaying_proxy import DelayingProxy
 from hostile.handshake_refusers import refusers
 from plugin.runs import Runner, run
@@ -20,7 +20,7 @@ from starting import start_process
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts import discovery
-from pytest_etcdtls.observer import Observer, Patience
+from pytest_etcdtls.observer import Observer, TimeoutBudget
 from pytest_etcdtls.registry import catalogue, select
 from pytest_etcdtls.results import CheckResult, Outcome
 from pytest_etcdtls.role import CLUSTER, Role
@@ -43,7 +43,7 @@ FAULTS = {
         "given up; what was judged before stays",
         "five time-outs",
     ),
-    "test_silence_to_one_offer_is_no_end_of_the_rest": (
+    "test_silence_to_one_offer_does_not_end_the_others": (
         "A firewall that swallows one kind of hello",
         "the rest is judged",
         "none of its own",
@@ -114,8 +114,8 @@ def test_silent_endpoints_are_given_up(kind: str, concurrency: int) -> None:
         outcomes = {one.check: one.outcome for one in _at(results, listener)}
         assert outcomes.pop("listener.answers") is Outcome.INCONCLUSIVE
         assert set(outcomes.values()) == {Outcome.NOT_VERIFIED}
-        assert server.accepted == observer.used[listener.label] <= Patience.IN_A_ROW + 1
-        assert _lost(observer, listener.url) < Patience.TIMEOUTS * TIMEOUT
+        assert server.accepted == observer.used[listener.label] <= TimeoutBudget.IN_A_ROW + 1
+        assert _lost(observer, listener.url) < TimeoutBudget.TIMEOUTS * TIMEOUT
     assert observer.given_up == {listener.label for listener in listeners}
 
 
@@ -140,9 +140,9 @@ def test_the_limits_are_of_a_process(run: Runner, workers: int) -> None:
     ran = run(endpoint, "--etcd-timeout=0.5", f"-n{workers}", "-p", "no:randomly")
     server.close()
     assert ran.result_of("listener.answers")["outcome"] == "inconclusive"
-    assert ran.connections <= Patience.IN_A_ROW + 1
+    assert ran.connections <= TimeoutBudget.IN_A_ROW + 1
     assert ran.result.parseoutcomes()["passed"] == 4
-    assert ran.connections <= server.accepted <= (Patience.IN_A_ROW + 1) * (1 + workers)
+    assert ran.connections <= server.accepted <= (TimeoutBudget.IN_A_ROW + 1) * (1 + workers)
 
 
 @pytest.mark.parametrize("after", ["listener.is-etcd", "mtls.trusted-client", "tls.tls13-offered"])
@@ -171,13 +171,13 @@ def test_an_etcd_that_is_stopped_in_mid_run_is_given_up(newest_etcd: Path, after
             os.kill(process, signal.SIGCONT)
     for listener in listeners:
         here = _at(results, listener)
-        assert observer.used[listener.label] - used[listener.label] <= 2 * Patience.IN_A_ROW + 2
-        assert _lost(observer, listener.url) <= (Patience.TIMEOUTS + 1) * TIMEOUT
+        assert observer.used[listener.label] - used[listener.label] <= 2 * TimeoutBudget.IN_A_ROW + 2
+        assert _lost(observer, listener.url) <= (TimeoutBudget.TIMEOUTS + 1) * TIMEOUT
         assert any(one.outcome is Outcome.INCONCLUSIVE and GIVEN_UP in one.reason for one in here)
         assert any(one.outcome is Outcome.NOT_VERIFIED and GIVEN_UP in one.reason for one in here)
 
 
-def test_silence_to_one_offer_is_no_end_of_the_rest(etcd: Cluster) -> None:
+def test_silence_to_one_offer_does_not_end_the_others(etcd: Cluster) -> None:
     """A firewall that drops hellos with unknown values is found by one check, and the others judge."""
     port = int(etcd.members[0].client_url.rpartition(":")[2])
     proxy = DelayingProxy(port, swallows=lambda first: b"\x2a\x2a" in first and b"\x3a\x3a" in first)
@@ -234,13 +234,13 @@ def test_64_tarpits_of_a_member_list_cost_no_more_than_one(newest_etcd: Path, ki
     flags = (f"--advertise-client-urls={','.join(urls)}",)
     with start_process(ClusterConfig(extra_flags=flags), newest_etcd) as cluster:
         member = cluster.members[0]
-        observer = asked(live(cluster, named(member.client_url)), Bounds(timeout=TIMEOUT))
+        observer = observer_of(live(cluster, named(member.client_url)), Bounds(timeout=TIMEOUT))
         results = _whole_catalogue(observer)
         peer = next(one for one in observer.target.listeners if one.url == member.peer_url)
     tarpit.close()
     assert set(urls) <= {one.url for one in observer.target.listeners}
     # The attempts that are under way when the time is used up come to their end.
-    assert _lost(observer, *urls) <= (Patience.TIMEOUTS + 1.5) * TIMEOUT
+    assert _lost(observer, *urls) <= (TimeoutBudget.TIMEOUTS + 1.5) * TIMEOUT
     for listener in observer.target.listeners:
         if listener.url in urls:
             outcomes = {one.outcome for one in _at(results, listener)}

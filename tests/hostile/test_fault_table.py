@@ -1,4 +1,4 @@
-"""The table of faults is collected from the tests, and says so where it cannot be."""
+"""The table of faults is collected from the tests, and errors in it are reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_markers_and_tables_are_collected(tmp_path: Path) -> None:
         ('\nimport pytest\n@pytest.mark.fault("a", outcome="b")\ndef test_one(): ...\n', "test_module.py:3"),
     ],
 )
-def test_what_names_nothing_is_an_error(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_marker_without_a_known_check_is_an_error(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "test_module.py").write_text(text)
     with pytest.raises(ValueError, match=problem):
         faults(tmp_path)

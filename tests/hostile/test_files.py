@@ -27,7 +27,7 @@ USAGE_ERROR = 4
 MEBIBYTE = 1024 * 1024
 
 FAULTS = {
-    "test_a_file_that_is_none": (
+    "test_paths_that_are_no_regular_file": (
         "A named pipe, device, socket, directory, endless or overlong name as any file of the command line",
         "exit code 4, one message",
         "2 s, 400 MiB",
@@ -37,7 +37,7 @@ FAULTS = {
         "exit code 4, one message",
         "12 s, 400 MiB",
     ),
-    "test_content_that_costs_more_than_it_is_long": (
+    "test_content_that_is_expensive_to_parse": (
         "1 MiB of BEGIN lines; deep, aliased and repeated YAML; variables that double; deep TOML",
         "exit code 4, one message",
         "10 s, 400 MiB",
@@ -147,7 +147,7 @@ NO_FILES: dict[str, Callable[[Path], str]] = {
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("name", ["a named pipe", "/dev/zero"])
-def test_a_file_that_is_none(given: Given, option: str, name: str) -> None:
+def test_paths_that_are_no_regular_file(given: Given, option: str, name: str) -> None:
     value = NO_FILES[name](given.directory / "it")
     ended = _refused(given.directory, given.options(**OPTIONS[option], **{option: value}))
     assert f"--{option.replace('_', '-')}" in ended.output
@@ -156,7 +156,7 @@ def test_a_file_that_is_none(given: Given, option: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NO_FILES if name not in ("a named pipe", "/dev/zero")])
 @pytest.mark.parametrize("option", ["etcd_key", "etcd_config", "etcd_waivers"])
-def test_another_file_that_is_none(given: Given, option: str, name: str) -> None:
+def test_more_paths_that_are_no_regular_file(given: Given, option: str, name: str) -> None:
     value = NO_FILES[name](given.directory / "it")
     ended = _refused(given.directory, given.options(**OPTIONS[option], **{option: value}))
     assert f"--{option.replace('_', '-')}" in ended.output
@@ -227,7 +227,7 @@ CONTENTS: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_content_that_costs_more_than_it_is_long(given: Given, name: str) -> None:
+def test_content_that_is_expensive_to_parse(given: Given, name: str) -> None:
     option, content = CONTENTS[name]
     (given.directory / "it").write_bytes(content)
     ended = _refused(given.directory, given.options(**OPTIONS[option], **{option: "it"}))

@@ -1,4 +1,4 @@
-"""A member list that leads to strangers: none of them is presented anything."""
+"""A member list that leads to unverified servers: none of them is presented a credential."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from discovery.asking import asked, found, live, named
-from discovery.test_odd_answers import by_grpc, member
+from discovery.discovering import found, live, named, observer_of
+from discovery.test_unusual_answers import by_grpc, member
 from hostile.discovery_servers import RecordingServer
 from impostors.staging import Stage
 from OpenSSL import SSL
@@ -31,17 +31,17 @@ from pytest_etcdtls.runner import run_checks
 from pytest_etcdtls.target import Bounds, Listener, Target, TrustBundle
 
 FAULTS = {
-    "test_strangers_of_every_kind_are_presented_nothing": (
+    "test_unverified_servers_of_every_kind_get_no_credential": (
         "A member list that names servers of other CAs, self-signed ones, ones that change, plain HTTP",
         "no client certificate and no password reaches them",
         "at most one request in plain HTTP each",
     ),
-    "test_a_client_of_the_cluster_is_no_member_of_it": (
+    "test_a_client_certificate_of_the_cluster_does_not_prove_a_member": (
         "A listed address that serves a client's certificate of the cluster",
         "an unverified server",
         "no credential",
     ),
-    "test_a_peer_of_another_role_gets_nothing": (
+    "test_a_server_with_a_certificate_of_another_role_gets_nothing": (
         "A listed peer address that serves the CA of the other role",
         "an unverified server",
         "no credential",
@@ -51,12 +51,12 @@ FAULTS = {
         "it is not followed",
         "no connection to what it lists",
     ),
-    "test_addresses_that_others_read_as_loopback_or_metadata_are_never_contacted": (
+    "test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_contacted": (
         "Addresses that other resolvers read as loopback or metadata",
         "never contacted",
         "no connection",
     ),
-    "test_names_that_lead_there_are_not_contacted": (
+    "test_names_that_resolve_to_such_addresses_are_not_contacted": (
         "Names that resolve to such addresses",
         "never contacted",
         "no connection",
@@ -121,7 +121,7 @@ def _discovered(observer: Observer) -> list[Listener]:
 
 
 @pytest.mark.parametrize("authentication", [False, True])
-def test_strangers_of_every_kind_are_presented_nothing(
+def test_unverified_servers_of_every_kind_get_no_credential(
     recording: Recording, newest_etcd: Path, authentication: bool
 ) -> None:
     foreign = CertificateAuthority.create("foreign").issue(SERVER, name="foreign", hosts=("127.0.0.2",))
@@ -133,7 +133,7 @@ def test_strangers_of_every_kind_are_presented_nothing(
     plain = recording(None, host="127.0.0.5")
     urls = [f"https://{one.authority}" for one in strangers.values()] + [f"http://{plain.authority}"]
     for cluster in _list_of(ClusterConfig(authentication=authentication), newest_etcd, urls):
-        observer = asked(_with_keys(cluster))
+        observer = observer_of(_with_keys(cluster))
         results = run_checks(observer, [one for one in catalogue().values() if not one.opt_in])
         here = [
             one
@@ -162,7 +162,9 @@ def test_strangers_of_every_kind_are_presented_nothing(
             assert outcomes["mtls.plaintext-refused"].outcome is Outcome.VIOLATES
 
 
-def test_a_client_of_the_cluster_is_no_member_of_it(recording: Recording, newest_etcd: Path) -> None:
+def test_a_client_certificate_of_the_cluster_does_not_prove_a_member(
+    recording: Recording, newest_etcd: Path
+) -> None:
     borrowed: list[Identity] = []
     switched: list[Identity] = []
     foreign = CertificateAuthority.create("foreign").issue(SERVER, name="foreign")
@@ -185,7 +187,7 @@ def test_a_client_of_the_cluster_is_no_member_of_it(recording: Recording, newest
         signed = CertificateAuthority.from_key(holder.chain[0], holder.key).issue(SERVER, name="below")
         borrowed += [only_client, replace(signed, chain=(signed.chain[0], holder.chain[0]))]
         switched.append(authority.issue(SERVER, name="server", hosts=("127.0.0.4", "127.0.0.5", "127.0.0.6")))
-        run_checks(asked(_with_keys(cluster)))
+        run_checks(observer_of(_with_keys(cluster)))
     for server in (client, below):
         assert server.record.connections > 0
         assert server.record.certificates == []
@@ -196,7 +198,7 @@ def test_a_client_of_the_cluster_is_no_member_of_it(recording: Recording, newest
     assert member.record.certificates, "a server that has proved who it is is judged like a named one"
 
 
-def test_a_peer_of_another_role_gets_nothing(
+def test_a_server_with_a_certificate_of_another_role_gets_nothing(
     pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server], recording: Recording
 ) -> None:
     stage = Stage(*pki, serve)
@@ -204,8 +206,8 @@ def test_a_peer_of_another_role_gets_nothing(
     wrong_role = recording(authority.issue(SERVER, name="server", hosts=("127.0.0.2",)), host="127.0.0.2")
     very_same = recording(pki[0].leaves["m0"].server, host="127.0.0.3")
     peers = tuple(f"https://{one.authority}" for one in (wrong_role, very_same))
-    stage.put_up(lies=by_grpc(member(1, "https://127.0.0.1:1", peers=peers)))
-    observer = asked(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
+    stage.put_up(overrides=by_grpc(member(1, "https://127.0.0.1:1", peers=peers)))
+    observer = observer_of(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
     run_checks(observer)
     assert wrong_role.record.connections > 0
     assert wrong_role.record.certificates == []
@@ -226,7 +228,7 @@ def test_a_list_is_followed_only_from_a_trusted_member(
         bundle = None if trust == "no CA" else TrustBundle((other,), "another-ca.crt")
         if trust != "plain HTTP":
             target = replace(target, client=replace(target.client, server_ca=bundle))
-        observer = asked(target)
+        observer = observer_of(target)
         results = run_checks(observer)
     assert [one.url for one in observer.target.listeners] == [url]
     assert stranger.record.connections == 0
@@ -263,15 +265,18 @@ LOCAL_AND_METADATA = (
 )
 
 
-def test_addresses_that_others_read_as_loopback_or_metadata_are_never_contacted(
+def test_addresses_that_some_resolvers_read_as_loopback_or_metadata_are_never_contacted(
     pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]
 ) -> None:
     stage = Stage(*pki, serve)
-    stage.put_up(lies=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1",))))
-    observer = asked(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
+    stage.put_up(overrides=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1",))))
+    observer = observer_of(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
     (listed,) = found(observer).members
     assert {url.url for url in listed.of_role("client")} == set(LOCAL_AND_METADATA)
-    assert {url.fate for url in listed.of_role("client")} <= {Reachability.NOWHERE, Reachability.LOCAL}
+    assert {url.reachability for url in listed.of_role("client")} <= {
+        Reachability.NOWHERE,
+        Reachability.LOCAL,
+    }
     run_checks(observer)
     assert {one.url for one in observer.connections} == {stage.listeners[0].url, "https://127.0.0.1:1"}
 
@@ -284,7 +289,7 @@ def test_addresses_that_others_read_as_loopback_or_metadata_are_never_contacted(
         ("0.0.0.0", "every address"),  # noqa: S104 - nothing is bound to it
     ],
 )
-def test_names_that_lead_there_are_not_contacted(
+def test_names_that_resolve_to_such_addresses_are_not_contacted(
     address: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -299,14 +304,14 @@ def test_names_that_lead_there_are_not_contacted(
     assert all(not one.local_address for one in observer.connections)
 
 
-def test_plain_http_is_not_sent_to_the_usual_ports_of_a_stranger(
+def test_plain_http_is_not_sent_to_the_usual_ports_of_an_unverified_server(
     recording: Recording, newest_etcd: Path, usual_ports: dict[int, Role]
 ) -> None:
     foreign = CertificateAuthority.create("foreign").issue(SERVER, name="foreign")
     stranger, beside = recording(foreign, host="127.0.0.2"), recording(None, host="127.0.0.2")
     usual_ports[beside.port] = Role.METRICS
     for cluster in _list_of(ClusterConfig(), newest_etcd, [f"https://{stranger.authority}"]):
-        results = run_checks(asked(_with_keys(cluster)))
+        results = run_checks(observer_of(_with_keys(cluster)))
     assert beside.record.connections == 0
     (result,) = [one for one in results if one.check == "listener.undeclared"]
     assert "unverified server" in result.reason

@@ -1,4 +1,4 @@
-"""Runs that are killed while they start, judge or stop three members: nothing of them is left."""
+"""Runs that are killed while they start, judge or stop three members leave nothing behind."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ FAULTS = {
         "nothing conforms but for listed checks of our own files",
         "none of its own",
     ),
-    "test_what_is_an_answer_to_plain_http": (
+    "test_responses_to_plain_http": (
         "Banners of SSH, SMTP and Redis, an echo, zeros, parts of TLS and HTTP messages, also octet by octet",
         "listener.answers is inconclusive; only a status line or SETTINGS frame is an answer to plain HTTP",
         "none of its own",
@@ -106,7 +106,9 @@ def test_nothing_conforms_without_a_handshake(server: ThreadedServer) -> None:
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
 @pytest.mark.parametrize("server", ["HTTP", "HTTP to everything"], indirect=True)
-def test_what_plain_http_gives_away_is_found_all_the_same(server: ThreadedServer, scheme: str) -> None:
+def test_plain_http_that_serves_data_is_found_without_a_handshake(
+    server: ThreadedServer, scheme: str
+) -> None:
     results = _judge(server, scheme, Role.CLIENT, Role.PEER)
     violated = {(one.check, one.role) for one in results if one.outcome is Outcome.VIOLATES}
     assert {("mtls.plaintext-refused", "client"), ("mtls.plaintext-refused", "peer")} <= violated
@@ -140,7 +142,7 @@ ANSWERS: Mapping[str, tuple[bytes, bool]] = {
 @pytest.mark.parametrize("pieces", ["whole", "octets"])
 @pytest.mark.parametrize("scheme", ["https", "http"])
 @pytest.mark.parametrize(("answer", "is_http"), ANSWERS.values(), ids=ANSWERS)
-def test_what_is_an_answer_to_plain_http(answer: bytes, is_http: bool, scheme: str, pieces: str) -> None:
+def test_responses_to_plain_http(answer: bytes, is_http: bool, scheme: str, pieces: str) -> None:
     def handle(connection: socket.socket) -> None:
         connection.recv(65536)
         for octet in [answer] if pieces == "whole" else [bytes([one]) for one in answer]:

@@ -1,4 +1,4 @@
-"""What cannot be written, shown or reached in the end costs that alone: never the rest of a report."""
+"""A part of a report that cannot be written, shown or reached does not affect the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hostile.hostile_servers import Hostile, Judging, hostile, judge
 
 FAULTS = {
-    "test_a_path_that_is_gone": (
+    "test_a_report_path_that_was_removed": (
         "A report whose directory is gone",
         "the other reports are written; exit code 1",
         "none of its own",
@@ -97,7 +97,7 @@ def test_a_good_server_is_clean(hostile: Hostile, judge: Judging) -> None:
     assert not judged.report["partial"]
 
 
-def test_a_path_that_is_gone(hostile: Hostile, judge: Judging, tmp_path: Path) -> None:
+def test_a_report_path_that_was_removed(hostile: Hostile, judge: Judging, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     reports = (tmp_path / "report.json", tmp_path / "gone" / "first.json")
     judged = judge(*hostile.options(hostile.etcd()), *SOME, reports=reports, plugin=GONE)

@@ -1,4 +1,4 @@
-"""Servers that are no etcd, or a broken one: judging ends in time, in its memory, with an honest outcome."""
+"""Servers that are no etcd, or a broken one: judging ends in time and memory, with a correct outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals: a run ends early, its report is written, and nothing of it is left."""
+"""Signals: a run ends early, writes its report and leaves nothing behind."""
 
 from __future__ import annotations
 

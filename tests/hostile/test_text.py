@@ -30,12 +30,12 @@ from pytest_etcdtls.results import Finding
 from pytest_etcdtls.untrusted import TEXT_LIMIT, printable
 
 FAULTS = {
-    "test_names_and_answers_of_a_server_are_data": (
+    "test_names_and_responses_of_a_server_are_data": (
         "Control, bidirectional and line characters and a forged summary in names, SANs, CA names and bodies",
         "shown as escapes; no forged line, no raw character in the JSON report",
         "60 s",
     ),
-    "test_what_answers_neither_tls_nor_http_is_said_to_be_that": (
+    "test_a_server_of_another_protocol_is_reported_as_such": (
         "Octets that are neither TLS nor HTTP",
         "listener.answers is inconclusive and shows them",
         "60 s",
@@ -57,19 +57,19 @@ FORGING = replace(
 """A server certificate whose every name is an attack."""
 
 
-def test_names_and_answers_of_a_server_are_data(hostile: Hostile, judge: Judging) -> None:
+def test_names_and_responses_of_a_server_are_data(hostile: Hostile, judge: Judging) -> None:
     hostile.server = FORGING
     hostile.authority = replace(AUTHORITY, common_name=CONTROLS)
     text = json.dumps({"etcdserver": CONTROLS, "etcdcluster": CONTROLS, "health": CONTROLS, "code": CONTROLS})
     body = Answer(body=CONTROLS.encode() + b'"etcdserver"', status=500)
-    lies = {
+    overrides = {
         "/version": Answer(body=text.encode()),
         "/health": body,
         "/metrics": body,
         "/v3/maintenance/status": body,
         "/livez": Answer(status=302, headers={"Location": "https://x/\x9b31m\x7f"}),
     }
-    url = hostile.etcd(lies)
+    url = hostile.etcd(overrides)
     judged = judge(*hostile.options(url), "-v", "-rA", "--etcd-timeout=5")
     assert judged.exit_code == 1
     assert not raw_characters(judged.out)
@@ -83,7 +83,7 @@ def test_names_and_answers_of_a_server_are_data(hostile: Hostile, judge: Judging
     assert judged.outcomes(url)["cert.covers-endpoint"] == "conforms"
 
 
-def test_what_answers_neither_tls_nor_http_is_said_to_be_that(hostile: Hostile, judge: Judging) -> None:
+def test_a_server_of_another_protocol_is_reported_as_such(hostile: Hostile, judge: Judging) -> None:
     def escapes(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(CONTROLS.encode())

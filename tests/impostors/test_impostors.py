@@ -36,7 +36,7 @@ def test_one_that_tells_no_lies_is_clean(phase: Stage, role: Role) -> None:
             assert outcome in (Outcome.CONFORMS, Outcome.NOT_VERIFIED), check.id
 
 
-LIES = [
+OVERRIDES = [
     ("listener.is-etcd", Role.PEER, {"/version": HTML}),
     ("api.version-answers", Role.CLIENT, {"/version": Answer(status=404)}),
     ("api.version-body", Role.CLIENT, {"/version": HTML}),
@@ -81,9 +81,9 @@ LIES = [
     "api.grpc-range",
     "api.grpc-over-http2-only",
 )
-@pytest.mark.parametrize(("check", "role", "lies"), LIES, ids=[check for check, _, _ in LIES])
-def test_one_lie(phase: Stage, check: str, role: Role, lies: dict[str, Answer]) -> None:
-    phase.put_up(role, lies=lies)
+@pytest.mark.parametrize(("check", "role", "overrides"), OVERRIDES, ids=[check for check, _, _ in OVERRIDES])
+def test_one_overridden_response(phase: Stage, check: str, role: Role, overrides: dict[str, Answer]) -> None:
+    phase.put_up(role, overrides=overrides)
     assert _is_found(phase, check)
 
 
@@ -104,7 +104,7 @@ def test_a_gateway_that_could_not_dial_is_asked_once_more(
                 phase.responses[path] = answers("3.6.16")[path]
         return False
 
-    phase.put_up(lies={path: HALF_A_PAIR}, closes=recovers)
+    phase.put_up(overrides={path: HALF_A_PAIR}, closes=recovers)
     assert phase.judge("api.gateway-works").outcome is outcome
     # Once in each TLS version, and once more.
     assert len(asked) == 3
@@ -112,7 +112,9 @@ def test_a_gateway_that_could_not_dial_is_asked_once_more(
 
 def test_a_gateway_whose_certificate_is_refused_is_not_asked_again(phase: Stage) -> None:
     path = "/v3/maintenance/status"
-    phase.put_up(lies={path: Answer(status=503, body=b'{"message":"remote error: tls: bad certificate"}')})
+    phase.put_up(
+        overrides={path: Answer(status=503, body=b'{"message":"remote error: tls: bad certificate"}')}
+    )
     found = phase.judge("api.gateway-works")
     assert found.outcome is Outcome.WARNS
     assert "bad certificate" in found.findings[0].observed

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from unruly.programs import deaf, recorded
+from unruly.programs import changed_flags, recorded
 
 from lifecycle.targets import of_binary, of_etcd
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
@@ -110,7 +110,7 @@ def test_no_secret_is_among_the_facts(newest_etcd: Path, monkeypatch: pytest.Mon
 
 
 def test_an_etcd_that_does_not_start_is_inconclusive(newest_etcd: Path, tmp_path: Path) -> None:
-    target = of_binary(deaf(listen_client_urls="nonsense")(newest_etcd, tmp_path))
+    target = of_binary(changed_flags(listen_client_urls="nonsense")(newest_etcd, tmp_path))
     results = _judged(target, "lifecycle.allowed-hostname", "lifecycle.peer-san")
     assert [result.outcome for result in results] == [Outcome.INCONCLUSIVE] * 2
     assert all("did not start" in result.reason for result in results)

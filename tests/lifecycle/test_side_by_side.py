@@ -11,7 +11,7 @@ from unruly.programs import recorded
 
 from lifecycle.targets import of_binary
 from pytest_etcdtls.lifecycle.experiment_table import settings_for
-from pytest_etcdtls.observer import AT_ONCE, Experiments, Observer, Quiet
+from pytest_etcdtls.observer import AT_ONCE, Experiments, Observer, SharedLock
 from pytest_etcdtls.registry import select
 from pytest_etcdtls.results import Outcome
 from pytest_etcdtls.runner import run_checks
@@ -57,18 +57,18 @@ def test_an_abandoned_experiment_removes_its_clusters_and_starts_no_other(
 
 
 def test_an_experiment_that_runs_alone_excludes_others() -> None:
-    quiet, order = Quiet(), list[str]()
+    lock, order = SharedLock(), list[str]()
     started, alone, may_end = threading.Event(), threading.Event(), threading.Event()
 
     def work_with_others() -> None:
-        with quiet.beside():
+        with lock.shared():
             started.set()
             may_end.wait(DEADLINE)
             order.append("shared")
 
     def work_alone() -> None:
         started.wait(DEADLINE)
-        with quiet.beside(), quiet.alone():
+        with lock.shared(), lock.exclusive():
             order.append("alone")
             alone.set()
 

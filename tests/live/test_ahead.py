@@ -100,7 +100,7 @@ def test_the_same_verdicts_by_the_same_connections(etcd: Cluster, proxies: list[
     run = _selected(_slow(etcd, proxies), Bounds())
     ahead = _results(run)
     [target] = run.targets
-    assert target.judge.ahead is not None
+    assert target.judge.prefetch is not None
     assert {place: (one.outcome, one.reason) for place, one in ahead.items()} == {
         place: (one.outcome, one.reason) for place, one in direct.items()
     }
@@ -117,7 +117,7 @@ def test_one_connection_at_a_time_disables_prefetching(
     [target] = run.targets
     [check] = [one for one in run.checks if one.id == "mtls.no-certificate"]
     assert run.result(target, check, "client-m0").outcome is Outcome.CONFORMS
-    assert target.judge.ahead is None
+    assert target.judge.prefetch is None
 
 
 def test_nothing_is_prefetched_after_the_end(etcd: Cluster, proxies: list[SlowNetwork]) -> None:

@@ -21,7 +21,7 @@ from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix
 from pytest_etcdtls.facts.api import UnauthenticatedExchange
 from pytest_etcdtls.facts.listener import FirstContact, Plaintext
-from pytest_etcdtls.facts.probe import Conversed
+from pytest_etcdtls.facts.probe import SharedAttempts
 from pytest_etcdtls.facts.protocol import GroupSupport, OldVersions, SuiteSupport
 from pytest_etcdtls.observer import Observer
 from pytest_etcdtls.registry import select
@@ -94,7 +94,7 @@ def test_requests_of_the_accepted_client_share_its_connections(
     assert {one.ending for one in further} == {Ending.SERVED}
     assert sum(shared.used.values()) == len(shared.connections) - len(further)
 
-    monkeypatch.setattr(Observer, "converse", _alone)
+    monkeypatch.setattr(Observer, "attempt_shared", _alone)
     alone = Observer(live)
     assert verdicts == [
         (one.check, one.listener, one.outcome, one.reason) for one in run_checks(alone, checks)
@@ -102,8 +102,8 @@ def test_requests_of_the_accepted_client_share_its_connections(
     assert sum(alone.used.values()) == len(alone.connections) == len(shared.connections)
 
 
-def _alone(self: Observer, listener: Listener, talks: Sequence[Sequence[Request]]) -> list[Conversed]:
-    return [Conversed(tries) for tries in self.attempt(listener, [requests[0] for requests in talks])]
+def _alone(self: Observer, listener: Listener, talks: Sequence[Sequence[Request]]) -> list[SharedAttempts]:
+    return [SharedAttempts(tries) for tries in self.attempt(listener, [requests[0] for requests in talks])]
 
 
 def test_a_client_that_tls_refuses_is_not_tried_at_the_gateway(live: Target) -> None:
@@ -145,7 +145,7 @@ def test_a_proxy_that_allows_one_request_per_connection_changes_no_verdict(
     checks = select(["api", "cluster", "mtls.trusted-client", "mtls.resumption-keeps-verdict"])
     with Cutting(live) as proxies:
         with monkeypatch.context() as alone:
-            alone.setattr(Observer, "converse", _alone)
+            alone.setattr(Observer, "attempt_shared", _alone)
             whole = _verdicts(run_checks(Observer(proxies.target), checks))
         assert proxies.cut == 0
         # A signature is a few octets longer or shorter, a request more than a hundred.

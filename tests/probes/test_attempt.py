@@ -1,4 +1,4 @@
-"""Each of the five ways that an attempt can end, on real sockets and real handshakes."""
+"""Each of the five endings of an attempt, on real sockets and with real handshakes."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_the_alert_is_read_although_the_server_closed_while_we_were_writing(
 
 
 @EVERY_VERSION
-def test_a_key_that_is_not_the_certificates_is_our_own_limit(serve: Serve, version: TLSVersion) -> None:
+def test_a_key_of_another_certificate_is_our_own_limit(serve: Serve, version: TLSVersion) -> None:
     identity = replace(foreign_ca(), key=foreign_ca().key)
     server = serve(lambda c: None)
     attempt = make_attempt(server.listener(), Request(purpose="t", version=version, identity=identity), 5)

@@ -1,4 +1,4 @@
-"""What is sent by SNI: names as Go's client sends them, and nothing that no server takes."""
+"""Names sent by SNI: as clients written in Go send them, and none that servers refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request is a key: what it says is what is sent, and what comes back is the fact."""
+"""A key is a request: it is sent as written, and the response is the observation."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_with_a_certificate_and_without(tmp_path: Path) -> None:
     assert refused.control.ending is Ending.SERVED
 
 
-def test_the_version_that_was_seen_already_is_not_asked_for_again(tmp_path: Path) -> None:
+def test_a_version_seen_before_is_not_requested_again(tmp_path: Path) -> None:
     fake = FakeEtcd(name="good", what="", violated=["api.healthy"])
     with fake.started(tmp_path) as (files, listener):
         observer = Observer(files.target(listener))
@@ -74,12 +74,12 @@ def test_the_version_that_was_seen_already_is_not_asked_for_again(tmp_path: Path
 @pytest.mark.parametrize(
     "key", ["version", "get /version", "GET version", "/version\nOrigin", "", "GET\n/version"]
 )
-def test_what_is_no_request_is_refused(key: str) -> None:
+def test_a_key_that_is_no_request_is_refused(key: str) -> None:
     with pytest.raises(RegistrationError, match="write 'METHOD /path'"):
         request_of(key)
 
 
-def test_a_key_is_refused_where_there_is_none_and_wanted_where_there_is_one(
+def test_a_key_is_refused_by_types_without_one_and_required_by_types_with_one(
     serve: Callable[[Handler], Server],
 ) -> None:
     listener = serve(lambda _: None).listener()

@@ -1,4 +1,4 @@
-"""A gRPC call on a connected stream: trailers, an answer without them, and ends that are no answer."""
+"""A gRPC call on a connected stream: trailers, a response without them, and a cut response."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_no_answer(peer: Peer) -> None:
         Calls(Wire(peer), 1024).make(HEADERS, b"")
 
 
-def test_a_peer_that_speaks_http1() -> None:
+def test_a_server_that_answers_http1() -> None:
     class Http1(httpcore.NetworkStream):
         def write(self, buffer: bytes, timeout: float | None = None) -> None:
             pass

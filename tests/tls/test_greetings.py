@@ -125,10 +125,10 @@ def _observer(server: Server, bounds: Bounds | None = None) -> tuple[Observer, L
 def test_an_answer_is_asked_for_once_and_its_lack_three_times(serve: Serve) -> None:
     answering, silent = serve(_saying(alert(40))), serve(_saying(b""))
     observer, listener = _observer(answering)
-    assert [exchange.alert for exchange in observer.greet(listener, [HELLO] * 5)] == [40] * 5
+    assert [exchange.alert for exchange in observer.send_hellos(listener, [HELLO] * 5)] == [40] * 5
     assert answering.accepted == len(observer.connections) == observer.used[listener.label] == 5
     observer, listener = _observer(silent)
-    (exchange,) = observer.greet(listener, [HELLO])
+    (exchange,) = observer.send_hellos(listener, [HELLO])
     assert exchange.reply is Reply.ENDED
     assert silent.accepted == len(observer.connections) == 3
 
@@ -136,7 +136,7 @@ def test_an_answer_is_asked_for_once_and_its_lack_three_times(serve: Serve) -> N
 def test_what_is_for_once_is_not_sent_again(serve: Serve) -> None:
     silent = serve(_saying(b""))
     observer, listener = _observer(silent)
-    (exchange,) = observer.greet(listener, [replace(HELLO, once=True)])
+    (exchange,) = observer.send_hellos(listener, [replace(HELLO, once=True)])
     assert exchange.reply is Reply.ENDED
     assert silent.accepted == len(observer.connections) == 1
 
@@ -145,7 +145,7 @@ def test_the_cap_holds(serve: Serve) -> None:
     server = serve(_saying(alert(40)))
     observer, listener = _observer(server, Bounds(max_connections=2))
     with pytest.raises(InconclusiveError, match="2 connections were made, the cap"):
-        observer.greet(listener, [HELLO] * 3)
+        observer.send_hellos(listener, [HELLO] * 3)
     with pytest.raises(InconclusiveError, match="the cap"):
         observer.keep_silent(listener, "t", 0.1)
     assert server.accepted == 2
@@ -155,7 +155,7 @@ def test_the_report_has_them_among_the_connections(serve: Serve) -> None:
     server = serve(Policy().handler())
     observer, listener = _observer(server)
     hello = replace(HELLO, version=TLS1_3, suites=(0x1301,), purpose="offer")
-    observer.greet(listener, [hello, replace(HELLO, suites=(0x0005,))])
+    observer.send_hellos(listener, [hello, replace(HELLO, suites=(0x0005,))])
     observer.keep_silent(listener, "silence", 0.1)
     connections: tuple[Connection, ...] = tuple(sorted(observer.connections, key=lambda made: made.purpose))
     seen = Seen(target=observer.target, connections=connections)

@@ -1,4 +1,4 @@
-"""A report of an earlier run, as it should be and as anybody may have made it."""
+"""Reports of earlier runs: valid ones, and files that are not."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_values_of_wrong_types_anywhere_are_read_or_refused(tmp_path: Path) -> N
     assert refused > 150
 
 
-def test_what_belongs_together() -> None:
+def test_matching_of_results() -> None:
     assert pairs(["a"], ["b"], str) == [("a", "b")]
     assert pairs(["a", "b"], ["b", "c"], str) == [("b", "b")]
     assert pairs(["a", "b"], ["c", "d", "e"], str) == [("a", "c"), ("b", "d")]
@@ -159,7 +159,7 @@ def test_what_belongs_together() -> None:
     assert pairs([], ["c"], str) == []
 
 
-def test_listeners_belong_together_by_their_role() -> None:
+def test_listeners_are_matched_by_their_role() -> None:
     before = Snapshot(label="live", listeners=(("client-a-1", "client"), ("peer-a-2", "peer")), outcomes={})
     after = Snapshot(
         label="etcd", listeners=(("client-m0", "client"), ("metrics-m0", "metrics")), outcomes={}

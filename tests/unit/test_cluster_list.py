@@ -1,4 +1,4 @@
-"""The list of ``--etcd-clusters``: its forms, what is wrong with one, and its parts."""
+"""The list of ``--etcd-clusters``: its forms, faults in it, and its parts."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def listed(
 @pytest.mark.parametrize(
     ("name", "text"), [("-", TOML), ("x.toml", TOML), ("-", YAML), ("x.yaml", YAML), ("-", JSON)]
 )
-def test_each_form_says_the_same(name: str, text: str, tmp_path: Path) -> None:
+def test_each_form_has_the_same_meaning(name: str, text: str, tmp_path: Path) -> None:
     clusters = listed(text, tmp_path, name, etcd_timeout="2", etcd_expiry_days="10")
     first, second = (clusters.settings(one) for one in clusters.clusters)
     assert first.live is not None
@@ -129,12 +129,12 @@ def test_paths_are_relative_to_the_list(tmp_path: Path) -> None:
         ("", "names no cluster"),
     ],
 )
-def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
+def test_the_message_names_the_fault(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"(?s)--etcd-clusters -.*{said}"):
         listed(text, tmp_path)
 
 
-def test_every_option_of_a_live_cluster_can_be_said_of_one() -> None:
+def test_every_option_of_a_live_cluster_can_be_given_for_one() -> None:
     names = {option.flag.removeprefix("--etcd-") for option in SECTIONS["A live cluster"]}
     assert names <= {key.removesuffix("s") if key.endswith("endpoints") else key for key in KEYS}
 

@@ -1,4 +1,4 @@
-"""Our dataclasses behave as those of the standard library, and compile nothing before it is needed."""
+"""Our dataclasses behave as those of the standard library, and compile nothing before its first use."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _shown(make: Make, *arguments: object, **keywords: object) -> tuple[str, lis
 
 
 @EACH
-def test_what_is_made_and_shown_is_the_same(options: dict[str, bool]) -> None:
+def test_instances_and_their_repr_are_the_same(options: dict[str, bool]) -> None:
     ours, theirs = _pair(_value, **options)
     given = {"number": 1, "secret": "hidden"}
     for more in ({}, {"name": "x", "many": [1], "aside": 8, "last": (2,)}):
@@ -108,9 +108,7 @@ def test_what_is_made_and_shown_is_the_same(options: dict[str, bool]) -> None:
     "keywords",
     [{}, {"number": 1}, {"number": 1, "secret": "", "other": 2}, {"number": 1, "secret": "", "made": {}}],
 )
-def test_wrong_arguments_are_refused_in_the_same_words(
-    options: dict[str, bool], keywords: dict[str, object]
-) -> None:
+def test_wrong_arguments_have_the_same_message(options: dict[str, bool], keywords: dict[str, object]) -> None:
     said = []
     for make in _pair(_value, **options):
         with pytest.raises(TypeError) as refused:
@@ -146,7 +144,7 @@ def test_another_class_with_the_same_fields_is_not_equal() -> None:
 
 
 @EACH
-def test_a_frozen_one_is_frozen_and_another_is_not(options: dict[str, bool]) -> None:
+def test_a_frozen_class_refuses_assignment_and_another_does_not(options: dict[str, bool]) -> None:
     ours, _ = _pair(_checked, **options)
     one = ours(number=1)
     if not options.get("frozen"):

@@ -1,4 +1,4 @@
-"""What --etcd-config and --etcd-pki-dir come to: listeners, credentials, and what is wrong in one message."""
+"""Listeners and credentials from --etcd-config and --etcd-pki-dir; faults are one message."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_manifest_from_another_machine(manifest: Any, pki: Path) -> None:
     assert set(live.declared) == {"cp1"}
 
 
-def test_a_member_that_advertises_this_machines_name_is_here(manifest: Any, pki: Path) -> None:
+def test_a_member_that_advertises_the_name_of_this_machine_is_local(manifest: Any, pki: Path) -> None:
     name = socket.gethostname()
     live = target(
         etcd_config=manifest(
@@ -130,7 +130,7 @@ def test_an_endpoint_option_decides_its_role_alone(manifest: Any, pki: Path) -> 
     ],
     ids=["its URL", "its host", "neither", "each its own", "one nobody's"],
 )
-def test_named_listeners_are_of_the_member_that_they_fit(
+def test_a_named_listener_belongs_to_the_member_that_declares_it(
     endpoints: list[str], members: list[str], manifest: Any, pki: Path
 ) -> None:
     live = target(etcd_config=[manifest("cp1"), manifest("cp2")], etcd_pki_dir=pki, etcd_endpoint=endpoints)
@@ -147,7 +147,7 @@ def test_a_tunnel_leads_to_declared_listeners_too(manifest: Any, pki: Path) -> N
     assert {one.address for one in live.listeners} == {("localhost", 2379), ("localhost", 2380)}
 
 
-def test_labels_of_members_that_have_no_name_of_their_own(manifest: Any, pki: Path) -> None:
+def test_labels_of_members_without_a_unique_name(manifest: Any, pki: Path) -> None:
     first, second = (manifest(name, (f"--name={name}", "--name=a/b")) for name in ("cp1", "cp2"))
     live = target(etcd_config=[first, second], etcd_pki_dir=pki)
     assert set(live.declared) == {"a-b-10.0.0.11", "a-b-10.0.0.12"}
@@ -159,7 +159,7 @@ def test_one_member_declared_twice(manifest: Any, pki: Path) -> None:
     assert f"https://{ADDRESS}:2379" in str(caught.value)
 
 
-def test_nothing_that_can_be_reached(tmp_path: Path) -> None:
+def test_no_listener_can_be_reached(tmp_path: Path) -> None:
     config = tmp_path / "etcd.env"
     config.write_text(
         "ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379\nETCD_ADVERTISE_CLIENT_URLS=http://10.0.0.11:2379\n"
@@ -188,7 +188,7 @@ def test_kubeadms_credentials_in_the_order_in_which_they_are_tried(manifest: Any
     assert live.expected == ()
 
 
-def test_what_is_named_comes_first(manifest: Any, pki: Path, nodes: ClusterPKI, tmp_path: Path) -> None:
+def test_named_credentials_come_first(manifest: Any, pki: Path, nodes: ClusterPKI, tmp_path: Path) -> None:
     mine = nodes.client_ca.issue(replace(bundle.HEALTHCHECK_CLIENT, common_name="me"), name="mine")
     put(tmp_path, "mine", mine)
     pair = {"etcd_cert": tmp_path / "mine.crt", "etcd_key": tmp_path / "mine.key"}
@@ -200,7 +200,7 @@ def test_what_is_named_comes_first(manifest: Any, pki: Path, nodes: ClusterPKI, 
     assert names(live.peer.identities) == ["peer", "healthcheck-client", "peer-cp1"]
 
 
-def test_a_named_certificate_that_is_found_as_well_is_tried_once(manifest: Any, pki: Path) -> None:
+def test_a_certificate_both_named_and_found_is_tried_once(manifest: Any, pki: Path) -> None:
     found = pki / "etcd" / "healthcheck-client.crt"
     live = target(
         etcd_config=manifest(), etcd_pki_dir=pki, etcd_cert=found, etcd_key=found.with_suffix(".key")
@@ -223,7 +223,7 @@ def test_one_expired_client_is_left_out_and_all_are_kept(manifest: Any, pki: Pat
     assert names(live.client.identities) == ["healthcheck-client", "apiserver-etcd-client", "client-cp1"]
 
 
-def test_a_bundle_that_did_not_sign_what_is_served_is_no_anchor_for_it(
+def test_a_bundle_that_did_not_sign_the_served_certificate_is_no_anchor(
     manifest: Any, pki: Path, tmp_path: Path
 ) -> None:
     other = CertificateAuthority.create("some other CA", KeyType.ECDSA_P256)
@@ -251,7 +251,7 @@ def test_a_directory_for_each_member(manifest: Any, pki: Path) -> None:
     assert names(live.peer.identities) == ["healthcheck-client", "peer-cp1", "peer-cp2", "peer-cp3"]
 
 
-def test_one_directory_is_of_the_member_whose_name_is_in_the_certificate(manifest: Any, pki: Path) -> None:
+def test_one_directory_belongs_to_the_member_named_in_the_certificate(manifest: Any, pki: Path) -> None:
     live = target(etcd_config=[manifest("cp2"), manifest("cp1")], etcd_pki_dir=pki)
     first, second = live.declared["cp1"], live.declared["cp2"]
     assert first.file("cert-file") == pki / "etcd" / "server.crt"
@@ -280,13 +280,13 @@ def test_a_directory_that_holds_none_of_the_files(manifest: Any, tmp_path: Path)
         target(etcd_config=manifest(), etcd_pki_dir=tmp_path / "nowhere")
 
 
-def test_without_the_files_there_still_are_listeners(manifest: Any, tmp_path: Path) -> None:
+def test_listeners_are_found_without_the_files(manifest: Any, tmp_path: Path) -> None:
     live = target(etcd_config=manifest("cp1", ("/etc/kubernetes/pki", str(tmp_path / "nowhere"))))
     assert len(live.listeners) == 2
     assert (live.client.identities, live.client.server_ca, live.client.client_trust) == ((), None, None)
 
 
-def test_files_that_are_no_good_are_remarks(manifest: Any, pki: Path) -> None:
+def test_unusable_files_are_remarks(manifest: Any, pki: Path) -> None:
     (pki / "etcd" / "server.key").write_bytes((pki / "etcd" / "peer.key").read_bytes())
     (pki / "apiserver-etcd-client.crt").write_text("no certificate")
     live = target(etcd_config=manifest(), etcd_pki_dir=pki)
@@ -326,7 +326,7 @@ def test_the_key_of_the_declared_ca_is_taken_if_it_is_named(manifest: Any, pki: 
     assert live.peer.signing_key is None
 
 
-def test_the_kubernetes_ca_lies_above_etcds(manifest: Any, pki: Path) -> None:
+def test_the_kubernetes_ca_is_in_the_parent_directory(manifest: Any, pki: Path) -> None:
     assert target(etcd_config=manifest(), etcd_pki_dir=pki).kubernetes_ca is None
     other = CertificateAuthority.create("kubernetes", KeyType.ECDSA_P256)
     (pki / "ca.crt").write_bytes(encode_certificates([other.certificate]))
@@ -335,7 +335,7 @@ def test_the_kubernetes_ca_lies_above_etcds(manifest: Any, pki: Path) -> None:
     assert found.certificates == (other.certificate,)
 
 
-def test_rules_about_names_and_other_diallers(manifest: Any, pki: Path) -> None:
+def test_rules_about_names_and_other_client_certificates(manifest: Any, pki: Path) -> None:
     live = target(
         etcd_config=manifest(
             "cp1",
@@ -349,7 +349,7 @@ def test_rules_about_names_and_other_diallers(manifest: Any, pki: Path) -> None:
     assert live.dials_with_another == frozenset({Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS})
 
 
-def test_etcdctls_own_certificate_stands_beside_etcds_settings(tmp_path: Path, nodes: ClusterPKI) -> None:
+def test_etcdctls_certificate_is_found_in_the_environment_of_etcd(tmp_path: Path, nodes: ClusterPKI) -> None:
     text = (SHAPES / "kubespray" / "etcd.env").read_text()
     (tmp_path / "etcd.env").write_text(text)
     pki = tmp_path / "ssl"
@@ -380,12 +380,12 @@ def test_kubeadms_directory(pki: Path) -> None:
     assert live.declared == {}
 
 
-def test_kubeadms_directory_is_one_nodes(pki: Path) -> None:
+def test_kubeadms_directory_is_that_of_one_node(pki: Path) -> None:
     live = target(etcd_endpoint=[f"https://{ADDRESS}:2379", "https://10.0.0.12:2379"], etcd_pki_dir=pki)
     assert [one.host for one in live.expected] == [ADDRESS]
 
 
-def test_what_is_wrong_in_kubeadms_directory_is_an_error(pki: Path) -> None:
+def test_an_unusable_file_in_kubeadms_directory_is_an_error(pki: Path) -> None:
     (pki / "etcd" / "server.key").unlink()
     with pytest.raises(UsageError, match=r"has no server\.key beside it"):
         target(etcd_endpoint=f"https://{ADDRESS}:2379", etcd_pki_dir=pki)

@@ -1,4 +1,4 @@
-"""Checks of declared files: what is a fault, what is not, and what cannot be told."""
+"""Checks of declared files: findings, conforming files, and files that cannot be judged."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_rights_to_a_key(changes: dict[str, Any], fault: str) -> None:
     assert [fault in one.observed for one in found if isinstance(one, Finding)] == ([True] if fault else [])
 
 
-def test_an_owner_is_nobodys_fault_where_it_is_not_known_who_runs_etcd() -> None:
+def test_an_owner_is_not_judged_if_the_user_of_etcd_is_unknown() -> None:
     assert (
         said("config.key-file-mode", lambda member: replace(with_key(owner=7)(member), data_owner=None)) == []
     )
@@ -94,7 +94,7 @@ def test_a_ca_key_beside_its_certificate(mode: int | None, kind: type[Statement]
     assert isinstance(statement, kind)
 
 
-def test_what_etcd_dials_client_ports_with_must_come_from_the_clients_ca() -> None:
+def test_the_certificate_that_etcd_dials_client_ports_with_must_be_of_the_clients_ca() -> None:
     def dialling(member: MemberFiles) -> MemberFiles:
         peer: PairFact = member.pairs[1]
         return replace(member, pairs=(*member.pairs, replace(peer, side="client", dials=True)))
@@ -104,7 +104,7 @@ def test_what_etcd_dials_client_ports_with_must_come_from_the_clients_ca() -> No
     assert "does not chain" in finding.message
 
 
-def test_what_client_ports_serve_may_come_from_any_ca() -> None:
+def test_a_certificate_served_on_client_ports_may_be_of_any_ca() -> None:
     def another(member: MemberFiles) -> MemberFiles:
         server, peer = member.pairs
         of_clients: dict[Side, BundleFact] = {"client": member.bundles["client"]}

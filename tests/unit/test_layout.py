@@ -61,7 +61,7 @@ def test_no_chain_of_imports_is_long() -> None:
     assert 2 < len(longest) <= DEEPEST, longest
 
 
-def test_each_class_and_each_module_has_a_name_of_its_own() -> None:
+def test_each_class_and_each_module_has_a_unique_name() -> None:
     classes = Counter(
         node.name for tree in _trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     )

@@ -1,4 +1,4 @@
-"""No probe asks in any line for a type of observation that its declaration does not lead to."""
+"""Every probe declares each type of observation that it requests."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_probe_declares_every_type_that_it_asks_for(probe: Probe) -> None:
     )
 
 
-def test_there_are_probes_and_they_ask() -> None:
+def test_probes_exist_and_request_observations() -> None:
     every = [type_ for probe in probes().values() for type_ in _asked(inspect.unwrap(probe.function), set())]
     assert len(probes()) > 60
     assert len(every) > 100

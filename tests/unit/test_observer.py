@@ -58,7 +58,7 @@ def test_an_observation_is_made_once_per_listener_and_key() -> None:
     assert asked == [("client-m0", "a"), ("client-m0", "b"), (None, "a")]
 
 
-def test_what_could_not_be_had_is_remembered_with_its_reason() -> None:
+def test_a_failed_observation_is_kept_with_its_reason() -> None:
     asked: list[str | None] = []
 
     @probe(Weather, cost=0)
@@ -74,7 +74,7 @@ def test_what_could_not_be_had_is_remembered_with_its_reason() -> None:
     assert observer.facts == []
 
 
-def test_a_type_without_a_probe_is_a_fault_of_the_check() -> None:
+def test_a_type_without_a_probe_is_an_error_of_the_check() -> None:
     with pytest.raises(RegistrationError, match="no probe gets observations of type Weather"):
         Observer(TARGET).get(Weather, None, LISTENER)
 
@@ -158,14 +158,14 @@ def test_an_unclear_attempt_is_made_again_at_most_twice(serve: Callable[[Handler
     assert server.accepted == observer.used["client-m0"] == 3
 
 
-def test_the_cap_holds_retries_included(serve: Callable[[Handler], Server]) -> None:
+def test_the_cap_includes_retries(serve: Callable[[Handler], Server]) -> None:
     server = serve(_hang_up)
     with pytest.raises(InconclusiveError, match=r"5 connections were made, the cap.*--etcd-max-connections"):
         _observe_connections(server, 10, Bounds(max_connections=5))
     assert server.accepted == 5
 
 
-def test_what_probes_keep_for_themselves_is_not_in_the_report() -> None:
+def test_unreported_observations_are_not_in_the_report() -> None:
     @probe(Weather, cost=0, reported=False)
     def _weather(context: Context) -> Weather:
         return Weather("secret")
@@ -192,5 +192,5 @@ def _annotations(type_: type[Any], seen: set[type[Any]]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("type_", [type_ for type_, found in PROBES.items() if found.reported])
-def test_what_may_be_reported_holds_no_keys(type_: type[Any]) -> None:
+def test_reported_observations_hold_no_keys(type_: type[Any]) -> None:
     assert [text for text in _annotations(type_, set()) if _SECRET.search(text.partition(": ")[2])] == []

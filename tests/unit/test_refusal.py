@@ -1,4 +1,4 @@
-"""The refusal table, cell by cell, as the contract has it."""
+"""Every cell of the refusal table has the outcome of docs/what-a-refusal-is.md."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_the_table_is_complete() -> None:
     assert set(TABLE) == {(ending, control) for ending in Ending for control in ControlState}
 
 
-def test_a_control_state_is_a_way_or_none_known() -> None:
+def test_a_control_state_is_an_ending_or_none_known() -> None:
     assert {state.value for state in ControlState} == {ending.value for ending in Ending} | {"none known"}
 
 
 @pytest.mark.parametrize("control", list(ControlState))
-def test_what_etcd_itself_closes_conforms_only_against_a_served_control(control: ControlState) -> None:
+def test_an_identity_that_etcd_closes_conforms_only_with_a_served_control(control: ControlState) -> None:
     outcome = rule(Ending.CLOSED, control, etcd_closes=True).outcome
     if control is ControlState.SERVED:
         assert outcome is Outcome.CONFORMS
@@ -67,5 +67,5 @@ def test_what_etcd_itself_closes_conforms_only_against_a_served_control(control:
         (ControlState.REFUSED, "the good client is refused as well"),
     ],
 )
-def test_a_refusal_says_what_its_control_was_worth(control: ControlState, words: str) -> None:
+def test_a_refusal_names_the_state_of_its_control(control: ControlState, words: str) -> None:
     assert rule(Ending.REFUSED, control).note == words

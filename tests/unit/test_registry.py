@@ -1,4 +1,4 @@
-"""The check contract is kept or the check is refused at import."""
+"""A check that does not follow the contract is refused at import."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _register(id_: str = "cert.sample", docstring: str | None = GOOD) -> Check:
     return registered()[id_]
 
 
-def test_a_good_one_is_registered_with_all_that_its_docstring_says() -> None:
+def test_a_check_is_registered_with_all_parts_of_its_docstring() -> None:
     made = _register()
     assert made.requirement == "Something holds."
     assert made.explanation == "Why it matters,\nin two lines."
@@ -53,7 +53,7 @@ def test_a_good_one_is_registered_with_all_that_its_docstring_says() -> None:
     assert made.family == "cert"
 
 
-def test_the_catalogue_has_what_is_registered_after_it_was_read() -> None:
+def test_the_catalogue_has_checks_registered_after_it_was_read() -> None:
     assert "cert.sample" not in catalogue()
     made = _register()
     assert catalogue()["cert.sample"] is made

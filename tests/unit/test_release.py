@@ -1,4 +1,4 @@
-"""Versions of etcd and Go, and which published faults they have."""
+"""Versions of etcd and Go, and the advisories that affect them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_affected_by_line(text: str, affected: bool) -> None:
     assert is_affected(release(text), FIXED, SINCE) is affected
 
 
-def test_lines_before_the_first_fixed_one_have_the_fault() -> None:
+def test_release_lines_before_the_first_fixed_one_are_affected() -> None:
     assert is_affected(release("3.3.27"), FIXED)
     assert is_affected(release("3.1.0"), {(3, 2): 26, (3, 3): 11})
     assert not is_affected(release("3.4.0"), {(3, 2): 26, (3, 3): 11})
@@ -88,7 +88,7 @@ def test_lines_before_the_first_fixed_one_have_the_fault() -> None:
         ("go1.27.0", set()),
     ],
 )
-def test_faults_of_go(text: str, faults: set[str]) -> None:
+def test_advisories_of_go(text: str, faults: set[str]) -> None:
     assert {fault.partition(" ")[0] for fault in open_faults(release(text))} == faults
 
 

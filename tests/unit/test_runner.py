@@ -1,4 +1,4 @@
-"""How observations, gates and a check's statements come to an outcome."""
+"""Outcomes follow from observations, gates and the statements of a check."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_finding_may_lower_the_level_and_name_its_remedy(
 
 
 @pytest.mark.usefixtures("gates")
-def test_a_lower_level_that_the_docstring_does_not_announce_is_a_fault_of_the_check() -> None:
+def test_a_lower_level_that_the_docstring_does_not_announce_is_an_error() -> None:
     assert _judge(_check(_says(_LOWER))).outcome is Outcome.BROKEN
 
 
@@ -182,13 +182,13 @@ def test_a_level_by_role() -> None:
         (NotApplicableError("why"), Outcome.NOT_APPLICABLE),
     ],
 )
-def test_an_observation_that_cannot_be_had(error: UnobservedError, outcome: Outcome) -> None:
+def test_an_observation_that_cannot_be_made(error: UnobservedError, outcome: Outcome) -> None:
     result = _judge(_check(_says(FINDING), id_="listener.answers"), _Observer({ListenerFacts: error}))
     assert (result.outcome, result.reason, result.findings) == (outcome, "why", ())
 
 
 @pytest.mark.usefixtures("gates")
-def test_a_check_that_crashes_is_broken_and_says_that_it_is_our_fault() -> None:
+def test_a_check_that_crashes_is_broken_and_names_a_fault_of_this_tool() -> None:
     def crash() -> Iterator[Statement]:
         yield FINDING
         raise ZeroDivisionError("oops")
@@ -218,7 +218,7 @@ def test_a_gate_that_fails_closes_and_is_named(
     assert (gate in result.reason) == (outcome is Outcome.NOT_VERIFIED)
 
 
-def test_the_second_gate_stands_behind_the_first(gates: dict[str, Check]) -> None:
+def test_the_second_gate_needs_the_first(gates: dict[str, Check]) -> None:
     gates[GATES[0]] = _check(_says(INCONCLUSIVE), id_=GATES[0])
     judge = Judge(cast("Observer", _Observer()))
     assert judge.result(gates[GATES[0]], LISTENER).outcome is Outcome.INCONCLUSIVE
@@ -247,7 +247,7 @@ class _FallsSilent(_Observer):
         ((FINDING,), Outcome.NOT_VERIFIED),
     ],
 )
-def test_a_listener_that_falls_silent_in_a_gate_is_judged_by_what_was_seen(
+def test_a_listener_that_stops_answering_in_a_gate_is_judged_by_earlier_observations(
     gates: dict[str, Check], gate: str, statements: tuple[Statement, ...], outcome: Outcome
 ) -> None:
     first = gates[GATES[0]]
@@ -260,7 +260,7 @@ def test_a_listener_that_falls_silent_in_a_gate_is_judged_by_what_was_seen(
 
 
 @pytest.mark.usefixtures("gates")
-def test_a_verdict_once_reached_stands() -> None:
+def test_a_verdict_is_kept() -> None:
     said = [_says(FINDING), _says()]
     check = _check(lambda: said.pop(0)())
     observer = _Observer()

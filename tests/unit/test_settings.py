@@ -103,7 +103,7 @@ def test_an_ipv6_listener_has_a_label_fit_for_node_ids(tmp_path: Path, url: str)
     assert "[" not in listener.host
 
 
-def test_hosts_that_differ_in_what_ids_cannot_hold_have_different_labels(tmp_path: Path) -> None:
+def test_hosts_that_differ_in_replaced_characters_have_different_labels(tmp_path: Path) -> None:
     found = listeners(tmp_path, etcd_endpoint=["https://[1:2::3]:4", "https://1-2--3:4"])
     assert [listener.label for listener in found] == ["client-1-2--3-4", "client-1-2--3-4-2"]
 
@@ -166,7 +166,7 @@ def test_a_listener_given_twice_is_refused(tmp_path: Path, values: dict[str, Any
         (":2379:[::1]:", ("::1", 2379)),
     ],
 )
-def test_connect_to_is_curls(tmp_path: Path, rule: str, there: tuple[str, int]) -> None:
+def test_connect_to_has_curls_form(tmp_path: Path, rule: str, there: tuple[str, int]) -> None:
     (listener,) = listeners(tmp_path, etcd_connect_to=rule)
     assert (listener.address, listener.url) == (there, ENDPOINT)
 
@@ -199,7 +199,7 @@ def test_good_identities_come_in_the_order_in_which_they_are_tried(files: Path) 
     assert [identity.name for identity in live.peer.identities] == ["peer", "client"]
 
 
-def test_what_peers_lack_is_taken_from_the_client(files: Path) -> None:
+def test_missing_peer_credentials_are_those_of_the_client(files: Path) -> None:
     live = target(files, etcd_cacert="server-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
     assert live.peer.server_ca == live.client.server_ca
     assert live.peer.identities == live.client.identities
@@ -218,7 +218,7 @@ def test_the_trusted_bundle_is_unknown_otherwise(files: Path, cacert: str | None
     assert live.client.client_trust is None
 
 
-def test_whom_peers_trust_is_not_guessed_from_the_clients_anchor(files: Path) -> None:
+def test_the_trust_of_peers_is_not_guessed_from_the_clients_anchor(files: Path) -> None:
     live = target(files, etcd_cacert="client-ca.crt", etcd_cert="client.crt", etcd_key="client.key")
     assert live.peer.client_trust is None
     own = target(
@@ -278,7 +278,7 @@ def test_credentials_that_cannot_be_used_are_one_message(
     assert "secret" not in str(caught.value)
 
 
-def test_etcdctls_variables_stand_in_for_credentials(files: Path) -> None:
+def test_etcdctls_variables_provide_credentials(files: Path) -> None:
     environment = {
         "ETCDCTL_CACERT": str(files / "server-ca.crt"),
         "ETCDCTL_CERT": str(files / "client.crt"),
@@ -294,7 +294,7 @@ def test_etcdctls_variables_stand_in_for_credentials(files: Path) -> None:
     assert [listener.url for listener in live.listeners] == [ENDPOINT]
 
 
-def test_an_option_goes_before_etcdctls_variable_and_a_pair_is_not_torn(files: Path) -> None:
+def test_an_option_precedes_etcdctls_variable_and_a_pair_is_not_split(files: Path) -> None:
     environment = {"ETCDCTL_CERT": str(files / "client.crt"), "ETCDCTL_KEY": str(files / "client.key")}
     live = target(files, environment, etcd_cert="peer-client.crt", etcd_key="peer-client.key")
     assert live.client.identities[0].origin == str(files / "peer-client.crt")
@@ -331,7 +331,7 @@ def test_an_expected_certificate_is_for_every_https_listener_of_its_side(files: 
     ]
 
 
-def test_an_ipv6_host_of_an_expected_certificate_may_stand_in_brackets(files: Path) -> None:
+def test_an_ipv6_host_of_an_expected_certificate_may_be_in_brackets(files: Path) -> None:
     live = target(files, etcd_endpoint="https://[fd00::11]:2379", etcd_expect_cert="[fd00::11]=m0/server.crt")
     assert live.expected[0].host == "fd00::11"
 
@@ -388,14 +388,14 @@ def test_a_value_that_cannot_be_used_is_one_message(
         settings(tmp_path, **values)
 
 
-def test_what_is_asked_of_an_owned_cluster_goes_into_its_configuration(tmp_path: Path) -> None:
+def test_options_of_an_owned_cluster_go_into_its_configuration(tmp_path: Path) -> None:
     owned = settings(tmp_path, etcd_size="3", etcd_key_type="rsa-2048", etcd_keep=True).owned
     assert owned.config.size == 3
     assert owned.config.pki.key_type is KeyType.RSA_2048
     assert owned.keep
 
 
-def test_bounds_are_those_given(tmp_path: Path) -> None:
+def test_bounds_are_those_of_the_options(tmp_path: Path) -> None:
     bounds = settings(tmp_path, etcd_timeout="0.5", etcd_concurrency="2", etcd_max_connections="7").bounds
     assert (bounds.timeout, bounds.concurrency, bounds.pause, bounds.max_connections) == (0.5, 2, 0.0, 7)
     gentle = settings(tmp_path, etcd_gentle=True, etcd_concurrency="8").bounds
@@ -403,7 +403,7 @@ def test_bounds_are_those_given(tmp_path: Path) -> None:
     assert gentle.pause > 0
 
 
-def test_gently_no_more_suites_are_looked_for_than_verdicts_need_unless_something_lists_them(
+def test_gentle_runs_search_only_for_suites_that_decide_a_verdict_unless_they_are_listed(
     tmp_path: Path,
 ) -> None:
     assert not target(tmp_path).sparing
@@ -417,7 +417,7 @@ def test_a_binary_is_a_path_or_a_name_to_be_looked_up(tmp_path: Path) -> None:
     assert owned.binaries == ("etcd", str(tmp_path / "bin/etcd"), str(tmp_path / "here"))
 
 
-def test_what_checks_are_measured_by_goes_into_the_target(files: Path) -> None:
+def test_thresholds_go_into_the_target(files: Path) -> None:
     live = target(files, etcd_expiry_days="7", etcd_kubernetes_ca="peer-ca.crt")
     assert live.expiry_days == 7
     assert live.kubernetes_ca is not None

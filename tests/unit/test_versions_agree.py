@@ -1,4 +1,4 @@
-"""Two ports of one member: when their versions differ, and when only the moment does."""
+"""Versions of two ports of one member: different ones, and one that is not decided yet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_etcdtls.results import Finding
         (("3.7.3", "3.7.0"), ("3.7.2", "3.7.0"), True),
     ],
 )
-def test_a_cluster_that_has_just_been_started_is_not_two(
+def test_a_cluster_version_that_is_not_decided_is_not_another_version(
     client: tuple[str, str], peer: tuple[str, str], differ: bool
 ) -> None:
     answers = tuple(

@@ -97,7 +97,7 @@ def test_a_finding_is_waived_with_the_reason(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("outcome", sorted(set(Outcome) - {Outcome.VIOLATES, Outcome.WARNS}))
-def test_nothing_else_is_waived(outcome: Outcome) -> None:
+def test_other_findings_are_not_waived(outcome: Outcome) -> None:
     given = result(outcome)
     assert waive(given, [waiver()], TODAY) is given
 
@@ -110,7 +110,7 @@ def test_nothing_else_is_waived(outcome: Outcome) -> None:
         waiver(expires=TODAY - dt.timedelta(days=1)),
     ],
 )
-def test_a_waiver_of_something_else_or_of_yesterday_does_not_count(other: Waiver) -> None:
+def test_a_waiver_of_another_check_or_expired_does_not_count(other: Waiver) -> None:
     given = result(Outcome.VIOLATES)
     assert waive(given, [other], TODAY) is given
 

@@ -1,4 +1,4 @@
-"""etcds that do not behave: a program between whoever starts it and a real etcd, or in the place of one."""
+"""etcds that behave differently: programs that start a real etcd in another way, or stand in for one."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ Unruly = Callable[[Path, Path], Path]
 _HERE = Path(__file__).parent
 
 
-def deaf(*flags: str, **further: str) -> Unruly:
-    """Return an etcd that never hears of some flags.
+def changed_flags(*flags: str, **further: str) -> Unruly:
+    """Return an etcd that is started without some flags, and with others.
 
     Args:
-        flags: without dashes in front, left out.
-        further: flags with underscores for dashes that are added.
+        flags: those that are left out, without dashes in front.
+        further: those that are added, with underscores for dashes.
     """
     added = [f"{name.replace('_', '-')}={value}" for name, value in further.items()]
-    return _program("deaf.py", [",".join(flags), ",".join(added)])
+    return _program("changed_flags.py", [",".join(flags), ",".join(added)])
 
 
-def misled(pattern: str, replacement: str) -> Unruly:
-    """Return an etcd that hears something else than it is told.
+def rewritten_arguments(pattern: str, replacement: str) -> Unruly:
+    """Return an etcd that is started with rewritten arguments.
 
     Args:
-        pattern: a regular expression, looked for in each argument.
+        pattern: a regular expression, searched for in each argument.
         replacement: for what it matches, as in :func:`re.sub`.
     """
-    return _program("misled.py", [pattern, replacement])
+    return _program("rewritten_arguments.py", [pattern, replacement])
 
 
-def forgetful() -> Unruly:
-    """Return an etcd that goes on using the files that it was first started with, also after a restart."""
-    return _program("forgetful.py", [])
+def first_files() -> Unruly:
+    """Return an etcd that uses the files of its first start, also after a restart."""
+    return _program("first_files.py", [])
 
 
-def nervous() -> Unruly:
-    """Return an etcd that is restarted whenever one of its files changes, as some operators do."""
-    return _program("nervous.py", [])
+def restarted_on_change() -> Unruly:
+    """Return an etcd that is restarted whenever one of its files changes."""
+    return _program("restarted_on_change.py", [])
 
 
-def gullible() -> Unruly:
-    """Return a server of ours in the place of an etcd, whose gateway serves everybody."""
-    return _program("gullible.py", [])
+def open_gateway() -> Unruly:
+    """Return a server in the place of an etcd, whose gateway serves every client."""
+    return _program("open_gateway.py", [])
 
 
 def recorded(record: Path) -> Unruly:
-    """Return an etcd as it is, that writes its process id into a file whenever it is started."""
+    """Return an etcd that writes its process id into a file whenever it is started."""
     return _program("recorded.py", [str(record)])
 
 

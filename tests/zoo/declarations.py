@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unruly.programs import deaf, misled
+from unruly.programs import changed_flags, rewritten_arguments
 from zoo.certificates_usage import NOT_AS_CLIENT
 from zoo.client_access import (
     BAD_IDENTITIES,
@@ -239,7 +239,7 @@ ZOO = [
         what="client authentication is declared, and what runs was started without it",
         faults=("config.client-auth-in-force",),
         config=BROKEN,
-        etcd=deaf("client-cert-auth", "trusted-ca-file"),
+        etcd=changed_flags("client-cert-auth", "trusted-ca-file"),
         violated={
             "client": [
                 *(*_OPEN, *UNAUTHENTICATED_ANSWERED),
@@ -252,7 +252,7 @@ ZOO = [
         name="client-auth-undeclared",
         what="client authentication is in force, and nothing declares it any more",
         config=replace(BROKEN, client_cert_auth=False, trusted_ca_file=None),
-        etcd=deaf(client_cert_auth="true"),
+        etcd=changed_flags(client_cert_auth="true"),
         checks=_DECLARED,
         violated={"client": ["config.client-auth-in-force"]},
         not_verified={"client": ["config.gateway-as-declared", "config.pprof-as-declared"]},
@@ -278,14 +278,14 @@ ZOO = [
         what="the client port answers plaintext, which nothing declares",
         faults=("config.listeners-as-declared",),
         config=BROKEN,
-        etcd=misled("^--listen-client-urls=https(.*)$", r"--listen-client-urls=https\1,http\1"),
+        etcd=rewritten_arguments("^--listen-client-urls=https(.*)$", r"--listen-client-urls=https\1,http\1"),
         violated={"client": ["mtls.plaintext-refused"], "cluster": ["config.listeners-as-declared"]},
     ),
     Misconfigured(
         name="flag-of-no-version",
         what="a flag is declared that no etcd starts with, and what runs was started without it",
         config=replace(BROKEN, extra_flags=("--client-cert-ath=true",)),
-        etcd=deaf("client-cert-ath"),
+        etcd=changed_flags("client-cert-ath"),
         checks=_DECLARED,
         violated={"cluster": ["config.flag-unknown-to-version"]},
     ),
@@ -293,7 +293,7 @@ ZOO = [
         name="variable-beside-flag",
         what="a flag and its variable are declared, and what runs was started with one of them",
         config=replace(BROKEN, environment={"ETCD_CLIENT_CERT_AUTH": "true"}),
-        etcd=deaf("client-cert-auth"),
+        etcd=changed_flags("client-cert-auth"),
         checks=_DECLARED,
         violated={"cluster": ["config.variable-beside-flag"]},
     ),
@@ -302,7 +302,7 @@ ZOO = [
         what="suites are declared that etcd does not start with, and what runs was started without them",
         faults=("config.does-not-start",),
         config=replace(BROKEN, cipher_suites=("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",)),
-        etcd=deaf("cipher-suites"),
+        etcd=changed_flags("cipher-suites"),
         checks=_DECLARED,
         violated={**_on_both("config.suites-in-force"), "cluster": ["config.does-not-start"]},
     ),
@@ -310,7 +310,7 @@ ZOO = [
         name="gateway-not-as-declared",
         what="the gateway is declared to be off, and answers",
         config=replace(BROKEN, extra_flags=("--enable-grpc-gateway=false",)),
-        etcd=deaf("enable-grpc-gateway"),
+        etcd=changed_flags("enable-grpc-gateway"),
         checks=_DECLARED,
         violated={"client": ["config.gateway-as-declared"]},
     ),
@@ -318,7 +318,7 @@ ZOO = [
         name="profiles-not-as-declared",
         what="profiles are declared, and not served",
         config=replace(BROKEN, enable_pprof=True),
-        etcd=deaf("enable-pprof"),
+        etcd=changed_flags("enable-pprof"),
         checks=_DECLARED,
         violated={"client": ["config.pprof-as-declared"]},
     ),

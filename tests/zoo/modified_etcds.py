@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unruly.programs import deaf, forgetful, gullible, nervous
+from unruly.programs import changed_flags, first_files, open_gateway, restarted_on_change
 from zoo.model import Misconfigured
 
 from pytest_etcdtls.cluster.config import ClusterConfig
@@ -22,7 +22,7 @@ ZOO = [
         name="etcd-reads-files-once",
         what="an etcd that uses the files of its first start for ever, also after a restart",
         config=_GOOD,
-        etcd=forgetful(),
+        etcd=first_files(),
         checks=("lifecycle",),
         violated={
             "cluster": [
@@ -42,7 +42,7 @@ ZOO = [
         name="etcd-deaf-to-rules",
         what="an etcd that does not hear of names, TLS versions, suites, or a certificate to dial with",
         config=_GOOD,
-        etcd=deaf(
+        etcd=changed_flags(
             "client-cert-allowed-hostname",
             "peer-cert-allowed-cn",
             "peer-cert-allowed-hostname",
@@ -65,7 +65,7 @@ ZOO = [
         name="etcd-open-to-clients",
         what="an etcd that does not hear of client certificates and revocation lists",
         config=_GOOD,
-        etcd=deaf("client-cert-auth", "trusted-ca-file", "client-crl-file", "peer-crl-file"),
+        etcd=changed_flags("client-cert-auth", "trusted-ca-file", "client-crl-file", "peer-crl-file"),
         checks=("lifecycle",),
         violated={
             "cluster": [
@@ -82,7 +82,7 @@ ZOO = [
         name="etcd-restarted-on-renewal",
         what="an etcd that is restarted whenever one of its certificates is renewed",
         config=_GOOD,
-        etcd=nervous(),
+        etcd=restarted_on_change(),
         checks=("lifecycle.rotation-loses-no-request",),
         violated={"cluster": ["lifecycle.rotation-loses-no-request"]},
     ),
@@ -90,7 +90,7 @@ ZOO = [
         name="gateway-for-everybody",
         what="a server in the place of etcd whose gateway takes everybody for a user",
         config=_GOOD,
-        etcd=gullible(),
+        etcd=open_gateway(),
         checks=("lifecycle.cn-ignored-by-gateway",),
         violated={"cluster": ["lifecycle.cn-ignored-by-gateway"]},
     ),

@@ -1,4 +1,4 @@
-"""Targets of which a part is named, as a user does who has the rest found."""
+"""Targets with some named listeners, whose other listeners are discovered."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _OPTIONS = {Role.CLIENT: "etcd_endpoint", Role.PEER: "etcd_peer_endpoint"}
 
 
 def named(url: str, role: Role = Role.CLIENT) -> Listener:
-    """Return the listener that a user names so."""
+    """Return the listener that a user names by that URL."""
     return parse_endpoint(_OPTIONS.get(role, f"etcd_{role}_endpoint"), url, role)
 
 
 def live(cluster: Cluster, *listeners: Listener) -> Target:
-    """Return the cluster as a live one, of which only these listeners are named and the rest is to find."""
+    """Return the cluster as a live one, of which only these listeners are named."""
     target = cluster.target("live")
     return Target(
         label="live",
@@ -36,22 +36,22 @@ def live(cluster: Cluster, *listeners: Listener) -> Target:
     )
 
 
-def asked(target: Target, bounds: Bounds | None = None) -> Observer:
-    """Return an observer that has asked the cluster for its members."""
+def observer_of(target: Target, bounds: Bounds | None = None) -> Observer:
+    """Return an observer that has discovered the members of the cluster."""
     observer = Observer(target, bounds)
     observer.discover()
     return observer
 
 
 def found(observer: Observer) -> Discovery:
-    """Return what came of asking."""
+    """Return the discovery."""
     return observer.get(Discovery)
 
 
 def judged(
     observer: Observer, check: str = "cluster.discovered", listener: Listener | None = None
 ) -> CheckResult:
-    """Return what a check comes to."""
+    """Return the result of a check."""
     return Judge(observer).result(catalogue()[check], listener)
 
 

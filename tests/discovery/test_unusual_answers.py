@@ -1,4 +1,4 @@
-"""Lists that no etcd gives: bounded, told in words, and never a fault of ours."""
+"""Member lists that no etcd returns are bounded, reported in words, and never an error of this tool."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from discovery.asking import asked, found, judged
+from discovery.discovering import found, judged, observer_of
 from impostors.impostor import CLUSTER, MEMBER, Answer
 from impostors.staging import Stage
 
@@ -22,7 +22,7 @@ from pytest_etcdtls.tls.http import encode
 BOUNDS = Bounds(timeout=10, concurrency=1)
 """The servers take one connection at a time."""
 
-ODD = (
+UNUSUAL = (
     "unix://m0:0",
     "http://127.0.0.1:1",
     "https://0.0.0.0:2379",
@@ -51,13 +51,15 @@ def by_grpc(*members: bytes) -> dict[str, Answer]:
     return {"/etcdserverpb.Cluster/MemberList": Answer(body=body, grpc_status=0)}
 
 
-def ask(phase: Stage) -> Observer:
-    return asked(replace(phase.target(), discover=True), BOUNDS)
+def ask(stage: Stage) -> Observer:
+    return observer_of(replace(stage.target(), discover=True), BOUNDS)
 
 
-def test_odd_urls_are_told_one_by_one_and_none_is_followed(phase: Stage) -> None:
-    listener = phase.put_up(lies=by_grpc(member(1, *ODD), member(2, *ODD[2:4], name=b"\x1b[31mred")))
-    observer = ask(phase)
+def test_unusual_urls_are_reported_one_by_one_and_not_followed(stage: Stage) -> None:
+    listener = stage.put_up(
+        overrides=by_grpc(member(1, *UNUSUAL), member(2, *UNUSUAL[2:4], name=b"\x1b[31mred"))
+    )
+    observer = ask(stage)
     result = judged(observer)
     assert {one.url for one in observer.target.listeners} == {listener.url, "http://127.0.0.1:1"}
     assert result.outcome is Outcome.VIOLATES
@@ -85,9 +87,9 @@ def by_peer(number: int) -> dict[str, Answer]:
     return {"/members": Answer(body=json.dumps(listed, separators=(",", ":")).encode())}
 
 
-def test_a_thousand_members_are_bounded_and_told(phase: Stage) -> None:
-    listener = phase.put_up(Role.PEER, lies=by_peer(1000))
-    observer = ask(phase)
+def test_a_thousand_members_are_bounded_and_reported(stage: Stage) -> None:
+    listener = stage.put_up(Role.PEER, overrides=by_peer(1000))
+    observer = ask(stage)
     result = judged(observer)
     assert len(observer.target.listeners) == 1 + MOST_MEMBERS
     assert result.outcome is Outcome.INCONCLUSIVE
@@ -97,17 +99,17 @@ def test_a_thousand_members_are_bounded_and_told(phase: Stage) -> None:
     assert {one.url for one in observer.connections} == {listener.url}
 
 
-def test_a_list_beyond_what_is_read_is_no_list(phase: Stage) -> None:
-    phase.put_up(Role.PEER, lies=by_peer(5000))
-    result = judged(ask(phase))
+def test_a_list_longer_than_the_bound_is_no_list(stage: Stage) -> None:
+    stage.put_up(Role.PEER, overrides=by_peer(5000))
+    result = judged(ask(stage))
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "is not a member list" in result.reason
 
 
-def test_every_check_of_the_whole_target_survives_odd_urls(phase: Stage) -> None:
-    phase.put_up(lies=by_grpc(member(1, *ODD, peers=ODD), member(1, *ODD, peers=ODD)))
+def test_every_check_of_the_whole_target_survives_unusual_urls(stage: Stage) -> None:
+    stage.put_up(overrides=by_grpc(member(1, *UNUSUAL, peers=UNUSUAL), member(1, *UNUSUAL, peers=UNUSUAL)))
     for discover in (False, True):
-        observer = asked(replace(phase.target(), discover=discover), BOUNDS)
+        observer = observer_of(replace(stage.target(), discover=discover), BOUNDS)
         judge = Judge(observer)
         for check in catalogue().values():
             if subjects(check, observer.target) == [None] and not check.opt_in:
@@ -116,7 +118,7 @@ def test_every_check_of_the_whole_target_survives_odd_urls(phase: Stage) -> None
 
 
 @pytest.mark.parametrize(
-    ("lies", "means"),
+    ("overrides", "api"),
     [
         ({"/etcdserverpb.Cluster/MemberList": Answer(grpc_status=14)}, QueriedBy.GATEWAY),
         (
@@ -141,17 +143,17 @@ def test_every_check_of_the_whole_target_survives_odd_urls(phase: Stage) -> None
     ],
     ids=["unavailable", "not a message", "empty", "denied", "nested"],
 )
-def test_what_one_way_does_not_give_the_next_one_may(
-    phase: Stage, lies: dict[str, Answer], means: QueriedBy
+def test_the_next_api_is_asked_if_one_returns_no_list(
+    stage: Stage, overrides: dict[str, Answer], api: QueriedBy
 ) -> None:
     listed = [
         {"ID": "1", "name": "m0", "peerURLs": ["https://127.0.0.1:1"], "clientURLs": ["https://127.0.0.1:2"]}
     ]
     gateway = {"/v3/cluster/member/list": Answer(body=json.dumps({"members": listed}).encode())}
-    phase.put_up(lies={**gateway, **lies})
-    phase.put_up(Role.PEER)
-    observer = ask(phase)
-    assert found(observer).questions[-1].means is means
+    stage.put_up(overrides={**gateway, **overrides})
+    stage.put_up(Role.PEER)
+    observer = ask(stage)
+    assert found(observer).questions[-1].api is api
     assert all(question.why_not for question in found(observer).questions[:-1])
     assert len(observer.target.listeners) == 4
 
@@ -160,8 +162,8 @@ def test_what_one_way_does_not_give_the_next_one_may(
     "body",
     [b"", b"null", b'{"members": 1}', b'[{"id": "x"}]', b'[{"id": 1, "peerURLs": [1]}]', b"[" * 60_000],
 )
-def test_a_peer_port_that_gives_no_list(phase: Stage, body: bytes) -> None:
-    phase.put_up(Role.PEER, lies={"/members": Answer(body=body)})
-    result = judged(ask(phase))
+def test_a_peer_port_without_a_list(stage: Stage, body: bytes) -> None:
+    stage.put_up(Role.PEER, overrides={"/members": Answer(body=body)})
+    result = judged(ask(stage))
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "is not a member list (HTTP 200)" in result.reason

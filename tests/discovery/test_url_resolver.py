@@ -1,4 +1,4 @@
-"""What every advertised URL leads to, and that nothing is taken for what it may not be."""
+"""The listener of every advertised URL; equal listeners are joined only if they are certainly equal."""
 
 from __future__ import annotations
 
@@ -37,51 +37,58 @@ def named(
     )
 
 
-def place(
+def resolve(
     listeners: Sequence[Listener],
     *records: MemberRecord,
     rules: Sequence[ConnectTo] = (),
-    owner: Mapping[str, str] | None = None,
+    member_ids: Mapping[str, str] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[URLResolver, list[DiscoveredMember]]:
     known = {"localhost": ("127.0.0.1", "::1"), **(names or {})}
-    placing = URLResolver(listeners, rules, owner or {}, lambda host: frozenset(known.get(host, (host,))))
-    return placing, [placing.member(one, f"m{one.id}") for one in records]
+    resolver = URLResolver(
+        listeners, rules, member_ids or {}, lambda host: frozenset(known.get(host, (host,)))
+    )
+    return resolver, [resolver.member(one, f"m{one.id}") for one in records]
 
 
-def fates(members: Sequence[DiscoveredMember]) -> list[Reachability]:
-    return [found.fate for member in members for found in member.urls]
+def reachabilities(members: Sequence[DiscoveredMember]) -> list[Reachability]:
+    return [found.reachability for member in members for found in member.urls]
 
 
 HERE = named("10.0.0.1")
 
 
-def test_what_is_found_is_labelled_as_if_it_had_been_named() -> None:
-    placing, members = place(
+def test_a_discovered_listener_is_labelled_like_a_named_one() -> None:
+    resolver, members = resolve(
         [HERE],
         record("1", "https://10.0.0.1:2379", "https://10.0.0.1:2380"),
         record("2", "https://etcd-2.example:2379", "https://[fd00::2]:2380"),
     )
-    assert [(one.label, one.role, one.member, one.url) for one in placing.listeners] == [
+    assert [(one.label, one.role, one.member, one.url) for one in resolver.listeners] == [
         ("client-10.0.0.1-2379", "client", "10.0.0.1", "https://10.0.0.1:2379"),
         ("peer-10.0.0.1-2380", "peer", "m1", "https://10.0.0.1:2380"),
         ("client-etcd-2.example-2379", "client", "m2", "https://etcd-2.example:2379"),
         ("peer-fd00--2-2380", "peer", "m2", "https://[fd00::2]:2380"),
     ]
-    assert fates(members) == [Reachability.NAMED, Reachability.FOUND, Reachability.FOUND, Reachability.FOUND]
+    assert reachabilities(members) == [
+        Reachability.NAMED,
+        Reachability.FOUND,
+        Reachability.FOUND,
+        Reachability.FOUND,
+    ]
 
 
 def test_labels_that_ids_cannot_tell_apart_stay_unique() -> None:
     urls = ("https://[1:2::3]:4", "https://1-2--3:4", "http://1-2--3:4", "http://10.0.0.1:2379")
-    placing, members = place([HERE], record("1", urls))
-    labels = [listener.label for listener in placing.listeners]
+    resolver, members = resolve([HERE], record("1", urls))
+    labels = [listener.label for listener in resolver.listeners]
     assert labels[1:] == [
         "client-1-2--3-4",
         "client-1-2--3-4-2",
         "client-1-2--3-4-http",
         "client-10.0.0.1-2379-http",
     ]
-    assert fates(members) == [Reachability.FOUND] * 4
+    assert reachabilities(members) == [Reachability.FOUND] * 4
 
 
 @pytest.mark.parametrize(
@@ -97,11 +104,11 @@ def test_labels_that_ids_cannot_tell_apart_stay_unique() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value.url,
 )
-def test_the_same_address_for_certain_is_judged_once(listener: Listener, url: str) -> None:
+def test_a_certainly_equal_address_is_judged_once(listener: Listener, url: str) -> None:
     names = {"etcd.example": ["10.0.0.1"], "alias.example": ["10.0.0.1"]}
-    placing, (member,) = place([listener], record("1", url), names=names)
-    assert placing.listeners == [listener]
-    assert (member.urls[0].fate, member.urls[0].listener) == (Reachability.NAMED, listener.label)
+    resolver, (member,) = resolve([listener], record("1", url), names=names)
+    assert resolver.listeners == [listener]
+    assert (member.urls[0].reachability, member.urls[0].listener) == (Reachability.NAMED, listener.label)
 
 
 @pytest.mark.parametrize(
@@ -118,87 +125,87 @@ def test_the_same_address_for_certain_is_judged_once(listener: Listener, url: st
     ],
     ids=lambda value: value if isinstance(value, str) else value.url,
 )
-def test_what_may_be_another_listener_is_judged_apart(listener: Listener, url: str) -> None:
+def test_a_possibly_different_listener_is_judged_separately(listener: Listener, url: str) -> None:
     names = {"several.example": ["10.0.0.1", "10.0.0.2"], "unknown.example": [], "etcd.example": ["10.0.0.1"]}
-    placing, (member,) = place([listener], record("1", url), names=names)
-    assert [one.url for one in placing.listeners] == [listener.url, url]
-    assert member.urls[0].fate is Reachability.FOUND
+    resolver, (member,) = resolve([listener], record("1", url), names=names)
+    assert [one.url for one in resolver.listeners] == [listener.url, url]
+    assert member.urls[0].reachability is Reachability.FOUND
 
 
-def test_rules_are_for_what_is_found_as_well() -> None:
+def test_rules_apply_to_discovered_listeners() -> None:
     rules = [
         ConnectTo(text="a", host="10.0.0.2", port=2379, to_host="127.0.0.1", to_port=22379),
         ConnectTo(text="b", host="10.0.0.9"),
     ]
-    placing, members = place([HERE], record("2", "https://10.0.0.2:2379"), rules=rules)
-    assert placing.listeners[1].connect_to == ("127.0.0.1", 22379)
-    assert fates(members) == [Reachability.FOUND]
-    assert list(placing.unused_rules) == ["b"]
+    resolver, members = resolve([HERE], record("2", "https://10.0.0.2:2379"), rules=rules)
+    assert resolver.listeners[1].connect_to == ("127.0.0.1", 22379)
+    assert reachabilities(members) == [Reachability.FOUND]
+    assert list(resolver.unused_rules) == ["b"]
 
 
-def test_a_rule_that_leads_to_a_named_listener_makes_it_that() -> None:
+def test_a_url_redirected_to_a_named_listener_is_that_listener() -> None:
     tunnel = named("127.0.0.1", 12379)
     rules = [ConnectTo(text="r", host="10.0.0.1", to_host="127.0.0.1", to_port=12379)]
-    placing, members = place([tunnel], record("1", "https://10.0.0.1:2379"), rules=rules)
-    assert placing.listeners == [tunnel]
-    assert fates(members) == [Reachability.NAMED]
+    resolver, members = resolve([tunnel], record("1", "https://10.0.0.1:2379"), rules=rules)
+    assert resolver.listeners == [tunnel]
+    assert reachabilities(members) == [Reachability.NAMED]
 
 
-def test_a_rule_that_leads_everybody_to_one_place_forgets_nobody() -> None:
+def test_a_rule_that_redirects_all_members_to_one_address_drops_none() -> None:
     tunnel = named("etcd.example", connect_to=("127.0.0.1", 12379))
     rules = [ConnectTo(text="r", to_host="127.0.0.1", to_port=12379)]
-    placing, members = place(
+    resolver, members = resolve(
         [tunnel], record("1", "https://10.0.0.1:2379"), record("2", "https://10.0.0.2:2379"), rules=rules
     )
-    assert placing.listeners == [tunnel]
-    assert fates(members) == [Reachability.NAMED, Reachability.LEFT_OUT]
+    assert resolver.listeners == [tunnel]
+    assert reachabilities(members) == [Reachability.NAMED, Reachability.LEFT_OUT]
     assert members[1].urls[0].why == "from here it leads to https://etcd.example:2379 of member 1"
 
 
-def test_a_listener_of_one_member_is_not_another_ones() -> None:
-    placing, members = place(
+def test_a_listener_of_one_member_is_not_judged_for_another() -> None:
+    resolver, members = resolve(
         [named("lb.example")],
         record("2", "https://10.0.0.2:2379"),
-        owner={"client-lb.example-2379": "1"},
+        member_ids={"client-lb.example-2379": "1"},
         names={"lb.example": ["10.0.0.2"]},
     )
-    assert len(placing.listeners) == 1
-    assert fates(members) == [Reachability.LEFT_OUT]
+    assert len(resolver.listeners) == 1
+    assert reachabilities(members) == [Reachability.LEFT_OUT]
 
 
-def test_the_same_url_of_two_members_is_one_members() -> None:
+def test_a_url_of_two_members_is_judged_for_one() -> None:
     urls = "https://etcd.example:2379", "https://etcd.example:2380"
-    placing, members = place([HERE], record("1", *urls), record("2", *urls))
-    assert fates(members) == [
+    resolver, members = resolve([HERE], record("1", *urls), record("2", *urls))
+    assert reachabilities(members) == [
         Reachability.FOUND,
         Reachability.FOUND,
         Reachability.SHARED,
         Reachability.SHARED,
     ]
-    assert len(placing.listeners) == 3
+    assert len(resolver.listeners) == 3
 
 
-def test_a_url_for_clients_and_peers_is_judged_as_the_former() -> None:
-    _, members = place([HERE], record("1", "https://10.0.0.5:2379", "https://10.0.0.5:2379"))
-    assert fates(members) == [Reachability.FOUND, Reachability.LEFT_OUT]
+def test_a_url_for_clients_and_peers_is_judged_as_a_client_listener() -> None:
+    _, members = resolve([HERE], record("1", "https://10.0.0.5:2379", "https://10.0.0.5:2379"))
+    assert reachabilities(members) == [Reachability.FOUND, Reachability.LEFT_OUT]
 
 
 def test_loopback_is_not_followed_from_elsewhere() -> None:
-    _, members = place([HERE], record("1", "https://localhost:2379", "https://127.0.0.1:2380"))
-    assert fates(members) == [Reachability.LOCAL, Reachability.LOCAL]
+    _, members = resolve([HERE], record("1", "https://localhost:2379", "https://127.0.0.1:2380"))
+    assert reachabilities(members) == [Reachability.LOCAL, Reachability.LOCAL]
     rules = [ConnectTo(text="r", host="127.0.0.1", to_host="10.0.0.1")]
-    _, members = place([HERE], record("1", [], "https://127.0.0.1:2380"), rules=rules)
-    assert fates(members) == [Reachability.FOUND]
+    _, members = resolve([HERE], record("1", [], "https://127.0.0.1:2380"), rules=rules)
+    assert reachabilities(members) == [Reachability.FOUND]
 
 
-def test_a_url_that_is_named_for_another_role_stays_what_it_was_named() -> None:
+def test_a_url_named_for_another_role_keeps_that_role() -> None:
     listener = named("10.0.0.1", role=Role.CLIENT_HTTP)
-    placing, members = place([listener], record("1", "https://10.0.0.1:2379"))
-    assert placing.listeners == [listener]
-    assert fates(members) == [Reachability.NAMED]
+    resolver, members = resolve([listener], record("1", "https://10.0.0.1:2379"))
+    assert resolver.listeners == [listener]
+    assert reachabilities(members) == [Reachability.NAMED]
 
 
-def test_thousands_are_bounded_and_told() -> None:
+def test_thousands_of_urls_are_bounded_and_reported() -> None:
     urls = [f"https://10.1.{n // 256}.{n % 256}:2379" for n in range(2000)]
     looked_up: list[str] = []
 
@@ -206,10 +213,10 @@ def test_thousands_are_bounded_and_told() -> None:
         looked_up.append(host)
         return frozenset()
 
-    placing = URLResolver([named("etcd.example")], (), {}, addresses)
-    member = placing.member(record("1", urls), "m1")
-    assert len(placing.listeners) == 1 + MOST_LISTENERS
-    assert len({listener.label for listener in placing.listeners}) == 1 + MOST_LISTENERS
-    left_out = [found for found in member.urls if found.fate is Reachability.LEFT_OUT]
+    resolver = URLResolver([named("etcd.example")], (), {}, addresses)
+    member = resolver.member(record("1", urls), "m1")
+    assert len(resolver.listeners) == 1 + MOST_LISTENERS
+    assert len({listener.label for listener in resolver.listeners}) == 1 + MOST_LISTENERS
+    left_out = [found for found in member.urls if found.reachability is Reachability.LEFT_OUT]
     assert len(left_out) == 2000 - MOST_LISTENERS
     assert str(MOST_LISTENERS) in left_out[0].why

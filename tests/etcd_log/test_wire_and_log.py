@@ -1,4 +1,4 @@
-"""The alert on the wire and the line in the log tell the same story, and a wrong one is noticed."""
+"""The alert on the wire agrees with the cause in the log, and another alert does not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from etcd_log.cases import VERSIONS, cases
-from pytest_etcdtls.etcd_log.matching import compare_story, expected_alerts
+from pytest_etcdtls.etcd_log.matching import compare_wire_and_log, expected_alerts
 from pytest_etcdtls.etcd_log.parse import Cause
 from pytest_etcdtls.tls.attempt import Ending
 
@@ -15,31 +15,31 @@ from pytest_etcdtls.tls.attempt import Ending
 @pytest.mark.parametrize("known", [True, False], ids=["Go's version known", "not known"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_both_ends_agree(version: str, known: bool) -> None:
-    compared = 0
+    count = 0
     for case in cases(version):
         for found in case.own:
             if case.attempt is not None:
-                story = compare_story(case.attempt, found, case.go if known else None)
-                assert story.agree, (case, story)
-                compared += 1
-    assert compared > 60
+                compared = compare_wire_and_log(case.attempt, found, case.go if known else None)
+                assert compared.agree, (case, compared)
+                count += 1
+    assert count > 60
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_another_alert_is_another_story(version: str) -> None:
+def test_another_alert_disagrees(version: str) -> None:
     for case in cases(version):
         if case.attempt is not None and case.attempt.alert is not None and case.own:
             other = replace(case.attempt, alert=51)
-            assert not compare_story(other, case.own[0], case.go).agree, case
+            assert not compare_wire_and_log(other, case.own[0], case.go).agree, case
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_served_is_never_the_story_of_a_rejection(version: str) -> None:
+def test_a_served_attempt_disagrees_with_every_rejection(version: str) -> None:
     for case in cases(version):
         for found in case.own:
             if case.attempt is not None:
                 served = replace(case.attempt, ending=Ending.SERVED, alert=None, version="TLSv1.3")
-                assert not compare_story(served, found, case.go).agree, case
+                assert not compare_wire_and_log(served, found, case.go).agree, case
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_expected_alerts(cause: Cause, version: str | None, go: str | None, aler
 
 
 @pytest.mark.parametrize("cause", [Cause.GONE, Cause.SILENT, Cause.STOPPING, Cause.HTTP2_ON_PEER_PORT])
-def test_what_ends_without_a_verdict(cause: Cause) -> None:
+def test_an_unclear_attempt_agrees_with_a_cause_of_unclear_ends(cause: Cause) -> None:
     case = next(case for case in cases("3.7.3") if case.attempt is not None and case.own)
     assert case.attempt is not None
     unclear = replace(case.attempt, ending=Ending.UNCLEAR, alert=None)
     rejection = replace(case.own[0], cause=cause)
-    assert compare_story(unclear, rejection).agree
+    assert compare_wire_and_log(unclear, rejection).agree
     served = replace(unclear, ending=Ending.SERVED)
-    assert not compare_story(served, rejection).agree
+    assert not compare_wire_and_log(served, rejection).agree

@@ -1,4 +1,4 @@
-"""Which members the named listeners belong to, and what members are called."""
+"""The members that named listeners belong to, and the labels of members."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pytest_etcdtls.declared.declaration import DeclaredMember
 from pytest_etcdtls.facts.api import MemberRecord
-from pytest_etcdtls.facts.discovery import labelled, owners
+from pytest_etcdtls.facts.discovery import labelled, member_ids
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.target import Listener, Target
 
@@ -35,35 +35,35 @@ def target(*listeners: Listener, **more: object) -> Target:
 
 
 def nobody(listener: Listener) -> str | None:
-    raise AssertionError(f"{listener.url} was asked")
+    raise AssertionError(f"{listener.url} was asked for its ID")
 
 
-def test_a_url_that_one_member_advertises_tells() -> None:
+def test_a_listener_belongs_to_the_only_member_that_advertises_it() -> None:
     here = target(named("10.0.0.2"), named("10.0.0.3", 2380, Role.PEER))
-    assert owners(here, THREE, nobody) == {"client-10.0.0.2-2379": "2", "peer-10.0.0.3-2380": "3"}
+    assert member_ids(here, THREE, nobody) == {"client-10.0.0.2-2379": "2", "peer-10.0.0.3-2380": "3"}
 
 
-def test_an_only_member_owns_everything() -> None:
+def test_all_listeners_belong_to_an_only_member() -> None:
     here = target(named("127.0.0.1", 12379), named("x", 2381, Role.METRICS))
-    assert set(owners(here, THREE[:1], nobody).values()) == {"1"}
+    assert set(member_ids(here, THREE[:1], nobody).values()) == {"1"}
 
 
-def test_else_a_client_listener_is_asked_for_its_id() -> None:
+def test_a_client_listener_that_no_member_advertises_reports_its_id() -> None:
     here = target(named("127.0.0.1", 12379), named("127.0.0.1", 12380, Role.PEER))
-    assert owners(here, THREE, lambda _: "3") == {"client-127.0.0.1-12379": "3"}
-    assert owners(here, THREE, lambda _: "99") == {}
-    assert owners(here, THREE, lambda _: None) == {}
+    assert member_ids(here, THREE, lambda _: "3") == {"client-127.0.0.1-12379": "3"}
+    assert member_ids(here, THREE, lambda _: "99") == {}
+    assert member_ids(here, THREE, lambda _: None) == {}
 
 
-def test_a_url_that_two_advertise_tells_nothing() -> None:
+def test_a_url_that_two_members_advertise_decides_nothing() -> None:
     both = (record(1, host="localhost"), record(2, host="localhost"))
     here = target(named("localhost"), named("localhost", 2380, Role.PEER))
-    assert owners(here, both, lambda _: "2") == {"client-localhost-2379": "2"}
+    assert member_ids(here, both, lambda _: "2") == {"client-localhost-2379": "2"}
 
 
-def test_members_keep_the_label_of_what_was_named() -> None:
+def test_members_keep_the_label_of_their_named_listener() -> None:
     here = target(named("10.0.0.2"), named("10.0.0.2", 2380, Role.PEER))
-    listeners, labels = labelled(here, THREE, owners(here, THREE, nobody))
+    listeners, labels = labelled(here, THREE, member_ids(here, THREE, nobody))
     assert listeners == here.listeners
     assert labels == {"2": "10.0.0.2", "1": "m1", "3": "m3"}
 
@@ -72,7 +72,7 @@ def test_two_hosts_of_one_member_are_one_member() -> None:
     here = target(
         named("10.0.0.2"), named("127.0.0.1", 12380, Role.CLIENT), named("127.0.0.1", 9, Role.METRICS)
     )
-    listeners, labels = labelled(here, THREE, owners(here, THREE, lambda _: "2"))
+    listeners, labels = labelled(here, THREE, member_ids(here, THREE, lambda _: "2"))
     assert {listener.member for listener in listeners} == {"10.0.0.2"} == {labels["2"]}
     assert [listener.label for listener in listeners] == [listener.label for listener in here.listeners]
 
@@ -83,19 +83,19 @@ def test_one_host_of_three_members_is_three() -> None:
         for n, one in enumerate(THREE, 1)
     )
     here = target(named("127.0.0.1", 11), named("127.0.0.1", 21), named("127.0.0.1", 99, Role.METRICS))
-    listeners, labels = labelled(here, records, owners(here, records, lambda _: None))
+    listeners, labels = labelled(here, records, member_ids(here, records, lambda _: None))
     assert [listener.member for listener in listeners] == ["m1", "m2", "127.0.0.1"]
     assert labels == {"1": "m1", "2": "m2", "3": "m3"}
 
 
-def test_what_was_declared_is_known_by_its_label() -> None:
+def test_a_declared_member_keeps_its_label() -> None:
     declared = DeclaredMember.__new__(DeclaredMember)
     here = target(named("10.0.0.2"), named("127.0.0.1"), declared={"127.0.0.1": declared})
     listeners, _ = labelled(here, THREE, {"client-10.0.0.2-2379": "2", "client-127.0.0.1-2379": "2"})
     assert [listener.member for listener in listeners] == ["10.0.0.2", "127.0.0.1"]
 
 
-def test_members_without_a_name_of_their_own_go_by_their_id() -> None:
+def test_members_without_a_unique_name_are_labelled_by_their_id() -> None:
     records = (
         record(1, ""),
         record(2, "twin"),

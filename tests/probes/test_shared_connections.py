@@ -1,4 +1,4 @@
-"""Several requests on one connection: one that takes another course than the usual gives no evidence."""
+"""Several requests on one connection; one with an unusual course gives no evidence."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_requests_share_a_connection_and_each_has_its_own_record(
 
 
 @MISBEHAVING
-def test_a_connection_that_takes_another_course_is_not_trusted(
+def test_a_connection_with_an_unusual_course_is_not_trusted(
     tls_context: ssl.SSLContext, behave: Callable[[ssl.SSLSocket, str, int], bool]
 ) -> None:
     kept = Kept(tls_context, behave)
@@ -257,7 +257,7 @@ def observed(tls_context: ssl.SSLContext, pki: tuple[ClusterPKI, Path]) -> Calla
             peer=PortCredentials(identities=(generated.peer_client,)),
         )
         observer = Observer(target, Bounds(timeout=0.5))
-        observer.foresee(lambda: [(listener, ClientExchange, path) for path in PATHS[1:]])
+        observer.expect(lambda: [(listener, ClientExchange, path) for path in PATHS[1:]])
         return observer
 
     return observer_of
@@ -269,7 +269,7 @@ def _statuses(observer: Observer) -> list[int | None]:
     return [one.status if one else None for one in found]
 
 
-def test_what_is_going_to_be_asked_for_is_sent_on_the_connection_of_the_accepted_client(
+def test_expected_requests_are_sent_on_the_connection_of_the_accepted_client(
     tls_context: ssl.SSLContext, observed: Callable[..., Observer]
 ) -> None:
     kept = Kept(tls_context, _well)
@@ -300,7 +300,7 @@ def test_a_kept_connection_that_misbehaves_changes_no_observation(
     assert observer.used["peer-m0"] == kept.server.accepted
 
 
-def test_a_server_that_stops_at_a_request_that_may_be_followed_is_asked_again(
+def test_a_server_that_stops_at_a_request_on_a_shared_connection_gets_it_again(
     tls_context: ssl.SSLContext, observed: Callable[..., Observer]
 ) -> None:
     """Its response has no length, and it closes only if it is asked to."""
@@ -328,7 +328,7 @@ def test_credentials_and_bodies_of_a_key_get_a_connection_of_their_own(
     observer = observed(kept)
     [listener] = observer.target.listeners
     keys = ["GET /health\nAuthorization: secret", "POST /health", "GET /health\n\nbody"]
-    observer.foresee(lambda: [(listener, ClientExchange, key) for key in keys])
+    observer.expect(lambda: [(listener, ClientExchange, key) for key in keys])
     for key in keys:
         assert not observer.get(ClientExchange, key, listener).attempt.reused
     kept.server.close()

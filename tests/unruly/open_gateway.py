@@ -1,7 +1,7 @@
-"""A program in the place of an etcd: speaks TLS, logs what etcd logs, and its gateway serves everybody.
+"""A program in the place of an etcd: it serves TLS, logs what etcd logs, and its gateway serves every client.
 
-No etcd since 3.3.11 takes the certificate that its gateway dials with for a user, and those before know
-neither the flags nor the answers of the others.
+No etcd since 3.3.11 takes the certificate that its gateway dials with for a user, and older ones lack flags
+and responses that the suite needs.
 """
 
 import json
@@ -20,12 +20,12 @@ address, _, port = flags["listen-client-urls"].rpartition("//")[2].rpartition(":
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers everything."""
+    """Answers every request alike."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answer with everything that anybody may look for."""
+        """Answer with the fields of every response that a check reads."""
         self.rfile.read(int(self.headers.get("content-length", 0)))
         body = json.dumps({"health": "true", "token": "any", "kvs": []}).encode()
         self.send_response(200)
@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -46,7 +46,7 @@ context.verify_mode = ssl.CERT_REQUIRED
 
 
 class Server(ThreadingHTTPServer):
-    """Shakes hands in the thread of the connection, so that one that does not cannot hold up the others."""
+    """Makes the handshake in the thread of the connection, so that a silent client delays no other."""
 
     daemon_threads = True
 
@@ -60,7 +60,7 @@ class Server(ThreadingHTTPServer):
         super().process_request_thread(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 server = Server((address, int(port)), Handler)
