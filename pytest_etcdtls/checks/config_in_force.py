@@ -123,7 +123,7 @@ def _judge_client_auth(declaration: ListenerDeclaration, admission: AccessMatrix
     served = [cell for cell in admission.cells if cell.attempt.ending is Ending.SERVED]
     unclear = [cell for cell in admission.cells if cell.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
     asks, wanted = _declared_client_auth(declaration)
-    enforced = declaration.tls.admission is not ClientAuthentication.ANYBODY
+    enforced = declaration.tls.client_auth is not ClientAuthentication.ANYBODY
     if not served and unclear:
         yield CannotJudge(Outcome.INCONCLUSIVE, observed_in(unclear))
     elif served and wanted:
@@ -144,7 +144,7 @@ def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | N
     asks = declaration.member.as_read(f"{p}client-cert-auth")
     if asks is not None and asks.on:
         return asks, True
-    enforced = declaration.tls.admission is not ClientAuthentication.ANYBODY
+    enforced = declaration.tls.client_auth is not ClientAuthentication.ANYBODY
     return declaration.member.as_read(f"{p}trusted-ca-file") if enforced else None, enforced
 
 

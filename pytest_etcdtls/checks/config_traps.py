@@ -571,7 +571,7 @@ def _unread(member: MemberDeclaration, version: str) -> Iterator[Statement]:
     for side in SIDES:
         tls = member.effective.sides[side]
         crl = member.declared.crls.get(tls.crl_file or "")
-        if tls.crl_file is None or tls.admission is ClientAuthentication.ANYBODY:
+        if tls.crl_file is None or tls.client_auth is ClientAuthentication.ANYBODY:
             continue
         if crl is None or crl.encoding not in (Encoding.PEM, Encoding.DER, Encoding.NEITHER):
             yield CannotJudge(

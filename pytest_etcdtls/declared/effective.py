@@ -61,8 +61,8 @@ class TLSSide:
         key: the declared path of its key.
         generated: whether etcd generates a self-signed certificate (``--auto-tls``) and ignores the other TLS
             settings of this side.
-        admission: which clients are accepted.
-        asks: whether ``--client-cert-auth`` is on and not ignored.
+        client_auth: which clients are accepted.
+        client_cert_auth: whether ``--client-cert-auth`` is on and not ignored.
         trusted_ca: the path of the CA bundle that client certificates are verified against.
         allowed_cn: the common names that are accepted; empty for all.
         allowed_hostname: hostnames, one of which a client certificate must be valid for; empty for all.
@@ -78,8 +78,8 @@ class TLSSide:
     certificate: str | None
     key: str | None
     generated: bool
-    admission: ClientAuthentication
-    asks: bool
+    client_auth: ClientAuthentication
+    client_cert_auth: bool
     trusted_ca: str | None
     allowed_cn: tuple[str, ...]
     allowed_hostname: tuple[str, ...]
@@ -114,34 +114,34 @@ def tls_side(
     p = prefix(side)
     certificate, key = declaration.text(f"{p}cert-file"), declaration.text(f"{p}key-file")
     generated = declaration.on(f"{p}auto-tls") and certificate is None and key is None
-    asks = declaration.on(f"{p}client-cert-auth") and not generated
+    client_cert_auth = declaration.on(f"{p}client-cert-auth") and not generated
     ca = None if generated else declaration.text(f"{p}trusted-ca-file")
-    admission = _admission(asks, ca, version)
+    client_auth = _client_auth(client_cert_auth, ca, version)
     own = declaration.text(f"{p}client-cert-file") if version_key(version) >= (3, 5) else None
     return TLSSide(
         side=side,
         certificate=None if generated else certificate,
         key=None if generated else key,
         generated=generated,
-        admission=admission,
-        asks=asks,
+        client_auth=client_auth,
+        client_cert_auth=client_cert_auth,
         trusted_ca=ca,
         allowed_cn=() if generated else allowed_names(declaration, f"{side}-cert-allowed-cn", version),
         allowed_hostname=()
         if generated
         else allowed_names(declaration, f"{side}-cert-allowed-hostname", version),
         crl_file=None if generated else declaration.text(f"{side}-crl-file"),
-        crl=CRLEffect.NONE if generated else crl_effect(declaration, side, version, admission, crl),
+        crl=CRLEffect.NONE if generated else crl_effect(declaration, side, version, client_auth, crl),
         dials_with=None if generated else own or certificate,
         skips_san_rule=not generated and _skips_san_rule(declaration, side, version),
-        cn_is_user=side == "client" and asks,
+        cn_is_user=side == "client" and client_cert_auth,
     )
 
 
-def _admission(asks: bool, ca: str | None, version: str | None) -> ClientAuthentication:
-    if ca is not None and (asks or version_key(version) >= (3, 4)):
+def _client_auth(client_cert_auth: bool, ca: str | None, version: str | None) -> ClientAuthentication:
+    if ca is not None and (client_cert_auth or version_key(version) >= (3, 4)):
         return ClientAuthentication.TRUSTED_CA
-    return ClientAuthentication.SYSTEM_ROOTS if asks else ClientAuthentication.ANYBODY
+    return ClientAuthentication.SYSTEM_ROOTS if client_cert_auth else ClientAuthentication.ANYBODY
 
 
 def allowed_names(declaration: Declaration, name: str, version: str | None) -> tuple[str, ...]:
@@ -161,13 +161,13 @@ def crl_effect(
     declaration: Declaration,
     side: Side,
     version: str | None,
-    admission: ClientAuthentication,
+    client_auth: ClientAuthentication,
     crl: CRLFile | None,
 ) -> CRLEffect:
     """Return the effect of a side's CRL on listeners where etcd checks it."""
     if declaration.text(f"{side}-crl-file") is None:
         return CRLEffect.NONE
-    if admission is ClientAuthentication.ANYBODY:
+    if client_auth is ClientAuthentication.ANYBODY:
         return CRLEffect.IGNORED  # no client certificate is requested, so none can be revoked
     if crl is None or crl.found is None:
         return CRLEffect.UNKNOWN
@@ -196,7 +196,7 @@ class EffectiveListener:
         side: the TLS configuration that applies; ``None`` without TLS.
         crl: the effect of the CRL on this listener.
         san_rule: whether the names in a client certificate must match the address that it connects from.
-        speaks: the protocols that the listener serves: ``grpc``, ``http``.
+        protocols: the protocols that the listener serves: ``grpc``, ``http``.
         minimum: the lowest TLS version; ``None`` without TLS.
         maximum: the highest TLS version; ``None`` for Go's default.
         cipher_suites: Go's names of the cipher suites allowed in TLS 1.2; empty for Go's default.
@@ -208,7 +208,7 @@ class EffectiveListener:
     side: TLSSide | None = None
     crl: CRLEffect = CRLEffect.NONE
     san_rule: bool = False
-    speaks: frozenset[str] = frozenset({"http"})
+    protocols: frozenset[str] = frozenset({"http"})
     minimum: TLSVersion | None = None
     maximum: TLSVersion | None = None
     cipher_suites: tuple[str, ...] = ()
@@ -224,9 +224,9 @@ class EffectiveListener:
         return self.declared.url
 
     @property
-    def admission(self) -> ClientAuthentication:
+    def client_auth(self) -> ClientAuthentication:
         """Which clients are accepted; every client where plaintext is served."""
-        return ClientAuthentication.ANYBODY if self.plaintext or self.side is None else self.side.admission
+        return ClientAuthentication.ANYBODY if self.plaintext or self.side is None else self.side.client_auth
 
     def describe(self) -> str:
         """Return a short description of the clients that are accepted."""
@@ -245,12 +245,12 @@ class EffectiveListener:
         return "; ".join([*parts, versions])
 
     def _who(self, side: TLSSide) -> str:
-        who = str(side.admission)
-        if side.trusted_ca and side.admission is ClientAuthentication.TRUSTED_CA:
+        who = str(side.client_auth)
+        if side.trusted_ca and side.client_auth is ClientAuthentication.TRUSTED_CA:
             who += f" {side.trusted_ca}"
-        if side.admission is not ClientAuthentication.ANYBODY and side.allowed_cn:
+        if side.client_auth is not ClientAuthentication.ANYBODY and side.allowed_cn:
             who += f", with the CN {' or '.join(map(_name, side.allowed_cn))}"
-        if side.admission is not ClientAuthentication.ANYBODY and side.allowed_hostname:
+        if side.client_auth is not ClientAuthentication.ANYBODY and side.allowed_hostname:
             who += f", valid for {' or '.join(map(_name, side.allowed_hostname))}"
         return who
 
@@ -322,12 +322,15 @@ def _listeners(
             beside = _same_address(listener, declared)
             if beside is None:
                 yield EffectiveListener(
-                    declared=listener, tls=False, plaintext=True, speaks=_speaks(listener.role, declaration)
+                    declared=listener,
+                    tls=False,
+                    plaintext=True,
+                    protocols=_protocols(listener.role, declaration),
                 )
             continue
         side = sides["peer" if listener.role is Role.PEER else "client"]
         minimum, maximum = _tls_versions(declaration, version)
-        asked = side.admission is not ClientAuthentication.ANYBODY
+        asked = side.client_auth is not ClientAuthentication.ANYBODY
         yield EffectiveListener(
             declared=listener,
             tls=True,
@@ -335,7 +338,7 @@ def _listeners(
             side=side,
             crl=_crl(listener.role, side, declaration, version),
             san_rule=asked and listener.role in (Role.PEER, Role.METRICS) and not side.skips_san_rule,
-            speaks=_speaks(listener.role, declaration),
+            protocols=_protocols(listener.role, declaration),
             minimum=minimum,
             maximum=maximum,
             cipher_suites=declaration.words("cipher-suites"),
@@ -360,7 +363,7 @@ def _same_address(
     )
 
 
-def _speaks(role: Role, declaration: Declaration) -> frozenset[str]:
+def _protocols(role: Role, declaration: Declaration) -> frozenset[str]:
     if role is Role.CLIENT:
         return frozenset({"grpc"}) if split_http(declaration) else frozenset({"grpc", "http"})
     return frozenset({"http"})

@@ -131,15 +131,15 @@ def spellings(settings: tuple[Setting, ...]) -> str:
     return ", ".join(setting.spelled for setting in settings)
 
 
-def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
+def generated_certificates(context: TrapContext) -> Iterator[Trap]:
     """``--auto-tls`` drops the declared TLS settings of its side, or is ignored if a certificate is given."""
-    for side in situation.sides():
+    for side in context.sides():
         p = prefix(side.side)
-        auto = situation.settings(f"{p}auto-tls")
+        auto = context.settings(f"{p}auto-tls")
         if not auto or not auto[0].on:
             continue
         dropped = tuple(
-            setting for setting in _of_side(situation, side) if setting.value and setting.value != "false"
+            setting for setting in _of_side(context, side) if setting.value and setting.value != "false"
         )
         if side.generated and dropped:
             yield Trap(
@@ -147,20 +147,20 @@ def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
                 summary=f"--{p}auto-tls accepts every client: it disables {spellings(dropped)}",
                 remedy=f"give --{p}cert-file and --{p}key-file and remove --{p}auto-tls",
                 settings=(*auto, *dropped),
-                listeners=urls(situation.secure(side.side)),
+                listeners=urls(context.secure(side.side)),
             )
         elif not side.generated:
             yield Trap(
                 id="auto-tls-ignored",
                 summary=f"--{p}auto-tls is ignored, since a certificate is given",
                 remedy=f"remove --{p}auto-tls",
-                settings=(*auto, *situation.settings(f"{p}cert-file")),
+                settings=(*auto, *context.settings(f"{p}cert-file")),
             )
 
 
-def _of_side(situation: TrapContext, side: TLSSide) -> tuple[Setting, ...]:
+def _of_side(context: TrapContext, side: TLSSide) -> tuple[Setting, ...]:
     p = prefix(side.side)
-    return situation.settings(
+    return context.settings(
         f"{p}client-cert-auth",
         f"{p}trusted-ca-file",
         f"{side.side}-crl-file",
@@ -169,33 +169,33 @@ def _of_side(situation: TrapContext, side: TLSSide) -> tuple[Setting, ...]:
     )
 
 
-def no_bundle(situation: TrapContext) -> Iterator[Trap]:
+def no_bundle(context: TrapContext) -> Iterator[Trap]:
     """``--client-cert-auth`` without a trusted CA uses the system's root store."""
-    for side in situation.sides():
+    for side in context.sides():
         p = prefix(side.side)
-        secure = situation.secure(side.side)
-        if side.admission is not ClientAuthentication.SYSTEM_ROOTS or not secure:
+        secure = context.secure(side.side)
+        if side.client_auth is not ClientAuthentication.SYSTEM_ROOTS or not secure:
             continue
-        roots = situation.declaration.go_environment.get("SSL_CERT_FILE")
+        roots = context.declaration.go_environment.get("SSL_CERT_FILE")
         yield Trap(
             id="client-auth-without-ca",
             summary=f"--{p}client-cert-auth without --{p}trusted-ca-file accepts every client with a "
             f"certificate of any CA in {roots or 'the root store of the system'}, and refuses the cluster's "
             "own clients",
             remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
-            settings=situation.settings(f"{p}client-cert-auth"),
+            settings=context.settings(f"{p}client-cert-auth"),
             listeners=urls(secure),
         )
 
 
-def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
+def bundle_alone(context: TrapContext) -> Iterator[Trap]:
     """A trusted CA alone enforces client certificates since 3.4, but not in 3.3."""
-    old = version_key(situation.version) < (3, 4)
-    for side in situation.sides():
+    old = version_key(context.version) < (3, 4)
+    for side in context.sides():
         p = prefix(side.side)
-        given = situation.settings(f"{p}trusted-ca-file")
-        asks = situation.seen.on(f"{p}client-cert-auth")
-        if not given or asks or side.generated or not situation.secure(side.side) or (p and not old):
+        given = context.settings(f"{p}trusted-ca-file")
+        on = context.seen.on(f"{p}client-cert-auth")
+        if not given or on or side.generated or not context.secure(side.side) or (p and not old):
             continue
         yield Trap(
             id="trusted-ca-alone",
@@ -204,16 +204,16 @@ def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
             else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not "
             "set, but a certificate's CN is not used as a user name",
             remedy=f"declare it explicitly: --{p}client-cert-auth=true",
-            settings=(*given, *situation.settings(f"{p}client-cert-auth")),
-            listeners=urls(situation.secure(side.side)),
+            settings=(*given, *context.settings(f"{p}client-cert-auth")),
+            listeners=urls(context.secure(side.side)),
         )
 
 
-def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
+def plaintext_beside_tls(context: TrapContext) -> Iterator[Trap]:
     """An ``http`` listener accepts every client, regardless of the TLS settings."""
-    for side in situation.sides():
-        plain = tuple(found for found in situation.effective.listeners if _is_open(found, side))
-        if not plain or not (side.has_certificate or side.admission is not ClientAuthentication.ANYBODY):
+    for side in context.sides():
+        plain = tuple(found for found in context.effective.listeners if _is_open(found, side))
+        if not plain or not (side.has_certificate or side.client_auth is not ClientAuthentication.ANYBODY):
             continue
         unasked = [found for found in plain if found.declared.setting is None]
         shared = [found for found in plain if found.tls]
@@ -229,7 +229,7 @@ def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
             remedy=f"write https:// in --listen-{side.side}-urls, or remove the URL",
             settings=(
                 *dict.fromkeys(found.declared.setting for found in plain if found.declared.setting),
-                *situation.settings(f"{p}client-cert-auth", f"{p}cert-file"),
+                *context.settings(f"{p}client-cert-auth", f"{p}cert-file"),
             ),
             listeners=urls(plain),
         )
@@ -248,32 +248,32 @@ CLIENT_AUTH_TRAPS = (
 )
 
 
-def crl_traps(situation: TrapContext) -> Iterator[Trap]:
+def crl_traps(context: TrapContext) -> Iterator[Trap]:
     """Yield the traps of each side's CRL."""
-    for side in situation.sides():
-        if side.crl_file is not None and situation.secure(side.side):
-            yield from _without_effect(situation, side)
-            yield from _unreadable(situation, side)
-            yield from _not_on_grpc(situation, side)
+    for side in context.sides():
+        if side.crl_file is not None and context.secure(side.side):
+            yield from _without_effect(context, side)
+            yield from _unreadable(context, side)
+            yield from _not_on_grpc(context, side)
 
 
-def _without_effect(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
-    if side.admission is ClientAuthentication.ANYBODY:
+def _without_effect(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
+    if side.client_auth is ClientAuthentication.ANYBODY:
         p = prefix(side.side)
         yield Trap(
             id="crl-without-client-auth",
             summary=f"--{side.side}-crl-file refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
-            settings=situation.settings(f"{side.side}-crl-file"),
-            listeners=urls(situation.secure(side.side)),
+            settings=context.settings(f"{side.side}-crl-file"),
+            listeners=urls(context.secure(side.side)),
         )
 
 
-def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
-    if side.admission is ClientAuthentication.ANYBODY or side.crl_file is None:
+def _unreadable(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
+    if side.client_auth is ClientAuthentication.ANYBODY or side.crl_file is None:
         return
-    crl = situation.crls.get(side.crl_file)
-    settings, listeners = situation.settings(f"{side.side}-crl-file"), urls(situation.secure(side.side))
+    crl = context.crls.get(side.crl_file)
+    settings, listeners = context.settings(f"{side.side}-crl-file"), urls(context.secure(side.side))
     if crl is None or crl.found is None:
         yield Trap(
             id="crl-missing",
@@ -284,7 +284,7 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
             listeners=listeners,
             certain=False,
         )
-    elif crl.encoding is Encoding.PEM and version_key(situation.version) >= (3, 6):
+    elif crl.encoding is Encoding.PEM and version_key(context.version) >= (3, 6):
         yield Trap(
             id="crl-encoding",
             summary=f"{side.crl_file} is PEM, which etcd reads up to 3.5 only: from 3.6 on every client "
@@ -292,7 +292,7 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
             remedy=f"convert it: openssl crl -in {crl.found} -outform DER -out crl.der",
             settings=settings,
             listeners=listeners,
-            certain=situation.version is not None,
+            certain=context.version is not None,
         )
     elif crl.encoding is None or crl.encoding is Encoding.NEITHER:
         yield Trap(
@@ -305,19 +305,19 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
         )
 
 
-def _not_on_grpc(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
+def _not_on_grpc(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
     ignoring = tuple(
         listener
-        for listener in situation.secure(side.side)
+        for listener in context.secure(side.side)
         if listener.crl is CRLEffect.IGNORED and side.crl is not CRLEffect.IGNORED
     )
     if ignoring:
         yield Trap(
             id="crl-ignored-on-grpc",
             summary=f"revoked clients are served by gRPC on {', '.join(urls(ignoring))}: etcd "
-            f"{situation.version} does not read the CRL there",
+            f"{context.version} does not read the CRL there",
             remedy="upgrade etcd, or remove --listen-client-http-urls",
-            settings=situation.settings("client-crl-file", "listen-client-http-urls"),
+            settings=context.settings("client-crl-file", "listen-client-http-urls"),
             listeners=urls(ignoring),
         )
 
@@ -325,15 +325,15 @@ def _not_on_grpc(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
 CRL_TRAPS = (crl_traps,)
 
 
-def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
+def names_without_client_auth(context: TrapContext) -> Iterator[Trap]:
     """Allowed names have no effect if no client certificate is requested."""
-    for side in situation.sides():
-        given = situation.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
+    for side in context.sides():
+        given = context.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
         if (
             not given
             or side.generated
-            or side.admission is not ClientAuthentication.ANYBODY
-            or not situation.secure(side.side)
+            or side.client_auth is not ClientAuthentication.ANYBODY
+            or not context.secure(side.side)
         ):
             continue
         p = prefix(side.side)
@@ -342,32 +342,32 @@ def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
             summary=f"{spellings(given)} refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=given,
-            listeners=urls(situation.secure(side.side)),
+            listeners=urls(context.secure(side.side)),
         )
 
 
-def names_as_one(situation: TrapContext) -> Iterator[Trap]:
+def names_as_one(context: TrapContext) -> Iterator[Trap]:
     """Before 3.5.15 a list of allowed names is a single name, which matches no certificate."""
-    if has(situation.version, {"3.5": 15}):
+    if has(context.version, {"3.5": 15}):
         return
-    for setting in situation.settings(
+    for setting in context.settings(
         "client-cert-allowed-hostname", "peer-cert-allowed-cn", "peer-cert-allowed-hostname"
     ):
         if "," in setting.value:
             yield Trap(
                 id="allowed-names-as-one",
-                summary=f"etcd {situation.version} reads {setting.written} as one name, so every client "
+                summary=f"etcd {context.version} reads {setting.written} as one name, so every client "
                 "is refused",
                 remedy=f"give one name in {setting.spelled}, or upgrade etcd",
                 settings=(setting,),
             )
 
 
-def san_rule_off(situation: TrapContext) -> Iterator[Trap]:
+def san_rule_off(context: TrapContext) -> Iterator[Trap]:
     """Without the SAN rule, a stolen member certificate is accepted from any address."""
-    for side in situation.sides():
-        if side.skips_san_rule and side.admission is not ClientAuthentication.ANYBODY:
-            found = situation.settings(
+    for side in context.sides():
+        if side.skips_san_rule and side.client_auth is not ClientAuthentication.ANYBODY:
+            found = context.settings(
                 f"{side.side}-skip-client-san-verification", "experimental-peer-skip-client-san-verification"
             )
             yield Trap(
@@ -393,17 +393,17 @@ def _matters(name: str) -> bool:
     return name in URL_LISTS or any(word in name for word in _ABOUT_TLS)
 
 
-def hidden_by_file(situation: TrapContext) -> Iterator[Trap]:
+def hidden_by_file(context: TrapContext) -> Iterator[Trap]:
     """With a configuration file, etcd ignores flags and variables; equal values are not reported."""
     hidden = tuple(
         setting
-        for setting in situation.declaration.hidden
-        if is_about_tls(setting) and not _says_the_same(situation.seen.settings.get(setting.name), setting)
+        for setting in context.declaration.hidden
+        if is_about_tls(setting) and not _says_the_same(context.seen.settings.get(setting.name), setting)
     )
     if hidden:
         yield Trap(
             id="config-file-hides-flags",
-            summary=f"etcd reads {situation.declaration.config_file} and ignores {spellings(hidden)}",
+            summary=f"etcd reads {context.declaration.config_file} and ignores {spellings(hidden)}",
             remedy="start etcd without the configuration file and with every setting as a flag, or write "
             "these settings into the file, if this etcd has keys for them",
             settings=hidden,
@@ -419,33 +419,33 @@ def _says_the_same(in_force: Setting | None, hidden: Setting) -> bool:
     return in_force.value == hidden.value
 
 
-def unknown_keys(situation: TrapContext) -> Iterator[Trap]:
+def unknown_keys(context: TrapContext) -> Iterator[Trap]:
     """An unknown key in the configuration file is ignored without a message."""
-    here = situation.declaration.unknown
+    here = context.declaration.unknown
     unread = [setting for setting in here if setting.via is Via.KEY]
     unread += [
         setting
-        for setting in passed_over(situation.declaration, situation.version)
+        for setting in passed_over(context.declaration, context.version)
         if setting.via is Via.KEY and is_about_tls(setting)
     ]
     for setting in unread:
         yield Trap(
             id="unknown-key",
-            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}has no such key and "
+            summary=f"{setting.spelled} is not in force: etcd {_version(context)}has no such key and "
             "does not warn",
             remedy=_advice(setting),
             settings=(setting,),
-            certain=_names_are_known(situation),
+            certain=_names_are_known(context),
         )
 
 
-def _names_are_known(situation: TrapContext) -> bool:
+def _names_are_known(context: TrapContext) -> bool:
     """Return whether the names of that version are known. A newer version may have more."""
-    return line(situation.version) in LINES
+    return line(context.version) in LINES
 
 
-def _version(situation: TrapContext) -> str:
-    return f"{situation.version} " if situation.version else ""
+def _version(context: TrapContext) -> str:
+    return f"{context.version} " if context.version else ""
 
 
 def _advice(setting: Setting) -> str:
@@ -461,9 +461,9 @@ def _advice(setting: Setting) -> str:
     return f"perhaps {close[0]} is meant" if close else f"remove {setting.spelled}"
 
 
-def go_fields(situation: TrapContext) -> Iterator[Trap]:
+def go_fields(context: TrapContext) -> Iterator[Trap]:
     """Go's field names are accepted as keys, which etcd's documentation does not mention."""
-    for setting in situation.seen.settings.values():
+    for setting in context.seen.settings.values():
         if setting.via is Via.KEY and setting.spelled.partition(".")[0].lower() in GO_FIELDS:
             yield Trap(
                 id="undocumented-key",
@@ -473,16 +473,16 @@ def go_fields(situation: TrapContext) -> Iterator[Trap]:
             )
 
 
-def unknown_variables(situation: TrapContext) -> Iterator[Trap]:
+def unknown_variables(context: TrapContext) -> Iterator[Trap]:
     """An unknown environment variable is ignored with a warning in the log.
 
     Other programs, such as the script that starts etcd, have variables too. Only variables whose name is
     equal or similar to one that concerns TLS are reported.
     """
-    unread = [setting for setting in situation.declaration.unknown if setting.via is Via.VARIABLE]
+    unread = [setting for setting in context.declaration.unknown if setting.via is Via.VARIABLE]
     unread += [
         setting
-        for setting in passed_over(situation.declaration, situation.version)
+        for setting in passed_over(context.declaration, context.version)
         if setting.via is Via.VARIABLE and is_about_tls(setting)
     ]
     for setting in unread:
@@ -491,29 +491,29 @@ def unknown_variables(situation: TrapContext) -> Iterator[Trap]:
             continue
         yield Trap(
             id="unknown-variable",
-            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}does not know it and only "
+            summary=f"{setting.spelled} is not in force: etcd {_version(context)}does not know it and only "
             "warns",
             remedy=f"perhaps {close[0]} is meant" if close and close[0] != setting.spelled else "remove it",
             settings=(setting,),
-            certain=_names_are_known(situation),
+            certain=_names_are_known(context),
         )
 
 
-def unknown_flags(situation: TrapContext) -> Iterator[Trap]:
+def unknown_flags(context: TrapContext) -> Iterator[Trap]:
     """An unknown flag stops etcd."""
-    flags = [setting for setting in situation.declaration.unknown if setting.via is Via.FLAG]
-    given = (*situation.declaration.settings.values(), *situation.declaration.hidden)
+    flags = [setting for setting in context.declaration.unknown if setting.via is Via.FLAG]
+    given = (*context.declaration.settings.values(), *context.declaration.hidden)
     flags += [
-        setting for setting in given if setting.via is Via.FLAG and not known_to(setting, situation.version)
+        setting for setting in given if setting.via is Via.FLAG and not known_to(setting, context.version)
     ]
     for setting in flags:
         lines = flag_lines(setting.name)
         close = difflib.get_close_matches(setting.name, sorted(EVERY_FLAG), 1)
         known = f"it is a flag of {lines}" if lines else "no version has it"
-        new = successor(setting, situation.version)
+        new = successor(setting, context.version)
         yield Trap(
             id="flag-unknown-to-version",
-            summary=f"etcd {_version(situation)}does not start with {setting.spelled}: {known}",
+            summary=f"etcd {_version(context)}does not start with {setting.spelled}: {known}",
             remedy=f"give {new} (etcd {flag_lines(new[2:].partition('=')[0])}) instead of {setting.spelled}"
             if new
             else f"remove {setting.spelled}"
@@ -521,15 +521,15 @@ def unknown_flags(situation: TrapContext) -> Iterator[Trap]:
             else f"perhaps --{close[0]} is meant",
             settings=(setting,),
             starts=False,
-            certain=_names_are_known(situation),
+            certain=_names_are_known(context),
         )
 
 
-def variables_beside_flags(situation: TrapContext) -> Iterator[Trap]:
+def variables_beside_flags(context: TrapContext) -> Iterator[Trap]:
     """Since 3.4, etcd does not start if a flag and its variable are both given."""
-    for setting in situation.declaration.shadowed:
-        flag = situation.declaration.settings[setting.name]
-        old = version_key(situation.version) < (3, 4)
+    for setting in context.declaration.shadowed:
+        flag = context.declaration.settings[setting.name]
+        old = version_key(context.version) < (3, 4)
         yield Trap(
             id="variable-beside-flag",
             summary=f"{setting.spelled} is ignored, since {flag.spelled} is given"
@@ -541,9 +541,9 @@ def variables_beside_flags(situation: TrapContext) -> Iterator[Trap]:
         )
 
 
-def gateway_off(situation: TrapContext) -> Iterator[Trap]:
+def gateway_off(context: TrapContext) -> Iterator[Trap]:
     """In 3.4, the JSON gateway is on by the flag's default but off with a configuration file."""
-    if situation.effective.gateway or "enable-grpc-gateway" in situation.seen.settings:
+    if context.effective.gateway or "enable-grpc-gateway" in context.seen.settings:
         return
     yield Trap(
         id="gateway-off-in-config-file",
@@ -568,10 +568,10 @@ _NEEDED_BY_HTTP2 = frozenset(
 )
 
 
-def does_not_start(situation: TrapContext) -> Iterator[Trap]:
+def does_not_start(context: TrapContext) -> Iterator[Trap]:
     """Yield one trap for each reason why etcd does not start."""
-    for mistake in situation.declaration.mistakes:
-        if mistake.key is not None and not known_to(mistake.key, situation.version):
+    for mistake in context.declaration.mistakes:
+        if mistake.key is not None and not known_to(mistake.key, context.version):
             continue
         yield Trap(
             id="does-not-start",
@@ -580,7 +580,7 @@ def does_not_start(situation: TrapContext) -> Iterator[Trap]:
             starts=False,
         )
     for rule in _RULES:
-        for summary, remedy, settings in rule(situation):
+        for summary, remedy, settings in rule(context):
             yield Trap(
                 id="does-not-start",
                 summary=f"etcd does not start: {summary}",
@@ -590,14 +590,14 @@ def does_not_start(situation: TrapContext) -> Iterator[Trap]:
             )
 
 
-def _certificates(situation: TrapContext) -> Iterator[Problem]:
-    for side in situation.sides():
-        if side.generated or not _reads_pair(situation, side):
+def _certificates(context: TrapContext) -> Iterator[Problem]:
+    for side in context.sides():
+        if side.generated or not _reads_pair(context, side):
             continue
         p = prefix(side.side)
-        settings = situation.settings(f"{p}cert-file", f"{p}key-file")
+        settings = context.settings(f"{p}cert-file", f"{p}key-file")
         if side.certificate is None and side.key is None:
-            listeners = situation.secure(side.side)
+            listeners = context.secure(side.side)
             yield (
                 f"{listeners[0].url} needs a certificate, and --{p}cert-file and --{p}key-file are not given",
                 f"give --{p}cert-file and --{p}key-file",
@@ -606,32 +606,32 @@ def _certificates(situation: TrapContext) -> Iterator[Problem]:
         elif side.certificate is None or side.key is None:
             missing = "cert-file" if side.certificate is None else "key-file"
             yield f"{spellings(settings)} is given without --{p}{missing}", f"give --{p}{missing}", settings
-        yield from _dialling_pair(situation, side)
+        yield from _dialling_pair(context, side)
 
 
-def _reads_pair(situation: TrapContext, side: TLSSide) -> bool:
+def _reads_pair(context: TrapContext, side: TLSSide) -> bool:
     """Return whether etcd reads the pair at its start: to serve TLS, and of peers always, to dial."""
     dials = side.side == "peer" and (side.certificate is not None or side.key is not None)
-    return bool(situation.secure(side.side)) or dials
+    return bool(context.secure(side.side)) or dials
 
 
-def _dialling_pair(situation: TrapContext, side: TLSSide) -> Iterator[Problem]:
+def _dialling_pair(context: TrapContext, side: TLSSide) -> Iterator[Problem]:
     p = prefix(side.side)
     pair = (f"{p}client-cert-file", f"{p}client-key-file")
-    given = situation.settings(*pair)
+    given = context.settings(*pair)
     if len([setting for setting in given if setting.value]) == 1:
         yield f"{spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
 
 
-def _names(situation: TrapContext) -> Iterator[Problem]:
-    for side in situation.sides():
-        if side.allowed_cn and side.allowed_hostname and _reads_pair(situation, side):
-            given = situation.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
+def _names(context: TrapContext) -> Iterator[Problem]:
+    for side in context.sides():
+        if side.allowed_cn and side.allowed_hostname and _reads_pair(context, side):
+            given = context.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
             yield f"{spellings(given)} exclude each other", "give one of them", given
 
 
-def _addresses(situation: TrapContext) -> Iterator[Problem]:
-    declared = declared_listeners(situation.seen)
+def _addresses(context: TrapContext) -> Iterator[Problem]:
+    declared = declared_listeners(context.seen)
     for listener in declared:
         problem = bind_problem(listener.url)
         if problem and listener.setting:
@@ -639,14 +639,14 @@ def _addresses(situation: TrapContext) -> Iterator[Problem]:
     ports = {listener.url.address for listener in declared if listener.role is Role.CLIENT_HTTP}
     shared = [found for found in declared if found.role is Role.CLIENT and found.url.address in ports]
     if shared:
-        given = situation.settings(FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
+        given = context.settings(FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
         yield f"{shared[0].url} is listed in both {spellings(given)}", "give HTTP a port of its own", given
 
 
-def _advertised(situation: TrapContext) -> Iterator[Problem]:
+def _advertised(context: TrapContext) -> Iterator[Problem]:
     listening, advertised = (
-        situation.settings(FLAGS[Role.CLIENT]),
-        situation.settings("advertise-client-urls"),
+        context.settings(FLAGS[Role.CLIENT]),
+        context.settings("advertise-client-urls"),
     )
     # What counts is that a flag is set: an empty one is, an empty variable and a key are not.
     if any(map(_is_set, listening)) and not any(map(_is_set, advertised)):
@@ -661,31 +661,31 @@ def _is_set(setting: Setting) -> bool:
     return setting.via is Via.FLAG or (setting.via is Via.VARIABLE and bool(setting.value))
 
 
-def _validity(situation: TrapContext) -> Iterator[Problem]:
-    given = situation.settings("self-signed-cert-validity")
-    generates = any(side.generated for side in situation.sides())
+def _validity(context: TrapContext) -> Iterator[Problem]:
+    given = context.settings("self-signed-cert-validity")
+    generates = any(side.generated for side in context.sides())
     if generates and given and given[0].via is not Via.KEY and given[0].value == "0":
         yield f"{given[0].written} is no validity", "give a number of years", given
 
 
-def _tls_versions(situation: TrapContext) -> Iterator[Problem]:
-    given = situation.settings("tls-min-version", "tls-max-version")
+def _tls_versions(context: TrapContext) -> Iterator[Problem]:
+    given = context.settings("tls-min-version", "tls-max-version")
     for setting in given:
         if setting.value and setting.value not in _TLS_VERSIONS:
             yield f"{setting.written} is not a version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
-    minimum, maximum = situation.seen.text("tls-min-version"), situation.seen.text("tls-max-version")
+    minimum, maximum = context.seen.text("tls-min-version"), context.seen.text("tls-max-version")
     if (minimum, maximum) == ("TLS1.3", "TLS1.2"):
         yield "the lowest TLS version is above the highest", "swap them", given
 
 
-def _suites(situation: TrapContext) -> Iterator[Problem]:
-    suites = situation.seen.words("cipher-suites")
+def _suites(context: TrapContext) -> Iterator[Problem]:
+    suites = context.seen.words("cipher-suites")
     if not suites:
         return
-    given = situation.settings("cipher-suites", "tls-min-version")
-    if situation.seen.text("tls-min-version") == "TLS1.3":
+    given = context.settings("cipher-suites", "tls-min-version")
+    if context.seen.text("tls-min-version") == "TLS1.3":
         yield "--cipher-suites do not go with TLS 1.3 alone, whose suites Go decides", "remove them", given
-    elif situation.secure("client") and not _NEEDED_BY_HTTP2.intersection(suites):
+    elif context.secure("client") and not _NEEDED_BY_HTTP2.intersection(suites):
         yield (
             f"{given[0].written} lacks a suite that HTTP/2 needs",
             f"add {' or '.join(sorted(_NEEDED_BY_HTTP2))}",
@@ -693,18 +693,18 @@ def _suites(situation: TrapContext) -> Iterator[Problem]:
         )
 
 
-def _renamed(situation: TrapContext) -> Iterator[Problem]:
+def _renamed(context: TrapContext) -> Iterator[Problem]:
     """In 3.6, a flag and its old name with the prefix ``experimental-`` exclude each other."""
-    if version_key(situation.version)[:2] != (3, 6):
+    if version_key(context.version)[:2] != (3, 6):
         return
-    for name in situation.seen.settings:
-        if f"experimental-{name}" in situation.seen.settings:
-            given = situation.settings(name, f"experimental-{name}")
+    for name in context.seen.settings:
+        if f"experimental-{name}" in context.seen.settings:
+            given = context.settings(name, f"experimental-{name}")
             yield f"{spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given
 
 
-def _values(situation: TrapContext) -> Iterator[Problem]:
-    yield from refused_values(situation.seen, situation.version)
+def _values(context: TrapContext) -> Iterator[Problem]:
+    yield from refused_values(context.seen, context.version)
 
 
 _RULES: tuple[Callable[[TrapContext], Iterator[Problem]], ...] = (
@@ -739,13 +739,13 @@ def find_traps(
         crls: the CRL files that were read, by declared path.
     """
     done = effective(declaration, version, crls)
-    situation = TrapContext(
+    context = TrapContext(
         declaration=declaration,
         seen=in_force(declaration, done.version),
         effective=done,
         crls=crls or {},
     )
-    found = [trap for look_for in _EVERY for trap in look_for(situation)]
+    found = [trap for look_for in _EVERY for trap in look_for(context)]
     return tuple(sorted(found, key=lambda trap: trap.starts))
 
 
@@ -910,7 +910,7 @@ def _moves(member: DeclaredMember, before: Effective, after: Effective, of: str)
     for side in SIDES:
         old, new, p = before.sides[side], after.sides[side], prefix(side)
         nobody, ca = ClientAuthentication.ANYBODY, f"{p}trusted-ca-file"
-        if old.admission is nobody and new.admission is not nobody:
+        if old.client_auth is nobody and new.client_auth is not nobody:
             yield moved(
                 f"--{ca} alone refuses clients without a certificate of that CA, which are accepted now",
                 f"give every client a certificate, or remove --{ca}",
@@ -918,14 +918,14 @@ def _moves(member: DeclaredMember, before: Effective, after: Effective, of: str)
             )
         for name in ("cert-allowed-cn", "cert-allowed-hostname"):
             flag, field = f"{side}-{name}", name.removeprefix("cert-").replace("-", "_")
-            if getattr(new, field) and not getattr(old, field) and new.admission is not nobody:
+            if getattr(new, field) and not getattr(old, field) and new.client_auth is not nobody:
                 names = " and ".join(one or "no name at all" for one in getattr(new, field))
                 yield moved(
                     f"only certificates for {names} are accepted; this etcd ignores that setting",
                     "issue certificates with that name, or remove the setting",
                     flag,
                 )
-        if old.skips_san_rule and not new.skips_san_rule and new.admission is not nobody:
+        if old.skips_san_rule and not new.skips_san_rule and new.client_auth is not nobody:
             old_name, new_name = (f"{x}{side}-skip-client-san-verification" for x in ("experimental-", ""))
             yield moved(
                 f"the names in certificates of {side}s are verified again: --{old_name} is not in force",

@@ -90,4 +90,4 @@ def test_read_as_etcd_reads_it(case: str, etcd_binary: Path, workplace: Workplac
     assert startup.client is not None
     logged = startup.client
     assert (logged.cert, logged.key, logged.trusted_ca) == (side.certificate, side.key, side.trusted_ca or "")
-    assert (logged.client_cert_auth, logged.crl_file) == (side.asks, side.crl_file or "")
+    assert (logged.client_cert_auth, logged.crl_file) == (side.client_cert_auth, side.crl_file or "")

@@ -135,7 +135,7 @@ def _identities(cluster: Cluster, declared: EffectiveListener, listener: Listene
             declared.maximum or version
         )
         for name, identity in presented.items():
-            protocol = Protocol.HTTP1 if "http" in declared.speaks else Protocol.GRPC
+            protocol = Protocol.HTTP1 if "http" in declared.protocols else Protocol.GRPC
             path = "/version" if protocol is Protocol.HTTP1 else "/grpc.health.v1.Health/Check"
             if declared.role is Role.METRICS:
                 path = "/health"
@@ -149,9 +149,9 @@ def _ways(declared: EffectiveListener, name: str) -> set[Ending]:
     """Return how an attempt of that identity ends, if what is said is true."""
     side = declared.side
     assert side is not None
-    if side.admission is ClientAuthentication.ANYBODY:
+    if side.client_auth is ClientAuthentication.ANYBODY:
         return {Ending.SERVED}
-    if name in ("none", "foreign") or side.admission is ClientAuthentication.SYSTEM_ROOTS:
+    if name in ("none", "foreign") or side.client_auth is ClientAuthentication.SYSTEM_ROOTS:
         return {Ending.REFUSED}
     if side.allowed_cn or side.allowed_hostname:
         return {Ending.REFUSED}
@@ -182,6 +182,6 @@ def _logged(side: TLSSide) -> LoggedTLS:
         cert=side.certificate or "",
         key=side.key or "",
         trusted_ca=side.trusted_ca or "",
-        client_cert_auth=side.asks,
+        client_cert_auth=side.client_cert_auth,
         crl_file=side.crl_file or "",
     )

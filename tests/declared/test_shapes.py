@@ -28,7 +28,7 @@ def test_kubeadm(name: str, version: str) -> None:
     ]
     assert [str(url) for url in advertised(declaration, Role.CLIENT)] == ["https://10.0.0.11:2379"]
     sides = effective(declaration).sides
-    assert {side.admission for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
+    assert {side.client_auth for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
     assert {side.trusted_ca for side in sides.values()} == {"/etc/kubernetes/pki/etcd/ca.crt"}
     assert sides["client"].certificate == "/etc/kubernetes/pki/etcd/server.crt"
     assert sides["peer"].dials_with == "/etc/kubernetes/pki/etcd/peer.crt"
@@ -58,7 +58,7 @@ def test_kubeadm_s_second_control_plane_with_an_extra_argument() -> None:
     ]
     (metrics,) = effective(declaration).at(Role.METRICS)
     assert metrics.san_rule
-    assert metrics.admission is ClientAuthentication.TRUSTED_CA
+    assert metrics.client_auth is ClientAuthentication.TRUSTED_CA
     assert not find_traps(declaration)
 
 
@@ -81,7 +81,7 @@ def test_k3s(version: str) -> None:
     assert declaration.form is Form.YAML
     assert {setting.via for setting in declaration.settings.values()} == {Via.KEY}
     done = effective(declaration, version)
-    assert [(str(one.role), str(one.url), sorted(one.speaks)) for one in done.listeners][:3] == [
+    assert [(str(one.role), str(one.url), sorted(one.protocols)) for one in done.listeners][:3] == [
         ("client", "https://127.0.0.1:2379", ["grpc"]),
         ("client", "https://10.0.0.21:2379", ["grpc"]),
         ("client-http", "https://127.0.0.1:2382", ["http"]),
@@ -107,7 +107,7 @@ def test_kubespray(name: str) -> None:
     assert {setting.via for setting in declaration.settings.values()} == {Via.VARIABLE}
     assert Path(declaration.settings["cert-file"].place.file).name == "etcd.env"
     assert declaration.etcdctl["ETCDCTL_CERT"] == "/etc/ssl/etcd/ssl/admin-node1.pem"
-    assert effective(declaration).sides["peer"].asks
+    assert effective(declaration).sides["peer"].client_cert_auth
     assert not find_traps(declaration, "3.5.16")
     assert not find_traps(declaration, "3.7.3"), "variables that are gone are none about TLS"
 
@@ -140,7 +140,7 @@ def test_openshift_s_script_in_a_pod_with_a_proxy_beside_it() -> None:
         (mount.inside, mount.outside) for mount in declaration.mounts
     ]
     sides = effective(declaration, "3.5.33").sides
-    assert {side.admission for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
+    assert {side.client_auth for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
     (note,) = declaration.notes
     assert "ETCD_INITIAL_CLUSTER is not in this file ($(discover-etcd-initial-cluster ...))" in note
     assert {trap.id for trap in find_traps(declaration, "3.5.33")} == {"unknown-variable"}

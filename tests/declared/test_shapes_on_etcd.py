@@ -68,7 +68,7 @@ def _logged(side: TLSSide) -> LoggedTLS:
         cert=side.certificate or "",
         key=side.key or "",
         trusted_ca=side.trusted_ca or "",
-        client_cert_auth=side.asks,
+        client_cert_auth=side.client_cert_auth,
         crl_file=side.crl_file or "",
     )
 
