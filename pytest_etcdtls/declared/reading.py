@@ -43,7 +43,6 @@ from pytest_etcdtls.declared.shell import (
 )
 from pytest_etcdtls.declared.systemd import (
     OpenFile,
-    Specifiers,
     drop_ins,
     invocation,
     read_service,
@@ -461,7 +460,7 @@ def read_command_line(text: str, file: str) -> ProgramStart:
         roots = documents(text, file)
         nodes = items(roots[0]) if roots else []
         return _of_words([Word(text_of(node) or "", place_of(node, file)) for node in nodes], file)
-    found = find_in_script(Word(text, SourceLine(file, 1)), ())
+    found = find_in_script(Word(text, SourceLine(file, 1)), (), Allowance())
     if len(found) != 1:
         raise UsageError(f"{file}: {len(found) or 'no'} commands in it start etcd, and exactly one is wanted")
     return found[0]
@@ -540,7 +539,7 @@ def _is_list(line: str) -> bool:
 def _starts_etcd(text: str, file: str) -> bool:
     """Return whether a text begins with a flag, or is a script with a command that starts etcd."""
     try:
-        commands = list(split_commands(text, SourceLine(file, 1), {}))
+        commands = list(split_commands(text, SourceLine(file, 1), {}, Allowance()))
     except UsageError:
         return False
     return bool(commands) and (commands[0][0].is_flag or any(map(split_off_etcd, commands)))
@@ -592,7 +591,7 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
     if form is Form.COMMAND_LINE:
         return read_command_line(text, file)
     texts = [(file, text), *((str(one), _read(one, option)) for one in drop_ins(path))]
-    return invocation(read_service(texts), Specifiers(unit_name(path, text)), files.open)
+    return invocation(read_service(texts), unit_name(path, text), files.open)
 
 
 @dataclass

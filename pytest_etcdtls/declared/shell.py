@@ -26,6 +26,9 @@ _OTHER_LAUNCHERS = names(
 )
 """Programs that do so too, each with options of its own, and are refused."""
 
+_SHELLS = frozenset({"sh", "bash", "ash", "dash"})
+_RUNTIMES = frozenset({"docker", "podman"})
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -182,7 +185,7 @@ def is_proxy(started: ProgramStart) -> bool:
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^{}$`]*))?\})")
 _OPERATORS = ";&|()<>\n"
-_SET_BEFORE = frozenset({"export", "env", "declare", "readonly", "local"})
+_SET_BEFORE = frozenset({"export", "env"})
 
 
 @dataclass
@@ -208,7 +211,7 @@ class _Reader:
 
 
 def split_commands(
-    text: str, place: SourceLine, variables: Mapping[str, Variable], allowance: Allowance | None = None
+    text: str, place: SourceLine, variables: Mapping[str, Variable], allowance: Allowance
 ) -> Iterator[list[Word]]:
     """Yield the words of each simple command.
 
@@ -222,7 +225,6 @@ def split_commands(
         UsageError: if a quote is not closed, or the allowance is exceeded.
     """
     known = dict(variables)
-    allowance = allowance or Allowance()
     reader = _Reader(text, Lines(text, place), known, allowance)
     command: list[Word] = []
     while reader.index < len(text):
@@ -236,6 +238,9 @@ def split_commands(
             reader.index = end if end >= 0 else len(text)
         elif char in _OPERATORS:
             reader.index += 1
+            is_redirection = char in "<>" and text[reader.index - 2].isdecimal()
+            if command and is_redirection and command[-1].text.isdecimal():
+                command.pop()  # the file descriptor: 2>&1
             if command:
                 yield command
                 known |= assignments(command)
@@ -344,14 +349,12 @@ def _end_of_substitution(text: str, start: int) -> int:
     return len(text)
 
 
-_SHELLS = frozenset({"sh", "bash", "ash", "dash"})
-_RUNTIMES = frozenset({"docker", "podman"})
 _SETS = ("-e", "--env")
 _READS = ("--env-file",)
 
 
 def find_etcd(
-    words: Sequence[Word], environment: Sequence[Variable], allowance: Allowance | None = None
+    words: Sequence[Word], environment: Sequence[Variable], allowance: Allowance
 ) -> ProgramStart | None:
     """Return how the words start etcd; ``None`` if they start something else.
 
@@ -363,7 +366,6 @@ def find_etcd(
     Raises:
         UsageError: if a quote in a script is not closed, or the allowance is exceeded.
     """
-    allowance = allowance or Allowance()
     if (
         len(words) > 2
         and words[0].text.rpartition("/")[2] in _SHELLS
@@ -388,15 +390,12 @@ def find_etcd(
     )
 
 
-def find_in_script(
-    script: Word, environment: Sequence[Variable], allowance: Allowance | None = None
-) -> list[ProgramStart]:
+def find_in_script(script: Word, environment: Sequence[Variable], allowance: Allowance) -> list[ProgramStart]:
     """Return every start of etcd in a shell script.
 
     Raises:
         UsageError: if a quote in it is not closed, or the allowance is exceeded.
     """
-    allowance = allowance or Allowance()
     before = list(environment)
     found: list[ProgramStart] = []
     variables = {variable.name: variable for variable in environment}

@@ -41,7 +41,6 @@ def test_command_lines(text: str, tmp_path: Path) -> None:
     [
         ("ETCD_NAME=a\n", Form.ENVIRONMENT_FILE),
         ('# x\n\nETCD_NAME="a"\nETCD_OPTS="--name=b --x"\n', Form.ENVIRONMENT_FILE),
-        ("export ETCD_NAME=a\n", Form.ENVIRONMENT_FILE),
         ("﻿ETCD_NAME=a\r\nETCD_METRICS=basic\r\n", Form.ENVIRONMENT_FILE),
         ("name: a\n", Form.YAML),
         ("---\n# x\nname: 'a'\nclient-transport-security: {}\n", Form.YAML),
@@ -79,7 +78,8 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
         (b"[" * 20000, "nested too deeply|not valid YAML"),
         (b"kind: Pod\nspec: {containers: [\n", r"declaration:\d+: not valid YAML"),
         (b"ETCD_NAME=a\nand then some\n", r"declaration:2: 'and then some' is not NAME=VALUE"),
-        (b'ETCD_NAME="a\n', r"declaration:1: a quotation mark"),
+        (b'ETCD_NAME="a\n', r"declaration:1: the value of ETCD_NAME has a backslash, or quotation marks"),
+        (b"export ETCD_NAME=a\n", r"declaration:1: 'export ETCD_NAME=a' is not NAME=VALUE"),
         (b"etcd --name=a\netcd --name=b\n", "2 commands in it start etcd"),
         (b"etcdctl\0get\0a\0", "not etcd's command line but that of etcdctl"),
         (b"- a\n- b\n", "not etcd's command line but that of a"),
