@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.declared.declaration import Encoding, Setting, line, version_key
+from pytest_etcdtls.declared.declaration import Encoding, Setting, minor_line, version_key
 from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect, Side
 from pytest_etcdtls.declared.traps import Prospect, Trap, later_lines, look_ahead
 from pytest_etcdtls.facts.access import AcceptedClient, Candidate
@@ -576,6 +576,7 @@ def _unread(member: MemberDeclaration, version: str) -> Iterator[Statement]:
         if crl is None or crl.encoding not in (Encoding.PEM, Encoding.DER, Encoding.NEITHER):
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,
-                f"{member.label}: {tls.crl_file} is not here, so its encoding is unknown: {line(version)} "
-                "reads PEM and DER, 3.6 DER alone; pass --etcd-pki-dir, a directory with a copy",
+                f"{member.label}: {tls.crl_file} is not here, so its encoding is unknown: "
+                f"{minor_line(version)} reads PEM and DER, 3.6 DER alone; pass --etcd-pki-dir, a directory "
+                "with a copy",
             )

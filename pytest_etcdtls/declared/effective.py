@@ -19,7 +19,7 @@ from pytest_etcdtls.declared.declaration import (
     Form,
     Via,
     declared_listeners,
-    has,
+    has_since,
     split_http,
     version_key,
 )
@@ -71,23 +71,21 @@ class TLSSide:
         dials_with: the path of the certificate that etcd presents as a client: its gateway on the client
             side, a member to its peers on the peer side.
         skips_san_rule: whether the SAN rule does not apply.
-        cn_is_user: whether a client certificate's CN is used as the user name when authentication is enabled.
     """
 
     side: Side
-    certificate: str | None
-    key: str | None
-    generated: bool
-    client_auth: ClientAuthentication
-    client_cert_auth: bool
-    trusted_ca: str | None
-    allowed_cn: tuple[str, ...]
-    allowed_hostname: tuple[str, ...]
-    crl_file: str | None
-    crl: CRLEffect
-    dials_with: str | None
-    skips_san_rule: bool
-    cn_is_user: bool
+    certificate: str | None = None
+    key: str | None = None
+    generated: bool = False
+    client_auth: ClientAuthentication = ClientAuthentication.ANYBODY
+    client_cert_auth: bool = False
+    trusted_ca: str | None = None
+    allowed_cn: tuple[str, ...] = ()
+    allowed_hostname: tuple[str, ...] = ()
+    crl_file: str | None = None
+    crl: CRLEffect = CRLEffect.NONE
+    dials_with: str | None = None
+    skips_san_rule: bool = False
 
     @property
     def has_certificate(self) -> bool:
@@ -113,28 +111,25 @@ def tls_side(
     """
     p = prefix(side)
     certificate, key = declaration.text(f"{p}cert-file"), declaration.text(f"{p}key-file")
-    generated = declaration.on(f"{p}auto-tls") and certificate is None and key is None
-    client_cert_auth = declaration.on(f"{p}client-cert-auth") and not generated
-    ca = None if generated else declaration.text(f"{p}trusted-ca-file")
+    if declaration.on(f"{p}auto-tls") and certificate is None and key is None:
+        return TLSSide(side=side, generated=True)
+    client_cert_auth = declaration.on(f"{p}client-cert-auth")
+    ca = declaration.text(f"{p}trusted-ca-file")
     client_auth = _client_auth(client_cert_auth, ca, version)
     own = declaration.text(f"{p}client-cert-file") if version_key(version) >= (3, 5) else None
     return TLSSide(
         side=side,
-        certificate=None if generated else certificate,
-        key=None if generated else key,
-        generated=generated,
+        certificate=certificate,
+        key=key,
         client_auth=client_auth,
         client_cert_auth=client_cert_auth,
         trusted_ca=ca,
-        allowed_cn=() if generated else allowed_names(declaration, f"{side}-cert-allowed-cn", version),
-        allowed_hostname=()
-        if generated
-        else allowed_names(declaration, f"{side}-cert-allowed-hostname", version),
-        crl_file=None if generated else declaration.text(f"{side}-crl-file"),
-        crl=CRLEffect.NONE if generated else crl_effect(declaration, side, version, client_auth, crl),
-        dials_with=None if generated else own or certificate,
-        skips_san_rule=not generated and _skips_san_rule(declaration, side, version),
-        cn_is_user=side == "client" and client_cert_auth,
+        allowed_cn=allowed_names(declaration, f"{side}-cert-allowed-cn", version),
+        allowed_hostname=allowed_names(declaration, f"{side}-cert-allowed-hostname", version),
+        crl_file=declaration.text(f"{side}-crl-file"),
+        crl=crl_effect(declaration, side, version, client_auth, crl),
+        dials_with=own or certificate,
+        skips_san_rule=_skips_san_rule(declaration, side, version),
     )
 
 
@@ -149,7 +144,7 @@ def allowed_names(declaration: Declaration, name: str, version: str | None) -> t
 
     Since then an empty flag is a list with one empty name, which no certificate has.
     """
-    setting, lists = declaration.settings.get(name), has(version, _LISTS_OF_NAMES)
+    setting, lists = declaration.settings.get(name), has_since(version, _LISTS_OF_NAMES)
     if setting is None:
         return ()
     if not setting.value:
@@ -317,49 +312,37 @@ def _listeners(
     declaration: Declaration, sides: Mapping[Side, TLSSide], version: str | None
 ) -> Iterator[EffectiveListener]:
     declared = declared_listeners(declaration)
+    minimum, maximum = _tls_versions(declaration, version)
     for listener in declared:
-        if not listener.url.secure:
-            beside = _same_address(listener, declared)
-            if beside is None:
-                yield EffectiveListener(
-                    declared=listener,
-                    tls=False,
-                    plaintext=True,
-                    protocols=_protocols(listener.role, declaration),
-                )
-            continue
-        side = sides["peer" if listener.role is Role.PEER else "client"]
-        minimum, maximum = _tls_versions(declaration, version)
-        asked = side.client_auth is not ClientAuthentication.ANYBODY
-        yield EffectiveListener(
-            declared=listener,
-            tls=True,
-            plaintext=_same_address(listener, declared) is not None,
-            side=side,
-            crl=_crl(listener.role, side, declaration, version),
-            san_rule=asked and listener.role in (Role.PEER, Role.METRICS) and not side.skips_san_rule,
-            protocols=_protocols(listener.role, declaration),
-            minimum=minimum,
-            maximum=maximum,
-            cipher_suites=declaration.words("cipher-suites"),
-        )
+        both = _serves_both(listener, declared)
+        protocols = _protocols(listener.role, declaration)
+        if listener.url.secure:
+            side = sides["peer" if listener.role is Role.PEER else "client"]
+            requested = side.client_auth is not ClientAuthentication.ANYBODY
+            yield EffectiveListener(
+                declared=listener,
+                tls=True,
+                plaintext=both,
+                side=side,
+                crl=_crl(listener.role, side, declaration, version),
+                san_rule=requested and listener.role in (Role.PEER, Role.METRICS) and not side.skips_san_rule,
+                protocols=protocols,
+                minimum=minimum,
+                maximum=maximum,
+                cipher_suites=declaration.words("cipher-suites"),
+            )
+        elif not both:
+            yield EffectiveListener(declared=listener, tls=False, plaintext=True, protocols=protocols)
 
 
-def _same_address(
-    listener: DeclaredListener, declared: tuple[DeclaredListener, ...]
-) -> DeclaredListener | None:
-    """Return the listener on the same client port with the other scheme (TLS or plaintext)."""
-    if listener.role not in (Role.CLIENT, Role.CLIENT_HTTP):
-        return None
-    return next(
-        (
-            other
-            for other in declared
-            if other.role is listener.role
-            and other.url.address == listener.url.address
-            and other.url.secure is not listener.url.secure
-        ),
-        None,
+def _serves_both(listener: DeclaredListener, declared: tuple[DeclaredListener, ...]) -> bool:
+    """Return whether the same client port is declared with the other scheme too."""
+    # Measured with etcd 3.4 to 3.7: one port answers plaintext beside enforced mutual TLS.
+    return listener.role in (Role.CLIENT, Role.CLIENT_HTTP) and any(
+        other.role is listener.role
+        and other.url.address == listener.url.address
+        and other.url.secure is not listener.url.secure
+        for other in declared
     )
 
 
@@ -371,7 +354,7 @@ def _protocols(role: Role, declaration: Declaration) -> frozenset[str]:
 
 def _crl(role: Role, side: TLSSide, declaration: Declaration, version: str | None) -> CRLEffect:
     grpc_alone = role is Role.CLIENT and split_http(declaration)
-    if grpc_alone and side.crl is not CRLEffect.NONE and not has(version, CRL_ON_GRPC):
+    if grpc_alone and side.crl is not CRLEffect.NONE and not has_since(version, CRL_ON_GRPC):
         return CRLEffect.IGNORED
     return side.crl
 

@@ -15,11 +15,10 @@ from cryptography import x509
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     CRLFile,
-    Declaration,
     DeclaredMember,
+    DeclaredPaths,
     Encoding,
     Setting,
-    Whereabouts,
     exists,
 )
 from pytest_etcdtls.declared.effective import SIDES, Side, effective_of, prefix
@@ -43,14 +42,9 @@ def is_directory(path: Path) -> bool:
         return False
 
 
-def whereabouts(declaration: Declaration, pki_dir: Path | None) -> Whereabouts:
-    """Return how the paths of a declaration map to files on this machine."""
-    return Whereabouts(pki_dir=pki_dir, mounts=declaration.mounts)
-
-
-def read_crl(setting: Setting, where: Whereabouts) -> CRLFile:
+def read_crl(setting: Setting, paths: DeclaredPaths) -> CRLFile:
     """Read a declared CRL file. A missing or invalid file is reported in the result, not raised."""
-    path = where.find(setting.value)
+    path = paths.find(setting.value)
     if path is None:
         return CRLFile(declared=setting.value)
     try:
@@ -113,7 +107,7 @@ def client_files(declared: DeclaredMember) -> Iterator[ClientFiles]:
                 break
     variables = declared.declaration.etcdctl
     paths = [variables.get("ETCDCTL_CERT"), variables.get("ETCDCTL_KEY")]
-    certificate_file, key_file = (declared.where.find(path) if path else None for path in paths)
+    certificate_file, key_file = (declared.paths.find(path) if path else None for path in paths)
     if certificate_file is not None and key_file is not None:
         said = ("ETCDCTL_CERT", "ETCDCTL_KEY")
         yield ClientFiles(name=ETCDCTL, said=said, certificate=certificate_file, key=key_file)
@@ -122,69 +116,9 @@ def client_files(declared: DeclaredMember) -> Iterator[ClientFiles]:
 def _directories(declared: DeclaredMember) -> Iterator[Path]:
     """Yield the directories that may hold kubeadm's files: those of the declared files and their parents."""
     beside = [found.parent for name in _BESIDE if (found := declared.file(name))]
-    if declared.where.pki_dir is not None:
-        beside.append(declared.where.pki_dir)
+    if declared.paths.pki_dir is not None:
+        beside.append(declared.paths.pki_dir)
     yield from dict.fromkeys([*beside, *(directory.parent for directory in beside)])
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A certificate and its key."""
-
-    certificate: Path
-    key: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PKIDirectory:
-    """kubeadm's files for etcd on a control plane node; ``None`` for a missing file.
-
-    Attributes:
-        ca: the certificate of the CA that signs all others.
-        ca_key: its key.
-        server: ``server.crt``, served on client ports.
-        peer: ``peer.crt``, served on peer ports and presented by members that dial.
-        healthcheck_client: a client without subjectAltName, which peer ports accept from any address.
-        apiserver_etcd_client: the API server's client; it is in the parent of etcd's directory.
-    """
-
-    ca: Path
-    ca_key: Path | None
-    server: Pair | None
-    peer: Pair | None
-    healthcheck_client: Pair | None
-    apiserver_etcd_client: Pair | None
-
-
-def read_pki_directory(directory: Path, *, option: str = "--etcd-pki-dir") -> PKIDirectory:
-    """Return the files in kubeadm's directory: ``/etc/kubernetes/pki/etcd``, or its parent.
-
-    Args:
-        directory: the directory, or a copy of it.
-        option: the option that named it, for messages.
-
-    Raises:
-        UsageError: if there is no ``ca.crt``, or a certificate has no key in the same directory.
-    """
-    require_directory(directory, option)
-    # The parent has a ca.crt as well, but that is the Kubernetes cluster's, not etcd's.
-    etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
-    authority = etcd / "ca.crt"
-    if not exists(authority):
-        raise UsageError(
-            f"{option} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's names of "
-            "files are looked for, as in /etc/kubernetes/pki/etcd"
-        )
-    key = etcd / "ca.key"
-    client = "apiserver-etcd-client"
-    return PKIDirectory(
-        ca=authority,
-        ca_key=key if exists(key) else None,
-        server=_pair_in(etcd, "server", option),
-        peer=_pair_in(etcd, "peer", option),
-        healthcheck_client=_pair_in(etcd, "healthcheck-client", option),
-        apiserver_etcd_client=_pair_in(etcd.parent, client, option) or _pair_in(etcd, client, option),
-    )
 
 
 def require_directory(directory: Path, option: str) -> None:
@@ -204,15 +138,6 @@ def require_directory(directory: Path, option: str) -> None:
     except OSError as error:
         what = f"cannot be looked into ({error.strerror})"
     raise UsageError(f"{option} {directory} {what}")
-
-
-def _pair_in(directory: Path, name: str, option: str) -> Pair | None:
-    pair = Pair(directory / f"{name}.crt", directory / f"{name}.key")
-    if not exists(pair.certificate):
-        return None
-    if not exists(pair.key):
-        raise UsageError(f"{option}: {pair.certificate} has no {pair.key.name} beside it: copy both")
-    return pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -450,15 +375,15 @@ def _declared(declared: DeclaredMember, name: str) -> FileFact:
     if path is None:
         return FileFact(said=str(setting), absent=_absent(declared, setting))
     fact = _found(FileFact(said=str(setting)), path)
-    return replace(fact, original=declared.where.is_original(setting.value, path))
+    return replace(fact, original=declared.paths.is_original(setting.value, path))
 
 
 def _absent(declared: DeclaredMember, setting: Setting) -> str:
     if setting.name in declared.others:
         return f"the file of {setting} is not here: what lies there is another member's"
-    if declared.where.pki_dir is None:
+    if declared.paths.pki_dir is None:
         return f"the file of {setting} is not here: run on the member, or name copies by --etcd-pki-dir"
-    return f"the file of {setting} is not under --etcd-pki-dir {declared.where.pki_dir}"
+    return f"the file of {setting} is not under --etcd-pki-dir {declared.paths.pki_dir}"
 
 
 def _found(fact: FileFact, path: Path) -> FileFact:

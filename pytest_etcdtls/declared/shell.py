@@ -114,8 +114,8 @@ class Allowance:
         self._left[what] -= number
         if self._left[what] < 0:
             raise UsageError(
-                f"{place}: more than {_ALLOWED[what]} {what}: this is not what etcd is declared with; pass "
-                "the part that starts etcd"
+                f"{place}: more than {_ALLOWED[what]} {what}, which no declaration of etcd has: pass the "
+                "part that starts etcd"
             )
 
 

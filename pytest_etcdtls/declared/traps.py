@@ -23,8 +23,8 @@ from pytest_etcdtls.declared.declaration import (
     Via,
     bind_problem,
     declared_listeners,
-    has,
-    line,
+    has_since,
+    minor_line,
     version_key,
 )
 from pytest_etcdtls.declared.effective import (
@@ -62,7 +62,7 @@ from pytest_etcdtls.role import Role
 class Trap:
     """Settings in a declaration whose effect differs from what they appear to declare.
 
-    The check ``config.ID`` judges it; why it matters and what it is for are said there, once.
+    The check ``config.ID`` reports it, and says why it matters.
 
     Attributes:
         id: the name of the trap, a slug.
@@ -121,17 +121,17 @@ class TrapContext:
         )
 
 
-def urls(listeners: tuple[EffectiveListener, ...]) -> tuple[str, ...]:
+def _urls(listeners: tuple[EffectiveListener, ...]) -> tuple[str, ...]:
     """Return the URLs of listeners."""
     return tuple(str(listener.url) for listener in listeners)
 
 
-def spellings(settings: tuple[Setting, ...]) -> str:
+def _spellings(settings: tuple[Setting, ...]) -> str:
     """Return how settings are spelled, in one line."""
     return ", ".join(setting.spelled for setting in settings)
 
 
-def generated_certificates(context: TrapContext) -> Iterator[Trap]:
+def _auto_tls(context: TrapContext) -> Iterator[Trap]:
     """``--auto-tls`` drops the declared TLS settings of its side, or is ignored if a certificate is given."""
     for side in context.sides():
         p = prefix(side.side)
@@ -144,10 +144,10 @@ def generated_certificates(context: TrapContext) -> Iterator[Trap]:
         if side.generated and dropped:
             yield Trap(
                 id="auto-tls-drops-client-auth",
-                summary=f"--{p}auto-tls accepts every client: it disables {spellings(dropped)}",
+                summary=f"--{p}auto-tls accepts every client: it disables {_spellings(dropped)}",
                 remedy=f"give --{p}cert-file and --{p}key-file and remove --{p}auto-tls",
                 settings=(*auto, *dropped),
-                listeners=urls(context.secure(side.side)),
+                listeners=_urls(context.secure(side.side)),
             )
         elif not side.generated:
             yield Trap(
@@ -169,7 +169,7 @@ def _of_side(context: TrapContext, side: TLSSide) -> tuple[Setting, ...]:
     )
 
 
-def no_bundle(context: TrapContext) -> Iterator[Trap]:
+def _client_auth_without_ca(context: TrapContext) -> Iterator[Trap]:
     """``--client-cert-auth`` without a trusted CA uses the system's root store."""
     for side in context.sides():
         p = prefix(side.side)
@@ -184,11 +184,11 @@ def no_bundle(context: TrapContext) -> Iterator[Trap]:
             "own clients",
             remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
             settings=context.settings(f"{p}client-cert-auth"),
-            listeners=urls(secure),
+            listeners=_urls(secure),
         )
 
 
-def bundle_alone(context: TrapContext) -> Iterator[Trap]:
+def _trusted_ca_alone(context: TrapContext) -> Iterator[Trap]:
     """A trusted CA alone enforces client certificates since 3.4, but not in 3.3."""
     old = version_key(context.version) < (3, 4)
     for side in context.sides():
@@ -205,11 +205,11 @@ def bundle_alone(context: TrapContext) -> Iterator[Trap]:
             "set, but a certificate's CN is not used as a user name",
             remedy=f"declare it explicitly: --{p}client-cert-auth=true",
             settings=(*given, *context.settings(f"{p}client-cert-auth")),
-            listeners=urls(context.secure(side.side)),
+            listeners=_urls(context.secure(side.side)),
         )
 
 
-def plaintext_beside_tls(context: TrapContext) -> Iterator[Trap]:
+def _http_listener_beside_tls(context: TrapContext) -> Iterator[Trap]:
     """An ``http`` listener accepts every client, regardless of the TLS settings."""
     for side in context.sides():
         plain = tuple(found for found in context.effective.listeners if _is_open(found, side))
@@ -217,7 +217,7 @@ def plaintext_beside_tls(context: TrapContext) -> Iterator[Trap]:
             continue
         unasked = [found for found in plain if found.declared.setting is None]
         shared = [found for found in plain if found.tls]
-        summary = f"{', '.join(urls(plain))} answers every client in plaintext, whatever is declared for TLS"
+        summary = f"{', '.join(_urls(plain))} answers every client in plaintext, whatever is declared for TLS"
         if unasked:
             summary += "; etcd opens it because no listening URL is given"
         if shared:
@@ -231,7 +231,7 @@ def plaintext_beside_tls(context: TrapContext) -> Iterator[Trap]:
                 *dict.fromkeys(found.declared.setting for found in plain if found.declared.setting),
                 *context.settings(f"{p}client-cert-auth", f"{p}cert-file"),
             ),
-            listeners=urls(plain),
+            listeners=_urls(plain),
         )
 
 
@@ -240,24 +240,16 @@ def _is_open(listener: EffectiveListener, side: TLSSide) -> bool:
     return listener.plaintext and listener.role in roles and not listener.url.is_socket
 
 
-CLIENT_AUTH_TRAPS = (
-    generated_certificates,
-    no_bundle,
-    bundle_alone,
-    plaintext_beside_tls,
-)
-
-
-def crl_traps(context: TrapContext) -> Iterator[Trap]:
+def _crl_traps(context: TrapContext) -> Iterator[Trap]:
     """Yield the traps of each side's CRL."""
     for side in context.sides():
         if side.crl_file is not None and context.secure(side.side):
-            yield from _without_effect(context, side)
-            yield from _unreadable(context, side)
-            yield from _not_on_grpc(context, side)
+            yield from _crl_without_client_auth(context, side)
+            yield from _unreadable_crl(context, side)
+            yield from _crl_ignored_on_grpc(context, side)
 
 
-def _without_effect(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
+def _crl_without_client_auth(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
     if side.client_auth is ClientAuthentication.ANYBODY:
         p = prefix(side.side)
         yield Trap(
@@ -265,15 +257,15 @@ def _without_effect(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
             summary=f"--{side.side}-crl-file refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=context.settings(f"{side.side}-crl-file"),
-            listeners=urls(context.secure(side.side)),
+            listeners=_urls(context.secure(side.side)),
         )
 
 
-def _unreadable(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
+def _unreadable_crl(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
     if side.client_auth is ClientAuthentication.ANYBODY or side.crl_file is None:
         return
     crl = context.crls.get(side.crl_file)
-    settings, listeners = context.settings(f"{side.side}-crl-file"), urls(context.secure(side.side))
+    settings, listeners = context.settings(f"{side.side}-crl-file"), _urls(context.secure(side.side))
     if crl is None or crl.found is None:
         yield Trap(
             id="crl-missing",
@@ -305,7 +297,7 @@ def _unreadable(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
         )
 
 
-def _not_on_grpc(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
+def _crl_ignored_on_grpc(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
     ignoring = tuple(
         listener
         for listener in context.secure(side.side)
@@ -314,18 +306,15 @@ def _not_on_grpc(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
     if ignoring:
         yield Trap(
             id="crl-ignored-on-grpc",
-            summary=f"revoked clients are served by gRPC on {', '.join(urls(ignoring))}: etcd "
+            summary=f"revoked clients are served by gRPC on {', '.join(_urls(ignoring))}: etcd "
             f"{context.version} does not read the CRL there",
             remedy="upgrade etcd, or remove --listen-client-http-urls",
             settings=context.settings("client-crl-file", "listen-client-http-urls"),
-            listeners=urls(ignoring),
+            listeners=_urls(ignoring),
         )
 
 
-CRL_TRAPS = (crl_traps,)
-
-
-def names_without_client_auth(context: TrapContext) -> Iterator[Trap]:
+def _allowed_names_without_client_auth(context: TrapContext) -> Iterator[Trap]:
     """Allowed names have no effect if no client certificate is requested."""
     for side in context.sides():
         given = context.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
@@ -339,16 +328,16 @@ def names_without_client_auth(context: TrapContext) -> Iterator[Trap]:
         p = prefix(side.side)
         yield Trap(
             id="allowed-names-without-client-auth",
-            summary=f"{spellings(given)} refuses no client: no certificate is requested",
+            summary=f"{_spellings(given)} refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=given,
-            listeners=urls(context.secure(side.side)),
+            listeners=_urls(context.secure(side.side)),
         )
 
 
-def names_as_one(context: TrapContext) -> Iterator[Trap]:
+def _allowed_names_as_one(context: TrapContext) -> Iterator[Trap]:
     """Before 3.5.15 a list of allowed names is a single name, which matches no certificate."""
-    if has(context.version, {"3.5": 15}):
+    if has_since(context.version, {"3.5": 15}):
         return
     for setting in context.settings(
         "client-cert-allowed-hostname", "peer-cert-allowed-cn", "peer-cert-allowed-hostname"
@@ -363,7 +352,7 @@ def names_as_one(context: TrapContext) -> Iterator[Trap]:
             )
 
 
-def san_rule_off(context: TrapContext) -> Iterator[Trap]:
+def _san_check_off(context: TrapContext) -> Iterator[Trap]:
     """Without the SAN rule, a stolen member certificate is accepted from any address."""
     for side in context.sides():
         if side.skips_san_rule and side.client_auth is not ClientAuthentication.ANYBODY:
@@ -372,45 +361,40 @@ def san_rule_off(context: TrapContext) -> Iterator[Trap]:
             )
             yield Trap(
                 id="san-check-off",
-                summary=f"certificates are accepted from any address: {spellings(found)} is on",
+                summary=f"certificates are accepted from any address: {_spellings(found)} is on",
                 remedy="give members certificates with their addresses and remove the flag",
                 settings=found,
             )
 
 
-NAME_TRAPS = (names_without_client_auth, names_as_one, san_rule_off)
-
 _ABOUT_TLS = ("cert", "key-file", "ca-file", "crl", "tls", "cipher-suites", "san-verification", "allowed")
 
 
-def is_about_tls(setting: Setting) -> bool:
-    """Return whether a setting concerns TLS: files, booleans, names, versions and listen URLs."""
-    return _matters(setting.name)
-
-
-def _matters(name: str) -> bool:
+def is_about_tls(name: str) -> bool:
+    """Return whether a setting of that name concerns TLS: files, booleans, names, versions, listen URLs."""
     name = name.lower().replace("_", "-")
     return name in URL_LISTS or any(word in name for word in _ABOUT_TLS)
 
 
-def hidden_by_file(context: TrapContext) -> Iterator[Trap]:
+def _config_file_hides_flags(context: TrapContext) -> Iterator[Trap]:
     """With a configuration file, etcd ignores flags and variables; equal values are not reported."""
     hidden = tuple(
         setting
         for setting in context.declaration.hidden
-        if is_about_tls(setting) and not _says_the_same(context.seen.settings.get(setting.name), setting)
+        if is_about_tls(setting.name)
+        and not _has_same_value(context.seen.settings.get(setting.name), setting)
     )
     if hidden:
         yield Trap(
             id="config-file-hides-flags",
-            summary=f"etcd reads {context.declaration.config_file} and ignores {spellings(hidden)}",
+            summary=f"etcd reads {context.declaration.config_file} and ignores {_spellings(hidden)}",
             remedy="start etcd without the configuration file and with every setting as a flag, or write "
             "these settings into the file, if this etcd has keys for them",
             settings=hidden,
         )
 
 
-def _says_the_same(in_force: Setting | None, hidden: Setting) -> bool:
+def _has_same_value(in_force: Setting | None, hidden: Setting) -> bool:
     """Return whether the hidden setting equals the one in force. A boolean setting is off by default."""
     if in_force is None:
         return not hidden.value or (hidden.boolean and not hidden.on)
@@ -419,16 +403,9 @@ def _says_the_same(in_force: Setting | None, hidden: Setting) -> bool:
     return in_force.value == hidden.value
 
 
-def unknown_keys(context: TrapContext) -> Iterator[Trap]:
+def _unknown_keys(context: TrapContext) -> Iterator[Trap]:
     """An unknown key in the configuration file is ignored without a message."""
-    here = context.declaration.unknown
-    unread = [setting for setting in here if setting.via is Via.KEY]
-    unread += [
-        setting
-        for setting in passed_over(context.declaration, context.version)
-        if setting.via is Via.KEY and is_about_tls(setting)
-    ]
-    for setting in unread:
+    for setting in _not_read(context, Via.KEY):
         yield Trap(
             id="unknown-key",
             summary=f"{setting.spelled} is not in force: etcd {_version(context)}has no such key and "
@@ -439,9 +416,17 @@ def unknown_keys(context: TrapContext) -> Iterator[Trap]:
         )
 
 
+def _not_read(context: TrapContext, via: Via) -> Iterator[Setting]:
+    """Yield what no version reads, and what this version does not read although it concerns TLS."""
+    yield from (setting for setting in context.declaration.unknown if setting.via is via)
+    for setting in passed_over(context.declaration, context.version):
+        if setting.via is via and is_about_tls(setting.name):
+            yield setting
+
+
 def _names_are_known(context: TrapContext) -> bool:
     """Return whether the names of that version are known. A newer version may have more."""
-    return line(context.version) in LINES
+    return minor_line(context.version) in LINES
 
 
 def _version(context: TrapContext) -> str:
@@ -461,7 +446,7 @@ def _advice(setting: Setting) -> str:
     return f"perhaps {close[0]} is meant" if close else f"remove {setting.spelled}"
 
 
-def go_fields(context: TrapContext) -> Iterator[Trap]:
+def _undocumented_keys(context: TrapContext) -> Iterator[Trap]:
     """Go's field names are accepted as keys, which etcd's documentation does not mention."""
     for setting in context.seen.settings.values():
         if setting.via is Via.KEY and setting.spelled.partition(".")[0].lower() in GO_FIELDS:
@@ -473,21 +458,15 @@ def go_fields(context: TrapContext) -> Iterator[Trap]:
             )
 
 
-def unknown_variables(context: TrapContext) -> Iterator[Trap]:
+def _unknown_variables(context: TrapContext) -> Iterator[Trap]:
     """An unknown environment variable is ignored with a warning in the log.
 
     Other programs, such as the script that starts etcd, have variables too. Only variables whose name is
     equal or similar to one that concerns TLS are reported.
     """
-    unread = [setting for setting in context.declaration.unknown if setting.via is Via.VARIABLE]
-    unread += [
-        setting
-        for setting in passed_over(context.declaration, context.version)
-        if setting.via is Via.VARIABLE and is_about_tls(setting)
-    ]
-    for setting in unread:
+    for setting in _not_read(context, Via.VARIABLE):
         close = difflib.get_close_matches(setting.spelled, sorted(FLAG_OF), 1)
-        if not is_about_tls(setting) and not any(_matters(FLAG_OF[name]) for name in close):
+        if not is_about_tls(setting.name) and not any(is_about_tls(FLAG_OF[name]) for name in close):
             continue
         yield Trap(
             id="unknown-variable",
@@ -499,7 +478,7 @@ def unknown_variables(context: TrapContext) -> Iterator[Trap]:
         )
 
 
-def unknown_flags(context: TrapContext) -> Iterator[Trap]:
+def _flags_unknown_to_version(context: TrapContext) -> Iterator[Trap]:
     """An unknown flag stops etcd."""
     flags = [setting for setting in context.declaration.unknown if setting.via is Via.FLAG]
     given = (*context.declaration.settings.values(), *context.declaration.hidden)
@@ -525,7 +504,7 @@ def unknown_flags(context: TrapContext) -> Iterator[Trap]:
         )
 
 
-def variables_beside_flags(context: TrapContext) -> Iterator[Trap]:
+def _variables_beside_flags(context: TrapContext) -> Iterator[Trap]:
     """Since 3.4, etcd does not start if a flag and its variable are both given."""
     for setting in context.declaration.shadowed:
         flag = context.declaration.settings[setting.name]
@@ -541,7 +520,7 @@ def variables_beside_flags(context: TrapContext) -> Iterator[Trap]:
         )
 
 
-def gateway_off(context: TrapContext) -> Iterator[Trap]:
+def _gateway_off_in_config_file(context: TrapContext) -> Iterator[Trap]:
     """In 3.4, the JSON gateway is on by the flag's default but off with a configuration file."""
     if context.effective.gateway or "enable-grpc-gateway" in context.seen.settings:
         return
@@ -552,23 +531,13 @@ def gateway_off(context: TrapContext) -> Iterator[Trap]:
     )
 
 
-MERGING_TRAPS = (
-    hidden_by_file,
-    unknown_keys,
-    go_fields,
-    unknown_variables,
-    unknown_flags,
-    variables_beside_flags,
-    gateway_off,
-)
-
 _TLS_VERSIONS = ("TLS1.2", "TLS1.3")
 _NEEDED_BY_HTTP2 = frozenset(
     {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"}
 )
 
 
-def does_not_start(context: TrapContext) -> Iterator[Trap]:
+def _does_not_start(context: TrapContext) -> Iterator[Trap]:
     """Yield one trap for each reason why etcd does not start."""
     for mistake in context.declaration.mistakes:
         if mistake.key is not None and not known_to(mistake.key, context.version):
@@ -579,15 +548,15 @@ def does_not_start(context: TrapContext) -> Iterator[Trap]:
             remedy="correct the line",
             starts=False,
         )
-    for rule in _RULES:
-        for summary, remedy, settings in rule(context):
-            yield Trap(
-                id="does-not-start",
-                summary=f"etcd does not start: {summary}",
-                remedy=remedy,
-                settings=settings,
-                starts=False,
-            )
+    problems = (problem for rule in _RULES for problem in rule(context))
+    for summary, remedy, settings in (*problems, *refused_values(context.seen, context.version)):
+        yield Trap(
+            id="does-not-start",
+            summary=f"etcd does not start: {summary}",
+            remedy=remedy,
+            settings=settings,
+            starts=False,
+        )
 
 
 def _certificates(context: TrapContext) -> Iterator[Problem]:
@@ -605,8 +574,8 @@ def _certificates(context: TrapContext) -> Iterator[Problem]:
             )
         elif side.certificate is None or side.key is None:
             missing = "cert-file" if side.certificate is None else "key-file"
-            yield f"{spellings(settings)} is given without --{p}{missing}", f"give --{p}{missing}", settings
-        yield from _dialling_pair(context, side)
+            yield f"{_spellings(settings)} is given without --{p}{missing}", f"give --{p}{missing}", settings
+        yield from _dialing_pair(context, side)
 
 
 def _reads_pair(context: TrapContext, side: TLSSide) -> bool:
@@ -615,19 +584,19 @@ def _reads_pair(context: TrapContext, side: TLSSide) -> bool:
     return bool(context.secure(side.side)) or dials
 
 
-def _dialling_pair(context: TrapContext, side: TLSSide) -> Iterator[Problem]:
+def _dialing_pair(context: TrapContext, side: TLSSide) -> Iterator[Problem]:
     p = prefix(side.side)
     pair = (f"{p}client-cert-file", f"{p}client-key-file")
     given = context.settings(*pair)
     if len([setting for setting in given if setting.value]) == 1:
-        yield f"{spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
+        yield f"{_spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
 
 
 def _names(context: TrapContext) -> Iterator[Problem]:
     for side in context.sides():
         if side.allowed_cn and side.allowed_hostname and _reads_pair(context, side):
             given = context.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
-            yield f"{spellings(given)} exclude each other", "give one of them", given
+            yield f"{_spellings(given)} exclude each other", "give one of them", given
 
 
 def _addresses(context: TrapContext) -> Iterator[Problem]:
@@ -640,7 +609,7 @@ def _addresses(context: TrapContext) -> Iterator[Problem]:
     shared = [found for found in declared if found.role is Role.CLIENT and found.url.address in ports]
     if shared:
         given = context.settings(FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
-        yield f"{shared[0].url} is listed in both {spellings(given)}", "give HTTP a port of its own", given
+        yield f"{shared[0].url} is listed in both {_spellings(given)}", "give HTTP a port of its own", given
 
 
 def _advertised(context: TrapContext) -> Iterator[Problem]:
@@ -700,11 +669,7 @@ def _renamed(context: TrapContext) -> Iterator[Problem]:
     for name in context.seen.settings:
         if f"experimental-{name}" in context.seen.settings:
             given = context.settings(name, f"experimental-{name}")
-            yield f"{spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given
-
-
-def _values(context: TrapContext) -> Iterator[Problem]:
-    yield from refused_values(context.seen, context.version)
+            yield f"{_spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given
 
 
 _RULES: tuple[Callable[[TrapContext], Iterator[Problem]], ...] = (
@@ -716,15 +681,25 @@ _RULES: tuple[Callable[[TrapContext], Iterator[Problem]], ...] = (
     _tls_versions,
     _suites,
     _renamed,
-    _values,
 )
 
 _EVERY: Final[tuple[Callable[[TrapContext], Iterator[Trap]], ...]] = (
-    does_not_start,
-    *MERGING_TRAPS,
-    *CLIENT_AUTH_TRAPS,
-    *NAME_TRAPS,
-    *CRL_TRAPS,
+    _does_not_start,
+    _config_file_hides_flags,
+    _unknown_keys,
+    _undocumented_keys,
+    _unknown_variables,
+    _flags_unknown_to_version,
+    _variables_beside_flags,
+    _gateway_off_in_config_file,
+    _auto_tls,
+    _client_auth_without_ca,
+    _trusted_ca_alone,
+    _http_listener_beside_tls,
+    _allowed_names_without_client_auth,
+    _allowed_names_as_one,
+    _san_check_off,
+    _crl_traps,
 )
 
 
@@ -829,9 +804,13 @@ def look_ahead(member: DeclaredMember, version: str) -> tuple[Prospect, ...]:
         found += [_of_trap(trap, of, member) for trap in traps]
         explained = {setting.name for trap in traps for setting in trap.settings}
         after = effective_of(member, RELEASES[of])
-        found += [one for one in _moves(member, before, after, of) if not explained & _names_in(one)]
+        found += [
+            one
+            for one in _changes(member, before, after, of)
+            if explained.isdisjoint(setting.name for setting in one.settings)
+        ]
         gone = [one for one in passed_over(member.declaration, RELEASES[of]) if one.name not in ignored]
-        found += [_ignored(one, of) for one in gone if not is_about_tls(one)]
+        found += [_ignored(one, of) for one in gone if not is_about_tls(one.name)]
         ignored |= {setting.name for setting in gone}
         before = after
     return (*found, *_of_go(member, version))
@@ -870,10 +849,6 @@ def _key(trap: Trap) -> tuple[object, ...]:
     return (trap.id, named, trap.summary if trap.id == "does-not-start" else "", trap.listeners)
 
 
-def _names_in(prospect: Prospect) -> set[str]:
-    return {setting.name for setting in prospect.settings}
-
-
 def _of_trap(trap: Trap, of: str, member: DeclaredMember) -> Prospect:
     return Prospect(
         line=of,
@@ -896,11 +871,11 @@ _SOURCES: Final = {
 }
 
 
-def _moves(member: DeclaredMember, before: Effective, after: Effective, of: str) -> Iterator[Prospect]:
+def _changes(member: DeclaredMember, before: Effective, after: Effective, of: str) -> Iterator[Prospect]:
     """Yield what the same settings newly do: whom they refuse, and what is served besides."""
     declaration = member.declaration
 
-    def moved(summary: str, remedy: str, *names: str, harmless: bool = False) -> Prospect:
+    def change(summary: str, remedy: str, *names: str, harmless: bool = False) -> Prospect:
         given = tuple(declaration.settings[name] for name in names if name in declaration.settings)
         source = _CHANGELOG.format(line=of)
         return Prospect(
@@ -911,7 +886,7 @@ def _moves(member: DeclaredMember, before: Effective, after: Effective, of: str)
         old, new, p = before.sides[side], after.sides[side], prefix(side)
         nobody, ca = ClientAuthentication.ANYBODY, f"{p}trusted-ca-file"
         if old.client_auth is nobody and new.client_auth is not nobody:
-            yield moved(
+            yield change(
                 f"--{ca} alone refuses clients without a certificate of that CA, which are accepted now",
                 f"give every client a certificate, or remove --{ca}",
                 ca,
@@ -920,28 +895,28 @@ def _moves(member: DeclaredMember, before: Effective, after: Effective, of: str)
             flag, field = f"{side}-{name}", name.removeprefix("cert-").replace("-", "_")
             if getattr(new, field) and not getattr(old, field) and new.client_auth is not nobody:
                 names = " and ".join(one or "no name at all" for one in getattr(new, field))
-                yield moved(
+                yield change(
                     f"only certificates for {names} are accepted; this etcd ignores that setting",
                     "issue certificates with that name, or remove the setting",
                     flag,
                 )
         if old.skips_san_rule and not new.skips_san_rule and new.client_auth is not nobody:
             old_name, new_name = (f"{x}{side}-skip-client-san-verification" for x in ("experimental-", ""))
-            yield moved(
+            yield change(
                 f"the names in certificates of {side}s are verified again: --{old_name} is not in force",
                 f"issue certificates with the addresses of the {side}s, or give --{new_name} from 3.6 on",
                 old_name,
                 new_name,
             )
     if after.gateway and not before.gateway:
-        yield moved(
+        yield change(
             "the JSON gateway (/v3/...) is served, which is off now",
             "write enable-grpc-gateway: false into the configuration file if it is not wanted",
             "enable-grpc-gateway",
             harmless=True,  # to the clients of the port, and to nobody else
         )
     if after.pprof and not before.pprof:
-        yield moved(
+        yield change(
             "profiles (/debug/pprof/) are served on the client port: log level debug switches them on",
             "set --log-level=info",
             "log-level",

@@ -66,7 +66,7 @@ def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
     except yaml.YAMLError as error:
         raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
-        raise UsageError(f"{file}: nested too deeply to be what etcd is declared with") from error
+        raise UsageError(f"{file}: nested too deeply for a declaration of etcd") from error
     for node in nodes:
         _refuse_excess(node, file)
     return [node for node in nodes if not is_null(node)]
@@ -102,7 +102,7 @@ def _refuse_excess(root: Node, file: str) -> None:
                 f"{place_of(node, file)}: more than {MAXIMUM_VALUES} values, aliases written out"
             )
         if depth > _MAXIMUM_DEPTH:
-            raise UsageError(f"{place_of(node, file)}: nested too deeply to be what etcd is declared with")
+            raise UsageError(f"{place_of(node, file)}: nested too deeply for a declaration of etcd")
         costs[id(node)] = (values, depth)
 
 

@@ -74,7 +74,7 @@ def disown(
         file = declared.file(pair[0])
         if file is None:
             continue
-        if declared.where.is_original(declared.declaration.settings[pair[0]].value, file):
+        if declared.paths.is_original(declared.declaration.settings[pair[0]].value, file):
             its_own = here
         else:
             its_own = sum(one.file(pair[0]) == file for one in everybody) == 1
@@ -552,7 +552,7 @@ def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundF
 def _etcdctls_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
     for member in members:
         path = member.declared.declaration.etcdctl.get("ETCDCTL_CACERT")
-        found = member.declared.where.find(path) if path else None
+        found = member.declared.paths.find(path) if path else None
         if bundle := files.bundle(found, "ETCDCTL_CACERT"):
             return bundle
     return None

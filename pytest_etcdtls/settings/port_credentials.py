@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import exists
-from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK, Pair, read_pki_directory
+from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
     Passphrases,
@@ -412,14 +412,14 @@ _OPTION = "--etcd-pki-dir"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeadmDirectory:
-    """The content of kubeadm's directory.
+    """kubeadm's files for etcd on a control plane node; ``None`` for a missing file.
 
     Attributes:
         ca: the CA of servers, clients and peers.
-        server: ``server.crt`` and its key.
-        peer: ``peer.crt`` and its key.
-        healthcheck: the health check client, which has no subjectAltName.
-        apiserver: the API server's client.
+        server: ``server.crt`` and its key, served on client ports.
+        peer: ``peer.crt`` and its key, served on peer ports and presented by members that dial.
+        healthcheck: the health check client without subjectAltName, which peer ports accept from any address.
+        apiserver: the API server's client, in the parent of etcd's directory.
         kubernetes_ca: the CA of the Kubernetes cluster, in the parent directory.
     """
 
@@ -432,20 +432,27 @@ class KubeadmDirectory:
 
     @classmethod
     def read(cls, directory: Path) -> KubeadmDirectory:
-        """Read the directory.
+        """Read ``/etc/kubernetes/pki/etcd``, its parent, or a copy of one of them.
 
         Raises:
-            UsageError: if there is no ``ca.crt``, or a file's content does not fit its name.
+            UsageError: if there is no ``ca.crt``, a certificate has no key, or a file's content does not fit
+                its name.
         """
-        found = read_pki_directory(directory)
-        above = found.ca.parent.parent / "ca.crt"
+        # The parent has a ca.crt as well, but that is the Kubernetes cluster's, not etcd's.
+        etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
+        above = etcd.parent / "ca.crt"
+        if not exists(etcd / "ca.crt"):
+            raise UsageError(
+                f"{_OPTION} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's "
+                "names of files are looked for, as in /etc/kubernetes/pki/etcd"
+            )
         return cls(
-            ca=_bundle(found.ca),
-            server=_identity_in(found.server, "server"),
-            peer=_identity_in(found.peer, "peer-pair"),
-            healthcheck=_identity_in(found.healthcheck_client, HEALTHCHECK),
-            apiserver=_identity_in(found.apiserver_etcd_client, APISERVER),
-            kubernetes_ca=_bundle(above) if found.ca.parent.name == "etcd" and exists(above) else None,
+            ca=_bundle(etcd / "ca.crt"),
+            server=_pair(etcd, "server"),
+            peer=_pair(etcd, "peer", "peer-pair"),
+            healthcheck=_pair(etcd, HEALTHCHECK),
+            apiserver=_pair(etcd.parent, APISERVER) or _pair(etcd, APISERVER),
+            kubernetes_ca=_bundle(above) if etcd.name == "etcd" and exists(above) else None,
         )
 
     def defaults(self) -> tuple[PortDefaults, PortDefaults]:
@@ -489,7 +496,10 @@ def _bundle(path: Path) -> TrustBundle:
     return TrustBundle(load_trust(path, option=_OPTION), str(path))
 
 
-def _identity_in(pair: Pair | None, name: str) -> Identity | None:
-    if pair is None:
+def _pair(directory: Path, file: str, name: str | None = None) -> Identity | None:
+    certificate, key = directory / f"{file}.crt", directory / f"{file}.key"
+    if not exists(certificate):
         return None
-    return load_identity(pair.certificate, pair.key, name, options=(_OPTION, _OPTION))
+    if not exists(key):
+        raise UsageError(f"{_OPTION}: {certificate} has no {key.name} beside it: copy both")
+    return load_identity(certificate, key, name or file, options=(_OPTION, _OPTION))

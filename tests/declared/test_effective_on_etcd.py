@@ -1,4 +1,4 @@
-"""What is said to be in force is, on every etcd at hand: who is accepted where, and what etcd's log says."""
+"""What is said to be in force is, on every etcd at hand: who is accepted paths, and what etcd's log says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starting import start_process
 from declared.etcd_itself import trusted_client_ends
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Whereabouts
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredPaths
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
     Effective,
@@ -97,9 +97,9 @@ def _declaration(cluster: Cluster) -> Declaration:
 
 
 def _crls(declaration: Declaration) -> dict[str, CRLFile]:
-    where = Whereabouts()
+    paths = DeclaredPaths()
     settings = [declaration.settings.get(name) for name in ("client-crl-file", "peer-crl-file")]
-    return {setting.value: read_crl(setting, where) for setting in settings if setting is not None}
+    return {setting.value: read_crl(setting, paths) for setting in settings if setting is not None}
 
 
 def _wire(cluster: Cluster, said: Effective) -> Iterator[str]:

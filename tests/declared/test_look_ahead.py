@@ -17,7 +17,7 @@ from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without, writt
 from declared.etcd_itself import run
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, Encoding, Whereabouts
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, DeclaredPaths, Encoding
 from pytest_etcdtls.declared.reading import declared_member, from_command_line, read_declaration
 from pytest_etcdtls.declared.traps import Prospect, later_lines, look_ahead
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
@@ -32,12 +32,12 @@ CRL = "--client-crl-file=/pki/crl"
 def _ahead(declaration: Declaration, version: str, encoding: Encoding | None = None) -> tuple[Prospect, ...]:
     crl = CRLFile(declared="/pki/crl", found="/pki/crl" if encoding else None, encoding=encoding)
     crls = {"/pki/crl": crl} if declaration.text("client-crl-file") else {}
-    member = DeclaredMember(declaration=declaration, where=Whereabouts(), crls=crls)
+    member = DeclaredMember(declaration=declaration, paths=DeclaredPaths(), crls=crls)
     return tuple(one for one in look_ahead(member, version) if not one.source.startswith("Go"))
 
 
 def _of_go(version: str, *argv: str) -> list[Prospect]:
-    member = DeclaredMember(declaration=flags(*(argv or GOOD)), where=Whereabouts(), crls={})
+    member = DeclaredMember(declaration=flags(*(argv or GOOD)), paths=DeclaredPaths(), crls={})
     return [one for one in look_ahead(member, version) if one.source.startswith("Go")]
 
 

@@ -12,7 +12,6 @@ from pytest_etcdtls.declared.effective import CRLEffect, effective_of
 from pytest_etcdtls.declared.flags import EVERY_FLAG
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.declared.traps import traps_of
-from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings.endpoints import reach
 
@@ -68,11 +67,9 @@ def test_a_member_that_advertises_loopback_runs_here() -> None:
 def test_a_member_knows_its_files(pki_files: Path) -> None:
     declaration = flags(*GOOD, "--client-crl-file=/pki/crl.pem", "--peer-crl-file=/pki/gone.der")
     member = declared_member(declaration, pki_files)
-    assert member.file("cert-file") == member.required("cert-file") == pki_files / "server.crt"
-    assert member.file("client-cert-file") is member.required("client-cert-file") is None
+    assert member.file("cert-file") == pki_files / "server.crt"
+    assert member.file("client-cert-file") is None
     assert member.file("peer-crl-file") is None
-    with pytest.raises(UsageError, match=r"--peer-crl-file=/pki/gone\.der is not here"):
-        member.required("peer-crl-file")
     assert effective_of(member, "3.5.33").sides["client"].crl is CRLEffect.ENFORCED
     assert effective_of(member, "3.6.16").sides["client"].crl is CRLEffect.REFUSES_ALL
     assert [trap.id for trap in traps_of(member, "3.6.16")] == ["crl-encoding", "crl-missing"]

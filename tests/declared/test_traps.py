@@ -318,10 +318,9 @@ def test_what_is_in_force_is_said_in_words() -> None:
     assert effective(flags(), "3.6.16").at(Role.CLIENT)[0].describe() == "plaintext: every client"
 
 
-def test_cn_is_a_user_only_if_client_authentication_is_on() -> None:
-    assert effective(flags(*GOOD)).sides["client"].cn_is_user
+def test_a_trusted_ca_alone_enforces_client_certificates() -> None:
     alone = effective(flags(*without("client-cert-auth"))).sides["client"]
-    assert (alone.cn_is_user, alone.client_auth) == (False, ClientAuthentication.TRUSTED_CA)
+    assert alone.client_auth is ClientAuthentication.TRUSTED_CA
 
 
 def test_an_own_certificate_to_dial_with() -> None:
