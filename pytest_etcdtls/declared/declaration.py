@@ -135,13 +135,13 @@ def _parse(text: str) -> DeclaredURL:
     if parts.scheme in ("unix", "unixs"):
         return DeclaredURL(parts.scheme, parts.netloc + parts.path, 0)
     if parts.path:
-        raise ValueError("nothing may stand behind the port, not even a slash")
+        raise ValueError("nothing may follow the port, not even a slash")
     return DeclaredURL(parts.scheme, (parts.hostname or "").partition("%")[0], _port(parts))
 
 
 def _port(parts: SplitResult) -> int:
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
-        raise ValueError("an IPv6 address stands in brackets")
+        raise ValueError("an IPv6 address is written in brackets")
     try:
         port = parts.port
     except ValueError as error:

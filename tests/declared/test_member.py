@@ -13,21 +13,21 @@ from pytest_etcdtls.declared.flags import EVERY_FLAG
 from pytest_etcdtls.declared.reading import declared_member, read_declaration
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.endpoints import reach
+from pytest_etcdtls.settings.endpoints import listener_addresses
 
 SHAPES = Path(__file__).parent / "shapes"
 KUBEADM = SHAPES / "kubeadm" / "v1.34.yaml"
 
 
 def _hosts(*arguments: str, own: tuple[str, ...] = ()) -> dict[str, str | None]:
-    return {str(one.declared.url): one.host for one in reach(flags(*arguments), own)}
+    return {str(one.declared.url): one.host for one in listener_addresses(flags(*arguments), own)}
 
 
 @pytest.mark.parametrize(
     ("own", "loopback"), [(("10.0.0.11",), "127.0.0.1"), (("10.0.0.99",), None), ((), None)]
 )
 def test_loopback_is_probed_only_where_the_member_runs(own: tuple[str, ...], loopback: str | None) -> None:
-    found = reach(read_declaration(KUBEADM), own)
+    found = listener_addresses(read_declaration(KUBEADM), own)
     assert [(str(one.declared.role), one.host, one.port) for one in found] == [
         ("client", loopback, 2379),
         ("client", "10.0.0.11", 2379),
@@ -53,7 +53,7 @@ def test_every_address_is_reached_by_the_advertised_one() -> None:
 
 
 def test_what_is_nowhere_to_be_reached() -> None:
-    found = reach(flags("--listen-client-urls=https://0.0.0.0:2379,unixs://s:1"), ())
+    found = listener_addresses(flags("--listen-client-urls=https://0.0.0.0:2379,unixs://s:1"), ())
     assert [one.host for one in found if one.declared.role is Role.CLIENT] == [None, None]
     assert "pass its URL" in found[0].reason
     assert "is a socket" in found[1].reason

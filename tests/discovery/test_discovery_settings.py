@@ -54,7 +54,7 @@ def test_a_rule_may_be_for_what_is_found(tmp_path: Path) -> None:
     assert rule == ConnectTo(text=RULE, host="10.0.0.12", port=2379, to_host="127.0.0.1", to_port=12379)
     assert rule.there("10.0.0.12", 2379) == ("127.0.0.1", 12379)
     assert rule.there("10.0.0.12", 2380) is None
-    with pytest.raises(UsageError, match="fits none of the endpoints"):
+    with pytest.raises(UsageError, match="matches none of the endpoints"):
         listeners(Given(tmp_path, discover=False, etcd_connect_to=[RULE]))
 
 
@@ -71,5 +71,5 @@ def test_a_certificate_may_be_expected_of_a_host_that_is_found(tmp_path: Path) -
         (Role.PEER, "10.0.0.12", None),
     ]
     given = Given(tmp_path, discover=False, **values)
-    with pytest.raises(UsageError, match="fits no listener given"):
+    with pytest.raises(UsageError, match="matches no listener given"):
         read_expected(given, listeners(given))
