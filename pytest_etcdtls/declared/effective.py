@@ -101,14 +101,7 @@ def prefix(side: Side) -> str:
 def tls_side(
     declaration: Declaration, side: Side, version: str | None, crl: CRLFile | None = None
 ) -> TLSSide:
-    """Return the TLS configuration of one side.
-
-    Args:
-        declaration: the member's declaration.
-        side: the side.
-        version: the version of etcd; ``None`` for the newest.
-        crl: the CRL file of that side, if one is declared and was read.
-    """
+    """Return the TLS configuration of one side."""
     p = prefix(side)
     certificate, key = declaration.text(f"{p}cert-file"), declaration.text(f"{p}key-file")
     if declaration.on(f"{p}auto-tls") and certificate is None and key is None:

@@ -295,12 +295,7 @@ _HAS_OWNERS = os.name == "posix"
 
 
 def read_member_files(label: str, declared: DeclaredMember) -> MemberFiles:
-    """Return the declared files of a member that are on this machine, with their content.
-
-    Args:
-        label: the label of the member.
-        declared: the declared member.
-    """
+    """Return the declared files of a member that are on this machine, with their content."""
     settings = [declared.declaration.settings.get(f"{side}-crl-file") for side in SIDES]
     return MemberFiles(
         label=label,
@@ -313,12 +308,7 @@ def read_member_files(label: str, declared: DeclaredMember) -> MemberFiles:
 
 
 def read_served(declared: DeclaredMember, side: Side) -> tuple[FileFact, tuple[x509.Certificate, ...]] | None:
-    """Return the certificate file declared for a side, and its certificates; ``None`` if none is declared.
-
-    Args:
-        declared: the declared member.
-        side: the side.
-    """
+    """Return the certificate file declared for a side, and its certificates; ``None`` if none is declared."""
     if effective_of(declared).sides[side].certificate is None:
         return None
     return _certificates(_declared(declared, f"{prefix(side)}cert-file"))

@@ -526,9 +526,7 @@ def _read_declaration(path: Path, pki_dir: Path | None, option: str) -> Declarat
     form = Form.COMMAND_LINE if "\0" in text else recognise(text, str(path))
     files = _Files(path, text, pki_dir, root_of(path) if form is Form.UNIT else Path("/"))
     if form is Form.MANIFEST:
-        container = read_manifest(text, str(path))
-        files.mounts = container.mounts
-        started = replace(container.invocation, image=container.image)
+        started, files.mounts = read_manifest(text, str(path))
     else:
         started = _started(form, path, text, files, option)
     return assemble(started, form=form, source=str(path), open_file=files.open, mounts=files.mounts)

@@ -101,12 +101,7 @@ class Allowance:
         self._left = dict(_ALLOWED)
 
     def take(self, what: str, place: SourceLine, number: int = 1) -> None:
-        """Count something.
-
-        Args:
-            what: a key of the table of what is allowed.
-            place: the line that is read.
-            number: how many.
+        """Count what is read; ``what`` is a key of the table of what is allowed.
 
         Raises:
             UsageError: if it is more than a declaration can need.
@@ -214,12 +209,6 @@ def split_commands(
     text: str, place: SourceLine, variables: Mapping[str, Variable], allowance: Allowance
 ) -> Iterator[list[Word]]:
     """Yield the words of each simple command.
-
-    Args:
-        text: the lines as in the file.
-        place: the position of the first line.
-        variables: the variables that are already set.
-        allowance: what is left of it.
 
     Raises:
         UsageError: if a quote is not closed, or the allowance is exceeded.
@@ -357,11 +346,6 @@ def find_etcd(
     words: Sequence[Word], environment: Sequence[Variable], allowance: Allowance
 ) -> ProgramStart | None:
     """Return how the words start etcd; ``None`` if they start something else.
-
-    Args:
-        words: the words of one command.
-        environment: the variables that are passed to it.
-        allowance: what is left of it.
 
     Raises:
         UsageError: if a quote in a script is not closed, or the allowance is exceeded.

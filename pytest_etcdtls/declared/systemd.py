@@ -21,11 +21,7 @@ _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def split_words(text: str, place: SourceLine) -> list[Word]:
-    """Return the words of a value with quotes resolved.
-
-    Args:
-        text: the value, with lines as in the file.
-        place: the position of its first line.
+    """Return the words of a value, which begins at ``place``, with quotes resolved.
 
     Raises:
         UsageError: if a quote is not closed, or a backslash is not before a quote or a backslash.

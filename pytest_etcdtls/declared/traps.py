@@ -708,10 +708,7 @@ def find_traps(
 ) -> tuple[Trap, ...]:
     """Return the traps of a declaration, beginning with those that prevent etcd from starting.
 
-    Args:
-        declaration: the declaration of one member.
-        version: the version of etcd; ``None`` for the declaration's version, or the newest if it has none.
-        crls: the CRL files that were read, by declared path.
+    The arguments are those of :func:`~pytest_etcdtls.declared.effective.effective`.
     """
     done = effective(declaration, version, crls)
     context = TrapContext(

@@ -69,12 +69,6 @@ def settings_of_others(
     A file at exactly the declared path belongs to the member that runs on this machine. A copy belongs to
     the member that declares it, unless several members do. In all other cases, a certificate belongs to the
     members whose host it names.
-
-    Args:
-        declared: the member.
-        hosts: its names and addresses.
-        here: whether it runs on this machine.
-        everybody: all declared members.
     """
     others: set[str] = set()
     for pair in PAIRS:
@@ -113,11 +107,7 @@ class FoundFiles:
     ) -> Identity | None:
         """Return an identity; ``None`` if one of its files is missing or the key does not match.
 
-        Args:
-            certificate: the certificate file; ``None`` if it is missing.
-            key: the key file; ``None`` if it is missing.
-            name: the name of the identity.
-            named_by: how the files were found, for messages; the certificate's first.
+        For messages, ``named_by`` says how the certificate and the key were found.
         """
         if certificate is None or key is None or not (exists(certificate) and exists(key)):
             return None
@@ -606,12 +596,6 @@ def read_replay(
     source: Source, environment: Mapping[str, str], ask: Ask | None = None, key_type: KeyType | None = None
 ) -> ReplayPlan:
     """Return the declaration to replay on the etcds that are started.
-
-    Args:
-        source: the source of the values.
-        environment: the environment with etcdctl's variables.
-        ask: asks for the passphrase of an encrypted key.
-        key_type: type of generated keys where no certificate shows it.
 
     Raises:
         UsageError: if there are several declarations, one cannot be read, or a file cannot be used.

@@ -67,11 +67,6 @@ def read_connect_to(source: Source) -> tuple[ConnectTo, ...]:
 def parse_endpoint(name: str, text: str, role: Role) -> Listener:
     """Return the listener of one URL. Its label is not yet unique.
 
-    Args:
-        name: the name of the option, for messages.
-        text: the URL.
-        role: the role that the option stands for.
-
     Raises:
         UsageError: if the URL cannot be used.
     """
@@ -283,10 +278,6 @@ def runs_here(declaration: Declaration, own_addresses: Iterable[str]) -> bool:
     """Return whether the member runs on this machine, according to its advertised addresses.
 
     A member that advertises only loopback is assumed to run on this machine.
-
-    Args:
-        declaration: the declaration of the member.
-        own_addresses: the addresses of this machine without loopback.
     """
     urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
     own = set(own_addresses)

@@ -65,13 +65,7 @@ def read_credentials(
     defaults: tuple[PortDefaults, PortDefaults] | None = None,
     ask: Ask | None = None,
 ) -> tuple[PortCredentials, PortCredentials]:
-    """Return the credentials for client ports and for peer ports.
-
-    Args:
-        source: the source of the values.
-        environment: the environment with etcdctl's variables.
-        defaults: the defaults for client ports and for peer ports. Named credentials take precedence.
-        ask: asks for the passphrase of an encrypted key.
+    """Return the credentials for client ports and for peer ports; those that options name come first.
 
     Raises:
         UsageError: if a file is not valid for its option, or a certificate or a key is given without the
@@ -132,10 +126,6 @@ _SECRET_SIZE: Final = 64 * 1024
 
 def read_secret(path: Path, named_by: str) -> str:
     """Return the first line of a file with a password.
-
-    Args:
-        path: the file.
-        named_by: the option that named it.
 
     Raises:
         UsageError: if the file cannot be read, is not text, or its first line is empty. The message does not
@@ -204,13 +194,7 @@ KEY_PASSWORD: Final = "ETCDTLS_KEY_PASSWORD"  # noqa: S105 - the name of the var
 
 
 class KeyPassphrases:
-    """The passphrases of encrypted private keys, read when the first such key is.
-
-    Args:
-        source: the source of the values.
-        environment: the environment.
-        ask: asks for the passphrase of a key, if no other place has one.
-    """
+    """The passphrases of encrypted private keys, read when the first such key is."""
 
     def __init__(self, source: Source, environment: Mapping[str, str], ask: Ask | None = None) -> None:
         self._source = source
@@ -219,10 +203,6 @@ class KeyPassphrases:
 
     def __call__(self, path: Path, named_by: str) -> Sequence[bytes]:
         """Return the passphrases that may be those of a key file; empty if there are none.
-
-        Args:
-            path: the key file.
-            named_by: the option or variable that names it.
 
         Raises:
             UsageError: if the file with passphrases cannot be used.

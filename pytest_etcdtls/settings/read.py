@@ -103,11 +103,6 @@ class Settings:
 def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True) -> list[EtcdSource]:
     """Return the etcd that each owned cluster is started from.
 
-    Args:
-        owned: how owned clusters are started.
-        announce: called before an image is pulled.
-        pulls: whether a missing image is pulled.
-
     Raises:
         UsageError: if there is no etcd to start a cluster from.
     """

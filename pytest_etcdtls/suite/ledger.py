@@ -258,7 +258,7 @@ def _complete(observer: Observer) -> None:
 def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> Iterator[str]:
     stopped = session.shouldfail or session.shouldstop
     selective = any(session.config.getoption(name, False) for name in _SELECTIVE)
-    if invocation.asked and not ledger.judged and not stopped and not selective:
+    if invocation.requested and not ledger.judged and not stopped and not selective:
         run = ledger.run
         collected = any(checks for target in run.targets for _, checks in target.subjects(run.checks))
         deselected = "they were deselected (-k, -m, --deselect, an ini file)"
