@@ -225,7 +225,7 @@ def text_of(table: Mapping[str, Any], name: str, at: str, limit: int = _TEXT) ->
 
 
 def pairs(before: Sequence[T], after: Sequence[T], label: Callable[[T], str]) -> list[tuple[T, T]]:
-    """Return the pairs of two runs: the only ones, else those of equal label, else those of equal position."""
+    """Return the pairs of two runs: the only ones, else those of equal label, else of equal position."""
     if len(before) == len(after) == 1:
         return [(before[0], after[0])]
     by_label = {label(one): one for one in before}

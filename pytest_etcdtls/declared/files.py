@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field, replace
 from datetime import datetime
 from pathlib import Path
@@ -55,7 +56,7 @@ def read_crl(setting: Setting, paths: DeclaredPaths) -> CRLFile:
         (Encoding.PEM, x509.load_pem_x509_crl),
         (Encoding.DER, x509.load_der_x509_crl),
     ):
-        try:
+        with suppress(ValueError):
             crl = load(data)
             return CRLFile(
                 declared=setting.value,
@@ -65,15 +66,13 @@ def read_crl(setting: Setting, paths: DeclaredPaths) -> CRLFile:
                 next_update=crl.next_update_utc,
                 serial_numbers=frozenset(one.serial_number for one in crl),
             )
-        except ValueError:
-            continue
     return CRLFile(declared=setting.value, found=str(path), encoding=Encoding.NEITHER)
 
 
 HEALTHCHECK: Final = "healthcheck-client"
 APISERVER: Final = "apiserver-etcd-client"
 ETCDCTL: Final = "etcdctl"
-_BESIDE: Final = ("trusted-ca-file", "cert-file", "peer-trusted-ca-file", "peer-cert-file")
+_FILES_NEAR_CLIENTS: Final = ("trusted-ca-file", "cert-file", "peer-trusted-ca-file", "peer-cert-file")
 """The settings in whose files' directories kubeadm's client certificates are searched for."""
 
 
@@ -83,13 +82,13 @@ class ClientFiles:
 
     Attributes:
         name: the name of the client.
-        said: how the certificate and the key were found, for messages.
+        named_by: what names the certificate and the key, for messages.
         certificate: the certificate file, which exists.
         key: the key file, which may be missing.
     """
 
     name: str
-    said: tuple[str, str]
+    named_by: tuple[str, str]
     certificate: Path
     key: Path
 
@@ -100,22 +99,21 @@ def client_files(declared: DeclaredMember) -> Iterator[ClientFiles]:
         for directory in _directories(declared):
             certificate = directory / f"{name}.crt"
             if exists(certificate):
-                words = f"kubeadm's {name}"
-                yield ClientFiles(
-                    name=name, said=(words, words), certificate=certificate, key=directory / f"{name}.key"
-                )
+                named_by = (f"kubeadm's {name}",) * 2
+                key = directory / f"{name}.key"
+                yield ClientFiles(name=name, named_by=named_by, certificate=certificate, key=key)
                 break
     variables = declared.declaration.etcdctl
     paths = [variables.get("ETCDCTL_CERT"), variables.get("ETCDCTL_KEY")]
     certificate_file, key_file = (declared.paths.find(path) if path else None for path in paths)
     if certificate_file is not None and key_file is not None:
-        said = ("ETCDCTL_CERT", "ETCDCTL_KEY")
-        yield ClientFiles(name=ETCDCTL, said=said, certificate=certificate_file, key=key_file)
+        named_by = ("ETCDCTL_CERT", "ETCDCTL_KEY")
+        yield ClientFiles(name=ETCDCTL, named_by=named_by, certificate=certificate_file, key=key_file)
 
 
 def _directories(declared: DeclaredMember) -> Iterator[Path]:
     """Yield the directories that may hold kubeadm's files: those of the declared files and their parents."""
-    beside = [found.parent for name in _BESIDE if (found := declared.file(name))]
+    beside = [found.parent for name in _FILES_NEAR_CLIENTS if (found := declared.file(name))]
     if declared.paths.pki_dir is not None:
         beside.append(declared.paths.pki_dir)
     yield from dict.fromkeys([*beside, *(directory.parent for directory in beside)])
@@ -250,7 +248,7 @@ class DeclaredFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredLeaf:
-    """The certificate in the file that a listener was told to serve.
+    """The certificate in the file that is declared for a listener.
 
     Attributes:
         said: the setting as it is written, with file and line.
@@ -336,11 +334,11 @@ def _bundle(declared: DeclaredMember, side: Side) -> BundleFact | None:
     if effective_of(declared).sides[side].trusted_ca is None:
         return None
     file, certificates = _certificates(_declared(declared, name), trust=True)
-    keys = tuple(_lying(Path(file.path), file.original)) if file.path else ()
+    keys = tuple(_possible_keys(Path(file.path), file.original)) if file.path else ()
     return BundleFact(side=side, file=file, certificates=certificates, keys=keys)
 
 
-def _lying(bundle: Path, original: bool) -> Iterator[FileFact]:
+def _possible_keys(bundle: Path, original: bool) -> Iterator[FileFact]:
     """Yield files in a bundle's directory that are named as its key would be; they are not opened."""
     for name in dict.fromkeys((f"{bundle.stem}.key", f"{bundle.stem}-key.pem", "ca.key", "ca-key.pem")):
         path = bundle.with_name(name)
@@ -350,9 +348,8 @@ def _lying(bundle: Path, original: bool) -> Iterator[FileFact]:
 
 def _clients(declared: DeclaredMember) -> Iterator[ClientFact]:
     for client in client_files(declared):
-        said = client.said
-        certificate, chain = _certificates(_found(FileFact(said=said[0]), client.certificate))
-        key, _ = _key(_found(FileFact(said=said[1]), client.key), chain)
+        certificate, chain = _certificates(_found(FileFact(said=client.named_by[0]), client.certificate))
+        key, _ = _key(_found(FileFact(said=client.named_by[1]), client.key), chain)
         yield ClientFact(name=client.name, certificate=certificate, key=key, chain=chain)
 
 

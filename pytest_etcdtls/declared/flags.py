@@ -362,7 +362,9 @@ def refused_values(declaration: Declaration, version: str | None) -> Iterator[Pr
         yield from look_for(declaration, version)
 
 
+# Go's package flag parses with strconv.ParseUint(s, 0, 64): prefixes of a base, and underscores.
 _NUMBER: Final = r"(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO]?[0-7_]*|[1-9][0-9_]*)"
+# time.ParseDuration of Go has the micro sign and the Greek letter mu.
 _DURATION: Final = r"[-+]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+)"
 _FORMS: Final = (
     (UNSIGNED, re.compile(_NUMBER), "a whole number"),

@@ -89,11 +89,7 @@ class Arguments:
 
 
 def parse_arguments(words: Sequence[Word]) -> Arguments:
-    """Return the flags in the words that follow the program.
-
-    Go stops at the first word that is not a flag, and etcd then refuses to start. The words after it are
-    parsed nevertheless, because they show the intended settings.
-    """
+    """Return the flags in the words that follow the program."""
     given: list[Argument] = []
     mistakes: list[Mistake] = []
     replayable: list[Setting | str] = []
@@ -105,6 +101,7 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
             replayable += [word.text, *(stray.text for stray in rest)]
             break
         if len(word.text) < 2 or not word.text.startswith("-"):
+            # Go's package flag stops here, and etcd then ends. The flags after it show what is intended.
             mistakes.append(_stray(word, given[-1].setting if given else None))
             replayable.append(word.text)
         else:
@@ -124,7 +121,7 @@ def _flag(word: Word, rest: deque[Word]) -> Argument | Mistake:
     if not name or name.startswith("-"):
         return Mistake(place=word.place, text=f"etcd stops: {word.text!r} is not the form of a flag")
     unresolved = word.unresolved
-    if not equals and name in SWITCHES:
+    if not equals and name in SWITCHES:  # Go's flag.Value with IsBoolFlag takes no following word
         value = "true"
     elif not equals and rest and (name in EVERY_FLAG or not rest[0].is_flag):
         following = rest.popleft()  # the value; of an unknown flag, a word that is no flag
@@ -304,11 +301,13 @@ def _known(given: Iterable[Argument], merger: Merger) -> Iterable[Setting]:
 
 
 def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
-    """Yield the variables of a container's environment files, in which quotes have no meaning."""
+    """Yield the variables of ``docker run --env-file``, in which quotes have no meaning."""
     for word in files:
         found = open_file(word.text, word.place)
         if found is None:
-            raise UsageError(f"{word.place}: the environment file {word.text} is not here: put a copy beside")
+            raise UsageError(
+                f"{word.place}: the environment file {word.text} is not here: put a copy beside it"
+            )
         for number, line in enumerate(found[1].splitlines(), 1):
             name, equals, value = line.strip().partition("=")
             if equals and not name.startswith("#"):

@@ -285,6 +285,7 @@ def _double_quoted(reader: _Reader, place: SourceLine) -> None:
         char = reader.next()
         if char == '"':
             return
+        # POSIX, Shell Command Language 2.2.3: before other characters a backslash is literal.
         if char == "\\" and reader.text[reader.index : reader.index + 1] in ('"', "\\", "$", "`", "\n"):
             _escaped(reader)
         elif char in "$`":

@@ -90,7 +90,7 @@ def _inside(word: Word, variables: Mapping[str, Variable], allowance: Allowance)
     missing: list[str] = []
 
     def value(match: re.Match[str]) -> str:
-        if match[1] is None:
+        if match[1] is None:  # systemd.service(5), "Command lines": $$ is one dollar sign
             return "$"
         variable = variables.get(match[1])
         if variable is None:
@@ -193,10 +193,10 @@ def root_of(path: Path) -> Path:
 
 
 def drop_ins(path: Path) -> list[Path]:
-    """Return the drop-ins of a unit in the order in which systemd reads them: by name, in any directory.
+    """Return the drop-ins of a unit in the order of systemd.unit(5): by name, in any directory.
 
     Of equal names, the file in the directory with precedence is used. A unit outside systemd's directories
-    has the drop-ins in ``NAME.d`` in its own directory.
+    has the drop-ins in ``NAME.d`` beside it.
     """
     directory = path.absolute().parent
     root = root_of(path)
@@ -279,18 +279,16 @@ def _directives(file: str, text: str) -> Iterator[Directive]:
 
 
 def _continued(value: str, lines: list[str], number: int) -> tuple[list[str], int]:
-    """Return the lines of a value and the number of the next line. Comments in it become empty lines."""
+    """Return the lines of a value, empty ones for comments, and the number of the next line."""
     pieces = [value]
-    goes_on = value.endswith("\\")
-    while goes_on:
-        pieces[-1] = pieces[-1].removesuffix("\\")
+    while pieces[-1].endswith("\\"):
+        pieces[-1] = pieces[-1][:-1]
         if number == len(lines):
             break
         line = lines[number].strip()
         number += 1
-        is_comment = line[:1] in ("#", ";")
-        pieces.append("\\" if is_comment else line)
-        goes_on = pieces[-1].endswith("\\")
+        # systemd.syntax(7): comment lines that follow a backslash are ignored, and the value goes on.
+        pieces.append("\\" if line[:1] in ("#", ";") else line)
     return pieces, number
 
 
@@ -363,7 +361,7 @@ def _command(
 
 
 def _environment(directives: Sequence[Directive], unit: str, open_file: OpenFile) -> Iterator[Variable]:
-    """Yield the variables in order; later ones override. Files come after all ``Environment=``."""
+    """Yield the variables in order; later ones override earlier ones."""
     removed = {
         word.text
         for directive in _in_force(directives, "UnsetEnvironment")
@@ -375,6 +373,7 @@ def _environment(directives: Sequence[Directive], unit: str, open_file: OpenFile
             name, equals, value = expanded.text.partition("=")
             if equals and name not in removed:
                 yield Variable(name, value, word.place, ", ".join(expanded.unresolved))
+    # systemd.exec(5): files override Environment=, wherever they stand in the unit.
     for directive in _in_force(directives, "EnvironmentFile"):
         yield from (found for found in _file(directive, unit, open_file) if found.name not in removed)
 

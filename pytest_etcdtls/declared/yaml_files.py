@@ -226,7 +226,8 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
 
 
 def _last_ones(found: Iterator[Entry]) -> list[Entry]:
-    """Return the last entry of each key, ignoring case. A repeated section replaces the earlier one."""
+    """Return the last entry of each key. A repeated section replaces the earlier one."""
+    # etcd decodes the file with Go's encoding/json, which ignores the case of keys.
     return list({entry.key.lower(): entry for entry in found}.values())
 
 
@@ -350,7 +351,7 @@ def _expanded(node: Node, file: str, variables: dict[str, Variable], allowance: 
     missing: list[str] = []
 
     def value(match: re.Match[str]) -> str:
-        if match[1]:
+        if match[1]:  # $$(NAME) is $(NAME), and an unknown name stays as it is
             return match[0][1:]
         variable = variables.get(match[2])
         if variable is None:

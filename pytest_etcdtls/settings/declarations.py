@@ -360,7 +360,7 @@ def _peer_identities(
 
 def _client(member: LabelledDeclaration, name: str, files: FoundFiles) -> Identity | None:
     found = next((one for one in client_files(member.declared) if one.name == name), None)
-    return None if found is None else files.pair(found.certificate, found.key, name, found.said)
+    return None if found is None else files.pair(found.certificate, found.key, name, found.named_by)
 
 
 def _dialing(member: LabelledDeclaration, side: Side, trusted: Bundles, files: FoundFiles) -> Identity | None:
