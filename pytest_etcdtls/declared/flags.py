@@ -298,7 +298,7 @@ def known_to(setting: Setting, version: str | None) -> bool:
     return section.lower() in SECTIONS and section_key_known(key.lower(), version)
 
 
-def passed_over(declaration: Declaration, version: str | None) -> tuple[Setting, ...]:
+def ignored_settings(declaration: Declaration, version: str | None) -> tuple[Setting, ...]:
     """Return the keys and variables that this version ignores and another reads. Unknown flags stop etcd."""
     return tuple(
         setting

@@ -49,9 +49,9 @@ from pytest_etcdtls.declared.flags import (
     URL_LISTS,
     Problem,
     flag_lines,
+    ignored_settings,
     in_force,
     known_to,
-    passed_over,
     refused_values,
     successor,
 )
@@ -419,7 +419,7 @@ def _unknown_keys(context: TrapContext) -> Iterator[Trap]:
 def _not_read(context: TrapContext, via: Via) -> Iterator[Setting]:
     """Yield what no version reads, and what this version does not read although it concerns TLS."""
     yield from (setting for setting in context.declaration.unknown if setting.via is via)
-    for setting in passed_over(context.declaration, context.version):
+    for setting in ignored_settings(context.declaration, context.version):
         if setting.via is via and is_about_tls(setting.name):
             yield setting
 
@@ -793,7 +793,7 @@ def look_ahead(member: DeclaredMember, version: str) -> tuple[Prospect, ...]:
     What the version that runs does already is left out, and so is what depends on something unknown.
     """
     known = {_key(trap) for trap in traps_of(member, version)}
-    ignored = {setting.name for setting in passed_over(member.declaration, version)}
+    ignored = {setting.name for setting in ignored_settings(member.declaration, version)}
     before, found = effective_of(member, version), list[Prospect]()
     for of in later_lines(version):
         traps = [trap for trap in traps_of(member, RELEASES[of]) if _key(trap) not in known and trap.certain]
@@ -806,7 +806,7 @@ def look_ahead(member: DeclaredMember, version: str) -> tuple[Prospect, ...]:
             for one in _changes(member, before, after, of)
             if explained.isdisjoint(setting.name for setting in one.settings)
         ]
-        gone = [one for one in passed_over(member.declaration, RELEASES[of]) if one.name not in ignored]
+        gone = [one for one in ignored_settings(member.declaration, RELEASES[of]) if one.name not in ignored]
         found += [_ignored(one, of) for one in gone if not is_about_tls(one.name)]
         ignored |= {setting.name for setting in gone}
         before = after

@@ -1,4 +1,4 @@
-"""What is said to be in force is, on every etcd at hand: who is accepted paths, and what etcd's log says."""
+"""The effective configuration is that of every etcd at hand, by its behaviour and by its log."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ CONFIGURATIONS: Mapping[str, ClusterConfig] = {
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_what_is_said_is_in_force(name: str, etcd_binary: Path) -> None:
+def test_the_effective_configuration_is_in_force(name: str, etcd_binary: Path) -> None:
     config = CONFIGURATIONS[name]
     try:
         cluster = start_process(config, etcd_binary)
@@ -85,8 +85,8 @@ def test_what_is_said_is_in_force(name: str, etcd_binary: Path) -> None:
     with cluster:
         declaration = _declaration(cluster)
         crls = _crls(declaration)
-        said = effective(declaration, cluster.version, crls)
-        problems = [*_wire(cluster, said), *_log(cluster, said)]
+        expected = effective(declaration, cluster.version, crls)
+        problems = [*_wire(cluster, expected), *_log(cluster, expected)]
     assert not problems, "\n".join(problems)
 
 
@@ -102,10 +102,10 @@ def _crls(declaration: Declaration) -> dict[str, CRLFile]:
     return {setting.value: read_crl(setting, paths) for setting in settings if setting is not None}
 
 
-def _wire(cluster: Cluster, said: Effective) -> Iterator[str]:
-    """Yield every difference between what is said and what is seen."""
+def _wire(cluster: Cluster, expected: Effective) -> Iterator[str]:
+    """Yield every difference between the effective configuration and the behaviour."""
     listeners = {(str(one.role), one.url): one for one in cluster.target().listeners}
-    for declared in said.listeners:
+    for declared in expected.listeners:
         listener = listeners[str(declared.role), str(declared.url)]
         if declared.plaintext:
             plain = replace(listener, scheme="http")
@@ -146,7 +146,7 @@ def _identities(cluster: Cluster, declared: EffectiveListener, listener: Listene
 
 
 def _ways(declared: EffectiveListener, name: str) -> set[Ending]:
-    """Return how an attempt of that identity ends, if what is said is true."""
+    """Return how an attempt of that identity ends, according to the effective configuration."""
     side = declared.side
     assert side is not None
     if side.client_auth is ClientAuthentication.ANYBODY:
@@ -165,12 +165,12 @@ def _differs(declared: EffectiveListener, attempt: Attempt, what: str, ways: set
         yield f"{place}: {what}: {attempt.describe()}, not {expected}"
 
 
-def _log(cluster: Cluster, said: Effective) -> Iterator[str]:
-    """Yield every difference between what is said and what etcd says of itself."""
+def _log(cluster: Cluster, expected: Effective) -> Iterator[str]:
+    """Yield every difference between the effective configuration and etcd's log."""
     startup = last_startup(read_entries(cluster.members[0].log()))
     if startup.etcd_version != cluster.version or not startup.go_version:
         yield f"the log tells another version: {startup}"
-    for logged, side in ((startup.client, said.sides["client"]), (startup.peer, said.sides["peer"])):
+    for logged, side in ((startup.client, expected.sides["client"]), (startup.peer, expected.sides["peer"])):
         if logged is not None and not side.generated and _logged(side) != logged:
             yield f"the log tells {logged}, not {_logged(side)}"
         if (logged is not None) != side.has_certificate:

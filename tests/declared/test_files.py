@@ -1,4 +1,4 @@
-"""Where declared files are here: as they are, by a container's mounts, or under a directory that is named."""
+"""Declared files on this machine: at their path, through a container's mounts, or under --etcd-pki-dir."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_the_longest_suffix_counts(there: tuple[str, ...], found: str | None, tm
     assert DeclaredPaths(pki_dir=tmp_path).find(SERVER) == expected
 
 
-def test_with_a_directory_nothing_is_taken_from_elsewhere(tmp_path: Path) -> None:
+def test_a_pki_dir_is_the_only_directory_that_is_searched(tmp_path: Path) -> None:
     _touch(tmp_path / "here/x.crt")
     assert DeclaredPaths(pki_dir=tmp_path / "copies").find(str(tmp_path / "here/x.crt")) is None
     assert DeclaredPaths().find(str(tmp_path / "here/x.crt")) == tmp_path / "here/x.crt"
 
 
-def test_the_api_server_s_client_lies_beside(tmp_path: Path) -> None:
+def test_the_api_servers_client_is_found_in_the_parent(tmp_path: Path) -> None:
     _touch(tmp_path / "apiserver-etcd-client.crt", tmp_path / "other.crt")
     (tmp_path / "etcd").mkdir()
     where = DeclaredPaths(pki_dir=tmp_path / "etcd")
@@ -65,7 +65,7 @@ def test_paths_do_not_lead_out_of_the_directory(tmp_path: Path) -> None:
     assert DeclaredPaths(pki_dir=tmp_path / "copies").find("/../../secret") is None
 
 
-def test_mounts_lead_to_the_node(tmp_path: Path) -> None:
+def test_mounts_map_paths_to_the_node(tmp_path: Path) -> None:
     _touch(tmp_path / "node/pki/server.crt", tmp_path / "node/inner/server.crt")
     mounts = (
         Mount("/certs", str(tmp_path / "node/pki")),
@@ -89,7 +89,7 @@ def kubeadm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("below", ["etcd", "."])
-def test_kubeadm_s_directory_alone(below: str, kubeadm: Path) -> None:
+def test_kubeadms_directory_is_read_without_a_declaration(below: str, kubeadm: Path) -> None:
     found = KubeadmDirectory.read(kubeadm / below)
     etcd = kubeadm / "etcd"
     assert found.ca.source == str(etcd / "ca.crt")
@@ -112,7 +112,7 @@ def test_a_declaration_of_kubeadm_finds_its_files_there(kubeadm: Path) -> None:
         assert member.file(name) == kubeadm / "etcd" / Path(declaration.text(name) or "").name
 
 
-def test_directories_that_are_not_kubeadm_s(kubeadm: Path, tmp_path: Path) -> None:
+def test_directories_without_kubeadms_files_are_refused(kubeadm: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         require_directory(tmp_path / "gone", "--etcd-pki-dir")
     with pytest.raises(UsageError, match=r"holds no ca.crt: without a declaration \(--etcd-config\)"):

@@ -38,7 +38,7 @@ def test_loopback_is_probed_only_where_the_member_runs(own: tuple[str, ...], loo
         assert bool(one.reason) is (one.host is None)
 
 
-def test_every_address_is_reached_by_the_advertised_one() -> None:
+def test_a_wildcard_listener_is_reached_at_the_advertised_address() -> None:
     assert _hosts(
         "--listen-client-urls=https://0.0.0.0:2379",
         "--advertise-client-urls=https://node1.example:2379",
@@ -52,7 +52,7 @@ def test_every_address_is_reached_by_the_advertised_one() -> None:
     }
 
 
-def test_what_is_nowhere_to_be_reached() -> None:
+def test_listeners_that_cannot_be_reached_have_a_reason() -> None:
     found = listener_addresses(flags("--listen-client-urls=https://0.0.0.0:2379,unixs://s:1"), ())
     assert [one.host for one in found if one.declared.role is Role.CLIENT] == [None, None]
     assert "pass its URL" in found[0].reason

@@ -1,4 +1,4 @@
-"""The kinds of declarations are told apart by content, and what is none ends in one clear message."""
+"""The kind of a declaration is recognised by its content; other files end in one clear message."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
@@ -89,15 +89,15 @@ def test_other_forms(text: str, form: Form, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_none(content: bytes, said: str, tmp_path: Path) -> None:
+def test_files_that_are_no_declaration_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "declaration"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=said) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         read_declaration(path)
-    message = str(caught.value)
-    assert str(path) in message
-    assert "\n" not in message
-    assert "secret" not in message
+    text = str(caught.value)
+    assert str(path) in text
+    assert "\n" not in text
+    assert "secret" not in text
 
 
 def test_directories_and_missing_files(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_mapping_that_contains_itself(tmp_path: Path) -> None:
     assert declaration.text("cert-file") == "/c"
 
 
-def test_many_aliases_are_no_bomb(tmp_path: Path) -> None:
+def test_many_aliases_are_refused(tmp_path: Path) -> None:
     rows = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
     with pytest.raises(UsageError, match="more than 250000 values, aliases written out"):
         written(tmp_path, "name: a\n" + "\n".join(rows))

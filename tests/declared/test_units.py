@@ -1,4 +1,4 @@
-"""Units with drop-ins and environment files, as they lie in systemd's directories or beside each other."""
+"""Units with drop-ins and environment files, in systemd's directories or in one directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _unit(*lines: str) -> str:
     return "[Service]\n" + "\n".join(lines) + "\n"
 
 
-def test_drop_ins_of_all_directories_by_name(tmp_path: Path) -> None:
+def test_drop_ins_of_all_directories_are_read_by_name(tmp_path: Path) -> None:
     unit = tmp_path / "usr/lib/systemd/system/etcd.service"
     files = {
         "usr/lib/systemd/system/etcd.service": _unit(
@@ -98,7 +98,7 @@ def test_docker_in_a_unit_inherits_nothing(tmp_path: Path) -> None:
     assert declaration.version == "3.5.9"
 
 
-def test_what_systemctl_cat_prints(tmp_path: Path) -> None:
+def test_the_output_of_systemctl_cat_is_read(tmp_path: Path) -> None:
     path = tmp_path / "printed.txt"
     path.write_text(
         "# /lib/systemd/system/etcd.service\n[Unit]\nDescription=x\n\n[Service]\nExecStart=/usr/bin/etcd\n\n"
@@ -113,7 +113,7 @@ def test_what_systemctl_cat_prints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         (("Type=notify",), r"etcd.service: no ExecStart= is in force"),
         (("ExecStart=/usr/bin/etcd", "ExecStart="), r"etcd.service: no ExecStart= is in force"),
@@ -156,8 +156,8 @@ def test_what_systemctl_cat_prints(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_units_that_cannot_be_read(lines: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_units_that_are_refused(lines: tuple[str, ...], message: str, tmp_path: Path) -> None:
     unit = tmp_path / "etcd.service"
     unit.write_text(_unit(*lines))
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         read_declaration(unit)

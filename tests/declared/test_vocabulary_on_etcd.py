@@ -1,4 +1,4 @@
-"""The flags that are said to be known to a version are those that every etcd at hand knows."""
+"""The flags of a version are those that every etcd at hand of that version knows."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_other_escapes_of_systemd_are_refused(escape: str) -> None:
         split_words(f"etcd --name=a{escape}", HERE)
 
 
-def test_systemd_words_tell_their_lines() -> None:
+def test_systemd_words_have_line_numbers() -> None:
     words = split_words("etcd\n--a\n\n'--b\nc' --d", SourceLine("f", 7))
     assert [(word.text, word.place.line) for word in words] == [
         ("etcd", 7),
@@ -90,7 +90,7 @@ def test_shell_words_are_those_of_a_shell(script: str) -> None:
     assert [word.text for word in commands[-1][1:]] == done.stdout.split("\0")[:-1]
 
 
-def test_what_a_command_would_print_is_not_known() -> None:
+def test_the_output_of_a_command_is_unresolved() -> None:
     (command,) = split_commands("etcd --name=$(hostname -s) `id` $OTHER ${OTHER%x} $1", HERE, {}, Allowance())
     assert [word.unresolved for word in command] == [
         (),
@@ -102,7 +102,7 @@ def test_what_a_command_would_print_is_not_known() -> None:
     ]
 
 
-def test_assignments_in_front() -> None:
+def test_assignments_before_a_command() -> None:
     (command,) = split_commands("env A=b C='d e' etcd F=g", HERE, {}, Allowance())
     assert {name: one.value for name, one in assignments(command).items()} == {"A": "b", "C": "d e"}
 
@@ -127,7 +127,7 @@ def test_environment_files(text: str, value: str) -> None:
     assert (variable.name, variable.value) == ("A", value)
 
 
-def test_environment_files_tell_their_lines() -> None:
+def test_variables_of_environment_files_have_line_numbers() -> None:
     found = read_variables("# x\nA=b\\\nc\nG=h", "f")
     assert [(one.name, one.value, one.place.line) for one in found] == [("A", "bc", 2), ("G", "h", 4)]
 
@@ -142,7 +142,7 @@ def test_other_quoting_of_environment_files_is_refused(value: str) -> None:
         list(read_variables(f"# x\nA={value}\nB=c", "f"))
 
 
-def test_systemd_passes_over_what_is_no_assignment() -> None:
+def test_systemd_ignores_lines_that_are_not_assignments() -> None:
     text = "junk\nexport A=b\nC=d"
     assert [one.name for one in read_variables(text, "f", of_unit=True)] == ["C"]
     for line in text.splitlines()[:2]:
@@ -151,12 +151,12 @@ def test_systemd_passes_over_what_is_no_assignment() -> None:
 
 
 @pytest.mark.parametrize("quote", ['"', "'"])
-def test_a_quote_of_systemd_that_is_not_closed(quote: str) -> None:
+def test_an_unclosed_quote_in_a_unit_is_refused(quote: str) -> None:
     with pytest.raises(UsageError, match=r"f:1: a quotation mark . is not closed"):
         split_words(f"{quote}b", HERE)
 
 
-def test_a_shell_quote_that_is_not_closed() -> None:
+def test_an_unclosed_quote_in_a_script_is_refused() -> None:
     with pytest.raises(UsageError, match=r"f:2: a quotation mark . is not closed"):
         list(split_commands("true\netcd 'a", HERE, {}, Allowance()))
 
@@ -184,6 +184,6 @@ def test_specifiers(unit: str, text: str, expanded: str) -> None:
         ("etcd@a\\x2db.service", "I"),
     ],
 )
-def test_specifiers_that_are_not_expanded(unit: str, letter: str) -> None:
+def test_other_specifiers_are_unresolved(unit: str, letter: str) -> None:
     word = expand_specifiers(Word(f"a%{letter}", HERE), unit)
     assert word.unresolved == (f"%{letter}",)

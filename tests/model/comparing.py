@@ -30,7 +30,7 @@ from pytest_etcdtls.declared.effective import (
     effective_of,
 )
 from pytest_etcdtls.declared.files import FileFact, MemberFiles, read_member_files
-from pytest_etcdtls.declared.flags import passed_over
+from pytest_etcdtls.declared.flags import ignored_settings
 from pytest_etcdtls.declared.reading import NO_FLAGS, declared_member, from_command_line
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UsageError
@@ -385,7 +385,7 @@ def _ignored(declaration: Declaration, version: str, variables: Mapping[str, str
     if declaration.config_file is not None:
         return []
     said = {one.spelled for one in declaration.unknown if one.via is Via.VARIABLE}
-    said |= {one.spelled for one in passed_over(declaration, version) if one.via is Via.VARIABLE}
+    said |= {one.spelled for one in ignored_settings(declaration, version) if one.via is Via.VARIABLE}
     said = {name for name in said if variables[name]}
     seen = set(_UNRECOGNIZED.findall(log))
     seen |= {
