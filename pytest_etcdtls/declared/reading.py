@@ -159,10 +159,7 @@ NO_FLAGS: Final = frozenset({"ETCD_UNSUPPORTED_ARCH", "ETCD_VERSION"})
 _LONGEST_VALUE: Final = 128 * 1024
 """The longest argument that Linux passes to a program, in octets (``MAX_ARG_STRLEN``)."""
 
-_PROBLEMS: Final = 10
-"""How many problems of one list of URLs are recorded."""
-
-_MUST_BE_KNOWN: Final = names(
+_REQUIRED: Final = names(
     """
     cert-file key-file client-cert-auth trusted-ca-file client-crl-file auto-tls client-cert-allowed-hostname
     peer-cert-file peer-key-file peer-client-cert-auth peer-trusted-ca-file peer-crl-file peer-auto-tls
@@ -203,13 +200,8 @@ class Merger:
         if setting.name in URL_LISTS:
             self.mistakes += [
                 Mistake(place=setting.place, text=f"etcd stops: {setting.spelled} has {problem}")
-                for problem in parse_urls(setting.value).problems[:_PROBLEMS]
+                for problem in parse_urls(setting.value).problems[:10]
             ]
-
-    def check_variable(self, setting: Setting) -> None:
-        """Record a variable of a boolean flag whose value is not a boolean."""
-        if setting.via is Via.VARIABLE and setting.value and (mistake := _boolean_mistake(setting)):
-            self.mistakes.append(mistake)
 
     def value_unknown(self, setting: Setting, why: str) -> None:
         """Record a setting whose value is not known.
@@ -218,7 +210,7 @@ class Merger:
             UsageError: if the value is required to judge TLS.
         """
         what = f"{setting.place}: the value of {setting.spelled} is not in this file ({why})"
-        if setting.name in _MUST_BE_KNOWN:
+        if setting.name in _REQUIRED:
             raise UsageError(f"{what}: pass a copy with the value written out")
         self.notes.append(what)
         self.left_out.add(setting.name)
@@ -235,14 +227,7 @@ def assemble(
     open_file: OpenFile,
     mounts: tuple[Mount, ...] = (),
 ) -> Declaration:
-    """Return the declaration for one start of etcd.
-
-    Args:
-        invocation: etcd's program, its arguments (none for an environment file alone) and its environment.
-        form: the kind of file that it was read from.
-        source: the path of the file, or a description.
-        open_file: opens the configuration file.
-        mounts: the mounts of the container that etcd is started in.
+    """Return the declaration for one start of etcd; an environment file alone has no program.
 
     Raises:
         UsageError: if a required value is not given, or the configuration file cannot be read.
@@ -253,7 +238,10 @@ def assemble(
     if is_proxy(invocation):
         command = invocation.program[1]
         raise UsageError(f"{command.place}: etcd {command.text} is a proxy, not a member")
-    flags = list(_known(arguments.given, merger))
+    for argument in arguments.given:
+        if argument.unresolved:
+            merger.value_unknown(argument.setting, ", ".join(argument.unresolved))
+    flags = [argument.setting for argument in arguments.given if not argument.unresolved]
     environment = (*_of_files(invocation.environment_files, open_file), *invocation.environment)
     variables = {variable.name: variable for variable in environment}
     config = _config_file(flags, variables)
@@ -288,16 +276,6 @@ def assemble(
             configuration=text,
         ),
     )
-
-
-def _known(given: Iterable[Argument], merger: Merger) -> Iterable[Setting]:
-    """Yield the flags whose values are known."""
-    for argument in given:
-        setting = argument.setting
-        if argument.unresolved:
-            merger.value_unknown(setting, ", ".join(argument.unresolved))
-        else:
-            yield setting
 
 
 def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
@@ -349,7 +327,8 @@ def _merge_flags_and_variables(
     merger.settings = of_environment | merger.settings
     for setting in merger.settings.values():
         merger.check_urls(setting)
-        merger.check_variable(setting)
+        if setting.via is Via.VARIABLE and setting.value and (mistake := _boolean_mistake(setting)):
+            merger.mistakes.append(mistake)
 
 
 def _take_configuration(

@@ -106,8 +106,7 @@ def _refuse_excess(root: Node, file: str) -> None:
 
 def _children(node: Node) -> list[Node]:
     if isinstance(node, MappingNode):
-        # A mapping that merges itself is read as if it did not.
-        return [one for pair in node.value for one in pair if one is not node]
+        return [one for pair in node.value for one in pair]
     return list(node.value) if isinstance(node, SequenceNode) else []
 
 
@@ -128,7 +127,7 @@ def entries(node: Node | None, file: str) -> Iterator[Entry]:
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
             continue
-        if key.tag == _PREFIX + "merge" and value is not node:
+        if key.tag == _PREFIX + "merge":
             merged = value.value if isinstance(value, SequenceNode) else [value]
             for one in reversed(merged):
                 yield from (entry for entry in entries(one, file) if entry.key != "<<")

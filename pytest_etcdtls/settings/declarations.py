@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from cryptography import x509
 
@@ -57,7 +58,7 @@ from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle, Unreached
 if TYPE_CHECKING:
     from pytest_etcdtls.cluster.replay import ReplayPlan
 
-PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
+_PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
 """The settings of a member's own certificates and keys, certificate first."""
 
 
@@ -71,23 +72,24 @@ def settings_of_others(
     members whose host it names.
     """
     others: set[str] = set()
-    for pair in PAIRS:
-        file = declared.file(pair[0])
+    for certificate, key in _PAIRS:
+        file = declared.file(certificate)
         if file is None:
             continue
-        if declared.paths.is_original(declared.declaration.settings[pair[0]].value, file):
+        if declared.paths.is_original(declared.declaration.settings[certificate].value, file):
             its_own = here
         else:
-            its_own = sum(one.file(pair[0]) == file for one in everybody) == 1
+            its_own = sum(one.file(certificate) == file for one in everybody) == 1
         if its_own:
             continue
-        try:
+        with suppress(UsageError):
             leaf = load_certificates(file)[0]
-        except UsageError:
-            continue
-        if not any(names_host(leaf, host) for host in hosts):
-            others.update(pair)
+            if not any(names_host(leaf, host) for host in hosts):
+                others.update((certificate, key))
     return frozenset(others)
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -113,11 +115,7 @@ class FoundFiles:
             return None
         files = (certificate, key)
         if files not in self._pairs:
-            try:
-                self._pairs[files] = load_identity(certificate, key, name, options=named_by)
-            except UsageError as error:
-                self._problems[str(error)] = None
-                self._pairs[files] = None
+            self._pairs[files] = self._loaded(lambda: load_identity(certificate, key, name, options=named_by))
         pair = self._pairs[files]
         return pair and replace(pair, name=name)
 
@@ -125,18 +123,17 @@ class FoundFiles:
         """Return the certificates of a file, leaf first; empty if it is missing or contains none."""
         if path is None or not exists(path):
             return ()
-        try:
-            return load_certificates(path, option=named_by)
-        except UsageError as error:
-            self._problems[str(error)] = None
-            return ()
+        return self._loaded(lambda: load_certificates(path, option=named_by)) or ()
 
     def bundle(self, path: Path | None, named_by: str) -> TrustBundle | None:
         """Return the certificates of a CA bundle; ``None`` if it is missing or contains none."""
         if path is None or not exists(path):
             return None
+        return self._loaded(lambda: TrustBundle(load_trust(path, option=named_by), str(path)))
+
+    def _loaded(self, load: Callable[[], T]) -> T | None:
         try:
-            return TrustBundle(load_trust(path, option=named_by), str(path))
+            return load()
         except UsageError as error:
             self._problems[str(error)] = None
             return None
