@@ -1,6 +1,6 @@
-"""What is compared of a target, its outcomes and its behaviour, and reading that from a JSON report.
+"""Snapshots of targets, which are compared between runs: outcomes and behaviour, also from a JSON report.
 
-Nothing in it depends on the machine or the moment: no port, serial number, date, path or order.
+They depend on neither machine nor time: no port, serial number, date, path or order.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ class Behaviour:
     """One thing that a client can observe.
 
     Attributes:
-        listener: label of the listener, the role of one that was started for an experiment, or ``cluster``.
-        topic: what kind of thing it is: ``access``, ``alert``, ``suites`` ...
-        subject: what it is about: an identity, an experiment, a path; may be empty.
-        detail: in which case: a TLS version, a step of an experiment; may be empty.
-        value: one word or sentence; several are in order, with :data:`SEPARATOR` between them.
+        listener: the label of the listener, the role of one that was started for an experiment, or
+            ``cluster``.
+        topic: the kind of behaviour: ``access``, ``alert``, ``suites`` ...
+        subject: an identity, an experiment or a path; may be empty.
+        detail: a TLS version or a step of an experiment; may be empty.
+        value: a word or a sentence; several are sorted and joined by :data:`SEPARATOR`.
     """
 
     listener: str
@@ -52,16 +53,16 @@ SEPARATOR: Final = "; "
 """Separates the values of a :class:`Behaviour` that has several."""
 
 BUILD: Final = "build"
-"""The topic that says what etcd was built with. It explains differences and is none."""
+"""The topic of etcd's build, which explains differences and does not count as one."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What a check came to on a listener.
+    """The outcome of a check on a listener.
 
     Attributes:
-        follows: the violation follows from another one.
-        message: what is wrong, empty if nothing is or it is not known.
+        follows: whether the violation follows from another one.
+        message: what is wrong; empty if nothing is, or it is not known.
     """
 
     outcome: Outcome
@@ -71,15 +72,15 @@ class CheckOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What is compared of one target.
+    """The comparable state of one target.
 
     Attributes:
-        label: of the target.
-        etcd_version: as far as it is known.
-        listeners: label and role of each listener.
-        live: it is a cluster that was not started for the run, and compared with a baseline only.
-        outcomes: by label of the listener and check.
-        behaviour: in any order; empty for a report of a version that did not record it.
+        label: the label of the target.
+        etcd_version: the version of etcd, if it is known.
+        listeners: the label and the role of each listener.
+        live: whether it is a cluster that was not started for the run. It is compared with a baseline only.
+        outcomes: the outcomes by label of the listener and check.
+        behaviour: the behaviour in any order; empty for a report of a version that did not record it.
     """
 
     label: str
@@ -97,7 +98,7 @@ class Baseline:
     Attributes:
         source: the file.
         snapshots: its targets.
-        partial: it ended before every check was judged.
+        partial: whether it ended before every check was judged.
     """
 
     source: str
@@ -106,33 +107,30 @@ class Baseline:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Return what is compared of a JSON report.
+    """Return the snapshots of a JSON report.
 
     Raises:
-        UsageError: if the file cannot be read or is no report that this version understands.
+        UsageError: if the file cannot be read or is not a report that this version understands.
     """
     where = f"--etcd-baseline {path}"
     try:
-        document = read_json(read_regular(path, MAXIMUM_SIZE), size=MAXIMUM_SIZE)
+        document = our_document(read_json(read_regular(path, MAXIMUM_SIZE), size=MAXIMUM_SIZE))
+        return Baseline(str(path), _snapshots(document), document.get("partial") is True)
     except UnreadableFileError as error:
         raise UsageError(f"{where} {error}") from error
-    except UnreadableJSONError as error:
-        raise UsageError(f"{where}: {error}. Pass a report that --etcd-report=NAME.json wrote.") from error
-    try:
-        return Baseline(str(path), _snapshots(our_document(document)), _flag(document, "partial"))
-    except WrongReportError as error:
+    except (UnreadableJSONError, WrongReportError) as error:
         raise UsageError(f"{where}: {error}. Pass a report that --etcd-report=NAME.json wrote.") from error
 
 
 class WrongReportError(Exception):
-    """The document is no report, and why."""
+    """The document is not a report; the message says why."""
 
 
 def our_document(document: object) -> dict[str, Any]:
     """Return a JSON value that is a report of this tool and of the version that is read.
 
     Raises:
-        WrongReportError: if it is none.
+        WrongReportError: if it is not.
     """
     tool = document.get("tool") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(tool, dict) or tool.get("name") != _TOOL:
@@ -196,10 +194,10 @@ def _snapshot(
 def tables_of(
     table: Mapping[str, Any], name: str, at: str, *, required: bool = True
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the objects of a list, each with where it is.
+    """Yield the objects of a list, each with its position, such as ``targets[0].listeners[1]``.
 
     Raises:
-        WrongReportError: if it is none, is too long, or has something else in it.
+        WrongReportError: if it is not a list of objects, or is too long.
     """
     value = table.get(name, None if required else [])
     if not isinstance(value, list):
@@ -216,7 +214,7 @@ def text_of(table: Mapping[str, Any], name: str, at: str, limit: int = _TEXT) ->
     """Return a text of an object.
 
     Raises:
-        WrongReportError: if it is none, or longer than the limit.
+        WrongReportError: if it is not a text, or is longer than the limit.
     """
     value = table.get(name)
     if not isinstance(value, str):
@@ -226,12 +224,8 @@ def text_of(table: Mapping[str, Any], name: str, at: str, limit: int = _TEXT) ->
     return value
 
 
-def _flag(document: object, name: str) -> bool:
-    return isinstance(document, dict) and document.get(name) is True
-
-
 def pairs(before: Sequence[T], after: Sequence[T], label: Callable[[T], str]) -> list[tuple[T, T]]:
-    """Return which belong together: one and one; of several those of one label, else by their order."""
+    """Return the pairs of two runs: the only ones, else those of equal label, else of equal position."""
     if len(before) == len(after) == 1:
         return [(before[0], after[0])]
     by_label = {label(one): one for one in before}
@@ -240,7 +234,7 @@ def pairs(before: Sequence[T], after: Sequence[T], label: Callable[[T], str]) ->
 
 
 def paired_labels(before: Snapshot, after: Snapshot) -> dict[str, str]:
-    """Return the label in ``after`` of each listener of ``before`` that has a counterpart: of its role."""
+    """Return the label in ``after`` for each listener in ``before`` that has a counterpart of its role."""
     found = {CLUSTER: CLUSTER}
     for role in dict.fromkeys(role for _, role in after.listeners):
         old, new = ([name for name, of in one.listeners if of == role] for one in (before, after))

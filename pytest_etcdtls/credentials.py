@@ -26,7 +26,7 @@ _GOOD = {"client": "client-certificate", "peer": "peer-certificate", "server": "
 """Names of the good identities, and of the facts that hold them."""
 
 NAMES = (*_GOOD, "none", "self-signed", "foreign-ca", "lookalike-ca", "revoked", *ISSUED_NAMES)
-"""All names of credentials. ``issued`` and ``intermediate-sent`` are valid, and made for the others."""
+"""All names of credentials. ``issued`` and ``intermediate-sent`` are the valid counterparts of others."""
 
 _READS = re.compile(
     r"/v3(alpha|beta)?/("
@@ -41,16 +41,17 @@ class WriteRefusedError(EtcdTLSError):
 
 
 class Credentials(Mapping[str, "Credential"]):
-    """The identities of a listener's clients by name; each is made when it is first asked for.
+    """The identities of a listener's clients by name, each made at its first use.
 
-    ``credentials["expired"]`` raises :class:`~pytest_etcdtls.NotVerifiedError` for one that needs a key that
-    is not held, such as that of the CA of a live cluster, and :class:`~pytest_etcdtls.NotApplicableError` for
-    one that breaks no rule of this cluster. The message says what to pass.
+    ``credentials["expired"]`` raises :class:`~pytest_etcdtls.NotVerifiedError` for an identity that needs a
+    key that was not given, such as that of a live cluster's CA, and
+    :class:`~pytest_etcdtls.NotApplicableError` for one that breaks no rule of this cluster. The message says
+    what to pass.
 
     Args:
-        observer: of the target.
-        listener: whom the identities are for (default: the first client listener).
-        allow_writes: clients may change data on a live cluster.
+        observer: the observer of the target.
+        listener: the listener that the identities are for (default: the first client listener).
+        allow_writes: whether clients may change data on a live cluster.
     """
 
     def __init__(
@@ -101,15 +102,15 @@ class Credentials(Mapping[str, "Credential"]):
     def directory(self) -> Path:
         """A new directory (0700) for the files of owned clusters.
 
-        It goes with this object, or with this process if that is killed.
+        It is removed with this object, or at the end of this process, even if that is killed.
         """
         if self._directory is None:
             try:
                 home = GuardedDirectory()
             except OSError as error:
-                raise UsageError(f"the directory for credentials cannot be made: {error}") from error
+                raise UsageError(f"the directory for credentials cannot be created: {error}") from error
             self._directory = home.path
-            # A TemporaryDirectory warns when it goes without having been closed.
+            # tempfile.TemporaryDirectory would emit a ResourceWarning here, because nobody closes it.
             weakref.finalize(self, home.remove)
         return self._directory
 
@@ -125,8 +126,8 @@ class Credential:
     """One identity of :class:`Credentials`.
 
     Attributes:
-        identity: certificates and key.
-        listener: whom it is for.
+        identity: the certificates and the key.
+        listener: the listener that it is for.
     """
 
     def __init__(self, credentials: Credentials, identity: Identity) -> None:
@@ -148,8 +149,8 @@ class Credential:
         """Return the files of certificate and key: those that were given, else new ones (0600).
 
         Raises:
-            UsageError: for ``none``, and for an identity that was made for a live cluster: no key is
-                written for one.
+            UsageError: for ``none``, and for an identity that was issued for a live cluster, since no key is
+                written to disk for one.
         """
         identity = self.identity
         if identity.certificate_file and identity.key_file:
@@ -177,7 +178,7 @@ class Credential:
         The key is not written to disk for it.
 
         Raises:
-            UsageError: where the system has no files in memory and none may be written.
+            UsageError: if the system has no ``memfd_create`` and the key must not be written to disk.
         """
         context = trusting_context(self._credentials.target, self.listener)
         identity = self.identity
@@ -187,7 +188,7 @@ class Credential:
             certificate, key = self.files()
             context.load_cert_chain(certificate, key, password=identity.passphrase or b"")  # never asks
             return context
-        # Python's ssl takes a key from a file only; this one is in memory and goes when it is closed.
+        # ssl.SSLContext.load_cert_chain reads files only; this one is in memory until it is closed.
         descriptor = os.memfd_create("etcdtls")
         with open(descriptor, "wb") as file:
             file.write(self.certificate_pem + self.key_pem)
@@ -198,8 +199,8 @@ class Credential:
     def client(self) -> httpx.Client:
         """Return an HTTP client of the listener that presents the identity. The caller closes it.
 
-        On a live cluster it raises :class:`WriteRefusedError` for all requests but reads, unless writes are
-        allowed.
+        On a live cluster it raises :class:`WriteRefusedError` for requests other than reads, unless writes
+        are allowed.
         """
         held = self._credentials
         return client_of(
@@ -207,7 +208,7 @@ class Credential:
         )
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables by which etcdctl uses the identity on the listener.
+        """Return the environment variables with which etcdctl uses the identity on the listener.
 
         ``ETCDCTL_CACERT`` is among them if the CA of the listener is in a file.
 
@@ -228,7 +229,7 @@ class Credential:
 
 
 def trusting_context(target: Target, listener: Listener) -> ssl.SSLContext:
-    """Return a context of a client that trusts the CA of the listener, or the system's if none is known."""
+    """Return a client's context that trusts the listener's CA, or the system's CAs if none is known."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     held = target.credentials(listener.role)
     if held.server_ca is None:
@@ -244,12 +245,6 @@ def client_of(
 ) -> httpx.Client:
     """Return an HTTP client of a listener. The caller closes it.
 
-    Args:
-        listener: the listener.
-        context: trust and client certificate.
-        allow_writes: every request is sent, and not reads alone.
-        timeout: seconds that it waits.
-
     Raises:
         httpx.InvalidURL: if httpx does not take the host of the listener.
     """
@@ -258,13 +253,7 @@ def client_of(
 
 
 class ReadOnlyTransport(httpx.HTTPTransport):
-    """A transport that connects to a fixed address and refuses requests that are not reads.
-
-    Args:
-        listener: the listener to connect to.
-        context: trust and client certificate.
-        allow_writes: every request is sent.
-    """
+    """A transport that connects to a fixed address and refuses requests that are not reads."""
 
     def __init__(self, listener: Listener, context: ssl.SSLContext, allow_writes: bool) -> None:
         super().__init__(verify=context)
@@ -285,12 +274,9 @@ class ReadOnlyTransport(httpx.HTTPTransport):
                 f"{request.method} {request.url}: a live cluster is only read; "
                 "--etcd-allow-writes lets it write"
             )
-        there = self._listener.connect_to
         if request.url.netloc == httpx.URL(self._listener.url).netloc:
-            # A trailing dot is used for the lookup only (RFC 6066 section 3).
+            # RFC 6066 section 3: the name is sent without a trailing dot.
             request.extensions = {**request.extensions, "sni_hostname": self._listener.host.rstrip(".")}
-        else:
-            there = None
-        if there:
-            request.url = request.url.copy_with(host=there[0], port=there[1])
+            if there := self._listener.connect_to:
+                request.url = request.url.copy_with(host=there[0], port=there[1])
         return super().handle_request(request)

@@ -60,9 +60,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - pytest-xdist need not be installed
     """Send a pytest-xdist worker its limits on a live cluster, and the listeners of ``--etcd-discover``."""
-    from pytest_etcdtls.options import invocation_of, tell_of_summary
+    from pytest_etcdtls.options import invocation_of, pass_summary_on
 
-    tell_of_summary(node.config, node.workerinput)
+    pass_summary_on(node.config, node.workerinput)
     if invocation_of(node.config).live is not None:
         from pytest_etcdtls.suite.state import send_to_worker
 

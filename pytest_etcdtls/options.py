@@ -19,7 +19,7 @@ from pytest_etcdtls.untrusted import is_there, read_regular
 GROUP = "etcd TLS conformance"
 
 STDIN_IS_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
-"""Whether somebody can be asked. This module is imported before pytest replaces standard input."""
+"""Whether a passphrase can be asked for. This module is imported before pytest replaces standard input."""
 
 
 class Kind(Enum):
@@ -383,11 +383,7 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 
 
 class Values:
-    """Reads option values by ini name.
-
-    Args:
-        config: the pytest config.
-    """
+    """Reads option values by ini name."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -414,7 +410,7 @@ class Values:
         return None if value is None else self.resolve(name, value)
 
     def resolve(self, name: str, value: str) -> Path:
-        """Return a path in a value of the option, resolved as in :meth:`path`."""
+        """Return a path in a value of the option, resolved as by :meth:`path`."""
         return self._directory(name) / Path(value).expanduser()
 
     def _list(self, name: str) -> list[str]:
@@ -448,17 +444,12 @@ Scope = Literal["session", "module", "class", "function"]
 def scope_named(name: object, where: str) -> Scope:
     """Return the scope of a fixture of that name.
 
-    Args:
-        name: what the user gave.
-        where: where it was given, for the message.
-
     Raises:
         pytest.UsageError: if there is no such scope.
     """
-    for scope in get_args(Scope):
-        if name == scope:
-            return cast("Scope", scope)
-    raise pytest.UsageError(f"{where}: {name!r} is no scope: use session, module, class or function")
+    if name not in get_args(Scope):
+        raise pytest.UsageError(f"{where}: {name!r} is no scope: use session, module, class or function")
+    return cast("Scope", name)
 
 
 def cluster_scope(config: pytest.Config) -> Scope:
@@ -487,7 +478,7 @@ class Invocation:
 
     Attributes:
         suite: whether the suite runs.
-        asked: whether the command line, not a file, requests the suite.
+        requested: whether the command line, not a file, requests the suite.
         live: where the live endpoints are given; ``None`` if there are none or they are not used.
         replays: the declaration is replayed on the etcds that are started; there is no live cluster.
         fleet: the list of clusters that are judged, as ``--etcd-clusters`` names it.
@@ -496,7 +487,7 @@ class Invocation:
     """
 
     suite: bool
-    asked: bool
+    requested: bool
     live: Literal["command line", "ini"] | None
     replays: bool
     fleet: str | None
@@ -504,11 +495,11 @@ class Invocation:
     alone: bool
 
 
-def take_arguments(config: pytest.Config) -> tuple[bool, tuple[str, ...]]:
-    """Remove the suite's arguments from ``config.args`` and return them.
+def _take_arguments(config: pytest.Config) -> tuple[bool, tuple[str, ...]]:
+    """Remove the suite's arguments from ``config.args``.
 
     Returns:
-        Whether the package was named (``--pyargs pytest_etcdtls``), and the node ids.
+        Whether the package is named (``--pyargs pytest_etcdtls``), and the node ids.
     """
     ours = [argument for argument in config.args if _is_id(argument, config)]
     package = [argument for argument in config.args if _is_package(argument, config)]
@@ -534,8 +525,8 @@ def has_summary(config: pytest.Config) -> bool:
     return writes and not config.getoption("no_summary")
 
 
-def tell_of_summary(config: pytest.Config, workerinput: dict[str, Any]) -> None:
-    """Tell an xdist worker what :func:`has_summary` returns in it."""
+def pass_summary_on(config: pytest.Config, workerinput: dict[str, Any]) -> None:
+    """Pass on to an xdist worker what :func:`has_summary` returns in it."""
     workerinput[_SUMMARY] = has_summary(config)
 
 
@@ -555,7 +546,7 @@ def invocation_of(config: pytest.Config) -> Invocation:
 
 def _read(config: pytest.Config) -> Invocation:
     words = list(_words(config.invocation_params.args, config.invocation_params.dir))
-    package, ids = take_arguments(config)
+    package, ids = _take_arguments(config)
     conformance = config.getoption("etcd_conformance")
     if conformance is False and (package or ids):
         raise pytest.UsageError(
@@ -566,7 +557,7 @@ def _read(config: pytest.Config) -> Invocation:
     fleet = _fleet(config, words, here, conformance)
     live = _live(config, words, here, conformance) if fleet is None else None
     replays = conformance is not False and _replays(config, live)
-    asked = here or package or bool(ids) or live == "command line" or fleet is not None
+    requested = here or package or bool(ids) or live == "command line" or fleet is not None
     given = [option.flag for option in LIVE if config.getoption(option.dest) is not None]
     if given and conformance is not False and config.getoption("etcd_reuse") is not None:
         raise pytest.UsageError(
@@ -590,7 +581,7 @@ def _read(config: pytest.Config) -> Invocation:
         suite=conformance is True
         or fleet is not None
         or (conformance is None and (package or bool(ids) or live is not None or replays)),
-        asked=asked,
+        requested=requested,
         live=live,
         replays=replays,
         fleet=fleet,
@@ -599,9 +590,10 @@ def _read(config: pytest.Config) -> Invocation:
     )
 
 
-_NOT_OF_FLEETS = (*LIVE, *(_BY_NAME[name] for name in ("etcd_binary", "etcd_image", "etcd_baseline")))
-_NOT_OF_FLEETS += (_BY_NAME["etcd_reuse"],)
-_NOT_OF_FLEETS += tuple(_BY_NAME[name] for name in ("etcd_fail_on_difference", "etcd_write_waivers"))
+_OF_ONE_CLUSTER = (
+    *("etcd_binary", "etcd_image", "etcd_reuse"),
+    *("etcd_baseline", "etcd_fail_on_difference", "etcd_write_waivers"),
+)
 
 
 def _fleet(config: pytest.Config, words: Sequence[str], here: bool, conformance: bool | None) -> str | None:
@@ -617,7 +609,8 @@ def _fleet(config: pytest.Config, words: Sequence[str], here: bool, conformance:
         return None
     if not _count("--etcd-clusters", words) and not here:
         raise pytest.UsageError(_refusal("--etcd-clusters", "addopts, PYTEST_ADDOPTS or a plugin"))
-    if other := next((one for one in _NOT_OF_FLEETS if config.getoption(one.dest) is not None), None):
+    about_one = (*LIVE, *(_BY_NAME[name] for name in _OF_ONE_CLUSTER))
+    if other := next((one for one in about_one if config.getoption(one.dest) is not None), None):
         raise pytest.UsageError(
             f"{other.flag} is about one cluster, and --etcd-clusters names a list of them: omit one of both"
             + (", or name that cluster in the list" if other in LIVE else "")
@@ -743,7 +736,9 @@ def add_options(parser: pytest.Parser) -> None:
     for option in OPTIONS:
         group.addoption(option.flag, help=option.help, **_arguments(option))
         if option.ini:
-            parser.addini(option.name, _ini_help(option), type=_INI_TYPES[option.kind], default=None)
+            parser.addini(
+                option.name, f"{GROUP}: as {option.flag}", type=_INI_TYPES[option.kind], default=None
+            )
 
 
 def _arguments(option: Option) -> dict[str, Any]:
@@ -755,7 +750,3 @@ def _arguments(option: Option) -> dict[str, Any]:
     if option.kind is not Kind.FLAG:
         arguments["metavar"] = option.metavar
     return arguments
-
-
-def _ini_help(option: Option) -> str:
-    return f"{GROUP}: as {option.flag}"

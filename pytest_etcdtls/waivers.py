@@ -1,7 +1,4 @@
-"""Waivers: accepted findings, each with a reason and an expiry date.
-
-Waivers are read from a TOML file; a review says of each whether it is used, stale or unused.
-"""
+"""Waivers: accepted findings, each with a reason and an expiry date, in a TOML file."""
 
 from __future__ import annotations
 
@@ -52,12 +49,12 @@ class Waiver:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """Use of the waivers in a run.
+    """Whether each waiver is used in a run.
 
     Attributes:
         used: waivers that waived a finding.
         stale: waivers that are expired or no longer needed, each with the reason; they fail the run.
-        unused: waivers about which this run says nothing, each with the reason.
+        unused: waivers whose check was not judged on a matching listener, each with the reason.
     """
 
     used: tuple[Waiver, ...]
@@ -106,13 +103,9 @@ PROPOSED_DAYS: Final = 90
 
 
 def proposal(faults: Sequence[Fault], today: dt.date) -> str:
-    """Return a file of waivers for all violations of these faults, without reasons.
+    """Return a file of waivers for all violations of the faults that fail a run, without reasons.
 
-    The consequences of a fault have waivers of their own: a waived violation is no cause of another one.
-
-    Args:
-        faults: that fail a run.
-        today: the date in UTC.
+    The consequences of a fault have waivers of their own: a waived violation is not the cause of another one.
     """
     expires = today + dt.timedelta(days=PROPOSED_DAYS)
     lines = [
@@ -123,7 +116,7 @@ def proposal(faults: Sequence[Fault], today: dt.date) -> str:
     for fault in faults:
         for result in (*fault.results, *fault.consequences):
             if (place := (result.check, result.listener)) in known:
-                continue  # of another target: a waiver has none
+                continue  # the same on another target, which a waiver does not name
             known.add(place)
             follows = "" if result in fault.results else f", follows from {fault.first.check}"
             lines += [
@@ -139,13 +132,9 @@ def proposal(faults: Sequence[Fault], today: dt.date) -> str:
 
 
 def _quoted(text: str) -> str:
-    return '"' + "".join(_quote(character) for character in text) + '"'
-
-
-def _quote(character: str) -> str:
-    if character in '"\\':
-        return f"\\{character}"
-    return character if character.isprintable() else f"\\U{ord(character):08x}"
+    """Return a TOML basic string."""
+    escaped = re.sub(r'(["\\])', r"\\\1", text)
+    return '"' + "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in escaped) + '"'
 
 
 def _literally(label: str) -> str:
@@ -154,10 +143,10 @@ def _literally(label: str) -> str:
 
 
 def write_proposal(path: Path, faults: Sequence[Fault], today: dt.date) -> None:
-    """Write a file of waivers, readable as any file of the user; an existing one is not touched.
+    """Write a file of proposed waivers.
 
     Raises:
-        OSError: if it exists or cannot be written.
+        OSError: if the file exists or cannot be written.
     """
     with path.open("x", encoding="utf-8") as file:
         file.write(proposal(faults, today))
@@ -177,14 +166,7 @@ def waive(result: CheckResult, waivers: Sequence[Waiver], today: dt.date) -> Che
 def review(
     waivers: Sequence[Waiver], results: Iterable[CheckResult], known: Collection[str], today: dt.date
 ) -> Review:
-    """Return which waivers are used, stale and unused.
-
-    Args:
-        waivers: all of them.
-        results: of the run, after :func:`waive`.
-        known: ids of all checks.
-        today: the date in UTC.
-    """
+    """Return which waivers are used, stale and unused."""
     judged = list(results)
     used: list[Waiver] = []
     stale: list[tuple[Waiver, str]] = []

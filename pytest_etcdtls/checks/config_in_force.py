@@ -120,7 +120,7 @@ def _judge_client_auth(declaration: ListenerDeclaration, matrix: AccessMatrix) -
     served = [case for case in matrix.cells if case.attempt.ending is Ending.SERVED]
     unclear = [case for case in matrix.cells if case.attempt.ending not in (Ending.SERVED, Ending.REFUSED)]
     setting, required = _declared_client_auth(declaration)
-    enforced = declaration.tls.admission is not ClientAuthentication.ANYBODY
+    enforced = declaration.tls.client_auth is not ClientAuthentication.ANYBODY
     if not served and unclear:
         yield CannotJudge(Outcome.INCONCLUSIVE, observed_in(unclear))
     elif served and required:
@@ -141,7 +141,7 @@ def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | N
     flag = declaration.member.as_read(f"{p}client-cert-auth")
     if flag is not None and flag.on:
         return flag, True
-    enforced = declaration.tls.admission is not ClientAuthentication.ANYBODY
+    enforced = declaration.tls.client_auth is not ClientAuthentication.ANYBODY
     return declaration.member.as_read(f"{p}trusted-ca-file") if enforced else None, enforced
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_etcdtls.declared.declaration import Encoding, Setting, line, version_key
+from pytest_etcdtls.declared.declaration import Encoding, Setting, minor_line, version_key
 from pytest_etcdtls.declared.effective import SIDES, ClientAuthentication, CRLEffect, Side
 from pytest_etcdtls.declared.traps import Prospect, Trap, later_lines, look_ahead
 from pytest_etcdtls.facts.access import AcceptedClient
@@ -568,11 +568,12 @@ def _unread_lists(member: MemberDeclaration, version: str) -> Iterator[Statement
     for side in SIDES:
         tls = member.effective.sides[side]
         crl = member.declared.crls.get(tls.crl_file or "")
-        if tls.crl_file is None or tls.admission is ClientAuthentication.ANYBODY:
+        if tls.crl_file is None or tls.client_auth is ClientAuthentication.ANYBODY:
             continue
         if crl is None or crl.encoding not in (Encoding.PEM, Encoding.DER, Encoding.NEITHER):
             yield CannotJudge(
                 Outcome.NOT_VERIFIED,
-                f"{member.label}: {tls.crl_file} is not here, so its encoding is unknown: {line(version)} "
-                "reads PEM and DER, 3.6 DER alone; pass --etcd-pki-dir, a directory with a copy",
+                f"{member.label}: {tls.crl_file} is not here, so its encoding is unknown: "
+                f"{minor_line(version)} reads PEM and DER, 3.6 DER alone; pass --etcd-pki-dir, a directory "
+                "with a copy",
             )

@@ -363,7 +363,7 @@ def _given(declared: DeclaredMember, name: str) -> Setting | None:
 
 def _read(declared: DeclaredMember, setting: Setting) -> bytes | str:
     """Return the content of a declared file, or why it cannot be read."""
-    path = None if setting.name in declared.others else declared.where.find(setting.value)
+    path = None if setting.name in declared.others else declared.paths.find(setting.value)
     if path is None:
         return f"the file of {setting} is not here"
     try:
@@ -410,7 +410,7 @@ class _Shape:
     def certificates(self, name: str, *, trust: bool = False) -> tuple[x509.Certificate, ...]:
         """Return the certificates of a declared file; empty if it is not here, or contains none."""
         setting = _given(self._declared, name)
-        path = None if setting is None else self._declared.where.find(setting.value)
+        path = None if setting is None else self._declared.paths.find(setting.value)
         if path is None or name in self._declared.others:
             return ()
         try:

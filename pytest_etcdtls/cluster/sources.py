@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 
 from pytest_etcdtls.cluster.config import PRESETS, ClusterConfig, FlagSet, printed_version
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.declared.declaration import line, tag_version, version_key
+from pytest_etcdtls.declared.declaration import minor_line, tag_version, version_key
 from pytest_etcdtls.errors import NoEtcdError, UsageError
 from pytest_etcdtls.pki.profile import KeyType
 
@@ -97,7 +97,7 @@ def cached_binaries() -> tuple[Path, list[Path]]:
     """Return the output directory of ``make etcd`` and the binaries in it, newest version first."""
     directory = cache_directory() / "etcd"
     binaries = [
-        path for path in directory.glob("*/etcd") if line(path.parent.name) and os.access(path, os.X_OK)
+        path for path in directory.glob("*/etcd") if minor_line(path.parent.name) and os.access(path, os.X_OK)
     ]
     return directory, sorted(binaries, key=lambda path: version_key(path.parent.name), reverse=True)
 

@@ -14,7 +14,6 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.role import Role
 
 UNKNOWN_IS_NEWEST = (99,)
@@ -27,25 +26,24 @@ def version_key(version: str | None) -> tuple[int, ...]:
     return tuple(int(number) for number in match[0].split(".")) if match else UNKNOWN_IS_NEWEST
 
 
-def line(version: str | None) -> str | None:
+def minor_line(version: str | None) -> str | None:
     """Return the minor line, ``3.6`` for ``3.6.16``; ``None`` if the version is not known."""
     key = version_key(version)
     return None if key == UNKNOWN_IS_NEWEST else ".".join(map(str, key[:2]))
 
 
-def has(version: str | None, first: dict[str, int], newer: bool = True) -> bool:
-    """Return whether a version has a feature that was added in different patch releases of several lines.
+def has_since(version: str | None, first: dict[str, int]) -> bool:
+    """Return whether a version has a change that several lines got in different patch releases.
 
     Args:
         version: the version to test.
-        first: the first patch release that has it, by minor line.
-        newer: whether minor lines above all of these have it.
+        first: the first patch release that has it, by minor line. Newer lines have it too.
     """
     key = version_key(version)
     own = ".".join(map(str, key[:2]))
     if own in first:
         return (key[2] if len(key) > 2 else 0) >= first[own]
-    return newer and key > max(version_key(known) for known in first)
+    return key > max(map(version_key, first))
 
 
 def tag_version(image: str | None) -> str | None:
@@ -137,13 +135,13 @@ def _parse(text: str) -> DeclaredURL:
     if parts.scheme in ("unix", "unixs"):
         return DeclaredURL(parts.scheme, parts.netloc + parts.path, 0)
     if parts.path:
-        raise ValueError("nothing may stand behind the port, not even a slash")
+        raise ValueError("nothing may follow the port, not even a slash")
     return DeclaredURL(parts.scheme, (parts.hostname or "").partition("%")[0], _port(parts))
 
 
 def _port(parts: SplitResult) -> int:
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
-        raise ValueError("an IPv6 address stands in brackets")
+        raise ValueError("an IPv6 address is written in brackets")
     try:
         port = parts.port
     except ValueError as error:
@@ -164,8 +162,10 @@ def bind_problem(url: DeclaredURL) -> str | None:
     return None
 
 
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+BOOLEANS = TRUE | {"0", "f", "F", "FALSE", "false", "False"}
+"""What Go's ``strconv.ParseBool`` accepts, and what of it is true."""
+
 _SECRETS = ("password", "secret", "discovery-user", "discovery-token")
 
 
@@ -228,12 +228,12 @@ class Setting:
     @property
     def on(self) -> bool:
         """Whether a boolean setting is true; ``False`` for a value that Go does not parse as a boolean."""
-        return self.value in _TRUE
+        return self.value in TRUE
 
     @property
     def boolean(self) -> bool:
         """Whether Go's ``strconv.ParseBool`` accepts the value."""
-        return self.value in _TRUE | _FALSE
+        return self.value in BOOLEANS
 
     @property
     def written(self) -> str:
@@ -400,30 +400,20 @@ class DeclaredMember:
 
     Attributes:
         declaration: the member's declaration.
-        where: finds its files on this machine.
+        paths: finds its files on this machine.
         crls: its CRL files, by declared path.
         others: settings whose file on this machine belongs to another member; the file counts as missing.
     """
 
     declaration: Declaration
-    where: Whereabouts
+    paths: DeclaredPaths
     crls: Mapping[str, CRLFile]
     others: frozenset[str] = frozenset()
 
     def file(self, name: str) -> Path | None:
         """Return the path of a setting's file on this machine; ``None`` if it is missing or not declared."""
         text = self.declaration.text(name)
-        return None if text is None or name in self.others else self.where.find(text)
-
-    def required(self, name: str) -> Path | None:
-        """Return the path of a setting's file on this machine; ``None`` if none is declared.
-
-        Raises:
-            UsageError: if a declared file is missing on this machine; the message names the line.
-        """
-        if self.declaration.text(name) is None:
-            return None
-        return require(self.declaration.settings[name], self.where)
+        return None if text is None or name in self.others else self.paths.find(text)
 
 
 _APISERVER_CLIENT = "apiserver-etcd-client."
@@ -431,8 +421,8 @@ _APISERVER_CLIENT = "apiserver-etcd-client."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whereabouts:
-    """How declared paths map to files on this machine.
+class DeclaredPaths:
+    """Where the files of declared paths are on this machine.
 
     Attributes:
         pki_dir: ``--etcd-pki-dir``, the only directory that is searched; ``None`` takes paths as they are.
@@ -479,22 +469,6 @@ def exists(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
-
-
-def require(setting: Setting, where: Whereabouts) -> Path:
-    """Return the path of a setting's file on this machine.
-
-    Raises:
-        UsageError: if the file is missing; the message names the line that declares it.
-    """
-    found = where.find(setting.value)
-    if found is not None:
-        return found
-    if where.pki_dir is None:
-        advice = "read the declaration where etcd runs, or name the directory with copies by --etcd-pki-dir"
-    else:
-        advice = f"no ending of that path is a file under --etcd-pki-dir {where.pki_dir}"
-    raise UsageError(f"{setting.place}: {setting.written} is not here: {advice}")
 
 
 class Encoding(StrEnum):

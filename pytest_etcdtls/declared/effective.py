@@ -19,7 +19,7 @@ from pytest_etcdtls.declared.declaration import (
     Form,
     Via,
     declared_listeners,
-    has,
+    has_since,
     split_http,
     version_key,
 )
@@ -61,8 +61,8 @@ class TLSSide:
         key: the declared path of its key.
         generated: whether etcd generates a self-signed certificate (``--auto-tls``) and ignores the other TLS
             settings of this side.
-        admission: which clients are accepted.
-        asks: whether ``--client-cert-auth`` is on and not ignored.
+        client_auth: which clients are accepted.
+        client_cert_auth: whether ``--client-cert-auth`` is on and not ignored.
         trusted_ca: the path of the CA bundle that client certificates are verified against.
         allowed_cn: the common names that are accepted; empty for all.
         allowed_hostname: hostnames, one of which a client certificate must be valid for; empty for all.
@@ -71,23 +71,21 @@ class TLSSide:
         dials_with: the path of the certificate that etcd presents as a client: its gateway on the client
             side, a member to its peers on the peer side.
         skips_san_rule: whether the SAN rule does not apply.
-        cn_is_user: whether a client certificate's CN is used as the user name when authentication is enabled.
     """
 
     side: Side
-    certificate: str | None
-    key: str | None
-    generated: bool
-    admission: ClientAuthentication
-    asks: bool
-    trusted_ca: str | None
-    allowed_cn: tuple[str, ...]
-    allowed_hostname: tuple[str, ...]
-    crl_file: str | None
-    crl: CRLEffect
-    dials_with: str | None
-    skips_san_rule: bool
-    cn_is_user: bool
+    certificate: str | None = None
+    key: str | None = None
+    generated: bool = False
+    client_auth: ClientAuthentication = ClientAuthentication.ANYBODY
+    client_cert_auth: bool = False
+    trusted_ca: str | None = None
+    allowed_cn: tuple[str, ...] = ()
+    allowed_hostname: tuple[str, ...] = ()
+    crl_file: str | None = None
+    crl: CRLEffect = CRLEffect.NONE
+    dials_with: str | None = None
+    skips_san_rule: bool = False
 
     @property
     def has_certificate(self) -> bool:
@@ -103,45 +101,35 @@ def prefix(side: Side) -> str:
 def tls_side(
     declaration: Declaration, side: Side, version: str | None, crl: CRLFile | None = None
 ) -> TLSSide:
-    """Return the TLS configuration of one side.
-
-    Args:
-        declaration: the member's declaration.
-        side: the side.
-        version: the version of etcd; ``None`` for the newest.
-        crl: the CRL file of that side, if one is declared and was read.
-    """
+    """Return the TLS configuration of one side."""
     p = prefix(side)
     certificate, key = declaration.text(f"{p}cert-file"), declaration.text(f"{p}key-file")
-    generated = declaration.on(f"{p}auto-tls") and certificate is None and key is None
-    asks = declaration.on(f"{p}client-cert-auth") and not generated
-    ca = None if generated else declaration.text(f"{p}trusted-ca-file")
-    admission = _admission(asks, ca, version)
+    if declaration.on(f"{p}auto-tls") and certificate is None and key is None:
+        return TLSSide(side=side, generated=True)
+    client_cert_auth = declaration.on(f"{p}client-cert-auth")
+    ca = declaration.text(f"{p}trusted-ca-file")
+    client_auth = _client_auth(client_cert_auth, ca, version)
     own = declaration.text(f"{p}client-cert-file") if version_key(version) >= (3, 5) else None
     return TLSSide(
         side=side,
-        certificate=None if generated else certificate,
-        key=None if generated else key,
-        generated=generated,
-        admission=admission,
-        asks=asks,
+        certificate=certificate,
+        key=key,
+        client_auth=client_auth,
+        client_cert_auth=client_cert_auth,
         trusted_ca=ca,
-        allowed_cn=() if generated else allowed_names(declaration, f"{side}-cert-allowed-cn", version),
-        allowed_hostname=()
-        if generated
-        else allowed_names(declaration, f"{side}-cert-allowed-hostname", version),
-        crl_file=None if generated else declaration.text(f"{side}-crl-file"),
-        crl=CRLEffect.NONE if generated else crl_effect(declaration, side, version, admission, crl),
-        dials_with=None if generated else own or certificate,
-        skips_san_rule=not generated and _skips_san_rule(declaration, side, version),
-        cn_is_user=side == "client" and asks,
+        allowed_cn=allowed_names(declaration, f"{side}-cert-allowed-cn", version),
+        allowed_hostname=allowed_names(declaration, f"{side}-cert-allowed-hostname", version),
+        crl_file=declaration.text(f"{side}-crl-file"),
+        crl=crl_effect(declaration, side, version, client_auth, crl),
+        dials_with=own or certificate,
+        skips_san_rule=_skips_san_rule(declaration, side, version),
     )
 
 
-def _admission(asks: bool, ca: str | None, version: str | None) -> ClientAuthentication:
-    if ca is not None and (asks or version_key(version) >= (3, 4)):
+def _client_auth(client_cert_auth: bool, ca: str | None, version: str | None) -> ClientAuthentication:
+    if ca is not None and (client_cert_auth or version_key(version) >= (3, 4)):
         return ClientAuthentication.TRUSTED_CA
-    return ClientAuthentication.SYSTEM_ROOTS if asks else ClientAuthentication.ANYBODY
+    return ClientAuthentication.SYSTEM_ROOTS if client_cert_auth else ClientAuthentication.ANYBODY
 
 
 def allowed_names(declaration: Declaration, name: str, version: str | None) -> tuple[str, ...]:
@@ -149,7 +137,7 @@ def allowed_names(declaration: Declaration, name: str, version: str | None) -> t
 
     Since then an empty flag is a list with one empty name, which no certificate has.
     """
-    setting, lists = declaration.settings.get(name), has(version, _LISTS_OF_NAMES)
+    setting, lists = declaration.settings.get(name), has_since(version, _LISTS_OF_NAMES)
     if setting is None:
         return ()
     if not setting.value:
@@ -161,13 +149,13 @@ def crl_effect(
     declaration: Declaration,
     side: Side,
     version: str | None,
-    admission: ClientAuthentication,
+    client_auth: ClientAuthentication,
     crl: CRLFile | None,
 ) -> CRLEffect:
     """Return the effect of a side's CRL on listeners where etcd checks it."""
     if declaration.text(f"{side}-crl-file") is None:
         return CRLEffect.NONE
-    if admission is ClientAuthentication.ANYBODY:
+    if client_auth is ClientAuthentication.ANYBODY:
         return CRLEffect.IGNORED  # no client certificate is requested, so none can be revoked
     if crl is None or crl.found is None:
         return CRLEffect.UNKNOWN
@@ -196,7 +184,7 @@ class EffectiveListener:
         side: the TLS configuration that applies; ``None`` without TLS.
         crl: the effect of the CRL on this listener.
         san_rule: whether the names in a client certificate must match the address that it connects from.
-        speaks: the protocols that the listener serves: ``grpc``, ``http``.
+        protocols: the protocols that the listener serves: ``grpc``, ``http``.
         minimum: the lowest TLS version; ``None`` without TLS.
         maximum: the highest TLS version; ``None`` for Go's default.
         cipher_suites: Go's names of the cipher suites allowed in TLS 1.2; empty for Go's default.
@@ -208,7 +196,7 @@ class EffectiveListener:
     side: TLSSide | None = None
     crl: CRLEffect = CRLEffect.NONE
     san_rule: bool = False
-    speaks: frozenset[str] = frozenset({"http"})
+    protocols: frozenset[str] = frozenset({"http"})
     minimum: TLSVersion | None = None
     maximum: TLSVersion | None = None
     cipher_suites: tuple[str, ...] = ()
@@ -224,9 +212,9 @@ class EffectiveListener:
         return self.declared.url
 
     @property
-    def admission(self) -> ClientAuthentication:
+    def client_auth(self) -> ClientAuthentication:
         """Which clients are accepted; every client where plaintext is served."""
-        return ClientAuthentication.ANYBODY if self.plaintext or self.side is None else self.side.admission
+        return ClientAuthentication.ANYBODY if self.plaintext or self.side is None else self.side.client_auth
 
     def describe(self) -> str:
         """Return a short description of the clients that are accepted."""
@@ -245,12 +233,12 @@ class EffectiveListener:
         return "; ".join([*parts, versions])
 
     def _who(self, side: TLSSide) -> str:
-        who = str(side.admission)
-        if side.trusted_ca and side.admission is ClientAuthentication.TRUSTED_CA:
+        who = str(side.client_auth)
+        if side.trusted_ca and side.client_auth is ClientAuthentication.TRUSTED_CA:
             who += f" {side.trusted_ca}"
-        if side.admission is not ClientAuthentication.ANYBODY and side.allowed_cn:
+        if side.client_auth is not ClientAuthentication.ANYBODY and side.allowed_cn:
             who += f", with the CN {' or '.join(map(_name, side.allowed_cn))}"
-        if side.admission is not ClientAuthentication.ANYBODY and side.allowed_hostname:
+        if side.client_auth is not ClientAuthentication.ANYBODY and side.allowed_hostname:
             who += f", valid for {' or '.join(map(_name, side.allowed_hostname))}"
         return who
 
@@ -317,50 +305,41 @@ def _listeners(
     declaration: Declaration, sides: Mapping[Side, TLSSide], version: str | None
 ) -> Iterator[EffectiveListener]:
     declared = declared_listeners(declaration)
+    minimum, maximum = _tls_versions(declaration, version)
     for listener in declared:
-        if not listener.url.secure:
-            beside = _same_address(listener, declared)
-            if beside is None:
-                yield EffectiveListener(
-                    declared=listener, tls=False, plaintext=True, speaks=_speaks(listener.role, declaration)
-                )
-            continue
-        side = sides["peer" if listener.role is Role.PEER else "client"]
-        minimum, maximum = _tls_versions(declaration, version)
-        asked = side.admission is not ClientAuthentication.ANYBODY
-        yield EffectiveListener(
-            declared=listener,
-            tls=True,
-            plaintext=_same_address(listener, declared) is not None,
-            side=side,
-            crl=_crl(listener.role, side, declaration, version),
-            san_rule=asked and listener.role in (Role.PEER, Role.METRICS) and not side.skips_san_rule,
-            speaks=_speaks(listener.role, declaration),
-            minimum=minimum,
-            maximum=maximum,
-            cipher_suites=declaration.words("cipher-suites"),
-        )
+        both = _serves_both(listener, declared)
+        protocols = _protocols(listener.role, declaration)
+        if listener.url.secure:
+            side = sides["peer" if listener.role is Role.PEER else "client"]
+            requested = side.client_auth is not ClientAuthentication.ANYBODY
+            yield EffectiveListener(
+                declared=listener,
+                tls=True,
+                plaintext=both,
+                side=side,
+                crl=_crl(listener.role, side, declaration, version),
+                san_rule=requested and listener.role in (Role.PEER, Role.METRICS) and not side.skips_san_rule,
+                protocols=protocols,
+                minimum=minimum,
+                maximum=maximum,
+                cipher_suites=declaration.words("cipher-suites"),
+            )
+        elif not both:
+            yield EffectiveListener(declared=listener, tls=False, plaintext=True, protocols=protocols)
 
 
-def _same_address(
-    listener: DeclaredListener, declared: tuple[DeclaredListener, ...]
-) -> DeclaredListener | None:
-    """Return the listener on the same client port with the other scheme (TLS or plaintext)."""
-    if listener.role not in (Role.CLIENT, Role.CLIENT_HTTP):
-        return None
-    return next(
-        (
-            other
-            for other in declared
-            if other.role is listener.role
-            and other.url.address == listener.url.address
-            and other.url.secure is not listener.url.secure
-        ),
-        None,
+def _serves_both(listener: DeclaredListener, declared: tuple[DeclaredListener, ...]) -> bool:
+    """Return whether the same client port is declared with the other scheme too."""
+    # Measured with etcd 3.4 to 3.7: one port answers plaintext beside enforced mutual TLS.
+    return listener.role in (Role.CLIENT, Role.CLIENT_HTTP) and any(
+        other.role is listener.role
+        and other.url.address == listener.url.address
+        and other.url.secure is not listener.url.secure
+        for other in declared
     )
 
 
-def _speaks(role: Role, declaration: Declaration) -> frozenset[str]:
+def _protocols(role: Role, declaration: Declaration) -> frozenset[str]:
     if role is Role.CLIENT:
         return frozenset({"grpc"}) if split_http(declaration) else frozenset({"grpc", "http"})
     return frozenset({"http"})
@@ -368,7 +347,7 @@ def _speaks(role: Role, declaration: Declaration) -> frozenset[str]:
 
 def _crl(role: Role, side: TLSSide, declaration: Declaration, version: str | None) -> CRLEffect:
     grpc_alone = role is Role.CLIENT and split_http(declaration)
-    if grpc_alone and side.crl is not CRLEffect.NONE and not has(version, CRL_ON_GRPC):
+    if grpc_alone and side.crl is not CRLEffect.NONE and not has_since(version, CRL_ON_GRPC):
         return CRLEffect.IGNORED
     return side.crl
 

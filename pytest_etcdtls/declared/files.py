@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,11 +16,10 @@ from cryptography import x509
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     CRLFile,
-    Declaration,
     DeclaredMember,
+    DeclaredPaths,
     Encoding,
     Setting,
-    Whereabouts,
     exists,
 )
 from pytest_etcdtls.declared.effective import SIDES, Side, effective_of, prefix
@@ -43,14 +43,9 @@ def is_directory(path: Path) -> bool:
         return False
 
 
-def whereabouts(declaration: Declaration, pki_dir: Path | None) -> Whereabouts:
-    """Return how the paths of a declaration map to files on this machine."""
-    return Whereabouts(pki_dir=pki_dir, mounts=declaration.mounts)
-
-
-def read_crl(setting: Setting, where: Whereabouts) -> CRLFile:
+def read_crl(setting: Setting, paths: DeclaredPaths) -> CRLFile:
     """Read a declared CRL file. A missing or invalid file is reported in the result, not raised."""
-    path = where.find(setting.value)
+    path = paths.find(setting.value)
     if path is None:
         return CRLFile(declared=setting.value)
     try:
@@ -61,7 +56,7 @@ def read_crl(setting: Setting, where: Whereabouts) -> CRLFile:
         (Encoding.PEM, x509.load_pem_x509_crl),
         (Encoding.DER, x509.load_der_x509_crl),
     ):
-        try:
+        with suppress(ValueError):
             crl = load(data)
             return CRLFile(
                 declared=setting.value,
@@ -71,15 +66,13 @@ def read_crl(setting: Setting, where: Whereabouts) -> CRLFile:
                 next_update=crl.next_update_utc,
                 serial_numbers=frozenset(one.serial_number for one in crl),
             )
-        except ValueError:
-            continue
     return CRLFile(declared=setting.value, found=str(path), encoding=Encoding.NEITHER)
 
 
 HEALTHCHECK: Final = "healthcheck-client"
 APISERVER: Final = "apiserver-etcd-client"
 ETCDCTL: Final = "etcdctl"
-_BESIDE: Final = ("trusted-ca-file", "cert-file", "peer-trusted-ca-file", "peer-cert-file")
+_FILES_NEAR_CLIENTS: Final = ("trusted-ca-file", "cert-file", "peer-trusted-ca-file", "peer-cert-file")
 """The settings in whose files' directories kubeadm's client certificates are searched for."""
 
 
@@ -89,13 +82,13 @@ class ClientFiles:
 
     Attributes:
         name: the name of the client.
-        said: how the certificate and the key were found, for messages.
+        named_by: what names the certificate and the key, for messages.
         certificate: the certificate file, which exists.
         key: the key file, which may be missing.
     """
 
     name: str
-    said: tuple[str, str]
+    named_by: tuple[str, str]
     certificate: Path
     key: Path
 
@@ -106,85 +99,24 @@ def client_files(declared: DeclaredMember) -> Iterator[ClientFiles]:
         for directory in _directories(declared):
             certificate = directory / f"{name}.crt"
             if exists(certificate):
-                words = f"kubeadm's {name}"
-                yield ClientFiles(
-                    name=name, said=(words, words), certificate=certificate, key=directory / f"{name}.key"
-                )
+                named_by = (f"kubeadm's {name}",) * 2
+                key = directory / f"{name}.key"
+                yield ClientFiles(name=name, named_by=named_by, certificate=certificate, key=key)
                 break
     variables = declared.declaration.etcdctl
     paths = [variables.get("ETCDCTL_CERT"), variables.get("ETCDCTL_KEY")]
-    certificate_file, key_file = (declared.where.find(path) if path else None for path in paths)
+    certificate_file, key_file = (declared.paths.find(path) if path else None for path in paths)
     if certificate_file is not None and key_file is not None:
-        said = ("ETCDCTL_CERT", "ETCDCTL_KEY")
-        yield ClientFiles(name=ETCDCTL, said=said, certificate=certificate_file, key=key_file)
+        named_by = ("ETCDCTL_CERT", "ETCDCTL_KEY")
+        yield ClientFiles(name=ETCDCTL, named_by=named_by, certificate=certificate_file, key=key_file)
 
 
 def _directories(declared: DeclaredMember) -> Iterator[Path]:
     """Yield the directories that may hold kubeadm's files: those of the declared files and their parents."""
-    beside = [found.parent for name in _BESIDE if (found := declared.file(name))]
-    if declared.where.pki_dir is not None:
-        beside.append(declared.where.pki_dir)
+    beside = [found.parent for name in _FILES_NEAR_CLIENTS if (found := declared.file(name))]
+    if declared.paths.pki_dir is not None:
+        beside.append(declared.paths.pki_dir)
     yield from dict.fromkeys([*beside, *(directory.parent for directory in beside)])
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A certificate and its key."""
-
-    certificate: Path
-    key: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PKIDirectory:
-    """kubeadm's files for etcd on a control plane node; ``None`` for a missing file.
-
-    Attributes:
-        ca: the certificate of the CA that signs all others.
-        ca_key: its key.
-        server: ``server.crt``, served on client ports.
-        peer: ``peer.crt``, served on peer ports and presented by members that dial.
-        healthcheck_client: a client without subjectAltName, which peer ports accept from any address.
-        apiserver_etcd_client: the API server's client; it is in the parent of etcd's directory.
-    """
-
-    ca: Path
-    ca_key: Path | None
-    server: Pair | None
-    peer: Pair | None
-    healthcheck_client: Pair | None
-    apiserver_etcd_client: Pair | None
-
-
-def read_pki_directory(directory: Path, *, option: str = "--etcd-pki-dir") -> PKIDirectory:
-    """Return the files in kubeadm's directory: ``/etc/kubernetes/pki/etcd``, or its parent.
-
-    Args:
-        directory: the directory, or a copy of it.
-        option: the option that named it, for messages.
-
-    Raises:
-        UsageError: if there is no ``ca.crt``, or a certificate has no key in the same directory.
-    """
-    require_directory(directory, option)
-    # The parent has a ca.crt as well, but that is the Kubernetes cluster's, not etcd's.
-    etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
-    authority = etcd / "ca.crt"
-    if not exists(authority):
-        raise UsageError(
-            f"{option} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's names of "
-            "files are looked for, as in /etc/kubernetes/pki/etcd"
-        )
-    key = etcd / "ca.key"
-    client = "apiserver-etcd-client"
-    return PKIDirectory(
-        ca=authority,
-        ca_key=key if exists(key) else None,
-        server=_pair_in(etcd, "server", option),
-        peer=_pair_in(etcd, "peer", option),
-        healthcheck_client=_pair_in(etcd, "healthcheck-client", option),
-        apiserver_etcd_client=_pair_in(etcd.parent, client, option) or _pair_in(etcd, client, option),
-    )
 
 
 def require_directory(directory: Path, option: str) -> None:
@@ -204,15 +136,6 @@ def require_directory(directory: Path, option: str) -> None:
     except OSError as error:
         what = f"cannot be looked into ({error.strerror})"
     raise UsageError(f"{option} {directory} {what}")
-
-
-def _pair_in(directory: Path, name: str, option: str) -> Pair | None:
-    pair = Pair(directory / f"{name}.crt", directory / f"{name}.key")
-    if not exists(pair.certificate):
-        return None
-    if not exists(pair.key):
-        raise UsageError(f"{option}: {pair.certificate} has no {pair.key.name} beside it: copy both")
-    return pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,7 +248,7 @@ class DeclaredFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredLeaf:
-    """The certificate in the file that a listener was told to serve.
+    """The certificate in the file that is declared for a listener.
 
     Attributes:
         said: the setting as it is written, with file and line.
@@ -370,12 +293,7 @@ _HAS_OWNERS = os.name == "posix"
 
 
 def read_member_files(label: str, declared: DeclaredMember) -> MemberFiles:
-    """Return the declared files of a member that are on this machine, with their content.
-
-    Args:
-        label: the label of the member.
-        declared: the declared member.
-    """
+    """Return the declared files of a member that are on this machine, with their content."""
     settings = [declared.declaration.settings.get(f"{side}-crl-file") for side in SIDES]
     return MemberFiles(
         label=label,
@@ -388,12 +306,7 @@ def read_member_files(label: str, declared: DeclaredMember) -> MemberFiles:
 
 
 def read_served(declared: DeclaredMember, side: Side) -> tuple[FileFact, tuple[x509.Certificate, ...]] | None:
-    """Return the certificate file declared for a side, and its certificates; ``None`` if none is declared.
-
-    Args:
-        declared: the declared member.
-        side: the side.
-    """
+    """Return the certificate file declared for a side, and its certificates; ``None`` if none is declared."""
     if effective_of(declared).sides[side].certificate is None:
         return None
     return _certificates(_declared(declared, f"{prefix(side)}cert-file"))
@@ -421,11 +334,11 @@ def _bundle(declared: DeclaredMember, side: Side) -> BundleFact | None:
     if effective_of(declared).sides[side].trusted_ca is None:
         return None
     file, certificates = _certificates(_declared(declared, name), trust=True)
-    keys = tuple(_lying(Path(file.path), file.original)) if file.path else ()
+    keys = tuple(_possible_keys(Path(file.path), file.original)) if file.path else ()
     return BundleFact(side=side, file=file, certificates=certificates, keys=keys)
 
 
-def _lying(bundle: Path, original: bool) -> Iterator[FileFact]:
+def _possible_keys(bundle: Path, original: bool) -> Iterator[FileFact]:
     """Yield files in a bundle's directory that are named as its key would be; they are not opened."""
     for name in dict.fromkeys((f"{bundle.stem}.key", f"{bundle.stem}-key.pem", "ca.key", "ca-key.pem")):
         path = bundle.with_name(name)
@@ -435,9 +348,8 @@ def _lying(bundle: Path, original: bool) -> Iterator[FileFact]:
 
 def _clients(declared: DeclaredMember) -> Iterator[ClientFact]:
     for client in client_files(declared):
-        said = client.said
-        certificate, chain = _certificates(_found(FileFact(said=said[0]), client.certificate))
-        key, _ = _key(_found(FileFact(said=said[1]), client.key), chain)
+        certificate, chain = _certificates(_found(FileFact(said=client.named_by[0]), client.certificate))
+        key, _ = _key(_found(FileFact(said=client.named_by[1]), client.key), chain)
         yield ClientFact(name=client.name, certificate=certificate, key=key, chain=chain)
 
 
@@ -450,15 +362,15 @@ def _declared(declared: DeclaredMember, name: str) -> FileFact:
     if path is None:
         return FileFact(said=str(setting), absent=_absent(declared, setting))
     fact = _found(FileFact(said=str(setting)), path)
-    return replace(fact, original=declared.where.is_original(setting.value, path))
+    return replace(fact, original=declared.paths.is_original(setting.value, path))
 
 
 def _absent(declared: DeclaredMember, setting: Setting) -> str:
     if setting.name in declared.others:
         return f"the file of {setting} is not here: what lies there is another member's"
-    if declared.where.pki_dir is None:
+    if declared.paths.pki_dir is None:
         return f"the file of {setting} is not here: run on the member, or name copies by --etcd-pki-dir"
-    return f"the file of {setting} is not under --etcd-pki-dir {declared.where.pki_dir}"
+    return f"the file of {setting} is not under --etcd-pki-dir {declared.paths.pki_dir}"
 
 
 def _found(fact: FileFact, path: Path) -> FileFact:

@@ -8,7 +8,16 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from pytest_etcdtls.declared.declaration import Declaration, Setting, Via, has, line, version_key
+from pytest_etcdtls.declared.declaration import (
+    BOOLEANS,
+    TRUE,
+    Declaration,
+    Setting,
+    Via,
+    has_since,
+    minor_line,
+    version_key,
+)
 
 LINES: Final = ("3.3", "3.4", "3.5", "3.6", "3.7")
 """The minor lines of etcd whose names are known. A newer line is assumed to have the names of the last."""
@@ -169,13 +178,13 @@ def flag_known(name: str, version: str | None) -> bool:
     """Return whether a version has the flag; for an unknown version, whether any version has it."""
     if name in IGNORED:
         return True
-    of = line(version)
+    of = minor_line(version)
     if of is None:
         return name in EVERY_FLAG
     of = of if of in LINES else LINES[-1]
     if name not in _BY_LINE[of]:
         return False
-    return name not in _SINCE or has(version, _SINCE[name])
+    return name not in _SINCE or has_since(version, _SINCE[name])
 
 
 def flag_lines(name: str) -> str:
@@ -199,28 +208,21 @@ FLAG_OF: Final = {variable_of(name): name for name in EVERY_FLAG | IGNORED}
 CLIENT_SECTION: Final = "client-transport-security"
 PEER_SECTION: Final = "peer-transport-security"
 
-_BOTH: Final = {
-    "cert-file": "cert-file",
-    "key-file": "key-file",
-    "client-cert-file": "client-cert-file",
-    "client-key-file": "client-key-file",
-    "client-cert-auth": "client-cert-auth",
-    "trusted-ca-file": "trusted-ca-file",
-    "auto-tls": "auto-tls",
+_SAME_NAME: Final = (
+    *("cert-file", "key-file", "client-cert-file", "client-key-file", "client-cert-auth"),
+    *("trusted-ca-file", "auto-tls", "ca-file"),
+)
+_OTHER_NAME: Final = {
     "allowed-cn": "cert-allowed-cn",
     "allowed-hostname": "cert-allowed-hostname",
     "skip-client-san-verification": "skip-client-san-verification",
-    "ca-file": "ca-file",
 }
 
 SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
-    CLIENT_SECTION: {
-        **_BOTH,
-        "allowed-cn": "client-cert-allowed-cn",
-        "allowed-hostname": "client-cert-allowed-hostname",
-        "skip-client-san-verification": "client-skip-client-san-verification",
-    },
-    PEER_SECTION: {key: f"peer-{flag}" for key, flag in _BOTH.items()},
+    CLIENT_SECTION: {key: key for key in _SAME_NAME}
+    | {key: f"client-{flag}" for key, flag in _OTHER_NAME.items()},
+    PEER_SECTION: {key: f"peer-{key}" for key in _SAME_NAME}
+    | {key: f"peer-{flag}" for key, flag in _OTHER_NAME.items()},
 }
 """The flag that a key corresponds to, by section and key. The client's ``allowed-cn`` and
 ``skip-client-san-verification`` have no flag; their names follow the same pattern."""
@@ -267,21 +269,21 @@ def top_level_known(key: str, version: str | None) -> bool:
     if key in _KEYS_ONLY:
         return version_key(version) >= version_key(_KEYS_ONLY[key])
     if key == _SKIPS_SANS:
-        return line(version) in (None, "3.6")
+        return minor_line(version) in (None, "3.6")
     return key not in _NO_KEY and flag_known(key, version)
 
 
 def section_key_known(key: str, version: str | None) -> bool:
     """Return whether a version reads the key in one of the two sections."""
     if key in ("allowed-cn", "allowed-hostname"):
-        return has(version, {"3.5": 15})
+        return has_since(version, {"3.5": 15})
     if key == "skip-client-san-verification":
         return version_key(version) >= (3, 6)
     if key in ("client-cert-file", "client-key-file"):
         return version_key(version) >= (3, 5)
     if key == "ca-file":
         return version_key(version) < (3, 4)
-    return key in _BOTH
+    return key in _SAME_NAME
 
 
 def known_to(setting: Setting, version: str | None) -> bool:
@@ -296,7 +298,7 @@ def known_to(setting: Setting, version: str | None) -> bool:
     return section.lower() in SECTIONS and section_key_known(key.lower(), version)
 
 
-def passed_over(declaration: Declaration, version: str | None) -> tuple[Setting, ...]:
+def ignored_settings(declaration: Declaration, version: str | None) -> tuple[Setting, ...]:
     """Return the keys and variables that this version ignores and another reads. Unknown flags stop etcd."""
     return tuple(
         setting
@@ -336,7 +338,7 @@ _GATE_OF: Final = {
 }
 """Flags that became feature gates in 3.6 (``features.ExperimentalFlagToFeatureMap``)."""
 
-_OTHER_NAME: Final = {
+_NEW_NAME: Final = {
     "debug": "log-level=debug",
     "log-output": "log-outputs",
     "log-package-levels": "log-level",
@@ -350,7 +352,7 @@ def successor(setting: Setting, version: str | None) -> str | None:
     name = setting.name
     if name in _GATE_OF and flag_known("feature-gates", version):
         return f"--feature-gates={_GATE_OF[name]}={'true' if setting.on else 'false'}"
-    new = _OTHER_NAME.get(name, name.removeprefix("experimental-"))
+    new = _NEW_NAME.get(name, name.removeprefix("experimental-"))
     return f"--{new}" if new != name and flag_known(new.partition("=")[0], version) else None
 
 
@@ -360,7 +362,9 @@ def refused_values(declaration: Declaration, version: str | None) -> Iterator[Pr
         yield from look_for(declaration, version)
 
 
+# Go's package flag parses with strconv.ParseUint(s, 0, 64): prefixes of a base, and underscores.
 _NUMBER: Final = r"(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO]?[0-7_]*|[1-9][0-9_]*)"
+# time.ParseDuration of Go has the micro sign and the Greek letter mu.
 _DURATION: Final = r"[-+]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+)"
 _FORMS: Final = (
     (UNSIGNED, re.compile(_NUMBER), "a whole number"),
@@ -462,11 +466,11 @@ def _feature_gates(declaration: Declaration, version: str | None) -> Iterator[Pr
     setting = declaration.settings.get("feature-gates")
     if setting is None:
         return
-    of = line(version)
+    of = minor_line(version)
     known = FEATURE_GATES.get(of or "") if of in LINES else None
     for word in filter(None, setting.value.split(",")):
         name, equals, value = (part.strip() for part in word.partition("="))
-        if not equals or value not in _BOOLEANS:
+        if not equals or value not in BOOLEANS:
             yield f"{word!r} in {setting.spelled} is not NAME=true or NAME=false", "correct it", (setting,)
         elif known is not None and name not in known:
             yield f"{name} is no feature gate of {of}", f"remove {name} from {setting.spelled}", (setting,)
@@ -477,22 +481,20 @@ def _feature_gates(declaration: Declaration, version: str | None) -> Iterator[Pr
 def _lease_checkpoint(declaration: Declaration, version: str | None) -> Iterator[Problem]:
     gates = declaration.settings.get("feature-gates")
     words = "" if gates is None else gates.value.replace(" ", "")
-    on = {name for word in words.split(",") for name, _, value in [word.partition("=")] if value in _TRUE}
+    on = {name for word in words.split(",") for name, _, value in [word.partition("=")] if value in TRUE}
     on |= {gate for old, gate in _GATE_OF.items() if declaration.on(old)}
     if "LeaseCheckpointPersist" in on and not on & {"LeaseCheckpoint", "AllAlpha"}:
         names = ("feature-gates", "experimental-enable-lease-checkpoint-persist")
         given = tuple(declaration.settings[name] for name in names if name in declaration.settings)
         yield "LeaseCheckpointPersist needs LeaseCheckpoint", "switch both on, or none", given
-    warned = line(version) == "3.4" and flag_known("experimental-enable-lease-checkpoint-persist", version)
+    warned = minor_line(version) == "3.4" and flag_known(
+        "experimental-enable-lease-checkpoint-persist", version
+    )
     if warned and "LeaseCheckpoint" in on and "LeaseCheckpointPersist" not in on:
         # It warns by a logger that it has with zap alone, and ends with a panic.
         setting = declaration.settings["experimental-enable-lease-checkpoint"]
         if declaration.text("logger") != "zap":
             yield f"{setting.spelled} alone needs --logger=zap", "give --logger=zap", (setting,)
-
-
-_TRUE: Final = ("1", "t", "T", "TRUE", "true", "True")
-_BOOLEANS: Final = (*_TRUE, "0", "f", "F", "FALSE", "false", "False")
 
 
 def _gates_by_two_names(declaration: Declaration, gates: Setting) -> Iterator[Problem]:

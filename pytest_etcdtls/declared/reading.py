@@ -6,6 +6,7 @@ Flags, environment variables and a configuration file become settings by etcd's 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import (
     Declaration,
     DeclaredMember,
+    DeclaredPaths,
     Form,
     Mistake,
     Mount,
@@ -23,27 +25,25 @@ from pytest_etcdtls.declared.declaration import (
     SourceLine,
     StartedWith,
     Via,
-    Whereabouts,
     exists,
     parse_urls,
     tag_version,
 )
-from pytest_etcdtls.declared.files import read_crl, whereabouts
+from pytest_etcdtls.declared.files import read_crl
 from pytest_etcdtls.declared.flags import EVERY_FLAG, FLAG_OF, IGNORED, SWITCHES, URL_LISTS, names
 from pytest_etcdtls.declared.shell import (
-    PROXIES,
     Allowance,
     ProgramStart,
     Variable,
     Word,
     find_etcd,
     find_in_script,
+    is_proxy,
     split_commands,
     split_off_etcd,
 )
 from pytest_etcdtls.declared.systemd import (
     OpenFile,
-    Specifiers,
     drop_ins,
     invocation,
     read_service,
@@ -89,21 +89,19 @@ class Arguments:
 
 
 def parse_arguments(words: Sequence[Word]) -> Arguments:
-    """Return the flags in the words that follow the program.
-
-    Go stops at the first word that is not a flag, and etcd then refuses to start. The words after it are
-    parsed nevertheless, because they show the intended settings.
-    """
+    """Return the flags in the words that follow the program."""
     given: list[Argument] = []
     mistakes: list[Mistake] = []
     replayable: list[Setting | str] = []
-    rest = _Rest(words)
-    for word in rest:
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
         if word.text == "--":
-            strays = list(rest)
-            mistakes += [_stray(stray, None) for stray in strays[:1]]
-            replayable += [word.text, *(stray.text for stray in strays)]
-        elif len(word.text) < 2 or not word.text.startswith("-"):
+            mistakes += [_stray(stray, None) for stray in [*rest][:1]]
+            replayable += [word.text, *(stray.text for stray in rest)]
+            break
+        if len(word.text) < 2 or not word.text.startswith("-"):
+            # Go's package flag stops here, and etcd then ends. The flags after it show what is intended.
             mistakes.append(_stray(word, given[-1].setting if given else None))
             replayable.append(word.text)
         else:
@@ -117,51 +115,30 @@ def parse_arguments(words: Sequence[Word]) -> Arguments:
     return Arguments(tuple(given), tuple(mistakes), tuple(replayable))
 
 
-class _Rest(Iterator[Word]):
-    """The words that are not parsed yet, with a look-ahead of one."""
-
-    def __init__(self, words: Sequence[Word]) -> None:
-        self._words = list(reversed(words))
-
-    def __next__(self) -> Word:
-        if not self._words:
-            raise StopIteration
-        return self._words.pop()
-
-    @property
-    def following(self) -> Word | None:
-        return self._words[-1] if self._words else None
-
-
-def _flag(word: Word, rest: _Rest) -> Argument | Mistake:
+def _flag(word: Word, rest: deque[Word]) -> Argument | Mistake:
     dashes = "--" if word.text.startswith("--") else "-"
     name, equals, value = word.text[len(dashes) :].partition("=")
     if not name or name.startswith("-"):
         return Mistake(place=word.place, text=f"etcd stops: {word.text!r} is not the form of a flag")
     unresolved = word.unresolved
-    if not equals and name in SWITCHES:
+    if not equals and name in SWITCHES:  # Go's flag.Value with IsBoolFlag takes no following word
         value = "true"
-    elif not equals and _takes(name, rest.following):
-        following = next(rest)
+    elif not equals and rest and (name in EVERY_FLAG or not rest[0].is_flag):
+        following = rest.popleft()  # the value; of an unknown flag, a word that is no flag
         value, unresolved = following.text, (*unresolved, *following.unresolved)
     elif not equals and name in EVERY_FLAG:
         return Mistake(place=word.place, text=f"etcd stops: {word.text} lacks its value")
     setting = Setting(name=name, value=value, spelled=dashes + name, via=Via.FLAG, place=word.place)
-    return _checked(setting, unresolved)
+    mistake = None if unresolved else _boolean_mistake(setting)
+    return mistake or Argument(setting, unresolved)
 
 
-def _takes(name: str, following: Word | None) -> bool:
-    """Return whether the next word is a flag's value. For an unknown flag, it is unless it is a flag."""
-    return following is not None and (name in EVERY_FLAG or not following.is_flag)
-
-
-def _checked(setting: Setting, unresolved: tuple[str, ...]) -> Argument | Mistake:
-    if setting.name in SWITCHES - IGNORED and not setting.boolean and not unresolved:
-        return Mistake(
-            place=setting.place,
-            text=f"etcd stops: {setting.value!r} is no value of {setting.spelled}; write true or false",
-        )
-    return Argument(setting, unresolved)
+def _boolean_mistake(setting: Setting) -> Mistake | None:
+    """Return the mistake that a boolean setting has a value that is not a boolean; ``None`` otherwise."""
+    if setting.boolean or setting.name not in SWITCHES - IGNORED:
+        return None
+    text = f"etcd stops: {setting.value!r} is no value of {setting.spelled}; write true or false"
+    return Mistake(place=setting.place, text=text)
 
 
 def _stray(word: Word, before: Setting | None) -> Mistake:
@@ -176,26 +153,13 @@ def unknown(setting: Setting) -> bool:
     return setting.name not in EVERY_FLAG | IGNORED
 
 
-def program_mistake(first: Word | None, place: SourceLine) -> Mistake | None:
-    """Return a mistake if the word after the program is a subcommand that does not start a server."""
-    if first is None or first.text not in PROXIES:
-        return None
-    return Mistake(place=place, text=f"etcd {first.text} is a proxy, not a member")
-
-
 NO_FLAGS: Final = frozenset({"ETCD_UNSUPPORTED_ARCH", "ETCD_VERSION"})
 """Variables that etcd reads and that do not correspond to a flag."""
-
-_ADDS_UP: Final = frozenset({"feature-gates"})
-"""Repeatable flags: a later one adds to an earlier one."""
 
 _LONGEST_VALUE: Final = 128 * 1024
 """The longest argument that Linux passes to a program, in octets (``MAX_ARG_STRLEN``)."""
 
-_PROBLEMS: Final = 10
-"""How many problems of one list of URLs are recorded."""
-
-_MUST_BE_KNOWN: Final = names(
+_REQUIRED: Final = names(
     """
     cert-file key-file client-cert-auth trusted-ca-file client-crl-file auto-tls client-cert-allowed-hostname
     peer-cert-file peer-key-file peer-client-cert-auth peer-trusted-ca-file peer-crl-file peer-auto-tls
@@ -222,13 +186,11 @@ class Merger:
     def put(self, setting: Setting) -> None:
         """Add a setting, which takes precedence over earlier ones of the same name."""
         before = self.settings.get(setting.name)
-        if before is not None and setting.name in _ADDS_UP:
+        if before is not None and setting.name == "feature-gates":  # a later one adds to an earlier one
             value = f"{before.value},{setting.value}"
             if len(value) > _LONGEST_VALUE:
                 raise UsageError(f"{setting.place}: the values of {setting.spelled} are too long together")
-            setting = Setting(
-                name=setting.name, value=value, spelled=setting.spelled, via=setting.via, place=setting.place
-            )
+            setting = replace(setting, value=value)
         elif before is not None:
             self.overridden.append(before)
         self.settings[setting.name] = setting
@@ -238,24 +200,17 @@ class Merger:
         if setting.name in URL_LISTS:
             self.mistakes += [
                 Mistake(place=setting.place, text=f"etcd stops: {setting.spelled} has {problem}")
-                for problem in parse_urls(setting.value).problems[:_PROBLEMS]
+                for problem in parse_urls(setting.value).problems[:10]
             ]
 
-    def check_variable(self, setting: Setting) -> None:
-        """Record a variable of a boolean flag whose value is not a boolean."""
-        is_switch = setting.name in SWITCHES - IGNORED
-        if setting.via is Via.VARIABLE and setting.value and is_switch and not setting.boolean:
-            text = f"etcd stops: {setting.value!r} is no value of {setting.spelled}; write true or false"
-            self.mistakes.append(Mistake(place=setting.place, text=text))
-
-    def not_told(self, setting: Setting, why: str) -> None:
+    def value_unknown(self, setting: Setting, why: str) -> None:
         """Record a setting whose value is not known.
 
         Raises:
             UsageError: if the value is required to judge TLS.
         """
         what = f"{setting.place}: the value of {setting.spelled} is not in this file ({why})"
-        if setting.name in _MUST_BE_KNOWN:
+        if setting.name in _REQUIRED:
             raise UsageError(f"{what}: pass a copy with the value written out")
         self.notes.append(what)
         self.left_out.add(setting.name)
@@ -272,14 +227,7 @@ def assemble(
     open_file: OpenFile,
     mounts: tuple[Mount, ...] = (),
 ) -> Declaration:
-    """Return the declaration for one start of etcd.
-
-    Args:
-        invocation: etcd's program, its arguments (none for an environment file alone) and its environment.
-        form: the kind of file that it was read from.
-        source: the path of the file, or a description.
-        open_file: opens the configuration file.
-        mounts: the mounts of the container that etcd is started in.
+    """Return the declaration for one start of etcd; an environment file alone has no program.
 
     Raises:
         UsageError: if a required value is not given, or the configuration file cannot be read.
@@ -287,12 +235,13 @@ def assemble(
     merger = Merger()
     arguments = parse_arguments(invocation.program[1:])
     merger.mistakes += arguments.mistakes
-    if invocation.program:
-        first = invocation.program[1] if len(invocation.program) > 1 else None
-        stop = program_mistake(first, first.place if first else invocation.program[0].place)
-        if stop is not None:
-            raise UsageError(f"{stop.place}: {stop.text}")
-    flags = list(_told(arguments.given, merger))
+    if is_proxy(invocation):
+        command = invocation.program[1]
+        raise UsageError(f"{command.place}: etcd {command.text} is a proxy, not a member")
+    for argument in arguments.given:
+        if argument.unresolved:
+            merger.value_unknown(argument.setting, ", ".join(argument.unresolved))
+    flags = [argument.setting for argument in arguments.given if not argument.unresolved]
     environment = (*_of_files(invocation.environment_files, open_file), *invocation.environment)
     variables = {variable.name: variable for variable in environment}
     config = _config_file(flags, variables)
@@ -329,22 +278,14 @@ def assemble(
     )
 
 
-def _told(given: Iterable[Argument], merger: Merger) -> Iterable[Setting]:
-    """Yield the flags whose values are known."""
-    for argument in given:
-        setting = argument.setting
-        if argument.unresolved:
-            merger.not_told(setting, ", ".join(argument.unresolved))
-        else:
-            yield setting
-
-
 def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
-    """Yield the variables of a container's environment files, in which quotes have no meaning."""
+    """Yield the variables of ``docker run --env-file``, in which quotes have no meaning."""
     for word in files:
         found = open_file(word.text, word.place)
         if found is None:
-            raise UsageError(f"{word.place}: the environment file {word.text} is not here: put a copy beside")
+            raise UsageError(
+                f"{word.place}: the environment file {word.text} is not here: put a copy beside it"
+            )
         for number, line in enumerate(found[1].splitlines(), 1):
             name, equals, value = line.strip().partition("=")
             if equals and not name.startswith("#"):
@@ -374,7 +315,7 @@ def _merge_flags_and_variables(
             continue
         setting = _of_variable(variable)
         if variable.unresolved:
-            merger.not_told(setting, variable.unresolved)
+            merger.value_unknown(setting, variable.unresolved)
         elif variable.name not in FLAG_OF:
             merger.unknown.append(setting)
         else:
@@ -386,7 +327,8 @@ def _merge_flags_and_variables(
     merger.settings = of_environment | merger.settings
     for setting in merger.settings.values():
         merger.check_urls(setting)
-        merger.check_variable(setting)
+        if setting.via is Via.VARIABLE and setting.value and (mistake := _boolean_mistake(setting)):
+            merger.mistakes.append(mistake)
 
 
 def _take_configuration(
@@ -461,7 +403,7 @@ def read_command_line(text: str, file: str) -> ProgramStart:
         roots = documents(text, file)
         nodes = items(roots[0]) if roots else []
         return _of_words([Word(text_of(node) or "", place_of(node, file)) for node in nodes], file)
-    found = find_in_script(Word(text, SourceLine(file, 1)), ())
+    found = find_in_script(Word(text, SourceLine(file, 1)), (), Allowance())
     if len(found) != 1:
         raise UsageError(f"{file}: {len(found) or 'no'} commands in it start etcd, and exactly one is wanted")
     return found[0]
@@ -502,12 +444,14 @@ def recognise(text: str, file: str) -> Form:
         return Form.UNIT
     if is_manifest(text):
         return Form.MANIFEST
-    lines = list(_significant(text))
+    stripped = map(str.strip, text.splitlines())
+    lines = [line for line in stripped if line and line[0] not in "#;" and line != "---"]
     if not lines:
         if _MENTION.search(text):
             return Form.ENVIRONMENT_FILE  # as Debian ships it: only comments
         raise UsageError(f"{file} holds comments only: pass {KINDS}")
-    if _is_list(lines[0]) or _starts_etcd(text, file):
+    is_list = lines[0].startswith(("- ", "[")) or lines[0] == "-"  # as in a manifest or docker inspect
+    if is_list or _starts_etcd(text, file):
         return Form.COMMAND_LINE
     if re.match(r"(export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=", lines[0]):
         return Form.ENVIRONMENT_FILE
@@ -517,30 +461,16 @@ def recognise(text: str, file: str) -> Form:
             "server/db/etcd/config below their data directory, /var/lib/rancher/k3s or /var/lib/rancher/rke2"
         )
     if _PEM.search(text):
-        raise UsageError(
-            f"{file} holds a {_PEM.findall(text)[0]}, not what etcd was told to be: pass {KINDS}"
-        )
+        raise UsageError(f"{file} holds a {_PEM.findall(text)[0]}, not a declaration of etcd: pass {KINDS}")
     if looks_like_configuration(text, file):
         return Form.YAML
-    raise UsageError(f"{file} is none of what etcd is declared with: pass {KINDS}")
-
-
-def _significant(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped and stripped[0] not in "#;" and stripped != "---":
-            yield stripped
-
-
-def _is_list(line: str) -> bool:
-    """Return whether a line starts a list of arguments, as in a manifest or ``docker inspect``."""
-    return line.startswith(("- ", "[")) or line == "-"
+    raise UsageError(f"{file} is not a declaration of etcd: pass {KINDS}")
 
 
 def _starts_etcd(text: str, file: str) -> bool:
     """Return whether a text begins with a flag, or is a script with a command that starts etcd."""
     try:
-        commands = list(split_commands(text, SourceLine(file, 1), {}))
+        commands = list(split_commands(text, SourceLine(file, 1), {}, Allowance()))
     except UsageError:
         return False
     return bool(commands) and (commands[0][0].is_flag or any(map(split_off_etcd, commands)))
@@ -566,7 +496,7 @@ def read_declaration(
     try:
         return _read_declaration(path, pki_dir, option)
     except RecursionError as error:
-        raise UsageError(f"{option} {path} is nested too deeply to be what etcd is declared with") from error
+        raise UsageError(f"{option} {path} is nested too deeply for a declaration of etcd") from error
 
 
 def _read_declaration(path: Path, pki_dir: Path | None, option: str) -> Declaration:
@@ -574,9 +504,7 @@ def _read_declaration(path: Path, pki_dir: Path | None, option: str) -> Declarat
     form = Form.COMMAND_LINE if "\0" in text else recognise(text, str(path))
     files = _Files(path, text, pki_dir, root_of(path) if form is Form.UNIT else Path("/"))
     if form is Form.MANIFEST:
-        container = read_manifest(text, str(path))
-        files.mounts = container.mounts
-        started = replace(container.invocation, image=container.image)
+        started, files.mounts = read_manifest(text, str(path))
     else:
         started = _started(form, path, text, files, option)
     return assemble(started, form=form, source=str(path), open_file=files.open, mounts=files.mounts)
@@ -592,7 +520,7 @@ def _started(form: Form, path: Path, text: str, files: _Files, option: str) -> P
     if form is Form.COMMAND_LINE:
         return read_command_line(text, file)
     texts = [(file, text), *((str(one), _read(one, option)) for one in drop_ins(path))]
-    return invocation(read_service(texts), Specifiers(unit_name(path, text)), files.open)
+    return invocation(read_service(texts), unit_name(path, text), files.open)
 
 
 @dataclass
@@ -629,13 +557,13 @@ class _Files:
 
     def _candidates(self, path: str) -> Iterator[Path]:
         if self.pki_dir is not None:
-            under = Whereabouts(pki_dir=self.pki_dir, mounts=self.mounts).find(path)
+            under = DeclaredPaths(pki_dir=self.pki_dir, mounts=self.mounts).find(path)
             if under is not None:
                 yield under
         beside = self.declaration.parent / PurePosixPath(path).name
         if beside != self.declaration:
             yield beside
-        found = Whereabouts(root=self.root, mounts=self.mounts).find(path)
+        found = DeclaredPaths(root=self.root, mounts=self.mounts).find(path)
         if found is not None:
             yield found
 
@@ -668,7 +596,7 @@ def _decoded(data: bytes, path: Path, option: str) -> str:
 
 def declared_member(declaration: Declaration, pki_dir: Path | None = None) -> DeclaredMember:
     """Return the member of a declaration, with its CRL files read."""
-    where = whereabouts(declaration, pki_dir)
+    paths = DeclaredPaths(pki_dir=pki_dir, mounts=declaration.mounts)
     settings = [declaration.settings.get(f"{side}-crl-file") for side in ("client", "peer")]
-    crls = {setting.value: read_crl(setting, where) for setting in settings if setting and setting.value}
-    return DeclaredMember(declaration=declaration, where=where, crls=MappingProxyType(crls))
+    crls = {setting.value: read_crl(setting, paths) for setting in settings if setting and setting.value}
+    return DeclaredMember(declaration=declaration, paths=paths, crls=MappingProxyType(crls))

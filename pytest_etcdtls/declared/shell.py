@@ -26,6 +26,9 @@ _OTHER_LAUNCHERS = names(
 )
 """Programs that do so too, each with options of its own, and are refused."""
 
+_SHELLS = frozenset({"sh", "bash", "ash", "dash"})
+_RUNTIMES = frozenset({"docker", "podman"})
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -98,12 +101,7 @@ class Allowance:
         self._left = dict(_ALLOWED)
 
     def take(self, what: str, place: SourceLine, number: int = 1) -> None:
-        """Count something.
-
-        Args:
-            what: a key of the table of what is allowed.
-            place: the line that is read.
-            number: how many.
+        """Count what is read; ``what`` is a key of the table of what is allowed.
 
         Raises:
             UsageError: if it is more than a declaration can need.
@@ -111,8 +109,8 @@ class Allowance:
         self._left[what] -= number
         if self._left[what] < 0:
             raise UsageError(
-                f"{place}: more than {_ALLOWED[what]} {what}: this is not what etcd is declared with; pass "
-                "the part that starts etcd"
+                f"{place}: more than {_ALLOWED[what]} {what}, which no declaration of etcd has: pass the "
+                "part that starts etcd"
             )
 
 
@@ -182,7 +180,7 @@ def is_proxy(started: ProgramStart) -> bool:
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^{}$`]*))?\})")
 _OPERATORS = ";&|()<>\n"
-_SET_BEFORE = frozenset({"export", "env", "declare", "readonly", "local"})
+_SET_BEFORE = frozenset({"export", "env"})
 
 
 @dataclass
@@ -208,21 +206,14 @@ class _Reader:
 
 
 def split_commands(
-    text: str, place: SourceLine, variables: Mapping[str, Variable], allowance: Allowance | None = None
+    text: str, place: SourceLine, variables: Mapping[str, Variable], allowance: Allowance
 ) -> Iterator[list[Word]]:
     """Yield the words of each simple command.
-
-    Args:
-        text: the lines as in the file.
-        place: the position of the first line.
-        variables: the variables that are already set.
-        allowance: what is left of it.
 
     Raises:
         UsageError: if a quote is not closed, or the allowance is exceeded.
     """
     known = dict(variables)
-    allowance = allowance or Allowance()
     reader = _Reader(text, Lines(text, place), known, allowance)
     command: list[Word] = []
     while reader.index < len(text):
@@ -236,6 +227,9 @@ def split_commands(
             reader.index = end if end >= 0 else len(text)
         elif char in _OPERATORS:
             reader.index += 1
+            is_redirection = char in "<>" and text[reader.index - 2].isdecimal()
+            if command and is_redirection and command[-1].text.isdecimal():
+                command.pop()  # the file descriptor: 2>&1
             if command:
                 yield command
                 known |= assignments(command)
@@ -291,6 +285,7 @@ def _double_quoted(reader: _Reader, place: SourceLine) -> None:
         char = reader.next()
         if char == '"':
             return
+        # POSIX, Shell Command Language 2.2.3: before other characters a backslash is literal.
         if char == "\\" and reader.text[reader.index : reader.index + 1] in ('"', "\\", "$", "`", "\n"):
             _escaped(reader)
         elif char in "$`":
@@ -344,26 +339,18 @@ def _end_of_substitution(text: str, start: int) -> int:
     return len(text)
 
 
-_SHELLS = frozenset({"sh", "bash", "ash", "dash"})
-_RUNTIMES = frozenset({"docker", "podman"})
 _SETS = ("-e", "--env")
 _READS = ("--env-file",)
 
 
 def find_etcd(
-    words: Sequence[Word], environment: Sequence[Variable], allowance: Allowance | None = None
+    words: Sequence[Word], environment: Sequence[Variable], allowance: Allowance
 ) -> ProgramStart | None:
     """Return how the words start etcd; ``None`` if they start something else.
-
-    Args:
-        words: the words of one command.
-        environment: the variables that are passed to it.
-        allowance: what is left of it.
 
     Raises:
         UsageError: if a quote in a script is not closed, or the allowance is exceeded.
     """
-    allowance = allowance or Allowance()
     if (
         len(words) > 2
         and words[0].text.rpartition("/")[2] in _SHELLS
@@ -388,15 +375,12 @@ def find_etcd(
     )
 
 
-def find_in_script(
-    script: Word, environment: Sequence[Variable], allowance: Allowance | None = None
-) -> list[ProgramStart]:
+def find_in_script(script: Word, environment: Sequence[Variable], allowance: Allowance) -> list[ProgramStart]:
     """Return every start of etcd in a shell script.
 
     Raises:
         UsageError: if a quote in it is not closed, or the allowance is exceeded.
     """
-    allowance = allowance or Allowance()
     before = list(environment)
     found: list[ProgramStart] = []
     variables = {variable.name: variable for variable in environment}

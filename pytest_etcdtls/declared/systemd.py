@@ -1,4 +1,7 @@
-"""systemd units, drop-ins and environment files."""
+"""systemd units, drop-ins and environment files, with as much of their syntax as units of etcd use.
+
+Other syntax is refused with its line: C escapes, multi-line values, prefixes that change the command.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,17 @@ from pytest_etcdtls.declared.declaration import SourceLine
 from pytest_etcdtls.declared.shell import Allowance, Lines, ProgramStart, Variable, Word, find_etcd
 from pytest_etcdtls.errors import UsageError
 
-_ESCAPES = {**dict(zip("abfnrtvs", "\a\b\f\n\r\t\v ", strict=True)), "\\": "\\", '"': '"', "'": "'"}
-_NUMERIC = re.compile(r"x([0-9A-Fa-f]{2})|([0-7]{3})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})")
 _BLANKS = " \t\n\r"
+_ESCAPED = ('"', "'", "\\")
 _BRACED = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def split_words(text: str, place: SourceLine) -> list[Word]:
-    """Return the words of a value with quotes and escapes resolved.
-
-    Args:
-        text: the value, with lines as in the file.
-        place: the position of its first line.
+    """Return the words of a value, which begins at ``place``, with quotes resolved.
 
     Raises:
-        UsageError: if a quote is not closed.
+        UsageError: if a quote is not closed, or a backslash is not before a quote or a backslash.
     """
     words: list[Word] = []
     lines, index = Lines(text, place), 0
@@ -47,8 +45,13 @@ def _word(text: str, index: int, place: SourceLine) -> tuple[str, int]:
         char = text[index]
         index += 1
         if char == "\\":
-            piece, index = _escape(text, index)
-            found.append(piece)
+            if text[index : index + 1] not in _ESCAPED:
+                raise UsageError(
+                    f"{place}: the escape {text[index - 1 : index + 1]!r} is not read: pass a copy with the "
+                    "character itself"
+                )
+            found.append(text[index])
+            index += 1
         elif char == quote:
             quote = ""
         elif not quote and char in "\"'":
@@ -60,24 +63,12 @@ def _word(text: str, index: int, place: SourceLine) -> tuple[str, int]:
     return "".join(found), index
 
 
-def _escape(text: str, index: int) -> tuple[str, int]:
-    if index < len(text) and text[index] in _ESCAPES:
-        return _ESCAPES[text[index]], index + 1
-    if match := _NUMERIC.match(text, index):
-        number = next(group for group in match.groups() if group)
-        return chr(int(number, 8 if match[2] else 16)), match.end()
-    return "\\", index
-
-
-def substitute(
-    words: list[Word], variables: Mapping[str, Variable], allowance: Allowance | None = None
-) -> Iterator[Word]:
+def substitute(words: list[Word], variables: Mapping[str, Variable], allowance: Allowance) -> Iterator[Word]:
     """Yield the words with variables expanded: a word ``$NAME`` to words, ``${NAME}`` in a word to text.
 
     Raises:
         UsageError: if the allowance is exceeded.
     """
-    allowance = allowance or Allowance()
     for word in words:
         if whole := _WHOLE.fullmatch(word.text):
             yield from _whole(word, variables.get(whole[1]), allowance)
@@ -92,29 +83,28 @@ def _whole(word: Word, variable: Variable | None, allowance: Allowance) -> Itera
         yield Word("", word.place, (variable.name,))
         return
     allowance.take("characters of variables", variable.place, len(variable.value))
-    for part in split_words(variable.value, variable.place):
-        yield Word(part.text, part.place)
+    yield from split_words(variable.value, variable.place)
 
 
 def _inside(word: Word, variables: Mapping[str, Variable], allowance: Allowance) -> Word:
     missing: list[str] = []
 
     def value(match: re.Match[str]) -> str:
-        if match[1] is None:
+        if match[1] is None:  # systemd.service(5), "Command lines": $$ is one dollar sign
             return "$"
         variable = variables.get(match[1])
-        if variable is not None and variable.unresolved:
-            missing.append(match[1])
         if variable is None:
             return ""
+        if variable.unresolved:
+            missing.append(match[1])
         allowance.take("characters of variables", variable.place, len(variable.value))
         return variable.value
 
     return Word(_BRACED.sub(value, word.text), word.place, (*word.unresolved, *missing))
 
 
-_BEGIN = re.compile(r"[ \t]*(export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*")
-_IN_DOUBLE_QUOTES = '"\\`$'
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)", re.DOTALL)
+_VALUE = re.compile(r"""([^"'\\]*)|"([^"\\]*)"|'([^'\\]*)'""")
 
 
 def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[Variable]:
@@ -123,120 +113,60 @@ def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[V
     Args:
         text: the content of the file.
         file: its path, for line references.
-        of_unit: whether only systemd reads it. systemd ignores lines that are not assignments, and lines
-            that begin with ``export``, which a shell would execute.
+        of_unit: whether systemd alone reads it. It ignores lines that are not assignments.
 
     Raises:
-        UsageError: if a line is not an assignment, or a quote is not closed.
+        UsageError: if a line is not an assignment, or a value has escapes or is quoted in part.
     """
-    lines, index = Lines(text, SourceLine(file, 1)), 0
-    while index < len(text):
-        place = lines.at(index)
-        end = text.find("\n", index)
-        end = len(text) if end < 0 else end
-        line = text[index:end].strip()
-        match = _BEGIN.match(text, index)
-        if not line or line[0] in "#;":
-            index = end + 1
-        elif match and not (of_unit and match[1]):
-            value, index = _value(text, match.end(), place)
-            yield Variable(match[2], value, place)
-        elif of_unit:
-            index = end + 1
-        else:
+    lines = text.split("\n")
+    number = 0
+    while number < len(lines):
+        pieces, place = [lines[number].strip()], SourceLine(file, number + 1)
+        number += 1
+        if not pieces[0] or pieces[0][0] in "#;":
+            continue
+        # systemd.exec(5), EnvironmentFile=: the line end is discarded, and blanks after it are kept.
+        while pieces[-1].endswith("\\") and number < len(lines):
+            pieces[-1] = pieces[-1][:-1]
+            pieces.append(lines[number])
+            number += 1
+        line = "".join(pieces)
+        match = _ASSIGNMENT.fullmatch(line)
+        if match is None:
+            if of_unit:
+                continue
             raise UsageError(f"{place}: {line[:60]!r} is not NAME=VALUE, as an environment file has it")
-
-
-def _value(text: str, index: int, place: SourceLine) -> tuple[str, int]:
-    """Return a value and the index where the next line begins."""
-    found: list[str] = []
-    begun = False  # unquoted text has begun: quotation marks after it are part of the value
-    kept = 0  # the number of pieces that are kept when trailing blanks are removed
-    while index < len(text):
-        char = text[index]
-        index += 1
-        if char == "\n":
-            break
-        if char == "\\":
-            following = text[index : index + 1]
-            index += 1
-            begun = True
-            found += [following] if following != "\n" else []
-            kept = len(found)
-        elif char in "\"'" and not begun:
-            piece, index = _quoted(text, index, char, place)
-            found.append(piece)
-            kept = len(found)
-        elif begun or not char.isspace():
-            begun = True
-            found.append(char)
-            kept = kept if char.isspace() else len(found)
-    return "".join(found[:kept]), index
-
-
-def _quoted(text: str, index: int, quote: str, place: SourceLine) -> tuple[str, int]:
-    found: list[str] = []
-    while index < len(text):
-        char = text[index]
-        index += 1
-        if char == quote:
-            return "".join(found), index
-        if char == "\\" and quote == '"' and text[index : index + 1] in (*_IN_DOUBLE_QUOTES, "\n"):
-            if text[index] != "\n":
-                found.append(text[index])
-            index += 1
-        else:
-            found.append(char)
-    raise UsageError(f"{place}: a quotation mark {quote} is not closed")
+        value = _VALUE.fullmatch(match[2].rstrip())
+        if value is None:
+            raise UsageError(
+                f"{place}: the value of {match[1]} has a backslash, or quotation marks that do not enclose "
+                'all of it, which are not read: pass a copy with NAME=VALUE or NAME="VALUE" on one line'
+            )
+        yield Variable(match[1], next(one for one in value.groups() if one is not None), place)
 
 
 _SPECIFIER = re.compile(r"%(.)")
-_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 
-@dataclass(frozen=True, slots=True)
-class Specifiers:
-    """The values of the specifiers that units of etcd have: those of the unit's name.
+def expand_specifiers(word: Word, unit: str) -> Word:
+    """Return the word with the specifiers of the unit's name expanded. Others, as ``%H``, stay unresolved.
 
-    Attributes:
-        unit: the full name of the unit, ``etcd@one.service``; empty if it is not known.
+    Args:
+        word: a word of the unit.
+        unit: the unit's full name, ``etcd@one.service``; empty if it is not known.
     """
-
-    unit: str = ""
-
-    def expand(self, word: Word) -> Word:
-        """Return the word with the supported specifiers expanded. Others, such as ``%H``, stay unresolved."""
-        missing: list[str] = []
-
-        def value(match: re.Match[str]) -> str:
-            found = self._value(match[1])
-            if found is None:
-                missing.append(match[0])
-            return match[0] if found is None else found
-
-        return Word(_SPECIFIER.sub(value, word.text), word.place, (*word.unresolved, *missing))
-
-    def _value(self, letter: str) -> str | None:
-        if letter == "%":
-            return "%"
-        if not self.unit:
-            return None
-        stem = self.unit.rpartition(".")[0] or self.unit
-        prefix, at_sign, instance = stem.partition("@")
-        if at_sign and not instance and letter in "iInN":
-            return None  # the template itself: the instance is not known
-        values = {
-            "n": self.unit,
-            "N": stem,
-            "p": prefix,  # in Debian's etcd.service
-            "i": instance,
-            "I": _unescape(instance),
-        }
-        return values.get(letter)
-
-
-def _unescape(text: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text.replace("-", "/"))
+    stem = unit.removesuffix(".service")
+    prefix, at_sign, instance = stem.partition("@")
+    values = {"%": "%"}
+    if unit:
+        values["p"] = prefix  # in Debian's etcd.service
+    if unit and (instance or not at_sign):  # in the template itself, the instance is not known
+        values |= {"n": unit, "N": stem, "i": instance}
+        if "\\" not in instance:  # systemd-escape(1)
+            values["I"] = instance.replace("-", "/")
+    missing = [match[0] for match in _SPECIFIER.finditer(word.text) if match[1] not in values]
+    text = _SPECIFIER.sub(lambda match: values.get(match[1], match[0]), word.text)
+    return Word(text, word.place, (*word.unresolved, *missing))
 
 
 _UNIT_DIRECTORIES = (
@@ -263,10 +193,10 @@ def root_of(path: Path) -> Path:
 
 
 def drop_ins(path: Path) -> list[Path]:
-    """Return the drop-ins of a unit in the order in which systemd reads them: by name, in any directory.
+    """Return the drop-ins of a unit in the order of systemd.unit(5): by name, in any directory.
 
     Of equal names, the file in the directory with precedence is used. A unit outside systemd's directories
-    has the drop-ins in ``NAME.d`` in its own directory.
+    has the drop-ins in ``NAME.d`` beside it.
     """
     directory = path.absolute().parent
     root = root_of(path)
@@ -297,7 +227,8 @@ def unit_name(path: Path, text: str) -> str:
 
 _SECTION = re.compile(r"\[([^\]]+)\]")
 _HEADER = re.compile(r"# (/\S+)")
-_EXEC_PREFIXES = "@-:+!|"
+_EXEC_PREFIXES = "-+!@:|"
+"""systemd.service(5), table "Special executable prefixes"."""
 
 OpenFile = Callable[[str, SourceLine], tuple[str, str] | None]
 """Takes a path and the line that names it; returns the path on this machine and the text, or ``None``."""
@@ -348,48 +279,58 @@ def _directives(file: str, text: str) -> Iterator[Directive]:
 
 
 def _continued(value: str, lines: list[str], number: int) -> tuple[list[str], int]:
-    """Return the lines of a value and the number of the next line. Comments in it become empty lines."""
+    """Return the lines of a value, empty ones for comments, and the number of the next line."""
     pieces = [value]
-    goes_on = value.endswith("\\")
-    while goes_on:
-        pieces[-1] = pieces[-1].removesuffix("\\")
+    while pieces[-1].endswith("\\"):
+        pieces[-1] = pieces[-1][:-1]
         if number == len(lines):
             break
         line = lines[number].strip()
         number += 1
-        is_comment = line[:1] in ("#", ";")
-        pieces.append("\\" if is_comment else line)
-        goes_on = pieces[-1].endswith("\\")
+        # systemd.syntax(7): comment lines that follow a backslash are ignored, and the value goes on.
+        pieces.append("\\" if line[:1] in ("#", ";") else line)
     return pieces, number
 
 
-def invocation(directives: Sequence[Directive], specifiers: Specifiers, open_file: OpenFile) -> ProgramStart:
+def invocation(directives: Sequence[Directive], unit: str, open_file: OpenFile) -> ProgramStart:
     """Return how etcd is started.
 
+    Args:
+        directives: those of the section ``[Service]``.
+        unit: the unit's full name; empty if it is not known.
+        open_file: opens environment files.
+
     Raises:
-        UsageError: if no ``ExecStart=`` in force starts etcd, or an environment file is missing.
+        UsageError: if the ``ExecStart=`` in force does not start etcd, an environment file is missing, or
+            the unit has a directive or a prefix that is not read.
     """
-    environment = tuple(_environment(directives, specifiers, open_file))
-    variables = {variable.name: variable for variable in environment}
+    for directive in directives:
+        if directive.key == "UnsetEnvironment" and "=" in directive.value:
+            raise UsageError(
+                f"{directive.place}: UnsetEnvironment= with values is not read: pass a copy with names alone"
+            )
+        if directive.key == "PassEnvironment" and directive.value.strip():
+            raise UsageError(
+                f"{directive.place}: PassEnvironment= takes variables from the service manager, and their "
+                "values are not in this file: pass a copy with Environment= instead"
+            )
+    environment = tuple(_environment(directives, unit, open_file))
     commands = _in_force(directives, "ExecStart")
     if not commands:
         where = directives[0].place.file if directives else "the unit"
         raise UsageError(f"{where}: no ExecStart= is in force in its section [Service]")
-    allowance = Allowance()
-    started = [
-        found
-        for command in commands
-        if (
-            found := find_etcd(
-                list(_command(command, specifiers, variables, allowance)), environment, allowance
-            )
-        )
-    ]
-    if not started:
+    command = commands[-1]
+    if len(commands) > 1:
         raise UsageError(
-            f"{commands[-1].place}: this unit does not start etcd but {commands[-1].value[:80]!r}"
+            f"{command.place}: {len(commands)} ExecStart= are in force, which systemd refuses for a service "
+            "that keeps running: put an empty ExecStart= before the last one"
         )
-    return started[-1]
+    allowance = Allowance()
+    variables = {variable.name: variable for variable in environment}
+    found = find_etcd(list(_command(command, unit, variables, allowance)), environment, allowance)
+    if found is None:
+        raise UsageError(f"{command.place}: this unit does not start etcd but {command.value[:80]!r}")
+    return found
 
 
 def _in_force(directives: Sequence[Directive], key: str) -> list[Directive]:
@@ -404,44 +345,42 @@ def _in_force(directives: Sequence[Directive], key: str) -> list[Directive]:
 
 
 def _command(
-    directive: Directive, specifiers: Specifiers, variables: dict[str, Variable], allowance: Allowance
+    directive: Directive, unit: str, variables: dict[str, Variable], allowance: Allowance
 ) -> Iterator[Word]:
     words = split_words(directive.value, directive.place)
     allowance.take("words", directive.place, len(words))
-    if not words:
-        return
-    first = words[0].text
-    program = first.lstrip(_EXEC_PREFIXES)
-    prefixes = first[: len(first) - len(program)]
+    program = words[0].text.lstrip(_EXEC_PREFIXES)
+    prefix = words[0].text.removesuffix(program)
+    if set(prefix) & set("@:|"):
+        raise UsageError(
+            f"{directive.place}: the prefix {prefix} of ExecStart= changes how the command is read, which is "
+            "not followed: pass a copy without it"
+        )
     words[0] = Word(program, words[0].place)
-    if "@" in prefixes and len(words) > 1:
-        del words[1]  # argv[0]
-    expanded = [specifiers.expand(word) for word in words]
-    yield from expanded if ":" in prefixes else substitute(expanded, variables, allowance)
+    yield from substitute([expand_specifiers(word, unit) for word in words], variables, allowance)
 
 
-def _environment(
-    directives: Sequence[Directive], specifiers: Specifiers, open_file: OpenFile
-) -> Iterator[Variable]:
-    """Yield the variables in order; later ones override. Files come after all ``Environment=``."""
+def _environment(directives: Sequence[Directive], unit: str, open_file: OpenFile) -> Iterator[Variable]:
+    """Yield the variables in order; later ones override earlier ones."""
     removed = {
         word.text
-        for found in _in_force(directives, "UnsetEnvironment")
-        for word in split_words(found.value, found.place)
+        for directive in _in_force(directives, "UnsetEnvironment")
+        for word in split_words(directive.value, directive.place)
     }
     for directive in _in_force(directives, "Environment"):
         for word in split_words(directive.value, directive.place):
-            expanded = specifiers.expand(word)
+            expanded = expand_specifiers(word, unit)
             name, equals, value = expanded.text.partition("=")
-            if equals and name not in removed and word.text not in removed:
+            if equals and name not in removed:
                 yield Variable(name, value, word.place, ", ".join(expanded.unresolved))
+    # systemd.exec(5): files override Environment=, wherever they stand in the unit.
     for directive in _in_force(directives, "EnvironmentFile"):
-        yield from (found for found in _file(directive, specifiers, open_file) if found.name not in removed)
+        yield from (found for found in _file(directive, unit, open_file) if found.name not in removed)
 
 
-def _file(directive: Directive, specifiers: Specifiers, open_file: OpenFile) -> Iterator[Variable]:
+def _file(directive: Directive, unit: str, open_file: OpenFile) -> Iterator[Variable]:
     optional = directive.value.startswith("-")
-    path = specifiers.expand(Word(directive.value.removeprefix("-").strip(), directive.place))
+    path = expand_specifiers(Word(directive.value.removeprefix("-").strip(), directive.place), unit)
     found = None if path.unresolved else open_file(path.text, directive.place)
     if found is not None:
         yield from read_variables(found[1], found[0], of_unit=True)

@@ -23,8 +23,8 @@ from pytest_etcdtls.declared.declaration import (
     Via,
     bind_problem,
     declared_listeners,
-    has,
-    line,
+    has_since,
+    minor_line,
     version_key,
 )
 from pytest_etcdtls.declared.effective import (
@@ -49,9 +49,9 @@ from pytest_etcdtls.declared.flags import (
     URL_LISTS,
     Problem,
     flag_lines,
+    ignored_settings,
     in_force,
     known_to,
-    passed_over,
     refused_values,
     successor,
 )
@@ -62,7 +62,7 @@ from pytest_etcdtls.role import Role
 class Trap:
     """Settings in a declaration whose effect differs from what they appear to declare.
 
-    The check ``config.ID`` judges it; why it matters and what it is for are said there, once.
+    The check ``config.ID`` reports it, and says why it matters.
 
     Attributes:
         id: the name of the trap, a slug.
@@ -121,46 +121,46 @@ class TrapContext:
         )
 
 
-def urls(listeners: tuple[EffectiveListener, ...]) -> tuple[str, ...]:
+def _urls(listeners: tuple[EffectiveListener, ...]) -> tuple[str, ...]:
     """Return the URLs of listeners."""
     return tuple(str(listener.url) for listener in listeners)
 
 
-def spellings(settings: tuple[Setting, ...]) -> str:
+def _spellings(settings: tuple[Setting, ...]) -> str:
     """Return how settings are spelled, in one line."""
     return ", ".join(setting.spelled for setting in settings)
 
 
-def generated_certificates(situation: TrapContext) -> Iterator[Trap]:
+def _auto_tls(context: TrapContext) -> Iterator[Trap]:
     """``--auto-tls`` drops the declared TLS settings of its side, or is ignored if a certificate is given."""
-    for side in situation.sides():
+    for side in context.sides():
         p = prefix(side.side)
-        auto = situation.settings(f"{p}auto-tls")
+        auto = context.settings(f"{p}auto-tls")
         if not auto or not auto[0].on:
             continue
         dropped = tuple(
-            setting for setting in _of_side(situation, side) if setting.value and setting.value != "false"
+            setting for setting in _of_side(context, side) if setting.value and setting.value != "false"
         )
         if side.generated and dropped:
             yield Trap(
                 id="auto-tls-drops-client-auth",
-                summary=f"--{p}auto-tls accepts every client: it disables {spellings(dropped)}",
+                summary=f"--{p}auto-tls accepts every client: it disables {_spellings(dropped)}",
                 remedy=f"give --{p}cert-file and --{p}key-file and remove --{p}auto-tls",
                 settings=(*auto, *dropped),
-                listeners=urls(situation.secure(side.side)),
+                listeners=_urls(context.secure(side.side)),
             )
         elif not side.generated:
             yield Trap(
                 id="auto-tls-ignored",
                 summary=f"--{p}auto-tls is ignored, since a certificate is given",
                 remedy=f"remove --{p}auto-tls",
-                settings=(*auto, *situation.settings(f"{p}cert-file")),
+                settings=(*auto, *context.settings(f"{p}cert-file")),
             )
 
 
-def _of_side(situation: TrapContext, side: TLSSide) -> tuple[Setting, ...]:
+def _of_side(context: TrapContext, side: TLSSide) -> tuple[Setting, ...]:
     p = prefix(side.side)
-    return situation.settings(
+    return context.settings(
         f"{p}client-cert-auth",
         f"{p}trusted-ca-file",
         f"{side.side}-crl-file",
@@ -169,33 +169,33 @@ def _of_side(situation: TrapContext, side: TLSSide) -> tuple[Setting, ...]:
     )
 
 
-def no_bundle(situation: TrapContext) -> Iterator[Trap]:
+def _client_auth_without_ca(context: TrapContext) -> Iterator[Trap]:
     """``--client-cert-auth`` without a trusted CA uses the system's root store."""
-    for side in situation.sides():
+    for side in context.sides():
         p = prefix(side.side)
-        secure = situation.secure(side.side)
-        if side.admission is not ClientAuthentication.SYSTEM_ROOTS or not secure:
+        secure = context.secure(side.side)
+        if side.client_auth is not ClientAuthentication.SYSTEM_ROOTS or not secure:
             continue
-        roots = situation.declaration.go_environment.get("SSL_CERT_FILE")
+        roots = context.declaration.go_environment.get("SSL_CERT_FILE")
         yield Trap(
             id="client-auth-without-ca",
             summary=f"--{p}client-cert-auth without --{p}trusted-ca-file accepts every client with a "
             f"certificate of any CA in {roots or 'the root store of the system'}, and refuses the cluster's "
             "own clients",
             remedy=f"give --{p}trusted-ca-file with the CA that signs the {'members' if p else 'clients'}",
-            settings=situation.settings(f"{p}client-cert-auth"),
-            listeners=urls(secure),
+            settings=context.settings(f"{p}client-cert-auth"),
+            listeners=_urls(secure),
         )
 
 
-def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
+def _trusted_ca_alone(context: TrapContext) -> Iterator[Trap]:
     """A trusted CA alone enforces client certificates since 3.4, but not in 3.3."""
-    old = version_key(situation.version) < (3, 4)
-    for side in situation.sides():
+    old = version_key(context.version) < (3, 4)
+    for side in context.sides():
         p = prefix(side.side)
-        given = situation.settings(f"{p}trusted-ca-file")
-        asks = situation.seen.on(f"{p}client-cert-auth")
-        if not given or asks or side.generated or not situation.secure(side.side) or (p and not old):
+        given = context.settings(f"{p}trusted-ca-file")
+        on = context.seen.on(f"{p}client-cert-auth")
+        if not given or on or side.generated or not context.secure(side.side) or (p and not old):
             continue
         yield Trap(
             id="trusted-ca-alone",
@@ -204,20 +204,20 @@ def bundle_alone(situation: TrapContext) -> Iterator[Trap]:
             else "--trusted-ca-file alone enforces client certificates, though --client-cert-auth is not "
             "set, but a certificate's CN is not used as a user name",
             remedy=f"declare it explicitly: --{p}client-cert-auth=true",
-            settings=(*given, *situation.settings(f"{p}client-cert-auth")),
-            listeners=urls(situation.secure(side.side)),
+            settings=(*given, *context.settings(f"{p}client-cert-auth")),
+            listeners=_urls(context.secure(side.side)),
         )
 
 
-def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
+def _http_listener_beside_tls(context: TrapContext) -> Iterator[Trap]:
     """An ``http`` listener accepts every client, regardless of the TLS settings."""
-    for side in situation.sides():
-        plain = tuple(found for found in situation.effective.listeners if _is_open(found, side))
-        if not plain or not (side.has_certificate or side.admission is not ClientAuthentication.ANYBODY):
+    for side in context.sides():
+        plain = tuple(found for found in context.effective.listeners if _is_open(found, side))
+        if not plain or not (side.has_certificate or side.client_auth is not ClientAuthentication.ANYBODY):
             continue
         unasked = [found for found in plain if found.declared.setting is None]
         shared = [found for found in plain if found.tls]
-        summary = f"{', '.join(urls(plain))} answers every client in plaintext, whatever is declared for TLS"
+        summary = f"{', '.join(_urls(plain))} answers every client in plaintext, whatever is declared for TLS"
         if unasked:
             summary += "; etcd opens it because no listening URL is given"
         if shared:
@@ -229,9 +229,9 @@ def plaintext_beside_tls(situation: TrapContext) -> Iterator[Trap]:
             remedy=f"write https:// in --listen-{side.side}-urls, or remove the URL",
             settings=(
                 *dict.fromkeys(found.declared.setting for found in plain if found.declared.setting),
-                *situation.settings(f"{p}client-cert-auth", f"{p}cert-file"),
+                *context.settings(f"{p}client-cert-auth", f"{p}cert-file"),
             ),
-            listeners=urls(plain),
+            listeners=_urls(plain),
         )
 
 
@@ -240,40 +240,32 @@ def _is_open(listener: EffectiveListener, side: TLSSide) -> bool:
     return listener.plaintext and listener.role in roles and not listener.url.is_socket
 
 
-CLIENT_AUTH_TRAPS = (
-    generated_certificates,
-    no_bundle,
-    bundle_alone,
-    plaintext_beside_tls,
-)
-
-
-def crl_traps(situation: TrapContext) -> Iterator[Trap]:
+def _crl_traps(context: TrapContext) -> Iterator[Trap]:
     """Yield the traps of each side's CRL."""
-    for side in situation.sides():
-        if side.crl_file is not None and situation.secure(side.side):
-            yield from _without_effect(situation, side)
-            yield from _unreadable(situation, side)
-            yield from _not_on_grpc(situation, side)
+    for side in context.sides():
+        if side.crl_file is not None and context.secure(side.side):
+            yield from _crl_without_client_auth(context, side)
+            yield from _unreadable_crl(context, side)
+            yield from _crl_ignored_on_grpc(context, side)
 
 
-def _without_effect(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
-    if side.admission is ClientAuthentication.ANYBODY:
+def _crl_without_client_auth(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
+    if side.client_auth is ClientAuthentication.ANYBODY:
         p = prefix(side.side)
         yield Trap(
             id="crl-without-client-auth",
             summary=f"--{side.side}-crl-file refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
-            settings=situation.settings(f"{side.side}-crl-file"),
-            listeners=urls(situation.secure(side.side)),
+            settings=context.settings(f"{side.side}-crl-file"),
+            listeners=_urls(context.secure(side.side)),
         )
 
 
-def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
-    if side.admission is ClientAuthentication.ANYBODY or side.crl_file is None:
+def _unreadable_crl(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
+    if side.client_auth is ClientAuthentication.ANYBODY or side.crl_file is None:
         return
-    crl = situation.crls.get(side.crl_file)
-    settings, listeners = situation.settings(f"{side.side}-crl-file"), urls(situation.secure(side.side))
+    crl = context.crls.get(side.crl_file)
+    settings, listeners = context.settings(f"{side.side}-crl-file"), _urls(context.secure(side.side))
     if crl is None or crl.found is None:
         yield Trap(
             id="crl-missing",
@@ -284,7 +276,7 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
             listeners=listeners,
             certain=False,
         )
-    elif crl.encoding is Encoding.PEM and version_key(situation.version) >= (3, 6):
+    elif crl.encoding is Encoding.PEM and version_key(context.version) >= (3, 6):
         yield Trap(
             id="crl-encoding",
             summary=f"{side.crl_file} is PEM, which etcd reads up to 3.5 only: from 3.6 on every client "
@@ -292,7 +284,7 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
             remedy=f"convert it: openssl crl -in {crl.found} -outform DER -out crl.der",
             settings=settings,
             listeners=listeners,
-            certain=situation.version is not None,
+            certain=context.version is not None,
         )
     elif crl.encoding is None or crl.encoding is Encoding.NEITHER:
         yield Trap(
@@ -305,112 +297,104 @@ def _unreadable(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
         )
 
 
-def _not_on_grpc(situation: TrapContext, side: TLSSide) -> Iterator[Trap]:
+def _crl_ignored_on_grpc(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
     ignoring = tuple(
         listener
-        for listener in situation.secure(side.side)
+        for listener in context.secure(side.side)
         if listener.crl is CRLEffect.IGNORED and side.crl is not CRLEffect.IGNORED
     )
     if ignoring:
         yield Trap(
             id="crl-ignored-on-grpc",
-            summary=f"revoked clients are served by gRPC on {', '.join(urls(ignoring))}: etcd "
-            f"{situation.version} does not read the CRL there",
+            summary=f"revoked clients are served by gRPC on {', '.join(_urls(ignoring))}: etcd "
+            f"{context.version} does not read the CRL there",
             remedy="upgrade etcd, or remove --listen-client-http-urls",
-            settings=situation.settings("client-crl-file", "listen-client-http-urls"),
-            listeners=urls(ignoring),
+            settings=context.settings("client-crl-file", "listen-client-http-urls"),
+            listeners=_urls(ignoring),
         )
 
 
-CRL_TRAPS = (crl_traps,)
-
-
-def names_without_client_auth(situation: TrapContext) -> Iterator[Trap]:
+def _allowed_names_without_client_auth(context: TrapContext) -> Iterator[Trap]:
     """Allowed names have no effect if no client certificate is requested."""
-    for side in situation.sides():
-        given = situation.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
+    for side in context.sides():
+        given = context.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
         if (
             not given
             or side.generated
-            or side.admission is not ClientAuthentication.ANYBODY
-            or not situation.secure(side.side)
+            or side.client_auth is not ClientAuthentication.ANYBODY
+            or not context.secure(side.side)
         ):
             continue
         p = prefix(side.side)
         yield Trap(
             id="allowed-names-without-client-auth",
-            summary=f"{spellings(given)} refuses no client: no certificate is requested",
+            summary=f"{_spellings(given)} refuses no client: no certificate is requested",
             remedy=f"give --{p}client-cert-auth=true and --{p}trusted-ca-file",
             settings=given,
-            listeners=urls(situation.secure(side.side)),
+            listeners=_urls(context.secure(side.side)),
         )
 
 
-def names_as_one(situation: TrapContext) -> Iterator[Trap]:
+def _allowed_names_as_one(context: TrapContext) -> Iterator[Trap]:
     """Before 3.5.15 a list of allowed names is a single name, which matches no certificate."""
-    if has(situation.version, {"3.5": 15}):
+    if has_since(context.version, {"3.5": 15}):
         return
-    for setting in situation.settings(
+    for setting in context.settings(
         "client-cert-allowed-hostname", "peer-cert-allowed-cn", "peer-cert-allowed-hostname"
     ):
         if "," in setting.value:
             yield Trap(
                 id="allowed-names-as-one",
-                summary=f"etcd {situation.version} reads {setting.written} as one name, so every client "
+                summary=f"etcd {context.version} reads {setting.written} as one name, so every client "
                 "is refused",
                 remedy=f"give one name in {setting.spelled}, or upgrade etcd",
                 settings=(setting,),
             )
 
 
-def san_rule_off(situation: TrapContext) -> Iterator[Trap]:
+def _san_check_off(context: TrapContext) -> Iterator[Trap]:
     """Without the SAN rule, a stolen member certificate is accepted from any address."""
-    for side in situation.sides():
-        if side.skips_san_rule and side.admission is not ClientAuthentication.ANYBODY:
-            found = situation.settings(
+    for side in context.sides():
+        if side.skips_san_rule and side.client_auth is not ClientAuthentication.ANYBODY:
+            found = context.settings(
                 f"{side.side}-skip-client-san-verification", "experimental-peer-skip-client-san-verification"
             )
             yield Trap(
                 id="san-check-off",
-                summary=f"certificates are accepted from any address: {spellings(found)} is on",
+                summary=f"certificates are accepted from any address: {_spellings(found)} is on",
                 remedy="give members certificates with their addresses and remove the flag",
                 settings=found,
             )
 
 
-NAME_TRAPS = (names_without_client_auth, names_as_one, san_rule_off)
-
 _ABOUT_TLS = ("cert", "key-file", "ca-file", "crl", "tls", "cipher-suites", "san-verification", "allowed")
 
 
-def is_about_tls(setting: Setting) -> bool:
-    """Return whether a setting concerns TLS: files, booleans, names, versions and listen URLs."""
-    return _matters(setting.name)
-
-
-def _matters(name: str) -> bool:
+def is_about_tls(name: str) -> bool:
+    """Return whether a setting of that name concerns TLS: files, booleans, names, versions, listen URLs."""
     name = name.lower().replace("_", "-")
     return name in URL_LISTS or any(word in name for word in _ABOUT_TLS)
 
 
-def hidden_by_file(situation: TrapContext) -> Iterator[Trap]:
+def _config_file_hides_flags(context: TrapContext) -> Iterator[Trap]:
     """With a configuration file, etcd ignores flags and variables; equal values are not reported."""
     hidden = tuple(
         setting
-        for setting in situation.declaration.hidden
-        if is_about_tls(setting) and not _says_the_same(situation.seen.settings.get(setting.name), setting)
+        for setting in context.declaration.hidden
+        if is_about_tls(setting.name)
+        and not _has_same_value(context.seen.settings.get(setting.name), setting)
     )
     if hidden:
         yield Trap(
             id="config-file-hides-flags",
-            summary=f"etcd reads {situation.declaration.config_file} and ignores {spellings(hidden)}",
+            summary=f"etcd reads {context.declaration.config_file} and ignores {_spellings(hidden)}",
             remedy="start etcd without the configuration file and with every setting as a flag, or write "
             "these settings into the file, if this etcd has keys for them",
             settings=hidden,
         )
 
 
-def _says_the_same(in_force: Setting | None, hidden: Setting) -> bool:
+def _has_same_value(in_force: Setting | None, hidden: Setting) -> bool:
     """Return whether the hidden setting equals the one in force. A boolean setting is off by default."""
     if in_force is None:
         return not hidden.value or (hidden.boolean and not hidden.on)
@@ -419,33 +403,34 @@ def _says_the_same(in_force: Setting | None, hidden: Setting) -> bool:
     return in_force.value == hidden.value
 
 
-def unknown_keys(situation: TrapContext) -> Iterator[Trap]:
+def _unknown_keys(context: TrapContext) -> Iterator[Trap]:
     """An unknown key in the configuration file is ignored without a message."""
-    here = situation.declaration.unknown
-    unread = [setting for setting in here if setting.via is Via.KEY]
-    unread += [
-        setting
-        for setting in passed_over(situation.declaration, situation.version)
-        if setting.via is Via.KEY and is_about_tls(setting)
-    ]
-    for setting in unread:
+    for setting in _not_read(context, Via.KEY):
         yield Trap(
             id="unknown-key",
-            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}has no such key and "
+            summary=f"{setting.spelled} is not in force: etcd {_version(context)}has no such key and "
             "does not warn",
             remedy=_advice(setting),
             settings=(setting,),
-            certain=_names_are_known(situation),
+            certain=_names_are_known(context),
         )
 
 
-def _names_are_known(situation: TrapContext) -> bool:
+def _not_read(context: TrapContext, via: Via) -> Iterator[Setting]:
+    """Yield what no version reads, and what this version does not read although it concerns TLS."""
+    yield from (setting for setting in context.declaration.unknown if setting.via is via)
+    for setting in ignored_settings(context.declaration, context.version):
+        if setting.via is via and is_about_tls(setting.name):
+            yield setting
+
+
+def _names_are_known(context: TrapContext) -> bool:
     """Return whether the names of that version are known. A newer version may have more."""
-    return line(situation.version) in LINES
+    return minor_line(context.version) in LINES
 
 
-def _version(situation: TrapContext) -> str:
-    return f"{situation.version} " if situation.version else ""
+def _version(context: TrapContext) -> str:
+    return f"{context.version} " if context.version else ""
 
 
 def _advice(setting: Setting) -> str:
@@ -461,9 +446,9 @@ def _advice(setting: Setting) -> str:
     return f"perhaps {close[0]} is meant" if close else f"remove {setting.spelled}"
 
 
-def go_fields(situation: TrapContext) -> Iterator[Trap]:
+def _undocumented_keys(context: TrapContext) -> Iterator[Trap]:
     """Go's field names are accepted as keys, which etcd's documentation does not mention."""
-    for setting in situation.seen.settings.values():
+    for setting in context.seen.settings.values():
         if setting.via is Via.KEY and setting.spelled.partition(".")[0].lower() in GO_FIELDS:
             yield Trap(
                 id="undocumented-key",
@@ -473,47 +458,41 @@ def go_fields(situation: TrapContext) -> Iterator[Trap]:
             )
 
 
-def unknown_variables(situation: TrapContext) -> Iterator[Trap]:
+def _unknown_variables(context: TrapContext) -> Iterator[Trap]:
     """An unknown environment variable is ignored with a warning in the log.
 
     Other programs, such as the script that starts etcd, have variables too. Only variables whose name is
     equal or similar to one that concerns TLS are reported.
     """
-    unread = [setting for setting in situation.declaration.unknown if setting.via is Via.VARIABLE]
-    unread += [
-        setting
-        for setting in passed_over(situation.declaration, situation.version)
-        if setting.via is Via.VARIABLE and is_about_tls(setting)
-    ]
-    for setting in unread:
+    for setting in _not_read(context, Via.VARIABLE):
         close = difflib.get_close_matches(setting.spelled, sorted(FLAG_OF), 1)
-        if not is_about_tls(setting) and not any(_matters(FLAG_OF[name]) for name in close):
+        if not is_about_tls(setting.name) and not any(is_about_tls(FLAG_OF[name]) for name in close):
             continue
         yield Trap(
             id="unknown-variable",
-            summary=f"{setting.spelled} is not in force: etcd {_version(situation)}does not know it and only "
+            summary=f"{setting.spelled} is not in force: etcd {_version(context)}does not know it and only "
             "warns",
             remedy=f"perhaps {close[0]} is meant" if close and close[0] != setting.spelled else "remove it",
             settings=(setting,),
-            certain=_names_are_known(situation),
+            certain=_names_are_known(context),
         )
 
 
-def unknown_flags(situation: TrapContext) -> Iterator[Trap]:
+def _flags_unknown_to_version(context: TrapContext) -> Iterator[Trap]:
     """An unknown flag stops etcd."""
-    flags = [setting for setting in situation.declaration.unknown if setting.via is Via.FLAG]
-    given = (*situation.declaration.settings.values(), *situation.declaration.hidden)
+    flags = [setting for setting in context.declaration.unknown if setting.via is Via.FLAG]
+    given = (*context.declaration.settings.values(), *context.declaration.hidden)
     flags += [
-        setting for setting in given if setting.via is Via.FLAG and not known_to(setting, situation.version)
+        setting for setting in given if setting.via is Via.FLAG and not known_to(setting, context.version)
     ]
     for setting in flags:
         lines = flag_lines(setting.name)
         close = difflib.get_close_matches(setting.name, sorted(EVERY_FLAG), 1)
         known = f"it is a flag of {lines}" if lines else "no version has it"
-        new = successor(setting, situation.version)
+        new = successor(setting, context.version)
         yield Trap(
             id="flag-unknown-to-version",
-            summary=f"etcd {_version(situation)}does not start with {setting.spelled}: {known}",
+            summary=f"etcd {_version(context)}does not start with {setting.spelled}: {known}",
             remedy=f"give {new} (etcd {flag_lines(new[2:].partition('=')[0])}) instead of {setting.spelled}"
             if new
             else f"remove {setting.spelled}"
@@ -521,15 +500,15 @@ def unknown_flags(situation: TrapContext) -> Iterator[Trap]:
             else f"perhaps --{close[0]} is meant",
             settings=(setting,),
             starts=False,
-            certain=_names_are_known(situation),
+            certain=_names_are_known(context),
         )
 
 
-def variables_beside_flags(situation: TrapContext) -> Iterator[Trap]:
+def _variables_beside_flags(context: TrapContext) -> Iterator[Trap]:
     """Since 3.4, etcd does not start if a flag and its variable are both given."""
-    for setting in situation.declaration.shadowed:
-        flag = situation.declaration.settings[setting.name]
-        old = version_key(situation.version) < (3, 4)
+    for setting in context.declaration.shadowed:
+        flag = context.declaration.settings[setting.name]
+        old = version_key(context.version) < (3, 4)
         yield Trap(
             id="variable-beside-flag",
             summary=f"{setting.spelled} is ignored, since {flag.spelled} is given"
@@ -541,9 +520,9 @@ def variables_beside_flags(situation: TrapContext) -> Iterator[Trap]:
         )
 
 
-def gateway_off(situation: TrapContext) -> Iterator[Trap]:
+def _gateway_off_in_config_file(context: TrapContext) -> Iterator[Trap]:
     """In 3.4, the JSON gateway is on by the flag's default but off with a configuration file."""
-    if situation.effective.gateway or "enable-grpc-gateway" in situation.seen.settings:
+    if context.effective.gateway or "enable-grpc-gateway" in context.seen.settings:
         return
     yield Trap(
         id="gateway-off-in-config-file",
@@ -552,26 +531,16 @@ def gateway_off(situation: TrapContext) -> Iterator[Trap]:
     )
 
 
-MERGING_TRAPS = (
-    hidden_by_file,
-    unknown_keys,
-    go_fields,
-    unknown_variables,
-    unknown_flags,
-    variables_beside_flags,
-    gateway_off,
-)
-
 _TLS_VERSIONS = ("TLS1.2", "TLS1.3")
 _NEEDED_BY_HTTP2 = frozenset(
     {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"}
 )
 
 
-def does_not_start(situation: TrapContext) -> Iterator[Trap]:
+def _does_not_start(context: TrapContext) -> Iterator[Trap]:
     """Yield one trap for each reason why etcd does not start."""
-    for mistake in situation.declaration.mistakes:
-        if mistake.key is not None and not known_to(mistake.key, situation.version):
+    for mistake in context.declaration.mistakes:
+        if mistake.key is not None and not known_to(mistake.key, context.version):
             continue
         yield Trap(
             id="does-not-start",
@@ -579,25 +548,25 @@ def does_not_start(situation: TrapContext) -> Iterator[Trap]:
             remedy="correct the line",
             starts=False,
         )
-    for rule in _RULES:
-        for summary, remedy, settings in rule(situation):
-            yield Trap(
-                id="does-not-start",
-                summary=f"etcd does not start: {summary}",
-                remedy=remedy,
-                settings=settings,
-                starts=False,
-            )
+    problems = (problem for rule in _RULES for problem in rule(context))
+    for summary, remedy, settings in (*problems, *refused_values(context.seen, context.version)):
+        yield Trap(
+            id="does-not-start",
+            summary=f"etcd does not start: {summary}",
+            remedy=remedy,
+            settings=settings,
+            starts=False,
+        )
 
 
-def _certificates(situation: TrapContext) -> Iterator[Problem]:
-    for side in situation.sides():
-        if side.generated or not _reads_pair(situation, side):
+def _certificates(context: TrapContext) -> Iterator[Problem]:
+    for side in context.sides():
+        if side.generated or not _reads_pair(context, side):
             continue
         p = prefix(side.side)
-        settings = situation.settings(f"{p}cert-file", f"{p}key-file")
+        settings = context.settings(f"{p}cert-file", f"{p}key-file")
         if side.certificate is None and side.key is None:
-            listeners = situation.secure(side.side)
+            listeners = context.secure(side.side)
             yield (
                 f"{listeners[0].url} needs a certificate, and --{p}cert-file and --{p}key-file are not given",
                 f"give --{p}cert-file and --{p}key-file",
@@ -605,33 +574,33 @@ def _certificates(situation: TrapContext) -> Iterator[Problem]:
             )
         elif side.certificate is None or side.key is None:
             missing = "cert-file" if side.certificate is None else "key-file"
-            yield f"{spellings(settings)} is given without --{p}{missing}", f"give --{p}{missing}", settings
-        yield from _dialling_pair(situation, side)
+            yield f"{_spellings(settings)} is given without --{p}{missing}", f"give --{p}{missing}", settings
+        yield from _dialing_pair(context, side)
 
 
-def _reads_pair(situation: TrapContext, side: TLSSide) -> bool:
+def _reads_pair(context: TrapContext, side: TLSSide) -> bool:
     """Return whether etcd reads the pair at its start: to serve TLS, and of peers always, to dial."""
     dials = side.side == "peer" and (side.certificate is not None or side.key is not None)
-    return bool(situation.secure(side.side)) or dials
+    return bool(context.secure(side.side)) or dials
 
 
-def _dialling_pair(situation: TrapContext, side: TLSSide) -> Iterator[Problem]:
+def _dialing_pair(context: TrapContext, side: TLSSide) -> Iterator[Problem]:
     p = prefix(side.side)
     pair = (f"{p}client-cert-file", f"{p}client-key-file")
-    given = situation.settings(*pair)
+    given = context.settings(*pair)
     if len([setting for setting in given if setting.value]) == 1:
-        yield f"{spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
+        yield f"{_spellings(given)} is given alone", f"give both --{pair[0]} and --{pair[1]}", given
 
 
-def _names(situation: TrapContext) -> Iterator[Problem]:
-    for side in situation.sides():
-        if side.allowed_cn and side.allowed_hostname and _reads_pair(situation, side):
-            given = situation.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
-            yield f"{spellings(given)} exclude each other", "give one of them", given
+def _names(context: TrapContext) -> Iterator[Problem]:
+    for side in context.sides():
+        if side.allowed_cn and side.allowed_hostname and _reads_pair(context, side):
+            given = context.settings(f"{side.side}-cert-allowed-cn", f"{side.side}-cert-allowed-hostname")
+            yield f"{_spellings(given)} exclude each other", "give one of them", given
 
 
-def _addresses(situation: TrapContext) -> Iterator[Problem]:
-    declared = declared_listeners(situation.seen)
+def _addresses(context: TrapContext) -> Iterator[Problem]:
+    declared = declared_listeners(context.seen)
     for listener in declared:
         problem = bind_problem(listener.url)
         if problem and listener.setting:
@@ -639,14 +608,14 @@ def _addresses(situation: TrapContext) -> Iterator[Problem]:
     ports = {listener.url.address for listener in declared if listener.role is Role.CLIENT_HTTP}
     shared = [found for found in declared if found.role is Role.CLIENT and found.url.address in ports]
     if shared:
-        given = situation.settings(FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
-        yield f"{shared[0].url} is listed in both {spellings(given)}", "give HTTP a port of its own", given
+        given = context.settings(FLAGS[Role.CLIENT], FLAGS[Role.CLIENT_HTTP])
+        yield f"{shared[0].url} is listed in both {_spellings(given)}", "give HTTP a port of its own", given
 
 
-def _advertised(situation: TrapContext) -> Iterator[Problem]:
+def _advertised(context: TrapContext) -> Iterator[Problem]:
     listening, advertised = (
-        situation.settings(FLAGS[Role.CLIENT]),
-        situation.settings("advertise-client-urls"),
+        context.settings(FLAGS[Role.CLIENT]),
+        context.settings("advertise-client-urls"),
     )
     # What counts is that a flag is set: an empty one is, an empty variable and a key are not.
     if any(map(_is_set, listening)) and not any(map(_is_set, advertised)):
@@ -661,31 +630,31 @@ def _is_set(setting: Setting) -> bool:
     return setting.via is Via.FLAG or (setting.via is Via.VARIABLE and bool(setting.value))
 
 
-def _validity(situation: TrapContext) -> Iterator[Problem]:
-    given = situation.settings("self-signed-cert-validity")
-    generates = any(side.generated for side in situation.sides())
+def _validity(context: TrapContext) -> Iterator[Problem]:
+    given = context.settings("self-signed-cert-validity")
+    generates = any(side.generated for side in context.sides())
     if generates and given and given[0].via is not Via.KEY and given[0].value == "0":
         yield f"{given[0].written} is no validity", "give a number of years", given
 
 
-def _tls_versions(situation: TrapContext) -> Iterator[Problem]:
-    given = situation.settings("tls-min-version", "tls-max-version")
+def _tls_versions(context: TrapContext) -> Iterator[Problem]:
+    given = context.settings("tls-min-version", "tls-max-version")
     for setting in given:
         if setting.value and setting.value not in _TLS_VERSIONS:
             yield f"{setting.written} is not a version", f"write {' or '.join(_TLS_VERSIONS)}", (setting,)
-    minimum, maximum = situation.seen.text("tls-min-version"), situation.seen.text("tls-max-version")
+    minimum, maximum = context.seen.text("tls-min-version"), context.seen.text("tls-max-version")
     if (minimum, maximum) == ("TLS1.3", "TLS1.2"):
         yield "the lowest TLS version is above the highest", "swap them", given
 
 
-def _suites(situation: TrapContext) -> Iterator[Problem]:
-    suites = situation.seen.words("cipher-suites")
+def _suites(context: TrapContext) -> Iterator[Problem]:
+    suites = context.seen.words("cipher-suites")
     if not suites:
         return
-    given = situation.settings("cipher-suites", "tls-min-version")
-    if situation.seen.text("tls-min-version") == "TLS1.3":
+    given = context.settings("cipher-suites", "tls-min-version")
+    if context.seen.text("tls-min-version") == "TLS1.3":
         yield "--cipher-suites do not go with TLS 1.3 alone, whose suites Go decides", "remove them", given
-    elif situation.secure("client") and not _NEEDED_BY_HTTP2.intersection(suites):
+    elif context.secure("client") and not _NEEDED_BY_HTTP2.intersection(suites):
         yield (
             f"{given[0].written} lacks a suite that HTTP/2 needs",
             f"add {' or '.join(sorted(_NEEDED_BY_HTTP2))}",
@@ -693,18 +662,14 @@ def _suites(situation: TrapContext) -> Iterator[Problem]:
         )
 
 
-def _renamed(situation: TrapContext) -> Iterator[Problem]:
+def _renamed(context: TrapContext) -> Iterator[Problem]:
     """In 3.6, a flag and its old name with the prefix ``experimental-`` exclude each other."""
-    if version_key(situation.version)[:2] != (3, 6):
+    if version_key(context.version)[:2] != (3, 6):
         return
-    for name in situation.seen.settings:
-        if f"experimental-{name}" in situation.seen.settings:
-            given = situation.settings(name, f"experimental-{name}")
-            yield f"{spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given
-
-
-def _values(situation: TrapContext) -> Iterator[Problem]:
-    yield from refused_values(situation.seen, situation.version)
+    for name in context.seen.settings:
+        if f"experimental-{name}" in context.seen.settings:
+            given = context.settings(name, f"experimental-{name}")
+            yield f"{_spellings(given)} are two names of one flag", f"keep {given[0].spelled}", given
 
 
 _RULES: tuple[Callable[[TrapContext], Iterator[Problem]], ...] = (
@@ -716,15 +681,25 @@ _RULES: tuple[Callable[[TrapContext], Iterator[Problem]], ...] = (
     _tls_versions,
     _suites,
     _renamed,
-    _values,
 )
 
 _EVERY: Final[tuple[Callable[[TrapContext], Iterator[Trap]], ...]] = (
-    does_not_start,
-    *MERGING_TRAPS,
-    *CLIENT_AUTH_TRAPS,
-    *NAME_TRAPS,
-    *CRL_TRAPS,
+    _does_not_start,
+    _config_file_hides_flags,
+    _unknown_keys,
+    _undocumented_keys,
+    _unknown_variables,
+    _flags_unknown_to_version,
+    _variables_beside_flags,
+    _gateway_off_in_config_file,
+    _auto_tls,
+    _client_auth_without_ca,
+    _trusted_ca_alone,
+    _http_listener_beside_tls,
+    _allowed_names_without_client_auth,
+    _allowed_names_as_one,
+    _san_check_off,
+    _crl_traps,
 )
 
 
@@ -733,19 +708,16 @@ def find_traps(
 ) -> tuple[Trap, ...]:
     """Return the traps of a declaration, beginning with those that prevent etcd from starting.
 
-    Args:
-        declaration: the declaration of one member.
-        version: the version of etcd; ``None`` for the declaration's version, or the newest if it has none.
-        crls: the CRL files that were read, by declared path.
+    The arguments are those of :func:`~pytest_etcdtls.declared.effective.effective`.
     """
     done = effective(declaration, version, crls)
-    situation = TrapContext(
+    context = TrapContext(
         declaration=declaration,
         seen=in_force(declaration, done.version),
         effective=done,
         crls=crls or {},
     )
-    found = [trap for look_for in _EVERY for trap in look_for(situation)]
+    found = [trap for look_for in _EVERY for trap in look_for(context)]
     return tuple(sorted(found, key=lambda trap: trap.starts))
 
 
@@ -821,7 +793,7 @@ def look_ahead(member: DeclaredMember, version: str) -> tuple[Prospect, ...]:
     What the version that runs does already is left out, and so is what depends on something unknown.
     """
     known = {_key(trap) for trap in traps_of(member, version)}
-    ignored = {setting.name for setting in passed_over(member.declaration, version)}
+    ignored = {setting.name for setting in ignored_settings(member.declaration, version)}
     before, found = effective_of(member, version), list[Prospect]()
     for of in later_lines(version):
         traps = [trap for trap in traps_of(member, RELEASES[of]) if _key(trap) not in known and trap.certain]
@@ -829,9 +801,13 @@ def look_ahead(member: DeclaredMember, version: str) -> tuple[Prospect, ...]:
         found += [_of_trap(trap, of, member) for trap in traps]
         explained = {setting.name for trap in traps for setting in trap.settings}
         after = effective_of(member, RELEASES[of])
-        found += [one for one in _moves(member, before, after, of) if not explained & _names_in(one)]
-        gone = [one for one in passed_over(member.declaration, RELEASES[of]) if one.name not in ignored]
-        found += [_ignored(one, of) for one in gone if not is_about_tls(one)]
+        found += [
+            one
+            for one in _changes(member, before, after, of)
+            if explained.isdisjoint(setting.name for setting in one.settings)
+        ]
+        gone = [one for one in ignored_settings(member.declaration, RELEASES[of]) if one.name not in ignored]
+        found += [_ignored(one, of) for one in gone if not is_about_tls(one.name)]
         ignored |= {setting.name for setting in gone}
         before = after
     return (*found, *_of_go(member, version))
@@ -870,10 +846,6 @@ def _key(trap: Trap) -> tuple[object, ...]:
     return (trap.id, named, trap.summary if trap.id == "does-not-start" else "", trap.listeners)
 
 
-def _names_in(prospect: Prospect) -> set[str]:
-    return {setting.name for setting in prospect.settings}
-
-
 def _of_trap(trap: Trap, of: str, member: DeclaredMember) -> Prospect:
     return Prospect(
         line=of,
@@ -896,11 +868,11 @@ _SOURCES: Final = {
 }
 
 
-def _moves(member: DeclaredMember, before: Effective, after: Effective, of: str) -> Iterator[Prospect]:
+def _changes(member: DeclaredMember, before: Effective, after: Effective, of: str) -> Iterator[Prospect]:
     """Yield what the same settings newly do: whom they refuse, and what is served besides."""
     declaration = member.declaration
 
-    def moved(summary: str, remedy: str, *names: str, harmless: bool = False) -> Prospect:
+    def change(summary: str, remedy: str, *names: str, harmless: bool = False) -> Prospect:
         given = tuple(declaration.settings[name] for name in names if name in declaration.settings)
         source = _CHANGELOG.format(line=of)
         return Prospect(
@@ -910,38 +882,38 @@ def _moves(member: DeclaredMember, before: Effective, after: Effective, of: str)
     for side in SIDES:
         old, new, p = before.sides[side], after.sides[side], prefix(side)
         nobody, ca = ClientAuthentication.ANYBODY, f"{p}trusted-ca-file"
-        if old.admission is nobody and new.admission is not nobody:
-            yield moved(
+        if old.client_auth is nobody and new.client_auth is not nobody:
+            yield change(
                 f"--{ca} alone refuses clients without a certificate of that CA, which are accepted now",
                 f"give every client a certificate, or remove --{ca}",
                 ca,
             )
         for name in ("cert-allowed-cn", "cert-allowed-hostname"):
             flag, field = f"{side}-{name}", name.removeprefix("cert-").replace("-", "_")
-            if getattr(new, field) and not getattr(old, field) and new.admission is not nobody:
+            if getattr(new, field) and not getattr(old, field) and new.client_auth is not nobody:
                 names = " and ".join(one or "no name at all" for one in getattr(new, field))
-                yield moved(
+                yield change(
                     f"only certificates for {names} are accepted; this etcd ignores that setting",
                     "issue certificates with that name, or remove the setting",
                     flag,
                 )
-        if old.skips_san_rule and not new.skips_san_rule and new.admission is not nobody:
+        if old.skips_san_rule and not new.skips_san_rule and new.client_auth is not nobody:
             old_name, new_name = (f"{x}{side}-skip-client-san-verification" for x in ("experimental-", ""))
-            yield moved(
+            yield change(
                 f"the names in certificates of {side}s are verified again: --{old_name} is not in force",
                 f"issue certificates with the addresses of the {side}s, or give --{new_name} from 3.6 on",
                 old_name,
                 new_name,
             )
     if after.gateway and not before.gateway:
-        yield moved(
+        yield change(
             "the JSON gateway (/v3/...) is served, which is off now",
             "write enable-grpc-gateway: false into the configuration file if it is not wanted",
             "enable-grpc-gateway",
             harmless=True,  # to the clients of the port, and to nobody else
         )
     if after.pprof and not before.pprof:
-        yield moved(
+        yield change(
             "profiles (/debug/pprof/) are served on the client port: log level debug switches them on",
             "set --log-level=info",
             "log-level",

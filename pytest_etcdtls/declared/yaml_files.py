@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import field, replace
 from functools import lru_cache
 from typing import Final
 
@@ -26,6 +26,7 @@ from pytest_etcdtls.declared.flags import (
     SWITCHES,
     UNSIGNED,
     URL_LISTS,
+    names,
     top_level_flag,
 )
 from pytest_etcdtls.declared.shell import Allowance, ProgramStart, Variable, Word, find_etcd, is_proxy
@@ -40,17 +41,14 @@ MAXIMUM_SIZE: Final = 1024 * 1024 if hasattr(yaml, "CSafeLoader") else 128 * 102
 MAXIMUM_VALUES: Final = 250_000
 _MAXIMUM_DEPTH = 100
 
-_TRUE = frozenset({"y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"})
-_FALSE = frozenset({"n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"})
+_BOOLEANS = {
+    **dict.fromkeys(names("y Y yes Yes YES on On ON true True TRUE"), True),
+    **dict.fromkeys(names("n N no No NO off Off OFF false False FALSE"), False),
+}
 
 
 def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
     """Return the root node of each YAML document that is not empty.
-
-    Args:
-        text: the documents.
-        file: the path, for messages.
-        maximum: characters of the text.
 
     Raises:
         UsageError: if the text is not YAML.
@@ -66,7 +64,7 @@ def documents(text: str, file: str, maximum: int = MAXIMUM_SIZE) -> list[Node]:
     except yaml.YAMLError as error:
         raise UsageError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from error
     except RecursionError as error:
-        raise UsageError(f"{file}: nested too deeply to be what etcd is declared with") from error
+        raise UsageError(f"{file}: nested too deeply for a declaration of etcd") from error
     for node in nodes:
         _refuse_excess(node, file)
     return [node for node in nodes if not is_null(node)]
@@ -80,36 +78,35 @@ def _refuse_excess(root: Node, file: str) -> None:
     Raises:
         UsageError: if there are more values than :data:`MAXIMUM_VALUES` with every alias written out.
     """
-    costs: dict[int, tuple[int, int] | None] = {}  # values and depth of a node; None while it is counted
-    stack = [root]
-    while stack:
-        node = stack[-1]
-        below = [child for child in _children(node) if costs.get(id(child), ()) == ()]
-        if id(node) not in costs and below:
-            costs[id(node)] = None
-            stack += below
-            continue
-        stack.pop()
-        if costs.get(id(node)) is not None:
-            continue
-        found = [costs.get(id(child)) for child in _children(node)]
-        if None in found:
+    known: dict[int, tuple[int, int]] = {}  # values and depth of a node, by its id
+    above: set[int] = set()
+
+    def measure(node: Node) -> tuple[int, int]:
+        if id(node) in above:
             raise UsageError(f"{place_of(node, file)}: an anchor contains itself")
-        values = 1 + sum(cost[0] for cost in found if cost)
-        depth = 1 + max((cost[1] for cost in found if cost), default=0)
+        if id(node) in known:
+            return known[id(node)]
+        is_deep = len(above) == _MAXIMUM_DEPTH
+        above.add(id(node))
+        below = [] if is_deep else [measure(child) for child in _children(node)]
+        above.remove(id(node))
+        values = 1 + sum(values for values, _ in below)
+        depth = 1 + max((depth for _, depth in below), default=0)
         if values > MAXIMUM_VALUES:
             raise UsageError(
                 f"{place_of(node, file)}: more than {MAXIMUM_VALUES} values, aliases written out"
             )
-        if depth > _MAXIMUM_DEPTH:
-            raise UsageError(f"{place_of(node, file)}: nested too deeply to be what etcd is declared with")
-        costs[id(node)] = (values, depth)
+        if is_deep or depth > _MAXIMUM_DEPTH:
+            raise UsageError(f"{place_of(node, file)}: nested too deeply for a declaration of etcd")
+        known[id(node)] = (values, depth)
+        return values, depth
+
+    measure(root)
 
 
 def _children(node: Node) -> list[Node]:
     if isinstance(node, MappingNode):
-        # A mapping that merges itself is read as if it did not.
-        return [one for pair in node.value for one in pair if one is not node]
+        return [one for pair in node.value for one in pair]
     return list(node.value) if isinstance(node, SequenceNode) else []
 
 
@@ -130,7 +127,7 @@ def entries(node: Node | None, file: str) -> Iterator[Entry]:
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
             continue
-        if key.tag == _PREFIX + "merge" and value is not node:
+        if key.tag == _PREFIX + "merge":
             merged = value.value if isinstance(value, SequenceNode) else [value]
             for one in reversed(merged):
                 yield from (entry for entry in entries(one, file) if entry.key != "<<")
@@ -139,7 +136,7 @@ def entries(node: Node | None, file: str) -> Iterator[Entry]:
     yield from own
 
 
-def member(node: Node | None, *keys: str) -> Node | None:
+def node_at(node: Node | None, *keys: str) -> Node | None:
     """Return the node at a path of keys; the last of equal keys is used."""
     for key in keys:
         if not isinstance(node, MappingNode):
@@ -170,11 +167,8 @@ def is_null(node: Node) -> bool:
 
 def boolean_of(node: Node) -> bool | None:
     """Return the value of a YAML 1.1 boolean, as etcd parses it; ``None`` if it is not a boolean."""
-    if not isinstance(node, ScalarNode) or node.style:  # libyaml says '' of a plain one
-        return None
-    if node.value in _TRUE | _FALSE:
-        return node.value in _TRUE
-    return None
+    # The style of a plain scalar is None, and '' with libyaml.
+    return _BOOLEANS.get(node.value) if isinstance(node, ScalarNode) and not node.style else None
 
 
 def kind_of(node: Node) -> str:
@@ -231,7 +225,8 @@ def read_configuration(text: str, file: str) -> YAMLConfiguration:
 
 
 def _last_ones(found: Iterator[Entry]) -> list[Entry]:
-    """Return the last entry of each key, ignoring case. A repeated section replaces the earlier one."""
+    """Return the last entry of each key. A repeated section replaces the earlier one."""
+    # etcd decodes the file with Go's encoding/json, which ignores the case of keys.
     return list({entry.key.lower(): entry for entry in found}.values())
 
 
@@ -331,19 +326,23 @@ def container_invocation(node: Node, pod: Node, file: str) -> ProgramStart | Non
     words = [
         _expanded(one, file, variables, allowance)
         for key in ("command", "args")
-        for one in items(member(node, key))
+        for one in items(node_at(node, key))
     ]
     if _has_own_program(node) and words and words[0].text.startswith("-"):
         words.insert(0, Word("etcd", words[0].place))
-    begun = find_etcd(words, environment, allowance)
-    if begun is not None:
-        _refuse_sources(node, file)
-    return begun
+    started = find_etcd(words, environment, allowance)
+    sources = items(node_at(node, "envFrom"))
+    if started is not None and sources:
+        raise UsageError(
+            f"{place_of(sources[0], file)}: etcd takes variables from elsewhere (envFrom), and they may set "
+            "anything: pass a copy of the manifest that has them under env, with their values"
+        )
+    return started
 
 
 def _has_own_program(node: Node) -> bool:
-    image = text_of(member(node, "image")) or ""
-    return member(node, "command") is None and _IMAGE_OF_ETCD.search(image) is not None
+    image = text_of(node_at(node, "image")) or ""
+    return node_at(node, "command") is None and _IMAGE_OF_ETCD.search(image) is not None
 
 
 def _expanded(node: Node, file: str, variables: dict[str, Variable], allowance: Allowance) -> Word:
@@ -351,7 +350,7 @@ def _expanded(node: Node, file: str, variables: dict[str, Variable], allowance: 
     missing: list[str] = []
 
     def value(match: re.Match[str]) -> str:
-        if match[1]:
+        if match[1]:  # $$(NAME) is $(NAME), and an unknown name stays as it is
             return match[0][1:]
         variable = variables.get(match[2])
         if variable is None:
@@ -371,50 +370,26 @@ def _expanded(node: Node, file: str, variables: dict[str, Variable], allowance: 
 
 def _environment(node: Node, pod: Node, file: str, allowance: Allowance) -> Iterator[Variable]:
     known: dict[str, Variable] = {}
-    for one in items(member(node, "env")):
-        name, place = text_of(member(one, "name")), place_of(one, file)
-        source = member(one, "valueFrom")
+    for one in items(node_at(node, "env")):
+        name, place = text_of(node_at(one, "name")), place_of(one, file)
+        source = node_at(one, "valueFrom")
         if name is None:
             continue
-        field = text_of(member(pod, *(text_of(member(source, "fieldRef", "fieldPath")) or "").split(".")))
+        field = text_of(node_at(pod, *(text_of(node_at(source, "fieldRef", "fieldPath")) or "").split(".")))
         if field is not None:
             variable = Variable(name, field, place)
         elif source is not None:
             kind = next((entry.key for entry in entries(source, file)), "elsewhere")
             variable = Variable(name, "", place, f"its value comes from a {kind.removesuffix('Ref')}")
         else:
-            value = member(one, "value")
+            value = node_at(one, "value")
             word = _expanded(value, file, known, allowance) if value is not None else Word("", place)
             variable = Variable(name, word.text, place, ", ".join(word.unresolved))
         known[name] = variable
         yield variable
 
 
-def _refuse_sources(node: Node, file: str) -> None:
-    sources = items(member(node, "envFrom"))
-    if sources:
-        raise UsageError(
-            f"{place_of(sources[0], file)}: etcd takes variables from elsewhere (envFrom), and they may set "
-            "anything: pass a copy of the manifest that has them under env, with their values"
-        )
-
-
 _LISTS = frozenset({"List", "PodList"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerCommand:
-    """The container that runs etcd.
-
-    Attributes:
-        pod: the name of the pod, or of the object that contains the pod template.
-        image: the container image; ``None`` if the manifest names none.
-    """
-
-    pod: str
-    image: str | None
-    invocation: ProgramStart
-    mounts: tuple[Mount, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,8 +401,8 @@ class _Container:
     name: str
 
 
-def read_manifest(text: str, file: str) -> ContainerCommand:
-    """Return the container of a manifest that runs etcd.
+def read_manifest(text: str, file: str) -> tuple[ProgramStart, tuple[Mount, ...]]:
+    """Return how the container of a manifest that runs etcd starts it, and the mounts of that container.
 
     Raises:
         UsageError: if the text is not YAML, if no container or several run etcd, or if an argument or a
@@ -435,64 +410,59 @@ def read_manifest(text: str, file: str) -> ContainerCommand:
     """
     objects = [one for root in documents(text, file) for one in _objects(root)]
     containers = [container for one in objects for container in _containers(one, file)]
-    started = [
-        (container, container_invocation(container.node, container.root, file)) for container in containers
+    found = [
+        (container, started)
+        for container in containers
+        if (started := container_invocation(container.node, container.root, file)) is not None
     ]
-    found = [(container, begun) for container, begun in started if begun is not None]
     # A proxy beside a member serves its metrics, as OpenShift has it.
-    found = [(container, begun) for container, begun in found if not is_proxy(begun)] or found
+    found = [(container, started) for container, started in found if not is_proxy(started)] or found
     if len(found) > 1:
-        names = printable(", ".join(f"{container.pod}/{container.name}" for container, _ in found))
-        raise UsageError(
-            f"{file} runs etcd {len(found)} times ({names}): put one member's manifest in a file"
-        )
+        runs = printable(", ".join(f"{container.pod}/{container.name}" for container, _ in found))
+        raise UsageError(f"{file} runs etcd {len(found)} times ({runs}): put one member's manifest in a file")
     if not found:
         raise UsageError(_no_etcd(objects, containers, file))
-    container, begun = found[0]
-    return ContainerCommand(
-        pod=container.pod,
-        image=text_of(member(container.node, "image")),
-        invocation=begun,
-        mounts=tuple(_mounts(container.spec, container.node)),
-    )
+    container, started = found[0]
+    image = text_of(node_at(container.node, "image"))
+    return replace(started, image=image), tuple(_mounts(container.spec, container.node))
 
 
 def _objects(root: Node) -> list[Node]:
-    return items(member(root, "items")) if text_of(member(root, "kind")) in _LISTS else [root]
+    return items(node_at(root, "items")) if text_of(node_at(root, "kind")) in _LISTS else [root]
 
 
 def _containers(root: Node, file: str) -> Iterator[_Container]:
-    spec = member(root, "spec", "template", "spec") or member(root, "spec")
-    pod = text_of(member(root, "metadata", "name")) or "(no name)"
-    for node in items(member(spec, "containers")):
+    spec = node_at(root, "spec", "template", "spec") or node_at(root, "spec")
+    pod = text_of(node_at(root, "metadata", "name")) or "(no name)"
+    for node in items(node_at(spec, "containers")):
         if spec is not None:
-            name = text_of(member(node, "name")) or str(place_of(node, file))
+            name = text_of(node_at(node, "name")) or str(place_of(node, file))
             yield _Container(root, pod, spec, node, name)
 
 
 def _mounts(spec: Node, node: Node) -> Iterator[Mount]:
     paths = {
-        text_of(member(volume, "name")): text_of(member(volume, "hostPath", "path"))
-        for volume in items(member(spec, "volumes"))
+        text_of(node_at(volume, "name")): text_of(node_at(volume, "hostPath", "path"))
+        for volume in items(node_at(spec, "volumes"))
     }
-    for mount in items(member(node, "volumeMounts")):
-        outside, inside = paths.get(text_of(member(mount, "name"))), text_of(member(mount, "mountPath"))
-        below = text_of(member(mount, "subPath"))
+    for mount in items(node_at(node, "volumeMounts")):
+        outside, inside = paths.get(text_of(node_at(mount, "name"))), text_of(node_at(mount, "mountPath"))
+        below = text_of(node_at(mount, "subPath"))
         if outside and inside:
             yield Mount(inside.rstrip("/"), outside.rstrip("/") + (f"/{below}" if below else ""))
 
 
 def _no_etcd(objects: list[Node], containers: list[_Container], file: str) -> str:
-    kinds = [text_of(member(one, "kind")) or "an object without kind" for one in objects]
+    kinds = [text_of(node_at(one, "kind")) or "an object without kind" for one in objects]
     if not containers:
         what = printable(", ".join(dict.fromkeys(kinds))) or "nothing"
         return (
             f"{file} is a manifest of {what}, not of a pod that runs etcd: kubeadm writes that to "
             "/etc/kubernetes/manifests/etcd.yaml"
         )
-    names = printable(", ".join(dict.fromkeys(container.name for container in containers)))
-    hint = ": its neighbour etcd.yaml is meant" if "kube-" in names else ""
-    return f"{file} runs {names}, and none of these is etcd{hint}"
+    runs = printable(", ".join(dict.fromkeys(container.name for container in containers)))
+    hint = ": its neighbour etcd.yaml is meant" if "kube-" in runs else ""
+    return f"{file} runs {runs}, and none of these is etcd{hint}"
 
 
 def is_manifest(text: str) -> bool:

@@ -452,7 +452,7 @@ def _bundle(context: Context) -> DeclaredBundle:
     setting = declaration.member.as_read(name)
     if setting is None or not setting.value:
         raise NotApplicableError(f"no --{name} is declared for {declaration.url}")
-    path = declaration.member.declared.where.find(setting.value)
+    path = declaration.member.declared.paths.find(setting.value)
     certificates: tuple[x509.Certificate, ...] = ()
     absent = f"{setting} is not here: name a directory with copies by --etcd-pki-dir"
     if path is not None:

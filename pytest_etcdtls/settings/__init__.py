@@ -77,7 +77,7 @@ def seconds(source: Source, name: str, default: float) -> float:
     return value
 
 
-def word(source: Source, name: str, default: str, choices: Sequence[str]) -> str:
+def choice(source: Source, name: str, default: str, choices: Sequence[str]) -> str:
     """Return one of the choices.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from pytest_etcdtls.dataclass import dataclass
-from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, kind_of, text_of
+from pytest_etcdtls.declared.yaml_files import boolean_of, documents, entries, items, text_of
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.settings import Source, option
 from pytest_etcdtls.settings.port_credentials import KEY_PASSWORD
@@ -113,13 +113,7 @@ class ListedCluster:
 
 
 class ClusterSource:
-    """The settings of one cluster: its own, else those of the run.
-
-    Args:
-        cluster: the cluster.
-        directory: where its relative paths begin.
-        base: the settings of the run.
-    """
+    """The settings of one cluster: its own, with paths relative to the list, else those of the run."""
 
     def __init__(self, cluster: ListedCluster, directory: Path, base: Source) -> None:
         self._own = cluster.values
@@ -214,12 +208,7 @@ class ClusterList:
 
 
 def read_list(source: Source, name: str, stdin: Callable[[], bytes]) -> str:
-    """Return the text of a list.
-
-    Args:
-        source: resolves the path.
-        name: the file, or ``-`` for standard input.
-        stdin: returns what comes from there, at most one octet more than :data:`MAXIMUM_SIZE`.
+    """Return the text of a list, from a file or from ``stdin``, which returns one octet more than is allowed.
 
     Raises:
         UsageError: if it cannot be read, is too large or is no text.
@@ -293,7 +282,7 @@ def _plain(node: Node, where: str) -> object:
             return found
         case SequenceNode():
             return [_plain(item, where) for item in items(node)]
-    boolean = boolean_of(node) if kind_of(node) == "boolean" else None
+    boolean = boolean_of(node)
     return text_of(node) if boolean is None else boolean
 
 

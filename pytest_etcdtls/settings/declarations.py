@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from cryptography import x509
 
@@ -36,12 +37,19 @@ from pytest_etcdtls.pki.go_verify import names_host
 from pytest_etcdtls.pki.profile import Identity, KeyType
 from pytest_etcdtls.role import Role
 from pytest_etcdtls.settings import Source, option
-from pytest_etcdtls.settings.endpoints import Reach, complete, own_among, reach, read_named, runs_here
+from pytest_etcdtls.settings.endpoints import (
+    ListenerAddress,
+    complete,
+    listener_addresses,
+    own_hosts,
+    read_named,
+    runs_here,
+)
 from pytest_etcdtls.settings.port_credentials import (
     Ask,
     KubeadmDirectory,
     PortDefaults,
-    leads_to,
+    chains_to,
     read_bundle,
     read_credentials,
 )
@@ -50,11 +58,11 @@ from pytest_etcdtls.target import ExpectedLeaf, Listener, TrustBundle, Unreached
 if TYPE_CHECKING:
     from pytest_etcdtls.cluster.replay import ReplayPlan
 
-PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
+_PAIRS = (("cert-file", "key-file"), ("peer-cert-file", "peer-key-file"))
 """The settings of a member's own certificates and keys, certificate first."""
 
 
-def disown(
+def settings_of_others(
     declared: DeclaredMember, hosts: Iterable[str], here: bool, everybody: Sequence[DeclaredMember]
 ) -> frozenset[str]:
     """Return the settings whose file on this machine belongs to another member.
@@ -62,31 +70,26 @@ def disown(
     A file at exactly the declared path belongs to the member that runs on this machine. A copy belongs to
     the member that declares it, unless several members do. In all other cases, a certificate belongs to the
     members whose host it names.
-
-    Args:
-        declared: the member.
-        hosts: its names and addresses.
-        here: whether it runs on this machine.
-        everybody: all declared members.
     """
     others: set[str] = set()
-    for pair in PAIRS:
-        file = declared.file(pair[0])
+    for certificate, key in _PAIRS:
+        file = declared.file(certificate)
         if file is None:
             continue
-        if declared.where.is_original(declared.declaration.settings[pair[0]].value, file):
+        if declared.paths.is_original(declared.declaration.settings[certificate].value, file):
             its_own = here
         else:
-            its_own = sum(one.file(pair[0]) == file for one in everybody) == 1
+            its_own = sum(one.file(certificate) == file for one in everybody) == 1
         if its_own:
             continue
-        try:
+        with suppress(UsageError):
             leaf = load_certificates(file)[0]
-        except UsageError:
-            continue
-        if not any(names_host(leaf, host) for host in hosts):
-            others.update(pair)
+            if not any(names_host(leaf, host) for host in hosts):
+                others.update((certificate, key))
     return frozenset(others)
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -102,50 +105,41 @@ class FoundFiles:
         return tuple(self._problems)
 
     def pair(
-        self, certificate: Path | None, key: Path | None, name: str, words: tuple[str, str]
+        self, certificate: Path | None, key: Path | None, name: str, named_by: tuple[str, str]
     ) -> Identity | None:
         """Return an identity; ``None`` if one of its files is missing or the key does not match.
 
-        Args:
-            certificate: the certificate file; ``None`` if it is missing.
-            key: the key file; ``None`` if it is missing.
-            name: the name of the identity.
-            words: how the files were found, for messages; the certificate's first.
+        For messages, ``named_by`` says how the certificate and the key were found.
         """
         if certificate is None or key is None or not (exists(certificate) and exists(key)):
             return None
         files = (certificate, key)
         if files not in self._pairs:
-            try:
-                self._pairs[files] = load_identity(certificate, key, name, options=words)
-            except UsageError as error:
-                self._problems[str(error)] = None
-                self._pairs[files] = None
+            self._pairs[files] = self._loaded(lambda: load_identity(certificate, key, name, options=named_by))
         pair = self._pairs[files]
         return pair and replace(pair, name=name)
 
-    def chain(self, path: Path | None, words: str) -> tuple[x509.Certificate, ...]:
+    def chain(self, path: Path | None, named_by: str) -> tuple[x509.Certificate, ...]:
         """Return the certificates of a file, leaf first; empty if it is missing or contains none."""
         if path is None or not exists(path):
             return ()
-        try:
-            return load_certificates(path, option=words)
-        except UsageError as error:
-            self._problems[str(error)] = None
-            return ()
+        return self._loaded(lambda: load_certificates(path, option=named_by)) or ()
 
-    def bundle(self, path: Path | None, words: str) -> TrustBundle | None:
+    def bundle(self, path: Path | None, named_by: str) -> TrustBundle | None:
         """Return the certificates of a CA bundle; ``None`` if it is missing or contains none."""
         if path is None or not exists(path):
             return None
+        return self._loaded(lambda: TrustBundle(load_trust(path, option=named_by), str(path)))
+
+    def _loaded(self, load: Callable[[], T]) -> T | None:
         try:
-            return TrustBundle(load_trust(path, option=words), str(path))
+            return load()
         except UsageError as error:
             self._problems[str(error)] = None
             return None
 
 
-def said(declared: DeclaredMember, name: str) -> str:
+def named_by(declared: DeclaredMember, name: str) -> str:
     """Return the file, line and spelling of a declared setting."""
     setting = declared.declaration.settings.get(name)
     return name if setting is None else f"{setting.place}: {setting.spelled}"
@@ -163,13 +157,13 @@ class LabelledDeclaration:
         label: its label, unique among the members and valid in node ids.
         declared: the declared member with its files on this machine.
         here: whether the member runs on this machine.
-        reaches: how to connect to its listeners.
+        listeners: its declared listeners, with how to connect to them.
     """
 
     label: str
     declared: DeclaredMember
     here: bool
-    reaches: tuple[Reach, ...]
+    listeners: tuple[ListenerAddress, ...]
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -185,37 +179,28 @@ def read_members(source: Source) -> tuple[LabelledDeclaration, ...]:
             contains none of the declared files.
     """
     directory = pki_directory(source)
-    declarations = _read(source.texts(CONFIG), source, directory)
+    texts = source.texts(CONFIG)
+    if not texts:
+        return ()
+    # The readers, and YAML, are imported where there is something to read.
+    from pytest_etcdtls.declared.reading import declared_member, read_declaration
+
+    declarations = [read_declaration(source.resolve(CONFIG, text), pki_dir=directory) for text in texts]
     _refuse_duplicates(declarations)
-    declared = _declared_by(declarations, directory)
-    _refuse_strange_directory(directory, declared)
-    own = own_among(host for one in declarations for host in hosts_of(one))
+    declared = [declared_member(one, _own_directory(directory, one)) for one in declarations]
+    _refuse_unrelated_directory(directory, declared)
+    own = own_hosts(host for one in declarations for host in hosts_of(one))
     here = [runs_here(one, own) for one in declarations]
     declared = [
-        replace(one, others=disown(one, hosts_of(one.declaration), is_here, declared))
+        replace(one, others=settings_of_others(one, hosts_of(one.declaration), is_here, declared))
         for one, is_here in zip(declared, here, strict=True)
     ]
     return tuple(
-        LabelledDeclaration(label=label, declared=one, here=is_here, reaches=reach(one.declaration, own))
+        LabelledDeclaration(
+            label=label, declared=one, here=is_here, listeners=listener_addresses(one.declaration, own)
+        )
         for label, one, is_here in zip(_labels(declarations), declared, here, strict=True)
     )
-
-
-def _read(texts: Sequence[str], source: Source, directory: Path | None) -> list[Declaration]:
-    if not texts:
-        return []
-    # The readers, and YAML, are imported where there is something to read.
-    from pytest_etcdtls.declared.reading import read_declaration
-
-    return [read_declaration(source.resolve(CONFIG, text), pki_dir=directory) for text in texts]
-
-
-def _declared_by(declarations: Sequence[Declaration], directory: Path | None) -> list[DeclaredMember]:
-    if not declarations:
-        return []
-    from pytest_etcdtls.declared.reading import declared_member
-
-    return [declared_member(one, _own_directory(directory, one)) for one in declarations]
 
 
 def hosts_of(declaration: Declaration) -> tuple[str, ...]:
@@ -250,7 +235,7 @@ def _own_directory(directory: Path | None, declaration: Declaration) -> Path | N
     return directory / name if is_directory(directory / name) else directory
 
 
-def _refuse_strange_directory(directory: Path | None, declared: Sequence[DeclaredMember]) -> None:
+def _refuse_unrelated_directory(directory: Path | None, declared: Sequence[DeclaredMember]) -> None:
     if directory is None:
         return
     named = [path for one in declared for name in FILES if (path := one.declaration.text(name))]
@@ -303,24 +288,24 @@ def add_declared(
     listeners = [_attach(listener, named, members) for listener in named]
     unreached: list[Unreached] = []
     for member in members:
-        for place in member.reaches:
-            role = place.declared.role
+        for listener in member.listeners:
+            role = listener.declared.role
             if role in decided:
                 continue
-            if place.host is None:
-                url = str(place.declared.url)
-                unreached.append(Unreached(member=member.label, role=role, url=url, reason=place.reason))
+            if listener.host is None:
+                url = str(listener.declared.url)
+                unreached.append(Unreached(member=member.label, role=role, url=url, reason=listener.reason))
             else:
-                listeners.append(_listener(place, place.host, member))
+                listeners.append(_listener(listener, listener.host, member))
     if members and not listeners:
         reasons = "; ".join(dict.fromkeys(one.reason for one in unreached))
         raise UsageError(f"--etcd-config: none of the declared listeners can be judged from here: {reasons}")
     return listeners, tuple(unreached)
 
 
-def _listener(reach: Reach, host: str, member: LabelledDeclaration) -> Listener:
-    scheme: Literal["https", "http"] = "https" if reach.declared.url.secure else "http"
-    role, port = reach.declared.role, reach.port
+def _listener(found: ListenerAddress, host: str, member: LabelledDeclaration) -> Listener:
+    scheme: Literal["https", "http"] = "https" if found.declared.url.secure else "http"
+    role, port = found.declared.role, found.port
     label = f"{role}-{safe(host)}-{port}"
     return Listener(role=role, scheme=scheme, host=host, port=port, member=member.label, label=label)
 
@@ -343,76 +328,62 @@ def _attach(
 
 def _declares(member: LabelledDeclaration, listener: Listener) -> bool:
     return any(
-        (reach.declared.role, reach.host, reach.port) == (listener.role, listener.host, listener.port)
-        for reach in member.reaches
+        (one.declared.role, one.host, one.port) == (listener.role, listener.host, listener.port)
+        for one in member.listeners
     )
 
 
 Bundles = Sequence[TrustBundle]
 
 
-def client_identities(
+def _client_identities(
     members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
 ) -> tuple[Identity, ...]:
-    """Return the identities that may be good clients, in the order in which they are tried.
-
-    Args:
-        members: the declared members.
-        trusted: their trusted CA bundles for clients, as far as the files are on this machine.
-        files: loads the files.
-    """
-    found = [
-        *(_client(member, HEALTHCHECK, files) for member in _here_first(members)),
-        *(_client(member, APISERVER, files) for member in _here_first(members)),
-        *(_client(member, ETCDCTL, files) for member in _here_first(members)),
-        *(_diallers(member, "client", trusted, files) for member in _here_first(members)),
-    ]
-    return _chosen(found, trusted)
+    """Return the identities that may be good clients, in the order in which they are tried."""
+    found = [_client(one, name, files) for name in (HEALTHCHECK, APISERVER, ETCDCTL) for one in members]
+    return _chosen([*found, *(_dialing(one, "client", trusted, files) for one in members)], trusted)
 
 
-def peer_identities(
+def _peer_identities(
     members: Sequence[LabelledDeclaration], trusted: Bundles, files: FoundFiles
 ) -> tuple[Identity, ...]:
     """Return the identities that may be good peers, in the order in which they are tried.
 
     kubeadm's health check client comes first: it has no subjectAltName and is accepted from any address.
     """
-    found = [
-        *(_client(member, HEALTHCHECK, files) for member in _here_first(members)),
-        *(_diallers(member, "peer", (), files) for member in _here_first(members)),
-    ]
-    return _chosen(found, trusted)
-
-
-def _here_first(members: Sequence[LabelledDeclaration]) -> list[LabelledDeclaration]:
-    """Return the members, beginning with those on this machine: their certificates have our address."""
-    return sorted(members, key=lambda member: not member.here)
+    found = [_client(one, HEALTHCHECK, files) for one in members]
+    return _chosen([*found, *(_dialing(one, "peer", (), files) for one in members)], trusted)
 
 
 def _client(member: LabelledDeclaration, name: str, files: FoundFiles) -> Identity | None:
     found = next((one for one in client_files(member.declared) if one.name == name), None)
-    return None if found is None else files.pair(found.certificate, found.key, name, found.said)
+    return None if found is None else files.pair(found.certificate, found.key, name, found.named_by)
 
 
-def _diallers(
-    member: LabelledDeclaration, side: Side, trusted: Bundles, files: FoundFiles
-) -> Identity | None:
+def _dialing(member: LabelledDeclaration, side: Side, trusted: Bundles, files: FoundFiles) -> Identity | None:
     """Return the identity that a member presents as a client.
 
     On client ports that is the gateway's identity, by default the served certificate. It counts as a client
     identity only if it is issued by a CA trusted for clients.
     """
     declared, p = member.declared, prefix(side)
-    tls = effective_of(declared).sides[side]
-    if tls.dials_with is None:
+    dials_with = _side(declared, side).dials_with
+    if dials_with is None:
         return None
-    own = f"{p}client-" if declared.declaration.text(f"{p}client-cert-file") == tls.dials_with else p
-    names = (f"{own}cert-file", f"{own}key-file")
-    words = (said(declared, names[0]), said(declared, names[1]))
-    pair = files.pair(declared.file(names[0]), declared.file(names[1]), f"{side}-{member.label}", words)
-    if pair is not None and side == "client" and not (trusted and _leads(pair, trusted)):
+    own = f"{p}client-" if declared.declaration.text(f"{p}client-cert-file") == dials_with else p
+    pair = _declared_pair(declared, own, f"{side}-{member.label}", files)
+    if pair is not None and side == "client" and not (trusted and _chains_to_one(pair, trusted)):
         return None
     return pair
+
+
+def _declared_pair(declared: DeclaredMember, own: str, name: str, files: FoundFiles) -> Identity | None:
+    """Return the identity in the two files that settings with a common prefix name."""
+    settings = f"{own}cert-file", f"{own}key-file"
+    certificate, key = map(declared.file, settings)
+    return files.pair(
+        certificate, key, name, (named_by(declared, settings[0]), named_by(declared, settings[1]))
+    )
 
 
 def _chosen(found: Sequence[Identity | None], trusted: Bundles) -> tuple[Identity, ...]:
@@ -422,19 +393,17 @@ def _chosen(found: Sequence[Identity | None], trusted: Bundles) -> tuple[Identit
     correctly. If there are none, the others are kept, because a refused attempt is evidence too.
     """
     clients = [one for one in found if one is not None and is_for(one.chain[0], "clientAuth")]
-    valid = [one for one in clients if _is_valid(one)]
-    good = [one for one in valid if _leads(one, trusted)]
+    now = datetime.now(UTC)
+    valid = [
+        one for one in clients if one.chain[0].not_valid_before_utc <= now <= one.chain[0].not_valid_after_utc
+    ]
+    good = [one for one in valid if _chains_to_one(one, trusted)]
     return _distinct(good or valid or clients)
 
 
-def _is_valid(identity: Identity) -> bool:
-    leaf = identity.chain[0]
-    return leaf.not_valid_before_utc <= datetime.now(UTC) <= leaf.not_valid_after_utc
-
-
-def _leads(identity: Identity, trusted: Bundles) -> bool:
+def _chains_to_one(identity: Identity, trusted: Bundles) -> bool:
     """Return whether the identity chains to one of the bundles; ``True`` if no bundle is known."""
-    return not trusted or any(leads_to(identity.chain, bundle.certificates) for bundle in trusted)
+    return not trusted or any(chains_to(identity.chain, bundle.certificates) for bundle in trusted)
 
 
 def _distinct(identities: Sequence[Identity]) -> tuple[Identity, ...]:
@@ -465,21 +434,22 @@ def declared_defaults(
 ) -> tuple[PortDefaults, PortDefaults]:
     """Return the defaults from the declarations, for client ports and for peer ports."""
     client, peer = (_trusted(members, side, files) for side in ("client", "peer"))
+    here_first = sorted(members, key=lambda member: not member.here)  # their certificates have our address
     return (
         PortDefaults(
             server_ca=_server_ca(members, "client", files) or _etcdctls_ca(members, files),
-            client_trust=_agreed(client),
-            identities=client_identities(members, client, files),
+            client_trust=_shared_bundle(client),
+            identities=_client_identities(here_first, client, files),
             served=_served(members, "client", files),
-            allowed_hostname=_same(_side(one.declared, "client").allowed_hostname for one in members),
+            allowed_hostname=_shared(_side(one.declared, "client").allowed_hostname for one in members),
         ),
         PortDefaults(
             server_ca=_server_ca(members, "peer", files),
-            client_trust=_agreed(peer),
-            identities=peer_identities(members, peer, files),
+            client_trust=_shared_bundle(peer),
+            identities=_peer_identities(here_first, peer, files),
             served=_served(members, "peer", files),
-            allowed_cn=_same(_side(one.declared, "peer").allowed_cn for one in members),
-            allowed_hostname=_same(_side(one.declared, "peer").allowed_hostname for one in members),
+            allowed_cn=_shared(_side(one.declared, "peer").allowed_cn for one in members),
+            allowed_hostname=_shared(_side(one.declared, "peer").allowed_hostname for one in members),
         ),
     )
 
@@ -523,10 +493,10 @@ def _bundle(declared: DeclaredMember, side: Side, files: FoundFiles) -> TrustBun
     name = f"{prefix(side)}trusted-ca-file"
     if _side(declared, side).trusted_ca is None:
         return None
-    return files.bundle(declared.file(name), said(declared, name))
+    return files.bundle(declared.file(name), named_by(declared, name))
 
 
-def _agreed(bundles: Sequence[TrustBundle]) -> TrustBundle | None:
+def _shared_bundle(bundles: Sequence[TrustBundle]) -> TrustBundle | None:
     """Return the bundle if it is the same for every member; otherwise what is trusted is not known."""
     different = {frozenset(bundle.certificates) for bundle in bundles}
     return bundles[0] if len(different) == 1 else None
@@ -541,8 +511,8 @@ def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundF
     for member in members:
         bundle = _bundle(member.declared, side, files)
         name = f"{prefix(side)}cert-file"
-        chain = files.chain(member.declared.file(name), said(member.declared, name))
-        if bundle and chain and leads_to(chain, bundle.certificates):
+        chain = files.chain(member.declared.file(name), named_by(member.declared, name))
+        if bundle and chain and chains_to(chain, bundle.certificates):
             bundles[bundle] = None
     certificates = dict.fromkeys(found for bundle in bundles for found in bundle.certificates)
     sources = dict.fromkeys(bundle.source for bundle in bundles)
@@ -552,27 +522,23 @@ def _server_ca(members: Sequence[LabelledDeclaration], side: Side, files: FoundF
 def _etcdctls_ca(members: Sequence[LabelledDeclaration], files: FoundFiles) -> TrustBundle | None:
     for member in members:
         path = member.declared.declaration.etcdctl.get("ETCDCTL_CACERT")
-        found = member.declared.where.find(path) if path else None
+        found = member.declared.paths.find(path) if path else None
         if bundle := files.bundle(found, "ETCDCTL_CACERT"):
             return bundle
     return None
 
 
 def _served(members: Sequence[LabelledDeclaration], side: Side, files: FoundFiles) -> tuple[Identity, ...]:
-    pairs = (_pair(member, side, files) for member in members)
+    p = prefix(side)
+    pairs = (
+        _declared_pair(member.declared, p, f"{p}server-{member.label}", files)
+        for member in members
+        if _side(member.declared, side).certificate is not None
+    )
     return tuple(pair for pair in pairs if pair is not None)
 
 
-def _pair(member: LabelledDeclaration, side: Side, files: FoundFiles) -> Identity | None:
-    declared, p = member.declared, prefix(side)
-    if _side(declared, side).certificate is None:
-        return None
-    certificate, key = f"{p}cert-file", f"{p}key-file"
-    name, words = f"{p}server-{member.label}", (said(declared, certificate), said(declared, key))
-    return files.pair(declared.file(certificate), declared.file(key), name, words)
-
-
-def _same(values: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+def _shared(values: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """Return the value that all members share; empty if they differ."""
     different = set(values)
     return different.pop() if len(different) == 1 else ()
@@ -627,12 +593,6 @@ def read_replay(
     source: Source, environment: Mapping[str, str], ask: Ask | None = None, key_type: KeyType | None = None
 ) -> ReplayPlan:
     """Return the declaration to replay on the etcds that are started.
-
-    Args:
-        source: the source of the values.
-        environment: the environment with etcdctl's variables.
-        ask: asks for the passphrase of an encrypted key.
-        key_type: type of generated keys where no certificate shows it.
 
     Raises:
         UsageError: if there are several declarations, one cannot be read, or a file cannot be used.

@@ -67,11 +67,6 @@ def read_connect_to(source: Source) -> tuple[ConnectTo, ...]:
 def parse_endpoint(name: str, text: str, role: Role) -> Listener:
     """Return the listener of one URL. Its label is not yet unique.
 
-    Args:
-        name: the name of the option, for messages.
-        text: the URL.
-        role: the role that the option stands for.
-
     Raises:
         UsageError: if the URL cannot be used.
     """
@@ -94,20 +89,15 @@ def _split(where: str, text: str) -> SplitResult:
     if parts.scheme not in ("https", "http"):
         raise UsageError(f"{where}: the scheme is https or http, not {parts.scheme!r}")
     if parts.username is not None or parts.password is not None:
+        named_by = where.partition(" ")[0]  # without the value, which has a secret
         raise UsageError(
-            f"{_option_of(where)} carries a user or a password in its URL: use --etcd-user and "
-            "--etcd-password-file"
+            f"{named_by} carries a user or a password in its URL: use --etcd-user and --etcd-password-file"
         )
     if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
-        raise UsageError(f"{where}: an IPv6 address stands in brackets: {_EXAMPLE}")
+        raise UsageError(f"{where}: an IPv6 address is written in brackets: {_EXAMPLE}")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise UsageError(f"{where} has something behind the port: an endpoint is scheme, host and port alone")
     return parts
-
-
-def _option_of(where: str) -> str:
-    """Return the option from the beginning of a message, without the value, which may contain a secret."""
-    return where.partition(" ")[0]
 
 
 def _host(where: str, parts: SplitResult) -> str:
@@ -174,7 +164,7 @@ def _connect_to(listeners: Sequence[Listener], rules: Sequence[ConnectTo], *, mo
         result.append(listener)
     for rule in rules:
         if rule.text not in used and not more:
-            raise UsageError(f"--etcd-connect-to {rule.text!r} fits none of the endpoints given")
+            raise UsageError(f"--etcd-connect-to {rule.text!r} matches none of the endpoints given")
     return result
 
 
@@ -198,11 +188,11 @@ def _parse_connect_to(text: str) -> ConnectTo:
     )
 
 
-_NOBODYS = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+_DOCUMENTATION_ADDRESSES = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 """Documentation addresses (RFC 5737, RFC 3849), which no machine has."""
 
 
-def own_among(hosts: Iterable[str]) -> frozenset[str]:
+def own_hosts(hosts: Iterable[str]) -> frozenset[str]:
     """Return the hosts that are an address or the name of this machine, without DNS look-ups."""
     name = socket.gethostname()
     return frozenset(host for host in hosts if host == name or is_own(host))
@@ -218,7 +208,7 @@ def is_own(address: str) -> bool:
     family = _family(address)
     if family is None:
         return False
-    if _binds(family, _NOBODYS[family]):
+    if _binds(family, _DOCUMENTATION_ADDRESSES[family]):
         return _source(family, address) == address
     return _binds(family, address)
 
@@ -251,7 +241,7 @@ def _source(family: socket.AddressFamily, address: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
+class ListenerAddress:
     """How to connect to a declared listener from this machine.
 
     Attributes:
@@ -270,7 +260,7 @@ class Reach:
         return self.declared.url.port
 
 
-def reach(declaration: Declaration, own_addresses: Iterable[str]) -> tuple[Reach, ...]:
+def listener_addresses(declaration: Declaration, own_addresses: Iterable[str]) -> tuple[ListenerAddress, ...]:
     """Return how to connect to each declared listener.
 
     A listener on the unspecified address is reached at the advertised address. A listener on loopback is
@@ -281,46 +271,44 @@ def reach(declaration: Declaration, own_addresses: Iterable[str]) -> tuple[Reach
         own_addresses: the addresses of this machine without loopback.
     """
     here = runs_here(declaration, own_addresses)
-    return tuple(_reach(listener, declaration, here) for listener in declared_listeners(declaration))
+    return tuple(_address(listener, declaration, here) for listener in declared_listeners(declaration))
 
 
 def runs_here(declaration: Declaration, own_addresses: Iterable[str]) -> bool:
     """Return whether the member runs on this machine, according to its advertised addresses.
 
     A member that advertises only loopback is assumed to run on this machine.
-
-    Args:
-        declaration: the declaration of the member.
-        own_addresses: the addresses of this machine without loopback.
     """
     urls = [url for role in (Role.CLIENT, Role.PEER) for url in advertised(declaration, role)]
     own = set(own_addresses)
     return any(url.host in own for url in urls) or (bool(urls) and all(url.is_loopback for url in urls))
 
 
-def _reach(listener: DeclaredListener, declaration: Declaration, here: bool) -> Reach:
+def _address(listener: DeclaredListener, declaration: Declaration, here: bool) -> ListenerAddress:
     url = listener.url
     if url.is_socket:
-        return Reach(declared=listener, reason=f"{url} is a socket in the file system, which is not probed")
+        return ListenerAddress(
+            declared=listener, reason=f"{url} is a socket in the file system, which is not probed"
+        )
     if url.is_wildcard:
         return _by_advertised(listener, declaration)
     if url.is_loopback and not here:
-        return Reach(
+        return ListenerAddress(
             declared=listener,
             reason=f"{url} is declared on loopback, and no advertised address is one of this machine's: run "
-            "it there",
+            "pytest there",
         )
-    return Reach(declared=listener, host=url.host)
+    return ListenerAddress(declared=listener, host=url.host)
 
 
-def _by_advertised(listener: DeclaredListener, declaration: Declaration) -> Reach:
+def _by_advertised(listener: DeclaredListener, declaration: Declaration) -> ListenerAddress:
     """Return how to connect to a listener on the unspecified address."""
-    role = Role.PEER if listener.role is Role.PEER else Role.CLIENT
-    for other in (role, Role.PEER if role is Role.CLIENT else Role.CLIENT):
-        for url in advertised(declaration, other):
+    roles = (Role.PEER, Role.CLIENT) if listener.role is Role.PEER else (Role.CLIENT, Role.PEER)
+    for role in roles:
+        for url in advertised(declaration, role):
             if not url.is_wildcard:
-                return Reach(declared=listener, host=url.host)
-    return Reach(
+                return ListenerAddress(declared=listener, host=url.host)
+    return ListenerAddress(
         declared=listener,
         reason=f"{listener.url} is every address of a machine that is not named: pass its URL",
     )

@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.declared.declaration import exists
-from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK, Pair, read_pki_directory
+from pytest_etcdtls.declared.files import APISERVER, HEALTHCHECK
 from pytest_etcdtls.errors import UnreadableFileError, UsageError
 from pytest_etcdtls.pki.certificate import (
     Passphrases,
@@ -65,13 +65,7 @@ def read_credentials(
     defaults: tuple[PortDefaults, PortDefaults] | None = None,
     ask: Ask | None = None,
 ) -> tuple[PortCredentials, PortCredentials]:
-    """Return the credentials for client ports and for peer ports.
-
-    Args:
-        source: the source of the values.
-        environment: the environment with etcdctl's variables.
-        defaults: the defaults for client ports and for peer ports. Named credentials take precedence.
-        ask: asks for the passphrase of an encrypted key.
+    """Return the credentials for client ports and for peer ports; those that options name come first.
 
     Raises:
         UsageError: if a file is not valid for its option, or a certificate or a key is given without the
@@ -130,21 +124,17 @@ def read_user(source: Source, environment: Mapping[str, str]) -> tuple[str, str]
 _SECRET_SIZE: Final = 64 * 1024
 
 
-def read_secret(path: Path, word: str) -> str:
+def read_secret(path: Path, named_by: str) -> str:
     """Return the first line of a file with a password.
-
-    Args:
-        path: the file.
-        word: the option that named it.
 
     Raises:
         UsageError: if the file cannot be read, is not text, or its first line is empty. The message does not
             contain the secret.
     """
-    return read_secrets(path, word)[0]
+    return read_secrets(path, named_by)[0]
 
 
-def read_secrets(path: Path, word: str) -> list[str]:
+def read_secrets(path: Path, named_by: str) -> list[str]:
     """Return the lines of a file with passwords, without empty lines after the first.
 
     Raises:
@@ -153,12 +143,12 @@ def read_secrets(path: Path, word: str) -> list[str]:
     try:
         text = read_regular(path, _SECRET_SIZE).decode()
     except UnreadableFileError as error:
-        raise UsageError(f"{word} {path} {error}") from error
+        raise UsageError(f"{named_by} {path} {error}") from error
     except UnicodeDecodeError:
-        raise UsageError(f"{word} {path} is not text: its first line must be the secret alone") from None
+        raise UsageError(f"{named_by} {path} is not text: its first line must be the secret alone") from None
     first, *others = (line.rstrip("\r") for line in text.split("\n"))
     if not first:
-        raise UsageError(f"{word} {path}: its first line is empty")
+        raise UsageError(f"{named_by} {path}: its first line is empty")
     return [first, *(line for line in others if line)]
 
 
@@ -187,11 +177,11 @@ def _path(source: Source, name: str, environment: Mapping[str, str]) -> tuple[Pa
     return (Path(value).absolute(), variable) if value else (None, option(name))
 
 
-def _refuse_token(value: str, word: str) -> None:
+def _refuse_token(value: str, named_by: str) -> None:
     """Refuse the URI of an object in a PKCS #11 token (RFC 7512). It may contain a PIN, and is not shown."""
     if value.lstrip().lower().startswith("pkcs11:"):
         raise UsageError(
-            f"{word} names an object in a PKCS #11 token (pkcs11:...), and keys are read from files only: "
+            f"{named_by} names an object in a PKCS #11 token (pkcs11:...), and keys are read from files: "
             "pass a certificate and a key in PEM files, issued for this use"
         )
 
@@ -204,25 +194,15 @@ KEY_PASSWORD: Final = "ETCDTLS_KEY_PASSWORD"  # noqa: S105 - the name of the var
 
 
 class KeyPassphrases:
-    """The passphrases of encrypted private keys, read when the first such key is.
-
-    Args:
-        source: the source of the values.
-        environment: the environment.
-        ask: asks for the passphrase of a key, if no other place has one.
-    """
+    """The passphrases of encrypted private keys, read when the first such key is."""
 
     def __init__(self, source: Source, environment: Mapping[str, str], ask: Ask | None = None) -> None:
         self._source = source
         self._environment = environment
         self._ask = ask
 
-    def __call__(self, path: Path, word: str) -> Sequence[bytes]:
+    def __call__(self, path: Path, named_by: str) -> Sequence[bytes]:
         """Return the passphrases that may be those of a key file; empty if there are none.
-
-        Args:
-            path: the key file.
-            word: the option or variable that names it.
 
         Raises:
             UsageError: if the file with passphrases cannot be used.
@@ -232,7 +212,7 @@ class KeyPassphrases:
             return [line.encode() for line in read_secrets(file, "--etcd-key-password-file")]
         if value := self._environment.get(KEY_PASSWORD):
             return [value.encode(errors="surrogateescape")]
-        asked = self._ask(f"Passphrase of {word} {path}: ") if self._ask is not None else None
+        asked = self._ask(f"Passphrase of {named_by} {path}: ") if self._ask is not None else None
         return [asked.encode(errors="surrogateescape")] if asked else []
 
 
@@ -245,13 +225,13 @@ def _identity(
 ) -> Identity | None:
     if any(source.path(one) is not None for one in options):
         environment = {}  # certificate and key must come from one source
-    (cert, cert_word), (key, key_word) = (_path(source, one, environment) for one in options)
+    (cert, cert_named_by), (key, key_named_by) = (_path(source, one, environment) for one in options)
     if cert is None and key is None:
         return None
     if cert is None or key is None:
-        given, missing = (cert_word, key_word) if key is None else (key_word, cert_word)
+        given, missing = (cert_named_by, key_named_by) if key is None else (key_named_by, cert_named_by)
         raise UsageError(f"{given} is given without {missing}: a client needs both")
-    return load_identity(cert, key, name, options=(cert_word, key_word), passphrases=passphrases)
+    return load_identity(cert, key, name, options=(cert_named_by, key_named_by), passphrases=passphrases)
 
 
 def read_bundle(
@@ -262,8 +242,8 @@ def read_bundle(
     Raises:
         UsageError: if the file contains no certificate.
     """
-    path, word = _path(source, name, environment or {})
-    return None if path is None else TrustBundle(load_trust(path, option=word), str(path))
+    path, named_by = _path(source, name, environment or {})
+    return None if path is None else TrustBundle(load_trust(path, option=named_by), str(path))
 
 
 def _port(
@@ -277,7 +257,7 @@ def _port(
 ) -> PortCredentials:
     trusted_name, key_name = names
     trusted = read_bundle(source, trusted_name) or defaults.client_trust
-    if trusted is None and candidate and good and leads_to(good[0].chain, candidate.certificates):
+    if trusted is None and candidate and good and chains_to(good[0].chain, candidate.certificates):
         trusted = candidate
     return PortCredentials(
         server_ca=server_ca,
@@ -315,7 +295,7 @@ def _signing_key(
     )
 
 
-def leads_to(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...]) -> bool:
+def chains_to(chain: tuple[x509.Certificate, ...], anchors: tuple[x509.Certificate, ...]) -> bool:
     """Return whether a chain, leaf first, leads to one of the anchors, by names and signatures only."""
     current, rest = chain[0], list(chain[1:])
     while True:
@@ -367,10 +347,10 @@ def _claim(
     host, path = split_host(source, name, text)
     meant = [listener for listener in served if host in (None, listener.host)]
     if not meant and host is not None and source.flag("etcd_discover"):
-        return [_of_whoever_is_found(name, host, path)]
+        return [_expected_of_discovered(name, host, path)]
     if not meant:
         hosts = ", ".join(sorted({listener.host for listener in served})) or "none"
-        raise UsageError(f"{option(name)} {text!r} fits no listener given: their hosts are {hosts}")
+        raise UsageError(f"{option(name)} {text!r} matches no listener given: their hosts are {hosts}")
     for listener in meant:
         first = claimed.setdefault(listener.label, text)
         if first != text:
@@ -391,7 +371,7 @@ def _claim(
     ]
 
 
-def _of_whoever_is_found(name: str, host: str, path: Path) -> ExpectedLeaf:
+def _expected_of_discovered(name: str, host: str, path: Path) -> ExpectedLeaf:
     """Return the certificate that listeners of a host must serve if discovery finds them."""
     role = Role.PEER if Role.PEER in _OPTIONS[name] else Role.CLIENT
     certificate = load_certificates(path, option=option(name))[0]
@@ -412,14 +392,14 @@ _OPTION = "--etcd-pki-dir"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeadmDirectory:
-    """The content of kubeadm's directory.
+    """kubeadm's files for etcd on a control plane node; ``None`` for a missing file.
 
     Attributes:
         ca: the CA of servers, clients and peers.
-        server: ``server.crt`` and its key.
-        peer: ``peer.crt`` and its key.
-        healthcheck: the health check client, which has no subjectAltName.
-        apiserver: the API server's client.
+        server: ``server.crt`` and its key, served on client ports.
+        peer: ``peer.crt`` and its key, served on peer ports and presented by members that dial.
+        healthcheck: the health check client without subjectAltName, which peer ports accept from any address.
+        apiserver: the API server's client, in the parent of etcd's directory.
         kubernetes_ca: the CA of the Kubernetes cluster, in the parent directory.
     """
 
@@ -432,20 +412,27 @@ class KubeadmDirectory:
 
     @classmethod
     def read(cls, directory: Path) -> KubeadmDirectory:
-        """Read the directory.
+        """Read ``/etc/kubernetes/pki/etcd``, its parent, or a copy of one of them.
 
         Raises:
-            UsageError: if there is no ``ca.crt``, or a file's content does not fit its name.
+            UsageError: if there is no ``ca.crt``, a certificate has no key, or a file's content does not fit
+                its name.
         """
-        found = read_pki_directory(directory)
-        above = found.ca.parent.parent / "ca.crt"
+        # The parent has a ca.crt as well, but that is the Kubernetes cluster's, not etcd's.
+        etcd = directory / "etcd" if exists(directory / "etcd" / "ca.crt") else directory
+        above = etcd.parent / "ca.crt"
+        if not exists(etcd / "ca.crt"):
+            raise UsageError(
+                f"{_OPTION} {directory} holds no ca.crt: without a declaration (--etcd-config) kubeadm's "
+                "names of files are looked for, as in /etc/kubernetes/pki/etcd"
+            )
         return cls(
-            ca=_bundle(found.ca),
-            server=_identity_in(found.server, "server"),
-            peer=_identity_in(found.peer, "peer-pair"),
-            healthcheck=_identity_in(found.healthcheck_client, HEALTHCHECK),
-            apiserver=_identity_in(found.apiserver_etcd_client, APISERVER),
-            kubernetes_ca=_bundle(above) if found.ca.parent.name == "etcd" and exists(above) else None,
+            ca=_bundle(etcd / "ca.crt"),
+            server=_pair(etcd, "server"),
+            peer=_pair(etcd, "peer", "peer-pair"),
+            healthcheck=_pair(etcd, HEALTHCHECK),
+            apiserver=_pair(etcd.parent, APISERVER) or _pair(etcd, APISERVER),
+            kubernetes_ca=_bundle(above) if etcd.name == "etcd" and exists(above) else None,
         )
 
     def defaults(self) -> tuple[PortDefaults, PortDefaults]:
@@ -489,7 +476,10 @@ def _bundle(path: Path) -> TrustBundle:
     return TrustBundle(load_trust(path, option=_OPTION), str(path))
 
 
-def _identity_in(pair: Pair | None, name: str) -> Identity | None:
-    if pair is None:
+def _pair(directory: Path, file: str, name: str | None = None) -> Identity | None:
+    certificate, key = directory / f"{file}.crt", directory / f"{file}.key"
+    if not exists(certificate):
         return None
-    return load_identity(pair.certificate, pair.key, name, options=(_OPTION, _OPTION))
+    if not exists(key):
+        raise UsageError(f"{_OPTION}: {certificate} has no {key.name} beside it: copy both")
+    return load_identity(certificate, key, name or file, options=(_OPTION, _OPTION))

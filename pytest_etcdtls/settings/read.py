@@ -16,7 +16,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.etcd_log.parse import FileLog, LogSource
 from pytest_etcdtls.pki.profile import KeyType
 from pytest_etcdtls.profiles import KUBEADM, NO_PROFILES, Profiles, read_profiles
-from pytest_etcdtls.settings import Source, integer, option, seconds, word
+from pytest_etcdtls.settings import Source, choice, integer, option, seconds
 from pytest_etcdtls.settings.declarations import read_known, read_replay
 from pytest_etcdtls.settings.endpoints import read_connect_to
 from pytest_etcdtls.settings.port_credentials import (
@@ -102,11 +102,6 @@ class Settings:
 
 def owned_sources(owned: Owned, announce: Announce | None, *, pulls: bool = True) -> list[EtcdSource]:
     """Return the etcd that each owned cluster is started from.
-
-    Args:
-        owned: how owned clusters are started.
-        announce: called before an image is pulled.
-        pulls: whether a missing image is pulled.
 
     Raises:
         UsageError: if there is no etcd to start a cluster from.
@@ -194,7 +189,6 @@ def read_settings(
             thresholds=profiles.thresholds,
             sparing=source.flag("etcd_gentle") and not listed,
         )
-    owned = _owned(source)
     compares = baseline is not None or (known is None and len(owned.images) + len(owned.binaries) > 1)
     if source.flag("etcd_fail_on_difference") and not compares:
         raise UsageError(
@@ -281,7 +275,7 @@ def _expiry_days(source: Source) -> int:
 def _owned(source: Source) -> Owned:
     images = source.texts("etcd_image")
     binaries = tuple(_binary(source, text) for text in source.texts("etcd_binary"))
-    backend = word(source, "etcd_backend", "auto", _BACKENDS)
+    backend = choice(source, "etcd_backend", "auto", _BACKENDS)
     if backend == "process" and images:
         raise UsageError("--etcd-image means a container: it does not go with --etcd-backend=process")
     if backend == "container" and binaries:
@@ -327,10 +321,10 @@ def _binary(source: Source, text: str) -> str:
 
 
 def _config(source: Source) -> ClusterConfig:
-    config = ClusterConfig(size=int(word(source, "etcd_size", "1", ("1", "3", "5"))))
+    config = ClusterConfig(size=int(choice(source, "etcd_size", "1", ("1", "3", "5"))))
     if source.text("etcd_key_type") is None:
         return config
-    key_type = KeyType(word(source, "etcd_key_type", "", [str(known) for known in KeyType]))
+    key_type = KeyType(choice(source, "etcd_key_type", "", [str(known) for known in KeyType]))
     return replace(config, pki=replace(config.pki, key_type=key_type))
 
 
@@ -416,7 +410,7 @@ def read_logs(
         host, path = split_host(source, _NAME, text)
         if host is not None and host not in hosts and not more:
             known = ", ".join(hosts) or "none"
-            raise UsageError(f"{option(_NAME)} {text!r} fits no listener given: their hosts are {known}")
+            raise UsageError(f"{option(_NAME)} {text!r} matches no listener given: their hosts are {known}")
         for other, first in claimed.items():
             if host is None or other in ("", host):
                 whom = host or other or "every member"

@@ -256,7 +256,7 @@ def _complete(observer: Observer) -> None:
 
 def _nothing_ran(session: pytest.Session, invocation: Invocation, ledger: Ledger) -> Iterator[str]:
     stopped = session.shouldfail or session.shouldstop
-    if invocation.asked and not ledger.judged and not stopped and not is_selective(session.config):
+    if invocation.requested and not ledger.judged and not stopped and not is_selective(session.config):
         run = ledger.run
         collected = any(checks for target in run.targets for _, checks in target.subjects(run.checks))
         deselected = "they were deselected (-k, -m, --deselect, an ini file)"

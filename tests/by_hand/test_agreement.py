@@ -56,7 +56,7 @@ def found(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 @pytest.mark.etcd_version("3.7.3")
 @pytest.mark.parametrize(("check", "number"), SHOWN_BY.items())
-def test_both_find_it(check: str, number: str, found: Found) -> None:
+def test_the_page_and_our_checks_find_each_fault(check: str, number: str, found: Found) -> None:
     assert check in STEPS[number].ours
     assert found.outcomes(check) & {Outcome.VIOLATES, Outcome.WARNS}
     assert found.deviates(STEPS[number])

@@ -72,7 +72,7 @@ def test_step_does_what_the_page_says(step: Step, walk: Walk) -> None:
 
 @ON_EACH_RELEASE
 @pytest.mark.parametrize("step", [step for step in STEPS if step.ours], ids=lambda step: step.name)
-def test_our_checks_come_to_what_stands_beside_the_step(step: Step, walk: Walk) -> None:
+def test_our_checks_have_the_outcome_that_the_step_names(step: Step, walk: Walk) -> None:
     assert walk.ours is not None
     outcomes = {check: walk.ours.outcomes(check) for check in step.ours}
     assert outcomes == {check: {outcome} for check, outcome in step.ours.items()}
@@ -80,7 +80,9 @@ def test_our_checks_come_to_what_stands_beside_the_step(step: Step, walk: Walk) 
 
 @ON_EACH_RELEASE
 @pytest.mark.parametrize(("step", "block", "version"), REFUSALS, ids=_name)
-def test_alerts_are_those_that_our_attempts_met(step: Step, block: Block, version: str, walk: Walk) -> None:
+def test_alerts_on_the_page_are_those_that_our_attempts_receive(
+    step: Step, block: Block, version: str, walk: Walk
+) -> None:
     """What openssl has printed, against what the plugin saw on connections of its own."""
     assert walk.ours is not None
     by_hand = {int(number) for number in re.findall(r"alert number (\d+)", walk.ran[block.line].output)}

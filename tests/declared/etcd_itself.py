@@ -32,7 +32,7 @@ def trusted_client_ends(declared: EffectiveListener, name: str) -> set[Ending]:
     """Return how an attempt of an identity ends whose chain and names the listener accepts."""
     if name == "wrong-san" and declared.san_rule:
         return {Ending.CLOSED}
-    closed = {Ending.CLOSED} if "http" in declared.speaks else {Ending.REFUSED}
+    closed = {Ending.CLOSED} if "http" in declared.protocols else {Ending.REFUSED}
     if declared.crl in (CRLEffect.REFUSES_ALL, CRLEffect.UNKNOWN):
         return closed  # what is not here is nowhere: etcd runs on this very machine
     if name == "revoked" and declared.crl is CRLEffect.ENFORCED:

@@ -27,7 +27,7 @@ def test_forms_of_a_switch(argument: str, on: bool) -> None:
     assert flags(argument).on("auto-tls") is on
 
 
-def test_the_last_of_equal_flags_counts_and_the_others_are_kept() -> None:
+def test_the_last_of_equal_flags_counts_and_the_others_are_overridden() -> None:
     declaration = flags("--name=a", "--client-cert-auth=false", "--name=b", "--client-cert-auth")
     assert (declaration.text("name"), declaration.on("client-cert-auth")) == ("b", True)
     assert [setting.written for setting in declaration.overridden] == ["--name=a", "--client-cert-auth=false"]
@@ -38,7 +38,7 @@ def test_feature_gates_add_up() -> None:
     assert declaration.text("feature-gates") == "A=true,B=false"
 
 
-def test_the_word_behind_a_switch_is_not_its_value() -> None:
+def test_the_word_after_a_switch_is_not_its_value() -> None:
     declaration = flags("--client-cert-auth", "false", "--name=a")
     (mistake,) = declaration.mistakes
     assert "--client-cert-auth=false" in mistake.text
@@ -47,7 +47,7 @@ def test_the_word_behind_a_switch_is_not_its_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--name",), "--name lacks its value"),
         (("---name=a",), "not the form of a flag"),
@@ -62,9 +62,9 @@ def test_the_word_behind_a_switch_is_not_its_value() -> None:
         (("--listen-client-urls=https://10.0.0.11:99999",), "65535"),
     ],
 )
-def test_mistakes(arguments: tuple[str, ...], said: str) -> None:
+def test_mistakes(arguments: tuple[str, ...], message: str) -> None:
     (mistake,) = flags(*arguments).mistakes
-    assert said in mistake.text
+    assert message in mistake.text
     assert mistake.text.startswith("etcd stops: ")
 
 
@@ -80,7 +80,7 @@ def test_unknown_flags_are_kept_and_shown() -> None:
 
 
 @pytest.mark.parametrize("word", ["gateway", "grpc-proxy"])
-def test_a_proxy_is_no_member(word: str) -> None:
+def test_a_proxy_is_not_a_member(word: str) -> None:
     with pytest.raises(UsageError, match="is a proxy, not a member"):
         flags(word, "start")
 

@@ -36,7 +36,7 @@ def cluster(newest_etcd: Path) -> Iterator[Cluster]:
         yield running
 
 
-def _told(cluster: Cluster, **changes: str) -> Target:
+def _with_declaration(cluster: Cluster, **changes: str) -> Target:
     """Return the cluster as a target whose declaration has other values for some flags."""
     argv = [_changed(argument, changes) for argument in cluster.members[0].argv]
     declaration = from_command_line([argument for argument in argv if argument])
@@ -72,40 +72,44 @@ def test_a_listener_that_is_not_judged_is_not_verified(cluster: Cluster) -> None
 
 
 def test_a_listener_that_nothing_declares_is_found(cluster: Cluster) -> None:
-    result = _judge(_told(cluster, listen_client_urls="https://127.0.0.1:1"), "config.listeners-as-declared")
+    result = _judge(
+        _with_declaration(cluster, listen_client_urls="https://127.0.0.1:1"), "config.listeners-as-declared"
+    )
     (finding,) = result.findings
     assert finding.message.startswith(f"{cluster.members[0].client_url} answers, and nothing in")
     assert finding.expected == "--listen-client-urls=https://127.0.0.1:1 (the command line)"
 
 
-def test_a_bundle_that_is_not_here_is_not_verified(cluster: Cluster) -> None:
-    declared = _told(cluster, trusted_ca_file="/nowhere/ca.crt")
+def test_a_missing_bundle_is_not_verified(cluster: Cluster) -> None:
+    declared = _with_declaration(cluster, trusted_ca_file="/nowhere/ca.crt")
     result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert result.reason.startswith("--trusted-ca-file=/nowhere/ca.crt (the command line) is not here")
     assert "--etcd-pki-dir" in result.reason
 
 
-def test_a_bundle_that_is_none_is_not_verified(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_bundle_without_certificates_is_not_verified(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("no certificate")
-    declared = _told(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
+    declared = _with_declaration(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
     result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.NOT_VERIFIED
     assert "--trusted-ca-file (the command line)" in result.reason
 
 
-def test_without_a_declared_bundle_there_is_nothing_to_judge(cluster: Cluster) -> None:
-    result = _judge(_told(cluster, trusted_ca_file=""), "config.trusted-ca-in-force", Role.CLIENT)
+def test_an_undeclared_bundle_is_not_applicable(cluster: Cluster) -> None:
+    result = _judge(_with_declaration(cluster, trusted_ca_file=""), "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.NOT_APPLICABLE
 
 
-def test_a_renewed_ca_of_the_same_name_is_told_by_who_is_let_in(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_renewed_ca_of_the_same_name_is_recognised_by_the_accepted_clients(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     trusted = cluster.pki.client_ca.certificate
     name = str(trusted.subject.rdns[0].rfc4514_string()).partition("=")[2]
     renewed = CertificateAuthority.create(name, KeyType.ECDSA_P256).certificate
     assert renewed.subject == trusted.subject
     (tmp_path / "ca.crt").write_bytes(encode_certificates([renewed]))
-    declared = _told(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
+    declared = _with_declaration(cluster, trusted_ca_file=f"{tmp_path}/ca.crt")
     result = _judge(declared, "config.trusted-ca-in-force", Role.CLIENT)
     assert result.outcome is Outcome.VIOLATES
     assert "the same name and another key" in result.findings[0].observed
@@ -130,7 +134,7 @@ def test_a_rule_about_names_that_the_accepted_client_keeps_is_not_verified(clust
     assert result.reason.startswith(f"--peer-cert-allowed-cn={name} (the command line) is declared")
 
 
-def test_where_nothing_is_declared_nothing_is_judged(cluster: Cluster) -> None:
+def test_without_a_declaration_nothing_is_judged(cluster: Cluster) -> None:
     target = replace(cluster.target(), declared={})
     of_declarations = [
         check
@@ -169,7 +173,7 @@ MANY = "https://127.0.0.1:2379,https://10.0.0.11:2379,http://127.0.0.1:2382"
         ("unixs:///run/etcd.sock", "https://node1.example:2379", None),
     ],
 )
-def test_which_declared_listener_one_is(urls: str, judged: str, found: str | None) -> None:
+def test_each_judged_listener_matches_a_declared_one(urls: str, judged: str, found: str | None) -> None:
     scheme, _, authority = judged.partition("://")
     host, _, port = authority.rpartition(":")
     listener = Listener(

@@ -70,7 +70,9 @@ CASES: Mapping[str, str] = {
 
 @pytest.mark.etcd_version("3.4", "3.5.1", "3.7")
 @pytest.mark.parametrize("case", CASES)
-def test_read_as_etcd_reads_it(case: str, etcd_binary: Path, workplace: Workplace) -> None:
+def test_a_configuration_file_is_read_as_etcd_reads_it(
+    case: str, etcd_binary: Path, workplace: Workplace
+) -> None:
     path = workplace.directory / "etcd.conf.yml"
     path.write_text(workplace.fill_in(CASES[case]))
     version = binary_version(etcd_binary)
@@ -90,4 +92,4 @@ def test_read_as_etcd_reads_it(case: str, etcd_binary: Path, workplace: Workplac
     assert startup.client is not None
     logged = startup.client
     assert (logged.cert, logged.key, logged.trusted_ca) == (side.certificate, side.key, side.trusted_ca or "")
-    assert (logged.client_cert_auth, logged.crl_file) == (side.asks, side.crl_file or "")
+    assert (logged.client_cert_auth, logged.crl_file) == (side.client_cert_auth, side.crl_file or "")

@@ -1,4 +1,4 @@
-"""What is said to be in force is, on every etcd at hand: who is accepted where, and what etcd's log says."""
+"""The effective configuration is that of every etcd at hand, by its behaviour and by its log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starting import start_process
 from declared.etcd_itself import trusted_client_ends
 from pytest_etcdtls.cluster.cluster import Cluster
 from pytest_etcdtls.cluster.config import ClusterConfig
-from pytest_etcdtls.declared.declaration import CRLFile, Declaration, Whereabouts
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredPaths
 from pytest_etcdtls.declared.effective import (
     ClientAuthentication,
     Effective,
@@ -76,7 +76,7 @@ CONFIGURATIONS: Mapping[str, ClusterConfig] = {
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_what_is_said_is_in_force(name: str, etcd_binary: Path) -> None:
+def test_the_effective_configuration_is_in_force(name: str, etcd_binary: Path) -> None:
     config = CONFIGURATIONS[name]
     try:
         cluster = start_process(config, etcd_binary)
@@ -85,8 +85,8 @@ def test_what_is_said_is_in_force(name: str, etcd_binary: Path) -> None:
     with cluster:
         declaration = _declaration(cluster)
         crls = _crls(declaration)
-        said = effective(declaration, cluster.version, crls)
-        problems = [*_wire(cluster, said), *_log(cluster, said)]
+        expected = effective(declaration, cluster.version, crls)
+        problems = [*_wire(cluster, expected), *_log(cluster, expected)]
     assert not problems, "\n".join(problems)
 
 
@@ -97,15 +97,15 @@ def _declaration(cluster: Cluster) -> Declaration:
 
 
 def _crls(declaration: Declaration) -> dict[str, CRLFile]:
-    where = Whereabouts()
+    paths = DeclaredPaths()
     settings = [declaration.settings.get(name) for name in ("client-crl-file", "peer-crl-file")]
-    return {setting.value: read_crl(setting, where) for setting in settings if setting is not None}
+    return {setting.value: read_crl(setting, paths) for setting in settings if setting is not None}
 
 
-def _wire(cluster: Cluster, said: Effective) -> Iterator[str]:
-    """Yield every difference between what is said and what is seen."""
+def _wire(cluster: Cluster, expected: Effective) -> Iterator[str]:
+    """Yield every difference between the effective configuration and the behaviour."""
     listeners = {(str(one.role), one.url): one for one in cluster.target().listeners}
-    for declared in said.listeners:
+    for declared in expected.listeners:
         listener = listeners[str(declared.role), str(declared.url)]
         if declared.plaintext:
             plain = replace(listener, scheme="http")
@@ -135,7 +135,7 @@ def _identities(cluster: Cluster, declared: EffectiveListener, listener: Listene
             declared.maximum or version
         )
         for name, identity in presented.items():
-            protocol = Protocol.HTTP1 if "http" in declared.speaks else Protocol.GRPC
+            protocol = Protocol.HTTP1 if "http" in declared.protocols else Protocol.GRPC
             path = "/version" if protocol is Protocol.HTTP1 else "/grpc.health.v1.Health/Check"
             if declared.role is Role.METRICS:
                 path = "/health"
@@ -146,12 +146,12 @@ def _identities(cluster: Cluster, declared: EffectiveListener, listener: Listene
 
 
 def _ways(declared: EffectiveListener, name: str) -> set[Ending]:
-    """Return how an attempt of that identity ends, if what is said is true."""
+    """Return how an attempt of that identity ends, according to the effective configuration."""
     side = declared.side
     assert side is not None
-    if side.admission is ClientAuthentication.ANYBODY:
+    if side.client_auth is ClientAuthentication.ANYBODY:
         return {Ending.SERVED}
-    if name in ("none", "foreign") or side.admission is ClientAuthentication.SYSTEM_ROOTS:
+    if name in ("none", "foreign") or side.client_auth is ClientAuthentication.SYSTEM_ROOTS:
         return {Ending.REFUSED}
     if side.allowed_cn or side.allowed_hostname:
         return {Ending.REFUSED}
@@ -165,12 +165,12 @@ def _differs(declared: EffectiveListener, attempt: Attempt, what: str, ways: set
         yield f"{place}: {what}: {attempt.describe()}, not {expected}"
 
 
-def _log(cluster: Cluster, said: Effective) -> Iterator[str]:
-    """Yield every difference between what is said and what etcd says of itself."""
+def _log(cluster: Cluster, expected: Effective) -> Iterator[str]:
+    """Yield every difference between the effective configuration and etcd's log."""
     startup = last_startup(read_entries(cluster.members[0].log()))
     if startup.etcd_version != cluster.version or not startup.go_version:
         yield f"the log tells another version: {startup}"
-    for logged, side in ((startup.client, said.sides["client"]), (startup.peer, said.sides["peer"])):
+    for logged, side in ((startup.client, expected.sides["client"]), (startup.peer, expected.sides["peer"])):
         if logged is not None and not side.generated and _logged(side) != logged:
             yield f"the log tells {logged}, not {_logged(side)}"
         if (logged is not None) != side.has_certificate:
@@ -182,6 +182,6 @@ def _logged(side: TLSSide) -> LoggedTLS:
         cert=side.certificate or "",
         key=side.key or "",
         trusted_ca=side.trusted_ca or "",
-        client_cert_auth=side.asks,
+        client_cert_auth=side.client_cert_auth,
         crl_file=side.crl_file or "",
     )

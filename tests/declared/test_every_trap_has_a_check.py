@@ -51,12 +51,12 @@ def test_a_trap_has_a_check_of_its_name(id_: str) -> None:
     assert check.level is (Level.SHOULD if id_ in _SHOULD else Level.MUST)
 
 
-def test_each_of_these_checks_judges_one_trap_that_there_is() -> None:
+def test_each_trap_check_judges_an_existing_trap() -> None:
     registered = _ids(CHECKS, "config_*.py", "trap_check")
     assert sorted(registered) == sorted(set(registered))
     assert sorted([*registered, "crl-missing"]) == TRAPS
 
 
-def test_a_trap_is_about_the_declaration_and_not_about_a_listener() -> None:
+def test_trap_checks_judge_the_target_and_no_listener() -> None:
     roles = {id_: catalogue()[f"config.{id_}"].roles for id_ in TRAPS}
     assert [id_ for id_, of in roles.items() if of] == ["crl-missing"]

@@ -107,7 +107,7 @@ def test_keys_of_another_kind(tmp_path: Path) -> None:
     assert ["snapshot-count" in mistakes[0], "nanoseconds" in mistakes[1], len(mistakes)] == [True, True, 2]
 
 
-def test_a_plain_off_is_no_proxy(tmp_path: Path) -> None:
+def test_an_unquoted_off_is_not_a_proxy_mode(tmp_path: Path) -> None:
     """In YAML it is a boolean, and etcd up to 3.5 stops; later ones ignore the key."""
     plain, quoted = written(tmp_path, "proxy: off\n"), written(tmp_path, "proxy: 'off'\n")
     stops = {
@@ -120,7 +120,7 @@ def test_a_plain_off_is_no_proxy(tmp_path: Path) -> None:
 
 @pytest.mark.etcd_version("3.6", "3.7")
 def test_feature_gates_are_those_of_etcd(etcd_binary: Path, workplace: Workplace) -> None:
-    """Each gate of a version starts it, and each gate of the other one does what is said."""
+    """Each gate of a version starts it, and each gate of the other one does what is message."""
     version = binary_version(etcd_binary)
     every = sorted(frozenset().union(*FEATURE_GATES.values()))
     for gate in every:
@@ -130,7 +130,7 @@ def test_feature_gates_are_those_of_etcd(etcd_binary: Path, workplace: Workplace
         assert ("unrecognized feature gate" in log) is not known, gate
 
 
-def test_a_certificate_in_der_is_none_that_etcd_reads(pki_files: Path, tmp_path: Path) -> None:
+def test_etcd_does_not_read_a_certificate_in_der(pki_files: Path, tmp_path: Path) -> None:
     certificate = x509.load_pem_x509_certificate((pki_files / "server.crt").read_bytes())
     der = tmp_path / "server.der"
     der.write_bytes(certificate.public_bytes(Encoding.DER))

@@ -95,20 +95,20 @@ PER_LISTENER = sorted(
 
 
 @pytest.mark.parametrize("id_", PER_LISTENER)
-def test_nothing_is_said_of_a_listener_that_nothing_declares(id_: str) -> None:
+def test_an_undeclared_listener_has_no_findings(id_: str) -> None:
     check = catalogue()[id_]
     counterexample = check.counterexample(
         **{name: sample(need, sorted(check.roles)[-1]) for name, need in check.needs.items()}
     )
-    said = _judge(id_, **{**counterexample, "declaration": _undeclared()})
-    assert _outcome(said) is Outcome.NOT_VERIFIED
-    assert "config.listeners-as-declared" in getattr(said[0], "reason", "")
+    judged = _judge(id_, **{**counterexample, "declaration": _undeclared()})
+    assert _outcome(judged) is Outcome.NOT_VERIFIED
+    assert "config.listeners-as-declared" in getattr(judged[0], "reason", "")
 
 
 # Client authentication
 
 
-def test_a_setting_is_named_with_its_place_and_the_trap_that_it_is_in() -> None:
+def test_a_finding_names_the_setting_its_line_and_its_trap() -> None:
     declaration = _declared(*without("cert-file", "key-file"), "--auto-tls")
     (finding,) = _judge("config.client-auth-in-force", declaration=declaration, matrix=_open())
     assert isinstance(finding, Finding)
@@ -120,20 +120,20 @@ def test_a_setting_is_named_with_its_place_and_the_trap_that_it_is_in() -> None:
     assert finding.evidence["declared"] == "--client-cert-auth=true (the command line)"
 
 
-def test_what_etcd_would_do_is_told_from_what_runs() -> None:
-    said = _message(_judge("config.client-auth-in-force", declaration=_declared(*GOOD), matrix=_open()))
+def test_a_finding_distinguishes_drift_from_the_declaration() -> None:
+    judged = _message(_judge("config.client-auth-in-force", declaration=_declared(*GOOD), matrix=_open()))
     assert (
-        "etcd 3.6.16, started with this declaration, would behave differently: it was not restarted" in said
+        "etcd 3.6.16, started with this declaration, would behave differently: it was not restarted" in judged
     )
 
 
-def test_with_what_does_not_start_something_else_was_started() -> None:
+def test_a_declaration_that_does_not_start_is_not_the_running_one() -> None:
     declaration = _declared(*GOOD, "--client-cert-ath")
-    said = _message(_judge("config.client-auth-in-force", declaration=declaration, matrix=_open()))
-    assert "etcd 3.6.16 does not start with this declaration" in said
+    judged = _message(_judge("config.client-auth-in-force", declaration=declaration, matrix=_open()))
+    assert "etcd 3.6.16 does not start with this declaration" in judged
 
 
-def test_a_bundle_alone_declares_it_from_3_4_on() -> None:
+def test_a_bundle_alone_declares_client_authentication_from_3_4_on() -> None:
     arguments = without("client-cert-auth")
     new, old = _declared(*arguments), _declared(*arguments, version="3.3.27")
     assert _message(_judge("config.client-auth-in-force", declaration=new, matrix=_open())).startswith(CA)
@@ -141,27 +141,27 @@ def test_a_bundle_alone_declares_it_from_3_4_on() -> None:
     assert isinstance(note, Note)
 
 
-def test_a_bundle_alone_is_a_trap_in_3_3_for_who_reads_it() -> None:
+def test_a_bundle_alone_is_a_trap_in_3_3() -> None:
     declaration = _declared(*without("client-cert-auth"), version="3.3.27")
     silent = replace(
         sample(Need(AnnouncedCAs), "client"), requested=tuple((str(version), False) for version in TLSVersion)
     )
-    said = _message(_judge("config.trusted-ca-in-force", declaration=declaration, announced=silent))
-    assert "--trusted-ca-file alone accepts every client" in said
+    judged = _message(_judge("config.trusted-ca-in-force", declaration=declaration, announced=silent))
+    assert "--trusted-ca-file alone accepts every client" in judged
 
 
-def test_what_nothing_declares_is_not_in_force_either() -> None:
+def test_undeclared_client_authentication_is_not_in_force() -> None:
     declaration = _declared(*URLS, *PAIR)
     assert _judge("config.client-auth-in-force", declaration=declaration, matrix=_open())[0] == Note(
         "every client is accepted, as declared"
     )
-    said = _message(_judge("config.client-auth-in-force", declaration=declaration))
-    assert said.startswith(
+    judged = _message(_judge("config.client-auth-in-force", declaration=declaration))
+    assert judged.startswith(
         "clients without a certificate are refused, and nothing in the command line requires one"
     )
 
 
-def test_a_trap_that_etcd_did_not_fall_into_is_noted() -> None:
+def test_a_trap_that_is_not_in_force_is_noted() -> None:
     declaration = _declared(*without("cert-file", "key-file"), "--auto-tls")
     (note,) = _judge("config.client-auth-in-force", declaration=declaration)
     assert isinstance(note, Note)
@@ -169,7 +169,7 @@ def test_a_trap_that_etcd_did_not_fall_into_is_noted() -> None:
 
 
 @pytest.mark.parametrize("ending", [Ending.UNCLEAR, Ending.OTHER, Ending.CLOSED])
-def test_an_unclear_end_says_nothing(ending: Ending) -> None:
+def test_an_unclear_attempt_is_inconclusive(ending: Ending) -> None:
     assert _outcome(_judge("config.client-auth-in-force", matrix=_ways(ending))) is Outcome.INCONCLUSIVE
 
 
@@ -187,11 +187,11 @@ def test_an_empty_list_is_not_the_declared_bundle() -> None:
     assert finding.observed == "TLSv1.2: no CA"
 
 
-@pytest.mark.parametrize(("signed", "accepted", "said"), [(False, "client", 1), (False, None, 0)])
-def test_a_ca_of_the_same_name_and_another_key(signed: bool, accepted: str | None, said: int) -> None:
+@pytest.mark.parametrize(("signed", "accepted", "findings"), [(False, "client", 1), (False, None, 0)])
+def test_a_ca_of_the_same_name_and_another_key(signed: bool, accepted: str | None, findings: int) -> None:
     bundle = replace(sample(Need(DeclaredBundle), "client"), signed=signed, accepted=accepted)
     found = _judge("config.trusted-ca-in-force", bundle=bundle)
-    assert len(found) == said
+    assert len(found) == findings
     assert all("another key" in one.observed for one in found if isinstance(one, Finding))
 
 
@@ -231,11 +231,13 @@ def test_versions(
     arguments: tuple[str, ...], served_protocols: tuple[TLSVersion, ...], named: str | None
 ) -> None:
     declaration = _declared(*GOOD, *arguments)
-    said = _judge("config.version-range-in-force", declaration=declaration, answer=_answer(*served_protocols))
-    assert (_message(said).startswith(named)) if named else said == []
+    judged = _judge(
+        "config.version-range-in-force", declaration=declaration, answer=_answer(*served_protocols)
+    )
+    assert (_message(judged).startswith(named)) if named else judged == []
 
 
-def test_an_unclear_version_says_nothing() -> None:
+def test_an_unclear_tls_version_is_inconclusive() -> None:
     answer = _answer(TWELVE, THIRTEEN)
     answer = replace(answer, tls=tuple(replace(one, ending=Ending.UNCLEAR) for one in answer.tls[:1]))
     assert _outcome(_judge("config.version-range-in-force", answer=answer)) is Outcome.INCONCLUSIVE
@@ -258,9 +260,9 @@ def test_go_has_shorter_names_of_two_suites() -> None:
     assert note == Note("declared and not accepted here: TLS_RSA_WITH_RC4_128_SHA")
 
 
-def test_without_a_list_go_decides() -> None:
-    said = _judge("config.suites-in-force", declaration=_declared(*GOOD))
-    assert _outcome(said) is Outcome.NOT_APPLICABLE
+def test_without_cipher_suites_go_decides() -> None:
+    judged = _judge("config.suites-in-force", declaration=_declared(*GOOD))
+    assert _outcome(judged) is Outcome.NOT_APPLICABLE
 
 
 # Names and listeners
@@ -273,8 +275,8 @@ def test_a_rule_is_not_judged_where_everybody_is_refused() -> None:
         replace(cell, control=replace(cell.control, tries=cell.tries)) for cell in rule.admission.cells
     )
     refused = replace(rule, admission=replace(rule.admission, cells=cells))
-    said = _judge("config.allowed-names-in-force", names=DeclaredNames((refused,)))
-    assert {one.outcome for one in said if isinstance(one, CannotJudge)} == {Outcome.NOT_VERIFIED}
+    judged = _judge("config.allowed-names-in-force", names=DeclaredNames((refused,)))
+    assert {one.outcome for one in judged if isinstance(one, CannotJudge)} == {Outcome.NOT_VERIFIED}
 
 
 def _listeners(**changes: Any) -> ListenersSeen:
@@ -283,8 +285,8 @@ def _listeners(**changes: Any) -> ListenersSeen:
 
 
 def test_https_that_answers_plaintext() -> None:
-    said = _message(_judge("config.listeners-as-declared", listeners=_listeners(plaintext=True)))
-    assert "is declared as https and answers plaintext" in said
+    judged = _message(_judge("config.listeners-as-declared", listeners=_listeners(plaintext=True)))
+    assert "is declared as https and answers plaintext" in judged
 
 
 def test_plaintext_beside_tls_may_be_declared() -> None:
@@ -295,15 +297,15 @@ def test_plaintext_beside_tls_may_be_declared() -> None:
     assert _judge("config.listeners-as-declared", listeners=listeners) == []
 
 
-def test_what_does_not_answer_is_not_verified() -> None:
-    said = _judge("config.listeners-as-declared", listeners=_listeners(tls=False))
-    assert _outcome(said) is Outcome.NOT_VERIFIED
+def test_a_listener_that_does_not_answer_is_not_verified() -> None:
+    judged = _judge("config.listeners-as-declared", listeners=_listeners(tls=False))
+    assert _outcome(judged) is Outcome.NOT_VERIFIED
 
 
-def test_what_is_declared_only_is_not_verified() -> None:
+def test_a_declared_listener_that_is_not_judged_is_not_verified() -> None:
     unseen = UnseenListener(member="m0", url="https://10.0.0.11:2379", reason="is on loopback")
-    said = _judge("config.listeners-as-declared", listeners=replace(_listeners(), unseen=(unseen,)))
-    assert said == [CannotJudge(Outcome.NOT_VERIFIED, "is on loopback")]
+    judged = _judge("config.listeners-as-declared", listeners=replace(_listeners(), unseen=(unseen,)))
+    assert judged == [CannotJudge(Outcome.NOT_VERIFIED, "is on loopback")]
 
 
 # Traps
@@ -315,12 +317,12 @@ def _with_trap(**facts: Any) -> Declarations:
     return Declarations((replace(first, traps=(trap,)),))
 
 
-def test_an_uncertain_trap_is_no_violation() -> None:
-    said = _judge("config.does-not-start", declarations=_with_trap(certain=False))
-    assert _outcome(said) is Outcome.NOT_VERIFIED
+def test_an_uncertain_trap_is_not_verified() -> None:
+    judged = _judge("config.does-not-start", declarations=_with_trap(certain=False))
+    assert _outcome(judged) is Outcome.NOT_VERIFIED
 
 
-def test_an_etcd_that_runs_all_the_same_was_started_with_something_else() -> None:
+def test_a_running_etcd_was_not_started_with_what_does_not_start() -> None:
     running = _with_trap(starts=False)
     assert "runs, so it was started with other settings" in _message(
         _judge("config.does-not-start", declarations=running)
@@ -349,20 +351,20 @@ def _acceptance(ending: Ending, *, has_names: bool = False, role: str = "client"
         (sample(Need(AcceptedClient), "client"), Outcome.CONFORMS),
     ],
 )
-def test_whether_etcd_finds_the_list_is_told_by_the_good_client(
+def test_the_good_client_shows_whether_etcd_finds_the_crl(
     acceptance: AcceptedClient, outcome: Outcome
 ) -> None:
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der")
-    (said,) = _judge("config.crl-missing", declaration=declaration, client=acceptance)
-    found = {Finding: Outcome.VIOLATES, Note: Outcome.CONFORMS}.get(type(said))
-    assert (found or getattr(said, "outcome", None)) is outcome
+    (judged,) = _judge("config.crl-missing", declaration=declaration, acceptance=acceptance)
+    found = {Finding: Outcome.VIOLATES, Note: Outcome.CONFORMS}.get(type(judged))
+    assert (found or getattr(judged, "outcome", None)) is outcome
 
 
-def test_a_list_that_is_not_looked_at_need_not_be_there() -> None:
+def test_a_crl_that_etcd_ignores_may_be_missing() -> None:
     split = "--listen-client-http-urls=https://10.0.0.11:2382"
     declaration = _declared(*GOOD, "--client-crl-file=/nowhere/crl.der", split, version="3.5.21")
-    (said,) = _judge("config.crl-missing", declaration=declaration, client=_acceptance(Ending.CLOSED))
-    assert isinstance(said, Note)
+    (judged,) = _judge("config.crl-missing", declaration=declaration, acceptance=_acceptance(Ending.CLOSED))
+    assert isinstance(judged, Note)
 
 
 def test_authentication_without_a_bundle_is_in_force_by_the_roots_of_the_system() -> None:

@@ -17,7 +17,7 @@ from declared.declaring import AUTH, CA, GOOD, PAIR, URLS, flags, without, writt
 from declared.etcd_itself import run
 from pytest_etcdtls.cluster.config import ClusterConfig
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, Encoding, Whereabouts
+from pytest_etcdtls.declared.declaration import CRLFile, Declaration, DeclaredMember, DeclaredPaths, Encoding
 from pytest_etcdtls.declared.reading import declared_member, from_command_line, read_declaration
 from pytest_etcdtls.declared.traps import Prospect, later_lines, look_ahead
 from pytest_etcdtls.pki.profile import KeyType, PKIPlan
@@ -32,12 +32,12 @@ CRL = "--client-crl-file=/pki/crl"
 def _ahead(declaration: Declaration, version: str, encoding: Encoding | None = None) -> tuple[Prospect, ...]:
     crl = CRLFile(declared="/pki/crl", found="/pki/crl" if encoding else None, encoding=encoding)
     crls = {"/pki/crl": crl} if declaration.text("client-crl-file") else {}
-    member = DeclaredMember(declaration=declaration, where=Whereabouts(), crls=crls)
+    member = DeclaredMember(declaration=declaration, paths=DeclaredPaths(), crls=crls)
     return tuple(one for one in look_ahead(member, version) if not one.source.startswith("Go"))
 
 
 def _of_go(version: str, *argv: str) -> list[Prospect]:
-    member = DeclaredMember(declaration=flags(*(argv or GOOD)), where=Whereabouts(), crls={})
+    member = DeclaredMember(declaration=flags(*(argv or GOOD)), paths=DeclaredPaths(), crls={})
     return [one for one in look_ahead(member, version) if one.source.startswith("Go")]
 
 
@@ -46,11 +46,11 @@ def _short(prospects: tuple[Prospect, ...]) -> list[tuple[str, str, bool]]:
 
 
 @pytest.mark.parametrize("version", ["3.3.27", "3.4.23", "3.5.1", "3.5.33", "3.6.16", "3.7.3"])
-def test_mutual_tls_meets_nothing(version: str) -> None:
+def test_mutual_tls_has_no_prospects(version: str) -> None:
     assert _ahead(flags(*GOOD), version) == ()
 
 
-def test_defaults_of_go_move_once_and_where_suites_are_not_declared() -> None:
+def test_defaults_of_go_are_reported_once_and_only_without_cipher_suites() -> None:
     found = _of_go("3.5.15")
     assert all(one.harmless for one in found)
     assert [(one.line, one.source.partition(";")[0]) for one in found] == [
@@ -65,7 +65,7 @@ def test_defaults_of_go_move_once_and_where_suites_are_not_declared() -> None:
 
 
 @pytest.mark.two_etcds
-def test_etcds_drop_rsa_key_exchange_where_it_is_said(etcd_binaries: dict[str, Path]) -> None:
+def test_etcds_refuse_rsa_key_exchange_from_the_named_version_on(etcd_binaries: dict[str, Path]) -> None:
     """A client with that suite alone, at each etcd with an RSA key: served while Go has it by default."""
     config = ClusterConfig(pki=PKIPlan(key_type=KeyType.RSA_2048))
     served = {}
@@ -86,9 +86,9 @@ def test_etcds_drop_rsa_key_exchange_where_it_is_said(etcd_binaries: dict[str, P
                     served[version] = False
     for version, is_served in served.items():
         if version.startswith("3.5"):
-            said = [one for one in _of_go(version) if "RSA key exchange" in one.summary]
-            assert bool(said) is is_served, (version, served)
-            assert not said or not any(served[later] for later in served if later > "3.6")
+            reported = [one for one in _of_go(version) if "RSA key exchange" in one.summary]
+            assert bool(reported) is is_served, (version, served)
+            assert not reported or not any(served[later] for later in served if later > "3.6")
 
 
 def test_lines_after_a_version() -> None:
@@ -97,7 +97,7 @@ def test_lines_after_a_version() -> None:
     assert later_lines("3.7.0") == later_lines("3.9.1") == later_lines(None) == ()
 
 
-def test_a_pem_revocation_list_is_met_in_3_6_and_once() -> None:
+def test_a_crl_in_pem_is_reported_once_for_3_6() -> None:
     (found,) = _ahead(flags(*GOOD, CRL), "3.4.23", Encoding.PEM)
     assert (found.line, found.release, found.harmless) == ("3.6", "3.6.16", False)
     assert "openssl crl" in found.remedy
@@ -128,14 +128,14 @@ GONE: Mapping[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", GONE)
-def test_flags_and_values_that_are_gone(case: str) -> None:
+def test_removed_flags_and_values_are_prospects(case: str) -> None:
     flag, version, line, remedy = GONE[case]
     (found,) = [one for one in _ahead(flags(*GOOD, flag), version) if not one.harmless]
     assert (found.line, [one.spelled for one in found.settings]) == (line, [flag.partition("=")[0]])
     assert remedy in found.remedy
 
 
-def test_what_moves_without_a_trap(tmp_path: Path) -> None:
+def test_changes_without_a_trap_are_prospects(tmp_path: Path) -> None:
     (ca,) = _ahead(flags(*without("client-cert-auth")), "3.3.27")
     assert (ca.line, "refuses clients without a certificate" in ca.summary) == ("3.4", True)
     (names, gateway) = _ahead(
@@ -156,7 +156,7 @@ def test_what_moves_without_a_trap(tmp_path: Path) -> None:
     assert (rule.line, rule.settings[0].spelled) == ("3.7", *variable)
 
 
-def test_what_distributions_write_themselves_is_a_note() -> None:
+def test_flags_that_kubeadm_replaces_are_notes() -> None:
     old = _ahead(read_declaration(SHAPES / "kubeadm" / "v1.31.yaml"), "3.5.15")
     assert [(line, harmless) for line, _, harmless in _short(old)] == [("3.7", True)] * 2
     assert _ahead(read_declaration(SHAPES / "kubeadm" / "v1.34.yaml"), "3.6.4") == ()
@@ -166,7 +166,7 @@ def test_what_distributions_write_themselves_is_a_note() -> None:
         assert all(one.harmless for one in found), shape
 
 
-def test_an_extra_argument_in_kubeadm_s_manifest_is_none(tmp_path: Path) -> None:
+def test_an_extra_argument_in_kubeadms_manifest_is_a_finding(tmp_path: Path) -> None:
     text = (SHAPES / "kubeadm" / "v1.31.yaml").read_text()
     text = text.replace("    - etcd\n", "    - etcd\n    - --experimental-corrupt-check-time=4h\n", 1)
     found = _ahead(written(tmp_path, text, "etcd.yaml"), "3.5.15")
@@ -190,7 +190,7 @@ ON_ETCD = (
 
 @pytest.mark.two_etcds
 @pytest.mark.parametrize("flag", ON_ETCD)
-def test_later_etcds_refuse_what_is_said(
+def test_later_etcds_refuse_the_reported_settings(
     flag: str, etcd_binaries: dict[str, Path], workplace: Workplace
 ) -> None:
     """Each etcd with which it starts tells of the first later one with which it does not."""
@@ -205,24 +205,24 @@ def test_later_etcds_refuse_what_is_said(
     for line, binary in newest.items():
         later = [other for other in later_lines(binary_version(binary)) if other in starts]
         if starts.get(line) and later:
-            said = {one.line for one in look_ahead(declared, binary_version(binary)) if not one.harmless}
+            reported = {one.line for one in look_ahead(declared, binary_version(binary)) if not one.harmless}
             stops = next((other for other in later if not starts[other]), None)
-            assert (stops is None) == (not said & {*later}), (line, said, starts)
-            assert stops is None or stops in said
+            assert (stops is None) == (not reported & {*later}), (line, reported, starts)
+            assert stops is None or stops in reported
 
 
 @pytest.mark.two_etcds
-def test_a_pem_list_locks_everybody_out_where_it_is_said(etcd_binaries: dict[str, Path]) -> None:
+def test_etcd_3_6_refuses_every_client_with_a_crl_in_pem(etcd_binaries: dict[str, Path]) -> None:
     """The same configuration on every etcd: the good client is served by those that read PEM."""
     config = ClusterConfig(client_crl_file="crl.pem")
-    served, said = {}, {}
+    served, reported = {}, {}
     for version, binary in etcd_binaries.items():
         with start_process(replace(config, expects_health=version < "3.6"), binary) as cluster:
             [listener] = [one for one in cluster.target().listeners if one.role is Role.CLIENT]
             request = Request(purpose="the good client", identity=cluster.pki.client, path="/version")
             served[version] = make_attempt(listener, request, 5).ending is Ending.SERVED
             declared = declared_member(from_command_line(cluster.members[0].argv))
-            said[version] = [
+            reported[version] = [
                 (one.line, "crl.pem is PEM" in one.summary)
                 for one in look_ahead(declared, version)
                 if not one.harmless
@@ -230,7 +230,7 @@ def test_a_pem_list_locks_everybody_out_where_it_is_said(etcd_binaries: dict[str
     for version in etcd_binaries:
         reads_it = version < "3.6"
         assert served[version] is reads_it
-        assert said[version] == ([("3.6", True)] if reads_it else [])
+        assert reported[version] == ([("3.6", True)] if reads_it else [])
 
 
 def test_sources_name_the_line() -> None:

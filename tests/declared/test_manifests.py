@@ -1,4 +1,4 @@
-"""Manifests: every way to start etcd in a container, and one clear message for what starts no etcd."""
+"""Manifests: the ways to start etcd in a container, and one clear message for other manifests."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_several_documents(tmp_path: Path) -> None:
     assert written(tmp_path, text).text("name") == "a"
 
 
-def test_what_the_api_server_knows_of_a_pod(tmp_path: Path) -> None:
+def test_fields_of_a_pod_from_the_api_server_are_resolved(tmp_path: Path) -> None:
     container = _container(
         command=["etcd", "--name=$(NAME)", "--listen-client-urls=https://$(IP):2379"],
         env=[
@@ -93,7 +93,7 @@ def test_what_the_api_server_knows_of_a_pod(tmp_path: Path) -> None:
     assert str(declaration.urls("listen-client-urls")[0]) == "https://10.1.2.3:2379"
 
 
-def test_dollars_that_stay(tmp_path: Path) -> None:
+def test_unknown_and_escaped_references_stay(tmp_path: Path) -> None:
     container = _container(
         command=["etcd", "--name=$$(NODE)$(UNKNOWN)"], env=[{"name": "NODE", "value": "a"}]
     )
@@ -136,7 +136,7 @@ def test_mounts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "message"),
     [
         (
             _pod({"name": "kube-apiserver", "command": ["kube-apiserver", "--etcd-servers=x"]}),
@@ -182,14 +182,14 @@ def test_mounts(tmp_path: Path) -> None:
         (_pod(_container(command=["etcd", "grpc-proxy"])), r"declaration:\d+: etcd grpc-proxy is a proxy"),
     ],
 )
-def test_manifests_of_something_else(document: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
+def test_manifests_that_are_refused(document: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
         written(tmp_path, yaml.safe_dump(document))
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_told_and_does_not_matter_is_noted(tmp_path: Path) -> None:
+def test_an_unknown_value_without_effect_on_tls_is_noted(tmp_path: Path) -> None:
     source = {"fieldRef": {"fieldPath": "spec.nodeName"}}
     container = _container(command=["etcd"], env=[{"name": "ETCD_NAME", "valueFrom": source}])
     declaration = written(tmp_path, yaml.safe_dump(_pod(container)))

@@ -12,7 +12,7 @@ from zoo.members import ZOO
 
 @pytest.mark.etcd_version("3.5.33", "3.6", "3.7")
 @pytest.mark.parametrize("name", ["client-auth-hidden", "peer-names-without-client-auth"])
-def test_what_follows_from_a_trap_is_one_fault(
+def test_consequences_of_a_trap_are_one_fault(
     name: str, etcd_binary: Path, pytester: pytest.Pytester
 ) -> None:
     [member] = [one for one in ZOO if one.name == name]

@@ -1,4 +1,4 @@
-"""Declarations of the shapes that real tools write, each read to what etcd is told by it."""
+"""Declarations as real tools write them, each read to its settings and effective configuration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_kubeadm(name: str, version: str) -> None:
     ]
     assert [str(url) for url in advertised(declaration, Role.CLIENT)] == ["https://10.0.0.11:2379"]
     sides = effective(declaration).sides
-    assert {side.admission for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
+    assert {side.client_auth for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
     assert {side.trusted_ca for side in sides.values()} == {"/etc/kubernetes/pki/etcd/ca.crt"}
     assert sides["client"].certificate == "/etc/kubernetes/pki/etcd/server.crt"
     assert sides["peer"].dials_with == "/etc/kubernetes/pki/etcd/peer.crt"
@@ -43,7 +43,7 @@ def test_kubeadm(name: str, version: str) -> None:
     assert "--cert-file" in Path(place.file).read_text().splitlines()[(place.line or 0) - 1]
 
 
-def test_kubeadm_s_second_control_plane_with_an_extra_argument() -> None:
+def test_kubeadms_second_control_plane_with_an_extra_argument() -> None:
     """IPv6, an existing cluster, and ``extraArgs`` for a flag that is given: the later one wins."""
     declaration = read_declaration(SHAPES / "kubeadm" / "v1.34-joined.yaml")
     assert [str(one.url) for one in declared_listeners(declaration)] == [
@@ -58,7 +58,7 @@ def test_kubeadm_s_second_control_plane_with_an_extra_argument() -> None:
     ]
     (metrics,) = effective(declaration).at(Role.METRICS)
     assert metrics.san_rule
-    assert metrics.admission is ClientAuthentication.TRUSTED_CA
+    assert metrics.client_auth is ClientAuthentication.TRUSTED_CA
     assert not find_traps(declaration)
 
 
@@ -81,7 +81,7 @@ def test_k3s(version: str) -> None:
     assert declaration.form is Form.YAML
     assert {setting.via for setting in declaration.settings.values()} == {Via.KEY}
     done = effective(declaration, version)
-    assert [(str(one.role), str(one.url), sorted(one.speaks)) for one in done.listeners][:3] == [
+    assert [(str(one.role), str(one.url), sorted(one.protocols)) for one in done.listeners][:3] == [
         ("client", "https://127.0.0.1:2379", ["grpc"]),
         ("client", "https://10.0.0.21:2379", ["grpc"]),
         ("client-http", "https://127.0.0.1:2382", ["http"]),
@@ -107,16 +107,16 @@ def test_kubespray(name: str) -> None:
     assert {setting.via for setting in declaration.settings.values()} == {Via.VARIABLE}
     assert Path(declaration.settings["cert-file"].place.file).name == "etcd.env"
     assert declaration.etcdctl["ETCDCTL_CERT"] == "/etc/ssl/etcd/ssl/admin-node1.pem"
-    assert effective(declaration).sides["peer"].asks
+    assert effective(declaration).sides["peer"].client_cert_auth
     assert not find_traps(declaration, "3.5.16")
     assert not find_traps(declaration, "3.7.3"), "variables that are gone are none about TLS"
 
 
-def test_kubespray_s_script_names_the_image() -> None:
+def test_kubesprays_script_names_the_image() -> None:
     assert read_declaration(SHAPES / "kubespray" / "etcd-docker").version == "3.5.16"
 
 
-def test_openshift_s_script_in_a_pod_with_a_proxy_beside_it() -> None:
+def test_openshifts_script_in_a_pod_with_a_proxy() -> None:
     """The flags are in a script, their values in the container's variables; another container is a proxy."""
     declaration = read_declaration(SHAPES / "openshift" / "etcd-pod.yaml")
     assert (declaration.form, declaration.text("name")) == (Form.MANIFEST, "master-0")
@@ -140,13 +140,13 @@ def test_openshift_s_script_in_a_pod_with_a_proxy_beside_it() -> None:
         (mount.inside, mount.outside) for mount in declaration.mounts
     ]
     sides = effective(declaration, "3.5.33").sides
-    assert {side.admission for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
+    assert {side.client_auth for side in sides.values()} == {ClientAuthentication.TRUSTED_CA}
     (note,) = declaration.notes
     assert "ETCD_INITIAL_CLUSTER is not in this file ($(discover-etcd-initial-cluster ...))" in note
     assert {trap.id for trap in find_traps(declaration, "3.5.33")} == {"unknown-variable"}
 
 
-def test_debian_s_defaults_declare_nothing() -> None:
+def test_debians_defaults_declare_nothing() -> None:
     declaration = read_declaration(SHAPES / "debian" / "etcd")
     assert (declaration.form, dict(declaration.settings)) == (Form.ENVIRONMENT_FILE, {})
     assert [str(one.url) for one in declared_listeners(declaration)] == [
@@ -156,7 +156,7 @@ def test_debian_s_defaults_declare_nothing() -> None:
     assert not find_traps(declaration)
 
 
-def test_debian_s_unit() -> None:
+def test_debians_unit() -> None:
     declaration = read_declaration(SHAPES / "debian" / "etcd.service")
     assert declaration.form is Form.UNIT
     assert {name: setting.value for name, setting in declaration.settings.items()} == {
@@ -187,7 +187,7 @@ def test_a_unit_with_drop_ins() -> None:
 
 
 @pytest.mark.parametrize(("version", "starts"), [("3.3.11", True), ("3.4.23", False), ("3.6.16", False)])
-def test_a_unit_that_gives_everything_twice(version: str, starts: bool) -> None:
+def test_a_unit_that_gives_flags_and_variables(version: str, starts: bool) -> None:
     """The unit of older distributions writes variables into flags; from 3.4 on etcd refuses that."""
     declaration = read_declaration(SHAPES / "systemd" / "etcd-shell.service")
     assert declaration.text("listen-client-urls") == "http://localhost:2379"
@@ -227,7 +227,7 @@ def test_a_configuration_with_tls() -> None:
 @pytest.mark.parametrize(
     "path", sorted(SHAPES.glob("*/*")), ids=lambda path: f"{path.parent.name}/{path.name}"
 )
-def test_every_setting_is_where_it_is_said_to_be(path: Path) -> None:
+def test_every_setting_has_its_line(path: Path) -> None:
     if path.is_dir():
         return
     for setting in read_declaration(path).settings.values():

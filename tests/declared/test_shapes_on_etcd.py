@@ -1,4 +1,4 @@
-"""What tools write is read as etcd reads it: etcd is started with it, and its log compared with what is said.
+"""Declarations of tools are read as etcd reads them: its log at start is compared with the effective one.
 
 What etcd is given comes from the file by another way than the reader's. Addresses and paths are the test's.
 """
@@ -68,7 +68,7 @@ def _logged(side: TLSSide) -> LoggedTLS:
         cert=side.certificate or "",
         key=side.key or "",
         trusted_ca=side.trusted_ca or "",
-        client_cert_auth=side.asks,
+        client_cert_auth=side.client_cert_auth,
         crl_file=side.crl_file or "",
     )
 
@@ -85,9 +85,12 @@ def _compare(
     assert seen.started is all(trap.starts for trap in find_traps(declaration, version)), seen.log
     if not seen.started:
         return
-    startup, said = last_startup(read_entries(seen.log)), effective(declaration, version)
+    startup, expected = last_startup(read_entries(seen.log)), effective(declaration, version)
     assert startup.etcd_version == version
-    assert (startup.client, startup.peer) == (_logged(said.sides["client"]), _logged(said.sides["peer"]))
+    assert (startup.client, startup.peer) == (
+        _logged(expected.sides["client"]),
+        _logged(expected.sides["peer"]),
+    )
     for flag, urls in startup.urls.items():
         known = sorted(str(url) for url in declaration.urls(flag))
         assert sorted(urls) == known, flag

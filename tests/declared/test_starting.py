@@ -1,4 +1,4 @@
-"""What is said to keep etcd from starting does, and nothing else does, on every etcd at hand."""
+"""Every etcd at hand starts with a declaration unless a trap says that it does not."""
 
 from __future__ import annotations
 
@@ -89,15 +89,15 @@ ANYWHERE: Mapping[str, Case] = {
 
 
 @pytest.mark.parametrize("case", BY_VERSION)
-def test_it_starts_exactly_if_no_trap_says_otherwise(
-    case: str, etcd_binary: Path, workplace: Workplace
-) -> None:
+def test_etcd_starts_unless_a_trap_prevents_it(case: str, etcd_binary: Path, workplace: Workplace) -> None:
     _start(BY_VERSION[case], etcd_binary, workplace)
 
 
 @pytest.mark.etcd_version("3.4", "3.7")
 @pytest.mark.parametrize("case", ANYWHERE)
-def test_it_starts_in_no_version_otherwise(case: str, etcd_binary: Path, workplace: Workplace) -> None:
+def test_etcd_of_every_version_starts_unless_a_trap_prevents_it(
+    case: str, etcd_binary: Path, workplace: Workplace
+) -> None:
     _start(ANYWHERE[case], etcd_binary, workplace)
 
 
@@ -110,7 +110,7 @@ def _start(case: Case, etcd_binary: Path, workplace: Workplace) -> None:
     assert seen.started is not bool(stops), f"{stops}\n{seen.log}"
 
 
-def test_without_a_suite_of_http2_it_ends(etcd_binary: Path, workplace: Workplace) -> None:
+def test_etcd_ends_without_a_suite_that_http2_needs(etcd_binary: Path, workplace: Workplace) -> None:
     """Some versions still say that they serve."""
     suites = "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"
     argv = [*workplace.member(), *map(workplace.fill_in, (*URLS, *PAIR, suites))]

@@ -41,7 +41,7 @@ def _ids(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_mutual_tls_is_no_trap(version: str | None) -> None:
+def test_mutual_tls_has_no_trap(version: str | None) -> None:
     assert find_traps(flags(*GOOD), version) == ()
 
 
@@ -151,7 +151,7 @@ def test_crl_files(crls: Mapping[str, CRLFile], version: str | None, ids: list[s
     assert all(trap.certain is certain for trap in traps)
 
 
-def test_a_crl_that_nobody_is_asked_for() -> None:
+def test_a_crl_without_client_authentication() -> None:
     declaration = flags(*without("client-cert-auth", "trusted-ca-file"), CRL)
     assert _only(declaration, crls=DER).id == "crl-without-client-auth"
     assert effective(declaration, "3.6.16", DER).sides["client"].crl is CRLEffect.IGNORED
@@ -186,7 +186,7 @@ def test_a_crl_on_a_grpc_port(version: str, ignored: bool) -> None:
         "--listen-client-urls=https://10.0.0.11:2379",
     ],
 )
-def test_a_flag_that_the_configuration_file_repeats_does_no_harm(flag: str, tmp_path: Path) -> None:
+def test_a_flag_that_the_configuration_file_repeats_is_not_a_trap(flag: str, tmp_path: Path) -> None:
     text = "listen-client-urls: https://10.0.0.11:2379\nclient-transport-security:\n"
     text += "  client-cert-auth: true\n  cert-file: /pki/server.crt\n"
     (tmp_path / "etcd.yml").write_text(text)
@@ -230,7 +230,7 @@ def test_unknown_keys(text: str, version: str, advice: str, tmp_path: Path) -> N
     assert traps[0].settings[0].place.line == 3
 
 
-def test_a_field_of_go_is_a_key(tmp_path: Path) -> None:
+def test_a_field_name_of_go_is_a_key(tmp_path: Path) -> None:
     text = "listen-client-urls: https://10.0.0.11:2379\nclient-transport-security:\n  cert-file: /c\n"
     text += "  key-file: /k\n"
     text += "  client-cert-auth: true\n  trusted-ca-file: /ca\nClientTLSInfo:\n  CRLFile: /pki/crl\n"
@@ -280,7 +280,7 @@ def test_a_newer_etcd_may_have_names_that_are_not_known(
 
 
 @pytest.mark.parametrize(
-    ("flag", "version", "said"),
+    ("flag", "version", "message"),
     [
         ("--tls-min-version=TLS1.2", "3.5.7", "it is a flag of 3.4 and newer"),
         ("--feature-gates=A=true", "3.5.33", "it is a flag of 3.6 and newer"),
@@ -288,10 +288,10 @@ def test_a_newer_etcd_may_have_names_that_are_not_known(
         ("--client-cert-ath", None, "no version has it"),
     ],
 )
-def test_unknown_flags(flag: str, version: str | None, said: str) -> None:
+def test_unknown_flags(flag: str, version: str | None, message: str) -> None:
     trap = _only(flags(*GOOD, flag), version)
     assert (trap.id, trap.starts) == ("flag-unknown-to-version", False)
-    assert said in trap.summary
+    assert message in trap.summary
 
 
 def test_the_gateway_of_3_4_with_a_configuration_file(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_system_roots_may_be_others() -> None:
     assert "/etc/own-roots.pem" in trap.summary
 
 
-def test_what_is_in_force_is_said_in_words() -> None:
+def test_a_listener_is_described() -> None:
     done = effective(flags(*GOOD, CRL, "--client-cert-allowed-hostname=a.example"), "3.5.1", DER)
     assert done.at(Role.CLIENT)[0].describe() == (
         "clients with a certificate of the trusted CA /pki/ca.crt, valid for a.example; "
@@ -318,13 +318,12 @@ def test_what_is_in_force_is_said_in_words() -> None:
     assert effective(flags(), "3.6.16").at(Role.CLIENT)[0].describe() == "plaintext: every client"
 
 
-def test_cn_is_a_user_only_if_client_authentication_is_on() -> None:
-    assert effective(flags(*GOOD)).sides["client"].cn_is_user
+def test_a_trusted_ca_alone_enforces_client_certificates() -> None:
     alone = effective(flags(*without("client-cert-auth"))).sides["client"]
-    assert (alone.cn_is_user, alone.admission) == (False, ClientAuthentication.TRUSTED_CA)
+    assert alone.client_auth is ClientAuthentication.TRUSTED_CA
 
 
-def test_an_own_certificate_to_dial_with() -> None:
+def test_client_cert_file_is_what_etcd_dials_with() -> None:
     declaration = flags(*URLS, *PAIR, CA, AUTH, "--client-cert-file=/c", "--client-key-file=/k")
     assert effective(declaration, "3.5.1").sides["client"].dials_with == "/c"
     assert effective(flags(*GOOD), "3.5.1").sides["client"].dials_with == "/pki/server.crt"

@@ -1,4 +1,4 @@
-"""The flags that are said to be known to a version are those that every etcd at hand knows."""
+"""The flags of a version are those that every etcd at hand of that version knows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from pytest_etcdtls.cluster.sources import binary_version
-from pytest_etcdtls.declared.declaration import has, line, tag_version, version_key
+from pytest_etcdtls.declared.declaration import has_since, minor_line, tag_version, version_key
 from pytest_etcdtls.declared.flags import EVERY_FLAG, IGNORED, flag_known, flag_lines
 
 _NOT_IN_CHANGELOGS = {
@@ -31,7 +31,7 @@ def test_flags(etcd_binary: Path) -> None:
     done = subprocess.run([etcd_binary, "--help"], capture_output=True, text=True, check=False, timeout=60)
     documented = set(re.findall(r"^\s+--([a-z0-9-]+)", done.stdout + done.stderr, re.MULTILINE))
     assert {name for name in documented - known if _accepted(etcd_binary, name)} == set()
-    undocumented = known - documented - (_NOT_IN_CHANGELOGS if line(version) == "3.5" else set())
+    undocumented = known - documented - (_NOT_IN_CHANGELOGS if minor_line(version) == "3.5" else set())
     assert {name for name in undocumented if not _accepted(etcd_binary, name)} == set()
     others = {name for name in EVERY_FLAG - known if name.startswith(("tls-", "listen-", "peer-", "client-"))}
     assert {name for name in others if _accepted(etcd_binary, name)} == set()
@@ -48,10 +48,11 @@ def test_versions() -> None:
     assert version_key("v3.6.4-0") == (3, 6, 4)
     assert version_key("3.6") == (3, 6)
     assert version_key(None) > (3, 99)
-    assert (line("3.6.4"), line(None)) == ("3.6", None)
+    assert (minor_line("3.6.4"), minor_line(None)) == ("3.6", None)
     first = {"3.5": 32, "3.6": 13}
     assert [
-        has(version, first) for version in ("3.5.31", "3.5.32", "3.6", "3.6.13", "3.4.45", "3.8.0", None)
+        has_since(version, first)
+        for version in ("3.5.31", "3.5.32", "3.6", "3.6.13", "3.4.45", "3.8.0", None)
     ] == [
         False,
         True,

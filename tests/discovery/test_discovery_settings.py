@@ -71,5 +71,5 @@ def test_a_certificate_may_be_expected_of_a_discovered_host(tmp_path: Path) -> N
         (Role.PEER, "10.0.0.12", None),
     ]
     given = Given(tmp_path, discover=False, **values)
-    with pytest.raises(UsageError, match="fits no listener given"):
+    with pytest.raises(UsageError, match="matches no listener given"):
         read_expected(given, listeners(given))

@@ -82,7 +82,7 @@ def test_logs_of_hosts_not_yet_discovered(files: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (["10.0.0.9=a.log"], "fits no listener given: their hosts are 10.0.0.1, fd00::2"),
+        (["10.0.0.9=a.log"], "matches no listener given: their hosts are 10.0.0.1, fd00::2"),
         (["a.log", "b.log"], "'a.log' and 'b.log' both claim every member: name the host of each"),
         (["a.log", "10.0.0.1=b.log"], "both claim 10.0.0.1"),
         (["10.0.0.1=b.log", "a.log"], "both claim 10.0.0.1"),

@@ -30,7 +30,7 @@ from pytest_etcdtls.declared.effective import (
     effective_of,
 )
 from pytest_etcdtls.declared.files import FileFact, MemberFiles, read_member_files
-from pytest_etcdtls.declared.flags import passed_over
+from pytest_etcdtls.declared.flags import ignored_settings
 from pytest_etcdtls.declared.reading import NO_FLAGS, declared_member, from_command_line
 from pytest_etcdtls.declared.traps import traps_of
 from pytest_etcdtls.errors import UsageError
@@ -285,7 +285,7 @@ def _wire(
         plain = _attempt(declared, "http", Request(purpose="plaintext", plaintext=True), etcd)
         # A port for gRPC alone may answer HTTP/1.1 by frames of HTTP/2, or not at all.
         ways = {Ending.SERVED} if declared.plaintext else {Ending.UNCLEAR}
-        if "http" not in declared.speaks:
+        if "http" not in declared.protocols:
             ways = {Ending.SERVED, Ending.UNCLEAR}
         yield _differs(declared, plain, "plaintext", ways)
         if not declared.tls:
@@ -295,7 +295,7 @@ def _wire(
             # One TLS version for each identity: all are had over many draws.
             tls = rng.choice(tuple(TLSVersion))
             served = (declared.minimum or tls) <= tls <= (declared.maximum or tls)
-            protocol = Protocol.HTTP1 if "http" in declared.speaks else Protocol.GRPC
+            protocol = Protocol.HTTP1 if "http" in declared.protocols else Protocol.GRPC
             path = "/version" if protocol is Protocol.HTTP1 else "/grpc.health.v1.Health/Check"
             request = Request(
                 purpose=name,
@@ -315,7 +315,7 @@ def _services(member: DeclaredMember, version: str, place: Place, etcd: _Etcd) -
     done = effective_of(member, version)
     good = place.identities["client"]["good"]
     for declared in done.listeners:
-        if declared.role not in (Role.CLIENT, Role.CLIENT_HTTP) or "http" not in declared.speaks:
+        if declared.role not in (Role.CLIENT, Role.CLIENT_HTTP) or "http" not in declared.protocols:
             continue
         if not declared.tls or endings(declared, "good") != {Ending.SERVED}:
             continue
@@ -360,9 +360,9 @@ def endings(declared: EffectiveListener, name: str) -> set[Ending]:
     """Return how an attempt of that identity ends, if the model is right."""
     side = declared.side
     assert side is not None
-    if side.admission is ClientAuthentication.ANYBODY:
+    if side.client_auth is ClientAuthentication.ANYBODY:
         return {Ending.SERVED}
-    if name in ("none", "foreign") or side.admission is ClientAuthentication.SYSTEM_ROOTS:
+    if name in ("none", "foreign") or side.client_auth is ClientAuthentication.SYSTEM_ROOTS:
         return {Ending.REFUSED}
     if Path(side.trusted_ca or "").name != f"{side.side}-ca.crt":
         return {Ending.REFUSED}  # what Go finds no CA in is a bundle without any
@@ -385,7 +385,7 @@ def _ignored(declaration: Declaration, version: str, variables: Mapping[str, str
     if declaration.config_file is not None:
         return []
     said = {one.spelled for one in declaration.unknown if one.via is Via.VARIABLE}
-    said |= {one.spelled for one in passed_over(declaration, version) if one.via is Via.VARIABLE}
+    said |= {one.spelled for one in ignored_settings(declaration, version) if one.via is Via.VARIABLE}
     said = {name for name in said if variables[name]}
     seen = set(_UNRECOGNIZED.findall(log))
     seen |= {

@@ -21,7 +21,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield place
 
 
-def test_the_model_says_what_etcd_does(etcd_binary: Path, place: Place) -> None:
+def test_the_model_agrees_with_etcd(etcd_binary: Path, place: Place) -> None:
     done = [compare(draw(SEED, number), etcd_binary, place, SEED) for number in range(DRAWS)]
     assert not [one.describe() for one in done if one.differences]
     started = [one for one in done if one.started]
@@ -29,7 +29,7 @@ def test_the_model_says_what_etcd_does(etcd_binary: Path, place: Place) -> None:
     assert sum(one.attempts for one in started) > len(started)
 
 
-def test_a_draw_is_the_same_again() -> None:
+def test_a_seed_draws_the_same_configuration_again() -> None:
     assert [draw(SEED, number) for number in range(50)] == [draw(SEED, number) for number in range(50)]
     assert draw(SEED, 1) != draw(SEED + 1, 1)
 

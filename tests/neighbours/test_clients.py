@@ -139,7 +139,7 @@ def files(credentials: Credentials, name: str) -> tuple[Path | None, Path | None
 
 
 @pytest.mark.parametrize("client", LIBRARIES)
-def test_a_library_works_survives_a_rotation_and_says_of_a_refusal_what_the_page_says(
+def test_a_library_works_survives_a_rotation_and_reports_refusals_as_documented(
     client: str, cluster: Cluster, credentials: Credentials, version: str
 ) -> None:
     right = credentials["client"].files()
@@ -164,7 +164,7 @@ def test_a_library_works_survives_a_rotation_and_says_of_a_refusal_what_the_page
 
 
 @pytest.mark.parametrize("client", ["etcd3gw", "etcd3-py"])
-def test_a_variable_of_requests_outweighs_the_ca_of_the_client(
+def test_a_variable_of_requests_overrides_the_ca_of_the_client(
     client: str, cluster: Cluster, credentials: Credentials
 ) -> None:
     other = str(cluster.members[0].file("peer-ca.crt"))
@@ -186,7 +186,7 @@ def test_a_library_without_tls_cannot_be_used(
     assert message in PAGE
 
 
-def test_etcdctl_works_and_says_of_a_refusal_what_the_page_says(
+def test_etcdctl_works_and_reports_refusals_as_documented(
     cluster: Cluster, credentials: Credentials, version: str, etcd_binary: Path
 ) -> None:
     program = etcd_binary.with_name("etcdctl")
@@ -222,7 +222,7 @@ def test_etcdctl_works_and_says_of_a_refusal_what_the_page_says(
         assert any(one in reason for one in (*reasons, *_ANYWHERE)), (name, reason, reasons)
 
 
-def test_the_versions_on_the_page_are_those_that_are_tried() -> None:
+def test_the_versions_on_the_page_are_tested() -> None:
     rows = re.findall(r"^\| ([\w-]+) \| (\d[\d.]+) \|", PAGE, re.MULTILINE)
     assert {name for name, _ in rows} == {*LIBRARIES, *WITHOUT_TLS}
     assert {name: importlib.metadata.version(name) for name, _ in rows} == dict(rows)

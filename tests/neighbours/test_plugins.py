@@ -321,7 +321,7 @@ def test_the_verifier_of_molecule_fails_with_a_violation(etcds: dict[str, Etcd],
         assert "test_served.py ." in ended.stdout
 
 
-def test_the_page_has_each_plugin_with_the_version_that_is_tried() -> None:
+def test_the_page_names_each_plugin_with_the_tested_version() -> None:
     rows = dict(re.findall(r"^\| ([\w-]+) \| (\d[\d.]+) \|", PAGE, re.MULTILINE))
     assert set(rows) == {way.distribution for way in WAYS.values()} | ELSEWHERE
     assert rows == {name: importlib.metadata.version(name) for name in rows}

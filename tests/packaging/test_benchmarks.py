@@ -38,7 +38,7 @@ def run(*arguments: str, program: str = "run.py") -> subprocess.CompletedProcess
 @pytest.mark.whole
 @pytest.mark.usefixtures("etcd_binaries")
 @pytest.mark.parametrize("what", COMPARED)
-def test_each_compares_what_it_says(what: str) -> None:
+def test_each_benchmark_compares_what_it_names(what: str) -> None:
     result = run("--repeat=1", "--check=listener", what)
     assert result.returncode == 0, result.stderr
     assert [name for name in COMPARED[what] if f"| {name} | " not in result.stdout] == []
@@ -57,7 +57,7 @@ def test_the_comparison_has_a_row_for_each_cluster(tmp_path: Path) -> None:
 
 
 @pytest.mark.etcd_version("3.7")
-def test_the_connections_on_the_performance_page_are_about_those_of_today(
+def test_the_connections_on_the_performance_page_are_current(
     newest_etcd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

@@ -85,7 +85,7 @@ def test_every_version_line_is_built_once(machine: Machine) -> None:
     assert second.stdout.count("is there already") == len(pinned())
 
 
-def test_without_go_and_without_any_etcd_it_says_what_to_install(machine: Machine) -> None:
+def test_without_go_and_etcd_the_script_says_what_to_install(machine: Machine) -> None:
     result = machine.build()
     assert result.returncode == 1
     assert "there is no go on PATH. Install Go 1.2" in result.stderr
@@ -108,7 +108,7 @@ def test_a_go_that_is_too_old_is_named_with_what_is_needed(machine: Machine) -> 
 
 
 @pytest.mark.parametrize("refused", ["go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/etcdctl/v3"])
-def test_half_a_build_is_never_published(machine: Machine, refused: str) -> None:
+def test_an_incomplete_build_is_not_published(machine: Machine, refused: str) -> None:
     machine.have("go", BUILDS)
     result = machine.build(REFUSED=refused)
     assert result.returncode == 1
@@ -117,7 +117,7 @@ def test_half_a_build_is_never_published(machine: Machine, refused: str) -> None
     assert [path.name for path in machine.cache.iterdir()] == ["etcd"]
 
 
-def test_what_an_interrupted_run_left_is_replaced(machine: Machine) -> None:
+def test_files_of_an_interrupted_build_are_replaced(machine: Machine) -> None:
     machine.have("go", BUILDS)
     version = min(pinned())
     left = machine.cache / "etcd" / version / "etcd"

@@ -22,14 +22,14 @@ def build_images(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_an_engine_it_says_what_to_do() -> None:
+def test_without_a_container_engine_the_script_says_what_to_do() -> None:
     missing = build_images(DOCKER="no-such-docker")
     assert missing.returncode == 1
     assert "there is no no-such-docker on PATH" in missing.stderr
 
 
 @pytest.mark.container
-def test_an_engine_that_does_not_answer(tmp_path: Path) -> None:
+def test_a_container_engine_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     dead = build_images(DOCKER_HOST=f"unix://{tmp_path / 'docker.sock'}")
     assert dead.returncode == 1
     assert "docker does not answer" in dead.stderr

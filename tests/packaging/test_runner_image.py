@@ -29,7 +29,7 @@ def _pod() -> Any:
     return yaml.safe_load(JOB.read_text())["spec"]["template"]["spec"]
 
 
-def test_the_job_may_do_nothing_but_judge() -> None:
+def test_the_job_has_no_further_rights() -> None:
     pod = _pod()
     [container] = pod["containers"]
     context = container["securityContext"]
@@ -115,7 +115,7 @@ def test_the_job_judges_a_node(image: str, node: Path) -> None:
 
 
 @pytest.mark.container
-def test_without_the_right_to_read_the_key_it_says_so(image: str, node: Path) -> None:
+def test_a_key_that_may_not_be_read_is_reported(image: str, node: Path) -> None:
     """As the user that the image has by itself."""
     ran = _run(image, node)
     said = " ".join(ran.stdout.split())
@@ -125,7 +125,7 @@ def test_without_the_right_to_read_the_key_it_says_so(image: str, node: Path) ->
 
 
 @pytest.mark.container
-def test_without_the_right_to_look_into_the_directory_it_ends(image: str, node: Path) -> None:
+def test_a_directory_that_may_not_be_listed_ends_the_run(image: str, node: Path) -> None:
     (node / "pki").chmod(0o700)
     ran = _run(image, node)
     (node / "pki").chmod(0o755)

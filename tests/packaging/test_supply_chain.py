@@ -53,7 +53,7 @@ def _licence(distribution: importlib.metadata.Distribution) -> str:
     return "; ".join(classifiers) or str(text).partition("\n")[0]
 
 
-def test_nothing_at_run_time_is_under_a_licence_that_binds_its_users() -> None:
+def test_no_dependency_has_a_copyleft_licence() -> None:
     licences = {one.metadata["Name"]: _licence(one) for one in _distributions(REQUIREMENTS + EMBEDDED, set())}
     assert len(licences) > 20
     assert {name: found for name, found in licences.items() if COPYLEFT.search(found)} == {}
@@ -63,11 +63,11 @@ def test_nothing_at_run_time_is_under_a_licence_that_binds_its_users() -> None:
 @pytest.mark.parametrize(
     "licence", ["GPL-3.0-only", "LGPLv2+", "AGPL", "GNU Lesser General Public License v3"]
 )
-def test_such_a_licence_would_be_noticed(licence: str) -> None:
+def test_a_copyleft_licence_is_found(licence: str) -> None:
     assert COPYLEFT.search(licence)
 
 
-def test_the_lowest_versions_are_those_of_the_ranges() -> None:
+def test_the_lowest_versions_match_the_ranges() -> None:
     lowest = {
         requirement.name: Version(str(requirement.specifier).removeprefix("=="))
         for line in (ROOT / "tests/packaging/lowest.txt").read_text().splitlines()

@@ -21,7 +21,7 @@ from pytest_etcdtls.pki.authority import CertificateAuthority
 from pytest_etcdtls.pki.bundle import ClusterPKI, encode_certificates, encode_key
 from pytest_etcdtls.pki.profile import CALayout, Identity, KeyType, MemberNames, PKIPlan
 from pytest_etcdtls.role import Role
-from pytest_etcdtls.settings.endpoints import is_own, own_among
+from pytest_etcdtls.settings.endpoints import is_own, own_hosts
 from pytest_etcdtls.target import Target
 
 SHAPES = Path(__file__).parents[1] / "declared" / "shapes"
@@ -93,7 +93,7 @@ def test_a_manifest_from_another_machine(manifest: Any, pki: Path) -> None:
         ("cp1", Role.CLIENT, "https://127.0.0.1:2379"),
         ("cp1", Role.METRICS, "http://127.0.0.1:2381"),
     ]
-    assert all("run it there" in one.reason for one in live.unreached)
+    assert all("run pytest there" in one.reason for one in live.unreached)
     assert set(live.declared) == {"cp1"}
 
 
@@ -398,4 +398,4 @@ def test_addresses_of_this_machine() -> None:
     assert is_own("127.0.0.1")
     assert not is_own("192.0.2.1")
     assert not is_own("localhost")
-    assert own_among(["192.0.2.1", "node.example", socket.gethostname()]) == {socket.gethostname()}
+    assert own_hosts(["192.0.2.1", "node.example", socket.gethostname()]) == {socket.gethostname()}

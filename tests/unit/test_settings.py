@@ -174,7 +174,7 @@ def test_connect_to_has_curls_form(tmp_path: Path, rule: str, there: tuple[str, 
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
-        ("10.0.0.12:2379:127.0.0.1:1", "fits none"),
+        ("10.0.0.12:2379:127.0.0.1:1", "matches none"),
         ("127.0.0.1:1", "HOST:PORT:ADDR:PORT"),
         ("10.0.0.11:2379:127.0.0.1:99999", "65535"),
     ],
@@ -346,7 +346,7 @@ def test_a_file_whose_name_has_an_equals_sign_is_a_file(files: Path) -> None:
     [
         (["m0/server.crt", "client.crt"], "both claim"),
         (["m0/server.crt", "10.0.0.11=client.crt"], "both claim"),
-        (["10.0.0.99=m0/server.crt"], "fits no listener"),
+        (["10.0.0.99=m0/server.crt"], "matches no listener"),
         (["10.0.0.11=missing.crt"], "--etcd-expect-cert"),
         (["client.key"], "--etcd-expect-cert"),
     ],
