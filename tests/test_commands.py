@@ -177,11 +177,13 @@ def test_the_examples_of_writing_a_check(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "conftest.py"):
         shutil.copy(path, tmp_path)
-    checked, _, _, fakes, fact = fenced("docs/writing-a-check.md", "python")
-    imports = "from zoo.fake_server import FakeEtcd\nfrom pytest_etcdtls.tls.attempt import Response\n"
+    checked, _, misconfigured, fakes, fact = fenced("docs/writing-a-check.md", "python")
     (tmp_path / "pytest_etcdtls/checks/api_methods.py").write_text(checked)
     (tmp_path / "pytest_etcdtls/facts/no_alpn.py").write_text(fact)
-    (tmp_path / "tests/zoo/methods.py").write_text(imports + fakes)
+    (tmp_path / "tests/zoo/methods.py").write_text(fakes)
+    # The zoo has this one, and names are unique.
+    misconfigured = misconfigured.replace("client-wrong-san", "client-another-san")
+    (tmp_path / "tests/zoo/another_san.py").write_text(misconfigured)
     [commands] = [one.code for one in commands_of("docs/writing-a-check.md") if "-k version" in one.code]
     for command in [*commands.splitlines(), ".venv/bin/python -c 'import pytest_etcdtls.facts.no_alpn'"]:
         ended = subprocess.run(

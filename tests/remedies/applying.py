@@ -323,5 +323,8 @@ def mended(member: Misconfigured, version: str, remedies: list[str]) -> Misconfi
             for match in re.finditer(pattern, text):
                 mending, matched = rule(mending, match, text), True
         if not matched:
-            raise LookupError(text)
+            raise LookupError(
+                f"no rule of tests/remedies/applying.py has words of this remedy: {text!r}. "
+                "Use the words of another check, or add a rule"
+            )
     return replace(member, config=mending.config, after_start=mending.after_start, etcd=mending.etcd)

@@ -72,7 +72,9 @@ def cured(member: Misconfigured, binary: Path, directory: Path) -> int:
         assert printed, explain(results)
         better = mended(member, version, printed)
         did = (better.config, better.after_start, better.etcd)
-        assert did != (member.config, member.after_start, member.etcd), printed
+        assert did != (member.config, member.after_start, member.etcd), (
+            f"no rule of tests/remedies/applying.py is about what is wrong here in these words: {printed}"
+        )
         _, results = judge_member(better, binary, directory)
         still = left(better, version, results)
         if not still:

@@ -33,7 +33,7 @@ class FakeEtcd:
     It serves TLS 1.2 and 1.3 and wants a client certificate, as etcd does. It serves no gRPC.
 
     Attributes:
-        name: in ids and in the kill matrix.
+        name: in the ids of tests.
         what: what is wrong, one sentence.
         answers: the answers that differ from those of a good etcd, by method and path without the query.
         violated: exactly the checks that find something because of them, MUST and SHOULD. Every check of

@@ -16,6 +16,13 @@ _MODULES = sorted(
 
 _IMPORTED = [importlib.import_module(f"zoo.{module}") for module in _MODULES]
 
+FILES: dict[str, str] = {
+    member.name: f"tests/zoo/{module.__name__.rpartition('.')[2]}.py"
+    for module in _IMPORTED
+    for member in (*getattr(module, "ZOO", []), *getattr(module, "FAKES", []))
+}
+"""The file in which each member is defined, by its name, for messages."""
+
 ZOO: list[Misconfigured] = [member for module in _IMPORTED for member in getattr(module, "ZOO", [])]
 """In order of module and definition; adding one touches its module only."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from zoo.fake_server import FakeEtcd
-from zoo.members import FAKES
+from zoo.members import FAKES, FILES
 
 from pytest_etcdtls.registry import catalogue
 from pytest_etcdtls.results import CheckResult
@@ -18,13 +18,12 @@ def test_the_expected_checks_find_the_fault(fake: FakeEtcd, tmp_path: Path) -> N
     good = fake.judged(tmp_path / "good", good=True)
     bad = fake.judged(tmp_path / "bad")
     noisy = {check for check, result in good.items() if result.findings}
-    assert not noisy & fake.proves(), (
-        f"without its fault {fake.name} is found as well: {_explained(good, noisy)}"
-    )
+    where = f"{fake.name} of {FILES[fake.name]}"
+    assert not noisy & fake.proves(), f"without its fault {where} is found as well: {_explained(good, noisy)}"
     found = {check for check, result in bad.items() if result.findings} - noisy
     missed, surprising = fake.proves() - found, found - fake.proves()
-    assert not missed, f"{fake.name} is not found by: {_explained(bad, missed)}"
-    assert not surprising, f"{fake.name} is also found by checks that violated= does not name: " + _explained(
+    assert not missed, f"{where} is not found by: {_explained(bad, missed)}"
+    assert not surprising, f"{where} is also found by checks that violated= does not name: " + _explained(
         bad, surprising
     )
 

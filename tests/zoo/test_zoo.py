@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from zoo.judging import judge_member
 from zoo.matrix import PROPERTY
-from zoo.members import ZOO
-from zoo.model import Misconfigured, explain, found, found_faults
+from zoo.members import FILES, ZOO
+from zoo.model import Misconfigured, differences, explain, found, found_faults
 
 from pytest_etcdtls.errors import UsageError
 
@@ -22,6 +22,11 @@ def test_the_expected_checks_find_the_fault(
         version, results = judge_member(member, etcd_binary, tmp_path)
     except UsageError as error:
         pytest.skip(f"not to be expressed in this version: {error}")
-    assert found(results) == member.expected(version), explain(results)
-    assert found_faults(member, version, results) == member.named_faults(version), explain(results)
+    where = f"{member.name} on etcd {version}: correct it in {FILES[member.name]}, or the check"
+    assert found(results) == member.expected(version), (
+        f"{where}\n{differences(member, version, results)}\n{explain(results)}"
+    )
+    assert found_faults(member, version, results) == member.named_faults(version), (
+        f"{where}: faults= has the checks that follow from no other one\n{explain(results)}"
+    )
     record_property(PROPERTY, f"{member.name} {version}")
