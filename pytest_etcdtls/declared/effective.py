@@ -361,6 +361,7 @@ def _crl(role: Role, side: TLSSide, declaration: Declaration, version: str | Non
 def _tls_versions(declaration: Declaration, version: str | None) -> tuple[TLSVersion, TLSVersion | None]:
     minimum = _VERSIONS.get(declaration.text("tls-min-version") or "", TLSVersion.TLS1_2)
     maximum = _VERSIONS.get(declaration.text("tls-max-version") or "")
+    # etcd 3.5.0 to 3.5.7 pin the maximum in code (CHANGELOG-3.5, 3.5.8).
     pinned = (3, 5) <= version_key(version) < (3, 5, 8)
     return minimum, TLSVersion.TLS1_2 if pinned else maximum
 
