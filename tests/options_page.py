@@ -1,7 +1,7 @@
 """``docs/options.md``: every option with its meaning, ini twin, default and environment variable.
 
-The texts are those of ``--help``; a default and a variable are what stands there as "(default ...)" and "else
-NAME"."""
+The texts are those of ``--help``; defaults and variables are taken from "(default ...)" and "else NAME"
+there."""
 
 from __future__ import annotations
 

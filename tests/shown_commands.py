@@ -70,7 +70,7 @@ def commands_of(page: str) -> Iterator[Command]:
 
 
 def unfenced() -> Iterator[str]:
-    """Yield commands that no fence shows as such: they would not be run."""
+    """Yield the commands outside fenced blocks, which are not run."""
     for path in PAGES:
         text = _BLOCK.sub("", path.read_text())
         yield from (f"{path.relative_to(ROOT)}: {line.strip()}" for line in _UNFENCED.findall(text))

@@ -1,4 +1,4 @@
-"""Every command that a page shows does what the page says, on etcds that are made for it."""
+"""Every command on a page does what the page says, on etcds that the tests start."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_examples_in_python_pass(page: str, pytester: pytest.Pytester, newest_et
 
 
 def test_the_examples_of_writing_a_check(tmp_path: Path) -> None:
-    """In a copy of the project, since a check is found by its being there."""
+    """In a copy of the project, because checks are found by their modules."""
     for name in ("pytest_etcdtls", "tests", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "conftest.py"):

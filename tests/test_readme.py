@@ -1,4 +1,4 @@
-"""What the README shows is run."""
+"""The examples of the README run."""
 
 from __future__ import annotations
 

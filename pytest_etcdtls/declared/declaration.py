@@ -134,8 +134,9 @@ def _parse(text: str) -> DeclaredURL:
         raise ValueError("a URL begins with http://, https://, unix:// or unixs://")
     if parts.scheme in ("unix", "unixs"):
         return DeclaredURL(parts.scheme, parts.netloc + parts.path, 0)
-    if parts.path:
+    if parts.path:  # etcd's types.NewURLs refuses it
         raise ValueError("nothing may follow the port, not even a slash")
+    # What follows % is the zone of a link-local address (RFC 6874).
     return DeclaredURL(parts.scheme, (parts.hostname or "").partition("%")[0], _port(parts))
 
 

@@ -88,6 +88,11 @@ class TLSSide:
     skips_san_rule: bool = False
 
     @property
+    def requests_certificate(self) -> bool:
+        """Whether the server requests a client certificate."""
+        return self.client_auth is not ClientAuthentication.ANYBODY
+
+    @property
     def has_certificate(self) -> bool:
         """Whether there is a certificate, so that this side can serve TLS."""
         return self.generated or self.certificate is not None
@@ -236,9 +241,9 @@ class EffectiveListener:
         who = str(side.client_auth)
         if side.trusted_ca and side.client_auth is ClientAuthentication.TRUSTED_CA:
             who += f" {side.trusted_ca}"
-        if side.client_auth is not ClientAuthentication.ANYBODY and side.allowed_cn:
+        if side.requests_certificate and side.allowed_cn:
             who += f", with the CN {' or '.join(map(_name, side.allowed_cn))}"
-        if side.client_auth is not ClientAuthentication.ANYBODY and side.allowed_hostname:
+        if side.requests_certificate and side.allowed_hostname:
             who += f", valid for {' or '.join(map(_name, side.allowed_hostname))}"
         return who
 
@@ -311,14 +316,15 @@ def _listeners(
         protocols = _protocols(listener.role, declaration)
         if listener.url.secure:
             side = sides["peer" if listener.role is Role.PEER else "client"]
-            requested = side.client_auth is not ClientAuthentication.ANYBODY
             yield EffectiveListener(
                 declared=listener,
                 tls=True,
                 plaintext=both,
                 side=side,
                 crl=_crl(listener.role, side, declaration, version),
-                san_rule=requested and listener.role in (Role.PEER, Role.METRICS) and not side.skips_san_rule,
+                san_rule=side.requests_certificate
+                and listener.role in (Role.PEER, Role.METRICS)
+                and not side.skips_san_rule,
                 protocols=protocols,
                 minimum=minimum,
                 maximum=maximum,
@@ -355,6 +361,7 @@ def _crl(role: Role, side: TLSSide, declaration: Declaration, version: str | Non
 def _tls_versions(declaration: Declaration, version: str | None) -> tuple[TLSVersion, TLSVersion | None]:
     minimum = _VERSIONS.get(declaration.text("tls-min-version") or "", TLSVersion.TLS1_2)
     maximum = _VERSIONS.get(declaration.text("tls-max-version") or "")
+    # etcd 3.5.0 to 3.5.7 pin the maximum in code (CHANGELOG-3.5, 3.5.8).
     pinned = (3, 5) <= version_key(version) < (3, 5, 8)
     return minimum, TLSVersion.TLS1_2 if pinned else maximum
 

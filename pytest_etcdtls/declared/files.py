@@ -113,10 +113,10 @@ def client_files(declared: DeclaredMember) -> Iterator[ClientFiles]:
 
 def _directories(declared: DeclaredMember) -> Iterator[Path]:
     """Yield the directories that may hold kubeadm's files: those of the declared files and their parents."""
-    beside = [found.parent for name in _FILES_NEAR_CLIENTS if (found := declared.file(name))]
+    directories = [found.parent for name in _FILES_NEAR_CLIENTS if (found := declared.file(name))]
     if declared.paths.pki_dir is not None:
-        beside.append(declared.paths.pki_dir)
-    yield from dict.fromkeys([*beside, *(directory.parent for directory in beside)])
+        directories.append(declared.paths.pki_dir)
+    yield from dict.fromkeys([*directories, *(directory.parent for directory in directories)])
 
 
 def require_directory(directory: Path, option: str) -> None:

@@ -284,7 +284,7 @@ def _of_files(files: Iterable[Word], open_file: OpenFile) -> Iterable[Variable]:
         found = open_file(word.text, word.place)
         if found is None:
             raise UsageError(
-                f"{word.place}: the environment file {word.text} is not here: put a copy beside it"
+                f"{word.place}: the environment file {word.text} is not here: put a copy beside this file"
             )
         for number, line in enumerate(found[1].splitlines(), 1):
             name, equals, value = line.strip().partition("=")
@@ -560,9 +560,9 @@ class _Files:
             under = DeclaredPaths(pki_dir=self.pki_dir, mounts=self.mounts).find(path)
             if under is not None:
                 yield under
-        beside = self.declaration.parent / PurePosixPath(path).name
-        if beside != self.declaration:
-            yield beside
+        copy = self.declaration.parent / PurePosixPath(path).name
+        if copy != self.declaration:
+            yield copy
         found = DeclaredPaths(root=self.root, mounts=self.mounts).find(path)
         if found is not None:
             yield found

@@ -213,7 +213,7 @@ def _http_listener_beside_tls(context: TrapContext) -> Iterator[Trap]:
     """An ``http`` listener accepts every client, regardless of the TLS settings."""
     for side in context.sides():
         plain = tuple(found for found in context.effective.listeners if _is_open(found, side))
-        if not plain or not (side.has_certificate or side.client_auth is not ClientAuthentication.ANYBODY):
+        if not plain or not (side.has_certificate or side.requests_certificate):
             continue
         unasked = [found for found in plain if found.declared.setting is None]
         shared = [found for found in plain if found.tls]
@@ -250,7 +250,7 @@ def _crl_traps(context: TrapContext) -> Iterator[Trap]:
 
 
 def _crl_without_client_auth(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
-    if side.client_auth is ClientAuthentication.ANYBODY:
+    if not side.requests_certificate:
         p = prefix(side.side)
         yield Trap(
             id="crl-without-client-auth",
@@ -262,7 +262,7 @@ def _crl_without_client_auth(context: TrapContext, side: TLSSide) -> Iterator[Tr
 
 
 def _unreadable_crl(context: TrapContext, side: TLSSide) -> Iterator[Trap]:
-    if side.client_auth is ClientAuthentication.ANYBODY or side.crl_file is None:
+    if not side.requests_certificate or side.crl_file is None:
         return
     crl = context.crls.get(side.crl_file)
     settings, listeners = context.settings(f"{side.side}-crl-file"), _urls(context.secure(side.side))
@@ -318,12 +318,7 @@ def _allowed_names_without_client_auth(context: TrapContext) -> Iterator[Trap]:
     """Allowed names have no effect if no client certificate is requested."""
     for side in context.sides():
         given = context.settings(f"{side.side}-cert-allowed-hostname", f"{side.side}-cert-allowed-cn")
-        if (
-            not given
-            or side.generated
-            or side.client_auth is not ClientAuthentication.ANYBODY
-            or not context.secure(side.side)
-        ):
+        if not given or side.generated or side.requests_certificate or not context.secure(side.side):
             continue
         p = prefix(side.side)
         yield Trap(
@@ -355,7 +350,7 @@ def _allowed_names_as_one(context: TrapContext) -> Iterator[Trap]:
 def _san_check_off(context: TrapContext) -> Iterator[Trap]:
     """Without the SAN rule, a stolen member certificate is accepted from any address."""
     for side in context.sides():
-        if side.skips_san_rule and side.client_auth is not ClientAuthentication.ANYBODY:
+        if side.skips_san_rule and side.requests_certificate:
             found = context.settings(
                 f"{side.side}-skip-client-san-verification", "experimental-peer-skip-client-san-verification"
             )
@@ -764,7 +759,7 @@ class Prospect:
         source: where etcd says so: its changelog or a file of its source.
         settings: the settings that cause it.
         listeners: the URLs that it concerns; empty for the whole member.
-        harmless: whether nobody is locked out or let in by it and etcd starts, as far as is known.
+        harmless: whether etcd starts, refuses no more clients and accepts no more, as far as is known.
     """
 
     line: str
@@ -881,8 +876,8 @@ def _changes(member: DeclaredMember, before: Effective, after: Effective, of: st
 
     for side in SIDES:
         old, new, p = before.sides[side], after.sides[side], prefix(side)
-        nobody, ca = ClientAuthentication.ANYBODY, f"{p}trusted-ca-file"
-        if old.client_auth is nobody and new.client_auth is not nobody:
+        ca = f"{p}trusted-ca-file"
+        if new.requests_certificate and not old.requests_certificate:
             yield change(
                 f"--{ca} alone refuses clients without a certificate of that CA, which are accepted now",
                 f"give every client a certificate, or remove --{ca}",
@@ -890,14 +885,14 @@ def _changes(member: DeclaredMember, before: Effective, after: Effective, of: st
             )
         for name in ("cert-allowed-cn", "cert-allowed-hostname"):
             flag, field = f"{side}-{name}", name.removeprefix("cert-").replace("-", "_")
-            if getattr(new, field) and not getattr(old, field) and new.client_auth is not nobody:
+            if getattr(new, field) and not getattr(old, field) and new.requests_certificate:
                 names = " and ".join(one or "no name at all" for one in getattr(new, field))
                 yield change(
                     f"only certificates for {names} are accepted; this etcd ignores that setting",
                     "issue certificates with that name, or remove the setting",
                     flag,
                 )
-        if old.skips_san_rule and not new.skips_san_rule and new.client_auth is not nobody:
+        if old.skips_san_rule and not new.skips_san_rule and new.requests_certificate:
             old_name, new_name = (f"{x}{side}-skip-client-san-verification" for x in ("experimental-", ""))
             yield change(
                 f"the names in certificates of {side}s are verified again: --{old_name} is not in force",

@@ -1,6 +1,6 @@
-"""What ``docs/by-hand.md`` says: steps, their blocks of commands, what they print, the checks beside them.
+"""Reads ``docs/by-hand.md``: steps, their blocks of commands, the expected output, and the checks of each.
 
-Knows the page's conventions and nothing of etcd. A page that does not keep them is a ``ValueError``.
+A page that does not keep its conventions is a ``ValueError``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _QUOTED = re.compile(r"`([^`]+)`")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What is printed by some releases only.
+    """Output of some releases only.
 
     Attributes:
         lines: the releases, ``3.4`` or a full version.
@@ -32,7 +32,7 @@ class Row:
     cells: tuple[tuple[tuple[str, ...], ...], ...]
 
     def covers(self, version: str) -> bool:
-        """Return whether the row is about that etcd."""
+        """Return whether the row applies to that etcd."""
         return any(version == line or version.startswith(f"{line}.") for line in self.lines)
 
 
@@ -54,11 +54,11 @@ class Block:
     rows: list[Row] = field(default_factory=list)
 
     def fragments(self, version: str) -> list[tuple[str, ...]]:
-        """Return what that etcd's output holds somewhere; one of each tuple is enough."""
+        """Return the texts that the output of that etcd contains; one of each tuple is enough."""
         return [cell for row in self.rows if row.covers(version) for cells in row.cells for cell in cells]
 
     def deviations(self, output: str, version: str) -> list[str]:
-        """Return in words where the output is not as the page says, empty if it is."""
+        """Return the differences between the output and the page, as sentences."""
         found = []
         if self.prints is not None and not _pattern(self.prints).fullmatch(output):
             found.append("\n  | ".join(["it is not what the page shows:", *self.prints]))
@@ -73,7 +73,7 @@ class Step:
     """A section of the page.
 
     Attributes:
-        ours: the checks that do the same, with the outcome that the page says they have.
+        ours: the checks that judge the same, with the outcome that the page names.
     """
 
     title: str
@@ -90,7 +90,7 @@ def read_steps(page: Path = PAGE) -> tuple[Step, ...]:
     """Return the sections that have commands.
 
     Raises:
-        ValueError: if the page has a block or a table of a kind that nobody would test.
+        ValueError: if the page has a block or a table of a kind that is not tested.
     """
     numbered = list(enumerate(page.read_text().splitlines(), 1))
     starts = [place for place, (_, line) in enumerate(numbered) if line.startswith("## ")]

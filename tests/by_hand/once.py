@@ -1,7 +1,4 @@
-"""What takes long is made once in a run of the tests, however many workers pytest-xdist has.
-
-Knows nothing of what is made.
-"""
+"""Makes what takes long once in a run of the tests, for all workers of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ T = TypeVar("T")
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]) -> T:
-    """Return what was made in a directory of its own, by this worker or by another one that came first."""
+    """Return what was made in its own directory, by this worker or by another one before."""
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     made = shared / f"{name}.pickle"

@@ -1,7 +1,4 @@
-"""What the plugin says of the same cluster: read from the report of the page's own command, or judged here.
-
-Knows nothing of what the tools of the page say.
-"""
+"""The plugin's verdicts on the same cluster, from the report of the page's own command or judged here."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ class Ours:
         self._document: Mapping[str, Any] = json.loads(report.read_text())
 
     def outcomes(self, check: str) -> set[str]:
-        """Return what a check came to, on every https listener that it is about, or on the whole target."""
+        """Return the outcomes of a check on every https listener that it judges, or on the whole target."""
         results = [CheckResult.from_json(value) for value in self._document["results"]]
         return {
             str(result.outcome)
@@ -44,20 +41,20 @@ class Ours:
         }
 
     def alerts(self, check: str, version: str) -> set[int | None]:
-        """Return the alerts that the identity of a check met in a TLS version, on every port and protocol."""
+        """Return the alerts to the identity of a check in a TLS version, on every port and protocol."""
         purpose = f"bad identity {IDENTITIES[check]}"
         connections = self._document["connections"]
         return {seen["alert"] for seen in connections if (seen["purpose"], seen["tls"]) == (purpose, version)}
 
 
 def judged(options: Sequence[str], checks: Iterable[str]) -> list[CheckResult]:
-    """Return what the checks come to on the target that the options name, as on the command line."""
+    """Return the outcomes on the target that the options name, as on the command line."""
     target = read_live_target(_Options(options), {})
     return run_checks(Observer(target), select(sorted(checks)))
 
 
 class _Options:
-    """Options of a command line, as the settings want them."""
+    """Options of a command line as a source of settings."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self._given: dict[str, list[str]] = {}

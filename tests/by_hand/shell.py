@@ -1,7 +1,4 @@
-"""A shell as a reader has it open: block after block is pasted, variables stay, nobody types anything in.
-
-Knows nothing of what is pasted.
-"""
+"""A shell as a reader uses it: blocks are pasted one after the other, and variables stay set."""
 
 from __future__ import annotations
 
@@ -24,11 +21,11 @@ _LOOP = 'while read -r block; do . "$block" <>"$0" >"$block.out" 2>&1; echo "$?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """What came of a block.
+    """The result of a block.
 
     Attributes:
-        output: of both streams, as on a terminal.
-        status: of its last command.
+        output: standard output and standard error, as on a terminal.
+        status: the exit status of its last command.
     """
 
     output: str
@@ -36,7 +33,7 @@ class Ran:
 
 
 class Shell:
-    """The plainest shell there is, ``sh``, in a directory of its own."""
+    """A ``sh`` in its own directory."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self.directory = directory

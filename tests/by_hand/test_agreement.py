@@ -1,4 +1,4 @@
-"""Where something is wrong, the commands of ``docs/by-hand.md`` show it and our checks say it."""
+"""The commands of ``docs/by-hand.md`` and our checks find the same faults."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def _name(value: object) -> str | None:
 
 @pytest.fixture(scope="module")
 def walk(etcd_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    """The page, walked through with one etcd."""
+    """The results of the page's commands on one etcd."""
     require_tools(etcd_binary)
     version = binary_version(etcd_binary)
     return once(
@@ -83,7 +83,7 @@ def test_our_checks_have_the_outcome_that_the_step_names(step: Step, walk: Walk)
 def test_alerts_on_the_page_are_those_that_our_attempts_receive(
     step: Step, block: Block, version: str, walk: Walk
 ) -> None:
-    """What openssl has printed, against what the plugin saw on connections of its own."""
+    """The alerts that openssl printed are those of the plugin's own connections."""
     assert walk.ours is not None
     by_hand = {int(number) for number in re.findall(r"alert number (\d+)", walk.ran[block.line].output)}
     ours = {alert for check in step.ours if check in IDENTITIES for alert in walk.ours.alerts(check, version)}

@@ -1,7 +1,4 @@
-"""Walks through the page with one etcd: pastes every block into a shell, and keeps what came of it.
-
-Does not judge that.
-"""
+"""Runs every block of the page in one shell with one etcd, and keeps the results."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ _INTERFERING = ("PYTEST", "ETCD", "CURL_", "OPENSSL_", "SSL_")
 
 @dataclass(slots=True, kw_only=True)
 class Walk:
-    """What came of the page.
+    """The results of the page's commands.
 
     Attributes:
         version: of the etcd.
@@ -49,7 +46,7 @@ def can_run(block: Block) -> bool:
 
 
 def require_tools(binary: Path) -> None:
-    """Skip, loudly, on a machine that lacks a tool of the page."""
+    """Skip the test, with the reason, if a tool of the page is missing."""
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if not binary.with_name("etcdctl").exists():
         missing.append(f"etcdctl beside {binary}")
@@ -58,7 +55,7 @@ def require_tools(binary: Path) -> None:
 
 
 def environment(binary: Path, home: Path) -> dict[str, str]:
-    """Return a reader's environment: that etcd and its etcdctl come first, and nothing of ours interferes."""
+    """Return a reader's environment, with that etcd and its etcdctl first on PATH."""
     programs = home / "bin"
     programs.mkdir()
     for name in ("etcd", "etcdctl"):
@@ -100,7 +97,7 @@ def run_steps(shell: Shell, walk: Walk, steps: Sequence[Step]) -> None:
 
 
 def await_words(log: Callable[[], str], wanted: Sequence[Sequence[str]]) -> None:
-    """Wait until a log holds one of each; if it never does, let others tell."""
+    """Wait until a log has one text of each; return at the deadline as well."""
     deadline = time.monotonic() + _LOG_SECONDS
     while not all(any(words in log() for words in cell) for cell in wanted):
         if time.monotonic() > deadline:
@@ -109,7 +106,7 @@ def await_words(log: Callable[[], str], wanted: Sequence[Sequence[str]]) -> None
 
 
 def _clean_up(script: Path) -> None:
-    """End the cluster of a walk that did not come to the page's own end."""
+    """End the cluster if the page's last step did not run."""
     if not script.exists():
         return
     lines = script.read_text().splitlines()

@@ -1,7 +1,4 @@
-"""A cluster in which much is wrong, and the page walked through on it: what the tools show, what we say.
-
-Does not judge whether the two agree.
-"""
+"""A misconfigured cluster, the output of the page's commands on it, and the outcomes of our checks."""
 
 from __future__ import annotations
 
@@ -42,25 +39,25 @@ _WRONG: ClusterConfig = replace(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What was found on the wrong cluster, by hand and by us."""
+    """The findings on the misconfigured cluster, by hand and by our checks."""
 
     walk: Walk
     results: tuple[CheckResult, ...]
 
     def deviates(self, step: Step) -> bool:
-        """Return whether the output of a step is not what the page shows of a good cluster."""
+        """Return whether the output of a step differs from the page's, which is that of a good cluster."""
         ran = [(block, self.walk.ran[block.line]) for block in step.blocks]
         return any(block.deviations(done.output, self.walk.version) for block, done in ran)
 
     def outcomes(self, check: str) -> set[Outcome]:
-        """Return what the check came to."""
+        """Return the outcomes of the check."""
         return {result.outcome for result in self.results if result.check == check}
 
 
 def find(
     steps: Sequence[Step], plugin: Step, checks: Iterable[str], binary: Path, version: str, home: Path
 ) -> Found:
-    """Start the wrong cluster, walk through some steps, and have checks judge what the page names to them.
+    """Start the misconfigured cluster, run some steps, and run the checks with the page's options.
 
     Args:
         plugin: the step in which the page calls the plugin.
@@ -75,7 +72,7 @@ def find(
 
 
 def _variables(cluster: Cluster, home: Path) -> str:
-    """Return what sets the page's variables."""
+    """Return the commands that set the page's variables."""
     [member] = cluster.members
     files, manifest, log, work = home / "etcd", home / "etcd.yaml", home / "etcd.log", home / "work"
     shutil.copytree(member.file("server.crt").parent, files)
@@ -90,7 +87,7 @@ def _variables(cluster: Cluster, home: Path) -> str:
 
 
 def _manifest(client_url: str, peer_url: str, files: Path) -> str:
-    """Return a manifest with which all would be well; the cluster was started with another."""
+    """Return a manifest without faults; the cluster was started with another one."""
     flags = {
         "listen-client-urls": client_url,
         "advertise-client-urls": client_url,
@@ -111,7 +108,7 @@ def _manifest(client_url: str, peer_url: str, files: Path) -> str:
 
 
 def _options(plugin: Step, shell: Shell) -> list[str]:
-    """Return what the page tells the plugin, with the variables filled in; there is no log."""
+    """Return the plugin's options on the page, with the variables filled in, without a log."""
     [block] = plugin.blocks
     command = "pytest --pyargs pytest_etcdtls "
     assert block.code.startswith(command)

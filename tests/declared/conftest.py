@@ -1,4 +1,4 @@
-"""A PKI in files, and ports, for etcds that are started with arguments of a test's own."""
+"""A PKI in files, and ports, for etcds that a test starts with its own arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_etcdtls.pki.profile import MemberNames, PKIPlan
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where an etcd of a test finds its things; ``{pki}`` and the like in a text stand for them."""
+    """The directory, files and ports of a test's etcd; ``{pki}`` and the like in a text stand for them."""
 
     directory: Path
     pki: Path

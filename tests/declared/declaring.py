@@ -21,7 +21,7 @@ GOOD = (*URLS, *PEER_URLS, *PAIR, *PEER_PAIR, CA, PEER_CA, AUTH, PEER_AUTH)
 
 
 def flags(*arguments: str, environment: Mapping[str, str] | None = None) -> Declaration:
-    """Return what a command line declares."""
+    """Return the declaration of a command line."""
     return from_command_line(["etcd", *arguments], environment)
 
 
@@ -31,7 +31,7 @@ def without(*names: str) -> tuple[str, ...]:
 
 
 def written(directory: Path, text: str, name: str = "declaration") -> Declaration:
-    """Return what a file with that text declares."""
+    """Return the declaration in a file with that text."""
     path = directory / name
     path.write_text(text)
     return read_declaration(path)

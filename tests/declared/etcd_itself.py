@@ -1,4 +1,4 @@
-"""Starts an etcd with given arguments, to see whether it starts and what it says."""
+"""Starts an etcd with given arguments and returns whether it serves, and its log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SERVES = re.compile(r"serving (?:insecure )?client (?:requests on|traffic)")
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a start."""
+    """The result of a start."""
 
     started: bool
     log: str
@@ -50,7 +50,7 @@ def run(
 ) -> Run:
     """Start etcd, wait until it serves clients or ends, and stop it.
 
-    With ``to_the_end`` its word that it serves is not taken for it: it is awaited to end by itself.
+    With ``to_the_end``, wait until it ends by itself, even if it logs that it serves.
     """
     process = subprocess.Popen(
         [binary, *arguments],

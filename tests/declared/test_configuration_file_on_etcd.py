@@ -1,4 +1,4 @@
-"""A configuration file is read as etcd reads it: where etcd stops is a mistake, what it logs is in force."""
+"""A configuration file is read as etcd reads it: mistakes stop etcd, and settings in force are in its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever trap can be found in a declaration, one check tells of it."""
+"""Each trap has one check that reports it."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_an_unquoted_off_is_not_a_proxy_mode(tmp_path: Path) -> None:
 
 @pytest.mark.etcd_version("3.6", "3.7")
 def test_feature_gates_are_those_of_etcd(etcd_binary: Path, workplace: Workplace) -> None:
-    """Each gate of a version starts it, and each gate of the other one does what is message."""
+    """Each gate of a version starts it, and each gate of the other one does what the model says."""
     version = binary_version(etcd_binary)
     every = sorted(frozenset().union(*FEATURE_GATES.values()))
     for gate in every:

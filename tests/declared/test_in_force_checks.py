@@ -1,4 +1,4 @@
-"""What the checks of declared against observed say: which setting, and why it is not in force."""
+"""The checks that compare declared with observed name the setting and the reason why it is not in force."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a declaration meets in later versions is what these versions do: by the model, and on every etcd."""
+"""The prospects of a declaration in later versions, by the model and on every etcd at hand."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ ON_ETCD = (
 def test_later_etcds_refuse_the_reported_settings(
     flag: str, etcd_binaries: dict[str, Path], workplace: Workplace
 ) -> None:
-    """Each etcd with which it starts tells of the first later one with which it does not."""
+    """With each etcd that starts, the prospects name the first later one that does not."""
     argv = [*workplace.member(), *map(workplace.fill_in, (*PLAIN, flag))]
     declared = declared_member(from_command_line(["etcd", *argv]))
     newest = {".".join(version.split(".")[:2]): binary for version, binary in etcd_binaries.items()}

@@ -1,4 +1,4 @@
-"""Every trap is found where it is, in the versions that have it, and nowhere else."""
+"""Every trap is found in the declarations and versions that have it, and in no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words as systemd, a shell and environment files have them."""
+"""Words of systemd units, shell scripts and environment files."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ SCRIPTS = [
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_shell_words_are_those_of_a_shell(script: str) -> None:
-    """A real shell is asked, with a function in the place of etcd."""
+    """A real shell runs the script, with a function in the place of etcd."""
     shell = shutil.which("sh")
     assert shell is not None
     printing = 'etcd() { for word in "$@"; do printf "%s\\0" "$word"; done; }\n'

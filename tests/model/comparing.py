@@ -1,4 +1,4 @@
-"""Compares what the model of a declaration says with what a real etcd does with it."""
+"""Compares the model of a declaration with a real etcd that is started with it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _ENDS = re.compile(r'"level":"(?:fatal|panic)"|^panic: | [CF] \| ', re.MULTILINE
 
 @dataclass(frozen=True)
 class Place:
-    """Where the etcds of draws run, one after the other: files, ports and identities."""
+    """The files, ports and identities of the etcds of draws, which run one after the other."""
 
     directory: Path
     pki: ClusterPKI
@@ -105,12 +105,12 @@ EXPLAINED: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Compared:
-    """What came of one draw on one etcd.
+    """The result of one draw on one etcd.
 
     Attributes:
         started: whether etcd served clients.
         attempts: how many connections were compared.
-        differences: what the model says otherwise, one sentence each.
+        differences: the differences from the model, one sentence each.
         explained: why it differs on purpose; empty if it does not.
         draw: the draw with real values.
         log: the end of etcd's log.
@@ -192,7 +192,7 @@ class _Etcd:
         return self._process.poll() is not None
 
     def serves(self, *, must_end: bool) -> bool:
-        """Read until it serves clients or ends; with ``must_end`` its word that it serves is not enough."""
+        """Read until it serves clients or ends; with ``must_end``, until it ends."""
         assert self._process.stdout is not None
         watchdog = threading.Timer(DEADLINE, self._process.kill)
         watchdog.start()
@@ -210,7 +210,7 @@ class _Etcd:
             watchdog.cancel()
 
     def _quiet(self) -> bool:
-        """Return whether it neither ends nor fails within a second, though it said that it serves."""
+        """Return whether it neither ends nor fails within a second after it logs that it serves."""
         try:
             self._process.wait(1)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
-"""Draws configurations of one etcd at random: what is set, by what means, how it is spelled, and which files.
+"""Draws configurations of one etcd at random: settings, how they are given and spelled, and files.
 
-The same seed and number draw the same configuration. Most of what is drawn is right, so that an etcd often
-starts and can be asked whom it lets in.
+The same seed and number draw the same configuration. Most values are valid, so that an etcd often
+starts and accepts or refuses clients.
 """
 
 from __future__ import annotations

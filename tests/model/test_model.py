@@ -1,4 +1,4 @@
-"""A few of the draws of ``make model``, on every etcd at hand: the model says what etcd does."""
+"""A few of the draws of ``make model``, on every etcd at hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_seed_draws_the_same_configuration_again() -> None:
 
 
 def test_a_wrong_model_is_found(newest_etcd: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison finds a model that says nothing of what keeps etcd from starting."""
+    """The comparison finds a model without the reasons why etcd does not start."""
     monkeypatch.setattr("model.comparing.traps_of", lambda *_: ())
     monkeypatch.setattr("model.comparing._stopped_by_files", lambda *_: [])
     done = (compare(draw(SEED, number), newest_etcd, place, SEED) for number in range(DRAWS))

@@ -1,4 +1,4 @@
-"""Puts and gets a key with a client library, and says how that ended. Runs in a process of its own.
+"""Puts and gets a key with a client library in its own process, and prints how that ended.
 
 Each line of standard input is a JSON object: ``client``, ``url``, ``ca``, ``cert`` and ``key`` (files, or
 null) for a new client, or ``{"again": true}`` for one more request of the last one. Each gets one line:

@@ -1,4 +1,4 @@
-"""What ``docs/clients.md`` says of each client is so, on every etcd at hand."""
+"""Each client behaves as ``docs/clients.md`` says, on every etcd at hand."""
 
 from __future__ import annotations
 

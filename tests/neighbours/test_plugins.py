@@ -1,4 +1,4 @@
-"""With each plugin of ``docs/plugins.md`` the verdict on two etcds is the one without it, and is printed."""
+"""With each plugin of ``docs/plugins.md`` the verdict on two etcds is that without it, and is printed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ HOST = _ON_PAGE.replace(_FILE, "{path!r}") + (
 
 @dataclass(frozen=True)
 class Etcd:
-    """An etcd that runs, and what pytest comes to without any other plugin.
+    """A running etcd, and the result of pytest without any other plugin.
 
     Attributes:
         certificates: files of the server's and of a peer's.

@@ -1,4 +1,4 @@
-"""The benchmarks run; what they measure is asserted nowhere."""
+"""The benchmarks run; their measurements are not asserted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The projects in ``examples`` run, as they stand there."""
+"""The projects in ``examples`` run unchanged."""
 
 from __future__ import annotations
 

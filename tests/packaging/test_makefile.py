@@ -1,4 +1,4 @@
-"""The Makefile's targets, as far as they cost nothing; .ci/run goes through them for real."""
+"""The Makefile's targets that take no time; .ci/run runs the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes with the package: versions, licences, and a page that gives a reason for each."""
+"""The package's dependencies: versions, licences, and a page that gives a reason for each."""
 
 from __future__ import annotations
 

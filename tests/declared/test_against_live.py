@@ -1,4 +1,4 @@
-"""A declaration beside a running etcd: which declared listener is which, bundles as they are now, doubts."""
+"""A declaration compared with a running etcd: its listeners, its bundles, and what is not verified."""
 
 from __future__ import annotations
 
