@@ -103,7 +103,7 @@ def _inside(word: Word, variables: Mapping[str, Variable], allowance: Allowance)
     return Word(_BRACED.sub(value, word.text), word.place, (*word.unresolved, *missing))
 
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)", re.DOTALL)
+_ASSIGNMENT = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)", re.DOTALL)
 _VALUE = re.compile(r"""([^"'\\]*)|"([^"\\]*)"|'([^'\\]*)'""")
 
 
@@ -113,7 +113,8 @@ def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[V
     Args:
         text: the content of the file.
         file: its path, for line references.
-        of_unit: whether systemd alone reads it. It ignores lines that are not assignments.
+        of_unit: whether systemd alone reads it. It ignores lines that are not assignments, and those that begin
+            with ``export``, which a shell would execute.
 
     Raises:
         UsageError: if a line is not an assignment, or a value has escapes or is quoted in part.
@@ -132,9 +133,9 @@ def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[V
             number += 1
         line = "".join(pieces)
         match = _ASSIGNMENT.fullmatch(line)
+        if of_unit and (match is None or match.start(1)):
+            continue
         if match is None:
-            if of_unit:
-                continue
             raise UsageError(f"{place}: {line[:60]!r} is not NAME=VALUE, as an environment file has it")
         value = _VALUE.fullmatch(match[2].rstrip())
         if value is None:
