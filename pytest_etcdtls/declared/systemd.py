@@ -113,8 +113,8 @@ def read_variables(text: str, file: str, *, of_unit: bool = False) -> Iterator[V
     Args:
         text: the content of the file.
         file: its path, for line references.
-        of_unit: whether systemd alone reads it. It ignores lines that are not assignments, and those that begin
-            with ``export``, which a shell would execute.
+        of_unit: whether systemd alone reads it. It ignores lines that are not assignments, and those that
+            begin with ``export``, which a shell would execute.
 
     Raises:
         UsageError: if a line is not an assignment, or a value has escapes or is quoted in part.
