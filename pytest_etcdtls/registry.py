@@ -134,7 +134,7 @@ def _with_flags(text: str, role: Role | None) -> str:
 
 _CHECKS: dict[str, Check] = {}
 _in_order: Mapping[str, Check] = {}
-"""The same, sorted by id; made anew when there are others."""
+"""The same, sorted by id; built again when a check is added."""
 
 
 def check(

@@ -60,10 +60,7 @@ def _absent(exchange: ClientExchange, message: str) -> Iterator[Statement]:
     response = exchange.attempt.response
     if response is not None and response.status != 404:
         yield Finding(
-            message=message,
-            expected="HTTP 404",
-            observed=show(response),
-            reproduce=(repeat(exchange),),
+            message=message, expected="HTTP 404", observed=show(response), reproduce=(repeat(exchange),)
         )
 
 

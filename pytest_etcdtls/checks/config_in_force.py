@@ -146,10 +146,7 @@ def _declared_client_auth(declaration: ListenerDeclaration) -> tuple[Setting | N
 
 
 def _client_auth_not_in_force(
-    declaration: ListenerDeclaration,
-    setting: Setting | None,
-    matrix: AccessMatrix,
-    served: list[AccessCase],
+    declaration: ListenerDeclaration, setting: Setting | None, matrix: AccessMatrix, served: list[AccessCase]
 ) -> Finding:
     case = served[0] if served else matrix.cells[0]
     return not_in_force(
@@ -174,9 +171,7 @@ def _another(
 
 
 @check(
-    "config.trusted-ca-in-force",
-    on={Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS},
-    counterexample=_another,
+    "config.trusted-ca-in-force", on={Role.CLIENT, Role.CLIENT_HTTP, Role.METRICS}, counterexample=_another
 )
 def the_declared_bundle_is_trusted(
     declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs
@@ -228,48 +223,36 @@ def _judge_announced(
 ) -> Iterator[Statement]:
     if declaration.listener is None:
         yield _undeclared(declaration)
-        return
+    elif observed := next(_differences(bundle, announced), ""):
+        subjects = name_list(found.subject for found in bundle.certificates) or "the CAs in that file"
+        yield not_in_force(
+            declaration,
+            bundle.setting,
+            expected=f"trusted: {subjects} ({bundle.source})",
+            observed=observed,
+            reproduce=(s_client(announced.url, look=ANNOUNCED),),
+        )
+    elif bundle.absent:
+        yield CannotJudge(Outcome.NOT_VERIFIED, bundle.absent)
+
+
+def _differences(bundle: DeclaredBundle, announced: AnnouncedCAs) -> Iterator[str]:
+    """Yield how the trusted CAs differ from the declared ones, the strongest evidence first."""
     wanted = {certificate.subject.public_bytes() for certificate in bundle.certificates}
     names = dict(announced.names)
     for version, requested in announced.requested:
+        found = {name.public_bytes() for name in names[version]} if requested else set()
         if not requested:
-            yield _bundle_not_in_force(
-                declaration, bundle, announced, f"{version}: no certificate is requested"
-            )
-        elif bundle.absent and names[version]:
-            continue
-        elif {name.public_bytes() for name in names[version]} != wanted:
-            shown = name_list(names[version])
-            yield _bundle_not_in_force(declaration, bundle, announced, f"{version}: {shown or 'no CA'}")
-        else:
-            continue
-        return
+            yield f"{version}: no certificate is requested"
+        elif found != wanted and not (found and bundle.absent):
+            yield f"{version}: {name_list(names[version]) or 'no CA'}"
     if bundle.untrusted:
-        observed = f"{', '.join(bundle.untrusted)} is accepted, which no declared CA can have signed"
-        yield _bundle_not_in_force(declaration, bundle, announced, observed)
-    elif bundle.absent:
-        yield CannotJudge(Outcome.NOT_VERIFIED, bundle.absent)
-    elif bundle.accepted is not None and not bundle.signed:
-        yield _bundle_not_in_force(
-            declaration,
-            bundle,
-            announced,
+        yield f"{', '.join(bundle.untrusted)} is accepted, which no declared CA can have signed"
+    if bundle.accepted is not None and not bundle.signed and not bundle.absent:
+        yield (
             f"{bundle.accepted} is accepted, whose certificate none of them has signed: the trusted CA has "
-            "the same name and another key",
+            "the same name and another key"
         )
-
-
-def _bundle_not_in_force(
-    declaration: ListenerDeclaration, bundle: DeclaredBundle, announced: AnnouncedCAs, observed: str
-) -> Finding:
-    subjects = name_list(found.subject for found in bundle.certificates) or "the CAs in that file"
-    return not_in_force(
-        declaration,
-        bundle.setting,
-        expected=f"trusted: {subjects} ({bundle.source})",
-        observed=observed,
-        reproduce=(s_client(announced.url, look=ANNOUNCED),),
-    )
 
 
 def _broken(declaration: ListenerDeclaration, names: DeclaredNames) -> Mapping[str, Any]:
@@ -277,11 +260,7 @@ def _broken(declaration: ListenerDeclaration, names: DeclaredNames) -> Mapping[s
     return {"names": DeclaredNames(rules)}
 
 
-@check(
-    "config.allowed-names-in-force",
-    on={Role.CLIENT, Role.CLIENT_HTTP, Role.PEER},
-    counterexample=_broken,
-)
+@check("config.allowed-names-in-force", on={Role.CLIENT, Role.CLIENT_HTTP, Role.PEER}, counterexample=_broken)
 def declared_rules_about_names_are_in_force(
     declaration: ListenerDeclaration, names: DeclaredNames
 ) -> Iterator[Statement]:

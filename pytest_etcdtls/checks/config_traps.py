@@ -510,8 +510,11 @@ def the_next_version_accepts_the_declaration(declarations: Declarations) -> Iter
         with openssl crl -in crl.pem -outform DER -out crl.der, which every version reads; give a renamed flag
         by its new name as soon as the etcd that runs has it.
     """
-    judged = [(member, version) for member in declarations.members if (version := member.effective.version)]
-    ahead = [(member, version) for member, version in judged if later_lines(version)]
+    ahead = [
+        (member, version)
+        for member in declarations.members
+        if (version := member.effective.version) and later_lines(version)
+    ]
     if not ahead:
         yield CannotJudge(Outcome.NOT_APPLICABLE, _nothing_ahead(declarations))
         return

@@ -129,9 +129,7 @@ def a_new_peer_pair_is_served_without_a_restart(
 
 
 @check(
-    "lifecycle.half-pair-refused",
-    on=set(),
-    counterexample=attempts_changed("half", _GOOD_CLIENT, **SERVED),
+    "lifecycle.half-pair-refused", on=set(), counterexample=attempts_changed("half", _GOOD_CLIENT, **SERVED)
 )
 def a_mismatched_pair_is_refused(
     experiment: Annotated[Experiment, "half-pair-refused"],
@@ -270,9 +268,7 @@ def a_restarted_etcd_trusts_the_new_bundle(
     on=set(),
     counterexample=attempts_changed("added", _OTHER_CA, **SERVED),
 )
-def a_bundle_change_needs_a_restart(
-    experiment: Annotated[Experiment, "ca-bundle"],
-) -> Iterator[Statement]:
+def a_bundle_change_needs_a_restart(experiment: Annotated[Experiment, "ca-bundle"]) -> Iterator[Statement]:
     """A change of the CA bundle has no effect until etcd is restarted.
 
     etcd reads the bundle only at start, unlike certificates and revocation lists. If a CA is removed and etcd

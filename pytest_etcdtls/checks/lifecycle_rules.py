@@ -264,11 +264,7 @@ _TOKEN = "token of root"  # noqa: S105 - names a client
 _DENIED = Response(status=200, headers={"grpc-status": "7"})
 
 
-@check(
-    "lifecycle.cn-is-user",
-    on=set(),
-    counterexample=attempts_changed(_GRPC, _READER, response=_DENIED),
-)
+@check("lifecycle.cn-is-user", on=set(), counterexample=attempts_changed(_GRPC, _READER, response=_DENIED))
 def the_common_name_is_the_user(experiment: Annotated[Experiment, "users"]) -> Iterator[Statement]:
     """With authentication on, a certificate's common name is the gRPC user name.
 

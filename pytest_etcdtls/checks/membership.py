@@ -35,6 +35,7 @@ from pytest_etcdtls.registry import check
 from pytest_etcdtls.results import CannotJudge, Finding, Level, Note, Outcome, Statement
 from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.tls.attempt import Ending, Phase, StreamEnd
+from pytest_etcdtls.untrusted import listed
 
 _EXPIRY_SPREAD = timedelta(days=30)
 
@@ -320,7 +321,7 @@ def advertised_client_urls_are_reachable(advertised: AdvertisedURLs) -> Iterator
     for found in advertised.urls:
         if not found.attempts:
             yield CannotJudge(Outcome.NOT_VERIFIED, f"{found.url}: {found.why_not}")
-        elif not any(attempt.ending is not Ending.UNCLEAR for attempt in found.attempts):
+        elif all(attempt.ending is Ending.UNCLEAR for attempt in found.attempts):
             yield _unanswered(found)
 
 
@@ -376,7 +377,7 @@ def every_member_lists_the_same_members(listings: MemberListings) -> Iterator[St
 
 def _shown(members: frozenset[MemberRecord]) -> str:
     rows = (f"{member.id} {member.name or '(not started)'}" for member in members)
-    return ", ".join(sorted(rows)) or "nobody"
+    return ", ".join(sorted(rows)) or "none"
 
 
 def _another_cluster(claims: ClusterClaims, listings: MemberListings) -> Mapping[str, Any]:
@@ -422,7 +423,7 @@ def every_listener_belongs_to_one_cluster(
 
 
 _MEMBER_LIST = "the URLs of each member"
-_AT_HAND = JUDGED | {Reachability.LEFT_OUT}
+_AVAILABLE = JUDGED | {Reachability.LEFT_OUT}
 _SHOWN = 9
 """The most members or URLs that one message lists."""
 
@@ -487,7 +488,8 @@ def _unreachable_members(discovery: Discovery, role: Role) -> Iterator[Statement
     unreachable = [
         (member, member.of_role(role))
         for member in discovery.members
-        if member.of_role(role) and not any(found.reachability in _AT_HAND for found in member.of_role(role))
+        if member.of_role(role)
+        and not any(found.reachability in _AVAILABLE for found in member.of_role(role))
     ]
     observed = _some(f"{member.title}: {_shown_urls(urls)}" for member, urls in unreachable)
     if not unreachable:
@@ -540,7 +542,7 @@ def _remarks(discovery: Discovery) -> Iterator[Statement]:
     for role in (Role.CLIENT, Role.PEER):
         for member in discovery.members:
             urls = member.of_role(role)
-            others = [found for found in urls if found.reachability not in _AT_HAND]
+            others = [found for found in urls if found.reachability not in _AVAILABLE]
             if 0 < len(others) < len(urls):
                 yield Note(f"{member.title}: {_shown_urls(others)}")
     for rule in discovery.unused_rules:
@@ -580,6 +582,4 @@ def _shown_urls(urls: Sequence[MemberURL]) -> str:
 
 
 def _some(texts: Iterable[str]) -> str:
-    first = list(texts)
-    more = [f"and {len(first) - _SHOWN} more"] if len(first) > _SHOWN else []
-    return ", ".join([*first[:_SHOWN], *more])
+    return listed(list(texts), ", ", _SHOWN)

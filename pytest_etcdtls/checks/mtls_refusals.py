@@ -36,9 +36,7 @@ def as_if_accepted(matrix: AccessMatrix, **_: object) -> Mapping[str, Any]:
 
 
 @check("mtls.no-certificate", on=EVERY_LISTENER, counterexample=as_if_accepted)
-def a_client_without_a_certificate_is_refused(
-    matrix: Annotated[AccessMatrix, "none"],
-) -> Iterator[Statement]:
+def a_client_without_a_certificate_is_refused(matrix: Annotated[AccessMatrix, "none"]) -> Iterator[Statement]:
     """A client without a certificate is refused.
 
     Any client that reaches the port can otherwise read and write the whole key space, in Kubernetes every
@@ -213,11 +211,7 @@ def _judge_revoked(matrix: AccessMatrix, protocols: frozenset[Protocol], name: s
     yield from judge(seen, "a client with a revoked certificate")
 
 
-@check(
-    "mtls.revoked-http",
-    on=EVERY_LISTENER,
-    counterexample=lambda matrix: _served_over(OVER_HTTP, matrix),
-)
+@check("mtls.revoked-http", on=EVERY_LISTENER, counterexample=lambda matrix: _served_over(OVER_HTTP, matrix))
 def a_revoked_certificate_is_refused_over_http(
     matrix: Annotated[AccessMatrix, "revoked"],
 ) -> Iterator[Statement]:
@@ -238,11 +232,7 @@ def a_revoked_certificate_is_refused_over_http(
     yield from _judge_revoked(matrix, OVER_HTTP, "HTTP")
 
 
-@check(
-    "mtls.revoked-grpc",
-    on={Role.CLIENT},
-    counterexample=lambda matrix: _served_over(OVER_GRPC, matrix),
-)
+@check("mtls.revoked-grpc", on={Role.CLIENT}, counterexample=lambda matrix: _served_over(OVER_GRPC, matrix))
 def a_revoked_certificate_is_refused_over_grpc(
     matrix: Annotated[AccessMatrix, "revoked"],
 ) -> Iterator[Statement]:

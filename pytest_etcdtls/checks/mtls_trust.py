@@ -141,10 +141,7 @@ def the_listener_trusts_one_ca(announced: AnnouncedCAs) -> Iterator[Statement]:
 
 def _answered(plaintext: Plaintext) -> Mapping[str, Any]:
     served = replace(
-        plaintext.attempt,
-        ending=Ending.SERVED,
-        first_bytes=b"HTTP/1.1 200 OK",
-        response=Response(status=200),
+        plaintext.attempt, ending=Ending.SERVED, first_bytes=b"HTTP/1.1 200 OK", response=Response(status=200)
     )
     return {"plaintext": replace(plaintext, tries=(served,))}
 

@@ -304,37 +304,31 @@ def allowed_hostname(lab: Lab, role: Role) -> Experiment:
     named = issue(issuer, profile, "named", subject_alt_names=(ADMITTED, *addresses))
     other = issue(issuer, profile, "other-name", subject_alt_names=(_OTHER, *addresses))
     nameless = issue(issuer, profile, "no-name", common_name=ADMITTED)
-    return lab.experiment(
+    return lab.started(
         name,
-        step(
-            "started",
-            done,
-            lab.attempts(f"{who} with the hostname", role, named),
-            lab.attempts(f"{who} with another hostname", role, other),
-            lab.attempts(f"{who} with the hostname as common name only", role, nameless),
-        ),
+        done,
+        lab.attempts(f"{who} with the hostname", role, named),
+        lab.attempts(f"{who} with another hostname", role, other),
+        lab.attempts(f"{who} with the hostname as common name only", role, nameless),
     )
 
 
 def peer_cn(lab: Lab) -> Experiment:
     """Connect to the peer port with the allowed common name, with another, and with none."""
     issuer = lab.cluster.pki.authorities.peer_issuer
-    return lab.experiment(
+    return lab.started(
         "peer-allowed-cn",
-        step(
-            "started",
-            f"etcd was started to allow {PEER.common_name}",
-            lab.attempts("peer with the common name", Role.PEER, issue(issuer, PEER_CLIENT, "named")),
-            lab.attempts(
-                "peer with another common name",
-                Role.PEER,
-                issue(issuer, PEER_CLIENT, "other-cn", common_name="another-peer"),
-            ),
-            lab.attempts(
-                "peer without a common name",
-                Role.PEER,
-                issue(issuer, PEER_CLIENT, "no-cn", common_name=None, organization="etcd"),
-            ),
+        f"etcd was started to allow {PEER.common_name}",
+        lab.attempts("peer with the common name", Role.PEER, issue(issuer, PEER_CLIENT, "named")),
+        lab.attempts(
+            "peer with another common name",
+            Role.PEER,
+            issue(issuer, PEER_CLIENT, "other-cn", common_name="another-peer"),
+        ),
+        lab.attempts(
+            "peer without a common name",
+            Role.PEER,
+            issue(issuer, PEER_CLIENT, "no-cn", common_name=None, organization="etcd"),
         ),
     )
 
@@ -348,15 +342,12 @@ def peer_san(lab: Lab) -> Experiment:
         "peer with our address among others": (WRONG_ADDRESS, us),
         "peer without a name": (),
     }
-    return lab.experiment(
+    return lab.started(
         "peer-san",
-        step(
-            "started",
-            f"the client's address is {us}",
-            *(
-                lab.attempts(who, Role.PEER, issue(issuer, PEER_CLIENT, "peer", subject_alt_names=names))
-                for who, names in named.items()
-            ),
+        f"the client's address is {us}",
+        *(
+            lab.attempts(who, Role.PEER, issue(issuer, PEER_CLIENT, "peer", subject_alt_names=names))
+            for who, names in named.items()
         ),
     )
 
@@ -370,16 +361,13 @@ UNLISTED = (0xC02C, 0xC009, 0xC00A)
 
 def versions(lab: Lab, name: str) -> Experiment:
     """Offer each TLS version separately, on both ports."""
-    return lab.experiment(
+    return lab.started(
         name,
-        step(
-            "started",
-            f"etcd was started with {' '.join(lab.flags)}",
-            (
-                lab.attempt(f"good client offering {version} only", role, identity, version=version)
-                for role, identity in _good_clients(lab).items()
-                for version in TLSVersion
-            ),
+        f"etcd was started with {' '.join(lab.flags)}",
+        (
+            lab.attempt(f"good client offering {version} only", role, identity, version=version)
+            for role, identity in _good_clients(lab).items()
+            for version in TLSVersion
         ),
     )
 
@@ -404,16 +392,13 @@ def suites(lab: Lab) -> SuiteOffers:
 def separate_client_certificate(lab: Lab) -> Experiment:
     """Use the gateway of an etcd that serves one certificate and dials with another."""
     client = lab.cluster.pki.client
-    return lab.experiment(
+    return lab.started(
         "separate-client-certificate",
-        step(
-            "started",
-            "etcd serves a certificate for servers only and was given another one to dial with",
-            [
-                lab.attempt("good client", Role.CLIENT, client),
-                lab.attempt("good client by the gateway", Role.CLIENT, client, Protocol.GATEWAY),
-            ],
-        ),
+        "etcd serves a certificate for servers only and was given another one to dial with",
+        [
+            lab.attempt("good client", Role.CLIENT, client),
+            lab.attempt("good client by the gateway", Role.CLIENT, client, Protocol.GATEWAY),
+        ],
     )
 
 

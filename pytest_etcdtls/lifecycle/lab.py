@@ -154,6 +154,10 @@ class Lab:
         """Return the experiment with the version and the flags of the cluster."""
         return Experiment(name=name, etcd_version=self.cluster.version, flags=self.flags, steps=steps)
 
+    def started(self, name: str, done: str, *attempts: Iterable[ExperimentAttempt]) -> Experiment:
+        """Return an experiment with one step, ``started``."""
+        return self.experiment(name, step("started", done, *attempts))
+
     @property
     def flags(self) -> tuple[str, ...]:
         """The cluster's flags that differ from the defaults."""

@@ -15,8 +15,12 @@ REJECTED = {
     "rejected connection on peer endpoint": "peer",
 }
 
-NOT_COUNTED = {"Failed to detect schema version"}
-"""etcd 3.6 and later, for a status request in the first moments of a new cluster."""
+NOT_COUNTED = {
+    "Failed to detect schema version",
+    "cluster version differs from storage version.",
+    "updated storage version",
+}
+"""etcd 3.6 and later: for a status request to a new cluster, and some seconds after its start."""
 
 LOGGED: Mapping[str, tuple[int, int]] = {
     "tls: failed to verify certificate": (14, 8),
