@@ -131,7 +131,7 @@ def tls13_is_offered(newest: NewestVersion) -> Iterator[Statement]:
 
 
 def _ignored(variant: UnusualClientHello) -> Mapping[str, Any]:
-    return {"variant": replace(variant, odd=variant.plain)}
+    return {"variant": replace(variant, unusual=variant.plain)}
 
 
 @check("tls.fallback-signal", on=EVERY_LISTENER, counterexample=_ignored)
@@ -148,7 +148,7 @@ def the_signal_of_a_fallback_is_honoured(
     Level: SHOULD
     Remediation: let etcd itself terminate TLS on this port; the current TLS server ignores TLS_FALLBACK_SCSV.
     """
-    odd = variant.odd
+    odd = variant.unusual
     if odd.reply is Reply.SERVER_HELLO:
         yield Finding(
             message="TLS_FALLBACK_SCSV is ignored",
@@ -166,7 +166,9 @@ def _deflated(variant: UnusualClientHello) -> Mapping[str, Any]:
     hello = variant.plain.server_hello
     assert hello is not None  # noqa: S101 - the conforming sample has one
     return {
-        "variant": replace(variant, odd=replace(variant.plain, server_hello=replace(hello, compression=1)))
+        "variant": replace(
+            variant, unusual=replace(variant.plain, server_hello=replace(hello, compression=1))
+        )
     }
 
 
@@ -182,9 +184,9 @@ def nothing_is_compressed(variant: Annotated[UnusualClientHello, "compression"])
     Level: MUST
     Remediation: let etcd itself terminate TLS on this port, which never compresses.
     """
-    hello = variant.odd.server_hello
+    hello = variant.unusual.server_hello
     if hello is None:
-        yield Note(f"a hello that offers compression is refused: {variant.odd.describe()}")
+        yield Note(f"a hello that offers compression is refused: {variant.unusual.describe()}")
     elif hello.compression:
         yield Finding(
             message="TLS compression is selected",
@@ -198,7 +200,9 @@ def _signed_with_sha1(variant: UnusualClientHello) -> Mapping[str, Any]:
     hello = variant.plain.server_hello
     assert hello is not None  # noqa: S101 - the conforming sample has one
     return {
-        "variant": replace(variant, odd=replace(variant.plain, server_hello=replace(hello, group=_X25519)))
+        "variant": replace(
+            variant, unusual=replace(variant.plain, server_hello=replace(hello, group=_X25519))
+        )
     }
 
 
@@ -217,14 +221,14 @@ def no_handshake_is_signed_with_sha1(
     Level: SHOULD
     Remediation: run an etcd that was built with Go 1.25 or newer, or set --tls-min-version=TLS1.3.
     """
-    hello = variant.odd.server_hello
+    hello = variant.unusual.server_hello
     if hello is None:
-        yield Note(f"a hello with SHA-1 signatures alone is refused: {variant.odd.describe()}")
+        yield Note(f"a hello with SHA-1 signatures alone is refused: {variant.unusual.describe()}")
     elif hello.group is not None:
         yield Finding(
             message="the key exchange is signed with SHA-1 if a client offers nothing else",
             expected="the alert 40 handshake_failure",
-            observed=variant.odd.describe(),
+            observed=variant.unusual.describe(),
             reproduce=(
                 s_client(
                     variant.url,
@@ -237,8 +241,8 @@ def no_handshake_is_signed_with_sha1(
 
 
 def _intolerant(variant: UnusualClientHello) -> Mapping[str, Any]:
-    odd = replace(variant.odd, reply=Reply.ALERT, alert=47, server_hello=None)
-    return {"variant": replace(variant, odd=odd)}
+    odd = replace(variant.unusual, reply=Reply.ALERT, alert=47, server_hello=None)
+    return {"variant": replace(variant, unusual=odd)}
 
 
 @check("tls.unknown-extensions-tolerated", on=EVERY_LISTENER, counterexample=_intolerant)
@@ -255,11 +259,11 @@ def unknown_values_are_tolerated(
     Level: MUST
     Remediation: let etcd itself terminate TLS on this port, or update the proxy that does.
     """
-    if variant.odd.reply is not Reply.SERVER_HELLO:
+    if variant.unusual.reply is not Reply.SERVER_HELLO:
         yield Finding(
             message="a hello with values that the listener cannot know is refused",
             expected=f"as without them: {variant.plain.describe()}",
-            observed=variant.odd.describe(),
+            observed=variant.unusual.describe(),
             evidence={"version": str(variant.version)},
         )
 

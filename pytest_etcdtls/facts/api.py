@@ -65,12 +65,7 @@ def is_of_etcd(response: Response) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange(Tried):
-    """One request over HTTP/1.1; which one is in the key, see :func:`request_of`.
-
-    Attributes:
-        method: of the request.
-        path: of the URL.
-    """
+    """One request over HTTP/1.1; which one is in the key, see :func:`request_of`."""
 
     url: str
     role: str
@@ -149,7 +144,6 @@ class GatewayAnswer(Tried):
     """The JSON gateway's answer to the accepted good identity.
 
     Attributes:
-        identity: name of the identity.
         files: paths of its certificate and key.
         user: the user whose token was presented, empty if none was.
         why_not: why the user that was given could not be used, empty if there is no such reason.

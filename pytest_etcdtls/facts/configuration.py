@@ -81,7 +81,6 @@ class MemberDeclaration:
     """The declaration of one member, and its effect in the etcd version that runs.
 
     Attributes:
-        label: of the member.
         declared: the declaration and its files.
         version: observed version of the running etcd; ``None`` if it reports none.
         effective: the effective settings in that version; in the latest known etcd if neither the wire nor
@@ -130,7 +129,6 @@ class ListenerDeclaration:
 
     Attributes:
         url: of the listener, as it is judged.
-        role: of the listener.
         member: the declaration of its member.
         listener: the matching declared listener; ``None`` if none is declared there.
     """

@@ -32,7 +32,6 @@ class ListenerProfile:
     """Facts of a listener that a client without a certificate can observe.
 
     Attributes:
-        label: of the listener.
         member: label of its member.
         versions: TLS versions that it offers.
         requested_in: the TLS versions in which it requests a certificate.

@@ -441,7 +441,7 @@ def _alpn(fact: AlpnChoices, key: str | None) -> Words:
 
 
 def _hello(fact: UnusualClientHello, key: str | None) -> Words:
-    if value := _reply(fact.odd):
+    if value := _reply(fact.unusual):
         yield "hello", f"hello with {(key or '').replace('-', ' ')}", "", value
 
 
