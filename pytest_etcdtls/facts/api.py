@@ -370,6 +370,7 @@ _OVER_HTTP1 = Request(
     purpose="gRPC over HTTP/1.1",
     path=GRPC_STATUS_PATH,
     protocol=Protocol.HTTP1,
+    # One message of length 0, not compressed: a flag and four octets of length (gRPC over HTTP2, "Requests").
     body=b"\0\0\0\0\0",
     headers={"content-type": "application/grpc", "te": "trailers"},
 )
@@ -593,6 +594,7 @@ def _range_request(identity: Identity, headers: dict[str, str], only_to: bytes |
 def _answer(url: str, tries: tuple[Attempt, ...], *, user: str = "", why_not: str = "") -> RangeAnswer:
     response = tries[-1].response
     try:
+        # The header is field 1 of every response of etcd.
         well_formed = response is not None and bool(fields(grpc_message(response.body)).get(1))
     except ValueError:
         well_formed = False
@@ -647,7 +649,7 @@ def _user_token(context: Context) -> UserToken:
         identity=identity,
         path=_AUTHENTICATE,
         protocol=Protocol.GRPC,
-        body=encode({1: name.encode(), 2: password.encode()}),
+        body=encode({1: name.encode(), 2: password.encode()}),  # AuthenticateRequest in rpc.proto
         only_to=trusted_leaf(context),
     )
     attempt = context.attempt(request)[0][-1]
@@ -670,7 +672,7 @@ def _token_in(attempt: Attempt) -> str:
         found = fields(grpc_message(attempt.response.body)) if attempt.response else {}
     except ValueError:
         return ""
-    token = found.get(2, [b""])[0]
+    token = found.get(2, [b""])[0]  # of AuthenticateResponse
     return token.decode("ascii", "replace") if isinstance(token, bytes) else ""
 
 

@@ -671,7 +671,7 @@ _OPTIONS = {TLSVersion.TLS1_2: "-tls1_2", TLSVersion.TLS1_3: "-tls1_3"}
 class _Hello:
     """A hello to send: in words, as options of ``openssl s_client``, and as a request."""
 
-    words: str
+    text: str
     options: str
     request: Request
 
@@ -699,7 +699,7 @@ def _variants(context: Context) -> HelloVariants:
     others.append(unknown)
     made += [*found, of_unknown]
     variants = tuple(
-        HelloVariant(hello=hello.words, options=hello.options, tries=tries)
+        HelloVariant(hello=hello.text, options=hello.options, tries=tries)
         for hello, tries in zip((*first, *others), made, strict=True)
     )
     steady = _is_steady(context, variants, [hello.request for hello in (*first, *others)])

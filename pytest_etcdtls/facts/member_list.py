@@ -200,6 +200,7 @@ def _cluster_id(headers: list[Value]) -> str | None:
 
 
 def _from_message(message: bytes) -> MemberRecord:
+    # Member in rpc.proto: ID, name, peerURLs, clientURLs, isLearner.
     found = fields(message)
 
     def texts(number: int) -> tuple[str, ...]:

@@ -291,6 +291,7 @@ def _combined(context: Context, key: str) -> CombinedHello:
 
 
 _COMPRESSION = (1, 64, 0)
+"""DEFLATE (RFC 3749), LZS (RFC 3943) and null, which a ClientHello must offer (RFC 5246 section 7.4.1.2)."""
 
 
 @dataclass(frozen=True, slots=True)
