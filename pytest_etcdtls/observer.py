@@ -439,7 +439,7 @@ class Worker(threading.Thread):
 
 
 def is_abandoned() -> bool:
-    """Return whether nobody waits for what this thread does."""
+    """Return whether this thread is a worker that nobody waits for any more."""
     thread = threading.current_thread()
     return isinstance(thread, Worker) and thread.is_abandoned
 

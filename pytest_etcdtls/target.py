@@ -212,7 +212,7 @@ class Replay:
     Attributes:
         source: the declaration's file.
         failure: why etcd does not run; empty if it runs.
-        log: the lines of its log that say so, printable and bounded.
+        log: the lines of its log with the reason, printable and bounded.
     """
 
     source: str

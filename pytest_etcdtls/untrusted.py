@@ -26,7 +26,7 @@ JSONValue: TypeAlias = bool | int | float | str | list["JSONValue"] | dict[str, 
 """The value of a JSON text."""
 
 JSON_SIZE: Final = 1024 * 1024
-"""Octets of a JSON text, unless the caller says otherwise."""
+"""Octets of a JSON text, by default."""
 JSON_DEPTH: Final = 64
 """Arrays and objects within each other. What etcd, its log and our report write has less than 16."""
 JSON_DIGITS: Final = 40

@@ -781,7 +781,7 @@ def served_instead(context: Context, key: str) -> AccessMatrix | None:
         key: name of the identity that cannot be presented.
     """
     if key in UNTRUSTED_IDENTITIES:
-        return None  # one untrusted identity decides nothing for another, and would be asked for without end
+        return None  # one untrusted identity decides nothing for another, and two would need each other
     if key == "revoked" and listener_of(context).member not in context.target.declared:
         return None  # whether a CRL is declared is not known
     for name in ("none",) if key in OTHER_ROLES else UNTRUSTED_IDENTITIES:

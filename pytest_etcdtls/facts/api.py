@@ -82,8 +82,8 @@ class ClientExchange(Exchange):
 class UnauthenticatedExchange(Exchange):
     """One request without a certificate.
 
-    Where TLS refused the first contact in every version, no request is read: the attempt is that of the first
-    contact, as its purpose says.
+    If TLS refused the first contact in every version, no request would be read: the attempt is then that of
+    the first contact.
 
     Attributes:
         control: the attempt with a good identity that counts; ``None`` if no good identity is known.
@@ -96,7 +96,7 @@ _METHOD = re.compile(r"[A-Z]+")
 
 
 def request_of(key: str) -> Request:
-    """Return the request that a key stands for.
+    """Return the request of a key.
 
     A key is written as HTTP/1.1 writes a request (RFC 9112 section 2.1), without the version: method and
     path, a line for each header, an empty line and the body. ``/version`` is ``GET /version``.
@@ -277,7 +277,7 @@ def _shared_with_key(planned: Planned) -> Request | None:
     role, key = planned.listener.role if planned.listener else Role.CLIENT, str(planned.key)
     request = request_of(key)
     own = request.headers or request.body is not None or request.method not in ("GET", "HEAD")
-    # The release may be asked for on every port, and the peer port has no metrics.
+    # The facts about the release request /metrics of every port, and the peer port does not serve it.
     nothing = role is Role.PEER and request.path == "/metrics"
     return None if own or nothing or request.path == version_path(role) else request
 

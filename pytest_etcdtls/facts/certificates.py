@@ -186,7 +186,7 @@ class PortFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortFits:
-    """Client and peer port of each member for which a file or a CA tells the two apart."""
+    """Client and peer port of each member whose certificates differ by the expected file or CA."""
 
     pairs: tuple[tuple[PortFit, PortFit], ...]
 
@@ -227,7 +227,7 @@ class Dialling:
     Attributes:
         with_another: etcd is declared to present a certificate other than the served one; ``None`` if that
             is not known, since connections to the listener do not show it.
-        members: number of members of the cluster; ``None`` if it was not asked, or did not report it.
+        members: number of members of the cluster; ``None`` if it is not known.
     """
 
     with_another: bool | None

@@ -85,7 +85,7 @@ class MemberDeclaration:
         version: observed version of the running etcd; ``None`` if it reports none.
         effective: the effective settings in that version; in the latest known etcd if neither the wire nor
             the declaration names a version.
-        traps: settings that do not do what they say in that version.
+        traps: settings without their apparent effect in that version.
         replayed: etcd was started with the declaration for this run, whether or not it runs now.
     """
 
@@ -193,7 +193,7 @@ class DeclaredStart:
         source: the declaration's file.
         etcd: the version and the binary or image.
         failure: why it does not run; empty if it runs.
-        log: the lines of its log that say so.
+        log: the lines of its log with the reason.
         remarks: what was otherwise than declared.
     """
 

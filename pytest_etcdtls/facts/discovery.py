@@ -391,8 +391,8 @@ def labelled(
 ) -> tuple[tuple[Listener, ...], dict[str, str]]:
     """Return the named listeners, each with the label of its member, and the label of each member by ID.
 
-    Listeners that were named keep the label of their member, unless one label stands for several members,
-    as on a machine that runs them all. A member without a named listener is labelled by its name, or by its
+    Named listeners keep the label of their member, unless one label is that of several members, as on a
+    machine that runs them all. A member without a named listener is labelled by its name, or by its
     ID where it has none or shares it.
 
     Args:

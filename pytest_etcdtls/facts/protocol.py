@@ -252,7 +252,7 @@ class CombinedHello:
     """The exchange of a ClientHello that is unusual in several points; the key is the TLS version.
 
     In TLS 1.2 it offers compression, in TLS 1.3 every known group and no key share, and in the highest
-    version values that nobody knows.
+    version values that no server knows.
 
     Attributes:
         usual: the answer is that to a usual hello, so that the server tolerates each of the points.
