@@ -1,8 +1,8 @@
-"""Dataclasses of which nothing is compiled until it is needed.
+"""Dataclasses whose methods are not compiled before their first use.
 
-The standard library compiles up to six functions for each dataclass where it is defined. For the hundreds of
-this package that was a seventh of a run, and most of them are never called. Here ``__init__`` is compiled at
-its first use, and the other methods are shared. Type checkers see the standard library's.
+The standard library compiles up to six functions for each dataclass when it is defined. For the hundreds of
+dataclasses of this package that took a seventh of a run. Here ``__init__`` is compiled at its first use, and
+the other methods are shared. Type checkers see the decorator of the standard library.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ else:
 def _made(cls: type[Any], options: dict[str, bool]) -> type[Any]:
     if options.keys() - {"frozen", "slots", "kw_only"} or any(map(dataclasses.is_dataclass, cls.__bases__)):
         return dataclasses.dataclass(**options)(cls)
-    # If there is no docstring, the standard library makes one of the signature, and takes twice as long.
+    # Without a docstring, dataclasses.dataclass makes one of the signature, and takes twice as long.
     cls.__doc__ = cls.__doc__ or cls.__name__
     slots, frozen = options.get("slots", False), options.get("frozen", False)
     bare = {"init": False, "repr": False, "eq": False, "slots": slots}
     cls = dataclasses.dataclass(**bare, kw_only=options.get("kw_only", False))(cls)
-    # The standard library looks there whether a class may inherit from this one.
+    # dataclasses._process_class reads it to decide whether a class may inherit from this one.
     cls.__dataclass_params__.frozen = frozen
     for name, method in _methods(cls, frozen=frozen, slots=slots).items():
         if name not in vars(cls):
@@ -62,7 +62,7 @@ def _methods(cls: type[Any], *, frozen: bool, slots: bool) -> dict[str, object]:
 
 
 class _CompiledAtFirstUse:
-    """Stands for ``__init__`` of a dataclass until somebody asks for it."""
+    """A descriptor that replaces itself by the compiled ``__init__`` of a dataclass at its first use."""
 
     def __init__(self, cls: type[Any]) -> None:
         self._class = cls
@@ -73,7 +73,7 @@ class _CompiledAtFirstUse:
 
 
 class _Absent:
-    """Stands for an argument that is not passed, of which a factory makes the default."""
+    """The default of a parameter whose value a factory makes."""
 
     def __repr__(self) -> str:
         return "<factory>"
@@ -108,7 +108,7 @@ def _compile_init(cls: type[Any]) -> Any:  # noqa: ANN401 - a function
     parameters = ", ".join([*positional, *(["*", *by_keyword] if by_keyword else [])])
     text = [f"def make({', '.join(bound)}):", f" def __init__({parameters}):", *(body or ["  pass"])]
     made: dict[str, Any] = {}
-    # In the namespace of its module, where its annotations are looked up.
+    # In the namespace of its module, where typing.get_type_hints looks its annotations up.
     exec("\n".join([*text, " return __init__"]), vars(sys.modules[cls.__module__]), made)  # noqa: S102 - our own
     init = made["make"](**bound)
     init.__annotations__ = annotations | {"return": None}

@@ -70,7 +70,7 @@ class UnreadableJSONError(EtcdTLSError, ValueError):
 
 def blocked_sockets(error: BaseException) -> str:
     """Return what to do if pytest-socket has forbidden a connection, empty for every other error."""
-    # It warns before it raises, and the warning is raised instead where warnings are errors.
+    # pytest-socket warns before it raises, and the warning is raised instead if warnings are errors.
     warned = isinstance(error, UserWarning) and str(error).startswith("A test tried to use socket")
     if not warned and type(error).__module__.partition(".")[0] != "pytest_socket":
         return ""

@@ -25,9 +25,9 @@ from typing import Any, Final, TypeVar, cast
 import pytest_etcdtls.facts
 from pytest_etcdtls.dataclass import dataclass
 from pytest_etcdtls.errors import InconclusiveError, NotVerifiedError, UnobservedError
-from pytest_etcdtls.facts import experiments
 from pytest_etcdtls.facts.certificates import ServerProof
 from pytest_etcdtls.facts.discovery import Discovered, Discovery
+from pytest_etcdtls.facts.experiments import is_of_experiment
 from pytest_etcdtls.facts.listener import FirstContact
 from pytest_etcdtls.facts.probe import Context, Observation, Planned, Probe, SharedAttempts, probe_for
 from pytest_etcdtls.registry import Check
@@ -63,7 +63,7 @@ def find_probe(type_: type[Any]) -> Probe:
     Raises:
         RegistrationError: if it has none.
     """
-    if type_.__module__ == experiments.__name__:
+    if is_of_experiment(type_):
         importlib.import_module("pytest_etcdtls.lifecycle.experiment_table")
     return probe_for(type_)
 
@@ -211,17 +211,10 @@ class Observer:
     def attempt(
         self, listener: Listener, requests: Sequence[Request], *, before_proof: bool = False
     ) -> list[tuple[Attempt, ...]]:
-        """Make the connections and return the tries of each, in the order of the requests.
-
-        Args:
-            listener: to connect to.
-            requests: one for each connection.
-            before_proof: the server at a discovered address need not have proved who it is.
+        """Make the connections, as :meth:`Context.attempt`.
 
         Raises:
-            ValueError: if a request with a credential is made before that.
-            NotVerifiedError: if the server has not proved it, or the listener stopped answering.
-            InconclusiveError: if the cap on connections would be exceeded.
+            ValueError: if a request holds a credential, and the server need not have proved who it is.
         """
         if not before_proof:
             requests = self._for_proved(listener, requests)
@@ -234,13 +227,9 @@ class Observer:
     def attempt_shared(
         self, listener: Listener, sequences: Sequence[Sequence[Request]]
     ) -> list[SharedAttempts]:
-        """Make a connection for each sequence of requests and return the attempts.
+        """Make a connection for each sequence of requests, as :meth:`Context.attempt_shared`.
 
-        The first request of each is an attempt like any other, and is made again if it ends unclear. Those
-        after it present the same client and are sent on the same connection.
-
-        Raises:
-            NotVerifiedError, InconclusiveError: as :meth:`attempt`.
+        The first request of each is made again if it ends unclear. Those after it present the same client.
         """
         firsts = self._for_proved(listener, [requests[0] for requests in sequences])
         sequences = [(first, *requests[1:]) for first, requests in zip(firsts, sequences, strict=True)]
@@ -248,7 +237,7 @@ class Observer:
         return self._each(lambda requests: self._attempt_on_one(listener, requests), sequences)
 
     def shared_requests(self, listener: Listener) -> dict[Observation, Request]:
-        """Return the requests of expected observations that can share a connection, by observation."""
+        """Return the requests that can share a connection, as :meth:`Context.shared_requests`."""
         if self._shared is None or self._shared[0] is not self.target:
             found: dict[str, dict[Observation, Request]] = {}
             for other, type_, key in with_needs(self.target, self._expected()):
@@ -272,11 +261,10 @@ class Observer:
         self._expected, self._shared = expected, None
 
     def attempt_elsewhere(self, requests: Sequence[tuple[Listener, Request]]) -> list[Attempt]:
-        """Connect once, without credentials, to addresses that are no listeners of the target.
+        """Connect once to each address, as :meth:`Context.attempt_elsewhere`.
 
         Raises:
             ValueError: if a request holds a credential.
-            InconclusiveError: if their shared cap would be exceeded.
         """
         if any(_is_credential(request) for _, request in requests):
             raise ValueError("a credential is for listeners of the target alone")
@@ -284,20 +272,12 @@ class Observer:
         return self._each(lambda one: self._once(*one), requests, workers=MOST_AT_ONCE)
 
     def send_hellos(self, listener: Listener, hellos: Sequence[ClientHello]) -> list[HelloExchange]:
-        """Send each ClientHello on a connection of its own and return the replies in order.
-
-        Raises:
-            NotVerifiedError, InconclusiveError: as :meth:`attempt`.
-        """
+        """Send each ClientHello, as :meth:`Context.send_hellos`."""
         self._for_proved(listener, ())
         return self._each(lambda hello: self._exchange(listener, hello), hellos, listener)
 
     def keep_silent(self, listener: Listener, purpose: str, seconds: float) -> HelloExchange:
-        """Connect, send nothing for so many seconds, and return whether the server closed.
-
-        Raises:
-            NotVerifiedError, InconclusiveError: as :meth:`attempt`.
-        """
+        """Connect and send nothing, as :meth:`Context.keep_silent`."""
         self._for_proved(listener, ())
         with self._slot(listener):
             self._claim(listener)
@@ -459,7 +439,7 @@ class Worker(threading.Thread):
 
 
 def is_abandoned() -> bool:
-    """Return whether nobody waits for what this thread does."""
+    """Return whether this thread is a worker that nobody waits for any more."""
     thread = threading.current_thread()
     return isinstance(thread, Worker) and thread.is_abandoned
 

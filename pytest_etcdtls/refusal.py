@@ -45,7 +45,7 @@ CLOSED_AFTER_SERVED = Ruling(
     Outcome.INCONCLUSIVE,
     "the connection was closed without an alert, which etcd does not do to this identity",
 )
-"""The table cell that depends on the identity: it conforms for identities that etcd itself closes."""
+"""The ruling that depends on the identity: it is ``conforms`` for identities that etcd itself closes."""
 
 CLOSED_BY_ETCD = frozenset({"revoked", "wrong-san"})
 """Identities that etcd itself closes after the handshake, without an alert."""

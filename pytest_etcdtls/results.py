@@ -104,7 +104,7 @@ class Ancestor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """What one check came to on one listener, or on the whole target.
+    """The result of one check on one listener, or on the whole target.
 
     Attributes:
         check: the check's permanent id, ``family.fact``.
@@ -113,7 +113,7 @@ class CheckResult:
         role: the listener's role, ``cluster`` for a check about the whole target.
         level: the check's level on that role; with findings, their strictest level.
         url: the listener's URL; the first client URL for a check about the whole target.
-        reason: why the outcome is what it is; for ``conforms`` the notes, often empty. Printable.
+        reason: the reason for the outcome; for ``conforms`` the notes, often empty. Printable.
         seconds: time that the check took, including the observations made for it.
         cause: the violation from which this one follows; ``None`` for a fault, and without findings.
     """
@@ -136,9 +136,9 @@ class CheckResult:
     @property
     def message(self) -> str:
         """What is wrong, or why there is no verdict, in one line."""
-        said = self.findings[0].message if self.findings else self.reason
+        text = self.findings[0].message if self.findings else self.reason
         more = f" (and {len(self.findings) - 1} more)" if len(self.findings) > 1 else ""
-        return " ".join(said.split()) + more
+        return " ".join(text.split()) + more
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", printable_lines(self.reason))
@@ -146,8 +146,8 @@ class CheckResult:
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON-compatible values, in the format of the report.
 
-        Level and remediation of single findings are left out, since the result includes them; so is what they
-        concern, which the causes show.
+        Level, remediation and concerns of single findings are left out: the result has the first two, and the
+        causes show the third.
         """
         value = asdict(self)
         for finding in value["findings"]:

@@ -1,7 +1,6 @@
-"""A target: one etcd cluster, its members' listeners, the credentials we hold, what we know about it.
+"""A target: one etcd cluster, its members' listeners, the credentials that we hold, and what is known of it.
 
-Values only, the same for live and owned clusters; and what the address of a listener is: an IP address,
-loopback, or none of a machine of a cluster.
+The values are the same for live and owned clusters. Functions classify the hosts of listeners.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Bounds:
         concurrency: concurrent attempts per listener (``--etcd-concurrency``).
         pause: seconds between two attempts (``--etcd-gentle``).
         max_connections: maximum number of connections per listener (``--etcd-max-connections``).
-        processes: number of processes that share the maximum; that above is then the share of one.
+        processes: number of processes that share the user's maximum; ``max_connections`` is the share of one.
     """
 
     timeout: float = 5.0
@@ -101,7 +100,7 @@ def unique(label: str, taken: Container[str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectTo:
-    """Where to connect to instead for some URLs, a rule of ``--etcd-connect-to``.
+    """A rule of ``--etcd-connect-to``: some URLs, and where to connect to for them.
 
     Attributes:
         text: the rule as it was given.
@@ -118,7 +117,7 @@ class ConnectTo:
     to_port: int = 0
 
     def redirected(self, host: str, port: int) -> tuple[str, int] | None:
-        """Return where to connect to for that host and port, ``None`` if the rule does not apply."""
+        """Return host and port to connect to instead, ``None`` if the rule does not apply."""
         if self.host not in ("", host) or self.port not in (0, port):
             return None
         return self.to_host or host, self.to_port or port
@@ -213,7 +212,7 @@ class Replay:
     Attributes:
         source: the declaration's file.
         failure: why etcd does not run; empty if it runs.
-        log: the lines of its log that say so, printable and bounded.
+        log: the lines of its log with the reason, printable and bounded.
     """
 
     source: str
@@ -249,8 +248,8 @@ class Target:
         logs: logs of members, by their label or host; under the empty string, the log of all others
             (``--etcd-log``, or those of an owned cluster).
         replay: the start of an etcd that replays the user's declaration; ``None`` for every other target.
-        sparing: of cipher suites and groups, only those are looked for that decide a verdict
-            (``--etcd-gentle``, where nothing lists them: no declaration, profile or baseline).
+        sparing: only cipher suites and groups that decide a verdict are looked for (``--etcd-gentle``, if no
+            declaration, profile or baseline lists them).
     """
 
     label: str
@@ -277,7 +276,7 @@ class Target:
 
     @property
     def runs(self) -> bool:
-        """Whether etcd runs, which is not so if it does not start with the declaration that it replays."""
+        """Whether etcd runs; false if it does not start with the declaration that is replayed."""
         return self.replay is None or not self.replay.failure
 
     @property
@@ -332,9 +331,9 @@ _TRANSLATED = tuple(map(ipaddress.IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9
 
 
 def no_machine(address: str) -> str:
-    """Return why an address leads to no machine of a cluster; empty if it may lead to one.
+    """Return why an address is not that of a machine of a cluster; empty if it may be.
 
-    Loopback is no such address: it leads to a member on the member's own machine.
+    Loopback may be: it leads to a member on the member's own machine.
 
     Args:
         address: an IP address without brackets.

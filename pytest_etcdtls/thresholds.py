@@ -1,6 +1,6 @@
-"""What checks measure against beyond their own limits: thresholds of profiles, and the user's own days.
+"""Thresholds that checks apply in addition to their own limits: those of profiles, and the user's days.
 
-Values only. A threshold tightens the limit that a check has of its own, and never loosens it.
+A threshold may be stricter than the check's own limit, and never loosens it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LIFETIME_OF_THE_CHECKS: Final = 825
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """What the named profiles allow one check to find; ``None`` where they say nothing.
+    """What the named profiles allow one check to find; ``None`` where they have no threshold.
 
     Attributes:
         tls_versions: the only TLS versions that may be accepted.
@@ -30,13 +30,13 @@ class Thresholds:
         tls13_cipher_suites: the only ones in TLS 1.3.
         groups: the only key exchange groups that may be accepted. Hybrid groups with ML-KEM are judged only
             if one of them is listed, since older guidelines do not know them.
-        groups_one_of: groups of which one must be accepted, once for each profile that says so.
+        groups_one_of: sets of groups; of each set one group must be accepted. One set for each profile.
         keys: the only kinds of public key: ``RSA``, ``Ed25519``, or the name of a curve.
         rsa_bits: the minimum size of an RSA key, in bits.
         signature_hashes: the only hashes of certificate signatures.
         lifetime_days: the maximum validity of a served certificate, in days.
         expiry_days: certificates that end within so many days are warned about.
-        sources: which profile and section says so, by the name of the threshold.
+        sources: profile and section of each threshold, by its name.
     """
 
     tls_versions: frozenset[str] | None = None
@@ -57,7 +57,7 @@ class Thresholds:
         return {name: value for name, value in values.items() if value not in (None, ())}
 
     def source(self, name: str) -> str:
-        """Return which profile and section says so, in parentheses after a space; empty if none does."""
+        """Return profile and section of a threshold, in parentheses after a space; empty if it is not set."""
         return f" ({self.sources[name]})" if name in self.sources else ""
 
     def joined(self, other: Thresholds, *, lists_add_up: bool = False) -> Thresholds:
@@ -65,7 +65,7 @@ class Thresholds:
 
         Args:
             other: the thresholds of another section or profile.
-            lists_add_up: what one list or the other allows is allowed.
+            lists_add_up: lists are joined, so that an entry of either is allowed.
 
         Raises:
             UsageError: if two lists have nothing in common.

@@ -1,10 +1,10 @@
-"""Data of others: files are opened and JSON is read within bounds, and text is made printable.
+"""Untrusted data: files are opened and JSON is read within bounds, and text is made printable.
 
-A server, a log or a file can hold anything. What is read with :func:`read_json` and shown with
-:func:`printable` costs bounded time and memory, fits into UTF-8, and has nothing that a terminal acts on.
+The data of a server, a log or a file may be hostile. Reading it with :func:`read_json` and showing it with
+:func:`printable` takes bounded time and memory. The result is valid UTF-8 without control characters.
 
-A path can lead to anything: a pipe without a writer blocks, and a device has no end. Only a regular file is
-opened. Each problem is one :class:`~pytest_etcdtls.errors.UnreadableFileError`, which names it.
+A path may be that of a pipe without a writer, which blocks, or of a device, which has no end. Only regular
+files are opened. Each problem is an :class:`~pytest_etcdtls.errors.UnreadableFileError` that names it.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from typing import Any, BinaryIO, Final, NoReturn, TypeAlias, cast
 from pytest_etcdtls.errors import UnreadableFileError, UnreadableJSONError, UsageError
 
 JSONValue: TypeAlias = bool | int | float | str | list["JSONValue"] | dict[str, "JSONValue"] | None
-"""What a JSON text stands for."""
+"""The value of a JSON text."""
 
 JSON_SIZE: Final = 1024 * 1024
-"""Octets of a JSON text, unless the caller says otherwise."""
+"""Octets of a JSON text, by default."""
 JSON_DEPTH: Final = 64
 """Arrays and objects within each other. What etcd, its log and our report write has less than 16."""
 JSON_DIGITS: Final = 40
 """Characters of a number; an unsigned number of 64 bits has 20."""
 
 TEXT_LIMIT: Final = 256
-"""Characters of a text of others within a message."""
+"""Characters of an untrusted text within a message."""
 
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def printable(text: str | bytes, limit: int = TEXT_LIMIT) -> str:
-    r"""Return a text of others as one line that is safe to show.
+    r"""Return an untrusted text as one line that is safe to show.
 
     Every character that Python does not regard as printable is written as its escape, as in ``\x1b``: control
     characters of C0 and C1, line and paragraph separators, bidirectional and zero-width marks, lone
-    surrogates and unassigned ones. The result of a printable text is that text. Compare the values, not this.
+    surrogates and unassigned ones. A printable text stays as it is. Compare the values, not the results.
 
     Args:
         text: bytes are read as UTF-8, and bytes that are not UTF-8 are written as escapes.
@@ -82,7 +82,7 @@ def some(names: Sequence[str], most: int) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text of others with the escapes of :func:`printable`, in full."""
+    """Return an untrusted text with the escapes of :func:`printable`, in full."""
     return text if text.isprintable() else "".join(map(_escape, text))
 
 
@@ -103,9 +103,9 @@ def _escape(character: str) -> str:
 def read_json(
     data: bytes | str, *, size: int = JSON_SIZE, depth: int = JSON_DEPTH, raw: bool = False
 ) -> JSONValue:
-    """Read a JSON text (RFC 8259) of others.
+    """Read an untrusted JSON text (RFC 8259).
 
-    Lone surrogates become U+FFFD, as in Go. Of members with one name the last one counts.
+    Lone surrogates become U+FFFD, as in Go. Of several members with the same name, the last one counts.
 
     Args:
         data: the text; bytes are UTF-8, a byte order mark is skipped.
@@ -122,7 +122,7 @@ def read_json(
         raise UnreadableJSONError(f"longer than {size} octets")
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
-        _refuse_depth(text, depth)
+        _check_depth(text, depth)
         value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
     except UnreadableJSONError:
         raise
@@ -130,14 +130,14 @@ def read_json(
         raise UnreadableJSONError(f"no UTF-8 at octet {error.start}") from error
     except ValueError as error:
         raise UnreadableJSONError(f"no JSON: {error}") from error
-    # Without an escape, JSON has no control character but DEL. Most lines of a log are so.
+    # Unescaped, JSON contains no control character but DEL (RFC 8259 section 7). Most lines of a log are so.
     if text.isascii() and "\\" not in text and "\x7f" not in text:
         return cast("JSONValue", value)
     return _with_texts(value, _unpaired if raw else _shown)
 
 
-def _refuse_depth(text: str, limit: int) -> None:
-    """Refuse a text that nests deeper; json.loads recurses, and ends where the stack happens to end."""
+def _check_depth(text: str, limit: int) -> None:
+    # json.loads recurses for each level, and raises RecursionError at a depth that depends on the caller.
     if text.count("[") + text.count("{") <= limit:
         return
     depth = 0
@@ -151,19 +151,19 @@ def _refuse_depth(text: str, limit: int) -> None:
 
 
 def _whole(text: str) -> int:
-    _refuse_digits(text)
+    _check_digits(text)
     return int(text)
 
 
 def _finite(text: str) -> float:
-    _refuse_digits(text)
+    _check_digits(text)
     value = float(text)
     if not math.isfinite(value):
         raise UnreadableJSONError(f"the number {text} is too large")
     return value
 
 
-def _refuse_digits(text: str) -> None:
+def _check_digits(text: str) -> None:
     if len(text) > JSON_DIGITS:
         raise UnreadableJSONError(f"a number of {len(text)} characters")
 
@@ -250,12 +250,11 @@ def _within(data: bytes, maximum: int) -> bytes:
 
 
 def _descriptor(path: Path) -> int:
-    """Return a descriptor of a regular file. What is no regular file is not opened."""
     try:
-        _refuse_others(os.stat(path))
+        _check_regular(os.stat(path))
         descriptor = os.open(path, _FLAGS)
         try:
-            _refuse_others(os.fstat(descriptor))  # the path may lead elsewhere by now
+            _check_regular(os.fstat(descriptor))  # another file may have the path by now
         except UnreadableFileError:
             os.close(descriptor)
             raise
@@ -270,7 +269,7 @@ def _descriptor(path: Path) -> int:
     return descriptor
 
 
-def _refuse_others(status: os.stat_result) -> None:
+def _check_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise UnreadableFileError("is a directory", "name the file in it")
     if not stat.S_ISREG(status.st_mode):
@@ -281,7 +280,7 @@ def _refuse_others(status: os.stat_result) -> None:
 
 
 def _read_pipe(path: Path, maximum: int) -> bytes | None:
-    """Return what comes through an open pipe of this process; ``None`` if it is not a pipe."""
+    """Return the data of an open pipe of this process; ``None`` if it is not a pipe."""
     try:
         if not stat.S_ISFIFO(os.stat(path).st_mode):
             return None
@@ -309,7 +308,7 @@ def _read_pipe(path: Path, maximum: int) -> bytes | None:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is anything of that name; ``False`` too for a name that cannot be looked up."""
+    """Return whether the path exists; ``False`` also for one that cannot be looked up."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -346,7 +345,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     Raises:
         UsageError: if it is not TOML, or nested too deeply.
     """
-    import tomllib  # not when the plugin is loaded: few runs read such a file
+    import tomllib  # here, since few runs read such a file
 
     if _DEEP_KEY.search(text):
         raise UsageError(f"{where} has a key of more than 16 parts, and no key there has a dot in it")

@@ -131,7 +131,7 @@ def tls13_is_offered(newest: NewestVersion) -> Iterator[Statement]:
 
 
 def _ignored(variant: UnusualClientHello) -> Mapping[str, Any]:
-    return {"variant": replace(variant, odd=variant.plain)}
+    return {"variant": replace(variant, unusual=variant.plain)}
 
 
 @check("tls.fallback-signal", on=EVERY_LISTENER, counterexample=_ignored)
@@ -148,7 +148,7 @@ def the_fallback_signal_is_honoured(
     Level: SHOULD
     Remediation: let etcd itself terminate TLS on this port; the current TLS server ignores TLS_FALLBACK_SCSV.
     """
-    exchange = variant.odd
+    exchange = variant.unusual
     if exchange.reply is Reply.SERVER_HELLO:
         yield Finding(
             message="TLS_FALLBACK_SCSV is ignored",
@@ -166,7 +166,7 @@ def _answered_with(variant: UnusualClientHello, **changes: Any) -> Mapping[str, 
     hello = variant.plain.server_hello
     assert hello is not None  # noqa: S101 - the conforming sample has one
     answer = replace(variant.plain, server_hello=replace(hello, **changes))
-    return {"variant": replace(variant, odd=answer)}
+    return {"variant": replace(variant, unusual=answer)}
 
 
 @check(
@@ -185,9 +185,9 @@ def nothing_is_compressed(variant: Annotated[UnusualClientHello, "compression"])
     Level: MUST
     Remediation: let etcd itself terminate TLS on this port, which never compresses.
     """
-    hello = variant.odd.server_hello
+    hello = variant.unusual.server_hello
     if hello is None:
-        yield Note(f"a hello that offers compression is refused: {variant.odd.describe()}")
+        yield Note(f"a hello that offers compression is refused: {variant.unusual.describe()}")
     elif hello.compression:
         yield Finding(
             message="TLS compression is selected",
@@ -216,14 +216,14 @@ def no_handshake_is_signed_with_sha1(
     Level: SHOULD
     Remediation: run an etcd that was built with Go 1.25 or newer, or set --tls-min-version=TLS1.3.
     """
-    hello = variant.odd.server_hello
+    hello = variant.unusual.server_hello
     if hello is None:
-        yield Note(f"a hello with SHA-1 signatures alone is refused: {variant.odd.describe()}")
+        yield Note(f"a hello with SHA-1 signatures alone is refused: {variant.unusual.describe()}")
     elif hello.group is not None:
         yield Finding(
             message="the key exchange is signed with SHA-1 if a client offers nothing else",
             expected="the alert 40 handshake_failure",
-            observed=variant.odd.describe(),
+            observed=variant.unusual.describe(),
             reproduce=(
                 s_client(
                     variant.url,
@@ -236,8 +236,8 @@ def no_handshake_is_signed_with_sha1(
 
 
 def _intolerant(variant: UnusualClientHello) -> Mapping[str, Any]:
-    refused = replace(variant.odd, reply=Reply.ALERT, alert=47, server_hello=None)
-    return {"variant": replace(variant, odd=refused)}
+    refused = replace(variant.unusual, reply=Reply.ALERT, alert=47, server_hello=None)
+    return {"variant": replace(variant, unusual=refused)}
 
 
 @check("tls.unknown-extensions-tolerated", on=EVERY_LISTENER, counterexample=_intolerant)
@@ -254,11 +254,11 @@ def unknown_values_are_tolerated(
     Level: MUST
     Remediation: let etcd itself terminate TLS on this port, or update the proxy that does.
     """
-    if variant.odd.reply is not Reply.SERVER_HELLO:
+    if variant.unusual.reply is not Reply.SERVER_HELLO:
         yield Finding(
             message="a hello with values that the listener cannot know is refused",
             expected=f"as without them: {variant.plain.describe()}",
-            observed=variant.odd.describe(),
+            observed=variant.unusual.describe(),
             evidence={"version": str(variant.version)},
         )
 

@@ -128,7 +128,6 @@ class Group:
         endpoint: ``client`` covers metrics as well; ``None`` in versions that do not log it.
         count: the number of connections.
         first: the time of the first; ``None`` if no line contains date, time and zone.
-        last: the time of the last.
         example: the error of the last.
         line: the line of the last in the log.
     """
@@ -192,10 +191,7 @@ class EarlierRun:
     """Rejected connections that look like those of an earlier run of this tool.
 
     Attributes:
-        host: the host that they came from.
         lines: the log entries in the order of time.
-        first: the time of the first.
-        last: the time of the last.
     """
 
     host: str

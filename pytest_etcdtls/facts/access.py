@@ -82,8 +82,6 @@ class AccessMatrix:
     """The attempts of one identity on one listener, in each TLS version and protocol.
 
     Attributes:
-        role: of the listener.
-        identity: its name.
         has_names: its certificate has SANs, so that etcd's SAN rule applies to it where it is in force.
         certificate: its subject and issuer in words, empty for ``none``.
         recipe: shell lines that make an equivalent identity, for commands to paste.
@@ -192,7 +190,6 @@ class ServedClient:
     """A client that a listener serves: a good identity or a client without a certificate.
 
     Attributes:
-        role: of the listener.
         client: the accepted good identity; without one, the client without a certificate if it is served;
             ``None`` if neither is.
     """
@@ -207,7 +204,6 @@ class IdentityAttempt:
     """The attempts of one identity on one listener.
 
     Attributes:
-        identity: its name.
         closes: etcd itself closes such a client after the handshake, so a close is a refusal.
     """
 
@@ -224,7 +220,6 @@ class IdentityAttempts:
     """Every identity that was tried on a listener, in every TLS version and protocol.
 
     Attributes:
-        role: of the listener.
         split: attempts on the member's separate HTTP listener, empty if there is none.
         split_url: its URL, empty if there is none.
     """
@@ -786,7 +781,7 @@ def served_instead(context: Context, key: str) -> AccessMatrix | None:
         key: name of the identity that cannot be presented.
     """
     if key in UNTRUSTED_IDENTITIES:
-        return None  # one untrusted identity decides nothing for another, and would be asked for without end
+        return None  # one untrusted identity decides nothing for another, and two would need each other
     if key == "revoked" and listener_of(context).member not in context.target.declared:
         return None  # whether a CRL is declared is not known
     for name in ("none",) if key in OTHER_ROLES else UNTRUSTED_IDENTITIES:

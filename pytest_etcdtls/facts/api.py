@@ -65,12 +65,7 @@ def is_of_etcd(response: Response) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange(Tried):
-    """One request over HTTP/1.1; which one is in the key, see :func:`request_of`.
-
-    Attributes:
-        method: of the request.
-        path: of the URL.
-    """
+    """One request over HTTP/1.1; which one is in the key, see :func:`request_of`."""
 
     url: str
     role: str
@@ -87,8 +82,8 @@ class ClientExchange(Exchange):
 class UnauthenticatedExchange(Exchange):
     """One request without a certificate.
 
-    Where TLS refused the first contact in every version, no request is read: the attempt is that of the first
-    contact, as its purpose says.
+    If TLS refused the first contact in every version, no request would be read: the attempt is then that of
+    the first contact.
 
     Attributes:
         control: the attempt with a good identity that counts; ``None`` if no good identity is known.
@@ -101,7 +96,7 @@ _METHOD = re.compile(r"[A-Z]+")
 
 
 def request_of(key: str) -> Request:
-    """Return the request that a key stands for.
+    """Return the request of a key.
 
     A key is written as HTTP/1.1 writes a request (RFC 9112 section 2.1), without the version: method and
     path, a line for each header, an empty line and the body. ``/version`` is ``GET /version``.
@@ -149,7 +144,6 @@ class GatewayAnswer(Tried):
     """The JSON gateway's answer to the accepted good identity.
 
     Attributes:
-        identity: name of the identity.
         files: paths of its certificate and key.
         user: the user whose token was presented, empty if none was.
         why_not: why the user that was given could not be used, empty if there is no such reason.
@@ -283,7 +277,7 @@ def _shared_with_key(planned: Planned) -> Request | None:
     role, key = planned.listener.role if planned.listener else Role.CLIENT, str(planned.key)
     request = request_of(key)
     own = request.headers or request.body is not None or request.method not in ("GET", "HEAD")
-    # The release may be asked for on every port, and the peer port has no metrics.
+    # The facts about the release request /metrics of every port, and the peer port does not serve it.
     nothing = role is Role.PEER and request.path == "/metrics"
     return None if own or nothing or request.path == version_path(role) else request
 
@@ -376,6 +370,7 @@ _OVER_HTTP1 = Request(
     purpose="gRPC over HTTP/1.1",
     path=GRPC_STATUS_PATH,
     protocol=Protocol.HTTP1,
+    # One message of length 0, not compressed: a flag and four octets of length (gRPC over HTTP2, "Requests").
     body=b"\0\0\0\0\0",
     headers={"content-type": "application/grpc", "te": "trailers"},
 )
@@ -599,6 +594,7 @@ def _range_request(identity: Identity, headers: dict[str, str], only_to: bytes |
 def _answer(url: str, tries: tuple[Attempt, ...], *, user: str = "", why_not: str = "") -> RangeAnswer:
     response = tries[-1].response
     try:
+        # The header is field 1 of every response of etcd.
         well_formed = response is not None and bool(fields(grpc_message(response.body)).get(1))
     except ValueError:
         well_formed = False
@@ -653,7 +649,7 @@ def _user_token(context: Context) -> UserToken:
         identity=identity,
         path=_AUTHENTICATE,
         protocol=Protocol.GRPC,
-        body=encode({1: name.encode(), 2: password.encode()}),
+        body=encode({1: name.encode(), 2: password.encode()}),  # AuthenticateRequest in rpc.proto
         only_to=trusted_leaf(context),
     )
     attempt = context.attempt(request)[0][-1]
@@ -676,7 +672,7 @@ def _token_in(attempt: Attempt) -> str:
         found = fields(grpc_message(attempt.response.body)) if attempt.response else {}
     except ValueError:
         return ""
-    token = found.get(2, [b""])[0]
+    token = found.get(2, [b""])[0]  # of AuthenticateResponse
     return token.decode("ascii", "replace") if isinstance(token, bytes) else ""
 
 

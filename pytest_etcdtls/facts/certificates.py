@@ -186,7 +186,7 @@ class PortFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortFits:
-    """Client and peer port of each member for which a file or a CA tells the two apart."""
+    """Client and peer port of each member whose certificates differ by the expected file or CA."""
 
     pairs: tuple[tuple[PortFit, PortFit], ...]
 
@@ -227,7 +227,7 @@ class Dialling:
     Attributes:
         with_another: etcd is declared to present a certificate other than the served one; ``None`` if that
             is not known, since connections to the listener do not show it.
-        members: number of members of the cluster; ``None`` if it was not asked, or did not report it.
+        members: number of members of the cluster; ``None`` if it is not known.
     """
 
     with_another: bool | None
@@ -671,7 +671,7 @@ _OPTIONS = {TLSVersion.TLS1_2: "-tls1_2", TLSVersion.TLS1_3: "-tls1_3"}
 class _Hello:
     """A hello to send: in words, as options of ``openssl s_client``, and as a request."""
 
-    words: str
+    text: str
     options: str
     request: Request
 
@@ -699,7 +699,7 @@ def _variants(context: Context) -> HelloVariants:
     others.append(unknown)
     made += [*found, of_unknown]
     variants = tuple(
-        HelloVariant(hello=hello.words, options=hello.options, tries=tries)
+        HelloVariant(hello=hello.text, options=hello.options, tries=tries)
         for hello, tries in zip((*first, *others), made, strict=True)
     )
     steady = _is_steady(context, variants, [hello.request for hello in (*first, *others)])

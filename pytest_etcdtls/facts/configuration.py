@@ -81,12 +81,11 @@ class MemberDeclaration:
     """The declaration of one member, and its effect in the etcd version that runs.
 
     Attributes:
-        label: of the member.
         declared: the declaration and its files.
         version: observed version of the running etcd; ``None`` if it reports none.
         effective: the effective settings in that version; in the latest known etcd if neither the wire nor
             the declaration names a version.
-        traps: settings that do not do what they say in that version.
+        traps: settings without their apparent effect in that version.
         replayed: etcd was started with the declaration for this run, whether or not it runs now.
     """
 
@@ -130,7 +129,6 @@ class ListenerDeclaration:
 
     Attributes:
         url: of the listener, as it is judged.
-        role: of the listener.
         member: the declaration of its member.
         listener: the matching declared listener; ``None`` if none is declared there.
     """
@@ -195,7 +193,7 @@ class DeclaredStart:
         source: the declaration's file.
         etcd: the version and the binary or image.
         failure: why it does not run; empty if it runs.
-        log: the lines of its log that say so.
+        log: the lines of its log with the reason.
         remarks: what was otherwise than declared.
     """
 
@@ -491,9 +489,9 @@ def _names(context: Context) -> DeclaredNames:
     declaration = context.get(ListenerDeclaration)
     tls_answer(context)
     rules = tuple(
-        NameRule(setting=setting, admission=_excluded(context, setting, word))
-        for word in ("hostname", "cn")
-        if (setting := declaration.member.as_read(f"{declaration.side}-cert-allowed-{word}")) is not None
+        NameRule(setting=setting, admission=_excluded(context, setting, kind))
+        for kind in ("hostname", "cn")
+        if (setting := declaration.member.as_read(f"{declaration.side}-cert-allowed-{kind}")) is not None
         and setting.value
     )
     if not rules:
@@ -501,30 +499,30 @@ def _names(context: Context) -> DeclaredNames:
     return DeclaredNames(rules)
 
 
-def _excluded(context: Context, setting: Setting, word: str) -> AccessMatrix:
+def _excluded(context: Context, setting: Setting, kind: str) -> AccessMatrix:
     """Return the attempts of an identity that a declared rule about hostnames or common names excludes.
 
     Raises:
         NotVerifiedError: if there is none.
     """
-    credentials, name = context.target.credentials(listener_of(context).role), f"wrong-{word}"
-    if credentials.allowed_hostname if word == "hostname" else credentials.allowed_cn:
+    credentials, name = context.target.credentials(listener_of(context).role), f"wrong-{kind}"
+    if credentials.allowed_hostname if kind == "hostname" else credentials.allowed_cn:
         return context.get(AccessMatrix, name)
     # No identity was issued that breaks the rule: members differ in it, or etcd ignores it.
-    found = served_instead(context, name) or _good_that_breaks(context, setting, word)
+    found = served_instead(context, name) or _good_that_breaks(context, setting, kind)
     if found is None:
         raise NotVerifiedError(f"{setting} is declared, and no identity that breaks it is known here")
     return found
 
 
-def _good_that_breaks(context: Context, setting: Setting, word: str) -> AccessMatrix | None:
+def _good_that_breaks(context: Context, setting: Setting, kind: str) -> AccessMatrix | None:
     clients = context.get(AcceptedClient)
     accepted = clients.accepted
     if accepted is None:
         return None
     names = tuple(setting.value.split(","))
     rule = PortCredentials(
-        allowed_cn=names if word == "cn" else (), allowed_hostname=names if word == "hostname" else ()
+        allowed_cn=names if kind == "cn" else (), allowed_hostname=names if kind == "hostname" else ()
     )
     good = context.get(GoodIdentities).named(accepted.identity)
     if meets_name_rules(good, rule):
@@ -653,7 +651,7 @@ def _leaf(context: Context) -> DeclaredLeaf:
 )
 def _held(context: Context, key: str | None) -> HeldCertificates:
     kinds = {"clients": _clients, "client-cas": _client_cas, None: _declared_pairs}
-    words = {"clients": "of a client ", "client-cas": "of a CA of clients ", None: ""}
+    texts = {"clients": "of a client ", "client-cas": "of a CA of clients ", None: ""}
     others = () if key is not None else (*_clients(context), *_client_cas(context))
     # The checks of the family cert judge the served certificates and their issuers.
     judged = {one.certificate for one in others}
@@ -668,7 +666,7 @@ def _held(context: Context, key: str | None) -> HeldCertificates:
             held.setdefault(one.certificate, one)
     if not held:
         raise NotApplicableError(
-            f"no certificate {words[key]}is available besides those that other checks judge"
+            f"no certificate {texts[key]}is available besides those that other checks judge"
         )
     return HeldCertificates(certificates=tuple(held.values()), observed_at=datetime.now(UTC))
 

@@ -37,7 +37,6 @@ from pytest_etcdtls.facts.member_list import (
     canonical,
     member_id,
     parse,
-    shown,
 )
 from pytest_etcdtls.facts.probe import Context, SampleListener, observed, probe, sample
 from pytest_etcdtls.role import Protocol, Role
@@ -53,6 +52,7 @@ from pytest_etcdtls.target import (
 )
 from pytest_etcdtls.tls.attempt import Ending, Phase, Request, StreamEnd
 from pytest_etcdtls.tls.connection import addresses_of
+from pytest_etcdtls.untrusted import printable
 
 
 class Reachability(StrEnum):
@@ -85,6 +85,9 @@ JUDGED = frozenset({Reachability.NAMED, Reachability.FOUND})
 
 _SHOWN = 9
 """Maximum number of members named in a sentence."""
+
+_SHOWN_LENGTH = 80
+"""Characters of a name or URL of a member list that are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +261,7 @@ class URLResolver:
         self.client_urls |= clients | self.client_urls
         return DiscoveredMember(
             id=record.id,
-            name=shown(record.name),
+            name=printable(record.name, _SHOWN_LENGTH),
             learner=record.learner,
             started=bool(record.name or record.client_urls),
             urls=(*clients.values(), *peers.values()),
@@ -303,7 +306,11 @@ class URLResolver:
         same = (canonical(listener.host), listener.port) == (endpoint.host, endpoint.port)
         why = "" if same else f"judged as {listener.url}"
         return MemberURL(
-            url=shown(url), role=role, reachability=reachability, listener=listener.label, why=why
+            url=printable(url, _SHOWN_LENGTH),
+            role=role,
+            reachability=reachability,
+            listener=listener.label,
+            why=why,
         )
 
     def _candidate(self, role: Role, endpoint: Endpoint, member: str) -> Listener:
@@ -339,7 +346,7 @@ class URLResolver:
 
 
 def _not_judged(url: str, role: Role, reachability: Reachability, why: str) -> MemberURL:
-    return MemberURL(url=shown(url), role=role, reachability=reachability, why=why)
+    return MemberURL(url=printable(url, _SHOWN_LENGTH), role=role, reachability=reachability, why=why)
 
 
 def _is_same_machine(addresses: frozenset[str], others: frozenset[str]) -> bool:
@@ -384,8 +391,8 @@ def labelled(
 ) -> tuple[tuple[Listener, ...], dict[str, str]]:
     """Return the named listeners, each with the label of its member, and the label of each member by ID.
 
-    Listeners that were named keep the label of their member, unless one label stands for several members,
-    as on a machine that runs them all. A member without a named listener is labelled by its name, or by its
+    Named listeners keep the label of their member, unless one label is that of several members, as on a
+    machine that runs them all. A member without a named listener is labelled by its name, or by its
     ID where it has none or shares it.
 
     Args:

@@ -92,7 +92,6 @@ class LogComparison:
     """The attempts on a listener, compared with the lines of etcd's log.
 
     Attributes:
-        role: of the listener.
         source: the log's file, or words.
         file: path of the log file, for commands to paste; empty if no file is kept.
         compared: attempts that have a log line.
@@ -125,10 +124,7 @@ class RejectedOthers:
     Attributes:
         host: as etcd saw it.
         endpoint: ``client`` (metrics included), ``peer``, or empty in versions that do not log it.
-        cause: in words.
-        count: how many there are.
         first: time of the first, ``None`` if no line has a complete time.
-        last: time of the last.
         example: etcd's text in the last line.
         line: number of the last line, counted from 1 in the part that was read.
         meaning: what happened.
@@ -151,14 +147,7 @@ class RejectedOthers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedRun:
-    """Rejected connections that look like those of an earlier run of this tool.
-
-    Attributes:
-        host: the host that they came from.
-        count: how many there are.
-        first: time of the first.
-        last: time of the last.
-    """
+    """Rejected connections that look like those of an earlier run of this tool."""
 
     host: str
     count: int
@@ -172,7 +161,6 @@ class FailedDials:
 
     Attributes:
         target: a URL, an address or the ID of a member.
-        cause: in words.
         example: etcd's text in the last line.
         line: number of the last line.
         meaning: what happened.

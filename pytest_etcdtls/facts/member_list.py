@@ -25,12 +25,11 @@ from pytest_etcdtls.role import Protocol, Role
 from pytest_etcdtls.target import Listener, is_address, is_loopback, is_number, no_machine
 from pytest_etcdtls.tls.attempt import Attempt, Request, Response
 from pytest_etcdtls.tls.http import Value, fields, grpc_message
-from pytest_etcdtls.untrusted import read_json
+from pytest_etcdtls.untrusted import escaped, read_json
 
 LONGEST = 512
 """Maximum length of a URL that is parsed."""
 
-_SHOWN = 80
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
@@ -45,12 +44,6 @@ class Endpoint:
     scheme: Literal["https", "http"]
     host: str
     port: int
-
-
-def shown(text: str) -> str:
-    """Return untrusted text in printable form: short, and without terminal control characters."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text[: _SHOWN + 1])
-    return printable if len(printable) <= _SHOWN else f"{printable[:_SHOWN]}..."
 
 
 def parse(text: str) -> Endpoint:
@@ -183,7 +176,7 @@ def _number(value: object) -> int:
 def _record(member: Mapping[str, Any], identifier: int) -> MemberRecord:
     return MemberRecord(
         id=f"{identifier:x}",
-        name=_clean(str(member.get("name", ""))),
+        name=str(member.get("name", "")),
         peer_urls=_urls(member, "peerURLs"),
         client_urls=_urls(member, "clientURLs"),
         learner=member.get("isLearner") is True,
@@ -194,12 +187,7 @@ def _urls(member: Mapping[str, Any], name: str) -> tuple[str, ...]:
     urls = member.get(name) or []
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise ValueError(f"{name} is not a list of strings")
-    return tuple(sorted(map(_clean, urls)))
-
-
-def _clean(text: str) -> str:
-    """Return a text without terminal control characters."""
-    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
+    return tuple(sorted(urls))
 
 
 def _cluster_id(headers: list[Value]) -> str | None:
@@ -212,11 +200,12 @@ def _cluster_id(headers: list[Value]) -> str | None:
 
 
 def _from_message(message: bytes) -> MemberRecord:
+    # Member in rpc.proto: ID, name, peerURLs, clientURLs, isLearner.
     found = fields(message)
 
     def texts(number: int) -> tuple[str, ...]:
         return tuple(
-            _clean(value.decode("utf-8", "replace"))
+            escaped(value.decode("utf-8", "replace"))
             for value in found.get(number, [])
             if isinstance(value, bytes)
         )
@@ -300,7 +289,20 @@ def _listing(context: Context, key: str | None) -> MemberListing:
     """
     if listener_of(context).role is Role.PEER:
         return _from_peer(context.get(ClientExchange, "/members"), listener_of(context).member)
-    return _by_gateway(context) if key == BY_GATEWAY else _by_grpc(context)
+    listener = listener_of(context)
+    attempt = _ask(context, _BY_HTTP if key == BY_GATEWAY else _BY_GRPC)
+    what = f"{listener.url}{_GATEWAY_LIST}" if key == BY_GATEWAY else f"{listener.url}: MemberList"
+    response = attempt.response
+    if response is None:
+        raise InconclusiveError(f"{what}: {attempt.describe()}")
+    try:
+        members, cluster_id = (from_gateway if key == BY_GATEWAY else from_grpc)(response.body)
+    except ValueError as error:
+        if key == BY_GATEWAY:
+            raise _no_list(what, response, error) from error
+        why = response.headers.get("grpc-message", "") or error
+        raise NotVerifiedError(f"{what} returned no list: {why}") from error
+    return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,31 +327,6 @@ def _listings(context: Context) -> MemberListings:
     if not listings:
         raise NotVerifiedError("no listener returned the member list: " + "; ".join(dict.fromkeys(reasons)))
     return MemberListings(listings=tuple(listings))
-
-
-def _by_grpc(context: Context) -> MemberListing:
-    listener = listener_of(context)
-    attempt = _ask(context, _BY_GRPC)
-    if attempt.response is None:
-        raise InconclusiveError(f"{listener.url}: MemberList {attempt.describe()}")
-    try:
-        members, cluster_id = from_grpc(attempt.response.body)
-    except ValueError as error:
-        why = attempt.response.headers.get("grpc-message", "") or error
-        raise NotVerifiedError(f"{listener.url}: MemberList returned no list: {why}") from error
-    return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
-
-
-def _by_gateway(context: Context) -> MemberListing:
-    listener = listener_of(context)
-    attempt = _ask(context, _BY_HTTP)
-    if attempt.response is None:
-        raise InconclusiveError(f"{listener.url}{_GATEWAY_LIST}: {attempt.describe()}")
-    try:
-        members, cluster_id = from_gateway(attempt.response.body)
-    except ValueError as error:
-        raise _no_list(f"{listener.url}{_GATEWAY_LIST}", attempt.response, error) from error
-    return MemberListing(url=listener.url, member=listener.member, members=members, cluster_id=cluster_id)
 
 
 def _ask(context: Context, request: Request) -> Attempt:
@@ -392,7 +369,6 @@ class OwnURLs:
     """The URLs that the member behind a listener advertises for that port.
 
     Attributes:
-        role: of the listener.
         member: the member's name, as etcd lists it.
         advertised: its client URLs; on a peer listener, its peer URLs.
     """

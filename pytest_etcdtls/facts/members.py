@@ -32,7 +32,6 @@ class ListenerProfile:
     """Facts of a listener that a client without a certificate can observe.
 
     Attributes:
-        label: of the listener.
         member: label of its member.
         versions: TLS versions that it offers.
         requested_in: the TLS versions in which it requests a certificate.
@@ -192,6 +191,7 @@ def _of_status(context: Context, listener: Listener) -> ClusterClaim | None:
             found = fields(header) if isinstance(header, bytes) else {}
         except ValueError:
             continue
+        # ResponseHeader in rpc.proto: cluster_id, member_id.
         cluster_id, member_id = (found.get(number, [0])[0] for number in (1, 2))
         if isinstance(cluster_id, int) and isinstance(member_id, int) and cluster_id:
             return ClusterClaim(url=listener.url, cluster_id=f"{cluster_id:x}", member_id=f"{member_id:x}")

@@ -134,7 +134,7 @@ class UnusualClientHello:
     Attributes:
         version: TLS version offered.
         plain: the exchange of the usual hello.
-        odd: the exchange of the unusual hello. Both are the same exchange if a hello that is unusual in
+        unusual: the exchange of the unusual hello. Both are the same exchange if a hello that is unusual in
             several points got a usual answer.
     """
 
@@ -142,7 +142,7 @@ class UnusualClientHello:
     role: str
     version: TLSVersion
     plain: HelloExchange
-    odd: HelloExchange
+    unusual: HelloExchange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +188,8 @@ EVERY_SUITE = tuple(suite.code for suite in SUITES)
 KNOWN_ALPN = ("h2", "http/1.1")
 
 _NUMBERS = {TLSVersion.TLS1_2: TLS1_2, TLSVersion.TLS1_3: TLS1_3}
-_PATIENCE = 20.0
-"""Seconds; etcd closes a silent connection after 10, grpc-go after 120 if at all."""
+_SILENT_SECONDS = 20.0
+"""Seconds. etcd closes a silent connection after 10 (GHSA-6vch-q96h-7gc3), grpc-go after 120 if at all."""
 
 
 def plain_hello(version: TLSVersion, purpose: str) -> ClientHello:
@@ -230,7 +230,7 @@ def _old(context: Context) -> OldVersions:
     try:
         tls_answer(context)
     except NotVerifiedError:
-        # A server of old versions alone serves neither of those that our TLS library has.
+        # A server of old versions alone offers no version that our TLS library has.
         if not context.get(FirstContact).speaks_tls:
             raise
     versions = (SSL3, TLS1_0, TLS1_1)
@@ -252,7 +252,7 @@ class CombinedHello:
     """The exchange of a ClientHello that is unusual in several points; the key is the TLS version.
 
     In TLS 1.2 it offers compression, in TLS 1.3 every known group and no key share, and in the highest
-    version values that nobody knows.
+    version values that no server knows.
 
     Attributes:
         usual: the answer is that to a usual hello, so that the server tolerates each of the points.
@@ -291,6 +291,7 @@ def _combined(context: Context, key: str) -> CombinedHello:
 
 
 _COMPRESSION = (1, 64, 0)
+"""DEFLATE (RFC 3749), LZS (RFC 3943) and null, which a ClientHello must offer (RFC 5246 section 7.4.1.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,20 +352,22 @@ def _variant(context: Context, key: str) -> UnusualClientHello:
         hello = replace(hello, suites=(*hello.suites, FALLBACK_SCSV))
     plain = context.get(PlainHello, str(version)).exchange
     tolerated = key in _TOLERATED and context.get(CombinedHello, str(version)).usual
-    odd = plain if tolerated else need_answer(context.send_hellos(hello)[0])
-    return UnusualClientHello(url=listener.url, role=listener.role, version=version, plain=plain, odd=odd)
+    unusual = plain if tolerated else need_answer(context.send_hellos(hello)[0])
+    return UnusualClientHello(
+        url=listener.url, role=listener.role, version=version, plain=plain, unusual=unusual
+    )
 
 
 _TOLERATED = ("unknown-values", "compression")
-"""Points in which :class:`CombinedHello` is unusual; the others are refused."""
+"""Points in which :class:`CombinedHello` is unusual. A good server refuses the other points."""
 
 
 @probe(SilentConnection, cost=1, needs=[FirstContact])
 def _silence(context: Context) -> SilentConnection:
     listener = listener_of(context)
     tls_answer(context)
-    exchange = context.keep_silent("connection on which nothing is sent", _PATIENCE)
-    return SilentConnection(url=listener.url, role=listener.role, patience=_PATIENCE, exchange=exchange)
+    exchange = context.keep_silent("connection on which nothing is sent", _SILENT_SECONDS)
+    return SilentConnection(url=listener.url, role=listener.role, patience=_SILENT_SECONDS, exchange=exchange)
 
 
 _NOTHING_IN_COMMON = frozenset({40, 71})
@@ -514,8 +517,11 @@ def _groups(context: Context) -> GroupSupport:
     listener, offered = listener_of(context), tls_answer(context).offered
     version = offered[-1]
     kinds = [HYBRIDS, MODERN, OTHERS] if version is TLSVersion.TLS1_3 else [MODERN, OTHERS]
-    first = _chosen_group(context) if version is TLSVersion.TLS1_3 else []
-    # One of the best kind that is accepted decides every verdict.
+    first: list[int] = []
+    if version is TLSVersion.TLS1_3:
+        chosen = context.get(CombinedHello, str(version)).server_hello
+        first = [chosen.group] if chosen is not None and chosen.group is not None else []
+    # An accepted group of the best kind decides every verdict.
     sparing = context.target.sparing
     accepted: list[int] = []
     for known in kinds if sparing else [[group for kind in kinds for group in kind]]:
@@ -533,31 +539,24 @@ def _groups(context: Context) -> GroupSupport:
             break
     if not sparing:
         accepted = [*first, *accepted]
-    if not accepted and version is TLSVersion.TLS1_2 and not _exchanges_keys(context):
+    if not accepted and version is TLSVersion.TLS1_2 and not _accepts_ecdhe(context):
         raise NotApplicableError(f"{listener.url} accepts no suite with ECDHE: there is no group to choose")
+    weak = None
+    if TLSVersion.TLS1_2 in offered:
+        hello = need_answer(context.send_hellos(_hello_of_12([one.code for one in WEAK]))[0]).server_hello
+        weak = GROUPS.get(hello.group or 0) if hello else None
     return GroupSupport(
         url=listener.url,
         role=listener.role,
         version=version,
         accepted=tuple(GROUPS[code] for code in accepted),
-        weak=GROUPS.get(_weak(context), None) if TLSVersion.TLS1_2 in offered else None,
+        weak=weak,
         complete=not sparing,
     )
 
 
-def _chosen_group(context: Context) -> list[int]:
-    """Return the group that the listener chose of all of them in TLS 1.3, empty if that is not known."""
-    chosen = context.get(CombinedHello, str(TLSVersion.TLS1_3)).server_hello
-    return [chosen.group] if chosen is not None and chosen.group is not None else []
-
-
-def _exchanges_keys(context: Context) -> bool:
+def _accepts_ecdhe(context: Context) -> bool:
     return any(suite.code in _ECDHE for suite in context.get(SuiteSupport).accepted)
-
-
-def _weak(context: Context) -> int:
-    exchange = need_answer(context.send_hellos(_hello_of_12([group.code for group in WEAK]))[0])
-    return (exchange.server_hello and exchange.server_hello.group) or 0
 
 
 def _hello_of_13(groups: Sequence[int]) -> ClientHello:
@@ -607,12 +606,10 @@ def _in_tls13(context: Context, names: tuple[str, ...]) -> AlpnChoice:
     attempt = context.attempt(request)[0][-1]
     if attempt.version is None and attempt.alert is None:
         raise InconclusiveError(f"{listener.url}: {request.purpose}: {attempt.describe()}")
-    return AlpnChoice(version=TLSVersion.TLS1_3, selected=attempt.alpn, alert=_refusal(attempt))
-
-
-def _refusal(attempt: Attempt) -> int | None:
-    """Return the alert of an unfinished handshake; a later alert is about the certificate."""
-    return attempt.alert if attempt.phase is Phase.HANDSHAKE and attempt.ending is not Ending.SERVED else None
+    # After the handshake, an alert is about the missing certificate.
+    unfinished = attempt.phase is Phase.HANDSHAKE and attempt.ending is not Ending.SERVED
+    alert = attempt.alert if unfinished else None
+    return AlpnChoice(version=TLSVersion.TLS1_3, selected=attempt.alpn, alert=alert)
 
 
 def _sample_reply(
@@ -676,9 +673,9 @@ def _sample_groups(listener: SampleListener) -> GroupSupport:
 def _sample_variant(listener: SampleListener, key: str) -> UnusualClientHello:
     plain = _sample_reply(listener, "TLSv1.2")
     refused = {"fallback": 86, "sha1-signatures": 40}
-    odd = _sample_alert(listener, "TLSv1.2", refused[key]) if key in refused else plain
+    unusual = _sample_alert(listener, "TLSv1.2", refused[key]) if key in refused else plain
     return UnusualClientHello(
-        url=listener.url, role=listener.role, version=TLSVersion.TLS1_2, plain=plain, odd=odd
+        url=listener.url, role=listener.role, version=TLSVersion.TLS1_2, plain=plain, unusual=unusual
     )
 
 

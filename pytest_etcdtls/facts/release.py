@@ -232,6 +232,7 @@ def _from_status(context: Context, listener: Listener) -> str:
     accepted = context.get(ServedClient, listener=listener).client
     for attempt in accepted.served_over(Protocol.GRPC) if accepted else ():
         try:
+            # StatusResponse in rpc.proto: header, version.
             version = fields(grpc_message(attempt.response.body if attempt.response else b"")).get(2, [b""])[
                 0
             ]

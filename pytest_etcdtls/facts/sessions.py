@@ -180,6 +180,7 @@ def _other_port(target: Target, listener: Listener) -> Listener:
 
 
 _RENEGOTIATION_INFO = 0xFF01
+"""The extension ``renegotiation_info`` (RFC 5746 section 3.2)."""
 
 
 @probe(Renegotiation, cost=1, needs=[(PlainHello, str(TLSVersion.TLS1_2)), ServedClient])

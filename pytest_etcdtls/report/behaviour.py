@@ -413,7 +413,7 @@ def _alpn(fact: AlpnChoices, key: str | None) -> Entries:
 
 
 def _hello(fact: UnusualClientHello, key: str | None) -> Entries:
-    if value := _reply(fact.odd):
+    if value := _reply(fact.unusual):
         yield "hello", f"hello with {(key or '').replace('-', ' ')}", "", value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_etcdtls.facts.member_list import Endpoint, LocalURLError, canonical, parse, shown
+from pytest_etcdtls.facts.member_list import Endpoint, LocalURLError, canonical, parse
 from pytest_etcdtls.target import is_loopback
 
 
@@ -89,9 +89,3 @@ def test_hosts_are_compared_in_one_form() -> None:
     assert canonical("FD00:0::11") == canonical("fd00::11")
     assert canonical("Etcd.Example") == "etcd.example"
     assert canonical("fe80::1%eth0") == "fe80::1%eth0"
-
-
-def test_shown_text_is_short_and_printable() -> None:
-    assert shown("https://m0:2379") == "https://m0:2379"
-    assert shown("a\x1b]0;x\x07b") == "a?]0;x?b"
-    assert len(shown("x" * 10_000)) < 100

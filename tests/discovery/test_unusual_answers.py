@@ -64,7 +64,7 @@ def test_unusual_urls_are_reported_one_by_one_and_not_followed(stage: Stage) -> 
     assert {one.url for one in observer.target.listeners} == {listener.url, "http://127.0.0.1:1"}
     assert result.outcome is Outcome.VIOLATES
     assert [finding.message for finding in result.findings] == [
-        "?[31mred cannot be found by the client URLs that it advertises"
+        r"\x1b[31mred cannot be found by the client URLs that it advertises"
     ]
     whys = [url.why for one in found(observer).members for url in one.urls]
     for words in (

@@ -87,7 +87,7 @@ def _judge(server: ThreadedServer, scheme: str, *roles: Role) -> list[CheckResul
 @pytest.fixture(autouse=True)
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait as long as etcd takes to close a connection on which nothing is sent."""
-    monkeypatch.setattr("pytest_etcdtls.facts.protocol._PATIENCE", 0.2)
+    monkeypatch.setattr("pytest_etcdtls.facts.protocol._SILENT_SECONDS", 0.2)
 
 
 def _named(results: list[CheckResult], *outcomes: Outcome) -> dict[str, str]:

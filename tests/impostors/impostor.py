@@ -1,6 +1,6 @@
-"""A server that passes as an etcd over TLS, HTTP/1.1, HTTP/2 and gRPC, but for given responses.
+"""A server that passes as an etcd over TLS, HTTP/1.1, HTTP/2 and gRPC, and lies where it is told to.
 
-It gives responses that no etcd gives. Like etcd it serves whatever comes, by its first bytes.
+For what no etcd can be brought to answer. Like etcd it serves whatever comes, by its first bytes.
 """
 
 from __future__ import annotations

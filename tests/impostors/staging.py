@@ -58,7 +58,7 @@ class Stage:
         context: Callable[[socket.socket], ssl.SSLContext] | None = None,
         closes: Callable[[ssl.SSLSocket, bytes], bool] = lambda _stream, _first: False,
     ) -> Listener:
-        """Put up an impostor with the responses of an etcd, but for the overrides; return its listener."""
+        """Put up an impostor that tells the truth but for the lies, and return its listener."""
         self.responses = {**answers(version), **(overrides or {})}
         usual = self.context(role)
         server = self.serve(impostor(self.responses, context or (lambda _: usual), closes))

@@ -36,7 +36,7 @@ def test_one_that_tells_no_lies_is_clean(phase: Stage, role: Role) -> None:
             assert outcome in (Outcome.CONFORMS, Outcome.NOT_VERIFIED), check.id
 
 
-OVERRIDES = [
+LIES = [
     ("listener.is-etcd", Role.PEER, {"/version": HTML}),
     ("api.version-answers", Role.CLIENT, {"/version": Answer(status=404)}),
     ("api.version-body", Role.CLIENT, {"/version": HTML}),
@@ -81,9 +81,9 @@ OVERRIDES = [
     "api.grpc-range",
     "api.grpc-over-http2-only",
 )
-@pytest.mark.parametrize(("check", "role", "overrides"), OVERRIDES, ids=[check for check, _, _ in OVERRIDES])
-def test_one_overridden_response(phase: Stage, check: str, role: Role, overrides: dict[str, Answer]) -> None:
-    phase.put_up(role, overrides=overrides)
+@pytest.mark.parametrize(("check", "role", "lies"), LIES, ids=[check for check, _, _ in LIES])
+def test_one_lie(phase: Stage, check: str, role: Role, lies: dict[str, Answer]) -> None:
+    phase.put_up(role, overrides=lies)
     assert _is_found(phase, check)
 
 

@@ -33,7 +33,7 @@ def _judge(server: Server) -> tuple[Outcome, Observer]:
 
 @pytest.mark.kills("tls.stalled-handshake")
 def test_a_server_that_waits(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "_PATIENCE", 0.2)
+    monkeypatch.setattr(versions, "_SILENT_SECONDS", 0.2)
     server = serve(Policy().handler())
     outcome, observer = _judge(server)
     assert outcome is Outcome.WARNS

@@ -45,8 +45,10 @@ def _presented(**changes: Any) -> Change:
     return change
 
 
-def _odd(**changes: Any) -> Change:
-    return lambda seen: {"variant": replace(seen["variant"], odd=replace(seen["variant"].odd, **changes))}
+def _unusual(**changes: Any) -> Change:
+    return lambda seen: {
+        "variant": replace(seen["variant"], unusual=replace(seen["variant"].unusual, **changes))
+    }
 
 
 def _renegotiation(**changes: Any) -> Change:
@@ -85,7 +87,7 @@ def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
         ("mtls.ticket-not-transferable", _presented(ending=Ending.SERVED), Outcome.NOT_APPLICABLE),
         ("tls.renegotiation", _renegotiation(attempt=None, unasked="pass a client"), Outcome.NOT_VERIFIED),
         ("tls.renegotiation", _first_handshake_failed, Outcome.INCONCLUSIVE),
-        ("tls.fallback-signal", _odd(alert=40), Outcome.INCONCLUSIVE),
+        ("tls.fallback-signal", _unusual(alert=40), Outcome.INCONCLUSIVE),
         ("tls.alpn-unknown-refused", _other_alert, Outcome.INCONCLUSIVE),
         ("tls.tls13-offered", _unclear, Outcome.INCONCLUSIVE),
         ("tls.stalled-handshake", _unconnected, Outcome.INCONCLUSIVE),
@@ -104,7 +106,7 @@ def test_no_judgement(id_: str, change: Change, outcome: Outcome) -> None:
     [
         (
             "tls.compression",
-            _odd(reply=Reply.ALERT, alert=47, server_hello=None),
+            _unusual(reply=Reply.ALERT, alert=47, server_hello=None),
             "a hello that offers compression is refused: alert 47 illegal_parameter",
         ),
         (
