@@ -1,4 +1,4 @@
-"""What it takes to have a cluster of one's own, against one with etcd's own timing."""
+"""Time to start an owned cluster, compared with a cluster that has etcd's default timing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AS_ETCD = ("--heartbeat-interval=100", "--election-timeout=1000", "--unsafe-no-
 
 
 def measure(source: EtcdSource, size: int, repeat: int) -> list[Timed]:
-    """Time a cluster from nothing, its PKI included, until it serves clients."""
+    """Time a cluster from the issue of its certificates until it serves clients."""
     ours = ClusterConfig(size=size)
     theirs = replace(ours, extra_flags=_AS_ETCD)
     members = f"{size} member{'s' * (size > 1)}"

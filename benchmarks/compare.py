@@ -58,7 +58,7 @@ BEGIN, END = "<!-- measured: written by benchmarks/compare.py -->", "<!-- end of
 
 @dataclass(frozen=True)
 class Scan:
-    """What one tool did to one cluster."""
+    """The run of one tool on one cluster."""
 
     facts: list[Fact]
     seconds: float
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _merged(before: dict[str, Any], measured: dict[str, Any], *, clean_only: bool) -> dict[str, Any]:
-    """Return the tables of before with the tools that were run now, or with what further clean clusters show.
+    """Return the earlier tables with the results of this run, or of further clean clusters.
 
     A fact that any clean cluster has, or lacks as the broken one does, is not one about what is broken.
     """
@@ -214,7 +214,7 @@ def _scan(tool: Scanner, cluster: Cluster, scratch: Path) -> Scan:
 
 
 def _used() -> float:
-    """Return the processor time of all programs that were run; a busy machine lengthens it little."""
+    """Return the processor time of all programs that were run, which depends little on other load."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return children.ru_utime + children.ru_stime
 

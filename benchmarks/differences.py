@@ -100,7 +100,7 @@ def _differences(report: Mapping[str, Any], between: Sequence[str]) -> list[dict
 def _with_rsa(
     rsa: Mapping[str, Any], report: Mapping[str, Any], between: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield what differs with RSA keys alone."""
+    """Yield the differences that occur with RSA keys only."""
     known = {
         (one["topic"], subject, one["after"])
         for one in _differences(report, between)

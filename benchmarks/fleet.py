@@ -26,7 +26,7 @@ from pytest_etcdtls.cluster.sources import EtcdSource
 
 
 class Measured(NamedTuple):
-    """What one run took, its workers included; ``peak`` in MiB, of the largest process."""
+    """Time and memory of one run with its workers; ``peak`` in MiB, of the largest process."""
 
     wall: float
     processor: float

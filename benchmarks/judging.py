@@ -1,4 +1,4 @@
-"""What it takes to judge an etcd, against doing it by hand."""
+"""Time to judge an etcd, compared with single commands by hand."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def connections_of_judging(cluster: Cluster, directory: Path, *options: str) -> 
 
 
 def _judge_here(cluster: Cluster) -> None:
-    """Judge it as a live one, where nothing is known but the options."""
+    """Judge a cluster as a live one."""
     owned = cluster.target()
     client, peer = (
         replace(credentials, signing_key=None, served=(), revoked=None)

@@ -1,4 +1,4 @@
-"""What it takes to judge an etcd through a slow network."""
+"""Time to judge an etcd through a slow network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it takes to judge many members: time and memory as their number grows."""
+"""Time and memory to judge many members."""
 
 from __future__ import annotations
 

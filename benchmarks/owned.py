@@ -1,4 +1,4 @@
-"""What it takes to qualify an etcd: the whole catalogue on clusters of our own, experiments included."""
+"""Time to qualify an etcd: the whole catalogue on owned clusters, with the experiments."""
 
 from __future__ import annotations
 

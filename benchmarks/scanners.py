@@ -23,7 +23,7 @@ TIMEOUT = 600
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that a tool said.
+    """One result of a tool.
 
     Attributes:
         what: the field, check or label, with the listener in front.
@@ -80,7 +80,7 @@ class Scanner:
 def run(
     arguments: Sequence[str | Path], directory: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program with nothing to read; its exit code is for the caller to judge.
+    """Run a program without standard input; the caller judges its exit code.
 
     One that does not end in time is stopped, and what it has said until then counts.
     """

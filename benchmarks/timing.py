@@ -1,4 +1,4 @@
-"""Timing what is to be compared: in turn and in one run, so that a busy machine slows all of it."""
+"""Times several things in turn, so that other load slows all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Timed:
-    """What was measured of one thing.
+    """The measurements of one thing.
 
     Attributes:
         seconds: of each repetition, in order.

@@ -612,7 +612,6 @@ class TargetRun:
         return observer
 
     def _foreseen(self, target: Target) -> Iterator[ListenerObservation]:
-        """Yield the observations that the checks of the run need."""
         wanted = self.wanted or (lambda: list(self.subjects(self._checks() if self.discovers else ())))
         for label, checks in wanted():
             listener = find_listener(target, label)

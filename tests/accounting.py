@@ -1,4 +1,4 @@
-"""An observer that holds each probe to what it declares, and counts the connections that a process makes."""
+"""An observer that verifies what each probe declares, and a counter of the connections of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index of facts as a page of Markdown: what a check can ask for, and what it costs."""
+"""The index of facts as a page of Markdown: what a check can request, and its connections."""
 
 from __future__ import annotations
 

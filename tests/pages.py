@@ -43,7 +43,7 @@ def generated() -> dict[str, str]:
 
 
 def stale() -> list[Path]:
-    """Return the pages below ``docs/checks`` that no family has any more."""
+    """Return the pages below ``docs/checks`` of families that no longer exist."""
     return sorted(set(DOCS.glob("checks/*.md")) - {ROOT / name for name in generated()})
 
 
@@ -54,7 +54,7 @@ def readme() -> str:
 
 
 def proofs_page() -> str:
-    """Return the developers' page: the facts that each check needs, and what proves that it can fail."""
+    """Return the developers' page: the facts that each check needs, and the test that makes it fail."""
     lines = [
         "# What each check needs and what proves it",
         "",

@@ -258,7 +258,6 @@ def _observed(seen: Seen, listener: Listener) -> str:
 
 
 def _identities(facts: Sequence[object]) -> Iterator[str]:
-    """Yield which identities were accepted and which were refused."""
     accepted = next((fact.accepted for fact in facts if isinstance(fact, AcceptedClient)), None)
     tried = [fact for fact in facts if isinstance(fact, AccessMatrix) and fact.cells]
     served = [

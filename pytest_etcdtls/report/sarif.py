@@ -191,7 +191,7 @@ def _fingerprints(result: CheckResult) -> dict[str, str]:
     """Return what identifies a fault in another run: check, target and listener, and no time or value."""
     subject = "\0".join((result.target, result.listener, result.check))
     digest = hashlib.sha256(subject.encode("utf-8", "replace")).hexdigest()
-    # GitHub reads primaryLocationLineHash only. Without it, it hashes a line of a file that may be missing.
+    # GitHub reads primaryLocationLineHash only. Without it, GitHub hashes a line of a file, if there is one.
     return {"etcdtlsFault/v1": digest, "primaryLocationLineHash": f"{digest[:16]}:1"}
 
 

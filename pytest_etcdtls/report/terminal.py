@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from pytest_etcdtls.facts.access import AcceptedClient, AccessMatrix
@@ -18,7 +18,7 @@ from pytest_etcdtls.judgement import REFUSED_OR_CLOSED
 from pytest_etcdtls.pki.certificate import shown
 from pytest_etcdtls.profiles import FAILED, outcome_of, summary_of
 from pytest_etcdtls.registry import Fault
-from pytest_etcdtls.report.behaviour import Comparison, ListenerRow, compare, members
+from pytest_etcdtls.report.behaviour import ListenerRow, compare, members
 from pytest_etcdtls.report.differences import ComparedTargets, Direction, TargetDifference
 from pytest_etcdtls.report.model import Report, Seen
 from pytest_etcdtls.report.overview import (
@@ -97,11 +97,6 @@ def summary(report: Report, review: Review, *, width: int, verbosity: int) -> It
             yield from rejected_lines(seen, width, every=verbosity > 0)
 
 
-@section
-def _benchmark(report: Report, seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
-    yield from benchmark_lines(compare(report, seen), width, every=every)
-
-
 def _of(report: Report, outcome: Outcome) -> list[CheckResult]:
     found = [result for result in report.results if result.outcome is outcome]
     return sorted(found, key=lambda result: _SEVERITIES.index(result.severity))
@@ -125,14 +120,15 @@ def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[L
     for _, _, fact in seen.facts:
         if isinstance(fact, Discovery):
             yield from wrapped(fact.describe(), width, "  ", "    ")
-    declared = _declared(seen) if _shows_declared(seen, verbosity) else {}
+    rows = (row for _, rows in members(seen) for row in rows) if _shows_declared(seen, verbosity) else ()
+    declared = {row.listener.label: row for row in rows}
     for listener in seen.target.listeners:
         if verbosity > 0 or listener.label in declared:
             yield Line(f"  {listener.role} {listener.url}")
         if verbosity > 0:
             yield from _certificates(seen.served(listener.label), now, width)
         if listener.label in declared:
-            yield from declared_lines(declared[listener.label], width)
+            yield from _declared_lines(declared[listener.label], width)
     named = {listener.member for listener in seen.target.listeners}
     if seen.target.live and not seen.target.discover and not named <= seen.target.declared.keys():
         yield from wrapped(_NOT_LOOKED_FOR, width, "  ", "    ")
@@ -141,7 +137,6 @@ def _target(seen: Seen, now: datetime, width: int, verbosity: int) -> Iterator[L
 
 
 def _certificates(served: ServedChain | None, now: datetime, width: int) -> Iterator[Line]:
-    """Yield every served certificate in full."""
     if served is None:
         yield Line("    no certificate was seen")
         return
@@ -153,13 +148,8 @@ def _certificates(served: ServedChain | None, now: datetime, width: int) -> Iter
 
 
 def _shows_declared(seen: Seen, verbosity: int) -> bool:
-    """Whether the declaration is shown: always where it is the user's, with ``-v`` for an owned cluster."""
+    """Return whether the declaration is shown: a user's always, that of an owned cluster with ``-v``."""
     return seen.target.configured_by_user or verbosity > 0
-
-
-def _declared(seen: Seen) -> Mapping[str, ListenerRow]:
-    """Return the declared settings by listener."""
-    return {row.listener.label: row for _, rows in members(seen) for row in rows}
 
 
 def _warnings(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
@@ -185,7 +175,6 @@ def _waived(results: Sequence[CheckResult], width: int) -> Iterator[Line]:
 
 @section
 def _grouped(heading: str, results: Iterable[CheckResult], width: int) -> Iterator[Line]:
-    """Yield one entry per reason, with the names of the checks that it applies to."""
     for number, group in enumerate(undecided(results)):
         if number == 0:
             yield from (Line(), bold(heading))
@@ -194,7 +183,6 @@ def _grouped(heading: str, results: Iterable[CheckResult], width: int) -> Iterat
 
 
 def _consequences(report: Report, width: int) -> Iterator[Line]:
-    """Yield for each fault, and each warning, the checks that follow from it."""
     for fault in (*report.faults, *report.warnings):
         if fault.consequences:
             yield from (Line(), bold(f"follow from {fault.first.check} on {', '.join(fault.listeners)}"))
@@ -216,8 +204,7 @@ def _entries(texts: Iterable[str], width: int) -> Iterator[Line]:
         yield from wrapped(text, width, "  ", "    ")
 
 
-def declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
-    """Yield the declared, effective and observed settings of a listener."""
+def _declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
     settings = [setting.written for setting in row.declared]
     files = Counter(setting.place.file for setting in row.declared)
     where = f" ({', '.join(files)})" if files else ""
@@ -230,15 +217,9 @@ def declared_lines(row: ListenerRow, width: int) -> Iterator[Line]:
 
 
 @section
-def benchmark_lines(comparisons: Iterable[Comparison], width: int, *, every: bool) -> Iterator[Line]:
-    """Yield the result of a flag reader, and the items that the wire contradicts.
-
-    Args:
-        comparisons: the comparisons of one target.
-        width: characters per line.
-        every: show every item instead of only those that differ.
-    """
-    judged = [comparison for comparison in comparisons if comparison.wire is not None]
+def _benchmark(report: Report, seen: Seen, width: int, *, every: bool) -> Iterator[Line]:
+    """Yield the result of a flag reader, and the items that the wire contradicts, or every item."""
+    judged = [comparison for comparison in compare(report, seen) if comparison.wire is not None]
     if not judged:
         return
     passed = sum(comparison.flags.passes for comparison in judged)
@@ -247,16 +228,11 @@ def benchmark_lines(comparisons: Iterable[Comparison], width: int, *, every: boo
     yield from (Line(), bold("CIS Kubernetes Benchmark, section 2"))
     text = f"a reader of flags passes {passed} of {len(judged)} items; the wire {wire}"
     yield from wrapped(text, width, "  ")
-    for comparison in judged if every else differing:
-        yield from _comparison_lines(comparison, width)
-
-
-def _comparison_lines(comparison: Comparison, width: int) -> Iterator[Line]:
-    flags = comparison.flags
-    by_flags = f"the flags {'pass' if flags.passes else 'fail'} ({', '.join(flags.reads)})"
-    by_wire = f"the wire {comparison.wire} ({', '.join(comparison.checks)})"
-    text = f"{flags.item} {flags.title}, of {comparison.member}: {by_flags}, {by_wire}"
-    yield from wrapped(text, width, "  ", "    ")
+    for one in judged if every else differing:
+        by_flags = f"the flags {'pass' if one.flags.passes else 'fail'} ({', '.join(one.flags.reads)})"
+        by_wire = f"the wire {one.wire} ({', '.join(one.checks)})"
+        text = f"{one.flags.item} {one.flags.title}, of {one.member}: {by_flags}, {by_wire}"
+        yield from wrapped(text, width, "  ", "    ")
 
 
 _GROUPS = 5
@@ -315,7 +291,6 @@ def _log(log: ReadLog, width: int, *, every: bool) -> Iterator[Line]:
 
 
 def _earlier(run: LoggedRun) -> str:
-    """Return the address and time of connections that look like an earlier run."""
     when = f"from {run.first:%Y-%m-%d %H:%M:%S} to {run.last:%H:%M:%S} UTC"
     return f"{run.host}, {_times(run.count)} {when}: looks like a run of pytest-etcdtls"
 
@@ -330,7 +305,6 @@ def _rejected(group: RejectedOthers) -> str:
 
 
 def _expected_in_log(connections: Sequence[Connection], width: int) -> Iterator[Line]:
-    """Yield how a live etcd logs our connections."""
     ended = [one for one in connections if one.local_address and not (_is_served(one) or is_reused(one))]
     if not ended:
         return
@@ -446,7 +420,6 @@ def _faults_of(report: Report, target: str) -> str:
 
 
 def _row(report: Report, seen: Seen, listener: Listener, width: int) -> Iterator[Line]:
-    """Yield what a listener accepts, refuses and serves."""
     yield from wrapped(f"{listener.label} {listener.url}", width, "  ", "    ")
     accepted = seen.known(listener.label, AcceptedClient)
     if accepted is not None:

@@ -268,7 +268,7 @@ class CheckItem(pytest.Item):
 
     def _repr_failure_py(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ANN401 - as pytest has it
         """Return the result instead of a traceback, before other plugins read it."""
-        # For an error in set-up, pytest.TestReport.from_item_and_call calls this method, and no public one.
+        # For an error in set-up, TestReport.from_item_and_call of pytest calls this method, no public one.
         if isinstance(excinfo.value, ResultError):
             return ResultRepr(excinfo.value.result, self.path)
         return super()._repr_failure_py(excinfo, style)

@@ -227,7 +227,6 @@ def _not_as_before(run: Run, compared: Iterable[ComparedTargets]) -> Iterator[st
 
 
 def _left_out(run: Run) -> Counter[str]:
-    """Return how many results the options leave out, by reason."""
     return sum((left_out_of(run.checks, target.outline) for target in run.targets), Counter())
 
 

@@ -323,7 +323,6 @@ class SuiteSession:
                 self._problems.append(f"A hook pytest_etcdtls_judged failed on {label}: {error_text(error)}.")
 
     def _finish(self, session: pytest.Session) -> None:
-        """Set the exit code and write the reports, also after Ctrl-C or SIGTERM."""
         self._run.abandon()
         self._problems = problems(session, self._invocation, self.ledger)
         status = exit_status(int(session.exitstatus), self.ledger, self._problems)

@@ -1,4 +1,4 @@
-"""The recipes for CI do what they say: their scripts are run with a real etcd, as a runner would."""
+"""The recipes for CI: their scripts are run with a real etcd, as a CI runner does."""
 
 from __future__ import annotations
 

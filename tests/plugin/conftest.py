@@ -15,6 +15,6 @@ __all__ = ["listening", "run"]
 
 @pytest.fixture(scope="session")
 def live(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A conforming etcd, by the options that a user gives for a live one."""
+    """A conforming etcd, with the options of a live one."""
     with start_live(tmp_path_factory.mktemp("live"), newest_etcd) as found:
         yield found

@@ -1,4 +1,4 @@
-"""Checks of a house's own: one for every outcome, without any observation, and one that waits."""
+"""Checks of a user: one for every outcome, without any observation, and one that waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conforming owned etcd, by the options that a user would give for a live one."""
+"""A conforming owned etcd, with the options of a live one."""
 
 from __future__ import annotations
 

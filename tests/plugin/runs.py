@@ -1,4 +1,4 @@
-"""Runs of pytest as users have them, and what came of them."""
+"""Runs of pytest in a user's directory, with their results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pytest_etcdtls.registry import import_checks, registered
 from pytest_etcdtls.report.json import schema
 
 HOUSE = Path(__file__).parent / "house.py"
-"""Checks of a house's own, one for every outcome, that need no observation."""
+"""Checks of a user, one for every outcome, that need no observation."""
 
 _APART = ("-W", "--timeout")
-"""Beginnings of options of which something could be left in the process."""
+"""Prefixes of options that may change the process."""
 
 
 # The whole plugin, before any run: what a run in this process imports itself is forgotten at its end.
@@ -37,7 +37,7 @@ codecs.lookup("utf-8-sig")
 
 @dataclass
 class Ran:
-    """What a run of pytest came to."""
+    """The result of a run of pytest."""
 
     result: pytest.RunResult
     path: Path
@@ -139,7 +139,7 @@ class Runner:
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    """Runs pytest as a user does; nothing of the environment decides what comes of it."""
+    """Runs pytest as a user does, without variables of the environment that change the result."""
     for name in (
         "PYTEST_ADDOPTS",
         "PYTEST_PLUGINS",

@@ -1,4 +1,4 @@
-"""Options: help, precedence, where endpoints may come from, what ends in exit code 4 and with which words."""
+"""Options: help, precedence, sources of endpoints, and messages with exit code 4."""
 
 from __future__ import annotations
 

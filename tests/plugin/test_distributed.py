@@ -1,4 +1,4 @@
-"""Under pytest-xdist: one process judges, each result is there once, and no connection more is made."""
+"""pytest-xdist: one process judges, each result exists once, and no further connection is made."""
 
 from __future__ import annotations
 

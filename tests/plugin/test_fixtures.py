@@ -1,4 +1,4 @@
-"""The fixtures in the hands of a user: on a live cluster, on an owned one, and without either."""
+"""The fixtures in a user's tests: on a live cluster, on an owned one, and without either."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def _outcomes(documents: dict[str, dict[str, Any]]) -> set[tuple[str, str, str, 
 
 @dataclass
 class Merged:
-    """What ``python -m pytest_etcdtls merge`` came to."""
+    """The result of ``python -m pytest_etcdtls merge``."""
 
     returncode: int
     stdout: str

@@ -1,4 +1,4 @@
-"""The suite beside a user's tests: node ids, selection, and a user's project that changes nothing of it."""
+"""The suite together with a user's tests: node ids, selection, and settings of the user's project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--etcd-reuse``: what a user sees of clusters that stay between runs."""
+"""``--etcd-reuse``: clusters that are kept between runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Reuse = Callable[..., Ran]
 
 @pytest.fixture
 def reuse(run: Runner, newest_etcd: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reuse]:
-    """Run pytest in a process of its own; the cache directory is of no other test."""
+    """Run pytest in a process and with a cache directory of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(run.directory / "cache"))
 
     def reusing(*arguments: str, option: str = "--etcd-reuse") -> Ran:

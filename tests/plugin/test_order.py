@@ -1,4 +1,4 @@
-"""Order, repetition and early ends: a verdict, once reached, stands, and what was not run is said."""
+"""Order, repetition and early ends: a verdict does not change, and checks that were not run are reported."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_checks_after_a_user_failure_that_stops_the_run_are_not_run(run: Runner,
 
 
 class Interrupted:
-    """A run that is interrupted in the middle of a check, when the check itself says that it has begun."""
+    """A run that is interrupted in the middle of a check, after the check has reported its begin."""
 
     def __init__(self, run: Runner) -> None:
         run.with_house()
@@ -170,7 +170,7 @@ def test_ctrl_c_stops_an_owned_cluster(
 
 
 def recording_etcd(directory: Path, etcd: Path) -> Path:
-    """Return an etcd that writes down its process id when it starts a member."""
+    """Return an etcd that records its process id when it starts a member."""
     script = directory / "etcd"
     script.write_text(
         "#!/bin/sh\n"

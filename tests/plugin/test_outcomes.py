@@ -1,4 +1,4 @@
-"""What a result makes of its item and of the run's exit code: the tables of the contract."""
+"""The outcome of an item and the exit code of a run for each result."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def pytest_configure(config):
 
 
 def test_a_serialized_report_keeps_its_result(house: Runner, live: Live) -> None:
-    """As pytest-xdist and pytest-reportlog encode reports, with the hooks that pytest has for them."""
+    """Encode and decode reports as pytest-xdist and pytest-reportlog do, with pytest's hooks."""
     options = (*live.options, "--etcd-check=house", "-v", "-s")
     here = house(*options)
     house.write(conftest=OF_ANOTHER_PROCESS)

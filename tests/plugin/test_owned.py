@@ -1,4 +1,4 @@
-"""Owned clusters in the suite: started once, stopped always, named alike from run to run."""
+"""Owned clusters in the suite: started once, always stopped, with the same labels in each run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOME = "--etcd-check=cert.trusted,mtls.no-certificate"
 
 @pytest.fixture
 def recorded(tmp_path: Path, newest_etcd: Path) -> Path:
-    """An etcd that writes down its process id when it starts a member."""
+    """An etcd that records its process id when it starts a member."""
     return recording_etcd(tmp_path, newest_etcd)
 
 

@@ -1,4 +1,4 @@
-"""What a run shows: the header, the certificates, the summary, and never a secret."""
+"""The output of a run: the header, the certificates, the summary, and no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A port where somebody would be noticed, for runs that must connect to nobody."""
+"""A port that records connections, for runs that must make none."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 @pytest.fixture
 def listening() -> Iterator[socket.socket]:
-    """A socket that would notice any connection."""
+    """A socket that accepts connections."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield server
 
 
 def nobody_came(server: socket.socket) -> bool:
-    """Return whether nobody has connected so far."""
+    """Return whether there was no connection."""
     try:
         server.accept()
     except BlockingIOError:
@@ -26,5 +26,5 @@ def nobody_came(server: socket.socket) -> bool:
 
 
 def url_of(server: socket.socket) -> str:
-    """Return the URL by which it would be met."""
+    """Return the URL of the socket."""
     return f"https://127.0.0.1:{server.getsockname()[1]}"

@@ -26,7 +26,7 @@ from pytest_etcdtls.runner import run_checks
 
 
 def judged(cluster: Cluster) -> Report:
-    """Judge a cluster, experiments apart, and return the report."""
+    """Judge a cluster without experiments, and return the report."""
     started = datetime.now(UTC)
     observer = Observer(cluster.target())
     results = run_checks(observer, select(["!lifecycle"]))

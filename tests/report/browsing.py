@@ -1,4 +1,4 @@
-"""Chromium with axe-core: which machine has it, and what it sees on pages."""
+"""Chromium with axe-core: whether it is installed, and its results on pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODULES = (
 
 
 def missing() -> str:
-    """Return what is lacking besides programs, empty if nothing is."""
+    """Return what is missing besides programs, empty if nothing is."""
     lacking = [name for name in ("axe-core", "playwright-core") if not (MODULES / name).is_dir()]
     return f"{' and '.join(lacking)}: run make browser" if lacking else ""
 
@@ -41,6 +41,6 @@ def browse(*arguments: str | Path) -> str:
 
 
 def look(*pages: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return what is seen on each page, wide and light, narrow and dark."""
+    """Return the results for each page, wide and light, narrow and dark."""
     seen: dict[str, list[dict[str, Any]]] = json.loads(browse(*pages))
     return {Path(page).stem: views for page, views in seen.items()}

@@ -1,4 +1,4 @@
-"""What facts are put into words: each of them, and nothing that differs from run to run."""
+"""The texts about facts: all facts have one, and none differs from run to run."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ PAGES = ("broken", "clean", "hostile")
 
 @pytest.fixture(scope="module")
 def seen(newest_etcd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """What the browser sees, from one start of it."""
+    """The results of the browser, which is started once."""
     if lacking := browsing.missing():
         pytest.skip(f"needs {lacking}")
     directory = tmp_path_factory.mktemp("pages")

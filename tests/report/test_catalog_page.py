@@ -1,4 +1,4 @@
-"""The catalogue as Markdown: what is in it for one check, and what characters mean there."""
+"""The catalogue as Markdown: the text about one check, and the escapes of characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Differences between values: what is compared, what it comes to, and how it is shown."""
+"""Differences: what is compared, the result, and how it is shown."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ SOME = "--etcd-check=listener,mtls,cert,api.version-body"
 
 
 def judge(run: Runner, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Run pytest; return its exit code and what every format says."""
+    """Run pytest; return its exit code and the content of every format."""
     ran = run(*valid.options(run.directory), *arguments, report=False)
     assert "INTERNALERROR" not in ran.out
     assert "is without" not in ran.out

@@ -1,4 +1,4 @@
-"""What servers say is data in every format: no markup, link, mention, control sequence or broken file."""
+"""Texts of servers are data in every format: no markup, link, mention, control sequence or broken file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ATTACKS = (
     "{0} {{ }} ${{ secrets.X }} ::error::x %0A",
     "x" * 100_000,
 )
-"""What a server could say."""
+"""Texts that a server may send."""
 
 
 def finding(text: str) -> Finding:
@@ -61,7 +61,7 @@ def finding(text: str) -> Finding:
 
 
 def hostile_report(results: int = len(ATTACKS)) -> Report:
-    """Return a report with every attack in every text that others can write."""
+    """Return a report with every attack in every text that a server can send."""
     listener = Listener(
         role=Role.CLIENT, scheme="https", host="10.0.0.11", port=2379, member="m0", label="client-m0"
     )

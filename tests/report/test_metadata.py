@@ -1,4 +1,4 @@
-"""What the user says about a run: in every format, bounded, or refused before anything is judged."""
+"""The metadata of a run: in every format, bounded, or refused before anything is judged."""
 
 from __future__ import annotations
 

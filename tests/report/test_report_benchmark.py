@@ -1,4 +1,4 @@
-"""A reader of flags beside the wire, on real etcds: where both agree, and where they do not."""
+"""A flag reader compared with the wire, on real etcds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A certificate in words."""
+"""A certificate as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON report: it keeps its schema, whatever it is about, and is written as a whole or not at all."""
+"""The JSON report: it always conforms to its schema, and is written completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Observations as JSON-able values: whatever type they are, and never a secret."""
+"""Observations of all types as JSON values, without secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the summary says of etcd's own logs: who was rejected and why, and not too much of it."""
+"""The summary of etcd's logs: rejected clients and reasons, within a bound."""
 
 from __future__ import annotations
 

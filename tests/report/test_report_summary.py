@@ -1,4 +1,4 @@
-"""The summary: worst first, what is alike together, nothing wider than the terminal."""
+"""The summary: the worst first, equal entries merged, no line wider than the terminal."""
 
 from __future__ import annotations
 

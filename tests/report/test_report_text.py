@@ -1,4 +1,4 @@
-"""Results in words, wrapped for a terminal."""
+"""Results as text, wrapped for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other reporters get of a violation: a failed assertion with the finding, a path and a line."""
+"""A violation in other reporters: a failed assertion with the finding, a path and a line."""
 
 from __future__ import annotations
 

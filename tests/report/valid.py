@@ -1,4 +1,4 @@
-"""Each format of the report, read by a parser of its own: what is wrong with a file is an assertion."""
+"""A parser for each format of the report, with assertions about the file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _ATTRIBUTES = {
     *("preserveaspectratio", "x", "y", "x1", "x2", "y1", "y2", "width", "height"),
 }
 _INERT = re.compile(r"[@#<>\[\]*~|]|://|www\.|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\b[0-9a-f]{7,40}\b")
-"""What GitHub makes something of in text that is in no code span."""
+"""Characters that GitHub interprets outside code spans."""
 
 
 class _Page(HTMLParser):
