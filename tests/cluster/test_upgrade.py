@@ -163,7 +163,7 @@ def test_a_rolling_upgrade(etcd_binaries: dict[str, Path]) -> None:
 
 
 @pytest.mark.container
-def test_containers_go_on_with_another_image(etcd_images: dict[str, str], newest_etcd: Path) -> None:
+def test_containers_are_upgraded_to_another_image(etcd_images: dict[str, str], newest_etcd: Path) -> None:
     """A mixed cluster of containers keeps its data and is judged like one of processes."""
     newest = {version.rpartition(".")[0]: image for version, image in etcd_images.items()}
     path = [newest[line] for line in ("3.5", "3.6", "3.7") if line in newest][-2:]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from discovery.asking import asked, found, judged
 from impostors.impostor import CLUSTER, MEMBER, Answer
-from impostors.staging import Stage
+from impostors.staging import FakeCluster
 
 from pytest_etcdtls.facts.discovery import MOST_MEMBERS, QueriedBy
 from pytest_etcdtls.observer import Observer
@@ -51,12 +51,12 @@ def by_grpc(*members: bytes) -> dict[str, Answer]:
     return {"/etcdserverpb.Cluster/MemberList": Answer(body=body, grpc_status=0)}
 
 
-def ask(phase: Stage) -> Observer:
+def ask(phase: FakeCluster) -> Observer:
     return asked(replace(phase.target(), discover=True), BOUNDS)
 
 
-def test_odd_urls_are_told_one_by_one_and_none_is_followed(phase: Stage) -> None:
-    listener = phase.put_up(lies=by_grpc(member(1, *ODD), member(2, *ODD[2:4], name=b"\x1b[31mred")))
+def test_odd_urls_are_told_one_by_one_and_none_is_followed(phase: FakeCluster) -> None:
+    listener = phase.put_up(overrides=by_grpc(member(1, *ODD), member(2, *ODD[2:4], name=b"\x1b[31mred")))
     observer = ask(phase)
     result = judged(observer)
     assert {one.url for one in observer.target.listeners} == {listener.url, "http://127.0.0.1:1"}
@@ -85,8 +85,8 @@ def by_peer(number: int) -> dict[str, Answer]:
     return {"/members": Answer(body=json.dumps(listed, separators=(",", ":")).encode())}
 
 
-def test_a_thousand_members_are_bounded_and_told(phase: Stage) -> None:
-    listener = phase.put_up(Role.PEER, lies=by_peer(1000))
+def test_a_thousand_members_are_bounded_and_told(phase: FakeCluster) -> None:
+    listener = phase.put_up(Role.PEER, overrides=by_peer(1000))
     observer = ask(phase)
     result = judged(observer)
     assert len(observer.target.listeners) == 1 + MOST_MEMBERS
@@ -97,15 +97,15 @@ def test_a_thousand_members_are_bounded_and_told(phase: Stage) -> None:
     assert {one.url for one in observer.connections} == {listener.url}
 
 
-def test_a_list_beyond_what_is_read_is_no_list(phase: Stage) -> None:
-    phase.put_up(Role.PEER, lies=by_peer(5000))
+def test_a_list_beyond_what_is_read_is_no_list(phase: FakeCluster) -> None:
+    phase.put_up(Role.PEER, overrides=by_peer(5000))
     result = judged(ask(phase))
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "is not a member list" in result.reason
 
 
-def test_every_check_of_the_whole_target_survives_odd_urls(phase: Stage) -> None:
-    phase.put_up(lies=by_grpc(member(1, *ODD, peers=ODD), member(1, *ODD, peers=ODD)))
+def test_every_check_of_the_whole_target_survives_odd_urls(phase: FakeCluster) -> None:
+    phase.put_up(overrides=by_grpc(member(1, *ODD, peers=ODD), member(1, *ODD, peers=ODD)))
     for discover in (False, True):
         observer = asked(replace(phase.target(), discover=discover), BOUNDS)
         judge = Judge(observer)
@@ -142,13 +142,13 @@ def test_every_check_of_the_whole_target_survives_odd_urls(phase: Stage) -> None
     ids=["unavailable", "not a message", "empty", "denied", "nested"],
 )
 def test_what_one_way_does_not_give_the_next_one_may(
-    phase: Stage, lies: dict[str, Answer], means: QueriedBy
+    phase: FakeCluster, lies: dict[str, Answer], means: QueriedBy
 ) -> None:
     listed = [
         {"ID": "1", "name": "m0", "peerURLs": ["https://127.0.0.1:1"], "clientURLs": ["https://127.0.0.1:2"]}
     ]
     gateway = {"/v3/cluster/member/list": Answer(body=json.dumps({"members": listed}).encode())}
-    phase.put_up(lies={**gateway, **lies})
+    phase.put_up(overrides={**gateway, **lies})
     phase.put_up(Role.PEER)
     observer = ask(phase)
     assert found(observer).questions[-1].means is means
@@ -160,8 +160,8 @@ def test_what_one_way_does_not_give_the_next_one_may(
     "body",
     [b"", b"null", b'{"members": 1}', b'[{"id": "x"}]', b'[{"id": 1, "peerURLs": [1]}]', b"[" * 60_000],
 )
-def test_a_peer_port_that_gives_no_list(phase: Stage, body: bytes) -> None:
-    phase.put_up(Role.PEER, lies={"/members": Answer(body=body)})
+def test_a_peer_port_that_gives_no_list(phase: FakeCluster, body: bytes) -> None:
+    phase.put_up(Role.PEER, overrides={"/members": Answer(body=body)})
     result = judged(ask(phase))
     assert result.outcome is Outcome.INCONCLUSIVE
     assert "is not a member list (HTTP 200)" in result.reason

@@ -26,7 +26,7 @@ def holds(reader: ForeignReader, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=list(READERS))
-def test_what_is_kept_is_read(reader: ForeignReader) -> None:
+def test_kept_inputs_are_read(reader: ForeignReader) -> None:
     kept = reader.corpus()
     assert kept
     for data in kept:

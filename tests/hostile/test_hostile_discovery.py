@@ -10,7 +10,7 @@ import pytest
 from discovery.asking import asked, found, live, named
 from discovery.test_odd_answers import by_grpc, member
 from hostile.discovery_servers import RecordingServer
-from impostors.staging import Stage
+from impostors.staging import FakeCluster
 from OpenSSL import SSL
 from servers import Handler, Server, pki, serve
 from starting import start_process
@@ -199,12 +199,12 @@ def test_a_client_of_the_cluster_is_no_member_of_it(recording: Recording, newest
 def test_a_peer_of_another_role_gets_nothing(
     pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server], recording: Recording
 ) -> None:
-    stage = Stage(*pki, serve)
+    stage = FakeCluster(*pki, serve)
     authority = CertificateAuthority.from_key(pki[0].client_ca.certificate, pki[0].client_ca.key)
     wrong_role = recording(authority.issue(SERVER, name="server", hosts=("127.0.0.2",)), host="127.0.0.2")
     very_same = recording(pki[0].leaves["m0"].server, host="127.0.0.3")
     peers = tuple(f"https://{one.authority}" for one in (wrong_role, very_same))
-    stage.put_up(lies=by_grpc(member(1, "https://127.0.0.1:1", peers=peers)))
+    stage.put_up(overrides=by_grpc(member(1, "https://127.0.0.1:1", peers=peers)))
     observer = asked(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
     run_checks(observer)
     assert wrong_role.record.connections > 0
@@ -266,8 +266,8 @@ LOCAL_AND_METADATA = (
 def test_addresses_that_others_read_as_loopback_or_metadata_are_never_contacted(
     pki: tuple[ClusterPKI, Path], serve: Callable[[Handler], Server]
 ) -> None:
-    stage = Stage(*pki, serve)
-    stage.put_up(lies=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1",))))
+    stage = FakeCluster(*pki, serve)
+    stage.put_up(overrides=by_grpc(member(1, *LOCAL_AND_METADATA, peers=("https://127.0.0.1:1",))))
     observer = asked(replace(stage.target(), discover=True), Bounds(timeout=5, concurrency=1))
     (listed,) = found(observer).members
     assert {url.url for url in listed.of_role("client")} == set(LOCAL_AND_METADATA)

@@ -64,7 +64,7 @@ def test_every_layout_and_key_type(
 
 
 @pytest.mark.etcd_version("3.6")
-def test_layout_per_role_with_a_client_certificate_of_etcds_own(
+def test_etcd_dials_with_a_client_certificate_in_the_layout_per_role(
     etcd_binary: Path, tmp_path: Path, start_etcd: EtcdStarter
 ) -> None:
     pki = _written(tmp_path / "pki", PKIPlan(layout=CALayout.PER_ROLE))

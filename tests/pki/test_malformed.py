@@ -121,7 +121,7 @@ TOLERATED = {
 
 
 @pytest.mark.parametrize("name", TOLERATED)
-def test_the_rest_of_what_go_accepts_is_read(name: str) -> None:
+def test_certificates_that_go_accepts_are_read(name: str) -> None:
     der, part = TOLERATED[name]
     assert not parse_error(der)
     certificate = load(der)

@@ -13,12 +13,12 @@ from plugin.unvisited import nobody_came, url_of
 from replay.nodes import node
 
 FAULTS = {
-    "test_one_etcd_that_does_not_start_costs_the_others_nothing": (
+    "test_other_versions_are_judged_if_one_does_not_start": (
         "An etcd that does not start with the replayed declaration, beside one that does",
         "config.starts violates, with the lines of its log; the other one is judged",
         "none of its own",
     ),
-    "test_a_clean_run_says_what_is_replayed": (
+    "test_a_clean_run_names_the_replayed_declaration": (
         "A replayed declaration that advertises the address of a member that runs",
         "conforms, and nobody connects there",
         "no connection",
@@ -40,7 +40,7 @@ def refused(ran: Ran) -> str:
 
 
 @pytest.mark.two_etcds
-def test_one_etcd_that_does_not_start_costs_the_others_nothing(
+def test_other_versions_are_judged_if_one_does_not_start(
     run: Runner, etcd_binaries: dict[str, Path], tmp_path: Path
 ) -> None:
     """3.5.1 and Debian's 3.4 have no ``--tls-min-version``; the newest one is judged all the same."""
@@ -61,7 +61,7 @@ def test_one_etcd_that_does_not_start_costs_the_others_nothing(
 
 
 @pytest.mark.etcd_version("3.6")
-def test_a_clean_run_says_what_is_replayed(
+def test_a_clean_run_names_the_replayed_declaration(
     run: Runner, etcd_binary: Path, tmp_path: Path, listening: socket.socket
 ) -> None:
     """The advertised address is another machine's: nobody is contacted there."""

@@ -1,4 +1,4 @@
-"""When a check of TLS cannot judge it says so, and which way."""
+"""A check of TLS that cannot judge ends with the right outcome and reason."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def _all(field: str, **changes: Any) -> Change:
-    """Change what every cell of a resumption came to with its session."""
+    """Change the resumed attempt of every client in a resumption."""
 
     def change(seen: dict[str, Any]) -> dict[str, Any]:
         resumption = seen["resumption"]
-        cells = tuple(
-            replace(cell, again=replace(cell.again, **changes)) for cell in getattr(resumption, field)
+        resumed = tuple(
+            replace(made, again=replace(made.again, **changes)) for made in getattr(resumption, field)
         )
-        return {"resumption": replace(resumption, **{field: cells})}
+        return {"resumption": replace(resumption, **{field: resumed})}
 
     return change
 
 
 def _fresh_refused(seen: dict[str, Any]) -> dict[str, Any]:
     good = tuple(
-        replace(cell, fresh=replace(cell.fresh, ending=Ending.REFUSED)) for cell in seen["resumption"].good
+        replace(made, fresh=replace(made.fresh, ending=Ending.REFUSED)) for made in seen["resumption"].good
     )
     return {"resumption": replace(seen["resumption"], good=good)}
 
@@ -45,7 +45,7 @@ def _presented(**changes: Any) -> Change:
     return change
 
 
-def _odd(**changes: Any) -> Change:
+def _variant(**changes: Any) -> Change:
     return lambda seen: {"variant": replace(seen["variant"], odd=replace(seen["variant"].odd, **changes))}
 
 
@@ -85,7 +85,7 @@ def _unconnected(seen: dict[str, Any]) -> dict[str, Any]:
         ("mtls.ticket-not-transferable", _presented(ending=Ending.SERVED), Outcome.NOT_APPLICABLE),
         ("tls.renegotiation", _renegotiation(attempt=None, unasked="pass a client"), Outcome.NOT_VERIFIED),
         ("tls.renegotiation", _first_handshake_failed, Outcome.INCONCLUSIVE),
-        ("tls.fallback-signal", _odd(alert=40), Outcome.INCONCLUSIVE),
+        ("tls.fallback-signal", _variant(alert=40), Outcome.INCONCLUSIVE),
         ("tls.alpn-unknown-refused", _other_alert, Outcome.INCONCLUSIVE),
         ("tls.tls13-offered", _unclear, Outcome.INCONCLUSIVE),
         ("tls.stalled-handshake", _unconnected, Outcome.INCONCLUSIVE),
@@ -104,7 +104,7 @@ def test_no_judgement(id_: str, change: Change, outcome: Outcome) -> None:
     [
         (
             "tls.compression",
-            _odd(reply=Reply.ALERT, alert=47, server_hello=None),
+            _variant(reply=Reply.ALERT, alert=47, server_hello=None),
             "a hello that offers compression is refused: alert 47 illegal_parameter",
         ),
         (
