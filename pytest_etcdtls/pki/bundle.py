@@ -157,6 +157,7 @@ def _make_directory(directory: Path) -> None:
 
 
 def _replace_file(path: Path, content: bytes) -> None:
+    # Renamed into place: etcd reads the files at every handshake, and must not find a part of one.
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

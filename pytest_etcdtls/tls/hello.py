@@ -398,6 +398,7 @@ def _records(data: bytes) -> tuple[bytes, int | None]:
     handshake, alert, position = b"", None, 0
     while len(data) - position >= 5:
         kind, length = data[position], int.from_bytes(data[position + 3 : position + 5], "big")
+        # Every version of TLS has the major number 3; types are 20 to 24 (RFC 8446 section 5.1, RFC 6520).
         if data[position + 1] != 3 or kind not in range(20, 25):
             raise NotTLSError(f"no TLS record: {data[position : position + 5].hex(' ')}")
         body = data[position + 5 : position + 5 + length]

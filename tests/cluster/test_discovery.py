@@ -192,8 +192,8 @@ def test_an_image_that_cannot_be_pulled_is_tried_once(
     source = find_etcd(announce=announced.append)
     assert source.kind == "process"
     assert announced == ["pulling localhost:1/nothing/etcd:v0, at most 60 s"]
-    assert "the image localhost:1/nothing/etcd:v0 is not to be had" in source.why
-    with pytest.raises(UsageError, match="localhost:1/nothing/etcd:v0 is not to be had"):
+    assert "the image localhost:1/nothing/etcd:v0 is not available" in source.why
+    with pytest.raises(UsageError, match="localhost:1/nothing/etcd:v0 is not available"):
         find_etcd("container")
 
 

@@ -91,7 +91,7 @@ REFUSED = {
     "constraints are empty": (with_value(CONSTRAINTS, "3000"), "nothing in it"),
     "key usage": (with_value("2.5.29.15", "0500"), "malformed keyUsage"),
     "key identifier": (with_value("2.5.29.14", "0500"), "malformed subjectKeyIdentifier"),
-    "policy twice": (with_value("2.5.29.32", "300a300306012a300306012a"[:24]), "stands twice"),
+    "policy twice": (with_value("2.5.29.32", "300a300306012a300306012a"[:24]), "occurs twice"),
 }
 
 
