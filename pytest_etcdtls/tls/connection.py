@@ -582,8 +582,11 @@ def make_attempts(
     more: list[Attempt] = []
     trusted = False
     try:
-        stream = _connected(listener, started + timeout, trace)
-        if stream is not None:
+        try:
+            stream = WireStream(dial(listener, started + timeout), started + timeout, trace)
+        except DialError as error:
+            trace.end(error.stream_end, str(error))
+        else:
             if others:
                 http = (
                     Calls(stream, BODY_LIMIT)
@@ -667,14 +670,6 @@ def _attempt(
         key_proved=trace.key_proved or trace.handshake_done,
         **session,
     )
-
-
-def _connected(listener: Listener, deadline: float, trace: Trace) -> WireStream | None:
-    try:
-        return WireStream(dial(listener, deadline), deadline, trace)
-    except DialError as error:
-        trace.end(error.stream_end, str(error))
-        return None
 
 
 def _converse(
