@@ -44,7 +44,7 @@ pytestmark = pytest.mark.container
 OK = 200
 GOOD = ClusterConfig()
 DEADLINE = 60.0
-"""Seconds after which something hangs; never a measure of how long it should take."""
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 
 Start = Callable[..., Cluster]
 
@@ -73,7 +73,7 @@ def newest_image(etcd_images: dict[str, str]) -> str:
 
 
 def left_behind(token: str) -> list[str]:
-    """What of a cluster the engine still has."""
+    """The containers and networks of a cluster that the engine still has."""
     label = f"pytest-etcdtls={token}"
     with engine() as client:
         containers = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
@@ -334,7 +334,7 @@ def test_stop_leaves_nothing_but_the_log(start: Start, newest_image: str, tmp_pa
 def test_a_port_that_is_taken_during_the_start_is_replaced(
     start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """Somebody else was quicker, once with the first port of the claim, then with the second."""
+    """Another program takes the first port of the claim, then the second."""
     claims: list[PortClaim] = []
     with ExitStack() as stack:
 
@@ -405,7 +405,7 @@ def test_a_kept_cluster_outlives_this_process_and_the_reaper(start: Start, newes
 
 
 def test_an_engine_on_another_host(start: Start, newest_image: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address of the loopback network that is not ours plays the engine's host."""
+    """Another address of the loopback network stands for the host of the engine."""
     monkeypatch.setattr(testcontainers_config, "tc_host_override", "127.0.0.2")
     cluster = start(replace(GOOD, metrics="https"), newest_image)
     (member,) = cluster.members

@@ -1,4 +1,4 @@
-"""The engine and its images, with a real engine, and without one."""
+"""The engine and its images, with a real engine and without one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pytest_etcdtls.errors import UsageError
 Forget = Callable[[str], str]
 
 DEADLINE = 60
-"""Seconds after which something hangs; never a measure of how long it should take."""
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 ABSENT = "pytest-etcdtls/no-such-image:1"
 
 
@@ -122,7 +122,7 @@ def test_a_process_that_is_killed_while_etcd_prints_its_version_leaves_no_contai
 
 
 def _containers(label: str) -> list[str]:
-    """Return the containers of a question that the engine still has."""
+    """Return the containers with the label that the engine still has."""
     with engine() as client:
         containers = client.containers.list(
             all=True, filters={"label": f"pytest-etcdtls={label}"}, ignore_removed=True
@@ -180,7 +180,7 @@ def test_an_image_with_another_program_as_etcd_is_a_usage_error(
 
 @pytest.fixture
 def forgotten() -> Iterator[Forget]:
-    """Have images removed at the end, as far as they are there."""
+    """Remove images at the end, if they exist."""
     images: list[str] = []
 
     def forget(image: str) -> str:

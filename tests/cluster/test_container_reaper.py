@@ -1,4 +1,4 @@
-"""A neighbour's use of testcontainers is as it was, whatever we start."""
+"""Starting a cluster does not change the settings of another user of testcontainers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_reaper_setting_is_restored_after_a_failure(monkeypatch: pytest.Monk
 def test_a_later_setting_of_another_user_of_testcontainers_is_in_force(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Testcontainers reads the environment at first use only; ours must not be that use."""
+    """Testcontainers reads the environment at the first use only, which must not be ours."""
     monkeypatch.setattr(testcontainers_config, "_ryuk_disabled", None)
     monkeypatch.delenv("TESTCONTAINERS_RYUK_DISABLED", raising=False)
     with reaper_off(IMAGE, keep=False):

@@ -1,4 +1,4 @@
-"""Which etcd is taken: by a real engine, directories with real binaries, an empty PATH."""
+"""The selection of an etcd: with a real engine, directories with real binaries, an empty PATH."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_etcdtls.errors import UsageError
 
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without anything: no engine, nothing on PATH, in the cache, or from the extra."""
+    """A machine without an etcd: no engine, none on PATH, in the cache, or from the extra."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")

@@ -1,4 +1,4 @@
-"""How flags are spelled, held against what each binary really accepts."""
+"""Names of flags, compared with those that each binary accepts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VALUES |= {"tls-min-version": "TLS1.2", "listen-client-http-urls": "https://127.
 
 
 def _accepts(binary: Path, *arguments: str) -> str:
-    """Return what etcd says against its flags; with ``--version`` it parses them all and stops."""
+    """Return etcd's error about its flags; with ``--version`` it parses all of them and ends."""
     run = subprocess.run([binary, *arguments, "--version"], capture_output=True, text=True, check=False)
     return "" if run.returncode == 0 else run.stderr
 

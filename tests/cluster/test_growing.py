@@ -1,4 +1,4 @@
-"""A cluster that gets members and loses them, as processes and in containers."""
+"""Members are added and removed, as processes and in containers."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_member_that_does_not_start_leaves_the_cluster_as_it_was(newest_etcd: 
 def test_a_member_is_added_when_the_version_of_the_cluster_is_decided(
     newest_etcd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before that, etcd would end at its start."""
+    """Earlier, etcd would end at its start."""
     answers, posted = iter(["not_decided", "not_decided"]), []
     post = Gateway.post
 

@@ -1,4 +1,4 @@
-"""What a test may do to a cluster of its own: pause, rotate, revoke, ask, and see that it differs."""
+"""Operations on an owned cluster: pause, rotate, revoke, request, and compare."""
 
 from __future__ import annotations
 

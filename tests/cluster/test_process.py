@@ -166,7 +166,7 @@ def test_a_good_cluster_that_is_not_healthy_is_given_up(start: Start, newest_etc
 
 
 def test_taken_ports_are_replaced(start: Start, etcd_binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody binds between our look and etcd's start: our look misses the port that a stranger has."""
+    """Another program takes a port between the claim and the start of etcd."""
     look = config._is_free
     claim = claim_ports(1, "127.0.0.1")
     claim.release()

@@ -17,7 +17,7 @@ RANGE = {"key": "AA==", "range_end": "AA=="}
 NAMELESS = ClusterConfig(
     authentication=True, pki=PKIPlan(client=replace(CLIENT, common_name=None, organization="clients"))
 )
-"""The gateway turns away every certificate with a common name once authentication is on."""
+"""The gateway refuses every certificate with a common name while authentication is enabled."""
 
 
 def _login(cluster: Cluster) -> dict[str, str]:
@@ -69,7 +69,7 @@ def test_responses_that_are_not_json_are_text(start: Start, newest_etcd: Path) -
 
 
 def test_a_gateway_that_fails_cannot_enable_authentication(start: Start, etcd_binary: Path) -> None:
-    """etcd's gateway dials etcd with the served certificate, which here is no client's."""
+    """etcd's gateway dials etcd with the served certificate, which here has no clientAuth."""
     plan = PKIPlan(server=replace(SERVER, extended_key_usage=("serverAuth",)))
     with pytest.raises(ClusterStartError, match="cannot be administered: auth/user/add: status 503"):
         start(ClusterConfig(authentication=True, pki=plan), etcd_binary)

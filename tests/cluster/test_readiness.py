@@ -1,4 +1,4 @@
-"""Readiness as five versions of etcd log it; the lines are theirs, addresses aside."""
+"""Readiness as five versions of etcd log it; only the addresses in the lines are changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster that a run leaves to the next one: real runs one after the other and at a time, real signals."""
+"""A cluster that a run leaves to the next one: real runs, consecutive and concurrent, and real signals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pytest_etcdtls.errors import UsageError
 from pytest_etcdtls.pki.bundle import ClusterPKI
 from pytest_etcdtls.pki.profile import MemberNames
 
-"""Seconds after which something hangs; never a measure of how long it should take."""
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 
 PROGRAM = Path(__file__).parent / "reuser.py"
 
@@ -59,7 +59,7 @@ class ReusingRun:
         return Path(self.state["directory"])
 
     def end(self) -> dict[str, Any]:
-        """Let it leave its cluster; return what it tells then."""
+        """Let it leave its cluster; return its last line of output."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()

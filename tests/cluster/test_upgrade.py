@@ -69,7 +69,7 @@ class Clients:
 
     @contextmanager
     def calling(self) -> Iterator[None]:
-        """Call again and again in threads of their own."""
+        """Repeat the calls in threads."""
         threads = [threading.Thread(target=work) for work in (self._call, self._try_bad)]
         for thread in threads:
             thread.start()
@@ -116,7 +116,7 @@ def _cluster_version(listener: Listener, cluster: Cluster) -> str:
 
 
 def _await_cluster_version(cluster: Cluster, line: str) -> None:
-    """Wait until the cluster has the version of its members, without which the next one does not start."""
+    """Wait until the cluster has the version of its members, which the next one needs to start."""
     listener = next(one for one in cluster.target().listeners if one.role is Role.CLIENT)
     deadline = time.monotonic() + DEADLINE
     while f'"etcdcluster":"{line}.' not in (said := _cluster_version(listener, cluster)):

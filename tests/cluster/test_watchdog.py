@@ -1,4 +1,4 @@
-"""Nothing is left behind, however the owner ends: real owners, real etcds, real signals."""
+"""The watchdog leaves nothing behind, whatever ends the owner: real owners, real etcds, real signals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pytest_etcdtls.cluster.sources import EtcdSource
 from pytest_etcdtls.cluster.watchdog import MARK, Watchdog, watch
 from pytest_etcdtls.errors import ClusterStartError
 
-"""Seconds after which something hangs; never a measure of how long it should take."""
+"""Seconds after which something counts as hanging; it is not an expected duration."""
 
 OWNER = Path(__file__).parent / "owner.py"
 
@@ -41,7 +41,7 @@ class Owned:
 
     @property
     def processes(self) -> list[int]:
-        """Everything that must not survive the owner."""
+        """All that must not survive the owner."""
         assert self.watchdog is not None
         return [*self.etcds, self.watchdog]
 
@@ -56,7 +56,7 @@ Own = Callable[..., Owned]
 
 @pytest.fixture
 def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
-    """Run an owner in a process of its own."""
+    """Run an owner in a new process."""
     with ExitStack() as stack:
 
         def run(manner: str = "plain", size: int = 1) -> Owned:
@@ -78,7 +78,7 @@ def own(tmp_path: Path, newest_etcd: Path) -> Iterator[Own]:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process is there."""
+    """Return whether a process exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -290,7 +290,7 @@ def test_the_watchdog_cleans_up_at_the_end_of_the_pipe(orders: tuple[int, int], 
 def test_the_watchdog_does_not_wait_for_an_owner_that_died_before_it_started(
     orders: tuple[int, int], tmp_path: Path
 ) -> None:
-    """The pipe is open still, as a child that the owner forked would have it."""
+    """The pipe is still open, as in a child that the owner forked."""
     owner = subprocess.Popen([sys.executable, "-c", ""])
     owner.wait(DEADLINE)
     doomed = tmp_path / "doomed"
@@ -304,7 +304,7 @@ def test_the_watchdog_does_not_wait_for_an_owner_that_died_before_it_started(
 def test_the_watchdog_waits_for_a_process_that_is_being_started(
     orders: tuple[int, int], tmp_path: Path
 ) -> None:
-    """The kernel has no environment for it yet, as for this one, so that no mark can be seen."""
+    """The kernel has no environment for it yet, so that the mark is missing."""
     becoming = subprocess.Popen(["sleep", "0.4"], env={}, start_new_session=True)
     doomed = tmp_path / "doomed"
     doomed.mkdir()
@@ -402,7 +402,7 @@ def test_a_pytest_that_is_stopped_leaves_nothing(tmp_path: Path, newest_etcd: Pa
 
 
 def _wait_until_empty(home: Path) -> None:
-    """Wait for the watchdog, found by what it watches over."""
+    """Wait for the watchdog of this owner."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             arguments = (entry / "cmdline").read_bytes().split(b"\0")

@@ -1,4 +1,4 @@
-"""What can be done to a member while it runs: its files replaced, and a start that nobody waits for."""
+"""Operations on a running member: files are replaced, and a start is not waited for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is generated is what etcd's Go accepts or refuses."""
+"""etcd accepts and refuses generated certificates as expected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSED = {
     "tlsv1 alert unknown ca",
     "tlsv13 alert certificate required",
 }
-"""Alerts about a certificate, in OpenSSL's words."""
+"""Alerts about a certificate, as OpenSSL names them."""
 
 
 def _written(directory: Path, plan: PKIPlan) -> ClusterPKI:
@@ -89,7 +89,7 @@ MADE = {
     "lookalike-ca": "tlsv1 alert unknown ca",
     "revoked": "closed",
 }
-"""What the client port of an etcd with a CRL says to each."""
+"""The answer of the client port of an etcd with a CRL to each."""
 
 
 @pytest.mark.etcd_version("3.6")

@@ -17,7 +17,7 @@ from .conftest import OpenSSL
 
 
 def facts(identity: Identity) -> dict[str, object]:
-    """What distinguishes one minted identity from another."""
+    """Return the facts that distinguish issued identities."""
     leaf, now = identity.chain[0], datetime.now(UTC)
     extensions = leaf.extensions
     names = [e.value for e in extensions if isinstance(e.value, x509.SubjectAlternativeName)]

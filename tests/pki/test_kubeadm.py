@@ -1,4 +1,4 @@
-"""The kubeadm layout is what kubeadm itself makes: files, subjects, usages, names, validity, encodings."""
+"""The kubeadm layout equals kubeadm's own: files, subjects, usages, names, validity, encodings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pki() -> ClusterPKI:
 
 @pytest.fixture(scope="module")
 def directory(pki: ClusterPKI, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is ``/etc/kubernetes/pki`` on the node."""
+    """The equivalent of ``/etc/kubernetes/pki`` on the node."""
     root = tmp_path_factory.mktemp("kubeadm")
     pki.write(root)
     return root / "node-1"

@@ -1,4 +1,4 @@
-"""Malformed certificates: what Go refuses is known, the rest is read all the same, and nothing raises."""
+"""Malformed certificates: those that Go refuses are known, others are read, and nothing raises."""
 
 from __future__ import annotations
 

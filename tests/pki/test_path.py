@@ -18,7 +18,7 @@ NOW = datetime.now(UTC)
 ROOT = CertificateAuthority.create("root")
 MIDDLE = ROOT.intermediate("middle")
 LOW = MIDDLE.intermediate("low")
-OTHER = CertificateAuthority.create("stranger")
+OTHER = CertificateAuthority.create("other")
 
 
 def leaf_of(authority: CertificateAuthority, profile: Profile = SERVER) -> x509.Certificate:

@@ -1,4 +1,4 @@
-"""Strange certificates are read without an error and without a warning."""
+"""Unusual certificates are read without an error and without a warning."""
 
 from __future__ import annotations
 

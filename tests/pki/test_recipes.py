@@ -1,4 +1,4 @@
-"""The recipes are run as they stand, and what they make is compared with what we made."""
+"""The recipes are run unchanged, and their identities are compared with the issued ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.program("openssl")
 
 
 def follow(identity: Identity, directory: Path) -> Identity:
-    """Run a recipe in a shell of its own and return what it wrote."""
+    """Run a recipe in a new shell and return the identity that it wrote."""
     subprocess.run(
         ["sh", "-eu", "-c", "\n".join(identity.recipe)],
         cwd=directory,

@@ -1,4 +1,4 @@
-"""Identities that nobody trusts; above all that a look-alike really looks like what it copies."""
+"""Identities of untrusted CAs, and the fields that a look-alike copies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ISSUER, SUBJECT = 3, 5
 
 
 def raw_name(certificate: x509.Certificate, position: int) -> bytes:
-    """The octets of a Name as they stand in the certificate, not as any library writes them."""
+    """The octets of a Name in the certificate, not as a library encodes them."""
     tbs, _, _ = children(certificate.public_bytes(Encoding.DER))
     return children(tbs)[position]
 
@@ -79,7 +79,7 @@ def test_umlauts_keep_their_encoding(tmp_path: Path, openssl: OpenSSL) -> None:
 
 
 def test_openssl_finds_the_trusted_ca_as_issuer(tmp_path: Path, openssl: OpenSSL) -> None:
-    """Name and key identifier lead to the trusted CA, and only the signature tells the truth."""
+    """Name and key identifier are those of the trusted CA, and only the signature differs."""
     ca = openssl_ca(openssl, tmp_path, "/CN=etcd-ca", "utf8only")
     identity = lookalike_ca([ca.subject], [ca])
     assert authority_key_identifier(identity.chain[0]) == subject_key_identifier(ca)

@@ -35,7 +35,7 @@ class Files:
     directory: Path
 
     def context(self, role: Role = Role.CLIENT) -> ssl.SSLContext:
-        """Return a server context as etcd's: it wants a certificate of the clients' CA."""
+        """Return a server context as etcd's: it requires a certificate of the clients' CA."""
         name = "peer" if role is Role.PEER else "server"
         authority = "peer-ca" if role is Role.PEER else "client-ca"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

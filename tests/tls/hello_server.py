@@ -1,4 +1,4 @@
-"""A server that answers hellos as told, for what no etcd and no OpenSSL can be brought to do.
+"""A server that answers hellos by a policy, as no etcd and no OpenSSL does.
 
 It says ServerHello and then that it cannot go on. A client that would go on is refused at once.
 """
@@ -65,7 +65,7 @@ class ClientHello:
 
     @property
     def is_openssl(self) -> bool:
-        """Whether it is of a client that means to finish the handshake: it asks for a session ticket."""
+        """Whether it is of a client that will finish the handshake: it requests a session ticket."""
         return 35 in self.extensions
 
     @property
@@ -187,7 +187,7 @@ class Policy:
         return answer + alert(HANDSHAKE_FAILURE)
 
     def handler(self) -> Handler:
-        """Return what a server does with each connection."""
+        """Return the handler of each connection."""
 
         def handle(connection: socket.socket) -> None:
             connection.settimeout(10)

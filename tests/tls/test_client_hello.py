@@ -1,4 +1,4 @@
-"""The hello that we write, as two other readers see it: a strict one of the tests, and OpenSSL."""
+"""The ClientHello, read by two others: a strict reader of the tests, and OpenSSL."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_no_two_hellos_have_the_same_random() -> None:
 
 
 def _openssl_answers(pki: ClusterPKI, hello: ClientHello) -> ServerHello | int | None:
-    """Return what an OpenSSL server says to the hello."""
+    """Return the answer of an OpenSSL server to the hello."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     identity = pki.servers["m0"]
     assert identity.key is not None

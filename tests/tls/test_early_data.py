@@ -1,4 +1,4 @@
-"""Early data is seen in the tickets of a real server: OpenSSL's own, since nothing else at hand offers it."""
+"""Early data is read from the tickets of OpenSSL's own server, since etcd does not offer it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.program("openssl")
 
 @contextmanager
 def _s_server(files: Files, directory: Path, *options: str) -> Iterator[Listener]:
-    """Run ``openssl s_server``; it serves the file that is asked for, headers included."""
+    """Run ``openssl s_server``; it serves the requested file, which includes the headers."""
     (directory / "version").write_bytes(ANSWER)
     pair = files.directory / "m0"
     command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-HTTP", "-tls1_3"]
