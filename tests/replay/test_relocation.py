@@ -1,4 +1,4 @@
-"""What etcd is started with in a replay: all that is declared, but for ports, paths and other members."""
+"""The command line of a replay: all declared settings, except for ports, paths and other members."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_one_flag(declared: str, replayed: str) -> None:
 
 @pytest.mark.parametrize("word", ["true", "--listen-client-urls=https://etcd.example:2379", "--cert-file"])
 def test_settings_that_etcd_refuses_are_kept(word: str) -> None:
-    """A stray word, a listener on a host name, a flag without its value."""
+    """An argument without a flag, a listener on a host name, a flag without its value."""
     assert moved(flags("--name=a", word)).arguments[-1] == word
 
 

@@ -1,4 +1,4 @@
-"""One member's declaration on every etcd: what holds, what no longer starts, whom it locks out."""
+"""One member's declaration on every etcd: what conforms, what does not start, which clients are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUITES = "--cipher-suites"
 
 @pytest.mark.etcd_version("3.5", "3.6", "3.7")
 def test_a_node_s_own_files_are_served_and_clean(etcd_binary: Path, tmp_path: Path) -> None:
-    """kubeadm's manifest of that time as it is, and its files."""
+    """kubeadm's unchanged manifest of that time, and its files."""
     of_3_5 = source_of(etcd_binary).version.startswith("3.5")
     kubernetes = node(tmp_path, shape="v1.31" if of_3_5 else "v1.34")
     with replayed(plan_of(kubernetes), etcd_binary, tmp_path) as seen:
@@ -182,7 +182,7 @@ def test_in_a_container(etcd_image: str, tmp_path: Path) -> None:
 
 @pytest.mark.container
 def test_auto_tls_in_a_container(etcd_images: dict[str, str], tmp_path: Path) -> None:
-    """etcd issues its certificate for the address that it listens on: every one, which no client asks for."""
+    """etcd issues its certificate for the address that it listens on: 0.0.0.0, which no client requests."""
     (tmp_path / "etcd.env").write_text(MEMBER + "ETCD_AUTO_TLS=true\n")
     image = list(etcd_images.values())[-1]
     with replayed(
@@ -200,7 +200,7 @@ def test_in_a_container_that_ends_at_once(etcd_image: str, tmp_path: Path) -> No
 
 
 def test_a_declaration_that_cannot_be_tried(newest_etcd: Path, tmp_path: Path) -> None:
-    """A key of another pair: etcd says so, and nothing else is made of it."""
+    """A key of another pair: etcd's message is the only result."""
     kubernetes = node(tmp_path, {"feature-gates": None, "watch-progress-notify-interval": None})
     key = kubernetes / "pki" / "etcd" / "server.key"
     key.write_bytes((kubernetes / "pki" / "etcd" / "peer.key").read_bytes())
@@ -240,7 +240,7 @@ NAMES = "ETCD_PEER_CERT_ALLOWED_CN=a\nETCD_CLIENT_CERT_ALLOWED_HOSTNAME=a.exampl
 def test_the_failure_has_the_reason_from_the_log(
     text: str, fault: str | None, newest_etcd: Path, tmp_path: Path
 ) -> None:
-    """Nothing of the replay itself is a fault: no name, no address, no log that is not written."""
+    """The replay itself adds no fault: no name, no address, no missing log."""
     (tmp_path / "etcd.env").write_text(MEMBER + text)
     with replayed(plan_of_file(tmp_path / "etcd.env"), newest_etcd, tmp_path) as seen:
         assert seen.faults == ({fault} if fault else set())
@@ -259,7 +259,7 @@ def test_the_start_does_not_wait_for_a_listener_that_etcd_ignores(newest_etcd: P
 
 
 def test_an_etcd_that_ended_leaves_no_files(newest_etcd: Path, tmp_path: Path) -> None:
-    """A list of client URLs without an advertised one: etcd says what it wants, and its files are removed."""
+    """Client URLs without an advertised one: etcd names the missing flag, and its files are removed."""
     config = tmp_path / "etcd.env"
     config.write_text("ETCD_LISTEN_CLIENT_URLS=http://10.0.0.11:2379\n")
     plan = plan_of_file(config)

@@ -103,7 +103,7 @@ class Record:
         self.runs.append({"run": run, "load": load, "subjects": entries})
 
     def to_json(self) -> str:
-        """Return the record, and what differs, as JSON."""
+        """Return the record with the differences as JSON."""
         different = [asdict(difference) for difference in self.differences()]
         value = {
             "about": self.about,

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run as the arguments say and return the exit code."""
+    """Run with the arguments and return the exit code."""
     options = _options(arguments)
     binaries = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["find_binaries"]()
     missing = [version for version in options.etcd if version not in binaries]

@@ -1,4 +1,4 @@
-"""Runs are recorded verdict by verdict, and what differs is named."""
+"""Runs are recorded by verdict, and differences are named."""
 
 from __future__ import annotations
 
